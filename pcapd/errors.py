@@ -1,0 +1,170 @@
+"""Every exception that pcapd raises on purpose.
+
+::
+
+    PcapdError
+    ├── ConfigError              a configuration file; holds all its problems
+    ├── ProtocolError
+    │   ├── LocalProtocolError   we broke the wire protocol: a bug of ours
+    │   └── RemoteProtocolError  the peer broke it: its bytes are not trusted further
+    │       └── RecordError      a batch whose records lie about their lengths
+    ├── PeerIdentityError        a certificate that is valid but is not who may speak here
+    └── RequestError             a request that cannot be served; each has a wire code and an HTTP status
+        ├── BadRequest           400
+        │   ├── BadFilter            a BPF filter that does not compile, or may not be used
+        │   ├── NoSuchInterface      an interface that the target does not have
+        │   └── MixedLinkTypes       classic pcap asked for interfaces of several link types
+        ├── Unauthenticated      401
+        ├── Forbidden            403
+        ├── TargetNotFound       404
+        ├── LimitReached         429
+        ├── CaptureFailed        502
+        │   ├── CapturePermission    the agent lacks the privileges
+        │   ├── NamespaceGone        the network namespace is not there any more
+        │   └── AgentUnavailable     no agent at that address, or not one that we may trust
+        └── Draining             503
+
+A message is one sentence for the person who made the request; ``hint`` says
+what to do about it.  Neither ever holds a token or packet data.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+
+class PcapdError(Exception):
+    """Base of all of them.
+
+    Args:
+        message: One sentence, without a final stop.
+        hint: The remedy, where there is one.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ConfigError(PcapdError):
+    """A configuration that cannot be used; all its problems at once.
+
+    Args:
+        source: The file's path as given.
+        problems: One sentence per problem, each naming the key's path.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        super().__init__(f"{source}: " + "; ".join(problems))
+        self.source = source
+        self.problems = tuple(problems)
+
+
+class ProtocolError(PcapdError):
+    """The wire protocol (docs/wire-protocol.rst) was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """By us: something was sent in a state that does not allow it."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """By the peer; the connection must be dropped."""
+
+
+class RecordError(RemoteProtocolError):
+    """A batch of packet records is not what its lengths say."""
+
+
+class PeerIdentityError(PcapdError):
+    """The peer's certificate does not carry a name that may speak here."""
+
+
+class RequestError(PcapdError):
+    """A request that cannot be served.
+
+    Attributes:
+        code: Name of the cause on the wire and in HTTP error bodies.
+        status: The HTTP status that says the same.
+    """
+
+    code = "error"
+    status = 500
+
+
+class BadRequest(RequestError):
+    code = "bad_request"
+    status = 400
+
+
+class BadFilter(BadRequest):
+    code = "bad_filter"
+
+
+class NoSuchInterface(BadRequest):
+    code = "no_such_interface"
+
+
+class MixedLinkTypes(BadRequest):
+    code = "mixed_link_types"
+
+
+class Unauthenticated(RequestError):
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(RequestError):
+    code = "forbidden"
+    status = 403
+
+
+class TargetNotFound(RequestError):
+    code = "target_not_found"
+    status = 404
+
+
+class LimitReached(RequestError):
+    code = "limit_reached"
+    status = 429
+
+
+class CaptureFailed(RequestError):
+    code = "capture_failed"
+    status = 502
+
+
+class CapturePermission(CaptureFailed):
+    code = "capture_permission"
+
+
+class NamespaceGone(CaptureFailed):
+    code = "namespace_gone"
+
+
+class AgentUnavailable(CaptureFailed):
+    code = "agent_unavailable"
+
+
+class Draining(RequestError):
+    code = "draining"
+    status = 503
+
+
+def _leaves(kind: type[RequestError]) -> list[type[RequestError]]:
+    return [kind, *(leaf for child in kind.__subclasses__() for leaf in _leaves(child))]
+
+
+_BY_CODE = {kind.code: kind for kind in _leaves(RequestError)}
+
+
+def request_error(code: str, message: str, hint: Optional[str] = None) -> RequestError:
+    """Rebuild the error that a peer reported by its wire code.
+
+    An unknown code (a newer peer's) becomes a plain `RequestError`.
+    """
+    return _BY_CODE.get(code, RequestError)(message, hint or "")

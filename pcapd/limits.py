@@ -1,0 +1,108 @@
+"""Every bound, with its unit and its reason.
+
+What is read from a peer or a user is checked against these before memory is
+taken for it.  docs/memory.rst shows where each buffer sits on a packet's way.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+# --- frames (docs/wire-protocol.rst) -----------------------------------------
+
+#: bytes; payload of one PACKETS frame that we build.  Large enough that the
+#: cost per frame vanishes, small enough that eight of them fit a socket buffer.
+FRAME_TYPICAL: Final = 256 * KIB
+#: bytes; payload of any frame that we accept.  Refused from its header alone.
+FRAME_MAX: Final = 1 * MIB
+#: bytes; payload of a control frame (JSON) that we accept.
+CONTROL_MAX: Final = 64 * KIB
+#: sources in one capture; the frame header has 16 bits for it, 0 is "all".
+SOURCES_MAX: Final = 65535
+
+# --- packets -----------------------------------------------------------------
+
+#: bytes; largest packet that libpcap delivers (its MAXIMUM_SNAPLEN).
+SNAPLEN_MAX: Final = 262144
+#: bytes; a request without a snaplen keeps whole packets.
+SNAPLEN_DEFAULT: Final = SNAPLEN_MAX
+#: packets per next_batch call: larger thrashes the allocator (measured),
+#: smaller pays the call too often.
+BATCH_PACKETS: Final = 256
+#: batches per wake-up of the reactor, so that one busy interface cannot starve
+#: the control connection.
+BATCHES_PER_WAKEUP: Final = 4
+#: milliseconds after which the kernel hands over a ring block that is not full.
+BLOCK_TIMEOUT_MS: Final = 2
+#: bytes; libpcap's ring per capture when the configuration does not say.
+RING_BYTES: Final = 16 * MIB
+#: seconds that a packet can lie in a ring block before we can see it: the block
+#: timeout and the kernel's timer granularity, with room to spare.  A watermark
+#: is this much behind the clock, and a stop waits this long for the last block.
+RING_LAG: Final = 0.025
+
+# --- requests ----------------------------------------------------------------
+
+#: characters of a BPF filter.
+FILTER_MAX: Final = 5000
+#: interfaces in one request.
+INTERFACES_MAX: Final = 8
+#: characters of a name (target, interface, instance) that we accept.
+NAME_MAX: Final = 256
+#: streams that a capture's filter names one by one to exclude itself.
+EXCLUDED_STREAMS_MAX: Final = 64
+
+# --- buffers -----------------------------------------------------------------
+
+#: bytes; a transport that holds more pauses whoever feeds it.
+SEND_BUFFER: Final = 512 * KIB
+#: bytes read from a socket per wake-up.
+READ_PIECE: Final = 256 * KIB
+#: bytes of packets that an ordered merge holds back before it gives up order.
+HOLD_BACK_BYTES: Final = 64 * MIB
+#: seconds that an ordered merge waits for a source that shows no watermark.
+HOLD_BACK_TIME: Final = 1.0
+#: bytes that a WebSocket client may send in one message: it only ever sends
+#: control frames.
+CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
+
+# --- time, seconds -----------------------------------------------------------
+
+#: between the counters of a source; also its watermark's age when it is silent.
+STATS_INTERVAL: Final = 0.1
+#: for TLS and HELLO after a connection was accepted or made.
+HANDSHAKE_TIMEOUT: Final = 5.0
+#: for START after a client or api connected.
+START_TIMEOUT: Final = 10.0
+#: for opening the capture on an agent.
+OPEN_TIMEOUT: Final = 10.0
+#: between PINGs to an agent; agents never block, so silence means trouble.
+AGENT_PING_INTERVAL: Final = 2.0
+#: without any byte from the other end of an agent's connection.
+AGENT_SILENCE_TIMEOUT: Final = 10.0
+#: between PINGs to a client; below the 60 s after which load balancers cut.
+CLIENT_PING_INTERVAL: Final = 20.0
+#: without an answer from a client.  Generous: a client whose disk or pipe is
+#: stuck, or that was stopped, is slow and not dead.  TCP finds the dead ones.
+CLIENT_SILENCE_TIMEOUT: Final = 300.0
+#: TCP keep-alive: idle, interval (seconds), probes.  And TCP_USER_TIMEOUT.
+TCP_KEEPALIVE: Final = (10, 5, 3)
+TCP_USER_TIMEOUT: Final = 30.0
+#: after STOP, without any byte from an agent, until it is given up.
+STOP_STALL_TIMEOUT: Final = 1.5
+#: after STOP, until a capture is ended whatever still flows.
+DRAIN_TIMEOUT: Final = 10.0
+
+# --- daemon ------------------------------------------------------------------
+
+#: connections that an agent or api accepts at once.
+CONNECTIONS_MAX: Final = 1024
+#: captures at once on one agent, when its configuration does not say.
+AGENT_CAPTURES: Final = 16
+#: bytes; a configuration file.
+CONFIG_MAX: Final = 1 * MIB
+#: bytes of an HTTP request's headers.
+HEADERS_MAX: Final = 32 * KIB

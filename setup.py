@@ -1,0 +1,76 @@
+"""Packaging of pcapd.  The compiled records module is optional: see pcapd/records."""
+
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+
+here = Path(__file__).parent
+version = next(
+    line.split('"')[1]
+    for line in (here / "pcapd" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="pcapd",
+    version=version,
+    description="Capture network traffic remotely, from many machines at once",
+    long_description=(here / "README.rst").read_text(),
+    long_description_content_type="text/x-rst",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    # twisted/plugins must be listed by name: it must have no __init__.py, so
+    # find_packages() cannot see it (Twisted's plugin how-to).
+    packages=[*find_packages(include=["pcapd", "pcapd.*"]), "twisted.plugins"],
+    package_data={"pcapd": ["py.typed"], "pcapd.records": ["*.pyi"]},
+    ext_modules=[
+        Extension(
+            "pcapd.records._native",
+            ["pcapd/records/_native.c"],
+            extra_compile_args=["-O3", "-Wall", "-Wextra"],
+            optional=True,
+        )
+    ],
+    install_requires=[
+        "twisted[websocket]>=26.4",
+        "pyopenssl>=25.3",
+        "service-identity>=24.1",
+        "pyyaml>=6",
+        "prometheus-client>=0.20",
+        "wsproto>=1.2",
+        "click>=8.1",
+        "rich>=13",
+    ],
+    extras_require={
+        # Only the agent captures, so only it needs libpcap and libcap.  Build
+        # both from source: pcapy-ng's wheel carries a libpcap with known holes.
+        "agent": ["pcapy-ng>=2.1", "python-prctl>=1.8"],
+        "test": [
+            "pytest>=8",
+            "pytest-twisted>=1.14",
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "mypy-zope>=1.0.11",
+            "ruff>=0.9",
+            "types-PyYAML",
+            "build>=1",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "pcapd = pcapd.main:main",
+            "pcapctl = pcapd.ctl.main:main",
+        ]
+    },
+    classifiers=[
+        "Framework :: Twisted",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: C",
+        "Topic :: System :: Networking :: Monitoring",
+        "Typing :: Typed",
+    ],
+    zip_safe=False,
+)
