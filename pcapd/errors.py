@@ -97,60 +97,86 @@ class RequestError(PcapdError):
 
 
 class BadRequest(RequestError):
+    """The request says something that cannot be."""
+
     code = "bad_request"
     status = 400
 
 
 class BadFilter(BadRequest):
+    """The BPF filter does not compile, or may not be used."""
+
     code = "bad_filter"
 
 
 class NoSuchInterface(BadRequest):
+    """The target has no interface of that name."""
+
     code = "no_such_interface"
 
 
 class MixedLinkTypes(BadRequest):
+    """A classic pcap file has one link type; the request needs several."""
+
     code = "mixed_link_types"
 
 
 class Unauthenticated(RequestError):
+    """No token, or not one that we know."""
+
     code = "unauthenticated"
     status = 401
 
 
 class Forbidden(RequestError):
+    """We know who asks, and they may not."""
+
     code = "forbidden"
     status = 403
 
 
 class TargetNotFound(RequestError):
+    """There is no target of that name."""
+
     code = "target_not_found"
     status = 404
 
 
 class LimitReached(RequestError):
+    """A limit of the api or an agent stands in the way."""
+
     code = "limit_reached"
     status = 429
 
 
 class CaptureFailed(RequestError):
+    """The capture could not be opened, or broke."""
+
     code = "capture_failed"
     status = 502
 
 
 class CapturePermission(CaptureFailed):
+    """The agent lacks the privileges to capture."""
+
     code = "capture_permission"
 
 
 class NamespaceGone(CaptureFailed):
+    """The network namespace is not there, or not any more."""
+
     code = "namespace_gone"
 
 
 class AgentUnavailable(CaptureFailed):
+    """No agent answers at the address, or not one that we may trust."""
+
     code = "agent_unavailable"
 
 
 class Draining(RequestError):
+    """The daemon is shutting down."""
+
     code = "draining"
     status = 503
 

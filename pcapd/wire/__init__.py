@@ -1,0 +1,60 @@
+"""The protocol between client, api and agent, as values and bytes: no I/O here.
+
+``frames`` cuts the stream, ``messages`` says what the control frames mean, and
+``sessions`` knows who may say what when.  docs/wire-protocol.rst is its prose.
+"""
+
+from pcapd.wire.frames import HEADER_SIZE, Frame, FrameDecoder, FrameType, encode_frame, frame_header
+from pcapd.wire.messages import (
+    CaptureStart,
+    Counters,
+    End,
+    EndReason,
+    Error,
+    Hello,
+    Message,
+    Notice,
+    NoticeType,
+    Ping,
+    Pong,
+    Request,
+    Source,
+    Stats,
+    Stop,
+    Stream,
+    decode,
+    encode,
+)
+from pcapd.wire.sessions import Callee, Caller, Event, Packets, encode_message
+
+__all__ = [
+    "HEADER_SIZE",
+    "Callee",
+    "Caller",
+    "CaptureStart",
+    "Counters",
+    "End",
+    "EndReason",
+    "Error",
+    "Event",
+    "Frame",
+    "FrameDecoder",
+    "FrameType",
+    "Hello",
+    "Message",
+    "Notice",
+    "NoticeType",
+    "Packets",
+    "Ping",
+    "Pong",
+    "Request",
+    "Source",
+    "Stats",
+    "Stop",
+    "Stream",
+    "decode",
+    "encode",
+    "encode_frame",
+    "encode_message",
+    "frame_header",
+]

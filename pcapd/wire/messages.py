@@ -1,0 +1,419 @@
+"""Messages: what the control frames say, as values.
+
+Each message is a frozen dataclass that checks itself; `encode` and `decode`
+translate to and from the JSON payload.  Keys that we do not know are ignored
+(a newer peer may send more), known ones must have their declared type, and a
+missing key without a default is an error.  docs/wire-protocol.rst lists every
+field; times are integers in microseconds since the epoch, counters count
+packets unless their name says bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import typing
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union
+
+from pcapd.errors import RemoteProtocolError
+from pcapd.limits import (
+    EXCLUDED_STREAMS_MAX,
+    FILTER_MAX,
+    INTERFACES_MAX,
+    NAME_MAX,
+    SNAPLEN_DEFAULT,
+    SNAPLEN_MAX,
+)
+from pcapd.wire.frames import FrameType
+
+__all__ = [
+    "CaptureStart",
+    "Counters",
+    "End",
+    "EndReason",
+    "Error",
+    "Hello",
+    "Message",
+    "Notice",
+    "NoticeType",
+    "Ping",
+    "Pong",
+    "Request",
+    "Source",
+    "Stats",
+    "Stop",
+    "Stream",
+    "decode",
+    "encode",
+]
+
+_U64 = 2**64
+
+
+class NoticeType(str, Enum):
+    """What a NOTICE is about; the names of pcap-release's MessageType."""
+
+    UNKNOWN = "UNKNOWN"
+    INSTANCE_UNAVAILABLE = "INSTANCE_UNAVAILABLE"
+    START_CAPTURE_FAILED = "START_CAPTURE_FAILED"
+    INVALID_REQUEST = "INVALID_REQUEST"
+    CONGESTED = "CONGESTED"
+    LIMIT_REACHED = "LIMIT_REACHED"
+    CAPTURE_STOPPED = "CAPTURE_STOPPED"
+    CONNECTION_ERROR = "CONNECTION_ERROR"
+
+
+class EndReason(str, Enum):
+    """Why a capture is over."""
+
+    STOPPED = "stopped"  #: the caller sent STOP
+    DURATION = "duration"  #: its time was up
+    BYTES = "bytes"  #: its bytes were up
+    COUNT = "count"  #: its packets were up
+    SOURCES_GONE = "sources_gone"  #: nothing is left to capture from
+    DRAINING = "draining"  #: the daemon is shutting down
+    FAILED = "failed"  #: something broke; the message says what
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First message of each side.
+
+    Attributes:
+        level: Compatibility level; a caller refuses a callee with less than its own.
+        role: ``agent``, ``api`` or ``client``.
+        time_us: The sender's clock.
+    """
+
+    level: int
+    role: str
+    id: str
+    version: str
+    time_us: int
+    libpcap: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One TCP connection of the capture's own, which it must not capture.
+
+    Attributes:
+        a, a_port: One end.
+        b, b_port: The other; without an address any address matches.
+    """
+
+    a: str
+    a_port: int
+    b_port: int
+    b: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        for address in (self.a, self.b):
+            if address is not None:
+                ipaddress.ip_address(address)
+        for port in (self.a_port, self.b_port):
+            if not 0 < port < 65536:
+                raise ValueError(f"{port} is no TCP port")
+
+
+@dataclass(frozen=True)
+class CaptureStart:
+    """START from the api to an agent: capture one target.
+
+    Attributes:
+        capture: The capture's id, the same on every agent.
+        request_id: What ties the logs of all daemons together.
+        instance: The instance's name as the user will see it.
+        interfaces: Empty means the agent's default interface.
+        namespace: A name from the agent's configuration; None is the host.
+        exclude: The capture's own connections, beside the one this came on.
+    """
+
+    capture: str
+    request_id: str
+    instance: str
+    interfaces: Tuple[str, ...] = ()
+    filter: str = ""
+    snaplen: int = SNAPLEN_DEFAULT
+    namespace: Optional[str] = None
+    exclude: Tuple[Stream, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (self.capture, self.request_id, self.instance, self.namespace or "-"):
+            _check_name(name)
+        if len(self.exclude) > EXCLUDED_STREAMS_MAX:
+            raise ValueError(f"more than {EXCLUDED_STREAMS_MAX} streams to exclude")
+        _check_capture(self.interfaces, self.filter, self.snaplen)
+
+
+@dataclass(frozen=True)
+class Request:
+    """START from a client to the api: capture these targets.
+
+    Attributes:
+        targets: Names from the api's configuration.
+        duration: Seconds after which the api ends the capture.
+        max_bytes: Bytes of packets after which it does.
+        token: Instead of an Authorization header, for clients that cannot set one.
+    """
+
+    targets: Tuple[str, ...]
+    interfaces: Tuple[str, ...] = ()
+    filter: str = ""
+    snaplen: int = SNAPLEN_DEFAULT
+    duration: Optional[float] = None
+    max_bytes: Optional[int] = None
+    token: Optional[str] = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ValueError("no target is named")
+        for name in self.targets:
+            _check_name(name)
+        if self.duration is not None and not 0 < self.duration < float("inf"):
+            raise ValueError("the duration must be more than 0 seconds")
+        if self.max_bytes is not None and self.max_bytes <= 0:
+            raise ValueError("max_bytes must be more than 0")
+        _check_capture(self.interfaces, self.filter, self.snaplen)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source is open: one interface of one instance.  Its id is in the frame header.
+
+    Attributes:
+        link_type: LINKTYPE number, as in files.
+        filter: The effective BPF filter, exclusions included.
+        addresses: The interface's addresses with their prefix lengths.
+        agent: The agent's id; the api fills it in, and its address and clock offset.
+        clock_offset_us: The agent's clock minus the api's.
+    """
+
+    instance: str
+    interface: str
+    link_type: int
+    snaplen: int
+    filter: str
+    addresses: Tuple[str, ...] = ()
+    agent: str = ""
+    agent_address: str = ""
+    clock_offset_us: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.instance)
+        _check_name(self.interface)
+        if not 0 <= self.link_type < 65536:
+            raise ValueError(f"{self.link_type} is no link type")
+        if not 0 < self.snaplen <= SNAPLEN_MAX:
+            raise ValueError(f"snaplen {self.snaplen} is out of range")
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counters of one source since its start, at least every `limits.STATS_INTERVAL`.
+
+    Attributes:
+        received: What the kernel's filter let through, dropped packets included.
+        dropped_kernel: Of these, lost because the ring was full.
+        dropped_interface: Lost by the interface before the filter.
+        delivered: Sent to the caller.
+        captured_up_to_us: The watermark: no packet with a smaller timestamp will follow.
+        final: The source is closed; nothing follows from it.
+    """
+
+    received: int
+    dropped_kernel: int
+    dropped_interface: int
+    delivered: int
+    captured_up_to_us: int
+    final: bool = False
+
+    def __post_init__(self) -> None:
+        for count in (
+            self.received,
+            self.dropped_kernel,
+            self.dropped_interface,
+            self.delivered,
+            self.captured_up_to_us,
+        ):
+            if not 0 <= count < _U64:
+                raise ValueError(f"counter {count} is out of range")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that the user should know; the capture goes on.
+
+    Attributes:
+        origin: Who says it: an instance, an agent or the api.
+    """
+
+    type: NoticeType
+    message: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Stop, drain, then END."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The final counters of one source, in END."""
+
+    source: int
+    received: int
+    dropped_kernel: int
+    dropped_interface: int
+    delivered: int
+
+
+@dataclass(frozen=True)
+class End:
+    """The capture is over; nothing follows."""
+
+    reason: EndReason
+    message: str = ""
+    sources: Tuple[Counters, ...] = ()
+
+
+@dataclass(frozen=True)
+class Error:
+    """The request failed; nothing follows.  `code` is from `pcapd.errors`."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Are you there?"""
+
+    sent_us: int
+
+
+@dataclass(frozen=True)
+class Pong:
+    """Yes; with the times that give the clock offset (RFC 5905, section 8)."""
+
+    sent_us: int
+    answered_us: int
+
+
+Message = Union[
+    Hello, CaptureStart, Request, Source, Stats, Notice, Stop, End, Error, Ping, Pong
+]
+
+_FRAME_TYPES: Dict[type, FrameType] = {
+    Hello: FrameType.HELLO,
+    CaptureStart: FrameType.START,
+    Request: FrameType.START,
+    Source: FrameType.SOURCE,
+    Stats: FrameType.STATS,
+    Notice: FrameType.NOTICE,
+    Stop: FrameType.STOP,
+    End: FrameType.END,
+    Error: FrameType.ERROR,
+    Ping: FrameType.PING,
+    Pong: FrameType.PONG,
+}
+
+M = TypeVar("M")
+
+
+def encode(message: Message) -> Tuple[FrameType, bytes]:
+    """The frame type and JSON payload of a message."""
+    return _FRAME_TYPES[type(message)], json.dumps(
+        dataclasses.asdict(message), separators=(",", ":")
+    ).encode()
+
+
+def decode(kind: Type[M], payload: bytes) -> M:
+    """The message that a control frame of the expected kind holds.
+
+    Raises:
+        RemoteProtocolError: It is not JSON, lacks a field, or a value is of the wrong
+            type or out of range.
+    """
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"{kind.__name__} message is not JSON") from error
+    try:
+        message = _build(kind, value)
+    except (ValueError, TypeError) as error:
+        raise RemoteProtocolError(f"{kind.__name__} message: {error}") from error
+    return typing.cast(M, message)
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= NAME_MAX or not name.isprintable():
+        raise ValueError(f"a name must have 1 to {NAME_MAX} printable characters")
+
+
+def _check_capture(interfaces: Tuple[str, ...], filter_text: str, snaplen: int) -> None:
+    if len(interfaces) > INTERFACES_MAX:
+        raise ValueError(f"more than {INTERFACES_MAX} interfaces")
+    if len(set(interfaces)) != len(interfaces):
+        raise ValueError("an interface is named twice")
+    for name in interfaces:
+        _check_name(name)
+    if len(filter_text) > FILTER_MAX:
+        raise ValueError(f"the filter has more than {FILTER_MAX} characters")
+    if not 0 < snaplen <= SNAPLEN_MAX:
+        raise ValueError(f"snaplen must be 1 to {SNAPLEN_MAX}")
+
+
+@cache
+def _schema(kind: type) -> List[Tuple[str, Any, bool]]:
+    hints = typing.get_type_hints(kind)
+    return [
+        (field.name, hints[field.name], field.default is dataclasses.MISSING)
+        for field in dataclasses.fields(kind)
+    ]
+
+
+def _build(kind: type, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    fields = {}
+    for name, hint, required in _schema(kind):
+        if name in value:
+            fields[name] = _convert(hint, value[name], name)
+        elif required:
+            raise ValueError(f"{name} is missing")
+    return kind(**fields)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Union:  # Optional: the only union that messages use
+        return None if value is None else _convert(typing.get_args(hint)[0], value, name)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"{name} is not a list")
+        item = typing.get_args(hint)[0]
+        return tuple(_convert(item, element, name) for element in value)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _enumeration(hint, value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:  # exact: a JSON true is no number
+        raise TypeError(f"{name} is not a {hint.__name__}")
+    return value
+
+
+def _enumeration(hint: Type[Enum], value: Any) -> Enum:
+    try:
+        return hint(value)
+    except ValueError:
+        # A newer peer may know more kinds than we do.
+        return NoticeType.UNKNOWN if hint is NoticeType else EndReason.FAILED

@@ -1,0 +1,242 @@
+"""The two ends of one conversation, without I/O.
+
+The *caller* asks for a capture and the *callee* delivers it: api and agent on
+one leg, client and api on the other.  Bytes (or whole frames) go in, events
+come out; the methods that speak return bytes which the owner must write.
+
+::
+
+    callee                         caller
+      HELLO ────────────────────────▶      at once; the caller refuses a lower level
+      ◀──────────────────────── HELLO START
+      SOURCE PACKETS STATS NOTICE ──▶      as long as it lasts
+      ◀───────────────────────── STOP      any time; then the callee drains
+      END | ERROR ──────────────────▶      last
+      ◀─────── PING / PONG ─────────▶      any time after HELLO
+
+Anything else is a `RemoteProtocolError`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Dict, Iterator, Mapping, NamedTuple, Set, Tuple, Type, Union
+
+from pcapd import COMPATIBILITY_LEVEL
+from pcapd.errors import LocalProtocolError, RemoteProtocolError
+from pcapd.limits import SOURCES_MAX
+from pcapd.wire.frames import Bytes, Frame, FrameDecoder, FrameType, encode_frame, frame_header
+from pcapd.wire.messages import (
+    CaptureStart,
+    End,
+    Error,
+    Hello,
+    Message,
+    Notice,
+    Ping,
+    Pong,
+    Request,
+    Source,
+    Stats,
+    Stop,
+    decode,
+    encode,
+)
+
+__all__ = ["Callee", "Caller", "Event", "Packets", "encode_message"]
+
+
+class Packets(NamedTuple):
+    """A batch of records, not yet checked (`pcapd.records.check`)."""
+
+    records: bytes
+
+
+class Event(NamedTuple):
+    """What the peer said; source 0 means the whole capture."""
+
+    source: int
+    message: Union[Message, Packets]
+
+
+class _State(Enum):
+    GREETING = auto()  #: no HELLO from the peer yet
+    READY = auto()  #: HELLO seen, no START
+    CAPTURING = auto()
+    ENDED = auto()
+
+
+def encode_message(message: Message, source: int = 0) -> bytes:
+    """A message as one frame."""
+    kind, payload = encode(message)
+    return encode_frame(kind, source, payload)
+
+
+class _Session:
+    """What both ends have in common: framing, states, PING and PONG."""
+
+    def __init__(self, expected: Mapping[_State, Mapping[FrameType, Type[Message]]]) -> None:
+        self._expected = expected  # what the peer may send in each state
+        self._decoder = FrameDecoder()
+        self._state = _State.GREETING
+
+    def receive(self, data: Bytes) -> Iterator[Event]:
+        """Take bytes as they arrived and yield what they say.
+
+        Raises:
+            RemoteProtocolError: The peer may not say that, or not now.
+        """
+        for frame in self._decoder.feed(data):
+            yield self._event(frame)
+
+    def eof(self) -> None:
+        """The peer closed the stream.
+
+        Raises:
+            RemoteProtocolError: In the middle of a frame.
+        """
+        if self._decoder.pending:
+            raise RemoteProtocolError("the stream was cut in the middle of a frame")
+
+    def ping(self, now_us: int) -> bytes:
+        """Ask for a sign of life.  `now_us` is our clock."""
+        return encode_message(Ping(now_us))
+
+    def pong(self, ping: Ping, now_us: int) -> bytes:
+        """Answer a PING."""
+        return encode_message(Pong(ping.sent_us, now_us))
+
+    @property
+    def ended(self) -> bool:
+        """END or ERROR was said: nothing follows."""
+        return self._state is _State.ENDED
+
+    def _event(self, frame: Frame) -> Event:
+        if frame.type is FrameType.PACKETS:
+            return self._packets(frame)
+        message_type = self._expected[self._state].get(frame.type)
+        if message_type is None:
+            raise RemoteProtocolError(f"{frame.type.name} frame while {self._state.name.lower()}")
+        message = decode(message_type, frame.payload)
+        self._saw(message, frame.source)
+        return Event(frame.source, message)
+
+    def _packets(self, frame: Frame) -> Event:
+        raise RemoteProtocolError("PACKETS frame from the side that asks for them")
+
+    def _saw(self, message: Message, source: int) -> None:
+        raise NotImplementedError
+
+
+_FROM_CALLEE: Mapping[_State, Mapping[FrameType, Type[Message]]] = {
+    _State.GREETING: {FrameType.HELLO: Hello, FrameType.ERROR: Error},
+    _State.READY: {FrameType.ERROR: Error, FrameType.PING: Ping, FrameType.PONG: Pong},
+    _State.CAPTURING: {
+        FrameType.SOURCE: Source,
+        FrameType.STATS: Stats,
+        FrameType.NOTICE: Notice,
+        FrameType.END: End,
+        FrameType.ERROR: Error,
+        FrameType.PING: Ping,
+        FrameType.PONG: Pong,
+    },
+    _State.ENDED: {},
+}
+
+
+class Caller(_Session):
+    """The end that asks: the api towards an agent, the client towards the api."""
+
+    def __init__(self) -> None:
+        super().__init__(_FROM_CALLEE)
+        self._sources: Set[int] = set()
+
+    def start(self, hello: Hello, request: Union[CaptureStart, Request]) -> bytes:
+        """Ask for a capture; once, after the callee's HELLO."""
+        if self._state is not _State.READY:
+            raise LocalProtocolError("START may be sent once, after HELLO")
+        self._state = _State.CAPTURING
+        return encode_message(hello) + encode_message(request)
+
+    def stop(self) -> bytes:
+        """Ask the callee to stop, drain and END."""
+        return encode_message(Stop())
+
+    def _packets(self, frame: Frame) -> Event:
+        if frame.source not in self._sources or self._state is not _State.CAPTURING:
+            raise RemoteProtocolError(f"PACKETS frame for source {frame.source}, which is not open")
+        return Event(frame.source, Packets(frame.payload))
+
+    def _saw(self, message: Message, source: int) -> None:
+        if isinstance(message, Hello):
+            if message.level < COMPATIBILITY_LEVEL:
+                raise RemoteProtocolError(
+                    f"{message.role} {message.id} speaks level {message.level} of the protocol, "
+                    f"{COMPATIBILITY_LEVEL} is needed",
+                    "upgrade it",
+                )
+            self._state = _State.READY
+        elif isinstance(message, Source):
+            if source == 0 or source in self._sources or len(self._sources) >= SOURCES_MAX:
+                raise RemoteProtocolError(f"SOURCE frame for id {source}, which is taken or reserved")
+            self._sources.add(source)
+        elif isinstance(message, Stats):
+            if source not in self._sources:
+                raise RemoteProtocolError(f"STATS frame for source {source}, which is not open")
+        elif isinstance(message, (End, Error)):
+            self._state = _State.ENDED
+
+
+class Callee(_Session):
+    """The end that delivers: an agent, or the api towards its client.
+
+    Args:
+        request: The kind of START that it takes.
+    """
+
+    def __init__(self, request: Type[Union[CaptureStart, Request]]) -> None:
+        always: Dict[FrameType, Type[Message]] = {FrameType.PING: Ping, FrameType.PONG: Pong}
+        super().__init__(
+            {
+                _State.GREETING: {FrameType.HELLO: Hello},
+                _State.READY: {FrameType.START: request, **always},
+                _State.CAPTURING: {FrameType.STOP: Stop, **always},
+                # What was under way when we ended is not the peer's mistake.
+                _State.ENDED: {FrameType.STOP: Stop, **always},
+            }
+        )
+
+    def hello(self, hello: Hello) -> bytes:
+        """Greet; first of all."""
+        return encode_message(hello)
+
+    def source(self, number: int, source: Source) -> bytes:
+        """A source is open."""
+        return encode_message(source, number)
+
+    def packets(self, number: int, payload: bytes) -> Tuple[bytes, bytes]:
+        """A batch as header and payload, to be written one after the other, uncopied."""
+        return frame_header(FrameType.PACKETS, number, len(payload)), payload
+
+    def stats(self, number: int, stats: Stats) -> bytes:
+        """Counters and watermark of a source."""
+        return encode_message(stats, number)
+
+    def notice(self, notice: Notice) -> bytes:
+        """Something the user should know."""
+        return encode_message(notice)
+
+    def end(self, end: Union[End, Error]) -> bytes:
+        """The last message; whoever sends it closes after it is flushed."""
+        self._state = _State.ENDED
+        return encode_message(end)
+
+    def _saw(self, message: Message, source: int) -> None:
+        if source:
+            raise RemoteProtocolError("a request names a source")
+        if isinstance(message, Hello):
+            self._state = _State.READY
+        elif isinstance(message, (CaptureStart, Request)):
+            self._state = _State.CAPTURING
+
+
