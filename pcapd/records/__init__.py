@@ -1,0 +1,58 @@
+"""Batches of captured packets as bytes: the hot path.
+
+A *record* is one packet as in a pcap savefile, always little endian::
+
+    u32 seconds | u32 microseconds | u32 captured length | u32 original length | captured bytes
+
+A *batch* is records back to back, the payload of one PACKETS frame.  Four
+functions work on whole batches, so that the cost per packet is a copy and not a
+Python object:
+
+========  ====================================================================
+pack      what pcapy-ng hands out → batches (agent)
+check     is this batch, which came from a peer, what it claims to be? (api, pcapctl)
+render    one batch → bytes of a pcap or pcapng file, in the batch's order
+merge     batches of many sources → bytes of a file, in time order
+========  ====================================================================
+
+There are two implementations with the same results and the same errors: a
+readable one in Python (`_reference`) and one in C (`_native`), which is used
+where it could be compiled and ``PCAPD_PURE`` is not set in the environment.
+Both take any C-contiguous bytes-like object.  Numbers out of range and a
+capture library's nonsense are a `ValueError`, a peer's nonsense is a
+`pcapd.errors.RecordError`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from pcapd.records._types import HEADER_SIZE, Checked, Form, Merged, Rendered
+
+try:
+    if os.environ.get("PCAPD_PURE"):
+        raise ImportError("PCAPD_PURE asks for the reference")
+    from pcapd.records._native import check, merge, pack, render
+
+    _name = "native"
+except ImportError:
+    from pcapd.records._reference import check, merge, pack, render
+
+    _name = "reference"
+
+#: Which implementation runs: "native" or "reference".
+IMPLEMENTATION: Final[str] = _name
+
+__all__ = [
+    "HEADER_SIZE",
+    "IMPLEMENTATION",
+    "Checked",
+    "Form",
+    "Merged",
+    "Rendered",
+    "check",
+    "merge",
+    "pack",
+    "render",
+]

@@ -1,0 +1,17 @@
+from typing import Sequence
+
+from typing_extensions import Buffer
+
+from pcapd.records._types import Checked, Form, Merged, Rendered
+
+def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int) -> list[bytes]: ...
+def check(records: Buffer, max_captured: int) -> Checked: ...
+def render(records: Buffer, interface: int, form: Form, max_packets: int, max_bytes: int) -> Rendered: ...
+def merge(
+    sources: Sequence[tuple[int, Sequence[Buffer]]],
+    until_us: int,
+    last_us: int,
+    form: Form,
+    max_packets: int,
+    max_bytes: int,
+) -> Merged: ...
