@@ -87,10 +87,12 @@ AGENT_SILENCE_TIMEOUT: Final = 10.0
 CLIENT_PING_INTERVAL: Final = 20.0
 #: without an answer from a client.  Generous: a client whose disk or pipe is
 #: stuck, or that was stopped, is slow and not dead.  TCP finds the dead ones.
-CLIENT_SILENCE_TIMEOUT: Final = 300.0
-#: TCP keep-alive: idle, interval (seconds), probes.  And TCP_USER_TIMEOUT.
+CLIENT_SILENCE_TIMEOUT: Final = 120.0
+#: TCP keep-alive: idle, interval (seconds), probes.
 TCP_KEEPALIVE: Final = (10, 5, 3)
-TCP_USER_TIMEOUT: Final = 30.0
+#: TCP_USER_TIMEOUT towards clients.  Linux counts a closed window too, so this is
+#: also how long a client may be stuck.
+TCP_USER_TIMEOUT: Final = 120.0
 #: after STOP, without any byte from an agent, until it is given up.
 STOP_STALL_TIMEOUT: Final = 1.5
 #: after STOP, until a capture is ended whatever still flows.

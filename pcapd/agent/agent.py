@@ -1,0 +1,143 @@
+"""The agent as a service: it listens, counts captures and drains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from pcapd import COMPATIBILITY_LEVEL, __version__
+from pcapd.agent.session import AgentSession
+from pcapd.capture import privileges
+from pcapd.capture.source import libpcap_version
+from pcapd.config.schema import AgentConfig
+from pcapd.errors import LimitReached, TargetNotFound
+from pcapd.limits import DRAIN_TIMEOUT
+from pcapd.net.clock import now_us
+from pcapd.net.daemon import Daemon
+from pcapd.net.tls import ServerContext, check_allowed
+from pcapd.net.transport import TLSPort
+from pcapd.wire import EndReason, Hello, Stats
+
+__all__ = ["Agent"]
+
+
+class Agent(Daemon):
+    """Serves captures of this machine's interfaces and named network namespaces.
+
+    Args:
+        config: What `pcapd.config` read.
+        reactor: Where it runs.
+    """
+
+    log = Logger()
+    role = "agent"
+
+    def __init__(self, config: AgentConfig, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.config = config
+        self._context = ServerContext(config.listen.tls)
+        self._sessions: set[AgentSession] = set()
+        self._captures: set[AgentSession] = set()
+        self._draining = False
+
+    # --- life --------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen, then give up every privilege that capturing does not need."""
+        config = self.config
+        factory = Factory.forProtocol(lambda: AgentSession(self))
+        factory.noisy = False
+        port = TLSPort(
+            config.listen.port, factory, config.listen.host, self.reactor, self._context, self._check_peer
+        )
+        self.listen(port)
+        libpcap = libpcap_version()  # reads /proc, which `harden` closes to us
+        if config.run_as is not None:
+            privileges.become(config.run_as, self._needed())
+            privileges.harden()
+        for name in privileges.missing(self._needed()):
+            self.log.warn("without CAP_{name} captures will fail", name=name.upper())
+        self.log.info(
+            "agent {version} listens on {host}:{port}, {libpcap}",
+            version=__version__,
+            host=config.listen.host,
+            port=port.getHost().port,
+            libpcap=libpcap,
+        )
+
+    def reload(self) -> None:
+        """Use renewed certificates."""
+        self._context.reload()
+
+    def drain(self) -> Deferred[Any]:
+        """Refuse new captures, end the running ones."""
+        self._draining = True
+        sessions = list(self._sessions)
+        ended = DeferredList([session.finished for session in sessions])
+        for session in sessions:
+            session.stop(EndReason.DRAINING)
+        return ended.addTimeout(DRAIN_TIMEOUT, self.reactor, onTimeoutCancel=lambda *_: None)
+
+    def _needed(self) -> list[str]:
+        # setns asks for CAP_SYS_ADMIN; opening a packet socket for CAP_NET_RAW.
+        return ["net_raw", "sys_admin"] if self.config.namespaces else ["net_raw"]
+
+    def _check_peer(self, connection: SSL.Connection) -> None:
+        check_allowed(connection, self.config.listen.tls.allowed_clients)
+
+    # --- what sessions ask -------------------------------------------------
+
+    def hello(self) -> Hello:
+        """Our greeting."""
+        return Hello(
+            level=COMPATIBILITY_LEVEL,
+            role=self.role,
+            id=self.config.id,
+            version=__version__,
+            time_us=now_us(),
+            libpcap=libpcap_version(),
+        )
+
+    def joined(self, session: AgentSession) -> None:
+        """An authenticated api is connected."""
+        self._sessions.add(session)
+
+    def left(self, session: AgentSession) -> None:
+        """It is gone."""
+        self._sessions.discard(session)
+        self._captures.discard(session)
+
+    def admit(self, session: AgentSession) -> None:
+        """Count a capture in.
+
+        Raises:
+            LimitReached: There are too many, or the agent is shutting down.
+        """
+        if self._draining:
+            raise LimitReached("the agent is shutting down")
+        most = self.config.capture.max_captures
+        if len(self._captures) >= most:
+            raise LimitReached(f"agent {self.config.id} already runs {most} captures", "try again later")
+        self._captures.add(session)
+
+    def namespace(self, name: str | None) -> str | None:
+        """Path of a named network namespace; None for the host's.
+
+        Raises:
+            TargetNotFound: The configuration does not name it.
+        """
+        if name is None:
+            return None
+        try:
+            return str(self.config.namespaces[name])
+        except KeyError:
+            raise TargetNotFound(f"agent {self.config.id} is not configured to capture {name!r}") from None
+
+    def account(self, stats: Stats) -> None:
+        """A source is closed; remember what it lost."""
+        if stats.dropped_kernel:
+            self.log.warn("{dropped} packets were dropped by the kernel", dropped=stats.dropped_kernel)

@@ -1,0 +1,176 @@
+"""One capture source on the reactor.
+
+The descriptor is readable when the kernel has handed over a ring block.  Each
+wake-up takes a few batches, packs them in C and passes them on; nothing here
+is done per packet.  While the consumer is paused the descriptor is not
+watched: packets then wait in the kernel's ring, and when that is full the
+kernel drops and counts.  There is no queue of our own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pcapd.capture.source import CaptureSource
+from pcapd.errors import CaptureFailed
+from pcapd.limits import BATCH_PACKETS, BATCHES_PER_WAKEUP, FRAME_TYPICAL, RING_LAG
+from pcapd.net.clock import now_us
+from pcapd.records import pack
+from pcapd.wire import Counters, Stats
+
+__all__ = ["Reading"]
+
+_META = struct.Struct("=IIII")
+_RING_LAG_US = int(RING_LAG * 1_000_000)
+#: A ring is filled by several processors, whose packets can be this much out of order.
+_DISORDER_US = 1000
+
+
+@implementer(IReadDescriptor)
+class Reading:
+    """Reads a source and passes records on.
+
+    Args:
+        reactor: Tells when there is something to read.
+        number: The source's id in this session.
+        source: What to read; closed with `close`.
+        deliver: Takes payloads of PACKETS frames; may pause us before it returns.
+        gone: Called once when the interface is gone.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        number: int,
+        source: CaptureSource,
+        deliver: Callable[[int, list[bytes]], None],
+        gone: Callable[[Reading, CaptureFailed], None],
+    ) -> None:
+        self._reactor = reactor
+        self.number = number
+        self.source = source
+        self._deliver = deliver
+        self._gone = gone
+        self._paused = False
+        self._closed = False
+        self._delivered = 0
+        self._last_us = 0
+        self._watermark = 0
+
+    # --- IReadDescriptor ---------------------------------------------------
+
+    def fileno(self) -> int:
+        """The packet socket."""
+        return self.source.fileno()
+
+    def logPrefix(self) -> str:
+        """For Twisted's log."""
+        return f"capture on {self.source.interface.name}"
+
+    def doRead(self) -> None:
+        """Take what the ring holds, within bounds."""
+        try:
+            for _ in range(BATCHES_PER_WAKEUP):
+                if self._paused or self._closed or not self._read_batch():
+                    return
+        except CaptureFailed as error:
+            self._reactor.removeReader(self)
+            self._gone(self, error)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The descriptor has an error: the next read says which, after what is left is read."""
+        self._reactor.callLater(0, self._after_error)
+
+    def _after_error(self) -> None:
+        if self._closed:
+            return
+        self.doRead()
+        if not self._paused and not self._closed:
+            self._reactor.addReader(self)
+
+    def _read_batch(self) -> bool:
+        packets, meta = self.source.read(BATCH_PACKETS)
+        if not meta:
+            return False
+        count = len(meta) // _META.size
+        seconds, microseconds, _, _ = _META.unpack_from(meta, len(meta) - _META.size)
+        self._last_us = seconds * 1_000_000 + microseconds
+        self._delivered += count
+        self._deliver(self.number, pack(packets, meta, self.source.snaplen, FRAME_TYPICAL))
+        return True
+
+    # --- control -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._reactor.addReader(self)
+
+    def pause(self) -> None:
+        """Stop reading; the ring takes over."""
+        self._paused = True
+        self._reactor.removeReader(self)
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._paused = False
+        if not self._closed:
+            self._reactor.addReader(self)
+
+    def drained(self) -> bool:
+        """Read on until the ring is empty; False when it could not be emptied yet."""
+        try:
+            while not self._paused and not self._closed:
+                if not self._read_batch():
+                    return True
+        except CaptureFailed:
+            return True
+        return self._closed
+
+    def close(self) -> None:
+        """Give the source back."""
+        if not self._closed:
+            self._closed = True
+            self._reactor.removeReader(self)
+            self.source.close()
+
+    # --- counters ----------------------------------------------------------
+
+    def stats(self, *, final: bool = False) -> Stats:
+        """Counters, and the watermark up to which everything has been delivered."""
+        counters = self.source.counters()
+        self._watermark = max(self._watermark, self._captured_up_to())
+        return Stats(
+            received=counters.received,
+            dropped_kernel=counters.dropped_kernel,
+            dropped_interface=counters.dropped_interface,
+            delivered=self._delivered,
+            captured_up_to_us=self._watermark,
+            final=final,
+        )
+
+    def counters(self) -> Counters:
+        """The same for END."""
+        stats = self.stats()
+        return Counters(
+            source=self.number,
+            received=stats.received,
+            dropped_kernel=stats.dropped_kernel,
+            dropped_interface=stats.dropped_interface,
+            delivered=stats.delivered,
+        )
+
+    def _captured_up_to(self) -> int:
+        """With an empty ring the clock proves it, otherwise only the last packet does."""
+        before = now_us()
+        try:
+            if not self._paused and not self._closed and not self._read_batch():
+                return before - _RING_LAG_US
+        except CaptureFailed:
+            pass  # doRead will meet it again, and report it
+        return max(0, self._last_us - _DISORDER_US)

@@ -1,0 +1,311 @@
+"""One conversation with an api: one capture of one target.
+
+::
+
+    GREETED ──START──▶ OPENING ──▶ CAPTURING ──STOP──▶ DRAINING ──▶ ENDED
+                          └── ERROR ─────────────────────────────────▲
+
+In DRAINING nothing new gets into the rings; they are read until they are
+empty, everything is written, then the counters are final and END follows.
+The api closes after END; if it does not, we do.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pcapd.agent.opening import in_new_thread, open_sources
+from pcapd.agent.reading import Reading
+from pcapd.capture.namespaces import identity
+from pcapd.capture.source import CaptureSource
+from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError, RequestError
+from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, RING_LAG, START_TIMEOUT, STATS_INTERVAL
+from pcapd.net.framed import FramedProtocol
+from pcapd.wire import (
+    Callee,
+    CaptureStart,
+    End,
+    EndReason,
+    Error,
+    Event,
+    Notice,
+    NoticeType,
+    Source,
+    Stop,
+    Stream,
+)
+
+if TYPE_CHECKING:
+    from pcapd.agent.agent import Agent
+
+__all__ = ["AgentSession"]
+
+
+class _State(Enum):
+    GREETED = auto()
+    OPENING = auto()
+    CAPTURING = auto()
+    DRAINING = auto()
+    ENDED = auto()
+
+
+@implementer(IPushProducer)
+class AgentSession(FramedProtocol):
+    """The agent's end of a connection.
+
+    Args:
+        agent: Whose configuration and limits apply.
+    """
+
+    _session: Callee
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(agent.reactor, Callee(CaptureStart), AGENT_SILENCE_TIMEOUT)
+        self._agent = agent
+        self._state = _State.GREETED
+        self._readings: list[Reading] = []
+        self._ended_counters: list[Any] = []
+        self._ticker = LoopingCall(self._tick)
+        self._ticker.clock = agent.reactor
+        self._timer: Any = None
+        self._start: CaptureStart | None = None
+        self._namespace: tuple[str, tuple[int, int] | None] | None = None
+        self._end_reason = EndReason.STOPPED
+        self._congested = False
+        self.finished: Deferred[None] = Deferred()
+
+    # --- conversation ------------------------------------------------------
+
+    def ready(self) -> None:
+        """The api is authenticated: greet it."""
+        self._agent.joined(self)
+        self.transport.registerProducer(self, True)
+        self.transport.write(self._session.hello(self._agent.hello()))
+        self._timer = self._reactor.callLater(
+            START_TIMEOUT, self.give_up, PcapdError(f"no START within {START_TIMEOUT:g} s")
+        )
+
+    def event(self, event: Event) -> None:
+        """The api said something."""
+        if isinstance(event.message, CaptureStart):
+            self._timer.cancel()
+            self._open(event.message)
+        elif isinstance(event.message, Stop):
+            self.stop(EndReason.STOPPED)
+
+    def lost(self, reason: Exception) -> None:
+        """The api is gone, so nobody wants these packets."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._start is not None and self._state is not _State.ENDED:
+            self._agent.log.info("capture abandoned: {reason}", reason=str(reason), **self._about())
+        elif self._start is None:
+            self._agent.log.warn("{peer} left without START: {reason}", peer=self._peer(), reason=str(reason))
+        self._state = _State.ENDED
+        self._close_all()
+        self._agent.left(self)
+        self.finished.callback(None)
+
+    # --- opening -----------------------------------------------------------
+
+    def _open(self, start: CaptureStart) -> None:
+        self._start = start
+        self._state = _State.OPENING
+        try:
+            self._agent.admit(self)
+            path = self._agent.namespace(start.namespace)
+        except RequestError as error:
+            self._refuse(error)
+            return
+        if path is not None:
+            self._namespace = (path, identity(path))
+        open_all = partial(open_sources, start, self._own_stream(), self._agent.config.capture, path)
+        in_new_thread(self._reactor, open_all).addCallbacks(self._opened, self._not_opened)
+
+    def _opened(self, sources: list[CaptureSource]) -> None:
+        if self._state is not _State.OPENING:  # stopped, or the api left, meanwhile
+            for source in sources:
+                source.close()
+            if self._state is _State.DRAINING:
+                self._finish()
+            return
+        assert self._start is not None
+        self._state = _State.CAPTURING
+        for number, source in enumerate(sources, start=1):
+            self._readings.append(Reading(self._reactor, number, source, self._deliver, self._source_gone))
+            self.transport.write(self._session.source(number, self._describe(source)))
+            self._agent.log.info(
+                "capturing {interface}, filter {filter}",
+                interface=source.interface.name,
+                filter=source.filter,
+                **self._about(),
+            )
+        for reading in self._readings:
+            reading.start()
+        if self._paused:
+            self.pauseProducing()
+        self._ticker.start(STATS_INTERVAL)
+
+    def _not_opened(self, failure: Failure) -> None:
+        if self._state not in (_State.OPENING, _State.DRAINING):
+            return
+        error = failure.value
+        if not isinstance(error, RequestError):
+            self._agent.log.failure("opening a capture failed", failure)
+            error = CaptureFailed("the agent failed to open the capture; its log says more")
+        self._refuse(error)
+
+    def _refuse(self, error: RequestError) -> None:
+        self._state = _State.ENDED
+        self._agent.log.info("capture refused: {reason}", reason=error.message, **self._about())
+        self.transport.write(self._session.end(Error(error.code, error.message, error.hint)))
+        self._await_close()
+
+    def _describe(self, source: CaptureSource) -> Source:
+        assert self._start is not None
+        return Source(
+            instance=self._start.instance,
+            interface=source.interface.name,
+            link_type=source.link_type,
+            snaplen=source.snaplen,
+            filter=source.filter,
+            addresses=source.interface.addresses,
+            agent=self._agent.config.id,
+        )
+
+    # --- capturing ---------------------------------------------------------
+
+    def _deliver(self, number: int, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            header, records = self._session.packets(number, payload)
+            self.transport.write(header)
+            self.transport.write(records)
+
+    def _tick(self) -> None:
+        for reading in list(self._readings):
+            self.transport.write(self._session.stats(reading.number, reading.stats()))
+        if self._namespace is not None and identity(self._namespace[0]) != self._namespace[1]:
+            gone = NamespaceGone("the network namespace is gone")
+            for reading in list(self._readings):
+                self._source_gone(reading, gone)
+
+    def _source_gone(self, reading: Reading, error: CaptureFailed) -> None:
+        if reading not in self._readings:
+            return
+        self._notice(
+            NoticeType.INSTANCE_UNAVAILABLE, f"{reading.source.interface.name} is gone: {error.message}"
+        )
+        reading.drained()
+        self._close(reading)
+        if not self._readings and self._state is _State.CAPTURING:
+            self._end_reason = EndReason.SOURCES_GONE
+            self._finish()
+
+    def _notice(self, kind: NoticeType, message: str) -> None:
+        assert self._start is not None
+        self.transport.write(self._session.notice(Notice(kind, message, self._start.instance)))
+
+    # --- ending ------------------------------------------------------------
+
+    def stop(self, reason: EndReason) -> None:
+        """Let nothing more in, deliver what is there, then END."""
+        if self._state is _State.OPENING:
+            self._state = _State.DRAINING
+            self._end_reason = reason
+        elif self._state is _State.CAPTURING:
+            self._state = _State.DRAINING
+            self._end_reason = reason
+            for reading in self._readings:
+                reading.source.stop()
+            self._timer = self._reactor.callLater(RING_LAG, self._drain)
+        elif self._state is _State.GREETED:
+            self.give_up(PcapdError("the agent is shutting down"))
+
+    def _drain(self) -> None:
+        if self._state is not _State.DRAINING:
+            return
+        # A paused transport resumes us later: resumeProducing comes back here.
+        unread = [reading for reading in self._readings if not reading.drained()]
+        if not unread and not self._paused:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._state = _State.ENDED
+        self._close_all()
+        end = End(self._end_reason, sources=tuple(self._ended_counters))
+        self._agent.log.info("capture ended: {reason}", reason=end.reason.value, **self._about())
+        self.transport.write(self._session.end(end))
+        self._await_close()
+
+    def _await_close(self) -> None:
+        # Closing first could reset the connection and destroy what is under way.
+        self.transport.unregisterProducer()
+        self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.transport.loseConnection)
+
+    def _close(self, reading: Reading) -> None:
+        self._readings.remove(reading)
+        stats = reading.stats(final=True)
+        self._ended_counters.append(reading.counters())
+        reading.close()
+        self.transport.write(self._session.stats(reading.number, stats))
+        self._agent.account(stats)
+
+    def _close_all(self) -> None:
+        if self._ticker.running:
+            self._ticker.stop()
+        for reading in list(self._readings):
+            self._close(reading)
+
+    # --- IPushProducer -----------------------------------------------------
+
+    _paused = False
+
+    def pauseProducing(self) -> None:
+        """The api or the network is slow: let the rings fill."""
+        self._paused = True
+        for reading in self._readings:
+            reading.pause()
+
+    def resumeProducing(self) -> None:
+        """They caught up."""
+        self._paused = False
+        for reading in self._readings:
+            reading.resume()
+        if self._state is _State.DRAINING and not (self._timer and self._timer.active()):
+            self._timer = self._reactor.callLater(0, self._drain)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `lost` follows."""
+
+    # --- words -------------------------------------------------------------
+
+    def _own_stream(self) -> Stream:
+        host, peer = self.transport.getHost(), self.transport.getPeer()
+        return Stream(a=_plain(host.host), a_port=host.port, b=_plain(peer.host), b_port=peer.port)
+
+    def _peer(self) -> str:
+        peer = self.transport.getPeer()
+        return f"{peer.host}:{peer.port}" if peer else "nobody"
+
+    def _about(self) -> dict[str, str]:
+        assert self._start is not None
+        return {
+            "capture": self._start.capture,
+            "request_id": self._start.request_id,
+            "instance": self._start.instance,
+        }
+
+
+def _plain(host: str) -> str:
+    """An IPv4 address that came in over an IPv6 socket, as packets carry it."""
+    address = ip_address(host)
+    return str(getattr(address, "ipv4_mapped", None) or address)

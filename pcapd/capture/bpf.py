@@ -1,0 +1,139 @@
+"""BPF filter text: what a user may write, and what is added to it.
+
+libpcap's compiler is given text only, never bytecode (CVE-2026-0799).  It
+looks host *names* up in the DNS while it compiles, which would block and
+would let a user make the agent ask for any name, so names are refused here
+before libpcap sees them.  The grammar is pcap-filter(7).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from pcapd.errors import BadFilter
+from pcapd.limits import FILTER_MAX
+from pcapd.wire import Stream
+
+__all__ = ["check_text", "effective_filter", "failing_part"]
+
+_KEYWORDS = frozenset(
+    # protocols
+    "ether fddi tr wlan ppp slip link ip ip6 arp rarp sctp tcp udp icmp icmp6 igmp igrp pim vrrp carp "
+    "atalk aarp decnet lat sca moprc mopdl iso esis es-is isis is-is l1 l2 iih lsp snp csnp psnp clnp "
+    "stp ipx netbeui ah esp radio vlan mpls pppoed pppoes geneve vxlan lane llc metac bcc oam oamf4 "
+    "oamf4ec oamf4sc sc ilmic oamf5 vpi vci connectmsg metaconnect sio opc dpc sls hsio hopc hdpc hsls "
+    "fisu lssu lsu msu hfisu hlssu hmsu "
+    # directions and address kinds
+    "src dst host net mask port portrange proto protochain gateway broadcast multicast less greater "
+    "inbound outbound ra ta addr1 addr2 addr3 addr4 address1 address2 address3 address4 "
+    # logic and arithmetic
+    "and or not len byte "
+    # named offsets and values
+    "tcpflags tcp-fin tcp-syn tcp-rst tcp-push tcp-ack tcp-urg tcp-ece tcp-cwr icmptype icmpcode "
+    "icmp-echoreply icmp-unreach icmp-sourcequench icmp-redirect icmp-echo icmp-routeradvert "
+    "icmp-routersolicit icmp-timxceed icmp-paramprob icmp-tstamp icmp-tstampreply icmp-ireq "
+    "icmp-ireqreply icmp-maskreq icmp-maskreply icmp6type icmp6code icmp6-destinationunreach "
+    "icmp6-packettoobig icmp6-timeexceeded icmp6-parameterproblem icmp6-echo icmp6-echoreply "
+    "icmp6-multicastlistenerquery icmp6-multicastlistenerreportv1 icmp6-multicastlistenerdone "
+    "icmp6-routersolicit icmp6-routeradvert icmp6-neighborsolicit icmp6-neighboradvert icmp6-redirect "
+    "icmp6-routerrenum icmp6-nodeinformationquery icmp6-nodeinformationresponse "
+    "icmp6-ineighbordiscoverysolicit icmp6-ineighbordiscoveryadvert icmp6-multicastlistenerreportv2 "
+    "icmp6-homeagentdiscoveryrequest icmp6-homeagentdiscoveryreply icmp6-mobileprefixsolicit "
+    "icmp6-mobileprefixadvert icmp6-certpathsolicit icmp6-certpathadvert "
+    "icmp6-multicastrouteradvert icmp6-multicastroutersolicit icmp6-multicastrouterterm "
+    # 802.11 and pf
+    "type subtype direction dir ifname on rnr rulenum reason rset ruleset srnr subrulenum action "
+    "fcs".split()
+)
+#: After these a word is a number's name (services, protocols, frame kinds), not a host's.
+_NAMED_VALUES = frozenset(
+    ["port", "portrange", "proto", "protochain", "type", "subtype", "direction", "dir", "ifname", "on", "reason", "rset", "ruleset", "action", "llc"]
+)
+#: These begin a new primitive, whose values are hosts until one of the above follows.
+_RESET = _KEYWORDS - _NAMED_VALUES - frozenset(("and", "or", "not"))
+
+_TOKEN = re.compile(
+    r"""
+      (?P<address>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)            # IPv6, or a MAC address
+    | (?P<number>\$?(?:0[xX][0-9A-Fa-f]+|[0-9]+(?:\.[0-9]+){0,3})(?![-\w.]))
+    | (?P<mac>(?:[0-9A-Fa-f]{1,2}[-.]){5}[0-9A-Fa-f]{1,2}|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4})
+    | (?P<word>\\?[A-Za-z0-9_](?:[-\w.]*\w)?)
+    | (?P<other>\s+|.)
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+
+def check_text(text: str) -> None:
+    """Refuse what libpcap must not see.
+
+    Raises:
+        BadFilter: Too long, not printable ASCII, or it names a host instead of its address.
+    """
+    if len(text) > FILTER_MAX:
+        raise BadFilter(f"the filter has {len(text)} characters, at most {FILTER_MAX} are allowed")
+    if not text.isascii() or any(ord(character) < 32 and character not in "\t\n" for character in text):
+        raise BadFilter("the filter holds characters that are not printable ASCII")
+    names_values = False
+    for match in _TOKEN.finditer(text):
+        word = match["word"]
+        if word is None:
+            continue
+        if word in _RESET:
+            names_values = False
+        elif word in _NAMED_VALUES:
+            names_values = True
+        elif word not in _KEYWORDS and not names_values and not word.startswith("\\"):
+            raise BadFilter(
+                f"the filter has {word!r} where an address is expected",
+                "host names are not looked up: write the address, for example host 192.0.2.1",
+            )
+
+
+def effective_filter(user: str, exclude: Iterable[Stream]) -> str:
+    """The filter that is put into the kernel: not our own streams, and what the user asked for.
+
+    The exclusions come first because ``vlan`` and ``mpls`` in the user's part
+    change the meaning of everything after them.  The user's part must have
+    been compiled alone before, so that it cannot close our parentheses.
+    """
+    own = " or ".join(_stream(stream) for stream in exclude)
+    parts = [f"not ({own})"] if own else []
+    if user.strip():
+        parts.append(f"({user})")
+    return " and ".join(parts)
+
+
+def _stream(stream: Stream) -> str:
+    there = _flow(stream.a, stream.a_port, stream.b, stream.b_port)
+    back = _flow(stream.b, stream.b_port, stream.a, stream.a_port)
+    return f"(tcp and (({there}) or ({back})))"
+
+
+def _flow(src: str | None, src_port: int, dst: str | None, dst_port: int) -> str:
+    terms = [
+        f"src host {src}" if src else "",
+        f"src port {src_port}",
+        f"dst host {dst}" if dst else "",
+        f"dst port {dst_port}",
+    ]
+    return " and ".join(term for term in terms if term)
+
+
+def failing_part(text: str, compiles: Callable[[str], bool], attempts: int = 64) -> str:
+    """Where a filter stops making sense: libpcap only says that it does.
+
+    Args:
+        text: A filter that does not compile.
+        compiles: Whether a piece of filter text does.
+        attempts: How many pieces to try, so that a hostile filter costs bounded time.
+
+    Returns:
+        The rest after the longest beginning that compiles, or all of it.
+    """
+    ends = [match.end() for match in _TOKEN.finditer(text) if match["other"] is None or match["other"] == ")"]
+    for end in reversed(ends[-attempts - 1 : -1]):
+        if compiles(text[:end]):
+            return text[end:].strip()
+    return text.strip()

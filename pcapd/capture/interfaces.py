@@ -1,0 +1,143 @@
+"""What the kernel knows of an interface, over rtnetlink(7).
+
+A netlink socket stays in the network namespace it was opened in, so one that
+was opened beside a capture can be asked later from any thread.  libpcap's own
+interface drop counter cannot: it reads /sys, which shows the interfaces of
+the *host*, and so reports the drops of a stranger that has the same name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from pcapd.errors import NoSuchInterface
+
+__all__ = ["Interface", "InterfaceWatch"]
+
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_IFLA_IFNAME, _IFLA_STATS64 = 3, 23
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+
+_HEADER = struct.Struct("=IHHII")
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBi")
+_ATTRIBUTE = struct.Struct("=HH")
+_U64 = struct.Struct("=Q")
+_RX_DROPPED, _RX_MISSED = 6 * 8, 15 * 8  # offsets in struct rtnl_link_stats64
+
+_ANSWER_MAX = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Interface:
+    """An interface as the kernel describes it.
+
+    Attributes:
+        dropped: Packets that it lost before any filter saw them, since it exists.
+        addresses: With their prefix lengths, as in ``192.0.2.1/24``.
+    """
+
+    index: int
+    name: str
+    up: bool
+    loopback: bool
+    dropped: int
+    addresses: tuple[str, ...] = ()
+
+
+class InterfaceWatch:
+    """Ask about one interface, again and again.  Never blocks: the kernel answers at once.
+
+    Args:
+        name: Its name in the network namespace of the calling thread.
+
+    Raises:
+        NoSuchInterface: There is none; the message lists those that are.
+    """
+
+    def __init__(self, name: str) -> None:
+        names = [present for _, present in socket.if_nameindex()]
+        if name not in names:
+            raise NoSuchInterface(f"there is no interface {name!r}", f"there are: {', '.join(names)}")
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        try:
+            self._socket.bind((0, 0))
+            link = self._link(socket.if_nametoindex(name))
+            self.interface = replace(link, addresses=tuple(self._addresses(link.index)))
+        except OSError as error:
+            self._socket.close()
+            raise NoSuchInterface(f"interface {name!r} went away: {os.strerror(error.errno or 0)}") from error
+
+    def dropped(self) -> int | None:
+        """Packets that the interface has lost since it exists; None when it is gone."""
+        try:
+            return self._link(self.interface.index).dropped
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+    def _link(self, index: int) -> Interface:
+        body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
+        for kind, answer in self._ask(_RTM_GETLINK, 0, body):
+            if kind == _RTM_NEWLINK:
+                return _parse_link(answer)
+        raise OSError(0, "no answer")
+
+    def _addresses(self, index: int) -> Iterator[str]:
+        for kind, answer in self._ask(_RTM_GETADDR, _NLM_F_DUMP, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+            if kind == _RTM_NEWADDR:
+                family, prefix, _, _, owner = _ADDRESS.unpack_from(answer)
+                if owner == index:
+                    attributes = dict(_attributes(answer[_ADDRESS.size :]))
+                    raw = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+                    if family in (socket.AF_INET, socket.AF_INET6):
+                        yield f"{ipaddress.ip_address(raw)}/{prefix}"
+
+    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
+        while True:
+            data = self._socket.recv(_ANSWER_MAX)
+            while data:
+                length, answered, _, _, _ = _HEADER.unpack_from(data)
+                message = data[_HEADER.size : length]
+                data = data[(length + 3) & ~3 :]
+                if answered == _NLMSG_ERROR:
+                    raise OSError(-struct.unpack_from("=i", message)[0], "netlink")
+                if answered == _NLMSG_DONE:
+                    return
+                yield answered, message
+            if not flags & _NLM_F_DUMP:
+                return
+
+
+def _parse_link(message: bytes) -> Interface:
+    _, _, index, flags, _ = _LINK.unpack_from(message)
+    attributes = dict(_attributes(message[_LINK.size :]))
+    stats = attributes[_IFLA_STATS64]
+    return Interface(
+        index=index,
+        name=attributes[_IFLA_IFNAME].rstrip(b"\0").decode(),
+        up=bool(flags & _IFF_UP),
+        loopback=bool(flags & _IFF_LOOPBACK),
+        dropped=_U64.unpack_from(stats, _RX_DROPPED)[0] + _U64.unpack_from(stats, _RX_MISSED)[0],
+    )
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & 0x3FFF, data[_ATTRIBUTE.size : length]
+        data = data[(length + 3) & ~3 :]

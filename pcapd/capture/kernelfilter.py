@@ -1,0 +1,74 @@
+"""The filter program of a packet socket, read and replaced in one step.
+
+libpcap compiles and attaches, but it cannot do two things that exact counting
+needs: hold a capture closed until everything from before its filter is out of
+the ring, and close it again without losing what is in the ring.  Both are one
+``setsockopt`` on libpcap's own socket.  socket(7), packet(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+__all__ = ["DROP_ALL", "attach", "ignore_outgoing", "program"]
+
+_SO_ATTACH_FILTER = 26  # SO_GET_FILTER has the same number
+_SOL_PACKET = 263
+_PACKET_IGNORE_OUTGOING = 23
+_INSTRUCTION = struct.Struct("=HBBI")
+_MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
+
+#: A program that lets nothing through: ``ret #0``.
+DROP_ALL = _INSTRUCTION.pack(0x06, 0, 0, 0)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket]:
+    # The fd is libpcap's: a socket object may only ever close a duplicate.
+    with socket.socket(fileno=os.dup(fd)) as packet_socket:
+        yield packet_socket
+
+
+def program(fd: int) -> bytes:
+    """The classic BPF program that is attached to a socket, b"" if none is.
+
+    Raises:
+        OSError: The kernel does not tell.
+    """
+    buffer = ctypes.create_string_buffer(_MAX_INSTRUCTIONS * _INSTRUCTION.size)
+    count = ctypes.c_uint32(_MAX_INSTRUCTIONS)  # instructions in, instructions out: not bytes
+    if _libc.getsockopt(fd, socket.SOL_SOCKET, _SO_ATTACH_FILTER, buffer, ctypes.byref(count)):
+        raise OSError(ctypes.get_errno(), "SO_GET_FILTER")
+    return buffer.raw[: count.value * _INSTRUCTION.size]
+
+
+def attach(fd: int, instructions: bytes) -> None:
+    """Replace a socket's filter; from here on only what it accepts is received.
+
+    Raises:
+        OSError: The kernel does not take the program.
+    """
+    buffer = ctypes.create_string_buffer(instructions, len(instructions))
+    count = len(instructions) // _INSTRUCTION.size
+    with _borrowed(fd) as packet_socket:
+        packet_socket.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", count, ctypes.addressof(buffer))
+        )
+
+
+def ignore_outgoing(fd: int) -> None:
+    """Do not receive what this host sends (Linux 4.20).
+
+    On the loopback interface every packet passes twice; libpcap throws the
+    outgoing copy away after the kernel has counted it, which would make
+    received unequal to delivered plus dropped.
+    """
+    with _borrowed(fd) as packet_socket:
+        packet_socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)

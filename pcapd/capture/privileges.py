@@ -1,0 +1,58 @@
+"""Become an unprivileged user that may still capture.
+
+Capabilities belong to threads: call this before any other thread is started,
+so that all of them have only what is kept.  capabilities(7).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterable
+
+import prctl
+
+from pcapd.errors import ConfigError
+
+__all__ = ["become", "harden", "missing"]
+
+
+def become(user: str, keep: Iterable[str]) -> None:
+    """Change to a user and keep only some capabilities.
+
+    Args:
+        user: Name of the user.
+        keep: Capabilities without their prefix, in lower case, such as ``net_raw``.
+
+    Raises:
+        ConfigError: There is no such user, or we may not become it.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise ConfigError("run_as", [f"there is no user {user!r}"]) from error
+    kept = [getattr(prctl, f"CAP_{name.upper()}") for name in keep]
+    if os.geteuid() != entry.pw_uid:
+        try:
+            prctl.securebits.keep_caps = True
+            os.setgroups([])
+            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+        except PermissionError as error:
+            raise ConfigError("run_as", [f"not allowed to become {user!r}; start as root"]) from error
+    prctl.cap_permitted.limit(*kept)
+    prctl.cap_effective.limit(*kept)
+    for capability in kept:
+        prctl.set_caps((capability, prctl.CAP_EFFECTIVE, True))
+    prctl.cap_inheritable.limit()
+
+
+def harden() -> None:
+    """No new privileges from here on, and no core dump or debugger sees the packets."""
+    prctl.set_no_new_privs(1)
+    prctl.set_dumpable(0)
+
+
+def missing(needed: Iterable[str]) -> list[str]:
+    """Which of these capabilities the process does not have."""
+    return [name for name in needed if not getattr(prctl.cap_effective, name)]

@@ -1,0 +1,257 @@
+"""One capture on one interface, counted exactly.
+
+Goal: ``received by the filter == delivered + dropped by the kernel``, to the
+packet, from the first one to the last.  libpcap alone does not give that:
+between activation and ``setfilter`` packets get into the ring (and into the
+counters) that the filter would not have let through, and closing the handle
+throws away what the ring still holds.  So:
+
+*open*: activate; let libpcap compile and attach the filter and read the
+program back from the kernel; let libpcap forget it (an empty filter, so that
+it filters nothing itself); close the socket with a program that drops
+everything; empty the ring; note the counters; then attach the program.  From
+that moment on each packet that passes is either in the ring or counted as
+dropped.
+
+*stop*: attach the program that drops everything; read until the last ring
+block has come (`limits.RING_LAG`); then the counters are final.
+
+The handle is opened with the largest snaplen, because ``next_batch`` does not
+tell the original length: packets are cut to the user's snaplen when they are
+packed (`pcapd.records.pack`), where the length is still known.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pcapy
+
+from pcapd.capture import kernelfilter
+from pcapd.capture.bpf import check_text, effective_filter, failing_part
+from pcapd.capture.interfaces import Interface, InterfaceWatch
+from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface
+from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, RING_LAG, SNAPLEN_MAX
+from pcapd.savefile import linktypes
+from pcapd.wire import Stream
+
+__all__ = ["CaptureSource", "KernelCounters", "libpcap_version", "open_source"]
+
+# Return codes of pcap_activate(3PCAP) that are worth their own words.
+_NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9, -11
+_NO_CAPABILITY_HINT = "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces"
+
+
+class KernelCounters(NamedTuple):
+    """Packets since the capture was opened.
+
+    Attributes:
+        received: Passed the filter, the dropped ones included.
+        dropped_kernel: Of these, did not fit into the ring.
+        dropped_interface: Lost by the interface before the filter.
+    """
+
+    received: int
+    dropped_kernel: int
+    dropped_interface: int
+
+
+class CaptureSource:
+    """An open capture.  Made by `open_source`; owned by one thread at a time.
+
+    Attributes:
+        interface: What is captured.
+        link_type: LINKTYPE number of its packets.
+        filter: The effective filter.
+    """
+
+    def __init__(
+        self, reader: pcapy.Reader, watch: InterfaceWatch, link_type: int, filter_text: str, snaplen: int
+    ) -> None:
+        self._reader = reader
+        self._watch = watch
+        self.interface: Interface = watch.interface
+        self.link_type = link_type
+        self.filter = filter_text
+        self.snaplen = snaplen
+        self._fd: int = reader.getfd()
+        self._raw = (0, 0)
+        self._received = 0
+        self._dropped = 0
+        self._interface_drops_before = self.interface.dropped
+        self._interface_drops = 0
+        self._sum_up()
+        self._received = self._dropped = 0  # what came before the filter does not count
+
+    def fileno(self) -> int:
+        """The descriptor that is readable while the ring holds packets."""
+        return self._fd
+
+    def read(self, max_packets: int) -> tuple[bytes, bytes]:
+        """Take packets from the ring, without waiting.
+
+        Returns:
+            Packet bytes and their index, as `pcapd.records.pack` takes them; both
+            empty when the ring is.
+
+        Raises:
+            CaptureFailed: The interface is gone.
+        """
+        try:
+            batch: tuple[bytes, bytes] = self._reader.next_batch(max_packets)
+        except pcapy.PcapError as error:
+            raise CaptureFailed(f"{self.interface.name}: {error}") from error
+        return batch
+
+    def counters(self) -> KernelCounters:
+        """What the kernel counted so far."""
+        self._sum_up()
+        drops = self._watch.dropped()
+        if drops is not None:
+            self._interface_drops = max(0, drops - self._interface_drops_before)
+        return KernelCounters(self._received, self._dropped, self._interface_drops)
+
+    @property
+    def interface_present(self) -> bool:
+        """Whether the interface still exists."""
+        return self._watch.dropped() is not None
+
+    def stop(self) -> None:
+        """Let nothing more in; what the ring holds can still be read."""
+        kernelfilter.attach(self._fd, kernelfilter.DROP_ALL)
+
+    def close(self) -> None:
+        """Give everything back.  What is unread is lost, so `stop` and read first."""
+        self._watch.close()
+        self._reader.close()
+
+    def _sum_up(self) -> None:
+        # libpcap's counters have 32 bits and wrap.
+        try:
+            received, dropped, _ = self._reader.stats()
+        except pcapy.PcapError:
+            return  # the interface is gone: the last counters stay
+        self._received += (received - self._raw[0]) % 2**32
+        self._dropped += (dropped - self._raw[1]) % 2**32
+        self._raw = (received, dropped)
+
+
+def open_source(
+    name: str,
+    *,
+    filter_text: str,
+    exclude: Sequence[Stream],
+    snaplen: int,
+    ring_bytes: int,
+    promiscuous: bool,
+) -> CaptureSource:
+    """Open a capture in the calling thread's network namespace.  Blocks for some 50 ms.
+
+    Args:
+        name: An interface that exists there: never ``any``, a path or a URL.
+        filter_text: The user's filter.
+        exclude: The capture's own streams.
+        snaplen: Bytes of each packet to keep.
+        ring_bytes: Size of the kernel's ring.
+        promiscuous: Also what is addressed to others.
+
+    Raises:
+        BadFilter, NoSuchInterface, CapturePermission, CaptureFailed
+    """
+    check_text(filter_text)
+    watch = InterfaceWatch(name)
+    try:
+        reader = _activated(name, ring_bytes, promiscuous)
+        try:
+            return _filtered(reader, watch, filter_text, exclude, snaplen)
+        except BaseException:
+            reader.close()
+            raise
+    except BaseException:
+        watch.close()
+        raise
+
+
+def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
+    reader = pcapy.create(name)
+    reader.set_snaplen(SNAPLEN_MAX)
+    reader.set_promisc(int(promiscuous))
+    reader.set_timeout(BLOCK_TIMEOUT_MS)
+    reader.set_buffer_size(ring_bytes)
+    code = reader.activate()
+    if code >= 0:  # above zero are warnings, such as no promiscuous mode on this device
+        reader.setnonblock(1)
+        return reader
+    reader.close()
+    if code in (_PERM_DENIED, _PROMISC_PERM_DENIED):
+        raise CapturePermission(f"not allowed to capture on {name}", _NO_CAPABILITY_HINT)
+    if code == _NO_SUCH_DEVICE:
+        raise NoSuchInterface(f"there is no interface {name!r} that can be captured")
+    if code == _IFACE_NOT_UP:
+        raise CaptureFailed(f"interface {name} is down")
+    raise CaptureFailed(f"libpcap cannot open {name} (error {code})")
+
+
+def _filtered(
+    reader: pcapy.Reader, watch: InterfaceWatch, user: str, exclude: Sequence[Stream], snaplen: int
+) -> CaptureSource:
+    link_type = linktypes.from_dlt(reader.datalink())
+    _compile(reader, user)  # alone, so that it cannot escape the parentheses around it
+    effective = effective_filter(user, exclude)
+    _compile(reader, effective)
+    fd = reader.getfd()
+    wanted = kernelfilter.program(fd)
+    if not wanted:  # libpcap gave up on the kernel and would filter, and drop, by itself
+        raise BadFilter("the filter is too complex for the kernel", "write a shorter one")
+    reader.setfilter("")
+    kernelfilter.attach(fd, kernelfilter.DROP_ALL)
+    if watch.interface.loopback:
+        kernelfilter.ignore_outgoing(fd)
+    _empty(reader)
+    source = CaptureSource(reader, watch, link_type, effective, snaplen)
+    kernelfilter.attach(fd, wanted)
+    return source
+
+
+def _compile(reader: pcapy.Reader, text: str) -> None:
+    try:
+        reader.setfilter(text)
+    except (pcapy.PcapError, ValueError) as error:
+        words = str(error)
+    else:
+        return
+
+    def compiles(part: str) -> bool:
+        try:
+            reader.setfilter(part)
+        except (pcapy.PcapError, ValueError):
+            return False
+        return True
+
+    raise BadFilter(f"{words}, at: {failing_part(text, compiles)!r}", "see pcap-filter(7) for the syntax")
+
+
+def _empty(reader: pcapy.Reader) -> None:
+    """Throw away what got into the ring before the filter was in place."""
+    deadline = time.monotonic() + RING_LAG
+    while reader.next_batch(BATCH_PACKETS)[1] or time.monotonic() < deadline:
+        time.sleep(RING_LAG / 10)
+
+
+@functools.cache
+def libpcap_version() -> str:
+    """The libpcap that is loaded, in its own words, such as ``libpcap version 1.10.3 …``."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(maxsplit=5)[-1]
+        if re.search(r"/libpcap[-.][^/]*so", path):
+            version = ctypes.CDLL(path).pcap_lib_version
+            version.restype = ctypes.c_char_p
+            return os.fsdecode(version())
+    return "libpcap (unknown version)"

@@ -1,0 +1,13 @@
+"""Twisted glue that the agent and the api share.
+
+``transport``
+    TLS straight on the socket: what the bulk legs run on.
+``tls``
+    contexts from the configuration, and the check of a peer's name.
+``framed``
+    protocol base: a wire session on a transport, with liveness and backpressure.
+``logs``
+    JSON lines on stderr, without secrets.
+``daemon``
+    a service that listens, drains and reloads.
+"""

@@ -1,0 +1,84 @@
+"""What both roles are: a service that listens, reloads and drains.
+
+A port that is in use is fatal (`StreamServerEndpointService` would only log
+it), SIGHUP reloads, and stopping waits for the drain, within bounds.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+
+from pcapd.errors import ConfigError
+
+__all__ = ["Daemon"]
+
+
+class Daemon(Service):
+    """Base of both roles.
+
+    Args:
+        reactor: Where it runs.
+    """
+
+    log = Logger()
+    role = ""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.ports: list[Any] = []
+
+    # --- for subclasses ----------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to serve."""
+
+    def reload(self) -> None:
+        """Read again what may change while running.
+
+        Raises:
+            ConfigError: It is no good; go on with the old.
+        """
+
+    def drain(self) -> Deferred[Any]:
+        """Refuse what is new, end what runs; fires when done."""
+        raise NotImplementedError
+
+    # --- Service -----------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start; an exception stops the daemon with exit code 1."""
+        super().startService()
+        self.start()
+        # From the reactor's thread; twistd and pcapd both call this there.
+        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._reload))
+
+    def stopService(self) -> Deferred[Any]:
+        """Drain, then stop listening."""
+        super().stopService()
+        self.log.info("{role} drains", role=self.role)
+        return self.drain().addBoth(self._stop_listening)
+
+    def listen(self, port: Any) -> None:
+        """Listen on a port until the service stops.
+
+        Raises:
+            twisted.internet.error.CannotListenError: It is in use, or not ours to take.
+        """
+        port.startListening()
+        self.ports.append(port)
+
+    def _stop_listening(self, _: Any) -> Any:
+        return DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
+
+    def _reload(self) -> None:
+        try:
+            self.reload()
+        except ConfigError as error:
+            self.log.error("not reloaded, the old certificates stay in use: {problem}", problem=str(error))
+        else:
+            self.log.info("{role} reloaded its certificates", role=self.role)

@@ -1,0 +1,477 @@
+"""TLS straight on the socket.
+
+Twisted's TLS runs over memory BIOs: each byte is copied four times more and
+handed out in pieces of 16 KiB, which at 1,400-byte packets was the greatest
+cost in the whole chain (docs/performance.rst).  Here OpenSSL reads and writes
+the socket itself.  What is small is joined before it becomes a TLS record;
+what is large is encrypted from where it lies.
+
+The contract with the protocol: ``makeConnection`` at once;
+``handshakeCompleted`` (`IHandshakeListener`) when the peer is authenticated,
+before any data; ``connectionLost`` in every case at the end, also when there
+was never a connection.  Its reason is a `PcapdError` where we know better
+than OpenSSL how to say it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet import abstract, main, tcp
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHandshakeListener,
+    IProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pcapd.errors import PcapdError, PeerIdentityError
+from pcapd.limits import CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
+
+__all__ = ["BoundedPort", "TLSPort", "TLSTransport", "connect_tls", "reserve_socket"]
+
+_RECORD = 16 * 1024  # the most that one TLS record holds
+_TURN = 16 * _RECORD  # written per wake-up, so that one peer cannot starve the others
+
+Verify = Callable[[SSL.Connection], None]
+
+
+@implementer(IConsumer, IPushProducer, ISSLTransport, ITCPTransport)
+class TLSTransport(abstract.FileDescriptor):
+    """A TLS connection as a Twisted transport.
+
+    Args:
+        reactor: Where to be told about the socket.
+        sock: Non-blocking, connected or about to be.
+        protocol: Gets what arrives.
+        connection: pyOpenSSL's, already set to accept or connect.
+        verify: Called after the handshake; raises `PeerIdentityError` to refuse the peer.
+        connecting: The TCP connection is not there yet.
+    """
+
+    bufferSize = SEND_BUFFER
+    #: ALPN: what the HTTP server asks to choose between HTTP/1.1 and 2.
+    negotiatedProtocol = None
+    TLS = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        sock: socket.socket,
+        protocol: IProtocol,
+        connection: SSL.Connection,
+        verify: Verify | None,
+        *,
+        connecting: bool = False,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(reactor)
+        self.reactor: Any = reactor
+        self.producer: Any = None
+        self.socket = sock
+        self.protocol: Any = protocol
+        self._tls = connection
+        self._verify = verify
+        self._on_close = on_close
+        self._connecting = connecting
+        self._handshaking = True
+        self._out: deque[bytes | memoryview] = deque()
+        self._out_size = 0
+        self._read_wants_write = False
+        self._write_wants_read = False
+        self._paused = False
+        self._aborted = False
+        self._peer = _address(sock.getpeername()) if not connecting else None
+        self._host = _address(sock.getsockname())
+        self.connected = 1
+        self._timer = reactor.callLater(HANDSHAKE_TIMEOUT, self._timed_out)
+        _tune(sock)
+        self.startReading()
+        if connecting:
+            self.startWriting()
+
+    # --- reading ---------------------------------------------------------
+
+    def doRead(self) -> Any:
+        """The socket is readable."""
+        if self._handshaking:
+            return self._shake_hands()
+        if self._write_wants_read:
+            self._write_wants_read = False
+            self.startWriting()
+        pieces: list[bytes] = []
+        lost = self._receive(pieces)
+        if pieces:
+            self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        return lost
+
+    def _receive(self, pieces: list[bytes]) -> Any:
+        size = 0
+        try:
+            while size < READ_PIECE:
+                # One record per call: then nothing stays inside OpenSSL, where
+                # the reactor would not see it.
+                piece = self._tls.recv(_RECORD)
+                pieces.append(piece)
+                size += len(piece)
+        except SSL.WantReadError:
+            return None
+        except SSL.WantWriteError:  # a TLS 1.3 key update has to be answered first
+            self._read_wants_write = True
+            self.startWriting()
+        except SSL.ZeroReturnError:
+            return main.CONNECTION_DONE
+        except (SSL.Error, OSError) as error:
+            return _lost(error)
+        return None
+
+    # --- writing ---------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; the registered producer is paused when too many are waiting."""
+        if data and self.connected and not self.disconnecting:
+            self._out.append(data)
+            self._out_size += len(data)
+            self._maybePauseProducer()
+            if not self._handshaking:
+                self.startWriting()
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """Send several pieces."""
+        for data in iovec:
+            self.write(data)
+
+    def doWrite(self) -> Any:
+        """The socket is writable."""
+        if self._handshaking:
+            return self._shake_hands()
+        if self._read_wants_write:
+            self._read_wants_write = False
+            lost = self.doRead()
+            if lost is not None:
+                return lost
+        try:
+            self._send()
+        except SSL.WantWriteError:
+            pass
+        except SSL.WantReadError:
+            self._write_wants_read = True
+            self.stopWriting()
+        except (SSL.Error, OSError) as error:
+            return _lost(error)
+        if self.producerPaused and self._out_size <= self.bufferSize // 2 and self.producer is not None:
+            self.producerPaused = False
+            self.producer.resumeProducing()
+        if self._out:
+            return None
+        self.stopWriting()
+        if self.disconnecting and self.producer is None:
+            return self._say_goodbye()
+        return None
+
+    def _send(self) -> None:
+        left = _TURN
+        while self._out and left > 0:
+            head = self._head()
+            sent = self._tls.send(head)
+            left -= sent
+            self._out_size -= sent
+            if sent == len(head):
+                self._out.popleft()
+            else:
+                self._out[0] = memoryview(head)[sent:]
+
+    def _head(self) -> bytes | memoryview:
+        """The next piece, small ones joined until they fill a record."""
+        out = self._out
+        if len(out) == 1 or len(out[0]) >= _RECORD or isinstance(out[0], memoryview):
+            return out[0]  # (a view was offered to OpenSSL before: it must see the same again)
+        small = []
+        size = 0
+        while out and size + len(out[0]) <= _RECORD:
+            size += len(out[0])
+            small.append(out.popleft())
+        if not small:
+            return out[0]
+        # A view, so that a retry does not join more to it.
+        out.appendleft(memoryview(b"".join(small)))
+        return out[0]
+
+    def _isSendBufferFull(self) -> bool:
+        return self._out_size > self.bufferSize
+
+    # --- life ------------------------------------------------------------
+
+    def _shake_hands(self) -> Any:
+        try:
+            if self._connecting:
+                self._finish_connecting()
+            self._tls.do_handshake()
+            if self._verify is not None:
+                self._verify(self._tls)
+        except SSL.WantReadError:
+            self.stopWriting()
+            return None
+        except SSL.WantWriteError:
+            self.startWriting()
+            return None
+        except (SSL.Error, OSError) as error:
+            return _lost(error)
+        except PcapdError as error:
+            return error
+        self._handshaking = False
+        self._timer.cancel()
+        if IHandshakeListener.providedBy(self.protocol):
+            self.protocol.handshakeCompleted()
+        if self._out or self.disconnecting:
+            self.startWriting()
+        else:
+            self.stopWriting()
+        return None
+
+    def _finish_connecting(self) -> None:
+        code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        self._peer = _address(self.socket.getpeername())
+        self._host = _address(self.socket.getsockname())
+        self._connecting = False
+
+    def _timed_out(self) -> None:
+        self._lose(PcapdError("the TLS handshake was not finished in time"))
+
+    def _say_goodbye(self) -> Any:
+        # The peer may be gone, or not ready for it: TCP tells it all the same.
+        with contextlib.suppress(SSL.Error, OSError):
+            self._tls.shutdown()
+        return main.CONNECTION_DONE
+
+    def loseConnection(self) -> None:
+        """Close when all is sent and no producer is registered any more."""
+        if self._handshaking:
+            self.abortConnection()
+        else:
+            super().loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close now; what waits to be sent is lost, and the peer notices."""
+        if self.connected and not self._aborted:
+            self._aborted = True
+            self.stopReading()
+            self.stopWriting()
+            self.reactor.callLater(0, self._lose, ConnectionAborted())
+
+    def _lose(self, reason: Exception) -> None:
+        if self.connected:
+            self.connectionLost(Failure(reason))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The end, however it came."""
+        if not self.connected:
+            return
+        super().connectionLost(reason)
+        if self._timer.active():
+            self._timer.cancel()
+        if reason.check(ConnectionAborted):
+            # RST instead of FIN: an incomplete answer must not look complete.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.socket.close()
+        self._out.clear()
+        protocol, self.protocol = self.protocol, None
+        if self._on_close is not None:
+            self._on_close()
+        protocol.connectionLost(reason)
+
+    # --- what protocols ask ----------------------------------------------
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self.socket.fileno()
+
+    def getPeer(self) -> Any:
+        """The other end's address; None before there is a connection."""
+        return self._peer
+
+    def getHost(self) -> Any:
+        """This end's address."""
+        return self._host
+
+    def getHandle(self) -> socket.socket:
+        """The socket."""
+        return self.socket
+
+    def getPeerCertificate(self) -> Any:
+        """What the peer showed, or None."""
+        return self._tls.get_peer_certificate()
+
+    def getTcpNoDelay(self) -> bool:
+        """Always."""
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """It is set from the start."""
+
+    def getTcpKeepAlive(self) -> bool:
+        """Always."""
+        return True
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """It is set from the start."""
+
+    def loseWriteConnection(self) -> None:
+        """TLS has no half-closed connections."""
+        self.loseConnection()
+
+    def logPrefix(self) -> str:
+        """For Twisted's log."""
+        return "TLS"
+
+
+def _lost(error: Exception) -> Exception:
+    """Say what OpenSSL or the kernel mean, in one sentence."""
+    if isinstance(error, SSL.SysCallError) or not isinstance(error, SSL.Error):
+        code = error.args[0] if error.args else 0
+        if not isinstance(code, int) or code in (-1, 0):
+            return PcapdError("the connection was closed without a TLS goodbye")
+        return PcapdError(os.strerror(code) if code != errno.EPIPE else "the peer closed the connection")
+    words = "; ".join(entry[-1] or entry[0] for entry in error.args[0]) if error.args else "TLS failed"
+    if "alert" in words:
+        return PeerIdentityError(f"the peer refused our certificate or handshake: {words}")
+    if "certificate" in words:
+        return PeerIdentityError(f"the peer's certificate is not accepted: {words}")
+    return PcapdError(f"TLS: {words}")
+
+
+def _address(name: tuple[Any, ...]) -> IPv4Address | IPv6Address:
+    if len(name) == 4:
+        return IPv6Address("TCP", *name)
+    return IPv4Address("TCP", *name)
+
+
+def _tune(sock: socket.socket) -> None:
+    idle, interval, probes = TCP_KEEPALIVE
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+
+
+class BoundedPort(tcp.Port):
+    """A listening port that stops accepting while `limits.CONNECTIONS_MAX` are open.
+
+    New ones wait in the kernel's queue meanwhile, and get in when others leave.
+    """
+
+    limit = CONNECTIONS_MAX
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.open = 0
+
+    def transport(  # type: ignore[override]  # a class there, its factory here
+        self, sock: socket.socket, protocol: Any, *args: Any
+    ) -> Any:
+        """Build the transport of an accepted connection (`tcp.Port` calls this)."""
+        self._opened()
+        return _CountedServer(sock, protocol, *args)
+
+    def _opened(self) -> None:
+        self.open += 1
+        if self.open >= self.limit:
+            self.stopReading()
+        self.numberAccepts = max(1, min(self.numberAccepts, self.limit - self.open))
+
+    def closed(self) -> None:
+        """One of them is gone."""
+        self.open -= 1
+        if self.connected and self.open < self.limit:
+            self.startReading()
+
+
+class _CountedServer(tcp.Server):
+    server: BoundedPort
+
+    def connectionLost(self, reason: Failure) -> None:
+        counted = hasattr(self, "socket")
+        super().connectionLost(reason)
+        if counted:
+            self.server.closed()
+
+
+class TLSPort(BoundedPort):
+    """A listening port whose connections are `TLSTransport`.
+
+    Args:
+        context: Called per connection, so that renewed certificates are used at once.
+        verify: Called after each handshake.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        port: int,
+        factory: Any,
+        interface: str,
+        reactor: Any,
+        context: Callable[[], SSL.Context],
+        verify: Verify | None = None,
+    ) -> None:
+        super().__init__(port, factory, interface=interface, reactor=reactor)
+        self._context = context
+        self._verify = verify
+
+    def transport(  # type: ignore[override]  # a class there, its factory here
+        self, sock: socket.socket, protocol: Any, *args: Any
+    ) -> Any:
+        """Build the transport of an accepted connection (`tcp.Port` calls this)."""
+        self._opened()
+        connection = SSL.Connection(self._context(), sock)
+        connection.set_accept_state()
+        return TLSTransport(self.reactor, sock, protocol, connection, self._verify, on_close=self.closed)
+
+
+def reserve_socket(host: str) -> socket.socket:
+    """A socket for one outgoing connection whose local port is known before it connects.
+
+    Args:
+        host: The IP address that it will connect to.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))  # noqa: S104 (outgoing)
+    return sock
+
+
+def connect_tls(  # noqa: PLR0917
+    reactor: Any,
+    sock: socket.socket,
+    address: tuple[str, int],
+    protocol: Any,
+    context: SSL.Context,
+    verify: Verify,
+) -> TLSTransport:
+    """Connect a reserved socket and speak TLS on it; the protocol is told how it goes."""
+    connection = SSL.Connection(context, sock)
+    connection.set_connect_state()
+    code = sock.connect_ex(address)
+    transport = TLSTransport(reactor, sock, protocol, connection, verify, connecting=True)
+    protocol.makeConnection(transport)
+    if code not in (0, errno.EINPROGRESS):
+        transport.stopReading()
+        transport.stopWriting()
+        reactor.callLater(0, transport._lose, PcapdError(os.strerror(code)))
+    return transport
