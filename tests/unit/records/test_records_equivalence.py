@@ -158,6 +158,6 @@ def test_thousands_of_records_are_the_same(disorder: int) -> None:
         )
         for source in range(7)
     ]
-    for limits in ((2**40, 2**40), (5_000, 2**40), (2**40, 99_999)):
-        args = (many, 10**6 + 15_000, 10**6 + 500, 1, *limits)
+    for bounds in ((2**40, 2**40), (5_000, 2**40), (2**40, 99_999)):
+        args = (many, 10**6 + 15_000, 10**6 + 500, 1, *bounds)
         assert outcome(_native.merge, *args) == outcome(_reference.merge, *args)
