@@ -1,0 +1,230 @@
+"""What we build must contain what it should, and work where only that is installed.
+
+Nothing here imports pcapd: everything runs in a clean environment that has the
+wheel and its dependencies, without the ``agent`` extra and so without libpcap.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.processes import CommandFailed, run
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN = "twisted/plugins/pcapd_plugin.py"
+
+#: Seconds; a build or an installation waits for a package index.
+PATIENCE = 600
+
+#: What a build needs of a checkout.
+SOURCES = ("bin", "docs", "etc", "pcapd", "tests", "twisted")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What one build made, and the sources that it was made from."""
+
+    sources: Path
+    sdist: Path
+    wheel: Path
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A virtual environment with our wheel and what it depends on."""
+
+    bin: Path
+    cwd: Path
+
+    def run(self, command: str, *arguments: str, **options: Any) -> str:
+        """Run one of its commands far away from the checkout; returns stdout and stderr."""
+        done = run([str(self.bin / command), *arguments], cwd=self.cwd, env=_clean_environment(), **options)
+        return done.stdout + done.stderr
+
+
+def _clean_environment(**extra: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**inherited, **extra}
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the sources, without what was built in the checkout: it must not find its way into a wheel."""
+    copy = tmp_path_factory.mktemp("sources")
+    leave = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "dropin.cache", ".*")
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, copy / name, ignore=leave)
+    for path in [*ROOT.glob("*.rst"), *(ROOT / name for name in ("LICENSE", "MANIFEST.in"))]:
+        shutil.copy(path, copy)
+    for name in ("setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build an sdist, and a wheel from the sdist: so the sdist has all that a build needs."""
+    out = tmp_path_factory.mktemp("dist")
+    run([sys.executable, "-m", "build", "--outdir", str(out), str(sources)], timeout=PATIENCE)
+    (sdist,) = out.glob("*.tar.gz")
+    (wheel,) = out.glob("*.whl")
+    return Built(sources, sdist, wheel)
+
+
+@pytest.fixture(scope="session")
+def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Install the wheel with its dependencies, and nothing else, into a clean environment."""
+    directory = tmp_path_factory.mktemp("installed")
+    run([sys.executable, "-m", "venv", str(directory / "venv")], timeout=PATIENCE)
+    result = Installed(directory / "venv" / "bin", directory)
+    result.run("pip", "install", "--quiet", str(built.wheel), timeout=PATIENCE)
+    return result
+
+
+def _wheel_files(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return [name for name in archive.namelist() if not name.endswith("/")]
+
+
+def _sdist_files(sdist: Path) -> list[str]:
+    """Return the files of an sdist, without its top directory."""
+    with tarfile.open(sdist) as archive:
+        return [member.name.partition("/")[2] for member in archive if member.isfile()]
+
+
+def test_wheel_ships_nothing_of_twisted(built: Built) -> None:
+    """One file below twisted/: an __init__.py would overwrite Twisted's own, or hide all of it."""
+    assert [name for name in _wheel_files(built.wheel) if name.startswith("twisted/")] == [PLUGIN]
+
+
+def test_wheel_installs_two_packages(built: Built) -> None:
+    """Nothing else lands on sys.path: no tests, no etc, no docs."""
+    tops = {name.partition("/")[0] for name in _wheel_files(built.wheel)}
+    assert {top for top in tops if not re.fullmatch(r"pcapd-[^/]+\.dist-info", top)} == {"pcapd", "twisted"}
+
+
+def test_wheel_is_complete(built: Built) -> None:
+    """Every module of the checkout is in it, with the mark that it is typed, and the compiled one."""
+    files = _wheel_files(built.wheel)
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "pcapd").rglob("*.py")}
+    assert modules - set(files) == set()
+    assert "pcapd/py.typed" in files
+    assert any(re.fullmatch(r"pcapd/records/_native\..*so", name) for name in files)
+
+
+def test_sdist_is_complete(built: Built) -> None:
+    """It has what a packager, a reader and a tester need, and nothing that was built."""
+    files = _sdist_files(built.sdist)
+    assert [name for name in files if name.startswith("twisted/")] == [PLUGIN]
+    assert {"LICENSE", "README.rst", "setup.py", "pyproject.toml", "pcapd/records/_native.c"} <= set(files)
+    for directory in ("bin", "docs", "etc", "tests"):
+        sources = [path for path in (built.sources / directory).rglob("*") if path.is_file()]
+        assert {str(path.relative_to(built.sources)) for path in sources} - set(files) == set()
+    assert [name for name in files if name.endswith((".so", ".pyc", "dropin.cache"))] == []
+
+
+def test_twistd_lists_us(installed: Installed) -> None:
+    """The plugin is found where the wheel was installed."""
+    assert re.search(r"^ +pcapd\b", installed.run("twistd", "--help"), re.MULTILINE)
+
+
+def test_twistd_help(installed: Installed) -> None:
+    """``twistd pcapd`` knows the two options that it cannot do without."""
+    output = installed.run("twistd", "pcapd", "--help")
+    assert "--role" in output
+    assert "--config" in output
+
+
+def test_twisted_is_whole(installed: Installed) -> None:
+    """Twisted's own plugins are still there besides ours."""
+    output = installed.run("twistd", "--help")
+    assert re.search(r"^ +web\b", output, re.MULTILINE)
+    assert "Unable to" not in output
+
+
+def test_pcapd_version(installed: Installed, built: Built) -> None:
+    """The daemon says the version that the wheel has."""
+    version = built.wheel.name.split("-")[1]
+    assert version in installed.run("pcapd", "--version")
+
+
+def test_pcapctl_help(installed: Installed) -> None:
+    """The client runs, and names its commands."""
+    output = installed.run("pcapctl", "--help")
+    assert "hosts" in output
+    assert "status" in output
+
+
+def test_api_and_pcapctl_need_no_libpcap(installed: Installed) -> None:
+    """Their modules import where pcapy and prctl are not installed."""
+    with pytest.raises(CommandFailed, match="No module named 'pcapy'"):
+        installed.run("python", "-c", "import pcapy")
+    program = (
+        "import importlib, pkgutil, pcapd.api, pcapd.ctl\n"
+        "for package in (pcapd.api, pcapd.ctl):\n"
+        "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        if not module.name.endswith('__main__'):\n"
+        "            importlib.import_module(module.name)\n"
+    )
+    installed.run("python", "-c", program)
+
+
+def test_compiled_where_there_is_a_compiler(installed: Installed) -> None:
+    """The wheel has the fast records module, and uses it."""
+    assert _implementation(installed) == "native"
+
+
+def test_works_without_a_compiler(built: Built, installed: Installed, tmp_path: Path) -> None:
+    """Without one the build succeeds all the same, and the reference does the work."""
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path)]
+    environment = _clean_environment(CC="/bin/false", CXX="/bin/false")
+    run([*build, str(built.sdist)], cwd=tmp_path, env=environment, timeout=PATIENCE)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert not [name for name in _wheel_files(wheel) if name.endswith(".so")]
+
+    without = tmp_path / "without"
+    installed.run("pip", "install", "--quiet", "--no-deps", "--target", str(without), str(wheel))
+    assert _implementation(installed, str(without)) == "reference"
+
+
+def _implementation(installed: Installed, path: str = "") -> str:
+    first = f"import sys; sys.path.insert(0, {path!r}); " if path else ""
+    program = f"{first}from pcapd import records; print(records.IMPLEMENTATION)"
+    return installed.run("python", "-c", program).strip()
+
+
+# --- launchers of the checkout ---------------------------------------------------
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["directly", "by a link"])
+@pytest.mark.parametrize("name", ["pcapd", "pcapctl"])
+def test_launchers_work_from_anywhere(tmp_path: Path, name: str, link: bool) -> None:
+    """They find the checkout from any directory, and import nothing from that directory."""
+    if not (ROOT / ".venv" / "stamp").exists():
+        pytest.skip("bin/test has not set up .venv here")
+    launcher = ROOT / "bin" / name
+    if link:
+        (tmp_path / name).symlink_to(launcher)
+        launcher = tmp_path / name
+    (tmp_path / "pcapd.py").write_text("raise SystemExit('the wrong pcapd')")
+    assert "usage" in run([str(launcher), "--help"], cwd=tmp_path).stdout.lower()
+
+
+@pytest.mark.parametrize("name", ["pcapd", "pcapctl"])
+def test_launchers_say_what_to_do_first(tmp_path: Path, name: str) -> None:
+    """In a fresh checkout they name the command that makes them work."""
+    shutil.copytree(ROOT / "bin", tmp_path / "bin")
+    done = subprocess.run([tmp_path / "bin" / name], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "run bin/quickstart or bin/test once" in done.stderr
