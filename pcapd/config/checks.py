@@ -1,0 +1,271 @@
+"""What one value of a configuration may be.
+
+A check takes the value as YAML gave it and returns it as `schema` wants it, or
+raises ValueError with half a sentence that fits after "path: ".  No check ever
+quotes a value that could be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Callable, List, Tuple, TypeVar
+from urllib.parse import urlsplit
+
+from pcapd.config.units import format_size, parse_duration, parse_size
+
+__all__ = [
+    "Check",
+    "absolute_path",
+    "address",
+    "boolean",
+    "dns_name",
+    "duration",
+    "file_in",
+    "https_url",
+    "identity",
+    "interface",
+    "items",
+    "kind",
+    "listening_port",
+    "name",
+    "one_of",
+    "port",
+    "scope",
+    "size_between",
+    "text",
+    "token_hash",
+    "user_name",
+    "whole_number",
+]
+
+T = TypeVar("T")
+Check = Callable[[object], T]
+
+# bool before int: True is an instance of both.
+_KINDS: Tuple[Tuple[type, str], ...] = (
+    (bool, "a boolean"),
+    (int, "a whole number"),
+    (float, "a number with a fraction"),
+    (str, "text"),
+    (list, "a list"),
+    (dict, "a mapping"),
+    (type(None), "nothing"),
+)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# BOSH ids are GROUP/GUID, and a group's name alone may be long.
+_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+_NAME_RULE = "must be at most {} letters, digits, {}, beginning with a letter or digit"
+_DNS_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}$){_DNS_LABEL}(?:\.{_DNS_LABEL})*")
+_INTERFACE = re.compile(r"[^\s/]{1,15}")  # IFNAMSIZ, less its NUL
+_USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_SCOPE = re.compile(r"[\x21-\x7e]{1,256}")
+_TOKEN_HASH = re.compile(r"[0-9A-Fa-f]{64}")
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0]")
+
+#: The hash of no token at all: what `sha256sum` says when the variable was empty.
+_HASH_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def kind(value: object) -> str:
+    """What a value is, in the words of YAML."""
+    return next((words for kind, words in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")
+
+
+def text(value: object) -> str:
+    """Text that is not empty."""
+    if not isinstance(value, str):
+        hint = "" if isinstance(value, (list, dict)) else " (quotes make it text)"
+        raise ValueError(f"must be text, not {kind(value)}{hint}")
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def boolean(value: object) -> bool:
+    """A YAML boolean; 0 and 1 are none."""
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {kind(value)}")
+    return value
+
+
+def items(value: object) -> List[object]:
+    """A list; its items are yet to be checked."""
+    if not isinstance(value, list):
+        raise ValueError(f"must be a list, not {kind(value)}")
+    return value
+
+
+def whole_number(low: int, high: int) -> Check[int]:
+    """A check for whole numbers from low to high; booleans are none."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"must be a whole number, not {kind(value)}")
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low} to {high}")
+        return value
+
+    return check
+
+
+#: A TCP port to connect to.
+port: Check[int] = whole_number(1, 65535)
+#: A TCP port to listen on; 0 takes any free one.
+listening_port: Check[int] = whole_number(0, 65535)
+
+
+def duration(value: object) -> float:
+    """Seconds, more than none, of a duration with its unit."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be a duration such as 500ms, 30s, 5m or 1h, not {kind(value)}")
+    seconds = parse_duration(value)
+    if not seconds:
+        raise ValueError("must be longer than nothing")
+    return seconds
+
+
+def size_between(low: int, high: int) -> Check[int]:
+    """A check for sizes from low to high bytes, as text with a unit or plain bytes."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError(f"must be a size such as 64KiB or 100MB, not {kind(value)}")
+        size = parse_size(value) if isinstance(value, str) else value
+        if not low <= size <= high:
+            raise ValueError(f"must be from {format_size(low)} to {format_size(high)}")
+        return size
+
+    return check
+
+
+def one_of(choices: Tuple[T, ...]) -> Check[T]:
+    """A check for one of a few words."""
+
+    def check(value: object) -> T:
+        word = text(value)
+        for choice in choices:
+            if word == choice:
+                return choice
+        raise ValueError(f"must be one of {', '.join(map(str, choices))}")
+
+    return check
+
+
+def name(value: object) -> str:
+    """Name of a target, a namespace or a user."""
+    return _matching(_NAME, value, _NAME_RULE.format(64, "'.', '_' and '-'"))
+
+
+def identity(value: object) -> str:
+    """Our own id: like a name, but longer and with slashes, as in ``router/0``."""
+    return _matching(_IDENTITY, value, _NAME_RULE.format(128, "'.', '_', '-' and '/'"))
+
+
+def interface(value: object) -> str:
+    """Name of a network interface."""
+    return _matching(
+        _INTERFACE, value, "must be an interface: at most 15 characters without spaces and slashes"
+    )
+
+
+def user_name(value: object) -> str:
+    """Name of a user of the machine."""
+    return _matching(_USER_NAME, value, "must be the name of a user of this machine")
+
+
+def scope(value: object) -> str:
+    """A scope of an OAuth token."""
+    return _matching(_SCOPE, value, "must be one scope, without spaces")
+
+
+def dns_name(value: object) -> str:
+    """A DNS name in lower case, spelled out: neither an address nor a pattern."""
+    found = _matching(_DNS_NAME, value, "must be a DNS name, spelled out").lower()
+    if _is_address(found):
+        raise ValueError("must be a DNS name, not an IP address")
+    return found
+
+
+def address(value: object) -> str:
+    """An IP address, version 4 or 6, in its usual spelling.
+
+    Without an IPv6 zone: a BPF filter that excludes our own streams could not name it.
+    """
+    found = text(value)
+    if not _is_address(found) or "%" in found:
+        raise ValueError("must be an IP address, version 4 or 6")
+    return str(ipaddress.ip_address(found))
+
+
+def https_url(value: object) -> str:
+    """An https URL of a server, without a final slash.
+
+    Refused are a path (we add ours), and user names and passwords.
+    """
+    found = text(value)
+    example = "must be an https URL such as https://api.example.com"
+    if _UNPRINTABLE.search(found):
+        raise ValueError(example)
+    try:
+        parts = urlsplit(found)
+        usable = parts.scheme == "https" and _is_host(parts.hostname or "") and parts.port != 0
+    except ValueError:  # an odd port or bracket
+        raise ValueError(example) from None
+    if not usable:
+        raise ValueError(example)
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password")
+    if parts.path not in ("", "/") or "?" in found or "#" in found:
+        raise ValueError(f"{example}, without a path")
+    return found.rstrip("/")
+
+
+def token_hash(value: object) -> str:
+    """SHA-256 of a token, in lower case; not that of the empty one."""
+    found = _matching(_TOKEN_HASH, value, "must be the 64 hexadecimal digits of the token's SHA-256").lower()
+    if found == _HASH_OF_NOTHING:
+        raise ValueError("is the hash of an empty token")
+    return found
+
+
+def file_in(directory: Path) -> Check[Path]:
+    """A check for paths; relative ones are taken to be in the directory."""
+
+    def check(value: object) -> Path:
+        found = text(value)
+        if "\0" in found:
+            raise ValueError("must be a path")
+        return directory / found
+
+    return check
+
+
+def absolute_path(value: object) -> Path:
+    """A path from the root."""
+    found = text(value)
+    if not found.startswith("/") or "\0" in found:
+        raise ValueError("must be an absolute path")
+    return Path(found)
+
+
+def _matching(pattern: re.Pattern[str], value: object, problem: str) -> str:
+    found = text(value)
+    if not pattern.fullmatch(found):
+        raise ValueError(problem)
+    return found
+
+
+def _is_host(found: str) -> bool:
+    return bool(_DNS_NAME.fullmatch(found)) or _is_address(found)
+
+
+def _is_address(found: str) -> bool:
+    try:
+        ipaddress.ip_address(found)
+    except ValueError:
+        return False
+    return True

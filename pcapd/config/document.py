@@ -1,0 +1,71 @@
+"""YAML text to plain values, without PyYAML's surprises.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import yaml
+
+from pcapd.config.checks import kind
+
+__all__ = ["read_document"]
+
+# What PyYAML's constructors let through for text such as `!!bool x`, `!!int ''`
+# or 1:1:1(:1)*.5, a float of base 60; and its composer for deep nesting.
+_NOT_YAML = (ValueError, LookupError, AttributeError, ArithmeticError, TypeError, RecursionError)
+
+
+def read_document(data: bytes) -> Tuple[Optional[Dict[object, object]], List[str]]:
+    """The mapping that YAML text holds, and the text's problems.
+
+    Without a mapping there is nothing to go on with: it is None.  A key that appears twice in a
+    mapping is a problem too, where PyYAML would silently take the last one.
+
+    Args:
+        data: The text, UTF-8 or UTF-16; at most `limits.CONFIG_MAX` bytes.
+    """
+    try:
+        loader = _UniqueKeyLoader(data)
+        values = loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        return None, [_marked(error)]
+    except yaml.YAMLError as error:
+        # The reader's: not UTF-8, or a control character.  Its words are on
+        # several lines, and the last names an input that we made up.
+        return None, [f"not YAML: {str(error).splitlines()[0]}"]
+    except _NOT_YAML as error:
+        return None, [f"not YAML that holds plain values ({type(error).__name__})"]
+    if not isinstance(values, dict):
+        return None, [f"the file must hold a mapping of keys, not {kind(values)}"]
+    return values, loader.problems
+
+
+def _marked(error: yaml.MarkedYAMLError) -> str:
+    # Not str(error), which quotes the line: it may hold a secret.
+    mark = error.problem_mark or error.context_mark
+    return f"{_line(mark)}not YAML: {error.problem or error.context}"
+
+
+def _line(mark: Optional[yaml.Mark]) -> str:
+    return f"line {mark.line + 1}: " if mark else ""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that notes keys which appear twice in one mapping."""
+
+    def __init__(self, data: bytes) -> None:
+        self.problems: List[str] = []
+        super().__init__(data)
+
+    # While composing and not while constructing: merge keys (<<) rewrite the
+    # nodes of other mappings in between, and overriding a merged key is fine.
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                self.problems.append(f"{_line(key.start_mark)}the key {key.value[:64]} appears twice")
+            seen.add(key.value)
+        return node

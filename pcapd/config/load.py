@@ -1,0 +1,119 @@
+"""Read a configuration and the files that it names: the package's only contact with the world."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Callable, Iterator, Mapping, Optional, TypeVar, Union
+
+from pcapd.config.certificates import (
+    check_authorities,
+    check_same_key,
+    check_validity,
+    read_certificate,
+    read_private_key,
+)
+from pcapd.config.document import read_document
+from pcapd.config.parse import Survey, survey_agent, survey_api
+from pcapd.config.schema import AgentConfig, ApiConfig
+from pcapd.config.section import KeyPair, Report
+from pcapd.config.units import format_size
+from pcapd.errors import ConfigError
+from pcapd.limits import CONFIG_MAX
+
+__all__ = ["load_agent", "load_api"]
+
+C = TypeVar("C", AgentConfig, ApiConfig)
+
+
+def load_agent(
+    path: Union[str, Path], *, host_name: Optional[str] = None, now: Optional[datetime] = None
+) -> AgentConfig:
+    """Read an agent's configuration and check the files that it names.
+
+    Args:
+        path: Of the YAML file; relative names in it are relative to its directory.
+        host_name: The default id; None asks the machine.
+        now: When certificates must be valid, with its time zone; None is the present.
+
+    Raises:
+        ConfigError: With all problems of the file and of those that it names.
+    """
+    return _load(Path(path), survey_agent, host_name, now)
+
+
+def load_api(
+    path: Union[str, Path], *, host_name: Optional[str] = None, now: Optional[datetime] = None
+) -> ApiConfig:
+    """Read an api's configuration and check the files that it names; as `load_agent`."""
+    return _load(Path(path), survey_api, host_name, now)
+
+
+def _load(
+    path: Path,
+    survey: Callable[[Mapping[object, object], str, Path], Survey[C]],
+    host_name: Optional[str],
+    now: Optional[datetime],
+) -> C:
+    try:
+        data = _read(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(path), [f"the file {_words(error)}"]) from error
+    values, problems = read_document(data)
+    if values is None:
+        raise ConfigError(str(path), problems)
+    # os.uname rather than the socket module: this package has no sockets.
+    surveyed = survey(values, host_name or os.uname().nodename, path.parent.absolute())
+    surveyed.report.problems[:0] = problems
+    _look_at_files(surveyed.report, now or datetime.now(timezone.utc))
+    return surveyed.result(str(path))
+
+
+def _look_at_files(report: Report, now: datetime) -> None:
+    for pair in report.key_pairs:
+        _look_at_pair(report, pair, now)
+    for authority in report.authorities:
+        with _noting(report, authority.where, authority.file):
+            check_authorities(_read(authority.file), now)
+
+
+def _look_at_pair(report: Report, pair: KeyPair, now: datetime) -> None:
+    certificate = key = None
+    with _noting(report, f"{pair.where}.certificate", pair.certificate):
+        certificate = read_certificate(_read(pair.certificate))
+        check_validity(certificate, now)
+    with _noting(report, f"{pair.where}.private_key", pair.private_key):
+        key = read_private_key(_read(pair.private_key))
+        if certificate:
+            check_same_key(key, certificate)
+        if pair.private_key.stat().st_mode & stat.S_IROTH:
+            report.warnings.append(f"{pair.where}.private_key: {pair.private_key} can be read by every user")
+
+
+@contextmanager
+def _noting(report: Report, where: str, file: Path) -> Iterator[None]:
+    """Note what is wrong with a file, and go on."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        report.problems.append(f"{where}: {file} {_words(error)}")
+
+
+def _read(file: Path) -> bytes:
+    # Opened and not stat'ed first: `--config <(...)` is a pipe.
+    with file.open("rb") as stream:
+        data = stream.read(CONFIG_MAX + 1)
+    if len(data) > CONFIG_MAX:
+        raise ValueError(f"is larger than {format_size(CONFIG_MAX)}")
+    return data
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, UnicodeError):
+        return "cannot be read: no file can have that name"
+    return str(error)

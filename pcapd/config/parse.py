@@ -1,0 +1,299 @@
+"""From the values of a YAML file to `AgentConfig` or `ApiConfig`.  Pure.
+
+Reads like the file: one function per section.  All problems are found in one
+go.  ``parse_*`` raise them; ``survey_*`` hand them out, for `pcapd.config.load`
+which has more to find.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Dict, Final, Generic, Mapping, Optional, Tuple, TypeVar, get_args
+
+from pcapd.config import checks
+from pcapd.config.parse_static import static
+from pcapd.config.schema import (
+    AgentConfig,
+    AgentListenConfig,
+    AgentsConfig,
+    ApiConfig,
+    ApiLimits,
+    BoshConfig,
+    CaptureConfig,
+    ClientTLS,
+    CloudFoundryConfig,
+    ContainerAccess,
+    ContainersConfig,
+    ListenConfig,
+    LogLevel,
+    MetricsConfig,
+    Permission,
+    ServerTLS,
+)
+from pcapd.config.section import Authority, KeyPair, Report, Section
+from pcapd.errors import ConfigError
+from pcapd.limits import KIB, MIB, SOURCES_MAX
+
+__all__ = ["Survey", "parse_agent", "parse_api", "survey_agent", "survey_api"]
+
+C = TypeVar("C", AgentConfig, ApiConfig)
+F = TypeVar("F", bound=Optional[Path])
+
+_ANYONE: Final = "without it anyone who reaches the port could order captures"
+_ANY_CERTIFICATE: Final = "without it any certificate of client_cas could order captures"
+_RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
+
+#: bytes; a smaller ring loses packets at any rate, a larger one eats the machine.
+_RING: Final = (256 * KIB, 1024 * MIB)
+#: captures or users' captures at once; more is surely a slip of the finger.
+_CAPTURES_MAX: Final = 1024
+#: bytes (1 PiB); room for any disk, and far from what a 64-bit field holds.
+_SIZE_MAX: Final = 1024**5
+
+_log_level: checks.Check[LogLevel] = checks.one_of(get_args(LogLevel))
+_access: checks.Check[ContainerAccess] = checks.one_of(get_args(ContainerAccess))
+_captures = checks.whole_number(1, _CAPTURES_MAX)
+_permission: checks.Check[Permission] = checks.one_of(get_args(Permission))
+
+
+@dataclass(frozen=True)
+class Survey(Generic[C]):
+    """A configuration with all that was found on the way.
+
+    The configuration must not be used before `result` has let it go: stand-ins
+    take the place of values that have problems.
+    """
+
+    config: C
+    report: Report
+
+    def result(self, source: str) -> C:
+        """The configuration with its warnings.
+
+        Raises:
+            ConfigError: There are problems.
+        """
+        if self.report.problems:
+            raise ConfigError(source, self.report.problems)
+        return replace(self.config, warnings=tuple(self.report.warnings))
+
+
+def parse_agent(
+    values: Mapping[object, object],
+    *,
+    host_name: str,
+    directory: Path = Path(),
+    source: str = "configuration",
+) -> AgentConfig:
+    """Make an agent's configuration of the values of its file.
+
+    Args:
+        values: As `yaml.safe_load` gives them.
+        host_name: Of this machine: the default id.
+        directory: Where relative file names are.
+        source: The file's path, for messages.
+
+    Raises:
+        ConfigError: With all its problems.
+    """
+    return survey_agent(values, host_name, directory).result(source)
+
+
+def parse_api(
+    values: Mapping[object, object],
+    *,
+    host_name: str,
+    directory: Path = Path(),
+    source: str = "configuration",
+) -> ApiConfig:
+    """Make an api's configuration of the values of its file; as `parse_agent`."""
+    return survey_api(values, host_name, directory).result(source)
+
+
+def survey_agent(values: Mapping[object, object], host_name: str, directory: Path) -> Survey[AgentConfig]:
+    """Like `parse_agent`, but hand the problems out, with the files yet to be looked at."""
+    section = Section(Report(), directory, values)
+    config = AgentConfig(
+        id=section.optional("id", checks.identity, host_name),
+        log_level=section.optional("log_level", _log_level, AgentConfig.log_level),
+        listen=section.default_section("listen", _agent_listen),
+        capture=section.default_section("capture", _capture),
+        containers=section.optional_section("containers", _containers),
+        namespaces=section.optional_section("namespaces", _namespaces) or {},
+        run_as=section.optional("run_as", checks.user_name, None),
+    )
+    section.finish()
+    return Survey(config, section.report)
+
+
+def survey_api(values: Mapping[object, object], host_name: str, directory: Path) -> Survey[ApiConfig]:
+    """Like `parse_api`, but hand the problems out, with the files yet to be looked at."""
+    section = Section(Report(), directory, values)
+    agents = section.required_section("agents", _agents)
+    agent_port = agents.port if agents else AgentsConfig.port
+    config = ApiConfig(
+        id=section.optional("id", checks.identity, host_name),
+        log_level=section.optional("log_level", _log_level, ApiConfig.log_level),
+        listen=section.default_section("listen", _api_listen),
+        agents=agents,
+        limits=section.default_section("limits", _limits),
+        drain_timeout=section.optional("drain_timeout", checks.duration, ApiConfig.drain_timeout),
+        cloud_foundry=section.optional_section("cloud_foundry", _cloud_foundry),
+        bosh=section.optional_section("bosh", lambda section: _bosh(section, agent_port)),
+        static=section.optional_section("static", lambda section: static(section, agent_port)),
+        metrics=section.optional_section("metrics", _metrics),
+    )
+    section.finish()
+    if not any(section.has(resolver) for resolver in _RESOLVERS):
+        section.problem(", ".join(_RESOLVERS), "at least one is required, or there is nothing to capture")
+    return Survey(config, section.report)
+
+
+# --- agent -------------------------------------------------------------------
+
+
+def _agent_listen(section: Section) -> AgentListenConfig:
+    return AgentListenConfig(
+        host=section.optional("host", checks.address, AgentListenConfig.host),
+        port=section.optional("port", checks.listening_port, AgentListenConfig.port),
+        tls=section.required_section("tls", _agent_tls, _ANYONE),
+    )
+
+
+def _agent_tls(section: Section) -> ServerTLS:
+    certificate, private_key = _key_pair(section)
+    return ServerTLS(
+        certificate=certificate,
+        private_key=private_key,
+        client_cas=_authority(section, "client_cas", section.required("client_cas", _file(section), _ANYONE)),
+        allowed_clients=section.items("allowed_clients", checks.dns_name, _ANY_CERTIFICATE),
+    )
+
+
+def _capture(section: Section) -> CaptureConfig:
+    return CaptureConfig(
+        default_device=section.optional("default_device", checks.interface, CaptureConfig.default_device),
+        ring_bytes=section.optional("ring_bytes", checks.size_between(*_RING), CaptureConfig.ring_bytes),
+        max_captures=section.optional("max_captures", _captures, CaptureConfig.max_captures),
+        promiscuous=section.optional("promiscuous", checks.boolean, CaptureConfig.promiscuous),
+    )
+
+
+def _containers(section: Section) -> ContainersConfig:
+    file = _file(section)
+    return ContainersConfig(
+        access=section.optional("access", _access, ContainersConfig.access),
+        store=section.optional("store", file, ContainersConfig.store),
+        runc=section.optional("runc", file, ContainersConfig.runc),
+        runc_root=section.optional("runc_root", file, ContainersConfig.runc_root),
+        netns_dir=section.optional("netns_dir", file, ContainersConfig.netns_dir),
+    )
+
+
+def _namespaces(section: Section) -> Dict[str, Path]:
+    return {name: section.required(name, checks.absolute_path) for name in section.names()}
+
+
+# --- api ---------------------------------------------------------------------
+
+
+def _api_listen(section: Section) -> ListenConfig:
+    config = ListenConfig(
+        host=section.optional("host", checks.address, ListenConfig.host),
+        port=section.optional("port", checks.listening_port, ListenConfig.port),
+        tls=section.optional_section("tls", _api_tls),
+    )
+    if not section.has("tls") and config.host and not ipaddress.ip_address(config.host).is_loopback:
+        section.warning("tls", f"absent, so tokens and packets reach {config.host} in clear")
+    return config
+
+
+def _api_tls(section: Section) -> ServerTLS:
+    certificate, private_key = _key_pair(section)
+    return ServerTLS(
+        certificate=certificate,
+        private_key=private_key,
+        client_cas=_authority(section, "client_cas", section.optional("client_cas", _file(section), None)),
+    )
+
+
+def _agents(section: Section) -> AgentsConfig:
+    return AgentsConfig(
+        port=section.optional("port", checks.port, AgentsConfig.port),
+        connect_timeout=section.optional("connect_timeout", checks.duration, AgentsConfig.connect_timeout),
+        tls=section.required_section("tls", _client_tls, "agents answer no one else"),
+    )
+
+
+def _client_tls(section: Section) -> ClientTLS:
+    certificate, private_key = _key_pair(section)
+    return ClientTLS(
+        certificate=certificate,
+        private_key=private_key,
+        ca=_authority(section, "ca", section.required("ca", _file(section))),
+        server_name=section.required("server_name", checks.dns_name),
+    )
+
+
+def _limits(section: Section) -> ApiLimits:
+    return ApiLimits(
+        concurrent_captures=section.optional("concurrent_captures", _captures, ApiLimits.concurrent_captures),
+        per_user=section.optional("per_user", _captures, ApiLimits.per_user),
+        max_duration=section.optional("max_duration", checks.duration, ApiLimits.max_duration),
+        max_bytes=section.optional("max_bytes", checks.size_between(1, _SIZE_MAX), ApiLimits.max_bytes),
+        max_targets=section.optional(
+            "max_targets", checks.whole_number(1, SOURCES_MAX), ApiLimits.max_targets
+        ),
+    )
+
+
+def _cloud_foundry(section: Section) -> CloudFoundryConfig:
+    config = CloudFoundryConfig(
+        api=section.required("api", checks.https_url),
+        ca=_authority(section, "ca", section.optional("ca", _file(section), None)),
+        required_permission=section.optional(
+            "required_permission", _permission, CloudFoundryConfig.required_permission
+        ),
+    )
+    if config.required_permission == "read_basic_data":
+        section.warning("required_permission", "whoever sees an app, auditors too, may read its payloads")
+    return config
+
+
+def _bosh(section: Section, agent_port: int) -> BoshConfig:
+    return BoshConfig(
+        director=section.required("director", checks.https_url),
+        ca=_authority(section, "ca", section.optional("ca", _file(section), None)),
+        agent_port=section.optional("agent_port", checks.port, agent_port),
+        token_scope=section.optional("token_scope", checks.scope, None),
+    )
+
+
+def _metrics(section: Section) -> MetricsConfig:
+    return MetricsConfig(
+        host=section.optional("host", checks.address, MetricsConfig.host),
+        port=section.optional("port", checks.listening_port, MetricsConfig.port),
+    )
+
+
+# --- shared ------------------------------------------------------------------
+
+
+def _file(section: Section) -> checks.Check[Path]:
+    return checks.file_in(section.directory)
+
+
+def _key_pair(section: Section) -> Tuple[Path, Path]:
+    certificate = section.required("certificate", _file(section))
+    private_key = section.required("private_key", _file(section))
+    if certificate and private_key:
+        section.report.key_pairs.append(KeyPair(section.path, certificate, private_key))
+    return certificate, private_key
+
+
+def _authority(section: Section, key: str, file: F) -> F:
+    if isinstance(file, Path):
+        section.report.authorities.append(Authority(f"{section.path}.{key}", file))
+    return file

@@ -1,0 +1,70 @@
+"""Durations and sizes as people write them: ``30s``, ``5m``, ``100MB``, ``64KiB``.
+
+Standard library only and fit for Python 3.9, because pcapctl reads its options
+with it.  What cannot be understood raises ValueError with one sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+__all__ = ["format_size", "parse_duration", "parse_size"]
+
+# [0-9] and not \d, which would let in digits of every script; bounded, so that
+# no input can become an infinite float or a number too long to print.
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
+
+# Exact, so that 100ms is 0.1 and not 0.1 and a bit.
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+
+_BYTES = {
+    "b": 1,
+    "kb": 1000,
+    "kib": 1024,
+    "mb": 1000**2,
+    "mib": 1024**2,
+    "gb": 1000**3,
+    "gib": 1024**3,
+    "tb": 1000**4,
+    "tib": 1024**4,
+}
+# Ascending; format_size relies on it.
+_BINARY = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a duration such as ``500ms``, ``30s``, ``5m`` or ``1h``.
+
+    A bare number is refused: nobody can tell whether it means seconds.
+
+    Raises:
+        ValueError: It is no duration; the message says what one looks like.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] not in _SECONDS:
+        raise ValueError("must be a duration such as 500ms, 30s, 5m or 1h")
+    return float(Decimal(match[1]) * _SECONDS[match[2]])
+
+
+def parse_size(text: str) -> int:
+    """Bytes in a size such as ``100MB`` (powers of 1000), ``64KiB`` (of 1024) or ``1500``.
+
+    Upper and lower case are the same; a fraction of a byte is dropped.
+
+    Raises:
+        ValueError: It is no size; the message says what one looks like.
+    """
+    match = _QUANTITY.fullmatch(text)
+    unit = match[2].lower() if match else ""
+    if match is None or (unit and unit not in _BYTES) or (not unit and "." in match[1]):
+        raise ValueError("must be a size such as 1500, 64KiB, 100MB or 10GB")
+    return int(Decimal(match[1]) * _BYTES[unit or "b"])
+
+
+def format_size(size: int) -> str:
+    """Write bytes with the largest unit of 1024 that is exact, as ``256KiB``; `parse_size` reads it."""
+    for unit, factor in reversed(_BINARY.items()):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)

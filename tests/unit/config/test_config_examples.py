@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from pcapd.config.load import load_agent, load_api
+from pcapd.config.schema import AgentConfig, ApiConfig, CloudFoundryConfig, ContainersConfig
+
+ETC = Path(__file__).parents[3] / "etc"
+
+
+@pytest.fixture
+def etc(directory: Path) -> Path:
+    """A copy of etc/ with certificates."""
+    return Path(shutil.copytree(ETC, directory, dirs_exist_ok=True))
+
+
+def switch_on(file: Path) -> Path:
+    """Uncomment what the example has switched off: prose alone has one space after its '#'."""
+    file.write_text(re.sub(r"^( *)#(?=[^ \n]|  )", r"\1", file.read_text(), flags=re.MULTILINE))
+    return file
+
+
+def test_the_agent_example(etc: Path, now: datetime) -> None:
+    """etc/pcapd-agent.yml loads as it is, and says the defaults."""
+    config = load_agent(etc / "pcapd-agent.yml", host_name="here", now=now)
+    assert AgentConfig(id="here", listen=config.listen) == config
+    assert (config.listen.host, config.listen.port) == ("0.0.0.0", 9494)
+    assert config.listen.tls.allowed_clients == ("pcap-api.service.cf.internal",)
+
+
+def test_the_api_example(etc: Path, now: datetime) -> None:
+    """etc/pcapd-api.yml loads as it is, and says the defaults."""
+    config = load_api(etc / "pcapd-api.yml", host_name="here", now=now)
+    assert ApiConfig.limits == config.limits
+    assert ApiConfig.drain_timeout == config.drain_timeout
+    assert config.static is not None
+    assert tuple(target.namespace for target in config.static.targets.values()) == ("web-0", None)
+    assert config.warnings == ()
+
+
+def test_all_of_the_agent_example(etc: Path, now: datetime) -> None:
+    """What the example has switched off can be switched on, and shows the defaults."""
+    config = load_agent(switch_on(etc / "pcapd-agent.yml"), now=now)
+    assert ("router/0", ContainersConfig(), "vcap") == (config.id, config.containers, config.run_as)
+    assert {"web-0": Path("/run/netns/web-0")} == config.namespaces
+
+
+def test_all_of_the_api_example(etc: Path, now: datetime) -> None:
+    """What the example has switched off can be switched on."""
+    config = load_api(switch_on(etc / "pcapd-api.yml"), now=now)
+    assert config.listen.tls is not None
+    assert etc / "tls/ca.crt" == config.listen.tls.client_cas
+    assert CloudFoundryConfig("https://api.example.com", etc / "tls/ca.crt") == config.cloud_foundry
+    assert config.bosh is not None
+    assert (config.bosh.agent_port, config.bosh.token_scope) == (9494, None)
+    assert config.id == "pcap-api/0"
