@@ -22,7 +22,8 @@ def static(section: Section, agent_port: int) -> StaticConfig:
         users=section.required_section("users", _users),
         targets=section.required_section("targets", lambda targets: _targets(targets, agent_port)),
     )
-    if config.users and config.targets:
+    # Either is None if its section was not there to look at.
+    if config.users is not None and config.targets is not None:
         _find_unknown_targets(section, config)
     return config
 

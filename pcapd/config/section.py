@@ -126,10 +126,8 @@ class Section:
         return self._built(key, {} if value is None else value, build)
 
     def names(self) -> List[str]:
-        """All keys, at least one, for a mapping whose keys are names and not ours."""
+        """All keys that are good, for a mapping whose keys are names and not ours."""
         self._keys_are_names = True
-        if not self._values:
-            self.report.problems.append(f"{self.path}: must not be empty")
         return list(self._good_names())
 
     def problem(self, key: str, words: str) -> None:
