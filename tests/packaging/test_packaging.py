@@ -208,8 +208,8 @@ def _implementation(installed: Installed, path: str = "") -> str:
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["directly", "by a link"])
-@pytest.mark.parametrize("name", ["pcapd", "pcapctl"])
-def test_launchers_work_from_anywhere(tmp_path: Path, name: str, link: bool) -> None:
+@pytest.mark.parametrize(("name", "knows"), [("pcapd", "--role"), ("pcapctl", "hosts")])
+def test_launchers_work_from_anywhere(tmp_path: Path, name: str, knows: str, link: bool) -> None:
     """They find the checkout from any directory, and import nothing from that directory."""
     if not (ROOT / ".venv" / "stamp").exists():
         pytest.skip("bin/test has not set up .venv here")
@@ -218,7 +218,7 @@ def test_launchers_work_from_anywhere(tmp_path: Path, name: str, link: bool) -> 
         (tmp_path / name).symlink_to(launcher)
         launcher = tmp_path / name
     (tmp_path / "pcapd.py").write_text("raise SystemExit('the wrong pcapd')")
-    assert "usage" in run([str(launcher), "--help"], cwd=tmp_path).stdout.lower()
+    assert knows in run([str(launcher), "--help"], cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize("name", ["pcapd", "pcapctl"])
