@@ -20,7 +20,7 @@ from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon
 from pcapd.net.tls import ServerContext, check_allowed
 from pcapd.net.transport import TLSPort
-from pcapd.wire import EndReason, Hello, Stats
+from pcapd.wire import EndReason, Hello
 
 __all__ = ["Agent"]
 
@@ -136,8 +136,3 @@ class Agent(Daemon):
             return str(self.config.namespaces[name])
         except KeyError:
             raise TargetNotFound(f"agent {self.config.id} is not configured to capture {name!r}") from None
-
-    def account(self, stats: Stats) -> None:
-        """A source is closed; remember what it lost."""
-        if stats.dropped_kernel:
-            self.log.warn("{dropped} packets were dropped by the kernel", dropped=stats.dropped_kernel)

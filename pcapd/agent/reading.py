@@ -39,7 +39,7 @@ class Reading:
     Args:
         reactor: Tells when there is something to read.
         number: The source's id in this session.
-        source: What to read; closed with `close`.
+        source: What to read.
         deliver: Takes payloads of PACKETS frames; may pause us before it returns.
         gone: Called once when the interface is gone.
     """
@@ -132,12 +132,10 @@ class Reading:
             return True
         return self._closed
 
-    def close(self) -> None:
-        """Give the source back."""
-        if not self._closed:
-            self._closed = True
-            self._reactor.removeReader(self)
-            self.source.close()
+    def end(self) -> None:
+        """Read no more.  Whoever opened the source closes it."""
+        self._closed = True
+        self._reactor.removeReader(self)
 
     # --- counters ----------------------------------------------------------
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 from enum import Enum, auto
 from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -27,6 +28,7 @@ from pcapd.agent.opening import in_new_thread, open_sources
 from pcapd.agent.reading import Reading
 from pcapd.capture.namespaces import identity
 from pcapd.capture.source import CaptureSource
+from pcapd.config.schema import AgentConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError, RequestError
 from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, RING_LAG, START_TIMEOUT, STATS_INTERVAL
 from pcapd.net.framed import FramedProtocol
@@ -37,6 +39,7 @@ from pcapd.wire import (
     EndReason,
     Error,
     Event,
+    Hello,
     Notice,
     NoticeType,
     Source,
@@ -44,10 +47,30 @@ from pcapd.wire import (
     Stream,
 )
 
-if TYPE_CHECKING:
-    from pcapd.agent.agent import Agent
+__all__ = ["AgentSession", "SessionOwner"]
 
-__all__ = ["AgentSession"]
+
+class SessionOwner(Protocol):
+    """What a session asks of the agent."""
+
+    log: Logger
+    reactor: Any
+    config: AgentConfig
+
+    def hello(self) -> Hello:
+        """The agent's greeting."""
+
+    def joined(self, session: AgentSession) -> None:
+        """An authenticated api is connected."""
+
+    def left(self, session: AgentSession) -> None:
+        """It is gone."""
+
+    def admit(self, session: AgentSession) -> None:
+        """Count a capture in, or raise `LimitReached`."""
+
+    def namespace(self, name: str | None) -> str | None:
+        """Path of a network namespace that may be captured, or raise `TargetNotFound`."""
 
 
 class _State(Enum):
@@ -68,7 +91,7 @@ class AgentSession(FramedProtocol):
 
     _session: Callee
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: SessionOwner) -> None:
         super().__init__(agent.reactor, Callee(CaptureStart), AGENT_SILENCE_TIMEOUT)
         self._agent = agent
         self._state = _State.GREETED
@@ -133,8 +156,7 @@ class AgentSession(FramedProtocol):
 
     def _opened(self, sources: list[CaptureSource]) -> None:
         if self._state is not _State.OPENING:  # stopped, or the api left, meanwhile
-            for source in sources:
-                source.close()
+            self._close_sources(sources)
             if self._state is _State.DRAINING:
                 self._finish()
             return
@@ -144,7 +166,7 @@ class AgentSession(FramedProtocol):
             self._readings.append(Reading(self._reactor, number, source, self._deliver, self._source_gone))
             self.transport.write(self._session.source(number, self._describe(source)))
             self._agent.log.info(
-                "capturing {interface}, filter {filter}",
+                "capturing {interface}",
                 interface=source.interface.name,
                 filter=source.filter,
                 **self._about(),
@@ -251,19 +273,35 @@ class AgentSession(FramedProtocol):
         self.transport.unregisterProducer()
         self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.transport.loseConnection)
 
-    def _close(self, reading: Reading) -> None:
-        self._readings.remove(reading)
-        stats = reading.stats(final=True)
-        self._ended_counters.append(reading.counters())
-        reading.close()
-        self.transport.write(self._session.stats(reading.number, stats))
-        self._agent.account(stats)
+    def _close(self, *readings: Reading) -> None:
+        for reading in readings:
+            self._readings.remove(reading)
+            reading.end()
+            stats = reading.stats(final=True)
+            self._ended_counters.append(reading.counters())
+            self.transport.write(self._session.stats(reading.number, stats))
+            if stats.dropped_kernel:
+                self._agent.log.warn(
+                    "{dropped} of {received} packets were dropped by the kernel",
+                    dropped=stats.dropped_kernel,
+                    received=stats.received,
+                    **self._about(),
+                )
+        self._close_sources([reading.source for reading in readings])
 
     def _close_all(self) -> None:
         if self._ticker.running:
             self._ticker.stop()
-        for reading in list(self._readings):
-            self._close(reading)
+        self._close(*self._readings)
+
+    def _close_sources(self, sources: list[CaptureSource]) -> None:
+        # The kernel takes some 20 ms to take a ring down; the reactor has no time for that.
+        def close() -> None:
+            for source in sources:
+                source.close()
+
+        if sources:
+            in_new_thread(self._reactor, close)
 
     # --- IPushProducer -----------------------------------------------------
 

@@ -48,7 +48,8 @@ _KEYWORDS = frozenset(
 )
 #: After these a word is a number's name (services, protocols, frame kinds), not a host's.
 _NAMED_VALUES = frozenset(
-    ["port", "portrange", "proto", "protochain", "type", "subtype", "direction", "dir", "ifname", "on", "reason", "rset", "ruleset", "action", "llc"]
+    "port portrange proto protochain type subtype direction dir ifname on reason rset ruleset action "
+    "llc".split()
 )
 #: These begin a new primitive, whose values are hosts until one of the above follows.
 _RESET = _KEYWORDS - _NAMED_VALUES - frozenset(("and", "or", "not"))

@@ -74,7 +74,7 @@ def start_logging(level: str, **daemon: str) -> None:
     """Send this process's log to stderr from `level` on."""
     predicate = LogLevelFilterPredicate(defaultLogLevel=_LEVELS[level])
     # Twisted tells of each factory that starts and stops: noise at our info.
-    for noisy in ("twisted.internet", "twisted.web", "twisted.python.log"):
+    for noisy in ("twisted", "log_legacy"):
         predicate.setLogLevelForNamespace(noisy, LogLevel.warn)
     observer = FilteringLogObserver(JsonLines(sys.stderr, **daemon), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

@@ -27,13 +27,15 @@ class ServerContext:
 
     Args:
         tls: Where the files are.
+        protocol: What is spoken here, for clients that ask by ALPN (RFC 7301).
 
     Raises:
         ConfigError: They cannot be used.
     """
 
-    def __init__(self, tls: ServerTLS) -> None:
+    def __init__(self, tls: ServerTLS, protocol: bytes | None = None) -> None:
         self._tls = tls
+        self._protocol = protocol
         self._context = self._read()
 
     def __call__(self) -> SSL.Context:
@@ -51,7 +53,7 @@ class ServerContext:
     def _read(self) -> SSL.Context:
         tls = self._tls
         trusted = str(tls.client_cas) if tls.client_cas else None
-        return _context(str(tls.certificate), str(tls.private_key), trusted)
+        return _context(str(tls.certificate), str(tls.private_key), trusted, self._protocol)
 
 
 class ClientContext:
@@ -127,7 +129,9 @@ def _names(connection: SSL.Connection) -> str:
     return ", ".join(repr(str(name.value)) for name in names)
 
 
-def _context(certificate: str, private_key: str, trusted: str | None) -> SSL.Context:
+def _context(
+    certificate: str, private_key: str, trusted: str | None, protocol: bytes | None = None
+) -> SSL.Context:
     try:
         chain = _certificates(certificate)
         options = CertificateOptions(
@@ -146,8 +150,10 @@ def _context(certificate: str, private_key: str, trusted: str | None) -> SSL.Con
     # Twisted asks OpenSSL to free its buffers after each record, which costs
     # two allocations per record on the bulk legs.
     context.clear_mode(SSL.MODE_RELEASE_BUFFERS)
-    # Sessions are never resumed: each connection shows its certificate.
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # Twisted's own choice asks its own TLS protocol, which is not there.
+    context.set_alpn_select_callback(
+        lambda _, offered: protocol if protocol in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+    )
     return context
 
 

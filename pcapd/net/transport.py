@@ -55,11 +55,13 @@ class TLSTransport(abstract.FileDescriptor):
 
     Args:
         reactor: Where to be told about the socket.
-        sock: Non-blocking, connected or about to be.
+        sock: Connected, or about to be.
         protocol: Gets what arrives.
         connection: pyOpenSSL's, already set to accept or connect.
         verify: Called after the handshake; raises `PeerIdentityError` to refuse the peer.
         connecting: The TCP connection is not there yet.
+        timeout: Seconds for TCP, TLS and the peer's name to be settled.
+        on_close: Called once when it is over.
     """
 
     bufferSize = SEND_BUFFER
@@ -76,11 +78,13 @@ class TLSTransport(abstract.FileDescriptor):
         verify: Verify | None,
         *,
         connecting: bool = False,
+        timeout: float = HANDSHAKE_TIMEOUT,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(reactor)
         self.reactor: Any = reactor
         self.producer: Any = None
+        sock.setblocking(False)
         self.socket = sock
         self.protocol: Any = protocol
         self._tls = connection
@@ -92,12 +96,13 @@ class TLSTransport(abstract.FileDescriptor):
         self._out_size = 0
         self._read_wants_write = False
         self._write_wants_read = False
-        self._paused = False
+        self._reading = True
+        self._unread = False
         self._aborted = False
         self._peer = _address(sock.getpeername()) if not connecting else None
         self._host = _address(sock.getsockname())
         self.connected = 1
-        self._timer = reactor.callLater(HANDSHAKE_TIMEOUT, self._timed_out)
+        self._timer = reactor.callLater(timeout, self._timed_out)
         _tune(sock)
         self.startReading()
         if connecting:
@@ -122,11 +127,10 @@ class TLSTransport(abstract.FileDescriptor):
         size = 0
         try:
             while size < READ_PIECE:
-                # One record per call: then nothing stays inside OpenSSL, where
-                # the reactor would not see it.
                 piece = self._tls.recv(_RECORD)
                 pieces.append(piece)
                 size += len(piece)
+            self._read_soon()
         except SSL.WantReadError:
             return None
         except SSL.WantWriteError:  # a TLS 1.3 key update has to be answered first
@@ -137,6 +141,32 @@ class TLSTransport(abstract.FileDescriptor):
         except (SSL.Error, OSError) as error:
             return _lost(error)
         return None
+
+    def _read_soon(self) -> None:
+        # OpenSSL reads ahead: what it holds already makes no socket readable.
+        self._unread = True
+        if self._reading:
+            self.reactor.callLater(0, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._unread and self._reading and self.connected and not self.disconnecting:
+            self._unread = False
+            lost = self.doRead()
+            if lost is not None:
+                self._lose(lost)
+
+    def pauseProducing(self) -> None:
+        """Deliver nothing for a while; the peer's send window closes."""
+        self._reading = False
+        self.stopReading()
+
+    def resumeProducing(self) -> None:
+        """Deliver again."""
+        if self.connected and not self.disconnecting:
+            self._reading = True
+            self.startReading()
+            if self._unread:
+                self._read_soon()
 
     # --- writing ---------------------------------------------------------
 
@@ -236,6 +266,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._timer.cancel()
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
+        self._read_soon()  # the peer may have sent more together with its last message
         if self._out or self.disconnecting:
             self.startWriting()
         else:
@@ -251,7 +282,8 @@ class TLSTransport(abstract.FileDescriptor):
         self._connecting = False
 
     def _timed_out(self) -> None:
-        self._lose(PcapdError("the TLS handshake was not finished in time"))
+        what = "TCP connection" if self._connecting else "TLS handshake"
+        self._lose(PcapdError(f"the {what} was not made in time"))
 
     def _say_goodbye(self) -> Any:
         # The peer may be gone, or not ready for it: TCP tells it all the same.
@@ -463,12 +495,13 @@ def connect_tls(  # noqa: PLR0917
     protocol: Any,
     context: SSL.Context,
     verify: Verify,
+    timeout: float,
 ) -> TLSTransport:
     """Connect a reserved socket and speak TLS on it; the protocol is told how it goes."""
     connection = SSL.Connection(context, sock)
     connection.set_connect_state()
     code = sock.connect_ex(address)
-    transport = TLSTransport(reactor, sock, protocol, connection, verify, connecting=True)
+    transport = TLSTransport(reactor, sock, protocol, connection, verify, connecting=True, timeout=timeout)
     protocol.makeConnection(transport)
     if code not in (0, errno.EINPROGRESS):
         transport.stopReading()

@@ -151,12 +151,16 @@ class Caller(_Session):
         super().__init__(_FROM_CALLEE)
         self._sources: Set[int] = set()
 
-    def start(self, hello: Hello, request: Union[CaptureStart, Request]) -> bytes:
-        """Ask for a capture; once, after the callee's HELLO."""
+    def hello(self, hello: Hello) -> bytes:
+        """Greet; after the callee's HELLO."""
+        return encode_message(hello)
+
+    def start(self, request: Union[CaptureStart, Request]) -> bytes:
+        """Ask for a capture; once, after both HELLOs."""
         if self._state is not _State.READY:
             raise LocalProtocolError("START may be sent once, after HELLO")
         self._state = _State.CAPTURING
-        return encode_message(hello) + encode_message(request)
+        return encode_message(request)
 
     def stop(self) -> bytes:
         """Ask the callee to stop, drain and END."""

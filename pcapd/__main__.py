@@ -1,0 +1,5 @@
+"""``python -m pcapd``."""
+
+from pcapd.main import main
+
+main()

@@ -1,0 +1,188 @@
+"""The connection to one agent, for one target of one capture."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pcapd import COMPATIBILITY_LEVEL, __version__
+from pcapd.api.resolvers import Target
+from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_error
+from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
+from pcapd.net.clock import now_us
+from pcapd.net.framed import FramedProtocol
+from pcapd.wire import Caller, CaptureStart, End, Error, Event, Hello, Packets, Pong, Source
+
+__all__ = ["AgentLink", "LinkOwner"]
+
+
+class LinkOwner(Protocol):
+    """Who is told what an agent says: the capture."""
+
+    def link_ready(self, link: AgentLink) -> CaptureStart:
+        """The agent said HELLO: what is it to capture?"""
+
+    def link_event(self, link: AgentLink, event: Event) -> None:
+        """SOURCE, PACKETS, STATS or NOTICE."""
+
+    def link_ended(self, link: AgentLink, end: End) -> None:
+        """It delivered everything and said END."""
+
+    def link_failed(self, link: AgentLink, error: RequestError) -> None:
+        """It refused, broke the protocol, or was lost."""
+
+
+class AgentLink(FramedProtocol):
+    """Our end of the conversation with an agent.
+
+    Args:
+        reactor: For time.
+        target: What to capture there.
+        local_port: TCP port of our end, known before there is a connection.
+        api_id: How we introduce ourselves.
+        owner: Who is told.
+    """
+
+    _session: Caller
+
+    def __init__(self, reactor: Any, target: Target, local_port: int, api_id: str, owner: LinkOwner) -> None:
+        super().__init__(reactor, Caller(), AGENT_SILENCE_TIMEOUT)
+        self.target = target
+        self.local_port = local_port
+        self._api_id = api_id
+        self._owner = owner
+        self._over = False
+        self._paused = False
+        self._asked = False
+        self._started = False
+        self._best_round_trip: int | None = None
+        self._timer: Any = None
+        #: The agent's clock minus ours, microseconds; None until it is measured.
+        self.clock_offset_us: int | None = None
+        #: When the last byte came, by the reactor's clock.
+        self.heard_at: float = reactor.seconds()
+
+    # --- conversation ------------------------------------------------------
+
+    def ready(self) -> None:
+        """TLS is done.  Ready is only who says HELLO: TLS 1.3 reports a refused certificate late."""
+        self._expect(HANDSHAKE_TIMEOUT, "HELLO")
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes arrived."""
+        self.heard_at = self._reactor.seconds()
+        super().dataReceived(data)
+
+    def event(self, event: Event) -> None:
+        """The agent said something."""
+        message = event.message
+        if self._over:
+            return
+        if isinstance(message, Hello):
+            self._greet()
+        elif isinstance(message, Pong):
+            self._measure_clock(message)
+            if not self._asked:
+                self._ask()
+        elif isinstance(message, End):
+            self._finish()
+            self._owner.link_ended(self, message)
+        elif isinstance(message, Error):
+            self._finish()
+            self._owner.link_failed(self, request_error(message.code, message.message, message.hint))
+        else:
+            if isinstance(message, Source):
+                self._expect(None)
+                self._started = True
+            self._owner.link_event(self, event)
+            if isinstance(message, Packets) and self._paused:
+                self.transport.pauseProducing()
+
+    def lost(self, reason: Exception) -> None:
+        """The connection is gone."""
+        self._expect(None)
+        if not self._over:
+            self._over = True
+            words = reason.message if isinstance(reason, PcapdError) else str(reason)
+            hint = reason.hint if isinstance(reason, PcapdError) else ""
+            where = f"agent {self.target.host}:{self.target.port}"
+            self._owner.link_failed(self, AgentUnavailable(f"{where}: {words}", hint))
+
+    def _greet(self) -> None:
+        hello = Hello(COMPATIBILITY_LEVEL, "api", self._api_id, __version__, now_us())
+        # PING before START: later the agent is busy, and the clock offset would be less exact.
+        self.transport.write(self._session.hello(hello) + self._session.ping(now_us()))
+        self._expect(HANDSHAKE_TIMEOUT, "PONG")
+
+    def _ask(self) -> None:
+        self._asked = True
+        self.transport.write(self._session.start(self._owner.link_ready(self)))
+        self._expect(OPEN_TIMEOUT, "the capture to start")
+
+    def _measure_clock(self, pong: Pong) -> None:
+        now = now_us()
+        round_trip = now - pong.sent_us
+        # The shorter the way, the smaller the error (RFC 5905, section 10).
+        if round_trip >= 0 and (self._best_round_trip is None or round_trip < self._best_round_trip):
+            self._best_round_trip = round_trip
+            self.clock_offset_us = pong.answered_us - (pong.sent_us + now) // 2
+
+    def _expect(self, seconds: float | None, what: str = "") -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if seconds is not None:
+            self._timer = self._reactor.callLater(
+                seconds, self.give_up, PcapdError(f"waited {seconds:g} s for {what}")
+            )
+
+    # --- what the capture does with it -------------------------------------
+
+    @property
+    def open(self) -> bool:
+        """Neither ended nor failed."""
+        return not self._over
+
+    @property
+    def started(self) -> bool:
+        """It captures."""
+        return self._started and not self._over
+
+    @property
+    def paused(self) -> bool:
+        """We do not read from it at the moment."""
+        return self._paused
+
+    def ping(self) -> None:
+        """Ask whether it is there."""
+        if self._started and not self._over:
+            self.transport.write(self._session.ping(now_us()))
+
+    def stop(self) -> None:
+        """Ask it to stop; without a capture there, leave at once."""
+        if self._asked:
+            self.heard_at = self._reactor.seconds()
+            self.transport.write(self._session.stop())
+        else:
+            self.give_up(PcapdError("stopped before the capture started"))
+
+    def pause(self) -> None:
+        """Do not read from it; its kernel will drop, and count."""
+        self._paused = True
+        if self._started and not self._over:
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        self.heard_at = self._reactor.seconds()
+        if self._started and not self._over:
+            self.transport.resumeProducing()
+
+    def abandon(self) -> None:
+        """Leave it without a word; nothing more is told to the owner."""
+        self._over = True
+        self.transport.abortConnection()
+
+    def _finish(self) -> None:
+        self._over = True
+        self._expect(None)
+        self.transport.loseConnection()

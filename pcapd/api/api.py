@@ -1,0 +1,223 @@
+"""The api as a service: it listens, admits captures and drains."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Site
+
+from pcapd import COMPATIBILITY_LEVEL, __version__
+from pcapd.api import audit
+from pcapd.api.capture import Agents, Capture
+from pcapd.api.download import DownloadResource
+from pcapd.api.metrics import Metrics
+from pcapd.api.resolvers import Resolved, Resolver
+from pcapd.api.static import StaticResolver
+from pcapd.api.stream import StreamResource
+from pcapd.api.web import ApiSite, ClientInfo, HealthResource, NotFoundResource
+from pcapd.config.schema import ApiConfig
+from pcapd.errors import (
+    BadRequest,
+    CaptureFailed,
+    Draining,
+    LimitReached,
+    RequestError,
+    TargetNotFound,
+    Unauthenticated,
+)
+from pcapd.net.clock import now_us
+from pcapd.net.daemon import Daemon
+from pcapd.net.tls import ClientContext, ServerContext
+from pcapd.net.transport import BoundedPort, TLSPort
+from pcapd.wire import EndReason, Hello, Request
+
+__all__ = ["Api"]
+
+#: Seconds that a drained api waits for its clients to read the end.
+_LINGER = 3.0
+
+
+class Api(Daemon):
+    """Serves captures over HTTP and WebSocket.
+
+    Args:
+        config: What `pcapd.config` read.
+        reactor: Where it runs.
+    """
+
+    log = Logger()
+    role = "api"
+
+    def __init__(self, config: ApiConfig, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.config = config
+        self.metrics = Metrics()
+        self._client_context = ClientContext(config.agents.tls)
+        self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
+        self._agents = Agents(reactor, config.id, config.agents, self._client_context)
+        self._resolvers: list[Resolver] = []
+        if config.static is not None:
+            self._resolvers.append(StaticResolver(config.static))
+        self._captures: set[Capture] = set()
+        self._clients: set[Any] = set()
+        self._draining = False
+
+    # --- life --------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen."""
+        site = self._site()
+        listen = self.config.listen
+        port: BoundedPort
+        if self._server_context is None:
+            port = BoundedPort(listen.port, site, interface=listen.host, reactor=self.reactor)
+        else:
+            port = TLSPort(listen.port, site, listen.host, self.reactor, self._server_context)
+        self.listen(port)
+        self.log.info(
+            "api {version} listens on {host}:{port}",
+            version=__version__,
+            host=listen.host,
+            port=port.getHost().port,
+        )
+        if self.config.metrics is not None:
+            metrics = Site(self.metrics.resource(), reactor=self.reactor)
+            metrics.noisy = False
+            self.listen(
+                BoundedPort(
+                    self.config.metrics.port,
+                    metrics,
+                    interface=self.config.metrics.host,
+                    reactor=self.reactor,
+                )
+            )
+
+    def reload(self) -> None:
+        """Use renewed certificates."""
+        self._client_context.reload()
+        if self._server_context is not None:
+            self._server_context.reload()
+
+    def drain(self) -> Deferred[Any]:
+        """Refuse new captures, end the running ones, let the clients read the end."""
+        self._draining = True
+        captures = list(self._captures)
+        ended = DeferredList([capture.finished for capture in captures])
+        for capture in captures:
+            capture.stop(EndReason.DRAINING, "the api is shutting down")
+        ended.addTimeout(self.config.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
+        return ended.addCallback(lambda _: self._linger(_LINGER))
+
+    def _linger(self, left: float) -> Any:
+        if not self._clients or left <= 0:
+            return None
+        return deferLater(self.reactor, 0.05, self._linger, left - 0.05)
+
+    def _site(self) -> ApiSite:
+        root = NotFoundResource()
+        root.putChild(b"health", HealthResource(self.health))
+        root.putChild(b"capture", DownloadResource(self))
+        version_1 = NotFoundResource()
+        version_1.putChild(b"stream", StreamResource(self))
+        root.putChild(b"v1", version_1)
+        return ApiSite(root, self.reactor)
+
+    # --- Front -------------------------------------------------------------
+
+    def accepting(self) -> None:
+        """Raises `Draining` when no new capture is taken."""
+        if self._draining:
+            raise Draining("the api is shutting down", "try again in a moment")
+
+    def hello(self) -> Hello:
+        """Our greeting."""
+        return Hello(COMPATIBILITY_LEVEL, self.role, self.config.id, __version__, now_us())
+
+    def health(self) -> dict[str, Any]:
+        """The body of ``GET /health``."""
+        resolvers = {}
+        for resolver in self._resolvers:
+            healthy, message = resolver.health()
+            resolvers[resolver.name] = {"healthy": healthy, "message": message}
+        healthy = not self._draining and all(state["healthy"] for state in resolvers.values())
+        message = "shutting down" if self._draining else "ready" if healthy else "a resolver is not ready"
+        return {
+            "healthy": healthy,
+            "compatibility_level": COMPATIBILITY_LEVEL,
+            "version": __version__,
+            "message": message,
+            "resolvers": resolvers,
+        }
+
+    def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
+        """Authenticate, resolve, count in: fires with a `Capture` to be started."""
+        try:
+            self.accepting()
+            if not token:
+                raise Unauthenticated("no token was given", "send one: Authorization: bearer TOKEN")
+            resolver = self._resolver("static")
+        except RequestError as error:
+            return fail(error)
+        return resolver.resolve(request, token).addCallback(self._admit, request, client, sink)
+
+    def refused(self, failure: Failure, client: ClientInfo) -> RequestError:
+        """Account for a request that came to nothing, and say why."""
+        error = failure.value
+        if not isinstance(error, RequestError):
+            self.log.failure("a request failed", failure, request_id=client.request_id)
+            error = CaptureFailed("the api failed; its log says more")
+        self.metrics.captures_refused.labels(error.code).inc()
+        audit.record(
+            "capture_refused",
+            request_id=client.request_id,
+            client=client.peer,
+            code=error.code,
+            reason=error.message,
+        )
+        return error
+
+    def joined(self, sink: Any) -> None:
+        """A client is connected."""
+        self._clients.add(sink)
+
+    def left(self, sink: Any) -> None:
+        """It is gone."""
+        self._clients.discard(sink)
+
+    def _resolver(self, name: str) -> Resolver:
+        for resolver in self._resolvers:
+            if resolver.name == name:
+                return resolver
+        raise TargetNotFound(f"this api has no {name} targets", "its operator must configure them")
+
+    def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
+        self.accepting()  # it may have changed while the resolver worked
+        limits = self.config.limits
+        if len(resolved.targets) != len({target.name for target in resolved.targets}):
+            raise BadRequest("a target is named twice")
+        if len(resolved.targets) > limits.max_targets:
+            raise LimitReached(f"more than {limits.max_targets} targets", "name fewer")
+        if len(self._captures) >= limits.concurrent_captures:
+            raise LimitReached(f"{limits.concurrent_captures} captures are running already", "try again later")
+        mine = sum(capture.user == resolved.user for capture in self._captures)
+        if mine >= limits.per_user:
+            raise LimitReached(f"you already run {mine} captures", "stop one of them")
+        capture = Capture(
+            self._agents,
+            self.metrics,
+            limits,
+            request,
+            resolved,
+            sink,
+            id=str(uuid.uuid4()),
+            request_id=client.request_id,
+            client=client.stream,
+        )
+        self._captures.add(capture)
+        capture.finished.addCallback(lambda _: self._captures.discard(capture))
+        return capture

@@ -1,0 +1,27 @@
+"""The audit log: who captured what, where, under which filter and limits.
+
+One record before the first packet, one at the end; written whatever the log
+level is.  Tokens are never part of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import Logger
+
+__all__ = ["AUDIT_NAMESPACE", "record"]
+
+AUDIT_NAMESPACE = "pcapd.audit"
+
+_log = Logger(namespace=AUDIT_NAMESPACE)
+
+
+def record(event: str, **facts: Any) -> None:
+    """Write one audit record.
+
+    Args:
+        event: ``capture_started``, ``capture_refused`` or ``capture_ended``.
+        facts: Its fields; only what may be kept.
+    """
+    _log.info("audit: {audit}", audit=event, **facts)

@@ -1,0 +1,465 @@
+"""One user's capture over many agents.
+
+Goals: one failing, slow or silent agent never stops the others; nothing is
+lost without being counted; nothing is queued here.  Frames are checked (their
+record lengths walked in C) and passed on under a new source id, unopened.
+
+Pressure: when the sink pauses us, every agent's transport is paused; when an
+agent's data arrives while it is paused, that is at most one read.  So what
+this capture can hold is a read per agent and the client's send buffer.
+
+The end, whoever wants it: STOP to all agents, who drain and END; those that
+fall silent (`limits.STOP_STALL_TIMEOUT`) are given up, so that a stop takes
+bounded time.  Then the sink gets END, or ERROR when nothing ever started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pcapd.api import audit
+from pcapd.api.agentlink import AgentLink
+from pcapd.api.metrics import Metrics
+from pcapd.api.resolvers import Resolved, Target
+from pcapd.config.schema import AgentsConfig, ApiLimits
+from pcapd.errors import AgentUnavailable, CaptureFailed, RecordError, RequestError
+from pcapd.limits import (
+    AGENT_PING_INTERVAL,
+    DRAIN_TIMEOUT,
+    EXCLUDED_STREAMS_MAX,
+    SNAPLEN_MAX,
+    STOP_STALL_TIMEOUT,
+)
+from pcapd.net.tls import ClientContext, check_server_name
+from pcapd.net.transport import connect_tls, reserve_socket
+from pcapd.records import check
+from pcapd.wire import (
+    CaptureStart,
+    Counters,
+    End,
+    EndReason,
+    Event,
+    Notice,
+    NoticeType,
+    Packets,
+    Request,
+    Source,
+    Stats,
+    Stream,
+)
+
+__all__ = ["Agents", "Capture", "Sink"]
+
+_WATCH_INTERVAL = 0.25  # seconds; how exactly STOP_STALL_TIMEOUT is kept
+_ORIGIN = "api"
+
+
+class Sink(Protocol):
+    """Where a capture goes; it may call `Capture.pauseProducing` at any time."""
+
+    def source(self, number: int, source: Source) -> None:
+        """A source is open."""
+
+    def packets(self, number: int, records: bytes) -> None:
+        """Checked records of one source."""
+
+    def stats(self, number: int, stats: Stats) -> None:
+        """Counters and watermark of one source."""
+
+    def notice(self, notice: Notice) -> None:
+        """Something the user should know."""
+
+    def end(self, end: End) -> None:
+        """It is over; nothing follows."""
+
+    def error(self, error: RequestError) -> None:
+        """Nothing ever started; nothing follows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Agents:
+    """How agents are reached."""
+
+    reactor: Any
+    api_id: str
+    config: AgentsConfig
+    context: ClientContext
+
+
+@dataclasses.dataclass
+class _OpenSource:
+    number: int
+    link: AgentLink
+    source: Source
+    stats: Stats
+    packets: int = 0  # that came here
+
+
+class _State(Enum):
+    STARTING = auto()
+    RUNNING = auto()
+    STOPPING = auto()
+    ENDED = auto()
+
+
+@implementer(IPushProducer)
+class Capture:
+    """See the module.
+
+    Args:
+        agents: How agents are reached.
+        metrics: Where to count.
+        limits: The operator's; the request can only ask for less.
+        request: What is wanted.
+        resolved: Who wants it, and the targets.
+        sink: Where it goes.
+        id: The capture's id.
+        request_id: What ties the logs together.
+        client: The client's connection, which is not to be captured.
+    """
+
+    log = Logger()
+
+    def __init__(  # noqa: PLR0917
+        self,
+        agents: Agents,
+        metrics: Metrics,
+        limits: ApiLimits,
+        request: Request,
+        resolved: Resolved,
+        sink: Sink,
+        *,
+        id: str,
+        request_id: str,
+        client: Stream | None,
+    ) -> None:
+        self._agents = agents
+        self._metrics = metrics
+        self._reactor = agents.reactor
+        self._request = request
+        self._sink = sink
+        self.id = id
+        self.request_id = request_id
+        self.user = resolved.user
+        self.targets = resolved.targets
+        self._client = client
+        self._duration = min(request.duration or limits.max_duration, limits.max_duration)
+        self._max_bytes = min(request.max_bytes or limits.max_bytes, limits.max_bytes)
+        self._state = _State.STARTING
+        self._reason = EndReason.STOPPED
+        self._message = ""
+        self._links: list[AgentLink] = []
+        self._sources: dict[tuple[AgentLink, int], _OpenSource] = {}
+        self._errors: list[RequestError] = []
+        self._bytes = 0
+        self._paused = False
+        self._stop_time_left = DRAIN_TIMEOUT
+        self._timer: Any = None
+        self._watch = LoopingCall(self._check_links)
+        self._watch.clock = self._reactor
+        self._pinger = LoopingCall(self._ping)
+        self._pinger.clock = self._reactor
+        #: Fires when everything is over.
+        self.finished: Deferred[None] = Deferred()
+
+    # --- life --------------------------------------------------------------
+
+    def start(self) -> None:
+        """Dial every agent at once.  The audit record comes first."""
+        audit.record("capture_started", **self._about(), **self._facts())
+        self._metrics.captures_started.inc()
+        self._metrics.captures_active.inc()
+        self._timer = self._reactor.callLater(self._duration, self._time_is_up)
+        self._pinger.start(AGENT_PING_INTERVAL, now=False)
+        # Every local port is known before the first capture starts, so that each
+        # agent can be told of the others' streams.
+        sockets = [reserve_socket(target.host) for target in self.targets]
+        for target, sock in zip(self.targets, sockets):
+            self._links.append(
+                AgentLink(self._reactor, target, sock.getsockname()[1], self._agents.api_id, self)
+            )
+        for link, sock in zip(list(self._links), sockets):
+            self._dial(link, sock)
+
+    def stop(self, reason: EndReason, message: str = "") -> None:
+        """End it in good order."""
+        if self._state not in (_State.STARTING, _State.RUNNING):
+            return
+        self._state = _State.STOPPING
+        self._reason, self._message = reason, message
+        self._watch.start(_WATCH_INTERVAL, now=False)
+        for link in list(self._links):
+            link.stop()
+        self._finish_if_over()
+
+    def abandon(self, why: str) -> None:
+        """The client is gone: end it at once.
+
+        Args:
+            why: For the log.
+        """
+        if self._state is _State.ENDED:
+            return
+        for link in self._links:
+            link.abandon()
+        self._links.clear()
+        self._over("abandoned", why)
+
+    def _dial(self, link: AgentLink, sock: Any) -> None:
+        agents = self._agents
+        connect_tls(
+            self._reactor,
+            sock,
+            (link.target.host, link.target.port),
+            link,
+            agents.context(),
+            lambda connection: check_server_name(connection, agents.config.tls.server_name),
+            agents.config.connect_timeout,
+        )
+
+    def _time_is_up(self) -> None:
+        if self._request.duration is None or self._request.duration > self._duration:
+            self._say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._duration:g} s")
+        self.stop(EndReason.DURATION, f"{self._duration:g} s are over")
+
+    # --- what agents say (LinkOwner) ---------------------------------------
+
+    def link_ready(self, link: AgentLink) -> CaptureStart:
+        """It said HELLO: this is what it is to capture."""
+        request = self._request
+        return CaptureStart(
+            capture=self.id,
+            request_id=self.request_id,
+            instance=link.target.name,
+            interfaces=request.interfaces,
+            filter=request.filter,
+            snaplen=request.snaplen,
+            namespace=link.target.namespace,
+            exclude=self._own_streams(link),
+        )
+
+    def link_event(self, link: AgentLink, event: Event) -> None:
+        """SOURCE, PACKETS, STATS or NOTICE."""
+        message = event.message
+        if isinstance(message, Packets):
+            self._packets(self._sources[link, event.source], message.records)
+        elif isinstance(message, Stats):
+            self._stats(self._sources[link, event.source], message)
+        elif isinstance(message, Source):
+            self._opened(link, event.source, message)
+        elif isinstance(message, Notice):
+            self._sink.notice(dataclasses.replace(message, origin=link.target.name))
+
+    def link_ended(self, link: AgentLink, end: End) -> None:
+        """It delivered everything."""
+        if self._state is not _State.STOPPING and end.reason is EndReason.DRAINING:
+            self._say(NoticeType.INSTANCE_UNAVAILABLE, "its agent is shutting down", link)
+        self._gone(link)
+
+    def link_failed(self, link: AgentLink, error: RequestError) -> None:
+        """It refused, or was lost."""
+        self._metrics.agents_failed.labels(error.code).inc()
+        self._errors.append(error)
+        started = any(source.link is link for source in self._sources.values())
+        if started or self._state is not _State.STOPPING:
+            self.log.warn(
+                "{target} failed: {reason}", target=link.target.name, reason=str(error), **self._about()
+            )
+        if started:
+            self._say(NoticeType.CONNECTION_ERROR, str(error), link)
+        elif self._state is not _State.STARTING or len(self._links) > 1:
+            self._say(NoticeType.START_CAPTURE_FAILED, str(error), link)
+        self._gone(link)
+
+    def _opened(self, link: AgentLink, number: int, source: Source) -> None:
+        if self._state is _State.STARTING:
+            self._state = _State.RUNNING
+        described = dataclasses.replace(
+            source,
+            instance=link.target.name,
+            agent_address=link.target.host,
+            clock_offset_us=link.clock_offset_us,
+        )
+        opened = _OpenSource(len(self._sources) + 1, link, described, Stats(0, 0, 0, 0, 0))
+        self._sources[link, number] = opened
+        self._sink.source(opened.number, described)
+        if self._paused:
+            link.pause()
+
+    def _packets(self, opened: _OpenSource, records: bytes) -> None:
+        try:
+            checked = check(records, SNAPLEN_MAX)
+        except RecordError as error:
+            opened.link.give_up(error)
+            return
+        opened.packets += checked.packets
+        self._metrics.packets.inc(checked.packets)
+        self._metrics.bytes.inc(len(records))
+        self._bytes += len(records)
+        self._sink.packets(opened.number, records)
+        if self._bytes >= self._max_bytes:
+            if self._request.max_bytes is None or self._request.max_bytes > self._max_bytes:
+                self._say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._max_bytes} bytes")
+            self.stop(EndReason.BYTES, f"{self._max_bytes} bytes are reached")
+
+    def _stats(self, opened: _OpenSource, stats: Stats) -> None:
+        before = opened.stats
+        self._metrics.dropped.labels("kernel").inc(max(0, stats.dropped_kernel - before.dropped_kernel))
+        self._metrics.dropped.labels("interface").inc(
+            max(0, stats.dropped_interface - before.dropped_interface)
+        )
+        opened.stats = stats
+        self._sink.stats(opened.number, stats)
+
+    def _gone(self, link: AgentLink) -> None:
+        if link in self._links:
+            self._links.remove(link)
+        for opened in self._sources.values():
+            if opened.link is link and not opened.stats.final:
+                # So that an ordered merge does not wait for it.
+                opened.stats = dataclasses.replace(opened.stats, final=True)
+                self._sink.stats(opened.number, opened.stats)
+        self._finish_if_over()
+
+    # --- the end -----------------------------------------------------------
+
+    def _finish_if_over(self) -> None:
+        if self._links or self._state is _State.ENDED:
+            return
+        if not self._sources and self._state is not _State.STOPPING:
+            error = self._worst_error()
+            self._over("failed", str(error))
+            self._sink.error(error)
+            return
+        if self._state is not _State.STOPPING:
+            self._reason, self._message = EndReason.SOURCES_GONE, "no target is left"
+        counters = tuple(
+            Counters(
+                opened.number,
+                opened.stats.received,
+                opened.stats.dropped_kernel,
+                opened.stats.dropped_interface,
+                opened.stats.delivered,
+            )
+            for opened in self._sources.values()
+        )
+        self._over(self._reason.value, self._message)
+        self._sink.end(End(self._reason, self._message, counters))
+
+    def _over(self, reason: str, message: str) -> None:
+        self._state = _State.ENDED
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for call in (self._watch, self._pinger):
+            if call.running:
+                call.stop()
+        self._metrics.captures_active.dec()
+        self._metrics.captures_ended.labels(reason).inc()
+        audit.record(
+            "capture_ended",
+            **self._about(),
+            reason=reason,
+            detail=message,
+            packets=sum(opened.packets for opened in self._sources.values()),
+            bytes=self._bytes,
+            sources=[
+                {
+                    "source": f"{opened.source.instance}:{opened.source.interface}",
+                    "received": opened.stats.received,
+                    "dropped_kernel": opened.stats.dropped_kernel,
+                    "dropped_interface": opened.stats.dropped_interface,
+                    "delivered": opened.stats.delivered,
+                    "forwarded": opened.packets,
+                }
+                for opened in self._sources.values()
+            ],
+        )
+        self.finished.callback(None)
+
+    def _worst_error(self) -> RequestError:
+        """What to tell when every target failed: a request that is wrong is wrong everywhere."""
+        kinds = {type(error) for error in self._errors}
+        if len(kinds) == 1:
+            first = self._errors[0]
+            if len(self._errors) == 1 or first.status < 500:
+                return first
+        words = "; ".join(dict.fromkeys(error.message for error in self._errors))
+        return CaptureFailed(f"no target could be captured: {words}")
+
+    def _check_links(self) -> None:
+        """While stopping: give up who falls silent."""
+        if self._paused:
+            return  # it is the client that keeps us; time does not count
+        self._stop_time_left -= _WATCH_INTERVAL
+        now = self._reactor.seconds()
+        for link in list(self._links):
+            if self._stop_time_left <= 0 or now - link.heard_at > STOP_STALL_TIMEOUT:
+                link.give_up(AgentUnavailable("it did not end its capture in time"))
+
+    def _ping(self) -> None:
+        for link in self._links:
+            link.ping()
+
+    # --- IPushProducer: the sink is the consumer ----------------------------
+
+    def pauseProducing(self) -> None:
+        """The client is slow."""
+        if not self._paused:
+            self._paused = True
+            for link in self._links:
+                link.pause()
+
+    def resumeProducing(self) -> None:
+        """It caught up."""
+        if self._paused:
+            self._paused = False
+            for link in self._links:
+                link.resume()
+
+    def stopProducing(self) -> None:
+        """The client's transport is gone; its protocol calls `abandon`."""
+
+    # --- words -------------------------------------------------------------
+
+    def _own_streams(self, link: AgentLink) -> tuple[Stream, ...]:
+        """This capture's other connections that may pass the agent's interfaces."""
+        local = link.transport.getHost().host == link.transport.getPeer().host
+        streams = [self._client] if self._client is not None else []
+        streams += [
+            Stream(a=other.target.host, a_port=other.target.port, b_port=other.local_port)
+            for other in self._links
+            if other is not link and (local or other.target.host == link.target.host)
+        ]
+        if len(streams) > EXCLUDED_STREAMS_MAX:
+            self.log.warn("too many own streams to exclude them all", **self._about())
+        return tuple(streams[:EXCLUDED_STREAMS_MAX])
+
+    def _say(self, kind: NoticeType, message: str, link: AgentLink | None = None) -> None:
+        self._sink.notice(Notice(kind, message, link.target.name if link else _ORIGIN))
+
+    def _about(self) -> dict[str, Any]:
+        return {"capture": self.id, "request_id": self.request_id, "user": self.user}
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "targets": [_describe(target) for target in self.targets],
+            "interfaces": list(self._request.interfaces),
+            "filter": self._request.filter,
+            "snaplen": self._request.snaplen,
+            "duration": self._duration,
+            "max_bytes": self._max_bytes,
+            "client": f"{self._client.a}:{self._client.a_port}" if self._client else None,
+        }
+
+
+def _describe(target: Target) -> str:
+    where = f"{target.host}:{target.port}"
+    return f"{target.name} at {where}" + (f", namespace {target.namespace}" if target.namespace else "")

@@ -1,0 +1,42 @@
+"""What Prometheus may know: counts, never names of users or targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.twisted import MetricsResource
+from twisted.web.resource import Resource
+
+__all__ = ["Metrics"]
+
+
+class Metrics:
+    """The api's metrics, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.captures_active = self._gauge("pcapd_captures_active", "Captures that run now")
+        self.captures_started = self._counter("pcapd_captures_started", "Captures that were started")
+        self.captures_refused = self._counter(
+            "pcapd_captures_refused", "Requests that were refused, by cause", "code"
+        )
+        self.captures_ended = self._counter(
+            "pcapd_captures_ended", "Captures that ended, by reason", "reason"
+        )
+        self.packets = self._counter("pcapd_packets", "Packets that agents delivered")
+        self.bytes = self._counter("pcapd_packet_bytes", "Bytes of records that agents delivered")
+        self.dropped = self._counter("pcapd_packets_dropped", "Packets that were lost, by place", "place")
+        self.agents_failed = self._counter("pcapd_agents_failed", "Targets that failed, by cause", "code")
+
+    def resource(self) -> Resource:
+        """What answers ``GET /metrics``."""
+        root = Resource()
+        root.putChild(b"metrics", MetricsResource(self.registry))
+        return root
+
+    def _counter(self, name: str, text: str, *labels: str) -> Any:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Any:
+        return Gauge(name, text, registry=self.registry)

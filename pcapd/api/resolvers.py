@@ -1,0 +1,57 @@
+"""From a request and a token to a user and the targets they may capture.
+
+A resolver answers for one world of names: the configuration's own, a Cloud
+Foundry's apps, a director's deployments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from pcapd.wire import Request
+
+__all__ = ["Resolved", "Resolver", "Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One instance to capture, and where its agent is.
+
+    Attributes:
+        name: What the user will see, such as ``web-0`` or ``myapp/0``.
+        host: IP address of the agent.
+        namespace: Name of the network namespace in the agent's configuration.
+    """
+
+    name: str
+    host: str
+    port: int
+    namespace: str | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Who asks, and what they get."""
+
+    user: str
+    targets: tuple[Target, ...]
+
+
+class Resolver(Protocol):
+    """Answers for one world of names."""
+
+    #: As in the configuration and in /health.
+    name: str
+
+    def health(self) -> tuple[bool, str]:
+        """Whether it can answer now, and a sentence about it."""
+
+    def resolve(self, request: Request, token: str) -> Deferred[Resolved]:
+        """Who has this token, and what does the request name?
+
+        The Deferred fails with a `RequestError`: Unauthenticated, Forbidden,
+        TargetNotFound, or what the authority behind it said.
+        """

@@ -1,0 +1,281 @@
+"""A capture as frames over a WebSocket (``GET /v1/stream``).
+
+Messages to the client hold whole frames, as many as come together in one turn
+of the reactor: small writes are what costs most.  Messages from the client
+are control frames only, so they are bounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IConsumer
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from twisted.web.websocket import WebSocketResource
+
+from pcapd.api.capture import Capture
+from pcapd.api.web import ClientInfo, Front, deny
+from pcapd.errors import BadRequest, RemoteProtocolError, RequestError
+from pcapd.limits import (
+    CLIENT_MESSAGE_MAX,
+    CLIENT_PING_INTERVAL,
+    CLIENT_SILENCE_TIMEOUT,
+    FRAME_TYPICAL,
+    HANDSHAKE_TIMEOUT,
+    START_TIMEOUT,
+)
+from pcapd.net.clock import now_us
+from pcapd.wire import (
+    Callee,
+    End,
+    EndReason,
+    Error,
+    Notice,
+    Ping,
+    Request,
+    Source,
+    Stats,
+    Stop,
+)
+
+__all__ = ["StreamResource"]
+
+_NORMAL, _PROTOCOL_ERROR, _TOO_BIG = 1000, 1002, 1009
+
+
+class StreamResource(WebSocketResource):
+    """Upgrades a request to a `StreamProtocol`.
+
+    Args:
+        front: The api.
+    """
+
+    isLeaf = True
+
+    def __init__(self, front: Front) -> None:
+        super().__init__(self)  # type: ignore[arg-type]  # the factory's one method is below
+        self._front = front
+
+    def buildProtocol(self, request: Any) -> StreamProtocol:
+        """See `twisted.web.websocket.WebSocketServerFactory`."""
+        return StreamProtocol(self._front, ClientInfo.of(request), request.channel)
+
+    def render_GET(self, request: Any) -> Any:
+        """Answer an upgrade; anything else is told what this is."""
+        try:
+            self._front.accepting()
+        except RequestError as error:
+            return deny(request, error)
+        if (request.getHeader("upgrade") or "").lower() != "websocket":
+            return deny(request, BadRequest("this is a WebSocket endpoint", "use pcapctl, or GET /capture"))
+        answer = super().render_GET(request)
+        if request.channel is not None:
+            _bound(request.channel)
+        return answer
+
+
+def _bound(channel: Any) -> None:
+    """Refuse a client that sends more than control frames ever need.
+
+    Twisted joins the pieces of a message without a bound.
+    """
+    receive = channel.dataReceived
+    protocol: StreamProtocol = channel.dataReceived.__self__._wsp
+
+    def bounded(data: bytes) -> None:
+        protocol.unread += len(data)
+        if protocol.unread > CLIENT_MESSAGE_MAX:
+            protocol.close(_TOO_BIG)
+        else:
+            receive(data)
+
+    channel.dataReceived = bounded
+
+
+class StreamProtocol:
+    """The api's end of a client's WebSocket; the capture's sink.
+
+    Args:
+        front: The api.
+        client: Who connected.
+        channel: The HTTP channel that the connection was.
+    """
+
+    def __init__(self, front: Front, client: ClientInfo, channel: Any) -> None:
+        self._front = front
+        self._reactor = front.reactor
+        self._client = client
+        self._channel = channel
+        self._session = Callee(Request)
+        self._capture: Capture | None = None
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._flush_soon: Any = None
+        self._closing = False
+        self._gone = False
+        self._timer: Any = None
+        self._pinger = LoopingCall(self._ping)
+        self._pinger.clock = self._reactor
+        self._heard_at = self._reactor.seconds()
+        #: Bytes that came since the last whole message.
+        self.unread = 0
+
+    # --- twisted.web.websocket.WebSocketProtocol ---------------------------
+
+    def negotiationStarted(self, transport: Any) -> None:
+        """There is a transport."""
+        self._transport = transport
+
+    def negotiationFinished(self) -> None:
+        """The WebSocket is open: greet, and wait for START."""
+        self._wire = self._transport.transport
+        # Until now the HTTP channel was the producer of its own transport.
+        IConsumer(self._wire).unregisterProducer()
+        self._timer = self._reactor.callLater(START_TIMEOUT, self.close, _NORMAL)
+        self._pinger.start(CLIENT_PING_INTERVAL, now=False)
+        self._front.joined(self)
+        self._send(self._session.hello(self._front.hello()))
+
+    def bytesMessageReceived(self, data: bytes) -> None:
+        """Frames from the client."""
+        self.unread = 0
+        self._heard_at = self._reactor.seconds()
+        try:
+            for event in self._session.receive(data):
+                if isinstance(event.message, Request):
+                    self._start(event.message)
+                elif isinstance(event.message, Stop) and self._capture is not None:
+                    self._capture.stop(EndReason.STOPPED)
+                elif isinstance(event.message, Ping):
+                    self._send(self._session.pong(event.message, now_us()))
+            self._session.eof()  # a message holds whole frames
+        except RemoteProtocolError as error:
+            self._refuse(BadRequest(error.message, error.hint))
+
+    def textMessageReceived(self, message: str) -> None:
+        """Not in this protocol."""
+        self.close(_PROTOCOL_ERROR)
+
+    def pongReceived(self, payload: bytes) -> None:
+        """The client is alive."""
+        self.unread = 0
+        self._heard_at = self._reactor.seconds()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client is gone."""
+        self._gone = True
+        self._front.left(self)
+        self._drop_timer()
+        if self._flush_soon is not None and self._flush_soon.active():
+            self._flush_soon.cancel()
+        if self._pinger.running:
+            self._pinger.stop()
+        if self._capture is not None:
+            self._capture.abandon("the client is gone")
+
+    # --- the start ---------------------------------------------------------
+
+    def _start(self, request: Request) -> None:
+        self._drop_timer()
+        token = self._client.token or request.token
+        self._front.begin(request, token, self._client, self).addCallbacks(self._started, self._not_started)
+
+    def _started(self, capture: Capture) -> None:
+        self._capture = capture
+        if self._gone:
+            capture.abandon("the client left before the capture started")
+            return
+        IConsumer(self._wire).registerProducer(capture, True)
+        capture.start()
+
+    def _not_started(self, failure: Failure) -> None:
+        self._refuse(self._front.refused(failure, self._client))
+
+    def _refuse(self, error: RequestError) -> None:
+        if self._capture is not None:
+            capture, self._capture = self._capture, None
+            capture.abandon(error.message)
+        self.error(error)
+
+    # --- Sink --------------------------------------------------------------
+
+    def source(self, number: int, source: Source) -> None:
+        """A source is open."""
+        self._send(self._session.source(number, source))
+
+    def packets(self, number: int, records: bytes) -> None:
+        """Records, unopened."""
+        header, payload = self._session.packets(number, records)
+        self._out.append(header)
+        self._send(payload)
+
+    def stats(self, number: int, stats: Stats) -> None:
+        """Counters and watermark."""
+        self._send(self._session.stats(number, stats))
+
+    def notice(self, notice: Notice) -> None:
+        """Something the user should know."""
+        self._send(self._session.notice(notice))
+
+    def end(self, end: End) -> None:
+        """The last message."""
+        self._capture = None
+        self._send(self._session.end(end))
+        self._await_close()
+
+    def error(self, error: RequestError) -> None:
+        """The last message."""
+        self._capture = None
+        self._send(self._session.end(Error(error.code, error.message, error.hint)))
+        self._await_close()
+
+    # --- writing -----------------------------------------------------------
+
+    def _send(self, data: bytes) -> None:
+        if self._gone or self._closing:
+            return
+        self._out.append(data)
+        self._out_size += len(data)
+        if self._out_size >= FRAME_TYPICAL:
+            self._flush()
+        elif self._flush_soon is None or not self._flush_soon.active():
+            self._flush_soon = self._reactor.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        if self._out and not self._gone:
+            message = b"".join(self._out)
+            self._out.clear()
+            self._out_size = 0
+            self._transport.sendBytesMessage(message)
+
+    # --- the end -----------------------------------------------------------
+
+    def _await_close(self) -> None:
+        """The client closes when it has read the end; if it does not, we do."""
+        if self._gone:
+            return
+        self._flush()
+        IConsumer(self._wire).unregisterProducer()
+        self._drop_timer()
+        self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.close, _NORMAL)
+
+    def close(self, code: int) -> None:
+        """Close the WebSocket; what is queued is sent first."""
+        if not self._closing and not self._gone:
+            self._flush()
+            self._closing = True
+            self._drop_timer()
+            if self._capture is not None:
+                IConsumer(self._wire).unregisterProducer()
+            self._transport.loseConnection(code)
+
+    def _ping(self) -> None:
+        if self._reactor.seconds() - self._heard_at > CLIENT_SILENCE_TIMEOUT:
+            self._wire.abortConnection()
+        else:
+            self._transport.ping()
+
+    def _drop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()

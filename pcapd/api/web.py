@@ -1,0 +1,175 @@
+"""The HTTP front: who asks, how errors look, and the routes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.resource import Resource
+from twisted.web.server import Request as WebRequest
+from twisted.web.server import Site
+
+from pcapd.errors import BadRequest, RequestError, TargetNotFound, Unauthenticated
+from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
+from pcapd.wire import Hello, Request, Stream
+
+__all__ = ["ApiSite", "ClientInfo", "Front", "HealthResource", "NotFoundResource", "deny"]
+
+
+class Front(Protocol):
+    """What the HTTP side asks of the api."""
+
+    reactor: Any
+
+    def accepting(self) -> None:
+        """Raises `Draining` when no new capture is taken."""
+
+    def hello(self) -> Hello:
+        """The api's greeting."""
+
+    def health(self) -> dict[str, Any]:
+        """The body of ``GET /health``."""
+
+    def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Any]:
+        """Authenticate, resolve, count in: fires with a `Capture` to be started."""
+
+    def refused(self, failure: Failure, client: ClientInfo) -> RequestError:
+        """Account for a request that came to nothing, and say why."""
+
+    def joined(self, sink: Any) -> None:
+        """A client is connected."""
+
+    def left(self, sink: Any) -> None:
+        """It is gone."""
+
+
+@dataclass(frozen=True)
+class ClientInfo:
+    """Who connected.
+
+    Attributes:
+        peer: Address and port, for logs.
+        stream: Its TCP connection, to be kept out of captures.
+        request_id: The router's, or one of ours.
+        token: From the Authorization header.
+    """
+
+    peer: str
+    stream: Stream
+    request_id: str
+    token: str | None = field(repr=False)
+
+    @classmethod
+    def of(cls, request: Any) -> ClientInfo:
+        """Read it off an HTTP request.  Also tells TCP when to give the client up."""
+        transport = request.channel.transport
+        peer, host = transport.getPeer(), transport.getHost()
+        transport.getHandle().setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(TCP_USER_TIMEOUT * 1000)
+        )
+        return cls(
+            peer=f"{peer.host}:{peer.port}",
+            stream=Stream(a=_plain(peer.host), a_port=peer.port, b=_plain(host.host), b_port=host.port),
+            request_id=_request_id(request.getHeader("x-vcap-request-id")),
+            token=_bearer(request.getHeader("authorization")),
+        )
+
+
+def _plain(host: str) -> str:
+    address = ip_address(host)
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _request_id(given: str | None) -> str:
+    if given and len(given) <= NAME_MAX and given.isascii() and given.isprintable():
+        return given
+    return str(uuid.uuid4())
+
+
+def _bearer(header: str | None) -> str | None:
+    scheme, _, token = (header or "").strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def deny(request: Any, error: RequestError) -> bytes:
+    """Answer with an error in Cloud Controller's form."""
+    body = {"errors": [{"code": error.code, "title": error.message, "detail": error.hint}]}
+    if isinstance(error, Unauthenticated):
+        request.setHeader("WWW-Authenticate", 'Bearer realm="pcapd"')
+    return _json(request, error.status, body)
+
+
+def _json(request: Any, status: int, body: Any) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", "application/json")
+    return json.dumps(body).encode() + b"\n"
+
+
+class HealthResource(Resource):
+    """``GET /health``: 200 or 503, always JSON.
+
+    Args:
+        health: Makes the body.
+    """
+
+    isLeaf = True
+
+    def __init__(self, health: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        self._health = health
+
+    def render_GET(self, request: Any) -> bytes:
+        """Answer."""
+        body = self._health()
+        return _json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
+
+
+class NotFoundResource(Resource):
+    """Everything else."""
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        """It has no children either."""
+        return self
+
+    def render(self, request: Any) -> bytes:
+        """Say what there is."""
+        return deny(request, TargetNotFound("no such page", "there are /health, /capture and /v1/stream"))
+
+
+class _Request(WebRequest):
+    """A request without a body: none of our pages takes one."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse a body before a byte of it is stored."""
+        super().gotLength(0)
+        if length != 0:
+            self.setResponseCode(http.REQUEST_ENTITY_TOO_LARGE)
+            self.setHeader("Connection", "close")
+            self.write(deny(self, BadRequest("this api takes no request bodies")))
+            self.finish()
+            self.channel.loseConnection()
+
+
+class ApiSite(Site):
+    """The site; it keeps no access log, because the audit log says more.
+
+    Args:
+        root: The routes.
+        reactor: Where it runs.
+    """
+
+    def __init__(self, root: Resource, reactor: Any) -> None:
+        super().__init__(root, requestFactory=_Request, reactor=reactor)
+        self.noisy = False
+        self.displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        """Not here."""

@@ -1,0 +1,71 @@
+"""``pcapd``: the daemon in the foreground, as monit and bpm want it.
+
+Exit status 0 after a drain, 1 on any failure: monit must be able to tell.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.python import usage
+
+from pcapd.errors import ConfigError
+from pcapd.options import Options
+
+__all__ = ["main"]
+
+
+class _ForegroundOptions(Options):
+    optFlags = [  # noqa: RUF012
+        ["check-config", None, "Check the configuration and exit."],
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run until SIGTERM or SIGINT, then drain; ends by `SystemExit`."""
+    options = _ForegroundOptions()
+    try:
+        options.parseOptions(list(sys.argv[1:] if arguments is None else arguments))
+    except usage.UsageError as error:
+        print(f"{options.getUsage()}\npcapd: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    try:
+        raise SystemExit(_check(options) if options["check-config"] else _run(options))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"pcapd: {error.source}: {problem}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _load(options: Any) -> Any:
+    from pcapd.config.load import load_agent, load_api
+
+    return (load_agent if options["role"] == "agent" else load_api)(options["config"])
+
+
+def _check(options: Any) -> int:
+    for warning in _load(options).warnings:
+        print(f"pcapd: {options['config']}: warning: {warning}", file=sys.stderr)
+    print(f"{options['config']}: good configuration of an {options['role']}")
+    return 0
+
+
+def _run(options: Any) -> int:
+    from twisted.internet import reactor as installed
+    from twisted.internet.error import CannotListenError
+
+    from pcapd.net.logs import start_logging
+    from pcapd.tap import makeService
+
+    reactor: Any = installed
+    service = makeService(options)
+    start_logging(service.config.log_level, role=service.role, id=service.config.id)
+    try:
+        service.startService()
+    except CannotListenError as error:
+        raise ConfigError(options["config"], [f"listen: {error}"]) from error
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return 0

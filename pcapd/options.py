@@ -1,0 +1,38 @@
+"""What ``twistd pcapd`` and ``pcapd`` are told on the command line."""
+
+from __future__ import annotations
+
+from twisted.python import usage
+
+import pcapd
+
+__all__ = ["Options"]
+
+ROLES = ("agent", "api")
+
+
+class Options(usage.Options):
+    """Options of both commands; a wrong one is a `usage.UsageError`."""
+
+    synopsis = "--role agent|api --config FILE"
+    longdesc = (
+        "Capture network traffic remotely, from many machines at once. "
+        "An agent captures on its machine; an api decides who may, and joins the agents' streams. "
+        "SIGTERM drains, SIGHUP reads renewed certificates."
+    )
+    optParameters = [  # noqa: RUF012  usage.Options defines it so
+        ["role", "r", None, "What to be: agent or api."],
+        ["config", "c", None, "The configuration file (YAML); etc/ has commented examples."],
+    ]
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"pcapd {pcapd.__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        """Check that both are there."""
+        if self["role"] not in ROLES:
+            raise usage.UsageError("--role must be agent or api")
+        if not self["config"]:
+            raise usage.UsageError("--config FILE is missing")

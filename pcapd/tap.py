@@ -1,0 +1,30 @@
+"""The composition root: from options to a service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pcapd.options import Options
+
+__all__ = ["Options", "makeService"]
+
+
+def makeService(options: Any) -> Any:
+    """Build the daemon of the chosen role (`twisted.application.service.IServiceMaker`).
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+    """
+    # Each role imports what it needs: the api runs where there is no libpcap.
+    # The reactor is chosen by now, so this is where it may be imported.
+    from twisted.internet import reactor
+
+    if options["role"] == "agent":
+        from pcapd.agent.agent import Agent
+        from pcapd.config.load import load_agent
+
+        return Agent(load_agent(options["config"]), reactor)
+    from pcapd.api.api import Api
+    from pcapd.config.load import load_api
+
+    return Api(load_api(options["config"]), reactor)
