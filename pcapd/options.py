@@ -14,7 +14,7 @@ ROLES = ("agent", "api")
 class Options(usage.Options):
     """Options of both commands; a wrong one is a `usage.UsageError`."""
 
-    synopsis = "--role agent|api --config FILE"
+    synopsis = "Usage: pcapd --role agent|api --config FILE"
     longdesc = (
         "Capture network traffic remotely, from many machines at once. "
         "An agent captures on its machine; an api decides who may, and joins the agents' streams. "

@@ -203,7 +203,7 @@ class Api(Daemon):
         if len(resolved.targets) > limits.max_targets:
             raise LimitReached(f"more than {limits.max_targets} targets", "name fewer")
         if len(self._captures) >= limits.concurrent_captures:
-            raise LimitReached(f"{limits.concurrent_captures} captures are running already", "try again later")
+            raise LimitReached(f"{limits.concurrent_captures} captures run already", "try again later")
         mine = sum(capture.user == resolved.user for capture in self._captures)
         if mine >= limits.per_user:
             raise LimitReached(f"you already run {mine} captures", "stop one of them")

@@ -1,9 +1,270 @@
-"""stub, replaced in a moment"""
+"""A capture as a file over plain HTTP (``GET /capture``): for curl and the 2022 clients.
+
+The status line waits until a first agent captures, so that a bad filter or an
+unknown interface is an honest 400.  After the first byte a failure can only be
+told by breaking the connection off, which every client notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from pcapd.api.capture import Capture
+from pcapd.api.web import ClientInfo, Front, deny
+from pcapd.config.units import parse_duration, parse_size
+from pcapd.errors import BadRequest, MixedLinkTypes, RequestError
+from pcapd.limits import SNAPLEN_DEFAULT
+from pcapd.net.clock import now_us
+from pcapd.records import Form
+from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.wire import End, EndReason, Notice, NoticeType, Request, Source, Stats
+
+__all__ = ["DownloadResource", "parse_query"]
+
+_PCAPNG = "application/x-pcapng"
+_PCAP = "application/vnd.tcpdump.pcap"
+#: Seconds between looks at what an ordered merge may release.
+_TURN = 0.05
+#: Seconds between statistics blocks.
+_STATISTICS_INTERVAL = 5.0
+#: What means that the file lacks something that was asked for.
+_FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class DownloadResource(Resource):
-    """stub"""
+    """Answers ``GET /capture``.
 
-    def __init__(self, front: object) -> None:
+    Args:
+        front: The api.
+    """
+
+    isLeaf = True
+
+    def __init__(self, front: Front) -> None:
         super().__init__()
+        self._front = front
+
+    def render_GET(self, request: Any) -> Any:
+        """Start a capture and stream it."""
+        client = ClientInfo.of(request)
+        try:
+            wanted, max_packets, ordered = parse_query(request.args)
+        except RequestError as error:
+            return deny(request, self._front.refused(Failure(error), client))
+        form = Form.PCAPNG if _PCAPNG in (request.getHeader("accept") or "") else Form.PCAP
+        assembly = Assembly(
+            form,
+            wanted.snaplen,
+            ordered=ordered,
+            max_packets=max_packets,
+            max_bytes=wanted.max_bytes or UNLIMITED,
+        )
+        _Download(self._front, request, client, assembly, form).begin(wanted)
+        return NOT_DONE_YET
+
+
+def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool]:
+    """Read the query of ``GET /capture``.
+
+    Returns:
+        What to capture, how many packets at most, and whether in time order.
+
+    Raises:
+        BadRequest: An argument is unknown or makes no sense; all are named.
+    """
+    query = _Query(arguments)
+    wanted = {
+        "targets": query.texts("target"),
+        "interfaces": query.texts("device"),
+        "filter": query.one("filter", str, ""),
+        "snaplen": query.one("snaplen", int, SNAPLEN_DEFAULT),
+        "duration": query.one("duration", _seconds, None),
+        "max_bytes": query.one("max_bytes", parse_size, None),
+    }
+    count = query.one("count", int, UNLIMITED)
+    ordered = query.one("order", _flag, True)
+    query.check()
+    if count <= 0:
+        raise BadRequest("count must be more than 0")
+    if not wanted["targets"]:
+        raise BadRequest("no target is named", "add target=NAME to the query")
+    try:
+        return Request(**wanted), count, ordered
+    except (ValueError, TypeError) as error:
+        raise BadRequest(str(error)) from error
+
+
+class _Query:
+    """Arguments that are taken out one by one; problems are collected."""
+
+    def __init__(self, arguments: dict[bytes, list[bytes]]) -> None:
+        self._left = {
+            key.decode("utf-8", "replace"): [value.decode("utf-8", "replace") for value in values]
+            for key, values in arguments.items()
+        }
+        self._problems: list[str] = []
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return tuple(self._left.pop(name, ()))
+
+    def one(self, name: str, convert: Callable[[str], Any], default: Any) -> Any:
+        values = self._left.pop(name, [])
+        if not values:
+            return default
+        if len(values) > 1:
+            self._problems.append(f"{name} is given twice")
+            return default
+        try:
+            return convert(values[0])
+        except ValueError as error:
+            self._problems.append(f"{name}: {error}")
+            return default
+
+    def check(self) -> None:
+        self._problems += [f"{name} is not known here" for name in self._left]
+        if self._problems:
+            raise BadRequest("; ".join(self._problems))
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isdigit() else parse_duration(text)
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in _TRUE + _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError("must be true or false")
+
+
+class _Download:
+    """One response; the capture's sink."""
+
+    log = Logger()
+
+    def __init__(
+        self, front: Front, request: Any, client: ClientInfo, assembly: Assembly, form: Form
+    ) -> None:
+        self._front = front
+        self._reactor = front.reactor
+        self._request = request
+        self._client = client
+        self._assembly = assembly
+        self._form = form
+        self._capture: Capture | None = None
+        self._started = False
+        self._gone = False
+        self._incomplete = False
+        self._stopping = False
+        self._ticker = LoopingCall(self._flush)
+        self._ticker.clock = self._reactor
+        self._statistics_at = 0.0
+
+    def begin(self, wanted: Request) -> None:
+        """Ask for the capture."""
+        self._front.joined(self)
+        self._request.notifyFinish().addBoth(self._left)
+        self._front.begin(wanted, self._client.token, self._client, self).addCallbacks(
+            self._begun, lambda failure: self.error(self._front.refused(failure, self._client))
+        )
+
+    def _begun(self, capture: Capture) -> None:
+        if self._gone:
+            capture.abandon("the client left before the capture started")
+            return
+        self._capture = capture
+        capture.start()
+
+    def _left(self, _: Any) -> None:
+        """The response is over, finished or not."""
+        self._gone = True
+        self._front.left(self)
+        if self._ticker.running:
+            self._ticker.stop()
+        if self._capture is not None:
+            capture, self._capture = self._capture, None
+            capture.abandon("the client is gone")
+
+    # --- Sink --------------------------------------------------------------
+
+    def source(self, number: int, source: Source) -> None:
+        """A source is open; the first one decides the status."""
+        if self._gone:
+            return
+        try:
+            self._assembly.source(number, source)
+        except MixedLinkTypes as error:
+            self._abort(error)
+            return
+        if not self._started:
+            self._started = True
+            self._request.setHeader("Content-Type", _PCAPNG if self._form is Form.PCAPNG else _PCAP)
+            self._request.setHeader("X-Content-Type-Options", "nosniff")
+            self._request.registerProducer(self._capture, True)
+            self._ticker.start(_TURN)
+
+    def packets(self, number: int, records: bytes) -> None:
+        """Checked records of one source."""
+        if not self._gone and not self._stopping:
+            self._assembly.packets(number, records, self._reactor.seconds())
+
+    def stats(self, number: int, stats: Stats) -> None:
+        """Counters and watermark of one source."""
+        if not self._gone:
+            self._assembly.stats(number, stats)
+
+    def notice(self, notice: Notice) -> None:
+        """A file has no place for words, but an incomplete one must not look complete."""
+        if notice.type in _FAILURES:
+            self._incomplete = True
+
+    def end(self, end: End) -> None:
+        """It is over."""
+        self._capture = None
+        if self._gone:
+            return
+        self._write(self._assembly.finish(now_us()))
+        self._request.unregisterProducer()
+        if self._incomplete or end.reason in (EndReason.FAILED, EndReason.SOURCES_GONE):
+            self._request.transport.loseConnection()  # after what is written, without the last chunk
+        else:
+            self._request.finish()
+
+    def error(self, error: RequestError) -> None:
+        """Nothing ever started."""
+        self._capture = None
+        if not self._gone:
+            self._request.write(deny(self._request, error))
+            self._request.finish()
+
+    # --- writing -----------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._write(self._assembly.take(self._reactor.seconds()))
+        now = self._reactor.seconds()
+        if now - self._statistics_at >= _STATISTICS_INTERVAL:
+            self._statistics_at = now
+            self._write(self._assembly.statistics(now_us()))
+        if self._assembly.full and not self._stopping and self._capture is not None:
+            self._stopping = True
+            self._capture.stop(EndReason.COUNT)
+
+    def _write(self, blocks: list[bytes]) -> None:
+        for block in blocks:
+            if block and not self._gone:
+                self._request.write(block)
+
+    def _abort(self, error: RequestError) -> None:
+        if not self._started:
+            self.error(error)
+        else:
+            self.log.warn("a download was broken off: {reason}", reason=str(error))
+            self._request.transport.abortConnection()

@@ -1,0 +1,209 @@
+"""Time order over many sources, with bounded hold-back.
+
+Goal: packets leave in the order of their timestamps, although each source
+arrives in its own rhythm, and none waits long or is lost.
+
+A source's *watermark* is the promise that nothing older will follow.  What is
+not newer than every open source's watermark can go.  A silent source still
+sends watermarks, so it stalls nobody.  When one does not (its agent hangs, its
+clock is off), packets wait at most `hold_time` seconds and `hold_bytes` bytes:
+then they go anyway, and what arrives with an older timestamp afterwards is
+*late*: written at once, and counted, never hidden.
+
+No reactor, no clock: time is an argument, in seconds of any steady clock.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, NamedTuple, Tuple
+
+from pcapd.limits import FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME
+from pcapd.records import Checked, Form, merge
+
+__all__ = ["Ordering", "Released"]
+
+#: microseconds; several processors fill one ring, so that neighbours in it can
+#: be this much out of order.  A batch proves no more than that.
+_DISORDER_US = 1000
+#: bytes of output per merge call: more at once thrashes the allocator.
+_PIECE = FRAME_MAX
+
+
+class _Batch(NamedTuple):
+    records: bytes
+    earliest_us: int
+    latest_us: int
+    arrived: float
+
+
+class _Source:
+    def __init__(self, interface: int) -> None:
+        self.interface = interface
+        self.watermark_us = 0
+        self.open = True
+        self.pending: List[_Batch] = []
+
+
+class Released(NamedTuple):
+    """Output bytes in time order.
+
+    Attributes:
+        packets: Written now, by source.
+        late: Of these, older than something written before.
+        full: A limit kept packets back that could have gone.
+    """
+
+    data: bytes
+    packets: Dict[int, int]
+    late: Dict[int, int]
+    full: bool
+
+
+class Ordering:
+    """Holds batches back until their time has come.
+
+    Args:
+        form: How to write them.
+        hold_time: Seconds that a packet waits at most.
+        hold_bytes: Bytes that wait at most.
+    """
+
+    def __init__(
+        self, form: Form, hold_time: float = HOLD_BACK_TIME, hold_bytes: int = HOLD_BACK_BYTES
+    ) -> None:
+        self._form = form
+        self._hold_time = hold_time
+        self._hold_bytes = hold_bytes
+        self._sources: Dict[int, _Source] = {}
+        self._pending_bytes = 0
+        self._last_us = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait."""
+        return self._pending_bytes
+
+    def open(self, number: int, interface: int) -> None:
+        """A source begins; `interface` is its number in the file."""
+        self._sources[number] = _Source(interface)
+
+    def add(self, number: int, records: bytes, checked: Checked, now: float) -> None:
+        """A batch of a source arrived, and `check` approved it."""
+        source = self._sources[number]
+        source.pending.append(_Batch(records, checked.earliest_us, checked.latest_us, now))
+        self._pending_bytes += len(records)
+        self.watermark(number, checked.latest_us - _DISORDER_US)
+
+    def watermark(self, number: int, captured_up_to_us: int) -> None:
+        """A source promises that nothing older follows."""
+        source = self._sources[number]
+        source.watermark_us = max(source.watermark_us, captured_up_to_us)
+
+    def close(self, number: int) -> None:
+        """Nothing follows from a source; what it has pending still counts."""
+        self._sources[number].open = False
+
+    def release(self, now: float, max_packets: int, max_bytes: int) -> Iterator[Released]:
+        """Give out what can go, in pieces.
+
+        Args:
+            now: Seconds of the clock that `add` was given.
+            max_packets: Packets that may still be written.
+            max_bytes: Bytes of output that may still be written.
+        """
+        return self._release(self._bound(now), max_packets, max_bytes)
+
+    def flush(self, max_packets: int, max_bytes: int) -> Iterator[Released]:
+        """Give out everything: nothing will follow."""
+        return self._release(self._latest(), max_packets, max_bytes)
+
+    # --- how far ------------------------------------------------------------
+
+    def _bound(self, now: float) -> int:
+        """Microseconds up to which packets may go."""
+        open_sources = [source.watermark_us for source in self._sources.values() if source.open]
+        bound = min(open_sources) if open_sources else self._latest()
+        expired = [
+            batch.latest_us
+            for batch in self._batches()
+            if now - batch.arrived >= self._hold_time and batch.latest_us > bound
+        ]
+        if expired:
+            bound = max(expired)
+        if self._pending_bytes > self._hold_bytes:
+            bound = max(bound, self._middle())
+        return bound
+
+    def _middle(self) -> int:
+        """A bound that releases about the older half of what waits."""
+        times = sorted(batch.latest_us for batch in self._batches())
+        return times[len(times) // 2]
+
+    def _latest(self) -> int:
+        return max((batch.latest_us for batch in self._batches()), default=0)
+
+    def _batches(self) -> Iterator[_Batch]:
+        for source in self._sources.values():
+            yield from source.pending
+
+    # --- letting go ---------------------------------------------------------
+
+    def _release(self, bound: int, max_packets: int, max_bytes: int) -> Iterator[Released]:
+        while True:
+            ready = self._take_ready(bound)
+            if not ready:
+                return
+            released, more = self._merge(ready, bound, max_packets, max_bytes)
+            if released.data or released.full:
+                yield released
+            max_packets -= sum(released.packets.values())
+            max_bytes -= len(released.data)
+            if released.full or not more:
+                return
+
+    def _take_ready(self, bound: int) -> List[Tuple[int, List[_Batch]]]:
+        """Take out the batches that hold something to release; others are not even looked at."""
+        ready = []
+        for number, source in self._sources.items():
+            taken = [batch for batch in source.pending if batch.earliest_us <= bound]
+            if taken:
+                source.pending = [batch for batch in source.pending if batch.earliest_us > bound]
+                ready.append((number, taken))
+        return ready
+
+    def _merge(
+        self, ready: List[Tuple[int, List[_Batch]]], bound: int, max_packets: int, max_bytes: int
+    ) -> Tuple[Released, bool]:
+        piece = min(max_bytes, _PIECE)
+        merged = merge(
+            [
+                (self._sources[number].interface, [batch.records for batch in batches])
+                for number, batches in ready
+            ],
+            bound,
+            self._last_us,
+            self._form,
+            max_packets,
+            piece,
+        )
+        self._last_us = merged.last_us
+        for (number, batches), rest in zip(ready, merged.rests):
+            self._pending_bytes += len(rest) - sum(len(batch.records) for batch in batches)
+            if rest:
+                self._put_back(number, batches, rest, bound, merged.full)
+        # A piece that is full is not the limit: there is more for the next turn.
+        limited = merged.full and (piece == max_bytes or sum(merged.packets) >= max_packets)
+        released = Released(
+            merged.data,
+            {number: count for (number, _), count in zip(ready, merged.packets) if count},
+            {number: count for (number, _), count in zip(ready, merged.late) if count},
+            limited,
+        )
+        return released, merged.full and not limited
+
+    def _put_back(self, number: int, batches: List[_Batch], rest: bytes, bound: int, full: bool) -> None:
+        earliest = min(batch.earliest_us for batch in batches) if full else bound + 1
+        self._sources[number].pending.insert(
+            0,
+            _Batch(rest, earliest, max(batch.latest_us for batch in batches), batches[-1].arrived),
+        )
