@@ -1,0 +1,209 @@
+"""One capture as the client sees it, from START to its result.  No I/O, no clock.
+
+Frames go in, frames to send and blocks to write come out.  Times are seconds
+of a steady clock.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import List, Optional
+
+import pcapd
+from pcapd.errors import PcapdError, RequestError, request_error
+from pcapd.limits import DRAIN_TIMEOUT, OPEN_TIMEOUT, START_TIMEOUT
+from pcapd.savefile.assembly import Assembly
+from pcapd.wire import (
+    Caller,
+    End,
+    EndReason,
+    Error,
+    Event,
+    Hello,
+    Notice,
+    NoticeType,
+    Packets,
+    Ping,
+    Request,
+    Source,
+    Stats,
+)
+
+__all__ = ["Capture", "Outcome"]
+
+#: Seconds without a byte, after STOP, until we leave without END.
+STOP_SILENCE = 2.0
+#: Notices that mean that something is missing from the file.
+_FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
+
+
+class Outcome(Enum):
+    """The exit status of the command."""
+
+    COMPLETE = 0
+    FAILED = 1
+    INCOMPLETE = 3
+
+
+class _State(Enum):
+    WAITING = auto()
+    CAPTURING = auto()
+    STOPPING = auto()
+    ENDED = auto()
+
+
+class Capture:
+    """See the module.
+
+    Args:
+        request: What to capture.
+        assembly: Makes the file's blocks.
+        duration: Seconds after the first source is open.
+        now: When it begins.
+    """
+
+    def __init__(self, request: Request, assembly: Assembly, duration: Optional[float], now: float) -> None:
+        self._request = request
+        self.assembly = assembly
+        self._duration = duration
+        self._session = Caller()
+        self._state = _State.WAITING
+        self._send: List[bytes] = []
+        self._began = now
+        self._heard = now
+        self._stopped = now
+        self._end: Optional[End] = None
+        self._errors: List[PcapdError] = []
+        self._failed_targets = 0
+        #: Notices that came since they were looked at.
+        self.notices: List[Notice] = []
+        #: When the first source was open; None before.
+        self.started: Optional[float] = None
+        #: Why it is over, for people.
+        self.reason = ""
+
+    # --- in -----------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float, now_us: int) -> None:
+        """Bytes of the stream.
+
+        Raises:
+            RemoteProtocolError: They are not what an honest api sends.
+            MixedLinkTypes: The format cannot hold what is captured.
+        """
+        self._heard = now
+        for event in self._session.receive(data):
+            self._event(event, now, now_us)
+
+    def tick(self, now: float) -> None:
+        """Time passed: look at the stop conditions."""
+        if self.assembly.full and self._state is _State.CAPTURING:
+            self.stop("the limit of packets or bytes is reached", now)
+        if self.started is not None and self._duration is not None and now - self.started >= self._duration:
+            self.stop(f"{self._duration:g} s are over", now)
+        if self._state is _State.STOPPING:
+            if now - self._heard >= STOP_SILENCE and now - self._stopped >= STOP_SILENCE:
+                self.fail(PcapdError("the api did not end the capture in time"))
+            elif now - self._stopped >= DRAIN_TIMEOUT + STOP_SILENCE:
+                self.fail(PcapdError("the capture did not end in time"))
+        elif self._state is _State.WAITING and now - self._began >= START_TIMEOUT + OPEN_TIMEOUT:
+            self.fail(PcapdError("the api did not start the capture in time"))
+
+    def stop(self, reason: str, now: float) -> None:
+        """Ask for the end; what was captured until now still comes."""
+        if self._state is _State.WAITING:
+            self.reason = reason
+            self._state = _State.ENDED
+        elif self._state is _State.CAPTURING:
+            self.reason = reason
+            self._state = _State.STOPPING
+            self._stopped = now
+            self._send.append(self._session.stop())
+
+    def fail(self, error: PcapdError) -> None:
+        """It cannot go on."""
+        if self._state is not _State.ENDED:
+            self._state = _State.ENDED
+            self._errors.append(error)
+            self.reason = error.message
+
+    def disconnected(self) -> None:
+        """The api closed the connection."""
+        if self._state is not _State.ENDED:
+            self.fail(PcapdError("the connection to the api was lost before the capture had ended"))
+
+    # --- out ----------------------------------------------------------------
+
+    def to_send(self) -> bytes:
+        """Frames to send."""
+        frames, self._send = b"".join(self._send), []
+        return frames
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come."""
+        return self._state is _State.ENDED
+
+    @property
+    def stopping(self) -> bool:
+        """It was asked to stop."""
+        return self._state is _State.STOPPING
+
+    @property
+    def error(self) -> Optional[PcapdError]:
+        """What broke it."""
+        return self._errors[0] if self._errors else None
+
+    @property
+    def lost(self) -> int:
+        """Packets that are known to be missing from the file."""
+        return sum(
+            account.stats.dropped_kernel + account.stats.dropped_interface + (account.lost_in_transit or 0)
+            for account in self.assembly.accounts.values()
+        )
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it went."""
+        if self._errors:
+            return Outcome.FAILED
+        unknown = any(account.lost_in_transit is None for account in self.assembly.accounts.values())
+        if self._failed_targets or self.lost or unknown:
+            return Outcome.INCOMPLETE
+        return Outcome.COMPLETE
+
+    # --- events -------------------------------------------------------------
+
+    def _event(self, event: Event, now: float, now_us: int) -> None:
+        message = event.message
+        if isinstance(message, Packets):
+            self.assembly.packets(event.source, message.records, now)
+        elif isinstance(message, Stats):
+            self.assembly.stats(event.source, message)
+        elif isinstance(message, Source):
+            self.assembly.source(event.source, message)
+            if self.started is None:
+                self.started = now
+                self._state = _State.CAPTURING
+        elif isinstance(message, Notice):
+            self._failed_targets += message.type in _FAILURES
+            self.notices.append(message)
+        elif isinstance(message, Ping):
+            self._send.append(self._session.pong(message, now_us))
+        elif isinstance(message, Hello):
+            hello = Hello(pcapd.COMPATIBILITY_LEVEL, "client", "pcapctl", pcapd.__version__, now_us)
+            self._send.append(self._session.hello(hello) + self._session.start(self._request))
+        elif isinstance(message, Error):
+            self.fail(request_error(message.code, message.message, message.hint))
+        elif isinstance(message, End):
+            self._ended(message)
+
+    def _ended(self, end: End) -> None:
+        self._end = end
+        self._state = _State.ENDED
+        if end.reason is EndReason.FAILED:
+            self._errors.append(RequestError(end.message or "the capture failed"))
+        if end.reason in (EndReason.SOURCES_GONE, EndReason.DRAINING):
+            self._failed_targets += 1
+        if not self.reason:
+            self.reason = end.message or end.reason.value

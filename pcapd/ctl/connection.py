@@ -1,0 +1,270 @@
+"""The connection to the api: TLS on a socket, and the WebSocket (RFC 6455) on it.
+
+The hand-shakes are done blocking, with a time limit; then the socket does not
+block any more and the loop in `pcapd.ctl.run` asks for what is there.  TLS
+hands out records of at most 16 KiB, so they are collected in one buffer until
+the socket is empty or the buffer full: everything after that is done once per
+turn.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import ssl
+import time
+from typing import List, Optional, Tuple
+from urllib.parse import urlsplit
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import ProtocolError as WebSocketError
+
+import pcapd
+from pcapd.ctl.options import Access, UsageProblem
+from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, RequestError, request_error
+
+__all__ = ["ApiUnreachable", "Connection", "address_of", "dial"]
+
+#: Seconds for TCP, TLS and the upgrade, each.
+CONNECT_TIMEOUT = 10.0
+#: Bytes collected per turn.
+TURN_BYTES = 512 * 1024
+_RECEIVE_BUFFER = 1024 * 1024
+_BODY_MAX = 64 * 1024
+
+
+class ApiUnreachable(PcapdError):
+    """There is no api there, or not one that may be trusted."""
+
+
+def address_of(api: str) -> Tuple[bool, str, int, str]:
+    """Take an api's URL apart: TLS or not, host, port, path.
+
+    Raises:
+        UsageProblem: It is no URL of an api.
+    """
+    url = urlsplit(api if "://" in api else f"https://{api}")
+    try:
+        port = url.port
+    except ValueError:
+        raise UsageProblem(f"{api!r} has no usable port") from None
+    if url.scheme not in ("https", "http") or not url.hostname or url.username or url.query or url.fragment:
+        raise UsageProblem(f"{api!r} is no URL of an api", "it looks like https://pcap.example.com")
+    secure = url.scheme == "https"
+    if not secure and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise UsageProblem("a token is not sent in clear", "use https://")
+    return secure, url.hostname, port or (443 if secure else 80), url.path.rstrip("/")
+
+
+def dial(access: Access) -> socket.socket:
+    """Connect to the api and check that it is the right one.
+
+    Raises:
+        ApiUnreachable: It cannot be reached, or its certificate is not good.
+    """
+    secure, host, port, _ = address_of(access.api)
+    try:
+        plain = socket.create_connection((host, port), CONNECT_TIMEOUT)
+    except socket.gaierror as error:
+        raise ApiUnreachable(f"there is no host {host!r}: {error.strerror}", "check --api") from error
+    except OSError as error:
+        words = "no answer" if isinstance(error, socket.timeout) else error.strerror or str(error)
+        raise ApiUnreachable(f"cannot connect to {host} port {port}: {words}", "check --api") from error
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if not secure:
+        return plain
+    try:
+        return _context(access).wrap_socket(plain, server_hostname=host)
+    except ssl.SSLCertVerificationError as error:
+        plain.close()
+        raise ApiUnreachable(
+            f"the certificate of {host} is not good: {error.verify_message}",
+            "if the api has an authority of its own, name it with --ca",
+        ) from error
+    except (ssl.SSLError, OSError) as error:
+        plain.close()
+        words = getattr(error, "reason", None) or error.strerror or str(error)
+        raise ApiUnreachable(f"no TLS with {host} port {port}: {words}") from error
+
+
+def _context(access: Access) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(access.ca) if access.ca else None)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageProblem(f"cannot use {access.ca}: {error.strerror or error}", "--ca wants PEM") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Connection:
+    """A WebSocket to the api.
+
+    Args:
+        access: Where it is, and the token to show.
+
+    Raises:
+        ApiUnreachable: It cannot be reached.
+        RequestError: It answered, and refused.
+    """
+
+    def __init__(self, access: Access) -> None:
+        _, host, port, path = address_of(access.api)
+        self._socket = dial(access)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        self._socket.settimeout(CONNECT_TIMEOUT)
+        self._websocket = WSConnection(ConnectionType.CLIENT)
+        self._buffer = bytearray(TURN_BYTES)
+        self._messages: List[bytes] = []
+        #: The api closed the WebSocket or the connection.
+        self.closed = False
+        headers = [(b"User-Agent", f"pcapctl/{pcapd.__version__}".encode())]
+        if access.token:
+            headers.append((b"Authorization", b"bearer " + access.token.encode()))
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self._upgrade(Request(host=authority, target=f"{path}/v1/stream", extra_headers=headers))
+        except BaseException:
+            self._socket.close()
+            raise
+        self._socket.setblocking(False)
+
+    # --- the upgrade --------------------------------------------------------
+
+    def _upgrade(self, request: Request) -> None:
+        self._socket.sendall(self._websocket.send(request))
+        refusal: Optional[RejectConnection] = None
+        body = b""
+        while True:
+            try:
+                data = self._socket.recv(65536)
+                self._websocket.receive_data(data or None)
+                events = list(self._websocket.events())
+            except (WebSocketError, ssl.SSLError, OSError) as error:
+                raise ApiUnreachable(f"this is not a pcapd api: {error}", "check --api") from error
+            accepted = False
+            for event in events:
+                if isinstance(event, AcceptConnection):
+                    accepted = True
+                elif isinstance(event, RejectConnection):
+                    refusal = event
+                elif isinstance(event, RejectData):
+                    body = (body + bytes(event.data))[:_BODY_MAX]
+                elif isinstance(event, BytesMessage):
+                    self._messages.append(bytes(event.data))
+            if accepted:
+                return
+            ended = not data or any(isinstance(event, RejectData) and event.body_finished for event in events)
+            if refusal is not None and (ended or not refusal.has_body):
+                raise refused(refusal.status_code, body)
+            if not data:
+                raise ApiUnreachable("the api closed the connection")
+
+    # --- reading ------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """For poll."""
+        return self._socket.fileno()
+
+    @property
+    def ready(self) -> bool:
+        """Something can be read although the socket may not be readable."""
+        if self._messages:
+            return True
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def read(self) -> List[bytes]:
+        """Pieces of messages that came, without waiting; `closed` says whether more can come.
+
+        Raises:
+            RemoteProtocolError: The WebSocket rules were broken.
+            ApiUnreachable: The connection broke.
+        """
+        size = self._fill()
+        messages, self._messages = self._messages, []
+        try:
+            if size:
+                self._websocket.receive_data(memoryview(self._buffer)[:size])  # type: ignore[arg-type]
+            for event in self._websocket.events():
+                if isinstance(event, BytesMessage):
+                    messages.append(event.data)  # type: ignore[arg-type]
+                elif isinstance(event, Ping):
+                    self._send(self._websocket.send(event.response()))
+                elif isinstance(event, CloseConnection):
+                    self.closed = True
+                elif isinstance(event, TextMessage):
+                    raise RemoteProtocolError("a text message is not in this protocol")
+        except WebSocketError as error:
+            raise RemoteProtocolError(f"WebSocket: {error}") from error
+        return messages
+
+    def _fill(self) -> int:
+        view = memoryview(self._buffer)
+        size = 0
+        try:
+            while size < TURN_BYTES:
+                count = self._socket.recv_into(view[size:])
+                if count == 0:
+                    self.closed = True
+                    break
+                size += count
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except (ssl.SSLEOFError, ConnectionResetError):
+            self.closed = True
+        except OSError as error:
+            raise ApiUnreachable(f"the connection to the api broke: {error.strerror or error}") from error
+        return size
+
+    # --- writing ------------------------------------------------------------
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames as one message."""
+        if frames and not self.closed:
+            self._send(self._websocket.send(BytesMessage(data=frames)))
+
+    def _send(self, data: bytes) -> None:
+        # Control frames only: they fit the socket's buffer, so this hardly ever waits.
+        view = memoryview(data)
+        deadline = time.monotonic() + CONNECT_TIMEOUT
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                if time.monotonic() > deadline:
+                    raise ApiUnreachable("the api does not read any more") from None
+                select.select([], [self._socket], [], 0.1)
+            except OSError:
+                self.closed = True
+                return
+
+    def close(self) -> None:
+        """Say goodbye and close."""
+        try:
+            if not self.closed:
+                self._send(self._websocket.send(CloseConnection(code=1000)))
+        except (PcapdError, WebSocketError):
+            pass
+        finally:
+            self._socket.close()
+
+
+def refused(status: int, body: bytes) -> RequestError:
+    """The error that an HTTP answer reports."""
+    try:
+        first = json.loads(body)["errors"][0]
+        return request_error(str(first["code"]), str(first["title"]), str(first.get("detail", "")))
+    except (ValueError, LookupError, TypeError):
+        return AgentUnavailable(f"the api answered with HTTP status {status}", "is --api the pcap api?")

@@ -1,0 +1,226 @@
+"""``pcapctl``: commands and their options."""
+
+from __future__ import annotations
+
+import datetime
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Any, Callable, Optional, Tuple, TypeVar
+
+import click
+
+import pcapd
+from pcapd.config.units import parse_duration, parse_size
+from pcapd.ctl.options import Access, CaptureOptions, UsageProblem, choose_form, default_output, read_token
+from pcapd.ctl.text import escape
+from pcapd.errors import PcapdError
+from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
+
+__all__ = ["main"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FAILED, _USAGE = 1, 2
+
+
+class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """A value with a unit."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Read it."""
+        try:
+            quantity = self._parse(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+        if quantity <= 0:
+            self.fail(f"{value!r} must be more than 0", param, ctx)
+        return quantity
+
+
+def _size_with_unit(text: str) -> int:
+    if text.isdigit():
+        raise ValueError("needs a unit, such as 100MB or 64KiB")
+    return parse_size(text)
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_access_options = _options(
+    click.option("--api", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
+    click.option(
+        "--ca",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Authority of the api's certificate (PEM).",
+    ),
+    click.option("--json", is_flag=True, help="JSON lines for scripts instead of text."),
+)
+
+#: What all captures share, whatever they capture.
+capture_options = _options(
+    click.option(
+        "--output",
+        "-o",
+        metavar="FILE|-",
+        help="Where to write; - is standard output.  [default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["pcapng", "pcap"]),
+        help="File format.  [default: by FILE's suffix, else pcapng]",
+    ),
+    click.option("--filter", "-f", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
+    click.option(
+        "--device",
+        "-i",
+        "devices",
+        multiple=True,
+        metavar="IF",
+        help="Interface; repeatable.  [default: eth0]",
+    ),
+    click.option(
+        "--snaplen",
+        "-s",
+        type=click.IntRange(1, SNAPLEN_MAX),
+        default=SNAPLEN_DEFAULT,
+        metavar="N",
+        help="Bytes of each packet to keep.  [default: all]",
+    ),
+    click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
+    click.option(
+        "--duration",
+        type=_Quantity("duration", parse_duration),
+        metavar="30s|5m|1h",
+        help="Stop after this time.",
+    ),
+    click.option(
+        "--max-bytes",
+        type=_Quantity("size", _size_with_unit),
+        metavar="100MB",
+        help="Stop before the file grows larger.",
+    ),
+    click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
+    click.option("--force", is_flag=True, help="Overwrite an existing file."),
+    _access_options,
+    click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong."),
+    click.option("--verbose", "-v", is_flag=True, help="Say more."),
+)
+
+_token_file_option = click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with your token (or PCAP_TOKEN).",
+)
+
+_EXIT_STATUS = (
+    "\b\nExit status: 0 complete, nothing lost · 1 failed · 2 usage ·\n"
+    "3 the file is good, but an instance failed or packets were dropped.\n"
+    "Ctrl-C once stops, drains and finishes the file; twice leaves at once."
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExamples:\n"
+    "  pcapctl hosts web-0 web-1 --duration 30s\n"
+    "  pcapctl hosts web-0 --filter 'tcp port 80' -o - | tshark -r -\n"
+    "  pcapctl status",
+)
+@click.version_option(pcapd.__version__, prog_name="pcapctl")
+def cli() -> None:
+    """Capture network traffic from many machines into one file, in time order."""
+
+
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl hosts web-0 web-1 --duration 30s --output web.pcapng\n"
+    "  pcapctl hosts web-0 --device eth0 --device lo --filter 'tcp port 80'\n"
+    "  pcapctl hosts web-0 --output - | wireshark -k -i -\n\n" + _EXIT_STATUS
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@capture_options
+@_token_file_option
+def hosts(names: Tuple[str, ...], token_file: Optional[Path], **given: Any) -> None:
+    """Capture targets that the api's configuration names."""
+    access = _access(given, read_token(token_file))
+    raise SystemExit(_capture(access, _capture_options(names[0], given), names))
+
+
+@cli.command()
+@_access_options
+def status(**given: Any) -> None:
+    """Tell what the api can reach."""
+    from pcapd.ctl.status import as_text, ask
+
+    body = ask(_access(given, None))
+    healthy, lines = as_text(body)
+    if given["json"]:
+        print(json_module.dumps(body))
+    else:
+        print("\n".join(lines))
+    raise SystemExit(0 if healthy else _FAILED)
+
+
+def _access(given: Any, token: Optional[str]) -> Access:
+    if not given["api"]:
+        raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
+    return Access(given["api"], token, given["ca"])
+
+
+def _capture_options(name: str, given: Any) -> CaptureOptions:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    output = given["output"] or default_output(name, given["form"], now)
+    return CaptureOptions(
+        output=output,
+        form=choose_form(given["form"], output),
+        filter=given["filter"],
+        interfaces=given["devices"],
+        snaplen=given["snaplen"],
+        count=given["count"],
+        duration=given["duration"],
+        max_bytes=given["max_bytes"],
+        ordered=given["order"],
+        force=given["force"],
+        quiet=given["quiet"],
+        verbose=given["verbose"],
+        json=given["json"],
+    )
+
+
+def _capture(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> int:
+    # ssl and wsproto take most of the start-up: --help does without.
+    from pcapd.ctl.run import run
+
+    return run(access, options, targets)
+
+
+def main() -> None:
+    """Run pcapctl; ends by `SystemExit`."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        print("pcapctl: interrupted", file=sys.stderr)
+        sys.exit(_FAILED)
+    except UsageProblem as error:
+        print(f"pcapctl: {escape(str(error))}", file=sys.stderr)
+        sys.exit(_USAGE)
+    except PcapdError as error:
+        print(f"pcapctl: {escape(str(error))}", file=sys.stderr)
+        sys.exit(_FAILED)

@@ -1,0 +1,93 @@
+"""What the user is told at the end, as text and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from pcapd.ctl.capture import Capture
+from pcapd.ctl.output import Output
+from pcapd.ctl.text import escape, quantity
+from pcapd.savefile.assembly import Account, describe
+
+__all__ = ["as_dict", "as_text", "source_line"]
+
+#: microseconds; a clock that is further off deserves a warning.
+_CLOCK_OFF_US = 100_000
+
+
+def as_dict(capture: Capture, output: Output, seconds: float) -> Dict[str, Any]:
+    """The report for scripts."""
+    return {
+        "outcome": capture.outcome.name.lower(),
+        "exit_status": capture.outcome.value,
+        "reason": capture.reason,
+        "error": str(capture.error) if capture.error else None,
+        "file": output.name if output.opened else None,
+        "bytes": output.size,
+        "seconds": round(seconds, 3),
+        "packets": sum(account.written for account in capture.assembly.accounts.values()),
+        "lost": capture.lost,
+        "sources": [_source(account) for account in capture.assembly.accounts.values()],
+    }
+
+
+def _source(account: Account) -> Dict[str, Any]:
+    stats = account.stats
+    return {
+        "name": account.name,
+        "instance": account.source.instance,
+        "interface": account.source.interface,
+        "filter": account.source.filter,
+        "agent": account.source.agent,
+        "clock_offset_us": account.source.clock_offset_us,
+        "received": stats.received,
+        "dropped_kernel": stats.dropped_kernel,
+        "dropped_interface": stats.dropped_interface,
+        "delivered": stats.delivered,
+        "lost_in_transit": account.lost_in_transit,
+        "received_here": account.received,
+        "written": account.written,
+        "late": account.late,
+    }
+
+
+def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:
+    """The report for people, one line each."""
+    lines = [source_line(account) for account in capture.assembly.accounts.values()]
+    lines += _warnings(capture)
+    if output.opened:
+        packets = sum(account.written for account in capture.assembly.accounts.values())
+        size = quantity(output.size)
+        lines.append(f"{packets} packets, {size} in {seconds:.1f} s, written to {output.name}")
+    else:
+        lines.append("nothing was written")
+    lines.append(f"stopped: {escape(capture.reason)}")
+    return lines
+
+
+def source_line(account: Account) -> str:
+    """One source's counters."""
+    stats = account.stats
+    transit = account.lost_in_transit
+    parts = [
+        f"{escape(account.name)}: {account.written} written",
+        f"{stats.received} received by the filter",
+        f"{stats.dropped_kernel} dropped by the kernel",
+        f"{stats.dropped_interface} by the interface",
+        f"{'unknown' if transit is None else transit} lost on the way",
+    ]
+    if account.late:
+        parts.append(f"{account.late} late (out of order)")
+    return ", ".join(parts)
+
+
+def _warnings(capture: Capture) -> List[str]:
+    warnings = []
+    for account in capture.assembly.accounts.values():
+        offset = account.source.clock_offset_us
+        if offset is not None and abs(offset) > _CLOCK_OFF_US:
+            warnings.append(
+                f"warning: {escape(account.name)}: the clock is {offset / 1e6:+.2f} s off "
+                f"({escape(describe(account.source))}); times in the file are as that clock told them"
+            )
+    return warnings

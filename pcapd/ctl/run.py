@@ -1,0 +1,227 @@
+"""The loop: socket → capture → output, until it is over.  Blocking, one thread.
+
+The first Ctrl-C (or SIGTERM) stops the capture in good order, the second one
+leaves at once, also out of a write that a stuck reader blocks.  When the
+output is slow we do not read, the api's send buffer fills, and the pressure
+goes up the chain to the kernels that capture, which drop and count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from typing import Any, Dict, Optional, Tuple
+
+from pcapd.ctl import report
+from pcapd.ctl.capture import Capture, Outcome
+from pcapd.ctl.connection import Connection
+from pcapd.ctl.options import STDOUT, Access, CaptureOptions
+from pcapd.ctl.output import Output, OutputError
+from pcapd.ctl.progress import Progress
+from pcapd.ctl.text import escape
+from pcapd.errors import PcapdError
+from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.wire import Notice
+
+__all__ = ["run"]
+
+_TURN = 0.05  # seconds between looks at the clock while packets are held back
+_IDLE_TURN = 0.25
+_STATISTICS_INTERVAL = 5.0
+_EVENT_INTERVAL = 1.0
+
+
+class _LeaveNow(BaseException):
+    """The second Ctrl-C."""
+
+
+class _Signals:
+    """Counts Ctrl-C and SIGTERM, and wakes poll up."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._read_fd, self._write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        os.set_blocking(self._write_fd, False)
+
+    def __enter__(self) -> _Signals:
+        self._wakeup = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._caught) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+
+    def fileno(self) -> int:
+        return self._read_fd
+
+    def drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read_fd, 512)
+
+    def _caught(self, number: int, frame: Any) -> None:
+        self.count += 1
+        if self.count > 1:
+            raise _LeaveNow
+
+
+class _Speaker:
+    """Tells the user what happens: plain lines, a live line, or JSON lines."""
+
+    def __init__(self, options: CaptureOptions) -> None:
+        self._options = options
+        self._events = sys.stderr if options.output == STDOUT else sys.stdout
+        self._said_at = 0.0
+        live = sys.stderr.isatty() and not (options.quiet or options.json)
+        self._progress: Optional[Progress] = Progress(sys.stderr) if live else None
+
+    def line(self, text: str, *, important: bool = False) -> None:
+        """A line for people; when quiet, only an important one."""
+        if not self._options.json and (important or not self._options.quiet):
+            self.clear()
+            print(text, file=sys.stderr, flush=True)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """A line for scripts."""
+        if self._options.json:
+            print(json.dumps({"event": kind, **facts}), file=self._events, flush=True)
+
+    def notice(self, notice: Notice) -> None:
+        self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
+        self.event("notice", type=notice.type.value, origin=notice.origin, message=notice.message)
+
+    def progress(self, capture: Capture, now: float) -> None:
+        if self._progress is not None:
+            self._progress.show(capture.assembly.accounts, now)
+        if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
+            self._said_at = now
+            accounts = capture.assembly.accounts.values()
+            self.event("progress", sources=[_brief(account) for account in accounts])
+
+    def clear(self) -> None:
+        if self._progress is not None:
+            self._progress.clear()
+
+
+def _brief(account: Any) -> Dict[str, Any]:
+    return {
+        "name": account.name,
+        "packets": account.received,
+        "bytes": account.bytes,
+        "dropped": account.stats.dropped_kernel + account.stats.dropped_interface,
+    }
+
+
+def run(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> int:
+    """Capture, and return the exit status.
+
+    Raises:
+        PcapdError: Nothing could be captured.
+    """
+    request = options.request(targets)
+    output = Output(options.output, force=options.force)
+    assembly = Assembly(
+        options.form,
+        options.snaplen,
+        ordered=options.ordered,
+        max_packets=options.count or UNLIMITED,
+        max_bytes=options.max_bytes or UNLIMITED,
+        comment=f"targets: {', '.join(targets)}; filter: {options.filter or 'none'}",
+    )
+    speaker = _Speaker(options)
+    with _Signals() as signals:
+        try:
+            connection = Connection(access)
+        except _LeaveNow:
+            raise PcapdError("interrupted") from None
+        capture = Capture(request, assembly, options.duration, time.monotonic())
+        speaker.event("start", targets=list(targets), file=options.output)
+        try:
+            _loop(connection, capture, output, signals, speaker)
+            _finish(capture, output)
+        except _LeaveNow:
+            capture.fail(PcapdError("interrupted twice, left at once"))
+            capture.reason = "interrupted twice"
+        finally:
+            connection.close()
+    return _conclude(capture, output, speaker)
+
+
+def _loop(
+    connection: Connection, capture: Capture, output: Output, signals: _Signals, speaker: _Speaker
+) -> None:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    poll.register(signals, select.POLLIN)
+    statistics_at = time.monotonic()
+    while not capture.over:
+        if not connection.ready:
+            poll.poll(1000 * (_TURN if capture.assembly.waiting else _IDLE_TURN))
+        signals.drain()
+        now = time.monotonic()
+        try:
+            _receive(connection, capture, now)
+            if signals.count:
+                capture.stop("interrupted", now)
+            capture.tick(now)
+            connection.send(capture.to_send())
+            blocks = capture.assembly.take(now)
+            if now - statistics_at >= _STATISTICS_INTERVAL:
+                statistics_at = now
+                blocks += capture.assembly.statistics(_now_us())
+            output.write(blocks)
+        except PcapdError as error:
+            capture.fail(error)
+        for notice in capture.notices:
+            speaker.notice(notice)
+        capture.notices.clear()
+        speaker.progress(capture, now)
+
+
+def _receive(connection: Connection, capture: Capture, now: float) -> None:
+    for data in connection.read():
+        capture.receive(data, now, _now_us())
+        if capture.over:
+            return
+    if connection.closed:
+        capture.disconnected()
+
+
+def _finish(capture: Capture, output: Output) -> None:
+    """Write what is held back.  When the output broke, the file ends where it did."""
+    if isinstance(capture.error, OutputError):
+        return
+    try:
+        if capture.assembly.accounts:
+            output.write(capture.assembly.finish(_now_us()))
+        output.close()
+    except OutputError as error:
+        capture.fail(error)
+
+
+def _conclude(capture: Capture, output: Output, speaker: _Speaker) -> int:
+    seconds = time.monotonic() - (capture.started or time.monotonic())
+    speaker.clear()
+    if capture.started is not None:
+        for line in report.as_text(capture, output, seconds):
+            speaker.line(line)
+    speaker.event("end", **report.as_dict(capture, output, seconds))
+    if capture.error is not None:
+        speaker.line(f"pcapctl: {escape(str(capture.error))}", important=True)
+    elif capture.outcome is Outcome.INCOMPLETE:
+        speaker.line("pcapctl: the file is good, but something is missing from it: see above", important=True)
+    return capture.outcome.value
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,52 @@
+"""``pcapctl status``: what the api says of itself."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any, Dict, List, Tuple
+
+from pcapd.ctl.connection import ApiUnreachable, address_of, dial
+from pcapd.ctl.options import Access
+from pcapd.ctl.text import escape
+
+__all__ = ["as_text", "ask"]
+
+_BODY_MAX = 1024 * 1024
+
+
+def ask(access: Access) -> Dict[str, Any]:
+    """The body of ``GET /health``.
+
+    Raises:
+        ApiUnreachable: There is no answer, or not an api's.
+    """
+    _, host, port, path = address_of(access.api)
+    connection = http.client.HTTPConnection(host, port)
+    connection.sock = dial(access)
+    try:
+        connection.request("GET", f"{path}/health")
+        body = json.loads(connection.getresponse().read(_BODY_MAX))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api") from error
+    finally:
+        connection.close()
+    if not isinstance(body, dict) or "healthy" not in body:
+        raise ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api")
+    return body
+
+
+def as_text(body: Dict[str, Any]) -> Tuple[bool, List[str]]:
+    """Whether it is healthy, and lines that say so."""
+    healthy = body["healthy"] is True
+    lines = [
+        f"{'healthy' if healthy else 'not healthy'}: {escape(str(body.get('message', '')))}",
+        f"version {escape(str(body.get('version', 'unknown')))}, "
+        f"protocol level {escape(str(body.get('compatibility_level', 'unknown')))}",
+    ]
+    resolvers = body.get("resolvers")
+    for name, state in resolvers.items() if isinstance(resolvers, dict) else ():
+        mark = "ok" if isinstance(state, dict) and state.get("healthy") is True else "not ready"
+        message = state.get("message", "") if isinstance(state, dict) else ""
+        lines.append(f"{escape(str(name))}: {mark}, {escape(str(message))}")
+    return healthy, lines
