@@ -210,6 +210,8 @@ class Source:
             raise ValueError(f"{self.link_type} is no link type")
         if not 0 < self.snaplen <= SNAPLEN_MAX:
             raise ValueError(f"snaplen {self.snaplen} is out of range")
+        for address in self.addresses:
+            ipaddress.ip_interface(address)
 
 
 @dataclass(frozen=True)
@@ -347,7 +349,7 @@ def decode(kind: Type[M], payload: bytes) -> M:
         raise RemoteProtocolError(f"{kind.__name__} message is not JSON") from error
     try:
         message = _build(kind, value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise RemoteProtocolError(f"{kind.__name__} message: {error}") from error
     return typing.cast(M, message)
 
@@ -403,7 +405,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value)
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return _enumeration(hint, value)
+        return _enumeration(hint, value, name)
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:  # exact: a JSON true is no number
@@ -411,7 +413,9 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     return value
 
 
-def _enumeration(hint: Type[Enum], value: Any) -> Enum:
+def _enumeration(hint: Type[Enum], value: Any, name: str) -> Enum:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is not a str")
     try:
         return hint(value)
     except ValueError:
