@@ -1,0 +1,271 @@
+"""Messages: a round trip loses nothing, and what a peer gets wrong is named."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcapd.errors import RemoteProtocolError
+from pcapd.limits import CONTROL_MAX, EXCLUDED_STREAMS_MAX, FILTER_MAX, INTERFACES_MAX, NAME_MAX, SNAPLEN_MAX
+from pcapd.wire import (
+    CaptureStart,
+    Counters,
+    End,
+    EndReason,
+    Error,
+    FrameType,
+    Hello,
+    Message,
+    Notice,
+    NoticeType,
+    Ping,
+    Pong,
+    Request,
+    Source,
+    Stats,
+    Stop,
+    Stream,
+    decode,
+    encode,
+)
+
+texts = st.text(max_size=20)
+names = st.text(
+    st.characters(codec="ascii", min_codepoint=32, max_codepoint=126), min_size=1, max_size=NAME_MAX
+)
+counts = st.integers(0, 2**64 - 1)
+ports = st.integers(1, 65535)
+addresses = st.ip_addresses().map(str)
+interfaces = st.lists(names, max_size=INTERFACES_MAX, unique=True).map(tuple)
+snaplens = st.integers(1, SNAPLEN_MAX)
+streams = st.builds(Stream, addresses, ports, ports, st.none() | addresses)
+counters = st.builds(Counters, counts, counts, counts, counts, counts)
+
+messages = st.one_of(
+    st.builds(Hello, counts, texts, texts, texts, counts, st.none() | texts),
+    st.builds(
+        CaptureStart,
+        names,
+        names,
+        names,
+        interfaces,
+        texts,
+        snaplens,
+        st.none() | names,
+        st.lists(streams, max_size=3).map(tuple),
+    ),
+    st.builds(
+        Request,
+        st.lists(names, min_size=1, max_size=4).map(tuple),
+        interfaces,
+        texts,
+        snaplens,
+        st.none() | st.floats(min_value=0.001, max_value=1e9),
+        st.none() | st.integers(1, 2**64),
+        st.none() | texts,
+    ),
+    st.builds(
+        Source,
+        names,
+        names,
+        st.integers(0, 65535),
+        snaplens,
+        texts,
+        st.lists(addresses.map("{}/24".format), max_size=3).map(tuple),
+        texts,
+        texts,
+        st.none() | st.integers(),
+    ),
+    st.builds(Stats, counts, counts, counts, counts, counts, st.booleans()),
+    st.builds(Notice, st.sampled_from(NoticeType), texts, texts),
+    st.just(Stop()),
+    st.builds(End, st.sampled_from(EndReason), texts, st.lists(counters, max_size=3).map(tuple)),
+    st.builds(Error, texts, texts, texts),
+    st.builds(Ping, counts),
+    st.builds(Pong, counts, counts),
+)
+
+START = CaptureStart(
+    "c", "r", "web-0", ("eth0",), "udp", 96, "web-0", (Stream("192.0.2.1", 9494, 4000, "192.0.2.2"),)
+)
+REQUEST = Request(("web-0",), ("eth0",), "udp", 96, 2.5, 1000, "secret")
+STATS = Stats(1, 2, 3, 4, 5)
+
+
+def changed(message: Message, **values: Any) -> bytes:
+    """Return the payload of a message with some of its keys set to something else."""
+    return json.dumps({**json.loads(encode(message)[1]), **values}).encode()
+
+
+@given(messages)
+def test_a_message_survives_its_way_over_the_wire(message: Message) -> None:
+    """decode(encode(message)) is the message, for every kind and value."""
+    assert decode(type(message), encode(message)[1]) == message
+
+
+@given(messages)
+def test_a_message_is_sent_as_its_own_frame_type(message: Message) -> None:
+    """The frame type tells the kind of message; both kinds of request are a START."""
+    kind = encode(message)[0]
+    expected = "START" if isinstance(message, (CaptureStart, Request)) else type(message).__name__.upper()
+    assert kind is FrameType[expected]
+
+
+@given(messages)
+def test_unknown_keys_are_ignored(message: Message) -> None:
+    """A newer peer may say more than we know."""
+    assert decode(type(message), changed(message, from_the_future=[1])) == message
+
+
+@pytest.mark.parametrize(
+    ("message", "optional"),
+    [
+        (Hello(1, "agent", "a", "1", 5), {"libpcap"}),
+        (START, {"interfaces", "filter", "snaplen", "namespace", "exclude"}),
+        (REQUEST, {"interfaces", "filter", "snaplen", "duration", "max_bytes", "token"}),
+        (
+            Source("web-0", "eth0", 1, 96, "udp"),
+            {"addresses", "agent", "agent_address", "clock_offset_us"},
+        ),
+        (STATS, {"final"}),
+        (Notice(NoticeType.CONGESTED, "m", "o"), set()),
+        (End(EndReason.COUNT), {"message", "sources"}),
+        (Error("c", "m"), {"hint"}),
+        (Ping(1), set()),
+        (Pong(1, 2), set()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_missing_key_is_named_unless_it_has_a_default(message: Message, optional: set[str]) -> None:
+    """Leaving any single key out is an error that names it, or gives the default."""
+    whole = json.loads(encode(message)[1])
+    for key in whole:
+        rest = json.dumps({name: value for name, value in whole.items() if name != key}).encode()
+        if key in optional:
+            assert isinstance(decode(type(message), rest), type(message))
+        else:
+            with pytest.raises(RemoteProtocolError, match=f"{key} is missing"):
+                decode(type(message), rest)
+
+
+@pytest.mark.parametrize(
+    ("message", "key", "value"),
+    [
+        (STATS, "received", "1"),
+        (STATS, "received", 1.0),
+        (STATS, "received", None),
+        (STATS, "received", True),
+        (STATS, "final", 1),
+        (START, "interfaces", "eth0"),
+        (START, "interfaces", [1]),
+        (START, "exclude", [7]),
+        (START, "exclude", {"a": "192.0.2.1"}),
+        (START, "filter", None),
+        (START, "namespace", 7),
+        (REQUEST, "duration", "5"),
+        (REQUEST, "duration", True),
+        (REQUEST, "max_bytes", 1.5),
+        (REQUEST, "targets", {}),
+        (Ping(1), "sent_us", [1]),
+        (Notice(NoticeType.CONGESTED, "m", "o"), "type", []),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value: object) -> None:
+    """Types are exact: a JSON true is no number, and a text is no list of letters."""
+    with pytest.raises(RemoteProtocolError, match=type(message).__name__):
+        decode(type(message), changed(message, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("message", "key", "value"),
+    [
+        (STATS, "received", -1),
+        (STATS, "dropped_kernel", 2**64),
+        (STATS, "captured_up_to_us", -5),
+        (START, "snaplen", 0),
+        (START, "snaplen", SNAPLEN_MAX + 1),
+        (START, "filter", "x" * (FILTER_MAX + 1)),
+        (START, "interfaces", ["eth0", "eth0"]),
+        (START, "interfaces", [f"eth{number}" for number in range(INTERFACES_MAX + 1)]),
+        (START, "interfaces", ["eth0\n"]),
+        (START, "instance", ""),
+        (START, "instance", "x" * (NAME_MAX + 1)),
+        (START, "request_id", "a\x1b[2J"),
+        (START, "namespace", "../\n"),
+        (
+            START,
+            "exclude",
+            [{"a": "192.0.2.1", "a_port": 1, "b_port": 2}] * (EXCLUDED_STREAMS_MAX + 1),
+        ),
+        (START, "exclude", [{"a": "192.0.2.1 or 1=1", "a_port": 1, "b_port": 2}]),
+        (START, "exclude", [{"a": "192.0.2.1", "a_port": 0, "b_port": 2}]),
+        (START, "exclude", [{"a": "192.0.2.1", "a_port": 1, "b_port": 65536}]),
+        (START, "exclude", [{"a": "192.0.2.1", "a_port": 1, "b_port": 2, "b": "example.com"}]),
+        (REQUEST, "targets", []),
+        (REQUEST, "targets", [""]),
+        (REQUEST, "duration", 0),
+        (REQUEST, "duration", -1.0),
+        (REQUEST, "duration", float("inf")),
+        (REQUEST, "duration", float("nan")),
+        (REQUEST, "duration", 10**400),
+        (REQUEST, "max_bytes", 0),
+        (Source("web-0", "eth0", 1, 96, ""), "link_type", 65536),
+        (Source("web-0", "eth0", 1, 96, ""), "link_type", -1),
+        (Source("web-0", "eth0", 1, 96, ""), "snaplen", SNAPLEN_MAX + 1),
+        (Source("web-0", "eth0", 1, 96, ""), "interface", ""),
+        (Source("web-0", "eth0", 1, 96, ""), "addresses", ["example.com/24"]),
+    ],
+)
+def test_a_value_out_of_range_is_refused(message: Message, key: str, value: object) -> None:
+    """Every bound is checked before the value is used for anything."""
+    with pytest.raises(RemoteProtocolError, match=type(message).__name__):
+        decode(type(message), changed(message, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"\xff", b"nonsense", b"[" * CONTROL_MAX, b"[]", b"7", b"null", b'"x"', b"{}"]
+)
+def test_a_payload_that_is_no_object_with_the_keys_is_refused(payload: bytes) -> None:
+    """Neither broken JSON, nor very deep JSON, nor another JSON value passes."""
+    with pytest.raises(RemoteProtocolError):
+        decode(Hello, payload)
+
+
+def test_kinds_of_a_newer_peer_become_kinds_that_we_know() -> None:
+    """An unknown notice type is UNKNOWN, an unknown end reason is a failure."""
+    notice = decode(Notice, b'{"type": "SOLAR_FLARE", "message": "m", "origin": "o"}')
+    end = decode(End, b'{"reason": "eclipse"}')
+    assert (notice.type, end.reason) == (NoticeType.UNKNOWN, EndReason.FAILED)
+
+
+def test_a_token_is_not_shown_when_a_request_is_printed() -> None:
+    """Whoever logs a request by mistake does not log the token."""
+    assert "secret" not in repr(REQUEST) and "secret" not in str(REQUEST)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**400, -1, 2**64])
+    | st.floats()
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(messages, st.data())
+def test_arbitrary_values_raise_nothing_but_a_protocol_error(message: Message, data: st.DataObject) -> None:
+    """Whatever JSON stands where a value should, the message is built or refused as the peer's error."""
+    value = json.loads(encode(message)[1])
+    for key in value:
+        if data.draw(st.booleans()):
+            value[key] = data.draw(json_values)
+    with contextlib.suppress(RemoteProtocolError):
+        assert isinstance(decode(type(message), json.dumps(value).encode()), type(message))
