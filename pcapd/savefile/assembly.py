@@ -154,16 +154,19 @@ class Assembly:
         return self._taken()
 
     def statistics(self, now_us: int) -> List[bytes]:
-        """Blocks with every source's counters; may be written again and again."""
-        if self._form is Form.PCAPNG:
-            self._out += [self._statistics(account, now_us) for account in self._accounts.values()]
+        """Blocks with every source's counters, if they still fit; may be written again and again."""
+        blocks = self._all_statistics(now_us)
+        size = sum(len(block) for block in blocks)
+        if size <= self._bytes_left:
+            self._out += blocks
+            self._bytes_left -= size
         return self._taken()
 
     def finish(self, now_us: int) -> List[bytes]:
         """Everything that is held back, and the closing statistics."""
         if self._ordering is not None and not self.full:
             self._add(self._ordering.flush(self._packets_left, self._bytes_left))
-        return self._taken() + self.statistics(now_us)
+        return self._taken() + self._all_statistics(now_us)
 
     def _taken(self) -> List[bytes]:
         out, self._out = self._out, []
@@ -224,7 +227,12 @@ class Assembly:
 
     def _header(self, block: bytes) -> None:
         self._out.append(block)
-        self._bytes_left -= len(block)
+        self._bytes_left = max(0, self._bytes_left - len(block))
+
+    def _all_statistics(self, now_us: int) -> List[bytes]:
+        if self._form is not Form.PCAPNG:
+            return []
+        return [self._statistics(account, now_us) for account in self._accounts.values()]
 
     def _statistics(self, account: Account, now_us: int) -> bytes:
         stats = account.stats
