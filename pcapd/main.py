@@ -57,9 +57,11 @@ def _run(options: Any) -> int:
     from twisted.internet.error import CannotListenError
 
     from pcapd.net.logs import start_logging
+    from pcapd.records import keep_memory
     from pcapd.tap import makeService
 
     reactor: Any = installed
+    keep_memory()
     service = makeService(options)
     start_logging(service.config.log_level, role=service.role, id=service.config.id)
     try:

@@ -55,6 +55,7 @@ from pcapd.wire import (
     Stats,
     Stream,
 )
+from pcapd.wire.frames import Bytes
 
 __all__ = ["Agents", "Capture", "Sink"]
 
@@ -68,7 +69,7 @@ class Sink(Protocol):
     def source(self, number: int, source: Source) -> None:
         """A source is open."""
 
-    def packets(self, number: int, records: bytes) -> None:
+    def packets(self, number: int, records: Bytes) -> None:
         """Checked records of one source."""
 
     def stats(self, number: int, stats: Stats) -> None:
@@ -294,7 +295,7 @@ class Capture:
         if self._paused:
             link.pause()
 
-    def _packets(self, opened: _OpenSource, records: bytes) -> None:
+    def _packets(self, opened: _OpenSource, records: Bytes) -> None:
         try:
             checked = check(records, SNAPLEN_MAX)
         except RecordError as error:

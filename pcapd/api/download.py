@@ -25,6 +25,7 @@ from pcapd.net.clock import now_us
 from pcapd.records import Form
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import End, EndReason, Notice, NoticeType, Request, Source, Stats
+from pcapd.wire.frames import Bytes
 
 __all__ = ["DownloadResource", "parse_query"]
 
@@ -211,7 +212,7 @@ class _Download:
             self._request.registerProducer(self._capture, True)
             self._ticker.start(_TURN)
 
-    def packets(self, number: int, records: bytes) -> None:
+    def packets(self, number: int, records: Bytes) -> None:
         """Checked records of one source."""
         if not self._gone and not self._stopping:
             self._assembly.packets(number, records, self._reactor.seconds())

@@ -7,6 +7,7 @@ are control frames only, so they are bounded.
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from twisted.internet.interfaces import IConsumer
@@ -38,6 +39,7 @@ from pcapd.wire import (
     Stats,
     Stop,
 )
+from pcapd.wire.frames import Bytes
 
 __all__ = ["StreamResource"]
 
@@ -93,6 +95,15 @@ def _bound(channel: Any) -> None:
     channel.dataReceived = bounded
 
 
+def _binary_header(length: int) -> bytes:
+    """The header of a whole, unmasked binary message (RFC 6455, section 5.2)."""
+    if length < 126:
+        return struct.pack("!BB", 0x82, length)
+    if length < 65536:
+        return struct.pack("!BBH", 0x82, 126, length)
+    return struct.pack("!BBQ", 0x82, 127, length)
+
+
 class StreamProtocol:
     """The api's end of a client's WebSocket; the capture's sink.
 
@@ -109,7 +120,7 @@ class StreamProtocol:
         self._channel = channel
         self._session = Callee(Request)
         self._capture: Capture | None = None
-        self._out: list[bytes] = []
+        self._out: list[Bytes] = []
         self._out_size = 0
         self._flush_soon: Any = None
         self._closing = False
@@ -204,11 +215,9 @@ class StreamProtocol:
         """A source is open."""
         self._send(self._session.source(number, source))
 
-    def packets(self, number: int, records: bytes) -> None:
+    def packets(self, number: int, records: Bytes) -> None:
         """Records, unopened."""
-        header, payload = self._session.packets(number, records)
-        self._out.append(header)
-        self._send(payload)
+        self._send(*self._session.packets(number, records))
 
     def stats(self, number: int, stats: Stats) -> None:
         """Counters and watermark."""
@@ -232,11 +241,13 @@ class StreamProtocol:
 
     # --- writing -----------------------------------------------------------
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, *pieces: Bytes) -> None:
+        """Queue whole frames: a message never ends within one."""
         if self._gone or self._closing:
             return
-        self._out.append(data)
-        self._out_size += len(data)
+        for piece in pieces:
+            self._out.append(piece)
+            self._out_size += len(piece)
         if self._out_size >= FRAME_TYPICAL:
             self._flush()
         elif self._flush_soon is None or not self._flush_soon.active():
@@ -244,10 +255,11 @@ class StreamProtocol:
 
     def _flush(self) -> None:
         if self._out and not self._gone:
-            message = b"".join(self._out)
+            # Written past wsproto, which would copy every byte three times.
+            self._wire.write(_binary_header(self._out_size))
+            self._wire.writeSequence(self._out)
             self._out.clear()
             self._out_size = 0
-            self._transport.sendBytesMessage(message)
 
     # --- the end -----------------------------------------------------------
 

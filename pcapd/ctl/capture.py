@@ -28,6 +28,7 @@ from pcapd.wire import (
     Source,
     Stats,
 )
+from pcapd.wire.frames import Bytes
 
 __all__ = ["Capture", "Outcome"]
 
@@ -84,7 +85,7 @@ class Capture:
 
     # --- in -----------------------------------------------------------------
 
-    def receive(self, data: bytes, now: float, now_us: int) -> None:
+    def receive(self, data: Bytes, now: float, now_us: int) -> None:
         """Bytes of the stream.
 
         Raises:

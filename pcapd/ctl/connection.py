@@ -14,7 +14,7 @@ import select
 import socket
 import ssl
 import time
-from typing import List, Optional, Tuple
+from typing import List, Tuple
 from urllib.parse import urlsplit
 
 from wsproto import ConnectionType, WSConnection
@@ -32,7 +32,9 @@ from wsproto.utilities import ProtocolError as WebSocketError
 
 import pcapd
 from pcapd.ctl.options import Access, UsageProblem
+from pcapd.ctl.websocket import Splitter
 from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, RequestError, request_error
+from pcapd.wire.frames import Bytes
 
 __all__ = ["ApiUnreachable", "Connection", "address_of", "dial"]
 
@@ -41,7 +43,7 @@ CONNECT_TIMEOUT = 10.0
 #: Bytes collected per turn.
 TURN_BYTES = 512 * 1024
 _RECEIVE_BUFFER = 1024 * 1024
-_BODY_MAX = 64 * 1024
+_ANSWER_MAX = 64 * 1024
 
 
 class ApiUnreachable(PcapdError):
@@ -127,7 +129,8 @@ class Connection:
         self._socket.settimeout(CONNECT_TIMEOUT)
         self._websocket = WSConnection(ConnectionType.CLIENT)
         self._buffer = bytearray(TURN_BYTES)
-        self._messages: List[bytes] = []
+        self._early = b""  # what came together with the answer to the upgrade
+        self._splitter = Splitter()
         #: The api closed the WebSocket or the connection.
         self.closed = False
         headers = [(b"User-Agent", f"pcapctl/{pcapd.__version__}".encode())]
@@ -144,33 +147,47 @@ class Connection:
     # --- the upgrade --------------------------------------------------------
 
     def _upgrade(self, request: Request) -> None:
-        self._socket.sendall(self._websocket.send(request))
-        refusal: Optional[RejectConnection] = None
-        body = b""
-        while True:
-            try:
-                data = self._socket.recv(65536)
-                self._websocket.receive_data(data or None)
-                events = list(self._websocket.events())
-            except (WebSocketError, ssl.SSLError, OSError) as error:
-                raise ApiUnreachable(f"this is not a pcapd api: {error}", "check --api") from error
-            accepted = False
-            for event in events:
+        try:
+            self._socket.sendall(self._websocket.send(request))
+            head, self._early = self._read_head()
+            self._websocket.receive_data(head)
+            for event in self._websocket.events():
                 if isinstance(event, AcceptConnection):
-                    accepted = True
-                elif isinstance(event, RejectConnection):
-                    refusal = event
-                elif isinstance(event, RejectData):
-                    body = (body + bytes(event.data))[:_BODY_MAX]
-                elif isinstance(event, BytesMessage):
-                    self._messages.append(bytes(event.data))
-            if accepted:
-                return
-            ended = not data or any(isinstance(event, RejectData) and event.body_finished for event in events)
-            if refusal is not None and (ended or not refusal.has_body):
-                raise refused(refusal.status_code, body)
+                    return
+                if isinstance(event, RejectConnection):
+                    raise refused(event.status_code, self._read_body())
+        except (WebSocketError, ssl.SSLError, OSError) as error:
+            raise ApiUnreachable(f"this is not a pcapd api: {error}", "check --api") from error
+        raise ApiUnreachable("this is not a pcapd api: it does not speak HTTP", "check --api")
+
+    def _read_head(self) -> Tuple[bytes, bytes]:
+        """The answer's head, and what came with it."""
+        received = b""
+        while b"\r\n\r\n" not in received:
+            data = self._socket.recv(65536)
             if not data:
                 raise ApiUnreachable("the api closed the connection")
+            received += data
+            if len(received) > _ANSWER_MAX:
+                raise ApiUnreachable("this is not a pcapd api: its answer has no end", "check --api")
+        head, _, rest = received.partition(b"\r\n\r\n")
+        return head + b"\r\n\r\n", rest
+
+    def _read_body(self) -> bytes:
+        """The body of a refusal, as much of it as comes."""
+        body = b""
+        data = self._early
+        while len(body) < _ANSWER_MAX:
+            self._websocket.receive_data(data or None)
+            for event in self._websocket.events():
+                if isinstance(event, RejectData):
+                    body += bytes(event.data)
+                    if event.body_finished:
+                        return body
+            data = self._socket.recv(65536)
+            if not data:
+                return body
+        return body
 
     # --- reading ------------------------------------------------------------
 
@@ -181,26 +198,29 @@ class Connection:
     @property
     def ready(self) -> bool:
         """Something can be read although the socket may not be readable."""
-        if self._messages:
+        if self._early:
             return True
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
-    def read(self) -> List[bytes]:
+    def read(self) -> List[Bytes]:
         """Pieces of messages that came, without waiting; `closed` says whether more can come.
+
+        The pieces are good until the next call.
 
         Raises:
             RemoteProtocolError: The WebSocket rules were broken.
             ApiUnreachable: The connection broke.
         """
-        size = self._fill()
-        messages, self._messages = self._messages, []
+        if self._early:
+            received, self._early = memoryview(self._early), b""
+        else:
+            received = memoryview(self._buffer)[: self._fill()]
+        cut = self._splitter.feed(received)
         try:
-            if size:
-                self._websocket.receive_data(memoryview(self._buffer)[:size])  # type: ignore[arg-type]
+            for frame in cut.others:
+                self._websocket.receive_data(frame)
             for event in self._websocket.events():
-                if isinstance(event, BytesMessage):
-                    messages.append(event.data)  # type: ignore[arg-type]
-                elif isinstance(event, Ping):
+                if isinstance(event, Ping):
                     self._send(self._websocket.send(event.response()))
                 elif isinstance(event, CloseConnection):
                     self.closed = True
@@ -208,7 +228,7 @@ class Connection:
                     raise RemoteProtocolError("a text message is not in this protocol")
         except WebSocketError as error:
             raise RemoteProtocolError(f"WebSocket: {error}") from error
-        return messages
+        return list(cut.data)
 
     def _fill(self) -> int:
         view = memoryview(self._buffer)

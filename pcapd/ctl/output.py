@@ -19,6 +19,7 @@ from pcapd.errors import PcapdError
 __all__ = ["Output", "OutputError"]
 
 _STDOUT_FD = 1
+_LARGE = 64 * 1024  # bytes
 
 
 class OutputError(PcapdError):
@@ -56,9 +57,10 @@ class Output:
         Raises:
             OutputError: They could not all be written; the file ends with a whole block.
         """
-        data = b"".join(blocks) if len(blocks) > 1 else blocks[0] if blocks else b""
-        if not data:
-            return
+        for data in _joined(blocks):
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
         fd = self._fd if self._fd is not None else self._open()
         view = memoryview(data)
         try:
@@ -104,6 +106,12 @@ class Output:
     def _take_back(self, fd: int) -> None:
         if stat.S_ISREG(os.fstat(fd).st_mode) and fd != _STDOUT_FD:
             os.ftruncate(fd, self.size)
+
+
+def _joined(blocks: List[bytes]) -> List[bytes]:
+    """Small blocks as one, large ones as they are: they are not worth a copy."""
+    size = sum(len(block) for block in blocks)
+    return [b"".join(blocks)] if 0 < size < _LARGE else [block for block in blocks if block]
 
 
 def _check_path(path: Path, force: bool) -> None:

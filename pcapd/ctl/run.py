@@ -25,6 +25,7 @@ from pcapd.ctl.output import Output, OutputError
 from pcapd.ctl.progress import Progress
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
+from pcapd.records import keep_memory
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Notice
 
@@ -139,6 +140,7 @@ def run(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> in
         comment=f"targets: {', '.join(targets)}; filter: {options.filter or 'none'}",
     )
     speaker = _Speaker(options)
+    keep_memory()
     with _Signals() as signals:
         try:
             connection = Connection(access)

@@ -96,6 +96,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._out_size = 0
         self._read_wants_write = False
         self._write_wants_read = False
+        self._offered = False
         self._reading = True
         self._unread = False
         self._aborted = False
@@ -170,7 +171,7 @@ class TLSTransport(abstract.FileDescriptor):
 
     # --- writing ---------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send bytes; the registered producer is paused when too many are waiting."""
         if data and self.connected and not self.disconnecting:
             self._out.append(data)
@@ -196,9 +197,9 @@ class TLSTransport(abstract.FileDescriptor):
         try:
             self._send()
         except SSL.WantWriteError:
-            pass
+            self._offered = True
         except SSL.WantReadError:
-            self._write_wants_read = True
+            self._offered = self._write_wants_read = True
             self.stopWriting()
         except (SSL.Error, OSError) as error:
             return _lost(error)
@@ -217,6 +218,7 @@ class TLSTransport(abstract.FileDescriptor):
         while self._out and left > 0:
             head = self._head()
             sent = self._tls.send(head)
+            self._offered = False
             left -= sent
             self._out_size -= sent
             if sent == len(head):
@@ -227,17 +229,19 @@ class TLSTransport(abstract.FileDescriptor):
     def _head(self) -> bytes | memoryview:
         """The next piece, small ones joined until they fill a record."""
         out = self._out
-        if len(out) == 1 or len(out[0]) >= _RECORD or isinstance(out[0], memoryview):
-            return out[0]  # (a view was offered to OpenSSL before: it must see the same again)
-        small = []
-        size = 0
-        while out and size + len(out[0]) <= _RECORD:
-            size += len(out[0])
-            small.append(out.popleft())
-        if not small:
-            return out[0]
-        # A view, so that a retry does not join more to it.
-        out.appendleft(memoryview(b"".join(small)))
+        if self._offered or len(out) == 1 or len(out[0]) >= _RECORD:
+            return out[0]  # (what was offered to OpenSSL before, it must see again)
+        pieces: list[bytes | memoryview] = []
+        room = _RECORD
+        while out and room:
+            piece = out.popleft()
+            if len(piece) > room:
+                view = memoryview(piece)
+                out.appendleft(view[room:])
+                piece = view[:room]
+            pieces.append(piece)
+            room -= len(piece)
+        out.appendleft(b"".join(pieces))
         return out[0]
 
     def _isSendBufferFull(self) -> bool:

@@ -33,11 +33,11 @@ from pcapd.records._types import HEADER_SIZE, Checked, Form, Merged, Rendered
 try:
     if os.environ.get("PCAPD_PURE"):
         raise ImportError("PCAPD_PURE asks for the reference")
-    from pcapd.records._native import check, merge, pack, render
+    from pcapd.records._native import check, keep_memory, merge, pack, render
 
     _name = "native"
 except ImportError:
-    from pcapd.records._reference import check, merge, pack, render
+    from pcapd.records._reference import check, keep_memory, merge, pack, render
 
     _name = "reference"
 
@@ -52,6 +52,7 @@ __all__ = [
     "Merged",
     "Rendered",
     "check",
+    "keep_memory",
     "merge",
     "pack",
     "render",

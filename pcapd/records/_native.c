@@ -13,6 +13,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -981,7 +984,24 @@ clear(PyObject *module)
     {#function, (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS, \
      "See pcapd.records._reference."}
 
+#define KEEP_TRIM (64 * 1024 * 1024)
+#define KEEP_MMAP (32 * 1024 * 1024)
+
+/* A batch is freed as soon as it is sent, and glibc gives memory of that size
+ * back to the kernel at once: then the next batch faults in every page anew,
+ * which costs more than everything else that is done with it. */
+static PyObject *
+keep_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+#ifdef __GLIBC__
+    mallopt(M_TRIM_THRESHOLD, KEEP_TRIM);
+    mallopt(M_MMAP_THRESHOLD, KEEP_MMAP);
+#endif
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
+    {"keep_memory", keep_memory, METH_NOARGS, "See pcapd.records._reference."},
     METHOD(pack),
     METHOD(check),
     METHOD(render),

@@ -15,12 +15,14 @@ No reactor, no clock: time is an argument, in seconds of any steady clock.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Tuple, Union
 
 from pcapd.limits import FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME
 from pcapd.records import Checked, Form, merge
 
 __all__ = ["Ordering", "Released"]
+
+Bytes = Union[bytes, bytearray, memoryview]
 
 #: microseconds; several processors fill one ring, so that neighbours in it can
 #: be this much out of order.  A batch proves no more than that.
@@ -30,7 +32,7 @@ _PIECE = FRAME_MAX
 
 
 class _Batch(NamedTuple):
-    records: bytes
+    records: Bytes
     earliest_us: int
     latest_us: int
     arrived: float
@@ -87,7 +89,7 @@ class Ordering:
         """A source begins; `interface` is its number in the file."""
         self._sources[number] = _Source(interface)
 
-    def add(self, number: int, records: bytes, checked: Checked, now: float) -> None:
+    def add(self, number: int, records: Bytes, checked: Checked, now: float) -> None:
         """A batch of a source arrived, and `check` approved it."""
         source = self._sources[number]
         source.pending.append(_Batch(records, checked.earliest_us, checked.latest_us, now))

@@ -17,6 +17,7 @@ from pcapd.records import Checked, Form, check, render
 from pcapd.records.ordering import Ordering, Released
 from pcapd.savefile import linktypes, pcap, pcapng
 from pcapd.wire import Source, Stats
+from pcapd.wire.frames import Bytes
 
 __all__ = ["UNLIMITED", "Account", "Assembly"]
 
@@ -118,7 +119,7 @@ class Assembly:
         if self._ordering is not None:
             self._ordering.open(number, account.interface)
 
-    def packets(self, number: int, records: bytes, now: float) -> Checked:
+    def packets(self, number: int, records: Bytes, now: float) -> Checked:
         """A batch arrived; `now` is in seconds of a steady clock.
 
         Raises:
@@ -181,7 +182,7 @@ class Assembly:
                 self._accounts[number].late += count
             self.full = self.full or released.full
 
-    def _render(self, account: Account, records: bytes) -> None:
+    def _render(self, account: Account, records: Bytes) -> None:
         rendered = render(records, account.interface, self._form, self._packets_left, self._bytes_left)
         account.written += rendered.packets
         self._wrote(rendered.data, rendered.packets)

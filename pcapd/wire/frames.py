@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import Iterator, NamedTuple, Union
+from typing import Iterator, List, NamedTuple, Union
 
 from pcapd.errors import LocalProtocolError, RemoteProtocolError
 from pcapd.limits import CONTROL_MAX, FRAME_MAX
@@ -43,11 +43,15 @@ class FrameType(IntEnum):
 
 
 class Frame(NamedTuple):
-    """One frame; source 0 means the whole capture."""
+    """One frame; source 0 means the whole capture.
+
+    The payload of PACKETS is a view of what was received: not copied, and not
+    changing either.
+    """
 
     type: FrameType
     source: int
-    payload: bytes
+    payload: Bytes
 
 
 _MAX_PAYLOAD = {kind.value: CONTROL_MAX for kind in FrameType}
@@ -72,10 +76,16 @@ def encode_frame(kind: FrameType, source: int, payload: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Bytes in, frames out.  Holds at most one incomplete frame and one read."""
+    """Bytes in, frames out.  Holds at most one incomplete frame and one read.
+
+    Pieces of a frame are kept as they came and joined once, when it is
+    complete: the payload of a large frame is copied once and not per piece.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._pieces: List[bytes] = []
+        self._size = 0
+        self._needed = HEADER_SIZE  # bytes until something can be said
 
     def feed(self, data: Bytes) -> Iterator[Frame]:
         """Take bytes as they arrived and yield the frames that are now complete.
@@ -85,32 +95,39 @@ class FrameDecoder:
         Raises:
             RemoteProtocolError: A header that no honest peer sends.
         """
-        buffer = self._buffer
-        buffer += data
+        self._pieces.append(bytes(data))  # (costs nothing when they are bytes already)
+        self._size += len(data)
+        if self._size < self._needed:
+            return
+        view = memoryview(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
         offset = 0
-        available = len(buffer)
-        try:
-            while available - offset >= HEADER_SIZE:
-                length, number, flags, source = _HEADER.unpack_from(buffer, offset)
-                kind = _TYPES.get(number)
-                if kind is None:
-                    raise RemoteProtocolError(f"frame of unknown type {number}")
-                if flags:
-                    raise RemoteProtocolError(f"{kind.name} frame with unknown flags {flags:#04x}")
-                if length > _MAX_PAYLOAD[number]:
-                    raise RemoteProtocolError(f"{kind.name} frame of {length} bytes is over the bound")
-                end = offset + HEADER_SIZE + length
-                if end > available:
-                    break
-                with memoryview(buffer) as view:
-                    payload = bytes(view[offset + HEADER_SIZE : end])
-                offset = end
-                yield Frame(kind, source, payload)
-        finally:
-            if offset:
-                del buffer[:offset]
+        needed = HEADER_SIZE
+        while len(view) - offset >= HEADER_SIZE:
+            length, number, flags, source = _HEADER.unpack_from(view, offset)
+            kind = _checked(length, number, flags)
+            needed = HEADER_SIZE + length
+            if len(view) - offset < needed:
+                break
+            payload = view[offset + HEADER_SIZE : offset + needed]
+            offset += needed
+            needed = HEADER_SIZE
+            yield Frame(kind, source, payload if kind is FrameType.PACKETS else bytes(payload))
+        self._pieces = [bytes(view[offset:])] if offset < len(view) else []
+        self._size = len(view) - offset
+        self._needed = needed
 
     @property
     def pending(self) -> int:
         """Bytes of an incomplete frame; not zero at the end of a stream means it was cut."""
-        return len(self._buffer)
+        return self._size
+
+
+def _checked(length: int, number: int, flags: int) -> FrameType:
+    kind = _TYPES.get(number)
+    if kind is None:
+        raise RemoteProtocolError(f"frame of unknown type {number}")
+    if flags:
+        raise RemoteProtocolError(f"{kind.name} frame with unknown flags {flags:#04x}")
+    if length > _MAX_PAYLOAD[number]:
+        raise RemoteProtocolError(f"{kind.name} frame of {length} bytes is over the bound")
+    return kind

@@ -49,7 +49,7 @@ __all__ = ["Callee", "Caller", "Event", "Packets", "encode_message"]
 class Packets(NamedTuple):
     """A batch of records, not yet checked (`pcapd.records.check`)."""
 
-    records: bytes
+    records: Bytes
 
 
 class Event(NamedTuple):
@@ -117,7 +117,7 @@ class _Session:
         message_type = self._expected[self._state].get(frame.type)
         if message_type is None:
             raise RemoteProtocolError(f"{frame.type.name} frame while {self._state.name.lower()}")
-        message = decode(message_type, frame.payload)
+        message = decode(message_type, bytes(frame.payload))
         self._saw(message, frame.source)
         return Event(frame.source, message)
 
@@ -218,7 +218,7 @@ class Callee(_Session):
         """A source is open."""
         return encode_message(source, number)
 
-    def packets(self, number: int, payload: bytes) -> Tuple[bytes, bytes]:
+    def packets(self, number: int, payload: Bytes) -> Tuple[bytes, Bytes]:
         """A batch as header and payload, to be written one after the other, uncopied."""
         return frame_header(FrameType.PACKETS, number, len(payload)), payload
 
