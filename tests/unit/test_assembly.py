@@ -1,0 +1,252 @@
+"""A capture's events become a file: exact limits, honest accounts, whole blocks."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcapd.errors import MixedLinkTypes, RecordError
+from pcapd.records import Form
+from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.wire import Source, Stats
+
+ETHERNET, COOKED = 1, 113
+SOURCE = Source(
+    "web-0", "eth0", ETHERNET, 262144, "not port 1", ("192.0.2.1/24",), "agent/0", "127.0.0.1", -1500
+)
+SECTION, INTERFACE, NAMES, STATISTICS, PACKET = 0x0A0D0D0A, 1, 4, 5, 6
+CLASSIC_HEADER = 24
+
+
+times = st.lists(st.integers(0, 5000), min_size=1, max_size=5)
+
+
+def record(us: int, payload: bytes = b"12345678") -> bytes:
+    return struct.pack("<4I", us // 10**6, us % 10**6, len(payload), len(payload)) + payload
+
+
+def blocks(file: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and body of each pcapng block; both lengths of a block must agree."""
+    while file:
+        kind, size = struct.unpack_from("<II", file)
+        assert struct.unpack_from("<I", file, size - 4) == (size,)
+        yield kind, file[8 : size - 4]
+        file = file[size:]
+
+
+def kinds(file: bytes) -> list[int]:
+    return [kind for kind, _ in blocks(file)]
+
+
+def classic_packets(file: bytes) -> list[bytes]:
+    """The records of a classic file."""
+    found, at = [], CLASSIC_HEADER
+    while at < len(file):
+        end = at + 16 + struct.unpack_from("<I", file, at + 8)[0]
+        found.append(file[at:end])
+        at = end
+    return found
+
+
+def filled(assembly: Assembly, times: list[int], size: int = 2) -> bytes:
+    """Let one source deliver packets, and return the whole file with its end."""
+    assembly.source(1, SOURCE)
+    out = b""
+    for at in range(0, len(times), size):
+        assembly.packets(1, b"".join(map(record, times[at : at + size])), 0.0)
+        out += b"".join(assembly.take(0.0))
+    return out + b"".join(assembly.finish(10))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_pcapng_file_has_its_blocks_in_order(ordered: bool) -> None:
+    """Section, then interface and names of each source, packets, and statistics at the end."""
+    assembly = Assembly(Form.PCAPNG, 262144, ordered=ordered)
+    file = filled(assembly, [1_000_000, 2_000_000])
+    assert kinds(file) == [SECTION, INTERFACE, NAMES, PACKET, PACKET, STATISTICS]
+    assert b"web-0:eth0" in file and b"not port 1" in file
+    assert b"agent agent/0 at 127.0.0.1, clock offset -1.5 ms" in file
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_classic_file_has_a_header_and_records(ordered: bool) -> None:
+    """A classic file begins with one header and has nothing but records behind it."""
+    file = filled(Assembly(Form.PCAP, 96, ordered=ordered), [1_000_000, 2_000_000])
+    assert struct.unpack_from("<IHH8xII", file) == (0xA1B2C3D4, 2, 4, 96, ETHERNET)
+    assert classic_packets(file) == [record(1_000_000), record(2_000_000)]
+
+
+def test_a_file_without_packets_is_complete() -> None:
+    """A capture that saw nothing still says where it looked."""
+    assert kinds(filled(Assembly(Form.PCAPNG, 96), [])) == [SECTION, INTERFACE, NAMES, STATISTICS]
+
+
+def test_mixed_link_types_are_refused_for_pcap() -> None:
+    """The message names both sources and both types, and says what to ask for."""
+    assembly = Assembly(Form.PCAP, 96)
+    assembly.source(1, SOURCE)
+    with pytest.raises(MixedLinkTypes, match=r"web-0:tun0 .* web-0:eth0 .*\(ask for pcapng"):
+        assembly.source(2, replace(SOURCE, interface="tun0", link_type=COOKED))
+
+
+def test_mixed_link_types_are_welcome_in_pcapng() -> None:
+    """Each interface block has its own link type."""
+    assembly = Assembly(Form.PCAPNG, 96)
+    assembly.source(1, SOURCE)
+    assembly.source(2, replace(SOURCE, interface="tun0", link_type=COOKED))
+    file = b"".join(assembly.finish(1))
+    types = [struct.unpack_from("<H", body)[0] for kind, body in blocks(file) if kind == INTERFACE]
+    assert types == [ETHERNET, COOKED]
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_a_limit_of_packets_is_exact(form: Form, ordered: bool, limit: int) -> None:
+    """A file with a limit has exactly so many packets, also when they come in pairs."""
+    assembly = Assembly(form, 96, ordered=ordered, max_packets=limit)
+    file = filled(assembly, list(range(1_000_000, 1_000_006)))
+    found = classic_packets(file) if form is Form.PCAP else [k for k in kinds(file) if k == PACKET]
+    assert len(found) == limit == assembly.accounts[1].written
+    assert assembly.full
+
+
+@given(ordered=st.booleans(), count=st.integers(0, 6), limit=st.integers(1, 260))
+def test_a_limit_of_bytes_is_exact(ordered: bool, count: int, limit: int) -> None:
+    """A file has as many whole packets as fit, and is never longer than its limit, its header aside."""
+    assembly = Assembly(Form.PCAP, 96, ordered=ordered, max_bytes=limit)
+    file = filled(assembly, list(range(1_000_000, 1_000_000 + count)))
+    fitting = max(0, limit - CLASSIC_HEADER) // len(record(0))
+    assert len(file) == CLASSIC_HEADER + min(count, fitting) * len(record(0))
+    assert assembly.full == (count > fitting)
+
+
+def test_statistics_during_the_capture_count_as_bytes_of_the_file() -> None:
+    """Only the closing statistics are beyond the limit of bytes."""
+    limit = 2000
+    assembly = Assembly(Form.PCAPNG, 96, ordered=False, max_bytes=limit)
+    assembly.source(1, SOURCE)
+    size = 0
+    for us in range(1_000_000, 1_000_100):
+        assembly.packets(1, record(us), 0.0)
+        size += sum(map(len, assembly.take(0.0))) + (
+            0 if assembly.full else sum(map(len, assembly.statistics(us)))
+        )
+    assert assembly.full
+    assert size <= limit
+
+
+def test_nothing_is_written_after_the_limit() -> None:
+    """Once full, packets that still come do not get into the file."""
+    assembly = Assembly(Form.PCAP, 96, max_packets=1)
+    filled(assembly, [1_000_000])
+    assembly.packets(1, record(2_000_000), 0.0)
+    assert assembly.take(9.0) == [] and assembly.finish(10) == []
+
+
+def test_records_that_lie_are_refused() -> None:
+    """A batch is checked before anything of it is written or counted."""
+    assembly = Assembly(Form.PCAP, 96)
+    assembly.source(1, SOURCE)
+    with pytest.raises(RecordError):
+        assembly.packets(1, record(1_000_000)[:-1], 0.0)
+    assert assembly.accounts[1].received == 0
+
+
+def test_a_packet_longer_than_its_source_announced_is_refused() -> None:
+    """No packet may be longer than the snaplen in its source's description."""
+    assembly = Assembly(Form.PCAP, 96)
+    assembly.source(1, replace(SOURCE, snaplen=7))
+    with pytest.raises(RecordError):
+        assembly.packets(1, record(1_000_000, b"12345678"), 0.0)
+
+
+def test_what_was_lost_in_transit_is_known_at_the_end() -> None:
+    """The difference between what the agent delivered and what came shows, once its count is final."""
+    assembly = Assembly(Form.PCAPNG, 96)
+    assembly.source(1, SOURCE)
+    assembly.packets(1, record(1_000_000), 0.0)
+    account = assembly.accounts[1]
+    assembly.stats(1, Stats(5, 2, 0, 3, 7))
+    assert account.lost_in_transit is None
+    assembly.stats(1, Stats(5, 2, 0, 3, 7, final=True))
+    assert account.lost_in_transit == 2
+
+
+def test_the_closing_statistics_tell_what_was_received_dropped_and_written() -> None:
+    """Counters of the agent and of the file stand in the last block of each source."""
+    assembly = Assembly(Form.PCAPNG, 96)
+    assembly.source(1, SOURCE)
+    assembly.stats(
+        1, Stats(received=51, dropped_kernel=7, dropped_interface=13, delivered=44, captured_up_to_us=9)
+    )
+    *_, (kind, body) = blocks(b"".join(assembly.finish(10)))
+    assert kind == STATISTICS
+    numbers = {struct.unpack_from("<Q", body, at)[0] for at in range(0, len(body) - 7, 4)}
+    assert {51, 7, 13} <= numbers
+
+
+def test_a_final_count_releases_what_waits_for_a_source() -> None:
+    """Nobody waits for a source that said it is over."""
+    assembly = Assembly(Form.PCAP, 96)
+    assembly.source(1, SOURCE)
+    assembly.source(2, replace(SOURCE, instance="web-1"))
+    assembly.packets(1, record(5_000_000), 0.0)
+    assembly.stats(1, Stats(1, 0, 0, 1, 6_000_000))
+    assert len(classic_packets(b"".join(assembly.take(0.0)))) == 0 and assembly.waiting
+    assembly.stats(2, Stats(0, 0, 0, 0, 0, final=True))
+    assert b"".join(assembly.take(0.0)) == record(5_000_000)
+    assert not assembly.waiting
+
+
+def test_a_late_packet_is_in_the_file_and_in_the_account() -> None:
+    """A packet behind a newer one is not hidden."""
+    assembly = Assembly(Form.PCAP, 96)
+    assembly.source(1, SOURCE)
+    assembly.source(2, replace(SOURCE, instance="web-1"))
+    assembly.packets(1, record(5_000_000), 0.0)
+    assembly.take(2.0)
+    assembly.packets(2, record(4_000_000), 2.0)
+    file = b"".join(assembly.finish(10))
+    assert file == record(4_000_000)
+    assert (assembly.accounts[2].written, assembly.accounts[2].late, assembly.accounts[1].late) == (1, 1, 0)
+
+
+def test_unordered_packets_are_written_as_they_come() -> None:
+    """Without order nothing is held back, and nothing is late."""
+    assembly = Assembly(Form.PCAP, 96, ordered=False)
+    assembly.source(1, SOURCE)
+    assembly.source(2, replace(SOURCE, instance="web-1"))
+    assembly.take(0.0)
+    assembly.packets(1, record(5_000_000), 0.0)
+    assembly.packets(2, record(4_000_000), 0.0)
+    assert b"".join(assembly.take(0.0)) == record(5_000_000) + record(4_000_000)
+    assert not assembly.waiting
+
+
+@given(st.sampled_from(Form), st.lists(st.tuples(st.integers(1, 3), times), max_size=8))
+def test_every_packet_is_in_the_file_once(form: Form, batches: list[tuple[int, list[int]]]) -> None:
+    """Whatever arrives from whichever source is written, and the accounts add up."""
+    assembly = Assembly(form, 96, max_packets=UNLIMITED)
+    for number in (1, 2, 3):
+        assembly.source(number, replace(SOURCE, instance=f"web-{number}"))
+    file, sent = b"", []
+    for at, (number, times) in enumerate(batches):
+        payloads = [struct.pack("<II", at, position) for position in range(len(times))]
+        sent += payloads
+        assembly.packets(number, b"".join(map(record, times, payloads)), at / 2)
+        file += b"".join(assembly.take(at / 2))
+    file += b"".join(assembly.finish(10))
+    if form is Form.PCAP:
+        found = [packet[16:] for packet in classic_packets(file)]
+    else:
+        found = [body[20:28] for kind, body in blocks(file) if kind == PACKET]
+    assert sorted(found) == sorted(sent)
+    accounts = assembly.accounts.values()
+    assert sum(account.written for account in accounts) == len(sent)
+    assert all(account.written == account.received for account in accounts)
