@@ -40,7 +40,6 @@ setup(
         "prometheus-client>=0.20",
         "wsproto>=1.2",
         "click>=8.1",
-        "rich>=13",
     ],
     extras_require={
         # Only the agent captures, so only it needs libpcap and libcap.  Build
