@@ -1,0 +1,591 @@
+"""Capture sources on real interfaces of real namespaces: counted to the packet, left clean."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, TypeVar
+
+import pytest
+
+pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
+pytest.importorskip("prctl", reason="python-prctl is not installed")
+if os.geteuid() != 0:
+    pytest.skip("captures and namespaces need root", allow_module_level=True)
+
+from pcapd.capture.interfaces import InterfaceWatch
+from pcapd.capture.namespaces import enter, identity
+from pcapd.capture.source import CaptureSource, libpcap_version, open_source
+from pcapd.errors import BadFilter, CaptureFailed, NamespaceGone, NoSuchInterface
+from pcapd.limits import BATCH_PACKETS, RING_BYTES, RING_LAG
+from pcapd.records import pack
+from pcapd.wire import Stream
+from tests.lab import generator
+from tests.lab.generator import Generator
+from tests.lab.namespaces import Link, Namespace, connect, remove_stale
+from tests.lab.processes import ROOT, wait_until
+
+T = TypeVar("T")
+
+HERE = Path("/proc/self/ns/net")
+
+#: Smaller than libpcap makes it anyway: the ring gets its least size.
+TINY_RING = 4096
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[Link]:
+    """Two hosts on a wire; tests send from the left one and mostly capture on the right one."""
+    remove_stale()
+    with Namespace.unique("left") as left, Namespace.unique("right") as right:
+        yield connect(left, right)
+
+
+def inside(namespace: Namespace, function: Callable[[], T]) -> T:
+    """Run a function in a namespace, on a thread of its own as the agent does."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            enter(str(namespace.path))
+            results.append(function())
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    return results[0]
+
+
+class Capture:
+    """A source in a namespace, and what was read from it."""
+
+    def __init__(self, namespace: Namespace, device: str = "eth0", **options: Any) -> None:
+        settings = {
+            "filter_text": generator.FILTER,
+            "exclude": (),
+            "snaplen": 262144,
+            "ring_bytes": RING_BYTES,
+            "promiscuous": False,
+            **options,
+        }
+        self.source: CaptureSource = inside(namespace, lambda: open_source(device, **settings))
+        self.packets: list[bytes] = []
+
+    def read(self) -> int:
+        """Read until the ring is empty; returns how many packets there were."""
+        before = len(self.packets)
+        while True:
+            data, meta = self.source.read(BATCH_PACKETS)
+            if not meta:
+                return len(self.packets) - before
+            for payload in pack(data, meta, self.source.snaplen, 262144):
+                self.packets += _records(payload)
+
+    def stop(self) -> None:
+        """Let nothing more in and read what is there, as a drain does."""
+        self.source.stop()
+        deadline = time.monotonic() + 2 * RING_LAG
+        while self.read() or time.monotonic() < deadline:
+            time.sleep(RING_LAG / 10)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the generated packets, in the order in which they were read."""
+        return [generator.stamp(packet).number for packet in self.packets]
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.close()
+
+
+def _records(payload: bytes) -> list[bytes]:
+    packets, at = [], 0
+    while at < len(payload):
+        end = at + 16 + int.from_bytes(payload[at + 8 : at + 12], "little")
+        packets.append(payload[at + 16 : end])
+        at = end
+    return packets
+
+
+# --- exact counting ------------------------------------------------------------
+
+
+def test_every_packet_is_delivered_once_and_counted(link: Link) -> None:
+    """What was sent is what the filter received is what was read, each packet once, in order."""
+    with Capture(link.right.namespace) as capture:
+        with Generator(link, rate=20_000, count=3000) as sender:
+            while capture.read() or len(capture.packets) == 0:
+                time.sleep(0.01)
+            report = sender.wait()
+        capture.stop()
+        assert capture.source.counters() == (report.sent, 0, 0)
+        assert capture.numbers == list(range(report.sent))
+
+
+def test_a_flood_into_a_full_ring_is_counted_to_the_packet(link: Link) -> None:
+    """Received is delivered plus dropped also when nobody reads and most packets are dropped."""
+    with Capture(link.right.namespace, ring_bytes=TINY_RING) as capture:
+        with Generator(link, count=60_000) as sender:
+            report = sender.wait()
+        capture.stop()
+        received, dropped, _ = capture.source.counters()
+        assert dropped > 0
+        assert received == report.sent == len(capture.packets) + dropped
+        assert len(set(capture.numbers)) == len(capture.numbers)
+
+
+def test_a_flood_that_is_read_too_slowly_is_counted_to_the_packet(link: Link) -> None:
+    """Reading now and then, while the ring overflows again and again, changes nothing in the sum."""
+    with Capture(link.right.namespace, ring_bytes=TINY_RING) as capture:
+        with Generator(link, count=60_000) as sender:
+            for _ in range(8):
+                time.sleep(0.01)
+                capture.read()
+            report = sender.wait()
+        capture.stop()
+        received, dropped, _ = capture.source.counters()
+        assert received == report.sent == len(capture.packets) + dropped
+
+
+def test_the_filter_is_in_force_from_the_first_packet(link: Link) -> None:
+    """Opened in the middle of other traffic, a capture neither counts nor delivers any of it."""
+    with Generator(link, rate=50_000):
+        for _ in range(3):
+            with Capture(link.right.namespace, filter_text="icmp or arp") as capture:
+                capture.stop()
+                assert capture.source.counters().received == len(capture.packets) == 0
+
+
+def test_a_capture_in_the_middle_of_traffic_has_no_gap(link: Link) -> None:
+    """From its first packet to its last one a capture holds every packet that was sent between them."""
+    with Generator(link, rate=20_000) as sender:
+        with Capture(link.right.namespace) as capture:
+            time.sleep(0.1)
+            capture.read()
+            time.sleep(0.1)
+            capture.stop()
+            received, dropped, _ = capture.source.counters()
+            assert received == len(capture.packets) > 0 and dropped == 0
+            first, last = capture.numbers[0], capture.numbers[-1]
+            assert capture.numbers == list(range(first, last + 1))
+        sender.stop()
+
+
+def test_nothing_gets_in_after_stop(link: Link) -> None:
+    """Once stopped and drained, the counters stand still and the ring stays empty, whatever passes."""
+    with Generator(link, rate=20_000) as sender:
+        with Capture(link.right.namespace) as capture:
+            time.sleep(0.05)
+            capture.stop()
+            final = capture.source.counters()
+            time.sleep(0.1)
+            assert capture.read() == 0
+            assert capture.source.counters() == final
+        sender.stop()
+
+
+def test_what_waits_in_the_ring_can_be_read_after_stop(link: Link) -> None:
+    """Stopping does not throw away what nobody has read yet."""
+    with Capture(link.right.namespace) as capture:
+        with Generator(link, rate=50_000, count=500) as sender:
+            sender.wait()
+        capture.stop()
+        assert capture.numbers == list(range(500))
+
+
+def test_a_restart_of_counting_does_not_see_the_capture_before(link: Link) -> None:
+    """Each capture counts from zero."""
+    for count in (10, 20):
+        with Capture(link.right.namespace) as capture:
+            with Generator(link, rate=10_000, count=count) as sender:
+                sender.wait()
+            capture.stop()
+            assert capture.source.counters().received == len(capture.packets) == count
+
+
+@pytest.mark.parametrize(
+    ("side", "direction", "seen"),
+    [
+        ("left", "inbound", False),
+        ("left", "outbound", True),
+        ("right", "inbound", True),
+        ("right", "outbound", False),
+    ],
+)
+def test_filters_by_direction(link: Link, side: str, direction: str, seen: bool) -> None:
+    """`inbound` and `outbound` mean the interface that is captured, and are counted exactly."""
+    namespace = getattr(link, side).namespace
+    with Capture(namespace, filter_text=f"{direction} and {generator.FILTER}") as capture:
+        with Generator(link, rate=10_000, count=100) as sender:
+            sender.wait()
+        capture.stop()
+        assert capture.source.counters().received == len(capture.packets) == 100 * seen
+
+
+def test_loopback_is_counted_once(link: Link) -> None:
+    """A packet on lo passes twice, and is received and delivered once."""
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for number in range(50):
+                sender.sendto(number.to_bytes(2, "big"), ("127.0.0.1", 9))
+
+    with Capture(link.left.namespace, "lo", filter_text="udp dst port 9") as capture:
+        inside(link.left.namespace, send)
+        capture.stop()
+        assert capture.source.counters() == (50, 0, 0)
+        assert [int.from_bytes(packet[-2:], "big") for packet in capture.packets] == list(range(50))
+
+
+def test_the_captures_own_streams_are_excluded(link: Link) -> None:
+    """A stream that is to be excluded is not seen, its neighbours are."""
+
+    def talk(server_port: int, client_port: int) -> None:
+        with socket.create_server(("127.0.0.1", server_port)) as server, socket.socket() as client:
+            client.bind(("127.0.0.1", client_port))
+            client.connect(("127.0.0.1", server_port))
+            client.sendall(b"x")
+            server.accept()[0].close()
+
+    own = Stream("127.0.0.1", 7001, 7002)
+    options = {"filter_text": "tcp", "exclude": (own,)}
+    with Capture(link.left.namespace, "lo", **options) as capture:
+        inside(link.left.namespace, lambda: talk(7001, 7002))
+        inside(link.left.namespace, lambda: talk(7003, 7004))
+        capture.stop()
+        ports = {int.from_bytes(packet[at : at + 2], "big") for packet in capture.packets for at in (34, 36)}
+        assert ports == {7003, 7004}
+
+
+def test_long_packets_are_cut_and_keep_their_length(link: Link) -> None:
+    """With a small snaplen the bytes are few and the original length is exact."""
+    with Capture(link.right.namespace, snaplen=60) as capture:
+        with Generator(link, size=1400, rate=10_000, count=5) as sender:
+            sender.wait()
+        time.sleep(2 * RING_LAG)
+        data, meta = capture.source.read(BATCH_PACKETS)
+        (payload,) = pack(data, meta, capture.source.snaplen, 262144)
+    lengths = [int.from_bytes(payload[at + 12 : at + 16], "little") for at in range(0, len(payload), 76)]
+    assert len(payload) == 5 * 76 and lengths == [1400] * 5
+
+
+# --- left clean ----------------------------------------------------------------
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_no_thread_stays_in_a_foreign_namespace(link: Link) -> None:
+    """After opening, reading and closing in a namespace every thread is where it was."""
+    here = HERE.readlink()
+    with Capture(link.right.namespace) as capture:
+        capture.read()
+        places = {(task / "ns/net").readlink() for task in Path("/proc/self/task").iterdir()}
+    assert places == {here}
+
+
+def test_promiscuous_mode_goes_with_the_capture(link: Link) -> None:
+    """The interface is promiscuous while a capture asks for it, and not afterwards."""
+
+    def promiscuity() -> int:
+        (device,) = json.loads(link.right.namespace.ip("-d", "-j", "link", "show", "dev", "eth0"))
+        return int(device["promiscuity"])
+
+    assert promiscuity() == 0
+    with Capture(link.right.namespace, promiscuous=True):
+        assert promiscuity() == 1
+    assert promiscuity() == 0
+
+
+def test_a_failed_opening_leaves_nothing_open(link: Link) -> None:
+    """Refused filters cost no descriptor, however many there are."""
+    with pytest.raises(BadFilter):
+        Capture(link.right.namespace, filter_text="udp and")
+    before = open_descriptors()
+    for _ in range(5):
+        with pytest.raises(BadFilter):
+            Capture(link.right.namespace, filter_text="udp and")
+    assert open_descriptors() == before
+
+
+def test_a_closed_capture_gives_its_descriptors_back(link: Link) -> None:
+    """Neither the packet socket nor the watch's socket stays behind."""
+    with Capture(link.right.namespace):
+        pass
+    before = open_descriptors()
+    for _ in range(3):
+        with Capture(link.right.namespace):
+            pass
+    assert open_descriptors() == before
+
+
+# --- what cannot be opened -------------------------------------------------------
+
+
+def test_a_missing_interface_is_named_with_those_that_are_there(link: Link) -> None:
+    """The message lists the interfaces of that namespace, not of the host."""
+    with pytest.raises(NoSuchInterface) as refused:
+        Capture(link.right.namespace, "eth7")
+    assert "'eth7'" in refused.value.message
+    assert set(refused.value.hint.removeprefix("there are: ").split(", ")) >= {"eth0", "lo"}
+
+
+@pytest.mark.parametrize("name", ["any", "", "/etc/passwd", "nflog", "rpcap://192.0.2.1/eth0", "eth0 "])
+def test_only_interfaces_are_captured(link: Link, name: str) -> None:
+    """What libpcap would take for something else than an interface is refused."""
+    with pytest.raises(NoSuchInterface):
+        Capture(link.right.namespace, name)
+
+
+def test_an_interface_that_is_down_is_refused(link: Link) -> None:
+    """The message says that it is down."""
+    namespace = link.right.namespace
+    namespace.ip("link", "add", "down0", "type", "veth", "peer", "down1")
+    try:
+        with pytest.raises(CaptureFailed, match="down0 is down"):
+            Capture(namespace, "down0")
+    finally:
+        namespace.ip("link", "delete", "down0")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("udp) or (tcp", r"syntax error.*at: '\) or \(tcp'"),
+        ("udp and", "syntax error"),
+        ("udp bogus", "where an address is expected"),
+        ("tcp port 99999", "99999"),
+        ("port nosuchservice", "nosuchservice"),
+        ("host example.com", "host names are not looked up"),
+        ("tcp and tcp and and udp", "at: 'and and udp'"),
+        ("1 +", "syntax error"),
+        ("ip host 192.0.2.1/24", "192.0.2.1"),
+        ("tcp[", "syntax error"),
+    ],
+)
+def test_bad_filters_are_refused_in_libpcaps_words(link: Link, text: str, words: str) -> None:
+    """The user learns what libpcap does not understand, and where."""
+    with pytest.raises(BadFilter, match=words):
+        Capture(link.right.namespace, filter_text=text)
+
+
+@pytest.mark.parametrize(
+    "text", ["ip6 protochain 17", " or ".join(["host 1::2"] + [f"host 1::{n:x}" for n in range(350)])]
+)
+def test_a_filter_that_the_kernel_does_not_take_is_refused(link: Link, text: str) -> None:
+    """A filter that libpcap would have to apply by itself would not count exactly: it is refused."""
+    with pytest.raises(BadFilter, match="too complex for the kernel"):
+        Capture(link.right.namespace, filter_text=text)
+
+
+def test_a_namespace_that_is_not_there(tmp_path: Path) -> None:
+    """The message names the path."""
+    with pytest.raises(NamespaceGone, match=r"no network namespace at .*nowhere"):
+        _enter(tmp_path / "nowhere")
+    assert identity(str(tmp_path / "nowhere")) is None
+
+
+def test_a_file_that_is_no_namespace(tmp_path: Path) -> None:
+    """What cannot be entered is said to be none."""
+    (tmp_path / "file").touch()
+    with pytest.raises(NamespaceGone, match="file is no network namespace"):
+        _enter(tmp_path / "file")
+
+
+def test_another_kind_of_namespace_is_refused() -> None:
+    """Only network namespaces are entered, whatever the configuration points to."""
+    with pytest.raises(NamespaceGone, match="is no network namespace"):
+        _enter(Path("/proc/self/ns/mnt"))
+
+
+def _enter(path: Path) -> None:
+    namespace = Namespace("unused")
+    namespace.path = path
+    inside(namespace, lambda: None)
+
+
+def test_the_main_thread_stays_where_it_is(link: Link) -> None:
+    """Entering a namespace on the main thread is a bug, and refused before anything happens."""
+    here = HERE.readlink()
+    with pytest.raises(RuntimeError, match="main thread"):
+        enter(str(link.right.namespace.path))
+    assert HERE.readlink() == here
+
+
+# --- what goes away --------------------------------------------------------------
+
+
+def test_an_interface_that_goes_away(link: Link) -> None:
+    """The watch sees that it is gone, the counters keep their last values, reading says so."""
+    namespace = link.right.namespace
+    namespace.ip("link", "add", "gone0", "type", "veth", "peer", "gone1")
+    namespace.ip("link", "set", "gone0", "up")
+    with Capture(namespace, "gone0", filter_text="") as capture:
+        assert capture.source.interface_present
+        before = capture.source.counters()
+        namespace.ip("link", "delete", "gone0")
+        wait_until(lambda: not capture.source.interface_present, "the interface is gone")
+        assert capture.source.counters() == before
+        with pytest.raises(CaptureFailed, match="gone0"):
+            for _ in range(50):
+                capture.read()
+                time.sleep(0.02)
+
+
+def test_a_watch_reads_an_interfaces_own_drops(link: Link) -> None:
+    """What the interface throws away before any filter is counted by the watch, from another namespace."""
+    watch = inside(link.right.namespace, lambda: InterfaceWatch("eth0"))
+
+    def send_to_nobody() -> None:
+        # An EtherType that no protocol of the kernel takes.
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("eth0", 0))
+            for _ in range(7):
+                sender.send(b"\xff" * 6 + bytes(6) + b"\x88\xb5" + bytes(50))
+
+    try:
+        before = watch.dropped()
+        assert before is not None
+        inside(link.left.namespace, send_to_nobody)
+        wait_until(lambda: watch.dropped() == before + 7, "seven drops are counted", timeout=3)
+        counted = link.right.namespace.counters()
+        assert watch.dropped() == counted["rx_dropped"] + counted.get("rx_missed", 0)
+    finally:
+        watch.close()
+
+
+def test_a_watch_tells_addresses_and_state(link: Link) -> None:
+    """The description has the addresses of that interface alone, with their prefixes."""
+    watch = inside(link.right.namespace, lambda: InterfaceWatch("eth0"))
+    watch.close()
+    assert watch.interface.up and not watch.interface.loopback
+    expected = {f"{link.right.ipv4}/24", f"{ipaddress.ip_address(link.right.ipv6)}/64"}
+    assert set(watch.interface.addresses) == expected
+
+
+# --- privileges, each in a process of its own --------------------------------------
+
+
+def script(text: str) -> Any:
+    """Run a Python program and return what it prints, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_without_the_capability_the_message_names_it() -> None:
+    """A process without CAP_NET_RAW learns what the agent needs."""
+    error = script("""
+import json, prctl
+from pcapd.capture.source import open_source
+from pcapd.errors import CapturePermission
+prctl.cap_effective.limit()
+try:
+    open_source("lo", filter_text="", exclude=(), snaplen=96, ring_bytes=65536, promiscuous=False)
+except CapturePermission as error:
+    print(json.dumps([error.message, error.hint]))
+""")
+    assert error == [
+        "not allowed to capture on lo",
+        "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces",
+    ]
+
+
+def test_without_the_capability_no_namespace_is_entered(link: Link) -> None:
+    """A process without CAP_SYS_ADMIN learns what it needs to enter a namespace."""
+    error = script(f"""
+import json, prctl, threading
+from pcapd.capture.namespaces import enter
+from pcapd.errors import CapturePermission
+prctl.cap_effective.limit(prctl.CAP_NET_RAW)
+def run():
+    try:
+        enter({str(link.right.namespace.path)!r})
+    except CapturePermission as error:
+        print(json.dumps([error.message, error.hint]))
+thread = threading.Thread(target=run); thread.start(); thread.join()
+""")
+    assert "CAP_SYS_ADMIN" in error[1] or "not allowed to open" in error[0]
+
+
+@pytest.mark.parametrize(
+    ("keep", "mask"), [(["net_raw"], 1 << 13), (["net_raw", "sys_admin"], 1 << 13 | 1 << 21)]
+)
+def test_becoming_a_user_keeps_exactly_the_capabilities(keep: list[str], mask: int) -> None:
+    """Every thread afterwards is that user's, without groups, with these capabilities and no others."""
+    threads = script(f"""
+import json, threading, pathlib
+from pcapd.capture import privileges
+privileges.become("nobody", {keep!r})
+assert privileges.missing({keep!r}) == [] and privileges.missing(["net_admin"]) == ["net_admin"]
+stop = threading.Event()
+thread = threading.Thread(target=stop.wait); thread.start()
+found = []
+for task in pathlib.Path("/proc/self/task").iterdir():
+    lines = (line.split(":", 1) for line in (task / "status").read_text().splitlines())
+    found.append({{key: value.split() for key, value in lines}})
+stop.set()
+print(json.dumps(found))
+""")
+    assert len(threads) == 2
+    for status in threads:
+        assert 0 not in map(int, status["Uid"] + status["Gid"])
+        assert status["Groups"] == []
+        assert int(status["CapPrm"][0], 16) == int(status["CapEff"][0], 16) == mask
+        assert int(status["CapInh"][0], 16) == int(status["CapAmb"][0], 16) == 0
+
+
+def test_a_user_who_captures_without_being_root(link: Link) -> None:
+    """What become leaves is enough to enter a namespace and to capture there."""
+    error = script(f"""
+import json, threading
+from pcapd.capture import privileges
+from pcapd.capture.namespaces import enter
+from pcapd.capture.source import open_source
+privileges.become("nobody", ["net_raw", "sys_admin"])
+privileges.harden()
+def run():
+    enter({str(link.right.namespace.path)!r})
+    source = open_source("eth0", filter_text="", exclude=(), snaplen=96, ring_bytes=65536, promiscuous=True)
+    print(json.dumps(source.counters()))
+    source.close()
+thread = threading.Thread(target=run); thread.start(); thread.join()
+""")
+    assert error == [0, 0, 0]
+
+
+def test_a_user_that_does_not_exist() -> None:
+    """The message names run_as and the user."""
+    assert (
+        script("""
+import json
+from pcapd.capture import privileges
+from pcapd.errors import ConfigError
+try:
+    privileges.become("nosuchuser", [])
+except ConfigError as error:
+    print(json.dumps(str(error)))
+""")
+        == "run_as: there is no user 'nosuchuser'"
+    )
+
+
+def test_the_libpcap_that_is_loaded_is_named() -> None:
+    """The version is libpcap's own word for itself."""
+    assert libpcap_version().startswith("libpcap version 1.")

@@ -1,0 +1,121 @@
+"""Filter text: what libpcap never sees, and what is put around what it does see."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcapd.capture.bpf import check_text, effective_filter, failing_part
+from pcapd.errors import BadFilter
+from pcapd.limits import FILTER_MAX
+from pcapd.wire import Stream
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "udp",
+        "tcp port 443 and host 192.0.2.1",
+        "host 2001:db8::1 or net 192.0.2.0/24",
+        "ether host 02:00:00:00:00:99",
+        "ether src 0200.0000.0099",
+        "port http or portrange 1-ftp",
+        "ip proto \\icmp",
+        "proto ospf",
+        "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0",
+        "icmp[icmptype] == icmp-echo",
+        "(vlan 7 and not arp) or greater 100",
+        "ip[0] & 0xf != 5",
+        "net 10 or net 192.168",
+        "src and dst port 80",
+        "\ttcp\n",
+    ],
+)
+def test_filters_that_people_write_pass(text: str) -> None:
+    """Nothing of pcap-filter(7) that needs no name service is refused."""
+    check_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("host example.com", "example.com"),
+        ("udp and host localhost", "localhost"),
+        ("src db-1", "db-1"),
+        ("net intranet", "intranet"),
+        ("port 80 and host www", "www"),
+        ("gateway router", "router"),
+        ("ether host printer", "printer"),
+        ("example.com", "example.com"),
+        ("port 53 or (dst a.b.c)", "a.b.c"),
+        ("host 1.2.3.4.example.com", "1.2.3.4.example.com"),
+    ],
+)
+def test_host_names_are_refused_with_a_remedy(text: str, name: str) -> None:
+    """A name that libpcap would look up never reaches it; the message shows the name and what to write."""
+    with pytest.raises(BadFilter, match="write the address") as refused:
+        check_text(text)
+    assert repr(name) in refused.value.message
+
+
+@pytest.mark.parametrize("text", ["udp\0", "udp\x1b", "hôst 192.0.2.1", "port ８０"])
+def test_characters_that_no_filter_needs_are_refused(text: str) -> None:
+    """Control characters and whatever is not ASCII stay outside."""
+    with pytest.raises(BadFilter, match="printable ASCII"):
+        check_text(text)
+
+
+def test_a_filter_may_have_so_many_characters_and_no_more() -> None:
+    """The bound itself is allowed; the message for more tells both numbers."""
+    check_text("udp".ljust(FILTER_MAX))
+    with pytest.raises(BadFilter, match=f"{FILTER_MAX + 1} characters, at most {FILTER_MAX}"):
+        check_text("udp".ljust(FILTER_MAX + 1))
+
+
+@given(st.text(max_size=60) | st.from_regex(r"[a-z0-9 .:()\\-]{0,60}"))
+def test_any_text_passes_or_is_a_bad_filter(text: str) -> None:
+    """Whatever a user writes, the check never fails in another way."""
+    try:
+        check_text(text)
+    except BadFilter as error:
+        assert error.message
+
+
+def test_exclusions_stand_before_and_outside_the_users_filter() -> None:
+    """The user's part is in parentheses of its own, behind what excludes our own streams."""
+    stream = Stream("192.0.2.1", 9494, 4000, "192.0.2.2")
+    text = effective_filter("udp or arp", [stream])
+    assert text.startswith("not (") and text.endswith(") and (udp or arp)")
+    assert "src host 192.0.2.1 and src port 9494 and dst host 192.0.2.2 and dst port 4000" in text
+    assert "src host 192.0.2.2 and src port 4000 and dst host 192.0.2.1 and dst port 9494" in text
+
+
+def test_a_stream_without_an_address_matches_any() -> None:
+    """Where only the port of an end is known, only the port is named."""
+    text = effective_filter("", [Stream("192.0.2.1", 9494, 4000)])
+    assert "src port 4000 and dst host 192.0.2.1 and dst port 9494" in text
+
+
+@pytest.mark.parametrize("user", ["", "  \n"])
+def test_without_anything_to_filter_there_is_no_filter(user: str) -> None:
+    """An empty filter stays empty."""
+    assert effective_filter(user, []) == ""
+
+
+def test_the_failing_part_is_what_follows_the_longest_good_beginning() -> None:
+    """The user sees where the filter stops making sense."""
+    assert failing_part("udp and port 53 bogus", {"udp", "udp and port 53"}.__contains__) == "bogus"
+
+
+def test_a_filter_without_a_good_beginning_fails_as_a_whole() -> None:
+    """When no beginning compiles, all of it is shown."""
+    assert failing_part(" bogus udp ", lambda _: False) == "bogus udp"
+
+
+def test_a_hostile_filter_costs_bounded_compilations() -> None:
+    """However many words there are, only so many beginnings are tried."""
+    tried: list[str] = []
+    failing_part("udp " * 1000, lambda text: bool(tried.append(text)), attempts=64)
+    assert len(tried) <= 64
