@@ -201,7 +201,7 @@ class _Download:
         if self._gone:
             return
         try:
-            self._assembly.source(number, source)
+            self._assembly.source(number, source, now_us())
         except MixedLinkTypes as error:
             self._abort(error)
             return

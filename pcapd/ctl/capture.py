@@ -34,6 +34,8 @@ __all__ = ["Capture", "Outcome"]
 
 #: Seconds without a byte, after STOP, until we leave without END.
 STOP_SILENCE = 2.0
+#: Seconds without a byte while capturing: counters come ten times a second.
+SILENCE = 60.0
 #: Notices that mean that something is missing from the file.
 _FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
 
@@ -76,6 +78,7 @@ class Capture:
         self._end: Optional[End] = None
         self._errors: List[PcapdError] = []
         self._failed_targets = 0
+        self._unwritten = 0
         #: Notices that came since they were looked at.
         self.notices: List[Notice] = []
         #: When the first source was open; None before.
@@ -107,14 +110,15 @@ class Capture:
                 self.fail(PcapdError("the api did not end the capture in time"))
             elif now - self._stopped >= DRAIN_TIMEOUT + STOP_SILENCE:
                 self.fail(PcapdError("the capture did not end in time"))
+        elif self._state is _State.CAPTURING and now - self._heard >= SILENCE:
+            self.fail(PcapdError(f"nothing was heard from the api for {SILENCE:g} s"))
         elif self._state is _State.WAITING and now - self._began >= START_TIMEOUT + OPEN_TIMEOUT:
             self.fail(PcapdError("the api did not start the capture in time"))
 
     def stop(self, reason: str, now: float) -> None:
         """Ask for the end; what was captured until now still comes."""
         if self._state is _State.WAITING:
-            self.reason = reason
-            self._state = _State.ENDED
+            self.fail(PcapdError(f"{reason} before the capture started"))
         elif self._state is _State.CAPTURING:
             self.reason = reason
             self._state = _State.STOPPING
@@ -123,10 +127,11 @@ class Capture:
 
     def fail(self, error: PcapdError) -> None:
         """It cannot go on."""
-        if self._state is not _State.ENDED:
-            self._state = _State.ENDED
+        self._unwritten += getattr(error, "unwritten", 0)
+        if not self._errors:
             self._errors.append(error)
             self.reason = error.message
+        self._state = _State.ENDED
 
     def disconnected(self) -> None:
         """The api closed the connection."""
@@ -158,10 +163,15 @@ class Capture:
     @property
     def lost(self) -> int:
         """Packets that are known to be missing from the file."""
-        return sum(
+        return self._unwritten + sum(
             account.stats.dropped_kernel + account.stats.dropped_interface + (account.lost_in_transit or 0)
             for account in self.assembly.accounts.values()
         )
+
+    @property
+    def written(self) -> int:
+        """Packets in the file."""
+        return sum(account.written for account in self.assembly.accounts.values()) - self._unwritten
 
     @property
     def outcome(self) -> Outcome:
@@ -182,7 +192,7 @@ class Capture:
         elif isinstance(message, Stats):
             self.assembly.stats(event.source, message)
         elif isinstance(message, Source):
-            self.assembly.source(event.source, message)
+            self.assembly.source(event.source, message, now_us)
             if self.started is None:
                 self.started = now
                 self._state = _State.CAPTURING
@@ -202,7 +212,7 @@ class Capture:
     def _ended(self, end: End) -> None:
         self._end = end
         self._state = _State.ENDED
-        if end.reason is EndReason.FAILED:
+        if end.reason is EndReason.FAILED or self.started is None:
             self._errors.append(RequestError(end.message or "the capture failed"))
         if end.reason in (EndReason.SOURCES_GONE, EndReason.DRAINING):
             self._failed_targets += 1

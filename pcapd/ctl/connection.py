@@ -42,7 +42,12 @@ __all__ = ["ApiUnreachable", "Connection", "address_of", "dial"]
 CONNECT_TIMEOUT = 10.0
 #: Bytes collected per turn.
 TURN_BYTES = 512 * 1024
-_RECEIVE_BUFFER = 1024 * 1024
+#: By OpenSSL's verify codes (X509_V_ERR_*).
+_CERTIFICATE_HINTS = {
+    10: "its operator must renew it",
+    62: "use the name that is in the certificate",
+    64: "use a name that is in the certificate",
+}
 _ANSWER_MAX = 64 * 1024
 
 
@@ -91,9 +96,9 @@ def dial(access: Access) -> socket.socket:
         return _context(access).wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         plain.close()
+        hint = _CERTIFICATE_HINTS.get(error.verify_code, "name the authority that signed it with --ca")
         raise ApiUnreachable(
-            f"the certificate of {host} is not good: {error.verify_message}",
-            "if the api has an authority of its own, name it with --ca",
+            f"the certificate of {host} is not good: {error.verify_message}", hint
         ) from error
     except (ssl.SSLError, OSError) as error:
         plain.close()
@@ -125,7 +130,6 @@ class Connection:
     def __init__(self, access: Access) -> None:
         _, host, port, path = address_of(access.api)
         self._socket = dial(access)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._socket.settimeout(CONNECT_TIMEOUT)
         self._websocket = WSConnection(ConnectionType.CLIENT)
         self._buffer = bytearray(TURN_BYTES)
@@ -245,7 +249,9 @@ class Connection:
         except (ssl.SSLEOFError, ConnectionResetError):
             self.closed = True
         except OSError as error:
-            raise ApiUnreachable(f"the connection to the api broke: {error.strerror or error}") from error
+            if not size:  # what came before is still good; the error comes again
+                words = error.strerror or str(error)
+                raise ApiUnreachable(f"the connection to the api broke: {words}") from error
         return size
 
     # --- writing ------------------------------------------------------------

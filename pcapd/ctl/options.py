@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from pcapd.errors import PcapdError
-from pcapd.limits import SNAPLEN_DEFAULT
+from pcapd.limits import OPEN_TIMEOUT, SNAPLEN_DEFAULT
 from pcapd.records import Form
 from pcapd.wire import Request
 
@@ -75,8 +75,8 @@ class CaptureOptions:
                 interfaces=self.interfaces,
                 filter=self.filter,
                 snaplen=self.snaplen,
-                # The api ends it too, should we be unable to.
-                duration=self.duration,
+                # The api ends it too, should we be unable to; it counts from START.
+                duration=self.duration + OPEN_TIMEOUT if self.duration else None,
             )
         except ValueError as error:
             raise UsageProblem(str(error)) from error

@@ -1,12 +1,13 @@
 """Where the packets go: a file or standard output.  Only whole blocks count.
 
 Whatever happens, a file ends with its last whole block: a write that did not
-succeed is taken back, and a killed pcapctl leaves at most one block cut, which
+succeed is cut back, and a killed pcapctl leaves at most one block cut, which
 every reader passes over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -15,15 +16,26 @@ from typing import List, Optional
 
 from pcapd.ctl.options import STDOUT
 from pcapd.errors import PcapdError
+from pcapd.records import Form
+from pcapd.savefile.cut import cut
 
 __all__ = ["Output", "OutputError"]
 
 _STDOUT_FD = 1
-_LARGE = 64 * 1024  # bytes
+_LARGE = 64 * 1024  # bytes; less is joined before it is written
+_MODE = 0o600  # packets are nobody else's business
 
 
 class OutputError(PcapdError):
-    """The output cannot take what is written."""
+    """The output cannot take what is written.
+
+    Attributes:
+        unwritten: Packets that are not in the file although they were to be.
+    """
+
+    def __init__(self, message: str, hint: str = "", unwritten: int = 0) -> None:
+        super().__init__(message, hint)
+        self.unwritten = unwritten
 
 
 class Output:
@@ -31,16 +43,20 @@ class Output:
 
     Args:
         name: A path, or ``-`` for standard output.
+        form: Of the file.
         force: An existing file may be overwritten.
 
     Raises:
         OutputError: It could not be written later: said before anything starts.
     """
 
-    def __init__(self, name: str, *, force: bool) -> None:
+    def __init__(self, name: str, form: Form, *, force: bool) -> None:
         self.name = name
+        self._form = form
         self._force = force
         self._fd: Optional[int] = None
+        self._regular = False
+        self._created = False
         #: Bytes of whole blocks that were written.
         self.size = 0
         if name == STDOUT:
@@ -51,28 +67,25 @@ class Output:
         else:
             _check_path(Path(name), force)
 
+    @property
+    def opened(self) -> bool:
+        """There is something in it."""
+        return self.size > 0
+
     def write(self, blocks: List[bytes]) -> None:
-        """Write whole blocks.
+        """Write whole blocks, however long that blocks.
 
         Raises:
-            OutputError: They could not all be written; the file ends with a whole block.
+            OutputError: They could not all be written; a file ends with the last whole one.
         """
-        for data in _joined(blocks):
-            self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        fd = self._fd if self._fd is not None else self._open()
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(fd, view) :]
-        except OSError as error:
-            self._take_back(fd)
-            raise OutputError(*_explain(self.name, error)) from error
-        except BaseException:  # a second Ctrl-C while the write blocked
-            self._take_back(fd)
-            raise
-        self.size += len(data)
+        pieces = _joined(blocks)
+        for index, piece in enumerate(pieces):
+            try:
+                self._write(piece)
+            except OutputError as error:
+                for rest in pieces[index + 1 :]:
+                    error.unwritten += cut(self._form, rest, 0, begins_file=False).lost
+                raise
 
     def close(self) -> None:
         """Close the file.
@@ -85,27 +98,63 @@ class Output:
             try:
                 os.close(fd)
             except OSError as error:
-                raise OutputError(*_explain(self.name, error)) from error
+                raise self._failure(error, 0) from error
 
-    @property
-    def opened(self) -> bool:
-        """Something was written."""
-        return self.size > 0
+    def discard(self) -> None:
+        """Remove a file that we made."""
+        if self._created:
+            with contextlib.suppress(OSError):
+                Path(self.name).unlink()
+            self.size = 0
+
+    def _write(self, data: bytes) -> None:
+        fd = self._fd if self._fd is not None else self._open()
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(fd, view) :]
+        except OSError as error:
+            raise self._failure(error, self._cut_back(fd, data, len(data) - len(view))) from error
+        except BaseException:  # a second Ctrl-C while the write blocked
+            self._cut_back(fd, data, len(data) - len(view))
+            raise
+        self.size += len(data)
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if self._force else os.O_EXCL)
+        path = Path(self.name)
+        special = _is_special(path)
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        if not special:
+            flags |= os.O_CREAT | (os.O_TRUNC if self._force else os.O_EXCL)
         try:
-            # Packets are nobody else's business.
-            self._fd = os.open(self.name, flags, 0o600)
+            self._created = not special and not path.exists()
+            self._fd = os.open(path, flags, _MODE)
         except FileExistsError as error:
             raise OutputError(f"{self.name} exists", "use --force to overwrite it") from error
         except OSError as error:
-            raise OutputError(*_explain(self.name, error)) from error
+            raise self._failure(error, 0) from error
+        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         return self._fd
 
-    def _take_back(self, fd: int) -> None:
-        if stat.S_ISREG(os.fstat(fd).st_mode) and fd != _STDOUT_FD:
-            os.ftruncate(fd, self.size)
+    def _cut_back(self, fd: int, data: bytes, written: int) -> int:
+        """End the file with its last whole block; returns how many packets are missing then."""
+        if self._regular:
+            # The position knows better than we do when a signal came between.
+            written = max(written, os.lseek(fd, 0, os.SEEK_CUR) - self.size)
+        kept, lost = cut(self._form, data, written, begins_file=self.size == 0)
+        self.size += kept
+        if self._regular:
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, self.size)
+        return lost
+
+    def _failure(self, error: OSError, unwritten: int) -> OutputError:
+        if error.errno == errno.EPIPE:
+            return OutputError("whoever read the packets has closed the pipe", "", unwritten)
+        target = "standard output" if self.name == STDOUT else self.name
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        hint = "what was written before is good" if full else ""
+        return OutputError(f"cannot write to {target}: {os.strerror(error.errno or 0)}", hint, unwritten)
 
 
 def _joined(blocks: List[bytes]) -> List[bytes]:
@@ -114,22 +163,18 @@ def _joined(blocks: List[bytes]) -> List[bytes]:
     return [b"".join(blocks)] if 0 < size < _LARGE else [block for block in blocks if block]
 
 
+def _is_special(path: Path) -> bool:
+    """A device or a named pipe: nothing in it can be overwritten."""
+    return path.exists() and not path.is_file()
+
+
 def _check_path(path: Path, force: bool) -> None:
     directory = path.parent
     if path.is_dir():
         raise OutputError(f"{path} is a directory", "name a file in it")
-    if path.exists() and not force:
+    if path.is_file() and not force:
         raise OutputError(f"{path} exists", "use --force to overwrite it")
     if not directory.is_dir():
         raise OutputError(f"there is no directory {directory}", "make it first")
     if not os.access(path if path.exists() else directory, os.W_OK):
         raise OutputError(f"{path} cannot be written", "check its permissions")
-
-
-def _explain(name: str, error: OSError) -> List[str]:
-    if error.errno == errno.EPIPE:
-        return ["whoever read the packets has closed the pipe"]
-    target = "standard output" if name == STDOUT else name
-    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-    hint = "what was written before is good" if full else ""
-    return [f"cannot write to {target}: {os.strerror(error.errno or 0)}", hint]

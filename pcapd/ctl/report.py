@@ -25,7 +25,7 @@ def as_dict(capture: Capture, output: Output, seconds: float) -> Dict[str, Any]:
         "file": output.name if output.opened else None,
         "bytes": output.size,
         "seconds": round(seconds, 3),
-        "packets": sum(account.written for account in capture.assembly.accounts.values()),
+        "packets": capture.written,
         "lost": capture.lost,
         "sources": [_source(account) for account in capture.assembly.accounts.values()],
     }
@@ -56,9 +56,8 @@ def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:
     lines = [source_line(account) for account in capture.assembly.accounts.values()]
     lines += _warnings(capture)
     if output.opened:
-        packets = sum(account.written for account in capture.assembly.accounts.values())
         size = quantity(output.size)
-        lines.append(f"{packets} packets, {size} in {seconds:.1f} s, written to {output.name}")
+        lines.append(f"{capture.written} packets, {size} in {seconds:.1f} s, written to {output.name}")
     else:
         lines.append("nothing was written")
     lines.append(f"stopped: {escape(capture.reason)}")

@@ -46,6 +46,8 @@ class _Signals:
 
     def __init__(self) -> None:
         self.count = 0
+        #: There is nothing yet that could be finished in good order.
+        self.leave_at_once = True
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
@@ -58,7 +60,8 @@ class _Signals:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # Who is impatient must not turn our exit status into a signal's.
+            signal.signal(number, signal.SIG_IGN if self.count else handler)
         signal.set_wakeup_fd(self._wakeup)
         os.close(self._read_fd)
         os.close(self._write_fd)
@@ -72,7 +75,7 @@ class _Signals:
 
     def _caught(self, number: int, frame: Any) -> None:
         self.count += 1
-        if self.count > 1:
+        if self.leave_at_once or self.count == 2:
             raise _LeaveNow
 
 
@@ -83,6 +86,7 @@ class _Speaker:
         self._options = options
         self._events = sys.stderr if options.output == STDOUT else sys.stdout
         self._said_at = 0.0
+        self._deaf = False
         live = sys.stderr.isatty() and not (options.quiet or options.json)
         self._progress: Optional[Progress] = Progress(sys.stderr) if live else None
 
@@ -94,8 +98,13 @@ class _Speaker:
 
     def event(self, kind: str, **facts: Any) -> None:
         """A line for scripts."""
-        if self._options.json:
-            print(json.dumps({"event": kind, **facts}), file=self._events, flush=True)
+        if self._options.json and not self._deaf:
+            try:
+                print(json.dumps({"event": kind, **facts}), file=self._events, flush=True)
+            except BrokenPipeError:
+                # Whoever read the events is gone; the packets still count.
+                self._deaf = True
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._events.fileno())
 
     def notice(self, notice: Notice) -> None:
         self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
@@ -130,7 +139,7 @@ def run(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> in
         PcapdError: Nothing could be captured.
     """
     request = options.request(targets)
-    output = Output(options.output, force=options.force)
+    output = Output(options.output, options.form, force=options.force)
     assembly = Assembly(
         options.form,
         options.snaplen,
@@ -145,7 +154,8 @@ def run(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> in
         try:
             connection = Connection(access)
         except _LeaveNow:
-            raise PcapdError("interrupted") from None
+            raise PcapdError("interrupted before the capture started") from None
+        signals.leave_at_once = False
         capture = Capture(request, assembly, options.duration, time.monotonic())
         speaker.event("start", targets=list(targets), file=options.output)
         try:
@@ -201,14 +211,14 @@ def _receive(connection: Connection, capture: Capture, now: float) -> None:
 
 def _finish(capture: Capture, output: Output) -> None:
     """Write what is held back.  When the output broke, the file ends where it did."""
-    if isinstance(capture.error, OutputError):
-        return
     try:
-        if capture.assembly.accounts:
+        if capture.assembly.accounts and not isinstance(capture.error, OutputError):
             output.write(capture.assembly.finish(_now_us()))
         output.close()
     except OutputError as error:
         capture.fail(error)
+    if capture.error is not None and not capture.written:
+        output.discard()
 
 
 def _conclude(capture: Capture, output: Output, speaker: _Speaker) -> int:

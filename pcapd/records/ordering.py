@@ -15,7 +15,7 @@ No reactor, no clock: time is an argument, in seconds of any steady clock.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Tuple, Union
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from pcapd.limits import FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME
 from pcapd.records import Checked, Form, merge
@@ -27,7 +27,9 @@ Bytes = Union[bytes, bytearray, memoryview]
 #: microseconds; several processors fill one ring, so that neighbours in it can
 #: be this much out of order.  A batch proves no more than that.
 _DISORDER_US = 1000
-#: bytes of output per merge call: more at once thrashes the allocator.
+#: seconds that may pass between two calls of an owner that is not held up itself.
+_TURN_MAX = 0.5
+#: bytes of records per merge call: more at once thrashes the allocator.
 _PIECE = FRAME_MAX
 
 
@@ -79,6 +81,8 @@ class Ordering:
         self._sources: Dict[int, _Source] = {}
         self._pending_bytes = 0
         self._last_us = 0
+        self._now = 0.0
+        self._told: Optional[float] = None
 
     @property
     def pending(self) -> int:
@@ -92,7 +96,8 @@ class Ordering:
     def add(self, number: int, records: Bytes, checked: Checked, now: float) -> None:
         """A batch of a source arrived, and `check` approved it."""
         source = self._sources[number]
-        source.pending.append(_Batch(records, checked.earliest_us, checked.latest_us, now))
+        self._tell(now)
+        source.pending.append(_Batch(records, checked.earliest_us, checked.latest_us, self._now))
         self._pending_bytes += len(records)
         self.watermark(number, checked.latest_us - _DISORDER_US)
 
@@ -113,7 +118,8 @@ class Ordering:
             max_packets: Packets that may still be written.
             max_bytes: Bytes of output that may still be written.
         """
-        return self._release(self._bound(now), max_packets, max_bytes)
+        self._tell(now)
+        return self._release(self._bound(), max_packets, max_bytes)
 
     def flush(self, max_packets: int, max_bytes: int) -> Iterator[Released]:
         """Give out everything: nothing will follow."""
@@ -121,14 +127,24 @@ class Ordering:
 
     # --- how far ------------------------------------------------------------
 
-    def _bound(self, now: float) -> int:
+    def _tell(self, now: float) -> None:
+        """What time it is.
+
+        A pause of our own (we were stopped, or our output was stuck) says
+        nothing about the sources: it does not count as their waiting.
+        """
+        if self._told is not None:
+            self._now += min(max(0.0, now - self._told), _TURN_MAX)
+        self._told = now
+
+    def _bound(self) -> int:
         """Microseconds up to which packets may go."""
         open_sources = [source.watermark_us for source in self._sources.values() if source.open]
         bound = min(open_sources) if open_sources else self._latest()
         expired = [
             batch.latest_us
             for batch in self._batches()
-            if now - batch.arrived >= self._hold_time and batch.latest_us > bound
+            if self._now - batch.arrived >= self._hold_time and batch.latest_us > bound
         ]
         if expired:
             bound = max(expired)
@@ -151,17 +167,28 @@ class Ordering:
     # --- letting go ---------------------------------------------------------
 
     def _release(self, bound: int, max_packets: int, max_bytes: int) -> Iterator[Released]:
-        while True:
-            ready = self._take_ready(bound)
+        for step in self._steps(bound):
+            ready = self._take_ready(step)
             if not ready:
-                return
-            released, more = self._merge(ready, bound, max_packets, max_bytes)
+                continue
+            released = self._merge(ready, step, max_packets, max_bytes)
             if released.data or released.full:
                 yield released
             max_packets -= sum(released.packets.values())
             max_bytes -= len(released.data)
-            if released.full or not more:
+            if released.full:
                 return
+
+    def _steps(self, bound: int) -> List[int]:
+        """Times on the way to the bound, so that a merge never has much more than `_PIECE` to do."""
+        steps = []
+        size = 0
+        for latest_us, length in sorted((batch.latest_us, len(batch.records)) for batch in self._batches()):
+            size += length
+            if size >= _PIECE and latest_us < bound:
+                steps.append(latest_us)
+                size = 0
+        return [*steps, bound]
 
     def _take_ready(self, bound: int) -> List[Tuple[int, List[_Batch]]]:
         """Take out the batches that hold something to release; others are not even looked at."""
@@ -175,8 +202,7 @@ class Ordering:
 
     def _merge(
         self, ready: List[Tuple[int, List[_Batch]]], bound: int, max_packets: int, max_bytes: int
-    ) -> Tuple[Released, bool]:
-        piece = min(max_bytes, _PIECE)
+    ) -> Released:
         merged = merge(
             [
                 (self._sources[number].interface, [batch.records for batch in batches])
@@ -186,22 +212,19 @@ class Ordering:
             self._last_us,
             self._form,
             max_packets,
-            piece,
+            max_bytes,
         )
         self._last_us = merged.last_us
         for (number, batches), rest in zip(ready, merged.rests):
             self._pending_bytes += len(rest) - sum(len(batch.records) for batch in batches)
             if rest:
                 self._put_back(number, batches, rest, bound, merged.full)
-        # A piece that is full is not the limit: there is more for the next turn.
-        limited = merged.full and (piece == max_bytes or sum(merged.packets) >= max_packets)
-        released = Released(
+        return Released(
             merged.data,
             {number: count for (number, _), count in zip(ready, merged.packets) if count},
             {number: count for (number, _), count in zip(ready, merged.late) if count},
-            limited,
+            merged.full,
         )
-        return released, merged.full and not limited
 
     def _put_back(self, number: int, batches: List[_Batch], rest: bytes, bound: int, full: bool) -> None:
         earliest = min(batch.earliest_us for batch in batches) if full else bound + 1

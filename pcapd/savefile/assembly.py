@@ -27,6 +27,11 @@ UNLIMITED = 2**62
 class Account:
     """What became of one source's packets.
 
+    Args:
+        source: What it is.
+        interface: Its number in the file.
+        opened_us: Microseconds since the epoch when it was opened.
+
     Attributes:
         source: What it is.
         interface: Its number in the file.
@@ -37,7 +42,7 @@ class Account:
         late: Of these, written after a newer one.
     """
 
-    def __init__(self, source: Source, interface: int) -> None:
+    def __init__(self, source: Source, interface: int, opened_us: int) -> None:
         self.source = source
         self.interface = interface
         self.stats = Stats(0, 0, 0, 0, 0)
@@ -45,8 +50,8 @@ class Account:
         self.bytes = 0
         self.written = 0
         self.late = 0
-        self.first_us = 0
-        self.last_us = 0
+        self.opened_us = opened_us
+        self.last_us = opened_us
 
     @property
     def name(self) -> str:
@@ -56,7 +61,8 @@ class Account:
     @property
     def lost_in_transit(self) -> Optional[int]:
         """Packets that the agent sent and that did not come here; None while it may still send."""
-        return self.stats.delivered - self.received if self.stats.final else None
+        # The counters of an agent that died are older than its last packets.
+        return max(0, self.stats.delivered - self.received) if self.stats.final else None
 
 
 class Assembly:
@@ -104,13 +110,13 @@ class Assembly:
 
     # --- events -------------------------------------------------------------
 
-    def source(self, number: int, source: Source) -> None:
-        """A source is open.
+    def source(self, number: int, source: Source, now_us: int) -> None:
+        """A source is open; `now_us` is in microseconds since the epoch.
 
         Raises:
             MixedLinkTypes: A classic pcap file has one link type, and this is another.
         """
-        account = Account(source, len(self._accounts))
+        account = Account(source, len(self._accounts), now_us)
         if self._form is Form.PCAPNG:
             self._describe(account)
         else:
@@ -129,11 +135,12 @@ class Assembly:
         checked = check(records, min(SNAPLEN_MAX, account.source.snaplen))
         account.received += checked.packets
         account.bytes += len(records)
-        account.first_us = account.first_us or checked.earliest_us
         account.last_us = max(account.last_us, checked.latest_us)
-        if self._ordering is not None:
+        if self.full:
+            pass  # counted, but not wanted any more
+        elif self._ordering is not None:
             self._ordering.add(number, records, checked, now)
-        elif not self.full:
+        else:
             self._render(account, records)
         return checked
 
@@ -240,7 +247,7 @@ class Assembly:
         return pcapng.interface_statistics(
             account.interface,
             now_us,
-            account.first_us,
+            account.opened_us,
             max(account.last_us, stats.captured_up_to_us),
             stats.received,
             stats.dropped_interface,

@@ -51,7 +51,7 @@ __all__ = [
     "encode",
 ]
 
-_U64 = 2**64
+_COUNT_MAX = 2**63 - 1
 
 
 class NoticeType(str, Enum):
@@ -242,7 +242,7 @@ class Stats:
             self.delivered,
             self.captured_up_to_us,
         ):
-            if not 0 <= count < _U64:
+            if not 0 <= count <= _COUNT_MAX:
                 raise ValueError(f"counter {count} is out of range")
 
 
