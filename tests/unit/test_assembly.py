@@ -16,6 +16,7 @@ from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Source, Stats
 
 ETHERNET, COOKED = 1, 113
+NOW_US = 1_700_000_000_000_000
 SOURCE = Source(
     "web-0", "eth0", ETHERNET, 262144, "not port 1", ("192.0.2.1/24",), "agent/0", "127.0.0.1", -1500
 )
@@ -55,7 +56,7 @@ def classic_packets(file: bytes) -> list[bytes]:
 
 def filled(assembly: Assembly, times: list[int], size: int = 2) -> bytes:
     """Let one source deliver packets, and return the whole file with its end."""
-    assembly.source(1, SOURCE)
+    assembly.source(1, SOURCE, NOW_US)
     out = b""
     for at in range(0, len(times), size):
         assembly.packets(1, b"".join(map(record, times[at : at + size])), 0.0)
@@ -89,16 +90,16 @@ def test_a_file_without_packets_is_complete() -> None:
 def test_mixed_link_types_are_refused_for_pcap() -> None:
     """The message names both sources and both types, and says what to ask for."""
     assembly = Assembly(Form.PCAP, 96)
-    assembly.source(1, SOURCE)
+    assembly.source(1, SOURCE, NOW_US)
     with pytest.raises(MixedLinkTypes, match=r"web-0:tun0 .* web-0:eth0 .*\(ask for pcapng"):
-        assembly.source(2, replace(SOURCE, interface="tun0", link_type=COOKED))
+        assembly.source(2, replace(SOURCE, interface="tun0", link_type=COOKED), NOW_US)
 
 
 def test_mixed_link_types_are_welcome_in_pcapng() -> None:
     """Each interface block has its own link type."""
     assembly = Assembly(Form.PCAPNG, 96)
-    assembly.source(1, SOURCE)
-    assembly.source(2, replace(SOURCE, interface="tun0", link_type=COOKED))
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.source(2, replace(SOURCE, interface="tun0", link_type=COOKED), NOW_US)
     file = b"".join(assembly.finish(1))
     types = [struct.unpack_from("<H", body)[0] for kind, body in blocks(file) if kind == INTERFACE]
     assert types == [ETHERNET, COOKED]
@@ -130,7 +131,7 @@ def test_statistics_during_the_capture_count_as_bytes_of_the_file() -> None:
     """Only the closing statistics are beyond the limit of bytes."""
     limit = 2000
     assembly = Assembly(Form.PCAPNG, 96, ordered=False, max_bytes=limit)
-    assembly.source(1, SOURCE)
+    assembly.source(1, SOURCE, NOW_US)
     size = 0
     for us in range(1_000_000, 1_000_100):
         assembly.packets(1, record(us), 0.0)
@@ -152,7 +153,7 @@ def test_nothing_is_written_after_the_limit() -> None:
 def test_records_that_lie_are_refused() -> None:
     """A batch is checked before anything of it is written or counted."""
     assembly = Assembly(Form.PCAP, 96)
-    assembly.source(1, SOURCE)
+    assembly.source(1, SOURCE, NOW_US)
     with pytest.raises(RecordError):
         assembly.packets(1, record(1_000_000)[:-1], 0.0)
     assert assembly.accounts[1].received == 0
@@ -161,7 +162,7 @@ def test_records_that_lie_are_refused() -> None:
 def test_a_packet_longer_than_its_source_announced_is_refused() -> None:
     """No packet may be longer than the snaplen in its source's description."""
     assembly = Assembly(Form.PCAP, 96)
-    assembly.source(1, replace(SOURCE, snaplen=7))
+    assembly.source(1, replace(SOURCE, snaplen=7), NOW_US)
     with pytest.raises(RecordError):
         assembly.packets(1, record(1_000_000, b"12345678"), 0.0)
 
@@ -169,7 +170,7 @@ def test_a_packet_longer_than_its_source_announced_is_refused() -> None:
 def test_what_was_lost_in_transit_is_known_at_the_end() -> None:
     """The difference between what the agent delivered and what came shows, once its count is final."""
     assembly = Assembly(Form.PCAPNG, 96)
-    assembly.source(1, SOURCE)
+    assembly.source(1, SOURCE, NOW_US)
     assembly.packets(1, record(1_000_000), 0.0)
     account = assembly.accounts[1]
     assembly.stats(1, Stats(5, 2, 0, 3, 7))
@@ -181,7 +182,7 @@ def test_what_was_lost_in_transit_is_known_at_the_end() -> None:
 def test_the_closing_statistics_tell_what_was_received_dropped_and_written() -> None:
     """Counters of the agent and of the file stand in the last block of each source."""
     assembly = Assembly(Form.PCAPNG, 96)
-    assembly.source(1, SOURCE)
+    assembly.source(1, SOURCE, NOW_US)
     assembly.stats(
         1, Stats(received=51, dropped_kernel=7, dropped_interface=13, delivered=44, captured_up_to_us=9)
     )
@@ -194,8 +195,8 @@ def test_the_closing_statistics_tell_what_was_received_dropped_and_written() -> 
 def test_a_final_count_releases_what_waits_for_a_source() -> None:
     """Nobody waits for a source that said it is over."""
     assembly = Assembly(Form.PCAP, 96)
-    assembly.source(1, SOURCE)
-    assembly.source(2, replace(SOURCE, instance="web-1"))
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.source(2, replace(SOURCE, instance="web-1"), NOW_US)
     assembly.packets(1, record(5_000_000), 0.0)
     assembly.stats(1, Stats(1, 0, 0, 1, 6_000_000))
     assert len(classic_packets(b"".join(assembly.take(0.0)))) == 0 and assembly.waiting
@@ -207,10 +208,11 @@ def test_a_final_count_releases_what_waits_for_a_source() -> None:
 def test_a_late_packet_is_in_the_file_and_in_the_account() -> None:
     """A packet behind a newer one is not hidden."""
     assembly = Assembly(Form.PCAP, 96)
-    assembly.source(1, SOURCE)
-    assembly.source(2, replace(SOURCE, instance="web-1"))
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.source(2, replace(SOURCE, instance="web-1"), NOW_US)
     assembly.packets(1, record(5_000_000), 0.0)
-    assembly.take(2.0)
+    assembly.take(0.5)
+    assert assembly.take(1.0) != []
     assembly.packets(2, record(4_000_000), 2.0)
     file = b"".join(assembly.finish(10))
     assert file == record(4_000_000)
@@ -220,8 +222,8 @@ def test_a_late_packet_is_in_the_file_and_in_the_account() -> None:
 def test_unordered_packets_are_written_as_they_come() -> None:
     """Without order nothing is held back, and nothing is late."""
     assembly = Assembly(Form.PCAP, 96, ordered=False)
-    assembly.source(1, SOURCE)
-    assembly.source(2, replace(SOURCE, instance="web-1"))
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.source(2, replace(SOURCE, instance="web-1"), NOW_US)
     assembly.take(0.0)
     assembly.packets(1, record(5_000_000), 0.0)
     assembly.packets(2, record(4_000_000), 0.0)
@@ -234,7 +236,7 @@ def test_every_packet_is_in_the_file_once(form: Form, batches: list[tuple[int, l
     """Whatever arrives from whichever source is written, and the accounts add up."""
     assembly = Assembly(form, 96, max_packets=UNLIMITED)
     for number in (1, 2, 3):
-        assembly.source(number, replace(SOURCE, instance=f"web-{number}"))
+        assembly.source(number, replace(SOURCE, instance=f"web-{number}"), NOW_US)
     file, sent = b"", []
     for at, (number, times) in enumerate(batches):
         payloads = [struct.pack("<II", at, position) for position in range(len(times))]

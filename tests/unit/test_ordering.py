@@ -172,8 +172,21 @@ def test_a_source_without_watermarks_holds_back_for_the_hold_time_only() -> None
     ordering = opened(1, 2, hold_time=1.0)
     packet = Packet(5_000, 1, 0)
     add(ordering, [packet], now=10.0)
+    assert release(ordering, 10.5) == []
     assert release(ordering, 10.99) == []
     assert release(ordering, 11.0) == [packet]
+
+
+def test_a_pause_of_ours_is_not_held_against_the_sources() -> None:
+    """After ten seconds in which nobody looked, packets still wait for the watermarks under way."""
+    ordering = opened(1, 2, hold_time=1.0)
+    first, second = Packet(5_000, 1, 0), Packet(3_000, 2, 0)
+    add(ordering, [first], now=10.0)
+    assert release(ordering, 20.0) == []
+    add(ordering, [second], now=20.1)
+    ordering.watermark(1, 8_000)
+    ordering.watermark(2, 8_000)
+    assert release(ordering, 20.1) == [second, first]
 
 
 def test_only_what_has_waited_too_long_goes_early() -> None:
@@ -223,7 +236,8 @@ def test_a_late_packet_goes_at_once_and_is_counted_for_its_source() -> None:
     """What comes behind a newer packet is written and counted as late, once."""
     ordering = opened(1, 2, hold_time=1.0)
     add(ordering, [Packet(5_000, 1, 0)], now=0.0)
-    release(ordering, 1.0)
+    release(ordering, 0.5)
+    assert release(ordering, 1.0) != []
     late, right = Packet(3_000, 2, 0), Packet(7_000, 2, 1)
     add(ordering, [late, right], now=1.0)
     ordering.watermark(1, 8_000)
