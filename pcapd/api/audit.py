@@ -10,9 +10,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-__all__ = ["AUDIT_NAMESPACE", "record"]
+from pcapd.net.logs import AUDIT_NAMESPACE
 
-AUDIT_NAMESPACE = "pcapd.audit"
+__all__ = ["record"]
 
 _log = Logger(namespace=AUDIT_NAMESPACE)
 

@@ -23,7 +23,10 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
-__all__ = ["JsonLines", "start_logging"]
+__all__ = ["AUDIT_NAMESPACE", "JsonLines", "start_logging"]
+
+#: What is logged here is written whatever the level is.
+AUDIT_NAMESPACE = "pcapd.audit"
 
 _LEVELS = {
     "debug": LogLevel.debug,
@@ -76,5 +79,6 @@ def start_logging(level: str, **daemon: str) -> None:
     # Twisted tells of each factory that starts and stops: noise at our info.
     for noisy in ("twisted", "log_legacy"):
         predicate.setLogLevelForNamespace(noisy, LogLevel.warn)
+    predicate.setLogLevelForNamespace(AUDIT_NAMESPACE, LogLevel.info)
     observer = FilteringLogObserver(JsonLines(sys.stderr, **daemon), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
