@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
-from service_identity import VerificationError
+from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 
@@ -20,6 +20,10 @@ from pcapd.config.schema import ClientTLS, ServerTLS
 from pcapd.errors import ConfigError, PeerIdentityError
 
 __all__ = ["ClientContext", "ServerContext", "check_allowed", "check_server_name"]
+
+
+#: What service-identity says of a certificate for other names, and of one without any.
+_NOT_FOR_IT = (VerificationError, CertificateError)
 
 
 class ServerContext:
@@ -87,7 +91,7 @@ def check_server_name(connection: SSL.Connection, name: str) -> None:
     """
     try:
         _verify(connection, name)
-    except VerificationError as error:
+    except _NOT_FOR_IT as error:
         raise PeerIdentityError(
             f"the certificate is for {_names(connection)}, not for {name!r}", "check server_name"
         ) from error
@@ -102,7 +106,7 @@ def check_allowed(connection: SSL.Connection, allowed: Iterable[str]) -> None:
     for name in allowed:
         try:
             _verify(connection, name)
-        except VerificationError:
+        except _NOT_FOR_IT:
             continue
         return
     raise PeerIdentityError(
