@@ -1,0 +1,83 @@
+"""TLS contexts from files: renewed ones are used, bad ones are refused and the old ones stay."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from net_peers import LONGEST, Server, client_context, connect, server_tls
+from OpenSSL import SSL
+
+from pcapd.errors import ConfigError
+from pcapd.net.tls import ServerContext
+from tests.lab.certificates import Authority, Credentials
+
+
+@pytest.fixture
+def renewable(authority: Authority, tmp_path: Path) -> Credentials:
+    """An agent's credentials in files of their own, that a test may replace."""
+    return _copied(authority.issue_agent("renewable-agent"), tmp_path)
+
+
+def _copied(credentials: Credentials, directory: Path) -> Credentials:
+    copy = Credentials(directory / "own.crt", directory / "own.key", credentials.ca)
+    shutil.copy(credentials.certificate, copy.certificate)
+    shutil.copy(credentials.private_key, copy.private_key)
+    return copy
+
+
+async def shown(server: Server, authority: Authority) -> str:
+    """Connect, and return the common name that the server's certificate shows."""
+    reactor: Any = sys.modules["twisted.internet.reactor"]
+    client, transport = connect(reactor, server.address, client_context(authority.issue_api("contexts-api")))
+    await client.ready.addTimeout(LONGEST, reactor)
+    certificate = transport.getPeerCertificate()
+    transport.loseConnection()
+    await client.closed.addTimeout(LONGEST, reactor)
+    return str(certificate.get_subject().CN)
+
+
+@pytest_twisted.ensureDeferred
+async def test_renewed_files_are_shown_to_new_connections(
+    authority: Authority, renewable: Credentials
+) -> None:
+    """After a reload the next connection sees the new certificate, on the same listener."""
+    context = ServerContext(server_tls(renewable))
+    server = Server(sys.modules["twisted.internet.reactor"], context)
+    try:
+        assert await shown(server, authority) == "renewable-agent"
+        _copied(authority.issue_agent("renewed-agent"), renewable.certificate.parent)
+        assert await shown(server, authority) == "renewable-agent"
+        context.reload()
+        assert await shown(server, authority) == "renewed-agent"
+    finally:
+        await server.close()
+
+
+@pytest.mark.parametrize("flaw", ["missing", "garbage", "the key of another", "empty"])
+def test_bad_files_are_refused_and_the_old_ones_stay(
+    authority: Authority, renewable: Credentials, flaw: str
+) -> None:
+    """A failed reload names the files and leaves the context as it was."""
+    context = ServerContext(server_tls(renewable))
+    before = context()
+    if flaw == "missing":
+        renewable.certificate.unlink()
+    elif flaw == "the key of another":
+        shutil.copy(authority.issue_agent("other-agent").private_key, renewable.private_key)
+    else:
+        renewable.certificate.write_text("nonsense" if flaw == "garbage" else "")
+    with pytest.raises(ConfigError, match=r"own\.crt.*own\.key"):
+        context.reload()
+    assert context() is before
+
+
+def test_neither_end_speaks_tls_that_is_too_old(authority: Authority, renewable: Credentials) -> None:
+    """TLS 1.2 is the least."""
+    for context in (ServerContext(server_tls(renewable))(), client_context(renewable)()):
+        options = context.set_options(0)
+        assert options & SSL.OP_NO_TLSv1 and options & SSL.OP_NO_TLSv1_1 and not options & SSL.OP_NO_TLSv1_2
