@@ -30,7 +30,13 @@ from pcapd.capture.namespaces import identity
 from pcapd.capture.source import CaptureSource
 from pcapd.config.schema import AgentConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError, RequestError
-from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, RING_LAG, START_TIMEOUT, STATS_INTERVAL
+from pcapd.limits import (
+    AGENT_SILENCE_TIMEOUT,
+    CLIENT_SILENCE_TIMEOUT,
+    RING_LAG,
+    START_TIMEOUT,
+    STATS_INTERVAL,
+)
 from pcapd.net.framed import FramedProtocol
 from pcapd.wire import (
     Callee,
@@ -269,9 +275,11 @@ class AgentSession(FramedProtocol):
         self._await_close()
 
     def _await_close(self) -> None:
-        # Closing first could reset the connection and destroy what is under way.
+        # Closing first could reset the connection and destroy what is under way: a
+        # PING that we have not read would be enough.  The api may be held up by a
+        # slow client, so it gets as long as that one.
         self.transport.unregisterProducer()
-        self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.transport.loseConnection)
+        self._timer = self._reactor.callLater(CLIENT_SILENCE_TIMEOUT, self.transport.abortConnection)
 
     def _close(self, *readings: Reading) -> None:
         for reading in readings:

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET
 from twisted.web.websocket import WebSocketResource
 
 from pcapd.api.capture import Capture
@@ -72,7 +73,7 @@ class StreamResource(WebSocketResource):
         if (request.getHeader("upgrade") or "").lower() != "websocket":
             return deny(request, BadRequest("this is a WebSocket endpoint", "use pcapctl, or GET /capture"))
         answer = super().render_GET(request)
-        if request.channel is not None:
+        if answer == NOT_DONE_YET:
             _bound(request.channel)
         return answer
 
@@ -270,7 +271,8 @@ class StreamProtocol:
         self._flush()
         IConsumer(self._wire).unregisterProducer()
         self._drop_timer()
-        self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.close, _NORMAL)
+        # Generous: it may be slow, and closing early would cut off what is under way.
+        self._timer = self._reactor.callLater(CLIENT_SILENCE_TIMEOUT, self._wire.abortConnection)
 
     def close(self, code: int) -> None:
         """Close the WebSocket; what is queued is sent first."""
@@ -281,6 +283,7 @@ class StreamProtocol:
             if self._capture is not None:
                 IConsumer(self._wire).unregisterProducer()
             self._transport.loseConnection(code)
+            self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self._wire.abortConnection)
 
     def _ping(self) -> None:
         if self._reactor.seconds() - self._heard_at > CLIENT_SILENCE_TIMEOUT:

@@ -11,7 +11,7 @@ from typing import List, Optional
 
 import pcapd
 from pcapd.errors import PcapdError, RequestError, request_error
-from pcapd.limits import DRAIN_TIMEOUT, OPEN_TIMEOUT, START_TIMEOUT
+from pcapd.limits import OPEN_TIMEOUT, START_TIMEOUT
 from pcapd.savefile.assembly import Assembly
 from pcapd.wire import (
     Caller,
@@ -33,7 +33,9 @@ from pcapd.wire.frames import Bytes
 __all__ = ["Capture", "Outcome"]
 
 #: Seconds without a byte, after STOP, until we leave without END.
-STOP_SILENCE = 2.0
+STOP_SILENCE = 5.0
+#: Seconds after STOP until we leave whatever comes.
+STOP_LIMIT = 120.0
 #: Seconds without a byte while capturing: counters come ten times a second.
 SILENCE = 60.0
 #: Notices that mean that something is missing from the file.
@@ -106,9 +108,10 @@ class Capture:
         if self.started is not None and self._duration is not None and now - self.started >= self._duration:
             self.stop(f"{self._duration:g} s are over", now)
         if self._state is _State.STOPPING:
-            if now - self._heard >= STOP_SILENCE and now - self._stopped >= STOP_SILENCE:
+            # As long as packets come it goes on: they are from before the stop.
+            if now - max(self._heard, self._stopped) >= STOP_SILENCE:
                 self.fail(PcapdError("the api did not end the capture in time"))
-            elif now - self._stopped >= DRAIN_TIMEOUT + STOP_SILENCE:
+            elif now - self._stopped >= STOP_LIMIT:
                 self.fail(PcapdError("the capture did not end in time"))
         elif self._state is _State.CAPTURING and now - self._heard >= SILENCE:
             self.fail(PcapdError(f"nothing was heard from the api for {SILENCE:g} s"))
