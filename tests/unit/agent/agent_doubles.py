@@ -1,0 +1,247 @@
+"""An agent without a network and without libpcap: what its session touches, as small classes."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Any, Callable, Optional
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from pcapd import COMPATIBILITY_LEVEL
+from pcapd.agent import session as session_module
+from pcapd.agent.agent import Agent
+from pcapd.agent.session import AgentSession
+from pcapd.capture.interfaces import Interface
+from pcapd.capture.source import KernelCounters
+from pcapd.config.schema import AgentConfig, AgentListenConfig, CaptureConfig, ServerTLS
+from pcapd.errors import CaptureFailed
+from pcapd.wire import Caller, CaptureStart, Event, Hello, Message, Packets, encode_message
+from tests.lab.certificates import API_NAME, Credentials
+
+API = Hello(COMPATIBILITY_LEVEL, "api", "api/0", "1.0", 1)
+START = CaptureStart("capture-1", "request-1", "web-0", ("eth0",), "udp", 96)
+
+
+class Reactor(Clock):
+    """A clock, and a set of readers that the test wakes up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: set[Any] = set()
+
+    def addReader(self, reader: Any) -> None:
+        self.readers.add(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        self.readers.discard(reader)
+
+    def wake(self) -> None:
+        """Tell every reader that it can read."""
+        for reader in list(self.readers):
+            reader.doRead()
+
+
+class Transport:
+    """The session's end of a connection; what it writes is kept until it is taken."""
+
+    disconnecting = False
+    connected = True
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._written = bytearray()
+        self.producer: Any = None
+        self.protocol: Any = None
+        self.closed = ""
+        #: Called after each write, as a transport that may pause its producer.
+        self.after_write: Callable[[], None] = lambda: None
+
+    def write(self, data: bytes) -> None:
+        if self.connected and not self.disconnecting:
+            self._written += data
+            self.after_write()
+
+    def take(self) -> bytes:
+        taken, self._written = bytes(self._written), bytearray()
+        return taken
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert streaming
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.1", 9494)
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.2", 40_000)
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+        if self.producer is None:
+            self._end("lost", ConnectionDone())
+
+    def abortConnection(self) -> None:
+        self._end("aborted", ConnectionAborted())
+
+    def _end(self, how: str, reason: Exception) -> None:
+        if not self.closed:
+            self.closed = how
+            self._reactor.callLater(0, self.leave, reason)
+
+    def leave(self, reason: Optional[Exception] = None) -> None:
+        """The connection is gone."""
+        if self.connected:
+            self.connected = False
+            self.protocol.connectionLost(Failure(reason or ConnectionDone()))
+
+
+class Source:
+    """A capture source whose ring a test fills."""
+
+    link_type = 1
+
+    def __init__(self, name: str, filter_text: str, snaplen: int) -> None:
+        self.interface = Interface(1, name, True, False, 0, ("192.0.2.1/24",))
+        self.filter = filter_text
+        self.snaplen = snaplen
+        self.ring: deque[tuple[bytes, bytes]] = deque()
+        self.received = 0
+        self.dropped = 0
+        self.calls: list[str] = []
+        self.error: Optional[CaptureFailed] = None
+
+    def fill(self, *payloads: bytes) -> None:
+        """Let the interface see packets; each becomes a batch."""
+        for payload in payloads:
+            self.received += 1
+            at = 1_700_000_000 + self.received
+            self.ring.append((payload, struct.pack("=4I", at, 0, 0, len(payload))))
+
+    def fileno(self) -> int:
+        return 99
+
+    def read(self, max_packets: int) -> tuple[bytes, bytes]:
+        self.calls.append("read")
+        if self.ring:
+            return self.ring.popleft()
+        if self.error is not None:
+            raise self.error
+        return b"", b""
+
+    def counters(self) -> KernelCounters:
+        return KernelCounters(self.received + self.dropped, self.dropped, 0)
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+class World:
+    """An agent, the sources that it opens, and whether opening has come to its end.
+
+    Attributes:
+        slow: Opening waits for `finish_opening`.
+        failure: Raised by opening.
+    """
+
+    def __init__(self, monkeypatch: Any, credentials: Credentials, **settings: Any) -> None:
+        self.reactor = Reactor()
+        tls = ServerTLS(credentials.certificate, credentials.private_key, credentials.ca, (API_NAME,))
+        config = AgentConfig(
+            id="agent/0",
+            listen=AgentListenConfig(tls=tls),
+            capture=CaptureConfig(max_captures=settings.pop("max_captures", 16)),
+            **settings,
+        )
+        self.agent = Agent(config, self.reactor)
+        self.sources: list[Source] = []
+        self.opened: list[tuple[CaptureStart, Any, Optional[str]]] = []
+        self.slow = False
+        self.failure: Optional[Exception] = None
+        self._waiting: list[Callable[[], None]] = []
+        monkeypatch.setattr(session_module, "open_sources", self._open)
+        monkeypatch.setattr(session_module, "in_new_thread", self._in_new_thread)
+
+    def _open(
+        self, start: CaptureStart, own: Any, config: CaptureConfig, namespace: Optional[str]
+    ) -> list[Source]:
+        self.opened.append((start, own, namespace))
+        if self.failure is not None:
+            raise self.failure
+        names = start.interfaces or (config.default_device,)
+        opened = [Source(name, start.filter, start.snaplen) for name in names]
+        self.sources += opened
+        return opened
+
+    def _in_new_thread(self, reactor: Any, function: Callable[[], Any]) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+
+        def run() -> None:
+            try:
+                result = function()
+            except Exception:
+                done.errback()
+            else:
+                done.callback(result)
+
+        if self.slow:
+            self._waiting.append(run)
+        else:
+            run()
+        return done
+
+    def finish_opening(self) -> None:
+        """Let what waits to be opened (or closed) come to its end."""
+        self.slow = False
+        while self._waiting:
+            self._waiting.pop(0)()
+
+
+class Conversation:
+    """An api that talks with one session of an agent."""
+
+    def __init__(self, world: World, *, greet: bool = True) -> None:
+        self.session = AgentSession(world.agent)
+        self.transport = Transport(world.reactor)
+        self.transport.protocol = self.session
+        self.session.makeConnection(self.transport)  # type: ignore[arg-type]
+        self.session.handshakeCompleted()
+        self._api = Caller()
+        self.log: list[Event] = []
+        self.hear()
+        if greet:
+            self.say(API)
+
+    def say(self, *messages: Message) -> list[Message | Packets]:
+        """Say something and return what is answered at once."""
+        for message in messages:
+            if isinstance(message, CaptureStart):
+                self._api.start(message)
+            self.session.dataReceived(encode_message(message))
+        return self.hear()
+
+    def hear(self) -> list[Message | Packets]:
+        """What the agent has said since the last time."""
+        new = list(self._api.receive(self.transport.take()))
+        self.log += new
+        return [event.message for event in new]
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """The packets that came so far, one per frame."""
+        return [bytes(event.message.records)[16:] for event in self.log if isinstance(event.message, Packets)]
+
+    @property
+    def over(self) -> bool:
+        """Whether END or ERROR was said."""
+        return self._api.ended

@@ -1,0 +1,421 @@
+"""One conversation of an agent: limits, pressure, and an end that loses nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+from agent_doubles import START, Conversation, World
+
+from pcapd.errors import BadFilter, CaptureFailed
+from pcapd.limits import (
+    AGENT_SILENCE_TIMEOUT,
+    CLIENT_SILENCE_TIMEOUT,
+    RING_LAG,
+    START_TIMEOUT,
+    STATS_INTERVAL,
+)
+from pcapd.wire import (
+    End,
+    EndReason,
+    Error,
+    Hello,
+    Notice,
+    NoticeType,
+    Packets,
+    Ping,
+    Pong,
+    Source,
+    Stats,
+    Stop,
+    Stream,
+    encode_message,
+)
+from tests.lab.certificates import Authority, Credentials
+
+
+@pytest.fixture(scope="module")
+def credentials(authority: Authority) -> Credentials:
+    return authority.issue_agent("session-agent")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, credentials: Credentials) -> Iterator[World]:
+    """An agent that may capture in namespace web-0; nothing may be left running at the end."""
+    world = World(monkeypatch, credentials, namespaces={"web-0": Path("/nowhere/web-0")})
+    yield world
+    for session in list(world.agent._sessions):
+        session.transport.leave()
+    world.reactor.advance(0)
+    assert world.reactor.getDelayedCalls() == []
+    assert world.reactor.readers == set()
+    assert all("close" in source.calls for source in world.sources)
+
+
+def errors(messages: list[Any]) -> list[Error]:
+    return [message for message in messages if isinstance(message, Error)]
+
+
+# --- beginning -----------------------------------------------------------------
+
+
+def test_an_agent_greets_first(world: World) -> None:
+    """HELLO with version and libpcap is said before the api says anything."""
+    conversation = Conversation(world, greet=False)
+    (hello,) = (event.message for event in conversation.log)
+    assert isinstance(hello, Hello)
+    assert (hello.role, hello.id) == ("agent", "agent/0") and "libpcap" in str(hello.libpcap)
+
+
+def test_an_api_that_does_not_start_is_dropped(world: World) -> None:
+    """Without START in time the connection is given up, and the agent forgets it."""
+    conversation = Conversation(world)
+    world.reactor.advance(START_TIMEOUT - 0.1)
+    conversation.say(Ping(1))
+    assert conversation.transport.closed == ""
+    world.reactor.advance(0.1)
+    world.reactor.advance(0)
+    assert conversation.transport.closed == "aborted"
+    assert conversation.session.finished.called
+
+
+def test_a_ping_is_answered_with_both_times(world: World) -> None:
+    """PONG repeats the api's time and adds the agent's."""
+    (pong,) = Conversation(world).say(Ping(7))
+    assert isinstance(pong, Pong) and pong.sent_us == 7 and pong.answered_us > 10**15
+
+
+def test_a_start_opens_what_it_names(world: World) -> None:
+    """Every interface becomes a source; our own connection is named to be kept out."""
+    start = replace(START, interfaces=("eth0", "lo"), namespace="web-0")
+    messages = Conversation(world).say(start)
+    sources = [message for message in messages if isinstance(message, Source)]
+    assert [(source.interface, source.instance, source.snaplen) for source in sources] == [
+        ("eth0", "web-0", 96),
+        ("lo", "web-0", 96),
+    ]
+    assert world.opened == [(start, Stream("192.0.2.1", 9494, 40_000, "192.0.2.2"), "/nowhere/web-0")]
+
+
+def test_without_interfaces_the_default_one_is_captured(world: World) -> None:
+    """An empty list means the agent's default device."""
+    messages = Conversation(world).say(replace(START, interfaces=()))
+    assert [m.interface for m in messages if isinstance(m, Source)] == ["eth0"]
+
+
+def test_a_namespace_that_is_not_configured_is_refused(world: World) -> None:
+    """Nothing is opened for a name that the configuration does not have, least of all a path."""
+    for name in ("web-1", "/run/netns/web-0", ".."):
+        (error,) = Conversation(world).say(replace(START, namespace=name))
+        assert isinstance(error, Error) and error.code == "target_not_found" and name in error.message
+    assert world.opened == []
+
+
+def test_only_so_many_captures_run_at_once(monkeypatch: pytest.MonkeyPatch, credentials: Credentials) -> None:
+    """One more than the limit is refused, and gets its turn when one of them is over."""
+    world = World(monkeypatch, credentials, max_captures=1)
+    first = Conversation(world)
+    first.say(START)
+    (refused,) = errors(Conversation(world).say(START))
+    assert refused.code == "limit_reached" and "agent/0 already runs 1" in refused.message
+    first.transport.leave()
+    later = Conversation(world)
+    assert errors(later.say(START)) == []
+    later.transport.leave()
+
+
+def test_a_second_start_is_a_protocol_error(world: World) -> None:
+    """The connection is dropped, and its capture with it."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    conversation.session.dataReceived(encode_message(START))
+    world.reactor.advance(0)
+    assert conversation.transport.closed == "aborted"
+    assert "close" in world.sources[0].calls
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(8), b"\xff" * 64])
+def test_an_api_that_breaks_the_protocol_is_dropped(world: World, garbage: bytes) -> None:
+    """Bytes that make no frame end the connection."""
+    conversation = Conversation(world, greet=False)
+    conversation.session.dataReceived(garbage)
+    world.reactor.advance(0)
+    assert conversation.transport.closed == "aborted" and conversation.session.finished.called
+
+
+def test_a_capture_that_cannot_be_opened_says_why(world: World) -> None:
+    """The code, words and hint of the error arrive, and the agent leaves when the api does not."""
+    world.failure = BadFilter("syntax error, at: 'x'", "see pcap-filter(7)")
+    conversation = Conversation(world)
+    assert conversation.say(START) == [Error("bad_filter", "syntax error, at: 'x'", "see pcap-filter(7)")]
+    world.reactor.pump([1.0] * int(CLIENT_SILENCE_TIMEOUT))
+    assert conversation.transport.closed == "aborted"
+
+
+def test_a_bug_while_opening_is_logged_and_not_told(world: World, logged_failures: Any) -> None:
+    """The api learns that it failed, the log has the traceback, and the agent goes on."""
+    world.failure = ZeroDivisionError("secret internals")
+    (error,) = Conversation(world).say(START)
+    assert isinstance(error, Error) and error.code == "capture_failed" and "internals" not in error.message
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+# --- pressure --------------------------------------------------------------------
+
+
+def test_packets_arrive_as_records(world: World) -> None:
+    """What the ring holds is delivered, cut to the snaplen."""
+    conversation = Conversation(world)
+    conversation.say(replace(START, snaplen=4))
+    world.sources[0].fill(b"abcdefgh", b"ij")
+    world.reactor.wake()
+    conversation.hear()
+    assert conversation.payloads == [b"abcd", b"ij"]
+
+
+def test_a_paused_transport_pauses_the_reading(world: World) -> None:
+    """While the transport is full nothing is read from the ring; afterwards everything is."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    (source,) = world.sources
+    source.calls.clear()
+    conversation.transport.producer.pauseProducing()
+    source.fill(b"1", b"2")
+    world.reactor.wake()
+    world.reactor.advance(1)
+    assert "read" not in source.calls
+    conversation.transport.producer.resumeProducing()
+    world.reactor.wake()
+    conversation.hear()
+    assert conversation.payloads == [b"1", b"2"]
+
+
+def test_a_transport_that_fills_up_stops_the_reading_at_once(world: World) -> None:
+    """No second batch is read once the first has filled the transport."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    world.sources[0].fill(b"1", b"2", b"3")
+    conversation.transport.after_write = conversation.transport.producer.pauseProducing
+    world.reactor.wake()
+    conversation.hear()
+    assert conversation.payloads == [b"1"]
+    assert world.reactor.readers == set()
+
+
+def test_one_wake_up_reads_a_bounded_amount(world: World) -> None:
+    """A busy interface does not keep the control connection waiting."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    world.sources[0].fill(*[b"x"] * 100)
+    world.reactor.wake()
+    conversation.hear()
+    assert 0 < len(conversation.payloads) < 100
+
+
+def test_counters_come_at_their_interval_also_while_paused(world: World) -> None:
+    """STATS tell what the kernel dropped while nothing can be read."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    conversation.transport.producer.pauseProducing()
+    world.sources[0].dropped = 5
+    world.reactor.advance(STATS_INTERVAL)
+    stats = [message for message in conversation.hear() if isinstance(message, Stats)]
+    assert [(each.dropped_kernel, each.final) for each in stats] == [(5, False)]
+
+
+def test_the_watermark_never_goes_back_nor_beyond_what_is_unread(world: World) -> None:
+    """With packets unread the last one read bounds it; with an empty ring the clock does."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    conversation.transport.producer.pauseProducing()
+    world.sources[0].fill(b"1")
+    marks = []
+    for _ in range(3):
+        world.reactor.advance(STATS_INTERVAL)
+        marks += [m.captured_up_to_us for m in conversation.hear() if isinstance(m, Stats)]
+    assert len(set(marks)) == 1  # it stood still while nothing could be read
+    conversation.transport.producer.resumeProducing()
+    world.reactor.wake()
+    world.reactor.advance(STATS_INTERVAL)
+    later = [m.captured_up_to_us for m in conversation.hear() if isinstance(m, Stats)]
+    assert later[-1] > marks[-1]
+
+
+# --- silence ---------------------------------------------------------------------
+
+
+def test_an_api_that_falls_silent_is_given_up(world: World) -> None:
+    """Its capture ends with it, also when there is no traffic."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    world.reactor.pump([1.0] * int(2 * AGENT_SILENCE_TIMEOUT + 1))
+    assert conversation.transport.closed == "aborted"
+    assert "close" in world.sources[0].calls
+
+
+def test_an_api_that_pings_is_alive(world: World) -> None:
+    """A sign of life now and then is enough."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    for _ in range(10):
+        world.reactor.advance(AGENT_SILENCE_TIMEOUT / 2)
+        conversation.say(Ping(1))
+    assert conversation.transport.closed == ""
+
+
+# --- ends ------------------------------------------------------------------------
+
+
+def test_a_stop_delivers_everything_and_then_ends(world: World) -> None:
+    """The source is closed to new packets, its ring is read to the end, final counters and END follow."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    (source,) = world.sources
+    source.fill(b"1", b"2", b"3")
+    conversation.say(Stop())
+    assert "stop" in source.calls and not conversation.over
+    world.reactor.advance(RING_LAG)
+    *_packets, stats, end = [m for m in conversation.hear() if isinstance(m, (Packets, Stats, End))]
+    assert conversation.payloads == [b"1", b"2", b"3"]
+    assert isinstance(stats, Stats) and stats.final and (stats.received, stats.delivered) == (3, 3)
+    assert isinstance(end, End) and end.reason is EndReason.STOPPED
+    assert [(counters.received, counters.delivered) for counters in end.sources] == [(3, 3)]
+
+
+def test_a_drain_waits_for_a_transport_that_is_full(world: World) -> None:
+    """END comes only when everything is read, however long the transport is paused."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    (source,) = world.sources
+    source.fill(b"1", b"2", b"3")
+    conversation.transport.producer.pauseProducing()
+    conversation.say(Stop())
+    world.reactor.pump([RING_LAG] * 10)
+    conversation.hear()
+    assert not conversation.over and conversation.payloads == []
+    conversation.transport.producer.resumeProducing()
+    world.reactor.advance(0)
+    conversation.hear()
+    assert conversation.over and conversation.payloads == [b"1", b"2", b"3"]
+
+
+def test_a_drain_that_fills_the_transport_again_and_again(world: World) -> None:
+    """A transport that pauses after each batch gets every batch, and END last."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    world.sources[0].fill(*[bytes([number]) for number in range(20)])
+    conversation.say(Stop())
+    transport = conversation.transport
+    transport.after_write = lambda: transport.producer and transport.producer.pauseProducing()
+    world.reactor.advance(RING_LAG)
+    for _ in range(60):
+        if transport.producer is not None:
+            transport.producer.resumeProducing()
+        world.reactor.advance(0.01)
+    conversation.hear()
+    assert conversation.over
+    assert conversation.payloads == [bytes([number]) for number in range(20)]
+    assert isinstance(conversation.log[-1].message, End)
+
+
+def test_a_second_stop_changes_nothing(world: World) -> None:
+    """STOP may be said again; there is one END."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    conversation.say(Stop(), Stop())
+    world.reactor.advance(RING_LAG)
+    conversation.say(Stop())
+    world.reactor.advance(RING_LAG)
+    conversation.hear()
+    assert sum(isinstance(event.message, End) for event in conversation.log) == 1
+
+
+def test_a_stop_while_the_capture_is_being_opened(world: World) -> None:
+    """The capture ends as soon as it is open, and its sources are closed."""
+    world.slow = True
+    conversation = Conversation(world)
+    conversation.say(START, Stop())
+    world.finish_opening()
+    (end,) = conversation.hear()
+    assert end == End(EndReason.STOPPED)
+
+
+def test_an_api_that_leaves_while_the_capture_is_being_opened(world: World) -> None:
+    """What is open too late is closed again, and nobody is told."""
+    world.slow = True
+    conversation = Conversation(world)
+    conversation.say(START)
+    conversation.transport.leave()
+    world.finish_opening()
+    assert [source.calls for source in world.sources] == [["close"]]
+
+
+def test_an_interface_that_goes_away_ends_its_source(world: World) -> None:
+    """Its last packets are delivered, the user is told, the other interface goes on."""
+    conversation = Conversation(world)
+    conversation.say(replace(START, interfaces=("eth0", "eth1")))
+    gone, stays = world.sources
+    gone.fill(b"last")
+    gone.error = CaptureFailed("the interface disappeared")
+    world.reactor.wake()
+    messages = conversation.hear()
+    (notice,) = [message for message in messages if isinstance(message, Notice)]
+    assert notice.type is NoticeType.INSTANCE_UNAVAILABLE and "eth0 is gone" in notice.message
+    assert conversation.payloads == [b"last"] and not conversation.over
+    stays.fill(b"more")
+    world.reactor.wake()
+    conversation.hear()
+    assert conversation.payloads == [b"last", b"more"]
+
+
+def test_a_capture_without_any_interface_left_ends(world: World) -> None:
+    """The end says that nothing is left to capture from, with final counters."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    world.sources[0].fill(b"last")
+    world.sources[0].error = CaptureFailed("the interface disappeared")
+    world.reactor.wake()
+    end = conversation.hear()[-1]
+    assert isinstance(end, End) and end.reason is EndReason.SOURCES_GONE
+    assert [counters.delivered for counters in end.sources] == [1]
+
+
+def test_a_namespace_that_is_replaced_ends_the_capture(
+    monkeypatch: pytest.MonkeyPatch, credentials: Credentials, tmp_path: Path
+) -> None:
+    """Another namespace at the same path is not what was asked for."""
+    place = tmp_path / "web-0"
+    place.write_text("one")
+    world = World(monkeypatch, credentials, namespaces={"web-0": place})
+    conversation = Conversation(world)
+    conversation.say(replace(START, namespace="web-0"))
+    world.reactor.advance(STATS_INTERVAL)
+    assert conversation.hear() != [] and not conversation.over
+    (tmp_path / "other").write_text("two")
+    (tmp_path / "other").rename(place)
+    world.reactor.advance(STATS_INTERVAL)
+    messages = conversation.hear()
+    assert any(isinstance(m, Notice) and "namespace is gone" in m.message for m in messages)
+    assert isinstance(messages[-1], End) and messages[-1].reason is EndReason.SOURCES_GONE
+    conversation.transport.leave()
+
+
+def test_an_agent_that_drains_ends_every_capture(world: World) -> None:
+    """Running captures end in good order, new ones are refused, who only greeted is sent away."""
+    capturing, idle = Conversation(world), Conversation(world)
+    capturing.say(START)
+    world.sources[0].fill(b"1")
+    drained = world.agent.drain()
+    world.reactor.advance(RING_LAG)
+    end = capturing.hear()[-1]
+    assert isinstance(end, End) and end.reason is EndReason.DRAINING
+    assert capturing.payloads == [b"1"]
+    assert idle.transport.closed == "aborted"
+    (refused,) = errors(Conversation(world).say(START))
+    assert refused.code == "limit_reached" and "shutting down" in refused.message
+    assert not drained.called
+    capturing.transport.leave()
+    world.reactor.advance(0)
+    assert drained.called
