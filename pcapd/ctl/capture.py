@@ -200,7 +200,9 @@ class Capture:
                 self.started = now
                 self._state = _State.CAPTURING
         elif isinstance(message, Notice):
-            self._failed_targets += message.type in _FAILURES
+            if message.type in _FAILURES:
+                self._failed_targets += 1
+                self.assembly.arrived(message.origin)
             self.notices.append(message)
         elif isinstance(message, Ping):
             self._send.append(self._session.pong(message, now_us))

@@ -147,6 +147,7 @@ def run(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> in
         max_packets=options.count or UNLIMITED,
         max_bytes=options.max_bytes or UNLIMITED,
         comment=f"targets: {', '.join(targets)}; filter: {options.filter or 'none'}",
+        expected=targets,
     )
     speaker = _Speaker(options)
     keep_memory()

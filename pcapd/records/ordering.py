@@ -83,6 +83,9 @@ class Ordering:
         self._last_us = 0
         self._now = 0.0
         self._told: Optional[float] = None
+        #: More sources are about to open, with packets as old as those that wait:
+        #: nothing goes before they are there, or `hold_time` is over once.
+        self.expecting = False
 
     @property
     def pending(self) -> int:
@@ -141,6 +144,8 @@ class Ordering:
         """Microseconds up to which packets may go."""
         open_sources = [source.watermark_us for source in self._sources.values() if source.open]
         bound = min(open_sources) if open_sources else self._latest()
+        if self.expecting:
+            bound = 0
         expired = [
             batch.latest_us
             for batch in self._batches()
@@ -148,6 +153,7 @@ class Ordering:
         ]
         if expired:
             bound = max(expired)
+            self.expecting = False
         if self._pending_bytes > self._hold_bytes:
             bound = max(bound, self._middle())
         return bound
