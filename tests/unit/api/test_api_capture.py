@@ -1,0 +1,468 @@
+"""One capture over many agents: a bad one never stops the others, and every end is bounded."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterator, Optional
+
+import pytest
+from api_doubles import LinkTransport, Network, Sink, record, targets
+from twisted.internet.task import Clock
+
+from pcapd import COMPATIBILITY_LEVEL
+from pcapd.api.capture import Agents, Capture
+from pcapd.api.metrics import Metrics
+from pcapd.api.resolvers import Resolved, Target
+from pcapd.config.schema import AgentsConfig, ApiLimits
+from pcapd.limits import (
+    AGENT_PING_INTERVAL,
+    AGENT_SILENCE_TIMEOUT,
+    DRAIN_TIMEOUT,
+    HANDSHAKE_TIMEOUT,
+    OPEN_TIMEOUT,
+    STOP_STALL_TIMEOUT,
+)
+from pcapd.wire import EndReason, NoticeType, Ping, Request, Stream
+
+CLIENT = Stream("203.0.113.7", 5555, 8080, "192.0.2.1")
+
+Make = Callable[..., Capture]
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+def make(reactor: Clock, network: Network, sink: Sink) -> Iterator[Make]:
+    """Start captures; nothing of them may be left running in the end."""
+    captures: list[Capture] = []
+
+    def start(
+        *names: str,
+        limits: Optional[ApiLimits] = None,
+        places: Optional[tuple[Target, ...]] = None,
+        **wanted: Any,
+    ) -> Capture:
+        chosen = places or targets(*names)
+        request = Request(targets=tuple(target.name for target in chosen), **wanted)
+        agents: Any = Agents(reactor, "api/0", AgentsConfig(tls=None), lambda: None)  # type: ignore[arg-type]
+        capture = Capture(
+            agents,
+            Metrics(),
+            limits or ApiLimits(),
+            request,
+            Resolved("alice", chosen),
+            sink,
+            id="capture-1",
+            request_id="request-1",
+            client=CLIENT,
+        )
+        captures.append(capture)
+        capture.start()
+        return capture
+
+    yield start
+    for capture in captures:
+        capture.abandon("the test is over")
+        assert capture.finished.called
+    reactor.advance(0)
+    assert reactor.getDelayedCalls() == []
+
+
+def notices(sink: Sink, origin: str) -> list[NoticeType]:
+    return [notice.type for notice in sink.notices if notice.origin == origin]
+
+
+# --- the way of packets ------------------------------------------------------------
+
+
+def test_sources_get_numbers_of_the_capture_and_names_of_the_request(
+    make: Make, network: Network, sink: Sink
+) -> None:
+    """Two agents that both say source 1 are told apart, and none chooses its own instance's name."""
+    make("web-0", "web-1")
+    network["web-1"].start("eth0", "lo")
+    network["web-0"].start("eth0")
+    found = {n: (s.instance, s.interface, s.agent, s.agent_address) for n, s in sink.sources.items()}
+    assert found == {
+        1: ("web-1", "eth0", "agent-of-web-1", "198.51.100.2"),
+        2: ("web-1", "lo", "agent-of-web-1", "198.51.100.2"),
+        3: ("web-0", "eth0", "agent-of-web-0", "198.51.100.1"),
+    }
+    assert sink.sources[1].clock_offset_us is not None
+
+
+def test_batches_are_passed_on_unchanged_under_the_new_number(
+    make: Make, network: Network, sink: Sink
+) -> None:
+    """Records of each source arrive as they were sent, under its number in the capture."""
+    make("web-0", "web-1")
+    for name in ("web-1", "web-0"):
+        network[name].start()
+    network["web-0"].deliver(record(1) + record(2))
+    network["web-1"].deliver(record(3))
+    network["web-0"].deliver(record(4))
+    assert sink.records == {1: record(3), 2: record(1) + record(2) + record(4)}
+
+
+def test_each_agent_is_asked_for_what_was_requested(make: Make, network: Network) -> None:
+    """START holds the ids, the target's namespace, and the request's filter, interfaces and snaplen."""
+    make("web-0", interfaces=("eth0", "lo"), filter="udp", snaplen=99)
+    network["web-0"].start()
+    start = network["web-0"].started
+    assert start is not None
+    assert (start.capture, start.request_id, start.instance) == ("capture-1", "request-1", "web-0")
+    assert (start.interfaces, start.filter, start.snaplen) == (("eth0", "lo"), "udp", 99)
+    assert start.namespace == "web-0"
+
+
+def test_own_streams_are_excluded(make: Make, network: Network) -> None:
+    """An agent is told of the client's stream, and of the api's other streams to the same machine."""
+    places = (
+        Target("a", "198.51.100.1", 9494, "a"),
+        Target("b", "198.51.100.1", 9494, "b"),
+        Target("c", "198.51.100.2", 9494),
+    )
+    make(places=places)
+    for name in "abc":
+        network[name].start()
+    assert network["a"].started and network["c"].started
+    assert network["a"].started.exclude == (CLIENT, Stream("198.51.100.1", 9494, 50_002))
+    assert network["c"].started.exclude == (CLIENT,)
+
+
+def test_on_one_machine_every_stream_is_excluded(make: Make, network: Network, monkeypatch: Any) -> None:
+    """An agent beside the api sees all the api's streams, so it is told of all of them."""
+    here = lambda transport: transport.getPeer()  # noqa: E731
+    monkeypatch.setattr(LinkTransport, "getHost", here)
+    make("web-0", "web-1")
+    network["web-0"].start()
+    assert network["web-0"].started
+    assert network["web-0"].started.exclude == (CLIENT, Stream("198.51.100.2", 9494, 50_002))
+
+
+def test_pressure_reaches_every_agent(make: Make, network: Network) -> None:
+    """A slow client pauses all agents' transports, also of those that start later; then all go on."""
+    capture = make("web-0", "web-1", "web-2")
+    network["web-0"].start()
+    network["web-1"].start()
+    capture.pauseProducing()
+    capture.pauseProducing()
+    network["web-2"].start()
+    pressure = [network[name].transport.pressure for name in ("web-0", "web-1", "web-2")]
+    assert [told[-1:] for told in pressure] == [["pause"]] * 3
+    capture.resumeProducing()
+    assert [told[-1] for told in pressure] == ["resume"] * 3
+
+
+def test_agents_are_pinged(make: Make, network: Network, reactor: Clock) -> None:
+    """A quiet agent is asked for a sign of life."""
+    make("web-0")
+    network["web-0"].start()
+    reactor.advance(AGENT_PING_INTERVAL)
+    assert any(isinstance(message, Ping) for message in network["web-0"].listen())
+
+
+# --- one that fails ------------------------------------------------------------------
+
+
+def fails(agent: Any, how: str, reactor: Clock) -> None:
+    """Let one agent fail before or after it has started."""
+    if how == "unreachable":
+        agent.transport.leave()
+    elif how == "refuses":
+        agent.greet()
+        agent.refuse("no_such_interface", "there is no interface 'eth0'")
+    elif how == "older":
+        agent.greet(COMPATIBILITY_LEVEL - 1)
+    elif how == "talks nonsense":
+        agent.link.handshakeCompleted()
+        agent.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    elif how == "delivers before it opens":
+        agent.greet()
+        agent.deliver(record(1))
+    elif how == "never greets":
+        agent.link.handshakeCompleted()
+        reactor.advance(HANDSHAKE_TIMEOUT)
+    elif how == "never opens":
+        agent.greet()
+        reactor.advance(OPEN_TIMEOUT)
+    reactor.advance(0)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("unreachable", "198.51.100.2:9494"),
+        ("refuses", "there is no interface 'eth0'"),
+        ("older", "speaks level"),
+        ("talks nonsense", "unknown type"),
+        ("delivers before it opens", "not open"),
+        ("never greets", "for HELLO"),
+        ("never opens", "for the capture to start"),
+    ],
+)
+def test_an_agent_that_does_not_start_stops_nobody(
+    make: Make, network: Network, sink: Sink, reactor: Clock, how: str, words: str
+) -> None:
+    """The others capture, the user learns which one failed and why, and the end is a normal one."""
+    capture = make("web-0", "web-1")
+    good, bad = network["web-0"], network["web-1"]
+    good.start()
+    fails(bad, how, reactor)
+    good.deliver(record(1))
+    assert sink.records == {1: record(1)}
+    assert notices(sink, "web-1") == [NoticeType.START_CAPTURE_FAILED]
+    assert words in sink.notices[0].message
+    capture.stop(EndReason.STOPPED)
+    good.end()
+    assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [record(1)[:-1], record(1) + b"x", b"\xff" * 40, record(1, b"")[:8] + b"\xff\xff\xff\x7f" * 2 + bytes(9)],
+)
+def test_an_agent_whose_records_lie_is_dropped(
+    make: Make, network: Network, sink: Sink, reactor: Clock, lie: bytes
+) -> None:
+    """Nothing of such a batch is passed on; its source is closed for the merge; the others go on."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    network["web-1"].deliver(lie)
+    reactor.advance(0)
+    network["web-0"].deliver(record(2))
+    assert sink.records == {1: record(2)}
+    assert network["web-1"].transport.closed == "aborted"
+    assert notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
+    assert sink.last_stats[2].final and not sink.over
+
+
+def test_an_agent_that_falls_silent_is_given_up(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """No FIN is needed: an agent that answers no PING is gone, and nothing else is."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    for _ in range(int(2 * AGENT_SILENCE_TIMEOUT) + 1):
+        reactor.advance(1)
+        network["web-0"].listen()
+    assert network["web-1"].transport.closed == "aborted" and network["web-0"].transport.closed == ""
+    assert notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
+
+
+def test_a_request_that_is_wrong_everywhere_is_told_in_the_agents_words(
+    make: Make, network: Network, sink: Sink
+) -> None:
+    """When all agents say that the filter is bad, so does the api, with the same code."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].greet()
+        network[name].refuse("bad_filter", "syntax error", "see pcap-filter(7)")
+    (error,) = sink.errors
+    assert (error.code, error.status, error.message) == ("bad_filter", 400, "syntax error")
+
+
+def test_different_failures_everywhere_are_all_named(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """When nothing could be captured for several reasons, the error has all of them."""
+    make("web-0", "web-1")
+    network["web-0"].greet()
+    network["web-0"].refuse("bad_filter", "syntax error")
+    network["web-1"].transport.leave()
+    (error,) = sink.errors
+    assert error.status == 502
+    assert "syntax error" in error.message and "198.51.100.2:9494" in error.message
+
+
+def test_a_capture_whose_last_agent_leaves_ends(make: Make, network: Network, sink: Sink) -> None:
+    """After a start, losing everything is an end with counters and not an error."""
+    make("web-0")
+    network["web-0"].start()
+    network["web-0"].stats(7, 2)
+    network["web-0"].transport.leave()
+    (end,) = sink.ends
+    assert end.reason is EndReason.SOURCES_GONE
+    assert [(each.source, each.received, each.dropped_kernel) for each in end.sources] == [(1, 7, 2)]
+
+
+def test_an_agent_that_drains_is_announced(make: Make, network: Network, sink: Sink) -> None:
+    """When an agent shuts down, the user learns why its packets end."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    network["web-1"].end(EndReason.DRAINING)
+    assert notices(sink, "web-1") == [NoticeType.INSTANCE_UNAVAILABLE] and not sink.over
+
+
+# --- the end -------------------------------------------------------------------------
+
+
+def test_a_stop_waits_for_every_agents_last_packets(make: Make, network: Network, sink: Sink) -> None:
+    """STOP goes to all; what they still deliver is passed on; END has the counters of all sources."""
+    capture = make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    capture.stop(EndReason.STOPPED)
+    assert network["web-0"].stopped and network["web-1"].stopped
+    network["web-0"].stats(4, 1, final=True)
+    network["web-0"].end()
+    assert not sink.over
+    network["web-1"].deliver(record(9))
+    network["web-1"].stats(1, final=True)
+    network["web-1"].end()
+    (end,) = sink.ends
+    assert sink.records == {2: record(9)}
+    assert [(each.source, each.received, each.delivered) for each in end.sources] == [(1, 4, 3), (2, 1, 1)]
+
+
+def test_a_stop_ends_in_time_although_an_agent_is_silent(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """An agent that says nothing after STOP is given up; what the others deliver meanwhile counts."""
+    capture = make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    capture.stop(EndReason.STOPPED)
+    network["web-0"].end()
+    reactor.pump([0.1] * 14)
+    assert not sink.over
+    reactor.pump([0.1] * 5)
+    assert STOP_STALL_TIMEOUT <= reactor.seconds() <= 2.0
+    (end,) = sink.ends
+    assert end.reason is EndReason.STOPPED and notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
+
+
+def test_a_stop_ends_although_an_agent_never_stops(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """An agent that goes on delivering after STOP is cut off when the drain has taken too long."""
+    capture = make("web-0")
+    network["web-0"].start()
+    capture.stop(EndReason.STOPPED)
+    for _ in range(int(DRAIN_TIMEOUT) + 1):
+        network["web-0"].deliver(record(1))
+        reactor.pump([0.25] * 4)
+    assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
+
+
+def test_a_stop_does_not_count_the_time_that_the_client_takes(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """While the client holds everything up, no agent is given up for being quiet."""
+    capture = make("web-0")
+    network["web-0"].start()
+    capture.pauseProducing()
+    capture.stop(EndReason.STOPPED)
+    for _ in range(60):
+        reactor.advance(1)
+        network["web-0"].stats(1)  # so that the link itself does not count as dead
+    assert not sink.over
+    capture.resumeProducing()
+    network["web-0"].end()
+    assert len(sink.ends) == 1
+
+
+def test_a_stop_before_any_agent_has_started(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """Agents that were not asked for a capture yet are left at once."""
+    capture = make("web-0", "web-1")
+    capture.stop(EndReason.STOPPED)
+    reactor.advance(0)
+    assert capture.finished.called and len(sink.ends) + len(sink.errors) == 1
+
+
+def test_a_client_that_leaves_ends_everything_at_once(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """Every agent is aborted, whether it had started or not, and the sink hears nothing more."""
+    capture = make("web-0", "web-1")
+    network["web-0"].start()
+    capture.abandon("the client is gone")
+    reactor.advance(0)
+    assert {network[name].transport.closed for name in ("web-0", "web-1")} == {"aborted"}
+    assert capture.finished.called and not sink.over
+
+
+def test_the_duration_ends_a_capture_without_traffic(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """Exactly then STOP is sent; the reason is the duration, and no limit is blamed."""
+    make("web-0", duration=1.0)
+    network["web-0"].start()
+    reactor.advance(0.99)
+    assert not network["web-0"].stopped
+    reactor.advance(0.01)
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert sink.ends[0].reason is EndReason.DURATION and sink.notices == []
+
+
+@pytest.mark.parametrize("asked", [None, 60.0])
+def test_the_operators_duration_is_the_longest(
+    make: Make, network: Network, sink: Sink, reactor: Clock, asked: Optional[float]
+) -> None:
+    """A request for more, or for no end at all, is ended at the limit, and told so."""
+    make("web-0", duration=asked, limits=ApiLimits(max_duration=1.0))
+    network["web-0"].start()
+    reactor.advance(1.0)
+    assert network["web-0"].stopped and notices(sink, "api") == [NoticeType.LIMIT_REACHED]
+
+
+@pytest.mark.parametrize(("asked", "blamed"), [(None, True), (1000, True), (48, False)])
+def test_bytes_end_a_capture(
+    make: Make, network: Network, sink: Sink, asked: Optional[int], blamed: bool
+) -> None:
+    """At the smaller of request and limit STOP is sent; the limit is named when it was the limit."""
+    make("web-0", max_bytes=asked, limits=ApiLimits(max_bytes=48))
+    network["web-0"].start()
+    network["web-0"].deliver(record(1))
+    assert not network["web-0"].stopped
+    network["web-0"].deliver(record(2))
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert sink.ends[0].reason is EndReason.BYTES
+    assert notices(sink, "api") == ([NoticeType.LIMIT_REACHED] if blamed else [])
+
+
+# --- the audit log ---------------------------------------------------------------------
+
+
+def audits(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event.get("log_namespace") == "pcapd.audit"]
+
+
+def test_a_capture_is_on_record_before_any_agent_is_asked(
+    make: Make, network: Network, events: list[dict[str, Any]]
+) -> None:
+    """Who, what, where and under which limits is written before the first connection is made."""
+    recorded: list[int] = []
+    network.dialled = lambda: recorded.append(len(audits(events)))
+    make("web-0", filter="udp", duration=5.0, token="Tk-7f3a9c-very-secret")
+    assert recorded == [1]
+    (record_,) = audits(events)
+    assert (record_["audit"], record_["user"], record_["filter"]) == ("capture_started", "alice", "udp")
+    assert (record_["request_id"], record_["capture"]) == ("request-1", "capture-1")
+    assert record_["targets"] == ["web-0 at 198.51.100.1:9494, namespace web-0"]
+    assert record_["duration"] == 5.0 and record_["client"] == "203.0.113.7:5555"
+
+
+def test_the_end_is_on_record_with_counters(
+    make: Make, network: Network, events: list[dict[str, Any]]
+) -> None:
+    """The reason, the packets that were passed on, and the agents' counters are kept."""
+    capture = make("web-0")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1) + record(2))
+    network["web-0"].stats(5, 3, final=True)
+    capture.stop(EndReason.STOPPED)
+    network["web-0"].end()
+    *_, record_ = audits(events)
+    assert (record_["audit"], record_["reason"], record_["packets"]) == ("capture_ended", "stopped", 2)
+    (source,) = record_["sources"]
+    assert (source["received"], source["dropped_kernel"], source["forwarded"]) == (5, 3, 2)
