@@ -1,0 +1,38 @@
+"""One chain of daemons for all tests that leave it as they found it."""
+
+from __future__ import annotations
+
+import os
+from typing import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def chain_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """Start the daemons once."""
+    pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
+    pytest.importorskip("prctl", reason="python-prctl is not installed")
+    if os.geteuid() != 0:
+        pytest.skip("captures and namespaces need root")
+    from chain_tools import Chain
+
+    with Chain(tmp_path_factory.mktemp("chain")) as lab:
+        yield lab
+        for daemon in (lab.agent, lab.second, lab.api):
+            daemon.stop()
+        for daemon in (lab.agent, lab.second, lab.api):
+            for token in (lab.token, lab.bob):
+                assert token not in daemon.log(), f"a token is in the {daemon.role}'s log"
+
+
+@pytest.fixture
+def chain(chain_session: object) -> Iterator[object]:
+    """The daemons, all alive; a test that ends one of them is repaired."""
+    from chain_tools import Chain
+
+    assert isinstance(chain_session, Chain)
+    yield chain_session
+    for daemon in (chain_session.agent, chain_session.second, chain_session.api):
+        if daemon.process.poll() is not None:
+            daemon.start()
