@@ -41,7 +41,7 @@ class StaticResolver:
         return succeed(Resolved(name, targets))
 
     def _authenticate(self, token: str) -> tuple[str, StaticUser]:
-        digest = hashlib.sha256(token.encode()).hexdigest()
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         found = None
         # All are compared, in constant time: how long it takes tells nothing.
         for name, user in self._config.users.items():

@@ -151,11 +151,14 @@ class _Request(WebRequest):
         """Refuse a body before a byte of it is stored."""
         super().gotLength(0)
         if length != 0:
+            channel = self.channel  # which forgets us, and we it, when we are finished
+            self.clientproto = b"HTTP/1.1"  # known to Twisted only after the body
+            body = deny(self, BadRequest("this api takes no request bodies"))
             self.setResponseCode(http.REQUEST_ENTITY_TOO_LARGE)
             self.setHeader("Connection", "close")
-            self.write(deny(self, BadRequest("this api takes no request bodies")))
+            self.write(body)
             self.finish()
-            self.channel.loseConnection()
+            channel.loseConnection()
 
 
 class ApiSite(Site):
