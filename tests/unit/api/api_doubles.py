@@ -141,6 +141,10 @@ class ScriptedAgent:
     def start(self, *interfaces: str) -> None:
         """Greet, and open sources."""
         self.greet()
+        self.open(*interfaces)
+
+    def open(self, *interfaces: str) -> None:
+        """Open sources."""
         for number, interface in enumerate(interfaces or ("eth0",), start=1):
             source = Source("a-name-of-its-own", interface, 1, 262144, "udp", agent=f"agent-of-{self.name}")
             self.send(self.session.source(number, source))

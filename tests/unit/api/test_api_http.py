@@ -1,0 +1,511 @@
+"""The HTTP front: every answer has its status and its words, and an incomplete file never looks complete."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, Iterator, Optional
+from urllib.parse import quote
+
+import pytest
+from api_doubles import BOB, TOKEN, HttpTransport, Network, config, record
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from pcapd import COMPATIBILITY_LEVEL
+from pcapd.api.api import Api
+from pcapd.api.download import parse_query
+from pcapd.errors import BadRequest
+from pcapd.limits import SNAPLEN_MAX
+from pcapd.wire import Source
+from tests.lab.certificates import Credentials
+
+GENEROUS = {"per_user": 5, "concurrent_captures": 50}
+
+
+class Answer:
+    """One exchange with the site, in memory."""
+
+    def __init__(
+        self, front: Front, path: str, method: str, token: Optional[str], headers: dict[str, str], body: bytes
+    ) -> None:
+        self.transport = HttpTransport()
+        self._channel = front.site.buildProtocol(self.transport.getPeer())
+        self._channel.makeConnection(self.transport)
+        lines = [f"{method} {path} HTTP/1.1", "Host: api"]
+        if token is not None:
+            lines.append(f"Authorization: bearer {token}")
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._channel.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
+
+    @property
+    def raw(self) -> bytes:
+        return self.transport.value()
+
+    @property
+    def status(self) -> int:
+        """0 while there is none."""
+        return int(self.raw.split()[1]) if self.raw else 0
+
+    @property
+    def headers(self) -> str:
+        return self.raw.partition(b"\r\n\r\n")[0].decode().lower()
+
+    @property
+    def body(self) -> bytes:
+        """Without the marks of the chunks."""
+        rest = self.raw.partition(b"\r\n\r\n")[2]
+        if "transfer-encoding: chunked" not in self.headers:
+            return rest
+        body = b""
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            body += rest[: int(size, 16)]
+            rest = rest[int(size, 16) + 2 :]
+        return body
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last chunk has come."""
+        return self.raw.endswith(b"\r\n0\r\n\r\n")
+
+    @property
+    def error(self) -> dict[str, str]:
+        """The one error of an error body."""
+        assert "content-type: application/json" in self.headers
+        (error,) = json.loads(self.body)["errors"]
+        assert set(error) == {"code", "title", "detail"}
+        return dict(error)
+
+    def leave(self) -> None:
+        """The client goes."""
+        self._channel.connectionLost(Failure(ConnectionDone()))
+
+
+class Front:
+    """An api and its site."""
+
+    def __init__(self, reactor: Clock, credentials: Credentials, **limits: Any) -> None:
+        self.reactor = reactor
+        self.api = Api(config(credentials, **limits), reactor)
+        self.site = self.api._site()
+        self._answers: list[Answer] = []
+
+    def ask(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        token: Optional[str] = TOKEN,
+        body: bytes = b"",
+        **headers: str,
+    ) -> Answer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = Answer(self, path, method, token, named, body)
+        self._answers.append(answer)
+        return answer
+
+    def close(self) -> None:
+        for answer in self._answers:
+            answer.leave()
+        self.reactor.advance(0)
+        for call in self.reactor.getDelayedCalls():
+            call.cancel()
+
+
+@pytest.fixture
+def front(reactor: Clock, network: Network, credentials: Credentials) -> Iterator[Front]:
+    front = Front(reactor, credentials)
+    yield front
+    front.close()
+
+
+def limited(reactor: Clock, credentials: Credentials, **limits: Any) -> Front:
+    return Front(reactor, credentials, **limits)
+
+
+def fired(deferred: Any) -> bool:
+    return bool(deferred.called)
+
+
+# --- pages -------------------------------------------------------------------------
+
+
+def test_health_of_an_api_that_is_well(front: Front) -> None:
+    """Anybody may ask; the answer names version, level and resolvers."""
+    answer = front.ask("/health", token=None)
+    assert answer.status == 200
+    body = json.loads(answer.body)
+    assert body["healthy"] is True and body["compatibility_level"] == COMPATIBILITY_LEVEL
+    assert body["resolvers"] == {"static": {"healthy": True, "message": "3 targets"}}
+    assert set(body) == {"healthy", "compatibility_level", "version", "message", "resolvers"}
+
+
+def test_health_of_an_api_that_shuts_down(front: Front) -> None:
+    """503 takes it out of a load balancer while it drains."""
+    front.api.drain()
+    answer = front.ask("/health", token=None)
+    assert answer.status == 503 and json.loads(answer.body)["message"] == "shutting down"
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/v1", "/v1/nothing", "/metrics", "/..%2fetc"])
+def test_pages_that_are_not_there(front: Front, path: str) -> None:
+    """404 says what there is; metrics are not on this port."""
+    answer = front.ask(path)
+    assert answer.status == 404 and "/capture" in answer.error["detail"]
+
+
+def test_the_stream_is_for_websockets(front: Front) -> None:
+    """A plain GET is told what this is."""
+    answer = front.ask("/v1/stream")
+    assert answer.status == 400 and "WebSocket" in answer.error["title"]
+
+
+@pytest.mark.parametrize("path", ["/capture?target=web-0", "/health", "/nothing"])
+def test_bodies_are_refused(front: Front, path: str) -> None:
+    """413 comes before a byte of the body is stored, and the connection is closed."""
+    answer = front.ask(path, method="POST", body=b"x" * 1000)
+    assert answer.status == 413 and answer.raw.count(b"HTTP/1.1") == 1
+    assert answer.transport.disconnecting
+
+
+# --- who may, and how much -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "status", "code"),
+    [
+        ("/capture?target=web-0", None, 401, "unauthenticated"),
+        ("/capture?target=web-0", "wrong", 401, "unauthenticated"),
+        ("/capture?target=web-1", BOB, 403, "forbidden"),
+        ("/capture?target=web-9", TOKEN, 404, "target_not_found"),
+        ("/capture?target=web-0&target=web-0", TOKEN, 400, "bad_request"),
+        ("/capture", TOKEN, 400, "bad_request"),
+        ("/capture?target=web-0&snaplen=x", TOKEN, 400, "bad_request"),
+    ],
+)
+def test_requests_that_are_refused(
+    front: Front,
+    network: Network,
+    events: list[dict[str, Any]],
+    path: str,
+    token: Optional[str],
+    status: int,
+    code: str,
+) -> None:
+    """Each has its status and code, no agent is dialled, and the refusal is on record."""
+    answer = front.ask(path, token=token, X_Vcap_Request_Id="router-7")
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert network.agents == {}
+    (audit,) = [event for event in events if event.get("audit") == "capture_refused"]
+    assert (audit["code"], audit["request_id"], audit["client"]) == (code, "router-7", "203.0.113.7:5555")
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+
+
+def test_the_token_is_not_taken_from_the_url(front: Front) -> None:
+    """An argument named token is an unknown argument, for routers log URLs."""
+    answer = front.ask("/capture?target=web-0&token=abc", token=None)
+    assert answer.status == 400 and "token is not known" in answer.error["title"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"per_user": 1}, "you already run 1"),
+        ({"concurrent_captures": 1}, "1 captures run already"),
+    ],
+)
+def test_too_many_captures(
+    reactor: Clock, network: Network, credentials: Credentials, limits: dict[str, int], words: str
+) -> None:
+    """One more than the limit is refused with 429, and let in when the first is over."""
+    front = limited(reactor, credentials, **{**GENEROUS, **limits})
+    first = front.ask("/capture?target=web-0")
+    second = front.ask("/capture?target=web-1")
+    assert second.status == 429 and words in second.error["title"]
+    first.leave()
+    assert front.ask("/capture?target=web-1").status == 0  # it waits for its agent
+    front.close()
+
+
+def test_the_limit_per_user_is_each_users_own(
+    reactor: Clock, network: Network, credentials: Credentials
+) -> None:
+    """What alice runs does not keep bob from running his."""
+    front = limited(reactor, credentials, per_user=1)
+    front.ask("/capture?target=web-1")
+    assert front.ask("/capture?target=web-0", token=BOB).status == 0
+    front.close()
+
+
+def test_too_many_targets(reactor: Clock, network: Network, credentials: Credentials) -> None:
+    """A request for more targets than allowed is refused as a whole."""
+    front = limited(reactor, credentials, max_targets=2)
+    answer = front.ask("/capture?target=web-0&target=web-1&target=web-2")
+    assert answer.status == 429 and "more than 2 targets" in answer.error["title"]
+    assert network.agents == {}
+    front.close()
+
+
+def test_an_api_that_drains_takes_nothing_new(front: Front, network: Network) -> None:
+    """503, and no agent is dialled."""
+    front.api.drain()
+    for path in ("/capture?target=web-0", "/v1/stream"):
+        assert front.ask(path).status == 503
+    assert network.agents == {}
+
+
+def test_an_api_that_drains_ends_what_runs(front: Front, network: Network, reactor: Clock) -> None:
+    """Running captures are stopped in good order, and their files are complete."""
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1_000_000))
+    drained = front.api.drain()
+    assert network["web-0"].stopped and not fired(drained)
+    network["web-0"].end()
+    assert answer.complete
+    answer.leave()
+    reactor.pump([0.1] * 2)
+    assert fired(drained)
+
+
+# --- request ids -----------------------------------------------------------------------
+
+
+def test_a_routers_request_id_is_kept(front: Front, network: Network) -> None:
+    """What the router calls a request is what the agents' logs call it."""
+    front.ask("/capture?target=web-0", X_Vcap_Request_Id="router-7")
+    network["web-0"].start()
+    assert network["web-0"].started and network["web-0"].started.request_id == "router-7"
+
+
+@pytest.mark.parametrize("given", ["x" * 257, "caf\u00e9", "a\tb"])
+def test_a_request_id_that_is_none_is_replaced(front: Front, network: Network, given: str) -> None:
+    """Too long or not printable: we make our own."""
+    front.ask("/capture?target=web-0", X_Vcap_Request_Id=given)
+    network["web-0"].start()
+    assert network["web-0"].started and len(network["web-0"].started.request_id) == 36
+
+
+# --- a capture as a file -----------------------------------------------------------------
+
+
+def test_the_status_waits_for_the_first_agent(front: Front, network: Network) -> None:
+    """Nothing is answered before a capture runs; then 200 and the file's header."""
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].greet()
+    assert answer.raw == b""
+    network["web-0"].open()
+    front.reactor.advance(0.05)
+    assert answer.status == 200 and "application/vnd.tcpdump.pcap" in answer.headers
+    assert answer.body[:4] == b"\xd4\xc3\xb2\xa1"
+
+
+def test_a_bad_filter_is_an_honest_400(front: Front, network: Network) -> None:
+    """The agent's words reach the user with the status that says whose fault it is."""
+    answer = front.ask("/capture?filter=udp+and&target=web-0")
+    network["web-0"].greet()
+    network["web-0"].refuse("bad_filter", "syntax error, at: 'and'")
+    assert answer.status == 400
+    assert answer.error == {"code": "bad_filter", "title": "syntax error, at: 'and'", "detail": ""}
+
+
+def test_nobody_there_is_502(front: Front, network: Network) -> None:
+    """An agent that cannot be reached is not the user's fault."""
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].transport.leave()
+    assert answer.status == 502 and answer.error["code"] == "agent_unavailable"
+
+
+def test_a_file_that_ends_well_is_complete(front: Front, network: Network) -> None:
+    """All packets are in it, and the response has its end."""
+    answer = front.ask("/capture?target=web-0&duration=5")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1_000_000) + record(2_000_000))
+    front.reactor.advance(5)
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert answer.complete and answer.body[24:] == record(1_000_000) + record(2_000_000)
+
+
+def test_pcapng_by_accept(front: Front, network: Network) -> None:
+    """Who asks for pcapng gets it."""
+    answer = front.ask("/capture?target=web-0", Accept="application/x-pcapng")
+    network["web-0"].start()
+    front.reactor.advance(0.05)
+    assert "application/x-pcapng" in answer.headers and answer.body[:4] == b"\x0a\x0d\x0d\x0a"
+
+
+def test_a_count_is_exact(front: Front, network: Network) -> None:
+    """The file has so many packets, the agents are stopped, and the response ends."""
+    answer = front.ask("/capture?target=web-0&count=2&order=false")
+    network["web-0"].start()
+    network["web-0"].deliver(b"".join(record(us) for us in range(5)))
+    front.reactor.advance(0.05)
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert answer.complete and answer.body[24:] == record(0) + record(1)
+
+
+@pytest.mark.parametrize("size", ["1", "100"])
+def test_a_small_limit_of_bytes_ends_the_response(front: Front, network: Network, size: str) -> None:
+    """However small it is, the response ends as soon as it is reached."""
+    answer = front.ask(f"/capture?target=web-0&max_bytes={size}")
+    network["web-0"].start()
+    for us in range(8):
+        network["web-0"].deliver(record(us))
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert answer.complete and len(answer.body) <= max(24, int(size))
+
+
+@pytest.mark.parametrize("how", ["the last agent is lost", "one of two is lost", "one of two lies"])
+def test_a_file_that_lacks_something_does_not_look_complete(front: Front, network: Network, how: str) -> None:
+    """After the first byte only a broken connection can tell, and it does."""
+    names = ["web-0"] if "last" in how else ["web-0", "web-1"]
+    answer = front.ask("/capture?" + "&".join(f"target={name}" for name in names))
+    for name in names:
+        network[name].start()
+    front.reactor.advance(0.05)
+    if how == "one of two lies":
+        network["web-1"].deliver(b"nonsense")
+        front.reactor.advance(0)
+    else:
+        network[names[-1]].transport.leave()
+    if len(names) == 2:
+        network["web-0"].end()
+    front.reactor.advance(0)
+    assert answer.status == 200 and not answer.complete
+    assert answer.transport.disconnecting or answer.transport.aborted
+
+
+def test_mixed_link_types_break_a_classic_file_off(front: Front, network: Network) -> None:
+    """A second source that does not fit into the file ends the response without its end."""
+    answer = front.ask("/capture?target=web-0")
+    agent = network["web-0"]
+    agent.start()
+    front.reactor.advance(0.05)
+    first = Source("web-0", "eth0", 1, 96, "")
+    agent.send(agent.session.source(2, replace(first, interface="tun0", link_type=101)))
+    assert answer.status == 200 and not answer.complete and answer.transport.aborted
+
+
+def test_a_client_that_leaves_ends_its_capture(front: Front, network: Network) -> None:
+    """Every agent is left at once."""
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    answer.leave()
+    front.reactor.advance(0)
+    assert network["web-0"].transport.closed == "aborted" and front.api._captures == set()
+
+
+def test_a_slow_client_slows_the_agents(front: Front, network: Network) -> None:
+    """When its connection is full, the agents' are not read; when it is not, they are."""
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    answer.transport.producer.pauseProducing()
+    assert network["web-0"].transport.pressure == ["pause"]
+    answer.transport.producer.resumeProducing()
+    assert network["web-0"].transport.pressure == ["pause", "resume"]
+
+
+# --- the query -----------------------------------------------------------------------------
+
+
+def query(**arguments: Any) -> dict[bytes, list[bytes]]:
+    """Arguments as Twisted hands them over."""
+    return {
+        name.encode(): [str(value).encode() for value in (values if isinstance(values, list) else [values])]
+        for name, values in arguments.items()
+    }
+
+
+def test_every_argument_is_understood() -> None:
+    """Units, repeated names and flags mean what the documentation says."""
+    request, count, ordered = parse_query(
+        query(
+            target=["web-0", "web-1"],
+            device=["eth0", "lo"],
+            filter="udp",
+            snaplen=96,
+            duration="5m",
+            max_bytes="1MB",
+            count=7,
+            order="off",
+        )
+    )
+    assert (request.targets, request.interfaces) == (("web-0", "web-1"), ("eth0", "lo"))
+    assert (request.filter, request.snaplen, request.duration) == ("udp", 96, 300.0)
+    assert (request.max_bytes, count, ordered) == (1_000_000, 7, False)
+
+
+def test_without_arguments_there_are_defaults() -> None:
+    """Whole packets, in order, without an end of their own."""
+    request, count, ordered = parse_query(query(target="web-0"))
+    assert (request.snaplen, request.duration, request.max_bytes, ordered) == (SNAPLEN_MAX, None, None, True)
+    assert count > 10**18 and request.interfaces == ()
+
+
+def test_plain_numbers_are_seconds() -> None:
+    """The duration of the 2022 clients has no unit."""
+    assert parse_query(query(target="web-0", duration="30"))[0].duration == 30.0
+
+
+def test_all_problems_are_named_at_once() -> None:
+    """Nobody has to repair a query one mistake at a time."""
+    with pytest.raises(BadRequest) as refused:
+        parse_query(
+            query(
+                target="web-0",
+                snaplen="x",
+                count="many",
+                order="maybe",
+                duration="soon",
+                max_bytes="big",
+                colour="red",
+                filter=["udp", "tcp"],
+            )
+        )
+    for name in (
+        "snaplen",
+        "count",
+        "order",
+        "duration",
+        "max_bytes",
+        "colour is not known",
+        "filter is given twice",
+    ):
+        assert name in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"count": 0},
+        {"count": -1},
+        {"snaplen": 0},
+        {"snaplen": SNAPLEN_MAX + 1},
+        {"duration": "0"},
+        {"device": ["eth0", "eth0"]},
+        {"device": [""]},
+        {"filter": "x" * 5001},
+        {"target": [""]},
+        {"target": []},
+        {"duration": "\u00b2"},
+        {"duration": "9" * 400},
+        {"snaplen": "9" * 5000},
+    ],
+)
+def test_values_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    """Each is a bad request, never another error."""
+    with pytest.raises(BadRequest):
+        parse_query(query(**{"target": "web-0", **wrong}))
+
+
+@pytest.mark.parametrize("value", ["\u00b2", "9" * 400])
+def test_hostile_numbers_are_bad_requests_over_http(front: Front, value: str) -> None:
+    """What Python takes for a digit, or no float holds, is answered with 400."""
+    assert front.ask(f"/capture?target=web-0&duration={quote(value)}").status == 400

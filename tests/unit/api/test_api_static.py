@@ -1,0 +1,74 @@
+"""Static users and targets: who is known, and what they may name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from api_doubles import BOB, TOKEN, config
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.static import StaticResolver
+from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
+from pcapd.wire import Request
+from tests.lab.certificates import Credentials
+
+
+@pytest.fixture
+def resolver(credentials: Credentials) -> StaticResolver:
+    static = config(credentials).static
+    assert static is not None
+    return StaticResolver(static)
+
+
+def resolved(deferred: Deferred[Resolved]) -> Any:
+    """What a Deferred that has fired holds; a failure is raised."""
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]
+
+
+def test_a_user_gets_the_targets_that_they_name(resolver: StaticResolver) -> None:
+    """The token says who it is, the configuration where the target is."""
+    expected = Resolved("alice", (Target("web-1", "198.51.100.2", 9494, "web-1"),))
+    assert resolved(resolver.resolve(Request(("web-1",)), TOKEN)) == expected
+
+
+def test_targets_keep_the_order_of_the_request(resolver: StaticResolver) -> None:
+    """All that are named are found, in the order in which they are named."""
+    answer = resolved(resolver.resolve(Request(("web-2", "web-0")), TOKEN))
+    assert [target.name for target in answer.targets] == ["web-2", "web-0"]
+
+
+@pytest.mark.parametrize("token", ["wrong", "", TOKEN + "x", TOKEN.lower(), "tökén", "\ud800", "\0"])
+def test_an_unknown_token(resolver: StaticResolver, token: str) -> None:
+    """Whatever is no user's token is refused, and not repeated in the message."""
+    with pytest.raises(Unauthenticated) as refused:
+        resolved(resolver.resolve(Request(("web-0",)), token))
+    assert token == "" or token not in str(refused.value)
+
+
+def test_a_target_of_others(resolver: StaticResolver) -> None:
+    """One forbidden target refuses the whole request."""
+    with pytest.raises(Forbidden, match="'web-1'"):
+        resolved(resolver.resolve(Request(("web-0", "web-1")), BOB))
+
+
+def test_a_target_that_is_not_there(resolver: StaticResolver) -> None:
+    """Who may name any target learns which there are."""
+    with pytest.raises(TargetNotFound, match=r"'web-9'.*web-0, web-1, web-2"):
+        resolved(resolver.resolve(Request(("web-9",)), TOKEN))
+
+
+def test_names_cannot_be_probed(resolver: StaticResolver) -> None:
+    """To who may not name a target it makes no difference whether it exists."""
+    words = []
+    for name in ("web-1", "web-9"):
+        with pytest.raises(RequestError) as refused:
+            resolved(resolver.resolve(Request((name,)), BOB))
+        words.append((refused.value.code, str(refused.value).replace(name, "NAME")))
+    assert words[0] == words[1]
