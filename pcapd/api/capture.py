@@ -411,6 +411,11 @@ class Capture:
 
     # --- IPushProducer: the sink is the consumer ----------------------------
 
+    @property
+    def paused(self) -> bool:
+        """Whether the sink has paused us."""
+        return self._paused
+
     def pauseProducing(self) -> None:
         """The client is slow."""
         if not self._paused:

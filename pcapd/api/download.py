@@ -234,10 +234,14 @@ class _Download:
         self._capture = None
         if self._gone:
             return
+        if self._ticker.running:
+            self._ticker.stop()
         self._write(self._assembly.finish(now_us()))
         self._request.unregisterProducer()
         if self._incomplete or end.reason in (EndReason.FAILED, EndReason.SOURCES_GONE):
-            self._request.transport.loseConnection()  # after what is written, without the last chunk
+            # After what is written, without the last chunk.  Through the channel: it is its
+            # transport's producer, and a transport closes only without one.
+            self._request.channel.loseConnection()
         else:
             self._request.finish()
 
@@ -251,6 +255,9 @@ class _Download:
     # --- writing -----------------------------------------------------------
 
     def _flush(self) -> None:
+        if self._capture is not None and self._capture.paused:
+            # The client is slow: no source can show a watermark now, and that is not their fault.
+            return
         self._write(self._assembly.take(self._reactor.seconds()))
         now = self._reactor.seconds()
         if now - self._statistics_at >= _STATISTICS_INTERVAL:

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
-from OpenSSL import SSL, crypto
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
-from twisted.internet.ssl import CertificateOptions, TLSVersion
 
 from pcapd.config.schema import ClientTLS, ServerTLS
 from pcapd.errors import ConfigError, PeerIdentityError
@@ -22,6 +22,8 @@ from pcapd.errors import ConfigError, PeerIdentityError
 __all__ = ["ClientContext", "ServerContext", "check_allowed", "check_server_name"]
 
 
+#: Forward secrecy and authenticated encryption only (RFC 9325, section 4.2).
+_TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 #: What service-identity says of a certificate for other names, and of one without any.
 _NOT_FOR_IT = (VerificationError, CertificateError)
 
@@ -122,12 +124,11 @@ def _verify(connection: SSL.Connection, name: str) -> None:
 
 
 def _names(connection: SSL.Connection) -> str:
-    certificate = connection.get_peer_certificate()
+    certificate = connection.get_peer_certificate(as_cryptography=True)
     if certificate is None:
         return "nobody"
     try:
-        extensions = certificate.to_cryptography().extensions
-        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return "no name at all"
     return ", ".join(repr(str(name.value)) for name in names)
@@ -136,31 +137,26 @@ def _names(connection: SSL.Connection) -> str:
 def _context(
     certificate: str, private_key: str, trusted: str | None, protocol: bytes | None = None
 ) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(_TLS_1_2_CIPHERS)  # those of TLS 1.3 are all good
+    # Sessions are never resumed: each connection shows its certificate.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     try:
-        chain = _certificates(certificate)
-        options = CertificateOptions(
-            privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, Path(private_key).read_bytes()),
-            certificate=chain[0],
-            extraCertChain=chain[1:],
-            raiseMinimumTo=TLSVersion.TLSv1_2,
-            verify=trusted is not None,
-            requireCertificate=trusted is not None,
-            caCerts=_certificates(trusted) if trusted else None,
-        )
-        context: SSL.Context = options.getContext()
-    except (OSError, SSL.Error, crypto.Error, ValueError) as error:
+        own, *intermediate = x509.load_pem_x509_certificates(Path(certificate).read_bytes())
+        context.use_certificate(own)
+        for link in intermediate:
+            context.add_extra_chain_cert(link)
+        context.use_privatekey(load_pem_private_key(Path(private_key).read_bytes(), None))  # type: ignore[arg-type]
+        context.check_privatekey()
+        if trusted is not None:
+            context.load_verify_locations(trusted)
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    except (OSError, SSL.Error, ValueError, TypeError) as error:
         files = ", ".join(path for path in (certificate, private_key, trusted) if path)
         raise ConfigError("tls", [f"cannot use {files}: {error}"]) from error
-    # Twisted asks OpenSSL to free its buffers after each record, which costs
-    # two allocations per record on the bulk legs.
-    context.clear_mode(SSL.MODE_RELEASE_BUFFERS)
-    # Twisted's own choice asks its own TLS protocol, which is not there.
     context.set_alpn_select_callback(
         lambda _, offered: protocol if protocol in offered else SSL.NO_OVERLAPPING_PROTOCOLS
     )
     return context
-
-
-def _certificates(path: str) -> list[crypto.X509]:
-    found = x509.load_pem_x509_certificates(Path(path).read_bytes())
-    return [crypto.X509.from_cryptography(certificate) for certificate in found]

@@ -351,7 +351,7 @@ class TLSTransport(abstract.FileDescriptor):
 
     def getPeerCertificate(self) -> Any:
         """What the peer showed, or None."""
-        return self._tls.get_peer_certificate()
+        return self._tls.get_peer_certificate(as_cryptography=True)
 
     def getTcpNoDelay(self) -> bool:
         """Always."""
