@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.parseOptions(list(sys.argv[1:] if arguments is None else arguments))
     except usage.UsageError as error:
-        print(f"{options.getUsage()}\npcapd: {error}", file=sys.stderr)
+        print(f"{options}\npcapd: {error}", file=sys.stderr)  # str has the synopsis too
         raise SystemExit(1) from None
     try:
         raise SystemExit(_check(options) if options["check-config"] else _run(options))
