@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterable, Optional
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -65,6 +65,9 @@ class Transport:
         if self.connected and not self.disconnecting:
             self._written += data
             self.after_write()
+
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
+        self.write(b"".join(pieces))
 
     def take(self) -> bytes:
         taken, self._written = bytes(self._written), bytearray()

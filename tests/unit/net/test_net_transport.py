@@ -280,6 +280,21 @@ async def test_many_small_writes_arrive_in_order(reactor: Any, server: Server, a
     assert there.digest.digest() == hashlib.sha256(b"".join(pieces)).digest()
 
 
+@pytest_twisted.ensureDeferred
+async def test_empty_writes_are_nothing(reactor: Any, server: Server, api: ClientContext) -> None:
+    """Pieces without bytes, alone or among others, neither disturb the stream nor end it."""
+    client, there = await pair(reactor, server, api)
+    client.transport.write(b"")
+    client.transport.writeSequence([b""])
+    await deferLater(reactor, 0.02)
+    client.transport.writeSequence([b"", b"one", b"", b"two", b""])
+    await soon(reactor, there.received(6))
+    client.transport.writeSequence([b"", b""])
+    client.transport.loseConnection()
+    assert isinstance(await soon(reactor, there.closed), ConnectionDone)
+    assert there.size == 6
+
+
 @implementer(IPushProducer)
 class Transcript:
     """Notes what it is told."""
