@@ -31,12 +31,12 @@ SNAPLEN_MAX: Final = 262144
 SNAPLEN_DEFAULT: Final = SNAPLEN_MAX
 #: packets per next_batch call: larger thrashes the allocator (measured),
 #: smaller pays the call too often.
-BATCH_PACKETS: Final = 256
+BATCH_PACKETS: Final = 512
 #: batches per wake-up of the reactor, so that one busy interface cannot starve
 #: the control connection.
 BATCHES_PER_WAKEUP: Final = 4
 #: milliseconds after which the kernel hands over a ring block that is not full.
-BLOCK_TIMEOUT_MS: Final = 2
+BLOCK_TIMEOUT_MS: Final = 4
 #: bytes; libpcap's ring per capture when the configuration does not say.
 RING_BYTES: Final = 16 * MIB
 #: seconds that a packet can lie in a ring block before we can see it: the block
@@ -48,6 +48,10 @@ RING_LAG: Final = 0.025
 
 #: characters of a BPF filter.
 FILTER_MAX: Final = 5000
+#: characters of the filter that is put into the kernel: the user's and the exclusions.
+EFFECTIVE_FILTER_MAX: Final = 32 * KIB
+#: addresses of an interface that are told.
+ADDRESSES_MAX: Final = 64
 #: interfaces in one request.
 INTERFACES_MAX: Final = 8
 #: characters of a name (target, interface, instance) that we accept.

@@ -31,6 +31,7 @@ from pcapd.capture.source import CaptureSource
 from pcapd.config.schema import AgentConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError, RequestError
 from pcapd.limits import (
+    ADDRESSES_MAX,
     AGENT_SILENCE_TIMEOUT,
     CLIENT_SILENCE_TIMEOUT,
     RING_LAG,
@@ -206,7 +207,7 @@ class AgentSession(FramedProtocol):
             link_type=source.link_type,
             snaplen=source.snaplen,
             filter=source.filter,
-            addresses=source.interface.addresses,
+            addresses=source.interface.addresses[:ADDRESSES_MAX],
             agent=self._agent.config.id,
         )
 
@@ -214,9 +215,7 @@ class AgentSession(FramedProtocol):
 
     def _deliver(self, number: int, payloads: list[bytes]) -> None:
         for payload in payloads:
-            header, records = self._session.packets(number, payload)
-            self.transport.write(header)
-            self.transport.write(records)
+            self.transport.writeSequence(self._session.packets(number, payload))
 
     def _tick(self) -> None:
         for reading in list(self._readings):

@@ -182,8 +182,14 @@ class TLSTransport(abstract.FileDescriptor):
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send several pieces."""
-        for data in iovec:
-            self.write(data)
+        if self.connected and not self.disconnecting:
+            for data in iovec:
+                if data:
+                    self._out.append(data)
+                    self._out_size += len(data)
+            self._maybePauseProducer()
+            if self._out and not self._handshaking:
+                self.startWriting()
 
     def doWrite(self) -> Any:
         """The socket is writable."""

@@ -21,6 +21,8 @@ from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union
 
 from pcapd.errors import RemoteProtocolError
 from pcapd.limits import (
+    ADDRESSES_MAX,
+    EFFECTIVE_FILTER_MAX,
     EXCLUDED_STREAMS_MAX,
     FILTER_MAX,
     INTERFACES_MAX,
@@ -210,6 +212,9 @@ class Source:
             raise ValueError(f"{self.link_type} is no link type")
         if not 0 < self.snaplen <= SNAPLEN_MAX:
             raise ValueError(f"snaplen {self.snaplen} is out of range")
+        # So that it still fits a frame when the api has added to it.
+        if len(self.filter) > EFFECTIVE_FILTER_MAX or len(self.addresses) > ADDRESSES_MAX:
+            raise ValueError("more filter or addresses than fit")
         for address in self.addresses:
             ipaddress.ip_interface(address)
 

@@ -1,0 +1,1 @@
+"""Benchmarks, run by hand (``bin/bench``): never part of the tests, because machines are noisy."""

@@ -1,0 +1,67 @@
+"""``bin/bench``: the table of docs/performance.rst.
+
+::
+
+    bin/bench                                   everything, some five minutes
+    bin/bench loss --size 100 --rate 400000     one load, against tcpdump in the same run
+    bin/bench latency | fanin | idle            one of the others
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Callable
+
+from tests.benchmarks import fanin, latency, loss
+
+#: What docs/performance.rst promises, packets per second by size.
+RATES = {100: (100_000, 200_000, 300_000, 400_000), 1400: (50_000, 100_000, 150_000)}
+
+
+def run_loss(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One rate and size, ordered or not."""
+    return [loss.measure(options.size, options.rate, options.seconds, ordered=options.order)]
+
+
+def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Everything."""
+    rows = [
+        loss.measure(size, rate, options.seconds, ordered=True)
+        for size, rates in RATES.items()
+        for rate in rates
+    ]
+    rows += [latency.measure(ordered=False), latency.measure(ordered=True)]
+    rows += [fanin.measure(options.agents), loss.idle()]
+    return rows
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(prog="bin/bench", description="Benchmarks of pcapd.")
+    parser.add_argument(
+        "what", nargs="?", default="all", choices=["all", "loss", "latency", "fanin", "idle"]
+    )
+    parser.add_argument("--size", type=int, default=100, help="bytes of a packet on the wire")
+    parser.add_argument("--rate", type=int, default=400_000, help="packets per second; 0 as fast as possible")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--agents", type=int, default=500)
+    parser.add_argument("--no-order", dest="order", action="store_false")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    runs: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "all": lambda: run_all(options),
+        "loss": lambda: run_loss(options),
+        "latency": lambda: [latency.measure(ordered=options.order)],
+        "fanin": lambda: [fanin.measure(options.agents)],
+        "idle": lambda: [loss.idle()],
+    }
+    rows = runs[options.what]()
+    for row in rows:
+        print(row["text"])
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+main()

@@ -1,0 +1,97 @@
+"""Plays many agents in one process: real TLS, the real wire protocol, made-up packets.
+
+``python -m tests.benchmarks.players PORT RATE SECONDS CERTIFICATE KEY CA``; prints
+how many packets were sent when it gets SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as installed
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+
+from pcapd import COMPATIBILITY_LEVEL
+from pcapd.config.schema import ServerTLS
+from pcapd.net.clock import now_us
+from pcapd.net.framed import FramedProtocol
+from pcapd.net.tls import ServerContext
+from pcapd.net.transport import TLSPort
+from pcapd.records import pack
+from pcapd.wire import Callee, CaptureStart, Counters, End, EndReason, Event, Hello, Source, Stats, Stop
+
+TURN = 0.1  # seconds
+PACKET = bytes(100)
+
+reactor: Any = installed
+
+
+class Player(FramedProtocol):
+    """One agent."""
+
+    sent_by_all = 0
+
+    def __init__(self, rate: int, seconds: float) -> None:
+        super().__init__(reactor, Callee(CaptureStart), 60.0)
+        self._per_turn = int(rate * TURN)
+        self._turns = int(seconds / TURN)
+        self._sent = 0
+        self._ticker = LoopingCall(self._tick)
+
+    def ready(self) -> None:
+        """Greet."""
+        self.transport.write(
+            self._session.hello(Hello(COMPATIBILITY_LEVEL, "agent", "player", "0", now_us()))
+        )
+
+    def event(self, event: Event) -> None:
+        """Capture, or stop."""
+        if isinstance(event.message, CaptureStart):
+            source = Source(event.message.instance, "eth0", 1, 262144, "")
+            self.transport.write(self._session.source(1, source))
+            self._ticker.start(TURN)
+        elif isinstance(event.message, Stop):
+            self._ticker.stop()
+            self.transport.write(self._session.stats(1, self._stats(final=True)))
+            counters = (Counters(1, self._sent, 0, 0, self._sent),)
+            self.transport.write(self._session.end(End(EndReason.STOPPED, sources=counters)))
+
+    def lost(self, reason: Exception) -> None:
+        """The api is gone."""
+        if self._ticker.running:
+            self._ticker.stop()
+
+    def _tick(self) -> None:
+        if self._turns > 0:
+            self._turns -= 1
+            count = self._per_turn
+            seconds, microseconds = divmod(now_us(), 1_000_000)
+            meta = b"".join(
+                struct.pack("=IIII", seconds, microseconds, 100 * number, 100) for number in range(count)
+            )
+            for payload in pack(PACKET * count, meta, 262144, 1 << 18):
+                self.transport.writeSequence(self._session.packets(1, payload))
+            self._sent += count
+            Player.sent_by_all += count
+        self.transport.write(self._session.stats(1, self._stats()))
+
+    def _stats(self, *, final: bool = False) -> Stats:
+        return Stats(self._sent, 0, 0, self._sent, now_us() - 25_000, final)
+
+
+def main(port: int, rate: int, seconds: float, *files: str) -> None:
+    """Play until SIGTERM."""
+    certificate, key, authority = (Path(name) for name in files)
+    factory = Factory.forProtocol(lambda: Player(rate, seconds))
+    context = ServerContext(ServerTLS(certificate, key, authority))
+    TLSPort(port, factory, "127.0.0.1", reactor, context).startListening()
+    reactor.run()
+    print(json.dumps({"sent": Player.sent_by_all}))
+
+
+main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:])
