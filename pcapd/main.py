@@ -58,11 +58,11 @@ def _run(options: Any) -> int:
 
     from pcapd.net.logs import start_logging
     from pcapd.records import keep_memory
-    from pcapd.tap import makeService
+    from pcapd.tap import build
 
     reactor: Any = installed
     keep_memory()
-    service = makeService(options)
+    service = build(options)
     start_logging(service.config.log_level, role=service.role, id=service.config.id)
     try:
         service.startService()

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from pcapd.errors import ConfigError
 from pcapd.options import Options
 
-__all__ = ["Options", "makeService"]
+__all__ = ["Options", "build", "makeService"]
 
 
 def makeService(options: Any) -> Any:
-    """Build the daemon of the chosen role (`twisted.application.service.IServiceMaker`).
+    """What ``twistd pcapd`` calls (`twisted.application.service.IServiceMaker`).
+
+    Raises:
+        SystemExit: The configuration cannot be used; twistd would show a traceback.
+    """
+    try:
+        return build(options)
+    except ConfigError as error:
+        raise SystemExit("\n".join(f"{error.source}: {problem}" for problem in error.problems)) from None
+
+
+def build(options: Any) -> Any:
+    """Build the daemon of the chosen role.
 
     Raises:
         ConfigError: The configuration cannot be used.
