@@ -313,9 +313,7 @@ class Pong:
     answered_us: int
 
 
-Message = Union[
-    Hello, CaptureStart, Request, Source, Stats, Notice, Stop, End, Error, Ping, Pong
-]
+Message = Union[Hello, CaptureStart, Request, Source, Stats, Notice, Stop, End, Error, Ping, Pong]
 
 _FRAME_TYPES: Dict[type, FrameType] = {
     Hello: FrameType.HELLO,

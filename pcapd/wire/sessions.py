@@ -242,5 +242,3 @@ class Callee(_Session):
             self._state = _State.READY
         elif isinstance(message, (CaptureStart, Request)):
             self._state = _State.CAPTURING
-
-
