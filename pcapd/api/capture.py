@@ -306,7 +306,7 @@ class Capture:
         self._metrics.bytes.inc(len(records))
         self._bytes += len(records)
         self._sink.packets(opened.number, records)
-        if self._bytes >= self._max_bytes:
+        if self._bytes >= self._max_bytes and self._state is _State.RUNNING:
             if self._request.max_bytes is None or self._request.max_bytes > self._max_bytes:
                 self._say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._max_bytes} bytes")
             self.stop(EndReason.BYTES, f"{self._max_bytes} bytes are reached")
