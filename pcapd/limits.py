@@ -48,6 +48,8 @@ RING_LAG: Final = 0.025
 
 #: characters of a BPF filter.
 FILTER_MAX: Final = 5000
+#: instances of one app.
+INSTANCES_MAX: Final = 10000
 #: interfaces in one request.
 INTERFACES_MAX: Final = 8
 #: characters of a name (target, interface, instance) that we accept.
