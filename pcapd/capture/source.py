@@ -29,6 +29,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,6 +90,11 @@ class CaptureSource:
         self._interface_drops = 0
         self._sum_up()
         self._received = self._dropped = 0  # what came before the filter does not count
+
+    def show_as(self, name: str, addresses: tuple[str, ...], filter_text: str) -> None:
+        """Call it what it is at the other end of its wire, where the user looks from."""
+        self.interface = replace(self.interface, name=name, addresses=addresses)
+        self.filter = filter_text
 
     def fileno(self) -> int:
         """The descriptor that is readable while the ring holds packets."""
