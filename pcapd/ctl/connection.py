@@ -183,7 +183,8 @@ class Connection:
         body = b""
         data = self._early
         while len(body) < _ANSWER_MAX:
-            self._websocket.receive_data(data or None)
+            if data:  # without any it would take the connection for closed
+                self._websocket.receive_data(data)
             for event in self._websocket.events():
                 if isinstance(event, RejectData):
                     body += bytes(event.data)
