@@ -9,6 +9,7 @@ from pcapd.ctl.output import Output
 from pcapd.ctl.text import escape, quantity
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
+from pcapd.wire import Source
 
 __all__ = ["as_dict", "as_text", "opened_line", "source_line"]
 
@@ -68,11 +69,10 @@ def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:
     return lines
 
 
-def opened_line(account: Account) -> str:
+def opened_line(source: Source) -> str:
     """What one source is, when it has been opened."""
-    source = account.source
     link_type = _LINK_TYPES.get(source.link_type) or linktypes.name(source.link_type)
-    words = f"{account.name}: {link_type}, agent {source.agent or 'unknown'}"
+    words = f"{source.instance}:{source.interface}: {link_type}, agent {source.agent or 'unknown'}"
     if source.agent_address:
         words += f" at {source.agent_address}"
     if source.clock_offset_us is not None:

@@ -108,7 +108,7 @@ class _Speaker:
         if self._options.verbose and len(accounts) > self._opened:
             # In the order in which they were opened.
             for account in list(accounts.values())[self._opened :]:
-                self.line(report.opened_line(account))
+                self.line(report.opened_line(account.source))
             self._opened = len(accounts)
 
     def progress(self, capture: Capture, now: float) -> None:

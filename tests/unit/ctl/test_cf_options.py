@@ -7,7 +7,6 @@ import pytest
 from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances
 from pcapd.ctl.report import opened_line
 from pcapd.records import Form
-from pcapd.savefile.assembly import Account
 from pcapd.wire import App, Source
 
 
@@ -59,7 +58,7 @@ def test_words(wanted: Wanted, words: str) -> None:
 def opened(**changes: object) -> str:
     """The line about a source that was opened."""
     facts = {"instance": "myapp/0", "interface": "eth0", "link_type": 1, "snaplen": 64, "filter": "tcp"}
-    return opened_line(Account(Source(**{**facts, **changes}), 0))  # type: ignore[arg-type]
+    return opened_line(Source(**{**facts, **changes}))  # type: ignore[arg-type]
 
 
 def test_opened_line() -> None:
