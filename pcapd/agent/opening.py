@@ -11,7 +11,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,7 +21,6 @@ from pcapd.agent.containers.cellside import CONTAINER_INTERFACE, cell_interface,
 from pcapd.agent.containers.lookup import find_container
 from pcapd.agent.containers.namespace import Gone, mount_gone, open_container
 from pcapd.agent.containers.store import StoredContainer
-from pcapd.capture.bpf import check_text, effective_filter, mirrored
 from pcapd.capture.interfaces import addresses_here, way_to
 from pcapd.capture.namespaces import enter, open_namespace
 from pcapd.capture.source import CaptureSource, open_source
@@ -152,11 +150,9 @@ def _from_cell(
     start: CaptureStart, own: Stream, capture: CaptureConfig, config: ContainersConfig, wanted: Container
 ) -> Opened:
     check_interfaces(start.interfaces)
-    check_text(start.filter)
     found = find_container(config, wanted)
-    there = replace(start, filter=mirrored(start.filter))
     try:
-        (source,) = _open_all((_wire_of(found),), there, own, capture)
+        (source,) = _open_all((_wire_of(found),), start, own, capture, mirror=True)
     except NoSuchInterface:  # not its words: they list the wires of other containers
         raise NamespaceGone(f"container {found.handle} is gone", "try again") from None
     try:
@@ -166,9 +162,7 @@ def _from_cell(
     except BaseException:
         source.close()
         raise
-    source.show_as(
-        CONTAINER_INTERFACE, (f"{found.address}/32",), effective_filter(start.filter, (own, *start.exclude))
-    )
+    source.show_as(CONTAINER_INTERFACE, (f"{found.address}/32",))
     # When the container goes, its wire does, and the source says so itself.
     return Opened([source], _never_gone, found.handle)
 
@@ -196,7 +190,7 @@ def _wire_index(container: StoredContainer) -> int | None:
 
 
 def _open_all(
-    names: Sequence[str], start: CaptureStart, own: Stream, config: CaptureConfig
+    names: Sequence[str], start: CaptureStart, own: Stream, config: CaptureConfig, *, mirror: bool = False
 ) -> list[CaptureSource]:
     sources: list[CaptureSource] = []
     try:
@@ -209,6 +203,7 @@ def _open_all(
                     snaplen=start.snaplen,
                     ring_bytes=config.ring_bytes,
                     promiscuous=config.promiscuous,
+                    mirror=mirror,
                 )
             )
     except BaseException:
