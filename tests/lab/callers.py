@@ -73,7 +73,7 @@ class AgentCaller:
         """Wait until something of that kind was said so many times; returns the last one."""
         deadline = time.monotonic() + PATIENCE
         while len(self.all(kind)) < count:
-            if kind is not Error and kind is not End and (self.all(Error) or self.all(End)):
+            if kind not in (End, Error) and self._caller.ended:
                 raise AssertionError(f"no {kind.__name__}, but {self.events[-1].message}")
             assert time.monotonic() < deadline, f"no {kind.__name__}: {self.events}"
             self._hear()
