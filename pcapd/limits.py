@@ -52,6 +52,8 @@ FILTER_MAX: Final = 5000
 EFFECTIVE_FILTER_MAX: Final = 32 * KIB
 #: addresses of an interface that are told.
 ADDRESSES_MAX: Final = 64
+#: instances of one app.
+INSTANCES_MAX: Final = 10000
 #: interfaces in one request.
 INTERFACES_MAX: Final = 8
 #: characters of a name (target, interface, instance) that we accept.
@@ -101,6 +103,23 @@ TCP_USER_TIMEOUT: Final = 120.0
 STOP_STALL_TIMEOUT: Final = 1.5
 #: after STOP, until a capture is ended whatever still flows.
 DRAIN_TIMEOUT: Final = 10.0
+
+# --- containers --------------------------------------------------------------
+
+#: bytes; the metadata of a cell's containers.  One takes some 1.2 KB, and a
+#: cell has a few hundred at most.
+STORE_MAX: Final = 8 * MIB
+#: seconds to wait for the store's lock: its writers hold it for milliseconds.
+STORE_LOCK_TIMEOUT: Final = 1.0
+#: attempts to read a store whose lock cannot be had, and seconds between them:
+#: it is written in place, so an empty or half file is normal for a moment.
+STORE_ATTEMPTS: Final = 5
+STORE_ATTEMPT_INTERVAL: Final = 0.02
+#: seconds for ``runc state``, which takes some 20 ms; it is asked twice within
+#: `OPEN_TIMEOUT`.
+RUNC_TIMEOUT: Final = 3.0
+#: bytes; what ``runc state`` may say, and a container's state.json (some 20 KiB).
+RUNC_OUTPUT_MAX: Final = 1 * MIB
 
 # --- daemon ------------------------------------------------------------------
 

@@ -12,12 +12,19 @@ import sys
 from types import ModuleType
 from typing import Any, Iterator
 
+import hypothesis
 import pytest
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.lab.certificates import Authority
+
+# Machines are noisy: how long an example takes says nothing about it.
+hypothesis.settings.register_profile(
+    "pcapd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("pcapd")
 
 
 @pytest.fixture(scope="session")

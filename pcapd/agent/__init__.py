@@ -8,4 +8,6 @@
     one source on the reactor: ring → batch → records → frame.
 ``opening``
     opening sources on a thread that ends, so that the reactor never waits.
+``containers``
+    from an app instance to its container, on a Diego cell.
 """

@@ -83,7 +83,15 @@ class Agent(Daemon):
         return ended.addTimeout(DRAIN_TIMEOUT, self.reactor, onTimeoutCancel=lambda *_: None)
 
     def _needed(self) -> list[str]:
-        # setns asks for CAP_SYS_ADMIN; opening a packet socket for CAP_NET_RAW.
+        # A packet socket asks for CAP_NET_RAW, setns for CAP_SYS_ADMIN.
+        containers = self.config.containers
+        if containers is not None and containers.access == "namespace":
+            # Measured with real containers, as another user than root.  Without
+            # CAP_SYS_PTRACE /proc/PID/ns/net of the container's users cannot be
+            # opened.  Without CAP_DAC_READ_SEARCH the directories of root's with
+            # bind-mounted namespaces and runc's states cannot be entered; only
+            # runc itself is lent it (`privileges.lend`).
+            return ["dac_read_search", "net_raw", "sys_admin", "sys_ptrace"]
         return ["net_raw", "sys_admin"] if self.config.namespaces else ["net_raw"]
 
     def _check_peer(self, connection: SSL.Connection) -> None:

@@ -1,31 +1,78 @@
 """Open capture sources without making the reactor wait.
 
-Opening blocks (`setns`, activation, the filter's way into the kernel), and
-entering a network namespace marks a thread for good.  So each START gets a
-thread of its own, which ends when its sources are open.
+Opening blocks (looking for a container, `setns`, activation, the filter's way
+into the kernel), and entering a network namespace marks a thread for good.  So
+each START gets a thread of its own, which ends when its sources are open.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from pcapd.capture.namespaces import enter
+from pcapd.agent.containers.cellside import CONTAINER_INTERFACE, cell_interface, check_interfaces
+from pcapd.agent.containers.lookup import find_container
+from pcapd.agent.containers.namespace import Gone, mount_gone, open_container
+from pcapd.agent.containers.store import StoredContainer
+from pcapd.capture.interfaces import addresses_here, way_to
+from pcapd.capture.namespaces import enter, open_namespace
 from pcapd.capture.source import CaptureSource, open_source
-from pcapd.config.schema import CaptureConfig
-from pcapd.wire import CaptureStart, Stream
+from pcapd.config.schema import AgentConfig, CaptureConfig, ContainersConfig
+from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
+from pcapd.wire import CaptureStart, Container, Stream
 
-__all__ = ["in_new_thread", "open_sources"]
+__all__ = ["Opened", "in_new_thread", "open_capture", "open_sources"]
 
 T = TypeVar("T")
 
 
+class Opened(NamedTuple):
+    """Open sources.
+
+    Attributes:
+        gone: Why what they are of does not exist any more, None while it does.
+        container: The handle of the container that they are of.
+    """
+
+    sources: list[CaptureSource]
+    gone: Gone
+    container: str | None = None
+
+
+def open_capture(start: CaptureStart, own: Stream, config: AgentConfig, namespace: str | None) -> Opened:
+    """Open what a START names: interfaces of this machine, a namespace or a container.  Blocks.
+
+    Args:
+        start: The request.
+        own: The connection it came on, which is not to be captured.
+        config: Where containers are, and how to capture.
+        namespace: Path of the network namespace that it names.
+
+    Raises:
+        RequestError: One of them cannot be opened.
+    """
+    if start.container is None:
+        gone = _never_gone if namespace is None else _enter_path(namespace)
+        return Opened(open_sources(start, own, config.capture), gone)
+    if config.containers is None:
+        raise TargetNotFound(
+            f"agent {config.id} is not configured to capture containers",
+            "its configuration needs a containers section",
+        )
+    if config.containers.access == "host-veth":
+        return _from_cell(start, own, config.capture, config.containers, start.container)
+    return _from_inside(start, own, config.capture, config.containers, start.container)
+
+
 def open_sources(
-    start: CaptureStart, own: Stream, config: CaptureConfig, namespace: str | None
+    start: CaptureStart, own: Stream, config: CaptureConfig, namespace: str | None = None
 ) -> list[CaptureSource]:
     """Open every interface that a START names, all or none.  Blocks; see `in_new_thread`.
 
@@ -33,31 +80,14 @@ def open_sources(
         start: The request.
         own: The connection it came on, which is not to be captured.
         config: Ring size, default interface, promiscuous mode.
-        namespace: Path of the network namespace to enter, None for the host's.
+        namespace: Path of the network namespace to enter, None for the thread's.
 
     Raises:
         RequestError: One of them cannot be opened.
     """
     if namespace is not None:
         enter(namespace)
-    sources: list[CaptureSource] = []
-    try:
-        for name in start.interfaces or (config.default_device,):
-            sources.append(
-                open_source(
-                    name,
-                    filter_text=start.filter,
-                    exclude=(own, *start.exclude),
-                    snaplen=start.snaplen,
-                    ring_bytes=config.ring_bytes,
-                    promiscuous=config.promiscuous,
-                )
-            )
-    except BaseException:
-        for source in sources:
-            source.close()
-        raise
-    return sources
+    return _open_all(start.interfaces or (config.default_device,), start, own, config)
 
 
 def in_new_thread(reactor: Any, function: Callable[[], T]) -> Deferred[T]:
@@ -74,3 +104,110 @@ def in_new_thread(reactor: Any, function: Callable[[], T]) -> Deferred[T]:
 
     threading.Thread(target=run, name="open-capture", daemon=True).start()
     return done
+
+
+# --- this machine, and its named namespaces ------------------------------------
+
+
+def _never_gone() -> None:
+    return None
+
+
+def _enter_path(path: str) -> Gone:
+    fd = open_namespace(path)
+    try:
+        status = os.fstat(fd)
+        enter(fd)
+    finally:
+        os.close(fd)
+    return partial(mount_gone, path, (status.st_dev, status.st_ino))
+
+
+# --- containers --------------------------------------------------------------------
+
+
+def _from_inside(
+    start: CaptureStart, own: Stream, capture: CaptureConfig, config: ContainersConfig, wanted: Container
+) -> Opened:
+    found = find_container(config, wanted)
+    fd, gone = open_container(config, found.handle)
+    try:
+        enter(fd)
+    finally:
+        os.close(fd)
+    if found.address not in addresses_here():
+        raise CaptureFailed(
+            f"container {found.handle} does not have the address {found.address}",
+            "it may be starting: try again",
+        )
+    # Not default_device, which is the machine's: in a container CNI gives the name.
+    return Opened(
+        _open_all(start.interfaces or (CONTAINER_INTERFACE,), start, own, capture), gone, found.handle
+    )
+
+
+def _from_cell(
+    start: CaptureStart, own: Stream, capture: CaptureConfig, config: ContainersConfig, wanted: Container
+) -> Opened:
+    check_interfaces(start.interfaces)
+    found = find_container(config, wanted)
+    try:
+        (source,) = _open_all((_wire_of(found),), start, own, capture, mirror=True)
+    except NoSuchInterface:  # not its words: they list the wires of other containers
+        raise NamespaceGone(f"container {found.handle} is gone", "try again") from None
+    try:
+        # The wire is found by the address, and that can have become another container's meanwhile.
+        if _wire_index(found) != source.interface.index or find_container(config, wanted) != found:
+            raise NamespaceGone(f"container {found.handle} is being replaced", "try again")
+    except BaseException:
+        source.close()
+        raise
+    source.show_as(CONTAINER_INTERFACE, (f"{found.address}/32",))
+    # When the container goes, its wire does, and the source says so itself.
+    return Opened([source], _never_gone, found.handle)
+
+
+def _wire_of(container: StoredContainer) -> str:
+    name = cell_interface(container.address)
+    if _wire_index(container) is None:
+        raise NamespaceGone(
+            f"container {container.handle} has no interface {name} on this cell",
+            "it may be starting or gone: try again; without silk the agent needs access: namespace",
+        )
+    return name
+
+
+def _wire_index(container: StoredContainer) -> int | None:
+    """Index of the cell's end of a container's wire, if packets to the container go there."""
+    try:
+        index = socket.if_nametoindex(cell_interface(container.address))
+        return index if way_to(container.address) == index else None
+    except OSError:
+        return None
+
+
+# --- sources -------------------------------------------------------------------------
+
+
+def _open_all(
+    names: Sequence[str], start: CaptureStart, own: Stream, config: CaptureConfig, *, mirror: bool = False
+) -> list[CaptureSource]:
+    sources: list[CaptureSource] = []
+    try:
+        for name in names:
+            sources.append(
+                open_source(
+                    name,
+                    filter_text=start.filter,
+                    exclude=(own, *start.exclude),
+                    snaplen=start.snaplen,
+                    ring_bytes=config.ring_bytes,
+                    promiscuous=config.promiscuous,
+                    mirror=mirror,
+                )
+            )
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+    return sources

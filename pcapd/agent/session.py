@@ -24,9 +24,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pcapd.agent.opening import in_new_thread, open_sources
+from pcapd.agent.containers.namespace import Gone
+from pcapd.agent.opening import Opened, in_new_thread, open_capture
 from pcapd.agent.reading import Reading
-from pcapd.capture.namespaces import identity
 from pcapd.capture.source import CaptureSource
 from pcapd.config.schema import AgentConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError, RequestError
@@ -108,7 +108,7 @@ class AgentSession(FramedProtocol):
         self._ticker.clock = agent.reactor
         self._timer: Any = None
         self._start: CaptureStart | None = None
-        self._namespace: tuple[str, tuple[int, int] | None] | None = None
+        self._gone: Gone = lambda: None
         self._end_reason = EndReason.STOPPED
         self._congested = False
         self.finished: Deferred[None] = Deferred()
@@ -156,27 +156,27 @@ class AgentSession(FramedProtocol):
         except RequestError as error:
             self._refuse(error)
             return
-        if path is not None:
-            self._namespace = (path, identity(path))
-        open_all = partial(open_sources, start, self._own_stream(), self._agent.config.capture, path)
+        open_all = partial(open_capture, start, self._own_stream(), self._agent.config, path)
         in_new_thread(self._reactor, open_all).addCallbacks(self._opened, self._not_opened)
 
-    def _opened(self, sources: list[CaptureSource]) -> None:
+    def _opened(self, opened: Opened) -> None:
         if self._state is not _State.OPENING:  # stopped, or the api left, meanwhile
-            self._close_sources(sources)
+            self._close_sources(opened.sources)
             if self._state is _State.DRAINING:
                 self._finish()
             return
         assert self._start is not None
         self._state = _State.CAPTURING
-        for number, source in enumerate(sources, start=1):
+        self._gone = opened.gone
+        about = self._about() | ({"container": opened.container} if opened.container else {})
+        for number, source in enumerate(opened.sources, start=1):
             self._readings.append(Reading(self._reactor, number, source, self._deliver, self._source_gone))
             self.transport.write(self._session.source(number, self._describe(source)))
             self._agent.log.info(
                 "capturing {interface}",
                 interface=source.interface.name,
                 filter=source.filter,
-                **self._about(),
+                **about,
             )
         for reading in self._readings:
             reading.start()
@@ -220,8 +220,9 @@ class AgentSession(FramedProtocol):
     def _tick(self) -> None:
         for reading in list(self._readings):
             self.transport.write(self._session.stats(reading.number, reading.stats()))
-        if self._namespace is not None and identity(self._namespace[0]) != self._namespace[1]:
-            gone = NamespaceGone("the network namespace is gone")
+        why = self._gone()
+        if why is not None:
+            gone = NamespaceGone(why)
             for reading in list(self._readings):
                 self._source_gone(reading, gone)
 

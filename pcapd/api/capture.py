@@ -244,6 +244,7 @@ class Capture:
             filter=request.filter,
             snaplen=request.snaplen,
             namespace=link.target.namespace,
+            container=link.target.container,
             exclude=self._own_streams(link),
         )
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from pcapd.wire import Request
+from pcapd.wire import Container, Notice, Request
 
 __all__ = ["Resolved", "Resolver", "Target"]
 
@@ -24,20 +24,27 @@ class Target:
         name: What the user will see, such as ``web-0`` or ``myapp/0``.
         host: IP address of the agent.
         namespace: Name of the network namespace in the agent's configuration.
+        container: An app instance's container instead.
     """
 
     name: str
     host: str
     port: int
     namespace: str | None = None
+    container: Container | None = None
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """Who asks, and what they get."""
+    """Who asks, and what they get.
+
+    Attributes:
+        notices: What of it cannot be had, such as an instance that is down.
+    """
 
     user: str
     targets: tuple[Target, ...]
+    notices: tuple[Notice, ...] = ()
 
 
 class Resolver(Protocol):

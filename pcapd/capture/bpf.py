@@ -15,7 +15,7 @@ from pcapd.errors import BadFilter
 from pcapd.limits import FILTER_MAX
 from pcapd.wire import Stream
 
-__all__ = ["check_text", "effective_filter", "failing_part"]
+__all__ = ["check_text", "effective_filter", "failing_part", "mirrored"]
 
 _KEYWORDS = frozenset(
     # protocols
@@ -54,6 +54,10 @@ _NAMED_VALUES = frozenset(
 #: These begin a new primitive, whose values are hosts until one of the above follows.
 _RESET = _KEYWORDS - _NAMED_VALUES - frozenset(("and", "or", "not"))
 
+_MIRRORED = {"inbound": "outbound", "outbound": "inbound"}
+#: These tell of one side of a wire, in ways that have no counterpart on the other.
+_ONE_SIDED = frozenset("ifname on dir direction".split())
+
 _TOKEN = re.compile(
     r"""
       (?P<address>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)            # IPv6, or a MAC address
@@ -90,6 +94,26 @@ def check_text(text: str) -> None:
                 f"the filter has {word!r} where an address is expected",
                 "host names are not looked up: write the address, for example host 192.0.2.1",
             )
+
+
+def mirrored(text: str) -> str:
+    """The filter that selects the same packets at the other end of a wire.
+
+    Packets, their addresses too, are the same at both ends; only which way
+    they go is not: what leaves here arrives there.
+
+    Raises:
+        BadFilter: It has something that cannot be told from the other end.
+    """
+    parts = []
+    for match in _TOKEN.finditer(text):
+        if match["word"] in _ONE_SIDED:
+            raise BadFilter(
+                f"{match['word']!r} in a filter cannot be told from outside the container",
+                "inbound and outbound can",
+            )
+        parts.append(_MIRRORED.get(match[0], match[0]))
+    return "".join(parts)
 
 
 def effective_filter(user: str, exclude: Iterable[Stream]) -> str:

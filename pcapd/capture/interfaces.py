@@ -8,6 +8,7 @@ the *host*, and so reports the drops of a stranger that has the same name.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -17,18 +18,21 @@ from dataclasses import dataclass, replace
 
 from pcapd.errors import NoSuchInterface
 
-__all__ = ["Interface", "InterfaceWatch"]
+__all__ = ["Interface", "InterfaceWatch", "addresses_here", "way_to"]
 
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _IFLA_IFNAME, _IFLA_STATS64 = 3, 23
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF = 1, 4
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
+_ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _U64 = struct.Struct("=Q")
 _RX_DROPPED, _RX_MISSED = 6 * 8, 15 * 8  # offsets in struct rtnl_link_stats64
@@ -89,36 +93,77 @@ class InterfaceWatch:
 
     def _link(self, index: int) -> Interface:
         body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
-        for kind, answer in self._ask(_RTM_GETLINK, 0, body):
+        for kind, answer in _ask(self._socket, _RTM_GETLINK, 0, body):
             if kind == _RTM_NEWLINK:
                 return _parse_link(answer)
         raise OSError(0, "no answer")
 
     def _addresses(self, index: int) -> Iterator[str]:
-        for kind, answer in self._ask(_RTM_GETADDR, _NLM_F_DUMP, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
-            if kind == _RTM_NEWADDR:
-                family, prefix, _, _, owner = _ADDRESS.unpack_from(answer)
-                if owner == index:
-                    attributes = dict(_attributes(answer[_ADDRESS.size :]))
-                    raw = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
-                    if family in (socket.AF_INET, socket.AF_INET6):
-                        yield f"{ipaddress.ip_address(raw)}/{prefix}"
+        return (address for owner, address in _all_addresses(self._socket) if owner == index)
 
-    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
-        while True:
-            data = self._socket.recv(_ANSWER_MAX)
-            while data:
-                length, answered, _, _, _ = _HEADER.unpack_from(data)
-                message = data[_HEADER.size : length]
-                data = data[(length + 3) & ~3 :]
-                if answered == _NLMSG_ERROR:
-                    raise OSError(-struct.unpack_from("=i", message)[0], "netlink")
-                if answered == _NLMSG_DONE:
-                    return
-                yield answered, message
-            if not flags & _NLM_F_DUMP:
+
+def addresses_here() -> frozenset[str]:
+    """All IP addresses in the calling thread's network namespace, without prefix lengths.
+
+    Raises:
+        OSError: The kernel does not tell.
+    """
+    with _netlink() as asked:
+        return frozenset(address.partition("/")[0] for _, address in _all_addresses(asked))
+
+
+def way_to(address: str) -> int | None:
+    """Index of the interface by which packets to an IPv4 address leave; None when there is no way.
+
+    Raises:
+        OSError: The kernel does not tell.
+    """
+    raw = ipaddress.IPv4Address(address).packed
+    body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
+    body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(raw), _RTA_DST) + raw
+    with _netlink() as asked:
+        try:
+            answers = dict(_ask(asked, _RTM_GETROUTE, 0, body))
+        except OSError as error:
+            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES):
+                return None  # the errors that stand for routes of type unreachable, blackhole, prohibit
+            raise
+    oif = dict(_attributes(answers[_RTM_NEWROUTE][_ROUTE.size :])).get(_RTA_OIF)
+    return None if oif is None else int(struct.unpack("=I", oif)[0])
+
+
+def _netlink() -> socket.socket:
+    asked = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    asked.bind((0, 0))
+    return asked
+
+
+def _all_addresses(asked: socket.socket) -> Iterator[tuple[int, str]]:
+    body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    for kind, answer in _ask(asked, _RTM_GETADDR, _NLM_F_DUMP, body):
+        if kind == _RTM_NEWADDR:
+            family, prefix, _, _, owner = _ADDRESS.unpack_from(answer)
+            attributes = dict(_attributes(answer[_ADDRESS.size :]))
+            raw = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+            if family in (socket.AF_INET, socket.AF_INET6):
+                yield owner, f"{ipaddress.ip_address(raw)}/{prefix}"
+
+
+def _ask(asked: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+    asked.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
+    while True:
+        data = asked.recv(_ANSWER_MAX)
+        while data:
+            length, answered, _, _, _ = _HEADER.unpack_from(data)
+            message = data[_HEADER.size : length]
+            data = data[(length + 3) & ~3 :]
+            if answered == _NLMSG_ERROR:
+                raise OSError(-struct.unpack_from("=i", message)[0], "netlink")
+            if answered == _NLMSG_DONE:
                 return
+            yield answered, message
+        if not flags & _NLM_F_DUMP:
+            return
 
 
 def _parse_link(message: bytes) -> Interface:

@@ -8,20 +8,25 @@ pool: the next job there would run in a stranger's namespace.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import threading
 from pathlib import Path
 
 from pcapd.errors import CapturePermission, NamespaceGone
 
-__all__ = ["enter", "identity"]
+__all__ = ["enter", "identity", "is_network_namespace", "is_ours", "open_namespace"]
 
 _CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enter(path: str) -> None:
-    """Move the calling thread into the network namespace at a path, for the rest of its life.
+def enter(namespace: str | int) -> None:
+    """Move the calling thread into a network namespace, for the rest of its life.
+
+    Args:
+        namespace: Its path, or a descriptor of it, which stays open.
 
     Raises:
         NamespaceGone: There is no namespace (any more) at the path.
@@ -29,22 +34,44 @@ def enter(path: str) -> None:
     """
     if threading.current_thread() is threading.main_thread():
         raise RuntimeError("the main thread must stay in its namespace")
+    if isinstance(namespace, int):
+        _enter(namespace, "the descriptor")
+        return
+    fd = open_namespace(namespace)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        _enter(fd, namespace)
+    finally:
+        os.close(fd)
+
+
+def open_namespace(path: str) -> int:
+    """Open a network namespace; as long as the descriptor is open, the namespace lives.
+
+    Raises:
+        NamespaceGone: There is nothing (any more) at the path.
+        CapturePermission: It may not be opened.
+    """
+    try:
+        # Not blocking: the path may turn out to be anything.
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except PermissionError as error:
         raise CapturePermission(f"not allowed to open the network namespace {path}") from error
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise NamespaceGone(f"there is no network namespace at {path}: {why}") from error
+
+
+def is_network_namespace(fd: int) -> bool:
+    """Whether a descriptor is of a network namespace, and not of a file that lies where one was."""
     try:
-        # os.setns exists from Python 3.12 on.
-        if _libc.setns(fd, _CLONE_NEWNET):
-            code = ctypes.get_errno()
-            if isinstance(OSError(code, ""), PermissionError):
-                raise CapturePermission("not allowed to enter a network namespace", "it needs CAP_SYS_ADMIN")
-            raise NamespaceGone(f"{path} is no network namespace: {os.strerror(code)}")
-    finally:
-        os.close(fd)
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET
+    except OSError:
+        return False
+
+
+def is_ours(fd: int) -> bool:
+    """Whether a network namespace is the one that the calling thread is in."""
+    return os.path.samestat(os.fstat(fd), Path("/proc/thread-self/ns/net").stat())
 
 
 def identity(path: str) -> tuple[int, int] | None:
@@ -54,3 +81,12 @@ def identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _enter(fd: int, words: str) -> None:
+    # os.setns exists from Python 3.12 on.
+    if _libc.setns(fd, _CLONE_NEWNET):
+        code = ctypes.get_errno()
+        if isinstance(OSError(code, ""), PermissionError):
+            raise CapturePermission("not allowed to enter a network namespace", "it needs CAP_SYS_ADMIN")
+        raise NamespaceGone(f"{words} is no network namespace: {os.strerror(code)}")

@@ -6,15 +6,21 @@ so that all of them have only what is kept.  capabilities(7).
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import prctl
 
 from pcapd.errors import ConfigError
 
-__all__ = ["become", "harden", "missing"]
+__all__ = ["become", "harden", "lend", "missing"]
+
+# prctl(2); python-prctl does not know them.
+_PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_LOWER = 47, 2, 3
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def become(user: str, keep: Iterable[str]) -> None:
@@ -56,3 +62,25 @@ def harden() -> None:
 def missing(needed: Iterable[str]) -> list[str]:
     """Which of these capabilities the process does not have."""
     return [name for name in needed if not getattr(prctl.cap_effective, name)]
+
+
+@contextlib.contextmanager
+def lend(name: str) -> Iterator[None]:
+    """Let commands that the calling thread starts meanwhile have one of our capabilities.
+
+    Without it they have none: what another program may do is not what we may.
+    Capabilities belong to threads, so no other thread's commands get it.  It
+    does nothing where there is nothing to lend, or where we are root, whose
+    commands have everything anyway.
+    """
+    if os.geteuid() == 0 or missing([name]):
+        yield
+        return
+    capability = getattr(prctl, f"CAP_{name.upper()}")
+    prctl.set_caps((capability, prctl.CAP_INHERITABLE, True))
+    _libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_RAISE, capability, 0, 0)
+    try:
+        yield
+    finally:
+        _libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_LOWER, capability, 0, 0)
+        prctl.set_caps((capability, prctl.CAP_INHERITABLE, False))

@@ -29,13 +29,14 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pcapy
 
 from pcapd.capture import kernelfilter
-from pcapd.capture.bpf import check_text, effective_filter, failing_part
+from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.capture.interfaces import Interface, InterfaceWatch
 from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface
 from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, RING_LAG, SNAPLEN_MAX
@@ -89,6 +90,10 @@ class CaptureSource:
         self._interface_drops = 0
         self._sum_up()
         self._received = self._dropped = 0  # what came before the filter does not count
+
+    def show_as(self, name: str, addresses: tuple[str, ...]) -> None:
+        """Call the interface what it is at the other end of its wire, where the user looks from."""
+        self.interface = replace(self.interface, name=name, addresses=addresses)
 
     def fileno(self) -> int:
         """The descriptor that is readable while the ring holds packets."""
@@ -151,6 +156,7 @@ def open_source(
     snaplen: int,
     ring_bytes: int,
     promiscuous: bool,
+    mirror: bool = False,
 ) -> CaptureSource:
     """Open a capture in the calling thread's network namespace.  Blocks for some 50 ms.
 
@@ -161,6 +167,8 @@ def open_source(
         snaplen: Bytes of each packet to keep.
         ring_bytes: Size of the kernel's ring.
         promiscuous: Also what is addressed to others.
+        mirror: The user means the other end of the interface's wire, and so do the
+            directions of the filter; the source's own `filter` stays the user's.
 
     Raises:
         BadFilter, NoSuchInterface, CapturePermission, CaptureFailed
@@ -170,7 +178,7 @@ def open_source(
     try:
         reader = _activated(name, ring_bytes, promiscuous)
         try:
-            return _filtered(reader, watch, filter_text, exclude, snaplen)
+            return _filtered(reader, watch, filter_text, exclude, snaplen, mirror=mirror)
         except BaseException:
             reader.close()
             raise
@@ -200,12 +208,18 @@ def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
 
 
 def _filtered(
-    reader: pcapy.Reader, watch: InterfaceWatch, user: str, exclude: Sequence[Stream], snaplen: int
+    reader: pcapy.Reader,
+    watch: InterfaceWatch,
+    user: str,
+    exclude: Sequence[Stream],
+    snaplen: int,
+    *,
+    mirror: bool,
 ) -> CaptureSource:
     link_type = linktypes.from_dlt(reader.datalink())
     _compile(reader, user)  # alone, so that it cannot escape the parentheses around it
     effective = effective_filter(user, exclude)
-    _compile(reader, effective)
+    _compile(reader, effective_filter(mirrored(user), exclude) if mirror else effective)
     fd = reader.getfd()
     wanted = kernelfilter.program(fd)
     if not wanted:  # libpcap gave up on the kernel and would filter, and drop, by itself

@@ -4,22 +4,23 @@ Standard library, wsproto and click; runs on Python 3.9 and needs nothing
 compiled.  What is pure is kept apart from what touches the outside:
 
 ==================  =========================================================
-``options``         the options that all capture commands share
-``hosts``           ``pcapctl hosts``; ``status``: ``pcapctl status``
-``run``             one capture from its options to its exit code
+``main``            the commands and their options, which need little time
+``cf``              ``pcapctl cf``: an app and the pcap api, from cf's login
+``status``          ``pcapctl status``
+``run``             one capture from its options to its exit status: the loop
 ------------------  ------------------------------- pure: no I/O, no clock --
-``conversation``    WebSocket and wire session in one: bytes in, events out
-``capture``         the state of one capture: when it stops, what is written
-``accounts``        what every source received, dropped, lost
-``ordering``        many sources into time order, with bounded hold-back
-``writer``          the blocks of the file around the packets
-``report``          the end in words and as a JSON object
-``progress``        the status line
-``words``           numbers for people; text of strangers made harmless
+``options``         the options that all capture commands share
+``capture``         the state of one capture: when it stops, how it went
+``websocket``       binary messages cut out of the stream without copying
+``report``          sources and the end, in words and as a JSON object
+``progress``        the live line
+``text``            numbers for people; text of strangers made harmless
+``cfconfig``        the cf CLI's configuration: read, and tokens replaced
 ------------------  ------------------------------------------------- I/O --
-``endpoint``        the api's URL; ``connection``: TCP and TLS to it
-``stream``          the loop: socket, signals, output, display
+``connection``      TCP, TLS and the WebSocket to the api
 ``output``          the file or the pipe that is written
-``display``         stderr for people, JSON lines for programs
+``fetch``           one HTTP request, bounded in bytes and time
+``cloud``           what is asked of Cloud Controller and UAA
+``cflogin``         the cf CLI's configuration as a file
 ==================  =========================================================
 """

@@ -31,7 +31,7 @@ from wsproto.events import (
 from wsproto.utilities import ProtocolError as WebSocketError
 
 import pcapd
-from pcapd.ctl.options import Access, UsageProblem
+from pcapd.ctl.options import Access, Trust, UsageProblem
 from pcapd.ctl.websocket import Splitter
 from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, RequestError, request_error
 from pcapd.wire.frames import Bytes
@@ -109,8 +109,13 @@ def dial(access: Access) -> socket.socket:
 def _context(access: Access) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(access.ca) if access.ca else None)
+        if access.ca and access.trust is Trust.ALSO_GIVEN:
+            context.load_default_certs()
     except (OSError, ssl.SSLError) as error:
         raise UsageProblem(f"cannot use {access.ca}: {error.strerror or error}", "--ca wants PEM") from error
+    if access.trust is Trust.ANYBODY:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -182,7 +187,8 @@ class Connection:
         body = b""
         data = self._early
         while len(body) < _ANSWER_MAX:
-            self._websocket.receive_data(data or None)
+            if data:  # without any it would take the connection for closed
+                self._websocket.receive_data(data)
             for event in self._websocket.events():
                 if isinstance(event, RejectData):
                     body += bytes(event.data)

@@ -12,7 +12,16 @@ import click
 
 import pcapd
 from pcapd.config.units import parse_duration, parse_size
-from pcapd.ctl.options import Access, CaptureOptions, UsageProblem, choose_form, default_output, read_token
+from pcapd.ctl.options import (
+    Access,
+    CaptureOptions,
+    UsageProblem,
+    Wanted,
+    choose_form,
+    default_output,
+    parse_instances,
+    read_token,
+)
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
@@ -136,13 +145,50 @@ _EXIT_STATUS = (
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nExamples:\n"
-    "  pcapctl hosts web-0 web-1 --duration 30s\n"
+    "  pcapctl cf myapp --duration 30s\n"
     "  pcapctl hosts web-0 --filter 'tcp port 80' -o - | tshark -r -\n"
     "  pcapctl status",
 )
 @click.version_option(pcapd.__version__, prog_name="pcapctl")
 def cli() -> None:
     """Capture network traffic from many machines into one file, in time order."""
+
+
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl cf myapp --duration 30s\n"
+    "  pcapctl cf myapp --instance 0,2 --filter 'tcp port 8080' --output myapp.pcapng\n"
+    "  pcapctl cf myapp --device eth0 --device lo      lo has in clear what Envoy encrypts on eth0\n"
+    "  pcapctl cf worker --type worker --follow --duration 1h\n"
+    "  pcapctl cf myapp --output - | wireshark -k -i -\n\n"
+    "\b\nLog in first: cf login; choose the space: cf target -s SPACE.\n"
+    "You need to be a space developer of the app's space.\n\n" + _EXIT_STATUS
+)
+@click.argument("app", metavar="APP")
+@click.option(
+    "--instance",
+    "instances",
+    multiple=True,
+    metavar="N|N,N|all",
+    help="Instance; repeatable.  [default: all]",
+)
+@click.option("--type", "process_type", default="web", metavar="TYPE", help="Process type.  [default: web]")
+@click.option("--follow", is_flag=True, help="Go on with instances that restart, move or are added.")
+@capture_options
+def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **given: Any) -> None:
+    """Capture a Cloud Foundry app, by name in the targeted space or by GUID, with your cf login.
+
+    The pcap api is that of --api or PCAP_API, else the pcap link of Cloud Controller, else
+    the host of Cloud Controller with pcap. instead of api.  The authority of --ca counts
+    for Cloud Controller and UAA too, besides the system's.
+    """
+    # ssl and HTTP take most of the start-up: --help does without.
+    from pcapd.ctl.cf import Asked, prepare
+
+    asked = Asked(app, parse_instances(instances), process_type, follow, given["api"], given["ca"])
+    options = _capture_options(app, given)
+    access, wanted = prepare(asked, options)
+    raise SystemExit(_capture(access, options, wanted))
 
 
 @cli.command(
@@ -157,7 +203,7 @@ def cli() -> None:
 def hosts(names: Tuple[str, ...], token_file: Optional[Path], **given: Any) -> None:
     """Capture targets that the api's configuration names."""
     access = _access(given, read_token(token_file))
-    raise SystemExit(_capture(access, _capture_options(names[0], given), names))
+    raise SystemExit(_capture(access, _capture_options(names[0], given), Wanted(names)))
 
 
 @cli.command()
@@ -201,11 +247,11 @@ def _capture_options(name: str, given: Any) -> CaptureOptions:
     )
 
 
-def _capture(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> int:
+def _capture(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
 
-    return run(access, options, targets)
+    return run(access, options, wanted)
 
 
 def main() -> None:

@@ -6,15 +6,26 @@ import datetime
 import os
 import re
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from pcapd.errors import PcapdError
-from pcapd.limits import OPEN_TIMEOUT, SNAPLEN_DEFAULT
+from pcapd.limits import INSTANCES_MAX, OPEN_TIMEOUT, SNAPLEN_DEFAULT
 from pcapd.records import Form
-from pcapd.wire import Request
+from pcapd.wire import App, Request
 
-__all__ = ["Access", "CaptureOptions", "UsageProblem", "default_output", "read_token"]
+__all__ = [
+    "Access",
+    "CaptureOptions",
+    "Trust",
+    "UsageProblem",
+    "Wanted",
+    "default_output",
+    "instances_in_words",
+    "parse_instances",
+    "read_token",
+]
 
 STDOUT = "-"
 _CLASSIC_SUFFIXES = (".pcap", ".cap", ".dmp")
@@ -22,6 +33,14 @@ _CLASSIC_SUFFIXES = (".pcap", ".cap", ".dmp")
 
 class UsageProblem(PcapdError):
     """The command line asks for something that cannot be: exit status 2."""
+
+
+class Trust(Enum):
+    """Whose word for a server's identity counts."""
+
+    GIVEN = auto()  #: that of the authority given, or of the system's when none is
+    ALSO_GIVEN = auto()  #: of the system's and of the one given
+    ANYBODY = auto()  #: certificates are not checked
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,36 @@ class Access:
     api: str
     token: Optional[str] = field(repr=False)
     ca: Optional[Path] = None
+    trust: Trust = Trust.GIVEN
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be captured: targets of the api's configuration, or an app.
+
+    Attributes:
+        name: The app's, for people.
+        follow: Go on with instances that restart, move or are added.
+    """
+
+    targets: Tuple[str, ...] = ()
+    app: Optional[App] = None
+    name: str = ""
+    follow: bool = False
+
+    def words(self) -> str:
+        """For people."""
+        if self.app is None:
+            return f"targets: {', '.join(self.targets)}"
+        words = f"app: {self.name}, {self.app.type}, {instances_in_words(self.app.indices)}"
+        return f"{words}, followed" if self.follow else words
+
+    def facts(self) -> Dict[str, Any]:
+        """For scripts."""
+        if self.app is None:
+            return {"targets": list(self.targets)}
+        app = {"name": self.name, "guid": self.app.guid, "type": self.app.type}
+        return {"app": {**app, "instances": list(self.app.indices) or "all"}, "follow": self.follow}
 
 
 @dataclass(frozen=True)
@@ -63,15 +112,17 @@ class CaptureOptions:
     verbose: bool = False
     json: bool = False
 
-    def request(self, targets: Tuple[str, ...]) -> Request:
-        """START for these targets.
+    def request(self, wanted: Wanted) -> Request:
+        """START for what is wanted.
 
         Raises:
             UsageProblem: It could not be sent.
         """
         try:
             return Request(
-                targets=targets,
+                targets=wanted.targets,
+                app=wanted.app,
+                follow=wanted.follow,
                 interfaces=self.interfaces,
                 filter=self.filter,
                 snaplen=self.snaplen,
@@ -93,6 +144,33 @@ def default_output(name: str, given: Optional[str], now: datetime.datetime) -> s
     """``NAME-YYYYMMDDTHHMMSSZ.pcapng`` in the current directory."""
     stem = re.sub(r"[^\w.-]", "_", name)
     return f"{stem}-{now:%Y%m%dT%H%M%SZ}.{given or 'pcapng'}"
+
+
+def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:
+    """Instances as given, such as ``0,2`` or ``all``, which is an empty tuple.
+
+    Raises:
+        UsageProblem: They are no numbers, or all and some at once.
+    """
+    words = [word.strip() for text in given for word in text.split(",")]
+    if "all" in words:
+        if set(words) != {"all"}:
+            raise UsageProblem("--instance wants either all or some")
+        return ()
+    indices: List[int] = []
+    for word in words:
+        if not word.isascii() or not word.isdigit() or len(word) > len(str(INSTANCES_MAX)):
+            raise UsageProblem(f"{word!r} is no instance", "it looks like --instance 0,2 or --instance all")
+        if int(word) not in indices:
+            indices.append(int(word))
+    return tuple(indices)
+
+
+def instances_in_words(indices: Tuple[int, ...]) -> str:
+    """As in ``instances 0, 2`` or ``all instances``."""
+    if not indices:
+        return "all instances"
+    return f"instance{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))}"
 
 
 def read_token(token_file: Optional[Path]) -> str:

@@ -7,10 +7,14 @@ from typing import Any, Dict, List
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.output import Output
 from pcapd.ctl.text import escape, quantity
+from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
+from pcapd.wire import Source
 
-__all__ = ["as_dict", "as_text", "source_line"]
+__all__ = ["as_dict", "as_text", "opened_line", "source_line"]
 
+#: Words for the usual ones.
+_LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
 #: microseconds; a clock that is further off deserves a warning.
 _CLOCK_OFF_US = 100_000
 
@@ -62,6 +66,17 @@ def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:
         lines.append("nothing was written")
     lines.append(f"stopped: {escape(capture.reason)}")
     return lines
+
+
+def opened_line(source: Source) -> str:
+    """What one source is, when it has been opened."""
+    link_type = _LINK_TYPES.get(source.link_type) or linktypes.name(source.link_type)
+    words = f"{source.instance}:{source.interface}: {link_type}, agent {source.agent or 'unknown'}"
+    if source.agent_address:
+        words += f" at {source.agent_address}"
+    if source.clock_offset_us is not None:
+        words += f", clock {source.clock_offset_us / 1000:+.1f} ms"
+    return escape(f"{words}, filter {source.filter or 'none'}")
 
 
 def source_line(account: Account) -> str:

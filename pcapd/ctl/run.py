@@ -15,12 +15,12 @@ import select
 import signal
 import sys
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from pcapd.ctl import report
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
-from pcapd.ctl.options import STDOUT, Access, CaptureOptions
+from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
 from pcapd.ctl.output import Output, OutputError
 from pcapd.ctl.progress import Progress
 from pcapd.ctl.text import escape
@@ -87,6 +87,7 @@ class _Speaker:
         self._events = sys.stderr if options.output == STDOUT else sys.stdout
         self._said_at = 0.0
         self._deaf = False
+        self._opened = 0
         live = sys.stderr.isatty() and not (options.quiet or options.json)
         self._progress: Optional[Progress] = Progress(sys.stderr) if live else None
 
@@ -110,6 +111,15 @@ class _Speaker:
         self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
         self.event("notice", type=notice.type.value, origin=notice.origin, message=notice.message)
 
+    def opened(self, capture: Capture) -> None:
+        """With --verbose: the sources that were opened since the last time."""
+        accounts = capture.assembly.accounts
+        if self._options.verbose and len(accounts) > self._opened:
+            # In the order in which they were opened.
+            for account in list(accounts.values())[self._opened :]:
+                self.line(report.opened_line(account.source))
+            self._opened = len(accounts)
+
     def progress(self, capture: Capture, now: float) -> None:
         if self._progress is not None:
             self._progress.show(capture.assembly.accounts, now)
@@ -132,13 +142,13 @@ def _brief(account: Any) -> Dict[str, Any]:
     }
 
 
-def run(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> int:
+def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
     """Capture, and return the exit status.
 
     Raises:
         PcapdError: Nothing could be captured.
     """
-    request = options.request(targets)
+    request = options.request(wanted)
     output = Output(options.output, options.form, force=options.force)
     assembly = Assembly(
         options.form,
@@ -146,8 +156,8 @@ def run(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> in
         ordered=options.ordered,
         max_packets=options.count or UNLIMITED,
         max_bytes=options.max_bytes or UNLIMITED,
-        comment=f"targets: {', '.join(targets)}; filter: {options.filter or 'none'}",
-        expected=targets,
+        comment=f"{wanted.words()}; filter: {options.filter or 'none'}",
+        expected=wanted.targets,
     )
     speaker = _Speaker(options)
     keep_memory()
@@ -158,7 +168,7 @@ def run(access: Access, options: CaptureOptions, targets: Tuple[str, ...]) -> in
             raise PcapdError("interrupted before the capture started") from None
         signals.leave_at_once = False
         capture = Capture(request, assembly, options.duration, time.monotonic())
-        speaker.event("start", targets=list(targets), file=options.output)
+        speaker.event("start", **wanted.facts(), file=options.output)
         try:
             _loop(connection, capture, output, signals, speaker)
             _finish(capture, output)
@@ -195,6 +205,7 @@ def _loop(
             output.write(blocks)
         except PcapdError as error:
             capture.fail(error)
+        speaker.opened(capture)
         for notice in capture.notices:
             speaker.notice(notice)
         capture.notices.clear()

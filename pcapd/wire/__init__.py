@@ -6,7 +6,9 @@
 
 from pcapd.wire.frames import HEADER_SIZE, Frame, FrameDecoder, FrameType, encode_frame, frame_header
 from pcapd.wire.messages import (
+    App,
     CaptureStart,
+    Container,
     Counters,
     End,
     EndReason,
@@ -29,9 +31,11 @@ from pcapd.wire.sessions import Callee, Caller, Event, Packets, encode_message
 
 __all__ = [
     "HEADER_SIZE",
+    "App",
     "Callee",
     "Caller",
     "CaptureStart",
+    "Container",
     "Counters",
     "End",
     "EndReason",

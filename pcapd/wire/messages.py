@@ -25,6 +25,7 @@ from pcapd.limits import (
     EFFECTIVE_FILTER_MAX,
     EXCLUDED_STREAMS_MAX,
     FILTER_MAX,
+    INSTANCES_MAX,
     INTERFACES_MAX,
     NAME_MAX,
     SNAPLEN_DEFAULT,
@@ -33,7 +34,9 @@ from pcapd.limits import (
 from pcapd.wire.frames import FrameType
 
 __all__ = [
+    "App",
     "CaptureStart",
+    "Container",
     "Counters",
     "End",
     "EndReason",
@@ -123,6 +126,56 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class App:
+    """A Cloud Foundry app, as a client names it.
+
+    Attributes:
+        guid: The app's GUID.
+        type: The process type.
+        indices: Instances; empty means all.
+    """
+
+    guid: str
+    type: str = "web"
+    indices: Tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_name(self.guid)
+        _check_name(self.type)
+        if any(not 0 <= index < INSTANCES_MAX for index in self.indices):
+            raise ValueError(f"an instance index must be 0 to {INSTANCES_MAX - 1}")
+        if len(set(self.indices)) != len(self.indices):
+            raise ValueError("an instance is named twice")
+
+
+@dataclass(frozen=True)
+class Container:
+    """An app instance's container, as the api knows it from Cloud Controller.
+
+    Attributes:
+        app: GUID of the app.
+        index: Of the instance.
+        handle: The container's handle: Cloud Controller's instance_guid (API 3.192 and later).
+        address: The container's own IP address (instance_internal_ip), where it is told.
+        process: GUID of the process, which differs from the app's after rolling deployments.
+    """
+
+    app: str
+    index: int
+    handle: Optional[str] = None
+    address: Optional[str] = None
+    process: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        for name in (self.app, self.handle or "-", self.process or "-"):
+            _check_name(name)
+        if self.address is not None:
+            ipaddress.ip_address(self.address)
+        if not 0 <= self.index < INSTANCES_MAX:
+            raise ValueError(f"{self.index} is no instance index")
+
+
+@dataclass(frozen=True)
 class CaptureStart:
     """START from the api to an agent: capture one target.
 
@@ -132,6 +185,7 @@ class CaptureStart:
         instance: The instance's name as the user will see it.
         interfaces: Empty means the agent's default interface.
         namespace: A name from the agent's configuration; None is the host.
+        container: An app instance's container instead.
         exclude: The capture's own connections, beside the one this came on.
     """
 
@@ -143,8 +197,11 @@ class CaptureStart:
     snaplen: int = SNAPLEN_DEFAULT
     namespace: Optional[str] = None
     exclude: Tuple[Stream, ...] = ()
+    container: Optional[Container] = None
 
     def __post_init__(self) -> None:
+        if self.namespace is not None and self.container is not None:
+            raise ValueError("a namespace and a container cannot both be captured")
         for name in (self.capture, self.request_id, self.instance, self.namespace or "-"):
             _check_name(name)
         if len(self.exclude) > EXCLUDED_STREAMS_MAX:
@@ -156,24 +213,32 @@ class CaptureStart:
 class Request:
     """START from a client to the api: capture these targets.
 
+    Exactly one of ``targets`` and ``app`` says what.
+
     Attributes:
         targets: Names from the api's configuration.
+        app: A Cloud Foundry app.
+        follow: Go on with instances that restart, move or are added meanwhile.
         duration: Seconds after which the api ends the capture.
         max_bytes: Bytes of packets after which it does.
         token: Instead of an Authorization header, for clients that cannot set one.
     """
 
-    targets: Tuple[str, ...]
+    targets: Tuple[str, ...] = ()
     interfaces: Tuple[str, ...] = ()
     filter: str = ""
     snaplen: int = SNAPLEN_DEFAULT
     duration: Optional[float] = None
     max_bytes: Optional[int] = None
     token: Optional[str] = dataclasses.field(default=None, repr=False)
+    app: Optional[App] = None
+    follow: bool = False
 
     def __post_init__(self) -> None:
-        if not self.targets:
-            raise ValueError("no target is named")
+        if not self.targets and self.app is None:
+            raise ValueError("targets is missing, and so is app")
+        if self.targets and self.app is not None:
+            raise ValueError("targets and an app cannot both be captured")
         for name in self.targets:
             _check_name(name)
         if self.duration is not None and not 0 < self.duration < float("inf"):

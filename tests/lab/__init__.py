@@ -12,6 +12,10 @@
     what the lab's daemons are configured with, and changes to it.
 ``daemons``
     the agent and the api as separate processes, and `Lab`, which has it all.
+``containers``
+    a Diego cell: runc containers, silk's wires, the metadata store.
+``callers``
+    the api's part of a conversation with an agent, played by a test.
 ``readers``
     tshark, capinfos and tcpdump as independent readers of what we wrote.
 ``processes``

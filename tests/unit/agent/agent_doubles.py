@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from functools import partial
 from typing import Any, Callable, Iterable, Optional
 
 from twisted.internet.address import IPv4Address
@@ -15,8 +16,11 @@ from twisted.python.failure import Failure
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.agent import session as session_module
 from pcapd.agent.agent import Agent
+from pcapd.agent.containers.namespace import mount_gone
+from pcapd.agent.opening import Opened
 from pcapd.agent.session import AgentSession
 from pcapd.capture.interfaces import Interface
+from pcapd.capture.namespaces import identity
 from pcapd.capture.source import KernelCounters
 from pcapd.config.schema import AgentConfig, AgentListenConfig, CaptureConfig, ServerTLS
 from pcapd.errors import CaptureFailed
@@ -172,19 +176,20 @@ class World:
         self.slow = False
         self.failure: Optional[Exception] = None
         self._waiting: list[Callable[[], None]] = []
-        monkeypatch.setattr(session_module, "open_sources", self._open)
+        monkeypatch.setattr(session_module, "open_capture", self._open)
         monkeypatch.setattr(session_module, "in_new_thread", self._in_new_thread)
 
     def _open(
-        self, start: CaptureStart, own: Any, config: CaptureConfig, namespace: Optional[str]
-    ) -> list[Source]:
+        self, start: CaptureStart, own: Any, config: AgentConfig, namespace: Optional[str]
+    ) -> Opened:
         self.opened.append((start, own, namespace))
         if self.failure is not None:
             raise self.failure
-        names = start.interfaces or (config.default_device,)
+        names = start.interfaces or (config.capture.default_device,)
         opened = [Source(name, start.filter, start.snaplen) for name in names]
         self.sources += opened
-        return opened
+        gone = partial(mount_gone, namespace, identity(namespace)) if namespace else lambda: None
+        return Opened(opened, gone)  # type: ignore[arg-type]
 
     def _in_new_thread(self, reactor: Any, function: Callable[[], Any]) -> Deferred[Any]:
         done: Deferred[Any] = Deferred()

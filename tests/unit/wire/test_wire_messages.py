@@ -11,9 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapd.errors import RemoteProtocolError
-from pcapd.limits import CONTROL_MAX, EXCLUDED_STREAMS_MAX, FILTER_MAX, INTERFACES_MAX, NAME_MAX, SNAPLEN_MAX
+from pcapd.limits import (
+    CONTROL_MAX,
+    EXCLUDED_STREAMS_MAX,
+    FILTER_MAX,
+    INSTANCES_MAX,
+    INTERFACES_MAX,
+    NAME_MAX,
+    SNAPLEN_MAX,
+)
 from pcapd.wire import (
+    App,
     CaptureStart,
+    Container,
     Counters,
     End,
     EndReason,
@@ -45,6 +55,11 @@ interfaces = st.lists(names, max_size=INTERFACES_MAX, unique=True).map(tuple)
 snaplens = st.integers(1, SNAPLEN_MAX)
 streams = st.builds(Stream, addresses, ports, ports, st.none() | addresses)
 counters = st.builds(Counters, counts, counts, counts, counts, counts)
+indices = st.integers(0, INSTANCES_MAX - 1)
+containers = st.builds(
+    Container, names, indices, st.none() | names, st.none() | addresses, st.none() | names
+)
+apps = st.builds(App, names, names, st.lists(indices, max_size=3, unique=True).map(tuple))
 
 messages = st.one_of(
     st.builds(Hello, counts, texts, texts, texts, counts, st.none() | texts),
@@ -59,6 +74,8 @@ messages = st.one_of(
         st.none() | names,
         st.lists(streams, max_size=3).map(tuple),
     ),
+    st.builds(CaptureStart, names, names, names, container=containers),
+    st.builds(Request, app=apps, follow=st.booleans()),
     st.builds(
         Request,
         st.lists(names, min_size=1, max_size=4).map(tuple),
@@ -126,8 +143,11 @@ def test_unknown_keys_are_ignored(message: Message) -> None:
     ("message", "optional"),
     [
         (Hello(1, "agent", "a", "1", 5), {"libpcap"}),
-        (START, {"interfaces", "filter", "snaplen", "namespace", "exclude"}),
-        (REQUEST, {"interfaces", "filter", "snaplen", "duration", "max_bytes", "token"}),
+        (START, {"interfaces", "filter", "snaplen", "namespace", "exclude", "container"}),
+        (
+            REQUEST,
+            {"interfaces", "filter", "snaplen", "duration", "max_bytes", "token", "app", "follow"},
+        ),
         (
             Source("web-0", "eth0", 1, 96, "udp"),
             {"addresses", "agent", "agent_address", "clock_offset_us"},

@@ -1,0 +1,115 @@
+"""Which of a cell's containers is the one that is asked for?  Pure, and never a guess.
+
+Cloud Controller tells the handle (API 3.192 and later), or the container's
+address (3.149 and later), or neither.  The best of what is told decides, and
+nothing else that is known may contradict it: two instances of one app can run
+on one cell, and an address can have gone to another app's container meanwhile.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+
+from pcapd.agent.containers.store import StoredContainer, is_handle
+from pcapd.errors import BadRequest, CaptureFailed, TargetNotFound
+from pcapd.wire import Container
+
+__all__ = ["choose"]
+
+#: Characters of an instance's GUID that make its container's handle:
+#: rep, auctioncellrep/helpers.go.
+_HANDLE_LENGTH = 28
+_GUID_LENGTH = 36
+_GONE = "it may have stopped or moved: try again"
+
+
+def choose(wanted: Container, stored: Iterable[StoredContainer]) -> StoredContainer:
+    """The one container that is meant.
+
+    Raises:
+        BadRequest: The handle cannot be one.
+        TargetNotFound: It is not on this cell.
+        CaptureFailed: It cannot be told which one it is, or what is known contradicts itself.
+    """
+    stored = tuple(stored)
+    if wanted.handle is not None:
+        found = _by_handle(wanted.handle, stored)
+    elif wanted.address is not None:
+        found = _by_address(wanted.address, stored)
+    else:
+        found = _by_index(wanted, stored)
+    contradictions = list(_contradictions(wanted, found))
+    if contradictions:
+        raise CaptureFailed(
+            f"container {found.handle} is not the instance that was asked for: {', '.join(contradictions)}",
+            _GONE,
+        )
+    return found
+
+
+def _by_handle(handle: str, stored: Sequence[StoredContainer]) -> StoredContainer:
+    if not is_handle(handle):
+        raise BadRequest("the container's handle holds characters that no handle has")
+    names = {handle, handle[:_HANDLE_LENGTH]} if len(handle) == _GUID_LENGTH else {handle}
+    return _only(
+        [container for container in stored if container.handle in names],
+        f"there is no container {handle} on this cell",
+    )
+
+
+def _by_address(address: str, stored: Sequence[StoredContainer]) -> StoredContainer:
+    usual = str(ipaddress.ip_address(address))
+    found = _only(
+        [container for container in stored if container.address == usual],
+        f"there is no container with the address {usual} on this cell",
+    )
+    if found.app is None:  # addresses are used again, so alone they prove nothing
+        raise CaptureFailed(
+            f"the cell does not tell which app the container with the address {usual} belongs to"
+        )
+    return found
+
+
+def _by_index(wanted: Container, stored: Sequence[StoredContainer]) -> StoredContainer:
+    instances = [
+        container
+        for container in stored
+        if container.runs_app and container.app == wanted.app and _same_process(wanted, container)
+    ]
+    matches = [container for container in instances if container.index == wanted.index]
+    if not matches and any(container.index is None for container in instances):
+        raise CaptureFailed(
+            f"the cell does not tell which of its containers is instance {wanted.index}",
+            "a newer silk tells it by log_config, a newer Cloud Controller by instance_guid",
+        )
+    return _only(matches, f"instance {wanted.index} of the app is not on this cell")
+
+
+def _same_process(wanted: Container, container: StoredContainer) -> bool:
+    return None in (wanted.process, container.process) or wanted.process == container.process
+
+
+def _only(matches: Sequence[StoredContainer], not_found: str) -> StoredContainer:
+    if not matches:
+        raise TargetNotFound(not_found, _GONE)
+    if len(matches) > 1:
+        handles = ", ".join(sorted(container.handle for container in matches))
+        raise CaptureFailed(
+            f"it cannot be told which container is meant: {handles}",
+            "wait until a deployment or move of the app is over",
+        )
+    return matches[0]
+
+
+def _contradictions(wanted: Container, found: StoredContainer) -> Iterator[str]:
+    if not found.runs_app:
+        yield f"it runs {'a task' if found.workload is None else found.workload}, not an app"
+    if found.app not in (None, wanted.app):
+        yield "it belongs to another app"
+    if wanted.address is not None and found.address != str(ipaddress.ip_address(wanted.address)):
+        yield f"its address is {found.address}, not {wanted.address}"
+    if found.index not in (None, wanted.index):
+        yield f"it is instance {found.index}, not {wanted.index}"
+    if not _same_process(wanted, found):
+        yield "it belongs to another process of the app"

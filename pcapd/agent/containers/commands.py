@@ -1,0 +1,92 @@
+"""Running a command within bounds of time and output.  Blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["Finished", "run"]
+
+_PIECE = 65536
+
+
+class Finished(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        status: Its exit status, negative for the signal that ended it.
+    """
+
+    status: int
+    output: bytes
+    complaint: bytes
+
+
+def run(argv: Sequence[str], *, seconds: float, most: int) -> Finished:
+    """Run a command to its end, without a shell, input or our environment.
+
+    Args:
+        argv: Its absolute path and arguments.
+        seconds: How long it may take.
+        most: Bytes that it may say, output and complaint each.
+
+    Raises:
+        OSError: It cannot be started.
+        TimeoutError: It took longer.
+        ValueError: It said more.
+    """
+    process = subprocess.Popen(  # noqa: S603 - a path of the configuration, and a checked handle
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={},
+        cwd="/",
+        # A group of its own, to be ended with whatever it has started.
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + seconds
+    try:
+        output, complaint = _read_both(process, deadline, most)
+        return Finished(process.wait(max(0.0, deadline - time.monotonic())), output, complaint)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    finally:
+        _end(process)
+
+
+def _read_both(process: subprocess.Popen[bytes], deadline: float, most: int) -> tuple[bytes, bytes]:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for pipe in said:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                piece = os.read(key.fd, _PIECE)
+                said[key.fileobj] += piece
+                if not piece:
+                    selector.unregister(key.fileobj)
+                if len(said[key.fileobj]) > most:
+                    raise ValueError(f"it said more than {most} bytes")
+    return bytes(said[process.stdout]), bytes(said[process.stderr])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:  # not waited for, so nobody else has its number
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()

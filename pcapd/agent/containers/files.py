@@ -1,0 +1,121 @@
+"""Reading other programs' files within bounds.  Blocks."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, TypeVar
+
+from pcapd.agent.containers.runtime import parse_process
+from pcapd.agent.containers.store import StoredContainer, parse_store
+from pcapd.errors import CaptureFailed, CapturePermission
+from pcapd.limits import STORE_ATTEMPT_INTERVAL, STORE_ATTEMPTS, STORE_LOCK_TIMEOUT, STORE_MAX
+
+__all__ = ["read_bounded", "read_store", "start_of"]
+
+T = TypeVar("T")
+
+_LOCK_INTERVAL = 0.01
+_STAT_MAX = 4096
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """Read a regular file of at most so many bytes.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is larger, or no regular file.
+    """
+    # Not blocking: a named pipe would let us wait for a writer forever.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no regular file")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    return data
+
+
+def start_of(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is none (any more)."""
+    try:
+        return parse_process(read_bounded(Path(f"/proc/{pid}/stat"), _STAT_MAX))
+    except (OSError, ValueError):
+        return None
+
+
+def read_store(path: Path) -> tuple[StoredContainer, ...]:
+    """The cell's containers as they are now.
+
+    The store is written in place under a lock (silk-release,
+    lib/datastore/datastore.go).  Where the lock cannot be had, a store that is
+    empty or broken is read again a few times before that is believed.
+
+    Raises:
+        CapturePermission: It may not be read.
+        CaptureFailed: It cannot be read, or makes no sense.
+    """
+    try:
+        with _locked(path.with_name(f"{path.name}_lock")) as locked:
+            return _read(path, attempts=1 if locked else STORE_ATTEMPTS)
+    except PermissionError as error:
+        raise CapturePermission(
+            f"not allowed to read the container store {path}", "the agent must run as the user that owns it"
+        ) from error
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise CaptureFailed(
+            f"the container store {path} cannot be read: {why}",
+            "is this a Diego cell, and containers.store right?",
+        ) from error
+    except ValueError as error:
+        raise CaptureFailed(f"the container store {path} makes no sense: {error}", "try again") from error
+
+
+def _read(path: Path, attempts: int) -> tuple[StoredContainer, ...]:
+    for left in range(attempts - 1, -1, -1):
+        try:
+            data = read_bounded(path, STORE_MAX)
+            containers = parse_store(data)
+        except ValueError:
+            if not left:
+                raise
+        else:
+            if data or not left:
+                return containers
+        time.sleep(STORE_ATTEMPT_INTERVAL)
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock for reading; tells whether it could be had in time."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        yield False
+        return
+    try:
+        yield _soon(lambda: fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB))
+    finally:
+        os.close(fd)
+
+
+def _soon(lock: Callable[[], None]) -> bool:
+    deadline = time.monotonic() + STORE_LOCK_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            lock()
+        except BlockingIOError:
+            time.sleep(_LOCK_INTERVAL)
+        except OSError:  # a file system without locks
+            return False
+        else:
+            return True
+    return False

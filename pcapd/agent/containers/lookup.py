@@ -1,0 +1,102 @@
+"""The container that a request means, and its first process.  Blocks.
+
+Everything is read again for each request: containers come and go.
+"""
+
+from __future__ import annotations
+
+from pcapd.agent.containers import commands
+from pcapd.agent.containers.choice import choose
+from pcapd.agent.containers.files import read_bounded, read_store, start_of
+from pcapd.agent.containers.runtime import Process, parse_runc_state, parse_state_file
+from pcapd.agent.containers.store import StoredContainer
+from pcapd.capture import privileges
+from pcapd.config.schema import ContainersConfig
+from pcapd.errors import CaptureFailed, CapturePermission, NamespaceGone
+from pcapd.limits import RUNC_OUTPUT_MAX, RUNC_TIMEOUT
+from pcapd.wire import Container
+
+__all__ = ["find_container", "first_process"]
+
+_GONE = "it may be restarting: try again"
+
+
+def find_container(config: ContainersConfig, wanted: Container) -> StoredContainer:
+    """The one container of this cell that is meant.
+
+    Raises:
+        RequestError: There is none, or more than one; or the cell does not tell.
+    """
+    return choose(wanted, read_store(config.store))
+
+
+def first_process(config: ContainersConfig, handle: str) -> Process:
+    """A container's first process, which is alive now.
+
+    Asks runc, or where there is no such command reads what runc would read.
+
+    Raises:
+        NamespaceGone: It is not alive.
+        CaptureFailed: runc and its files do not tell.
+    """
+    if config.runc.exists():
+        pid = parse_runc_state(_runc_state(config, handle), handle)
+        start = start_of(pid)
+        if start is None:
+            raise _ended(handle)
+        return Process(pid, start)
+    process = _from_state_file(config, handle)
+    if start_of(process.pid) != process.start:
+        raise _ended(handle)
+    return process
+
+
+def _ended(handle: str) -> NamespaceGone:
+    return NamespaceGone(f"the first process of container {handle} has ended", _GONE)
+
+
+def _runc_state(config: ContainersConfig, handle: str) -> bytes:
+    argv = [str(config.runc), "--root", str(config.runc_root), "state", handle]
+    try:
+        # The state is root's alone.
+        with privileges.lend("dac_read_search"):
+            done = commands.run(argv, seconds=RUNC_TIMEOUT, most=RUNC_OUTPUT_MAX)
+    except TimeoutError:
+        raise CaptureFailed(
+            f"runc did not answer within {RUNC_TIMEOUT:g} s", "the cell may be overloaded"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CaptureFailed(
+            f"runc failed: {error}", "see containers.runc in the agent's configuration"
+        ) from error
+    if done.status == 0:
+        return done.output
+    if b"does not exist" in done.complaint:
+        raise NamespaceGone(f"runc knows no container {handle} in {config.runc_root}", _GONE)
+    raise CaptureFailed(
+        f"runc failed with status {done.status}: {_last_line(done.complaint)}",
+        "see containers.runc and runc_root in the agent's configuration",
+    )
+
+
+def _last_line(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").split("\n")
+    printable = ("".join(filter(str.isprintable, line)).strip() for line in reversed(lines))
+    return next(filter(None, printable), "it said nothing")[:200]
+
+
+def _from_state_file(config: ContainersConfig, handle: str) -> Process:
+    path = config.runc_root / handle / "state.json"
+    try:
+        return parse_state_file(read_bounded(path, RUNC_OUTPUT_MAX), handle)
+    except FileNotFoundError:
+        raise NamespaceGone(
+            f"there is neither {config.runc} nor {path}",
+            "see containers.runc and runc_root in the agent's configuration",
+        ) from None
+    except PermissionError as error:
+        raise CapturePermission(
+            f"not allowed to read {path}", "the agent needs CAP_DAC_READ_SEARCH"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CaptureFailed(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,93 @@
+"""What runc and ``/proc`` say of a container's first process.  Pure.
+
+Sources: runc, state.go and libcontainer/container_linux.go (``runc state``,
+``state.json``); proc(5) (``/proc/PID/stat``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pcapd.agent.containers.store import parse_object
+from pcapd.errors import CaptureFailed, NamespaceGone
+
+__all__ = ["Process", "parse_process", "parse_runc_state", "parse_state_file"]
+
+#: In these a container has a process, and so a network namespace.
+_ALIVE = frozenset(("created", "running", "paused"))
+#: PID_MAX_LIMIT of Linux.
+_PID_MAX = 2**22
+_DEAD = frozenset((b"Z", b"X", b"x"))
+
+
+class Process(NamedTuple):
+    """A process for good: its number is used again, but not with the same start.
+
+    Attributes:
+        start: Clock ticks from boot to its start.
+    """
+
+    pid: int
+    start: int
+
+
+def parse_runc_state(output: bytes, handle: str) -> int:
+    """The process id of a container's first process, from ``runc state HANDLE``.
+
+    Raises:
+        CaptureFailed: It is not what runc says.
+        NamespaceGone: The container does not run.
+    """
+    state = _object(output, f"runc does not make sense about container {handle}")
+    if state.get("id") != handle:
+        raise CaptureFailed(f"runc speaks of another container than {handle}")
+    status = state.get("status")
+    if status not in _ALIVE:
+        words = status if isinstance(status, str) and status.isidentifier() else "in an unknown state"
+        raise NamespaceGone(f"container {handle} is {words}", "it may be restarting: try again")
+    pid = _number(state.get("pid"), 1, _PID_MAX)
+    if pid is None:
+        raise CaptureFailed(f"runc does not tell the process of container {handle}")
+    return pid
+
+
+def parse_state_file(data: bytes, handle: str) -> Process:
+    """A container's first process, from runc's ``state.json``.
+
+    Raises:
+        CaptureFailed: It is not such a file, or of another container.
+    """
+    words = f"runc's state file of container {handle} does not make sense"
+    state = _object(data, words)
+    pid = _number(state.get("init_process_pid"), 1, _PID_MAX)
+    start = _number(state.get("init_process_start"), 0, 2**64)
+    if state.get("id") != handle or pid is None or start is None:
+        raise CaptureFailed(words)
+    return Process(pid, start)
+
+
+def parse_process(stat: bytes) -> int | None:
+    """A process's start, from its ``/proc/PID/stat``; None when it is dead.
+
+    Raises:
+        ValueError: That is no such file.
+    """
+    # Its name is in parentheses and may hold anything, more parentheses too.
+    fields = stat.rpartition(b")")[2].split()
+    if len(fields) < 20:
+        raise ValueError("too few fields")
+    return None if fields[0] in _DEAD else int(fields[19])
+
+
+def _object(data: bytes, words: str) -> dict[str, Any]:
+    try:
+        return parse_object(data)
+    except ValueError as error:
+        raise CaptureFailed(words, "see runc's version and root in the agent's configuration") from error
+
+
+def _number(value: object, low: int, high: int) -> int | None:
+    # A JSON true is no number.
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if low <= value <= high else None

@@ -1,0 +1,144 @@
+"""The cell's container metadata store, parsed.  Pure.
+
+silk's cni-wrapper-plugin writes it, an object keyed by handle::
+
+    {HANDLE: {"handle": HANDLE, "ip": IP, "metadata": {"app_id": …, "container_workload":
+     "app" | "task" | "staging", "log_config": "JSON in a string", …} or null}}
+
+Sources: silk-release, src/code.cloudfoundry.org/lib/datastore/datastore.go and
+cni-wrapper-plugin/main.go; guardian, netplugin/external_networker.go
+(metadata); executor, resources.go (log_config).
+
+Someone else's file is hostile until checked: an entry that is not as it should
+be is left out, and a value that is not is unknown.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pcapd.limits import INSTANCES_MAX
+
+__all__ = ["StoredContainer", "is_handle", "parse_object", "parse_store"]
+
+# It becomes part of a path and an argument of a command; runc itself allows no more.
+_HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}")
+# The executor cuts an app instance's GUID to 28 characters; a task's stays whole.
+_WHOLE_GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_APP = "app"
+
+
+@dataclass(frozen=True)
+class StoredContainer:
+    """A container of this cell; None is what the store does not tell.
+
+    Attributes:
+        handle: Cloud Controller's instance_guid, if it is of an app.
+        address: Its IP address, in its usual spelling.
+        app: GUID of its app.
+        workload: ``app``, ``task`` or ``staging``.
+        index: Of the app's instance, from log_config.
+        process: GUID of the app's process, from log_config.
+    """
+
+    handle: str
+    address: str
+    app: str | None = None
+    workload: str | None = None
+    index: int | None = None
+    process: str | None = None
+
+    @property
+    def runs_app(self) -> bool:
+        """Whether it is an instance of an app: tasks and staging belong to apps too, but are none."""
+        if self.workload is None:
+            return not _WHOLE_GUID.fullmatch(self.handle)
+        return self.workload == _APP
+
+
+def is_handle(text: str) -> bool:
+    """Whether it can be a container's handle."""
+    return _HANDLE.fullmatch(text) is not None
+
+
+def parse_store(data: bytes) -> tuple[StoredContainer, ...]:
+    """The containers in a store; an empty file is an empty store.
+
+    Raises:
+        ValueError: It is not one JSON object.
+    """
+    if not data.strip():
+        return ()
+    found = (_container(key, value) for key, value in parse_object(data).items())
+    return tuple(container for container in found if container is not None)
+
+
+def parse_object(data: str | bytes) -> dict[str, Any]:
+    """The JSON object that a text holds.
+
+    Raises:
+        ValueError: It holds none.
+    """
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
+
+
+def _container(key: str, value: Any) -> StoredContainer | None:
+    if not isinstance(value, dict) or value.get("handle") != key or not is_handle(key):
+        return None
+    address = _address(value.get("ip"))
+    if address is None:
+        return None
+    metadata = _mapping(value.get("metadata"))
+    log_config = _log_config(metadata.get("log_config"), key)
+    tags = _mapping(log_config.get("tags"))
+    return StoredContainer(
+        handle=key,
+        address=address,
+        app=_text(metadata.get("app_id")),
+        workload=_text(metadata.get("container_workload")),
+        index=_index(log_config.get("index")),
+        process=_text(tags.get("process_id")),
+    )
+
+
+def _log_config(value: Any, handle: str) -> dict[str, Any]:
+    if not isinstance(value, str):
+        return {}
+    try:
+        found = parse_object(value)
+    except ValueError:
+        return {}
+    # It names the instance that it is about: another's is worse than none.
+    about = _mapping(found.get("tags")).get("process_instance_id", handle)
+    return found if about == handle else {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _index(value: Any) -> int | None:
+    # Exactly int: a JSON true is no number.
+    return value if type(value) is int and 0 <= value < INSTANCES_MAX else None
+
+
+def _address(value: Any) -> str | None:
+    # From text only: ip_address would make an address of a number.
+    try:
+        return str(ipaddress.ip_address(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None

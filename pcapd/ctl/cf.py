@@ -1,0 +1,142 @@
+"""``pcapctl cf``: from an app's name and the cf CLI's login to what the pcap api is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional, Tuple
+from urllib.parse import urlsplit
+
+from pcapd.ctl.cfconfig import Login, LoginProblem, check_url, config_path, is_guid, pcap_of_api
+from pcapd.ctl.cflogin import read_login
+from pcapd.ctl.cloud import CloudController, Session
+from pcapd.ctl.connection import address_of
+from pcapd.ctl.fetch import Client
+from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted, instances_in_words
+from pcapd.ctl.text import escape
+from pcapd.errors import TargetNotFound
+from pcapd.wire import App
+
+__all__ = ["Asked", "prepare"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says.
+
+    Attributes:
+        app: Name or GUID.
+        api: The pcap api's URL; None to find it.
+        ca: Authorities besides the system's.
+    """
+
+    app: str
+    instances: Tuple[int, ...]
+    type: str
+    follow: bool
+    api: Optional[str]
+    ca: Optional[Path]
+
+
+def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
+    """Find the app and the pcap api, with a login that is good for a while.
+
+    Raises:
+        PcapdError: Something of it cannot be had; the message says what helps.
+    """
+    # What the command line alone gets wrong is said before anybody is asked.
+    options.request(_wanted(asked, asked.app))
+    if asked.api:
+        address_of(asked.api)
+    path = config_path(os.environ)
+    login = read_login(path)
+    say = _Voice(options)
+    trust = _trust(asked, login, say.warn)
+    client = Client(asked.ca, trust)
+    session = Session(path, login, client, say.warn)
+    controller = CloudController(login.target, session, client)
+    guid = _guid(asked.app, login, controller)
+    api, reason = _api(asked, login, controller)
+    token = session.token()
+    if session.refreshed:
+        say.detail("your cf login was refreshed")
+    say.detail(_plan(asked, guid, login))
+    say.detail(f"pcap api {api}, {reason}")
+    return Access(api, token, asked.ca, trust), _wanted(asked, guid)
+
+
+class _Voice:
+    """Warnings and, with --verbose, details; on stderr."""
+
+    def __init__(self, options: CaptureOptions) -> None:
+        self._json = options.json
+        self._verbose = options.verbose and not options.quiet and not options.json
+
+    def warn(self, text: str) -> None:
+        # Not even --quiet hides it.
+        line = json.dumps({"event": "warning", "message": text}) if self._json else f"warning: {escape(text)}"
+        print(line, file=sys.stderr, flush=True)
+
+    def detail(self, text: str) -> None:
+        if self._verbose:
+            print(escape(text), file=sys.stderr, flush=True)
+
+
+def _wanted(asked: Asked, guid: str) -> Wanted:
+    try:
+        return Wanted(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
+    except ValueError as error:
+        raise UsageProblem(str(error)) from error
+
+
+def _trust(asked: Asked, login: Login, warn: Callable[[str], None]) -> Trust:
+    """Whom to believe; with --ca there is no reason not to look."""
+    if not login.ssl_disabled or asked.ca is not None:
+        return Trust.ALSO_GIVEN
+    warn(
+        "certificates are not checked, because cf logged in with --skip-ssl-validation: somebody on the way "
+        "could take over your login and read the packets; --ca FILE names an authority to check them with"
+    )
+    return Trust.ANYBODY
+
+
+def _guid(app: str, login: Login, controller: CloudController) -> str:
+    if is_guid(app):
+        return app
+    if not login.space_guid:
+        raise LoginProblem("the cf CLI targets no space", "choose one with: cf target -o ORG -s SPACE")
+    guid = controller.app_guid(app, login.space_guid)
+    if guid is None:
+        hint = "cf apps lists those there are; cf target -s SPACE chooses another space"
+        raise TargetNotFound(f"there is no app {app!r} in {_space(login)}", hint)
+    return guid
+
+
+def _space(login: Login) -> str:
+    space = f"space {login.space or login.space_guid}"
+    return f"{space} of org {login.org}" if login.org else space
+
+
+def _api(asked: Asked, login: Login, controller: CloudController) -> Tuple[str, str]:
+    """The pcap api's URL, and where it is from."""
+    if asked.api:
+        return asked.api, "as given"
+    host = urlsplit(login.target).hostname
+    link = controller.pcap_link()
+    if link is not None:
+        check_url(link, f"the pcap link of {host}", "name the api with --api, or PCAP_API")
+        return link, f"from the pcap link of {host}"
+    derived = pcap_of_api(login.target)
+    if derived is None:
+        hint = "set PCAP_API, or name its URL with --api"
+        raise UsageProblem(f"no api: {host} has no pcap link, and does not begin with api.", hint)
+    return derived, f"beside {host}, which has no pcap link"
+
+
+def _plan(asked: Asked, guid: str, login: Login) -> str:
+    place = "by its GUID" if is_guid(asked.app) else f"({guid}) in {_space(login)}"
+    follow = ", followed when they move" if asked.follow else ""
+    return f"app {asked.app} {place}: {instances_in_words(asked.instances)} of type {asked.type}{follow}"

@@ -1,0 +1,301 @@
+"""The cf CLI's configuration file: what it says, and how new tokens are put into it.  Pure.
+
+The file is ``$CF_HOME/.cf/config.json``, flat JSON in Go's spelling (cf CLI,
+``util/configv3/json_config.go``).  It is the cf CLI's, not ours: new tokens
+replace old ones in its text, and every other byte stays as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, field
+from json.decoder import scanstring  # type: ignore[attr-defined]  # not in typeshed
+from pathlib import Path
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from urllib.parse import quote, urlencode, urlsplit
+
+from pcapd.errors import PcapdError
+
+__all__ = [
+    "Grant",
+    "Login",
+    "LoginProblem",
+    "Tokens",
+    "check_url",
+    "config_path",
+    "expiry",
+    "grant_for",
+    "is_guid",
+    "list_parameter",
+    "parse_login",
+    "parse_tokens",
+    "pcap_of_api",
+    "with_tokens",
+]
+
+#: The only one that the cf CLI 7 and 8 read; any other is to them as if there were no file.
+CONFIG_VERSION = 4
+#: Tokens are ASCII without spaces (RFC 6750, section 2.1).
+_TOKEN = re.compile(r"[!-~]+")
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_SPACES = re.compile(r"[ \t\r\n]*")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LOG_IN = "log in with: cf login"
+_REPAIR = f"{_LOG_IN}, which repairs it"
+_DECODER = json.JSONDecoder()
+
+
+class LoginProblem(PcapdError):
+    """The cf CLI's login is not there, not whole, or over."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """What the cf CLI knows of the user.
+
+    Attributes:
+        target: Cloud Controller's URL.
+        authorization_endpoint: Where tokens are refreshed.
+        access_token: Without its scheme; empty when there is none.
+        grant_type: How the user logged in; empty means by password.
+        client: The OAuth client, with `client_secret`.
+        ssl_disabled: ``cf login --skip-ssl-validation`` was used.
+    """
+
+    target: str
+    authorization_endpoint: str = ""
+    access_token: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
+    grant_type: str = ""
+    client: str = "cf"
+    client_secret: str = field(default="", repr=False)
+    org: str = ""
+    space: str = ""
+    space_guid: str = ""
+    ssl_disabled: bool = False
+
+
+class Tokens(NamedTuple):
+    """What UAA gives; without a refresh token the old one stays good."""
+
+    access: str
+    refresh: str = ""
+    scheme: str = "bearer"
+
+
+class Grant(NamedTuple):
+    """A request for tokens, to be posted."""
+
+    form: str
+    authorization: Optional[str]
+
+
+def config_path(environment: Mapping[str, str]) -> Path:
+    """Where the cf CLI keeps its configuration.
+
+    Raises:
+        LoginProblem: There is no home directory to look in.
+    """
+    home = environment.get("CF_HOME") or environment.get("HOME")
+    if not home:
+        raise LoginProblem("the cf CLI's configuration has no place", "set CF_HOME or HOME")
+    return Path(home) / ".cf" / "config.json"
+
+
+def parse_login(text: str) -> Login:
+    """Read the configuration.
+
+    Raises:
+        LoginProblem: It is not the cf CLI's, or nobody is logged in.
+    """
+    values = _parse_object(text)
+    version = values.get("ConfigVersion")
+    if version != CONFIG_VERSION:
+        written = version if isinstance(version, int) else "none"
+        raise LoginProblem(
+            f"the cf CLI's configuration has version {written}, and {CONFIG_VERSION} is needed",
+            "log in with version 7 or 8 of the cf CLI: cf login",
+        )
+    login = _login(values)
+    if not login.target:
+        raise LoginProblem("the cf CLI has no api", "name it with: cf login -a https://api.example.com")
+    check_url(login.target, "the cf CLI's api", "name another with: cf login -a https://api.example.com")
+    if not login.access_token and not login.refresh_token and login.grant_type != "client_credentials":
+        raise LoginProblem("the cf CLI is not logged in", _LOG_IN)
+    return login
+
+
+def _parse_object(text: str) -> Dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LoginProblem("the cf CLI's configuration is not JSON", _REPAIR) from error
+    if not isinstance(values, dict):
+        raise LoginProblem("the cf CLI's configuration is no JSON object", _REPAIR)
+    return values
+
+
+def _login(values: Dict[str, Any]) -> Login:
+    org, space = _object(values, "OrganizationFields"), _object(values, "SpaceFields")
+    return Login(
+        target=_text(values, "Target").rstrip("/"),
+        # The cf CLI asks AuthorizationEndpoint for tokens (api/uaa/internal/routes.go).
+        authorization_endpoint=_text(values, "AuthorizationEndpoint") or _text(values, "UaaEndpoint"),
+        access_token=_bare(_text(values, "AccessToken")),
+        refresh_token=_token(_text(values, "RefreshToken"), "RefreshToken"),
+        grant_type=_text(values, "UAAGrantType"),
+        client=_text(values, "UAAOAuthClient") or "cf",
+        client_secret=_text(values, "UAAOAuthClientSecret"),
+        org=_text(org, "Name"),
+        space=_text(space, "Name"),
+        space_guid=_text(space, "GUID"),
+        ssl_disabled=values.get("SSLDisabled") is True,
+    )
+
+
+def _object(values: Dict[str, Any], key: str) -> Dict[str, Any]:
+    value = values.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(values: Dict[str, Any], key: str) -> str:
+    value = values.get(key)
+    if value is not None and not isinstance(value, str):
+        raise LoginProblem(f"{key} in the cf CLI's configuration is no text", _LOG_IN)
+    return value or ""
+
+
+def _bare(token: str) -> str:
+    """The access token without the scheme that the cf CLI stores with it."""
+    scheme, space, rest = token.partition(" ")
+    return _token(rest if space and scheme.lower() == "bearer" else token, "AccessToken")
+
+
+def _token(token: str, key: str) -> str:
+    if token and not _TOKEN.fullmatch(token):
+        raise LoginProblem(f"{key} in the cf CLI's configuration is no token", _LOG_IN)
+    return token
+
+
+# --- addresses ------------------------------------------------------------------
+
+
+def check_url(url: str, what: str, hint: str) -> None:
+    """Make sure that a token may be sent there: by https, or to this machine.
+
+    Raises:
+        LoginProblem: It may not.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or not url.isprintable() or parts.username or parts.scheme not in ("https", "http"):
+        raise LoginProblem(f"{what}, {url!r}, is no https URL", hint)
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        raise LoginProblem(f"{what}, {url}, is not https, and a token is not sent in clear", hint)
+
+
+def pcap_of_api(target: str) -> Optional[str]:
+    """The pcap api's URL beside Cloud Controller's: ``api.`` → ``pcap.``; None without an ``api.``."""
+    parts = urlsplit(target)
+    if not parts.netloc.lower().startswith("api."):
+        return None
+    return f"{parts.scheme}://pcap.{parts.netloc[len('api.') :]}"
+
+
+def is_guid(name: str) -> bool:
+    """Whether it is taken for an app's GUID."""
+    return _GUID.fullmatch(name) is not None
+
+
+def list_parameter(value: str) -> str:
+    """One value of a filter of Cloud Controller, which unescapes it again after it split at commas."""
+    return quote(quote(value, safe=""), safe="")
+
+
+# --- tokens ---------------------------------------------------------------------
+
+
+def expiry(token: str) -> Optional[float]:
+    """When an access token ends, seconds since the epoch; None when it does not say (an opaque one)."""
+    parts = token.split(".")
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        ends = claims["exp"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return float(ends) if isinstance(ends, (int, float)) and abs(ends) < 1e15 else None
+
+
+def grant_for(login: Login) -> Grant:
+    """What the cf CLI would post for new tokens (``cf/api/authentication``, ``api/uaa/refresh_token.go``).
+
+    Raises:
+        LoginProblem: There is nothing to ask with.
+    """
+    if login.grant_type == "client_credentials":
+        form = {"client_id": login.client, "client_secret": login.client_secret}
+        return Grant(urlencode({**form, "grant_type": "client_credentials"}), None)
+    if not login.refresh_token:
+        raise LoginProblem("your cf login has expired", _LOG_IN)
+    # The empty scope asks for all that the user has.
+    form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token, "scope": ""}
+    basic = base64.b64encode(f"{login.client}:{login.client_secret}".encode()).decode()
+    return Grant(urlencode(form), f"Basic {basic}")
+
+
+def parse_tokens(body: bytes) -> Optional[Tokens]:
+    """Read UAA's answer; None when it is none."""
+    try:
+        values = json.loads(body)
+        access, refresh = values["access_token"], values.get("refresh_token") or ""
+        scheme = values.get("token_type") or "bearer"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    # Before they go into a header and a file.
+    fit = all(isinstance(text, str) and _TOKEN.fullmatch(text) for text in (access, refresh or "-", scheme))
+    return Tokens(access, refresh, scheme) if fit else None
+
+
+def with_tokens(text: str, tokens: Tokens) -> str:
+    """The configuration with new tokens where it held old ones, and otherwise unchanged to the byte.
+
+    Raises:
+        LoginProblem: It is no JSON object any more.
+    """
+    fresh = {"AccessToken": f"{tokens.scheme} {tokens.access}", "RefreshToken": tokens.refresh}
+    held = _strings(text)
+    for key in sorted(set(fresh) & set(held), key=lambda key: held[key], reverse=True):
+        start, end = held[key]
+        # A place that is empty stays so: who keeps no secrets here gets none.
+        if fresh[key] and text[start:end] != '""':
+            text = text[:start] + json.dumps(fresh[key]) + text[end:]
+    return text
+
+
+def _strings(text: str) -> Dict[str, Tuple[int, int]]:
+    """Where the values of the outermost object stand that are strings."""
+    _parse_object(text)  # from here on it is known to be one, so walking it is simple
+    found = {}
+    at = _skip(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, at = scanstring(text, at + 1)
+        start = _skip(text, _skip(text, at) + 1)
+        value, end = _DECODER.raw_decode(text, start)
+        if isinstance(value, str):
+            found[key] = (start, end)
+        else:
+            found.pop(key, None)  # of a key that comes twice the last value counts
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return found
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACES.match(text, at)
+    return match.end() if match else at

@@ -1,0 +1,145 @@
+"""One HTTP request and its answer, bounded in bytes and in time; redirects are not followed.
+
+A token goes to the host that it was meant for and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+from urllib.parse import urlsplit
+
+import pcapd
+from pcapd.ctl.connection import ApiUnreachable, address_of, dial
+from pcapd.ctl.options import Access, Trust
+from pcapd.errors import PcapdError
+from pcapd.limits import MIB
+
+__all__ = ["Answer", "Client", "CloudUnreachable"]
+
+#: Bytes of an answer; fifty apps, which is a page of Cloud Controller, are a tenth of it.
+BODY_MAX = 2 * MIB
+#: Seconds for one request and its whole answer, however it trickles; TCP and TLS have their own.
+ANSWER_TIMEOUT = 30.0
+
+
+class CloudUnreachable(PcapdError):
+    """There is no answer, or none that can be read."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        headers: By their names in lower case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Dict[str, Any]:
+        """The body's JSON object; an empty one when it is none."""
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+class Client:
+    """Asks over connections that are secured as the user wants.
+
+    Args:
+        ca: More authorities to trust.
+        trust: Whom else.
+        timeout: Seconds for an answer.
+    """
+
+    def __init__(self, ca: Optional[Path], trust: Trust, timeout: float = ANSWER_TIMEOUT) -> None:
+        self._ca = ca
+        self._trust = trust
+        self._timeout = timeout
+
+    def get(self, url: str, token: Optional[str] = None) -> Answer:
+        """GET, with the user's token where one is given.
+
+        Raises:
+            CloudUnreachable: There is no whole answer in time.
+        """
+        return self._ask("GET", url, {"Authorization": f"bearer {token}"} if token else {})
+
+    def post(self, url: str, form: str, authorization: Optional[str]) -> Answer:
+        """POST a form.
+
+        Raises:
+            CloudUnreachable: There is no whole answer in time.
+        """
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if authorization:
+            headers["Authorization"] = authorization
+        return self._ask("POST", url, headers, form)
+
+    def _ask(self, method: str, url: str, headers: Dict[str, str], body: Optional[str] = None) -> Answer:
+        parts = urlsplit(url)
+        access = Access(f"{parts.scheme}://{parts.netloc}", None, self._ca, self._trust)
+        secure, host, port, _ = address_of(access.api)
+        connection = http.client.HTTPConnection(host, port)
+        connection.default_port = 443 if secure else 80  # what the Host header need not say
+        connection.sock = _dial(access)
+        connection.sock.settimeout(self._timeout)
+        # Each read has its time by this, all of them together by that.
+        timer = threading.Timer(self._timeout, _shut, (connection.sock,))
+        timer.daemon = True
+        late_at = time.monotonic() + self._timeout
+        timer.start()
+        try:
+            headers = {"Accept": "application/json", "User-Agent": f"pcapctl/{pcapd.__version__}", **headers}
+            target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+            connection.request(method, target, body, headers)
+            answer = _read(connection.getresponse(), host)
+            if time.monotonic() >= late_at:
+                raise TimeoutError  # a body without a length ends when it is cut off, too
+            return answer
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            late = time.monotonic() >= late_at
+            words = f"did not answer within {self._timeout:g} s" if late else "broke off, or speaks no HTTP"
+            # Not the error's own words: those of http.client may quote what we sent.
+            raise CloudUnreachable(f"{host} port {port} {words}", "try again later") from error
+        finally:
+            timer.cancel()
+            connection.close()
+
+
+def _dial(access: Access) -> socket.socket:
+    try:
+        return dial(access)
+    except ApiUnreachable as error:
+        # This host was not named by --api.
+        hint = "check: cf api" if error.hint == "check --api" else error.hint
+        raise CloudUnreachable(error.message, hint) from error
+
+
+def _shut(connection: socket.socket) -> None:
+    # Shut rather than closed: that ends a read in progress.  By the plain class, as
+    # an SSLSocket's own method would take its TLS state away from the reader.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def _read(response: http.client.HTTPResponse, host: str) -> Answer:
+    body = response.read(BODY_MAX + 1)
+    if len(body) > BODY_MAX:
+        raise CloudUnreachable(f"the answer of {host} has no end")
+    if response.length:
+        raise http.client.IncompleteRead(body, response.length)
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, body)

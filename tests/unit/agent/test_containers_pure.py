@@ -1,0 +1,367 @@
+"""Which container is meant: hostile stores, every contradiction, and never a guess."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from dataclasses import replace
+from typing import Any, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcapd.agent.containers.cellside import cell_interface, check_interfaces
+from pcapd.agent.containers.choice import choose
+from pcapd.agent.containers.runtime import Process, parse_process, parse_runc_state, parse_state_file
+from pcapd.agent.containers.store import StoredContainer, is_handle, parse_store
+from pcapd.errors import (
+    BadRequest,
+    CaptureFailed,
+    NamespaceGone,
+    NoSuchInterface,
+    RequestError,
+    TargetNotFound,
+)
+from pcapd.wire import Container
+
+HANDLE = "5f0c2b7e-91aa-4c1e-6d3b-2f10"
+APP = "a1b2c3d4-0000-4000-8000-000000000001"
+TASK = "0a1b2c3d-0000-4000-8000-000000000009"
+ONE = StoredContainer(HANDLE, "10.255.93.167", APP, "app", 0, "p")
+TWO = StoredContainer("6" + HANDLE[1:], "10.255.93.168", APP, "app", 1, "p")
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {"handle": HANDLE, "ip": "10.255.93.167", "metadata": {}, **changes}
+
+
+def parse(value: Any) -> tuple[StoredContainer, ...]:
+    return parse_store(json.dumps(value).encode())
+
+
+def log_config(**changes: Any) -> str:
+    tags = {"process_id": "p", "process_instance_id": HANDLE, **changes.pop("tags", {})}
+    return json.dumps({"guid": APP, "index": 0, "tags": tags, **changes})
+
+
+# --- the store -----------------------------------------------------------------
+
+
+def test_a_store_as_silk_writes_it() -> None:
+    metadata = {"app_id": APP, "container_workload": "app", "log_config": log_config()}
+    assert parse({HANDLE: entry(metadata=metadata)}) == (ONE,)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"{}"])
+def test_an_empty_store(data: bytes) -> None:
+    assert parse_store(data) == ()
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"null", b'{"a":', b"\xff", b"[" * 100_000, b'{"a":' * 50_000])
+def test_what_is_no_store(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_store(data)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        entry(handle="another"),
+        entry(ip="nonsense"),
+        entry(ip=None),
+        entry(ip=42),
+        {"handle": HANDLE},
+    ],
+)
+def test_an_entry_that_is_not_as_it_should_be_is_left_out(value: Any) -> None:
+    other = {**entry(), "handle": TWO.handle}
+    assert [found.handle for found in parse({HANDLE: value, TWO.handle: other})] == [TWO.handle]
+
+
+@pytest.mark.parametrize("handle", ["", ".", "..", "-x", "a/b", "a\0", "a b", "é", "x" * 129, "a\n"])
+def test_what_can_be_no_handle(handle: str) -> None:
+    assert not is_handle(handle)
+    assert parse({handle: entry(handle=handle)}) == ()
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, [], "x", {"app_id": 1, "log_config": {"index": 0}}, {"log_config": "{"}]
+)
+def test_metadata_that_tells_nothing(metadata: Any) -> None:
+    assert parse({HANDLE: entry(metadata=metadata)}) == (StoredContainer(HANDLE, ONE.address),)
+
+
+@pytest.mark.parametrize("index", [True, -1, 1.0, "0", None, 10**30])
+def test_an_index_that_is_none(index: Any) -> None:
+    (found,) = parse({HANDLE: entry(metadata={"log_config": log_config(index=index)})})
+    assert found.index is None
+
+
+def test_log_config_of_another_instance_is_not_believed() -> None:
+    other = log_config(tags={"process_instance_id": TWO.handle})
+    (found,) = parse({HANDLE: entry(metadata={"log_config": other})})
+    assert (found.index, found.process) == (None, None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=9,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([HANDLE, TWO.handle, "x", "../x"]),
+        JSON
+        | st.fixed_dictionaries(
+            {
+                "handle": st.sampled_from([HANDLE, "x"]) | JSON,
+                "ip": st.just("10.0.0.1") | JSON,
+                "metadata": st.fixed_dictionaries(
+                    {}, optional={"app_id": JSON, "log_config": JSON.map(json.dumps) | JSON}
+                ),
+            }
+        ),
+    )
+)
+def test_any_json_is_taken(store: Any) -> None:
+    for found in parse_store(json.dumps(store).encode()):
+        assert is_handle(found.handle)
+        assert store[found.handle]["handle"] == found.handle
+
+
+@given(st.binary())
+def test_any_bytes_are_taken_or_refused(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        parse_store(data)
+
+
+@given(st.integers(min_value=1, max_value=400))
+def test_a_beginning_of_a_store_is_never_a_store(length: int) -> None:
+    whole = json.dumps({HANDLE: entry(metadata={"app_id": APP, "log_config": log_config()})}).encode()
+    if length < len(whole):
+        with pytest.raises(ValueError):
+            parse_store(whole[:length])
+
+
+# --- the choice ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", [ONE, TWO])
+def test_each_way(one: StoredContainer) -> None:
+    assert one.index is not None
+    ways: list[dict[str, Optional[str]]] = [
+        {"handle": one.handle},
+        {"address": one.address},
+        {"process": "p"},
+        {},
+        {"handle": one.handle, "address": one.address, "process": "p"},
+    ]
+    for way in ways:
+        assert choose(Container(APP, one.index, **way), [ONE, TWO]) == one
+
+
+def test_a_whole_guid_stands_for_the_handle_that_it_is_cut_to() -> None:
+    assert choose(Container(APP, 0, handle=f"{HANDLE}deadbeef"), [ONE, TWO]) == ONE
+
+
+def test_a_shorter_handle_stands_for_nothing() -> None:
+    with pytest.raises(TargetNotFound):
+        choose(Container(APP, 0, handle=HANDLE[:20]), [ONE, TWO])
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (replace(ONE, address="10.0.0.9"), "its address is 10.0.0.9"),
+        (replace(ONE, app="another"), "another app"),
+        (replace(ONE, index=3), "it is instance 3"),
+        (replace(ONE, process="q"), "another process"),
+        (replace(ONE, workload="task"), "runs task"),
+        (replace(ONE, workload="staging"), "runs staging"),
+    ],
+)
+def test_a_handle_that_is_contradicted(found: StoredContainer, words: str) -> None:
+    with pytest.raises(CaptureFailed, match=re.escape(words)):
+        choose(Container(APP, 0, handle=HANDLE, address=ONE.address, process="p"), [found, TWO])
+
+
+def test_what_the_store_does_not_tell_is_no_contradiction() -> None:
+    bare = StoredContainer(HANDLE, ONE.address)
+    assert choose(Container(APP, 0, handle=HANDLE), [bare]) == bare
+
+
+def test_an_address_alone_proves_nothing() -> None:
+    """It may be another app's by now."""
+    with pytest.raises(CaptureFailed, match="which app"):
+        choose(Container(APP, 0, address=ONE.address), [replace(ONE, app=None)])
+
+
+@pytest.mark.parametrize("workload", ["task", "staging", "", "something new"])
+@pytest.mark.parametrize("way", [{"handle": HANDLE}, {"address": ONE.address}, {}])
+def test_only_apps_are_captured(workload: str, way: dict[str, str]) -> None:
+    with pytest.raises(RequestError):
+        choose(Container(APP, 0, **way), [replace(ONE, workload=workload)])
+
+
+def test_a_task_is_known_by_its_handle_too() -> None:
+    with pytest.raises(TargetNotFound):
+        choose(Container(APP, 0), [replace(ONE, handle=TASK, workload=None)])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [replace(TWO, index=0), replace(TWO, index=0, process=None)],
+    ids=["same process", "unknown process"],
+)
+def test_two_that_fit_are_refused(other: StoredContainer) -> None:
+    for process in ("p", None):
+        with pytest.raises(CaptureFailed, match="which container"):
+            choose(Container(APP, 0, process=process), [ONE, other])
+
+
+def test_the_process_tells_two_apart() -> None:
+    """As in a rolling deployment."""
+    other = replace(TWO, index=0, process="q")
+    assert choose(Container(APP, 0, process="q"), [ONE, other]) == other
+
+
+def test_without_log_config_no_index_is_guessed() -> None:
+    with pytest.raises(CaptureFailed, match="does not tell"):
+        choose(Container(APP, 0), [replace(ONE, index=None)])
+
+
+def test_one_address_twice() -> None:
+    with pytest.raises(CaptureFailed, match="which container"):
+        choose(Container(APP, 0, address=ONE.address), [ONE, replace(TWO, address=ONE.address)])
+
+
+CONTAINERS = st.builds(
+    StoredContainer,
+    handle=st.sampled_from([HANDLE, TWO.handle, TASK]),
+    address=st.sampled_from([ONE.address, TWO.address]),
+    app=st.sampled_from([None, APP, "b"]),
+    workload=st.sampled_from([None, "app", "task", "staging"]),
+    index=st.sampled_from([None, 0, 1]),
+    process=st.sampled_from([None, "p", "q"]),
+)
+WANTED = st.builds(
+    Container,
+    app=st.sampled_from([APP, "b"]),
+    index=st.sampled_from([0, 1]),
+    handle=st.sampled_from([None, HANDLE, TWO.handle, TASK]),
+    address=st.sampled_from([None, ONE.address]),
+    process=st.sampled_from([None, "p"]),
+)
+
+
+@given(WANTED, st.lists(CONTAINERS, max_size=4, unique_by=lambda container: container.handle))
+def test_what_is_chosen_fits_in_everything_that_is_known(
+    wanted: Container, stored: list[StoredContainer]
+) -> None:
+    try:
+        found = choose(wanted, stored)
+    except RequestError as error:
+        assert error.message
+        return
+    assert found.runs_app
+    assert found.app in (None, wanted.app)
+    assert found.index in (None, wanted.index)
+    assert wanted.handle in (None, found.handle)
+    assert wanted.address in (None, found.address)
+    if wanted.handle is None:
+        assert found.app == wanted.app
+    if wanted.handle is None and wanted.address is None:
+        assert found.index == wanted.index
+        assert not [
+            other for other in stored if other != found and replace(other, handle=found.handle) == found
+        ]
+
+
+def test_a_hostile_handle() -> None:
+    with pytest.raises(BadRequest):
+        choose(Container(APP, 0, handle="../x"), [ONE])
+
+
+# --- runc and /proc --------------------------------------------------------------
+
+
+def state(**changes: Any) -> bytes:
+    return json.dumps({"id": HANDLE, "pid": 42, "status": "running", **changes}).encode()
+
+
+@pytest.mark.parametrize("status", ["created", "running", "paused"])
+def test_a_state_with_a_process(status: str) -> None:
+    assert parse_runc_state(state(status=status), HANDLE) == 42
+
+
+@pytest.mark.parametrize("status", ["stopped", "creating", None, 1, "<script>"])
+def test_a_state_without_one(status: Any) -> None:
+    with pytest.raises(NamespaceGone):
+        parse_runc_state(state(status=status, pid=0), HANDLE)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"pid: 1",
+        state(id="x"),
+        state(pid=0),
+        state(pid=True),
+        state(pid="1"),
+        state(pid=2**40),
+    ],
+)
+def test_what_runc_does_not_say(output: bytes) -> None:
+    with pytest.raises(CaptureFailed):
+        parse_runc_state(output, HANDLE)
+
+
+def test_a_state_file() -> None:
+    file = {"id": HANDLE, "init_process_pid": 42, "init_process_start": 632745, "config": {}}
+    assert parse_state_file(json.dumps(file).encode(), HANDLE) == Process(42, 632745)
+    for key, value in (("id", "x"), ("init_process_pid", 0), ("init_process_start", None)):
+        with pytest.raises(CaptureFailed):
+            parse_state_file(json.dumps({**file, key: value}).encode(), HANDLE)
+
+
+@given(st.binary(max_size=64).filter(lambda name: b"\n" not in name))
+def test_a_process_whose_name_is_hostile(name: bytes) -> None:
+    stat = b"42 (%s) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 632745 1 2 3\n" % name
+    assert parse_process(stat) == 632745
+
+
+def test_a_dead_process() -> None:
+    assert parse_process(b"42 (x) Z 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 632745 1 2 3\n") is None
+
+
+# --- the cell's side -------------------------------------------------------------
+
+
+@given(st.ip_addresses(v=4).map(str))
+def test_names_of_wires(address: str) -> None:
+    name = cell_interface(address)
+    assert len(name) == 14
+    assert ".".join(str(int(name[at : at + 3])) for at in (2, 5, 8, 11)) == address
+
+
+def test_names_of_wires_as_documented() -> None:
+    assert cell_interface("10.255.93.167") == "s-010255093167"
+    with pytest.raises(CaptureFailed):
+        cell_interface("fd00::1")
+
+
+def test_interfaces_from_the_cells_side() -> None:
+    check_interfaces(())
+    check_interfaces(("eth0",))
+    with pytest.raises(NoSuchInterface, match="lo of a container"):
+        check_interfaces(("eth0", "lo"))

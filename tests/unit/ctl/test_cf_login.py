@@ -1,0 +1,121 @@
+"""The cf CLI's configuration as a file: bounded reading, and atomic writing that loses nobody's tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pcapd.ctl.cfconfig import LoginProblem, Tokens, parse_login
+from pcapd.ctl.cflogin import NotSaved, read_login, save_tokens
+from pcapd.limits import CONFIG_MAX
+
+OLD = {
+    "ConfigVersion": 4,
+    "Target": "https://api.x",
+    "AccessToken": "bearer old",
+    "RefreshToken": "old-refresh",
+    "Ours": "not",
+}
+NEW = Tokens("new", "new-refresh")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a configuration that the user made a little too open."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(OLD, indent=3))
+    path.chmod(0o644)
+    return path
+
+
+def test_saved(path: Path) -> None:
+    """Both tokens are replaced, the file is the user's alone, and nothing is left beside it."""
+    before = path.read_text()
+    save_tokens(path, read_login(path), NEW)
+    assert path.read_text() == before.replace("bearer old", "bearer new").replace(
+        "old-refresh", "new-refresh"
+    )
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_reader_sees_whole_files(path: Path) -> None:
+    """The file is replaced, not rewritten: whoever has it open reads on in the old one."""
+    with path.open() as file:
+        save_tokens(path, read_login(path), NEW)
+        assert json.load(file) == OLD
+
+
+def test_symbolic_link(path: Path) -> None:
+    """A link (people keep such files in repositories of their own) stays one."""
+    link = path.parent / "link.json"
+    link.symlink_to(path)
+    save_tokens(link, read_login(link), NEW)
+    assert link.is_symlink()
+    assert read_login(path).access_token == "new"
+
+
+def test_someone_was_faster(path: Path) -> None:
+    """Tokens that the cf CLI wrote in the meantime are newer than ours."""
+    login = read_login(path)
+    path.write_text(json.dumps({**OLD, "RefreshToken": "newer"}))
+    before = path.read_bytes()
+    save_tokens(path, login, NEW)
+    assert path.read_bytes() == before
+
+
+def test_logged_out_meanwhile(path: Path) -> None:
+    """Who has logged out does not find tokens in the file again."""
+    login = read_login(path)
+    path.write_text(json.dumps({**OLD, "AccessToken": "", "RefreshToken": ""}))
+    with pytest.raises(NotSaved):
+        save_tokens(path, login, NEW)
+    assert "new" not in path.read_text()
+
+
+def test_cannot_be_saved(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed write leaves the old file, and no half one beside it."""
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    login = read_login(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NotSaved, match="No space left on device"):
+        save_tokens(path, login, NEW)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_owner_stays(path: Path) -> None:
+    """With sudo the file stays its user's."""
+    if os.getuid() != 0:
+        pytest.skip("only root can have this problem")
+    os.chown(path, 12345, 12345)
+    save_tokens(path, read_login(path), NEW)
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12345)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """The path that was looked at is named, and what helps."""
+    with pytest.raises(LoginProblem, match=r"nowhere.*cf login"):
+        read_login(tmp_path / "nowhere")
+
+
+def test_unusual_files(tmp_path: Path) -> None:
+    """A directory, bytes that are no text, and a file without end are refused in words."""
+    path = tmp_path / "config.json"
+    with pytest.raises(LoginProblem, match="cannot read"):
+        read_login(tmp_path)
+    path.write_bytes(b'{"Target": "\xff"}')
+    with pytest.raises(LoginProblem, match="not text"):
+        read_login(path)
+    with pytest.raises(LoginProblem, match="too large"):
+        read_login(Path("/dev/zero"))
+    path.write_text(json.dumps(OLD).ljust(CONFIG_MAX))
+    assert read_login(path) == parse_login(json.dumps(OLD))

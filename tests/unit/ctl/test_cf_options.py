@@ -1,0 +1,74 @@
+"""Instances on the command line, and what a capture of an app is called."""
+
+from __future__ import annotations
+
+import pytest
+
+from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances
+from pcapd.ctl.report import opened_line
+from pcapd.records import Form
+from pcapd.wire import App, Source
+
+
+@pytest.mark.parametrize(
+    ("given", "instances"),
+    [
+        ((), ()),
+        (("all",), ()),
+        (("all", "all"), ()),
+        (("0",), (0,)),
+        (("0,2",), (0, 2)),
+        (("2", "0, 1"), (2, 0, 1)),
+        (("1,1", "1"), (1,)),
+    ],
+)
+def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
+    """Repeated, with commas, all, or none, which means all."""
+    assert parse_instances(given) == instances
+
+
+@pytest.mark.parametrize("given", ["", "0,", "-1", "web", "0-2", "1.0", "all,0", "²", "٣", "9" * 100])
+def test_no_instances(given: str) -> None:
+    """Anything else is refused."""
+    with pytest.raises(UsageProblem):
+        parse_instances((given,))
+
+
+def test_request_for_an_app() -> None:
+    """START names the app and nothing else."""
+    app = App("guid", "web", (0, 2))
+    request = CaptureOptions("x", Form.PCAPNG).request(Wanted(app=app, name="myapp", follow=True))
+    assert (request.app, request.follow, request.targets) == (app, True, ())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Wanted(("a", "b")), "targets: a, b"),
+        (Wanted(app=App("g"), name="myapp"), "app: myapp, web, all instances"),
+        (Wanted(app=App("g", "w", (1,)), name="myapp"), "app: myapp, w, instance 1"),
+        (Wanted(app=App("g", "w", (0, 2)), name="m", follow=True), "app: m, w, instances 0, 2, followed"),
+    ],
+)
+def test_words(wanted: Wanted, words: str) -> None:
+    """What is captured, for the comment of the file."""
+    assert wanted.words() == words
+
+
+def opened(**changes: object) -> str:
+    """The line about a source that was opened."""
+    facts = {"instance": "myapp/0", "interface": "eth0", "link_type": 1, "snaplen": 64, "filter": "tcp"}
+    return opened_line(Source(**{**facts, **changes}))  # type: ignore[arg-type]
+
+
+def test_opened_line() -> None:
+    """Link type, agent, clock and filter of a source that was opened."""
+    line = opened(agent="diego-cell/1", agent_address="10.0.0.5", clock_offset_us=1234)
+    assert line == "myapp/0:eth0: Ethernet, agent diego-cell/1 at 10.0.0.5, clock +1.2 ms, filter tcp"
+
+
+def test_opened_line_of_strangers() -> None:
+    """What the api did not say is left out; what it says cannot reach the terminal's controls."""
+    assert opened(filter="") == "myapp/0:eth0: Ethernet, agent unknown, filter none"
+    line = opened(agent="\x1b[2J", agent_address="\r", filter="a\nb", link_type=147)
+    assert line == "myapp/0:eth0: LINKTYPE 147, agent \\x1b[2J at \\r, filter a\\nb"
