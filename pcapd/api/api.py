@@ -38,6 +38,8 @@ from pcapd.wire import EndReason, Hello, Request
 
 __all__ = ["Api"]
 
+#: What each resolver stands for.
+_WORLDS = {"static": "named hosts", "cloud_foundry": "Cloud Foundry apps"}
 #: Seconds that a drained api waits for its clients to read the end.
 _LINGER = 3.0
 
@@ -160,7 +162,7 @@ class Api(Daemon):
             self.accepting()
             if not token:
                 raise Unauthenticated("no token was given", "send one: Authorization: bearer TOKEN")
-            resolver = self._resolver("static")
+            resolver = self._resolver("static" if request.app is None else "cloud_foundry")
         except RequestError as error:
             return fail(error)
         return resolver.resolve(request, token).addCallback(self._admit, request, client, sink)
@@ -193,7 +195,7 @@ class Api(Daemon):
         for resolver in self._resolvers:
             if resolver.name == name:
                 return resolver
-        raise TargetNotFound(f"this api has no {name} targets", "its operator must configure them")
+        raise TargetNotFound(f"this api captures no {_WORLDS[name]}")
 
     def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
         self.accepting()  # it may have changed while the resolver worked

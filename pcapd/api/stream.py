@@ -238,7 +238,7 @@ class StreamProtocol:
         """The last message."""
         self._capture = None
         self._send(self._session.end(Error(error.code, error.message, error.hint)))
-        self._await_close()
+        self._await_close(HANDSHAKE_TIMEOUT)  # no packets are under way, and anybody can be refused
 
     # --- writing -----------------------------------------------------------
 
@@ -264,7 +264,7 @@ class StreamProtocol:
 
     # --- the end -----------------------------------------------------------
 
-    def _await_close(self) -> None:
+    def _await_close(self, seconds: float = CLIENT_SILENCE_TIMEOUT) -> None:
         """The client closes when it has read the end; if it does not, we do."""
         if self._gone:
             return
@@ -272,7 +272,7 @@ class StreamProtocol:
         IConsumer(self._wire).unregisterProducer()
         self._drop_timer()
         # Generous: it may be slow, and closing early would cut off what is under way.
-        self._timer = self._reactor.callLater(CLIENT_SILENCE_TIMEOUT, self._wire.abortConnection)
+        self._timer = self._reactor.callLater(seconds, self._wire.abortConnection)
 
     def close(self, code: int) -> None:
         """Close the WebSocket; what is queued is sent first."""

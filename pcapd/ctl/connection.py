@@ -9,6 +9,7 @@ turn.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -157,7 +158,9 @@ class Connection:
 
     def _upgrade(self, request: Request) -> None:
         try:
-            self._socket.sendall(self._websocket.send(request))
+            # A server that wants a client certificate says so to whoever reads.
+            with contextlib.suppress(ssl.SSLError, ConnectionError):
+                self._socket.sendall(self._websocket.send(request))
             head, self._early = self._read_head()
             self._websocket.receive_data(head)
             for event in self._websocket.events():
@@ -166,6 +169,11 @@ class Connection:
                 if isinstance(event, RejectConnection):
                     raise refused(event.status_code, self._read_body())
         except (WebSocketError, ssl.SSLError, OSError) as error:
+            if "CERTIFICATE_REQUIRED" in str(getattr(error, "reason", "")):
+                raise ApiUnreachable(
+                    "the api asks for a client certificate, and pcapctl has none",
+                    "use its public URL: what stands there before it has the certificate",
+                ) from error
             raise ApiUnreachable(f"this is not a pcapd api: {error}", "check --api") from error
         raise ApiUnreachable("this is not a pcapd api: it does not speak HTTP", "check --api")
 

@@ -19,7 +19,7 @@ from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from pcapd.config.schema import ClientTLS, ServerTLS
 from pcapd.errors import ConfigError, PeerIdentityError
 
-__all__ = ["ClientContext", "ServerContext", "check_allowed", "check_server_name"]
+__all__ = ["ClientContext", "ServerContext", "check_allowed", "check_server_name", "verdict"]
 
 
 #: Forward secrecy and authenticated encryption only (RFC 9325, section 4.2).
@@ -116,6 +116,30 @@ def check_allowed(connection: SSL.Connection, allowed: Iterable[str]) -> None:
     )
 
 
+#: What OpenSSL's verdicts mean (openssl-verification-options(1)); the exception does not tell.
+_VERDICTS = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is self-signed",
+    19: "its authority is not one that is trusted here",
+    20: "its authority is not one that is trusted here",
+    21: "its authority is not one that is trusted here",
+    26: "it is not made for this purpose",
+}
+
+
+def _remember(connection: SSL.Connection, certificate: object, verdict: int, depth: int, ok: int) -> bool:
+    """Keep the verdict for `verdict`."""
+    if not ok:
+        connection.set_app_data(_VERDICTS.get(verdict, f"OpenSSL's verdict is {verdict}"))
+    return bool(ok)
+
+
+def verdict(connection: SSL.Connection) -> str:
+    """Why the peer's certificate was not accepted; empty when it was, or was not seen."""
+    return connection.get_app_data() or ""
+
+
 def _verify(connection: SSL.Connection, name: str) -> None:
     if name.replace(".", "").isdigit() or ":" in name:
         verify_ip_address(connection, name)
@@ -152,7 +176,7 @@ def _context(
         context.check_privatekey()
         if trusted is not None:
             context.load_verify_locations(trusted)
-            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _remember)
     except (OSError, SSL.Error, ValueError, TypeError) as error:
         files = ", ".join(path for path in (certificate, private_key, trusted) if path)
         raise ConfigError("tls", [f"cannot use {files}: {error}"]) from error

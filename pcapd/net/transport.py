@@ -40,6 +40,7 @@ from zope.interface import implementer
 
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
+from pcapd.net.tls import verdict
 
 __all__ = ["BoundedPort", "TLSPort", "TLSTransport", "connect_tls", "reserve_socket"]
 
@@ -269,7 +270,7 @@ class TLSTransport(abstract.FileDescriptor):
             self.startWriting()
             return None
         except (SSL.Error, OSError) as error:
-            return _lost(error)
+            return _lost(error, verdict(self._tls))
         except PcapdError as error:
             return error
         self._handshaking = False
@@ -382,8 +383,13 @@ class TLSTransport(abstract.FileDescriptor):
         return "TLS"
 
 
-def _lost(error: Exception) -> Exception:
-    """Say what OpenSSL or the kernel mean, in one sentence."""
+def _lost(error: Exception, reason: str = "") -> Exception:
+    """Say what OpenSSL or the kernel mean, in one sentence.
+
+    Args:
+        error: Theirs.
+        reason: Why the peer's certificate was not accepted, if it was not.
+    """
     if isinstance(error, SSL.SysCallError) or not isinstance(error, SSL.Error):
         code = error.args[0] if error.args else 0
         if not isinstance(code, int) or code in (-1, 0):
@@ -393,7 +399,7 @@ def _lost(error: Exception) -> Exception:
     if "alert" in words:
         return PeerIdentityError(f"the peer refused our certificate or handshake: {words}")
     if "certificate" in words:
-        return PeerIdentityError(f"the peer's certificate is not accepted: {words}")
+        return PeerIdentityError(f"the peer's certificate is not accepted: {reason or words}")
     return PcapdError(f"TLS: {words}")
 
 

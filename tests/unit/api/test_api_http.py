@@ -16,9 +16,10 @@ from twisted.python.failure import Failure
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.api import Api
 from pcapd.api.download import parse_query
-from pcapd.errors import BadRequest
+from pcapd.api.web import ClientInfo
+from pcapd.errors import BadRequest, TargetNotFound
 from pcapd.limits import SNAPLEN_MAX
-from pcapd.wire import Source
+from pcapd.wire import App, Request, Source, Stream
 from tests.lab.certificates import Credentials
 
 GENEROUS = {"per_user": 5, "concurrent_captures": 50}
@@ -129,6 +130,16 @@ def limited(reactor: Clock, credentials: Credentials, **limits: Any) -> Front:
 
 def fired(deferred: Any) -> bool:
     return bool(deferred.called)
+
+
+def test_an_app_is_refused_where_no_resolver_knows_apps(front: Front) -> None:
+    """A request for an app never becomes a capture of nothing."""
+    client = ClientInfo("192.0.2.1:5", Stream("192.0.2.1", 5, 6), "request-1", TOKEN)
+    begun = front.api.begin(Request((), app=App("a-guid")), TOKEN, client, object())
+    failures: list[Failure] = []
+    begun.addErrback(failures.append)
+    (failure,) = failures
+    assert isinstance(failure.value, TargetNotFound) and "Cloud Foundry apps" in failure.value.message
 
 
 # --- pages -------------------------------------------------------------------------
