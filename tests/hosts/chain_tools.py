@@ -258,9 +258,7 @@ class Chain(Lab):
         self.agent.config["namespaces"]["gone"] = "/run/netns/pcapd-test-not-there"
         namespaces = {"web-0": self.web0.path, "web-1": self.web1.path}
         second = agent_config(self.authority.issue_agent("second"), free_port(), namespaces, "second")
-        self.second = Daemon(
-            "agent", merged(second, {"capture": {"ring_bytes": TINY_RING}}), directory
-        )
+        self.second = Daemon("agent", merged(second, {"capture": {"ring_bytes": TINY_RING}}), directory)
         self._silent = socket.create_server((LOCAL, 0), backlog=64)
         place = {"host": LOCAL, "port": self.agent.port}
         tiny = {"host": LOCAL, "port": self.second.port}
@@ -320,7 +318,9 @@ class Chain(Lab):
             found[host.name] = int(link["promiscuity"])
         return found
 
-    def curl(self, query: str, *arguments: str, token: Optional[str] = None) -> subprocess.CompletedProcess[Any]:
+    def curl(
+        self, query: str, *arguments: str, token: Optional[str] = None
+    ) -> subprocess.CompletedProcess[Any]:
         """Run curl on ``/capture?query`` as alice; stdout ends with the status."""
         return subprocess.run(
             self.curl_command(query, *arguments, token=token), capture_output=True, check=False, timeout=60

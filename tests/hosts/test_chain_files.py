@@ -17,9 +17,7 @@ SNAPLEN = 60
 def test_two_hosts_become_one_file_that_every_reader_accepts(chain: Chain) -> None:
     """One pcapng holds both hosts' packets in time order, each with its interface and its original length."""
     require("tshark", "capinfos", "tcpdump")
-    with HttpTraffic(chain.link.left, chain.link.right, rate=50), Generator(
-        chain.link, size=1000, rate=500
-    ):
+    with HttpTraffic(chain.link.left, chain.link.right, rate=50), Generator(chain.link, size=1000, rate=500):
         result = chain.capture("web-0", "web-1", "--snaplen", str(SNAPLEN), "--duration", "2s")
     assert result.status == 0, result.stderr
     assert_accounted(result)
@@ -90,7 +88,9 @@ def test_classic_pcap(chain: Chain) -> None:
     assert len(packets) == sum(source["written"] for source in result.sources.values()) > 0
     assert ordered([packet.time_us for packet in packets])
     assert capinfos(result.path)["File type"] == "pcap"
-    assert len(tshark_fields(result.path, ["frame.number"])) == len(tcpdump_lines(result.path)) == len(packets)
+    assert (
+        len(tshark_fields(result.path, ["frame.number"])) == len(tcpdump_lines(result.path)) == len(packets)
+    )
 
 
 def test_interfaces_of_two_link_types(chain: Chain) -> None:
@@ -162,9 +162,7 @@ def test_count_and_max_bytes_are_exact(chain: Chain) -> None:
     """--count gives exactly that many packets, --max-bytes no byte more but the closing statistics."""
     with Generator(chain.link, rate=2000):
         counted = chain.capture("web-0", "web-1", "--filter", FILTER, "--count", "777")
-        bounded = chain.capture(
-            "web-0", "web-1", "--filter", FILTER, "--max-bytes", "100kB", suffix=".pcap"
-        )
+        bounded = chain.capture("web-0", "web-1", "--filter", FILTER, "--max-bytes", "100kB", suffix=".pcap")
     assert counted.status == 0 and len(counted.file.packets) == 777
     assert ordered(counted.file.times)
     assert bounded.status == 0

@@ -176,7 +176,9 @@ def test_a_client_that_leaves(chain: Chain, tmp_path: Path) -> None:
     path = tmp_path / "left.pcap"
     wait_until(chain.settled, "earlier captures are gone", timeout=20)
     with Generator(chain.link, rate=1000):
-        client = subprocess.Popen(chain.curl_command(f"target=web-0&target=web-1&{QUERY}", "--output", str(path)))
+        client = subprocess.Popen(
+            chain.curl_command(f"target=web-0&target=web-1&{QUERY}", "--output", str(path))
+        )
         wait_until(lambda: path.exists() and path.stat().st_size > 20_000, "packets", timeout=20)
         assert not chain.settled()
         client.kill()
