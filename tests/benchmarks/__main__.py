@@ -40,9 +40,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(prog="bin/bench", description="Benchmarks of pcapd.")
-    parser.add_argument(
-        "what", nargs="?", default="all", choices=["all", "loss", "latency", "fanin", "idle"]
-    )
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "loss", "latency", "fanin", "idle"])
     parser.add_argument("--size", type=int, default=100, help="bytes of a packet on the wire")
     parser.add_argument("--rate", type=int, default=400_000, help="packets per second; 0 as fast as possible")
     parser.add_argument("--seconds", type=float, default=5.0)

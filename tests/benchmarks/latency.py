@@ -52,8 +52,7 @@ def measure(*, ordered: bool) -> dict[str, Any]:
         "max_ms": worst,
         "packets": len(delays),
         "text": (
-            f"latency at {_RATE} packets/s, {mode}: "
-            f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {worst:.1f} ms"
+            f"latency at {_RATE} packets/s, {mode}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {worst:.1f} ms"
         ),
     }
 

@@ -179,9 +179,7 @@ class World:
         monkeypatch.setattr(session_module, "open_capture", self._open)
         monkeypatch.setattr(session_module, "in_new_thread", self._in_new_thread)
 
-    def _open(
-        self, start: CaptureStart, own: Any, config: AgentConfig, namespace: Optional[str]
-    ) -> Opened:
+    def _open(self, start: CaptureStart, own: Any, config: AgentConfig, namespace: Optional[str]) -> Opened:
         self.opened.append((start, own, namespace))
         if self.failure is not None:
             raise self.failure

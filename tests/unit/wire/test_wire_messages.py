@@ -56,9 +56,7 @@ snaplens = st.integers(1, SNAPLEN_MAX)
 streams = st.builds(Stream, addresses, ports, ports, st.none() | addresses)
 counters = st.builds(Counters, counts, counts, counts, counts, counts)
 indices = st.integers(0, INSTANCES_MAX - 1)
-containers = st.builds(
-    Container, names, indices, st.none() | names, st.none() | addresses, st.none() | names
-)
+containers = st.builds(Container, names, indices, st.none() | names, st.none() | addresses, st.none() | names)
 apps = st.builds(App, names, names, st.lists(indices, max_size=3, unique=True).map(tuple))
 
 messages = st.one_of(
