@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from pcapd.capture.bpf import mirrored
@@ -39,4 +39,9 @@ def test_what_has_no_counterpart(text: str) -> None:
 
 @given(st.text(alphabet="inoutbd ()!&|0123.:[]ab\\-_", max_size=60))
 def test_twice_is_the_same(text: str) -> None:
-    assert mirrored(mirrored(text)) == text
+    """Seen from the other end twice is what it was."""
+    try:
+        once = mirrored(text)
+    except BadFilter:  # such as "on", which has no counterpart
+        reject()
+    assert mirrored(once) == text
