@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pcapd.errors import ConfigError
@@ -36,8 +37,8 @@ def build(options: Any) -> Any:
         from pcapd.agent.agent import Agent
         from pcapd.config.load import load_agent
 
-        return Agent(load_agent(options["config"]), reactor)
+        return Agent(load_agent(options["config"]), reactor, partial(load_agent, options["config"]))
     from pcapd.api.api import Api
     from pcapd.config.load import load_api
 
-    return Api(load_api(options["config"]), reactor)
+    return Api(load_api(options["config"]), reactor, partial(load_api, options["config"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from OpenSSL import SSL
@@ -31,13 +33,17 @@ class Agent(Daemon):
     Args:
         config: What `pcapd.config` read.
         reactor: Where it runs.
+        reread: Reads the configuration again, for its limits; None keeps them.
     """
 
     log = Logger()
     role = "agent"
 
-    def __init__(self, config: AgentConfig, reactor: Any) -> None:
+    def __init__(
+        self, config: AgentConfig, reactor: Any, reread: Callable[[], AgentConfig] | None = None
+    ) -> None:
         super().__init__(reactor)
+        self._reread = reread
         self.config = config
         self._context = ServerContext(config.listen.tls)
         self._sessions: set[AgentSession] = set()
@@ -70,7 +76,10 @@ class Agent(Daemon):
         )
 
     def reload(self) -> None:
-        """Use renewed certificates."""
+        """Use renewed certificates, and another limit for captures to come."""
+        if self._reread is not None:
+            most = self._reread().capture.max_captures
+            self.config = replace(self.config, capture=replace(self.config.capture, max_captures=most))
         self._context.reload()
 
     def drain(self) -> Deferred[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -50,13 +52,17 @@ class Api(Daemon):
     Args:
         config: What `pcapd.config` read.
         reactor: Where it runs.
+        reread: Reads the configuration again, for its limits; None keeps them.
     """
 
     log = Logger()
     role = "api"
 
-    def __init__(self, config: ApiConfig, reactor: Any) -> None:
+    def __init__(
+        self, config: ApiConfig, reactor: Any, reread: Callable[[], ApiConfig] | None = None
+    ) -> None:
         super().__init__(reactor)
+        self._reread = reread
         self.config = config
         self.metrics = Metrics()
         self._client_context = ClientContext(config.agents.tls)
@@ -100,7 +106,10 @@ class Api(Daemon):
             )
 
     def reload(self) -> None:
-        """Use renewed certificates."""
+        """Use renewed certificates, and other limits for captures to come."""
+        if self._reread is not None:
+            new = self._reread()
+            self.config = replace(self.config, limits=new.limits, drain_timeout=new.drain_timeout)
         self._client_context.reload()
         if self._server_context is not None:
             self._server_context.reload()

@@ -81,4 +81,4 @@ class Daemon(Service):
         except ConfigError as error:
             self.log.error("not reloaded, the old certificates stay in use: {problem}", problem=str(error))
         else:
-            self.log.info("{role} reloaded its certificates", role=self.role)
+            self.log.info("{role} reloaded its certificates and limits", role=self.role)

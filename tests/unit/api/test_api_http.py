@@ -520,3 +520,11 @@ def test_values_that_make_no_sense(wrong: dict[str, Any]) -> None:
 def test_hostile_numbers_are_bad_requests_over_http(front: Front, value: str) -> None:
     """What Python takes for a digit, or no float holds, is answered with 400."""
     assert front.ask(f"/capture?target=web-0&duration={quote(value)}").status == 400
+
+
+def test_sighup_reads_limits_again(reactor: Clock, credentials: Credentials) -> None:
+    """After a reload the limits of the new configuration hold, and everything else is as before."""
+    before, after = config(credentials, per_user=1), config(credentials, per_user=3)
+    api = Api(before, reactor, lambda: after)
+    api.reload()
+    assert api.config == replace(before, limits=after.limits)
