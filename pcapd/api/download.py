@@ -268,7 +268,9 @@ class _Download:
         self._write(self._assembly.finish(now_us()))
         self._request.unregisterProducer()
         if self._incomplete or end.reason in (EndReason.FAILED, EndReason.SOURCES_GONE):
-            self._request.transport.loseConnection()  # after what is written, without the last chunk
+            # After what is written, without the last chunk.  Through the channel: it is its
+            # transport's producer, and a transport closes only without one.
+            self._request.channel.loseConnection()
         else:
             self._request.finish()
 

@@ -140,7 +140,14 @@ class Conversation:
             transport.abortConnection()
 
     async def _get(self, target: str, headers: Headers) -> Answer:
-        response = await self._agent.request(b"GET", (self._authority.base + target).encode("ascii"), headers)
+        url = (self._authority.base + target).encode("ascii")
+        try:
+            response = await self._agent.request(b"GET", url, headers)
+        except Exception as error:
+            # Twisted wraps a cancelled request, so that nobody knows it again.
+            if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
+                raise CancelledError from error
+            raise
         body = _Body(self._authority.name)
         response.deliverBody(body)
         content = await body.finished
