@@ -22,6 +22,7 @@
         │   ├── CapturePermission    the agent lacks the privileges
         │   ├── NamespaceGone        the network namespace is not there any more
         │   └── AgentUnavailable     no agent at that address, or not one that we may trust
+        ├── ResolverUnavailable  503: whoever decides about the request cannot be asked
         └── Draining             503
 
 A message is one sentence for the person who made the request; ``hint`` says
@@ -172,6 +173,13 @@ class AgentUnavailable(CaptureFailed):
     """No agent answers at the address, or not one that we may trust."""
 
     code = "agent_unavailable"
+
+
+class ResolverUnavailable(RequestError):
+    """Who decides about the request (Cloud Controller, a director) cannot be asked, or talks nonsense."""
+
+    code = "resolver_unavailable"
+    status = 503
 
 
 class Draining(RequestError):

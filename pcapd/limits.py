@@ -121,6 +121,39 @@ RUNC_TIMEOUT: Final = 3.0
 #: bytes; what ``runc state`` may say, and a container's state.json (some 20 KiB).
 RUNC_OUTPUT_MAX: Final = 1 * MIB
 
+# --- authorities: Cloud Controller, UAA, BOSH directors -----------------------
+
+#: bytes of one answer.  Process stats take some 700 bytes per instance, and an
+#: app may have `INSTANCES_MAX`.
+AUTHORITY_BODY_MAX: Final = 8 * MIB
+#: seconds for one answer, all of its bytes included.
+AUTHORITY_CALL_TIMEOUT: Final = 10.0
+#: seconds for everything that one request needs to be told.
+AUTHORITY_TIMEOUT: Final = 30.0
+#: requests that are being decided at once; more wait, within their time.
+AUTHORITY_CALLERS: Final = 32
+#: pages of one list.  Each holds 50 entries unless asked otherwise.
+AUTHORITY_PAGES_MAX: Final = 20
+#: processes of one type of one app: two while a deployment rolls.
+PROCESSES_MAX: Final = 8
+#: characters of a token: a few KB even with very many scopes.
+TOKEN_MAX: Final = 16 * KIB
+#: seconds between looks at whether an authority is there, while it is.
+AUTHORITY_CHECK_INTERVAL: Final = 60.0
+#: seconds until the first new attempt while it is not, and the most; doubled between.
+AUTHORITY_RETRY: Final = (1.0, 30.0)
+
+# --- following an app ---------------------------------------------------------
+
+#: seconds between looks at where an app's instances are.
+FOLLOW_INTERVAL: Final = 10.0
+#: of the interval, up or down, so that captures do not ask in step.
+FOLLOW_JITTER: Final = 0.2
+#: seconds between them at most, while Cloud Controller cannot be asked.
+FOLLOW_INTERVAL_MAX: Final = 80.0
+#: attempts to capture one container.
+FOLLOW_ATTEMPTS: Final = 5
+
 # --- daemon ------------------------------------------------------------------
 
 #: connections that an agent or api accepts at once.

@@ -6,8 +6,12 @@
     one user's capture over many agents: fan-in, limits, the end.
 ``agentlink``
     the connection to one agent, for one target of one capture.
-``resolvers``, ``static``
+``resolvers``, ``static``, ``cloudfoundry``
     from a request and a token to a user and targets.
+``cc``
+    what Cloud Controller's answers mean: plain functions.
+``following``
+    adds the instances that restart, move or appear while a capture runs.
 ``stream``, ``download``
     where a capture's frames go: a WebSocket, or an HTTP response.
 ``web``

@@ -16,7 +16,9 @@ from twisted.web.server import Site
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api import audit
 from pcapd.api.capture import Agents, Capture
+from pcapd.api.cloudfoundry import CloudFoundryResolver
 from pcapd.api.download import DownloadResource
+from pcapd.api.following import Following
 from pcapd.api.metrics import Metrics
 from pcapd.api.resolvers import Resolved, Resolver
 from pcapd.api.static import StaticResolver
@@ -40,8 +42,6 @@ from pcapd.wire import EndReason, Hello, Request
 
 __all__ = ["Api"]
 
-#: What each resolver stands for.
-_WORLDS = {"static": "named hosts", "cloud_foundry": "Cloud Foundry apps"}
 #: Seconds that a drained api waits for its clients to read the end.
 _LINGER = 3.0
 
@@ -69,6 +69,9 @@ class Api(Daemon):
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
         self._agents = Agents(reactor, config.id, config.agents, self._client_context)
         self._resolvers: list[Resolver] = []
+        if config.cloud_foundry is not None:
+            port = config.agents.port
+            self._resolvers.append(CloudFoundryResolver(config.cloud_foundry, port, reactor))
         if config.static is not None:
             self._resolvers.append(StaticResolver(config.static))
         self._captures: set[Capture] = set()
@@ -93,6 +96,8 @@ class Api(Daemon):
             host=listen.host,
             port=port.getHost().port,
         )
+        for resolver in self._resolvers:
+            resolver.start()
         if self.config.metrics is not None:
             metrics = Site(self.metrics.resource(), reactor=self.reactor)
             metrics.noisy = False
@@ -113,10 +118,14 @@ class Api(Daemon):
         self._client_context.reload()
         if self._server_context is not None:
             self._server_context.reload()
+        for resolver in self._resolvers:
+            resolver.reload()
 
     def drain(self) -> Deferred[Any]:
         """Refuse new captures, end the running ones, let the clients read the end."""
         self._draining = True
+        for resolver in self._resolvers:
+            resolver.stop()
         captures = list(self._captures)
         ended = DeferredList([capture.finished for capture in captures])
         for capture in captures:
@@ -171,10 +180,13 @@ class Api(Daemon):
             self.accepting()
             if not token:
                 raise Unauthenticated("no token was given", "send one: Authorization: bearer TOKEN")
-            resolver = self._resolver("static" if request.app is None else "cloud_foundry")
+            resolver = self._resolver(request)
         except RequestError as error:
             return fail(error)
-        return resolver.resolve(request, token).addCallback(self._admit, request, client, sink)
+        admitted = resolver.resolve(request, token).addCallback(self._admit, request, client, sink)
+        if request.follow:
+            admitted.addCallback(self._follow, lambda: resolver.survey(request, token))
+        return admitted
 
     def refused(self, failure: Failure, client: ClientInfo) -> RequestError:
         """Account for a request that came to nothing, and say why."""
@@ -200,11 +212,16 @@ class Api(Daemon):
         """It is gone."""
         self._clients.discard(sink)
 
-    def _resolver(self, name: str) -> Resolver:
+    def _resolver(self, request: Request) -> Resolver:
+        if request.follow and request.app is None:
+            raise BadRequest("only an app can be followed")
+        name, words = ("static", "named hosts")
+        if request.app is not None:
+            name, words = ("cloud_foundry", "Cloud Foundry apps")
         for resolver in self._resolvers:
             if resolver.name == name:
                 return resolver
-        raise TargetNotFound(f"this api captures no {_WORLDS[name]}")
+        raise TargetNotFound(f"this api captures no {words}", f"its operator must configure {name}")
 
     def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
         self.accepting()  # it may have changed while the resolver worked
@@ -231,4 +248,10 @@ class Api(Daemon):
         )
         self._captures.add(capture)
         capture.finished.addCallback(lambda _: self._captures.discard(capture))
+        return capture
+
+    def _follow(self, capture: Capture, survey: Callable[[], Deferred[Resolved]]) -> Capture:
+        following = Following(self.reactor, survey, capture)
+        capture.watcher = following
+        capture.finished.addCallback(lambda _: following.stop())
         return capture

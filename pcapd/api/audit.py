@@ -21,7 +21,8 @@ def record(event: str, **facts: Any) -> None:
     """Write one audit record.
 
     Args:
-        event: ``capture_started``, ``capture_refused`` or ``capture_ended``.
+        event: ``capture_started``, ``capture_refused``, ``capture_extended`` (by a
+            target that appeared while it ran) or ``capture_ended``.
         facts: Its fields; only what may be kept.
     """
     _log.info("audit: {audit}", audit=event, **facts)

@@ -35,7 +35,9 @@ from pcapd.limits import (
     AGENT_PING_INTERVAL,
     DRAIN_TIMEOUT,
     EXCLUDED_STREAMS_MAX,
+    INTERFACES_MAX,
     SNAPLEN_MAX,
+    SOURCES_MAX,
     STOP_STALL_TIMEOUT,
 )
 from pcapd.net.tls import ClientContext, check_server_name
@@ -57,7 +59,7 @@ from pcapd.wire import (
 )
 from pcapd.wire.frames import Bytes
 
-__all__ = ["Agents", "Capture", "Sink"]
+__all__ = ["Agents", "Capture", "Sink", "Watcher"]
 
 _WATCH_INTERVAL = 0.25  # seconds; how exactly STOP_STALL_TIMEOUT is kept
 _ORIGIN = "api"
@@ -83,6 +85,20 @@ class Sink(Protocol):
 
     def error(self, error: RequestError) -> None:
         """Nothing ever started; nothing follows."""
+
+
+class Watcher(Protocol):
+    """Who adds targets while a capture runs (`pcapd.api.following`)."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether more targets may come: the capture is not over without any."""
+
+    def opened(self, target: Target) -> None:
+        """A source of this target is open."""
+
+    def gone(self, target: Target) -> None:
+        """It is not captured any more, or could not be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +161,9 @@ class Capture:
         self._agents = agents
         self._metrics = metrics
         self._reactor = agents.reactor
+        self._limits = limits
         self._request = request
+        self._notices = resolved.notices
         self._sink = sink
         self.id = id
         self.request_id = request_id
@@ -168,6 +186,8 @@ class Capture:
         self._watch.clock = self._reactor
         self._pinger = LoopingCall(self._ping)
         self._pinger.clock = self._reactor
+        #: Who is told of targets that come and go, and may add some.
+        self.watcher: Watcher | None = None
         #: Fires when everything is over.
         self.finished: Deferred[None] = Deferred()
 
@@ -187,8 +207,34 @@ class Capture:
             self._links.append(
                 AgentLink(self._reactor, target, sock.getsockname()[1], self._agents.api_id, self)
             )
+        for notice in self._notices:
+            self._sink.notice(notice)
         for link, sock in zip(list(self._links), sockets):
             self._dial(link, sock)
+
+    def add_target(self, target: Target) -> bool:
+        """Capture one more target; tells whether it is tried at all."""
+        if self._state is not _State.RUNNING:
+            return False
+        if len(self._links) >= self._limits.max_targets or len(self._sources) + INTERFACES_MAX > SOURCES_MAX:
+            self.say(NoticeType.LIMIT_REACHED, "is not captured: there are too many already", target.name)
+            return False
+        audit.record("capture_extended", **self._about(), targets=[_describe(target)])
+        sock = reserve_socket(target.host)
+        link = AgentLink(self._reactor, target, sock.getsockname()[1], self._agents.api_id, self)
+        self._links.append(link)
+        # The other agents are not told of this stream: what they capture, the
+        # containers of a cell, never carries it.
+        self._dial(link, sock)
+        return True
+
+    def settle(self) -> None:
+        """No more targets will be added."""
+        self._finish_if_over()
+
+    def say(self, kind: NoticeType, message: str, origin: str = _ORIGIN) -> None:
+        """Tell the user something."""
+        self._sink.notice(Notice(kind, message, origin))
 
     def stop(self, reason: EndReason, message: str = "") -> None:
         """End it in good order."""
@@ -228,7 +274,7 @@ class Capture:
 
     def _time_is_up(self) -> None:
         if self._request.duration is None or self._request.duration > self._duration:
-            self._say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._duration:g} s")
+            self.say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._duration:g} s")
         self.stop(EndReason.DURATION, f"{self._duration:g} s are over")
 
     # --- what agents say (LinkOwner) ---------------------------------------
@@ -263,7 +309,7 @@ class Capture:
     def link_ended(self, link: AgentLink, end: End) -> None:
         """It delivered everything."""
         if self._state is not _State.STOPPING and end.reason is EndReason.DRAINING:
-            self._say(NoticeType.INSTANCE_UNAVAILABLE, "its agent is shutting down", link)
+            self.say(NoticeType.INSTANCE_UNAVAILABLE, "its agent is shutting down", link.target.name)
         self._gone(link)
 
     def link_failed(self, link: AgentLink, error: RequestError) -> None:
@@ -276,9 +322,9 @@ class Capture:
                 "{target} failed: {reason}", target=link.target.name, reason=str(error), **self._about()
             )
         if started:
-            self._say(NoticeType.CONNECTION_ERROR, str(error), link)
+            self.say(NoticeType.CONNECTION_ERROR, str(error), link.target.name)
         elif self._state is not _State.STARTING or len(self._links) > 1:
-            self._say(NoticeType.START_CAPTURE_FAILED, str(error), link)
+            self.say(NoticeType.START_CAPTURE_FAILED, str(error), link.target.name)
         self._gone(link)
 
     def _opened(self, link: AgentLink, number: int, source: Source) -> None:
@@ -293,6 +339,8 @@ class Capture:
         opened = _OpenSource(len(self._sources) + 1, link, described, Stats(0, 0, 0, 0, 0))
         self._sources[link, number] = opened
         self._sink.source(opened.number, described)
+        if self.watcher is not None:
+            self.watcher.opened(link.target)
         if self._paused:
             link.pause()
 
@@ -309,7 +357,7 @@ class Capture:
         self._sink.packets(opened.number, records)
         if self._bytes >= self._max_bytes and self._state is _State.RUNNING:
             if self._request.max_bytes is None or self._request.max_bytes > self._max_bytes:
-                self._say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._max_bytes} bytes")
+                self.say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._max_bytes} bytes")
             self.stop(EndReason.BYTES, f"{self._max_bytes} bytes are reached")
 
     def _stats(self, opened: _OpenSource, stats: Stats) -> None:
@@ -329,12 +377,16 @@ class Capture:
                 # So that an ordered merge does not wait for it.
                 opened.stats = dataclasses.replace(opened.stats, final=True)
                 self._sink.stats(opened.number, opened.stats)
+        if self.watcher is not None:
+            self.watcher.gone(link.target)
         self._finish_if_over()
 
     # --- the end -----------------------------------------------------------
 
     def _finish_if_over(self) -> None:
         if self._links or self._state is _State.ENDED:
+            return
+        if self._state is _State.RUNNING and self.watcher is not None and self.watcher.watching:
             return
         if not self._sources and self._state is not _State.STOPPING:
             error = self._worst_error()
@@ -449,14 +501,12 @@ class Capture:
             self.log.warn("too many own streams to exclude them all", **self._about())
         return tuple(streams[:EXCLUDED_STREAMS_MAX])
 
-    def _say(self, kind: NoticeType, message: str, link: AgentLink | None = None) -> None:
-        self._sink.notice(Notice(kind, message, link.target.name if link else _ORIGIN))
-
     def _about(self) -> dict[str, Any]:
         return {"capture": self.id, "request_id": self.request_id, "user": self.user}
 
     def _facts(self) -> dict[str, Any]:
         return {
+            **_describe_app(self._request),
             "targets": [_describe(target) for target in self.targets],
             "interfaces": list(self._request.interfaces),
             "filter": self._request.filter,
@@ -468,5 +518,20 @@ class Capture:
 
 
 def _describe(target: Target) -> str:
-    where = f"{target.host}:{target.port}"
-    return f"{target.name} at {where}" + (f", namespace {target.namespace}" if target.namespace else "")
+    words = f"{target.name} at {target.host}:{target.port}"
+    if target.namespace:
+        words += f", namespace {target.namespace}"
+    if target.container:
+        words += f", container {target.container.handle or target.container.address or 'unknown'}"
+    return words
+
+
+def _describe_app(request: Request) -> dict[str, Any]:
+    if request.app is None:
+        return {}
+    return {
+        "app": request.app.guid,
+        "process_type": request.app.type,
+        "instances": list(request.app.indices) or "all",
+        "follow": request.follow,
+    }

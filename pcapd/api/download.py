@@ -20,11 +20,11 @@ from pcapd.api.capture import Capture
 from pcapd.api.web import ClientInfo, Front, deny
 from pcapd.config.units import parse_duration, parse_size
 from pcapd.errors import BadRequest, MixedLinkTypes, RequestError
-from pcapd.limits import SNAPLEN_DEFAULT
+from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
 from pcapd.net.clock import now_us
 from pcapd.records import Form
 from pcapd.savefile.assembly import UNLIMITED, Assembly
-from pcapd.wire import End, EndReason, Notice, NoticeType, Request, Source, Stats
+from pcapd.wire import App, End, EndReason, Notice, NoticeType, Request, Source, Stats
 from pcapd.wire.frames import Bytes
 
 __all__ = ["DownloadResource", "parse_query"]
@@ -86,7 +86,8 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
     query = _Query(arguments)
     wanted = {
         "targets": query.texts("target"),
-        "interfaces": query.texts("device"),
+        "app": _app(query),
+        "interfaces": query.given("device"),
         "filter": query.one("filter", str, ""),
         "snaplen": query.one("snaplen", int, SNAPLEN_DEFAULT),
         "duration": query.one("duration", _seconds, None),
@@ -97,12 +98,28 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
     query.check()
     if count <= 0:
         raise BadRequest("count must be more than 0")
-    if not wanted["targets"]:
-        raise BadRequest("no target is named", "add target=NAME to the query")
+    if not wanted["targets"] and wanted["app"] is None:
+        raise BadRequest("nothing to capture is named", "add appid=GUID or target=NAME to the query")
     try:
         return Request(**wanted), count, ordered
     except (ValueError, TypeError) as error:
         raise BadRequest(str(error)) from error
+
+
+def _app(query: _Query) -> App | None:
+    """``appid``, ``index`` and ``type``, with the defaults that the 2022 interface had."""
+    guid = query.one("appid", str, "")
+    indices = query.numbers("index")
+    process_type = query.one("type", str, "")
+    if not guid:
+        if indices or process_type:
+            query.problem("index and type need an appid")
+        return None
+    try:
+        return App(guid, process_type or "web", indices or (0,))
+    except ValueError as error:
+        query.problem(str(error))
+        return None
 
 
 class _Query:
@@ -117,6 +134,22 @@ class _Query:
 
     def texts(self, name: str) -> tuple[str, ...]:
         return tuple(self._left.pop(name, ()))
+
+    def given(self, name: str) -> tuple[str, ...]:
+        """All but the empty ones: the 2022 client sends ``device=`` for the default."""
+        return tuple(text for text in self.texts(name) if text)
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        numbers = []
+        for text in self.given(name):
+            if text.isascii() and text.isdigit() and len(text) <= len(str(INSTANCES_MAX)):
+                numbers.append(int(text))
+            else:
+                self.problem(f"{name}: {text!r} is no number of an instance")
+        return tuple(numbers)
+
+    def problem(self, words: str) -> None:
+        self._problems.append(words)
 
     def one(self, name: str, convert: Callable[[str], Any], default: Any) -> Any:
         values = self._left.pop(name, [])

@@ -25,6 +25,7 @@ class Target:
         host: IP address of the agent.
         namespace: Name of the network namespace in the agent's configuration.
         container: An app instance's container instead.
+        started_us: When the instance became what it is, where that is known.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Target:
     port: int
     namespace: str | None = None
     container: Container | None = None
+    started_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ class Resolver(Protocol):
     #: As in the configuration and in /health.
     name: str
 
+    def start(self) -> None:
+        """The api starts."""
+
+    def stop(self) -> None:
+        """It stops: leave nothing running."""
+
+    def reload(self) -> None:
+        """Read again what may change while running.
+
+        Raises:
+            ConfigError: It is no good; go on with the old.
+        """
+
     def health(self) -> tuple[bool, str]:
         """Whether it can answer now, and a sentence about it."""
 
@@ -62,3 +77,6 @@ class Resolver(Protocol):
         The Deferred fails with a `RequestError`: Unauthenticated, Forbidden,
         TargetNotFound, or what the authority behind it said.
         """
+
+    def survey(self, request: Request, token: str) -> Deferred[Resolved]:
+        """Like `resolve`, for a capture that runs already: there may be nothing at the moment."""

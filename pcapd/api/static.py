@@ -27,6 +27,15 @@ class StaticResolver:
     def __init__(self, config: StaticConfig) -> None:
         self._config = config
 
+    def start(self) -> None:
+        """It has nothing to start."""
+
+    def stop(self) -> None:
+        """Nor to stop."""
+
+    def reload(self) -> None:
+        """Nor to read again."""
+
     def health(self) -> tuple[bool, str]:
         """It depends on nothing."""
         return True, f"{len(self._config.targets)} targets"
@@ -39,6 +48,10 @@ class StaticResolver:
         except RequestError as error:
             return fail(error)
         return succeed(Resolved(name, targets))
+
+    def survey(self, request: Request, token: str) -> Deferred[Resolved]:
+        """See `Resolver.survey`."""
+        return self.resolve(request, token)
 
     def _authenticate(self, token: str) -> tuple[str, StaticUser]:
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

@@ -1,1 +1,13 @@
-"""Stand-ins for peers, scripted by tests."""
+"""Stand-ins for what a foundation has around us; each follows what the real one does, errors included.
+
+``https``
+    what they share: an HTTPS server on a thread.
+``cloud_controller``, ``uaa``
+    Cloud Controller's V3 API, and the UAA.
+``agent``
+    an agent that captures nothing, and remembers what it was asked.
+``hostile_agent``
+    an agent that breaks the protocol, as a test scripts it.
+``router``
+    gorouter: its time limits, WebSockets and headers.
+"""

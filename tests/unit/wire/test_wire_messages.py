@@ -56,34 +56,59 @@ snaplens = st.integers(1, SNAPLEN_MAX)
 streams = st.builds(Stream, addresses, ports, ports, st.none() | addresses)
 counters = st.builds(Counters, counts, counts, counts, counts, counts)
 indices = st.integers(0, INSTANCES_MAX - 1)
+apps = st.builds(App, names, names, st.lists(indices, max_size=4, unique=True).map(tuple))
 containers = st.builds(Container, names, indices, st.none() | names, st.none() | addresses, st.none() | names)
-apps = st.builds(App, names, names, st.lists(indices, max_size=3, unique=True).map(tuple))
+targets = st.lists(names, min_size=1, max_size=4).map(tuple)
+
+# A namespace and a container exclude each other; so do targets and an app.
+places = st.one_of(
+    st.tuples(st.none() | names, st.none()),
+    st.tuples(st.none(), containers),
+)
+wishes = st.one_of(
+    st.tuples(targets, st.none()),
+    st.tuples(st.just(()), apps),
+)
+
+
+@st.composite
+def capture_starts(draw: st.DrawFn) -> CaptureStart:
+    """A START for an agent."""
+    namespace, container = draw(places)
+    return CaptureStart(
+        draw(names),
+        draw(names),
+        draw(names),
+        draw(interfaces),
+        draw(texts),
+        draw(snaplens),
+        namespace,
+        container,
+        draw(st.lists(streams, max_size=3).map(tuple)),
+    )
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    """A START for the api."""
+    named, app = draw(wishes)
+    return Request(
+        named,
+        app,
+        draw(st.booleans()),
+        draw(interfaces),
+        draw(texts),
+        draw(snaplens),
+        draw(st.none() | st.floats(min_value=0.001, max_value=1e9)),
+        draw(st.none() | st.integers(1, 2**64)),
+        draw(st.none() | texts),
+    )
+
 
 messages = st.one_of(
     st.builds(Hello, counts, texts, texts, texts, counts, st.none() | texts),
-    st.builds(
-        CaptureStart,
-        names,
-        names,
-        names,
-        interfaces,
-        texts,
-        snaplens,
-        st.none() | names,
-        st.lists(streams, max_size=3).map(tuple),
-    ),
-    st.builds(CaptureStart, names, names, names, container=containers),
-    st.builds(Request, app=apps, follow=st.booleans()),
-    st.builds(
-        Request,
-        st.lists(names, min_size=1, max_size=4).map(tuple),
-        interfaces,
-        texts,
-        snaplens,
-        st.none() | st.floats(min_value=0.001, max_value=1e9),
-        st.none() | st.integers(1, 2**64),
-        st.none() | texts,
-    ),
+    capture_starts(),
+    requests(),
     st.builds(
         Source,
         names,
@@ -106,9 +131,21 @@ messages = st.one_of(
 )
 
 START = CaptureStart(
-    "c", "r", "web-0", ("eth0",), "udp", 96, "web-0", (Stream("192.0.2.1", 9494, 4000, "192.0.2.2"),)
+    "c",
+    "r",
+    "web-0",
+    ("eth0",),
+    "udp",
+    96,
+    namespace="web-0",
+    exclude=(Stream("192.0.2.1", 9494, 4000, "192.0.2.2"),),
 )
-REQUEST = Request(("web-0",), ("eth0",), "udp", 96, 2.5, 1000, "secret")
+CONTAINER = Container("app", 1, "handle", "192.0.2.7", "process")
+START_CONTAINER = CaptureStart("c", "r", "myapp/1", container=CONTAINER)
+REQUEST = Request(
+    ("web-0",), interfaces=("eth0",), filter="udp", snaplen=96, duration=2.5, max_bytes=1000, token="secret"
+)
+REQUEST_APP = Request(app=App("guid", "web", (0, 2)), follow=True)
 STATS = Stats(1, 2, 3, 4, 5)
 
 
@@ -141,10 +178,10 @@ def test_unknown_keys_are_ignored(message: Message) -> None:
     ("message", "optional"),
     [
         (Hello(1, "agent", "a", "1", 5), {"libpcap"}),
-        (START, {"interfaces", "filter", "snaplen", "namespace", "exclude", "container"}),
+        (START, {"interfaces", "filter", "snaplen", "namespace", "container", "exclude"}),
         (
-            REQUEST,
-            {"interfaces", "filter", "snaplen", "duration", "max_bytes", "token", "app", "follow"},
+            REQUEST_APP,
+            {"targets", "follow", "interfaces", "filter", "snaplen", "duration", "max_bytes", "token"},
         ),
         (
             Source("web-0", "eth0", 1, 96, "udp"),
@@ -160,14 +197,14 @@ def test_unknown_keys_are_ignored(message: Message) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_a_missing_key_is_named_unless_it_has_a_default(message: Message, optional: set[str]) -> None:
-    """Leaving any single key out is an error that names it, or gives the default."""
+    """Leaving any single key out is an error that says so, or gives the default."""
     whole = json.loads(encode(message)[1])
     for key in whole:
         rest = json.dumps({name: value for name, value in whole.items() if name != key}).encode()
         if key in optional:
             assert isinstance(decode(type(message), rest), type(message))
         else:
-            with pytest.raises(RemoteProtocolError, match=f"{key} is missing"):
+            with pytest.raises(RemoteProtocolError, match=f"{key} is missing|no target is named"):
                 decode(type(message), rest)
 
 
@@ -185,6 +222,14 @@ def test_a_missing_key_is_named_unless_it_has_a_default(message: Message, option
         (START, "exclude", {"a": "192.0.2.1"}),
         (START, "filter", None),
         (START, "namespace", 7),
+        (START_CONTAINER, "container", "handle"),
+        (START_CONTAINER, "container", {"app": "a", "index": True}),
+        (START_CONTAINER, "container", {"app": "a"}),
+        (REQUEST_APP, "app", "guid"),
+        (REQUEST_APP, "app", {"guid": "g", "indices": 0}),
+        (REQUEST_APP, "app", {"guid": "g", "indices": ["0"]}),
+        (REQUEST_APP, "app", {"type": "web"}),
+        (REQUEST_APP, "follow", 1),
         (REQUEST, "duration", "5"),
         (REQUEST, "duration", True),
         (REQUEST, "max_bytes", 1.5),
@@ -224,6 +269,20 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (START, "exclude", [{"a": "192.0.2.1", "a_port": 0, "b_port": 2}]),
         (START, "exclude", [{"a": "192.0.2.1", "a_port": 1, "b_port": 65536}]),
         (START, "exclude", [{"a": "192.0.2.1", "a_port": 1, "b_port": 2, "b": "example.com"}]),
+        (START_CONTAINER, "namespace", "web-0"),
+        (START_CONTAINER, "container", {"app": "", "index": 0}),
+        (START_CONTAINER, "container", {"app": "a", "index": -1}),
+        (START_CONTAINER, "container", {"app": "a", "index": INSTANCES_MAX}),
+        (START_CONTAINER, "container", {"app": "a", "index": 0, "handle": "a\n"}),
+        (START_CONTAINER, "container", {"app": "a", "index": 0, "address": "example.com"}),
+        (START_CONTAINER, "container", {"app": "a", "index": 0, "process": "x" * (NAME_MAX + 1)}),
+        (REQUEST_APP, "targets", ["web-0"]),
+        (REQUEST_APP, "app", None),
+        (REQUEST_APP, "app", {"guid": ""}),
+        (REQUEST_APP, "app", {"guid": "g", "type": ""}),
+        (REQUEST_APP, "app", {"guid": "g", "indices": [-1]}),
+        (REQUEST_APP, "app", {"guid": "g", "indices": [INSTANCES_MAX]}),
+        (REQUEST_APP, "app", {"guid": "g", "indices": [1, 1]}),
         (REQUEST, "targets", []),
         (REQUEST, "targets", [""]),
         (REQUEST, "duration", 0),

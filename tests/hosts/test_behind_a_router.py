@@ -1,0 +1,195 @@
+"""The api behind gorouter's rules, and behind a real nginx: WebSockets live on, the rest is cut honestly."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from tests.doubles.cloud_controller import CfApp, Instance, Process
+from tests.doubles.router import Router
+from tests.hosts.foundation_tools import Foundation, foundation_in
+from tests.lab.certificates import Authority
+from tests.lab.configurations import LOCAL, free_port
+from tests.lab.processes import end, wait_until
+from tests.lab.readers import capinfos, require, tcpdump_lines
+
+NGINX = """
+worker_processes 1;
+daemon off;
+pid {directory}/nginx.pid;
+error_log {directory}/nginx.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log {directory}/access.log;
+  {paths}
+  map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+  server {{
+    listen {address}:{port} ssl;
+    ssl_certificate {certificate};
+    ssl_certificate_key {private_key};
+    location / {{
+      proxy_pass https://{address}:{backend};
+      proxy_ssl_verify on;
+      proxy_ssl_trusted_certificate {ca};
+      proxy_ssl_name localhost;
+      proxy_http_version 1.1;
+      proxy_buffering off;
+      proxy_read_timeout 3s;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      proxy_set_header X-Vcap-Request-Id $request_id;
+    }}
+  }}
+}}
+"""
+
+
+@pytest.fixture
+def foundation(tmp_path: Path, authority: Authority) -> Iterator[Foundation]:
+    with foundation_in(tmp_path, authority, cells=1) as foundation:
+        yield foundation
+
+
+@pytest.fixture
+def app(foundation: Foundation) -> CfApp:
+    instances = [Instance(0, host=foundation.cells[0].host)]
+    return foundation.cc.add(CfApp(processes=[Process(instances=instances)]))
+
+
+@pytest.fixture
+def token(foundation: Foundation, app: CfApp) -> str:
+    return foundation.cc.developer(app)
+
+
+def router(foundation: Foundation, **limits: float) -> Router:
+    return Router(foundation.authority.issue_api("router"), foundation.api.port, **limits)
+
+
+def test_download_is_cut(foundation: Foundation, app: CfApp, token: str) -> None:
+    """A response that lasts too long breaks off, so that no client takes it for whole; the agents stop."""
+    with router(foundation, response_limit=2) as gorouter:
+        answer = foundation.capture(app, token, duration="60s", port=gorouter.port)
+        assert answer.status == 200 and not answer.whole
+        assert b"myapp/0" in answer.body
+        wait_until(lambda: gorouter.access_log[0]["end"] == "backend-request-timeout", "it was cut")
+    wait_until(lambda: not foundation.cells[0].running, "the agent stopped")
+    wait_until(lambda: bool(foundation.audit("capture_ended")), "the end is on record")
+    assert foundation.audit("capture_ended")[0]["reason"] == "abandoned"
+
+
+def test_cut_download_is_readable(foundation: Foundation, app: CfApp, token: str, tmp_path: Path) -> None:
+    """What came until then is a file of whole packets."""
+    require("tcpdump")
+    with router(foundation, response_limit=2) as gorouter:
+        answer = foundation.capture(app, token, duration="60s", port=gorouter.port)
+    path = tmp_path / "cut.pcap"
+    path.write_bytes(answer.body)
+    assert sum("0x88b5" in line for line in tcpdump_lines(path)) == 1
+
+
+def test_websocket_lives_on(foundation: Foundation, app: CfApp, token: str) -> None:
+    """A WebSocket is exempt from that limit: pcapctl's capture is complete."""
+    require("capinfos")
+    with router(foundation, response_limit=1) as gorouter:
+        client = foundation.pcapctl(app, token, "--duration", "4s", url=gorouter.url)
+        done = client.done()
+        assert done.returncode == 0, done.stderr
+        assert capinfos(client.output)
+        assert "upgrade" not in gorouter.access_log[0]["end"]
+
+
+def test_request_id(foundation: Foundation, app: CfApp, token: str) -> None:
+    """The router's request id, not the caller's, is on record and reaches the agent; URLs hold no token."""
+    with router(foundation) as gorouter:
+        answer = foundation.capture(app, token, port=gorouter.port, X_Vcap_Request_Id="mine")
+        assert answer.whole
+        foundation.pcapctl(app, token, "--duration", "1s", url=gorouter.url).done()
+        ids = [entry["id"] for entry in gorouter.access_log]
+        assert not any(token in entry["line"] for entry in gorouter.access_log)
+    assert [record["request_id"] for record in foundation.audit("capture_started")] == ids
+    assert [start.request_id for start in foundation.cells[0].started] == ids
+
+
+def test_quiet_pcapng_is_kept_alive(foundation: Foundation, app: CfApp, token: str) -> None:
+    """Statistics blocks keep a quiet pcapng download from being cut as idle; classic pcap has none."""
+    with router(foundation, idle_limit=7) as gorouter:
+        kept = foundation.capture(
+            app, token, duration="12s", port=gorouter.port, Accept="application/x-pcapng"
+        )
+        assert kept.whole
+        cut = foundation.capture(app, token, duration="30s", port=gorouter.port)
+        assert cut.status == 200 and not cut.whole
+        assert gorouter.access_log[1]["end"] == "idle"
+
+
+def test_quiet_websocket_is_kept_alive(foundation: Foundation, app: CfApp, token: str) -> None:
+    """So does what flows over the WebSocket without any packets."""
+    with router(foundation, idle_limit=2) as gorouter:
+        done = foundation.pcapctl(app, token, "--duration", "6s", url=gorouter.url).done()
+        assert done.returncode == 0, done.stderr
+
+
+def test_client_leaves(foundation: Foundation, app: CfApp, token: str) -> None:
+    """A client that leaves ends its capture, through the router."""
+    with router(foundation) as gorouter:
+        client = foundation.pcapctl(app, token, "--duration", "60s", url=gorouter.url)
+        foundation.cells[0].wait()
+        client.process.kill()
+        client.done()
+        wait_until(lambda: not foundation.cells[0].running, "the agent stopped")
+
+
+@pytest.fixture
+def nginx(foundation: Foundation, tmp_path: Path) -> Iterator[int]:
+    """A real nginx in front of the api; its port."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        pytest.skip("nginx is not installed (apt-get install nginx-light)")
+    credentials = foundation.authority.issue_api("nginx")
+    port = free_port()
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "\n".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
+    config = tmp_path / "nginx.conf"
+    config.write_text(
+        NGINX.format(
+            directory=tmp_path,
+            paths=paths,
+            address=LOCAL,
+            port=port,
+            backend=foundation.api.port,
+            certificate=credentials.certificate,
+            private_key=credentials.private_key,
+            ca=credentials.ca,
+        )
+    )
+    process = subprocess.Popen([program, "-p", str(tmp_path), "-c", str(config)])
+    try:
+        wait_until(lambda: _answers(foundation, port), "nginx serves")
+        yield port
+    finally:
+        end(process)
+
+
+def _answers(foundation: Foundation, port: int) -> bool:
+    try:
+        return foundation.get("/health", port=port).status == 200
+    except OSError:
+        return False
+
+
+def test_nginx_websocket(foundation: Foundation, app: CfApp, token: str, nginx: int) -> None:
+    """Through a real nginx, a capture over the WebSocket is complete, longer than its read timeout."""
+    done = foundation.pcapctl(app, token, "--duration", "5s", url=f"https://{LOCAL}:{nginx}").done()
+    assert done.returncode == 0, done.stderr
+    assert len(foundation.cells[0].started[0].request_id) == 32  # nginx's $request_id
+
+
+def test_nginx_download(foundation: Foundation, app: CfApp, token: str, nginx: int) -> None:
+    """So is a download; and one that nginx finds idle for too long is not whole."""
+    assert foundation.capture(app, token, duration="1s", port=nginx).whole
+    cut = foundation.capture(app, token, duration="20s", port=nginx)
+    assert cut.status == 200 and not cut.whole

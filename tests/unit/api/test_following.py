@@ -1,0 +1,211 @@
+"""Following an app: who is added when, what is said, and when it ends.  With a clock of its own."""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from pcapd.api.following import Following
+from pcapd.api.resolvers import Resolved, Target
+from pcapd.errors import LimitReached, PcapdError, ResolverUnavailable, TargetNotFound, Unauthenticated
+from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX
+from pcapd.wire import Container, Notice, NoticeType
+
+#: Longer than any interval with its jitter, shorter than two.
+TURN = FOLLOW_INTERVAL * 1.3
+SECOND = 1_000_000
+BEGAN = 1_800_000_000 * SECOND
+
+
+def target(index: int, handle: str, host: str = "10.0.0.1", started: Optional[int] = None) -> Target:
+    return Target(f"myapp/{index}", host, 9494, None, Container("app", index, handle), started)
+
+
+class Capture:
+    """What following sees of a capture."""
+
+    def __init__(self, *targets: Target) -> None:
+        self.targets = targets
+        self.added: list[Target] = []
+        self.said: list[tuple[NoticeType, str, str]] = []
+        self.settled = 0
+        self.full = False
+
+    def add_target(self, target: Target) -> bool:
+        self.added.append(target)
+        return not self.full
+
+    def settle(self) -> None:
+        self.settled += 1
+
+    def say(self, kind: NoticeType, message: str, origin: str = "api") -> None:
+        self.said.append((kind, message, origin))
+
+
+class Scene:
+    """A capture that is followed; `answers` are what Cloud Controller says next, the last for ever."""
+
+    def __init__(self, *targets: Target) -> None:
+        self.clock = Clock()
+        self.capture = Capture(*targets)
+        self.answers: list[Union[Resolved, PcapdError]] = [Resolved("alice", targets)]
+        self.asked = 0
+        self.following = Following(
+            self.clock, self._survey, self.capture, lambda: BEGAN + int(self.clock.seconds() * SECOND)
+        )
+        for one in targets:
+            self.following.opened(one)
+
+    def _survey(self) -> Deferred[Resolved]:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return fail(answer) if isinstance(answer, PcapdError) else succeed(answer)
+
+    def now_there_are(self, *targets: Target, notices: tuple[Notice, ...] = ()) -> None:
+        self.answers = [Resolved("alice", targets, notices)]
+
+    def turn(self, seconds: float = TURN) -> None:
+        self.clock.advance(seconds)
+
+    def stop(self) -> None:
+        self.following.stop()
+        assert not self.clock.getDelayedCalls()
+
+
+def test_nothing_changes() -> None:
+    """The same containers are not captured twice, and nothing is said."""
+    scene = Scene(target(0, "a"), target(1, "b"))
+    for _ in range(5):
+        scene.turn()
+    assert scene.asked == 5 and not scene.capture.added and not scene.capture.said
+    scene.stop()
+
+
+def test_restart() -> None:
+    """A new container of the same index is captured; the gap is told from the end of the old one."""
+    old, new = target(0, "a"), target(0, "b", started=BEGAN + 5 * SECOND)
+    scene = Scene(old)
+    scene.clock.advance(3)
+    scene.following.gone(old)
+    scene.now_there_are(new)
+    scene.turn()
+    assert scene.capture.added == [new]
+    scene.following.opened(new)
+    scene.following.opened(new)  # its second interface
+    ((kind, words, origin),) = scene.capture.said
+    assert (kind, origin) == (NoticeType.INSTANCE_UNAVAILABLE, "myapp/0")
+    assert "from 2027-01-15T08:00:03Z to 2027-01-15T08:00:16Z" in words
+    scene.stop()
+
+
+def test_new_instance() -> None:
+    """One that is added is missed from its start, but never from before the capture."""
+    first = target(0, "a")
+    scene = Scene(first)
+    young, old = target(1, "b", started=BEGAN + 9 * SECOND), target(2, "c", started=BEGAN - 999 * SECOND)
+    scene.now_there_are(first, young, old)
+    scene.turn()
+    assert scene.capture.added == [young, old]
+    for one in scene.capture.added:
+        scene.following.opened(one)
+    assert "from 2027-01-15T08:00:09Z" in scene.capture.said[0][1]
+    assert "from 2027-01-15T08:00:00Z" in scene.capture.said[1][1]
+    scene.stop()
+
+
+def test_same_handle_elsewhere() -> None:
+    """A container is known by its cell too."""
+    scene = Scene(target(0, "a"))
+    moved = target(0, "a", host="10.0.0.2")
+    scene.now_there_are(moved)
+    scene.turn()
+    assert scene.capture.added == [moved]
+    scene.stop()
+
+
+def test_attempts() -> None:
+    """A container that cannot be captured is tried a few times, not for ever."""
+    scene = Scene(target(0, "a"))
+    bad = target(1, "b")
+    scene.now_there_are(bad)
+    for _ in range(FOLLOW_ATTEMPTS + 5):
+        scene.turn()
+        scene.following.gone(bad)
+    assert scene.capture.added == [bad] * FOLLOW_ATTEMPTS
+    scene.stop()
+
+
+def test_full() -> None:
+    """What the capture refuses is not offered again."""
+    scene = Scene(target(0, "a"))
+    scene.capture.full = True
+    scene.now_there_are(target(1, "b"))
+    for _ in range(5):
+        scene.turn()
+    assert len(scene.capture.added) == 1
+    scene.stop()
+
+
+def test_reconnect() -> None:
+    """A lost agent that is back is asked again, and the gap is told."""
+    one = target(0, "a", started=BEGAN - 100 * SECOND)
+    scene = Scene(one)
+    scene.clock.advance(2)
+    scene.following.gone(one)
+    scene.turn()
+    scene.following.opened(one)
+    assert "from 2027-01-15T08:00:02Z" in scene.capture.said[0][1]
+    scene.stop()
+
+
+def test_notices_once() -> None:
+    """That an instance is down is said when it is new, not with every look."""
+    scene = Scene(target(0, "a"))
+    down = Notice(NoticeType.INSTANCE_UNAVAILABLE, "is DOWN", "myapp/1")
+    scene.now_there_are(target(0, "a"), notices=(down,))
+    for _ in range(3):
+        scene.turn()
+    assert scene.capture.said == [(down.type, "is DOWN", "myapp/1")]
+    scene.stop()
+
+
+def test_refused() -> None:
+    """A token that is not accepted any more ends it, plainly; so does an app that is gone."""
+    for error in (Unauthenticated("no"), TargetNotFound("gone")):
+        scene = Scene(target(0, "a"))
+        scene.answers = [error]
+        scene.turn()
+        ((kind, words, _),) = scene.capture.said
+        assert kind is NoticeType.INSTANCE_UNAVAILABLE and "not followed any more" in words
+        assert not scene.following.watching and scene.capture.settled == 1
+        scene.turn(1000)
+        assert scene.asked == 1
+        scene.stop()
+
+
+def test_trouble() -> None:
+    """Cloud Controller's trouble is waited out, ever more patiently, and said once."""
+    for error in (ResolverUnavailable("away"), LimitReached("too often")):
+        scene = Scene(target(0, "a"))
+        scene.answers = [error]
+        for _ in range(100):
+            scene.clock.advance(10)
+        assert 8 <= scene.asked <= 1000 / FOLLOW_INTERVAL_MAX / 0.8 + 4
+        assert len(scene.capture.said) == 1 and scene.following.watching
+        scene.now_there_are(target(0, "a"), target(1, "b"))
+        scene.turn(FOLLOW_INTERVAL_MAX * 1.3)
+        assert [one.name for one in scene.capture.added] == ["myapp/1"]
+        assert "again" in scene.capture.said[-1][1]
+        scene.stop()
+
+
+def test_end_while_asking() -> None:
+    """The end of the capture ends a question that is under way; nothing is said after it."""
+    cancelled = []
+    scene = Scene(target(0, "a"))
+    scene.following._survey = lambda: Deferred(cancelled.append)
+    scene.turn()
+    scene.stop()
+    assert len(cancelled) == 1 and not scene.capture.said
