@@ -218,6 +218,8 @@ class Api(Daemon):
         name, words = ("static", "named hosts")
         if request.app is not None:
             name, words = ("cloud_foundry", "Cloud Foundry apps")
+        elif request.deployment is not None:
+            name, words = ("bosh", "BOSH deployments")
         for resolver in self._resolvers:
             if resolver.name == name:
                 return resolver

@@ -38,6 +38,7 @@ __all__ = [
     "CaptureStart",
     "Container",
     "Counters",
+    "Deployment",
     "End",
     "EndReason",
     "Error",
@@ -149,6 +150,30 @@ class App:
 
 
 @dataclass(frozen=True)
+class Deployment:
+    """VMs of a BOSH deployment, as a client names them.
+
+    Attributes:
+        name: The deployment's.
+        groups: Instance groups; empty means all.
+        instances: Ids or indices of instances in these groups; empty means all.
+    """
+
+    name: str
+    groups: Tuple[str, ...] = ()
+    instances: Tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.groups, *self.instances):
+            _check_name(name)
+        for names in (self.groups, self.instances):
+            if len(names) > INSTANCES_MAX:
+                raise ValueError(f"more than {INSTANCES_MAX} groups or instances")
+            if len(set(names)) != len(names):
+                raise ValueError("a group or an instance is named twice")
+
+
+@dataclass(frozen=True)
 class Container:
     """An app instance's container, as the api knows it from Cloud Controller.
 
@@ -213,11 +238,12 @@ class CaptureStart:
 class Request:
     """START from a client to the api: capture these targets.
 
-    Exactly one of ``targets`` and ``app`` says what.
+    Exactly one of ``targets``, ``app`` and ``deployment`` says what.
 
     Attributes:
         targets: Names from the api's configuration.
         app: A Cloud Foundry app.
+        deployment: VMs of a BOSH deployment.
         follow: Go on with instances that restart, move or are added meanwhile.
         duration: Seconds after which the api ends the capture.
         max_bytes: Bytes of packets after which it does.
@@ -233,12 +259,14 @@ class Request:
     token: Optional[str] = dataclasses.field(default=None, repr=False)
     app: Optional[App] = None
     follow: bool = False
+    deployment: Optional[Deployment] = None
 
     def __post_init__(self) -> None:
-        if not self.targets and self.app is None:
-            raise ValueError("targets is missing, and so is app")
-        if self.targets and self.app is not None:
-            raise ValueError("targets and an app cannot both be captured")
+        named = [bool(self.targets), self.app is not None, self.deployment is not None]
+        if not any(named):
+            raise ValueError("no target is named: targets, app and deployment are missing")
+        if sum(named) > 1:
+            raise ValueError("only one of targets, app and deployment can be captured at a time")
         for name in self.targets:
             _check_name(name)
         if self.duration is not None and not 0 < self.duration < float("inf"):

@@ -25,6 +25,7 @@ from pcapd.wire import (
     CaptureStart,
     Container,
     Counters,
+    Deployment,
     End,
     EndReason,
     Error,
@@ -58,6 +59,8 @@ counters = st.builds(Counters, counts, counts, counts, counts, counts)
 indices = st.integers(0, INSTANCES_MAX - 1)
 apps = st.builds(App, names, names, st.lists(indices, max_size=4, unique=True).map(tuple))
 containers = st.builds(Container, names, indices, st.none() | names, st.none() | addresses, st.none() | names)
+members = st.lists(names, max_size=3, unique=True).map(tuple)
+deployments = st.builds(Deployment, names, members, members)
 targets = st.lists(names, min_size=1, max_size=4).map(tuple)
 
 # A namespace and a container exclude each other; so do targets and an app.
@@ -66,8 +69,9 @@ places = st.one_of(
     st.tuples(st.none(), containers),
 )
 wishes = st.one_of(
-    st.tuples(targets, st.none()),
-    st.tuples(st.just(()), apps),
+    st.tuples(targets, st.none(), st.none()),
+    st.tuples(st.just(()), apps, st.none()),
+    st.tuples(st.just(()), st.none(), deployments),
 )
 
 
@@ -83,25 +87,26 @@ def capture_starts(draw: st.DrawFn) -> CaptureStart:
         draw(texts),
         draw(snaplens),
         namespace,
-        container,
         draw(st.lists(streams, max_size=3).map(tuple)),
+        container,
     )
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     """A START for the api."""
-    named, app = draw(wishes)
+    named, app, deployment = draw(wishes)
     return Request(
         named,
-        app,
-        draw(st.booleans()),
         draw(interfaces),
         draw(texts),
         draw(snaplens),
         draw(st.none() | st.floats(min_value=0.001, max_value=1e9)),
         draw(st.none() | st.integers(1, 2**64)),
         draw(st.none() | texts),
+        app,
+        draw(st.booleans()),
+        deployment,
     )
 
 
@@ -146,6 +151,7 @@ REQUEST = Request(
     ("web-0",), interfaces=("eth0",), filter="udp", snaplen=96, duration=2.5, max_bytes=1000, token="secret"
 )
 REQUEST_APP = Request(app=App("guid", "web", (0, 2)), follow=True)
+REQUEST_VMS = Request(deployment=Deployment("cf", ("router",), ("0", "3f2a")))
 STATS = Stats(1, 2, 3, 4, 5)
 
 
@@ -181,7 +187,17 @@ def test_unknown_keys_are_ignored(message: Message) -> None:
         (START, {"interfaces", "filter", "snaplen", "namespace", "container", "exclude"}),
         (
             REQUEST_APP,
-            {"targets", "follow", "interfaces", "filter", "snaplen", "duration", "max_bytes", "token"},
+            {
+                "targets",
+                "deployment",
+                "follow",
+                "interfaces",
+                "filter",
+                "snaplen",
+                "duration",
+                "max_bytes",
+                "token",
+            },
         ),
         (
             Source("web-0", "eth0", 1, 96, "udp"),
@@ -230,6 +246,9 @@ def test_a_missing_key_is_named_unless_it_has_a_default(message: Message, option
         (REQUEST_APP, "app", {"guid": "g", "indices": ["0"]}),
         (REQUEST_APP, "app", {"type": "web"}),
         (REQUEST_APP, "follow", 1),
+        (REQUEST_VMS, "deployment", "cf"),
+        (REQUEST_VMS, "deployment", {"groups": ["router"]}),
+        (REQUEST_VMS, "deployment", {"name": "cf", "groups": "router"}),
         (REQUEST, "duration", "5"),
         (REQUEST, "duration", True),
         (REQUEST, "max_bytes", 1.5),
@@ -283,6 +302,12 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (REQUEST_APP, "app", {"guid": "g", "indices": [-1]}),
         (REQUEST_APP, "app", {"guid": "g", "indices": [INSTANCES_MAX]}),
         (REQUEST_APP, "app", {"guid": "g", "indices": [1, 1]}),
+        (REQUEST_VMS, "deployment", None),
+        (REQUEST_VMS, "targets", ["web-0"]),
+        (REQUEST_VMS, "app", {"guid": "g"}),
+        (REQUEST_VMS, "deployment", {"name": ""}),
+        (REQUEST_VMS, "deployment", {"name": "cf", "groups": ["router", "router"]}),
+        (REQUEST_VMS, "deployment", {"name": "cf", "instances": ["x" * (NAME_MAX + 1)]}),
         (REQUEST, "targets", []),
         (REQUEST, "targets", [""]),
         (REQUEST, "duration", 0),
