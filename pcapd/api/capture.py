@@ -176,6 +176,7 @@ class Capture:
         self._reason = EndReason.STOPPED
         self._message = ""
         self._links: list[AgentLink] = []
+        self._awaited: set[AgentLink] = set()  # of the first ones, neither started nor failed
         self._sources: dict[tuple[AgentLink, int], _OpenSource] = {}
         self._errors: list[RequestError] = []
         self._bytes = 0
@@ -207,8 +208,9 @@ class Capture:
             self._links.append(
                 AgentLink(self._reactor, target, sock.getsockname()[1], self._agents.api_id, self)
             )
+        self._awaited.update(self._links)
         for notice in self._notices:
-            self._sink.notice(notice)
+            self._notice(notice)
         for link, sock in zip(list(self._links), sockets):
             self._dial(link, sock)
 
@@ -234,7 +236,10 @@ class Capture:
 
     def say(self, kind: NoticeType, message: str, origin: str = _ORIGIN) -> None:
         """Tell the user something."""
-        self._sink.notice(Notice(kind, message, origin))
+        self._notice(Notice(kind, message, origin))
+
+    def _notice(self, notice: Notice) -> None:
+        self._sink.notice(dataclasses.replace(notice, awaited=len(self._awaited)))
 
     def stop(self, reason: EndReason, message: str = "") -> None:
         """End it in good order."""
@@ -304,7 +309,7 @@ class Capture:
         elif isinstance(message, Source):
             self._opened(link, event.source, message)
         elif isinstance(message, Notice):
-            self._sink.notice(dataclasses.replace(message, origin=link.target.name))
+            self._notice(dataclasses.replace(message, origin=link.target.name))
 
     def link_ended(self, link: AgentLink, end: End) -> None:
         """It delivered everything."""
@@ -316,6 +321,7 @@ class Capture:
         """It refused, or was lost."""
         self._metrics.agents_failed.labels(error.code).inc()
         self._errors.append(error)
+        self._awaited.discard(link)
         started = any(source.link is link for source in self._sources.values())
         if started or self._state is not _State.STOPPING:
             self.log.warn(
@@ -330,11 +336,13 @@ class Capture:
     def _opened(self, link: AgentLink, number: int, source: Source) -> None:
         if self._state is _State.STARTING:
             self._state = _State.RUNNING
+        self._awaited.discard(link)
         described = dataclasses.replace(
             source,
             instance=link.target.name,
             agent_address=link.target.host,
             clock_offset_us=link.clock_offset_us,
+            awaited=len(self._awaited),
         )
         opened = _OpenSource(len(self._sources) + 1, link, described, Stats(0, 0, 0, 0, 0))
         self._sources[link, number] = opened
@@ -372,6 +380,7 @@ class Capture:
     def _gone(self, link: AgentLink) -> None:
         if link in self._links:
             self._links.remove(link)
+        self._awaited.discard(link)
         for opened in self._sources.values():
             if opened.link is link and not opened.stats.final:
                 # So that an ordered merge does not wait for it.
