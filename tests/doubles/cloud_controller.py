@@ -14,7 +14,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any, Optional, Sequence
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from tests.doubles.https import Answer, Asked, HttpsDouble
 from tests.lab.certificates import Credentials
@@ -232,6 +232,8 @@ class CloudController(HttpsDouble):
         parts = asked.path.strip("/").split("/")
         if parts[:2] == ["v3", "processes"] and len(parts) == 4 and parts[3] == "stats":
             return self._process_stats(parts[2], user)
+        if parts == ["v3", "apps"]:
+            return self._apps(asked, user)
         if parts[:2] != ["v3", "apps"] or len(parts) < 3:
             return UNKNOWN_REQUEST
         app = self.apps.get(parts[2])
@@ -248,6 +250,24 @@ class CloudController(HttpsDouble):
             newest = [process for process in app.processes if process.type == parts[4]][-1:]
             return self._stats(newest[0]) if newest else not_found("Process")
         return UNKNOWN_REQUEST
+
+    def _apps(self, asked: Asked, user: User) -> Answer:
+        """The visible ones; a comma separates values, and is escaped twice within one."""
+        filters = {"names", "space_guids", "guids"}
+        unknown = set(asked.query) - filters - {"page", "per_page", "order_by"}
+        if unknown:
+            return cc_error(400, 10005, "BadQueryParameter", f"Unknown query parameter(s): {unknown}")
+        wanted = {
+            name: {unquote(value).lower() for value in values[0].split(",")}
+            for name, values in asked.query.items()
+            if name in filters
+        }
+
+        def fits(app: CfApp) -> bool:
+            values = {"names": app.name.lower(), "space_guids": app.space, "guids": app.guid}
+            return user.sees(app) and all(values[name] in allowed for name, allowed in wanted.items())
+
+        return Answer(body=self._page(asked, [self._app(app) for app in self.apps.values() if fits(app)]))
 
     def _app(self, app: CfApp) -> dict[str, Any]:
         space = {"data": {"guid": app.space}}

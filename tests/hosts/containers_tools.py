@@ -23,10 +23,10 @@ APP = "a1b2c3d4-0000-4000-8000-000000000001"
 
 
 @contextlib.contextmanager
-def cell_in(directory: Path) -> Iterator[Cell]:
+def cell_in(directory: Path, subnet: int = 93) -> Iterator[Cell]:
     """A cell whose store `USER` may read."""
     remove_stale()
-    with Cell(directory) as cell:
+    with Cell(directory, subnet) as cell:
         cell.store.give_to(pwd.getpwnam(USER).pw_uid)
         yield cell
 

@@ -160,10 +160,12 @@ class Cell:
 
     Args:
         directory: For root file systems, runc's states, the store.
+        subnet: A number below 256: containers of cells with different ones have different addresses.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, subnet: int = 93) -> None:
         self.directory = directory
+        self._subnet = subnet
         self.namespace = Namespace.unique("cell")
         self.runc_root = directory / "runc"
         self.netns_dir = directory / "container-netns"
@@ -185,7 +187,7 @@ class Cell:
     def run(self, app: str, index: int, *, handle: Optional[str] = None, **metadata: Any) -> Instance:
         """Start an instance and enter it in the store; ``metadata`` as in `entry`."""
         handle = handle or str(uuid.uuid4())[:28]
-        address = f"10.255.93.{next(self._numbers)}"
+        address = f"10.255.{self._subnet}.{next(self._numbers)}"
         instance = Instance(handle, app, index, address, self._start(handle))
         self._running[handle] = instance
         self._wire(instance)
