@@ -34,7 +34,7 @@ from pcapd.config.schema import (
 )
 from pcapd.config.section import Authority, KeyPair, Report, Section
 from pcapd.errors import ConfigError
-from pcapd.limits import KIB, MIB, SOURCES_MAX
+from pcapd.limits import MIB, SOURCES_MAX
 
 __all__ = ["Survey", "parse_agent", "parse_api", "survey_agent", "survey_api"]
 
@@ -46,7 +46,7 @@ _ANY_CERTIFICATE: Final = "without it any certificate of client_cas could order 
 _RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
 
 #: bytes; a smaller ring loses packets at any rate, a larger one eats the machine.
-_RING: Final = (256 * KIB, 1024 * MIB)
+_RING: Final = (MIB, 1024 * MIB)
 #: captures or users' captures at once; more is surely a slip of the finger.
 _CAPTURES_MAX: Final = 1024
 #: bytes (1 PiB); room for any disk, and far from what a 64-bit field holds.

@@ -90,7 +90,7 @@ listen:
   host: "::1"
   port: 0
   tls: {certificate: a, private_key: b, client_cas: c, allowed_clients: [A.example, b]}
-capture: {default_device: ens3, ring_bytes: 256KiB, max_captures: 1024, promiscuous: no}
+capture: {default_device: ens3, ring_bytes: 1MiB, max_captures: 1024, promiscuous: no}
 containers: {access: host-veth, store: /s, runc: /r, runc_root: /rr, netns_dir: ns}
 namespaces: {web-0: /run/netns/web-0}
 run_as: vcap
@@ -102,7 +102,7 @@ run_as: vcap
         config.listen.port,
         config.listen.tls.allowed_clients,
     ) == ("::1", 0, ("a.example", "b"))
-    assert CaptureConfig("ens3", 262144, 1024, False) == config.capture
+    assert CaptureConfig("ens3", 1048576, 1024, False) == config.capture
     assert (
         ContainersConfig("host-veth", Path("/s"), Path("/r"), Path("/rr"), Path("/etc/pcapd/ns"))
         == config.containers
@@ -298,8 +298,8 @@ def test_the_unknown_key_of_the_issue() -> None:
         ("capture: {max_captures: 1.5}", "capture.max_captures: must be a whole number, not a number with"),
         ("capture: {max_captures: 0}", "capture.max_captures: must be from 1 to 1024"),
         ("capture: {max_captures: 1025}", "capture.max_captures: must be from 1 to 1024"),
-        ("capture: {ring_bytes: 262143}", "capture.ring_bytes: must be from 256KiB to 1GiB"),
-        ("capture: {ring_bytes: 1025MiB}", "capture.ring_bytes: must be from 256KiB to 1GiB"),
+        ("capture: {ring_bytes: 1048575}", "capture.ring_bytes: must be from 1MiB to 1GiB"),
+        ("capture: {ring_bytes: 1025MiB}", "capture.ring_bytes: must be from 1MiB to 1GiB"),
         ("capture: {ring_bytes: lots}", "capture.ring_bytes: must be a size such as"),
         (
             "capture: {ring_bytes: yes}",
