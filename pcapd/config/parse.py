@@ -22,6 +22,7 @@ from pcapd.config.schema import (
     ApiLimits,
     BoshConfig,
     CaptureConfig,
+    CliConfig,
     ClientTLS,
     CloudFoundryConfig,
     ContainerAccess,
@@ -32,7 +33,7 @@ from pcapd.config.schema import (
     Permission,
     ServerTLS,
 )
-from pcapd.config.section import Authority, KeyPair, Report, Section
+from pcapd.config.section import Authority, Directory, KeyPair, Report, Section
 from pcapd.errors import ConfigError
 from pcapd.limits import KIB, MIB, SOURCES_MAX
 
@@ -144,6 +145,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         bosh=section.optional_section("bosh", lambda section: _bosh(section, agent_port)),
         static=section.optional_section("static", lambda section: static(section, agent_port)),
         metrics=section.optional_section("metrics", _metrics),
+        cli=section.optional_section("cli", _cli),
     )
     section.finish()
     if not any(section.has(resolver) for resolver in _RESOLVERS):
@@ -276,6 +278,13 @@ def _metrics(section: Section) -> MetricsConfig:
         host=section.optional("host", checks.address, MetricsConfig.host),
         port=section.optional("port", checks.listening_port, MetricsConfig.port),
     )
+
+
+def _cli(section: Section) -> CliConfig:
+    directory = section.required("directory", _file(section))
+    if directory:
+        section.report.directories.append(Directory(f"{section.path}.directory", directory))
+    return CliConfig(directory)
 
 
 # --- shared ------------------------------------------------------------------

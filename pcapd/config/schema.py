@@ -22,6 +22,7 @@ __all__ = [
     "ApiLimits",
     "BoshConfig",
     "CaptureConfig",
+    "CliConfig",
     "ClientTLS",
     "CloudFoundryConfig",
     "ContainerAccess",
@@ -267,6 +268,17 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True)
+class CliConfig:
+    """The client for download, under ``/cli/``.
+
+    Attributes:
+        directory: Whose files anyone may fetch; those below its directories are not part of it.
+    """
+
+    directory: Path
+
+
+@dataclass(frozen=True)
 class ApiConfig:
     """Everything that an api is told; at least one of the three resolvers is there.
 
@@ -285,4 +297,5 @@ class ApiConfig:
     bosh: Optional[BoshConfig] = None
     static: Optional[StaticConfig] = None
     metrics: Optional[MetricsConfig] = None
+    cli: Optional[CliConfig] = None
     warnings: Tuple[str, ...] = ()
