@@ -20,6 +20,7 @@ from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,
     ApiLimits,
+    AuditConfig,
     BoshConfig,
     CaptureConfig,
     CliConfig,
@@ -146,6 +147,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         static=section.optional_section("static", lambda section: static(section, agent_port)),
         metrics=section.optional_section("metrics", _metrics),
         cli=section.optional_section("cli", _cli),
+        audit=section.optional_section("audit", _audit),
     )
     section.finish()
     if not any(section.has(resolver) for resolver in _RESOLVERS):
@@ -285,6 +287,13 @@ def _cli(section: Section) -> CliConfig:
     if directory:
         section.report.directories.append(Directory(f"{section.path}.directory", directory))
     return CliConfig(directory)
+
+
+def _audit(section: Section) -> AuditConfig:
+    file = section.required("file", _file(section))
+    if file:
+        section.report.directories.append(Directory(f"{section.path}.file", file.parent))
+    return AuditConfig(file)
 
 
 # --- shared ------------------------------------------------------------------

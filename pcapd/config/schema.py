@@ -20,6 +20,7 @@ __all__ = [
     "AgentsConfig",
     "ApiConfig",
     "ApiLimits",
+    "AuditConfig",
     "BoshConfig",
     "CaptureConfig",
     "CliConfig",
@@ -268,6 +269,17 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True)
+class AuditConfig:
+    """Where audit records go instead of to the log.
+
+    Attributes:
+        file: Gets one JSON object per line.
+    """
+
+    file: Path
+
+
+@dataclass(frozen=True)
 class CliConfig:
     """The client for download, under ``/cli/``.
 
@@ -298,4 +310,5 @@ class ApiConfig:
     static: Optional[StaticConfig] = None
     metrics: Optional[MetricsConfig] = None
     cli: Optional[CliConfig] = None
+    audit: Optional[AuditConfig] = None
     warnings: Tuple[str, ...] = ()

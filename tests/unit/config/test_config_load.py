@@ -237,3 +237,14 @@ def test_the_directory_of_the_client(directory: Path, now: datetime) -> None:
     (directory / "client").mkdir()
     config = load_api(directory / "api.yml", now=now)
     assert config.cli is not None and config.cli.directory == directory / "client"
+
+
+def test_the_file_of_audit_records(directory: Path, now: datetime) -> None:
+    """It may be yet to be made, but not so its directory."""
+    (directory / "api.yml").write_text(API + "audit: {file: logs/audit.log}")
+    assert problems(load_api, directory / "api.yml", now=now) == [
+        f"audit.file: {directory}/logs is no directory"
+    ]
+    (directory / "logs").mkdir()
+    config = load_api(directory / "api.yml", now=now)
+    assert config.audit is not None and config.audit.file == directory / "logs/audit.log"

@@ -17,6 +17,7 @@ from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,
     ApiLimits,
+    AuditConfig,
     BoshConfig,
     CaptureConfig,
     CliConfig,
@@ -166,6 +167,7 @@ static:
     vm-1: {{host: "FD00::0:7"}}
 metrics: {{host: "::1", port: 0}}
 cli: {{directory: client}}
+audit: {{file: audit.log}}
 """
     )
     ca = Path("/etc/pcapd/ca")
@@ -187,6 +189,7 @@ cli: {{directory: client}}
     } == config.static.targets
     assert MetricsConfig("::1", 0) == config.metrics
     assert CliConfig(Path("/etc/pcapd/client")) == config.cli
+    assert AuditConfig(Path("/etc/pcapd/audit.log")) == config.audit
 
 
 def test_ports_of_agents() -> None:
