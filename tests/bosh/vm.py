@@ -24,6 +24,14 @@ directory=$1 python=$2
 mount --bind "$directory" /var/vcap
 mkdir -p /var/vcap/packages/python-3.12
 mount --bind "$python" /var/vcap/packages/python-3.12
+case $python in
+/root/*)
+  # It may look for its library there, and vcap may not enter /root.
+  mkdir -p "$directory/home${python#/root}"
+  mount --bind "$python" "$directory/home${python#/root}"
+  mount --rbind "$directory/home" /root
+  ;;
+esac
 for file in passwd group; do
   cp /etc/$file "$directory/etc-$file"
 done
@@ -109,7 +117,8 @@ def compile_pcapd(machine: Machine, wheels: Path) -> None:
     shutil.copytree(wheels, work / "pcapd-wheels")
     target = "/var/vcap/packages/pcapd"
     (packages / "pcapd").mkdir()
-    script = f"cd /var/vcap/data/compile/pcapd && exec bash {RELEASE}/packages/pcapd/packaging"
+    shutil.copy(RELEASE / "packages/pcapd/packaging", work)
+    script = "cd /var/vcap/data/compile/pcapd && exec bash ./packaging"
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "BOSH_INSTALL_TARGET": target}
     machine.run("bash", "-c", script, env=environment, timeout=300)
 
