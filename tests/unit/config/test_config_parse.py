@@ -17,8 +17,10 @@ from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,
     ApiLimits,
+    AuditConfig,
     BoshConfig,
     CaptureConfig,
+    CliConfig,
     ClientTLS,
     CloudFoundryConfig,
     ContainersConfig,
@@ -164,6 +166,8 @@ static:
     web-0: {{host: 127.0.0.1, port: 9495, namespace: web-0}}
     vm-1: {{host: "FD00::0:7"}}
 metrics: {{host: "::1", port: 0}}
+cli: {{directory: client}}
+audit: {{file: audit.log}}
 """
     )
     ca = Path("/etc/pcapd/ca")
@@ -184,6 +188,8 @@ metrics: {{host: "::1", port: 0}}
         "vm-1": StaticTarget("fd00::7", 1234, None),
     } == config.static.targets
     assert MetricsConfig("::1", 0) == config.metrics
+    assert CliConfig(Path("/etc/pcapd/client")) == config.cli
+    assert AuditConfig(Path("/etc/pcapd/audit.log")) == config.audit
 
 
 def test_ports_of_agents() -> None:
