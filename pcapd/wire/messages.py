@@ -286,6 +286,8 @@ class Source:
         addresses: The interface's addresses with their prefix lengths.
         agent: The agent's id; the api fills it in, and its address and clock offset.
         clock_offset_us: The agent's clock minus the api's.
+        awaited: Instances of the request that have neither opened a source nor failed
+            until now; the api fills it in.  None: it is not known.
     """
 
     instance: str
@@ -297,6 +299,7 @@ class Source:
     agent: str = ""
     agent_address: str = ""
     clock_offset_us: Optional[int] = None
+    awaited: Optional[int] = None
 
     def __post_init__(self) -> None:
         _check_name(self.instance)
@@ -352,11 +355,13 @@ class Notice:
 
     Attributes:
         origin: Who says it: an instance, an agent or the api.
+        awaited: As in `Source`.
     """
 
     type: NoticeType
     message: str
     origin: str
+    awaited: Optional[int] = None
 
 
 @dataclass(frozen=True)

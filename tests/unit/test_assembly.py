@@ -262,3 +262,17 @@ def test_every_packet_is_in_the_file_once(form: Form, batches: list[tuple[int, l
     accounts = assembly.accounts.values()
     assert sum(account.written for account in accounts) == len(sent)
     assert all(account.written == account.received for account in accounts)
+
+
+def test_the_first_source_waits_for_the_instances_that_are_awaited() -> None:
+    """What the api says of them counts; an api that says nothing is an old one."""
+    for awaited, waits in ((2, True), (0, False), (None, False)):
+        assembly = Assembly(Form.PCAP, 262144)
+        assembly.source(1, replace(SOURCE, awaited=awaited), NOW_US)
+        assembly.packets(1, record(1_000_000), 0.0)
+        assembly.stats(1, Stats(1, 0, 0, 1, 2_000_000))
+        assert (len(classic_packets(b"".join(assembly.take(0.0)))) == 0) is waits
+        assembly.await_instances(0)
+        assembly.packets(1, record(1_500_000), 0.0)
+        rest = b"".join(assembly.take(0.0))
+        assert rest.endswith(record(1_500_000)) and rest.startswith(record(1_000_000)) is waits

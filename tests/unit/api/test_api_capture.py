@@ -21,7 +21,7 @@ from pcapd.limits import (
     OPEN_TIMEOUT,
     STOP_STALL_TIMEOUT,
 )
-from pcapd.wire import EndReason, NoticeType, Ping, Request, Stream
+from pcapd.wire import EndReason, NoticeType, Ping, Request, Source, Stream
 
 CLIENT = Stream("203.0.113.7", 5555, 8080, "192.0.2.1")
 
@@ -485,3 +485,30 @@ def test_the_end_is_on_record_with_counters(
     assert (record_["audit"], record_["reason"], record_["packets"]) == ("capture_ended", "stopped", 2)
     (source,) = record_["sources"]
     assert (source["received"], source["dropped_kernel"], source["forwarded"]) == (5, 3, 2)
+
+
+# --- who is awaited ------------------------------------------------------------------
+
+
+def test_it_is_told_how_many_instances_are_awaited(make: Make, network: Network, sink: Sink) -> None:
+    """Each source and each failure says how many have not shown up; what an agent says of it counts nothing."""
+    make("web-0", "web-1", "web-2")
+    network["web-1"].greet()
+    hostile = Source("x", "eth0", 1, 262144, "", awaited=77)
+    network["web-1"].send(network["web-1"].session.source(1, hostile))
+    assert sink.sources[1].awaited == 2
+    network["web-2"].greet()
+    network["web-2"].refuse("namespace_gone", "it is gone")
+    assert [(notice.origin, notice.awaited) for notice in sink.notices] == [("web-2", 1)]
+    network["web-0"].start("eth0", "lo")
+    assert [sink.sources[number].awaited for number in (2, 3)] == [0, 0]
+
+
+def test_who_is_added_is_not_awaited(make: Make, network: Network, sink: Sink) -> None:
+    """A running capture is not held up by an instance that joins it."""
+    capture = make("web-0")
+    network["web-0"].start()
+    assert capture.add_target(Target("web-9", "198.51.100.9", 9494))
+    capture.say(NoticeType.UNKNOWN, "something")
+    network["web-9"].start()
+    assert sink.notices[-1].awaited == sink.sources[2].awaited == 0
