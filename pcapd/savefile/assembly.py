@@ -60,9 +60,9 @@ class Account:
 
     @property
     def lost_in_transit(self) -> Optional[int]:
-        """Packets that the agent sent and that did not come here; None while it may still send."""
-        # The counters of an agent that died are older than its last packets.
-        return max(0, self.stats.delivered - self.received) if self.stats.final else None
+        """Packets that the agent sent and that did not come here; None while or where nobody knows."""
+        stats = self.stats
+        return max(0, stats.delivered - self.received) if stats.final and stats.exact else None
 
 
 class Assembly:
@@ -263,6 +263,7 @@ class Assembly:
             stats.dropped_interface,
             stats.dropped_kernel,
             account.written,
+            "" if stats.exact else "the agent was lost; these are the last counters it sent",
         )
 
 

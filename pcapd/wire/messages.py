@@ -326,6 +326,7 @@ class Stats:
         delivered: Sent to the caller.
         captured_up_to_us: The watermark: no packet with a smaller timestamp will follow.
         final: The source is closed; nothing follows from it.
+        exact: The counters tell all of it.  False: its agent is gone, and they are the last it sent.
     """
 
     received: int
@@ -334,6 +335,7 @@ class Stats:
     delivered: int
     captured_up_to_us: int
     final: bool = False
+    exact: bool = True
 
     def __post_init__(self) -> None:
         for count in (

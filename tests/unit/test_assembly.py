@@ -179,6 +179,16 @@ def test_what_was_lost_in_transit_is_known_at_the_end() -> None:
     assert account.lost_in_transit == 2
 
 
+def test_what_a_lost_agent_lost_is_unknown() -> None:
+    """Counters that are only the last known claim nothing, and the file says so."""
+    assembly = Assembly(Form.PCAPNG, 96)
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.packets(1, record(1_000_000), 0.0)
+    assembly.stats(1, Stats(1, 0, 0, 1, 7, final=True, exact=False))
+    assert assembly.accounts[1].lost_in_transit is None
+    assert b"the agent was lost" in b"".join(assembly.finish(NOW_US))
+
+
 def test_the_closing_statistics_tell_what_was_received_dropped_and_written() -> None:
     """Counters of the agent and of the file stand in the last block of each source."""
     assembly = Assembly(Form.PCAPNG, 96)

@@ -220,6 +220,25 @@ def test_an_agent_that_does_not_start_stops_nobody(
     assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
 
 
+def test_a_target_without_a_socket_stops_nobody(make: Make, network: Network, sink: Sink) -> None:
+    """When the api has no descriptor left, the target is reported; the others capture."""
+    network.sockets = 1
+    make("web-0", "web-1")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1))
+    assert sink.records == {1: record(1)}
+    assert notices(sink, "web-1") == [NoticeType.START_CAPTURE_FAILED]
+    assert "Too many open files" in sink.notices[0].message
+
+
+def test_no_socket_at_all(make: Make, network: Network, sink: Sink) -> None:
+    """The capture fails, and says why."""
+    network.sockets = 0
+    make("web-0")
+    (error,) = sink.errors
+    assert "Too many open files" in error.message
+
+
 @pytest.mark.parametrize(
     "lie",
     [record(1)[:-1], record(1) + b"x", b"\xff" * 40, record(1, b"")[:8] + b"\xff\xff\xff\x7f" * 2 + bytes(9)],
@@ -237,7 +256,7 @@ def test_an_agent_whose_records_lie_is_dropped(
     assert sink.records == {1: record(2)}
     assert network["web-1"].transport.closed == "aborted"
     assert notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
-    assert sink.last_stats[2].final and not sink.over
+    assert sink.last_stats[2].final and not sink.last_stats[2].exact and not sink.over
 
 
 def test_an_agent_that_falls_silent_is_given_up(

@@ -1,0 +1,144 @@
+"""pcapctl as one file: the same bytes each time, and at home in a Python that has nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import pcapd
+from tests.lab.daemons import Lab
+from tests.lab.processes import ROOT, CommandFailed
+from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.lab.traffic import HttpTraffic
+from tests.packaging.client_file import MINORS, Builder, bare, find_python
+
+SIZE_MAX = 5_000_000
+VERSION = f"pcapctl, version {pcapd.__version__}\n"
+
+
+@pytest.fixture(params=MINORS, ids=lambda minor: f"python3.{minor}")
+def python(request: pytest.FixtureRequest) -> str:
+    """Return each Python that this machine has of those the file is for."""
+    found = find_python(request.param)
+    if found is None:
+        pytest.skip(f"there is no python3.{request.param} on this machine")
+    return found
+
+
+def test_the_same_sources_make_the_same_bytes(builder: Builder, client_file: Path, tmp_path: Path) -> None:
+    """Another directory, other times and permissions, another time zone, another seed: no difference."""
+    copy = tmp_path / "elsewhere"
+    leave = shutil.ignore_patterns("*.so", ".*")
+    for name in ("bin", "pcapd"):
+        shutil.copytree(ROOT / name, copy / name, ignore=leave)
+    shutil.copy(ROOT / "LICENSE", copy)
+    for path in copy.rglob("*"):
+        os.utime(path, (1_234_567_890, 1_234_567_890))
+        if path.suffix == ".py":
+            path.chmod(0o600)
+    again = builder.build(
+        tmp_path / "again", copy, env={"TZ": "Asia/Tokyo", "PYTHONHASHSEED": "7"}, cwd=tmp_path, umask=0o077
+    )
+    assert again.read_bytes() == client_file.read_bytes()
+
+
+def test_what_is_in_it(client_file: Path) -> None:
+    """Executable, small, pure Python, with the licences of what it brings, and nothing of the daemon."""
+    assert stat.S_IMODE(client_file.stat().st_mode) == 0o755
+    assert client_file.stat().st_size < SIZE_MAX
+    assert client_file.read_bytes().startswith(b"#!/usr/bin/env python3\n")
+    with zipfile.ZipFile(client_file) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+    assert not [name for name in names if name.endswith((".so", ".pyc"))]
+    top = {name.partition("/")[0] for name in names}
+    for package in ("click", "h11", "wsproto"):
+        assert package in top
+        assert [name for name in names if name.startswith(f"{package}-") and "LICENSE" in name]
+    ours = {name.split("/")[1] for name in names if name.startswith("pcapd/")}
+    assert not ours & {"agent", "api", "capture", "net", "main.py", "tap.py"}
+
+
+def test_wheels_with_other_bytes_are_refused(tmp_path: Path, builder: Builder) -> None:
+    """A hash that does not fit stops the build, and nothing is made."""
+    copy = tmp_path / "checkout"
+    for name in ("bin", "pcapd"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.so"))
+    shutil.copy(ROOT / "LICENSE", copy)
+    requirements = copy / "bin" / "client-requirements.txt"
+    head, _, _ = requirements.read_text().partition("sha256:")
+    requirements.write_text(f"{head}sha256:{'0' * 64}\n")
+    out = tmp_path / "out"
+    with pytest.raises(CommandFailed, match="pip could not fetch"):
+        builder.build(out, copy)
+    assert not out.exists()
+
+
+def test_a_bare_python_runs_it(client_file: Path, python: str, tmp_path: Path) -> None:
+    """--version and --help of everything, and every module in it can be imported."""
+    assert bare(python, client_file, "--version").stdout == VERSION
+    assert "pcapctl" in bare(python, client_file, "--help").stdout
+    for command in ("cf", "hosts", "status"):
+        done = bare(python, client_file, command, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert command in done.stdout
+    everything = (
+        "import importlib, pkgutil, sys; sys.path.insert(0, sys.argv[1]); import pcapd\n"
+        "for found in pkgutil.walk_packages(pcapd.__path__, 'pcapd.'):\n"
+        "    print(importlib.import_module(found.name).__name__)\n"
+    )
+    command_line = [python, "-I", "-S", "-c", everything, str(client_file)]
+    done = subprocess.run(command_line, env={}, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pcapd.ctl.run" in done.stdout.split()
+
+
+def test_it_runs_by_its_name(client_file: Path, tmp_path: Path) -> None:
+    """The first line finds python3; from any directory, also through a link, and with nothing in HOME."""
+    link = tmp_path / "pcapctl"
+    link.symlink_to(client_file)
+    environ = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    done = subprocess.run(
+        [link, "--version"], env=environ, cwd="/", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == VERSION
+
+
+def test_a_python_that_is_too_old_is_told_so(client_file: Path) -> None:
+    """In words, not with a traceback."""
+    old = find_python(8) or find_python(7) or find_python(6)
+    if old is None:
+        pytest.skip("there is no Python older than 3.9 on this machine")
+    done = bare(old, client_file, "--version")
+    assert done.returncode == 1
+    assert done.stderr.startswith("pcapctl needs Python 3.9 or later; this is Python 3.")
+
+
+def test_a_real_capture_with_it(client_file: Path, tmp_path: Path) -> None:
+    """Packets of two hosts, through agent and api, written by the one file in the oldest Python there is."""
+    pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
+    if os.geteuid() != 0:
+        pytest.skip("captures and namespaces need root")
+    require("tshark", "capinfos", "tcpdump")
+    python = next(filter(None, map(find_python, MINORS)))
+    with Lab(tmp_path / "lab") as lab, HttpTraffic(lab.link.left, lab.link.right):
+        arguments = ("hosts", "web-0", "web-1", "--duration", "2s", "--output", str(tmp_path / "x.pcapng"))
+        done = bare(
+            python,
+            client_file,
+            *arguments,
+            *("--ca", str(lab.authority.certificate_path), "--api", lab.url),
+            env={"PCAP_TOKEN": lab.token},
+        )
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "x.pcapng"
+    names = {row[0] for row in tshark_fields(file, ["frame.interface_name"])}
+    assert names == {"web-0:eth0", "web-1:eth0"}
+    assert int(capinfos(file)["Number of packets"]) == len(tcpdump_lines(file)) > 0
