@@ -144,10 +144,15 @@ class TargetNotFound(RequestError):
 
 
 class LimitReached(RequestError):
-    """A limit of the api or an agent stands in the way."""
+    """A limit of the api, an agent or an authority stands in the way.
+
+    Attributes:
+        retry_after: Seconds until it makes sense to try again, where that is known.
+    """
 
     code = "limit_reached"
     status = 429
+    retry_after: Optional[int] = None
 
 
 class CaptureFailed(RequestError):

@@ -126,6 +126,8 @@ RUNC_OUTPUT_MAX: Final = 1 * MIB
 #: bytes of one answer.  Process stats take some 700 bytes per instance, and an
 #: app may have `INSTANCES_MAX`.
 AUTHORITY_BODY_MAX: Final = 8 * MIB
+#: bytes of what surrounds it: status lines, headers, the lengths of chunks.
+AUTHORITY_HEADERS_MAX: Final = 128 * KIB
 #: seconds for one answer, all of its bytes included.
 AUTHORITY_CALL_TIMEOUT: Final = 10.0
 #: seconds for everything that one request needs to be told.

@@ -191,10 +191,12 @@ def refusal(status: int, retry_after: str | None, guid: str) -> RequestError:
     if status == 429:
         seconds = (retry_after or "").strip()
         known = seconds.isascii() and seconds.isdigit() and len(seconds) < 6
-        return LimitReached(
+        limit = LimitReached(
             "Cloud Controller limits how often you may ask it",
             f"try again in {int(seconds)} s" if known else _AGAIN,
         )
+        limit.retry_after = int(seconds) if known else None
+        return limit
     if 300 <= status < 400:
         return ResolverUnavailable(
             f"Cloud Controller answered with a redirect ({status})",
@@ -238,7 +240,13 @@ def parse_root(body: bytes) -> Links:
 
 def _href(link: Any) -> str:
     href = link.get("href") if isinstance(link, dict) else None
-    return href if isinstance(href, str) and href.startswith("https://") else ""
+    if not isinstance(href, str) or not href.startswith("https://"):
+        return ""
+    try:
+        urlsplit(href)
+    except ValueError:  # such as https://[
+        return ""
+    return href
 
 
 def parse_app(body: bytes, guid: str) -> CfApp:

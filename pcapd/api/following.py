@@ -165,6 +165,9 @@ class Following:
                 words = f"the app cannot be followed at the moment: {error}"
                 self._capture.say(NoticeType.UNKNOWN, words)
             self._interval = min(2 * self._interval, FOLLOW_INTERVAL_MAX)
+            if isinstance(error, LimitReached) and error.retry_after is not None:
+                # Jitter must not bring us back too early.
+                self._interval = max(self._interval, error.retry_after / (1 - FOLLOW_JITTER))
             return
         if not isinstance(error, RequestError):
             self.log.failure("following failed", failure)

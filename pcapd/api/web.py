@@ -17,7 +17,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site
 
-from pcapd.errors import BadRequest, RequestError, TargetNotFound, Unauthenticated
+from pcapd.errors import BadRequest, LimitReached, RequestError, TargetNotFound, Unauthenticated
 from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
 from pcapd.wire import Hello, Request, Stream
 
@@ -104,6 +104,8 @@ def deny(request: Any, error: RequestError) -> bytes:
     body = {"errors": [{"code": error.code, "title": error.message, "detail": error.hint}]}
     if isinstance(error, Unauthenticated):
         request.setHeader("WWW-Authenticate", 'Bearer realm="pcapd"')
+    if isinstance(error, LimitReached) and error.retry_after is not None:
+        request.setHeader("Retry-After", str(error.retry_after))
     return _json(request, error.status, body)
 
 

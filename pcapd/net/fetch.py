@@ -8,7 +8,7 @@ requests carry somebody's token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,12 @@ from zope.interface import implementer
 
 from pcapd import __version__
 from pcapd.errors import ConfigError, ResolverUnavailable
-from pcapd.limits import AUTHORITY_BODY_MAX, AUTHORITY_CALL_TIMEOUT, HANDSHAKE_TIMEOUT
+from pcapd.limits import (
+    AUTHORITY_BODY_MAX,
+    AUTHORITY_CALL_TIMEOUT,
+    AUTHORITY_HEADERS_MAX,
+    HANDSHAKE_TIMEOUT,
+)
 
 __all__ = ["Answer", "Authority", "Conversation"]
 
@@ -114,6 +119,7 @@ class Conversation:
         headers = Headers({"User-Agent": [f"pcapd/{__version__}"], "Accept": ["application/json"]})
         if token is not None:
             headers.addRawHeader("Authorization", f"bearer {token}")
+        self._endpoints.allow(AUTHORITY_BODY_MAX + AUTHORITY_HEADERS_MAX)
         call = Deferred.fromCoroutine(self._get(target, headers))
         call.addTimeout(AUTHORITY_CALL_TIMEOUT, self._reactor)
         name = self._authority.name
@@ -189,30 +195,48 @@ class _Body(Protocol):
 
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """TLS to one server; remembers the transports, which `Agent` keeps to itself."""
+    """TLS to one server; remembers the transports, which `Agent` keeps to itself, and bounds what comes.
+
+    `Agent` keeps headers, and the heads of interim answers, without a bound of its own.
+    """
 
     def __init__(self, reactor: Any, options: Any) -> None:
         self._reactor = reactor
         self._options = options
+        self._left = 0
         self.transports: list[Any] = []
 
     def endpointForURI(self, uri: URI) -> Any:
         plain = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=HANDSHAKE_TIMEOUT)
-        return _Remembered(wrapClientTLS(self._options, plain), self.transports)
+        return _Remembered(wrapClientTLS(self._options, plain), self._connected)
+
+    def allow(self, size: int) -> None:
+        """So many bytes may come from now on."""
+        self._left = size
+
+    def _connected(self, protocol: Any) -> Any:
+        receive = protocol.dataReceived
+
+        def bounded(data: bytes) -> None:
+            self._left -= len(data)
+            if self._left < 0:
+                protocol.transport.abortConnection()
+            else:
+                receive(data)
+
+        protocol.dataReceived = bounded
+        self.transports.append(protocol.transport)
+        return protocol
 
 
 @implementer(IStreamClientEndpoint)
 class _Remembered:
-    def __init__(self, endpoint: Any, transports: list[Any]) -> None:
+    def __init__(self, endpoint: Any, connected: Callable[[Any], Any]) -> None:
         self._endpoint = endpoint
-        self._transports = transports
+        self._connected = connected
 
     def connect(self, factory: IProtocolFactory) -> Any:
-        return self._endpoint.connect(factory).addCallback(self._remember)
-
-    def _remember(self, protocol: Any) -> Any:
-        self._transports.append(protocol.transport)
-        return protocol
+        return self._endpoint.connect(factory).addCallback(self._connected)
 
 
 def _certificates(path: Path) -> list[Certificate]:

@@ -367,13 +367,18 @@ def test_through_a_router(apps: Apps) -> None:
     """pcapctl's WebSocket outlives the router's limit; a download is cut, and does not look whole."""
     credentials = apps.authority.issue_api("router")
     with Router(credentials, apps.api.port, response_limit=1.0) as router:
+        before = len(apps.audit("capture_started"))
         result = apps.capture("--instance", "0", "--api", router.url, seconds=2.5)
         assert result.status == 0, result.stderr
         check_only(result, apps.real[0])
-        done, path = apps.curl(url=router.url, duration="30s")
+        forged = ["X-Forwarded-For: 203.0.113.99", "X-Vcap-Request-Id: forged"]
+        done, path = apps.curl(url=router.url, duration="30s", headers=forged)
         assert (done.returncode, done.stdout) == (18, b"200"), done
         assert all(wire(apps.real[0]) in packet.data for packet in read_pcap_cut(path))
         log = list(router.access_log)
+    # The audit tells who was connected, not what a client claims of itself.
+    assert [r["client"].split(":")[0] for r in apps.audit("capture_started")[before:]] == ["127.0.0.1"] * 2
+    assert "203.0.113.99" not in apps.api.log() and "forged" not in apps.api.log()
     # The router's ids are everywhere, and its log of URLs holds no token.
     for entry_ in log:
         assert [r for r in apps.audit("capture_started") if r["request_id"] == entry_["id"]]

@@ -24,6 +24,9 @@ from tests.lab.daemons import Daemon
 from tests.lab.processes import wait_until
 from tests.lab.readers import capinfos, require, tshark_fields
 
+#: More than any answer may have.
+ENDLESS_HEADERS = (("X-Filler", "x" * 16000),) * (AUTHORITY_BODY_MAX // 16000 + 10)
+
 
 @pytest.fixture
 def foundation(tmp_path: Path, authority: Authority) -> Iterator[Foundation]:
@@ -273,7 +276,7 @@ def test_scope(foundation: Foundation, app: CfApp) -> None:
         ([("appid", cc.new_guid()), ("index", "first")], "index"),
         ([("appid", cc.new_guid()), ("index", "99999")], "index"),
         ([("appid", cc.new_guid()), ("index", "0"), ("index", "0")], "twice"),
-        ([("appid", cc.new_guid()), ("target", "cell")], "both"),
+        ([("appid", cc.new_guid()), ("target", "cell")], "only one of targets, app and deployment"),
         ([("index", "0"), ("target", "cell")], "appid"),
         ([], "nothing to capture is named"),
         ([("appid", cc.new_guid()), ("token", "x")], "not known"),
@@ -311,7 +314,7 @@ def test_no_cloud_foundry(tmp_path: Path, authority: Authority) -> None:
     """An api without Cloud Foundry says so."""
     with foundation_in(tmp_path, authority, cloud_foundry=None) as foundation:
         answer = foundation.capture(CfApp(), "token")
-        assert answer.status == 404 and "no apps" in answer.error["title"]
+        assert answer.status == 404 and "no Cloud Foundry apps" in answer.error["title"]
 
 
 # --- the audit log -----------------------------------------------------------
@@ -351,6 +354,7 @@ def test_hostile_name(foundation: Foundation, app: CfApp, token: str) -> None:
         (cc.rate_limited(), 429, "37 s"),
         (cc.rate_limited("Fri, 31 Dec 2026 23:59:59 GMT"), 429, "later"),
         (cc.cc_error(429, 20008, "UaaRateLimited", "", ("Retry-After", "5")), 429, "5 s"),
+        (cc.NO_AUTHENTICATION, 401, "cf login"),
         (cc.NOT_AUTHORIZED, 403, "cloud_controller.read"),
         (cc.cc_error(503, 10015, "ServiceUnavailable"), 503, "(503)"),
         (cc.STATS_UNAVAILABLE, 503, "(503)"),
@@ -362,6 +366,7 @@ def test_hostile_name(foundation: Foundation, app: CfApp, token: str) -> None:
         (Answer(200, b'{"resources": 7}'), 503, "makes no sense"),
         (Answer(200, b'{"resources": [], "x": ', length=500), 503, "cut off"),
         (Answer(200, b"x" * 1024 * 1024, repeat=AUTHORITY_BODY_MAX // 1024**2 + 1), 503, "more than"),
+        (Answer(200, b"{}", ENDLESS_HEADERS), 503, "cannot be asked"),
     ],
     ids=lambda value: None,
 )
@@ -384,6 +389,8 @@ def test_trouble(
     assert got.status == status, got.body
     assert words in f"{error['title']} {error['detail']}"
     foundation.assert_no_agent_was_asked()
+    if words.endswith(" s") and status == 429:
+        assert got.headers["retry-after"] == words.split()[0]
     # Whoever asks again when it is over is served.
     foundation.cc.canned.clear()
     assert foundation.capture(app, token).status == 200

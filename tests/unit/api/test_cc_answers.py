@@ -234,7 +234,15 @@ def test_root() -> None:
 
 
 @pytest.mark.parametrize(
-    "links", [{}, {"cloud_controller_v3": None}, {"cloud_controller_v3": {"href": "http://a/v3"}}, [], 7]
+    "links",
+    [
+        {},
+        {"cloud_controller_v3": None},
+        {"cloud_controller_v3": {"href": "http://a/v3"}},
+        {"cloud_controller_v3": {"href": "https://[a/v3"}},
+        [],
+        7,
+    ],
 )
 def test_root_of_something_else(links: Any) -> None:
     """Without the V3 API it is no Cloud Controller for us."""
@@ -282,6 +290,7 @@ def test_pages(href: Any, following: Any) -> None:
         "https://api.example.test:444/v3/x",
         "//api.example.test/v3/x",
         "/v3/x",
+        "https://[api.example.test/v3/x",
         7,
     ],
 )

@@ -201,6 +201,23 @@ def test_trouble() -> None:
         scene.stop()
 
 
+def test_who_says_when_to_come_back_is_not_asked_before() -> None:
+    """Retry-After outweighs our own patience, and jitter never makes it less."""
+    scene = Scene(target(0, "a"))
+    error = LimitReached("too often")
+    error.retry_after = 500
+    scene.answers = [error]
+    scene.turn()
+    assert scene.asked == 1
+    for _ in range(48):
+        scene.clock.advance(10)
+    assert scene.asked == 1
+    for _ in range(30):
+        scene.clock.advance(10)
+    assert scene.asked == 2
+    scene.stop()
+
+
 def test_end_while_asking() -> None:
     """The end of the capture ends a question that is under way; nothing is said after it."""
     cancelled = []
