@@ -82,7 +82,7 @@ STATS_INTERVAL: Final = 0.1
 #: for TLS and HELLO after a connection was accepted or made.
 HANDSHAKE_TIMEOUT: Final = 5.0
 #: for START after a client or api connected.
-START_TIMEOUT: Final = 10.0
+START_TIMEOUT: Final = 8.0
 #: for opening the capture on an agent.
 OPEN_TIMEOUT: Final = 10.0
 #: between PINGs to an agent; agents never block, so silence means trouble.
@@ -162,5 +162,3 @@ CONNECTIONS_MAX: Final = 1024
 AGENT_CAPTURES: Final = 16
 #: bytes; a configuration file.
 CONFIG_MAX: Final = 1 * MIB
-#: bytes of an HTTP request's headers.
-HEADERS_MAX: Final = 32 * KIB

@@ -63,7 +63,10 @@ def _run(options: Any) -> int:
     reactor: Any = installed
     keep_memory()
     service = build(options)
-    start_logging(service.config.log_level, role=service.role, id=service.config.id)
+    audit = getattr(service.config, "audit", None)  # only an api has it
+    start_logging(
+        service.config.log_level, audit.file if audit else None, role=service.role, id=service.config.id
+    )
     try:
         service.startService()
     except CannotListenError as error:

@@ -95,6 +95,7 @@ class Reading:
             self._reactor.addReader(self)
 
     def _read_batch(self) -> bool:
+        """Deliver one batch; False when the ring is empty now."""
         packets, meta = self.source.read(BATCH_PACKETS)
         if not meta:
             return False
@@ -103,7 +104,7 @@ class Reading:
         self._last_us = seconds * 1_000_000 + microseconds
         self._delivered += count
         self._deliver(self.number, pack(packets, meta, self.source.snaplen, FRAME_TYPICAL))
-        return True
+        return count == BATCH_PACKETS  # libpcap fills a batch while the ring has a block
 
     # --- control -----------------------------------------------------------
 

@@ -110,7 +110,6 @@ class AgentSession(FramedProtocol):
         self._start: CaptureStart | None = None
         self._gone: Gone = lambda: None
         self._end_reason = EndReason.STOPPED
-        self._congested = False
         self.finished: Deferred[None] = Deferred()
 
     # --- conversation ------------------------------------------------------

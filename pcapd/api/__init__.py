@@ -14,6 +14,8 @@
     adds the instances that restart, move or appear while a capture runs.
 ``stream``, ``download``
     where a capture's frames go: a WebSocket, or an HTTP response.
+``clientfiles``
+    the client for download, under ``/cli/``.
 ``web``
     the HTTP front: routes, errors, tokens, request ids.
 ``audit``, ``metrics``

@@ -16,6 +16,7 @@ from twisted.web.server import Site
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api import audit
 from pcapd.api.capture import Agents, Capture
+from pcapd.api.clientfiles import ClientFilesResource
 from pcapd.api.cloudfoundry import CloudFoundryResolver
 from pcapd.api.download import DownloadResource
 from pcapd.api.following import Following
@@ -145,6 +146,8 @@ class Api(Daemon):
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
         root.putChild(b"v1", version_1)
+        if self.config.cli is not None:
+            root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
         return ApiSite(root, self.reactor)
 
     # --- Front -------------------------------------------------------------

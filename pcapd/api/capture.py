@@ -16,6 +16,7 @@ bounded time.  Then the sink gets END, or ERROR when nothing ever started.
 from __future__ import annotations
 
 import dataclasses
+import socket
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -121,6 +122,7 @@ class _OpenSource:
 
 
 class _State(Enum):
+    NEW = auto()
     STARTING = auto()
     RUNNING = auto()
     STOPPING = auto()
@@ -172,10 +174,11 @@ class Capture:
         self._client = client
         self._duration = min(request.duration or limits.max_duration, limits.max_duration)
         self._max_bytes = min(request.max_bytes or limits.max_bytes, limits.max_bytes)
-        self._state = _State.STARTING
+        self._state = _State.NEW
         self._reason = EndReason.STOPPED
         self._message = ""
         self._links: list[AgentLink] = []
+        self._awaited: set[AgentLink] = set()  # of the first ones, neither started nor failed
         self._sources: dict[tuple[AgentLink, int], _OpenSource] = {}
         self._errors: list[RequestError] = []
         self._bytes = 0
@@ -195,6 +198,7 @@ class Capture:
 
     def start(self) -> None:
         """Dial every agent at once.  The audit record comes first."""
+        self._state = _State.STARTING
         audit.record("capture_started", **self._about(), **self._facts())
         self._metrics.captures_started.inc()
         self._metrics.captures_active.inc()
@@ -202,15 +206,20 @@ class Capture:
         self._pinger.start(AGENT_PING_INTERVAL, now=False)
         # Every local port is known before the first capture starts, so that each
         # agent can be told of the others' streams.
-        sockets = [reserve_socket(target.host) for target in self.targets]
-        for target, sock in zip(self.targets, sockets):
-            self._links.append(
-                AgentLink(self._reactor, target, sock.getsockname()[1], self._agents.api_id, self)
-            )
+        reserved, failed = [], []
+        for target in self.targets:
+            try:
+                reserved.append(self._reserve(target))
+            except OSError as error:
+                failed.append((target, error))
+        self._awaited.update(self._links)
         for notice in self._notices:
-            self._sink.notice(notice)
-        for link, sock in zip(list(self._links), sockets):
+            self._notice(notice)
+        for target, reason in failed:
+            self._no_socket(target, reason)
+        for link, sock in reserved:
             self._dial(link, sock)
+        self._finish_if_over()
 
     def add_target(self, target: Target) -> bool:
         """Capture one more target; tells whether it is tried at all."""
@@ -220,12 +229,14 @@ class Capture:
             self.say(NoticeType.LIMIT_REACHED, "is not captured: there are too many already", target.name)
             return False
         audit.record("capture_extended", **self._about(), targets=[_describe(target)])
-        sock = reserve_socket(target.host)
-        link = AgentLink(self._reactor, target, sock.getsockname()[1], self._agents.api_id, self)
-        self._links.append(link)
+        try:
+            reserved = self._reserve(target)
+        except OSError as error:
+            self._no_socket(target, error)
+            return False
         # The other agents are not told of this stream: what they capture, the
         # containers of a cell, never carries it.
-        self._dial(link, sock)
+        self._dial(*reserved)
         return True
 
     def settle(self) -> None:
@@ -234,7 +245,10 @@ class Capture:
 
     def say(self, kind: NoticeType, message: str, origin: str = _ORIGIN) -> None:
         """Tell the user something."""
-        self._sink.notice(Notice(kind, message, origin))
+        self._notice(Notice(kind, message, origin))
+
+    def _notice(self, notice: Notice) -> None:
+        self._sink.notice(dataclasses.replace(notice, awaited=len(self._awaited)))
 
     def stop(self, reason: EndReason, message: str = "") -> None:
         """End it in good order."""
@@ -255,12 +269,29 @@ class Capture:
         """
         if self._state is _State.ENDED:
             return
+        if self._state is _State.NEW:
+            self._state = _State.ENDED
+            self.finished.callback(None)
+            return
         for link in self._links:
             link.abandon()
         self._links.clear()
         self._over("abandoned", why)
 
-    def _dial(self, link: AgentLink, sock: Any) -> None:
+    def _reserve(self, target: Target) -> tuple[AgentLink, socket.socket]:
+        sock = reserve_socket(target.host)
+        link = AgentLink(self._reactor, target, sock.getsockname()[1], self._agents.api_id, self)
+        self._links.append(link)
+        return link, sock
+
+    def _no_socket(self, target: Target, error: OSError) -> None:
+        """The api has no descriptor or port left."""
+        failure = AgentUnavailable(f"the api has no socket for its agent: {error.strerror}")
+        self._errors.append(failure)
+        self._metrics.agents_failed.labels(failure.code).inc()
+        self.say(NoticeType.START_CAPTURE_FAILED, failure.message, target.name)
+
+    def _dial(self, link: AgentLink, sock: socket.socket) -> None:
         agents = self._agents
         connect_tls(
             self._reactor,
@@ -304,7 +335,7 @@ class Capture:
         elif isinstance(message, Source):
             self._opened(link, event.source, message)
         elif isinstance(message, Notice):
-            self._sink.notice(dataclasses.replace(message, origin=link.target.name))
+            self._notice(dataclasses.replace(message, origin=link.target.name))
 
     def link_ended(self, link: AgentLink, end: End) -> None:
         """It delivered everything."""
@@ -316,6 +347,7 @@ class Capture:
         """It refused, or was lost."""
         self._metrics.agents_failed.labels(error.code).inc()
         self._errors.append(error)
+        self._awaited.discard(link)
         started = any(source.link is link for source in self._sources.values())
         if started or self._state is not _State.STOPPING:
             self.log.warn(
@@ -330,11 +362,13 @@ class Capture:
     def _opened(self, link: AgentLink, number: int, source: Source) -> None:
         if self._state is _State.STARTING:
             self._state = _State.RUNNING
+        self._awaited.discard(link)
         described = dataclasses.replace(
             source,
             instance=link.target.name,
             agent_address=link.target.host,
             clock_offset_us=link.clock_offset_us,
+            awaited=len(self._awaited),
         )
         opened = _OpenSource(len(self._sources) + 1, link, described, Stats(0, 0, 0, 0, 0))
         self._sources[link, number] = opened
@@ -372,10 +406,11 @@ class Capture:
     def _gone(self, link: AgentLink) -> None:
         if link in self._links:
             self._links.remove(link)
+        self._awaited.discard(link)
         for opened in self._sources.values():
             if opened.link is link and not opened.stats.final:
                 # So that an ordered merge does not wait for it.
-                opened.stats = dataclasses.replace(opened.stats, final=True)
+                opened.stats = dataclasses.replace(opened.stats, final=True, exact=False)
                 self._sink.stats(opened.number, opened.stats)
         if self.watcher is not None:
             self.watcher.gone(link.target)
@@ -432,6 +467,7 @@ class Capture:
                     "dropped_interface": opened.stats.dropped_interface,
                     "delivered": opened.stats.delivered,
                     "forwarded": opened.packets,
+                    "exact": opened.stats.exact,
                 }
                 for opened in self._sources.values()
             ],

@@ -68,7 +68,6 @@ class DownloadResource(Resource):
             ordered=ordered,
             max_packets=max_packets,
             max_bytes=wanted.max_bytes or UNLIMITED,
-            expected=wanted.targets,
         )
         _Download(self._front, request, client, assembly, form).begin(wanted)
         return NOT_DONE_YET
@@ -260,7 +259,7 @@ class _Download:
         """A file has no place for words, but an incomplete one must not look complete."""
         if notice.type in _FAILURES:
             self._incomplete = True
-            self._assembly.arrived(notice.origin)
+        self._assembly.await_instances(notice.awaited)
 
     def end(self, end: End) -> None:
         """It is over."""

@@ -126,6 +126,8 @@ class StreamProtocol:
         self._flush_soon: Any = None
         self._closing = False
         self._gone = False
+        self._over = False  # END or ERROR is written
+        self._stop_asked = False
         self._timer: Any = None
         self._pinger = LoopingCall(self._ping)
         self._pinger.clock = self._reactor
@@ -144,7 +146,7 @@ class StreamProtocol:
         self._wire = self._transport.transport
         # Until now the HTTP channel was the producer of its own transport.
         IConsumer(self._wire).unregisterProducer()
-        self._timer = self._reactor.callLater(START_TIMEOUT, self.close, _NORMAL)
+        self._timer = self._reactor.callLater(START_TIMEOUT, self._no_start)
         self._pinger.start(CLIENT_PING_INTERVAL, now=False)
         self._front.joined(self)
         self._send(self._session.hello(self._front.hello()))
@@ -157,8 +159,8 @@ class StreamProtocol:
             for event in self._session.receive(data):
                 if isinstance(event.message, Request):
                     self._start(event.message)
-                elif isinstance(event.message, Stop) and self._capture is not None:
-                    self._capture.stop(EndReason.STOPPED)
+                elif isinstance(event.message, Stop):
+                    self._stop()
                 elif isinstance(event.message, Ping):
                     self._send(self._session.pong(event.message, now_us()))
             self._session.eof()  # a message holds whole frames
@@ -193,16 +195,28 @@ class StreamProtocol:
         token = self._client.token or request.token
         self._front.begin(request, token, self._client, self).addCallbacks(self._started, self._not_started)
 
+    def _no_start(self) -> None:
+        self._refuse(BadRequest(f"no START within {START_TIMEOUT:g} s"))
+
+    def _stop(self) -> None:
+        self._stop_asked = True
+        if self._capture is not None:
+            self._capture.stop(EndReason.STOPPED)
+
     def _started(self, capture: Capture) -> None:
-        self._capture = capture
-        if self._gone:
+        if self._gone or self._over or self._closing:
             capture.abandon("the client left before the capture started")
             return
+        self._capture = capture
         IConsumer(self._wire).registerProducer(capture, True)
         capture.start()
+        if self._stop_asked:
+            capture.stop(EndReason.STOPPED)
 
     def _not_started(self, failure: Failure) -> None:
-        self._refuse(self._front.refused(failure, self._client))
+        error = self._front.refused(failure, self._client)
+        if not self._over:
+            self._refuse(error)
 
     def _refuse(self, error: RequestError) -> None:
         if self._capture is not None:
@@ -230,13 +244,13 @@ class StreamProtocol:
 
     def end(self, end: End) -> None:
         """The last message."""
-        self._capture = None
+        self._capture, self._over = None, True
         self._send(self._session.end(end))
         self._await_close()
 
     def error(self, error: RequestError) -> None:
         """The last message."""
-        self._capture = None
+        self._capture, self._over = None, True
         self._send(self._session.end(Error(error.code, error.message, error.hint)))
         self._await_close(HANDSHAKE_TIMEOUT)  # no packets are under way, and anybody can be refused
 

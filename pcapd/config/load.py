@@ -78,6 +78,10 @@ def _look_at_files(report: Report, now: datetime) -> None:
     for authority in report.authorities:
         with _noting(report, authority.where, authority.file):
             check_authorities(_read(authority.file), now)
+    for named in report.directories:
+        with _noting(report, named.where, named.directory):
+            if not named.directory.is_dir():
+                raise ValueError("is no directory")
 
 
 def _look_at_pair(report: Report, pair: KeyPair, now: datetime) -> None:

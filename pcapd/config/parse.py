@@ -20,8 +20,10 @@ from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,
     ApiLimits,
+    AuditConfig,
     BoshConfig,
     CaptureConfig,
+    CliConfig,
     ClientTLS,
     CloudFoundryConfig,
     ContainerAccess,
@@ -32,9 +34,9 @@ from pcapd.config.schema import (
     Permission,
     ServerTLS,
 )
-from pcapd.config.section import Authority, KeyPair, Report, Section
+from pcapd.config.section import Authority, Directory, KeyPair, Report, Section
 from pcapd.errors import ConfigError
-from pcapd.limits import KIB, MIB, SOURCES_MAX
+from pcapd.limits import MIB, SOURCES_MAX
 
 __all__ = ["Survey", "parse_agent", "parse_api", "survey_agent", "survey_api"]
 
@@ -46,7 +48,7 @@ _ANY_CERTIFICATE: Final = "without it any certificate of client_cas could order 
 _RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
 
 #: bytes; a smaller ring loses packets at any rate, a larger one eats the machine.
-_RING: Final = (256 * KIB, 1024 * MIB)
+_RING: Final = (MIB, 1024 * MIB)
 #: captures or users' captures at once; more is surely a slip of the finger.
 _CAPTURES_MAX: Final = 1024
 #: bytes (1 PiB); room for any disk, and far from what a 64-bit field holds.
@@ -144,6 +146,8 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         bosh=section.optional_section("bosh", lambda section: _bosh(section, agent_port)),
         static=section.optional_section("static", lambda section: static(section, agent_port)),
         metrics=section.optional_section("metrics", _metrics),
+        cli=section.optional_section("cli", _cli),
+        audit=section.optional_section("audit", _audit),
     )
     section.finish()
     if not any(section.has(resolver) for resolver in _RESOLVERS):
@@ -276,6 +280,20 @@ def _metrics(section: Section) -> MetricsConfig:
         host=section.optional("host", checks.address, MetricsConfig.host),
         port=section.optional("port", checks.listening_port, MetricsConfig.port),
     )
+
+
+def _cli(section: Section) -> CliConfig:
+    directory = section.required("directory", _file(section))
+    if directory:
+        section.report.directories.append(Directory(f"{section.path}.directory", directory))
+    return CliConfig(directory)
+
+
+def _audit(section: Section) -> AuditConfig:
+    file = section.required("file", _file(section))
+    if file:
+        section.report.directories.append(Directory(f"{section.path}.file", file.parent))
+    return AuditConfig(file)
 
 
 # --- shared ------------------------------------------------------------------

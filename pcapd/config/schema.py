@@ -20,8 +20,10 @@ __all__ = [
     "AgentsConfig",
     "ApiConfig",
     "ApiLimits",
+    "AuditConfig",
     "BoshConfig",
     "CaptureConfig",
+    "CliConfig",
     "ClientTLS",
     "CloudFoundryConfig",
     "ContainerAccess",
@@ -267,6 +269,28 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True)
+class AuditConfig:
+    """Where audit records go instead of to the log.
+
+    Attributes:
+        file: Gets one JSON object per line.
+    """
+
+    file: Path
+
+
+@dataclass(frozen=True)
+class CliConfig:
+    """The client for download, under ``/cli/``.
+
+    Attributes:
+        directory: Whose files anyone may fetch; those below its directories are not part of it.
+    """
+
+    directory: Path
+
+
+@dataclass(frozen=True)
 class ApiConfig:
     """Everything that an api is told; at least one of the three resolvers is there.
 
@@ -285,4 +309,6 @@ class ApiConfig:
     bosh: Optional[BoshConfig] = None
     static: Optional[StaticConfig] = None
     metrics: Optional[MetricsConfig] = None
+    cli: Optional[CliConfig] = None
+    audit: Optional[AuditConfig] = None
     warnings: Tuple[str, ...] = ()

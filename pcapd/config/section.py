@@ -17,7 +17,7 @@ from typing import Callable, Final, Iterable, Iterator, List, Mapping, Optional,
 from pcapd.config import checks
 from pcapd.config.checks import Check
 
-__all__ = ["Authority", "KeyPair", "Report", "Section"]
+__all__ = ["Authority", "Directory", "KeyPair", "Report", "Section"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -46,6 +46,14 @@ class Authority:
     file: Path
 
 
+@dataclass(frozen=True)
+class Directory:
+    """A directory that must be there, and the path of the key that names it."""
+
+    where: str
+    directory: Path
+
+
 @dataclass
 class Report:
     """What was found on the way, one sentence each, and the files yet to be looked at."""
@@ -54,6 +62,7 @@ class Report:
     warnings: List[str] = field(default_factory=list)
     key_pairs: List[KeyPair] = field(default_factory=list)
     authorities: List[Authority] = field(default_factory=list)
+    directories: List[Directory] = field(default_factory=list)
 
 
 class Section:

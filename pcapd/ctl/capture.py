@@ -202,7 +202,7 @@ class Capture:
         elif isinstance(message, Notice):
             if message.type in _FAILURES:
                 self._failed_targets += 1
-                self.assembly.arrived(message.origin)
+            self.assembly.await_instances(message.awaited)
             self.notices.append(message)
         elif isinstance(message, Ping):
             self._send.append(self._session.pong(message, now_us))

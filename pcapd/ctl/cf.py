@@ -16,6 +16,7 @@ from pcapd.ctl.cloud import CloudController, Session, Tokens
 from pcapd.ctl.connection import address_of
 from pcapd.ctl.fetch import Client
 from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted, instances_in_words
+from pcapd.ctl.output import Output
 from pcapd.ctl.plugin.cli import CfCli, RpcSession
 from pcapd.ctl.text import escape
 from pcapd.errors import TargetNotFound
@@ -53,6 +54,7 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
     """
     # What the command line alone gets wrong is said before anybody is asked.
     options.request(_wanted(asked, asked.app))
+    Output(options.output, options.form, force=options.force)
     if asked.api:
         address_of(asked.api)
     path = config_path(os.environ) if cli is None else Path()

@@ -56,8 +56,11 @@ class ApiUnreachable(PcapdError):
     """There is no api there, or not one that may be trusted."""
 
 
-def address_of(api: str) -> Tuple[bool, str, int, str]:
+def address_of(api: str, *, secret: bool = True) -> Tuple[bool, str, int, str]:
     """Take an api's URL apart: TLS or not, host, port, path.
+
+    Args:
+        secret: A token will be sent there.
 
     Raises:
         UsageProblem: It is no URL of an api.
@@ -70,7 +73,7 @@ def address_of(api: str) -> Tuple[bool, str, int, str]:
     if url.scheme not in ("https", "http") or not url.hostname or url.username or url.query or url.fragment:
         raise UsageProblem(f"{api!r} is no URL of an api", "it looks like https://pcap.example.com")
     secure = url.scheme == "https"
-    if not secure and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if secret and not secure and url.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise UsageProblem("a token is not sent in clear", "use https://")
     return secure, url.hostname, port or (443 if secure else 80), url.path.rstrip("/")
 
@@ -81,7 +84,7 @@ def dial(access: Access) -> socket.socket:
     Raises:
         ApiUnreachable: It cannot be reached, or its certificate is not good.
     """
-    secure, host, port, _ = address_of(access.api)
+    secure, host, port, _ = address_of(access.api, secret=bool(access.token))
     try:
         plain = socket.create_connection((host, port), CONNECT_TIMEOUT)
     except socket.gaierror as error:

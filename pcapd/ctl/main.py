@@ -6,7 +6,7 @@ import datetime
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, NoReturn, Optional, Sequence, Tuple, TypeVar
 
 import click
 
@@ -273,13 +273,30 @@ def main(
         command.main(arguments, name, standalone_mode=False, obj=obj)
     except click.ClickException as error:
         error.show()
-        sys.exit(_USAGE)
+        _failed(error.format_message(), _USAGE)
     except (click.Abort, KeyboardInterrupt):
-        print("pcapctl: interrupted", file=sys.stderr)
-        sys.exit(_FAILED)
+        _failed("interrupted", _FAILED, text="pcapctl: interrupted")
     except UsageProblem as error:
-        print(f"pcapctl: {escape(str(error))}", file=sys.stderr)
-        sys.exit(_USAGE)
+        _failed(str(error), _USAGE, text=f"pcapctl: {escape(str(error))}")
     except PcapdError as error:
-        print(f"pcapctl: {escape(str(error))}", file=sys.stderr)
-        sys.exit(_FAILED)
+        _failed(str(error), _FAILED, text=f"pcapctl: {escape(str(error))}")
+
+
+def _failed(error: str, status: int, text: str = "") -> NoReturn:
+    """Say that nothing was captured, to people and, where a script listens, to it."""
+    if text:
+        print(text, file=sys.stderr)
+    arguments = sys.argv[1:]
+    if "--json" in arguments and "status" not in arguments[:1]:
+        packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
+        facts = {"event": "end", "outcome": "failed", "exit_status": status, "reason": error, "error": error}
+        nothing: Dict[str, Any] = {
+            "file": None,
+            "bytes": 0,
+            "seconds": 0.0,
+            "packets": 0,
+            "lost": 0,
+            "sources": [],
+        }
+        print(json_module.dumps({**facts, **nothing}), file=sys.stderr if packets_to_stdout else sys.stdout)
+    sys.exit(status)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import stat
 from pathlib import Path
 from typing import List, Optional
@@ -112,7 +113,10 @@ class Output:
         view = memoryview(data)
         try:
             while view:
-                view = view[os.write(fd, view) :]
+                try:
+                    view = view[os.write(fd, view) :]
+                except BlockingIOError:  # somebody made the pipe so; it is theirs, too
+                    select.select([], [fd], [])
         except OSError as error:
             raise self._failure(error, self._cut_back(fd, data, len(data) - len(view))) from error
         except BaseException:  # a second Ctrl-C while the write blocked

@@ -157,7 +157,6 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         max_packets=options.count or UNLIMITED,
         max_bytes=options.max_bytes or UNLIMITED,
         comment=f"{wanted.words()}; filter: {options.filter or 'none'}",
-        expected=wanted.targets,
     )
     speaker = _Speaker(options)
     keep_memory()

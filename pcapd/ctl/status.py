@@ -21,7 +21,7 @@ def ask(access: Access) -> Dict[str, Any]:
     Raises:
         ApiUnreachable: There is no answer, or not an api's.
     """
-    _, host, port, path = address_of(access.api)
+    _, host, port, path = address_of(access.api, secret=bool(access.token))
     connection = http.client.HTTPConnection(host, port)
     connection.sock = dial(access)
     try:

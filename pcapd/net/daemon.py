@@ -6,6 +6,7 @@ it), SIGHUP reloads, and stopping waits for the drain, within bounds.
 
 from __future__ import annotations
 
+import resource
 import signal
 from typing import Any
 
@@ -53,6 +54,7 @@ class Daemon(Service):
     def startService(self) -> None:
         """Start; an exception stops the daemon with exit code 1."""
         super().startService()
+        _raise_file_limit()
         self.start()
         # From the reactor's thread; twistd and pcapd both call this there.
         signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._reload))
@@ -82,3 +84,9 @@ class Daemon(Service):
             self.log.error("not reloaded, the old certificates stay in use: {problem}", problem=str(error))
         else:
             self.log.info("{role} reloaded its certificates and limits", role=self.role)
+
+
+def _raise_file_limit() -> None:
+    """Take as many descriptors as we may: a capture of many targets needs one for each."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, Protocol
 
 from twisted.logger import (
     FilteringLogObserver,
@@ -22,6 +24,8 @@ from twisted.logger import (
     globalLogBeginner,
 )
 from zope.interface import implementer
+
+from pcapd.errors import ConfigError
 
 __all__ = ["AUDIT_NAMESPACE", "JsonLines", "start_logging"]
 
@@ -36,6 +40,16 @@ _LEVELS = {
 }
 
 
+class Output(Protocol):
+    """What lines are written to: a text file will do."""
+
+    def write(self, line: str, /) -> Any:
+        """Take a line."""
+
+    def flush(self) -> Any:
+        """Hold nothing back."""
+
+
 @implementer(ILogObserver)
 class JsonLines:
     """Writes events to a file, one line each.
@@ -45,7 +59,7 @@ class JsonLines:
         daemon: Fields for every line: role and id.
     """
 
-    def __init__(self, output: TextIO, **daemon: str) -> None:
+    def __init__(self, output: Output, **daemon: str) -> None:
         self._output = output
         self._daemon = daemon
 
@@ -73,12 +87,64 @@ class JsonLines:
 _OLDER = frozenset(("format", "time", "isError", "system", "message", "log", "why", "failure", "level"))
 
 
-def start_logging(level: str, **daemon: str) -> None:
-    """Send this process's log to stderr from `level` on."""
+@implementer(ILogObserver)
+class _Apart:
+    """Hands audit records to one observer and everything else to another."""
+
+    def __init__(self, audit: ILogObserver, rest: ILogObserver) -> None:
+        self._audit = audit
+        self._rest = rest
+
+    def __call__(self, event: LogEvent) -> None:
+        (self._audit if event.get("log_namespace") == AUDIT_NAMESPACE else self._rest)(event)
+
+
+class _AuditFile:
+    """Appends to a file that is opened for each write, so that it may be rotated in any way.
+
+    Audit records are few.  Readable by our group, as log forwarders are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, line: str) -> None:
+        """Append a line in one piece.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def flush(self) -> None:
+        """Nothing is ever held back."""
+
+
+def start_logging(level: str, audit: Path | None = None, **daemon: str) -> None:
+    """Send this process's log to stderr from `level` on.
+
+    Args:
+        audit: A file for audit records; without one they go to stderr as well.
+        daemon: Fields for every line: role and id.
+
+    Raises:
+        ConfigError: The file for audit records cannot be written.
+    """
     predicate = LogLevelFilterPredicate(defaultLogLevel=_LEVELS[level])
     # Twisted tells of each factory that starts and stops: noise at our info.
     for noisy in ("twisted", "log_legacy"):
         predicate.setLogLevelForNamespace(noisy, LogLevel.warn)
     predicate.setLogLevelForNamespace(AUDIT_NAMESPACE, LogLevel.info)
-    observer = FilteringLogObserver(JsonLines(sys.stderr, **daemon), [predicate])
-    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    log: ILogObserver = FilteringLogObserver(JsonLines(sys.stderr, **daemon), [predicate])
+    if audit is not None:
+        file = _AuditFile(audit)
+        try:
+            file.write("")
+        except OSError as error:
+            raise ConfigError("audit.file", [f"{audit} cannot be written: {error.strerror}"]) from error
+        log = _Apart(JsonLines(file, **daemon), log)
+    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)

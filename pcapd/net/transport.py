@@ -45,6 +45,7 @@ from pcapd.net.tls import verdict
 __all__ = ["BoundedPort", "TLSPort", "TLSTransport", "connect_tls", "reserve_socket"]
 
 _RECORD = 16 * 1024  # the most that one TLS record holds
+_JOIN = 4 * _RECORD  # what is smaller is joined: copying it costs less than another call
 _TURN = 16 * _RECORD  # written per wake-up, so that one peer cannot starve the others
 
 Verify = Callable[[SSL.Connection], None]
@@ -98,6 +99,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._read_wants_write = False
         self._write_wants_read = False
         self._offered = False
+        self._broken: SSL.Error | OSError | None = None
         self._reading = True
         self._unread = False
         self._aborted = False
@@ -177,9 +179,7 @@ class TLSTransport(abstract.FileDescriptor):
         if data and self.connected and not self.disconnecting:
             self._out.append(data)
             self._out_size += len(data)
-            self._maybePauseProducer()
-            if not self._handshaking:
-                self.startWriting()
+            self._added()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send several pieces."""
@@ -188,9 +188,24 @@ class TLSTransport(abstract.FileDescriptor):
                 if data:
                     self._out.append(data)
                     self._out_size += len(data)
-            self._maybePauseProducer()
-            if self._out and not self._handshaking:
-                self.startWriting()
+            self._added()
+
+    def _added(self) -> None:
+        # What fills a record goes out at once: waiting for the reactor to find the
+        # socket writable would cost more than the packets.
+        if self._out_size >= _RECORD and not (self._handshaking or self._offered or self._broken):
+            try:
+                self._send()
+            except SSL.WantWriteError:
+                self._offered = True
+            except SSL.WantReadError:
+                self._offered = self._write_wants_read = True
+                return
+            except (SSL.Error, OSError) as error:
+                self._broken = error
+        self._maybePauseProducer()
+        if self._out and not self._handshaking:
+            self.startWriting()
 
     def doWrite(self) -> Any:
         """The socket is writable."""
@@ -202,6 +217,8 @@ class TLSTransport(abstract.FileDescriptor):
             if lost is not None:
                 return lost
         try:
+            if self._broken is not None:
+                raise self._broken
             self._send()
         except SSL.WantWriteError:
             self._offered = True
@@ -234,12 +251,12 @@ class TLSTransport(abstract.FileDescriptor):
                 self._out[0] = memoryview(head)[sent:]
 
     def _head(self) -> bytes | memoryview:
-        """The next piece, small ones joined until they fill a record."""
+        """The next piece, small ones joined."""
         out = self._out
-        if self._offered or len(out) == 1 or len(out[0]) >= _RECORD:
+        if self._offered or len(out) == 1 or len(out[0]) >= _JOIN:
             return out[0]  # (what was offered to OpenSSL before, it must see again)
         pieces: list[bytes | memoryview] = []
-        room = _RECORD
+        room = _JOIN
         while out and room:
             piece = out.popleft()
             if len(piece) > room:

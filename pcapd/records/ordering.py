@@ -83,14 +83,21 @@ class Ordering:
         self._last_us = 0
         self._now = 0.0
         self._told: Optional[float] = None
-        #: More sources are about to open, with packets as old as those that wait:
-        #: nothing goes before they are there, or `hold_time` is over once.
-        self.expecting = False
+        self._expecting = False
+        self._patient = True
 
     @property
     def pending(self) -> int:
         """Bytes that wait."""
         return self._pending_bytes
+
+    def expect(self, more: bool) -> None:
+        """Whether more sources are about to open, with packets as old as those that wait.
+
+        Then nothing goes before they are there, or `hold_time` is over once: whoever
+        is that late is not waited for again.
+        """
+        self._expecting = more and self._patient
 
     def open(self, number: int, interface: int) -> None:
         """A source begins; `interface` is its number in the file."""
@@ -144,7 +151,7 @@ class Ordering:
         """Microseconds up to which packets may go."""
         open_sources = [source.watermark_us for source in self._sources.values() if source.open]
         bound = min(open_sources) if open_sources else self._latest()
-        if self.expecting:
+        if self._expecting:
             bound = 0
         expired = [
             batch.latest_us
@@ -153,7 +160,7 @@ class Ordering:
         ]
         if expired:
             bound = max(expired)
-            self.expecting = False
+            self._expecting = self._patient = False
         if self._pending_bytes > self._hold_bytes:
             bound = max(bound, self._middle())
         return bound

@@ -8,7 +8,7 @@ Only whole blocks come out, so whoever writes them can stop anywhere.
 from __future__ import annotations
 
 import ipaddress
-from typing import Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import pcapd
 from pcapd.errors import MixedLinkTypes
@@ -60,9 +60,9 @@ class Account:
 
     @property
     def lost_in_transit(self) -> Optional[int]:
-        """Packets that the agent sent and that did not come here; None while it may still send."""
-        # The counters of an agent that died are older than its last packets.
-        return max(0, self.stats.delivered - self.received) if self.stats.final else None
+        """Packets that the agent sent and that did not come here; None while or where nobody knows."""
+        stats = self.stats
+        return max(0, stats.delivered - self.received) if stats.final and stats.exact else None
 
 
 class Assembly:
@@ -75,8 +75,6 @@ class Assembly:
         max_packets: Packets in the file at most.
         max_bytes: Bytes of the file at most, the closing statistics aside.
         comment: About the file, for people.
-        expected: Instances that are about to open sources: those that open first wait
-            for the others, within the bounds of the hold-back.
     """
 
     def __init__(
@@ -88,7 +86,6 @@ class Assembly:
         max_packets: int = UNLIMITED,
         max_bytes: int = UNLIMITED,
         comment: str = "",
-        expected: Iterable[str] = (),
     ) -> None:
         self._form = form
         self._snaplen = snaplen
@@ -98,9 +95,6 @@ class Assembly:
         self._comment = comment
         self._out: List[bytes] = []
         self._accounts: Dict[int, Account] = {}
-        self._expected = set(expected)
-        if self._ordering is not None:
-            self._ordering.expecting = bool(self._expected)
         #: A limit is reached: nothing more will be written.
         self.full = False
 
@@ -130,13 +124,16 @@ class Assembly:
         self._accounts[number] = account
         if self._ordering is not None:
             self._ordering.open(number, account.interface)
-        self.arrived(source.instance)
+        self.await_instances(source.awaited)
 
-    def arrived(self, instance: str) -> None:
-        """An expected instance has opened its sources, or will not."""
-        self._expected.discard(instance)
-        if self._ordering is not None and not self._expected:
-            self._ordering.expecting = False
+    def await_instances(self, count: Optional[int]) -> None:
+        """So many instances have neither opened a source nor failed; None when it is not known.
+
+        Packets of those that opened first wait for the others, within the bounds of
+        the hold-back.
+        """
+        if self._ordering is not None and count is not None:
+            self._ordering.expect(count > 0)
 
     def packets(self, number: int, records: Bytes, now: float) -> Checked:
         """A batch arrived; `now` is in seconds of a steady clock.
@@ -266,6 +263,7 @@ class Assembly:
             stats.dropped_interface,
             stats.dropped_kernel,
             account.written,
+            "" if stats.exact else "the agent was lost; these are the last counters it sent",
         )
 
 

@@ -88,6 +88,7 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
     dropped_interface: int,
     dropped_kernel: int,
     delivered: int,
+    comment: str = "",
 ) -> bytes:
     """A block of one source's counters, all since its start; may repeat.
 
@@ -100,9 +101,11 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
         dropped_interface: packets lost by the network interface (isb_ifdrop).
         dropped_kernel: packets lost for want of room in the ring (isb_osdrop).
         delivered: packets handed to the user (isb_usrdeliv).
+        comment: What a reader should know about these counters (opt_comment).
     """
     body = struct.pack("<I", _number("interface", interface, _U32)) + _time(at_us)
     options = [
+        *_text_option(1, comment),
         _option(2, _time(start_us)),
         _option(3, _time(end_us)),
         _option(4, _count(received)),

@@ -286,6 +286,8 @@ class Source:
         addresses: The interface's addresses with their prefix lengths.
         agent: The agent's id; the api fills it in, and its address and clock offset.
         clock_offset_us: The agent's clock minus the api's.
+        awaited: Instances of the request that have neither opened a source nor failed
+            until now; the api fills it in.  None: it is not known.
     """
 
     instance: str
@@ -297,6 +299,7 @@ class Source:
     agent: str = ""
     agent_address: str = ""
     clock_offset_us: Optional[int] = None
+    awaited: Optional[int] = None
 
     def __post_init__(self) -> None:
         _check_name(self.instance)
@@ -323,6 +326,7 @@ class Stats:
         delivered: Sent to the caller.
         captured_up_to_us: The watermark: no packet with a smaller timestamp will follow.
         final: The source is closed; nothing follows from it.
+        exact: The counters tell all of it.  False: its agent is gone, and they are the last it sent.
     """
 
     received: int
@@ -331,6 +335,7 @@ class Stats:
     delivered: int
     captured_up_to_us: int
     final: bool = False
+    exact: bool = True
 
     def __post_init__(self) -> None:
         for count in (
@@ -350,11 +355,13 @@ class Notice:
 
     Attributes:
         origin: Who says it: an instance, an agent or the api.
+        awaited: As in `Source`.
     """
 
     type: NoticeType
     message: str
     origin: str
+    awaited: Optional[int] = None
 
 
 @dataclass(frozen=True)

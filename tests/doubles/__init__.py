@@ -8,6 +8,8 @@
     an agent that captures nothing, and remembers what it was asked.
 ``hostile_agent``
     an agent that breaks the protocol, as a test scripts it.
+``stream_api``
+    a pcap api towards its client, scripted frame by frame.
 ``router``
     gorouter: its time limits, WebSockets and headers.
 """

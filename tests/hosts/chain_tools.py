@@ -24,7 +24,7 @@ from tests.lab.processes import wait_until
 
 MIB = 1024 * 1024
 #: bytes; the least that an agent's configuration takes: drops come easily.
-TINY_RING = 256 * 1024
+TINY_RING = 1024 * 1024
 
 
 # --- files -----------------------------------------------------------------
@@ -110,7 +110,9 @@ def _block(file: SaveFile, kind: int, body: bytes) -> None:
     elif kind == 5:
         file.statistics += 1
         interface = file.interfaces[struct.unpack_from("<I", body)[0]]
-        counters = {code: struct.unpack("<Q", value)[0] for code, value in _options(body[12:]).items()}
+        counters = {
+            code: struct.unpack("<Q", value)[0] for code, value in _options(body[12:]).items() if code > 1
+        }
         interface.received = counters.get(4)
         interface.dropped_interface = counters.get(5)
         interface.dropped_os = counters.get(7)

@@ -101,6 +101,8 @@ def test_a_killed_agent(chain: Chain) -> None:
     assert notice["origin"] == "tiny-0" and notice["type"] == "CONNECTION_ERROR"
     survivor = result.sources["web-1:eth0"]
     assert survivor["received"] == survivor["written"]
+    # What the dead one had dropped or still held nobody knows.
+    assert survivor["lost_in_transit"] == 0 and result.sources["tiny-0:eth0"]["lost_in_transit"] is None
     assert {row[0] for row in tshark_fields(result.path, ["frame.interface_name"])} == {
         "tiny-0:eth0",
         "web-1:eth0",

@@ -273,7 +273,7 @@ def test_scope(foundation: Foundation, app: CfApp) -> None:
         ([("appid", cc.new_guid()), ("index", "first")], "index"),
         ([("appid", cc.new_guid()), ("index", "99999")], "index"),
         ([("appid", cc.new_guid()), ("index", "0"), ("index", "0")], "twice"),
-        ([("appid", cc.new_guid()), ("target", "cell")], "both"),
+        ([("appid", cc.new_guid()), ("target", "cell")], "only one of"),
         ([("index", "0"), ("target", "cell")], "appid"),
         ([], "nothing to capture is named"),
         ([("appid", cc.new_guid()), ("token", "x")], "not known"),
@@ -311,7 +311,7 @@ def test_no_cloud_foundry(tmp_path: Path, authority: Authority) -> None:
     """An api without Cloud Foundry says so."""
     with foundation_in(tmp_path, authority, cloud_foundry=None) as foundation:
         answer = foundation.capture(CfApp(), "token")
-        assert answer.status == 404 and "no apps" in answer.error["title"]
+        assert answer.status == 404 and "no Cloud Foundry apps" in answer.error["title"]
 
 
 # --- the audit log -----------------------------------------------------------

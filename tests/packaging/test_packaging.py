@@ -28,7 +28,7 @@ PLUGIN = "twisted/plugins/pcapd_plugin.py"
 PATIENCE = 600
 
 #: What a build needs of a checkout.
-SOURCES = ("bin", "docs", "etc", "pcapd", "tests", "twisted")
+SOURCES = ("bin", "bosh", "docs", "etc", "pcapd", "tests", "twisted")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _clean_environment(**extra: str) -> dict[str, str]:
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the sources, without what was built in the checkout: it must not find its way into a wheel."""
     copy = tmp_path_factory.mktemp("sources")
-    leave = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "dropin.cache", ".*")
+    leave = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "dropin.cache", ".*", "blobs")
     for name in SOURCES:
         shutil.copytree(ROOT / name, copy / name, ignore=leave)
     for path in [*ROOT.glob("*.rst"), *(ROOT / name for name in ("LICENSE", "MANIFEST.in"))]:
@@ -128,7 +128,7 @@ def test_sdist_is_complete(built: Built) -> None:
     files = _sdist_files(built.sdist)
     assert [name for name in files if name.startswith("twisted/")] == [PLUGIN]
     assert {"LICENSE", "README.rst", "setup.py", "pyproject.toml", "pcapd/records/_native.c"} <= set(files)
-    for directory in ("bin", "docs", "etc", "tests"):
+    for directory in ("bin", "bosh", "docs", "etc", "tests"):
         sources = [path for path in (built.sources / directory).rglob("*") if path.is_file()]
         assert {str(path.relative_to(built.sources)) for path in sources} - set(files) == set()
     assert [name for name in files if name.endswith((".so", ".pyc", "dropin.cache"))] == []

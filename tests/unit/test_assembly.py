@@ -179,6 +179,16 @@ def test_what_was_lost_in_transit_is_known_at_the_end() -> None:
     assert account.lost_in_transit == 2
 
 
+def test_what_a_lost_agent_lost_is_unknown() -> None:
+    """Counters that are only the last known claim nothing, and the file says so."""
+    assembly = Assembly(Form.PCAPNG, 96)
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.packets(1, record(1_000_000), 0.0)
+    assembly.stats(1, Stats(1, 0, 0, 1, 7, final=True, exact=False))
+    assert assembly.accounts[1].lost_in_transit is None
+    assert b"the agent was lost" in b"".join(assembly.finish(NOW_US))
+
+
 def test_the_closing_statistics_tell_what_was_received_dropped_and_written() -> None:
     """Counters of the agent and of the file stand in the last block of each source."""
     assembly = Assembly(Form.PCAPNG, 96)
@@ -252,3 +262,17 @@ def test_every_packet_is_in_the_file_once(form: Form, batches: list[tuple[int, l
     accounts = assembly.accounts.values()
     assert sum(account.written for account in accounts) == len(sent)
     assert all(account.written == account.received for account in accounts)
+
+
+def test_the_first_source_waits_for_the_instances_that_are_awaited() -> None:
+    """What the api says of them counts; an api that says nothing is an old one."""
+    for awaited, waits in ((2, True), (0, False), (None, False)):
+        assembly = Assembly(Form.PCAP, 262144)
+        assembly.source(1, replace(SOURCE, awaited=awaited), NOW_US)
+        assembly.packets(1, record(1_000_000), 0.0)
+        assembly.stats(1, Stats(1, 0, 0, 1, 2_000_000))
+        assert (len(classic_packets(b"".join(assembly.take(0.0)))) == 0) is waits
+        assembly.await_instances(0)
+        assembly.packets(1, record(1_500_000), 0.0)
+        rest = b"".join(assembly.take(0.0))
+        assert rest.endswith(record(1_500_000)) and rest.startswith(record(1_000_000)) is waits

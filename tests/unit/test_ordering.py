@@ -297,3 +297,37 @@ def test_large_holdings_leave_completely() -> None:
     pieces = list(ordering.release(0.0, UNLIMITED, UNLIMITED))
     assert b"".join(piece.data for piece in pieces) == 3 * batch
     assert not any(piece.full for piece in pieces)
+
+
+def test_who_is_expected_is_waited_for() -> None:
+    """Packets of the first source wait until the others are open, and their older packets are there."""
+    ordering, written = Ordering(Form.PCAP), Written()
+    ordering.open(0, 0)
+    ordering.expect(True)
+    add(ordering, [Packet(5_000, 0, 0)])
+    ordering.watermark(0, 9_000)
+    assert written.take(ordering.release(0.5, UNLIMITED, UNLIMITED)) == []
+    ordering.open(1, 1)
+    ordering.expect(False)
+    add(ordering, [Packet(4_000, 1, 0)], 0.6)
+    ordering.watermark(1, 9_000)
+    assert written.take(ordering.release(0.6, UNLIMITED, UNLIMITED)) == [
+        Packet(4_000, 1, 0),
+        Packet(5_000, 0, 0),
+    ]
+    assert written.late == 0
+
+
+def test_who_is_expected_for_too_long_is_waited_for_once() -> None:
+    """The hold-back's time bounds it, and a second straggler does not hold up everything again."""
+    ordering, written = Ordering(Form.PCAP, hold_time=1.0), Written()
+    ordering.open(0, 0)
+    ordering.expect(True)
+    add(ordering, [Packet(5_000, 0, 0)])
+    ordering.watermark(0, 9_000)
+    for now in (0.4, 0.8):
+        assert written.take(ordering.release(now, UNLIMITED, UNLIMITED)) == []
+    assert written.take(ordering.release(1.2, UNLIMITED, UNLIMITED)) == [Packet(5_000, 0, 0)]
+    ordering.expect(True)
+    add(ordering, [Packet(8_000, 0, 1)], 1.2)
+    assert written.take(ordering.release(1.2, UNLIMITED, UNLIMITED)) == [Packet(8_000, 0, 1)]

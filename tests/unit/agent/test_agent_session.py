@@ -9,6 +9,7 @@ from typing import Any, Iterator
 import pytest
 from agent_doubles import START, Conversation, World
 
+from pcapd.agent import reading
 from pcapd.errors import BadFilter, CaptureFailed
 from pcapd.limits import (
     AGENT_SILENCE_TIMEOUT,
@@ -44,6 +45,7 @@ def credentials(authority: Authority) -> Credentials:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, credentials: Credentials) -> Iterator[World]:
     """An agent that may capture in namespace web-0; nothing may be left running at the end."""
+    monkeypatch.setattr(reading, "BATCH_PACKETS", 1)  # a batch that is not full empties the ring
     world = World(monkeypatch, credentials, namespaces={"web-0": Path("/nowhere/web-0")})
     yield world
     for session in list(world.agent._sessions):

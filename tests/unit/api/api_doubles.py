@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import struct
 from typing import Any, Callable, Optional
 
@@ -187,10 +189,15 @@ class Network:
         self.agents: dict[str, ScriptedAgent] = {}
         #: Called when an agent is dialled.
         self.dialled: Callable[[], None] = lambda: None
+        #: How many sockets the machine still gives.
+        self.sockets = 10_000
         monkeypatch.setattr(capture_module, "connect_tls", self._connect)
         monkeypatch.setattr(capture_module, "reserve_socket", self._reserve)
 
     def _reserve(self, host: str) -> Any:
+        if not self.sockets:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self.sockets -= 1
         port = next(self._ports)
 
         class Reserved:

@@ -21,7 +21,7 @@ from pcapd.limits import (
     OPEN_TIMEOUT,
     STOP_STALL_TIMEOUT,
 )
-from pcapd.wire import EndReason, NoticeType, Ping, Request, Stream
+from pcapd.wire import EndReason, NoticeType, Ping, Request, Source, Stream
 
 CLIENT = Stream("203.0.113.7", 5555, 8080, "192.0.2.1")
 
@@ -220,6 +220,25 @@ def test_an_agent_that_does_not_start_stops_nobody(
     assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
 
 
+def test_a_target_without_a_socket_stops_nobody(make: Make, network: Network, sink: Sink) -> None:
+    """When the api has no descriptor left, the target is reported; the others capture."""
+    network.sockets = 1
+    make("web-0", "web-1")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1))
+    assert sink.records == {1: record(1)}
+    assert notices(sink, "web-1") == [NoticeType.START_CAPTURE_FAILED]
+    assert "Too many open files" in sink.notices[0].message
+
+
+def test_no_socket_at_all(make: Make, network: Network, sink: Sink) -> None:
+    """The capture fails, and says why."""
+    network.sockets = 0
+    make("web-0")
+    (error,) = sink.errors
+    assert "Too many open files" in error.message
+
+
 @pytest.mark.parametrize(
     "lie",
     [record(1)[:-1], record(1) + b"x", b"\xff" * 40, record(1, b"")[:8] + b"\xff\xff\xff\x7f" * 2 + bytes(9)],
@@ -237,7 +256,7 @@ def test_an_agent_whose_records_lie_is_dropped(
     assert sink.records == {1: record(2)}
     assert network["web-1"].transport.closed == "aborted"
     assert notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
-    assert sink.last_stats[2].final and not sink.over
+    assert sink.last_stats[2].final and not sink.last_stats[2].exact and not sink.over
 
 
 def test_an_agent_that_falls_silent_is_given_up(
@@ -466,3 +485,30 @@ def test_the_end_is_on_record_with_counters(
     assert (record_["audit"], record_["reason"], record_["packets"]) == ("capture_ended", "stopped", 2)
     (source,) = record_["sources"]
     assert (source["received"], source["dropped_kernel"], source["forwarded"]) == (5, 3, 2)
+
+
+# --- who is awaited ------------------------------------------------------------------
+
+
+def test_it_is_told_how_many_instances_are_awaited(make: Make, network: Network, sink: Sink) -> None:
+    """Each source and each failure says how many have not shown up; what an agent says of it counts nothing."""
+    make("web-0", "web-1", "web-2")
+    network["web-1"].greet()
+    hostile = Source("x", "eth0", 1, 262144, "", awaited=77)
+    network["web-1"].send(network["web-1"].session.source(1, hostile))
+    assert sink.sources[1].awaited == 2
+    network["web-2"].greet()
+    network["web-2"].refuse("namespace_gone", "it is gone")
+    assert [(notice.origin, notice.awaited) for notice in sink.notices] == [("web-2", 1)]
+    network["web-0"].start("eth0", "lo")
+    assert [sink.sources[number].awaited for number in (2, 3)] == [0, 0]
+
+
+def test_who_is_added_is_not_awaited(make: Make, network: Network, sink: Sink) -> None:
+    """A running capture is not held up by an instance that joins it."""
+    capture = make("web-0")
+    network["web-0"].start()
+    assert capture.add_target(Target("web-9", "198.51.100.9", 9494))
+    capture.say(NoticeType.UNKNOWN, "something")
+    network["web-9"].start()
+    assert sink.notices[-1].awaited == sink.sources[2].awaited == 0

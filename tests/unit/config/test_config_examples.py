@@ -52,6 +52,7 @@ def test_all_of_the_agent_example(etc: Path, now: datetime) -> None:
 
 def test_all_of_the_api_example(etc: Path, now: datetime) -> None:
     """What the example has switched off can be switched on."""
+    (etc / "cli").mkdir()
     config = load_api(switch_on(etc / "pcapd-api.yml"), now=now)
     assert config.listen.tls is not None
     assert etc / "tls/ca.crt" == config.listen.tls.client_cas

@@ -224,3 +224,27 @@ def test_any_file(tmp_path: Path, data: bytes) -> None:
     for load in (load_agent, load_api):
         with pytest.raises(ConfigError):
             load(tmp_path / "any.yml")
+
+
+def test_the_directory_of_the_client(directory: Path, now: datetime) -> None:
+    """It must be there, and be a directory; the problem has its path."""
+    (directory / "api.yml").write_text(API + "cli: {directory: client}")
+    problem = f"cli.directory: {directory}/client is no directory"
+    assert problems(load_api, directory / "api.yml", now=now) == [problem]
+    (directory / "client").touch()
+    assert problems(load_api, directory / "api.yml", now=now) == [problem]
+    (directory / "client").unlink()
+    (directory / "client").mkdir()
+    config = load_api(directory / "api.yml", now=now)
+    assert config.cli is not None and config.cli.directory == directory / "client"
+
+
+def test_the_file_of_audit_records(directory: Path, now: datetime) -> None:
+    """It may be yet to be made, but not so its directory."""
+    (directory / "api.yml").write_text(API + "audit: {file: logs/audit.log}")
+    assert problems(load_api, directory / "api.yml", now=now) == [
+        f"audit.file: {directory}/logs is no directory"
+    ]
+    (directory / "logs").mkdir()
+    config = load_api(directory / "api.yml", now=now)
+    assert config.audit is not None and config.audit.file == directory / "logs/audit.log"

@@ -17,8 +17,10 @@ from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,
     ApiLimits,
+    AuditConfig,
     BoshConfig,
     CaptureConfig,
+    CliConfig,
     ClientTLS,
     CloudFoundryConfig,
     ContainersConfig,
@@ -90,7 +92,7 @@ listen:
   host: "::1"
   port: 0
   tls: {certificate: a, private_key: b, client_cas: c, allowed_clients: [A.example, b]}
-capture: {default_device: ens3, ring_bytes: 256KiB, max_captures: 1024, promiscuous: no}
+capture: {default_device: ens3, ring_bytes: 1MiB, max_captures: 1024, promiscuous: no}
 containers: {access: host-veth, store: /s, runc: /r, runc_root: /rr, netns_dir: ns}
 namespaces: {web-0: /run/netns/web-0}
 run_as: vcap
@@ -102,7 +104,7 @@ run_as: vcap
         config.listen.port,
         config.listen.tls.allowed_clients,
     ) == ("::1", 0, ("a.example", "b"))
-    assert CaptureConfig("ens3", 262144, 1024, False) == config.capture
+    assert CaptureConfig("ens3", 1048576, 1024, False) == config.capture
     assert (
         ContainersConfig("host-veth", Path("/s"), Path("/r"), Path("/rr"), Path("/etc/pcapd/ns"))
         == config.containers
@@ -164,6 +166,8 @@ static:
     web-0: {{host: 127.0.0.1, port: 9495, namespace: web-0}}
     vm-1: {{host: "FD00::0:7"}}
 metrics: {{host: "::1", port: 0}}
+cli: {{directory: client}}
+audit: {{file: audit.log}}
 """
     )
     ca = Path("/etc/pcapd/ca")
@@ -184,6 +188,8 @@ metrics: {{host: "::1", port: 0}}
         "vm-1": StaticTarget("fd00::7", 1234, None),
     } == config.static.targets
     assert MetricsConfig("::1", 0) == config.metrics
+    assert CliConfig(Path("/etc/pcapd/client")) == config.cli
+    assert AuditConfig(Path("/etc/pcapd/audit.log")) == config.audit
 
 
 def test_ports_of_agents() -> None:
@@ -298,8 +304,8 @@ def test_the_unknown_key_of_the_issue() -> None:
         ("capture: {max_captures: 1.5}", "capture.max_captures: must be a whole number, not a number with"),
         ("capture: {max_captures: 0}", "capture.max_captures: must be from 1 to 1024"),
         ("capture: {max_captures: 1025}", "capture.max_captures: must be from 1 to 1024"),
-        ("capture: {ring_bytes: 262143}", "capture.ring_bytes: must be from 256KiB to 1GiB"),
-        ("capture: {ring_bytes: 1025MiB}", "capture.ring_bytes: must be from 256KiB to 1GiB"),
+        ("capture: {ring_bytes: 1048575}", "capture.ring_bytes: must be from 1MiB to 1GiB"),
+        ("capture: {ring_bytes: 1025MiB}", "capture.ring_bytes: must be from 1MiB to 1GiB"),
         ("capture: {ring_bytes: lots}", "capture.ring_bytes: must be a size such as"),
         (
             "capture: {ring_bytes: yes}",

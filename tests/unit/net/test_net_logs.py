@@ -6,12 +6,14 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.logger import Logger, LogLevel
 
-from pcapd.net.logs import JsonLines
+from pcapd.errors import ConfigError
+from pcapd.net.logs import JsonLines, start_logging
 from tests.lab.processes import ROOT
 
 
@@ -108,3 +110,45 @@ def test_a_full_disk_does_not_stop_the_daemon() -> None:
 
     observer = JsonLines(Full())
     observer({"log_time": 0.0, "log_level": LogLevel.info, "log_format": "hello"})
+
+
+_AUDITED = """
+import os, sys
+from pathlib import Path
+from pcapd.api import audit
+from pcapd.net.logs import start_logging
+from twisted.logger import Logger
+file = Path(sys.argv[1])
+start_logging("info", file, role="api", id="api/0")
+audit.record("capture_started", user="alice")
+os.rename(file, file.with_suffix(".1"))
+audit.record("capture_ended", user="alice")
+Logger(namespace="pcapd.api.api").info("chatter")
+"""
+
+
+def test_audit_records_in_a_file_of_their_own(tmp_path: Path) -> None:
+    """They are there alone, and nowhere else; a file that was rotated away is made anew."""
+    file = tmp_path / "audit.log"
+    file.write_text("older\n")
+    done = subprocess.run(
+        [sys.executable, "-c", _AUDITED, str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    older, first = (tmp_path / "audit.1").read_text().splitlines()
+    assert older == "older"
+    assert (json.loads(first)["audit"], json.loads(first)["id"]) == ("capture_started", "api/0")
+    (second,) = file.read_text().splitlines()
+    assert json.loads(second)["audit"] == "capture_ended"
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["chatter"]
+    assert file.stat().st_mode & 0o007 == 0
+
+
+def test_a_file_for_audit_records_that_cannot_be_written(tmp_path: Path) -> None:
+    """An api that could not keep its audit log does not start."""
+    with pytest.raises(ConfigError, match=r"audit.file.*Is a directory"):
+        start_logging("info", tmp_path)

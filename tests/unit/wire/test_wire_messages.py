@@ -201,10 +201,10 @@ def test_unknown_keys_are_ignored(message: Message) -> None:
         ),
         (
             Source("web-0", "eth0", 1, 96, "udp"),
-            {"addresses", "agent", "agent_address", "clock_offset_us"},
+            {"addresses", "agent", "agent_address", "clock_offset_us", "awaited"},
         ),
-        (STATS, {"final"}),
-        (Notice(NoticeType.CONGESTED, "m", "o"), set()),
+        (STATS, {"final", "exact"}),
+        (Notice(NoticeType.CONGESTED, "m", "o"), {"awaited"}),
         (End(EndReason.COUNT), {"message", "sources"}),
         (Error("c", "m"), {"hint"}),
         (Ping(1), set()),

@@ -1,0 +1,182 @@
+"""Manifests and ops files, applied by the library that `bosh interpolate` uses, make deployments of our jobs.
+
+The BOSH CLI itself cannot be had on every machine; its part here is go-patch.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pcapd.config.parse import parse_agent, parse_api
+from pcapd.config.schema import ContainersConfig
+from tests.bosh.release import RELEASE, Issued, job_spec, render
+from tests.lab.processes import run
+
+MANIFESTS = RELEASE / "manifests"
+OPS = MANIFESTS / "ops-files"
+
+#: What our ops files touch of cf-deployment, and of a deployment without variables.
+FOUNDATION = {
+    "name": "cf",
+    "instance_groups": [
+        {"name": "router", "jobs": [{"name": "gorouter", "release": "routing", "properties": {}}]},
+        {"name": "diego-cell", "jobs": [{"name": "rep", "release": "diego", "properties": {}}]},
+    ],
+    "variables": [{"name": "service_cf_internal_ca", "type": "certificate", "options": {"is_ca": True}}],
+    "releases": [{"name": "diego", "version": "2.130.0"}],
+}
+HAPROXY = {
+    "name": "haproxy",
+    "instance_groups": [{"name": "haproxy", "jobs": [{"name": "haproxy", "release": "haproxy"}]}],
+    "releases": [{"name": "haproxy", "version": "15.0.0"}],
+}
+
+
+@pytest.fixture(scope="session")
+def interpolate(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Returns a function that applies ops files to a manifest."""
+    if shutil.which("go") is None:
+        pytest.skip("Go is not installed")
+    directory = tmp_path_factory.mktemp("interpolate")
+    program = directory / "interpolate"
+    run(["go", "build", "-o", str(program), "."], cwd=Path(__file__).parent / "interpolate", timeout=300)
+
+    def apply(manifest: dict[str, Any], *ops: str, **variables: str) -> Any:
+        paths = []
+        for name in ops:
+            path = directory / name
+            text = (OPS / name).read_text()
+            for variable, value in variables.items():
+                text = text.replace(f"(({variable}))", value)
+            path.write_text(text)
+            paths.append(str(path))
+        base = directory / "manifest.yml"
+        base.write_text(yaml.safe_dump(manifest))
+        return yaml.safe_load(run([str(program), str(base), *paths]).stdout)
+
+    return apply
+
+
+def job_of(manifest: dict[str, Any], group: str, name: str) -> dict[str, Any]:
+    (found,) = [entry for entry in manifest["instance_groups"] if entry["name"] == group]
+    (job,) = [job for job in found["jobs"] if job["name"] == name]
+    return dict(job)
+
+
+def filled(node: Any, issued: Issued) -> Any:
+    """Put values where the director would: certificates, and the template's variables."""
+    variables = yaml.safe_load((MANIFESTS / "vars-template.yml").read_text())
+    if isinstance(node, dict):
+        return {key: filled(value, issued) for key, value in node.items()}
+    if isinstance(node, list):
+        return [filled(value, issued) for value in node]
+    if not isinstance(node, str) or "((" not in node:
+        return node
+    name = node.strip("()")
+    credentials = issued.agent if name.startswith("pcap_agent") else issued.api
+    files = {"certificate": credentials.certificate, "private_key": credentials.private_key}
+    if name == "/pcap_ca.certificate":
+        return issued.api.ca.read_text()
+    if "." in name:
+        return files[name.rpartition(".")[2]].read_text()
+    return variables[name]
+
+
+def declared(properties: dict[str, Any], job: str) -> None:
+    """Every property that a manifest sets is one of the job's: the director would drop it silently."""
+    known = job_spec(job)["properties"]
+
+    def walk(node: dict[str, Any], path: str) -> None:
+        for key, value in node.items():
+            name = f"{path}{key}"
+            if name in known:
+                continue
+            assert isinstance(value, dict), f"{job} has no property {name}"
+            walk(value, f"{name}.")
+
+    walk(properties, "")
+
+
+def own(text: str) -> Any:
+    return yaml.safe_load((MANIFESTS / text).read_text())
+
+
+def test_the_api(issued: Issued, interpolate: Any) -> None:
+    """With its ops files: a route, and the director's VMs; the daemon understands what comes of it."""
+    manifest = interpolate(own("pcap-api.yml"), "add-route.yml", "add-bosh-resolver.yml")
+    properties = job_of(manifest, "pcap-api", "pcap-api")["properties"]
+    declared(properties, "pcap-api")
+    config = parse_api(
+        render("pcap-api", filled(properties, issued)).yaml("config/pcap-api.yml"), host_name="x"
+    )
+    assert config.cloud_foundry is not None and config.bosh is not None
+    (route,) = job_of(manifest, "pcap-api", "route_registrar")["properties"]["route_registrar"]["routes"]
+    assert route["tls_port"] == config.listen.port
+    health = route["health_check"]["script_path"].removeprefix("/var/vcap/jobs/pcap-api/")
+    assert health in job_spec("pcap-api")["templates"].values()
+    assert {release["name"] for release in manifest["releases"]} == {"bpm", "pcapd", "routing"}
+
+
+@pytest.mark.parametrize(
+    ("ops", "access"),
+    [(["add-pcap-agent.yml"], "namespace"), (["add-pcap-agent.yml", "use-host-veth.yml"], "host-veth")],
+)
+def test_an_agent_on_every_cell(ops: list[str], access: str, issued: Issued, interpolate: Any) -> None:
+    """Once on cells, on nothing else, whether the ops file is applied once or twice."""
+    manifest = interpolate(FOUNDATION, *ops, *ops)
+    job = job_of(manifest, "diego-cell", "pcap-agent")
+    declared(job["properties"], "pcap-agent")
+    assert [job["name"] for job in manifest["instance_groups"][0]["jobs"]] == ["gorouter"]
+    rendered = render("pcap-agent", filled(job["properties"], issued))
+    config = parse_agent(rendered.yaml("config/pcap-agent.yml"), host_name="x")
+    assert isinstance(config.containers, ContainersConfig) and config.containers.access == access
+    assert [variable["name"] for variable in manifest["variables"]] == [
+        "service_cf_internal_ca",
+        "pcap_agent",
+    ]
+
+
+def test_an_agent_in_any_deployment(issued: Issued, interpolate: Any) -> None:
+    """A deployment that has no variables gets them; the agent captures the VM and no containers."""
+    manifest = interpolate(HAPROXY, "add-pcap-agent-to-group.yml", pcap_instance_group="haproxy")
+    job = job_of(manifest, "haproxy", "pcap-agent")
+    declared(job["properties"], "pcap-agent")
+    config = parse_agent(
+        render("pcap-agent", filled(job["properties"], issued)).yaml("config/pcap-agent.yml"), host_name="x"
+    )
+    assert config.containers is None
+    assert [variable["name"] for variable in manifest["variables"]] == ["pcap_agent"]
+
+
+def test_names_in_certificates(interpolate: Any) -> None:
+    """All are of one CA; the agents' carry what the api asks for, the api's what agents allow."""
+    api = own("pcap-api.yml")
+    foundation = interpolate(FOUNDATION, "add-pcap-agent.yml")
+    options = {
+        variable["name"]: variable["options"] for variable in [*api["variables"], *foundation["variables"]]
+    }
+    assert {options[name]["ca"] for name in ("pcap_api_listen", "pcap_api_client", "pcap_agent")} == {
+        "/pcap_ca"
+    }
+    server_name = job_of(api, "pcap-api", "pcap-api")["properties"]["agents"]["tls"]["server_name"]
+    assert options["pcap_agent"]["alternative_names"] == [server_name]
+    allowed = job_of(foundation, "diego-cell", "pcap-agent")["properties"]["listen"]["tls"]["allowed_clients"]
+    assert options["pcap_api_client"]["alternative_names"] == allowed
+    assert options["pcap_agent"]["extended_key_usage"] == ["server_auth"]
+
+
+def test_every_variable_has_its_place() -> None:
+    """What is not generated is in vars-template.yml, apart from what cf-deployment brings."""
+    given = set(own("vars-template.yml"))
+    generated, used = set(), set()
+    for path in [MANIFESTS / "pcap-api.yml", *OPS.glob("*.yml")]:
+        text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
+        used |= {name.partition(".")[0] for name in re.findall(r"\(\(([^)]+)\)\)", text)}
+        generated |= set(re.findall(r"name: (/?pcap_\w+)\n\s+type: certificate", text))
+    assert used - generated - {"nats_client"} == given

@@ -1,0 +1,231 @@
+"""One capture as the client sees it: when it stops, what it counts, what it makes of silence."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Optional
+
+import pytest
+
+from pcapd import COMPATIBILITY_LEVEL
+from pcapd.ctl.capture import SILENCE, STOP_LIMIT, STOP_SILENCE, Capture, Outcome
+from pcapd.errors import PcapdError
+from pcapd.limits import OPEN_TIMEOUT, START_TIMEOUT
+from pcapd.records import Form
+from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.wire import Callee, End, EndReason, Hello, Notice, NoticeType, Request, Source, Stats, Stop
+
+NOW_US = 1_700_000_000_000_000
+
+
+def record(number: int, us: Optional[int] = None) -> bytes:
+    at = NOW_US + number if us is None else us
+    return struct.pack("<4I", at // 10**6, at % 10**6, 60, 60) + bytes(60)
+
+
+class Api:
+    """The other end, and the clock."""
+
+    def __init__(self, *, duration: Optional[float] = None, ordered: bool = True, **limits: Any) -> None:
+        self.now = 100.0
+        assembly = Assembly(Form.PCAPNG, 262144, ordered=ordered, **{"max_packets": UNLIMITED, **limits})
+        self.capture = Capture(Request(("web-0",)), assembly, duration, self.now)
+        self.callee = Callee(Request)
+        self.heard: list[Any] = []
+        self.blocks: list[bytes] = []
+
+    def say(self, *frames: Any) -> None:
+        self.capture.receive(b"".join(bytes(frame) for frame in frames), self.now, NOW_US)
+        self.turn()
+
+    def turn(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        self.capture.tick(self.now)
+        self.heard += [event.message for event in self.callee.receive(self.capture.to_send())]
+        self.blocks += self.capture.assembly.take(self.now)
+
+    def start(self) -> None:
+        self.say(self.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
+        self.say(self.callee.source(1, Source("web-0", "eth0", 1, 262144, "")))
+
+    def packets(self, *numbers: int) -> None:
+        self.say(*self.callee.packets(1, b"".join(map(record, numbers))))
+
+    def stats(self, received: int, up_to: int, **facts: Any) -> None:
+        self.say(self.callee.stats(1, Stats(received, 0, 0, received, NOW_US + up_to, **facts)))
+
+    def end(self, reason: EndReason = EndReason.STOPPED) -> None:
+        self.say(self.callee.end(End(reason)))
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return any(isinstance(message, Stop) for message in self.heard)
+
+
+def test_a_complete_capture() -> None:
+    """Everything that was sent is written, and the agent's final counters prove it."""
+    api = Api()
+    api.start()
+    api.packets(1, 2)
+    api.stats(2, 10, final=True)
+    api.end(EndReason.DURATION)
+    assert api.capture.over and api.capture.outcome is Outcome.COMPLETE
+    assert api.capture.written == 2 and api.capture.lost == 0
+
+
+def test_without_final_counters_it_is_not_complete() -> None:
+    """What nobody knows is not called nothing."""
+    api = Api()
+    api.start()
+    api.packets(1)
+    api.stats(1, 10)
+    api.end()
+    assert api.capture.outcome is Outcome.INCOMPLETE
+
+
+def test_a_duration_ends_it_without_traffic() -> None:
+    """Its clock starts with the first source, not with the request."""
+    api = Api(duration=5.0)
+    api.turn(3.0)
+    api.start()
+    api.turn(4.9)
+    assert not api.asked_to_stop
+    api.turn(0.2)
+    assert api.asked_to_stop and api.capture.stopping and "5 s" in api.capture.reason
+
+
+def test_a_count_ends_it_to_the_packet() -> None:
+    """Not one more is written, however many come."""
+    api = Api(max_packets=3)
+    api.start()
+    api.packets(1, 2)
+    api.stats(2, 10)
+    assert not api.asked_to_stop
+    api.packets(11, 12, 13, 14)
+    api.stats(6, 20)
+    api.turn()
+    assert api.asked_to_stop and api.capture.written == 3
+
+
+def test_bytes_end_it() -> None:
+    """The file does not grow beyond the limit."""
+    api = Api(max_bytes=1000)
+    api.start()
+    api.packets(*range(100))
+    api.stats(100, 200)
+    api.turn()
+    assert api.asked_to_stop and 0 < api.capture.written < 100
+    assert sum(map(len, api.blocks)) <= 1000
+
+
+def test_a_late_packet_is_written_and_counted() -> None:
+    """It is out of order, which is said; it is not lost."""
+    api = Api()
+    api.start()
+    api.packets(5)
+    api.stats(1, 10)
+    api.turn()
+    api.packets(1)
+    api.turn(5.0)
+    api.stats(2, 20, final=True)
+    api.end()
+    api.capture.assembly.finish(NOW_US)
+    (account,) = api.capture.assembly.accounts.values()
+    assert (account.written, account.late) == (2, 1)
+    assert api.capture.outcome is Outcome.COMPLETE
+
+
+def test_an_api_that_accepts_and_says_nothing() -> None:
+    """It gets the time that a start may take, and no more."""
+    api = Api()
+    api.turn(START_TIMEOUT + OPEN_TIMEOUT - 0.1)
+    assert not api.capture.over
+    api.turn(0.2)
+    assert api.capture.outcome is Outcome.FAILED
+    assert "did not start the capture in time" in str(api.capture.error)
+
+
+def test_an_api_that_falls_silent() -> None:
+    """Counters come all the time: without them it is not there any more."""
+    api = Api()
+    api.start()
+    api.turn(SILENCE - 1)
+    assert not api.capture.over
+    api.turn(2)
+    assert api.capture.outcome is Outcome.FAILED and "nothing was heard" in str(api.capture.error)
+
+
+def test_an_api_that_does_not_stop() -> None:
+    """Silence after STOP ends it soon, endless packets later."""
+    silent = Api()
+    silent.start()
+    silent.capture.stop("interrupted", silent.now)
+    silent.turn(STOP_SILENCE + 0.1)
+    assert silent.capture.outcome is Outcome.FAILED
+    chatty = Api()
+    chatty.start()
+    chatty.capture.stop("interrupted", chatty.now)
+    for number in range(int(STOP_LIMIT)):
+        assert not chatty.capture.over
+        chatty.now += 1
+        chatty.packets(number)
+    assert chatty.capture.outcome is Outcome.FAILED and "did not end" in str(chatty.capture.error)
+
+
+def test_ctrl_c_before_anything_started() -> None:
+    """There is nothing to finish: it fails, and says so."""
+    api = Api()
+    api.capture.stop("interrupted", api.now)
+    assert api.capture.outcome is Outcome.FAILED
+    assert "before the capture started" in str(api.capture.error)
+
+
+def test_ctrl_c_asks_once() -> None:
+    """What was captured until then still comes, and is written."""
+    api = Api()
+    api.start()
+    api.packets(1)
+    api.capture.stop("interrupted", api.now)
+    api.capture.stop("interrupted", api.now)
+    api.turn()
+    api.packets(2)
+    api.stats(2, 10, final=True)
+    api.end()
+    assert sum(isinstance(message, Stop) for message in api.heard) == 1
+    assert api.capture.outcome is Outcome.COMPLETE and api.capture.reason == "interrupted"
+    assert api.capture.written == 2
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR],
+)
+def test_a_target_that_failed_makes_it_incomplete(kind: NoticeType) -> None:
+    """The file is good, but not all of it is there."""
+    api = Api()
+    api.start()
+    api.say(api.callee.notice(Notice(kind, "no", "web-1")))
+    api.stats(0, 10, final=True)
+    api.end()
+    assert api.capture.outcome is Outcome.INCOMPLETE
+
+
+def test_a_notice_alone_takes_nothing_away() -> None:
+    """Congestion costs nothing that the counters do not tell."""
+    api = Api()
+    api.start()
+    api.say(api.callee.notice(Notice(NoticeType.CONGESTED, "slow", "web-0")))
+    api.stats(0, 10, final=True)
+    api.end()
+    assert api.capture.outcome is Outcome.COMPLETE
+    assert [notice.message for notice in api.capture.notices] == ["slow"]
+
+
+def test_the_first_error_counts() -> None:
+    """What follows from it is not told instead of it."""
+    api = Api()
+    api.start()
+    api.capture.fail(PcapdError("first"))
+    api.capture.fail(PcapdError("second"))
+    api.capture.disconnected()
+    assert str(api.capture.error) == "first" and api.capture.reason == "first"

@@ -1,0 +1,135 @@
+"""The output: what is written, what is refused, and what a broken write leaves behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pcapd.ctl import output as output_module
+from pcapd.ctl.output import Output, OutputError
+from pcapd.records import Form
+from pcapd.savefile import pcapng
+
+HEADER = pcapng.section_header("pcapd", "")
+BLOCK = pcapng.interface_description("web-0:eth0", 1, 262144, "", "", ())
+
+
+def test_a_file_is_made_with_its_first_block(tmp_path: Path) -> None:
+    """A capture that brings nothing leaves nothing; packets are the owner's alone."""
+    path = tmp_path / "x.pcapng"
+    output = Output(str(path), Form.PCAPNG, force=False)
+    output.write([])
+    assert not path.exists() and not output.opened
+    output.write([HEADER, BLOCK])
+    output.close()
+    assert path.read_bytes() == HEADER + BLOCK and output.size == len(HEADER + BLOCK)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    """The check at the start is no promise: the file is opened exclusively."""
+    path = tmp_path / "x.pcapng"
+    output = Output(str(path), Form.PCAPNG, force=False)
+    path.write_text("mine")
+    with pytest.raises(OutputError, match="--force"):
+        output.write([HEADER])
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "no directory"), ("there", "exists")]
+)
+def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path: Path, name: str, words: str) -> None:
+    """With a remedy."""
+    (tmp_path / "there").write_text("mine")
+    with pytest.raises(OutputError, match=words) as refused:
+        Output(str(tmp_path / name), Form.PCAPNG, force=False)
+    assert refused.value.hint
+
+
+def test_force_replaces_the_whole_file(tmp_path: Path) -> None:
+    """Nothing of a longer one stays behind the new end."""
+    path = tmp_path / "x.pcapng"
+    path.write_bytes(b"x" * 10_000)
+    output = Output(str(path), Form.PCAPNG, force=True)
+    output.write([HEADER])
+    output.close()
+    assert path.read_bytes() == HEADER
+
+
+def test_a_full_device() -> None:
+    """The kernel's words, and how many packets are missing."""
+    output = Output("/dev/full", Form.PCAPNG, force=False)
+    with pytest.raises(OutputError, match="No space left"):
+        output.write([HEADER])
+
+
+def test_a_write_that_breaks_is_cut_back_to_whole_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reader finds is whole, whatever the disk took."""
+    path = tmp_path / "x.pcapng"
+    output = Output(str(path), Form.PCAPNG, force=False)
+    written = os.write
+    calls: list[int] = []
+
+    def half(fd: int, data: Any) -> int:
+        calls.append(len(data))
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        return written(fd, bytes(data)[: len(HEADER) + 10])
+
+    monkeypatch.setattr(output_module.os, "write", half)
+    with pytest.raises(OutputError):
+        output.write([HEADER, BLOCK])
+    output.close()
+    assert path.read_bytes() == HEADER and output.size == len(HEADER)
+
+
+def test_a_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed pipe is said as what it is."""
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    monkeypatch.setattr(output_module, "_STDOUT_FD", write_fd)
+    output = Output("-", Form.PCAPNG, force=False)
+    with pytest.raises(OutputError, match="closed the pipe"):
+        output.write([HEADER])
+    os.close(write_fd)
+
+
+def test_a_pipe_that_would_block_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte arrives, although the pipe is full most of the time."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    monkeypatch.setattr(output_module, "_STDOUT_FD", write_fd)
+    output = Output("-", Form.PCAPNG, force=False)
+    got: list[bytes] = []
+
+    def read() -> None:
+        while data := os.read(read_fd, 4096):
+            got.append(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    data = HEADER + BLOCK * 5000
+    output.write([data])
+    os.close(write_fd)
+    reader.join(30)
+    os.close(read_fd)
+    assert b"".join(got) == data
+
+
+def test_an_empty_capture_that_failed_leaves_no_file(tmp_path: Path) -> None:
+    """Only what we made ourselves is removed."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    theirs.write_text("mine")
+    for path in (ours, theirs):
+        output = Output(str(path), Form.PCAPNG, force=True)
+        output.write([HEADER])
+        output.close()
+        output.discard()
+    assert not ours.exists() and theirs.exists()
