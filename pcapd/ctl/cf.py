@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 from pcapd.ctl.cfconfig import Login, LoginProblem, check_url, config_path, is_guid, pcap_of_api
 from pcapd.ctl.cflogin import read_login
-from pcapd.ctl.cloud import CloudController, Session
+from pcapd.ctl.cloud import CloudController, Session, Tokens
 from pcapd.ctl.connection import address_of
 from pcapd.ctl.fetch import Client
 from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted, instances_in_words
 from pcapd.ctl.output import Output
+from pcapd.ctl.plugin.cli import CfCli, RpcSession
 from pcapd.ctl.text import escape
 from pcapd.errors import TargetNotFound
 from pcapd.wire import App
@@ -42,8 +43,11 @@ class Asked:
     ca: Optional[Path]
 
 
-def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
+def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) -> Tuple[Access, Wanted]:
     """Find the app and the pcap api, with a login that is good for a while.
+
+    Args:
+        cli: Tells the login; None to read it from the cf CLI's configuration.
 
     Raises:
         PcapdError: Something of it cannot be had; the message says what helps.
@@ -53,12 +57,13 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
     Output(options.output, options.form, force=options.force)
     if asked.api:
         address_of(asked.api)
-    path = config_path(os.environ)
-    login = read_login(path)
+    path = config_path(os.environ) if cli is None else Path()
+    login = read_login(path) if cli is None else cli.login()
     say = _Voice(options)
     trust = _trust(asked, login, say.warn)
     client = Client(asked.ca, trust)
-    session = Session(path, login, client, say.warn)
+    session: Tokens
+    session = Session(path, login, client, say.warn) if cli is None else RpcSession(cli)
     controller = CloudController(login.target, session, client)
     guid = _guid(asked.app, login, controller)
     api, reason = _api(asked, login, controller)

@@ -10,7 +10,7 @@ import dataclasses
 import re
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NoReturn, Optional
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from pcapd.ctl.cfconfig import (
@@ -26,7 +26,7 @@ from pcapd.ctl.cflogin import NotSaved, read_login, save_tokens
 from pcapd.ctl.fetch import Answer, Client
 from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticated
 
-__all__ = ["CloudController", "CloudProblem", "Session"]
+__all__ = ["CloudController", "CloudProblem", "Session", "Tokens"]
 
 #: Seconds that an access token must still have, as the cf CLI wants it.
 TOKEN_MARGIN = 60.0
@@ -39,6 +39,20 @@ _TITLE = re.compile(r"[A-Za-z-]{1,50}")
 
 class CloudProblem(PcapdError):
     """Cloud Controller or UAA could not do what they were asked."""
+
+
+class Tokens(Protocol):
+    """A login that can be used: the cf CLI's configuration, or the cf CLI itself."""
+
+    refreshed: bool
+
+    def token(self) -> str:
+        """An access token that is good for a while."""
+        ...
+
+    def refresh(self) -> None:
+        """Get a new one: that one was refused."""
+        ...
 
 
 class Session:
@@ -124,7 +138,7 @@ class CloudController:
         client: To reach it with.
     """
 
-    def __init__(self, url: str, session: Session, client: Client) -> None:
+    def __init__(self, url: str, session: Tokens, client: Client) -> None:
         self._url = url
         self._host = urlsplit(url).hostname or url
         self._session = session

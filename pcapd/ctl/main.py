@@ -6,7 +6,7 @@ import datetime
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, NoReturn, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, NoReturn, Optional, Sequence, Tuple, TypeVar
 
 import click
 
@@ -82,6 +82,7 @@ capture_options = _options(
     click.option(
         "--output",
         "-o",
+        "--file",
         metavar="FILE|-",
         help="Where to write; - is standard output.  [default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
     ),
@@ -187,7 +188,7 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
 
     asked = Asked(app, parse_instances(instances), process_type, follow, given["api"], given["ca"])
     options = _capture_options(app, given)
-    access, wanted = prepare(asked, options)
+    access, wanted = prepare(asked, options, click.get_current_context().obj)
     raise SystemExit(_capture(access, options, wanted))
 
 
@@ -254,10 +255,22 @@ def _capture(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
     return run(access, options, wanted)
 
 
-def main() -> None:
-    """Run pcapctl; ends by `SystemExit`."""
+def main(
+    command: click.Command = cli,
+    arguments: Optional[Sequence[str]] = None,
+    name: str = "pcapctl",
+    obj: Any = None,
+) -> None:
+    """Run a command; ends by `SystemExit`.
+
+    Args:
+        command: One of ours.
+        arguments: Those of this process when None.
+        name: What the user called.
+        obj: The cf CLI that called us as its plugin.
+    """
     try:
-        cli.main(prog_name="pcapctl", standalone_mode=False)
+        command.main(arguments, name, standalone_mode=False, obj=obj)
     except click.ClickException as error:
         error.show()
         _failed(error.format_message(), _USAGE)
@@ -275,7 +288,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
         print(text, file=sys.stderr)
     arguments = sys.argv[1:]
     if "--json" in arguments and "status" not in arguments[:1]:
-        packets_to_stdout = {"-", "-o-", "--output=-"} & set(arguments)
+        packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
         facts = {"event": "end", "outcome": "failed", "exit_status": status, "reason": error, "error": error}
         nothing: Dict[str, Any] = {
             "file": None,

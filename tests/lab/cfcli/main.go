@@ -1,0 +1,247 @@
+// A stand-in of the cf CLI's plugin side, with Go's own net/rpc and encoding/gob.
+//
+// It does what cf v7 and v8 do (command/plugin/shared/rpc.go, plugin/rpc, actor/pluginaction):
+//
+//	cf install-plugin PATH -f     cf uninstall-plugin NAME     cf help COMMAND
+//	cf COMMAND ARGUMENTS...       a command or alias of a plugin
+//
+// CF_HOME has the plugins.  The login is what the file STANDIN_LOGIN says (JSON).
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/rpc"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strconv"
+)
+
+type VersionType struct{ Major, Minor, Build int }
+
+type Usage struct {
+	Usage   string
+	Options map[string]string
+}
+
+type Command struct {
+	Name, Alias, HelpText string
+	UsageDetails          Usage
+}
+
+type PluginMetadata struct {
+	Name                                   string
+	Version, LibraryVersion, MinCliVersion VersionType
+	Commands                               []Command
+}
+
+type Login struct {
+	LoggedIn, SSLDisabled  bool
+	Api, Token, TokenError string
+	OrgGuid, OrgName       string
+	SpaceGuid, SpaceName   string
+}
+
+type QuotaDefinition struct {
+	Guid        string
+	RoutesLimit int
+}
+type OrganizationFields struct {
+	Guid, Name      string
+	QuotaDefinition QuotaDefinition
+}
+type Organization struct{ OrganizationFields }
+type SpaceFields struct{ Guid, Name string }
+type Space struct{ SpaceFields }
+
+type CliRpcCmd struct {
+	login    Login
+	metadata *PluginMetadata
+}
+
+func (c *CliRpcCmd) SetPluginMetadata(metadata PluginMetadata, ok *bool) error {
+	c.metadata, *ok = &metadata, true
+	return nil
+}
+func (c *CliRpcCmd) IsLoggedIn(_ string, yes *bool) error    { *yes = c.login.LoggedIn; return nil }
+func (c *CliRpcCmd) IsSSLDisabled(_ string, yes *bool) error { *yes = c.login.SSLDisabled; return nil }
+func (c *CliRpcCmd) ApiEndpoint(_ string, url *string) error { *url = c.login.Api; return nil }
+func (c *CliRpcCmd) AccessToken(_ string, token *string) error {
+	if c.login.TokenError != "" {
+		return errors.New(c.login.TokenError)
+	}
+	*token = "bearer " + c.login.Token
+	return nil
+}
+func (c *CliRpcCmd) GetCurrentOrg(_ string, org *Organization) error {
+	org.Guid, org.Name = c.login.OrgGuid, c.login.OrgName
+	return nil
+}
+func (c *CliRpcCmd) GetCurrentSpace(_ string, space *Space) error {
+	space.Guid, space.Name = c.login.SpaceGuid, c.login.SpaceName
+	return nil
+}
+
+func plugins() string { return filepath.Join(os.Getenv("CF_HOME"), ".cf", "plugins") }
+
+type Config struct{ Plugins map[string]Plugin }
+type Plugin struct {
+	Name, Location string
+	Version        VersionType
+	Commands       []Command
+}
+
+func readConfig() Config {
+	config := Config{Plugins: map[string]Plugin{}}
+	if data, err := os.ReadFile(filepath.Join(plugins(), "config.json")); err == nil {
+		check(json.Unmarshal(data, &config))
+	}
+	return config
+}
+
+func writeConfig(config Config) {
+	data, err := json.Marshal(config)
+	check(err)
+	check(os.WriteFile(filepath.Join(plugins(), "config.json"), data, 0600))
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "FAILED:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves the RPC while the plugin runs.
+func run(path string, interactive bool, arguments ...string) (*PluginMetadata, error) {
+	cli := &CliRpcCmd{}
+	if file := os.Getenv("STANDIN_LOGIN"); file != "" {
+		data, err := os.ReadFile(file)
+		check(err)
+		check(json.Unmarshal(data, &cli.login))
+	}
+	server := rpc.NewServer()
+	check(server.Register(cli))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err)
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go server.ServeConn(connection)
+		}
+	}()
+	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	command := exec.Command(path, append([]string{port}, arguments...)...)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	if interactive {
+		command.Stdin = os.Stdin
+	}
+	err = command.Run()
+	listener.Close()
+	return cli.metadata, err
+}
+
+func copyFile(from, to string, mode os.FileMode) {
+	source, err := os.Open(from)
+	check(err)
+	defer source.Close()
+	target, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
+	check(err)
+	_, err = io.Copy(target, source)
+	check(err)
+	check(target.Close())
+}
+
+func install(path string) {
+	check(os.MkdirAll(plugins(), 0700))
+	directory, err := os.MkdirTemp(plugins(), "temp")
+	check(err)
+	defer os.RemoveAll(directory)
+	temporary := filepath.Join(directory, "042")
+	copyFile(path, temporary, 0700)
+	metadata, err := run(temporary, false, "SendMetadata")
+	check(err)
+	if metadata == nil || metadata.Name == "" || len(metadata.Commands) == 0 || metadata.LibraryVersion.Major > 1 {
+		check(errors.New("file is not a valid cf CLI plugin binary"))
+	}
+	config := readConfig()
+	if old, there := config.Plugins[metadata.Name]; there {
+		uninstall(old.Name)
+		config = readConfig()
+	}
+	location := filepath.Join(plugins(), metadata.Name)
+	copyFile(temporary, location, 0755)
+	config.Plugins[metadata.Name] = Plugin{metadata.Name, location, metadata.Version, metadata.Commands}
+	writeConfig(config)
+	v := metadata.Version
+	fmt.Printf("Plugin %s %d.%d.%d successfully installed.\n", metadata.Name, v.Major, v.Minor, v.Build)
+}
+
+func uninstall(name string) {
+	config := readConfig()
+	plugin, there := config.Plugins[name]
+	if !there {
+		check(fmt.Errorf("plugin %s does not exist", name))
+	}
+	_, err := run(plugin.Location, true, "CLI-MESSAGE-UNINSTALL")
+	check(err)
+	check(os.Remove(plugin.Location))
+	delete(config.Plugins, name)
+	writeConfig(config)
+	fmt.Printf("Plugin %s successfully uninstalled.\n", name)
+}
+
+func find(name string) (Plugin, Command) {
+	for _, plugin := range readConfig().Plugins {
+		for _, command := range plugin.Commands {
+			if name == command.Name || name == command.Alias {
+				return plugin, command
+			}
+		}
+	}
+	check(fmt.Errorf("'%s' is not a registered command. See 'cf help -a'", name))
+	panic("unreachable")
+}
+
+func help(name string) {
+	_, command := find(name)
+	fmt.Printf("NAME:\n   %s - %s\n\nUSAGE:\n   %s\n\nALIAS:\n   %s\n\nOPTIONS:\n",
+		command.Name, command.HelpText, command.UsageDetails.Usage, command.Alias)
+	names := []string{}
+	for option := range command.UsageDetails.Options {
+		names = append(names, option)
+	}
+	sort.Strings(names)
+	for _, option := range names {
+		dashes := "--"
+		if len(option) == 1 {
+			dashes = "-"
+		}
+		fmt.Printf("   %-18s %s\n", dashes+option, command.UsageDetails.Options[option])
+	}
+}
+
+func main() {
+	arguments := os.Args[1:]
+	switch arguments[0] {
+	case "install-plugin":
+		install(arguments[1])
+	case "uninstall-plugin":
+		uninstall(arguments[1])
+	case "help":
+		help(arguments[1])
+	default:
+		plugin, command := find(arguments[0])
+		if _, err := run(plugin.Location, true, append([]string{command.Name}, arguments[1:]...)...); err != nil {
+			os.Exit(1)
+		}
+	}
+}

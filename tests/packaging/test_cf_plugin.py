@@ -1,0 +1,193 @@
+"""The one file as a plugin of the cf CLI, driven by Go's own net/rpc and encoding/gob.
+
+The real cf CLI is used by the tests marked ``realcf``, where PCAPD_TEST_CF names one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+import pcapd
+from pcapd.wire import App
+from tests.hosts.test_pcapctl_cf import GUID, Foundation
+from tests.lab.certificates import Authority
+from tests.lab.processes import ROOT, run
+from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+
+SOURCE = ROOT / "tests" / "lab" / "cfcli" / "main.go"
+#: Seconds; the first build compiles Go's own packages too.
+PATIENCE = 600.0
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the stand-in of the cf CLI."""
+    if shutil.which("go") is None:
+        pytest.skip("there is no Go on this machine to compile the stand-in of the cf CLI with")
+    binary = tmp_path_factory.mktemp("cfcli") / "cf"
+    run(
+        ["go", "build", "-o", str(binary), str(SOURCE)],
+        env={**os.environ, "GO111MODULE": "off"},
+        timeout=PATIENCE,
+    )
+    return binary
+
+
+class Cf:
+    """A cf CLI with a home of its own, and the foundation that it is logged in to."""
+
+    def __init__(self, binary: Path, foundation: Foundation, directory: Path) -> None:
+        self.foundation = foundation
+        self.home = directory / "cf-home"
+        (self.home / ".cf").mkdir(parents=True)
+        self._binary = binary
+        self._login = directory / "login.json"
+        self._site = directory / "site"
+        self.log_in()
+
+    def log_in(self, **changes: Any) -> None:
+        """Say who is logged in."""
+        state = self.foundation.state
+        login = {"LoggedIn": True, "Api": self.foundation.url(), "Token": state.new_access()}
+        login |= {"OrgGuid": "org-guid", "OrgName": "acme", "SpaceGuid": "space-guid", "SpaceName": "dev"}
+        self._login.write_text(json.dumps({**login, **changes}))
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        environ = {"PATH": path, "HOME": "/nonexistent", "CF_HOME": str(self.home)}
+        environ |= {"STANDIN_LOGIN": str(self._login), "PYTHONPATH": str(self._site)}
+        return subprocess.run(
+            [str(self._binary), *arguments],
+            env=environ,
+            cwd=self.foundation.work,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def pcap(self, *arguments: str, command: str = "pcap") -> subprocess.CompletedProcess[str]:
+        """Capture, trusting the foundation's authority."""
+        done = self(command, *arguments, "--ca", str(self.foundation.ca))
+        assert "Traceback" not in done.stderr
+        for secret in self.foundation.state.secrets:
+            assert secret not in done.stdout + done.stderr
+        return done
+
+
+@pytest.fixture
+def cf(standin: Path, client_file: Path, tmp_path: Path, authority: Authority) -> Iterator[Cf]:
+    """Return a cf CLI that has the plugin."""
+    with Foundation(tmp_path, authority) as foundation:
+        # What is told comes from the cf CLI, and nothing from its files.
+        foundation.config_path.unlink()
+        cf = Cf(standin, foundation, tmp_path)
+        done = cf("install-plugin", str(client_file))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"Plugin pcap {pcapd.__version__} successfully installed.\n"
+        yield cf
+
+
+def test_install_upgrade_help_uninstall(cf: Cf, client_file: Path) -> None:
+    """The whole life of a plugin."""
+    installed = cf.home / ".cf" / "plugins" / "pcap"
+    assert installed.read_bytes() == client_file.read_bytes()
+    help_text = cf("help", "pcap").stdout
+    assert "pcap - Capture a Cloud Foundry app" in help_text
+    assert "cf pcap APP [OPTIONS]" in help_text and "tcpdump" in help_text
+    for option in ("--file", "--filter", "--instance", "--type", "--device", "--follow", "--duration"):
+        assert option in help_text
+    assert cf("install-plugin", str(client_file)).returncode == 0
+    assert installed.exists()
+    assert cf("uninstall-plugin", "pcap").returncode == 0
+    assert not installed.exists()
+    assert "is not a registered command" in cf("pcap", "myapp").stderr
+
+
+def test_a_capture(cf: Cf) -> None:
+    """By name in the space that the cf CLI targets, with its token; readable by everything."""
+    require("tshark", "capinfos", "tcpdump")
+    done = cf.pcap("myapp", "--file", "x.pcapng")
+    assert done.returncode == 0, done.stderr
+    file = cf.foundation.work / "x.pcapng"
+    assert {row[0] for row in tshark_fields(file, ["frame.interface_name"])} == {
+        "myapp/0:eth0",
+        "myapp/1:eth0",
+    }
+    assert capinfos(file)["Number of packets"] == "2"
+    assert len([line for line in tcpdump_lines(file) if not line.startswith("\t")]) == 2
+
+
+@pytest.mark.parametrize("command", ["pcap", "tcpdump"])
+def test_the_options_of_2022(cf: Cf, command: str) -> None:
+    """File, filter, instance, type and device, under both names."""
+    done = cf.pcap(
+        *("myapp", "--file", "x.pcap", "--filter", "tcp", "--instance", "0,2", "--type", "worker"),
+        *("--device", "lo"),
+        command=command,
+    )
+    assert done.returncode == 0, done.stderr
+    request = cf.foundation.state.captures[-1]
+    assert request.app == App(GUID, "worker", (0, 2))
+    assert (request.filter, request.interfaces) == ("tcp", ("lo",))
+    assert (cf.foundation.work / "x.pcap").read_bytes()[:4] == b"\xd4\xc3\xb2\xa1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"LoggedIn": False}, "is not logged in (log in with: cf login)"),
+        ({"Api": ""}, "has no api"),
+        ({"SpaceGuid": ""}, "targets no space"),
+        ({"TokenError": "the token\x1b[2J is secret-r"}, "gives no token (log in with: cf login)"),
+        ({"Token": ""}, "gives no token"),
+    ],
+)
+def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: str) -> None:
+    """In one line with a remedy, and no file is left."""
+    cf.log_in(**changes)
+    done = cf.pcap("myapp")
+    assert done.returncode == 1
+    assert words in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "secret-r" not in done.stderr and "\x1b" not in done.stderr
+    assert not list(cf.foundation.work.iterdir())
+
+
+def test_skipped_validation_warns_each_time(cf: Cf) -> None:
+    """Who logged in with --skip-ssl-validation is told what that means."""
+    cf.log_in(SSLDisabled=True)
+    done = cf("pcap", "myapp", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "warning: certificates are not checked" in done.stderr
+
+
+def test_without_a_cli(client_file: Path) -> None:
+    """A port that nobody serves is an error in words."""
+    done = subprocess.run(
+        [sys.executable, str(client_file), "1", "pcap", "x"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("pcapctl: no cf CLI on port 1: ")
+
+
+@pytest.mark.realcf
+def test_the_real_cf_cli(client_file: Path, tmp_path: Path) -> None:
+    """Install, help and uninstall with the real thing."""
+    binary = os.environ.get("PCAPD_TEST_CF")
+    if not binary:
+        pytest.skip("PCAPD_TEST_CF names no cf CLI")
+    environ = {**os.environ, "CF_HOME": str(tmp_path)}
+    installed = run([binary, "install-plugin", str(client_file), "-f"], env=environ)
+    assert "successfully installed" in installed.stdout
+    assert "Capture a Cloud Foundry app" in run([binary, "help", "pcap"], env=environ).stdout
+    removed = run([binary, "uninstall-plugin", "pcap"], env=environ)
+    assert "successfully uninstalled" in removed.stdout
+    assert not (tmp_path / ".cf" / "plugins" / "pcap").exists()
