@@ -4,7 +4,7 @@ Twisted's TLS runs over memory BIOs: each byte is copied four times more and
 handed out in pieces of 16 KiB, which at 1,400-byte packets was the greatest
 cost in the whole chain (docs/performance.rst).  Here OpenSSL reads and writes
 the socket itself.  What is small is joined before it becomes a TLS record;
-what is large is encrypted from where it lies.
+what is large is encrypted from where it lies, at once and with one call.
 
 The contract with the protocol: ``makeConnection`` at once;
 ``handshakeCompleted`` (`IHandshakeListener`) when the peer is authenticated,

@@ -1,0 +1,111 @@
+"""What the user is told: the report's numbers and words, the live line, harmless text."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pcapd.ctl import report
+from pcapd.ctl.capture import Capture
+from pcapd.ctl.output import Output
+from pcapd.ctl.progress import Progress
+from pcapd.ctl.text import escape, quantity
+from pcapd.records import Form
+from pcapd.savefile.assembly import Account, Assembly
+from pcapd.wire import Request, Source, Stats
+
+SOURCE = Source(
+    "web-0", "eth0", 1, 262144, "udp", agent="agent/0", agent_address="192.0.2.7", clock_offset_us=1500
+)
+
+
+def account(source: Source = SOURCE, **facts: Any) -> Account:
+    made = Account(source, 0, 5)
+    for name, value in facts.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_every_place_where_packets_can_be_lost_has_its_number() -> None:
+    """Written, received, dropped by kernel and interface, lost on the way."""
+    stats = Stats(20, 3, 2, 17, 9, final=True)
+    line = report.source_line(account(stats=stats, received=16, written=16))
+    assert line == (
+        "web-0:eth0: 16 written, 20 received by the filter, 3 dropped by the kernel, "
+        "2 by the interface, 1 lost on the way"
+    )
+
+
+def test_what_nobody_knows_is_called_unknown() -> None:
+    """An agent that was lost never said its last word."""
+    stats = Stats(20, 0, 0, 17, 9, final=True, exact=False)
+    assert "unknown lost on the way" in report.source_line(account(stats=stats, received=17, written=17))
+
+
+def test_late_packets_are_told() -> None:
+    """They are in the file, out of order."""
+    assert "2 late (out of order)" in report.source_line(account(late=2))
+
+
+def test_a_source_that_opens_is_described() -> None:
+    """Link type, agent, address, clock and filter in one line."""
+    assert report.opened_line(SOURCE) == (
+        "web-0:eth0: Ethernet, agent agent/0 at 192.0.2.7, clock +1.5 ms, filter udp"
+    )
+
+
+def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
+    """Times in the file are as that clock told them, so who reads must know."""
+    assembly = Assembly(Form.PCAPNG, 262144)
+    source = Source("web-0", "eth0", 1, 262144, "", agent="a", clock_offset_us=-2_000_000)
+    assembly.source(1, source, 5)
+    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
+    lines = report.as_text(capture, Output(str(tmp_path / "x"), Form.PCAPNG, force=False), 1.0)
+    assert any("the clock is -2.00 s off" in line for line in lines)
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "a\nb", "\x9b1m", "\u202eevil", "a\x00b", "\x7f"])
+def test_text_from_elsewhere_is_harmless(text: str) -> None:
+    """Nothing of it drives a terminal, forges a line or turns the text around."""
+    assert escape(text).isprintable()
+
+
+def test_text_that_is_harmless_stays() -> None:
+    """Umlauts are no attack."""
+    assert escape("Jürgen's app – 東京") == "Jürgen's app – 東京"
+
+
+@pytest.mark.parametrize(("size", "words"), [(0, "0"), (999, "999"), (295_000, "295 kB"), (12_300_000, "12")])
+def test_sizes(size: int, words: str) -> None:
+    """With the units of disks."""
+    assert quantity(size).startswith(words)
+
+
+def test_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fits the terminal, has the rate since the last time, and makes room for other lines."""
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = io.StringIO()
+    progress = Progress(screen)
+    shown = account(received=100, bytes=5000)
+    progress.show({1: shown}, 10.0)
+    shown.received = 600
+    progress.show({1: shown}, 11.0)
+    last = screen.getvalue().split("\r")[-1]
+    assert "600 pkts" in last and "500/s" in last and "0 dropped" in last
+    many = {number: account(received=number) for number in range(50)}
+    progress.show(many, 12.0)
+    assert len(screen.getvalue().split("\r\x1b[K")[-1]) <= 79
+    progress.clear()
+    assert screen.getvalue().endswith("\r\x1b[K")
+
+
+def test_the_live_line_is_not_written_all_the_time() -> None:
+    """Twice a second is enough."""
+    screen = io.StringIO()
+    progress = Progress(screen)
+    for step in range(100):
+        progress.show({1: account()}, 10.0 + step / 1000)
+    assert screen.getvalue().count("\r") == 1
