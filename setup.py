@@ -37,6 +37,7 @@ setup(
         "pyopenssl>=25.3",
         "service-identity>=24.1",
         "pyyaml>=6",
+        "pyjwt[crypto]>=2.12",  # checks "crit" (CVE-2026-32597)
         "prometheus-client>=0.20",
         "wsproto>=1.2",
         "click>=8.1",
