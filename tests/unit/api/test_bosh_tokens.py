@@ -70,7 +70,7 @@ def refused(uaa: Uaa, token: str) -> str:
 def test_user(uaa: Uaa) -> None:
     """A token as UAA makes it for the BOSH CLI."""
     caller = check(uaa, uaa.forge(claims(uaa)))
-    assert (caller.user, caller.scopes) == ("alice", {"bosh.admin"})
+    assert (caller.user, caller.scopes) == ("alice", frozenset({"bosh.admin"}))
 
 
 def test_client(uaa: Uaa) -> None:
