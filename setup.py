@@ -49,6 +49,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-twisted>=1.14",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "mypy>=1.15",
             "mypy-zope>=1.0.11",
