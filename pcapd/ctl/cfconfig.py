@@ -48,7 +48,7 @@ _DECODER = json.JSONDecoder()
 
 
 class LoginProblem(PcapdError):
-    """The cf CLI's login is not there, not whole, or over."""
+    """The login of the cf CLI, or of the BOSH CLI, is not there, not whole, or over."""
 
 
 @dataclass(frozen=True)

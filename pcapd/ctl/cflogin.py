@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pcapd.ctl.cfconfig import Login, LoginProblem, Tokens, parse_login, with_to
 from pcapd.errors import PcapdError
 from pcapd.limits import CONFIG_MAX
 
-__all__ = ["NotSaved", "read_login", "save_tokens"]
+__all__ = ["NotSaved", "read_login", "replace_file", "save_tokens"]
 
 
 class NotSaved(PcapdError):
@@ -58,14 +59,21 @@ def save_tokens(path: Path, used: Login, tokens: Tokens) -> None:
             return
         renewed = with_tokens(text, tokens)
         if renewed != text:
-            _replace(Path(os.path.realpath(path)), renewed.encode())
+            replace_file(Path(os.path.realpath(path)), renewed.encode())
     except (LoginProblem, OSError) as error:
         words = error.message if isinstance(error, LoginProblem) else error.strerror
         raise NotSaved(f"the refreshed login could not be saved in {path}: {words}") from error
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write it anew beside the old one and rename it, so that there is always one whole file."""
+def replace_file(path: Path, content: bytes, *, keep_mode: bool = False) -> None:
+    """Write it anew beside the old one and rename it, so that there is always one whole file.
+
+    Args:
+        keep_mode: With the permissions of the old one, rather than for its owner alone.
+
+    Raises:
+        OSError: The file is as it was.
+    """
     before = path.stat()
     # 0600 from the start; named as the cf CLI names its own (util/configv3/write_config.go).
     fd, temporary = tempfile.mkstemp(prefix="temp-config", dir=path.parent)
@@ -77,6 +85,8 @@ def _replace(path: Path, content: bytes) -> None:
             if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
                 # With sudo: the file must stay its user's.
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            if keep_mode:
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
         Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -112,7 +112,9 @@ def dial(access: Access) -> socket.socket:
 
 def _context(access: Access) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=str(access.ca) if access.ca else None)
+        context = ssl.create_default_context(
+            cafile=str(access.ca) if access.ca else None, cadata=access.pem or None
+        )
         if access.ca and access.trust is Trust.ALSO_GIVEN:
             context.load_default_certs()
     except (OSError, ssl.SSLError) as error:

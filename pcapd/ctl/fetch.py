@@ -28,6 +28,8 @@ __all__ = ["Answer", "Client", "CloudUnreachable"]
 BODY_MAX = 2 * MIB
 #: Seconds for one request and its whole answer, however it trickles; TCP and TLS have their own.
 ANSWER_TIMEOUT = 30.0
+#: For Cloud Controller and UAA.
+CF_HINTS = {"check --api": "check: cf api"}
 
 
 class CloudUnreachable(PcapdError):
@@ -62,12 +64,24 @@ class Client:
         ca: More authorities to trust.
         trust: Whom else.
         timeout: Seconds for an answer.
+        pem: More authorities, as text.
+        hints: What to say instead of hints that are about --api.
     """
 
-    def __init__(self, ca: Optional[Path], trust: Trust, timeout: float = ANSWER_TIMEOUT) -> None:
+    def __init__(
+        self,
+        ca: Optional[Path],
+        trust: Trust,
+        timeout: float = ANSWER_TIMEOUT,
+        *,
+        pem: str = "",
+        hints: Mapping[str, str] = CF_HINTS,
+    ) -> None:
         self._ca = ca
         self._trust = trust
         self._timeout = timeout
+        self._pem = pem
+        self._hints = hints
 
     def get(self, url: str, token: Optional[str] = None) -> Answer:
         """GET, with the user's token where one is given.
@@ -90,11 +104,11 @@ class Client:
 
     def _ask(self, method: str, url: str, headers: Dict[str, str], body: Optional[str] = None) -> Answer:
         parts = urlsplit(url)
-        access = Access(f"{parts.scheme}://{parts.netloc}", None, self._ca, self._trust)
+        access = Access(f"{parts.scheme}://{parts.netloc}", None, self._ca, self._trust, self._pem)
         secure, host, port, _ = address_of(access.api)
         connection = http.client.HTTPConnection(host, port)
         connection.default_port = 443 if secure else 80  # what the Host header need not say
-        connection.sock = _dial(access)
+        connection.sock = _dial(access, self._hints)
         connection.sock.settimeout(self._timeout)
         # Each read has its time by this, all of them together by that.
         timer = threading.Timer(self._timeout, _shut, (connection.sock,))
@@ -119,13 +133,12 @@ class Client:
             connection.close()
 
 
-def _dial(access: Access) -> socket.socket:
+def _dial(access: Access, hints: Mapping[str, str]) -> socket.socket:
     try:
         return dial(access)
     except ApiUnreachable as error:
         # This host was not named by --api.
-        hint = "check: cf api" if error.hint == "check --api" else error.hint
-        raise CloudUnreachable(error.message, hint) from error
+        raise CloudUnreachable(error.message, hints.get(error.hint, error.hint)) from error
 
 
 def _shut(connection: socket.socket) -> None:

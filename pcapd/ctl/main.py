@@ -147,6 +147,7 @@ _EXIT_STATUS = (
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nExamples:\n"
     "  pcapctl cf myapp --duration 30s\n"
+    "  pcapctl bosh -d cf --group router --duration 30s\n"
     "  pcapctl hosts web-0 --filter 'tcp port 80' -o - | tshark -r -\n"
     "  pcapctl status",
 )
@@ -189,6 +190,56 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     asked = Asked(app, parse_instances(instances), process_type, follow, given["api"], given["ca"])
     options = _capture_options(app, given)
     access, wanted = prepare(asked, options, click.get_current_context().obj)
+    raise SystemExit(_capture(access, options, wanted))
+
+
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl bosh -e prod -d cf --group router --duration 30s\n"
+    "  pcapctl bosh -d cf --group router --instance 0 --filter 'tcp port 80' --output router.pcapng\n"
+    "  pcapctl bosh -d cf --group router --group diego-cell --yes --duration 1m\n"
+    "  pcapctl bosh -d mysql --group mysql --output - | wireshark -k -i -\n\n"
+    "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
+    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + _EXIT_STATUS
+)
+@click.option(
+    "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."
+)
+@click.option(
+    "--group", "-g", "groups", multiple=True, required=True, metavar="G", help="Instance group; repeatable."
+)
+@click.option(
+    "--instance",
+    "instances",
+    multiple=True,
+    metavar="ID",
+    help="Id or index of an instance, or GROUP/ID; repeatable.  [default: all]",
+)
+@click.option("--environment", "-e", metavar="ENV", help="Director: alias or URL (or BOSH_ENVIRONMENT).")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask, however many VMs there are.")
+@capture_options
+def bosh(
+    deployment: Optional[str],
+    groups: Tuple[str, ...],
+    instances: Tuple[str, ...],
+    environment: Optional[str],
+    yes: bool,
+    **given: Any,
+) -> None:
+    """Capture on VMs of a BOSH deployment, with your BOSH login.
+
+    Shows the VMs first, and asks when there are more than five.  The director, its authority
+    and the login are the BOSH CLI's: those of ~/.bosh/config (or BOSH_CONFIG), BOSH_ENVIRONMENT,
+    BOSH_CA_CERT, BOSH_CLIENT and BOSH_CLIENT_SECRET.
+    """
+    # ssl and HTTP take most of the start-up: --help does without.
+    from pcapd.ctl.bosh import Asked, prepare
+
+    if not deployment:
+        raise UsageProblem("no deployment", "set BOSH_DEPLOYMENT, or name it with --deployment")
+    asked = Asked(deployment, groups, instances, environment, given["api"], given["ca"], yes)
+    options = _capture_options(deployment, given)
+    access, wanted = prepare(asked, options)
     raise SystemExit(_capture(access, options, wanted))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from pcapd.errors import PcapdError
 from pcapd.limits import INSTANCES_MAX, OPEN_TIMEOUT, SNAPLEN_DEFAULT
 from pcapd.records import Form
-from pcapd.wire import App, Request
+from pcapd.wire import App, Deployment, Request
 
 __all__ = [
     "Access",
@@ -50,17 +50,19 @@ class Access:
     Attributes:
         api: Its URL.
         ca: Who must have signed its certificate; None trusts the system's authorities.
+        pem: The same, as text.
     """
 
     api: str
     token: Optional[str] = field(repr=False)
     ca: Optional[Path] = None
     trust: Trust = Trust.GIVEN
+    pem: str = ""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be captured: targets of the api's configuration, or an app.
+    """What is to be captured: targets of the api's configuration, an app, or VMs of a deployment.
 
     Attributes:
         name: The app's, for people.
@@ -71,9 +73,13 @@ class Wanted:
     app: Optional[App] = None
     name: str = ""
     follow: bool = False
+    deployment: Optional[Deployment] = None
 
     def words(self) -> str:
         """For people."""
+        if self.deployment is not None:
+            words = f"deployment: {self.deployment.name}, {', '.join(self.deployment.groups)}"
+            return ": ".join([words, ", ".join(self.deployment.instances)]).removesuffix(": ")
         if self.app is None:
             return f"targets: {', '.join(self.targets)}"
         words = f"app: {self.name}, {self.app.type}, {instances_in_words(self.app.indices)}"
@@ -81,6 +87,10 @@ class Wanted:
 
     def facts(self) -> Dict[str, Any]:
         """For scripts."""
+        if self.deployment is not None:
+            vms = self.deployment
+            named = {"name": vms.name, "groups": list(vms.groups)}
+            return {"deployment": {**named, "instances": list(vms.instances) or "all"}}
         if self.app is None:
             return {"targets": list(self.targets)}
         app = {"name": self.name, "guid": self.app.guid, "type": self.app.type}
@@ -122,6 +132,7 @@ class CaptureOptions:
             return Request(
                 targets=wanted.targets,
                 app=wanted.app,
+                deployment=wanted.deployment,
                 follow=wanted.follow,
                 interfaces=self.interfaces,
                 filter=self.filter,

@@ -1,0 +1,152 @@
+"""``pcapctl bosh``: from a deployment and the BOSH CLI's login to what the pcap api is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Sequence, Tuple
+
+from pcapd.ctl.boshconfig import config_path, settings
+from pcapd.ctl.boshdirector import Director, Session
+from pcapd.ctl.boshlogin import read_authority, read_environment
+from pcapd.ctl.connection import address_of
+from pcapd.ctl.fetch import Client
+from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, Wanted
+from pcapd.ctl.output import Output
+from pcapd.ctl.text import escape
+from pcapd.errors import BadRequest, PcapdError
+from pcapd.wire import Deployment
+from pcapd.wire.director import Vm, check_deployment, nothing_there, pick
+
+__all__ = ["Asked", "prepare", "table"]
+
+#: So many VMs are captured without a question.
+UNASKED_MAX = 5
+
+_HINTS = {
+    "check --api": "check BOSH_ENVIRONMENT, or --environment; bosh environments lists yours",
+    "name the authority that signed it with --ca": "name the authority that signed it with BOSH_CA_CERT",
+}
+
+
+class NotConfirmed(PcapdError):
+    """The user does not want it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says.
+
+    Attributes:
+        environment: Alias or URL; None to take BOSH_ENVIRONMENT.
+        api: The pcap api's URL.
+        ca: Authority of the api's certificate.
+        yes: Do not ask.
+    """
+
+    deployment: str
+    groups: Tuple[str, ...]
+    instances: Tuple[str, ...]
+    environment: Optional[str]
+    api: Optional[str]
+    ca: Optional[Path]
+    yes: bool = False
+
+
+def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
+    """Find the VMs, show them, and get a token that is good for a while.
+
+    Raises:
+        PcapdError: Something of it cannot be had; the message says what helps.
+    """
+    # What the command line alone gets wrong is said before anybody is asked.
+    deployment = _deployment(asked)
+    wanted = Wanted(deployment=deployment)
+    options.request(wanted)
+    Output(options.output, options.form, force=options.force)
+    if not asked.api:
+        raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
+    address_of(asked.api)
+    given = settings(os.environ, asked.environment)
+    voice = _Voice(options)
+    if os.environ.get("BOSH_ALL_PROXY"):
+        voice.warn("BOSH_ALL_PROXY is set, but pcapctl does not use it: it connects directly")
+    path = config_path(os.environ)
+    environment = read_environment(path, given)
+    client = Client(None, Trust.GIVEN, pem=read_authority(environment.ca), hints=_HINTS)
+    session = Session(path, given, environment, client, voice.warn)
+    vms, notices = pick(deployment, Director(environment.url, session, client).instances(deployment))
+    if not vms:
+        raise nothing_there(deployment, notices)
+    voice.targets(deployment.name, vms)
+    if len(vms) > UNASKED_MAX and not asked.yes:
+        _confirm(len(vms))
+    # The question may have waited longer than the token was good for.
+    token = session.token()
+    if session.refreshed:
+        voice.detail("your BOSH login was refreshed")
+    return Access(asked.api, token, asked.ca), wanted
+
+
+def _deployment(asked: Asked) -> Deployment:
+    try:
+        deployment = Deployment(asked.deployment, asked.groups, asked.instances)
+        check_deployment(deployment)
+    except ValueError as error:
+        raise UsageProblem(str(error)) from error
+    except BadRequest as error:
+        raise UsageProblem(error.message, error.hint) from error
+    return deployment
+
+
+def _confirm(count: int) -> None:
+    if not sys.stdin.isatty() or not sys.stderr.isatty():
+        raise UsageProblem(
+            f"{count} VMs are more than {UNASKED_MAX}, and there is nobody to ask",
+            "to capture them, say --yes",
+        )
+    print(f"Capture on these {count} VMs? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise NotConfirmed("not confirmed; nothing was captured")
+
+
+def table(vms: Sequence[Vm]) -> str:
+    """The VMs in columns."""
+    rows = [("instance", "index", "zone", "address")]
+    rows += [(escape(vm.name), str(vm.index), escape(vm.zone) or "-", vm.address or "-") for vm in vms]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
+
+
+class _Voice:
+    """The table, warnings and, with --verbose, details."""
+
+    def __init__(self, options: CaptureOptions) -> None:
+        self._json = options.json
+        self._quiet = options.quiet
+        self._verbose = options.verbose and not options.quiet and not options.json
+        self._events = sys.stderr if options.output == STDOUT else sys.stdout
+
+    def warn(self, text: str) -> None:
+        # Not even --quiet hides it.
+        line = json.dumps({"event": "warning", "message": text}) if self._json else f"warning: {escape(text)}"
+        print(line, file=sys.stderr, flush=True)
+
+    def detail(self, text: str) -> None:
+        if self._verbose:
+            print(escape(text), file=sys.stderr, flush=True)
+
+    def targets(self, deployment: str, vms: Sequence[Vm]) -> None:
+        if self._json:
+            targets = [
+                {"instance": vm.name, "index": vm.index, "zone": vm.zone, "address": vm.address} for vm in vms
+            ]
+            event = {"event": "targets", "deployment": deployment, "targets": targets}
+            print(json.dumps(event), file=self._events, flush=True)
+        elif not self._quiet or len(vms) > UNASKED_MAX:
+            print(table(vms), file=sys.stderr, flush=True)
