@@ -30,6 +30,11 @@ def b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+def audience(scopes: list[str], client: str) -> list[str]:
+    """Derive a token's audience from its scopes, as UAA does."""
+    return sorted({scope.rpartition(".")[0] for scope in scopes if "." in scope} | {client})
+
+
 def oauth_error(status: int, error: str, description: str) -> Answer:
     """Say no, in OAuth's form."""
     return Answer(status, {"error": error, "error_description": description})
@@ -71,6 +76,8 @@ class Uaa(HttpsDouble):
         clients: Secrets by client; those of `resources` may introspect.
         refresh_tokens: Claims by refresh token.
         revoked: Access tokens that introspection denies.
+        authorities: Scopes of clients' own tokens, where they are not the usual ones.
+        rotating: A refresh gives a new refresh token and ends the old one.
     """
 
     def __init__(self, credentials: Credentials, port: int = 0) -> None:
@@ -81,6 +88,8 @@ class Uaa(HttpsDouble):
         self.refresh_tokens: dict[str, dict[str, Any]] = {}
         self.access_tokens: dict[str, dict[str, Any]] = {}
         self.revoked: set[str] = set()
+        self.authorities: dict[str, list[str]] = {}
+        self.rotating = False
 
     # --- tokens ------------------------------------------------------------
 
@@ -165,12 +174,18 @@ class Uaa(HttpsDouble):
             return oauth_error(401, "unauthorized", "Bad credentials")
         grant = asked.form.get("grant_type", [""])[0]
         if grant == "client_credentials":
-            return self._granted(self.token(client=client, user=None), None)
+            scopes = self.authorities.get(client)
+            own = {"scope": scopes, "aud": audience(scopes, client)} if scopes else {}
+            return self._granted(self.token(client=client, user=None, **own), None)
         given = asked.form.get("refresh_token", [""])[0]
         claims = self.refresh_tokens.get(given)
         if grant != "refresh_token" or claims is None or claims["client_id"] != client:
             return oauth_error(401, "invalid_token", "The token is not known, expired or was revoked")
-        return self._granted(self.token(client=client, user=claims["user_name"]), given)
+        same = {name: claims[name] for name in ("scope", "aud")}
+        if self.rotating:
+            del self.refresh_tokens[given]
+            given = self.refresh_token(client=client, user=claims["user_name"], **same)
+        return self._granted(self.token(client=client, user=claims["user_name"], **same), given)
 
     def _granted(self, access: str, refresh: Optional[str]) -> Answer:
         body: dict[str, Any] = {

@@ -28,6 +28,8 @@ class Builder:
     def __init__(self, directory: Path) -> None:
         self._wheels = directory / "wheels"
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        command += ["--platform", "manylinux2014_x86_64", "--implementation", "cp", "--abi", "cp39"]
+        command += ["--python-version", "3.9"]
         run(
             [*command, "--requirement", str(REQUIREMENTS), "--dest", str(self._wheels)],
             timeout=PATIENCE,

@@ -59,8 +59,8 @@ def test_what_is_in_it(client_file: Path) -> None:
         names = archive.namelist()
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
     top = {name.partition("/")[0] for name in names}
-    for package in ("click", "h11", "wsproto"):
-        assert package in top
+    for package in ("click", "h11", "pyyaml", "wsproto"):
+        assert {"pyyaml": "yaml"}.get(package, package) in top
         assert [name for name in names if name.startswith(f"{package}-") and "LICENSE" in name]
     ours = {name.split("/")[1] for name in names if name.startswith("pcapd/")}
     assert not ours & {"agent", "api", "capture", "net", "main.py", "tap.py"}
@@ -85,7 +85,7 @@ def test_a_bare_python_runs_it(client_file: Path, python: str, tmp_path: Path) -
     """--version and --help of everything, and every module in it can be imported."""
     assert bare(python, client_file, "--version").stdout == VERSION
     assert "pcapctl" in bare(python, client_file, "--help").stdout
-    for command in ("cf", "hosts", "status"):
+    for command in ("cf", "bosh", "hosts", "status"):
         done = bare(python, client_file, command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         assert command in done.stdout

@@ -1,0 +1,557 @@
+"""``pcapctl bosh`` as a process: a director's double and its UAA, a real api, and agents on the VMs.
+
+Whatever a test does, afterwards no token and no secret is in what pcapctl said
+(`Operator.pcapctl`), nor in the api's log (`bosh_tools.environment_in`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import secrets
+import select
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+import pytest
+import yaml
+
+from tests.doubles.director import Deployment, Instance, director_error
+from tests.doubles.https import Answer
+from tests.doubles.uaa import audience, oauth_error
+from tests.hosts.bosh_tools import Environment, environment_in
+from tests.hosts.foundation_tools import PATIENCE
+from tests.lab.certificates import Authority
+from tests.lab.daemons import environment as process_environment
+from tests.lab.readers import capinfos, require, tshark_fields
+
+ADMIN = ["bosh.admin"]
+#: The variables that would come from whoever runs the tests.
+CLEARED = {name: "" for name in os.environ if name.startswith("BOSH_")}
+
+
+class Operator:
+    """Somebody with a home directory, in which the BOSH CLI may have logged in.
+
+    Args:
+        world: Where they work.
+        directory: For their home and their files.
+    """
+
+    def __init__(self, world: Environment, directory: Path) -> None:
+        self.world = world
+        self.home = directory / "operator"
+        self.config = self.home / ".bosh" / "config"
+        self.config.parent.mkdir(parents=True)
+        self.output = self.home / "out.pcapng"
+        self.secrets: set[str] = set()
+        self.variables = {
+            **CLEARED,
+            "HOME": str(self.home),
+            "PCAP_API": world.url,
+            "BOSH_ENVIRONMENT": "lab",
+        }
+
+    @property
+    def pem(self) -> str:
+        return self.world.authority.certificate_path.read_text()
+
+    def log_in(self, *scopes: str, left: float = 120.0, **changes: Any) -> None:
+        """Write the configuration as ``bosh log-in`` does; a change to None removes the key."""
+        uaa = self.world.uaa
+        claims = {"scope": list(scopes or ADMIN), "aud": audience(list(scopes or ADMIN), "bosh_cli")}
+        common = {"client": "bosh_cli", "user": "alice", **claims}
+        entry = {
+            "url": self.world.director.url,
+            "ca_cert": self.pem,
+            "alias": "lab",
+            "access_token_type": "bearer",
+            "access_token": uaa.token(**common, exp=int(time.time() + left)),
+            "refresh_token": uaa.refresh_token(**common),
+            **changes,
+        }
+        entry = {key: value for key, value in entry.items() if value is not None}
+        self.config.write_text(yaml.safe_dump({"environments": [{"url": "10.9.9.9", "alias": "x"}, entry]}))
+        self.config.chmod(0o600)
+
+    def be_client(self, scopes: list[str], name: str = "ops") -> dict[str, str]:
+        """Make UAA know a client; return the variables of one."""
+        secret = secrets.token_hex(12)
+        self.secrets.add(secret)
+        self.world.uaa.clients[name] = secret
+        self.world.uaa.authorities[name] = scopes
+        return {
+            "BOSH_ENVIRONMENT": self.world.director.url,
+            "BOSH_CLIENT": name,
+            "BOSH_CLIENT_SECRET": secret,
+            "BOSH_CA_CERT": str(self.world.authority.certificate_path),
+        }
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What the configuration has of the environment now."""
+        return yaml.safe_load(self.config.read_text())["environments"][1]  # type: ignore[no-any-return]
+
+    def arguments(self, *arguments: str) -> list[str]:
+        """Make the command line; the group router of `cf` unless it names another."""
+        named = [] if "-d" in arguments else ["-d", "cf"]
+        named += [] if "--group" in arguments else ["--group", "router"]
+        command = [sys.executable, "-m", "pcapd.ctl", "bosh", *named, "--duration", "500ms", "--force"]
+        ca = ["--ca", str(self.world.authority.certificate_path), "--output", str(self.output)]
+        return [*command, *ca, *arguments]
+
+    def environment(self, variables: dict[str, str]) -> dict[str, str]:
+        """Make the process environment."""
+        return process_environment(**{**self.variables, **variables})
+
+    def pcapctl(
+        self, *arguments: str, variables: Optional[dict[str, str]] = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it where there is no terminal."""
+        done = subprocess.run(
+            self.arguments(*arguments),
+            cwd=self.home,
+            env=self.environment(variables or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assert_discreet(done.stdout + done.stderr)
+        return done
+
+    def at_terminal(self, answer: str, *arguments: str) -> tuple[int, str]:
+        """Run it at a terminal and answer its question; returns the exit status and what was shown."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            self.arguments(*arguments),
+            cwd=self.home,
+            env=self.environment({}),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown, answered, deadline = b"", False, time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if not select.select([ours], [], [], 0.2)[0]:
+                continue
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # EIO: nobody has the other end any more
+                break
+            if not piece:
+                break
+            shown += piece
+            if not answered and b"[y/N]" in shown:
+                answered = True
+                os.write(ours, answer.encode())
+        status = process.wait(timeout=PATIENCE)
+        os.close(ours)
+        self.assert_discreet(shown.decode())
+        return status, shown.decode()
+
+    def assert_discreet(self, said: str) -> None:
+        """No token and no secret is in it."""
+        uaa = self.world.uaa
+        for token in [*uaa.access_tokens, *uaa.refresh_tokens, *self.secrets]:
+            assert token.rpartition(".")[2] not in said
+
+    def assert_nothing_captured(self) -> None:
+        """No agent was asked, and there is no file."""
+        self.world.assert_no_agent_was_asked()
+        assert not self.output.exists()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Environment]:
+    with environment_in(tmp_path_factory.mktemp("pcapctl-bosh"), authority) as environment:
+        many = [Instance("web", n, [environment.cells[n % 2].host]) for n in range(6)]
+        environment.director.add(Deployment("big", many, ["blue"]))
+        yield environment
+
+
+@pytest.fixture
+def operator(world: Environment, tmp_path: Path) -> Iterator[Operator]:
+    for server in (world.director, world.uaa, world.evil):
+        server.asked.clear()
+        server.canned.clear()
+    for cell in world.cells:
+        cell.started.clear()
+        cell.connections = 0
+    world.director.info.clear()
+    world.uaa.rotating = False
+    yield Operator(world, tmp_path)
+    world.director.canned.clear()
+    world.uaa.canned.clear()
+    world.director.info.clear()
+
+
+def asked_uaa(operator: Operator) -> list[dict[str, list[str]]]:
+    """Return the grants that were asked for."""
+    return [asked.form for asked in operator.world.uaa.asked if asked.path == "/oauth/token"]
+
+
+# --- the capture ------------------------------------------------------------------
+
+
+def test_capture(operator: Operator) -> None:
+    """Shows the VMs, then captures on all of them into one file that others read."""
+    require("capinfos")
+    operator.log_in()
+    before = operator.config.read_bytes()
+    done = operator.pcapctl()
+    assert done.returncode == 0, done.stderr
+    head, *rows = done.stderr.splitlines()[:3]
+    assert head.split() == ["instance", "index", "zone", "address"]
+    for row, instance, cell in zip(rows, operator.world.cf.instances, operator.world.cells):
+        assert row.split() == [instance.name, str(instance.index), instance.az, cell.host]
+        assert [start.instance for start in cell.started] == [instance.name]
+    assert int(capinfos(operator.output)["Number of packets"]) > 0
+    names = {row[0] for row in tshark_fields(operator.output, ["frame.interface_name"])}
+    assert names == {f"{instance.name}:eth0" for instance in operator.world.cf.instances[:2]}
+    # A good token needs no UAA, and the file is as it was.
+    assert asked_uaa(operator) == [] and operator.config.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["index", "id", "slug"])
+def test_one_instance(operator: Operator, how: str) -> None:
+    operator.log_in()
+    second = operator.world.cf.instances[1]
+    named = {"index": "1", "id": second.id, "slug": second.name}[how]
+    done = operator.pcapctl("--instance", named)
+    assert done.returncode == 0, done.stderr
+    assert [start.instance for start in operator.world.cells[1].started] == [second.name]
+    assert not operator.world.cells[0].started
+
+
+def test_json(operator: Operator) -> None:
+    """For scripts, the VMs are an event."""
+    operator.log_in()
+    done = operator.pcapctl("--json")
+    assert done.returncode == 0, done.stderr
+    first, *rest = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (first["event"], first["deployment"]) == ("targets", "cf")
+    assert [target["index"] for target in first["targets"]] == [0, 1]
+    assert rest[-1]["outcome"] == "complete"
+
+
+def test_partly_there(operator: Operator) -> None:
+    """A group that is not there makes it incomplete, and is named."""
+    operator.log_in()
+    done = operator.pcapctl("--group", "router", "--group", "haproxy")
+    assert done.returncode == 3, done.stderr
+    assert "there is no group haproxy" in done.stderr
+
+
+# --- logging in -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["alias", "url", "option", "config"])
+def test_environment(operator: Operator, where: str) -> None:
+    """By alias, by URL, by the option before the variable, and from another place."""
+    operator.log_in()
+    arguments, variables = [], {}
+    if where == "url":
+        variables = {"BOSH_ENVIRONMENT": operator.world.director.url}
+    elif where == "option":
+        arguments, variables = ["-e", "lab"], {"BOSH_ENVIRONMENT": "x"}
+    elif where == "config":
+        other = operator.home / "elsewhere"
+        operator.config.rename(other)
+        variables = {"BOSH_CONFIG": str(other)}
+    done = operator.pcapctl(*arguments, variables=variables)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("authority", ["path", "text"])
+def test_client(operator: Operator, authority: str) -> None:
+    """A client of UAA, from variables alone: no file is there afterwards."""
+    variables = operator.be_client(ADMIN)
+    if authority == "text":
+        variables["BOSH_CA_CERT"] = operator.pem
+    done = operator.pcapctl(variables=variables)
+    assert done.returncode == 0, done.stderr
+    assert asked_uaa(operator) == [{"grant_type": ["client_credentials"]}]
+    assert list(operator.config.parent.iterdir()) == []
+
+
+def test_client_in_the_file(operator: Operator) -> None:
+    """As ``bosh log-in`` leaves a client's name and secret; its token is not kept."""
+    variables = operator.be_client(ADMIN)
+    none = {"access_token": None, "refresh_token": None, "access_token_type": None}
+    operator.log_in(**none, username="ops", password=variables["BOSH_CLIENT_SECRET"])
+    before = operator.config.read_bytes()
+    done = operator.pcapctl()
+    assert done.returncode == 0, done.stderr
+    assert operator.config.read_bytes() == before
+
+
+@pytest.mark.parametrize("rotating", [False, True])
+def test_expired_token_is_refreshed(operator: Operator, rotating: bool) -> None:
+    """And kept where the BOSH CLI looks for it: the next one needs no refresh."""
+    operator.log_in(left=-1)
+    operator.world.uaa.rotating = rotating
+    before = operator.entry
+    done = operator.pcapctl("--verbose")
+    assert done.returncode == 0, done.stderr
+    assert "your BOSH login was refreshed" in done.stderr
+    after = operator.entry
+    assert after["access_token"] != before["access_token"]
+    assert (after["refresh_token"] != before["refresh_token"]) is rotating
+    same = {"access_token", "refresh_token"}
+    assert {k: v for k, v in after.items() if k not in same} == {
+        k: v for k, v in before.items() if k not in same
+    }
+    assert stat.S_IMODE(operator.config.stat().st_mode) == 0o600
+    assert [path.name for path in operator.config.parent.iterdir()] == ["config"]
+    assert operator.pcapctl().returncode == 0
+    assert len(asked_uaa(operator)) == 1
+
+
+def test_token_ended_before_its_time(operator: Operator) -> None:
+    """The director refuses a token that looks good: it is refreshed once, and it works."""
+    operator.log_in()
+    del operator.world.uaa.access_tokens[operator.entry["access_token"]]
+    done = operator.pcapctl()
+    assert done.returncode == 0, done.stderr
+    assert len(asked_uaa(operator)) == 1
+
+
+def test_refused_refresh(operator: Operator) -> None:
+    """The login is over: how to get another; the file is as it was."""
+    operator.log_in(left=-1)
+    operator.world.uaa.refresh_tokens.clear()
+    operator.secrets.add(operator.entry["refresh_token"])
+    before = operator.config.read_bytes()
+    done = operator.pcapctl()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "your BOSH login has expired" in done.stderr and "log-in" in done.stderr
+    assert operator.config.read_bytes() == before
+    operator.assert_nothing_captured()
+
+
+def test_refused_client(operator: Operator) -> None:
+    variables = operator.be_client(ADMIN)
+    operator.secrets.add("wrong-secret")
+    done = operator.pcapctl(variables={**variables, "BOSH_CLIENT_SECRET": "wrong-secret"})
+    assert done.returncode == 1
+    assert "does not accept client ops" in done.stderr and "BOSH_CLIENT_SECRET" in done.stderr
+
+
+def test_uaa_in_trouble(operator: Operator) -> None:
+    operator.log_in(left=-1)
+    operator.world.uaa.canned["/oauth/token"] = oauth_error(503, "unavailable", "no")
+    done = operator.pcapctl()
+    assert done.returncode == 1 and "gives no token: HTTP status 503" in done.stderr
+
+
+def test_not_logged_in(operator: Operator) -> None:
+    """Nobody is asked."""
+    done = operator.pcapctl()
+    assert done.returncode == 1
+    assert "not logged in to lab" in done.stderr and "bosh -e lab log-in" in done.stderr
+    assert not operator.world.director.asked or operator.world.director.paths() == ["/info"]
+
+
+@pytest.mark.parametrize("named", ["nowhere.invalid", "https://nowhere.invalid:25555"])
+def test_unknown_environment(operator: Operator, named: str) -> None:
+    """It is neither an alias nor a host."""
+    operator.log_in()
+    variables = {**operator.be_client(ADMIN), "BOSH_ENVIRONMENT": named}
+    done = operator.pcapctl(variables=variables)
+    assert done.returncode == 1
+    assert "nowhere.invalid" in done.stderr and "bosh environments" in done.stderr
+
+
+def test_no_environment(operator: Operator) -> None:
+    done = operator.pcapctl(variables={"BOSH_ENVIRONMENT": ""})
+    assert done.returncode == 1 and "set BOSH_ENVIRONMENT" in done.stderr
+
+
+def test_wrong_authority(operator: Operator, tmp_path: Path) -> None:
+    """Another authority than the director's: no token is sent."""
+    other = Authority(tmp_path / "other")
+    operator.log_in(ca_cert=other.certificate_path.read_text())
+    done = operator.pcapctl()
+    assert done.returncode == 1
+    assert "certificate" in done.stderr and "BOSH_CA_CERT" in done.stderr
+    assert not any("authorization" in asked.headers for asked in operator.world.director.asked)
+    operator.assert_nothing_captured()
+
+
+def test_authority_is_nonsense(operator: Operator) -> None:
+    operator.log_in()
+    done = operator.pcapctl(variables={"BOSH_CA_CERT": "/nonexistent/ca.pem"})
+    assert done.returncode == 1 and "BOSH_CA_CERT wants PEM" in done.stderr
+
+
+def test_proxy_is_not_used(operator: Operator) -> None:
+    """Said, rather than ignored in silence."""
+    operator.log_in()
+    done = operator.pcapctl(variables={"BOSH_ALL_PROXY": "socks5://127.0.0.1:1"})
+    assert done.returncode == 0 and "warning: BOSH_ALL_PROXY" in done.stderr
+
+
+# --- what the director and the api say ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-d", "cf2"], "there is no deployment cf2"),
+        (["--group", "haproxy"], "there is no group haproxy"),
+        (["--instance", "7"], "there is no instance 7"),
+        (["--group", "smoke-tests"], "has no VM"),
+    ],
+)
+def test_nothing_there(operator: Operator, arguments: list[str], words: str) -> None:
+    operator.log_in()
+    done = operator.pcapctl(*arguments)
+    assert done.returncode == 1
+    assert words in done.stderr and "bosh" in done.stderr
+    operator.assert_nothing_captured()
+
+
+def test_may_not_read(operator: Operator) -> None:
+    """The director refuses."""
+    operator.log_in("bosh.teams.red.admin")
+    done = operator.pcapctl()
+    assert done.returncode == 1 and "does not let this token read deployment cf" in done.stderr
+    operator.assert_nothing_captured()
+
+
+def test_may_read_but_not_capture(operator: Operator) -> None:
+    """The director shows the VMs; the api refuses the capture: 403."""
+    operator.log_in("bosh.teams.blue.read")
+    done = operator.pcapctl()
+    assert done.returncode == 1
+    assert "bosh.teams.blue.admin" in done.stderr or "admin" in done.stderr.splitlines()[-1]
+    operator.assert_nothing_captured()
+
+
+def test_team_admin(operator: Operator) -> None:
+    operator.log_in("bosh.teams.blue.admin")
+    assert operator.pcapctl().returncode == 0
+
+
+def test_director_in_trouble(operator: Operator) -> None:
+    operator.log_in()
+    operator.world.director.canned["/deployments/cf/instances"] = director_error(500, 1, "no")
+    done = operator.pcapctl()
+    assert done.returncode == 1 and "the director answered with an error (500)" in done.stderr
+
+
+def test_names_are_not_shown_raw(operator: Operator) -> None:
+    """A terminal's control characters in what the director says do not reach it."""
+    operator.log_in()
+    vm = Instance("router", 0, [operator.world.cells[0].host], az="z\x1b[2J1").entry()
+    answer = Answer(body=json.dumps([vm]).encode())
+    operator.world.director.canned["/deployments/cf/instances"] = answer
+    done = operator.pcapctl()
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stderr + done.stdout and "z?[2J1" in done.stderr
+
+
+def test_group_with_control_characters(operator: Operator) -> None:
+    operator.log_in()
+    vm = Instance("rou\x1b[2Jter", 0, [operator.world.cells[0].host]).entry()
+    answer = Answer(body=json.dumps([vm]).encode())
+    operator.world.director.canned["/deployments/cf/instances"] = answer
+    done = operator.pcapctl()
+    assert done.returncode == 1 and "makes no sense" in done.stderr and "\x1b" not in done.stderr
+
+
+# --- usage ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (["-d", "c/f"], {}, "is no name of a deployment"),
+        (["-d", "c\x1bf"], {}, "is no name"),
+        (["--group", "../x"], {}, "is no name of an instance group"),
+        (["--instance", "a/b/c"], {}, "is no id or index"),
+        ([], {"PCAP_API": ""}, "no api"),
+        ([], {"PCAP_API": "http://192.0.2.1"}, "https"),
+    ],
+)
+def test_usage(operator: Operator, arguments: list[str], variables: dict[str, str], words: str) -> None:
+    """Exit status 2 before anybody is asked."""
+    operator.log_in()
+    done = operator.pcapctl(*arguments, variables=variables)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr and "\x1b" not in done.stderr
+    assert "/deployments/cf/instances" not in operator.world.director.paths()
+
+
+def test_deployment_from_the_environment(operator: Operator) -> None:
+    operator.log_in()
+    command = [argument for argument in operator.arguments() if argument not in ("-d", "cf")]
+    for deployment, status in (("cf", 0), ("", 2)):
+        environ = operator.environment({"BOSH_DEPLOYMENT": deployment})
+        done = subprocess.run(
+            command,
+            env=environ,
+            cwd=operator.home,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+    assert "set BOSH_DEPLOYMENT" in done.stderr
+
+
+# --- more than five -----------------------------------------------------------------
+
+BIG = ("-d", "big", "--group", "web")
+
+
+def test_nobody_to_ask(operator: Operator) -> None:
+    operator.log_in()
+    done = operator.pcapctl(*BIG)
+    assert done.returncode == 2
+    assert done.stderr.count("web/") == 6 and "--yes" in done.stderr
+    operator.assert_nothing_captured()
+
+
+def test_yes(operator: Operator) -> None:
+    operator.log_in()
+    done = operator.pcapctl(*BIG, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert sum(len(cell.started) for cell in operator.world.cells) == 6
+
+
+def test_five_are_not_asked_for(operator: Operator) -> None:
+    operator.log_in()
+    chosen = [argument for n in range(5) for argument in ("--instance", str(n))]
+    done = operator.pcapctl(*BIG, *chosen)
+    assert done.returncode == 0, done.stderr
+
+
+def test_agreed(operator: Operator) -> None:
+    operator.log_in()
+    status, shown = operator.at_terminal("y\n", *BIG)
+    assert status == 0, shown
+    assert "Capture on these 6 VMs? [y/N]" in shown
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
+def test_not_agreed(operator: Operator, answer: str) -> None:
+    operator.log_in()
+    status, shown = operator.at_terminal(answer, *BIG)
+    assert status == 1 and "nothing was captured" in shown
+    operator.assert_nothing_captured()
+
+
+def test_quiet_does_not_hide_the_question(operator: Operator) -> None:
+    operator.log_in()
+    done = operator.pcapctl(*BIG, "--quiet")
+    assert done.returncode == 2 and done.stderr.count("web/") == 6
