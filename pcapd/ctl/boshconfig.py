@@ -204,7 +204,11 @@ def with_tokens(text: str, key: str, tokens: Tokens) -> str:
         {**entry, **{name: fresh[name] for name in changed}} if entry.get("url") == key else entry
         for entry in _texts(text)
     ]
-    if changed and _texts(renewed) != expected:
+    try:
+        found = _texts(renewed)
+    except LoginProblem:
+        found = []
+    if found != expected:
         # Such as with a name for one of the values, which others refer to.
         raise LoginProblem("the BOSH CLI's configuration is not as that CLI writes it", _REPAIR)
     return renewed

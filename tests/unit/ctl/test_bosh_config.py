@@ -255,7 +255,7 @@ def test_without_a_new_refresh_token() -> None:
     "text",
     [
         CONFIG.replace("'old-refresh'", "&name old-refresh").replace('"123"', "*name"),
-        config(PROD, PROD),
+        config(PROD, dict(PROD)),
     ],
 )
 def test_unusual_files_are_left_alone(text: str) -> None:
