@@ -52,6 +52,11 @@ class Environment(Foundation):
         self._api_changes = merged(changes, self._bosh_changes)
         super().start()
 
+    @property
+    def agent_port(self) -> int:
+        """Where agents of VMs listen."""
+        return self._port
+
     # --- asking ------------------------------------------------------------
 
     def admin(self, **claims: Any) -> str:

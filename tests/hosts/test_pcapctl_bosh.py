@@ -6,15 +6,19 @@ Whatever a test does, afterwards no token and no secret is in what pcapctl said
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import secrets
 import select
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
@@ -27,10 +31,16 @@ from tests.doubles.uaa import audience, oauth_error
 from tests.hosts.bosh_tools import Environment, environment_in
 from tests.hosts.foundation_tools import PATIENCE
 from tests.lab.certificates import Authority
+from tests.lab.configurations import agent_config, merged
+from tests.lab.daemons import Daemon
 from tests.lab.daemons import environment as process_environment
+from tests.lab.namespaces import Namespace
+from tests.lab.processes import run
 from tests.lab.readers import capinfos, require, tshark_fields
 
 ADMIN = ["bosh.admin"]
+#: Where the datagrams go that are captured.
+UDP_PORT = 4711
 #: The variables that would come from whoever runs the tests.
 CLEARED = {name: "" for name in os.environ if name.startswith("BOSH_")}
 
@@ -248,6 +258,72 @@ def test_partly_there(operator: Operator) -> None:
     done = operator.pcapctl("--group", "router", "--group", "haproxy")
     assert done.returncode == 3, done.stderr
     assert "there is no group haproxy" in done.stderr
+
+
+# --- real agents ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A VM: a network namespace with an agent in it, wired to this machine."""
+
+    instance: Instance
+    agent: Daemon
+
+    @property
+    def address(self) -> str:
+        return self.instance.ips[0]
+
+
+@pytest.fixture
+def machines(world: Environment, tmp_path: Path) -> Iterator[list[Machine]]:
+    """Two VMs, which are all of deployment `real`."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        for number in range(2):
+            host = stack.enter_context(Namespace.unique(f"vm-{number}"))
+            wire, network = f"pb{os.getpid()}-{number}", f"10.{77 + number}.{os.getpid() % 250}"
+            run(["ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", host.name])
+            run(["ip", "address", "add", f"{network}.1/24", "dev", wire])
+            run(["ip", "link", "set", wire, "up"])
+            host.ip("address", "add", f"{network}.2/24", "dev", "eth0")
+            host.ip("link", "set", "eth0", "up")
+            agent = world.authority.issue_agent(f"vm-{number}")
+            config = agent_config(agent, world.agent_port, {}, f"vm-{number}")
+            config = merged(config, {"listen": {"host": f"{network}.2"}})
+            daemon = stack.enter_context(Daemon("agent", config, tmp_path, host))
+            found.append(Machine(Instance("vm", number, [f"{network}.2"]), daemon))
+        world.director.add(Deployment("real", [machine.instance for machine in found]))
+        yield found
+
+
+def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
+    """What comes to each VM is in the file, under the VM's name, in whole, and nothing else is."""
+    operator.log_in()
+    stop = threading.Event()
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            while not stop.wait(0.02):
+                for machine in machines:
+                    sender.sendto(b"hello", (machine.address, UDP_PORT))
+                    sender.sendto(b"other", (machine.address, UDP_PORT + 1))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        named = ["-d", "real", "--group", "vm", "--duration", "3s"]
+        done = operator.pcapctl(*named, "--filter", f"udp dst port {UDP_PORT}")
+    finally:
+        stop.set()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    rows = tshark_fields(operator.output, ["frame.interface_name", "ip.dst", "udp.dstport", "data.data"])
+    expected = [
+        [f"{machine.instance.name}:eth0", machine.address, str(UDP_PORT), b"hello".hex()]
+        for machine in machines
+    ]
+    assert sorted(map(list, {tuple(row) for row in rows})) == sorted(expected)
 
 
 # --- logging in -------------------------------------------------------------------
