@@ -25,6 +25,7 @@ from typing import Any, Iterator, Optional
 import pytest
 import yaml
 
+from tests.bosh.release import Issued, nested, render
 from tests.doubles.director import Deployment, Instance, director_error
 from tests.doubles.https import Answer
 from tests.doubles.uaa import audience, oauth_error
@@ -35,7 +36,7 @@ from tests.lab.configurations import agent_config, merged
 from tests.lab.daemons import Daemon
 from tests.lab.daemons import environment as process_environment
 from tests.lab.namespaces import Namespace
-from tests.lab.processes import run
+from tests.lab.processes import run, wait_until
 from tests.lab.readers import capinfos, require, tshark_fields
 
 ADMIN = ["bosh.admin"]
@@ -300,6 +301,71 @@ def machines(world: Environment, tmp_path: Path) -> Iterator[list[Machine]]:
 def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
     """What comes to each VM is in the file, under the VM's name, in whole, and nothing else is."""
     operator.log_in()
+    named = ["-d", "real", "--group", "vm", "--duration", "3s"]
+    with pings(machines):
+        done = operator.pcapctl(*named, "--filter", f"udp dst port {UDP_PORT}")
+    assert done.returncode == 0, done.stderr
+    rows = tshark_fields(operator.output, ["frame.interface_name", "ip.dst", "udp.dstport", "data.data"])
+    expected = [
+        [f"{machine.instance.name}:eth0", machine.address, str(UDP_PORT), b"hello".hex()]
+        for machine in machines
+    ]
+    assert sorted(map(list, {tuple(row) for row in rows})) == sorted(expected)
+
+
+#: Runs a command where a directory is /var/vcap.
+AS_VM = 'set -e; mkdir -p /var/vcap; mount --bind "$1" /var/vcap; shift; exec "$@"'
+
+
+@pytest.mark.parametrize("bpm", [True, False])
+def test_agents_are_drained(operator: Operator, machines: list[Machine], tmp_path: Path, bpm: bool) -> None:
+    """The release's drain script ends a running capture in good order: its file is whole, nothing is lost."""
+    require("capinfos")
+    operator.log_in()
+    properties = nested({**Issued.by(operator.world.authority).agent_properties(), "bpm.enabled": bpm})
+    text = render("pcap-agent", properties).files["bin/drain"]
+    arguments = operator.arguments("-d", "real", "--group", "vm", "--json")
+    process = subprocess.Popen(
+        [argument for argument in arguments if argument not in ("--duration", "500ms")],
+        env=operator.environment({}),
+        cwd=operator.home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(process.kill)
+        stack.enter_context(pings(machines))
+        wait_until(lambda: operator.output.exists() and operator.output.stat().st_size > 5000, "packets come")
+        for number, machine in enumerate(machines):
+            vcap = tmp_path / f"vcap-{number}"
+            job = "bpm/pcap-agent" if bpm else "pcap-agent"
+            pidfile = vcap / "sys/run" / job / "pcap-agent.pid"
+            pidfile.parent.mkdir(parents=True)
+            pidfile.write_text(f"{machine.agent.pid}\n")
+            drain = vcap / "drain"
+            drain.write_text(text)
+            drain.chmod(0o755)
+            argv = ["unshare", "--mount", "bash", "-c", AS_VM, "vm", str(vcap), "/var/vcap/drain"]
+            # The agent's own parent, which monit is on a VM, must take it away when it has ended.
+            reaper = threading.Thread(target=machine.agent.wait)
+            reaper.start()
+            said = run([*argv, "job_shutdown", "hash_unchanged"]).stdout
+            reaper.join()
+            assert said == "0\n"
+            assert " drained\n" in (vcap / "sys/log/pcap-agent/drain.log").read_text()
+            assert machine.agent.process.returncode == 0
+        out, err = process.communicate(timeout=PATIENCE)
+    end = json.loads(out.splitlines()[-1])
+    assert (end["event"], end["lost"]) == ("end", 0), err
+    assert int(capinfos(operator.output)["Number of packets"]) == end["packets"] > 0
+    assert {source["instance"] for source in end["sources"]} == {m.instance.name for m in machines}
+    assert (end["exit_status"], end["reason"], end["error"]) == (3, "no target is left", None)
+
+
+@contextlib.contextmanager
+def pings(machines: list[Machine]) -> Iterator[None]:
+    """Fifty datagrams a second to each VM."""
     stop = threading.Event()
 
     def send() -> None:
@@ -312,18 +378,10 @@ def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
     thread = threading.Thread(target=send)
     thread.start()
     try:
-        named = ["-d", "real", "--group", "vm", "--duration", "3s"]
-        done = operator.pcapctl(*named, "--filter", f"udp dst port {UDP_PORT}")
+        yield
     finally:
         stop.set()
         thread.join()
-    assert done.returncode == 0, done.stderr
-    rows = tshark_fields(operator.output, ["frame.interface_name", "ip.dst", "udp.dstport", "data.data"])
-    expected = [
-        [f"{machine.instance.name}:eth0", machine.address, str(UDP_PORT), b"hello".hex()]
-        for machine in machines
-    ]
-    assert sorted(map(list, {tuple(row) for row in rows})) == sorted(expected)
 
 
 # --- logging in -------------------------------------------------------------------
