@@ -81,9 +81,10 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
     vms, notices = pick(deployment, Director(environment.url, session, client).instances(deployment))
     if not vms:
         raise nothing_there(deployment, notices)
-    voice.targets(deployment.name, vms)
-    if len(vms) > UNASKED_MAX and not asked.yes:
-        _confirm(len(vms))
+    ask = len(vms) > UNASKED_MAX and not asked.yes
+    voice.targets(deployment.name, vms, needed=ask)
+    if ask:
+        _confirm(len(vms), script=options.json)
     # The question may have waited longer than the token was good for.
     token = session.token()
     if session.refreshed:
@@ -102,8 +103,8 @@ def _deployment(asked: Asked) -> Deployment:
     return deployment
 
 
-def _confirm(count: int) -> None:
-    if not sys.stdin.isatty() or not sys.stderr.isatty():
+def _confirm(count: int, *, script: bool) -> None:
+    if script or not sys.stdin.isatty() or not sys.stderr.isatty():
         raise UsageProblem(
             f"{count} VMs are more than {UNASKED_MAX}, and there is nobody to ask",
             "to capture them, say --yes",
@@ -141,12 +142,12 @@ class _Voice:
         if self._verbose:
             print(escape(text), file=sys.stderr, flush=True)
 
-    def targets(self, deployment: str, vms: Sequence[Vm]) -> None:
+    def targets(self, deployment: str, vms: Sequence[Vm], *, needed: bool) -> None:
         if self._json:
             targets = [
                 {"instance": vm.name, "index": vm.index, "zone": vm.zone, "address": vm.address} for vm in vms
             ]
             event = {"event": "targets", "deployment": deployment, "targets": targets}
             print(json.dumps(event), file=self._events, flush=True)
-        elif not self._quiet or len(vms) > UNASKED_MAX:
+        elif needed or not self._quiet:
             print(table(vms), file=sys.stderr, flush=True)
