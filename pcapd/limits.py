@@ -58,6 +58,9 @@ INSTANCES_MAX: Final = 10000
 INTERFACES_MAX: Final = 8
 #: characters of a name (target, interface, instance) that we accept.
 NAME_MAX: Final = 256
+#: characters of a notice's, an error's or an END's words that we send.  Several of them,
+#: with every character written as six, still fit a control frame.
+TEXT_MAX: Final = 2048
 #: streams that a capture's filter names one by one to exclude itself.
 EXCLUDED_STREAMS_MAX: Final = 64
 
