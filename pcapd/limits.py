@@ -48,6 +48,14 @@ RING_LAG: Final = 0.025
 
 #: characters of a BPF filter.
 FILTER_MAX: Final = 5000
+#: characters of a BPF filter that is compiled without a trial in another process:
+#: the worst known of this length takes libpcap 25 ms, with Python's lock held.
+FILTER_QUICK: Final = 150
+#: seconds of processor time for the trial of a longer one, which is also how long it then
+#: holds that lock, in several pieces.  100 addresses take 0.1 s, 200 take 0.7 s.
+FILTER_COMPILE_CPU: Final = 1.0
+#: seconds for that trial by the clock, on a busy machine; within `OPEN_TIMEOUT`.
+FILTER_COMPILE_TIMEOUT: Final = 5.0
 #: characters of the filter that is put into the kernel: the user's and the exclusions.
 EFFECTIVE_FILTER_MAX: Final = 32 * KIB
 #: addresses of an interface that are told.
