@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.fuzz.mutate import SIZE_MAX, mutations, seeds_of
@@ -77,7 +77,7 @@ def _sanitized(options: argparse.Namespace) -> int:
 
 def _mutated(name: str, options: argparse.Namespace) -> int:
     seeds = list(seeds_of(name).values())
-    inputs = itertools.chain(seeds, mutations(seeds, options.seed or time.time_ns()))
+    inputs: Iterator[bytes] = itertools.chain(seeds, mutations(seeds, options.seed or time.time_ns()))
     if options.runs is not None:
         inputs = itertools.islice(inputs, len(seeds) + options.runs)
     deadline = time.monotonic() + options.seconds
