@@ -92,6 +92,8 @@ CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 STATS_INTERVAL: Final = 0.1
 #: for TLS and HELLO after a connection was accepted or made.
 HANDSHAKE_TIMEOUT: Final = 5.0
+#: for the whole head of an HTTP request, from the connection or the answer before.
+REQUEST_TIMEOUT: Final = 15.0
 #: for START after a client or api connected.
 START_TIMEOUT: Final = 8.0
 #: for opening the capture on an agent.
