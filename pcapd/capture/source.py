@@ -23,6 +23,7 @@ packed (`pcapd.records.pack`), where the length is still known.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -250,8 +251,9 @@ def _check_each(texts: Iterable[str], problem: Callable[[str], str]) -> None:
     for text in texts:
         words = problem(text)
         if words:
-            where = failing_part(text, lambda part: not problem(part))
-            raise BadFilter(f"{words}, at: {where!r}", "see pcap-filter(7) for the syntax")
+            with contextlib.suppress(BadFilter):  # it would take too long to see where
+                words += f", at: {failing_part(text, lambda part: not problem(part))!r}"
+            raise BadFilter(words, "see pcap-filter(7) for the syntax")
 
 
 def _problem(reader: pcapy.Reader, text: str) -> str:

@@ -74,6 +74,7 @@ class Trial:
                 stderr=subprocess.DEVNULL,
                 env={},
                 cwd="/",
+                bufsize=0,
             )
         except OSError as error:
             raise CaptureFailed(f"no process for a filter's trial: {error.strerror}", "try again") from error
@@ -100,7 +101,6 @@ class Trial:
         try:
             # At most a few KB, and its reader waits for it: this fits the pipe.
             self._process.stdin.write(json.dumps(text).encode() + b"\n")
-            self._process.stdin.flush()
         except OSError:
             raise _too_slow() from None
         return json.loads(self._line()) or ""

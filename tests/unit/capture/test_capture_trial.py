@@ -12,7 +12,7 @@ from pcapd.limits import FILTER_COMPILE_TIMEOUT, FILTER_MAX, FILTER_QUICK
 
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 
-from pcapd.capture.trial import Trial, needs_trial  # noqa: E402
+from pcapd.capture.trial import Trial, needs_trial
 
 ETHERNET = 1
 #: Takes libpcap 1.10 some 11 s.
