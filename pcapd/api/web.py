@@ -147,7 +147,21 @@ class NotFoundResource(Resource):
 
 
 class _Request(WebRequest):
-    """A request without a body: none of our pages takes one."""
+    """A request without a body, because none of our pages takes one, and with headers that are text."""
+
+    def process(self) -> None:
+        """Refuse what `getHeader` could not decode."""
+        try:
+            for _, values in self.requestHeaders.getAllRawHeaders():
+                for value in values:
+                    value.decode()
+        except UnicodeDecodeError:
+            body = deny(self, BadRequest("a header is not text"))
+            self.setHeader("Content-Length", str(len(body)))
+            self.write(body)
+            self.finish()
+        else:
+            super().process()
 
     def gotLength(self, length: int | None) -> None:
         """Refuse a body before a byte of it is stored."""
