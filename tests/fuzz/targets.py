@@ -23,12 +23,22 @@ import urllib.parse
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import fail
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
+from zope.interface import implementer
 
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.api import cc
-from pcapd.api.download import parse_query
+from pcapd.api.download import DownloadResource, parse_query
+from pcapd.api.stream import StreamResource
+from pcapd.api.web import ApiSite, HealthResource, NotFoundResource
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.config import certificates
 from pcapd.config.document import read_document
@@ -49,6 +59,7 @@ from pcapd.errors import (
     NamespaceGone,
     RecordError,
     RemoteProtocolError,
+    RequestError,
     ResolverUnavailable,
     Unauthenticated,
 )
@@ -296,6 +307,101 @@ def refusal_body(data: bytes) -> None:
     choices = _Input(data)
     words = str(refused(choices.number(2), choices.rest))
     assert escape(words).isprintable()
+
+
+# --- the api's HTTP and WebSocket ----------------------------------------------------
+
+
+class _Handle:
+    def setsockopt(self, *_: int) -> None:
+        pass
+
+
+class _Wire(StringTransport):
+    """A client's connection in memory, as forgiving as a real one."""
+
+    def __init__(self) -> None:
+        super().__init__(IPv4Address("TCP", "192.0.2.1", 9495), IPv4Address("TCP", "192.0.2.2", 40_000))
+
+    def getHandle(self) -> _Handle:
+        return _Handle()
+
+    def setTcpNoDelay(self, _: bool) -> None:
+        pass
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def abortConnection(self) -> None:
+        self.disconnecting = True
+
+
+class _Front:
+    """An api that refuses every capture, having read what is asked for."""
+
+    def __init__(self) -> None:
+        self.reactor: Any = Clock()
+        self.clients = 0
+
+    def accepting(self) -> None:
+        pass
+
+    def hello(self) -> Hello:
+        return _HELLO
+
+    def health(self) -> Dict[str, Any]:
+        return {"healthy": True}
+
+    def begin(self, request: Request, token: Optional[str], client: Any, sink: Any) -> Any:
+        repr((request, token, client)).encode()
+        return fail(Unauthenticated("no"))
+
+    def refused(self, failure: Any, client: Any) -> RequestError:
+        failure.trap(RequestError)
+        assert isinstance(failure.value, RequestError)
+        return failure.value
+
+    def joined(self, sink: Any) -> None:
+        self.clients += 1
+
+    def left(self, sink: Any) -> None:
+        self.clients -= 1
+
+
+@target
+def api_http(data: bytes) -> None:
+    """What anybody sends to the api: HTTP, and a WebSocket in it.  Twisted logs what nobody expected."""
+    choices = _Input(data)
+    pieces = choices.chunks(1 + choices.number() % 3)
+    front = _Front()
+    root = NotFoundResource()
+    root.putChild(b"health", HealthResource(front.health))
+    root.putChild(b"capture", DownloadResource(front))
+    root.putChild(b"stream", StreamResource(front))
+    site = ApiSite(root, front.reactor)
+    wire = _Wire()
+    problems: List[Any] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event:
+            problems.append(event["log_failure"])
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        channel: Any = site.buildProtocol(wire.getPeer())
+        channel.makeConnection(wire)
+        for piece in pieces:
+            if not wire.disconnecting:
+                channel.dataReceived(piece)
+                front.reactor.advance(0.01)
+        channel.connectionLost(Failure(ConnectionDone()))
+        front.reactor.advance(200)
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert not problems, problems[0].getTraceback()
+    assert front.clients == 0
+    assert not front.reactor.getDelayedCalls()
 
 
 # --- records: C against Python ------------------------------------------------------
