@@ -127,6 +127,31 @@ def test_heads_that_are_too_large(chain: Chain, head: bytes, answer: bytes) -> N
     assert usage(chain.api.pid).rss < before + 8 * MIB
 
 
+UPGRADE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: api\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /capture?target=web-0 HTTP/1.1\r\nHost: api\r\nAuthorization: \xff\xfe\r\n\r\n",
+        UPGRADE + b"Host: another\r\n\r\n",
+    ],
+    ids=["not text", "two hosts"],
+)
+def test_heads_that_are_broken(chain: Chain, head: bytes) -> None:
+    """They are answered with 400 in our form, and are no internal error."""
+    with to_api(chain) as connection:
+        connection.sendall(head)
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400")
+        while b"bad_request" not in answer:
+            answer += connection.recv(65536) or pytest.fail(repr(answer))
+    assert not [line for line in chain.api.records() if "failure" in line]
+
+
 def test_a_flood_of_connections(chain: Chain) -> None:
     """More connections than the limit: no more are taken, memory stays, the log says so, and all others get in."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
