@@ -76,7 +76,7 @@ class StreamResource(WebSocketResource):
             return deny(request, BadRequest("this is a WebSocket endpoint", "use pcapctl, or GET /capture"))
         try:
             answer = super().render_GET(request)
-        except (ProtocolError, h11.ProtocolError) as error:  # such as two Host headers
+        except (ProtocolError, h11.ProtocolError, UnicodeError) as error:  # such as two Host headers
             return deny(request, BadRequest(f"no request for a WebSocket: {error}"))
         if answer == NOT_DONE_YET:
             _bound(request.channel)

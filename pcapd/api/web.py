@@ -150,13 +150,14 @@ class _Request(WebRequest):
     """A request without a body, because none of our pages takes one, and with headers that are text."""
 
     def process(self) -> None:
-        """Refuse what `getHeader` could not decode."""
+        """Refuse what Twisted could not decode."""
         try:
+            (self.method + self.uri).decode("ascii")
             for _, values in self.requestHeaders.getAllRawHeaders():
                 for value in values:
                     value.decode()
         except UnicodeDecodeError:
-            body = deny(self, BadRequest("a header is not text"))
+            body = deny(self, BadRequest("the request line or a header is not text"))
             self.setHeader("Content-Length", str(len(body)))
             self.write(body)
             self.finish()
