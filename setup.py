@@ -57,6 +57,8 @@ setup(
             "types-PyYAML",
             "build>=1",
         ],
+        # bin/fuzz; it has wheels for CPython 3.11 to 3.13 only.
+        "fuzz": ["atheris>=3"],
     },
     entry_points={
         "console_scripts": [

@@ -48,6 +48,14 @@ RING_LAG: Final = 0.025
 
 #: characters of a BPF filter.
 FILTER_MAX: Final = 5000
+#: characters of a BPF filter that is compiled without a trial in another process:
+#: the worst known of this length takes libpcap 25 ms, with Python's lock held.
+FILTER_QUICK: Final = 150
+#: seconds of processor time for the trial of a longer one, which is also how long it then
+#: holds that lock, in several pieces.  100 addresses take 0.1 s, 200 take 0.7 s.
+FILTER_COMPILE_CPU: Final = 1.0
+#: seconds for that trial by the clock, on a busy machine; within `OPEN_TIMEOUT`.
+FILTER_COMPILE_TIMEOUT: Final = 5.0
 #: characters of the filter that is put into the kernel: the user's and the exclusions.
 EFFECTIVE_FILTER_MAX: Final = 32 * KIB
 #: addresses of an interface that are told.
@@ -58,6 +66,9 @@ INSTANCES_MAX: Final = 10000
 INTERFACES_MAX: Final = 8
 #: characters of a name (target, interface, instance) that we accept.
 NAME_MAX: Final = 256
+#: characters of a notice's, an error's or an END's words that we send.  Several of them,
+#: with every character written as six, still fit a control frame.
+TEXT_MAX: Final = 2048
 #: streams that a capture's filter names one by one to exclude itself.
 EXCLUDED_STREAMS_MAX: Final = 64
 
@@ -81,6 +92,8 @@ CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 STATS_INTERVAL: Final = 0.1
 #: for TLS and HELLO after a connection was accepted or made.
 HANDSHAKE_TIMEOUT: Final = 5.0
+#: for the whole head of an HTTP request, from the connection or the answer before.
+REQUEST_TIMEOUT: Final = 15.0
 #: for START after a client or api connected.
 START_TIMEOUT: Final = 8.0
 #: for opening the capture on an agent.

@@ -33,6 +33,14 @@ def build(options: Any) -> Any:
     # The reactor is chosen by now, so this is where it may be imported.
     from twisted.internet import reactor
 
+    from pcapd.capture.hardening import harden
+
+    daemon = _daemon(options, reactor)
+    daemon.harden = harden
+    return daemon
+
+
+def _daemon(options: Any, reactor: Any) -> Any:
     if options["role"] == "agent":
         from pcapd.agent.agent import Agent
         from pcapd.config.load import load_agent

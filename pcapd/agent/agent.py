@@ -19,7 +19,7 @@ from pcapd.config.schema import AgentConfig
 from pcapd.errors import LimitReached, TargetNotFound
 from pcapd.limits import DRAIN_TIMEOUT
 from pcapd.net.clock import now_us
-from pcapd.net.daemon import Daemon
+from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.tls import ServerContext, check_allowed
 from pcapd.net.transport import TLSPort
 from pcapd.wire import EndReason, Hello
@@ -61,12 +61,13 @@ class Agent(Daemon):
             config.listen.port, factory, config.listen.host, self.reactor, self._context, self._check_peer
         )
         self.listen(port)
-        libpcap = libpcap_version()  # reads /proc, which `harden` closes to us
+        libpcap = libpcap_version()  # reads /proc, which is closed to us after `become`
         if config.run_as is not None:
             privileges.become(config.run_as, self._needed())
-            privileges.harden()
         for name in privileges.missing(self._needed()):
             self.log.warn("without CAP_{name} captures will fail", name=name.upper())
+        if effective_capabilities() & ~privileges.mask(self._needed()):
+            self.log.warn("the agent has privileges that it does not need: run_as: USER drops them")
         self.log.info(
             "agent {version} listens on {host}:{port}, {libpcap}",
             version=__version__,

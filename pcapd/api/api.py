@@ -37,7 +37,7 @@ from pcapd.errors import (
     Unauthenticated,
 )
 from pcapd.net.clock import now_us
-from pcapd.net.daemon import Daemon
+from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.tls import ClientContext, ServerContext
 from pcapd.net.transport import BoundedPort, TLSPort
 from pcapd.wire import EndReason, Hello, Request
@@ -86,6 +86,8 @@ class Api(Daemon):
 
     def start(self) -> None:
         """Listen."""
+        if effective_capabilities():
+            self.log.warn("the api has privileges, and needs none: start it as another user than root")
         site = self._site()
         listen = self.config.listen
         port: BoundedPort

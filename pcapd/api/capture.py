@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+from collections import Counter
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -31,7 +32,7 @@ from pcapd.api.agentlink import AgentLink
 from pcapd.api.metrics import Metrics
 from pcapd.api.resolvers import Resolved, Target
 from pcapd.config.schema import AgentsConfig, ApiLimits
-from pcapd.errors import AgentUnavailable, CaptureFailed, RecordError, RequestError
+from pcapd.errors import AgentUnavailable, CaptureFailed, RecordError, RemoteProtocolError, RequestError
 from pcapd.limits import (
     AGENT_PING_INTERVAL,
     DRAIN_TIMEOUT,
@@ -180,6 +181,7 @@ class Capture:
         self._links: list[AgentLink] = []
         self._awaited: set[AgentLink] = set()  # of the first ones, neither started nor failed
         self._sources: dict[tuple[AgentLink, int], _OpenSource] = {}
+        self._opened_by: Counter[AgentLink] = Counter()
         self._errors: list[RequestError] = []
         self._bytes = 0
         self._paused = False
@@ -360,6 +362,10 @@ class Capture:
         self._gone(link)
 
     def _opened(self, link: AgentLink, number: int, source: Source) -> None:
+        if self._opened_by[link] >= INTERFACES_MAX or len(self._sources) >= SOURCES_MAX:
+            link.give_up(RemoteProtocolError("it opens more sources than a request can ask for"))
+            return
+        self._opened_by[link] += 1
         if self._state is _State.STARTING:
             self._state = _State.RUNNING
         self._awaited.discard(link)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import h11
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 from twisted.web.websocket import WebSocketResource
+from wsproto.utilities import ProtocolError
 
 from pcapd.api.capture import Capture
 from pcapd.api.web import ClientInfo, Front, deny
@@ -72,7 +74,10 @@ class StreamResource(WebSocketResource):
             return deny(request, error)
         if (request.getHeader("upgrade") or "").lower() != "websocket":
             return deny(request, BadRequest("this is a WebSocket endpoint", "use pcapctl, or GET /capture"))
-        answer = super().render_GET(request)
+        try:
+            answer = super().render_GET(request)
+        except (ProtocolError, h11.ProtocolError, UnicodeError) as error:  # such as two Host headers
+            return deny(request, BadRequest(f"no request for a WebSocket: {error}"))
         if answer == NOT_DONE_YET:
             _bound(request.channel)
         return answer
@@ -90,8 +95,11 @@ def _bound(channel: Any) -> None:
         protocol.unread += len(data)
         if protocol.unread > CLIENT_MESSAGE_MAX:
             protocol.close(_TOO_BIG)
-        else:
+            return
+        try:
             receive(data)
+        except ProtocolError:  # wsproto has closed it already, and Twisted does so again
+            channel.transport.abortConnection()
 
     channel.dataReceived = bounded
 

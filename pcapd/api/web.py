@@ -18,7 +18,7 @@ from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site
 
 from pcapd.errors import BadRequest, LimitReached, RequestError, TargetNotFound, Unauthenticated
-from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
+from pcapd.limits import NAME_MAX, REQUEST_TIMEOUT, TCP_USER_TIMEOUT
 from pcapd.wire import Hello, Request, Stream
 
 __all__ = ["ApiSite", "ClientInfo", "Front", "HealthResource", "NotFoundResource", "deny"]
@@ -153,7 +153,22 @@ class NotFoundResource(Resource):
 
 
 class _Request(WebRequest):
-    """A request without a body: none of our pages takes one."""
+    """A request without a body, because none of our pages takes one, and with headers that are text."""
+
+    def process(self) -> None:
+        """Refuse what Twisted could not decode."""
+        try:
+            (self.method + self.uri).decode("ascii")
+            for _, values in self.requestHeaders.getAllRawHeaders():
+                for value in values:
+                    value.decode()
+        except UnicodeDecodeError:
+            body = deny(self, BadRequest("the request line or a header is not text"))
+            self.setHeader("Content-Length", str(len(body)))
+            self.write(body)
+            self.finish()
+        else:
+            super().process()
 
     def gotLength(self, length: int | None) -> None:
         """Refuse a body before a byte of it is stored."""
@@ -169,6 +184,17 @@ class _Request(WebRequest):
             channel.loseConnection()
 
 
+class _Channel(http.HTTPChannel):
+    """A connection whose request must come in time as a whole, and not just byte after byte."""
+
+    def resetTimeout(self) -> None:
+        """Not for every byte: the time runs from the connection, and from an answer, on."""
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Close at once.  Twisted's own would wait for itself, as the transport's producer."""
+        self.loseConnection()
+
+
 class ApiSite(Site):
     """The site; it keeps no access log, because the audit log says more.
 
@@ -177,8 +203,11 @@ class ApiSite(Site):
         reactor: Where it runs.
     """
 
+    # HTTP/1.1 only: what Twisted has there chooses between that and HTTP/2.
+    protocol = _Channel  # type: ignore[assignment]
+
     def __init__(self, root: Resource, reactor: Any) -> None:
-        super().__init__(root, requestFactory=_Request, reactor=reactor)
+        super().__init__(root, requestFactory=_Request, reactor=reactor, timeout=REQUEST_TIMEOUT)
         self.noisy = False
         self.displayTracebacks = False
 

@@ -12,6 +12,10 @@
     opening it in another network namespace, on a thread that dies with it.
 ``privileges``
     becoming an unprivileged user that may still capture.
+``hardening``
+    what every daemon gives up, the api too: it needs neither libpcap nor libcap.
+``trial``
+    compiling a long filter in a process that can be stopped.
 
 Nothing here imports Twisted.
 """

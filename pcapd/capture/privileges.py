@@ -16,7 +16,7 @@ import prctl
 
 from pcapd.errors import ConfigError
 
-__all__ = ["become", "harden", "lend", "missing"]
+__all__ = ["become", "lend", "mask", "missing"]
 
 # prctl(2); python-prctl does not know them.
 _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_LOWER = 47, 2, 3
@@ -53,15 +53,14 @@ def become(user: str, keep: Iterable[str]) -> None:
     prctl.cap_inheritable.limit()
 
 
-def harden() -> None:
-    """No new privileges from here on, and no core dump or debugger sees the packets."""
-    prctl.set_no_new_privs(1)
-    prctl.set_dumpable(0)
-
-
 def missing(needed: Iterable[str]) -> list[str]:
     """Which of these capabilities the process does not have."""
     return [name for name in needed if not getattr(prctl.cap_effective, name)]
+
+
+def mask(names: Iterable[str]) -> int:
+    """These capabilities as bits of their numbers."""
+    return sum(1 << getattr(prctl, f"CAP_{name.upper()}") for name in names)
 
 
 @contextlib.contextmanager

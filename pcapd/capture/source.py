@@ -23,13 +23,15 @@ packed (`pcapd.records.pack`), where the length is still known.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +40,7 @@ import pcapy
 from pcapd.capture import kernelfilter
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.capture.interfaces import Interface, InterfaceWatch
+from pcapd.capture.trial import Trial, needs_trial
 from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface
 from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, RING_LAG, SNAPLEN_MAX
 from pcapd.savefile import linktypes
@@ -216,10 +219,15 @@ def _filtered(
     *,
     mirror: bool,
 ) -> CaptureSource:
-    link_type = linktypes.from_dlt(reader.datalink())
-    _compile(reader, user)  # alone, so that it cannot escape the parentheses around it
+    dlt = reader.datalink()
+    link_type = linktypes.from_dlt(dlt)
     effective = effective_filter(user, exclude)
-    _compile(reader, effective_filter(mirrored(user), exclude) if mirror else effective)
+    installed = effective_filter(mirrored(user), exclude) if mirror else effective
+    if needs_trial(user):
+        with Trial(dlt) as trial:
+            _check_each((user, installed), trial.problem)
+    # The user's alone too, so that it cannot escape the parentheses around it.
+    _check_each((user, installed), partial(_problem, reader))
     fd = reader.getfd()
     wanted = kernelfilter.program(fd)
     if not wanted:  # libpcap gave up on the kernel and would filter, and drop, by itself
@@ -234,22 +242,26 @@ def _filtered(
     return source
 
 
-def _compile(reader: pcapy.Reader, text: str) -> None:
+def _check_each(texts: Iterable[str], problem: Callable[[str], str]) -> None:
+    """Refuse the first text that has a problem.
+
+    Args:
+        problem: What libpcap says against a text; empty when it compiles.
+    """
+    for text in texts:
+        words = problem(text)
+        if words:
+            with contextlib.suppress(BadFilter):  # it would take too long to see where
+                words += f", at: {failing_part(text, lambda part: not problem(part))!r}"
+            raise BadFilter(words, "see pcap-filter(7) for the syntax")
+
+
+def _problem(reader: pcapy.Reader, text: str) -> str:
     try:
         reader.setfilter(text)
     except (pcapy.PcapError, ValueError) as error:
-        words = str(error)
-    else:
-        return
-
-    def compiles(part: str) -> bool:
-        try:
-            reader.setfilter(part)
-        except (pcapy.PcapError, ValueError):
-            return False
-        return True
-
-    raise BadFilter(f"{words}, at: {failing_part(text, compiles)!r}", "see pcap-filter(7) for the syntax")
+        return str(error) or "the filter does not compile"
+    return ""
 
 
 def _empty(reader: pcapy.Reader) -> None:

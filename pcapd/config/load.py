@@ -68,6 +68,7 @@ def _load(
     # os.uname rather than the socket module: this package has no sockets.
     surveyed = survey(values, host_name or os.uname().nodename, path.parent.absolute())
     surveyed.report.problems[:0] = problems
+    _warn_if_open(surveyed.report, "the configuration", path)
     _look_at_files(surveyed.report, now or datetime.now(timezone.utc))
     return surveyed.result(str(path))
 
@@ -78,6 +79,7 @@ def _look_at_files(report: Report, now: datetime) -> None:
     for authority in report.authorities:
         with _noting(report, authority.where, authority.file):
             check_authorities(_read(authority.file), now)
+            _warn_if_open(report, authority.where, authority.file)
     for named in report.directories:
         with _noting(report, named.where, named.directory):
             if not named.directory.is_dir():
@@ -95,6 +97,18 @@ def _look_at_pair(report: Report, pair: KeyPair, now: datetime) -> None:
             check_same_key(key, certificate)
         if pair.private_key.stat().st_mode & stat.S_IROTH:
             report.warnings.append(f"{pair.where}.private_key: {pair.private_key} can be read by every user")
+    for name, file in (("certificate", pair.certificate), ("private_key", pair.private_key)):
+        _warn_if_open(report, f"{pair.where}.{name}", file)
+
+
+def _warn_if_open(report: Report, where: str, file: Path) -> None:
+    """Who may write whom we trust, or who we are, decides about it."""
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError):
+        return  # which is a problem of its own
+    if mode & stat.S_IWOTH:
+        report.warnings.append(f"{where}: {file} can be changed by every user")
 
 
 @contextmanager

@@ -311,5 +311,5 @@ def refused(status: int, body: bytes) -> RequestError:
     try:
         first = json.loads(body)["errors"][0]
         return request_error(str(first["code"]), str(first["title"]), str(first.get("detail", "")))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return AgentUnavailable(f"the api answered with HTTP status {status}", "is --api the pcap api?")

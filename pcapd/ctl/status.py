@@ -27,7 +27,7 @@ def ask(access: Access) -> Dict[str, Any]:
     try:
         connection.request("GET", f"{path}/health")
         body = json.loads(connection.getresponse().read(_BODY_MAX))
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api") from error
     finally:
         connection.close()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import resource
 import signal
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -16,7 +18,7 @@ from twisted.logger import Logger
 
 from pcapd.errors import ConfigError
 
-__all__ = ["Daemon"]
+__all__ = ["Daemon", "effective_capabilities"]
 
 
 class Daemon(Service):
@@ -28,10 +30,13 @@ class Daemon(Service):
 
     log = Logger()
     role = ""
+    config: Any
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.ports: list[Any] = []
+        #: Called when it listens and is whoever it runs as: the composition root's to set.
+        self.harden: Callable[[], None] = lambda: None
 
     # --- for subclasses ----------------------------------------------------
 
@@ -55,7 +60,10 @@ class Daemon(Service):
         """Start; an exception stops the daemon with exit code 1."""
         super().startService()
         _raise_file_limit()
+        for warning in self.config.warnings:
+            self.log.warn("{warning}", warning=warning)
         self.start()
+        self.harden()
         # From the reactor's thread; twistd and pcapd both call this there.
         signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._reload))
 
@@ -90,3 +98,12 @@ def _raise_file_limit() -> None:
     """Take as many descriptors as we may: a capture of many targets needs one for each."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def effective_capabilities() -> int:
+    """The calling thread's effective capabilities: bit N is capability number N (capabilities(7))."""
+    for line in Path("/proc/thread-self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return int(value, 16)
+    return 0

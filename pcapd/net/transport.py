@@ -19,6 +19,7 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -35,6 +36,7 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -47,6 +49,9 @@ __all__ = ["BoundedPort", "TLSPort", "TLSTransport", "connect_tls", "reserve_soc
 _RECORD = 16 * 1024  # the most that one TLS record holds
 _JOIN = 4 * _RECORD  # what is smaller is joined: copying it costs less than another call
 _TURN = 16 * _RECORD  # written per wake-up, so that one peer cannot starve the others
+
+_ACCEPTS = 100  # connections per wake-up
+_TELL_INTERVAL = 10.0  # seconds between warnings that a port is full
 
 Verify = Callable[[SSL.Connection], None]
 
@@ -441,11 +446,13 @@ class BoundedPort(tcp.Port):
     New ones wait in the kernel's queue meanwhile, and get in when others leave.
     """
 
+    log = Logger()
     limit = CONNECTIONS_MAX
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.open = 0
+        self._told_at: float | None = None
 
     def transport(  # type: ignore[override]  # a class there, its factory here
         self, sock: socket.socket, protocol: Any, *args: Any
@@ -458,7 +465,23 @@ class BoundedPort(tcp.Port):
         self.open += 1
         if self.open >= self.limit:
             self.stopReading()
-        self.numberAccepts = max(1, min(self.numberAccepts, self.limit - self.open))
+            self._tell_that_it_is_full()
+
+    def doRead(self) -> None:
+        """Accept those who wait, but no more than the limit in one go."""
+        self.numberAccepts = max(1, min(_ACCEPTS, self.limit - self.open))
+        super().doRead()
+
+    def _tell_that_it_is_full(self) -> None:
+        # A flood comes and goes within the limit many times a second.
+        now = time.monotonic()
+        if self._told_at is None or now - self._told_at >= _TELL_INTERVAL:
+            self._told_at = now
+            self.log.warn(
+                "{limit} connections to port {port} are open, which is the limit: others wait",
+                limit=self.limit,
+                port=self.getHost().port,
+            )
 
     def closed(self) -> None:
         """One of them is gone."""

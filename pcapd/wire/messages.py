@@ -22,6 +22,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Type, TypeVa
 from pcapd.errors import RemoteProtocolError
 from pcapd.limits import (
     ADDRESSES_MAX,
+    CONTROL_MAX,
     EFFECTIVE_FILTER_MAX,
     EXCLUDED_STREAMS_MAX,
     FILTER_MAX,
@@ -30,6 +31,7 @@ from pcapd.limits import (
     NAME_MAX,
     SNAPLEN_DEFAULT,
     SNAPLEN_MAX,
+    TEXT_MAX,
 )
 from pcapd.wire.frames import FrameType
 
@@ -457,10 +459,28 @@ M = TypeVar("M")
 
 
 def encode(message: Message) -> Tuple[FrameType, bytes]:
-    """The frame type and JSON payload of a message."""
-    return _FRAME_TYPES[type(message)], json.dumps(
-        dataclasses.asdict(message), separators=(",", ":")
-    ).encode()
+    """The frame type and JSON payload of a message.
+
+    Words that are too long are cut, and END has no counters where they would be over the
+    bound of a frame: each source's last STATS has them too.
+    """
+    fields = dataclasses.asdict(message)
+    if isinstance(message, (Notice, End, Error)):
+        fields = {name: _cut(value) for name, value in fields.items()}
+    payload = _json(fields)
+    if isinstance(message, End) and len(payload) > CONTROL_MAX:
+        payload = _json({**fields, "sources": []})
+    return _FRAME_TYPES[type(message)], payload
+
+
+def _cut(value: Any) -> Any:
+    too_long = isinstance(value, str) and len(value) > TEXT_MAX
+    return value[: TEXT_MAX - 1] + "…" if too_long else value
+
+
+def _json(fields: Dict[str, Any]) -> bytes:
+    # Not as \uXXXX: what the api passes on must not be longer than what it got.
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def decode(kind: Type[M], payload: bytes) -> M:
@@ -537,6 +557,8 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return float(value)
     if type(value) is not hint:  # exact: a JSON true is no number
         raise TypeError(f"{name} is not a {hint.__name__}")
+    if hint is int and not -_COUNT_MAX <= value <= _COUNT_MAX:
+        raise ValueError(f"{name} has more than 64 bits")
     return value
 
 

@@ -569,8 +569,9 @@ import json, threading
 from pcapd.capture import privileges
 from pcapd.capture.namespaces import enter
 from pcapd.capture.source import open_source
+from pcapd.capture.hardening import harden
 privileges.become("nobody", ["net_raw", "sys_admin"])
-privileges.harden()
+harden()
 def run():
     enter({str(link.right.namespace.path)!r})
     source = open_source("eth0", filter_text="", exclude=(), snaplen=96, ring_bytes=65536, promiscuous=True)

@@ -17,7 +17,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request, TextMessage
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.wire import Error, Hello, Packets, Ping
+from pcapd.wire import Error, Hello, Packets, Ping, Source
 from pcapd.wire.sessions import Caller, encode_message
 from tests.doubles.hostile_agent import Conversation, HostileAgent
 from tests.lab.configurations import LOCAL
@@ -107,6 +107,10 @@ HOSTILE: dict[str, tuple[Callable[[Conversation], None], str]] = {
     "wrong fields": (after_open(frame(5, b'{"received": -1}', 1)), "Stats message"),
     "START from an agent": (after_open(start()), "START frame"),
     "older level": (older, "speaks level"),
+    "too many sources": (
+        after_open(*(encode_message(Source("i", f"e{n}", 1, 96, ""), n) for n in range(2, 10))),
+        "more sources than",
+    ),
     "another protocol": (garbage, "frame"),
     "hangs up": (hangs_up, "closed"),
     "silent": (silent_after_hello, "PONG"),

@@ -204,6 +204,24 @@ def test_a_key_that_others_can_read(directory: Path, now: datetime) -> None:
     assert (f"listen.tls.private_key: {key} can be read by every user",) == agent(directory, now).warnings
 
 
+@pytest.mark.parametrize("name", ["agent.key", "agent.crt", "ca.crt"])
+def test_files_that_others_can_change(directory: Path, now: datetime, name: str) -> None:
+    """Whoever may change a key, a certificate or an authority decides who is trusted: a warning."""
+    file = directory / "tls" / name
+    file.chmod(0o602)
+    (warning,) = agent(directory, now).warnings
+    assert warning.endswith(f"{file} can be changed by every user")
+
+
+def test_a_configuration_that_others_can_change(directory: Path, now: datetime) -> None:
+    """So does whoever may change the configuration."""
+    config = directory / "agent.yml"
+    agent(directory, now)
+    config.chmod(0o666)
+    (warning,) = load_agent(config, now=now).warnings
+    assert warning == f"the configuration: {config} can be changed by every user"
+
+
 def test_a_name_that_no_file_can_have(directory: Path, now: datetime) -> None:
     """A path that cannot be encoded is a problem, not an exception."""
     (problem,) = problems(agent, directory, now, AGENT.replace("tls/ca.crt", '"\\ud800"'))

@@ -19,6 +19,7 @@ from pcapd.limits import (
     INTERFACES_MAX,
     NAME_MAX,
     SNAPLEN_MAX,
+    TEXT_MAX,
 )
 from pcapd.wire import (
     App,
@@ -102,7 +103,7 @@ def requests(draw: st.DrawFn) -> Request:
         draw(texts),
         draw(snaplens),
         draw(st.none() | st.floats(min_value=0.001, max_value=1e9)),
-        draw(st.none() | st.integers(1, 2**64)),
+        draw(st.none() | st.integers(1, 2**63 - 1)),
         draw(st.none() | texts),
         app,
         draw(st.booleans()),
@@ -124,7 +125,7 @@ messages = st.one_of(
         st.lists(addresses.map("{}/24".format), max_size=3).map(tuple),
         texts,
         texts,
-        st.none() | st.integers(),
+        st.none() | st.integers(-(2**63) + 1, 2**63 - 1),
     ),
     st.builds(Stats, counts, counts, counts, counts, counts, st.booleans()),
     st.builds(Notice, st.sampled_from(NoticeType), texts, texts),
@@ -178,6 +179,45 @@ def test_a_message_is_sent_as_its_own_frame_type(message: Message) -> None:
 def test_unknown_keys_are_ignored(message: Message) -> None:
     """A newer peer may say more than we know."""
     assert decode(type(message), changed(message, from_the_future=[1])) == message
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63), 10**400])
+@pytest.mark.parametrize(
+    ("message", "key"), [(Pong(1, 2), "answered_us"), (Ping(1), "sent_us"), (REQUEST, "max_bytes")]
+)
+def test_a_number_of_more_than_64_bits_is_refused(message: Message, key: str, number: int) -> None:
+    """A clock far beyond time would be no float, and no number that everybody can write."""
+    with pytest.raises(RemoteProtocolError, match=f"{key} has more than 64 bits"):
+        decode(type(message), changed(message, **{key: number}))
+
+
+@pytest.mark.parametrize("character", ["x", "€", "\x01", "\U0001f600"])
+def test_the_longest_words_fit_a_frame(character: str) -> None:
+    """Whatever the words are that somebody else made, the message can be sent."""
+    words = character * 100_000
+    cut = words[: TEXT_MAX - 1] + "…"
+    for message in (
+        Notice(NoticeType.CONGESTED, words, words),
+        End(EndReason.FAILED, words),
+        Error(words, words, words),
+    ):
+        said = encode(message)[1]
+        assert len(said) <= CONTROL_MAX
+        assert decode(type(message), said).message == cut
+
+
+def test_what_is_passed_on_is_not_longer_than_it_was() -> None:
+    """A source whose filter is near the bound and not ASCII fits its frame again."""
+    raw = json.dumps(vars(Source("i", "eth0", 1, 96, "€" * 21_000)), ensure_ascii=False).encode()
+    assert 60_000 < len(raw) <= CONTROL_MAX
+    assert len(encode(decode(Source, raw))[1]) <= CONTROL_MAX
+
+
+def test_an_end_of_very_many_sources() -> None:
+    """Where the counters of all sources are more than a frame takes, END comes without them."""
+    few, many = (tuple(Counters(n, 2**40, 7, 7, 2**40) for n in range(count)) for count in (100, 8000))
+    assert decode(End, encode(End(EndReason.STOPPED, "", few))[1]).sources == few
+    assert decode(End, encode(End(EndReason.STOPPED, "over", many))[1]) == End(EndReason.STOPPED, "over")
 
 
 @pytest.mark.parametrize(

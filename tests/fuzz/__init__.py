@@ -1,0 +1,1 @@
+"""Bytes of a hostile peer for every decoder: see `tests.fuzz.targets` and ``bin/fuzz``."""

@@ -1,0 +1,703 @@
+"""What is fuzzed: one function of bytes per decoder that reads what others wrote.
+
+A target may raise nothing at all: it expects the errors that its decoder
+documents and asserts what must hold beside that.  A new one is a decorated
+function here and a few seeds in ``corpus/NAME/``.
+
+The first bytes of an input often choose among variants, so that a fuzzer can
+reach all of them: `_Input` takes them off.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import struct
+import urllib.parse
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import fail
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.web.http import parse_qs
+from zope.interface import implementer
+
+from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
+from pcapd.agent.containers.store import is_handle, parse_store
+from pcapd.api import cc
+from pcapd.api.download import DownloadResource, parse_query
+from pcapd.api.stream import StreamResource
+from pcapd.api.web import ApiSite, HealthResource, NotFoundResource
+from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
+from pcapd.config import certificates
+from pcapd.config.document import read_document
+from pcapd.config.parse import survey_agent, survey_api
+from pcapd.ctl.capture import Capture
+from pcapd.ctl.cfconfig import LoginProblem, Tokens, expiry, parse_login, parse_tokens, with_tokens
+from pcapd.ctl.connection import refused
+from pcapd.ctl.plugin.calls import Call, CallRefused
+from pcapd.ctl.plugin.gob import Decoder
+from pcapd.ctl.text import escape
+from pcapd.ctl.websocket import Splitter
+from pcapd.errors import (
+    BadFilter,
+    BadRequest,
+    CaptureFailed,
+    ConfigError,
+    MixedLinkTypes,
+    NamespaceGone,
+    RecordError,
+    RemoteProtocolError,
+    RequestError,
+    ResolverUnavailable,
+    Unauthenticated,
+)
+from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
+from pcapd.records import Form, _reference
+from pcapd.savefile.assembly import Assembly
+from pcapd.savefile.cut import cut
+from pcapd.wire import (
+    App,
+    Callee,
+    Caller,
+    CaptureStart,
+    End,
+    Error,
+    Frame,
+    FrameDecoder,
+    Hello,
+    Notice,
+    Packets,
+    Ping,
+    Pong,
+    Request,
+    Source,
+    Stats,
+    Stop,
+    Stream,
+    decode,
+    encode,
+)
+
+Target = Callable[[bytes], None]
+
+#: By their names, which are also those of the directories in ``corpus``.
+TARGETS: Dict[str, Target] = {}
+#: Those that reach C: worth running under a sanitizer.
+NATIVE = ("records_check", "records_merge", "records_pack", "records_render")
+#: Path of another build of ``_native.c`` to be used by them.
+NATIVE_FILE = "PCAPD_FUZZ_NATIVE"
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def target(function: Target) -> Target:
+    """Register a target under its function's name."""
+    TARGETS[function.__name__] = function
+    return function
+
+
+class _Input:
+    """Choices from the beginning of an input; zeros when it is used up."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def number(self, size: int = 1) -> int:
+        piece = self._data[self._at : self._at + size]
+        self._at += size
+        return int.from_bytes(piece, "little")
+
+    def pick(self, choices: Tuple[Any, ...]) -> Any:
+        return choices[self.number() % len(choices)]
+
+    @property
+    def rest(self) -> bytes:
+        return self._data[self._at :]
+
+    def chunks(self, count: int) -> List[bytes]:
+        """The rest, cut into pieces whose sizes come first."""
+        sizes = [self.number(2) for _ in range(count - 1)]
+        rest, pieces = self.rest, []
+        for size in sizes:
+            pieces.append(rest[:size])
+            rest = rest[size:]
+        return [*pieces, rest]
+
+
+# --- wire -------------------------------------------------------------------------
+
+
+@target
+def frames(data: bytes) -> None:
+    """However a stream is cut, the same frames come out of it, and little is kept."""
+    choices = _Input(data)
+    pieces = choices.chunks(1 + choices.number() % 5)
+    whole, broken = _decoded([b"".join(pieces)])
+    parts, broken_too = _decoded(pieces)
+    assert broken == broken_too
+    assert parts == whole
+
+
+def _decoded(pieces: List[bytes]) -> Tuple[List[Frame], bool]:
+    decoder = FrameDecoder()
+    found: List[Frame] = []
+    try:
+        for piece in pieces:
+            for frame in decoder.feed(piece):
+                found.append(frame._replace(payload=bytes(frame.payload)))
+            assert decoder.pending <= FRAME_MAX + 8
+    except RemoteProtocolError:
+        return found, True
+    return found, False
+
+
+_MESSAGES: Tuple[type, ...] = (
+    Hello,
+    CaptureStart,
+    Request,
+    Source,
+    Stats,
+    Notice,
+    Stop,
+    End,
+    Error,
+    Ping,
+    Pong,
+)
+
+
+@target
+def messages(data: bytes) -> None:
+    """A message that is taken can be said again, shown and logged."""
+    choices = _Input(data)
+    kind = choices.pick(_MESSAGES)
+    payload = choices.rest
+    if len(payload) > CONTROL_MAX:
+        return
+    try:
+        message = decode(kind, payload)
+    except RemoteProtocolError:
+        return
+    _, said = encode(message)
+    assert len(said) <= CONTROL_MAX
+    understood = decode(kind, said)  # not the same: words may have been cut
+    assert encode(understood)[1] == said
+    repr(message).encode()
+    for value in vars(message).values():
+        if isinstance(value, int):
+            value.to_bytes(8, "little", signed=True)  # so that sums and floats of it are possible
+
+
+@target
+def agent_side(data: bytes) -> None:
+    """What an agent hears."""
+    _converse(Callee(CaptureStart), data)
+
+
+@target
+def api_side(data: bytes) -> None:
+    """What the api hears from a client."""
+    _converse(Callee(Request), data)
+
+
+@target
+def api_from_agent(data: bytes) -> None:
+    """What the api hears from an agent; it passes on all that it took."""
+    caller = Caller()
+    client = Callee(Request)
+    with contextlib.suppress(RemoteProtocolError):
+        for event in caller.receive(data):
+            message = event.message
+            if isinstance(message, Hello):
+                caller.hello(_HELLO)
+                caller.start(_START)
+            elif isinstance(message, Packets):
+                _reference.check(message.records, SNAPLEN_MAX)
+                client.packets(event.source, message.records)
+            elif isinstance(message, Source):
+                told = dataclasses.replace(
+                    message, instance="i" * NAME_MAX, agent_address="2001:db8::1", clock_offset_us=-(2**62)
+                )
+                client.source(event.source, told)
+            elif isinstance(message, Stats):
+                client.stats(event.source, message)
+            elif isinstance(message, Notice):
+                client.notice(dataclasses.replace(message, origin="o" * NAME_MAX))
+            elif isinstance(message, Error):
+                client.end(message)
+            elif isinstance(message, Ping):
+                caller.pong(message, 1)
+        caller.eof()
+
+
+_HELLO = Hello(level=1, role="api", id="fuzz", version="1", time_us=1)
+_START = CaptureStart(capture="c", request_id="r", instance="i")
+
+
+def _converse(callee: Callee, data: bytes) -> None:
+    callee.hello(_HELLO)
+    with contextlib.suppress(RemoteProtocolError):
+        for event in callee.receive(data):
+            if isinstance(event.message, Ping):
+                callee.pong(event.message, 1)
+            if isinstance(event.message, CaptureStart):
+                list(map(_flow_words, event.message.exclude))
+        callee.eof()
+
+
+def _flow_words(stream: Stream) -> None:
+    effective_filter("", [stream]).encode("ascii")
+
+
+@target
+def client_capture(data: bytes) -> None:
+    """What pcapctl hears from the api: the file holds whole blocks whatever comes, and words are clean."""
+    choices = _Input(data)
+    form = choices.pick((Form.PCAPNG, Form.PCAP))
+    assembly = Assembly(form, SNAPLEN_MAX, ordered=bool(choices.number() & 1))
+    capture = Capture(Request(targets=("t",)), assembly, None, 0.0)
+    written: List[bytes] = []
+    try:
+        for number, piece in enumerate(choices.chunks(3)):
+            capture.receive(piece, float(number), number)
+            written += assembly.take(float(number))
+            capture.to_send()
+    except (RemoteProtocolError, MixedLinkTypes):
+        pass
+    written += assembly.statistics(1) + assembly.finish(2)
+    content = b"".join(written)
+    if content:
+        assert cut(form, content, len(content), begins_file=True) == (len(content), 0)
+    for words in [*(f"{n.origin} {n.message}" for n in capture.notices), str(capture.error), capture.reason]:
+        assert escape(words).isprintable()
+        escape(words).encode()
+    assert capture.outcome is not None
+
+
+@target
+def websocket(data: bytes) -> None:
+    """Bytes from an api's WebSocket: views of what came, no more than came."""
+    choices = _Input(data)
+    splitter = Splitter()
+    given = taken = 0
+    with contextlib.suppress(RemoteProtocolError):
+        for piece in choices.chunks(1 + choices.number() % 4):
+            found = splitter.feed(memoryview(piece))
+            given += len(piece)
+            taken += sum(map(len, found.data)) + sum(map(len, found.others))
+            assert taken <= given
+
+
+@target
+def refusal_body(data: bytes) -> None:
+    """What an api answers instead of an upgrade."""
+    choices = _Input(data)
+    words = str(refused(choices.number(2), choices.rest))
+    assert escape(words).isprintable()
+
+
+# --- the api's HTTP and WebSocket ----------------------------------------------------
+
+
+class _Handle:
+    def setsockopt(self, *_: int) -> None:
+        pass
+
+
+class _Wire(StringTransport):
+    """A client's connection in memory, as forgiving as a real one."""
+
+    def __init__(self) -> None:
+        super().__init__(IPv4Address("TCP", "192.0.2.1", 9495), IPv4Address("TCP", "192.0.2.2", 40_000))
+
+    def getHandle(self) -> _Handle:
+        return _Handle()
+
+    def setTcpNoDelay(self, _: bool) -> None:
+        pass
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def abortConnection(self) -> None:
+        self.disconnecting = True
+
+
+class _Front:
+    """An api that refuses every capture, having read what is asked for."""
+
+    def __init__(self) -> None:
+        self.reactor: Any = Clock()
+        self.clients = 0
+
+    def accepting(self) -> None:
+        pass
+
+    def hello(self) -> Hello:
+        return _HELLO
+
+    def health(self) -> Dict[str, Any]:
+        return {"healthy": True}
+
+    def begin(self, request: Request, token: Optional[str], client: Any, sink: Any) -> Any:
+        repr((request, token, client)).encode()
+        return fail(Unauthenticated("no"))
+
+    def refused(self, failure: Any, client: Any) -> RequestError:
+        failure.trap(RequestError)
+        assert isinstance(failure.value, RequestError)
+        return failure.value
+
+    def joined(self, sink: Any) -> None:
+        self.clients += 1
+
+    def left(self, sink: Any) -> None:
+        self.clients -= 1
+
+
+@target
+def api_http(data: bytes) -> None:
+    """What anybody sends to the api: HTTP, and a WebSocket in it.  Twisted logs what nobody expected."""
+    choices = _Input(data)
+    pieces = choices.chunks(1 + choices.number() % 3)
+    front = _Front()
+    root = NotFoundResource()
+    root.putChild(b"health", HealthResource(front.health))
+    root.putChild(b"capture", DownloadResource(front))
+    root.putChild(b"stream", StreamResource(front))
+    site = ApiSite(root, front.reactor)
+    wire = _Wire()
+    problems: List[Any] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if "log_failure" in event:
+            problems.append(event["log_failure"])
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        channel: Any = site.buildProtocol(wire.getPeer())
+        channel.makeConnection(wire)
+        for piece in pieces:
+            if not wire.disconnecting:
+                channel.dataReceived(piece)
+                front.reactor.advance(0.01)
+        channel.connectionLost(Failure(ConnectionDone()))
+        front.reactor.advance(200)
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert not problems, problems[0].getTraceback()
+    assert front.clients == 0
+    assert not front.reactor.getDelayedCalls()
+
+
+# --- records: C against Python ------------------------------------------------------
+
+
+def _native() -> Any:
+    """The compiled module, from the file that is named or as installed."""
+    path = os.environ.get(NATIVE_FILE)
+    if path is None:
+        return importlib.import_module("pcapd.records._native")
+    spec = importlib.util.spec_from_file_location("pcapd.records._native", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+NATIVE_MODULE = _native()
+
+_libc = ctypes.CDLL(None)
+_libc.malloc.restype = ctypes.c_void_p
+_libc.malloc.argtypes = [ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+
+
+@contextlib.contextmanager
+def _exact(data: bytes) -> Iterator[Any]:
+    """The bytes in memory that ends where they end: a read past it is a read that a sanitizer sees.
+
+    A bytes object has a zero behind it.
+    """
+    address = _libc.malloc(len(data))
+    try:
+        ctypes.memmove(address, data, len(data))
+        yield memoryview((ctypes.c_ubyte * len(data)).from_address(address)).cast("B")
+    finally:
+        _libc.free(address)
+
+
+def _both(name: str, pieces: Tuple[bytes, ...], call: Callable[[Any, Tuple[Any, ...]], Any]) -> Any:
+    """The result of both implementations, which must be the same; None for an error."""
+    outcomes = []
+    for module in (_reference, NATIVE_MODULE):
+        with contextlib.ExitStack() as stack:
+            buffers = tuple(stack.enter_context(_exact(piece)) for piece in pieces)
+            try:
+                outcomes.append(call(getattr(module, name), buffers))
+            except (RecordError, ValueError) as error:
+                outcomes.append((type(error), str(error)))
+    assert outcomes[0] == outcomes[1]
+    return outcomes[1]
+
+
+_EDGES = (0, 1, 16, 40, 300, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1)
+
+
+@target
+def records_check(data: bytes) -> None:
+    """Walking a peer's batch."""
+    choices = _Input(data)
+    most = choices.pick((SNAPLEN_MAX, 0, 64, 2**31 - 1))
+    _both("check", (choices.rest,), lambda check, pieces: check(pieces[0], most))
+
+
+@target
+def records_render(data: bytes) -> None:
+    """Writing a batch as part of a file."""
+    choices = _Input(data)
+    form, interface = choices.number() % 3, choices.pick(_EDGES)
+    packets, size = choices.pick(_EDGES), choices.pick(_EDGES)
+    _both("render", (choices.rest,), lambda render, pieces: render(pieces[0], interface, form, packets, size))
+
+
+@target
+def records_merge(data: bytes) -> None:
+    """Writing several sources' batches in time order; what is left can be merged again."""
+    choices = _Input(data)
+    form, packets, size = choices.number() % 2, choices.pick(_EDGES), choices.pick(_EDGES)
+    until, last = choices.number(7), choices.number(7)
+    chunks = tuple(choices.chunks(1 + choices.number() % 6))
+
+    def merge(function: Any, pieces: Tuple[Any, ...]) -> Any:
+        sources = [(number, pieces[number::3]) for number in range(3)]
+        return function(sources, until, last, form, packets, size)
+
+    result = _both("merge", chunks, merge)
+    if hasattr(result, "rests"):
+        _both("merge", tuple(result.rests), merge)
+
+
+@target
+def records_pack(data: bytes) -> None:
+    """Batches out of what libpcap gave; its index is not believed either."""
+    choices = _Input(data)
+    snaplen, limit = choices.pick(_EDGES), choices.pick(_EDGES)
+    index, packets = choices.chunks(2)
+    result = _both("pack", (packets, index), lambda pack, pieces: pack(*pieces, snaplen, limit))
+    if isinstance(result, list):
+        for batch in result:
+            struct.unpack_from("<4I", batch)
+
+
+# --- files ---------------------------------------------------------------------------
+
+
+@target
+def savefile_cut(data: bytes) -> None:
+    """Wherever the writing of our own blocks stopped, the cut is at the end of a block before it."""
+    choices = _Input(data)
+    form, stopped = choices.pick((Form.PCAPNG, Form.PCAP)), choices.number(2)
+    assembly = Assembly(form, SNAPLEN_MAX, ordered=False)
+    names = choices.chunks(2)
+    name = names[0].decode("utf-8", "replace")
+    assembly.source(1, _source(name), 1)
+    with contextlib.suppress(RecordError):
+        assembly.packets(1, names[1], 0.0)
+    content = b"".join(assembly.take(0.0) + assembly.finish(1))
+    found = cut(form, content, stopped, begins_file=True)
+    assert 0 <= found.kept <= min(stopped, len(content))
+    assert cut(form, content[: found.kept], found.kept, begins_file=True) == (found.kept, 0)
+
+
+def _source(name: str) -> Source:
+    printable = "".join(character for character in name if character.isprintable())[:NAME_MAX] or "i"
+    return Source(printable, "eth0", 1, SNAPLEN_MAX, name, ("192.0.2.1/24",))
+
+
+# --- HTTP, filters -------------------------------------------------------------------
+
+
+@target
+def capture_query(data: bytes) -> None:
+    """The query of GET /capture."""
+    try:
+        request, count, _ = parse_query(parse_qs(data, keep_blank_values=True))
+    except BadRequest as error:
+        json.dumps(str(error)).encode()
+        return
+    assert count > 0
+    encode(request)
+    _check_filter(request.filter)
+
+
+@target
+def filters(data: bytes) -> None:
+    """Filter text: what passes is plain ASCII, and nothing of it is lost on the way."""
+    _check_filter(data.decode("utf-8", "surrogateescape"))
+
+
+def _check_filter(text: str) -> None:
+    try:
+        check_text(text)
+    except BadFilter as error:
+        str(error)
+        return
+    text.encode("ascii")
+    asked: List[str] = []
+
+    def refuse(part: str) -> bool:
+        asked.append(part)
+        return False
+
+    failing_part(text, refuse)
+    assert len(asked) <= 64
+    with contextlib.suppress(BadFilter):
+        there = mirrored(text)
+        assert mirrored(there) == text
+    effective_filter(text, [Stream("192.0.2.1", 1, 2)]).encode("ascii")
+
+
+# --- configuration ---------------------------------------------------------------------
+
+
+@target
+def configuration(data: bytes) -> None:
+    """A configuration file of either role."""
+    if len(data) > CONFIG_MAX:
+        return
+    values, problems = read_document(data)
+    assert values is not None or problems
+    for survey in (survey_agent, survey_api):
+        if values is not None:
+            with contextlib.suppress(ConfigError):
+                survey(values, "host", Path("/nowhere")).result("file")
+
+
+@target
+def pem(data: bytes) -> None:
+    """Certificates and keys that a configuration names."""
+    for read in (certificates.read_certificate, certificates.read_private_key):
+        with contextlib.suppress(ValueError):
+            read(data)
+
+
+# --- containers ------------------------------------------------------------------------
+
+
+@target
+def container_store(data: bytes) -> None:
+    """The cell's container store, which another program writes."""
+    with contextlib.suppress(ValueError):
+        for container in parse_store(data):
+            assert is_handle(container.handle)
+            assert isinstance(container.runs_app, bool)
+
+
+@target
+def container_state(data: bytes) -> None:
+    """What runc and /proc say."""
+    with contextlib.suppress(CaptureFailed, NamespaceGone):
+        assert parse_runc_state(data, "handle") > 0
+    with contextlib.suppress(CaptureFailed):
+        assert parse_state_file(data, "handle").pid > 0
+    with contextlib.suppress(ValueError):
+        parse_process(data)
+
+
+# --- authorities ---------------------------------------------------------------------------
+
+_GUID = "6b1c8c9e-0000-4000-8000-000000000001"
+
+#: Parsers of an authority's answers, which may raise `ResolverUnavailable` and nothing else.
+#: More of them (a director's, a UAA's) are more lines.
+ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
+    cc.parse_root,
+    lambda body: cc.parse_app(body, _GUID),
+    lambda body: cc.parse_permission(body, "read_sensitive_data"),
+    lambda body: cc.parse_processes(body, "api.example.com"),
+    cc.parse_stats,
+)
+
+
+@target
+def authority_answers(data: bytes) -> None:
+    """Answers of Cloud Controller, and what follows from them."""
+    choices = _Input(data)
+    parse = choices.pick(ANSWERS)
+    try:
+        result = parse(choices.rest)
+    except ResolverUnavailable as error:
+        assert escape(str(error)).isprintable()
+        return
+    repr(result).encode()  # it is logged and shown
+    if parse is cc.parse_stats:
+        app = cc.CfApp(_GUID, "app")
+        wanted = App(_GUID, indices=(0, 7))
+        _, notices = cc.choose(app, wanted, [(cc.Process(_GUID, "2026"), result)], 9494, 10**15)
+        for notice in notices:
+            encode(notice)
+        str(cc.none_running(app, wanted, notices))
+
+
+@target
+def tokens(data: bytes) -> None:
+    """A caller's token, and UAA's answer to pcapctl."""
+    token = data.decode("utf-8", "replace")
+    with contextlib.suppress(Unauthenticated):
+        cc.check_token(token)
+        token.encode("ascii")
+    for text in (token, f"e30.{base64.urlsafe_b64encode(data).decode().rstrip('=')}.x"):
+        assert cc.caller_name(text).isprintable()
+        ends: Optional[float] = expiry(text)
+        assert ends is None or isinstance(ends, float)
+    found = parse_tokens(data)
+    if found is not None:
+        f"{found.scheme} {found.access}".encode("ascii")
+
+
+@target
+def cf_login(data: bytes) -> None:
+    """The cf CLI's own configuration; new tokens are all that ever changes in it."""
+    text = data.decode("utf-8", "replace")
+    try:
+        login = parse_login(text)
+        renewed = with_tokens(text, Tokens("new-access", "new-refresh", "bearer"))
+    except LoginProblem as error:
+        str(error).encode()
+        return
+    urllib.parse.quote(login.target)
+    assert parse_login(renewed).target == login.target
+
+
+# --- the cf CLI's RPC ------------------------------------------------------------------------
+
+
+@target
+def gob(data: bytes) -> None:
+    """Bytes of the cf CLI, or of whoever listens where it should."""
+    choices = _Input(data)
+    decoder, call = Decoder(), Call("AccessToken")
+    pieces = choices.chunks(1 + choices.number() % 3)
+    with contextlib.suppress(RemoteProtocolError):
+        for piece in pieces:
+            decoder.feed(piece)
+    with contextlib.suppress(RemoteProtocolError, CallRefused):
+        for piece in pieces:
+            if call.receive(piece):
+                repr(call.reply)

@@ -1,0 +1,99 @@
+"""Every decoder of foreign bytes withstands its corpus and a few thousand mutations of it."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.mutate import mutations, seeds_of
+from tests.fuzz.sanitizer import SOURCE, build, environment
+from tests.fuzz.targets import CORPUS, NATIVE, TARGETS
+
+#: Mutations per target here; ``bin/fuzz`` has no end.
+MUTATIONS = 3000
+#: PyYAML takes its time for each.
+SLOW = {"configuration": 150}
+
+
+def test_every_target_has_a_corpus() -> None:
+    """No target without seeds, and no seeds without a target."""
+    assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_corpus(name: str) -> None:
+    """Every saved input, those that once broke something among them, is withstood."""
+    for file, data in seeds_of(name).items():
+        try:
+            TARGETS[name](data)
+        except Exception as error:
+            raise AssertionError(f"corpus/{name}/{file}") from error
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutations(name: str) -> None:
+    """So are mutations, the same in every run."""
+    seeds = list(seeds_of(name).values())
+    for data in itertools.islice(mutations(seeds, seed=1), SLOW.get(name, MUTATIONS)):
+        try:
+            TARGETS[name](data)
+        except Exception as error:
+            raise AssertionError(f"{name} with {data!r}") from error
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for builds with sanitizers, where they can be."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is needed")
+    return tmp_path_factory.mktemp("sanitized")
+
+
+def under_sanitizers(
+    source: Path, directory: Path, findings: Path, *names: str
+) -> subprocess.CompletedProcess[str]:
+    (directory / source.stem).mkdir()
+    built = build(directory / source.stem, source)
+    command = [sys.executable, "-m", "tests.fuzz", *names, "--sanitize"]
+    command += ["--runs", "2000", "--seed", "1", "--findings", str(findings)]
+    return subprocess.run(
+        command,
+        env=environment(built),
+        cwd=SOURCE.parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_the_c_code_under_sanitizers(sanitized: Path, tmp_path: Path) -> None:
+    """No read or write out of bounds and nothing undefined, whatever a batch claims."""
+    done = under_sanitizers(SOURCE, sanitized, tmp_path, *NATIVE)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("inputs") == len(NATIVE)
+
+
+#: Targets, checks of the C code that they reach, and what is there without them.
+CHECKS = {
+    "records_render": ("|| record->captured > left - HEADER_SIZE", ""),
+    "records_pack": ("(uint64_t)entry.offset + entry.length > (uint64_t)packets->len", "0"),
+}
+
+
+@pytest.mark.parametrize("target", CHECKS)
+def test_the_sanitizers_see_a_check_that_is_missing(target: str, sanitized: Path, tmp_path: Path) -> None:
+    """Without one of its checks the C code reads out of bounds, and these inputs show it."""
+    there, instead = CHECKS[target]
+    text = SOURCE.read_text()
+    assert text.count(there) == 1
+    broken = tmp_path / f"{target}.c"
+    broken.write_text(text.replace(there, instead))
+    done = under_sanitizers(broken, sanitized, tmp_path, target)
+    assert done.returncode == 1
+    assert "ERROR: AddressSanitizer" in done.stderr

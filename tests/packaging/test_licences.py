@@ -1,0 +1,59 @@
+"""The list of dependencies is whole, its licences are known, and releases pin bytes and not names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.licences import ROOT, dependencies, normal
+
+pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
+pytest.importorskip("prctl", reason="python-prctl is not installed")
+
+#: What pcapd may depend on without anybody having to think about it.
+PERMISSIVE = re.compile(
+    r"((MIT|MIT-0|MIT License|BSD-[23]-Clause|Apache-2\.0|Apache Software License|PSF-2\.0|ZPL-2\.1)"
+    r"( (OR|AND) )?)+"
+)
+#: Only what builds them is in the release as well.
+BUILD = {"setuptools", "wheel"}
+LOCKS = [Path("bosh/config/wheels.lock"), Path("bin/client-requirements.txt")]
+
+
+def locked(path: Path) -> dict[str, str]:
+    lines = [line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")]
+    return {normal(line.partition("==")[0]): line.partition("==")[2] for line in lines}
+
+
+def test_every_licence_is_known() -> None:
+    """All are permissive but one, which is named in docs/security.rst: python-prctl, in the agent only."""
+    odd = {one.name: one for one in dependencies() if not PERMISSIVE.fullmatch(one.licence)}
+    assert set(odd) == {"python-prctl"}
+    assert odd["python-prctl"].users == "agent"
+    assert "python-prctl" in (ROOT / "docs" / "security.rst").read_text()
+
+
+def test_the_release_holds_exactly_these() -> None:
+    """What the BOSH release packs is what setup.py asks for, and what that needs."""
+    assert set(locked(LOCKS[0])) - BUILD == {one.name for one in dependencies()}
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=str)
+def test_versions_are_pinned_with_hashes(path: Path) -> None:
+    """One version, one file."""
+    for name, pin in locked(path).items():
+        assert re.fullmatch(r"[\w.]+ --hash=sha256:[0-9a-f]{64}", pin), name
+
+
+def test_the_command_prints_the_list() -> None:
+    """``python -m tests.licences`` says it for people."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.licences"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if re.fullmatch(r"python-prctl +\S+ +agent +GPL-3.0", line)]
+    assert [line for line in lines if line.startswith("libpcap")]

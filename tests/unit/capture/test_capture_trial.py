@@ -1,0 +1,59 @@
+"""Filters that libpcap takes long for are refused by a process that can be stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from pcapd.errors import BadFilter
+from pcapd.limits import FILTER_COMPILE_TIMEOUT, FILTER_MAX, FILTER_QUICK
+
+pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
+
+from pcapd.capture.trial import Trial, needs_trial
+
+ETHERNET = 1
+#: Takes libpcap 1.10 some 11 s.
+SLOW = " or ".join(f"portrange {number}-{number + 5}" for number in range(220))
+
+
+def children() -> set[str]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return set(file.read().split())
+
+
+def test_good_and_bad_filters() -> None:
+    """One process says of each filter what libpcap does."""
+    with Trial(ETHERNET) as trial:
+        assert trial.problem("inbound and tcp port 80") == ""
+        assert trial.problem("vlan 7 and ip") == ""
+        assert "syntax error" in trial.problem("tcp and and")
+        assert trial.problem(" or ".join(f"host 192.0.2.{n}" for n in range(100))) == ""
+
+
+def test_another_link_type() -> None:
+    """The link type counts."""
+    with Trial(113) as trial:
+        assert "ethernet" in trial.problem("ether host 00:11:22:33:44:55")
+
+
+def test_a_filter_that_takes_too_long() -> None:
+    """It is refused in bounded time, and no process stays behind."""
+    assert len(SLOW) < FILTER_MAX
+    before = children()
+    began = time.process_time()
+    with Trial(ETHERNET, seconds=0.2) as trial:
+        with pytest.raises(BadFilter, match="takes too long to compile"):
+            trial.problem(SLOW)
+        with pytest.raises(BadFilter, match="takes too long to compile"):  # it is gone by now
+            trial.problem("ip")
+    assert children() == before
+    assert time.process_time() - began < FILTER_COMPILE_TIMEOUT
+
+
+def test_only_long_filters_are_tried() -> None:
+    """What everybody writes costs no process."""
+    assert not needs_trial("x" * FILTER_QUICK)
+    assert needs_trial("x" * (FILTER_QUICK + 1))
