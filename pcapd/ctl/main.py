@@ -15,6 +15,7 @@ from pcapd.config.units import parse_duration, parse_size
 from pcapd.ctl.options import (
     Access,
     CaptureOptions,
+    Trust,
     UsageProblem,
     Wanted,
     choose_form,
@@ -74,6 +75,7 @@ _access_options = _options(
         metavar="FILE",
         help="Authority of the api's certificate (PEM).",
     ),
+    click.option("--insecure", is_flag=True, help="Do not check certificates; warns each time."),
     click.option("--json", is_flag=True, help="JSON lines for scripts instead of text."),
 )
 
@@ -181,12 +183,14 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
 
     The pcap api is that of --api or PCAP_API, else the pcap link of Cloud Controller, else
     the host of Cloud Controller with pcap. instead of api.  The authority of --ca counts
-    for Cloud Controller and UAA too, besides the system's.
+    for Cloud Controller and UAA too, besides the system's; --insecure counts for them too.
     """
     # ssl and HTTP take most of the start-up: --help does without.
     from pcapd.ctl.cf import Asked, prepare
 
-    asked = Asked(app, parse_instances(instances), process_type, follow, given["api"], given["ca"])
+    instance_numbers = parse_instances(instances)
+    trust = _trust(given, Trust.ALSO_GIVEN)
+    asked = Asked(app, instance_numbers, process_type, follow, given["api"], given["ca"], trust)
     options = _capture_options(app, given)
     access, wanted = prepare(asked, options, click.get_current_context().obj)
     raise SystemExit(_capture(access, options, wanted))
@@ -225,7 +229,23 @@ def status(**given: Any) -> None:
 def _access(given: Any, token: Optional[str]) -> Access:
     if not given["api"]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
-    return Access(given["api"], token, given["ca"])
+    return Access(given["api"], token, given["ca"], _trust(given, Trust.GIVEN))
+
+
+def _trust(given: Any, checked: Trust) -> Trust:
+    """Whom to believe: as `checked` says, or anybody, which is said each time."""
+    if not given["insecure"]:
+        return checked
+    if given["ca"]:
+        raise UsageProblem("--insecure and --ca exclude each other", "with --ca certificates are checked")
+    text = (
+        "certificates are not checked (--insecure): somebody on the way could take over your login "
+        "and read the packets"
+    )
+    # Not even --quiet hides it.
+    line = json_module.dumps({"event": "warning", "message": text}) if given["json"] else f"warning: {text}"
+    print(line, file=sys.stderr, flush=True)
+    return Trust.ANYBODY
 
 
 def _capture_options(name: str, given: Any) -> CaptureOptions:
