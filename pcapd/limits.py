@@ -75,6 +75,9 @@ HOLD_BACK_TIME: Final = 1.0
 #: control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
+#: notices that a client's report keeps; more are counted.
+REPORT_NOTICES_MAX: Final = 1000
+
 # --- time, seconds -----------------------------------------------------------
 
 #: between the counters of a source; also its watermark's age when it is silent.

@@ -19,6 +19,7 @@ compiled.  What is pure is kept apart from what touches the outside:
 ------------------  ------------------------------------------------- I/O --
 ``connection``      TCP, TLS and the WebSocket to the api
 ``output``          the file or the pipe that is written
+``reportfile``      the report as a file, after failures too
 ``fetch``           one HTTP request, bounded in bytes and time
 ``cloud``           what is asked of Cloud Controller and UAA
 ``cflogin``         the cf CLI's configuration as a file

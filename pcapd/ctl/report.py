@@ -9,9 +9,9 @@ from pcapd.ctl.output import Output
 from pcapd.ctl.text import escape, quantity
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
-from pcapd.wire import Source
+from pcapd.wire import Notice, Source
 
-__all__ = ["as_dict", "as_text", "opened_line", "source_line"]
+__all__ = ["as_dict", "as_text", "notice_as_dict", "opened_line", "source_line"]
 
 #: Words for the usual ones.
 _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
@@ -53,6 +53,11 @@ def _source(account: Account) -> Dict[str, Any]:
         "written": account.written,
         "late": account.late,
     }
+
+
+def notice_as_dict(notice: Notice) -> Dict[str, Any]:
+    """A notice for scripts."""
+    return {"type": notice.type.value, "origin": notice.origin, "message": notice.message}
 
 
 def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:

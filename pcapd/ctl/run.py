@@ -15,9 +15,9 @@ import select
 import signal
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
-from pcapd.ctl import report
+from pcapd.ctl import report, reportfile
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
@@ -25,6 +25,7 @@ from pcapd.ctl.output import Output, OutputError
 from pcapd.ctl.progress import Progress
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
+from pcapd.limits import REPORT_NOTICES_MAX
 from pcapd.records import keep_memory
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Notice
@@ -86,6 +87,9 @@ class _Speaker:
         self._options = options
         self._events = sys.stderr if options.output == STDOUT else sys.stdout
         self._said_at = 0.0
+        #: Those that came, for the report, and how many more.
+        self.notices: List[Notice] = []
+        self.notices_omitted = 0
         self._deaf = False
         self._opened = 0
         live = sys.stderr.isatty() and not (options.quiet or options.json)
@@ -108,8 +112,12 @@ class _Speaker:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._events.fileno())
 
     def notice(self, notice: Notice) -> None:
+        if len(self.notices) < REPORT_NOTICES_MAX:
+            self.notices.append(notice)
+        else:
+            self.notices_omitted += 1
         self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
-        self.event("notice", type=notice.type.value, origin=notice.origin, message=notice.message)
+        self.event("notice", **report.notice_as_dict(notice))
 
     def opened(self, capture: Capture) -> None:
         """With --verbose: the sources that were opened since the last time."""
@@ -176,7 +184,13 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
             capture.reason = "interrupted twice"
         finally:
             connection.close()
-    return _conclude(capture, output, speaker)
+    status, went = _conclude(capture, output, speaker)
+    notices = [report.notice_as_dict(notice) for notice in speaker.notices]
+    asked = reportfile.facts(options, wanted)
+    reportfile.write(
+        options, {**asked, **went, "notices": notices, "notices_omitted": speaker.notices_omitted}
+    )
+    return status
 
 
 def _loop(
@@ -232,18 +246,20 @@ def _finish(capture: Capture, output: Output) -> None:
         output.discard()
 
 
-def _conclude(capture: Capture, output: Output, speaker: _Speaker) -> int:
+def _conclude(capture: Capture, output: Output, speaker: _Speaker) -> Tuple[int, Dict[str, Any]]:
+    """Tell how it went; returns the exit status and the report."""
     seconds = time.monotonic() - (capture.started or time.monotonic())
     speaker.clear()
     if capture.started is not None:
         for line in report.as_text(capture, output, seconds):
             speaker.line(line)
-    speaker.event("end", **report.as_dict(capture, output, seconds))
+    went = report.as_dict(capture, output, seconds)
+    speaker.event("end", **went)
     if capture.error is not None:
         speaker.line(f"pcapctl: {escape(str(capture.error))}", important=True)
     elif capture.outcome is Outcome.INCOMPLETE:
         speaker.line("pcapctl: the file is good, but something is missing from it: see above", important=True)
-    return capture.outcome.value
+    return capture.outcome.value, went
 
 
 def _now_us() -> int:
