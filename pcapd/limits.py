@@ -78,6 +78,9 @@ CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 #: notices that a client's report keeps; more are counted.
 REPORT_NOTICES_MAX: Final = 1000
 
+#: lines that wait for a terminal that does not read; older ones are left out.
+TERMINAL_LINES_MAX: Final = 1000
+
 # --- time, seconds -----------------------------------------------------------
 
 #: between the counters of a source; also its watermark's age when it is silent.
@@ -106,6 +109,9 @@ TCP_USER_TIMEOUT: Final = 120.0
 STOP_STALL_TIMEOUT: Final = 1.5
 #: after STOP, until a capture is ended whatever still flows.
 DRAIN_TIMEOUT: Final = 10.0
+
+#: at the end, for a terminal that takes nothing of the report.
+TERMINAL_PATIENCE: Final = 10.0
 
 # --- containers --------------------------------------------------------------
 

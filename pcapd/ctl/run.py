@@ -15,20 +15,23 @@ import select
 import signal
 import sys
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 from pcapd.ctl import report, reportfile
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
 from pcapd.ctl.output import Output, OutputError
-from pcapd.ctl.progress import Progress
+from pcapd.ctl.terminal import Terminal
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.limits import REPORT_NOTICES_MAX
 from pcapd.records import keep_memory
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Notice
+
+if TYPE_CHECKING:
+    from pcapd.ctl.live import Live
 
 __all__ = ["run"]
 
@@ -81,7 +84,7 @@ class _Signals:
 
 
 class _Speaker:
-    """Tells the user what happens: plain lines, a live line, or JSON lines."""
+    """Tells the user what happens: plain lines, a live table, or JSON lines."""
 
     def __init__(self, options: CaptureOptions) -> None:
         self._options = options
@@ -92,14 +95,21 @@ class _Speaker:
         self.notices_omitted = 0
         self._deaf = False
         self._opened = 0
-        live = sys.stderr.isatty() and not (options.quiet or options.json)
-        self._progress: Optional[Progress] = Progress(sys.stderr) if live else None
+        self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
+        self._table: Optional[Live] = None
+        if self._terminal is not None and not (options.quiet or options.json) and can_redraw(os.environ):
+            # rich takes a while to import.
+            from pcapd.ctl.live import Live  # noqa: PLC0415
+
+            self._table = Live(self._terminal, sys.stderr, options)
 
     def line(self, text: str, *, important: bool = False) -> None:
         """A line for people; when quiet, only an important one."""
         if not self._options.json and (important or not self._options.quiet):
-            self.clear()
-            print(text, file=sys.stderr, flush=True)
+            if self._terminal is not None:
+                self._terminal.line(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def event(self, kind: str, **facts: Any) -> None:
         """A line for scripts."""
@@ -119,26 +129,41 @@ class _Speaker:
         self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
         self.event("notice", **report.notice_as_dict(notice))
 
+    def plan(self, wanted: Wanted) -> None:
+        """What is about to be captured; who reads lines alone gets it with --verbose."""
+        if self._table is not None or self._options.verbose:
+            for text in report.plan(self._options, wanted):
+                self.line(text)
+
     def opened(self, capture: Capture) -> None:
-        """With --verbose: the sources that were opened since the last time."""
+        """The first filter in force; with --verbose all sources that were opened since the last time."""
         accounts = capture.assembly.accounts
+        if self._table is not None and not self._options.verbose and accounts and not self._opened:
+            self.line(report.effective_filter(next(iter(accounts.values())).source))
+            self._opened = 1
         if self._options.verbose and len(accounts) > self._opened:
             # In the order in which they were opened.
             for account in list(accounts.values())[self._opened :]:
                 self.line(report.opened_line(account.source))
             self._opened = len(accounts)
 
-    def progress(self, capture: Capture, now: float) -> None:
-        if self._progress is not None:
-            self._progress.show(capture.assembly.accounts, now)
+    def progress(self, capture: Capture, output: Output, now: float) -> None:
+        if self._table is not None:
+            self._table.show(capture, output.size, now)
         if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
             self._said_at = now
             accounts = capture.assembly.accounts.values()
             self.event("progress", sources=[_brief(account) for account in accounts])
 
-    def clear(self) -> None:
-        if self._progress is not None:
-            self._progress.clear()
+    def close(self) -> None:
+        """Let the terminal take what was said, if it does."""
+        if self._terminal is not None:
+            self._terminal.close()
+
+
+def can_redraw(environ: Mapping[str, str]) -> bool:
+    """Whether a terminal moves its cursor; one without a name is not known to."""
+    return environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 
 def _brief(account: Any) -> Dict[str, Any]:
@@ -176,6 +201,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         signals.leave_at_once = False
         capture = Capture(request, assembly, options.duration, time.monotonic())
         speaker.event("start", **wanted.facts(), file=options.output)
+        speaker.plan(wanted)
         try:
             _loop(connection, capture, output, signals, speaker)
             _finish(capture, output)
@@ -185,6 +211,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         finally:
             connection.close()
     status, went = _conclude(capture, output, speaker)
+    speaker.close()
     notices = [report.notice_as_dict(notice) for notice in speaker.notices]
     asked = reportfile.facts(options, wanted)
     reportfile.write(
@@ -222,7 +249,7 @@ def _loop(
         for notice in capture.notices:
             speaker.notice(notice)
         capture.notices.clear()
-        speaker.progress(capture, now)
+        speaker.progress(capture, output, now)
 
 
 def _receive(connection: Connection, capture: Capture, now: float) -> None:
@@ -249,7 +276,6 @@ def _finish(capture: Capture, output: Output) -> None:
 def _conclude(capture: Capture, output: Output, speaker: _Speaker) -> Tuple[int, Dict[str, Any]]:
     """Tell how it went; returns the exit status and the report."""
     seconds = time.monotonic() - (capture.started or time.monotonic())
-    speaker.clear()
     if capture.started is not None:
         for line in report.as_text(capture, output, seconds):
             speaker.line(line)

@@ -59,7 +59,7 @@ def test_what_is_in_it(client_file: Path) -> None:
         names = archive.namelist()
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
     top = {name.partition("/")[0] for name in names}
-    for package in ("click", "h11", "wsproto"):
+    for package in ("click", "h11", "rich", "wsproto"):
         assert package in top
         assert [name for name in names if name.startswith(f"{package}-") and "LICENSE" in name]
     ours = {name.split("/")[1] for name in names if name.startswith("pcapd/")}
