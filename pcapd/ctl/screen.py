@@ -7,6 +7,7 @@ its markup.  Importing rich takes a while, so only who shows a table imports thi
 from __future__ import annotations
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import Callable, List, NamedTuple, Tuple
@@ -221,7 +222,7 @@ def _distance(progress: Progress) -> List[str]:
         return ["waiting for the first instance"]
     parts = [_time(progress.seconds), quantity(progress.size), f"{progress.written} packets written"]
     if progress.duration is not None:
-        parts[0] += f" ({_time(max(0.0, progress.duration - progress.seconds))} left)"
+        parts[0] += f" ({_time(math.ceil(max(0.0, progress.duration - int(progress.seconds))))} left)"
     if progress.max_size is not None:
         parts[1] += f" ({quantity(max(0, progress.max_size - progress.size))} left)"
     if progress.max_packets is not None:
