@@ -16,16 +16,21 @@ __all__ = ["CLOCK_OFF_US", "DROPS", "HISTORY", "Hidden", "Meter", "Progress", "R
 
 
 class Drop(NamedTuple):
-    """A place where packets are dropped, and how many were."""
+    """A place where packets are dropped, and how many were.
+
+    Attributes:
+        always: Also of interest while nothing was dropped there.
+    """
 
     place: str
     count: Callable[[Account], int]
+    always: bool = False
 
 
 #: From the wire to the file.  A further counter is a line here.
 DROPS = (
-    Drop("kernel", lambda account: account.stats.dropped_kernel),
-    Drop("interface", lambda account: account.stats.dropped_interface),
+    Drop("kernel", lambda account: account.stats.dropped_kernel, always=True),
+    Drop("interface", lambda account: account.stats.dropped_interface, always=True),
 )
 
 #: Samples of a source's rate that are kept.

@@ -130,8 +130,9 @@ def _columns(view: View, look: Look) -> List[_Column]:
     ]
     for index, drop in enumerate(DROPS):
         # Where nothing is dropped may go, but never a number that is not 0.
-        need = 95 if any(row.drops[index] for row in rows) else 30 - index
-        columns.append(_Column(f"dropped\n{drop.place}", _dropped(index), need))
+        some = any(row.drops[index] for row in rows)
+        if some or drop.always:
+            columns.append(_Column(f"dropped\n{drop.place}", _dropped(index), 95 if some else 30 - index))
     columns.append(_Column("clock", _clock, 35))
     return columns
 

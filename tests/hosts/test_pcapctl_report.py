@@ -161,6 +161,24 @@ def test_no_place_for_it(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_very_many_notices(credentials: Credentials, tmp_path: Path) -> None:
+    """The first thousand are kept, the others counted."""
+
+    def script(client: Client) -> None:
+        started(client)
+        for number in range(1500):
+            client.say(client.callee.notice(Notice(NoticeType.UNKNOWN, f"notice {number}", "web-0")))
+        ended(client, 3)
+
+    path = tmp_path / "report.json"
+    play(script, credentials, tmp_path, "--report", str(path))
+    report = read(path)
+    assert [notice["message"] for notice in report["notices"]] == [
+        f"notice {number}" for number in range(1000)
+    ]
+    assert report["notices_omitted"] == 500
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c(times: int, credentials: Credentials, tmp_path: Path) -> None:
     """Once: the capture ends in good order.  Twice, from an api that is deaf: it is left.  Both are reported."""

@@ -7,17 +7,25 @@ import re
 
 import pytest
 
-from pcapd.ctl.meter import Hidden, Progress, Row, View
+from pcapd.ctl.meter import DROPS, Drop, Hidden, Progress, Row, View
 from pcapd.ctl.screen import Look, places, render
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 PLAIN = Look(color=False)
+
+
+def drops(**counts: int) -> tuple[int, ...]:
+    """Packets dropped at these places."""
+    assert set(counts) <= {drop.place for drop in DROPS}
+    return tuple(counts.get(drop.place, 0) for drop in DROPS)
+
+
 ROWS = (
-    Row("web-0:eth0", "open", 1234, 567_000, (0.0, 50.0, 100.0), (0, 0), 1200),
-    Row("web-1:eth0", "closed", 99_000_000, 12_000_000_000, (2e6,), (7, 0), -2_000_000),
+    Row("web-0:eth0", "open", 1234, 567_000, (0.0, 50.0, 100.0), clock_us=1200),
+    Row("web-1:eth0", "closed", 99_000_000, 12_000_000_000, (2e6,), drops(kernel=7), -2_000_000),
     Row("web-2", "failed"),
 )
-ALL = Row("all", "", 99_001_234, 12_000_567_000, (2e6,), (7, 0))
+ALL = Row("all", "", 99_001_234, 12_000_567_000, (2e6,), drops(kernel=7))
 NOW = Progress(5.0, 30.0, 1_230_000, 100_000_000, 1234, 5000, awaited=2)
 
 
@@ -75,16 +83,14 @@ def test_any_size(width: int, height: int) -> None:
 
 def test_drops_stay_where_others_go() -> None:
     """The column that is not all zeros outlives packets of an unhurt interface and the clock."""
-    rows = (Row("web-0:eth0", "open", 5, 5, (), (0, 3), 9),)
+    rows = (Row("web-0:eth0", "open", 5, 5, (), drops(interface=3), 9),)
     text = "\n".join(shown(View(rows, None, None, NOW), Look(width=40, color=False)))
     assert "interface" in text and "kernel" not in text and "clock" not in text
 
 
 def test_long_names_lose_their_middle() -> None:
     """The beginning and the end tell instances apart."""
-    rows = tuple(
-        Row(f"haproxy/0b3f5d2c-3f52-4d3a-9c1e-{number:012}:eth0", "open", drops=(0, 0)) for number in range(2)
-    )
+    rows = tuple(Row(f"haproxy/0b3f5d2c-3f52-4d3a-9c1e-{number:012}:eth0", "open") for number in range(2))
     lines = shown(View(rows, None, None, NOW))
     assert lines[2] != lines[3]
     assert lines[2].startswith("haproxy/") and ":eth0 " in lines[2] and "…" in lines[2]
@@ -141,3 +147,14 @@ def test_a_narrow_terminal_has_more_lines() -> None:
         "waiting for 2 more instances",
         "Ctrl-C stops and finishes the file",
     ]
+
+
+def test_further_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place is a line in DROPS; its column appears with the first packet that is dropped there."""
+    places_now = (*DROPS, Drop("agent", lambda account: 0), Drop("client", lambda account: 0))
+    monkeypatch.setattr("pcapd.ctl.screen.DROPS", places_now)
+    none = (0,) * (len(DROPS) + 2)
+    rows = (Row("web-0:eth0", "open", drops=none), Row("web-1:eth0", "open", drops=(*none[:-1], 4)))
+    assert not {"agent", "client"} & set("\n".join(shown(View(rows[:1], None, None, NOW))).split())
+    words = "\n".join(shown(View(rows, None, None, NOW))).split()
+    assert "client" in words and "agent" not in words
