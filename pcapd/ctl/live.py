@@ -34,7 +34,7 @@ class Live:
         self._shown_at = 0.0
 
     def show(self, capture: Capture, size: int, now: float) -> None:
-        """Show how it stands, unless that was done a moment ago, or the terminal does not read.
+        """Show how it stands, if the last time is a while ago, the terminal reads, and we are in front.
 
         Args:
             size: Bytes of the file.
@@ -45,7 +45,7 @@ class Live:
         self._shown_at = now
         accounts = capture.assembly.accounts
         self._meter.sample(accounts, now)
-        if self._terminal.busy:
+        if self._terminal.busy or _in_background(self._stream.fileno()):
             return
         look = self._look()
         progress = self._progress(capture, size, now)
@@ -70,6 +70,14 @@ class Live:
             width, height = os.get_terminal_size(self._stream.fileno())
         # A terminal of a serial line has no size.
         return Look(width or 80, height or 24, not os.environ.get("NO_COLOR"), _speaks_unicode(self._stream))
+
+
+def _in_background(fd: int) -> bool:
+    """Whether the terminal is somebody else's now, such as the shell's that started us with ``&``."""
+    try:
+        return os.tcgetpgrp(fd) != os.getpgrp()
+    except OSError:  # it is not our controlling terminal
+        return False
 
 
 def _speaks_unicode(stream: TextIO) -> bool:

@@ -97,7 +97,9 @@ class _Speaker:
         self._opened = 0
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
-        if self._terminal is not None and not (options.quiet or options.json) and can_redraw(os.environ):
+        # Whoever reads the packets from a pipe may write to the same terminal.
+        alone = options.output != STDOUT and not options.quiet and not options.json
+        if self._terminal is not None and alone and can_redraw(os.environ):
             # rich takes a while to import.
             from pcapd.ctl.live import Live  # noqa: PLC0415
 

@@ -215,6 +215,53 @@ def test_quiet_and_json(credentials: Credentials, tmp_path: Path) -> None:
             assert terminal.raw == b""
 
 
+def test_packets_on_standard_output(credentials: Credentials, tmp_path: Path) -> None:
+    """Whoever reads them may write to the same terminal: nothing is erased there."""
+
+    def script(client: Client) -> None:
+        started(client)
+        ended(client, 3)
+
+    with StreamApi(credentials, script) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        process = begin(terminal, api, credentials, Path("-"))
+        assert process.wait(30) == 0
+        terminal.wait_for("stopped: duration")
+        assert b"\x1b" not in terminal.raw
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_the_background(foreground: bool, credentials: Credentials, tmp_path: Path) -> None:
+    """A job that was started with & leaves the terminal to the shell, and reports at its end."""
+    stage = Stage()
+    # A session of its own with the terminal, and in it a group in front: the shell's or the capture's.
+    program = (
+        "import fcntl, os, subprocess, sys, termios\n"
+        "os.setsid(); fcntl.ioctl(2, termios.TIOCSCTTY, 0)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os.setpgid(0, 0) if sys.argv[1] == 'False' else None\n"
+        "    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    with StreamApi(credentials, two_hosts(stage)) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        argv = [sys.executable, "-c", program, str(foreground), "-m", "pcapd.ctl", "hosts", "web-0"]
+        argv += ["--api", api.url, "--ca", str(credentials.ca), "--output", str(tmp_path / "x.pcapng")]
+        env = {**environment(), "PCAP_TOKEN": TOKEN, "TERM": "xterm"}
+        process = terminal.start(argv, env=env, stdout=subprocess.DEVNULL)
+        terminal.hang_up()
+        stage.go()
+        stage.go()
+        terminal.wait_for("web-1: web-1 is slow")
+        if foreground:
+            terminal.wait_for("web-0:eth0 open")
+        stage.go()
+        assert process.wait(30) == 3
+        terminal.wait_for("stopped: duration")
+        assert (b"\x1b[J" in terminal.raw) == foreground
+
+
 def test_ctrl_c(credentials: Credentials, tmp_path: Path) -> None:
     """The table says that the capture stops, as long as it does."""
 
@@ -272,7 +319,7 @@ def _complete(path: Path, count: int) -> bool:
 
 
 def test_a_terminal_that_hangs_up(credentials: Credentials, tmp_path: Path) -> None:
-    """With SIGHUP ignored, as nohup does: the capture goes on to its end."""
+    """To whoever gets no SIGHUP of it, as with nohup, nothing happens: the capture goes on to its end."""
     stage = Stage()
 
     def script(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import termios
 import threading
+import time
 from types import TracebackType
 from typing import Any, Optional, Sequence
 
@@ -70,13 +72,12 @@ class Terminal:
     def fill(self) -> None:
         """Write until it takes nothing more, as long as nobody reads."""
         os.set_blocking(self.slave, False)
-        try:
-            while True:
-                os.write(self.slave, b"." * 64)
-        except BlockingIOError:
-            pass
-        finally:
-            os.set_blocking(self.slave, True)
+        for _ in range(5):  # the kernel moves what it has taken to another place a moment later
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(self.slave, b".")
+            time.sleep(0.02)
+        os.set_blocking(self.slave, True)
 
     def resize(self, columns: int, lines: int) -> None:
         """Change its size, without what a terminal does to lines that do not fit."""
