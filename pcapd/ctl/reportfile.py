@@ -16,7 +16,7 @@ import pcapd
 from pcapd.ctl.options import STDOUT, CaptureOptions, UsageProblem, Wanted
 from pcapd.errors import PcapdError
 
-__all__ = ["FORMAT", "ReportFailed", "check", "facts", "nothing", "reported", "write"]
+__all__ = ["FORMAT", "ReportFailed", "asked", "check", "facts", "nothing", "reported", "write"]
 
 #: Of the report; a change that breaks its readers makes it larger.
 FORMAT = 1
@@ -51,23 +51,24 @@ def check(options: CaptureOptions) -> None:
 
 
 def facts(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
-    """What was asked for.
+    """What a report is about.
 
     Args:
         wanted: None where that was not known yet.
     """
+    return {"format": FORMAT, "pcapctl": pcapd.__version__, "asked": asked(options, wanted)}
+
+
+def asked(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
+    """What is to be captured, and its limits."""
     return {
-        "format": FORMAT,
-        "pcapctl": pcapd.__version__,
-        "asked": {
-            **(wanted.facts() if wanted is not None else {}),
-            "filter": options.filter,
-            "interfaces": list(options.interfaces),
-            "snaplen": options.snaplen,
-            "packets": options.count,
-            "bytes": options.max_bytes,
-            "seconds": options.duration,
-        },
+        **(wanted.facts() if wanted is not None else {}),
+        "filter": options.filter,
+        "interfaces": list(options.interfaces),
+        "snaplen": options.snaplen,
+        "packets": options.count,
+        "bytes": options.max_bytes,
+        "seconds": options.duration,
     }
 
 

@@ -202,7 +202,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
             raise PcapdError("interrupted before the capture started") from None
         signals.leave_at_once = False
         capture = Capture(request, assembly, options.duration, time.monotonic())
-        speaker.event("start", **wanted.facts(), file=options.output)
+        speaker.event("start", **reportfile.asked(options, wanted), file=options.output)
         speaker.plan(wanted)
         try:
             _loop(connection, capture, output, signals, speaker)
@@ -215,9 +215,9 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
     status, went = _conclude(capture, output, speaker)
     speaker.close()
     notices = [report.notice_as_dict(notice) for notice in speaker.notices]
-    asked = reportfile.facts(options, wanted)
+    about = reportfile.facts(options, wanted)
     reportfile.write(
-        options, {**asked, **went, "notices": notices, "notices_omitted": speaker.notices_omitted}
+        options, {**about, **went, "notices": notices, "notices_omitted": speaker.notices_omitted}
     )
     return status
 

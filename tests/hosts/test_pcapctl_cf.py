@@ -535,7 +535,9 @@ def test_json(foundation: Foundation) -> None:
     done = foundation.pcapctl("myapp", "--instance", "1", "--json", "--output", "x.pcapng")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     app = {"name": "myapp", "guid": GUID, "type": "web", "instances": [1]}
-    assert events[0] == {"event": "start", "app": app, "follow": False, "file": "x.pcapng"}
+    limits = {"packets": None, "bytes": None, "seconds": None}
+    about = {"filter": "", "interfaces": [], "snaplen": 262144, **limits}
+    assert events[0] == {"event": "start", "app": app, "follow": False, "file": "x.pcapng", **about}
     assert events[-1]["event"] == "end"
 
 
