@@ -77,9 +77,13 @@ CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
 #: notices that a client's report keeps; more are counted.
 REPORT_NOTICES_MAX: Final = 1000
+#: characters of each of them.
+REPORT_NOTICE_MAX: Final = 1000
 
 #: lines that wait for a terminal that does not read; older ones are left out.
-TERMINAL_LINES_MAX: Final = 1000
+TERMINAL_LINES_MAX: Final = 250
+#: characters of each of them; the longest names a filter in force.
+TERMINAL_LINE_MAX: Final = EFFECTIVE_FILTER_MAX + KIB
 
 # --- time, seconds -----------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Dict, List, Optional
 
 import pcapd
 from pcapd.errors import PcapdError, RequestError, request_error
-from pcapd.limits import INSTANCES_MAX, OPEN_TIMEOUT, START_TIMEOUT
+from pcapd.limits import INSTANCES_MAX, NAME_MAX, OPEN_TIMEOUT, START_TIMEOUT
 from pcapd.savefile.assembly import Assembly
 from pcapd.wire import (
     Caller,
@@ -208,7 +208,7 @@ class Capture:
             if message.type in _FAILURES:
                 self._failed_targets += 1
                 if len(self.failed) < INSTANCES_MAX:
-                    self.failed[message.origin] = None
+                    self.failed[message.origin[:NAME_MAX]] = None
             self._await(message.awaited)
             self.assembly.await_instances(message.awaited)
             self.notices.append(message)

@@ -9,13 +9,14 @@ goes up the chain to the kernels that capture, which drop and count.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from pcapd.ctl import report, reportfile
 from pcapd.ctl.capture import Capture, Outcome
@@ -25,7 +26,7 @@ from pcapd.ctl.output import Output, OutputError
 from pcapd.ctl.terminal import Terminal
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
-from pcapd.limits import REPORT_NOTICES_MAX
+from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
 from pcapd.records import keep_memory
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Notice
@@ -91,8 +92,8 @@ class _Speaker:
         self._events = sys.stderr if options.output == STDOUT else sys.stdout
         self._said_at = 0.0
         #: Those that came, for the report, and how many more.
-        self.notices: List[Notice] = []
-        self.notices_omitted = 0
+        self._notices: List[Notice] = []
+        self._notices_omitted = 0
         self._deaf = False
         self._opened = 0
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
@@ -124,12 +125,20 @@ class _Speaker:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._events.fileno())
 
     def notice(self, notice: Notice) -> None:
-        if len(self.notices) < REPORT_NOTICES_MAX:
-            self.notices.append(notice)
+        if len(self._notices) < REPORT_NOTICES_MAX:
+            message = notice.message[:REPORT_NOTICE_MAX]
+            self._notices.append(
+                dataclasses.replace(notice, message=message, origin=notice.origin[:NAME_MAX])
+            )
         else:
-            self.notices_omitted += 1
+            self._notices_omitted += 1
         self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
         self.event("notice", **report.notice_as_dict(notice))
+
+    def noticed(self) -> Dict[str, Any]:
+        """The notices, for the report."""
+        notices = [report.notice_as_dict(notice) for notice in self._notices]
+        return {"notices": notices, "notices_omitted": self._notices_omitted}
 
     def plan(self, wanted: Wanted) -> None:
         """What is about to be captured; who reads lines alone gets it with --verbose."""
@@ -212,14 +221,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
             capture.reason = "interrupted twice"
         finally:
             connection.close()
-    status, went = _conclude(capture, output, speaker)
-    speaker.close()
-    notices = [report.notice_as_dict(notice) for notice in speaker.notices]
-    about = reportfile.facts(options, wanted)
-    reportfile.write(
-        options, {**about, **went, "notices": notices, "notices_omitted": speaker.notices_omitted}
-    )
-    return status
+    return _conclude(capture, output, speaker, options, wanted)
 
 
 def _loop(
@@ -275,19 +277,33 @@ def _finish(capture: Capture, output: Output) -> None:
         output.discard()
 
 
-def _conclude(capture: Capture, output: Output, speaker: _Speaker) -> Tuple[int, Dict[str, Any]]:
-    """Tell how it went; returns the exit status and the report."""
+def _conclude(
+    capture: Capture, output: Output, speaker: _Speaker, options: CaptureOptions, wanted: Wanted
+) -> int:
+    """Tell how it went, and return the exit status."""
     seconds = time.monotonic() - (capture.started or time.monotonic())
+    went = report.as_dict(capture, output, seconds)
+    about = {**reportfile.facts(options, wanted), **went}
+    problem: Optional[reportfile.ReportFailed] = None
+    try:
+        # First of all: what follows may wait for a terminal or a pipe.
+        reportfile.write(options, {**about, **speaker.noticed()})
+    except reportfile.ReportFailed as error:
+        problem = error
+        went["exit_status"] = Outcome.FAILED.value
+        speaker.event("warning", message=str(problem))
     if capture.started is not None:
         for line in report.as_text(capture, output, seconds):
             speaker.line(line)
-    went = report.as_dict(capture, output, seconds)
     speaker.event("end", **went)
     if capture.error is not None:
         speaker.line(f"pcapctl: {escape(str(capture.error))}", important=True)
     elif capture.outcome is Outcome.INCOMPLETE:
         speaker.line("pcapctl: the file is good, but something is missing from it: see above", important=True)
-    return capture.outcome.value, went
+    if problem is not None:
+        speaker.line(f"pcapctl: {escape(str(problem))}", important=True)
+    speaker.close()
+    return int(went["exit_status"])
 
 
 def _now_us() -> int:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import Deque, List, NamedTuple, Optional, TextIO
 
-from pcapd.limits import TERMINAL_LINES_MAX, TERMINAL_PATIENCE
+from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX, TERMINAL_PATIENCE
 
 __all__ = ["Line", "Terminal"]
 
@@ -61,7 +61,7 @@ class Terminal:
             if len(self._lines) >= TERMINAL_LINES_MAX:
                 self._lines.popleft()
                 self._omitted += 1
-            self._lines.append(text)
+            self._lines.append(text[:TERMINAL_LINE_MAX])
             self._start()
 
     def show(self, region: List[Line]) -> None:

@@ -167,16 +167,34 @@ def test_very_many_notices(credentials: Credentials, tmp_path: Path) -> None:
     def script(client: Client) -> None:
         started(client)
         for number in range(1500):
-            client.say(client.callee.notice(Notice(NoticeType.UNKNOWN, f"notice {number}", "web-0")))
+            words = f"notice {number:4}" + "x" * 2000
+            client.say(client.callee.notice(Notice(NoticeType.UNKNOWN, words, "web-0")))
         ended(client, 3)
 
     path = tmp_path / "report.json"
     play(script, credentials, tmp_path, "--report", str(path))
     report = read(path)
-    assert [notice["message"] for notice in report["notices"]] == [
-        f"notice {number}" for number in range(1000)
-    ]
+    messages = [notice["message"] for notice in report["notices"]]
+    assert [message[:11] for message in messages] == [f"notice {number:4}" for number in range(1000)]
+    assert {len(message) for message in messages} == {1000}
     assert report["notices_omitted"] == 500
+
+
+def test_its_place_vanishes_meanwhile(credentials: Credentials, tmp_path: Path) -> None:
+    """The file is good, but who wants a report and has none must know: status 1, and one end event."""
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def script(client: Client) -> None:
+        started(client)
+        place.rmdir()
+        ended(client, 3)
+
+    done = play(script, credentials, tmp_path, "--report", str(place / "report.json"))
+    assert done.status == done.end["exit_status"] == 1
+    assert done.end["outcome"] == "complete" and len(done.file.packets) == 3
+    (warning,) = [event for event in done.events if event["event"] == "warning"]
+    assert "cannot write the report" in warning["message"]
 
 
 @pytest.mark.parametrize("times", [1, 2])
