@@ -41,6 +41,7 @@ setup(
         "prometheus-client>=0.20",
         "wsproto>=1.2",
         "click>=8.1",
+        "rich>=13.9",
     ],
     extras_require={
         # Only the agent captures, so only it needs libpcap and libcap.  Build
@@ -56,6 +57,7 @@ setup(
             "ruff>=0.9",
             "types-PyYAML",
             "build>=1",
+            "pyte>=0.8.2",
         ],
         # bin/fuzz; it has wheels for CPython 3.11 to 3.13 only.
         "fuzz": ["atheris>=3"],

@@ -86,6 +86,16 @@ HOLD_BACK_TIME: Final = 1.0
 #: control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
+#: notices that a client's report keeps; more are counted.
+REPORT_NOTICES_MAX: Final = 1000
+#: characters of each of them.
+REPORT_NOTICE_MAX: Final = 1000
+
+#: lines that wait for a terminal that does not read; older ones are left out.
+TERMINAL_LINES_MAX: Final = 250
+#: characters of each of them; the longest names a filter in force.
+TERMINAL_LINE_MAX: Final = EFFECTIVE_FILTER_MAX + KIB
+
 # --- time, seconds -----------------------------------------------------------
 
 #: between the counters of a source; also its watermark's age when it is silent.
@@ -116,6 +126,9 @@ TCP_USER_TIMEOUT: Final = 120.0
 STOP_STALL_TIMEOUT: Final = 1.5
 #: after STOP, until a capture is ended whatever still flows.
 DRAIN_TIMEOUT: Final = 10.0
+
+#: at the end, for a terminal that takes nothing of the report.
+TERMINAL_PATIENCE: Final = 10.0
 
 # --- containers --------------------------------------------------------------
 

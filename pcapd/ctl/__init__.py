@@ -1,6 +1,6 @@
 """pcapctl: the client that asks the api for a capture and writes one file.
 
-Standard library, wsproto and click; runs on Python 3.9 and needs nothing
+Standard library, wsproto, click and rich; runs on Python 3.9 and needs nothing
 compiled.  What is pure is kept apart from what touches the outside:
 
 ==================  =========================================================
@@ -13,12 +13,16 @@ compiled.  What is pure is kept apart from what touches the outside:
 ``capture``         the state of one capture: when it stops, how it went
 ``websocket``       binary messages cut out of the stream without copying
 ``report``          sources and the end, in words and as a JSON object
-``progress``        the live line
+``meter``           rates, and which sources the live table shows
+``screen``          the live table as text (rich)
 ``text``            numbers for people; text of strangers made harmless
 ``cfconfig``        the cf CLI's configuration: read, and tokens replaced
 ------------------  ------------------------------------------------- I/O --
 ``connection``      TCP, TLS and the WebSocket to the api
 ``output``          the file or the pipe that is written
+``reportfile``      the report as a file, after failures too
+``terminal``        writing to a terminal that may not read
+``live``            the live table on its terminal
 ``fetch``           one HTTP request, bounded in bytes and time
 ``cloud``           what is asked of Cloud Controller and UAA
 ``cflogin``         the cf CLI's configuration as a file

@@ -7,11 +7,11 @@ of a steady clock.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import pcapd
 from pcapd.errors import PcapdError, RequestError, request_error
-from pcapd.limits import OPEN_TIMEOUT, START_TIMEOUT
+from pcapd.limits import INSTANCES_MAX, NAME_MAX, OPEN_TIMEOUT, START_TIMEOUT
 from pcapd.savefile.assembly import Assembly
 from pcapd.wire import (
     Caller,
@@ -83,6 +83,10 @@ class Capture:
         self._unwritten = 0
         #: Notices that came since they were looked at.
         self.notices: List[Notice] = []
+        #: Instances that could not be captured, in the order in which they were told.
+        self.failed: Dict[str, None] = {}
+        #: Instances that have neither opened a source nor failed.
+        self.awaited = 0
         #: When the first source was open; None before.
         self.started: Optional[float] = None
         #: Why it is over, for people.
@@ -196,12 +200,16 @@ class Capture:
             self.assembly.stats(event.source, message)
         elif isinstance(message, Source):
             self.assembly.source(event.source, message, now_us)
+            self._await(message.awaited)
             if self.started is None:
                 self.started = now
                 self._state = _State.CAPTURING
         elif isinstance(message, Notice):
             if message.type in _FAILURES:
                 self._failed_targets += 1
+                if len(self.failed) < INSTANCES_MAX:
+                    self.failed[message.origin[:NAME_MAX]] = None
+            self._await(message.awaited)
             self.assembly.await_instances(message.awaited)
             self.notices.append(message)
         elif isinstance(message, Ping):
@@ -213,6 +221,9 @@ class Capture:
             self.fail(request_error(message.code, message.message, message.hint))
         elif isinstance(message, End):
             self._ended(message)
+
+    def _await(self, count: Optional[int]) -> None:
+        self.awaited = self.awaited if count is None else count
 
     def _ended(self, end: End) -> None:
         self._end = end

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, Tuple
+from typing import Optional, Tuple
 from urllib.parse import urlsplit
 
 from pcapd.ctl.cfconfig import Login, LoginProblem, check_url, config_path, is_guid, pcap_of_api
@@ -33,6 +33,7 @@ class Asked:
         app: Name or GUID.
         api: The pcap api's URL; None to find it.
         ca: Authorities besides the system's.
+        trust: Whose word counts for certificates.
     """
 
     app: str
@@ -41,6 +42,7 @@ class Asked:
     follow: bool
     api: Optional[str]
     ca: Optional[Path]
+    trust: Trust = Trust.ALSO_GIVEN
 
 
 def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) -> Tuple[Access, Wanted]:
@@ -60,8 +62,12 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
     path = config_path(os.environ) if cli is None else Path()
     login = read_login(path) if cli is None else cli.login()
     say = _Voice(options)
-    trust = _trust(asked, login, say.warn)
-    client = Client(asked.ca, trust)
+    if login.ssl_disabled and asked.trust is not Trust.ANYBODY and asked.ca is None:
+        say.note(
+            "cf logged in with --skip-ssl-validation, which does not count here: certificates are checked, "
+            "with the authority of --ca FILE, unless --insecure is given"
+        )
+    client = Client(asked.ca, asked.trust)
     session: Tokens
     session = Session(path, login, client, say.warn) if cli is None else RpcSession(cli)
     controller = CloudController(login.target, session, client)
@@ -72,7 +78,7 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
         say.detail("your cf login was refreshed")
     say.detail(_plan(asked, guid, login))
     say.detail(f"pcap api {api}, {reason}")
-    return Access(api, token, asked.ca, trust), _wanted(asked, guid)
+    return Access(api, token, asked.ca, asked.trust), _wanted(asked, guid)
 
 
 class _Voice:
@@ -80,12 +86,17 @@ class _Voice:
 
     def __init__(self, options: CaptureOptions) -> None:
         self._json = options.json
+        self._quiet = options.quiet
         self._verbose = options.verbose and not options.quiet and not options.json
 
     def warn(self, text: str) -> None:
         # Not even --quiet hides it.
         line = json.dumps({"event": "warning", "message": text}) if self._json else f"warning: {escape(text)}"
         print(line, file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        if not self._quiet:
+            self.warn(text)
 
     def detail(self, text: str) -> None:
         if self._verbose:
@@ -97,17 +108,6 @@ def _wanted(asked: Asked, guid: str) -> Wanted:
         return Wanted(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
     except ValueError as error:
         raise UsageProblem(str(error)) from error
-
-
-def _trust(asked: Asked, login: Login, warn: Callable[[str], None]) -> Trust:
-    """Whom to believe; with --ca there is no reason not to look."""
-    if not login.ssl_disabled or asked.ca is not None:
-        return Trust.ALSO_GIVEN
-    warn(
-        "certificates are not checked, because cf logged in with --skip-ssl-validation: somebody on the way "
-        "could take over your login and read the packets; --ca FILE names an authority to check them with"
-    )
-    return Trust.ANYBODY
 
 
 def _guid(app: str, login: Login, controller: CloudController) -> str:

@@ -49,6 +49,7 @@ _CERTIFICATE_HINTS = {
     62: "use the name that is in the certificate",
     64: "use a name that is in the certificate",
 }
+_UNKNOWN_AUTHORITY = "name the authority that signed it with --ca, or do without any check with --insecure"
 _ANSWER_MAX = 64 * 1024
 
 
@@ -100,7 +101,7 @@ def dial(access: Access) -> socket.socket:
         return _context(access).wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         plain.close()
-        hint = _CERTIFICATE_HINTS.get(error.verify_code, "name the authority that signed it with --ca")
+        hint = _CERTIFICATE_HINTS.get(error.verify_code, _UNKNOWN_AUTHORITY)
         raise ApiUnreachable(
             f"the certificate of {host} is not good: {error.verify_message}", hint
         ) from error

@@ -6,7 +6,7 @@ import datetime
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, NoReturn, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, NoReturn, Optional, Sequence, Tuple, TypeVar
 
 import click
 
@@ -15,6 +15,7 @@ from pcapd.config.units import parse_duration, parse_size
 from pcapd.ctl.options import (
     Access,
     CaptureOptions,
+    Trust,
     UsageProblem,
     Wanted,
     choose_form,
@@ -74,6 +75,7 @@ _access_options = _options(
         metavar="FILE",
         help="Authority of the api's certificate (PEM).",
     ),
+    click.option("--insecure", is_flag=True, help="Do not check certificates; warns each time."),
     click.option("--json", is_flag=True, help="JSON lines for scripts instead of text."),
 )
 
@@ -124,6 +126,12 @@ capture_options = _options(
     ),
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
+    click.option(
+        "--report",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write how it went, as JSON; after failures too.",
+    ),
     _access_options,
     click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong."),
     click.option("--verbose", "-v", is_flag=True, help="Say more."),
@@ -182,15 +190,20 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
 
     The pcap api is that of --api or PCAP_API, else the pcap link of Cloud Controller, else
     the host of Cloud Controller with pcap. instead of api.  The authority of --ca counts
-    for Cloud Controller and UAA too, besides the system's.
+    for Cloud Controller and UAA too, besides the system's; --insecure counts for them too.
     """
     # ssl and HTTP take most of the start-up: --help does without.
     from pcapd.ctl.cf import Asked, prepare
+    from pcapd.ctl.reportfile import reported
 
-    asked = Asked(app, parse_instances(instances), process_type, follow, given["api"], given["ca"])
+    instance_numbers = parse_instances(instances)
+    trust = _trust(given, Trust.ALSO_GIVEN)
+    asked = Asked(app, instance_numbers, process_type, follow, given["api"], given["ca"], trust)
     options = _capture_options(app, given)
-    access, wanted = prepare(asked, options, click.get_current_context().obj)
-    raise SystemExit(_capture(access, options, wanted))
+    with reported(options):
+        access, wanted = prepare(asked, options, click.get_current_context().obj)
+        status = _capture(access, options, wanted)
+    raise SystemExit(status)
 
 
 @cli.command(
@@ -254,8 +267,13 @@ def bosh(
 @_token_file_option
 def hosts(names: Tuple[str, ...], token_file: Optional[Path], **given: Any) -> None:
     """Capture targets that the api's configuration names."""
-    access = _access(given, read_token(token_file))
-    raise SystemExit(_capture(access, _capture_options(names[0], given), Wanted(names)))
+    from pcapd.ctl.reportfile import reported
+
+    options = _capture_options(names[0], given)
+    with reported(options):
+        access = _access(given, read_token(token_file))
+        status = _capture(access, options, Wanted(names))
+    raise SystemExit(status)
 
 
 @cli.command()
@@ -276,7 +294,23 @@ def status(**given: Any) -> None:
 def _access(given: Any, token: Optional[str]) -> Access:
     if not given["api"]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
-    return Access(given["api"], token, given["ca"])
+    return Access(given["api"], token, given["ca"], _trust(given, Trust.GIVEN))
+
+
+def _trust(given: Any, checked: Trust) -> Trust:
+    """Whom to believe: as `checked` says, or anybody, which is said each time."""
+    if not given["insecure"]:
+        return checked
+    if given["ca"]:
+        raise UsageProblem("--insecure and --ca exclude each other", "with --ca certificates are checked")
+    text = (
+        "certificates are not checked (--insecure): somebody on the way could take over your login "
+        "and read the packets"
+    )
+    # Not even --quiet hides it.
+    line = json_module.dumps({"event": "warning", "message": text}) if given["json"] else f"warning: {text}"
+    print(line, file=sys.stderr, flush=True)
+    return Trust.ANYBODY
 
 
 def _capture_options(name: str, given: Any) -> CaptureOptions:
@@ -293,6 +327,7 @@ def _capture_options(name: str, given: Any) -> CaptureOptions:
         max_bytes=given["max_bytes"],
         ordered=given["order"],
         force=given["force"],
+        report=given["report"],
         quiet=given["quiet"],
         verbose=given["verbose"],
         json=given["json"],
@@ -340,14 +375,8 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
     arguments = sys.argv[1:]
     if "--json" in arguments and "status" not in arguments[:1]:
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
-        facts = {"event": "end", "outcome": "failed", "exit_status": status, "reason": error, "error": error}
-        nothing: Dict[str, Any] = {
-            "file": None,
-            "bytes": 0,
-            "seconds": 0.0,
-            "packets": 0,
-            "lost": 0,
-            "sources": [],
-        }
-        print(json_module.dumps({**facts, **nothing}), file=sys.stderr if packets_to_stdout else sys.stdout)
+        from pcapd.ctl.reportfile import nothing
+
+        facts = {"event": "end", **nothing(error, status)}
+        print(json_module.dumps(facts), file=sys.stderr if packets_to_stdout else sys.stdout)
     sys.exit(status)

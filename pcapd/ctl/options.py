@@ -106,6 +106,7 @@ class CaptureOptions:
         count: Packets after which the capture stops.
         duration: Seconds after which it does.
         max_bytes: Bytes that the file may have.
+        report: Where to write how it went, as JSON.
     """
 
     output: str
@@ -118,6 +119,7 @@ class CaptureOptions:
     max_bytes: Optional[int] = None
     ordered: bool = True
     force: bool = False
+    report: Optional[Path] = None
     quiet: bool = False
     verbose: bool = False
     json: bool = False

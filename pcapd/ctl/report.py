@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from pcapd.ctl.capture import Capture
+from pcapd.ctl.meter import CLOCK_OFF_US
+from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.output import Output
 from pcapd.ctl.text import escape, quantity
+from pcapd.limits import SNAPLEN_MAX
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
-from pcapd.wire import Source
+from pcapd.wire import Notice, Source
 
-__all__ = ["as_dict", "as_text", "opened_line", "source_line"]
+__all__ = ["as_dict", "as_text", "effective_filter", "notice_as_dict", "opened_line", "plan", "source_line"]
 
+#: Targets that are named before a capture starts.
+_NAMES_MAX = 12
 #: Words for the usual ones.
 _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
-#: microseconds; a clock that is further off deserves a warning.
-_CLOCK_OFF_US = 100_000
 
 
 def as_dict(capture: Capture, output: Output, seconds: float) -> Dict[str, Any]:
@@ -55,6 +58,11 @@ def _source(account: Account) -> Dict[str, Any]:
     }
 
 
+def notice_as_dict(notice: Notice) -> Dict[str, Any]:
+    """A notice for scripts."""
+    return {"type": notice.type.value, "origin": notice.origin, "message": notice.message}
+
+
 def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:
     """The report for people, one line each."""
     lines = [source_line(account) for account in capture.assembly.accounts.values()]
@@ -66,6 +74,41 @@ def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:
         lines.append("nothing was written")
     lines.append(f"stopped: {escape(capture.reason)}")
     return lines
+
+
+def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
+    """What is about to be captured: the targets, the filter, the limits."""
+    limits = []
+    if options.duration is not None:
+        limits.append(f"{options.duration:g} s")
+    if options.count is not None:
+        limits.append(f"{options.count} packets")
+    if options.max_bytes is not None:
+        limits.append(quantity(options.max_bytes))
+    lengths = "whole packets" if options.snaplen >= SNAPLEN_MAX else f"{options.snaplen} bytes of each packet"
+    interfaces = f"; interfaces: {', '.join(options.interfaces)}" if options.interfaces else ""
+    target = "standard output" if options.output == STDOUT else options.output
+    lines = [
+        f"{_shortened(wanted.words())}{interfaces}",
+        f"filter: {options.filter or 'none'}, without the capture's own connections; {lengths}",
+        f"limits: {', '.join(limits) or 'none'}; writing to {target}",
+    ]
+    return [escape(line) for line in lines]
+
+
+def effective_filter(source: Source) -> str:
+    """The filter in force at one source, exclusions included."""
+    return escape(f"filter in force at {source.instance}:{source.interface}: {source.filter or 'none'}")
+
+
+def _shortened(words: str) -> str:
+    """A list of very many names is not read."""
+    names = words.split(", ")
+    return (
+        words
+        if len(names) <= _NAMES_MAX
+        else f"{', '.join(names[:_NAMES_MAX])} and {len(names) - _NAMES_MAX} more"
+    )
 
 
 def opened_line(source: Source) -> str:
@@ -99,7 +142,7 @@ def _warnings(capture: Capture) -> List[str]:
     warnings = []
     for account in capture.assembly.accounts.values():
         offset = account.source.clock_offset_us
-        if offset is not None and abs(offset) > _CLOCK_OFF_US:
+        if offset is not None and abs(offset) > CLOCK_OFF_US:
             warnings.append(
                 f"warning: {escape(account.name)}: the clock is {offset / 1e6:+.2f} s off "
                 f"({escape(describe(account.source))}); times in the file are as that clock told them"

@@ -9,25 +9,30 @@ goes up the chain to the kernels that capture, which drop and count.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import select
 import signal
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
-from pcapd.ctl import report
+from pcapd.ctl import report, reportfile
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
 from pcapd.ctl.output import Output, OutputError
-from pcapd.ctl.progress import Progress
+from pcapd.ctl.terminal import Terminal
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
+from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
 from pcapd.records import keep_memory
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Notice
+
+if TYPE_CHECKING:
+    from pcapd.ctl.live import Live
 
 __all__ = ["run"]
 
@@ -80,22 +85,34 @@ class _Signals:
 
 
 class _Speaker:
-    """Tells the user what happens: plain lines, a live line, or JSON lines."""
+    """Tells the user what happens: plain lines, a live table, or JSON lines."""
 
     def __init__(self, options: CaptureOptions) -> None:
         self._options = options
         self._events = sys.stderr if options.output == STDOUT else sys.stdout
         self._said_at = 0.0
+        #: Those that came, for the report, and how many more.
+        self._notices: List[Notice] = []
+        self._notices_omitted = 0
         self._deaf = False
         self._opened = 0
-        live = sys.stderr.isatty() and not (options.quiet or options.json)
-        self._progress: Optional[Progress] = Progress(sys.stderr) if live else None
+        self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
+        self._table: Optional[Live] = None
+        # Whoever reads the packets from a pipe may write to the same terminal.
+        alone = options.output != STDOUT and not options.quiet and not options.json
+        if self._terminal is not None and alone and can_redraw(os.environ):
+            # rich takes a while to import.
+            from pcapd.ctl.live import Live  # noqa: PLC0415
+
+            self._table = Live(self._terminal, sys.stderr, options)
 
     def line(self, text: str, *, important: bool = False) -> None:
         """A line for people; when quiet, only an important one."""
         if not self._options.json and (important or not self._options.quiet):
-            self.clear()
-            print(text, file=sys.stderr, flush=True)
+            if self._terminal is not None:
+                self._terminal.line(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def event(self, kind: str, **facts: Any) -> None:
         """A line for scripts."""
@@ -108,29 +125,56 @@ class _Speaker:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._events.fileno())
 
     def notice(self, notice: Notice) -> None:
+        if len(self._notices) < REPORT_NOTICES_MAX:
+            message = notice.message[:REPORT_NOTICE_MAX]
+            self._notices.append(
+                dataclasses.replace(notice, message=message, origin=notice.origin[:NAME_MAX])
+            )
+        else:
+            self._notices_omitted += 1
         self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
-        self.event("notice", type=notice.type.value, origin=notice.origin, message=notice.message)
+        self.event("notice", **report.notice_as_dict(notice))
+
+    def noticed(self) -> Dict[str, Any]:
+        """The notices, for the report."""
+        notices = [report.notice_as_dict(notice) for notice in self._notices]
+        return {"notices": notices, "notices_omitted": self._notices_omitted}
+
+    def plan(self, wanted: Wanted) -> None:
+        """What is about to be captured; who reads lines alone gets it with --verbose."""
+        if self._table is not None or self._options.verbose:
+            for text in report.plan(self._options, wanted):
+                self.line(text)
 
     def opened(self, capture: Capture) -> None:
-        """With --verbose: the sources that were opened since the last time."""
+        """The first filter in force; with --verbose all sources that were opened since the last time."""
         accounts = capture.assembly.accounts
+        if self._table is not None and not self._options.verbose and accounts and not self._opened:
+            self.line(report.effective_filter(next(iter(accounts.values())).source))
+            self._opened = 1
         if self._options.verbose and len(accounts) > self._opened:
             # In the order in which they were opened.
             for account in list(accounts.values())[self._opened :]:
                 self.line(report.opened_line(account.source))
             self._opened = len(accounts)
 
-    def progress(self, capture: Capture, now: float) -> None:
-        if self._progress is not None:
-            self._progress.show(capture.assembly.accounts, now)
+    def progress(self, capture: Capture, output: Output, now: float) -> None:
+        if self._table is not None:
+            self._table.show(capture, output.size, now)
         if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
             self._said_at = now
             accounts = capture.assembly.accounts.values()
             self.event("progress", sources=[_brief(account) for account in accounts])
 
-    def clear(self) -> None:
-        if self._progress is not None:
-            self._progress.clear()
+    def close(self) -> None:
+        """Let the terminal take what was said, if it does."""
+        if self._terminal is not None:
+            self._terminal.close()
+
+
+def can_redraw(environ: Mapping[str, str]) -> bool:
+    """Whether a terminal moves its cursor; one without a name is not known to."""
+    return environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 
 def _brief(account: Any) -> Dict[str, Any]:
@@ -167,7 +211,8 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
             raise PcapdError("interrupted before the capture started") from None
         signals.leave_at_once = False
         capture = Capture(request, assembly, options.duration, time.monotonic())
-        speaker.event("start", **wanted.facts(), file=options.output)
+        speaker.event("start", **reportfile.asked(options, wanted), file=options.output)
+        speaker.plan(wanted)
         try:
             _loop(connection, capture, output, signals, speaker)
             _finish(capture, output)
@@ -176,7 +221,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
             capture.reason = "interrupted twice"
         finally:
             connection.close()
-    return _conclude(capture, output, speaker)
+    return _conclude(capture, output, speaker, options, wanted)
 
 
 def _loop(
@@ -208,7 +253,7 @@ def _loop(
         for notice in capture.notices:
             speaker.notice(notice)
         capture.notices.clear()
-        speaker.progress(capture, now)
+        speaker.progress(capture, output, now)
 
 
 def _receive(connection: Connection, capture: Capture, now: float) -> None:
@@ -232,18 +277,33 @@ def _finish(capture: Capture, output: Output) -> None:
         output.discard()
 
 
-def _conclude(capture: Capture, output: Output, speaker: _Speaker) -> int:
+def _conclude(
+    capture: Capture, output: Output, speaker: _Speaker, options: CaptureOptions, wanted: Wanted
+) -> int:
+    """Tell how it went, and return the exit status."""
     seconds = time.monotonic() - (capture.started or time.monotonic())
-    speaker.clear()
+    went = report.as_dict(capture, output, seconds)
+    about = {**reportfile.facts(options, wanted), **went}
+    problem: Optional[reportfile.ReportFailed] = None
+    try:
+        # First of all: what follows may wait for a terminal or a pipe.
+        reportfile.write(options, {**about, **speaker.noticed()})
+    except reportfile.ReportFailed as error:
+        problem = error
+        went["exit_status"] = Outcome.FAILED.value
+        speaker.event("warning", message=str(problem))
     if capture.started is not None:
         for line in report.as_text(capture, output, seconds):
             speaker.line(line)
-    speaker.event("end", **report.as_dict(capture, output, seconds))
+    speaker.event("end", **went)
     if capture.error is not None:
         speaker.line(f"pcapctl: {escape(str(capture.error))}", important=True)
     elif capture.outcome is Outcome.INCOMPLETE:
         speaker.line("pcapctl: the file is good, but something is missing from it: see above", important=True)
-    return capture.outcome.value
+    if problem is not None:
+        speaker.line(f"pcapctl: {escape(str(problem))}", important=True)
+    speaker.close()
+    return int(went["exit_status"])
 
 
 def _now_us() -> int:

@@ -4,6 +4,7 @@
 
     bin/bench                                   everything, some five minutes
     bin/bench loss --size 100 --rate 400000     one load, against tcpdump in the same run
+    bin/bench client                            pcapctl alone, fed from a socket
     bin/bench latency | fanin | idle            one of the others
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
-from tests.benchmarks import fanin, latency, loss
+from tests.benchmarks import client, fanin, latency, loss
 
 #: What docs/performance.rst promises, packets per second by size.
 RATES = {100: (100_000, 200_000, 300_000, 400_000), 1400: (50_000, 100_000, 150_000)}
@@ -25,6 +27,12 @@ def run_loss(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [loss.measure(options.size, options.rate, options.seconds, ordered=options.order)]
 
 
+def run_client(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """With the compiled module and without."""
+    facts = {"ordered": options.order, "python": options.python}
+    return [client.measure(options.size, options.seconds, pure=pure, **facts) for pure in (False, True)]
+
+
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Everything."""
     rows = [
@@ -32,6 +40,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
         for size, rates in RATES.items()
         for rate in rates
     ]
+    rows += run_client(options)
     rows += [latency.measure(ordered=False), latency.measure(ordered=True)]
     rows += [fanin.measure(options.agents), loss.idle()]
     return rows
@@ -40,17 +49,21 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(prog="bin/bench", description="Benchmarks of pcapd.")
-    parser.add_argument("what", nargs="?", default="all", choices=["all", "loss", "latency", "fanin", "idle"])
+    parser.add_argument(
+        "what", nargs="?", default="all", choices=["all", "loss", "client", "latency", "fanin", "idle"]
+    )
     parser.add_argument("--size", type=int, default=100, help="bytes of a packet on the wire")
     parser.add_argument("--rate", type=int, default=400_000, help="packets per second; 0 as fast as possible")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--agents", type=int, default=500)
     parser.add_argument("--no-order", dest="order", action="store_false")
+    parser.add_argument("--python", default=sys.executable, help="runs the client of `client`")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     runs: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "all": lambda: run_all(options),
         "loss": lambda: run_loss(options),
+        "client": lambda: run_client(options),
         "latency": lambda: [latency.measure(ordered=options.order)],
         "fanin": lambda: [fanin.measure(options.agents)],
         "idle": lambda: [loss.idle()],

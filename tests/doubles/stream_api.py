@@ -117,7 +117,8 @@ class Client:
             self._websocket.receive_data(data)
             for event in self._websocket.events():
                 if isinstance(event, BytesMessage):
-                    yield from (said.message for said in self.callee.receive(bytes(event.data)))
+                    # All at once: who reads on later starts with what comes then.
+                    yield from [said.message for said in self.callee.receive(bytes(event.data))]
                 elif isinstance(event, CloseConnection):
                     return
 

@@ -34,6 +34,7 @@ from pcapd.ctl.fetch import BODY_MAX, Client, CloudUnreachable
 from pcapd.ctl.options import Trust
 from pcapd.wire import App, Callee, End, EndReason, Hello, Request, Source, Stats
 from pcapd.wire.frames import Bytes
+from tests.doubles.stream_api import StreamApi
 from tests.lab.certificates import Authority
 from tests.lab.daemons import environment
 from tests.lab.processes import ROOT
@@ -510,9 +511,13 @@ def test_verbose(foundation: Foundation) -> None:
     """Before the start the plan, then a line for each source that is opened."""
     done = foundation.pcapctl("myapp", "--instance", "0,1", "--filter", "tcp", "--verbose")
     assert_captured(foundation, done)
-    assert done.stderr.splitlines()[:4] == [
+    (file,) = foundation.work.iterdir()
+    assert done.stderr.splitlines()[:7] == [
         f"app myapp ({GUID}) in space dev of org acme: instances 0, 1 of type web",
         f"pcap api {foundation.url('pcap')}, beside api.sys.example.test, which has no pcap link",
+        "app: myapp, web, instances 0, 1",
+        "filter: tcp, without the capture's own connections; whole packets",
+        f"limits: none; writing to {file.name}",
         "myapp/0:eth0: Ethernet, agent diego-cell/0 at 10.0.0.5, clock +1.2 ms, filter tcp",
         "myapp/1:eth0: Ethernet, agent diego-cell/1 at 10.0.0.5, clock +1.2 ms, filter tcp",
     ]
@@ -530,7 +535,9 @@ def test_json(foundation: Foundation) -> None:
     done = foundation.pcapctl("myapp", "--instance", "1", "--json", "--output", "x.pcapng")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     app = {"name": "myapp", "guid": GUID, "type": "web", "instances": [1]}
-    assert events[0] == {"event": "start", "app": app, "follow": False, "file": "x.pcapng"}
+    limits = {"packets": None, "bytes": None, "seconds": None}
+    about = {"filter": "", "interfaces": [], "snaplen": 262144, **limits}
+    assert events[0] == {"event": "start", "app": app, "follow": False, "file": "x.pcapng", **about}
     assert events[-1]["event"] == "end"
 
 
@@ -670,27 +677,76 @@ def test_clear_endpoint(foundation: Foundation) -> None:
 # --- certificates -----------------------------------------------------------------
 
 
-def test_unchecked_with_a_warning(foundation: Foundation) -> None:
-    """SSLDisabled is respected, and said each time, also with --quiet."""
-    foundation.log_in(SSLDisabled=True)
-    done = foundation.pcapctl("myapp", "--quiet", ca=False)
-    assert_captured(foundation, done)
-    assert done.stderr.startswith("warning: certificates are not checked")
-    assert "--ca" in done.stderr
+def test_insecure_warns_each_time(foundation: Foundation) -> None:
+    """Nothing is checked on any of the three paths, and that is said, also with --quiet."""
+    foundation.log_in(access=foundation.state.new_access(seconds=-1))
+    for name in ("a.pcapng", "b.pcapng"):
+        done = foundation.pcapctl("myapp", "--quiet", "--insecure", "--output", name, ca=False)
+        assert_captured(foundation, done)
+        assert done.stderr.startswith("warning: certificates are not checked (--insecure)")
+        assert len(done.stderr.splitlines()) == 1
+    hosts = {asked.host.partition(".")[0] for asked in foundation.state.asked}
+    assert {"api", "login", "pcap"} <= hosts
 
 
 def test_warning_for_scripts(foundation: Foundation) -> None:
     """With --json the warning is an event, on stderr."""
-    foundation.log_in(SSLDisabled=True)
-    done = foundation.pcapctl("myapp", "--json", "--output", "-", ca=False)
+    done = foundation.pcapctl("myapp", "--json", "--insecure", "--output", "-", ca=False)
     assert_captured(foundation, done)
     assert json.loads(done.stderr.splitlines()[0])["event"] == "warning"
 
 
-def test_unknown_authority(foundation: Foundation) -> None:
-    """Without SSLDisabled an unknown authority is refused before the token is sent."""
-    assert_failed(foundation, foundation.pcapctl("myapp", ca=False), "certificate", "--ca")
+def test_insecure_and_an_authority(foundation: Foundation) -> None:
+    """They exclude each other."""
+    done = foundation.pcapctl("myapp", "--insecure")
+    assert_failed(foundation, done, "--insecure and --ca exclude each other", status=2)
     assert not foundation.state.asked
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_unknown_authority(foundation: Foundation, skipped: bool) -> None:
+    """Cloud Controller's is refused before the token is sent, however cf logged in."""
+    foundation.log_in(SSLDisabled=skipped)
+    done = foundation.pcapctl("myapp", "--quiet", ca=False)
+    assert_failed(foundation, done, "the certificate of api.sys.example.test is not good", "--insecure")
+    assert not foundation.state.asked
+
+
+def test_skipped_validation_is_not_implied(foundation: Foundation) -> None:
+    """Who logged in with --skip-ssl-validation is told that it does not count here."""
+    foundation.log_in(SSLDisabled=True)
+    done = foundation.pcapctl("myapp", ca=False)
+    assert done.returncode == 1 and not foundation.state.asked
+    assert "--skip-ssl-validation, which does not count here" in done.stderr
+
+
+def test_unknown_authority_of_uaa(foundation: Foundation, tmp_path: Path) -> None:
+    """A refresh token goes to nobody whose certificate is not good."""
+    with elsewhere(tmp_path) as (url, asked):
+        foundation.log_in(
+            access=foundation.state.new_access(seconds=-1), AuthorizationEndpoint=url, SSLDisabled=True
+        )
+        done = foundation.pcapctl("myapp", "--quiet")
+    assert_failed(foundation, done, "the certificate of localhost is not good", "--insecure")
+    assert not asked
+
+
+def test_unknown_authority_of_the_pcap_api(foundation: Foundation, tmp_path: Path) -> None:
+    """Nor does the access token."""
+    foundation.log_in(SSLDisabled=True)
+    with elsewhere(tmp_path) as (url, asked):
+        done = foundation.pcapctl("myapp", "--quiet", "--api", url)
+    assert_failed(foundation, done, "the certificate of localhost is not good", "--insecure")
+    assert not asked
+
+
+@contextlib.contextmanager
+def elsewhere(tmp_path: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """Serve with a certificate of an authority that nobody trusts; notes what it is told."""
+    credentials = Authority(tmp_path / "strange", "a stranger").issue("stranger", dns=("localhost",))
+    asked: list[bytes] = []
+    with StreamApi(credentials, lambda client: asked.append(client.head())) as api:
+        yield f"https://localhost:{api.port}", asked
 
 
 def test_ca_outweighs_disabled(foundation: Foundation, tmp_path: Path) -> None:

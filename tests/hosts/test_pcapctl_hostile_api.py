@@ -357,6 +357,36 @@ def test_certificates_that_are_not_good(authority: Authority, tmp_path: Path) ->
         assert all(word in done.end["error"] for word in words), done.end["error"]
 
 
+def test_insecure_asks_for_no_certificate(tmp_path: Path, authority: Authority) -> None:
+    """It captures from an api of an unknown authority, and warns; status does so too."""
+    stranger = Authority(tmp_path / "other", "another CA").issue("stranger", dns=("elsewhere.example",))
+
+    def script(client: Client) -> None:
+        started(client)
+        ended(client, 3)
+
+    with StreamApi(stranger, script) as api:
+        done = pcapctl(api.url, tmp_path, None, "--insecure")
+    assert done.status == 0 and done.end["packets"] == 3
+    assert json.loads(done.stderr.splitlines()[0])["event"] == "warning"
+
+    def health(client: Client) -> None:
+        client.head()
+        body = b'{"healthy":true,"message":"well"}'
+        client.raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with StreamApi(stranger, health) as api:
+        argv = [sys.executable, "-m", "pcapd.ctl", "status", "--api", api.url]
+        options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment(), "timeout": 60}
+        refused = subprocess.run(argv, check=False, **options)
+        taken = subprocess.run([*argv, "--insecure"], check=False, **options)
+        both = subprocess.run([*argv, "--insecure", "--ca", str(stranger.ca)], check=False, **options)
+    assert refused.returncode == 1 and "is not good" in refused.stderr
+    assert taken.returncode == 0 and "well" in taken.stdout
+    assert taken.stderr.startswith("warning: certificates are not checked (--insecure)")
+    assert both.returncode == 2 and "exclude each other" in both.stderr
+
+
 def test_nobody_listens(authority: Authority, tmp_path: Path) -> None:
     """Said at once, for people and scripts."""
     with StreamApi(None, lambda client: None) as api:

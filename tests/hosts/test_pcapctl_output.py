@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from chain_tools import Chain, ordered, read_pcapng
 from tests.lab.generator import FILTER, Generator
 from tests.lab.processes import run, wait_until
 from tests.lab.readers import require, tshark_fields
+from tests.lab.terminals import Terminal
 
 
 def test_an_existing_file_is_not_overwritten(chain: Chain) -> None:
@@ -118,30 +120,36 @@ def test_ctrl_c_twice_into_a_file(chain: Chain) -> None:
     assert result.file.rest == 0 and ordered(result.file.times)
 
 
-def test_a_status_line_on_a_terminal(chain: Chain) -> None:
-    """On a terminal a line shows packets and drops per target, and the report follows."""
-    leader, follower = pty.openpty()
-    with Generator(chain.link, rate=500):
+def test_the_table_on_a_terminal(chain: Chain) -> None:
+    """On a terminal a table shows packets and drops of each source while they come, and the report follows."""
+    with Terminal(80, 24) as terminal, Generator(chain.link, rate=500):
+        terminal.read()
         process = chain.start_pcapctl(
-            *("hosts", "web-0", "--filter", FILTER, "--duration", "2s", "--output", str(chain.path())),
-            stderr=follower,
+            *(
+                "hosts",
+                "web-0",
+                "web-1",
+                "--filter",
+                FILTER,
+                "--duration",
+                "3s",
+                "--output",
+                str(chain.path()),
+            ),
+            stderr=terminal.slave,
             stdout=subprocess.DEVNULL,
+            env={"TERM": "xterm"},
         )
-        os.close(follower)
-        shown = b""
-        while True:
-            try:
-                data = os.read(leader, 65536)
-            except OSError:  # EIO: nobody has the terminal open any more
-                break
-            if not data:
-                break
-            shown += data
-    os.close(leader)
-    assert process.wait(30) == 0
-    text = shown.decode()
-    assert "\r\x1b[K" in text and "pkts" in text and "0 dropped" in text
-    assert "received by the filter" in text and "stopped: 2 s are over" in text
+        terminal.hang_up()
+        terminal.wait_for("web-0:eth0 open", "web-1:eth0 open", "all  ", "left)")
+        assert re.search(rb"filter in force at web-[01]:eth0: [^\n]*not [^\n]*9999", terminal.raw)
+        # 500 packets per second come to one of the two.
+        wait_until(
+            lambda: re.search(r"web-1:eth0 open +[1-9]\d{2,} .* 0 +0", terminal.text) is not None,
+            "the packets are shown",
+        )
+        assert process.wait(30) == 0
+        terminal.wait_for("received by the filter", "stopped: 3 s are over")
 
 
 def test_what_is_said_without_a_terminal(chain: Chain) -> None:

@@ -161,12 +161,21 @@ def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: st
     assert not list(cf.foundation.work.iterdir())
 
 
-def test_skipped_validation_warns_each_time(cf: Cf) -> None:
-    """Who logged in with --skip-ssl-validation is told what that means."""
-    cf.log_in(SSLDisabled=True)
-    done = cf("pcap", "myapp", "--quiet")
+def test_insecure_warns_each_time(cf: Cf) -> None:
+    """It works for the plugin too, and says what it means."""
+    done = cf("pcap", "myapp", "--quiet", "--insecure")
     assert done.returncode == 0, done.stderr
-    assert "warning: certificates are not checked" in done.stderr
+    assert done.stderr.startswith("warning: certificates are not checked (--insecure)")
+
+
+def test_skipped_validation_is_not_implied(cf: Cf) -> None:
+    """Who logged in with --skip-ssl-validation has certificates checked all the same."""
+    cf.log_in(SSLDisabled=True)
+    done = cf("pcap", "myapp")
+    assert done.returncode == 1
+    assert "which does not count here" in done.stderr
+    assert "the certificate of api.sys.example.test is not good" in done.stderr
+    assert not cf.foundation.state.asked
 
 
 def test_without_a_cli(client_file: Path) -> None:

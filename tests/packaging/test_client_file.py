@@ -7,15 +7,21 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import pcapd
+from pcapd.wire import End, EndReason
+from tests.doubles.stream_api import Client, StreamApi, record
+from tests.lab.certificates import Authority
+from tests.lab.configurations import LOCAL
 from tests.lab.daemons import Lab
 from tests.lab.processes import ROOT, CommandFailed
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.lab.terminals import Terminal
 from tests.lab.traffic import HttpTraffic
 from tests.packaging.client_file import MINORS, Builder, bare, find_python
 
@@ -59,7 +65,7 @@ def test_what_is_in_it(client_file: Path) -> None:
         names = archive.namelist()
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
     top = {name.partition("/")[0] for name in names}
-    for package in ("click", "h11", "pyyaml", "wsproto"):
+    for package in ("click", "h11", "pyyaml", "rich", "wsproto"):
         assert {"pyyaml": "yaml"}.get(package, package) in top
         assert [name for name in names if name.startswith(f"{package}-") and "LICENSE" in name]
     ours = {name.split("/")[1] for name in names if name.startswith("pcapd/")}
@@ -98,6 +104,56 @@ def test_a_bare_python_runs_it(client_file: Path, python: str, tmp_path: Path) -
     done = subprocess.run(command_line, env={}, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "pcapd.ctl.run" in done.stdout.split()
+
+
+def test_the_table_with_a_bare_python(
+    client_file: Path, python: str, tmp_path: Path, authority: Authority
+) -> None:
+    """The live table needs nothing of rich that was left out of the file."""
+    go = threading.Event()
+
+    def script(client: Client) -> None:
+        client.greet()
+        client.open()
+        client.packets(record(1))
+        assert go.wait(60)
+        client.stats(1, final=True)
+        client.say(client.callee.end(End(EndReason.DURATION)))
+        client.close()
+        client.wait()
+
+    credentials = authority.issue("bare-api", ips=(LOCAL,))
+    with StreamApi(credentials, script) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        arguments = ["hosts", "web-0", "--api", api.url, "--ca", str(credentials.ca)]
+        process = terminal.start(
+            [python, "-I", "-S", str(client_file), *arguments, "--output", str(tmp_path / "x.pcapng")],
+            env={"PCAP_TOKEN": "token", "TERM": "xterm"},
+        )
+        terminal.hang_up()
+        terminal.wait_for("web-0:eth0 open", "1 packets written")
+        go.set()
+        assert process.wait(60) == 0
+        terminal.wait_for("stopped: duration")
+        assert "Traceback" not in terminal.text
+    assert not api.failures
+
+
+def test_a_fast_start(client_file: Path) -> None:
+    """--version and --help import neither rich, nor TLS, nor WebSockets, which take most of the time."""
+    for option in ("--version", "--help"):
+        program = (
+            "import runpy, sys\n"
+            f"sys.argv = ['pcapctl', {option!r}]\n"
+            "try:\n"
+            f"    runpy.run_path({str(client_file)!r}, run_name='__main__')\n"
+            "finally:\n"
+            "    print(sorted({'rich', 'ssl', 'wsproto'} & set(sys.modules)))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_it_runs_by_its_name(client_file: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@
 //
 //	cf install-plugin PATH -f     cf uninstall-plugin NAME     cf help COMMAND
 //	cf COMMAND ARGUMENTS...       a command or alias of a plugin
+//	cf login -a URL               without a question: the token is STANDIN_TOKEN
+//	cf target -o ORG -s SPACE     of which the GUIDs are org-guid and space-guid
 //
 // CF_HOME has the plugins.  The login is what the file STANDIN_LOGIN says (JSON).
 package main
@@ -11,6 +13,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -117,14 +120,48 @@ func check(err error) {
 	}
 }
 
-// run serves the RPC while the plugin runs.
-func run(path string, interactive bool, arguments ...string) (*PluginMetadata, error) {
-	cli := &CliRpcCmd{}
+func readLogin() Login {
+	login := Login{}
 	if file := os.Getenv("STANDIN_LOGIN"); file != "" {
 		data, err := os.ReadFile(file)
 		check(err)
-		check(json.Unmarshal(data, &cli.login))
+		check(json.Unmarshal(data, &login))
 	}
+	return login
+}
+
+func writeLogin(login Login) {
+	data, err := json.Marshal(login)
+	check(err)
+	check(os.WriteFile(os.Getenv("STANDIN_LOGIN"), data, 0600))
+}
+
+func logIn(arguments []string) {
+	flags := flag.NewFlagSet("login", flag.ExitOnError)
+	api := flags.String("a", "", "API URL")
+	check(flags.Parse(arguments))
+	token := os.Getenv("STANDIN_TOKEN")
+	if *api == "" || token == "" {
+		check(errors.New("login wants -a URL, and STANDIN_TOKEN"))
+	}
+	writeLogin(Login{LoggedIn: true, Api: *api, Token: token})
+}
+
+func target(arguments []string) {
+	flags := flag.NewFlagSet("target", flag.ExitOnError)
+	org, space := flags.String("o", "", "org"), flags.String("s", "", "space")
+	check(flags.Parse(arguments))
+	login := readLogin()
+	if !login.LoggedIn || *org == "" || *space == "" {
+		check(errors.New("target wants a login, -o ORG and -s SPACE"))
+	}
+	login.OrgGuid, login.OrgName, login.SpaceGuid, login.SpaceName = "org-guid", *org, "space-guid", *space
+	writeLogin(login)
+}
+
+// run serves the RPC while the plugin runs.
+func run(path string, interactive bool, arguments ...string) (*PluginMetadata, error) {
+	cli := &CliRpcCmd{login: readLogin()}
 	server := rpc.NewServer()
 	check(server.Register(cli))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -236,6 +273,10 @@ func main() {
 		install(arguments[1])
 	case "uninstall-plugin":
 		uninstall(arguments[1])
+	case "login":
+		logIn(arguments[1:])
+	case "target":
+		target(arguments[1:])
 	case "help":
 		help(arguments[1])
 	default:

@@ -1,8 +1,7 @@
-"""What the user is told: the report's numbers and words, the live line, harmless text."""
+"""What the user is told: the report's numbers and words, harmless text."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 
 from pcapd.ctl import report
 from pcapd.ctl.capture import Capture
+from pcapd.ctl.options import CaptureOptions, Wanted
 from pcapd.ctl.output import Output
-from pcapd.ctl.progress import Progress
 from pcapd.ctl.text import escape, quantity
 from pcapd.records import Form
 from pcapd.savefile.assembly import Account, Assembly
@@ -84,28 +83,20 @@ def test_sizes(size: int, words: str) -> None:
     assert quantity(size).startswith(words)
 
 
-def test_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fits the terminal, has the rate since the last time, and makes room for other lines."""
-    monkeypatch.setenv("COLUMNS", "80")
-    screen = io.StringIO()
-    progress = Progress(screen)
-    shown = account(received=100, bytes=5000)
-    progress.show({1: shown}, 10.0)
-    shown.received = 600
-    progress.show({1: shown}, 11.0)
-    last = screen.getvalue().split("\r")[-1]
-    assert "600 pkts" in last and "500/s" in last and "0 dropped" in last
-    many = {number: account(received=number) for number in range(50)}
-    progress.show(many, 12.0)
-    assert len(screen.getvalue().split("\r\x1b[K")[-1]) <= 79
-    progress.clear()
-    assert screen.getvalue().endswith("\r\x1b[K")
-
-
-def test_the_live_line_is_not_written_all_the_time() -> None:
-    """Twice a second is enough."""
-    screen = io.StringIO()
-    progress = Progress(screen)
-    for step in range(100):
-        progress.show({1: account()}, 10.0 + step / 1000)
-    assert screen.getvalue().count("\r") == 1
+def test_the_plan() -> None:
+    """Targets, filter and limits before it starts, in three lines, however many targets there are."""
+    options = CaptureOptions(
+        "x\x1b.pcapng", Form.PCAPNG, "udp", ("eth0", "lo"), 128, count=9, duration=90.0, max_bytes=10**8
+    )
+    assert report.plan(options, Wanted(tuple(f"web-{number}" for number in range(200)))) == [
+        "targets: "
+        + ", ".join(f"web-{number}" for number in range(12))
+        + " and 188 more; interfaces: eth0, lo",
+        "filter: udp, without the capture's own connections; 128 bytes of each packet",
+        "limits: 90 s, 9 packets, 100 MB; writing to x\\x1b.pcapng",
+    ]
+    assert report.plan(CaptureOptions("-", Form.PCAPNG), Wanted(("web-0",))) == [
+        "targets: web-0",
+        "filter: none, without the capture's own connections; whole packets",
+        "limits: none; writing to standard output",
+    ]

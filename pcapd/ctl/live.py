@@ -1,0 +1,88 @@
+"""The live table of one capture on its terminal, drawn at most twice a second."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TextIO
+
+from pcapd.ctl.capture import Capture
+from pcapd.ctl.meter import Meter, Progress, view
+from pcapd.ctl.options import CaptureOptions
+from pcapd.ctl.screen import Look, places, render
+from pcapd.ctl.terminal import Terminal
+
+__all__ = ["Live"]
+
+_INTERVAL = 0.5  # seconds; drawing takes some milliseconds, in which nothing is read
+
+
+class Live:
+    """See the module.
+
+    Args:
+        terminal: What is drawn on.
+        stream: The same, to ask for its size.
+        options: Of the capture, for its limits.
+    """
+
+    def __init__(self, terminal: Terminal, stream: TextIO, options: CaptureOptions) -> None:
+        self._terminal = terminal
+        self._stream = stream
+        self._options = options
+        self._meter = Meter()
+        self._shown_at = 0.0
+
+    def show(self, capture: Capture, size: int, now: float) -> None:
+        """Show how it stands, if the last time is a while ago, the terminal reads, and we are in front.
+
+        Args:
+            size: Bytes of the file.
+            now: Seconds of the capture's clock.
+        """
+        if now - self._shown_at < _INTERVAL:
+            return
+        self._shown_at = now
+        accounts = capture.assembly.accounts
+        self._meter.sample(accounts, now)
+        if self._terminal.busy or _in_background(self._stream.fileno()):
+            return
+        look = self._look()
+        progress = self._progress(capture, size, now)
+        self._terminal.show(render(view(accounts, capture.failed, self._meter, progress, places(look)), look))
+
+    def _progress(self, capture: Capture, size: int, now: float) -> Progress:
+        options = self._options
+        return Progress(
+            seconds=None if capture.started is None else now - capture.started,
+            duration=options.duration,
+            size=size,
+            max_size=options.max_bytes,
+            written=capture.written,
+            max_packets=options.count,
+            awaited=capture.awaited,
+            stopping=capture.reason,
+        )
+
+    def _look(self) -> Look:
+        width, height = 80, 24
+        with contextlib.suppress(OSError):
+            width, height = os.get_terminal_size(self._stream.fileno())
+        # A terminal of a serial line has no size.
+        return Look(width or 80, height or 24, not os.environ.get("NO_COLOR"), _speaks_unicode(self._stream))
+
+
+def _in_background(fd: int) -> bool:
+    """Whether the terminal is somebody else's now, such as the shell's that started us with ``&``."""
+    try:
+        return os.tcgetpgrp(fd) != os.getpgrp()
+    except OSError:  # it is not our controlling terminal
+        return False
+
+
+def _speaks_unicode(stream: TextIO) -> bool:
+    try:
+        "▁█…·".encode(stream.encoding or "ascii")
+    except UnicodeError:
+        return False
+    return True

@@ -1,0 +1,145 @@
+"""Writing to a terminal that may not read: nobody waits for it.
+
+Lines scroll; below them stands a region that is drawn anew again and again.  A
+thread writes.  While it is held up (Ctrl-S, a terminal over a network that is
+stuck) only the latest region is kept, and a bounded number of lines.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import Deque, List, NamedTuple, Optional, TextIO
+
+from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX, TERMINAL_PATIENCE
+
+__all__ = ["Line", "Terminal"]
+
+#: Bytes per write: small, so that we see whether the terminal still takes them.
+_PIECE = 512
+
+
+class Line(NamedTuple):
+    """One line with its escape sequences, and how many columns it takes."""
+
+    text: str
+    cells: int
+
+
+class Terminal:
+    """A terminal's output.
+
+    Args:
+        stream: The terminal; only its descriptor and its encoding are used.
+        patience: Seconds that `close` waits while nothing is taken.
+    """
+
+    def __init__(self, stream: TextIO, patience: float = TERMINAL_PATIENCE) -> None:
+        self._fd = stream.fileno()
+        self._encoding = stream.encoding or "ascii"
+        self._patience = patience
+        self._lines: Deque[str] = deque()
+        self._omitted = 0
+        self._region: Optional[List[Line]] = None  # None: as it is
+        self._drawn: List[Line] = []
+        self._writing = False
+        self._taken = 0  # bytes
+        self._broken = False
+        self._changed = threading.Condition()
+        self._thread: Optional[threading.Thread] = None
+
+    @property
+    def busy(self) -> bool:
+        """It has not taken what it was given yet: a new region would be for nothing."""
+        return self._writing or self._region is not None
+
+    def line(self, text: str) -> None:
+        """A line above the region."""
+        with self._changed:
+            if len(self._lines) >= TERMINAL_LINES_MAX:
+                self._lines.popleft()
+                self._omitted += 1
+            self._lines.append(text[:TERMINAL_LINE_MAX])
+            self._start()
+
+    def show(self, region: List[Line]) -> None:
+        """What the region shows from now on."""
+        with self._changed:
+            self._region = region
+            self._start()
+
+    def close(self) -> None:
+        """Remove the region, and wait until everything is written, or nothing is taken any more."""
+        with self._changed:
+            if self._thread is None:
+                return
+            self._region = []
+            self._changed.notify_all()
+            taken, since = self._taken, time.monotonic()
+            while (self._writing or self._pending) and not self._broken:
+                self._changed.wait(0.1)
+                if self._taken != taken:
+                    taken, since = self._taken, time.monotonic()
+                elif time.monotonic() - since > self._patience:
+                    return
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._lines) or self._region is not None
+
+    def _start(self) -> None:
+        if self._thread is None:
+            # A daemon: the process ends also while it is held up.
+            self._thread = threading.Thread(target=self._run, name="terminal", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                while not self._pending:
+                    self._changed.wait()
+                data = self._take()
+                self._writing = True
+            try:
+                self._write(data)
+            except OSError:  # it was closed: there is nobody to tell
+                with self._changed:
+                    self._broken = True
+                    self._changed.notify_all()
+                return
+
+    def _take(self) -> bytes:
+        """What is to be written now."""
+        region = self._drawn if self._region is None else self._region
+        words = [self._erase()]
+        if self._omitted:
+            words.append(f"({self._omitted} lines are missing here: the terminal did not read)\n")
+        words += [f"{line}\n" for line in self._lines]
+        words += [f"{line.text}\n" for line in region]
+        self._lines.clear()
+        self._omitted, self._region, self._drawn = 0, None, region
+        return "".join(words).encode(self._encoding, "backslashreplace")
+
+    def _erase(self) -> str:
+        """Go to the region's first line and clear from there; lines may be wrapped since it was drawn."""
+        if not self._drawn:
+            return ""
+        try:
+            width = max(1, os.get_terminal_size(self._fd).columns)
+        except OSError:
+            width = 80
+        rows = sum(max(1, -(-line.cells // width)) for line in self._drawn)
+        return f"\r\x1b[{rows}A\x1b[J"
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            count = os.write(self._fd, view[:_PIECE])
+            view = view[count:]
+            with self._changed:
+                self._taken += count

@@ -1,0 +1,338 @@
+"""pcapctl on a terminal: a real pty, seen with pyte, and an api that a script plays."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chain_tools import read_pcapng
+from test_pcapctl_hostile_api import TOKEN, ended, started
+
+from pcapd.wire import End, EndReason, Notice, NoticeType, Stats
+from tests.doubles.stream_api import Client, StreamApi, now_us, record
+from tests.lab.certificates import Authority, Credentials
+from tests.lab.configurations import LOCAL
+from tests.lab.daemons import environment
+from tests.lab.processes import wait_until
+from tests.lab.terminals import Terminal
+
+#: Lines and columns are moved and cleared, nothing else.
+_MOVES = re.compile(rb"\r|\x1b\[\d+A|\x1b\[J")
+
+
+@pytest.fixture(scope="module")
+def credentials(authority: Authority) -> Credentials:
+    return authority.issue("screen-api", dns=("localhost",), ips=(LOCAL,))
+
+
+class Stage:
+    """An api whose script waits for the test, step by step."""
+
+    def __init__(self) -> None:
+        self._go = threading.Semaphore(0)
+
+    def go(self) -> None:
+        """Let it take a step."""
+        self._go.release()
+
+    def wait(self) -> None:
+        """Wait for the step."""
+        assert self._go.acquire(timeout=60)
+
+
+def begin(
+    terminal: Terminal,
+    api: StreamApi,
+    credentials: Credentials,
+    path: Path,
+    *arguments: str,
+    **variables: str,
+) -> subprocess.Popen[bytes]:
+    """Start pcapctl on the terminal."""
+    argv = [sys.executable, "-m", "pcapd.ctl", "hosts", "web-0", "web-1", "--api", api.url]
+    argv += ["--ca", str(credentials.ca), "--output", str(path), *arguments]
+    environ = {**environment(), "PCAP_TOKEN": TOKEN, "TERM": "xterm-256color", **variables}
+    environ = {name: value for name, value in environ.items() if value or name != "NO_COLOR"}
+    process = terminal.start(argv, env=environ, stdout=subprocess.DEVNULL)
+    terminal.hang_up()
+    return process
+
+
+def two_hosts(stage: Stage) -> Any:
+    """Two sources with packets, drops at one of them, and a notice."""
+
+    def script(client: Client) -> None:
+        client.greet()
+        client.open(1, "web-0", words="not (host 192.0.2.1) and (udp)")
+        client.open(2, "web-1")
+        stage.wait()
+        client.packets(record(1) + record(2))
+        client.packets(record(3), 2)
+        client.say(client.callee.stats(1, Stats(5, 3, 0, 2, now_us())))
+        client.stats(1, number=2)
+        stage.wait()
+        client.say(client.callee.notice(Notice(NoticeType.CONGESTED, "web-1 is slow \x1b[2J[red]", "web-1")))
+        stage.wait()
+        client.say(client.callee.stats(1, Stats(5, 3, 0, 2, now_us(), final=True)))
+        client.stats(1, number=2, final=True)
+        client.say(client.callee.end(End(EndReason.DURATION)))
+        client.close()
+        client.wait()
+
+    return script
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_capture(no_color: str, credentials: Credentials, tmp_path: Path) -> None:
+    """What is planned, the filter in force, the table, a notice above it, and at the end the report alone."""
+    stage = Stage()
+    with StreamApi(credentials, two_hosts(stage)) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        process = begin(
+            *(terminal, api, credentials, tmp_path / "x.pcapng"),
+            *("--filter", "udp", "--duration", "1h", "--max-bytes", "100MB"),
+            NO_COLOR=no_color,
+        )
+        rows = terminal.wait_for("web-1:eth0 open")
+        assert rows[0] == "targets: web-0, web-1"
+        assert rows[1] == "filter: udp, without the capture's own connections; whole packets"
+        assert rows[2] == "limits: 3600 s, 100 MB; writing to " + str(tmp_path / "x.pcapng")[: 80 - 35]
+        terminal.wait_for("filter in force at web-0:eth0: not (host 192.0.2.1) and (udp)")
+        stage.go()
+        terminal.wait_for("3 packets written", "(59:")
+        text = terminal.text
+        assert re.search(r"web-0:eth0 open +2 +152 B +\d+ \S+ +3 +0", text), text
+        assert re.search(r"web-1:eth0 open +1 +76 B +\d+ \S+ +0 +0", text), text
+        assert re.search(r"all +3 +228 B +\d+ \S+ +3 +0", text), text
+        stage.go()
+        terminal.wait_for("web-1: web-1 is slow \\x1b[2J[red]", "all  ")
+        stage.go()
+        assert process.wait(30) == 3
+        terminal.wait_for("pcapctl: the file is good")
+        assert "instance" not in terminal.text and "Ctrl-C" not in terminal.text, "the table is gone"
+        assert "stopped: duration" in terminal.text
+        coloured = re.search(rb"\x1b\[[0-9;]*m", terminal.raw)
+        assert (coloured is None) == bool(no_color)
+        rest = _MOVES.sub(b"", re.sub(rb"\x1b\[[0-9;]*m", b"", terminal.raw))
+        assert b"\x1b" not in rest
+    assert not api.failures
+
+
+def test_notices_stand_above_the_table(credentials: Credentials, tmp_path: Path) -> None:
+    """They scroll, and the table stays below."""
+    stage = Stage()
+    with StreamApi(credentials, two_hosts(stage)) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        process = begin(terminal, api, credentials, tmp_path / "x.pcapng")
+        stage.go()
+        stage.go()
+        rows = terminal.wait_for("web-1: web-1 is slow", "3 packets written")
+        (notice,) = [number for number, row in enumerate(rows) if row.startswith("web-1: web-1 is slow")]
+        (head,) = [number for number, row in enumerate(rows) if row.startswith("instance")]
+        (total,) = [number for number, row in enumerate(rows) if row.startswith("all ")]
+        assert notice < head < total
+        stage.go()
+        process.wait(30)
+
+
+def test_many_instances(credentials: Credentials, tmp_path: Path) -> None:
+    """200 of them, some with names that are no good: the table keeps to the screen, and says what it leaves out."""
+    stage = Stage()
+
+    def script(client: Client) -> None:
+        client.greet()
+        for number in range(1, 201):
+            client.open(number, "[b]evil[/b]" if number == 100 else f"web-{number}")
+        client.packets(record(1), 100)
+        stage.wait()
+        for number in range(1, 201):
+            client.stats(int(number == 100), number=number, final=True)
+        client.say(client.callee.end(End(EndReason.DURATION)))
+        client.close()
+        client.wait()
+
+    with StreamApi(credentials, script) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        process = begin(terminal, api, credentials, tmp_path / "x.pcapng")
+        rows = terminal.wait_for("and 184 more", "1 packets written")
+        assert "[b]evil[/b]:eth0 open" in terminal.text, terminal.text
+        # One screen of 24 lines: nothing was scrolled away but by the lines said before.
+        assert len([row for row in rows if re.search(r":eth0 +open", row)]) == 16
+        stage.go()
+        assert process.wait(30) == 0
+
+
+def test_a_small_terminal(credentials: Credentials, tmp_path: Path) -> None:
+    """40 columns and 10 lines: the table has fewer columns and rows, and is drawn in place."""
+    stage = Stage()
+    with StreamApi(credentials, two_hosts(stage)) as api, Terminal(40, 10) as terminal:
+        terminal.read()
+        process = begin(terminal, api, credentials, tmp_path / "x.pcapng")
+        stage.go()
+        rows = terminal.wait_for("3 packets written", "all  ")
+        assert len([row for row in rows if row.startswith("instance")]) == 1
+        assert len([row for row in rows if row.startswith("all ")]) == 1
+        stage.go()
+        stage.go()
+        assert process.wait(30) == 3
+
+
+def test_a_dumb_terminal(credentials: Credentials, tmp_path: Path) -> None:
+    """It cannot move its cursor: plain lines, as where there is no terminal."""
+
+    def script(client: Client) -> None:
+        started(client)
+        ended(client, 3)
+
+    with StreamApi(credentials, script) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        process = begin(terminal, api, credentials, tmp_path / "x.pcapng", TERM="dumb")
+        terminal.wait_for("stopped: duration")
+        assert process.wait(30) == 0
+        assert b"\x1b" not in terminal.raw
+        assert len(terminal.raw.splitlines()) == 3
+
+
+def test_quiet_and_json(credentials: Credentials, tmp_path: Path) -> None:
+    """Neither draws anything."""
+
+    def script(client: Client) -> None:
+        started(client)
+        ended(client, 3)
+
+    for option in ("--quiet", "--json"):
+        with StreamApi(credentials, script) as api, Terminal(80, 24) as terminal:
+            terminal.read()
+            process = begin(terminal, api, credentials, tmp_path / f"x{option}.pcapng", option)
+            assert process.wait(30) == 0
+            assert terminal.raw == b""
+
+
+def test_packets_on_standard_output(credentials: Credentials, tmp_path: Path) -> None:
+    """Whoever reads them may write to the same terminal: nothing is erased there."""
+
+    def script(client: Client) -> None:
+        started(client)
+        ended(client, 3)
+
+    with StreamApi(credentials, script) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        process = begin(terminal, api, credentials, Path("-"))
+        assert process.wait(30) == 0
+        terminal.wait_for("stopped: duration")
+        assert b"\x1b" not in terminal.raw
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_the_background(foreground: bool, credentials: Credentials, tmp_path: Path) -> None:
+    """A job that was started with & leaves the terminal to the shell, and reports at its end."""
+    stage = Stage()
+    # A session of its own with the terminal, and in it a group in front: the shell's or the capture's.
+    program = (
+        "import fcntl, os, subprocess, sys, termios\n"
+        "os.setsid(); fcntl.ioctl(2, termios.TIOCSCTTY, 0)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os.setpgid(0, 0) if sys.argv[1] == 'False' else None\n"
+        "    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    with StreamApi(credentials, two_hosts(stage)) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        argv = [sys.executable, "-c", program, str(foreground), "-m", "pcapd.ctl", "hosts", "web-0"]
+        argv += ["--api", api.url, "--ca", str(credentials.ca), "--output", str(tmp_path / "x.pcapng")]
+        env = {**environment(), "PCAP_TOKEN": TOKEN, "TERM": "xterm"}
+        process = terminal.start(argv, env=env, stdout=subprocess.DEVNULL)
+        terminal.hang_up()
+        stage.go()
+        stage.go()
+        terminal.wait_for("web-1: web-1 is slow")
+        if foreground:
+            terminal.wait_for("web-0:eth0 open")
+        stage.go()
+        assert process.wait(30) == 3
+        terminal.wait_for("stopped: duration")
+        assert (b"\x1b[J" in terminal.raw) == foreground
+
+
+def test_ctrl_c(credentials: Credentials, tmp_path: Path) -> None:
+    """The table says that the capture stops, as long as it does."""
+
+    def script(client: Client) -> None:
+        started(client)
+        next(client.heard())  # STOP
+        stage.wait()
+        ended(client, 3)
+
+    stage = Stage()
+    with StreamApi(credentials, script) as api, Terminal(80, 24) as terminal:
+        terminal.read()
+        process = begin(terminal, api, credentials, tmp_path / "x.pcapng")
+        terminal.wait_for("3 packets written", "Ctrl-C stops")
+        process.send_signal(signal.SIGINT)
+        terminal.wait_for("stopping: interrupted", "web-0:eth0 stopping")
+        stage.go()
+        assert process.wait(30) == 0
+        terminal.wait_for("stopped: interrupted")
+
+
+@pytest.mark.parametrize("reads_again", [True, False])
+def test_a_terminal_that_does_not_read(reads_again: bool, credentials: Credentials, tmp_path: Path) -> None:
+    """Not one packet waits for it: the file is whole; the report comes when it reads again, if ever."""
+    count = 20_000
+
+    def script(client: Client) -> None:
+        client.greet()
+        client.open()
+        for first in range(0, count, 100):
+            client.packets(b"".join(record(number) for number in range(first, first + 100)))
+            client.say(client.callee.notice(Notice(NoticeType.UNKNOWN, "x" * 200, "web-0")))
+        client.stats(count)
+        ended(client, count)
+        done.set()
+
+    done = threading.Event()
+    path = tmp_path / "x.pcapng"
+    with StreamApi(credentials, script) as api, Terminal(80, 24) as terminal:
+        terminal.fill()
+        process = begin(terminal, api, credentials, path)
+        assert done.wait(60), "the capture came to its end"
+        wait_until(lambda: path.exists() and _complete(path, count), "the file is whole", timeout=30)
+        assert process.poll() is None, "it has not been able to report yet"
+        if reads_again:
+            terminal.read()
+            terminal.wait_for(f"{count} packets", "stopped: duration")
+        assert process.wait(60) == 0
+    assert not api.failures
+
+
+def _complete(path: Path, count: int) -> bool:
+    file = read_pcapng(path)
+    return len(file.packets) == count and file.rest == 0
+
+
+def test_a_terminal_that_hangs_up(credentials: Credentials, tmp_path: Path) -> None:
+    """To whoever gets no SIGHUP of it, as with nohup, nothing happens: the capture goes on to its end."""
+    stage = Stage()
+
+    def script(client: Client) -> None:
+        started(client)
+        stage.wait()
+        ended(client, 3)
+
+    path = tmp_path / "x.pcapng"
+    with StreamApi(credentials, script) as api:
+        terminal = Terminal(80, 24)
+        process = begin(terminal, api, credentials, path)
+        wait_until(lambda: path.exists() and path.stat().st_size > 0, "it captures")
+        os.close(terminal._master)
+        stage.go()
+        assert process.wait(30) == 0
+    assert len(read_pcapng(path).packets) == 3

@@ -1,0 +1,103 @@
+"""Writing to a terminal: lines above, a region below, and nobody waits for it."""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+from pcapd.ctl.terminal import Line, Terminal
+from pcapd.limits import TERMINAL_LINES_MAX
+from tests.lab.processes import wait_until
+from tests.lab.terminals import Terminal as Lab
+
+
+def stream(lab: Lab, encoding: str = "utf-8") -> TextIO:
+    return os.fdopen(os.dup(lab.slave), "w", encoding=encoding)
+
+
+def region(*lines: str) -> list[Line]:
+    return [Line(line, len(line)) for line in lines]
+
+
+def quiet(terminal: Terminal) -> None:
+    wait_until(lambda: not terminal.busy, "it is written")
+
+
+def test_lines_above_a_region() -> None:
+    """The region is drawn anew below what was said, and is gone at the end."""
+    with Lab(40, 10) as lab, stream(lab) as out:
+        lab.read()
+        terminal = Terminal(out)
+        terminal.line("first")
+        terminal.show(region("table 1", "row 1", "row 2"))
+        lab.wait_for("row 2")
+        terminal.line("second")
+        lab.wait_for("second")
+        quiet(terminal)
+        terminal.show(region("table 2"))
+        assert lab.wait_for("table 2")[:4] == ["first", "second", "table 2", ""]
+        terminal.close()
+        wait_until(lambda: lab.rows[:3] == ["first", "second", ""], "the region is gone")
+
+
+def test_a_region_that_was_wrapped_is_erased_as_a_whole() -> None:
+    """The terminal became narrower: a line of it takes two there."""
+    with Lab(40, 10) as lab, stream(lab) as out:
+        lab.read()
+        terminal = Terminal(out)
+        terminal.line("first")
+        # What a terminal does on its own at a new width: the region's one line is on two.
+        terminal.show([Line("x" * 20 + "\r\n" + "y" * 10, 30)])
+        lab.wait_for("y" * 10)
+        quiet(terminal)
+        lab.resize(20, 10)
+        terminal.show(region("table 2"))
+        assert lab.wait_for("table 2")[:3] == ["first", "table 2", ""]
+
+
+def test_a_terminal_that_does_not_read() -> None:
+    """Nobody is held up: the latest region and a bounded number of lines are kept, and told when it reads again."""
+    with Lab(60, 10) as lab, stream(lab) as out:
+        lab.fill()
+        terminal = Terminal(out, patience=0.1)
+        terminal.line("stuck")
+        wait_until(lambda: terminal.busy, "it is held up")
+        for number in range(3 * TERMINAL_LINES_MAX):
+            terminal.line(f"line {number}")
+            terminal.show(region(f"table {number}"))
+        assert terminal.busy
+        terminal.close()  # gives up
+        lab.read()
+        last = 3 * TERMINAL_LINES_MAX - 1
+        wait_until(lambda: f"line {last}\r\n".encode() in lab.raw, "the last line")
+        text = lab.raw.decode()
+        assert f"({2 * TERMINAL_LINES_MAX} lines are missing here" in text
+        assert "table 5\r\n" not in text, "nothing of the regions in between"
+        assert f"line {2 * TERMINAL_LINES_MAX}\r\n" in text and "line 5\r\n" not in text
+
+
+def test_a_terminal_that_is_gone() -> None:
+    """It is not written to any more, and closing does not wait for it."""
+    lab = Lab()
+    out = stream(lab)
+    lab.__exit__(None, None, None)  # both ends: writing fails from now on
+    terminal = Terminal(out, patience=1000.0)
+    terminal.line("nobody")
+    terminal.show(region("table"))
+    terminal.close()
+
+
+def test_other_encodings() -> None:
+    """What they cannot say is written out."""
+    with Lab() as lab, stream(lab, "ascii") as out:
+        lab.read()
+        terminal = Terminal(out)
+        terminal.line("Jürgen")
+        lab.wait_for("J\\xfcrgen")
+
+
+def test_nothing_said_nothing_written() -> None:
+    """Closing what was never used starts no thread."""
+    with Lab() as lab, stream(lab) as out:
+        Terminal(out).close()
+        assert lab.raw == b""
