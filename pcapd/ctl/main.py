@@ -12,6 +12,7 @@ import click
 
 import pcapd
 from pcapd.config.units import parse_duration, parse_size
+from pcapd.ctl.fileoptions import FileOptions
 from pcapd.ctl.options import (
     Access,
     CaptureOptions,
@@ -122,6 +123,29 @@ capture_options = _options(
         metavar="100MB",
         help="Stop before the file grows larger.",
     ),
+    click.option(
+        "--rotate-size",
+        type=_Quantity("size", _size_with_unit),
+        metavar="100MB",
+        help="Begin another file before this size: FILE_00001_YYYYMMDDTHHMMSSZ.pcapng, _00002_…",
+    ),
+    click.option(
+        "--rotate-time",
+        type=_Quantity("duration", parse_duration),
+        metavar="5m",
+        help="Begin another file after this time.",
+    ),
+    click.option(
+        "--rotate-files",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Keep the newest N files, delete older ones (a ring; with --split-by, of each instance).",
+    ),
+    click.option(
+        "--split-by",
+        type=click.Choice(["instance"]),
+        help="A file for each instance: FILE_INSTANCE.pcapng.",
+    ),
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     _access_options,
@@ -161,6 +185,7 @@ def cli() -> None:
     "  pcapctl cf myapp --instance 0,2 --filter 'tcp port 8080' --output myapp.pcapng\n"
     "  pcapctl cf myapp --device eth0 --device lo      lo has in clear what Envoy encrypts on eth0\n"
     "  pcapctl cf worker --type worker --follow --duration 1h\n"
+    "  pcapctl cf myapp --rotate-time 5m --rotate-files 12      the last hour\n"
     "  pcapctl cf myapp --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: cf login; choose the space: cf target -s SPACE.\n"
     "You need to be a space developer of the app's space.\n\n" + _EXIT_STATUS
@@ -196,6 +221,7 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     epilog="\b\nExamples:\n"
     "  pcapctl hosts web-0 web-1 --duration 30s --output web.pcapng\n"
     "  pcapctl hosts web-0 --device eth0 --device lo --filter 'tcp port 80'\n"
+    "  pcapctl hosts web-0 web-1 --split-by instance --rotate-size 100MB\n"
     "  pcapctl hosts web-0 --output - | wireshark -k -i -\n\n" + _EXIT_STATUS
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
@@ -245,6 +271,7 @@ def _capture_options(name: str, given: Any) -> CaptureOptions:
         quiet=given["quiet"],
         verbose=given["verbose"],
         json=given["json"],
+        files=FileOptions.of(given),
     )
 
 
@@ -292,6 +319,8 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
         facts = {"event": "end", "outcome": "failed", "exit_status": status, "reason": error, "error": error}
         nothing: Dict[str, Any] = {
             "file": None,
+            "files": [],
+            "deleted": {"files": 0, "packets": 0, "bytes": 0},
             "bytes": 0,
             "seconds": 0.0,
             "packets": 0,

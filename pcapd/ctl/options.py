@@ -10,6 +10,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from pcapd.ctl.fileoptions import FileOptions
 from pcapd.errors import PcapdError
 from pcapd.limits import INSTANCES_MAX, OPEN_TIMEOUT, SNAPLEN_DEFAULT
 from pcapd.records import Form
@@ -96,6 +97,7 @@ class CaptureOptions:
         count: Packets after which the capture stops.
         duration: Seconds after which it does.
         max_bytes: Bytes that the file may have.
+        files: Into how many files, and where else the packets go.
     """
 
     output: str
@@ -111,6 +113,7 @@ class CaptureOptions:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    files: FileOptions = field(default_factory=FileOptions)
 
     def request(self, wanted: Wanted) -> Request:
         """START for what is wanted.

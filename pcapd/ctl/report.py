@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from pcapd.ctl.capture import Capture
-from pcapd.ctl.output import Output
+from pcapd.ctl.files import Files, Written
 from pcapd.ctl.text import escape, quantity
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
 from pcapd.wire import Source
 
-__all__ = ["as_dict", "as_text", "opened_line", "source_line"]
+__all__ = ["as_dict", "as_text", "file_facts", "opened_line", "source_line"]
 
 #: Words for the usual ones.
 _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
@@ -19,20 +19,34 @@ _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LI
 _CLOCK_OFF_US = 100_000
 
 
-def as_dict(capture: Capture, output: Output, seconds: float) -> Dict[str, Any]:
+def as_dict(capture: Capture, output: Files, seconds: float) -> Dict[str, Any]:
     """The report for scripts."""
     return {
         "outcome": capture.outcome.name.lower(),
         "exit_status": capture.outcome.value,
         "reason": capture.reason,
         "error": str(capture.error) if capture.error else None,
-        "file": output.name if output.opened else None,
+        "file": output.name if output.opened and not output.several else None,
+        "files": [file_facts(written) for written in output.kept],
+        "deleted": {
+            "files": output.deleted_files,
+            "packets": output.deleted_packets,
+            "bytes": output.deleted_bytes,
+        },
         "bytes": output.size,
         "seconds": round(seconds, 3),
         "packets": capture.written,
         "lost": capture.lost,
         "sources": [_source(account) for account in capture.assembly.accounts.values()],
     }
+
+
+def file_facts(written: Written) -> Dict[str, Any]:
+    """One file for scripts."""
+    facts: Dict[str, Any] = {"file": written.name, "packets": written.packets, "bytes": written.bytes}
+    if written.instance:
+        facts["instance"] = written.instance
+    return facts
 
 
 def _source(account: Account) -> Dict[str, Any]:
@@ -55,16 +69,37 @@ def _source(account: Account) -> Dict[str, Any]:
     }
 
 
-def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:
+def as_text(capture: Capture, output: Files, seconds: float) -> List[str]:
     """The report for people, one line each."""
     lines = [source_line(account) for account in capture.assembly.accounts.values()]
     lines += _warnings(capture)
-    if output.opened:
+    if output.opened and output.several:
+        lines += _files(capture, output, seconds)
+    elif output.opened:
         size = quantity(output.size)
         lines.append(f"{capture.written} packets, {size} in {seconds:.1f} s, written to {output.name}")
     else:
         lines.append("nothing was written")
     lines.append(f"stopped: {escape(capture.reason)}")
+    return lines
+
+
+def _files(capture: Capture, output: Files, seconds: float) -> List[str]:
+    lines = [
+        f"{written.name}: {written.packets} packets, {quantity(written.bytes)}" for written in output.kept
+    ]
+    count = len(output.kept)
+    kept = sum(written.packets for written in output.kept)
+    lines.append(
+        f"{kept} packets, {quantity(output.size)} in {seconds:.1f} s, "
+        f"written to {count} {'files' if count != 1 else 'file'}"
+    )
+    if output.deleted_files:
+        lines.append(
+            f"{output.deleted_packets} more packets were deleted with the {output.deleted_files} oldest "
+            f"{'files' if output.deleted_files != 1 else 'file'} (--rotate-files), "
+            f"{capture.written} were written in all"
+        )
     return lines
 
 

@@ -15,18 +15,20 @@ import select
 import signal
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Type, Union
 
 from pcapd.ctl import report
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
+from pcapd.ctl.files import Files, open_files
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
-from pcapd.ctl.output import Output, OutputError
+from pcapd.ctl.output import OutputError
 from pcapd.ctl.progress import Progress
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.records import keep_memory
 from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.savefile.split import Split
 from pcapd.wire import Notice
 
 __all__ = ["run"]
@@ -120,6 +122,14 @@ class _Speaker:
                 self.line(report.opened_line(account.source))
             self._opened = len(accounts)
 
+    def files(self, output: Files) -> None:
+        """Files that were finished or deleted since the last time, when there are several."""
+        for word, written in output.news if output.several else ():
+            if self._options.verbose:
+                self.line(f"{written.name} {word}, {written.packets} packets")
+            self.event("file", state=word, **report.file_facts(written))
+        output.news.clear()
+
     def progress(self, capture: Capture, now: float) -> None:
         if self._progress is not None:
             self._progress.show(capture.assembly.accounts, now)
@@ -149,8 +159,8 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         PcapdError: Nothing could be captured.
     """
     request = options.request(wanted)
-    output = Output(options.output, options.form, force=options.force)
-    assembly = Assembly(
+    kind: Type[Union[Assembly, Split]] = Split if options.files.split else Assembly
+    assembly = kind(
         options.form,
         options.snaplen,
         ordered=options.ordered,
@@ -158,6 +168,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         max_bytes=options.max_bytes or UNLIMITED,
         comment=f"{wanted.words()}; filter: {options.filter or 'none'}",
     )
+    output = open_files(options, assembly.closing)
     speaker = _Speaker(options)
     keep_memory()
     with _Signals() as signals:
@@ -180,7 +191,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
 
 
 def _loop(
-    connection: Connection, capture: Capture, output: Output, signals: _Signals, speaker: _Speaker
+    connection: Connection, capture: Capture, output: Files, signals: _Signals, speaker: _Speaker
 ) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
@@ -197,17 +208,19 @@ def _loop(
                 capture.stop("interrupted", now)
             capture.tick(now)
             connection.send(capture.to_send())
-            blocks = capture.assembly.take(now)
+            pieces = capture.assembly.take_pieces(now)
             if now - statistics_at >= _STATISTICS_INTERVAL:
                 statistics_at = now
-                blocks += capture.assembly.statistics(_now_us())
-            output.write(blocks)
+                pieces += capture.assembly.statistics_pieces(_now_us())
+            output.write(pieces, now)
+            output.tick(now)
         except PcapdError as error:
             capture.fail(error)
         speaker.opened(capture)
         for notice in capture.notices:
             speaker.notice(notice)
         capture.notices.clear()
+        speaker.files(output)
         speaker.progress(capture, now)
 
 
@@ -220,11 +233,11 @@ def _receive(connection: Connection, capture: Capture, now: float) -> None:
         capture.disconnected()
 
 
-def _finish(capture: Capture, output: Output) -> None:
+def _finish(capture: Capture, output: Files) -> None:
     """Write what is held back.  When the output broke, the file ends where it did."""
     try:
         if capture.assembly.accounts and not isinstance(capture.error, OutputError):
-            output.write(capture.assembly.finish(_now_us()))
+            output.write(capture.assembly.finish_pieces(_now_us()), time.monotonic(), last=True)
         output.close()
     except OutputError as error:
         capture.fail(error)
@@ -232,9 +245,10 @@ def _finish(capture: Capture, output: Output) -> None:
         output.discard()
 
 
-def _conclude(capture: Capture, output: Output, speaker: _Speaker) -> int:
+def _conclude(capture: Capture, output: Files, speaker: _Speaker) -> int:
     seconds = time.monotonic() - (capture.started or time.monotonic())
     speaker.clear()
+    speaker.files(output)
     if capture.started is not None:
         for line in report.as_text(capture, output, seconds):
             speaker.line(line)

@@ -1,0 +1,86 @@
+"""Into how many files a capture goes, and where else its packets go: options and their checks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+__all__ = ["FileOptions", "Rotation", "part_name"]
+
+#: Characters of an instance's name in a file's name; a path's part has 255 bytes.
+_INSTANCE_MAX = 100
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a file ends and the next one begins.
+
+    Attributes:
+        size: Bytes of a file, its closing statistics aside.
+        time: Seconds of a file.
+        files: Newest files that are kept; None keeps all.
+    """
+
+    size: Optional[int] = None
+    time: Optional[float] = None
+    files: Optional[int] = None
+
+    def __bool__(self) -> bool:
+        return self.size is not None or self.time is not None
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """See the module.
+
+    Attributes:
+        split: One file per instance.
+    """
+
+    rotation: Rotation = Rotation()
+    split: bool = False
+
+    @property
+    def several(self) -> bool:
+        """There may be more than one file."""
+        return bool(self.rotation) or self.split
+
+    @staticmethod
+    def of(given: Any) -> FileOptions:
+        """From the command line's options by their names."""
+        rotation = Rotation(given["rotate_size"], given["rotate_time"], given["rotate_files"])
+        return FileOptions(rotation, given["split_by"] is not None)
+
+    def problem(self, stdout: bool) -> str:
+        """What cannot be, in words; empty when all can.
+
+        Args:
+            stdout: The packets go to standard output.
+        """
+        if self.rotation.files is not None and not self.rotation:
+            return "--rotate-files needs --rotate-size or --rotate-time: they say when a file is full"
+        if stdout and self.several:
+            option = "--split-by" if self.split else "rotation"
+            return f"{option} needs files, and - is standard output: name a file with --output"
+        return ""
+
+
+def part_name(name: str, instance: str = "", number: int = 0, time: str = "") -> str:
+    """The name of one of several files, such as ``web_myapp_0_00001_20260131T120000Z.pcapng``.
+
+    Args:
+        name: As given for all of them; its suffix stays at the end.
+        instance: Whose packets it holds.  May come from the network: what is not
+            harmless in a file's name is replaced.
+        number: Its place among them, from 1 on; 0 when there is one only.
+        time: When it was begun, with its number.
+    """
+    path = Path(name)
+    stem, suffix = path.stem, path.suffix
+    if instance:
+        stem += "_" + re.sub(r"[^A-Za-z0-9._-]", "_", instance)[:_INSTANCE_MAX]
+    if number:
+        stem += f"_{number:05d}_{time}"
+    return str(path.parent / (stem + suffix))

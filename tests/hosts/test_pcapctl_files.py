@@ -1,0 +1,172 @@
+"""More than one file, and other places for packets: rotation, split, PCAP-over-IP, one line per packet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from chain_tools import Chain, Result, ordered, read_pcap, read_pcapng
+
+from tests.lab.generator import FILTER, Generator
+from tests.lab.processes import run
+from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+
+
+def files_of(result: Result) -> list[Path]:
+    """The files that the report names; each is read by the tools of others, and holds what it says."""
+    paths = []
+    for facts in result.report["files"]:
+        path = Path(facts["file"])
+        paths.append(path)
+        assert path.stat().st_size == facts["bytes"]
+        assert int(capinfos(path)["Number of packets"]) == facts["packets"]
+        assert len(tshark_fields(path, ["frame.number"])) == len(tcpdump_lines(path)) == facts["packets"]
+    return paths
+
+
+def of_prefix(path: Path) -> list[Path]:
+    """What is there of a capture's files, by name."""
+    return sorted(path.parent.glob(f"{path.stem}_*{path.suffix}"))
+
+
+def test_files_by_size(chain: Chain) -> None:
+    """Every packet is in one file of the series; each has all interfaces, names and counters."""
+    require("tshark", "capinfos", "tcpdump")
+    with Generator(chain.link, size=1000, rate=2000, count=1500) as generator:
+        client = chain.begin("web-0", "web-1", "--filter", FILTER, "--rotate-size", "200kB")
+        client.wait_for("web-0:eth0", "web-1:eth0")
+        generator.wait()
+        result = client.stop()
+    assert result.status == 0, result.stderr
+    paths = files_of(result)
+    assert len(paths) > 5 and paths == of_prefix(result.path)
+    files = [read_pcapng(path) for path in paths]
+    for path, file in zip(paths, files):
+        assert [interface.name for interface in file.interfaces] == list(result.sources)
+        assert file.names and file.rest == 0
+        assert all(interface.received is not None for interface in file.interfaces)
+        assert path.stat().st_size < 201_000
+    for name in result.sources:
+        numbers = [number for file in files for number in file.numbers(name)]
+        assert len(numbers) == result.sources[name]["written"] > 0
+        assert numbers == list(range(numbers[0], 1500))
+    assert ordered([time for file in files for time in file.times])
+    finished = [event for event in result.events if event["event"] == "file"]
+    assert [event["file"] for event in finished] == [str(path) for path in paths]
+    assert result.report["file"] is None
+
+
+def test_a_ring_in_classic_pcap(chain: Chain) -> None:
+    """The newest files stay, and what was deleted is said."""
+    require("tshark", "capinfos", "tcpdump")
+    with Generator(chain.link, size=1000, rate=2000, count=1500) as generator:
+        client = chain.begin(
+            *("web-0", "--filter", FILTER, "--rotate-size", "100kB", "--rotate-files", "3"), suffix=".pcap"
+        )
+        client.wait_for("web-0:eth0")
+        generator.wait()
+        result = client.stop()
+    assert result.status == 0, result.stderr
+    paths = files_of(result)
+    assert len(paths) == 3 and paths == of_prefix(result.path)
+    packets = [packet for path in paths for packet in read_pcap(path)]
+    deleted = result.report["deleted"]
+    assert deleted["files"] > 5
+    assert (
+        deleted["packets"] + len(packets)
+        == result.report["packets"]
+        == result.sources["web-0:eth0"]["written"]
+    )
+    gone = [
+        event["file"] for event in result.events if event["event"] == "file" and event["state"] == "deleted"
+    ]
+    assert len(gone) == deleted["files"] and not any(Path(name).exists() for name in gone)
+
+
+def test_files_by_time(chain: Chain) -> None:
+    """A new file each second, until Ctrl-C; the text report names them all and what was deleted."""
+    require("tshark", "capinfos", "tcpdump")
+    path = chain.path()
+    with Generator(chain.link, rate=500):
+        done = chain.pcapctl(
+            *("hosts", "web-0", "--filter", FILTER, "--rotate-time", "1s", "--rotate-files", "2"),
+            *("--duration", "4500ms", "--output", str(path)),
+        )
+    assert done.returncode == 0, done.stderr
+    paths = of_prefix(path)
+    assert len(paths) == 2
+    for each in paths:
+        assert f"{each}: " in done.stderr
+        assert int(capinfos(each)["Number of packets"]) == len(tcpdump_lines(each)) > 100
+    assert "more packets were deleted with the" in done.stderr and "--rotate-files" in done.stderr
+
+
+def test_a_file_per_instance(chain: Chain) -> None:
+    """Each holds its own interfaces only; with a size each has its own series."""
+    require("tshark", "capinfos", "tcpdump")
+    with Generator(chain.link, size=1000, rate=1000):
+        whole = chain.capture(
+            "web-0", "web-1", "--filter", FILTER, "--split-by", "instance", "--duration", "1s"
+        )
+        rotated = chain.capture(
+            *("web-0", "web-1", "--filter", FILTER, "--split-by", "instance", "--rotate-size", "100kB"),
+            *("--duration", "1500ms"),
+        )
+    assert whole.status == rotated.status == 0, whole.stderr + rotated.stderr
+    assert [path.name for path in files_of(whole)] == [
+        f"{whole.path.stem}_web-0.pcapng", f"{whole.path.stem}_web-1.pcapng"
+    ]  # fmt: skip
+    for path, name in zip(files_of(whole), ("web-0:eth0", "web-1:eth0")):
+        file = read_pcapng(path)
+        assert [interface.name for interface in file.interfaces] == [name]
+        assert len(file.packets) == whole.sources[name]["written"] > 0
+        assert ordered(file.times)
+    paths = files_of(rotated)
+    assert {path.name[: len(rotated.path.stem) + 12] for path in paths} >= {
+        f"{rotated.path.stem}_web-{host}_{number:05d}" for host in (0, 1) for number in (1, 2, 3)
+    }
+    for instance in ("web-0", "web-1"):
+        facts = [facts for facts in rotated.report["files"] if facts["instance"] == instance]
+        assert sum(each["packets"] for each in facts) == rotated.sources[f"{instance}:eth0"]["written"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--rotate-size", "1MB", "--output", "-"), "standard output"),
+        (("--split-by", "instance", "--output", "-"), "standard output"),
+        (("--rotate-files", "3"), "--rotate-size or --rotate-time"),
+        (("--rotate-size", "100"), "needs a unit"),
+        (("--rotate-time", "5"), "--rotate-time"),
+        (("--rotate-files", "0"), "--rotate-files"),
+        (("--split-by", "app"), "instance"),
+    ],
+)
+def test_what_does_not_go_together(chain: Chain, arguments: tuple[str, ...], words: str) -> None:
+    """Is wrong usage, said before the api is asked."""
+    before = len(chain.api.records())
+    done = chain.pcapctl("hosts", "web-0", *arguments)
+    assert done.returncode == 2 and words in done.stderr
+    assert len(chain.api.records()) == before
+
+
+def test_a_disk_that_fills_between_files(chain: Chain, tmp_path: Path) -> None:
+    """Every file is whole, and the packets that found no room are counted."""
+    require("tshark", "capinfos", "tcpdump")
+    run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)])
+    try:
+        with Generator(chain.link, size=1000, rate=2000):
+            done = chain.pcapctl(
+                *("hosts", "web-0", "--filter", FILTER, "--rotate-size", "64kB", "--json"),
+                *("--output", str(tmp_path / "full.pcapng")),
+            )
+        report = json.loads(done.stdout.splitlines()[-1])
+        paths = sorted(tmp_path.iterdir())
+        assert done.returncode == 1 and "No space left" in report["error"]
+        assert len(paths) > 3
+        counts = [len(tshark_fields(path, ["frame.number"])) for path in paths]
+    finally:
+        run(["umount", str(tmp_path)])
+    assert sum(counts) == report["packets"] > 100
+    assert [facts["packets"] for facts in report["files"]] == counts
