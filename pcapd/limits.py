@@ -75,6 +75,16 @@ HOLD_BACK_TIME: Final = 1.0
 #: control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
+# --- PCAP-over-IP (pcapctl --serve) --------------------------------------------
+
+#: readers at once.
+SERVE_READERS_MAX: Final = 8
+#: bytes that a reader may be behind when more comes; it is cut off then.  As much
+#: as the merge may let go at once.  Readers share the bytes: this is not per reader.
+SERVE_BACKLOG: Final = 64 * MIB
+#: at the end, for readers to take the rest: seconds without progress, and in all.
+SERVE_LAST_TIME: Final = (5.0, 60.0)
+
 # --- time, seconds -----------------------------------------------------------
 
 #: between the counters of a source; also its watermark's age when it is silent.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
-__all__ = ["FileOptions", "Rotation", "part_name"]
+__all__ = ["FileOptions", "Rotation", "parse_place", "part_name"]
 
 #: Characters of an instance's name in a file's name; a path's part has 255 bytes.
 _INSTANCE_MAX = 100
@@ -37,10 +37,12 @@ class FileOptions:
 
     Attributes:
         split: One file per instance.
+        serve: Host and port where readers may connect.
     """
 
     rotation: Rotation = Rotation()
     split: bool = False
+    serve: Optional[Tuple[str, int]] = None
 
     @property
     def several(self) -> bool:
@@ -51,19 +53,27 @@ class FileOptions:
     def of(given: Any) -> FileOptions:
         """From the command line's options by their names."""
         rotation = Rotation(given["rotate_size"], given["rotate_time"], given["rotate_files"])
-        return FileOptions(rotation, given["split_by"] is not None)
+        return FileOptions(rotation, given["split_by"] is not None, given["serve"])
 
-    def problem(self, stdout: bool) -> str:
+    @property
+    def elsewhere(self) -> bool:
+        """The packets go somewhere, also without a file."""
+        return self.serve is not None
+
+    def problem(self, output: str) -> str:
         """What cannot be, in words; empty when all can.
 
         Args:
-            stdout: The packets go to standard output.
+            output: As in `pcapd.ctl.options.CaptureOptions`.
         """
         if self.rotation.files is not None and not self.rotation:
             return "--rotate-files needs --rotate-size or --rotate-time: they say when a file is full"
-        if stdout and self.several:
+        if self.several and output in ("-", ""):
             option = "--split-by" if self.split else "rotation"
-            return f"{option} needs files, and - is standard output: name a file with --output"
+            what = "- is standard output" if output else "there is none"
+            return f"{option} needs files, and {what}: name a file with --output"
+        if self.serve is not None and self.split:
+            return "--serve has one stream for all instances: not with --split-by"
         return ""
 
 
@@ -84,3 +94,21 @@ def part_name(name: str, instance: str = "", number: int = 0, time: str = "") ->
     if number:
         stem += f"_{number:05d}_{time}"
     return str(path.parent / (stem + suffix))
+
+
+def parse_place(text: str) -> Tuple[str, int]:
+    """Host and port of ``HOST:PORT``, ``[IPV6]:PORT`` or ``PORT``, which is on 127.0.0.1.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host = "127.0.0.1"
+    elif host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("needs brackets around an IPv6 address, as in [::1]:57012")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+        raise ValueError("is no address, such as 127.0.0.1:57012")
+    return host, int(port)

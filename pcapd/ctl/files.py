@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
 from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
-from pcapd.ctl.options import STDOUT, CaptureOptions, UsageProblem
+from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
 from pcapd.ctl.output import Output, OutputError
 from pcapd.records import Form
 from pcapd.savefile.assembly import Kind, Piece
@@ -57,7 +57,7 @@ def open_files(options: CaptureOptions, closing: Closing) -> Files:
         OutputError: They could not be written later: said before anything starts.
         UsageProblem: The options do not go together.
     """
-    problem = options.files.problem(stdout=options.output == STDOUT)
+    problem = options.files.problem(options.output)
     if problem:
         raise UsageProblem(problem)
     return Files(options.output, options.form, options.files, closing, force=options.force)
@@ -72,7 +72,7 @@ class Files:
     """Where a capture's packets are kept.
 
     Args:
-        name: A path, from which those of several files are made, or ``-``.
+        name: A path, from which those of several files are made, ``-``, or `NOWHERE`.
         form: Of the files.
         options: How many there are.
         closing: See `Closing`.
@@ -100,7 +100,7 @@ class Files:
             _check_directory(name)
             if options.split:
                 _allow_descriptors()
-        else:
+        elif name != NOWHERE:
             self._series[""] = _Series(self, "", Output(name, form, force=force))
 
     @property
@@ -128,6 +128,8 @@ class Files:
         Raises:
             OutputError: They could not all be written; every file ends with a whole block.
         """
+        if self.name == NOWHERE:
+            return
         streams: Dict[str, List[Piece]] = {}
         for piece in pieces:
             streams.setdefault(piece.stream, []).append(piece)

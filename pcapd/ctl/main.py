@@ -12,8 +12,9 @@ import click
 
 import pcapd
 from pcapd.config.units import parse_duration, parse_size
-from pcapd.ctl.fileoptions import FileOptions
+from pcapd.ctl.fileoptions import FileOptions, parse_place
 from pcapd.ctl.options import (
+    NOWHERE,
     Access,
     CaptureOptions,
     UsageProblem,
@@ -50,6 +51,19 @@ class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in n
         if quantity <= 0:
             self.fail(f"{value!r} must be more than 0", param, ctx)
         return quantity
+
+
+class _Place(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """Host and port."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Read it."""
+        try:
+            return parse_place(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
 
 
 def _size_with_unit(text: str) -> int:
@@ -146,6 +160,13 @@ capture_options = _options(
         type=click.Choice(["instance"]),
         help="A file for each instance: FILE_INSTANCE.pcapng.",
     ),
+    click.option(
+        "--serve",
+        type=_Place(),
+        metavar="HOST:PORT",
+        help="Serve the capture to TCP readers (PCAP-over-IP), for example: tshark -i TCP@127.0.0.1:57012. "
+        "Who reads too slowly is cut off.  Without --output there is no file then.",
+    ),
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     _access_options,
@@ -222,7 +243,9 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     "  pcapctl hosts web-0 web-1 --duration 30s --output web.pcapng\n"
     "  pcapctl hosts web-0 --device eth0 --device lo --filter 'tcp port 80'\n"
     "  pcapctl hosts web-0 web-1 --split-by instance --rotate-size 100MB\n"
-    "  pcapctl hosts web-0 --output - | wireshark -k -i -\n\n" + _EXIT_STATUS
+    "  pcapctl hosts web-0 --output - | wireshark -k -i -\n"
+    "  pcapctl hosts web-0 --serve 127.0.0.1:57012              and: tshark -i TCP@127.0.0.1:57012\n\n"
+    + _EXIT_STATUS
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @capture_options
@@ -256,7 +279,9 @@ def _access(given: Any, token: Optional[str]) -> Access:
 
 def _capture_options(name: str, given: Any) -> CaptureOptions:
     now = datetime.datetime.now(datetime.timezone.utc)
-    output = given["output"] or default_output(name, given["form"], now)
+    files = FileOptions.of(given)
+    nothing_given = NOWHERE if files.elsewhere else default_output(name, given["form"], now)
+    output = given["output"] or nothing_given
     return CaptureOptions(
         output=output,
         form=choose_form(given["form"], output),
@@ -271,7 +296,7 @@ def _capture_options(name: str, given: Any) -> CaptureOptions:
         quiet=given["quiet"],
         verbose=given["verbose"],
         json=given["json"],
-        files=FileOptions.of(given),
+        files=files,
     )
 
 
@@ -322,6 +347,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
             "files": [],
             "deleted": {"files": 0, "packets": 0, "bytes": 0},
             "bytes": 0,
+            "served": None,
             "seconds": 0.0,
             "packets": 0,
             "lost": 0,

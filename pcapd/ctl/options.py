@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 STDOUT = "-"
+#: The packets go into no file.
+NOWHERE = ""
 _CLASSIC_SUFFIXES = (".pcap", ".cap", ".dmp")
 
 
@@ -93,7 +95,7 @@ class CaptureOptions:
     """The options that all captures share.
 
     Attributes:
-        output: A path, or ``-`` for standard output.
+        output: A path, ``-`` for standard output, or `NOWHERE`.
         count: Packets after which the capture stops.
         duration: Seconds after which it does.
         max_bytes: Bytes that the file may have.

@@ -6,6 +6,8 @@ from typing import Any, Dict, List
 
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.files import Files, Written
+from pcapd.ctl.options import NOWHERE
+from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
@@ -19,8 +21,12 @@ _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LI
 _CLOCK_OFF_US = 100_000
 
 
-def as_dict(capture: Capture, output: Files, seconds: float) -> Dict[str, Any]:
+def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any]:
     """The report for scripts."""
+    output, server = outlets.files, outlets.server
+    served = (
+        {"address": server.address, "readers": server.readers, "cut_off": server.cut_off} if server else None
+    )
     return {
         "outcome": capture.outcome.name.lower(),
         "exit_status": capture.outcome.value,
@@ -34,6 +40,7 @@ def as_dict(capture: Capture, output: Files, seconds: float) -> Dict[str, Any]:
             "bytes": output.deleted_bytes,
         },
         "bytes": output.size,
+        "served": served,
         "seconds": round(seconds, 3),
         "packets": capture.written,
         "lost": capture.lost,
@@ -69,8 +76,9 @@ def _source(account: Account) -> Dict[str, Any]:
     }
 
 
-def as_text(capture: Capture, output: Files, seconds: float) -> List[str]:
+def as_text(capture: Capture, outlets: Outlets, seconds: float) -> List[str]:
     """The report for people, one line each."""
+    output, server = outlets.files, outlets.server
     lines = [source_line(account) for account in capture.assembly.accounts.values()]
     lines += _warnings(capture)
     if output.opened and output.several:
@@ -78,8 +86,13 @@ def as_text(capture: Capture, output: Files, seconds: float) -> List[str]:
     elif output.opened:
         size = quantity(output.size)
         lines.append(f"{capture.written} packets, {size} in {seconds:.1f} s, written to {output.name}")
+    elif output.name == NOWHERE:
+        lines.append(f"{capture.written} packets in {seconds:.1f} s, not written to a file")
     else:
         lines.append("nothing was written")
+    if server is not None:
+        slow = f", {server.cut_off} of them cut off because they were too slow" if server.cut_off else ""
+        lines.append(f"served to {server.readers} {'readers' if server.readers != 1 else 'reader'}{slow}")
     lines.append(f"stopped: {escape(capture.reason)}")
     return lines
 

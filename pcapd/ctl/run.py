@@ -20,8 +20,8 @@ from typing import Any, Dict, Optional, Type, Union
 from pcapd.ctl import report
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
-from pcapd.ctl.files import Files, open_files
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
+from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.output import OutputError
 from pcapd.ctl.progress import Progress
 from pcapd.ctl.text import escape
@@ -122,8 +122,25 @@ class _Speaker:
                 self.line(report.opened_line(account.source))
             self._opened = len(accounts)
 
-    def files(self, output: Files) -> None:
-        """Files that were finished or deleted since the last time, when there are several."""
+    def serving(self, outlets: Outlets) -> None:
+        """Where readers may connect."""
+        server = outlets.server
+        if server is not None:
+            if not server.loopback:
+                words = f"whoever reaches {server.address} can read the packets: there is no password"
+                self.line(f"warning: {words}", important=True)
+                self.event("warning", message=words)
+            self.line(f"readers may connect to {server.address}, for example: tshark -i TCP@{server.address}")
+            self.event("serving", address=server.address)
+
+    def outlets(self, outlets: Outlets) -> None:
+        """Files that were finished or deleted since the last time, and readers that came or went."""
+        server, output = outlets.server, outlets.files
+        for news in server.news if server is not None else ():
+            self.line(f"{news.reader} {news.state}: {news.words}", important=news.state == "cut off")
+            self.event("reader", state=news.state, reader=news.reader, message=news.words)
+        if server is not None:
+            server.news.clear()
         for word, written in output.news if output.several else ():
             if self._options.verbose:
                 self.line(f"{written.name} {word}, {written.packets} packets")
@@ -168,8 +185,8 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         max_bytes=options.max_bytes or UNLIMITED,
         comment=f"{wanted.words()}; filter: {options.filter or 'none'}",
     )
-    output = open_files(options, assembly.closing)
     speaker = _Speaker(options)
+    outlets = Outlets(options, assembly.closing)
     keep_memory()
     with _Signals() as signals:
         try:
@@ -178,24 +195,26 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
             raise PcapdError("interrupted before the capture started") from None
         signals.leave_at_once = False
         capture = Capture(request, assembly, options.duration, time.monotonic())
-        speaker.event("start", **wanted.facts(), file=options.output)
+        speaker.event("start", **wanted.facts(), file=options.output or None)
+        speaker.serving(outlets)
         try:
-            _loop(connection, capture, output, signals, speaker)
-            _finish(capture, output)
+            _loop(connection, capture, outlets, signals, speaker)
+            _finish(capture, outlets)
         except _LeaveNow:
             capture.fail(PcapdError("interrupted twice, left at once"))
             capture.reason = "interrupted twice"
         finally:
             connection.close()
-    return _conclude(capture, output, speaker)
+    return _conclude(capture, outlets, speaker)
 
 
 def _loop(
-    connection: Connection, capture: Capture, output: Files, signals: _Signals, speaker: _Speaker
+    connection: Connection, capture: Capture, outlets: Outlets, signals: _Signals, speaker: _Speaker
 ) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.register(signals, select.POLLIN)
+    outlets.watch(poll)
     statistics_at = time.monotonic()
     while not capture.over:
         if not connection.ready:
@@ -212,15 +231,14 @@ def _loop(
             if now - statistics_at >= _STATISTICS_INTERVAL:
                 statistics_at = now
                 pieces += capture.assembly.statistics_pieces(_now_us())
-            output.write(pieces, now)
-            output.tick(now)
+            outlets.write(pieces, now)
         except PcapdError as error:
             capture.fail(error)
         speaker.opened(capture)
         for notice in capture.notices:
             speaker.notice(notice)
         capture.notices.clear()
-        speaker.files(output)
+        speaker.outlets(outlets)
         speaker.progress(capture, now)
 
 
@@ -233,26 +251,26 @@ def _receive(connection: Connection, capture: Capture, now: float) -> None:
         capture.disconnected()
 
 
-def _finish(capture: Capture, output: Files) -> None:
+def _finish(capture: Capture, outlets: Outlets) -> None:
     """Write what is held back.  When the output broke, the file ends where it did."""
     try:
         if capture.assembly.accounts and not isinstance(capture.error, OutputError):
-            output.write(capture.assembly.finish_pieces(_now_us()), time.monotonic(), last=True)
-        output.close()
+            outlets.write(capture.assembly.finish_pieces(_now_us()), time.monotonic(), last=True)
+        outlets.close()
     except OutputError as error:
         capture.fail(error)
     if capture.error is not None and not capture.written:
-        output.discard()
+        outlets.files.discard()
 
 
-def _conclude(capture: Capture, output: Files, speaker: _Speaker) -> int:
+def _conclude(capture: Capture, outlets: Outlets, speaker: _Speaker) -> int:
     seconds = time.monotonic() - (capture.started or time.monotonic())
     speaker.clear()
-    speaker.files(output)
+    speaker.outlets(outlets)
     if capture.started is not None:
-        for line in report.as_text(capture, output, seconds):
+        for line in report.as_text(capture, outlets, seconds):
             speaker.line(line)
-    speaker.event("end", **report.as_dict(capture, output, seconds))
+    speaker.event("end", **report.as_dict(capture, outlets, seconds))
     if capture.error is not None:
         speaker.line(f"pcapctl: {escape(str(capture.error))}", important=True)
     elif capture.outcome is Outcome.INCOMPLETE:

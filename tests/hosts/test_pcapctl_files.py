@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
-from chain_tools import Chain, Result, ordered, read_pcap, read_pcapng
+from chain_tools import Chain, Client, Result, assert_accounted, ordered, read_pcap, read_pcapng
 
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import run
+from tests.lab.processes import run, wait_until
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 
@@ -170,3 +172,98 @@ def test_a_disk_that_fills_between_files(chain: Chain, tmp_path: Path) -> None:
         run(["umount", str(tmp_path)])
     assert sum(counts) == report["packets"] > 100
     assert [facts["packets"] for facts in report["files"]] == counts
+
+
+# --- PCAP-over-IP -------------------------------------------------------------
+
+
+def serving_at(client: Client) -> str:
+    """Where a pcapctl serves."""
+
+    def said() -> list[str]:
+        return [event["address"] for event in client.events() if event["event"] == "serving"]
+
+    wait_until(lambda: bool(said()), "it serves", timeout=30)
+    return said()[0]
+
+
+def readers_of(client: Client) -> int:
+    """Readers that connected so far."""
+    return sum(event["event"] == "reader" and event["state"] == "connected" for event in client.events())
+
+
+@pytest.mark.parametrize("form", ["pcapng", "pcap"])
+def test_tshark_reads_over_tcp(chain: Chain, tmp_path: Path, form: str) -> None:
+    """Two tsharks, one of which comes late, read every packet from then on, with its interface."""
+    require("tshark")
+    client = chain.begin(
+        *("web-0", "web-1", "--filter", FILTER, "--serve", "127.0.0.1:0", "--format", form), suffix=f".{form}"
+    )
+    address = serving_at(client)
+    client.wait_for("web-0:eth0", "web-1:eth0")
+    readers = []
+    for number in range(2):
+        readers.append(start_tshark(address, tmp_path / f"{number}.txt", form))
+        wait_until(lambda number=number: readers_of(client) == number + 1, "the reader is there", timeout=30)
+        with Generator(chain.link, rate=500, count=100) as generator:
+            generator.wait()
+        client.wait_for("web-0:eth0", "web-1:eth0", packets=100 * (number + 1))
+    result = client.stop()
+    for reader in readers:
+        assert reader.wait(60) == 0
+    assert result.status == 0, result.stderr
+    first, second = (
+        [line.split("\t") for line in (tmp_path / f"{number}.txt").read_text().splitlines()]
+        for number in range(2)
+    )
+    assert len(first) == result.report["packets"] == 400 and len(second) == 200
+    if form == "pcapng":
+        assert {row[0] for row in second} == {"web-0:eth0", "web-1:eth0"}
+    assert first[-200:] == [[row[0], str(int(row[1]) + 200), row[2]] for row in second]
+    assert result.report["served"] == {"address": address, "readers": 2, "cut_off": 0}
+    assert len(tshark_fields(result.path, ["frame.number"])) == 400, "and there is a file"
+
+
+def start_tshark(address: str, output: Path, form: str) -> subprocess.Popen[bytes]:
+    """A tshark that reads from there into a text file."""
+    fields = ["frame.interface_name", "frame.number", "frame.time_epoch"]
+    argv = ["tshark", "-n", "-l", "-i", f"TCP@{address}", "-T", "fields"]
+    argv += [word for field in fields for word in ("-e", field)]
+    return subprocess.Popen(argv, stdout=output.open("wb"), stderr=subprocess.DEVNULL)
+
+
+def test_serving_alone_writes_no_file(chain: Chain, tmp_path: Path) -> None:
+    """And says where; an address that others reach is warned of, also with --quiet."""
+    done = chain.pcapctl("hosts", "web-0", "--duration", "200ms", "--serve", "127.0.0.1:0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "tshark -i TCP@127.0.0.1:" in done.stderr and "not written to a file" in done.stderr
+    assert "warning" not in done.stderr
+    done = chain.pcapctl("hosts", "web-0", "--duration", "200ms", "-q", "--serve", "0.0.0.0:0", cwd=tmp_path)
+    assert "warning: whoever reaches 0.0.0.0:" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_that_is_taken(chain: Chain, tmp_path: Path) -> None:
+    """Is said before the api is asked."""
+    before = len(chain.api.records())
+    done = chain.pcapctl("hosts", "web-0", "--serve", f"127.0.0.1:{chain.api.port}", cwd=tmp_path)
+    assert done.returncode == 1 and "cannot serve" in done.stderr
+    assert len(chain.api.records()) == before
+
+
+def test_a_reader_that_hangs_holds_up_nobody(chain: Chain) -> None:
+    """It is cut off at the end at the latest; the file has every packet."""
+    client = chain.begin("web-0", "--filter", FILTER, "--serve", "127.0.0.1:0")
+    host, port = serving_at(client).split(":")
+    client.wait_for("web-0:eth0")
+    with (
+        socket.create_connection((host, int(port))),
+        Generator(chain.link, size=1400, rate=20_000) as generator,
+    ):
+        client.wait_for("web-0:eth0", packets=15_000)
+        generator.stop()
+        result = client.stop()
+    assert result.status == 0, result.stderr
+    assert_accounted(result)
+    assert result.report["served"]["cut_off"] == 1
+    assert len(result.file.packets) == result.report["packets"] >= 15_000

@@ -10,8 +10,8 @@ import pytest
 
 from pcapd.ctl import report
 from pcapd.ctl.capture import Capture
-from pcapd.ctl.fileoptions import FileOptions
-from pcapd.ctl.files import Files
+from pcapd.ctl.options import CaptureOptions
+from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.progress import Progress
 from pcapd.ctl.text import escape, quantity
 from pcapd.records import Form
@@ -64,8 +64,8 @@ def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
     source = Source("web-0", "eth0", 1, 262144, "", agent="a", clock_offset_us=-2_000_000)
     assembly.source(1, source, 5)
     capture = Capture(Request(("web-0",)), assembly, None, 0.0)
-    files = Files(str(tmp_path / "x"), Form.PCAPNG, FileOptions(), assembly.closing, force=False)
-    lines = report.as_text(capture, files, 1.0)
+    outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)
+    lines = report.as_text(capture, outlets, 1.0)
     assert any("the clock is -2.00 s off" in line for line in lines)
 
 
