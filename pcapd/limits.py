@@ -75,6 +75,13 @@ HOLD_BACK_TIME: Final = 1.0
 #: control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
+# --- files that are read (pcapctl flows) ----------------------------------------
+
+#: bytes of a block; the largest packet and its options are far below.
+BLOCK_MAX: Final = 16 * MIB
+#: interfaces of a file.
+FILE_INTERFACES_MAX: Final = 65536
+
 # --- PCAP-over-IP (pcapctl --serve) --------------------------------------------
 
 #: readers at once.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
+from pcapd.records import Form
+
 __all__ = ["FileOptions", "Rotation", "parse_place", "part_name"]
 
 #: Characters of an instance's name in a file's name; a path's part has 255 bytes.
@@ -38,11 +40,13 @@ class FileOptions:
     Attributes:
         split: One file per instance.
         serve: Host and port where readers may connect.
+        print: A line per packet, to standard output.
     """
 
     rotation: Rotation = Rotation()
     split: bool = False
     serve: Optional[Tuple[str, int]] = None
+    print: bool = False
 
     @property
     def several(self) -> bool:
@@ -53,18 +57,19 @@ class FileOptions:
     def of(given: Any) -> FileOptions:
         """From the command line's options by their names."""
         rotation = Rotation(given["rotate_size"], given["rotate_time"], given["rotate_files"])
-        return FileOptions(rotation, given["split_by"] is not None, given["serve"])
+        return FileOptions(rotation, given["split_by"] is not None, given["serve"], given["print"])
 
     @property
     def elsewhere(self) -> bool:
         """The packets go somewhere, also without a file."""
-        return self.serve is not None
+        return self.print or self.serve is not None
 
-    def problem(self, output: str) -> str:
+    def problem(self, output: str, form: Form) -> str:
         """What cannot be, in words; empty when all can.
 
         Args:
             output: As in `pcapd.ctl.options.CaptureOptions`.
+            form: Likewise.
         """
         if self.rotation.files is not None and not self.rotation:
             return "--rotate-files needs --rotate-size or --rotate-time: they say when a file is full"
@@ -72,6 +77,10 @@ class FileOptions:
             option = "--split-by" if self.split else "rotation"
             what = "- is standard output" if output else "there is none"
             return f"{option} needs files, and {what}: name a file with --output"
+        if self.print and output == "-":
+            return "--print writes to standard output, and so would --output -: name a file"
+        if self.print and form is not Form.PCAPNG:
+            return "--print needs pcapng, which says where a packet is from: name a .pcapng file"
         if self.serve is not None and self.split:
             return "--serve has one stream for all instances: not with --split-by"
         return ""

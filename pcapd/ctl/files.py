@@ -57,7 +57,7 @@ def open_files(options: CaptureOptions, closing: Closing) -> Files:
         OutputError: They could not be written later: said before anything starts.
         UsageProblem: The options do not go together.
     """
-    problem = options.files.problem(options.output)
+    problem = options.files.problem(options.output, options.form)
     if problem:
         raise UsageProblem(problem)
     return Files(options.output, options.form, options.files, closing, force=options.force)

@@ -161,6 +161,14 @@ capture_options = _options(
         help="A file for each instance: FILE_INSTANCE.pcapng.",
     ),
     click.option(
+        "--print",
+        is_flag=True,
+        help="One line per packet on standard output: time, instance, addresses, protocol, length; of HTTP "
+        "in clear the first line, DNS names, TLS server names.  For low rates, some ten thousand packets a "
+        "second: the capture waits for it, and what does not fit is counted as dropped by the kernel.  "
+        "Without --output there is no file then.",
+    ),
+    click.option(
         "--serve",
         type=_Place(),
         metavar="HOST:PORT",
@@ -207,6 +215,7 @@ def cli() -> None:
     "  pcapctl cf myapp --device eth0 --device lo      lo has in clear what Envoy encrypts on eth0\n"
     "  pcapctl cf worker --type worker --follow --duration 1h\n"
     "  pcapctl cf myapp --rotate-time 5m --rotate-files 12      the last hour\n"
+    "  pcapctl cf myapp --print --filter 'port 53 or tcp port 8080'\n"
     "  pcapctl cf myapp --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: cf login; choose the space: cf target -s SPACE.\n"
     "You need to be a space developer of the app's space.\n\n" + _EXIT_STATUS

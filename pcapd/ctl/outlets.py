@@ -8,6 +8,7 @@ from typing import List, Optional
 
 from pcapd.ctl.files import Closing, Files, open_files
 from pcapd.ctl.options import CaptureOptions
+from pcapd.ctl.printing import Printer
 from pcapd.ctl.serving import Server
 from pcapd.savefile.assembly import Piece
 
@@ -30,6 +31,7 @@ class Outlets:
         self.server: Optional[Server] = None
         if options.files.serve is not None:
             self.server = Server(*options.files.serve)
+        self._printer = Printer(json=options.json) if options.files.print else None
 
     def watch(self, poll: select.poll) -> None:
         """What may wake up the loop."""
@@ -45,11 +47,14 @@ class Outlets:
 
         Raises:
             OutputError: Not all of them are in the file.
+            PrintingFailed: They are, but nobody reads the lines.
         """
         if self.server is not None:
             self.server.write(pieces)
         self.files.write(pieces, now, last=last)
         self.files.tick(now)
+        if self._printer is not None:  # the file first: it must not miss what a terminal refuses
+            self._printer.write(pieces)
 
     def close(self) -> None:
         """End all of them.

@@ -90,7 +90,7 @@ class _Speaker:
         self._said_at = 0.0
         self._deaf = False
         self._opened = 0
-        live = sys.stderr.isatty() and not (options.quiet or options.json)
+        live = sys.stderr.isatty() and not (options.quiet or options.json or options.files.print)
         self._progress: Optional[Progress] = Progress(sys.stderr) if live else None
 
     def line(self, text: str, *, important: bool = False) -> None:
@@ -256,6 +256,9 @@ def _finish(capture: Capture, outlets: Outlets) -> None:
     try:
         if capture.assembly.accounts and not isinstance(capture.error, OutputError):
             outlets.write(capture.assembly.finish_pieces(_now_us()), time.monotonic(), last=True)
+    except PcapdError as error:
+        capture.fail(error)
+    try:
         outlets.close()
     except OutputError as error:
         capture.fail(error)

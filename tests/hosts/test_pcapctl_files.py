@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from chain_tools import Chain, Client, Result, assert_accounted, ordered, read_p
 from tests.lab.generator import FILTER, Generator
 from tests.lab.processes import run, wait_until
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.lab.traffic import HttpTraffic
 
 
 def files_of(result: Result) -> list[Path]:
@@ -267,3 +272,121 @@ def test_a_reader_that_hangs_holds_up_nobody(chain: Chain) -> None:
     assert_accounted(result)
     assert result.report["served"]["cut_off"] == 1
     assert len(result.file.packets) == result.report["packets"] >= 15_000
+
+
+# --- one line per packet ---------------------------------------------------------
+
+
+TALK = """
+import socket, ssl, struct, sys
+server = sys.argv[1]
+name = b"\\7example\\4test\\0"
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    asking.sendto(struct.pack("!6H", 7, 256, 1, 0, 0, 0) + name + b"\\0\\1\\0\\1", (server, 53))
+context = ssl.create_default_context()
+try:
+    with socket.create_connection((server, 8080), 5) as plain:
+        context.wrap_socket(plain, server_hostname="shop.example.test")
+except OSError:
+    pass  # it is no TLS server: the ClientHello is enough
+"""
+
+
+def test_a_line_per_packet(chain: Chain) -> None:
+    """What tshark finds is printed: requests, status lines, a DNS query, a TLS server name; each with its host."""
+    require("tshark")
+    path = chain.path()
+    arguments = ("hosts", "web-0", "web-1", "--print", "--output", str(path), "--duration", "4s")
+    process = chain.start_pcapctl(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(path.exists, "it captures", timeout=30)
+    server = chain.link.right.ipv4
+    with HttpTraffic(chain.link.left, chain.link.right, rate=5, seconds=1) as traffic:
+        chain.web0.run(sys.executable, "-c", TALK, server)
+        traffic.wait()
+    output, words = process.communicate(timeout=60)
+    assert process.returncode == 0, words
+    lines = output.splitlines()
+    assert len(lines) == len(tcpdump_lines(path)) > 20
+
+    for host in ("web-0", "web-1"):
+        own = [line for line in lines if f" {host}:eth0 " in line]
+        shown = f'frame.interface_name == "{host}:eth0"'
+        for tool, ours in {
+            'tcp.payload contains "GET /request/"': r" HTTP \d+ GET /request/\d+ HTTP/1\.1$",
+            'tcp.payload contains "200 OK"': r" HTTP \d+ HTTP/1\.0 200 OK$",
+            "dns && !icmp": rf" > {re.escape(server)}:53 DNS \d+ query A example\.test$",
+            'tcp.payload contains "shop.example.test"': r" TLS \d+ ClientHello shop\.example\.test$",
+        }.items():
+            expected = len(tshark_fields(path, ["frame.number"], f"{shown} && {tool}"))
+            found = [line for line in own if re.search(ours, line)]
+            assert len(found) == expected > 0, (tool, found)
+    first = tshark_fields(path, ["frame.time_epoch", "frame.len", "ip.src", "tcp.srcport"], "http.request")[0]
+    (line,) = [line for line in lines if "GET /request/0 HTTP/1.1" in line and " web-0:eth0 " in line]
+    seconds, micros = first[0].split(".")
+    clock = time.strftime("%H:%M:%S", time.localtime(int(seconds)))
+    assert line.startswith(
+        f"{clock}.{micros[:6]} web-0:eth0 {first[2]}:{first[3]} > {server}:8080 HTTP {first[1]} "
+    )
+
+
+def test_printing_alone_writes_no_file(chain: Chain, tmp_path: Path) -> None:
+    """With --json each packet is an event among the others."""
+    with Generator(chain.link, rate=200):
+        done = chain.pcapctl(
+            *("hosts", "web-0", "--print", "--json", "--count", "20", "--filter", FILTER), cwd=tmp_path
+        )
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    packets = [event for event in events if event["event"] == "packet"]
+    assert len(packets) == events[-1]["packets"] == 20 and events[-1]["file"] is None
+    assert {packet["protocol"] for packet in packets} == {"UDP"}
+    assert {packet["source"] for packet in packets} == {"web-0:eth0"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_reads_the_lines(chain: Chain) -> None:
+    """pcapctl ends with 1 and says why, without a traceback; the file is whole."""
+    path = chain.path()
+    with Generator(chain.link, rate=500):
+        process = chain.start_pcapctl(
+            *("hosts", "web-0", "--filter", FILTER, "--print", "--output", str(path)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        words = process.stderr.read().decode()
+        assert process.wait(30) == 1
+    assert "closed the pipe" in words and "Traceback" not in words and "Exception" not in words
+    file = read_pcapng(path)
+    assert file.rest == 0 and file.packets
+
+
+def test_a_reader_of_lines_that_pauses(chain: Chain) -> None:
+    """The chain waits for it, the kernel counts what does not fit, and nothing is lost without a number."""
+    read_fd, write_fd = os.pipe()
+    client = chain.begin("tiny-0", "--filter", FILTER, "--print", stdout=write_fd)
+    os.close(write_fd)
+    state = Path(f"/proc/{client.process.pid}/wchan")
+    with Generator(chain.link, size=1400, rate=20_000) as generator:
+        wait_until(lambda: "pipe" in state.read_text(), "it is blocked on the pipe", timeout=30)
+        time.sleep(3)
+        generator.stop()
+    client.signal()
+    with os.fdopen(read_fd, "rb") as lines:
+        events = [json.loads(line) for line in lines]
+    assert client.process.wait(60) == 3
+    (source,) = events[-1]["sources"]
+    assert source["dropped_kernel"] > 0
+    assert source["received"] == source["delivered"] + source["dropped_kernel"]
+    assert source["delivered"] == source["written"] == sum(event["event"] == "packet" for event in events)
+
+
+@pytest.mark.parametrize(
+    ("output", "words"), [("-", "name a file"), ("x.pcap", "needs pcapng")]
+)  # fmt: skip
+def test_where_lines_cannot_go(chain: Chain, output: str, words: str) -> None:
+    """Not among packets, and not without the instance's name."""
+    done = chain.pcapctl("hosts", "web-0", "--print", "--output", output)
+    assert done.returncode == 2 and words in done.stderr
