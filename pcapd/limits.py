@@ -75,6 +75,20 @@ HOLD_BACK_TIME: Final = 1.0
 #: control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
+# --- the same packet at two places (pcapctl --packet-ids, flows) ----------------
+
+#: seconds between two sightings of a packet: its way, and what clocks differ.
+MATCH_WINDOW: Final = 2.0
+#: packets that are remembered for that; some 300 bytes each.
+MATCH_PACKETS_MAX: Final = 100_000
+
+#: flows that are told apart; further ones are counted together.
+FLOWS_MAX: Final = 10_000
+#: delays of a flow between two places that are kept for the median; of more, a sample.
+FLOW_DELAYS: Final = 1000
+#: pairs of places of all flows together, each with its delays.
+FLOW_PAIRS_MAX: Final = 20_000
+
 # --- files that are read (pcapctl flows) ----------------------------------------
 
 #: bytes of a block; the largest packet and its options are far below.

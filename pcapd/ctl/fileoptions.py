@@ -41,12 +41,16 @@ class FileOptions:
         split: One file per instance.
         serve: Host and port where readers may connect.
         print: A line per packet, to standard output.
+        packet_ids: The same packet has the same number wherever it was seen.
+        dedupe: Only its first sighting is kept.
     """
 
     rotation: Rotation = Rotation()
     split: bool = False
     serve: Optional[Tuple[str, int]] = None
     print: bool = False
+    packet_ids: bool = False
+    dedupe: bool = False
 
     @property
     def several(self) -> bool:
@@ -57,7 +61,14 @@ class FileOptions:
     def of(given: Any) -> FileOptions:
         """From the command line's options by their names."""
         rotation = Rotation(given["rotate_size"], given["rotate_time"], given["rotate_files"])
-        return FileOptions(rotation, given["split_by"] is not None, given["serve"], given["print"])
+        return FileOptions(
+            rotation,
+            given["split_by"] is not None,
+            given["serve"],
+            given["print"],
+            given["packet_ids"] or given["dedupe"],
+            given["dedupe"],
+        )
 
     @property
     def elsewhere(self) -> bool:
@@ -71,19 +82,39 @@ class FileOptions:
             output: As in `pcapd.ctl.options.CaptureOptions`.
             form: Likewise.
         """
-        if self.rotation.files is not None and not self.rotation:
-            return "--rotate-files needs --rotate-size or --rotate-time: they say when a file is full"
-        if self.several and output in ("-", ""):
-            option = "--split-by" if self.split else "rotation"
-            what = "- is standard output" if output else "there is none"
-            return f"{option} needs files, and {what}: name a file with --output"
-        if self.print and output == "-":
-            return "--print writes to standard output, and so would --output -: name a file"
-        if self.print and form is not Form.PCAPNG:
-            return "--print needs pcapng, which says where a packet is from: name a .pcapng file"
-        if self.serve is not None and self.split:
-            return "--serve has one stream for all instances: not with --split-by"
-        return ""
+        several = "--split-by" if self.split else "rotation"
+        numbers = "--dedupe" if self.dedupe else "--packet-ids"
+        rules = (
+            (
+                self.rotation.files is not None and not self.rotation,
+                "--rotate-files needs --rotate-size or --rotate-time: they say when a file is full",
+            ),
+            (
+                self.several and output == "-",
+                f"{several} needs files, and - is standard output: name a file with --output",
+            ),
+            (
+                self.several and not output,
+                f"{several} needs files, and there is none: name a file with --output",
+            ),
+            (
+                self.print and output == "-",
+                "--print writes to standard output, and so would --output -: name a file",
+            ),
+            (
+                self.print and form is not Form.PCAPNG,
+                "--print needs pcapng, which says where a packet is from: name a .pcapng file",
+            ),
+            (
+                self.packet_ids and form is not Form.PCAPNG,
+                f"{numbers} needs pcapng, which says where a packet is from: name a .pcapng file",
+            ),
+            (
+                self.serve is not None and self.split,
+                "--serve has one stream for all instances: not with --split-by",
+            ),
+        )
+        return next((words for wrong, words in rules if wrong), "")
 
 
 def part_name(name: str, instance: str = "", number: int = 0, time: str = "") -> str:

@@ -169,6 +169,18 @@ capture_options = _options(
         "Without --output there is no file then.",
     ),
     click.option(
+        "--packet-ids",
+        is_flag=True,
+        help="Give a packet that is seen at several instances the same number (epb_packetid) at each; "
+        "pcapctl flows FILE tells delays and losses.  It is work for each packet: for some ten thousand "
+        "packets a second.",
+    ),
+    click.option(
+        "--dedupe",
+        is_flag=True,
+        help="Keep a packet that is seen at several instances once, where it came first; count the others.",
+    ),
+    click.option(
         "--serve",
         type=_Place(),
         metavar="HOST:PORT",
@@ -280,6 +292,38 @@ def status(**given: Any) -> None:
     raise SystemExit(0 if healthy else _FAILED)
 
 
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl hosts web-0 web-1 --packet-ids --output both.pcapng --duration 30s\n"
+    "  pcapctl flows both.pcapng\n"
+    "    192.0.2.1:40000 > 192.0.2.2:80 TCP: web-0:eth0 12 -> web-1:eth0 11, "
+    "delay 0.110/0.140/0.300 ms, 1 lost\n"
+    "  pcapctl flows both_*.pcapng --json | jq 'select(.lost > 0)'\n"
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", is_flag=True, help="JSON lines for scripts instead of text.")
+def flows(files: Tuple[str, ...], json: bool) -> None:
+    """Tell per flow where its packets were seen, the delay between, and what was lost.
+
+    FILE is pcapng with several interfaces, best with --packet-ids; several files are
+    read as one capture, and - is standard input.  Each direction is a flow of its own.
+    The delay is the least, the median and the greatest, by the clocks of both
+    machines: what they differ is in it.
+    """
+    from pcapd.ctl.flows import as_event, as_line, read
+
+    found = read(files)
+    for hop in found.hops():
+        print(json_module.dumps(as_event(hop)) if json else as_line(hop))
+    for count, words in (
+        (found.others, "packets are not IP"),
+        (found.beyond, "packets are of more flows than fit; use a narrower filter"),
+        (found.forgotten, "packets were too many at once: their other ends may be counted as lost"),
+    ):
+        if count:
+            print(f"pcapctl: {count} {words}", file=sys.stderr)
+
+
 def _access(given: Any, token: Optional[str]) -> Access:
     if not given["api"]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
@@ -348,7 +392,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
     if text:
         print(text, file=sys.stderr)
     arguments = sys.argv[1:]
-    if "--json" in arguments and "status" not in arguments[:1]:
+    if "--json" in arguments and arguments[0] not in ("status", "flows"):
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
         facts = {"event": "end", "outcome": "failed", "exit_status": status, "reason": error, "error": error}
         nothing: Dict[str, Any] = {
@@ -360,6 +404,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
             "seconds": 0.0,
             "packets": 0,
             "lost": 0,
+            "packets_forgotten": 0,
             "sources": [],
         }
         print(json_module.dumps({**facts, **nothing}), file=sys.stderr if packets_to_stdout else sys.stdout)

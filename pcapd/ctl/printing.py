@@ -63,6 +63,8 @@ class Printer:
         encoding = self._stream.encoding or "utf-8"
         try:
             self._stream.flush()  # events, which go the same way
+            # Not through the stream: where Python does not buffer (PYTHONUNBUFFERED), it
+            # drops the rest of a write that a signal interrupted.
             # A terminal that cannot show a character gets its number.
             view = memoryview(data.encode(encoding, "backslashreplace"))
             while view:

@@ -9,6 +9,7 @@ from pcapd.ctl.files import Files, Written
 from pcapd.ctl.options import NOWHERE
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
+from pcapd.limits import MATCH_WINDOW
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
 from pcapd.wire import Source
@@ -44,6 +45,7 @@ def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any
         "seconds": round(seconds, 3),
         "packets": capture.written,
         "lost": capture.lost,
+        "packets_forgotten": _forgotten(capture),
         "sources": [_source(account) for account in capture.assembly.accounts.values()],
     }
 
@@ -72,6 +74,7 @@ def _source(account: Account) -> Dict[str, Any]:
         "lost_in_transit": account.lost_in_transit,
         "received_here": account.received,
         "written": account.written,
+        "duplicates": account.duplicates,
         "late": account.late,
     }
 
@@ -138,13 +141,27 @@ def source_line(account: Account) -> str:
         f"{stats.dropped_interface} by the interface",
         f"{'unknown' if transit is None else transit} lost on the way",
     ]
+    if account.duplicates:
+        parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
     if account.late:
         parts.append(f"{account.late} late (out of order)")
     return ", ".join(parts)
 
 
+def _forgotten(capture: Capture) -> int:
+    """Packets that --packet-ids could not remember as long as it should."""
+    ids = capture.assembly.packet_ids
+    return 0 if ids is None else ids.forgotten
+
+
 def _warnings(capture: Capture) -> List[str]:
     warnings = []
+    forgotten = _forgotten(capture)
+    if forgotten:
+        warnings.append(
+            f"warning: {forgotten} packets were too many within {MATCH_WINDOW:g} s: "
+            "where they were seen again they count as other packets"
+        )
     for account in capture.assembly.accounts.values():
         offset = account.source.clock_offset_us
         if offset is not None and abs(offset) > _CLOCK_OFF_US:

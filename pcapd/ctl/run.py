@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import select
 import signal
 import sys
@@ -20,6 +21,7 @@ from typing import Any, Dict, Optional, Type, Union
 from pcapd.ctl import report
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
+from pcapd.ctl.fileoptions import FileOptions
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.output import OutputError
@@ -28,6 +30,7 @@ from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.records import keep_memory
 from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.savefile.matching import PacketIds
 from pcapd.savefile.split import Split
 from pcapd.wire import Notice
 
@@ -184,6 +187,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         max_packets=options.count or UNLIMITED,
         max_bytes=options.max_bytes or UNLIMITED,
         comment=f"{wanted.words()}; filter: {options.filter or 'none'}",
+        packet_ids=_packet_ids(options.files),
     )
     speaker = _Speaker(options)
     outlets = Outlets(options, assembly.closing)
@@ -206,6 +210,13 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         finally:
             connection.close()
     return _conclude(capture, outlets, speaker)
+
+
+def _packet_ids(options: FileOptions) -> Optional[PacketIds]:
+    if not options.packet_ids:
+        return None
+    # Captures that are merged later do not get in each other's way.
+    return PacketIds(dedupe=options.dedupe, first=secrets.randbits(31) << 32 | 1)
 
 
 def _loop(

@@ -17,6 +17,7 @@ from pcapd.limits import SNAPLEN_MAX
 from pcapd.records import Checked, Form, check, render
 from pcapd.records.ordering import Ordering, Released
 from pcapd.savefile import linktypes, pcap, pcapng
+from pcapd.savefile.matching import PacketIds
 from pcapd.wire import Source, Stats
 from pcapd.wire.frames import Bytes
 
@@ -80,6 +81,7 @@ class Account:
         bytes: Bytes of their records.
         written: Packets in the file.
         late: Of these, written after a newer one.
+        duplicates: Left out, because another source saw them before.
     """
 
     def __init__(self, source: Source, interface: int, opened_us: int) -> None:
@@ -90,6 +92,7 @@ class Account:
         self.bytes = 0
         self.written = 0
         self.late = 0
+        self.duplicates = 0
         self.opened_us = opened_us
         self.last_us = opened_us
 
@@ -117,6 +120,7 @@ class Assembly:
         comment: About the file, for people.
         budget: Counts instead of `max_packets` and `max_bytes`, where it is given.
         stream: The instance whose file it is, where each has its own.
+        packet_ids: Tells which packets are the same (pcapng only).
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class Assembly:
         comment: str = "",
         budget: Optional[Budget] = None,
         stream: str = "",
+        packet_ids: Optional[PacketIds] = None,
     ) -> None:
         self._form = form
         self._snaplen = snaplen
@@ -137,8 +142,11 @@ class Assembly:
         self._budget = budget or Budget(max_packets, max_bytes)
         self._comment = comment
         self._stream = stream
+        #: As given.
+        self.packet_ids = packet_ids
         self._out: List[Piece] = []
         self._accounts: Dict[int, Account] = {}
+        self._link_types: List[int] = []  # by interface
 
     @property
     def full(self) -> bool:
@@ -169,6 +177,7 @@ class Assembly:
         else:
             self._classic_header(source)
         self._accounts[number] = account
+        self._link_types.append(source.link_type)
         if self._ordering is not None:
             self._ordering.open(number, account.interface)
         self.await_instances(source.awaited)
@@ -219,7 +228,8 @@ class Assembly:
     def take_pieces(self, now: float) -> List[Piece]:
         """As `take`, with what they are."""
         if self._ordering is not None and not self.full:
-            self._add(self._ordering.release(now, self._budget.packets, self._budget.bytes))
+            while self._add(self._ordering.release(now, self._budget.packets, self._room)):
+                pass
         return self._taken()
 
     def statistics(self, now_us: int) -> List[bytes]:
@@ -242,7 +252,8 @@ class Assembly:
     def finish_pieces(self, now_us: int) -> List[Piece]:
         """As `finish`, with what they are."""
         if self._ordering is not None and not self.full:
-            self._add(self._ordering.flush(self._budget.packets, self._budget.bytes))
+            while self._add(self._ordering.flush(self._budget.packets, self._room)):
+                pass
         return self._taken() + self._as_statistics(self.closing(now_us))
 
     def closing(self, now_us: int, stream: str = "") -> List[bytes]:
@@ -262,23 +273,42 @@ class Assembly:
         out, self._out = self._out, []
         return out
 
-    def _add(self, pieces: Iterator[Released]) -> None:
+    def _add(self, pieces: Iterator[Released]) -> bool:
+        """Take what may go; returns whether there is more room than the limits for it knew."""
+        more = False
         for released in pieces:
             self._wrote(released.data, sum(released.packets.values()))
             for number, count in released.packets.items():
                 self._accounts[number].written += count
             for number, count in released.late.items():
                 self._accounts[number].late += count
-            self._budget.full |= released.full
+            if released.full and released.data and self.packet_ids is not None and self._budget.packets > 0:
+                more = True  # numbers and duplicates were reckoned at their worst
+            else:
+                self._budget.full |= released.full
+        return more and not self.full
 
     def _render(self, account: Account, records: Bytes) -> None:
         budget = self._budget
-        rendered = render(records, account.interface, self._form, budget.packets, budget.bytes)
+        checked_before = account.written + account.duplicates
+        rendered = render(records, account.interface, self._form, budget.packets, self._room)
         account.written += rendered.packets
         self._wrote(rendered.data, rendered.packets)
-        budget.full |= account.written < account.received
+        budget.full |= checked_before + rendered.packets < account.received
+
+    @property
+    def _room(self) -> int:
+        """Bytes that packets may have; numbers make a block longer by half of it at most."""
+        return self._budget.bytes if self.packet_ids is None else self._budget.bytes * 2 // 3
 
     def _wrote(self, data: bytes, packets: int) -> None:
+        if self.packet_ids is not None:
+            data, left_out = self.packet_ids.rewrite(self._stream, data, self._link_types)
+            accounts = list(self._accounts.values()) if left_out else []
+            for interface, count in left_out.items():
+                accounts[interface].written -= count
+                accounts[interface].duplicates += count
+                packets -= count
         if data:
             self._out.append(Piece(Kind.PACKETS, data, packets, self._stream))
         self._budget.packets -= packets

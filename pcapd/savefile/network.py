@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Optional
+from typing import Final, NamedTuple, Optional, Tuple
 
 from pcapd.savefile import linktypes
 
-__all__ = ["IPV4", "IPV6", "Network", "network", "unchanging"]
+__all__ = ["IPV4", "IPV6", "FlowKey", "Network", "flow_key", "network", "unchanging"]
 
 IPV4: Final = 0x0800
 IPV6: Final = 0x86DD
@@ -17,6 +17,8 @@ _TAGS_MAX: Final = 8
 _BARE_IP: Final = {linktypes.RAW: 0, 228: 0, 229: 0, 0: 4, 108: 4}
 #: Where a protocol has its checksum.
 _CHECKSUMS: Final = {6: 16, 17: 6, 58: 2}
+#: TCP, UDP, DCCP, SCTP.
+_WITH_PORTS: Final = (6, 17, 33, 132)
 
 
 class Network(NamedTuple):
@@ -90,3 +92,43 @@ def unchanging(link_type: int, data: bytes) -> Optional[bytes]:
     if at >= 0 and header + at + 2 <= len(packet):
         packet[header + at] = packet[header + at + 1] = 0
     return bytes(packet)
+
+
+class FlowKey(NamedTuple):
+    """One direction of a conversation.
+
+    Attributes:
+        source: Address, packed.
+        destination: Likewise.
+        protocol: Number of IP.
+        ports: Of source and destination; None where there are none (or a fragment has none).
+    """
+
+    source: bytes
+    destination: bytes
+    protocol: int
+    ports: Optional[Tuple[int, int]]
+
+
+def flow_key(content: bytes) -> Optional[FlowKey]:
+    """The flow that a packet belongs to.
+
+    Args:
+        content: From the IP header on.
+
+    Returns:
+        None when it is too short to say.
+    """
+    if content[:1] and content[0] >> 4 == 4 and len(content) >= 20:
+        header, protocol = (content[0] & 15) * 4, content[9]
+        ends = content[12:16], content[16:20]
+        fragment = (content[6] & 0x1F) << 8 | content[7]
+    elif len(content) >= 40:
+        header, protocol, fragment = 40, content[6], 0
+        ends = content[8:24], content[24:40]
+    else:
+        return None
+    ports = None
+    if protocol in _WITH_PORTS and not fragment and len(content) >= header + 4:
+        ports = content[header] << 8 | content[header + 1], content[header + 2] << 8 | content[header + 3]
+    return FlowKey(*ends, protocol, ports)

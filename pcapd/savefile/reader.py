@@ -21,6 +21,8 @@ _MAGIC: Final = 0x1A2B3C4D
 #: bytes; type and length before a block, the length again after it.
 _FRAME: Final = 12
 _OPTION_NAME, _OPTION_RESOLUTION, _OPTION_OFFSET = 2, 9, 14
+#: Address and mask, address and length of its prefix.
+_OPTION_IPV4, _OPTION_IPV6 = 4, 5
 _OPTION_PACKET_ID: Final = 5
 
 
@@ -34,12 +36,14 @@ class FileInterface(NamedTuple):
     Attributes:
         ticks: Of its timestamps in a second.
         offset: Seconds to add to them.
+        addresses: Of the interface, packed.
     """
 
     name: str
     link_type: int
     ticks: int = 1_000_000
     offset: int = 0
+    addresses: Tuple[bytes, ...] = ()
 
 
 class FilePacket(NamedTuple):
@@ -133,12 +137,14 @@ class Reader:
             raise BadFile(f"there are more than {FILE_INTERFACES_MAX} interfaces")
         (link_type,) = self._unpack("H", block, 8)
         options = self._options(block, 16)
-        name = options.get(_OPTION_NAME, b"").decode("utf-8", "replace") or f"{len(self.interfaces)}"
-        resolution = options.get(_OPTION_RESOLUTION, b"\x06")[:1] or b"\x06"
+        name = _first(options, _OPTION_NAME).decode("utf-8", "replace") or f"{len(self.interfaces)}"
+        resolution = _first(options, _OPTION_RESOLUTION)[:1] or b"\x06"
         base, exponent = (2, resolution[0] & 0x7F) if resolution[0] & 0x80 else (10, resolution[0])
-        offset = options.get(_OPTION_OFFSET, b"")
+        offset = _first(options, _OPTION_OFFSET)
         seconds = self._unpack("q", offset, 0)[0] if len(offset) == 8 else 0
-        self.interfaces.append(FileInterface(name, link_type, base**exponent, seconds))
+        addresses = [value[:4] for value in options.get(_OPTION_IPV4, [])]
+        addresses += [value[:16] for value in options.get(_OPTION_IPV6, [])]
+        self.interfaces.append(FileInterface(name, link_type, base**exponent, seconds, tuple(addresses)))
 
     def _packet(self, block: bytes) -> FilePacket:
         number, high, low, captured, length = self._unpack("5I", block, 8)
@@ -152,13 +158,13 @@ class Reader:
         end = 28 + captured
         packet_id = None
         if len(block) - 4 - end - (-captured & 3) >= 4:
-            value = self._options(block, end + (-captured & 3)).get(_OPTION_PACKET_ID, b"")
+            value = _first(self._options(block, end + (-captured & 3)), _OPTION_PACKET_ID)
             packet_id = self._unpack("Q", value, 0)[0] if len(value) == 8 else None
         return FilePacket(interface, us + interface.offset * 1_000_000, length, block[28:end], packet_id)
 
-    def _options(self, block: bytes, position: int) -> Dict[int, bytes]:
-        """By code; of several with the same code the first."""
-        found: Dict[int, bytes] = {}
+    def _options(self, block: bytes, position: int) -> Dict[int, List[bytes]]:
+        """By code."""
+        found: Dict[int, List[bytes]] = {}
         end = len(block) - 4
         while position + 4 <= end:
             code, size = self._unpack("2H", block, position)
@@ -167,9 +173,13 @@ class Reader:
                 break
             if position + size > end:
                 raise BadFile("an option is longer than its block")
-            found.setdefault(code, block[position : position + size])
+            found.setdefault(code, []).append(block[position : position + size])
             position += size + (-size & 3)
         return found
+
+
+def _first(options: Dict[int, List[bytes]], code: int) -> bytes:
+    return options.get(code, [b""])[0]
 
 
 def read_file(file: BinaryIO) -> Iterator[FilePacket]:
@@ -181,7 +191,7 @@ def read_file(file: BinaryIO) -> Iterator[FilePacket]:
     reader = Reader()
     start = file.read(_FRAME)
     if start[:4] != b"\n\r\r\n":
-        raise BadFile("this is no pcapng file")
+        raise BadFile("this is no pcapng file", "classic pcap does not say where a packet is from")
     while len(start) == _FRAME:
         length = reader.length(start)
         rest = file.read(length - _FRAME)

@@ -10,6 +10,7 @@ from typing import Dict, List, Optional
 
 from pcapd.records import Checked, Form
 from pcapd.savefile.assembly import UNLIMITED, Account, Assembly, Budget, Piece
+from pcapd.savefile.matching import PacketIds
 from pcapd.wire import Source, Stats
 from pcapd.wire.frames import Bytes
 
@@ -26,6 +27,7 @@ class Split:
         max_packets: Packets in all files at most.
         max_bytes: Bytes of all files at most, the closing statistics aside.
         comment: About the files, for people.
+        packet_ids: Tells which packets are the same (pcapng only).
     """
 
     def __init__(
@@ -37,11 +39,14 @@ class Split:
         max_packets: int = UNLIMITED,
         max_bytes: int = UNLIMITED,
         comment: str = "",
+        packet_ids: Optional[PacketIds] = None,
     ) -> None:
         self._form = form
         self._snaplen = snaplen
         self._ordered = ordered
         self._comment = comment
+        #: As given.
+        self.packet_ids = packet_ids
         self._budget = Budget(max_packets, max_bytes)
         self._awaited: Optional[int] = None
         self._parts: Dict[str, Assembly] = {}
@@ -74,6 +79,7 @@ class Split:
                 comment=self._comment,
                 budget=self._budget,
                 stream=source.instance,
+                packet_ids=self.packet_ids,
             )
             part.await_instances(self._awaited)
         part.source(number, source, now_us)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from chain_tools import Chain, Client, Result, assert_accounted, ordered, read_pcap, read_pcapng
 
+from tests.lab.daemons import environment
 from tests.lab.generator import FILTER, Generator
 from tests.lab.processes import run, wait_until
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
@@ -390,3 +391,131 @@ def test_where_lines_cannot_go(chain: Chain, output: str, words: str) -> None:
     """Not among packets, and not without the instance's name."""
     done = chain.pcapctl("hosts", "web-0", "--print", "--output", output)
     assert done.returncode == 2 and words in done.stderr
+
+
+# --- both ends in one file ---------------------------------------------------------
+
+
+#: Sends numbered datagrams, whether they arrive or not.
+SEND = """
+import socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+    sending.bind(("", 9996))
+    for number in range(int(sys.argv[2]), int(sys.argv[3])):
+        try:
+            sending.sendto(b"%06d" % number + bytes(900), (sys.argv[1], 9997))
+        except OSError:
+            pass
+        time.sleep(0.002)
+"""
+
+
+def flows_of(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``pcapctl flows``, which needs no api."""
+    argv = [sys.executable, "-m", "pcapd.ctl", "flows", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=environment())
+
+
+def test_both_ends_in_one_file(chain: Chain) -> None:
+    """Equal numbers for tshark; `pcapctl flows` finds the packets that were lost between, and no others."""
+    require("tshark", "capinfos", "tcpdump")
+    client = chain.begin("web-0", "web-1", "--filter", "udp port 9997", "--packet-ids")
+    client.wait_for("web-0:eth0", "web-1:eth0")
+    server = chain.link.right.ipv4
+    chain.web0.run(sys.executable, "-c", SEND, server, "0", "200")
+    # The other end of a veth takes no frames above its MTU: they are lost between the two.
+    chain.web1.ip("link", "set", "eth0", "mtu", "600")
+    try:
+        chain.web0.run(sys.executable, "-c", SEND, server, "200", "270")
+    finally:
+        chain.web1.ip("link", "set", "eth0", "mtu", "1500")
+    chain.web0.run(sys.executable, "-c", SEND, server, "270", "300")
+    client.wait_for("web-0:eth0", packets=300)
+    client.wait_for("web-1:eth0", packets=230)
+    result = client.stop()
+    assert_accounted(result)
+    # The interface's own counter agrees, which makes the capture incomplete.
+    assert result.status == 3 and result.sources["web-1:eth0"]["dropped_interface"] == 70
+    assert int(capinfos(result.path)["Number of packets"]) == len(tcpdump_lines(result.path)) == 530
+
+    rows = tshark_fields(result.path, ["frame.interface_name", "frame.packet_id", "data.data"])
+    content = {(name, number): data for name, number, data in rows}
+    left, right = ({number for name, number in content if name == f"web-{host}:eth0"} for host in (0, 1))
+    assert len(rows) == len(content) and len(left) == 300 and len(right) == 230 and right < left
+    assert all(content["web-0:eth0", number] == content["web-1:eth0", number] for number in right)
+
+    done = flows_of(str(result.path), "--json")
+    (flow,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert flow["a"] == {"source": "web-0:eth0", "packets": 300}
+    assert flow["b"] == {"source": "web-1:eth0", "packets": 230}
+    assert flow["both"] == 230 and flow["lost"] == 70
+    assert -1000 < flow["delay_us"]["median"] < 100_000
+    text = flows_of(str(result.path)).stdout
+    assert ", 70 lost" in text and "web-0:eth0 300 -> web-1:eth0 230" in text
+
+
+def test_flows_of_a_file_without_numbers(chain: Chain) -> None:
+    """The same is found, also in a file per instance, and for both directions of TCP."""
+    require("tshark")
+    path = chain.path()
+    arguments = ("hosts", "web-0", "web-1", "--split-by", "instance", "--filter", "tcp port 8080")
+    process = chain.start_pcapctl(
+        *arguments, "--output", str(path), "--duration", "3s", stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: len(of_prefix(path)) == 2, "it captures", timeout=30)
+    with HttpTraffic(chain.link.left, chain.link.right, rate=10, seconds=1) as traffic:
+        answered = traffic.wait()
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 0, words
+    done = flows_of("--json", *map(str, of_prefix(path)))
+    flows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(flows) == 2 * answered
+    assert {flow["lost"] for flow in flows} == {0}
+    ends = {(flow["a"]["source"], flow["b"]["source"], flow["from"].split(":")[0]) for flow in flows}
+    assert ends == {
+        ("web-0:eth0", "web-1:eth0", chain.link.left.ipv4),
+        ("web-1:eth0", "web-0:eth0", chain.link.right.ipv4),
+    }
+
+
+def test_each_packet_once(chain: Chain) -> None:
+    """--dedupe keeps the first sighting; the others are counted, per source, and nothing is missing."""
+    require("tshark", "capinfos", "tcpdump")
+    client = chain.begin("web-0", "web-1", "--filter", FILTER, "--dedupe")
+    client.wait_for("web-0:eth0", "web-1:eth0")
+    with Generator(chain.link, rate=1000, count=500) as generator:
+        generator.wait()
+    client.wait_for("web-0:eth0", "web-1:eth0", packets=500)
+    result = client.stop()
+    assert result.status == 0, result.stderr
+    assert [source["received_here"] for source in result.sources.values()] == [500, 500]
+    assert sum(source["written"] for source in result.sources.values()) == result.report["packets"] == 500
+    assert sum(source["duplicates"] for source in result.sources.values()) == 500
+    assert all(
+        source["written"] + source["duplicates"] == source["delivered"] for source in result.sources.values()
+    )
+    file = result.file
+    found = [number for name in result.sources for number in file.numbers(name)]
+    assert sorted(found) == list(range(500)) and ordered(file.times)
+    assert len(files_of(result)) == 1
+
+
+@pytest.mark.parametrize("option", ["--packet-ids", "--dedupe"])
+def test_numbers_need_pcapng(chain: Chain, option: str) -> None:
+    """Classic pcap has no room for them."""
+    done = chain.pcapctl("hosts", "web-0", option, "--output", "x.pcap")
+    assert done.returncode == 2 and f"{option} needs pcapng" in done.stderr
+
+
+def test_flows_of_what_is_no_capture(chain: Chain, tmp_path: Path) -> None:
+    """Status 1, the file's name and what it is not; a packet that is cut at the end does no harm."""
+    path = tmp_path / "x.pcapng"
+    path.write_text("no capture")
+    done = flows_of(str(path))
+    assert done.returncode == 1 and str(path) in done.stderr and "no pcapng file" in done.stderr
+    assert flows_of().returncode == 2
+    with Generator(chain.link, rate=500):
+        result = chain.capture("web-0", "--filter", FILTER, "--count", "50", "--max-bytes", "1MB")
+    path.write_bytes(result.path.read_bytes()[:-150])
+    done = flows_of(str(path))
+    assert done.returncode == 0 and "seen nowhere else" in done.stdout
