@@ -161,7 +161,17 @@ class Assembly:
     @property
     def waiting(self) -> bool:
         """Whether packets are held back, so that `take` should be called again soon."""
-        return self._ordering is not None and self._ordering.pending > 0
+        return self.pending > 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are held back."""
+        return self._ordering.pending if self._ordering is not None else 0
+
+    def bound(self, hold_bytes: int) -> None:
+        """From now on hold back so many bytes at most."""
+        if self._ordering is not None:
+            self._ordering.bound(hold_bytes)
 
     # --- events -------------------------------------------------------------
 

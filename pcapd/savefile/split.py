@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional
 
+from pcapd.limits import HOLD_BACK_BYTES
 from pcapd.records import Checked, Form
 from pcapd.savefile.assembly import UNLIMITED, Account, Assembly, Budget, Piece
 from pcapd.savefile.matching import PacketIds
@@ -108,6 +109,11 @@ class Split:
 
     def take_pieces(self, now: float) -> List[Piece]:
         """Whole blocks that can be written by now."""
+        # All of them together hold back what one file would.
+        pending = sum(part.pending for part in self._parts.values())
+        share = HOLD_BACK_BYTES // len(self._parts) if pending > HOLD_BACK_BYTES else HOLD_BACK_BYTES
+        for part in self._parts.values():
+            part.bound(share)
         return [piece for part in self._parts.values() for piece in part.take_pieces(now)]
 
     def statistics_pieces(self, now_us: int) -> List[Piece]:

@@ -18,6 +18,7 @@ from pcapd.ctl.files import Files, check_files
 from pcapd.ctl.options import CaptureOptions, UsageProblem
 from pcapd.ctl.output import OutputError
 from pcapd.records import Form
+from pcapd.savefile import split as split_module
 from pcapd.savefile.assembly import Assembly, Kind, Piece
 from pcapd.savefile.split import Split
 from pcapd.wire import Source, Stats
@@ -233,6 +234,25 @@ def test_time_order_within_each_instance() -> None:
     assert list(data) == ["a/0"]
     assert data["a/0"].index(struct.pack("<I", 3) + b"") < data["a/0"].rindex(struct.pack("<I", 5) + b"")
     assert not assembly.waiting
+
+
+def test_all_instances_together_are_held_back_as_one_file_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are; nothing is lost when they are more."""
+    monkeypatch.setattr(split_module, "HOLD_BACK_BYTES", 10_000)
+    assembly = Split(Form.PCAPNG, 262144)
+    for number in range(10):
+        # The second interface says nothing, so that the first one's packets wait for it.
+        assembly.source(number, source(f"a/{number}"), 5)
+        assembly.source(100 + number, source(f"a/{number}", "lo"), 5)
+    written = 0
+    for turn in range(40):
+        for number in range(10):
+            assembly.packets(number, record(turn, 84), 0.0)
+        for _ in range(10):
+            written += sum(piece.packets for piece in assembly.take_pieces(0.0))
+        assert sum(part.pending for part in assembly._parts.values()) <= 10_000
+    written += sum(piece.packets for piece in assembly.finish_pieces(10))
+    assert written == 400
 
 
 def test_existing_files_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
