@@ -112,12 +112,8 @@ class Flows:
         self._window_us = int(MATCH_WINDOW * 1_000_000)
         #: Packets of all kinds; those that are no IP; those of flows beyond the limit.
         self.packets = self.others = self.beyond = 0
-        self._forgotten = 0
-
-    @property
-    def forgotten(self) -> int:
-        """Packets that were given up before their time, for want of room."""
-        return self._matcher.forgotten + self._forgotten
+        #: Packets that were given up before their time and their other end, for want of room.
+        self.forgotten = 0
 
     def add(self, packet: FilePacket) -> None:
         """Count one packet."""
@@ -178,7 +174,7 @@ class Flows:
         oldest = self._newest_us - self._window_us
         while self._ages and (self._ages[0].us < oldest or len(self._ages) >= MATCH_PACKETS_MAX):
             gone = self._ages.popleft()
-            self._forgotten += gone.us >= oldest
+            self.forgotten += gone.us >= oldest and len(gone.seen) == 1
             del self._waiting[gone.number]
         waiting = self._waiting.get(number)
         if waiting is None:

@@ -61,7 +61,8 @@ class Matcher:
         packets: Packets to remember at most.
 
     Attributes:
-        forgotten: Packets that were given up within the window, for want of room.
+        forgotten: Packets that were given up within the window, for want of room, and
+            whose other end was not seen until then.
     """
 
     def __init__(
@@ -103,9 +104,9 @@ class Matcher:
         oldest = self._newest_us - self._window_us
         while self._ages and (self._ages[0][0] < oldest or len(self._ages) >= self._packets):
             us, key = self._ages.popleft()
-            self.forgotten += us >= oldest
             entries = self._known[key]
-            del entries[0]
+            entry = entries.pop(0)
+            self.forgotten += us >= oldest and not entry.seen & (entry.seen - 1)
             if not entries:
                 del self._known[key]
 

@@ -152,6 +152,15 @@ def test_bounded_memory() -> None:
     assert matcher.see(1, 6, b"\4").again
 
 
+def test_a_packet_that_both_ends_saw_is_not_missed() -> None:
+    """It has its number at both; that it makes room is no loss."""
+    matcher = Matcher(packets=3)
+    for number in range(9):
+        matcher.see(0, number, bytes([number]))
+        matcher.see(1, number, bytes([number]))
+    assert matcher.forgotten == 0
+
+
 @given(
     sightings=st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 6 * SECOND), st.integers(0, 5)), max_size=60
