@@ -90,6 +90,7 @@ class Files:
         self._force = force
         self._series: Dict[str, _Series] = {}
         self._taken: Dict[str, str] = {}
+        self._finished_bytes = 0
         #: Files there are, oldest first.
         self.kept: List[Written] = []
         #: Files, packets and bytes that made room for newer ones.
@@ -116,7 +117,7 @@ class Files:
     @property
     def size(self) -> int:
         """Bytes of the files there are."""
-        return sum(written.bytes for written in self.kept)
+        return self._finished_bytes + sum(series.size for series in self._series.values())
 
     def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
         """Write pieces, each to its file.
@@ -175,6 +176,7 @@ class Files:
         for series in self._series.values():
             series.discard()
         self.kept.clear()
+        self._finished_bytes = 0
 
     # --- for the series -----------------------------------------------------
 
@@ -197,6 +199,11 @@ class Files:
         """Where what fits ends, and its packets."""
         return fit(self._form, data, begin, room, at_least=at_least)
 
+    def finished(self, written: Written) -> None:
+        """It will not grow any more."""
+        self._finished_bytes += written.bytes
+        self.news.append(("finished", written))
+
     def delete(self, written: Written) -> None:
         """Make room.
 
@@ -212,6 +219,7 @@ class Files:
         self.deleted_files += 1
         self.deleted_packets += written.packets
         self.deleted_bytes += written.bytes
+        self._finished_bytes -= written.bytes
         self.news.append(("deleted", written))
 
     def _own(self, instance: str) -> str:
@@ -260,6 +268,11 @@ class _Series:
             error.unwritten += batch.left
             raise
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file that is being written."""
+        return self._current.bytes if self._current is not None else 0
+
     def tick(self, now: float) -> None:
         """End the file if its time is over; one without a packet waits for the first."""
         longest = self._files.rotation.time
@@ -271,7 +284,7 @@ class _Series:
         current, self._current = self._current, None
         output, self._output = self._output, None
         if current is not None:
-            self._files.news.append(("finished", current))
+            self._files.finished(current)
         if output is not None:
             try:
                 output.close()
@@ -362,8 +375,8 @@ class _Series:
                 current.bytes = output.size
             self._output = self._current = None
             self._past.append(current)
+            self._files.finished(current)
             output.close()
-            self._files.news.append(("finished", current))
 
 
 class _Batch:

@@ -111,6 +111,7 @@ def test_files_by_size_hold_every_packet_once(
     directory = tmp_path_factory.mktemp("rotation")
     files = capture(directory, form, FileOptions(Rotation(size=size)), batches)
     numbers: List[int] = []
+    assert files.size == sum(written.bytes for written in files.kept)
     for written in files.kept:
         path = Path(written.name)
         found, _, interfaces, statistics = read(path)
@@ -151,6 +152,7 @@ def test_a_ring_says_what_it_deleted(tmp_path: Path) -> None:
     assert [read(Path(written.name))[0] for written in files.kept] == [[5], [6]]
     assert (files.deleted_files, files.deleted_packets) == (5, 5) and files.deleted_bytes > 0
     assert len(list(tmp_path.iterdir())) == 2
+    assert files.size == sum(path.stat().st_size for path in tmp_path.iterdir())
     told = [(word, Path(written.name).name[2:7]) for word, written in files.news]
     assert [number for word, number in told if word == "deleted"] == [f"{n:05d}" for n in range(1, 6)]
     assert [number for word, number in told if word == "finished"] == [f"{n:05d}" for n in range(1, 8)]
