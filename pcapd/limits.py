@@ -96,6 +96,37 @@ TERMINAL_LINES_MAX: Final = 250
 #: characters of each of them; the longest names a filter in force.
 TERMINAL_LINE_MAX: Final = EFFECTIVE_FILTER_MAX + KIB
 
+# --- the same packet at two places (pcapctl --packet-ids, flows) ----------------
+
+#: seconds between two sightings of a packet: its way, and what clocks differ.
+MATCH_WINDOW: Final = 2.0
+#: packets that are remembered for that; some 300 bytes each.
+MATCH_PACKETS_MAX: Final = 100_000
+
+#: flows that are told apart; further ones are counted together.
+FLOWS_MAX: Final = 10_000
+#: delays of a flow between two places that are kept for the median; of more, a sample.
+FLOW_DELAYS: Final = 1000
+#: pairs of places of all flows together, each with its delays.
+FLOW_PAIRS_MAX: Final = 20_000
+
+# --- files that are read (pcapctl flows) ----------------------------------------
+
+#: bytes of a block; the largest packet and its options are far below.
+BLOCK_MAX: Final = 16 * MIB
+#: interfaces of a file.
+FILE_INTERFACES_MAX: Final = 65536
+
+# --- PCAP-over-IP (pcapctl --serve) --------------------------------------------
+
+#: readers at once.
+SERVE_READERS_MAX: Final = 8
+#: bytes that a reader may be behind when more comes; it is cut off then.  As much
+#: as the merge may let go at once.  Readers share the bytes: this is not per reader.
+SERVE_BACKLOG: Final = 64 * MIB
+#: at the end, for readers to take the rest: seconds without progress, and in all.
+SERVE_LAST_TIME: Final = (5.0, 60.0)
+
 # --- time, seconds -----------------------------------------------------------
 
 #: between the counters of a source; also its watermark's age when it is silent.

@@ -7,6 +7,7 @@ that the same sources give the same text.  ``--check`` only says whether it is s
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import sys
 import tempfile
@@ -15,9 +16,10 @@ from typing import Callable, Sequence
 
 from pcapd.ctl import report
 from pcapd.ctl.capture import Capture
+from pcapd.ctl.files import Written
 from pcapd.ctl.meter import Meter, Progress, view
 from pcapd.ctl.options import CaptureOptions, Wanted
-from pcapd.ctl.output import Output
+from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.screen import Look, places, render
 from pcapd.records import Form
 from pcapd.savefile.assembly import Assembly
@@ -113,9 +115,11 @@ class Scene:
         assert self.options.duration is not None
         self.capture.reason = f"{self.options.duration:g} s are over"
         with tempfile.TemporaryDirectory() as directory:
-            output = Output(str(Path(directory) / self.options.output), Form.PCAPNG, force=False)
-            output.size = self.size
-            lines = report.as_text(self.capture, output, self.options.duration)
+            path = Path(directory) / self.options.output
+            outlets = Outlets(dataclasses.replace(self.options, output=str(path)), self.assembly.closing)
+            outlets.files.kept.append(Written(str(path), ""))
+            outlets.files._finished_bytes = self.size
+            lines = report.as_text(self.capture, outlets, self.options.duration)
             return [line.replace(f"{directory}/", "") for line in lines]
 
 

@@ -14,8 +14,8 @@ from pcapd.ctl.boshdirector import Director, Session
 from pcapd.ctl.boshlogin import read_authority, read_environment
 from pcapd.ctl.connection import address_of
 from pcapd.ctl.fetch import Client
+from pcapd.ctl.files import check_files
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, Wanted
-from pcapd.ctl.output import Output
 from pcapd.ctl.text import escape
 from pcapd.errors import BadRequest, PcapdError
 from pcapd.wire import Deployment
@@ -45,6 +45,7 @@ class Asked:
         api: The pcap api's URL.
         ca: Authority of the api's certificate.
         yes: Do not ask.
+        trust: Whose word counts for certificates.
     """
 
     deployment: str
@@ -54,6 +55,7 @@ class Asked:
     api: Optional[str]
     ca: Optional[Path]
     yes: bool = False
+    trust: Trust = Trust.GIVEN
 
 
 def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
@@ -66,7 +68,7 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
     deployment = _deployment(asked)
     wanted = Wanted(deployment=deployment)
     options.request(wanted)
-    Output(options.output, options.form, force=options.force)
+    check_files(options)
     if not asked.api:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
     address_of(asked.api)
@@ -76,7 +78,7 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
         voice.warn("BOSH_ALL_PROXY is set, but pcapctl does not use it: it connects directly")
     path = config_path(os.environ)
     environment = read_environment(path, given)
-    client = Client(None, Trust.GIVEN, pem=read_authority(environment.ca), hints=_HINTS)
+    client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS)
     session = Session(path, given, environment, client, voice.warn)
     vms, notices = pick(deployment, Director(environment.url, session, client).instances(deployment))
     if not vms:
@@ -89,7 +91,7 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
     token = session.token()
     if session.refreshed:
         voice.detail("your BOSH login was refreshed")
-    return Access(asked.api, token, asked.ca), wanted
+    return Access(asked.api, token, asked.ca, asked.trust), wanted
 
 
 def _deployment(asked: Asked) -> Deployment:

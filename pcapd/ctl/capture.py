@@ -7,12 +7,13 @@ of a steady clock.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Union
 
 import pcapd
 from pcapd.errors import PcapdError, RequestError, request_error
 from pcapd.limits import INSTANCES_MAX, NAME_MAX, OPEN_TIMEOUT, START_TIMEOUT
 from pcapd.savefile.assembly import Assembly
+from pcapd.savefile.split import Split
 from pcapd.wire import (
     Caller,
     End,
@@ -67,7 +68,9 @@ class Capture:
         now: When it begins.
     """
 
-    def __init__(self, request: Request, assembly: Assembly, duration: Optional[float], now: float) -> None:
+    def __init__(
+        self, request: Request, assembly: Union[Assembly, Split], duration: Optional[float], now: float
+    ) -> None:
         self._request = request
         self.assembly = assembly
         self._duration = duration

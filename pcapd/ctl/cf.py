@@ -15,8 +15,8 @@ from pcapd.ctl.cflogin import read_login
 from pcapd.ctl.cloud import CloudController, Session, Tokens
 from pcapd.ctl.connection import address_of
 from pcapd.ctl.fetch import Client
+from pcapd.ctl.files import check_files
 from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted, instances_in_words
-from pcapd.ctl.output import Output
 from pcapd.ctl.plugin.cli import CfCli, RpcSession
 from pcapd.ctl.text import escape
 from pcapd.errors import TargetNotFound
@@ -56,7 +56,7 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
     """
     # What the command line alone gets wrong is said before anybody is asked.
     options.request(_wanted(asked, asked.app))
-    Output(options.output, options.form, force=options.force)
+    check_files(options)
     if asked.api:
         address_of(asked.api)
     path = config_path(os.environ) if cli is None else Path()

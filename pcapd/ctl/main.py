@@ -12,7 +12,9 @@ import click
 
 import pcapd
 from pcapd.config.units import parse_duration, parse_size
+from pcapd.ctl.fileoptions import FileOptions, parse_place
 from pcapd.ctl.options import (
+    NOWHERE,
     Access,
     CaptureOptions,
     Trust,
@@ -50,6 +52,19 @@ class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in n
         if quantity <= 0:
             self.fail(f"{value!r} must be more than 0", param, ctx)
         return quantity
+
+
+class _Place(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """Host and port."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Read it."""
+        try:
+            return parse_place(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
 
 
 def _size_with_unit(text: str) -> int:
@@ -124,6 +139,56 @@ capture_options = _options(
         metavar="100MB",
         help="Stop before the file grows larger.",
     ),
+    click.option(
+        "--rotate-size",
+        type=_Quantity("size", _size_with_unit),
+        metavar="100MB",
+        help="Begin another file before this size: FILE_00001_YYYYMMDDTHHMMSSZ.pcapng, _00002_…",
+    ),
+    click.option(
+        "--rotate-time",
+        type=_Quantity("duration", parse_duration),
+        metavar="5m",
+        help="Begin another file after this time.",
+    ),
+    click.option(
+        "--rotate-files",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Keep the newest N files, delete older ones (a ring; with --split-by, of each instance).",
+    ),
+    click.option(
+        "--split-by",
+        type=click.Choice(["instance"]),
+        help="A file for each instance: FILE_INSTANCE.pcapng.",
+    ),
+    click.option(
+        "--print",
+        is_flag=True,
+        help="One line per packet on standard output: time, instance, addresses, protocol, length; of HTTP "
+        "in clear the first line, DNS names, TLS server names.  For low rates, some ten thousand packets a "
+        "second: the capture waits for it, and what does not fit is counted as dropped by the kernel.  "
+        "Without --output there is no file then.",
+    ),
+    click.option(
+        "--packet-ids",
+        is_flag=True,
+        help="Give a packet that is seen at several instances the same number (epb_packetid) at each; "
+        "pcapctl flows FILE tells delays and losses.  It is work for each packet: for some ten thousand "
+        "packets a second.",
+    ),
+    click.option(
+        "--dedupe",
+        is_flag=True,
+        help="Keep a packet that is seen at several instances once, where it came first; count the others.",
+    ),
+    click.option(
+        "--serve",
+        type=_Place(),
+        metavar="HOST:PORT",
+        help="Serve the capture to TCP readers (PCAP-over-IP), for example: tshark -i TCP@127.0.0.1:57012. "
+        "Who reads too slowly is cut off.  Without --output there is no file then.",
+    ),
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     click.option(
@@ -170,6 +235,8 @@ def cli() -> None:
     "  pcapctl cf myapp --instance 0,2 --filter 'tcp port 8080' --output myapp.pcapng\n"
     "  pcapctl cf myapp --device eth0 --device lo      lo has in clear what Envoy encrypts on eth0\n"
     "  pcapctl cf worker --type worker --follow --duration 1h\n"
+    "  pcapctl cf myapp --rotate-time 5m --rotate-files 12      the last hour\n"
+    "  pcapctl cf myapp --print --filter 'port 53 or tcp port 8080'\n"
     "  pcapctl cf myapp --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: cf login; choose the space: cf target -s SPACE.\n"
     "You need to be a space developer of the app's space.\n\n" + _EXIT_STATUS
@@ -243,24 +310,31 @@ def bosh(
 
     Shows the VMs first, and asks when there are more than five.  The director, its authority
     and the login are the BOSH CLI's: those of ~/.bosh/config (or BOSH_CONFIG), BOSH_ENVIRONMENT,
-    BOSH_CA_CERT, BOSH_CLIENT and BOSH_CLIENT_SECRET.
+    BOSH_CA_CERT, BOSH_CLIENT and BOSH_CLIENT_SECRET.  --insecure counts for the director and UAA too.
     """
     # ssl and HTTP take most of the start-up: --help does without.
     from pcapd.ctl.bosh import Asked, prepare
+    from pcapd.ctl.reportfile import reported
 
     if not deployment:
         raise UsageProblem("no deployment", "set BOSH_DEPLOYMENT, or name it with --deployment")
-    asked = Asked(deployment, groups, instances, environment, given["api"], given["ca"], yes)
+    trust = _trust(given, Trust.GIVEN)
+    asked = Asked(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)
     options = _capture_options(deployment, given)
-    access, wanted = prepare(asked, options)
-    raise SystemExit(_capture(access, options, wanted))
+    with reported(options):
+        access, wanted = prepare(asked, options)
+        status = _capture(access, options, wanted)
+    raise SystemExit(status)
 
 
 @cli.command(
     epilog="\b\nExamples:\n"
     "  pcapctl hosts web-0 web-1 --duration 30s --output web.pcapng\n"
     "  pcapctl hosts web-0 --device eth0 --device lo --filter 'tcp port 80'\n"
-    "  pcapctl hosts web-0 --output - | wireshark -k -i -\n\n" + _EXIT_STATUS
+    "  pcapctl hosts web-0 web-1 --split-by instance --rotate-size 100MB\n"
+    "  pcapctl hosts web-0 --output - | wireshark -k -i -\n"
+    "  pcapctl hosts web-0 --serve 127.0.0.1:57012              and: tshark -i TCP@127.0.0.1:57012\n\n"
+    + _EXIT_STATUS
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @capture_options
@@ -291,6 +365,38 @@ def status(**given: Any) -> None:
     raise SystemExit(0 if healthy else _FAILED)
 
 
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl hosts web-0 web-1 --packet-ids --output both.pcapng --duration 30s\n"
+    "  pcapctl flows both.pcapng\n"
+    "    192.0.2.1:40000 > 192.0.2.2:80 TCP: web-0:eth0 12 -> web-1:eth0 11, "
+    "delay 0.110/0.140/0.300 ms, 1 lost\n"
+    "  pcapctl flows both_*.pcapng --json | jq 'select(.lost > 0)'\n"
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", is_flag=True, help="JSON lines for scripts instead of text.")
+def flows(files: Tuple[str, ...], json: bool) -> None:
+    """Tell per flow where its packets were seen, the delay between, and what was lost.
+
+    FILE is pcapng with several interfaces, best with --packet-ids; several files are
+    read as one capture, and - is standard input.  Each direction is a flow of its own.
+    The delay is the least, the median and the greatest, by the clocks of both
+    machines: what they differ is in it.
+    """
+    from pcapd.ctl.flows import as_event, as_line, read
+
+    found = read(files)
+    for hop in found.hops():
+        print(json_module.dumps(as_event(hop)) if json else as_line(hop))
+    for count, words in (
+        (found.others, "packets are not IP"),
+        (found.beyond, "packets are of more flows than fit; use a narrower filter"),
+        (found.forgotten, "packets were too many at once: their other ends may be counted as lost"),
+    ):
+        if count:
+            print(f"pcapctl: {count} {words}", file=sys.stderr)
+
+
 def _access(given: Any, token: Optional[str]) -> Access:
     if not given["api"]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
@@ -315,7 +421,9 @@ def _trust(given: Any, checked: Trust) -> Trust:
 
 def _capture_options(name: str, given: Any) -> CaptureOptions:
     now = datetime.datetime.now(datetime.timezone.utc)
-    output = given["output"] or default_output(name, given["form"], now)
+    files = FileOptions.of(given)
+    nothing_given = NOWHERE if files.elsewhere else default_output(name, given["form"], now)
+    output = given["output"] or nothing_given
     return CaptureOptions(
         output=output,
         form=choose_form(given["form"], output),
@@ -331,6 +439,7 @@ def _capture_options(name: str, given: Any) -> CaptureOptions:
         quiet=given["quiet"],
         verbose=given["verbose"],
         json=given["json"],
+        files=files,
     )
 
 
@@ -373,7 +482,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
     if text:
         print(text, file=sys.stderr)
     arguments = sys.argv[1:]
-    if "--json" in arguments and "status" not in arguments[:1]:
+    if "--json" in arguments and arguments[0] not in ("status", "flows"):
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
         from pcapd.ctl.reportfile import nothing
 

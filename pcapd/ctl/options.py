@@ -10,6 +10,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from pcapd.ctl.fileoptions import FileOptions
 from pcapd.errors import PcapdError
 from pcapd.limits import INSTANCES_MAX, OPEN_TIMEOUT, SNAPLEN_DEFAULT
 from pcapd.records import Form
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 STDOUT = "-"
+#: The packets go into no file.
+NOWHERE = ""
 _CLASSIC_SUFFIXES = (".pcap", ".cap", ".dmp")
 
 
@@ -102,11 +105,12 @@ class CaptureOptions:
     """The options that all captures share.
 
     Attributes:
-        output: A path, or ``-`` for standard output.
+        output: A path, ``-`` for standard output, or `NOWHERE`.
         count: Packets after which the capture stops.
         duration: Seconds after which it does.
         max_bytes: Bytes that the file may have.
         report: Where to write how it went, as JSON.
+        files: Into how many files, and where else the packets go.
     """
 
     output: str
@@ -123,6 +127,7 @@ class CaptureOptions:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    files: FileOptions = field(default_factory=FileOptions)
 
     def request(self, wanted: Wanted) -> Request:
         """START for what is wanted.

@@ -5,16 +5,26 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from pcapd.ctl.capture import Capture
+from pcapd.ctl.files import Files, Written
 from pcapd.ctl.meter import CLOCK_OFF_US
-from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
-from pcapd.ctl.output import Output
+from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
+from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
-from pcapd.limits import SNAPLEN_MAX
+from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
 from pcapd.wire import Notice, Source
 
-__all__ = ["as_dict", "as_text", "effective_filter", "notice_as_dict", "opened_line", "plan", "source_line"]
+__all__ = [
+    "as_dict",
+    "as_text",
+    "effective_filter",
+    "file_facts",
+    "notice_as_dict",
+    "opened_line",
+    "plan",
+    "source_line",
+]
 
 #: Targets that are named before a capture starts.
 _NAMES_MAX = 12
@@ -22,20 +32,40 @@ _NAMES_MAX = 12
 _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
 
 
-def as_dict(capture: Capture, output: Output, seconds: float) -> Dict[str, Any]:
+def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any]:
     """The report for scripts."""
+    output, server = outlets.files, outlets.server
+    served = (
+        {"address": server.address, "readers": server.readers, "cut_off": server.cut_off} if server else None
+    )
     return {
         "outcome": capture.outcome.name.lower(),
         "exit_status": capture.outcome.value,
         "reason": capture.reason,
         "error": str(capture.error) if capture.error else None,
-        "file": output.name if output.opened else None,
+        "file": output.name if output.opened and not output.several else None,
+        "files": [file_facts(written) for written in output.kept],
+        "deleted": {
+            "files": output.deleted_files,
+            "packets": output.deleted_packets,
+            "bytes": output.deleted_bytes,
+        },
         "bytes": output.size,
+        "served": served,
         "seconds": round(seconds, 3),
         "packets": capture.written,
         "lost": capture.lost,
+        "packets_forgotten": _forgotten(capture),
         "sources": [_source(account) for account in capture.assembly.accounts.values()],
     }
+
+
+def file_facts(written: Written) -> Dict[str, Any]:
+    """One file for scripts."""
+    facts: Dict[str, Any] = {"file": written.name, "packets": written.packets, "bytes": written.bytes}
+    if written.instance:
+        facts["instance"] = written.instance
+    return facts
 
 
 def _source(account: Account) -> Dict[str, Any]:
@@ -54,6 +84,7 @@ def _source(account: Account) -> Dict[str, Any]:
         "lost_in_transit": account.lost_in_transit,
         "received_here": account.received,
         "written": account.written,
+        "duplicates": account.duplicates,
         "late": account.late,
     }
 
@@ -63,16 +94,43 @@ def notice_as_dict(notice: Notice) -> Dict[str, Any]:
     return {"type": notice.type.value, "origin": notice.origin, "message": notice.message}
 
 
-def as_text(capture: Capture, output: Output, seconds: float) -> List[str]:
+def as_text(capture: Capture, outlets: Outlets, seconds: float) -> List[str]:
     """The report for people, one line each."""
+    output, server = outlets.files, outlets.server
     lines = [source_line(account) for account in capture.assembly.accounts.values()]
     lines += _warnings(capture)
-    if output.opened:
+    if output.opened and output.several:
+        lines += _files(capture, output, seconds)
+    elif output.opened:
         size = quantity(output.size)
         lines.append(f"{capture.written} packets, {size} in {seconds:.1f} s, written to {output.name}")
+    elif output.name == NOWHERE:
+        lines.append(f"{capture.written} packets in {seconds:.1f} s, not written to a file")
     else:
         lines.append("nothing was written")
+    if server is not None:
+        slow = f", {server.cut_off} of them cut off because they were too slow" if server.cut_off else ""
+        lines.append(f"served to {server.readers} {'readers' if server.readers != 1 else 'reader'}{slow}")
     lines.append(f"stopped: {escape(capture.reason)}")
+    return lines
+
+
+def _files(capture: Capture, output: Files, seconds: float) -> List[str]:
+    lines = [
+        f"{written.name}: {written.packets} packets, {quantity(written.bytes)}" for written in output.kept
+    ]
+    count = len(output.kept)
+    kept = sum(written.packets for written in output.kept)
+    lines.append(
+        f"{kept} packets, {quantity(output.size)} in {seconds:.1f} s, "
+        f"written to {count} {'files' if count != 1 else 'file'}"
+    )
+    if output.deleted_files:
+        lines.append(
+            f"{output.deleted_packets} more packets were deleted with the {output.deleted_files} oldest "
+            f"{'files' if output.deleted_files != 1 else 'file'} (--rotate-files), "
+            f"{capture.written} were written in all"
+        )
     return lines
 
 
@@ -87,13 +145,25 @@ def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
         limits.append(quantity(options.max_bytes))
     lengths = "whole packets" if options.snaplen >= SNAPLEN_MAX else f"{options.snaplen} bytes of each packet"
     interfaces = f"; interfaces: {', '.join(options.interfaces)}" if options.interfaces else ""
-    target = "standard output" if options.output == STDOUT else options.output
+    target = _outputs(options)
     lines = [
         f"{_shortened(wanted.words())}{interfaces}",
         f"filter: {options.filter or 'none'}, without the capture's own connections; {lengths}",
         f"limits: {', '.join(limits) or 'none'}; writing to {target}",
     ]
     return [escape(line) for line in lines]
+
+
+def _outputs(options: CaptureOptions) -> str:
+    """Where the packets go."""
+    files = options.files
+    places = {NOWHERE: "no file", STDOUT: "standard output"}
+    words = places.get(
+        options.output, f"files named after {options.output}" if files.several else options.output
+    )
+    if files.serve is not None:
+        words += ", and to readers that connect"
+    return words
 
 
 def effective_filter(source: Source) -> str:
@@ -133,13 +203,27 @@ def source_line(account: Account) -> str:
         f"{stats.dropped_interface} by the interface",
         f"{'unknown' if transit is None else transit} lost on the way",
     ]
+    if account.duplicates:
+        parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
     if account.late:
         parts.append(f"{account.late} late (out of order)")
     return ", ".join(parts)
 
 
+def _forgotten(capture: Capture) -> int:
+    """Packets that --packet-ids could not remember as long as it should."""
+    ids = capture.assembly.packet_ids
+    return 0 if ids is None else ids.forgotten
+
+
 def _warnings(capture: Capture) -> List[str]:
     warnings = []
+    forgotten = _forgotten(capture)
+    if forgotten:
+        warnings.append(
+            f"warning: {forgotten} packets were too many within {MATCH_WINDOW:g} s: "
+            "where they were seen again they count as other packets"
+        )
     for account in capture.assembly.accounts.values():
         offset = account.source.clock_offset_us
         if offset is not None and abs(offset) > CLOCK_OFF_US:

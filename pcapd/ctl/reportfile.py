@@ -80,10 +80,14 @@ def nothing(error: str, status: int) -> Dict[str, Any]:
         "reason": error,
         "error": error,
         "file": None,
+        "files": [],
+        "deleted": {"files": 0, "packets": 0, "bytes": 0},
         "bytes": 0,
+        "served": None,
         "seconds": 0.0,
         "packets": 0,
         "lost": 0,
+        "packets_forgotten": 0,
         "sources": [],
     }
 

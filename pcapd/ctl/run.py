@@ -12,23 +12,28 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, Union
 
 from pcapd.ctl import report, reportfile
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
+from pcapd.ctl.fileoptions import FileOptions
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
-from pcapd.ctl.output import Output, OutputError
+from pcapd.ctl.outlets import Outlets
+from pcapd.ctl.output import OutputError
 from pcapd.ctl.terminal import Terminal
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
 from pcapd.records import keep_memory
 from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.savefile.matching import PacketIds
+from pcapd.savefile.split import Split
 from pcapd.wire import Notice
 
 if TYPE_CHECKING:
@@ -98,8 +103,8 @@ class _Speaker:
         self._opened = 0
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
-        # Whoever reads the packets from a pipe may write to the same terminal.
-        alone = options.output != STDOUT and not options.quiet and not options.json
+        # Whoever reads the packets from a pipe may write to the same terminal, and so do printed packets.
+        alone = options.output != STDOUT and not (options.quiet or options.json or options.files.print)
         if self._terminal is not None and alone and can_redraw(os.environ):
             # rich takes a while to import.
             from pcapd.ctl.live import Live  # noqa: PLC0415
@@ -158,9 +163,34 @@ class _Speaker:
                 self.line(report.opened_line(account.source))
             self._opened = len(accounts)
 
-    def progress(self, capture: Capture, output: Output, now: float) -> None:
+    def serving(self, outlets: Outlets) -> None:
+        """Where readers may connect."""
+        server = outlets.server
+        if server is not None:
+            if not server.loopback:
+                words = f"whoever reaches {server.address} can read the packets: there is no password"
+                self.line(f"warning: {words}", important=True)
+                self.event("warning", message=words)
+            self.line(f"readers may connect to {server.address}, for example: tshark -i TCP@{server.address}")
+            self.event("serving", address=server.address)
+
+    def outlets(self, outlets: Outlets) -> None:
+        """Files that were finished or deleted since the last time, and readers that came or went."""
+        server, output = outlets.server, outlets.files
+        for news in server.news if server is not None else ():
+            self.line(f"{news.reader} {news.state}: {news.words}", important=news.state == "cut off")
+            self.event("reader", state=news.state, reader=news.reader, message=news.words)
+        if server is not None:
+            server.news.clear()
+        for word, written in output.news if output.several else ():
+            if self._options.verbose:
+                self.line(f"{written.name} {word}, {written.packets} packets")
+            self.event("file", state=word, **report.file_facts(written))
+        output.news.clear()
+
+    def progress(self, capture: Capture, outlets: Outlets, now: float) -> None:
         if self._table is not None:
-            self._table.show(capture, output.size, now)
+            self._table.show(capture, outlets.files.size, now)
         if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
             self._said_at = now
             accounts = capture.assembly.accounts.values()
@@ -193,16 +223,18 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         PcapdError: Nothing could be captured.
     """
     request = options.request(wanted)
-    output = Output(options.output, options.form, force=options.force)
-    assembly = Assembly(
+    kind: Type[Union[Assembly, Split]] = Split if options.files.split else Assembly
+    assembly = kind(
         options.form,
         options.snaplen,
         ordered=options.ordered,
         max_packets=options.count or UNLIMITED,
         max_bytes=options.max_bytes or UNLIMITED,
         comment=f"{wanted.words()}; filter: {options.filter or 'none'}",
+        packet_ids=_packet_ids(options.files),
     )
     speaker = _Speaker(options)
+    outlets = Outlets(options, assembly.closing)
     keep_memory()
     with _Signals() as signals:
         try:
@@ -211,25 +243,34 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
             raise PcapdError("interrupted before the capture started") from None
         signals.leave_at_once = False
         capture = Capture(request, assembly, options.duration, time.monotonic())
-        speaker.event("start", **reportfile.asked(options, wanted), file=options.output)
+        speaker.event("start", **reportfile.asked(options, wanted), file=options.output or None)
         speaker.plan(wanted)
+        speaker.serving(outlets)
         try:
-            _loop(connection, capture, output, signals, speaker)
-            _finish(capture, output)
+            _loop(connection, capture, outlets, signals, speaker)
+            _finish(capture, outlets)
         except _LeaveNow:
             capture.fail(PcapdError("interrupted twice, left at once"))
             capture.reason = "interrupted twice"
         finally:
             connection.close()
-    return _conclude(capture, output, speaker, options, wanted)
+    return _conclude(capture, outlets, speaker, options, wanted)
+
+
+def _packet_ids(options: FileOptions) -> Optional[PacketIds]:
+    if not options.packet_ids:
+        return None
+    # Captures that are merged later do not get in each other's way.
+    return PacketIds(dedupe=options.dedupe, first=secrets.randbits(31) << 32 | 1)
 
 
 def _loop(
-    connection: Connection, capture: Capture, output: Output, signals: _Signals, speaker: _Speaker
+    connection: Connection, capture: Capture, outlets: Outlets, signals: _Signals, speaker: _Speaker
 ) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.register(signals, select.POLLIN)
+    outlets.watch(poll)
     statistics_at = time.monotonic()
     while not capture.over:
         if not connection.ready:
@@ -242,18 +283,19 @@ def _loop(
                 capture.stop("interrupted", now)
             capture.tick(now)
             connection.send(capture.to_send())
-            blocks = capture.assembly.take(now)
+            pieces = capture.assembly.take_pieces(now)
             if now - statistics_at >= _STATISTICS_INTERVAL:
                 statistics_at = now
-                blocks += capture.assembly.statistics(_now_us())
-            output.write(blocks)
+                pieces += capture.assembly.statistics_pieces(_now_us())
+            outlets.write(pieces, now)
         except PcapdError as error:
             capture.fail(error)
         speaker.opened(capture)
         for notice in capture.notices:
             speaker.notice(notice)
         capture.notices.clear()
-        speaker.progress(capture, output, now)
+        speaker.outlets(outlets)
+        speaker.progress(capture, outlets, now)
 
 
 def _receive(connection: Connection, capture: Capture, now: float) -> None:
@@ -265,24 +307,27 @@ def _receive(connection: Connection, capture: Capture, now: float) -> None:
         capture.disconnected()
 
 
-def _finish(capture: Capture, output: Output) -> None:
+def _finish(capture: Capture, outlets: Outlets) -> None:
     """Write what is held back.  When the output broke, the file ends where it did."""
     try:
         if capture.assembly.accounts and not isinstance(capture.error, OutputError):
-            output.write(capture.assembly.finish(_now_us()))
-        output.close()
+            outlets.write(capture.assembly.finish_pieces(_now_us()), time.monotonic(), last=True)
+    except PcapdError as error:
+        capture.fail(error)
+    try:
+        outlets.close()
     except OutputError as error:
         capture.fail(error)
     if capture.error is not None and not capture.written:
-        output.discard()
+        outlets.files.discard()
 
 
 def _conclude(
-    capture: Capture, output: Output, speaker: _Speaker, options: CaptureOptions, wanted: Wanted
+    capture: Capture, outlets: Outlets, speaker: _Speaker, options: CaptureOptions, wanted: Wanted
 ) -> int:
     """Tell how it went, and return the exit status."""
     seconds = time.monotonic() - (capture.started or time.monotonic())
-    went = report.as_dict(capture, output, seconds)
+    went = report.as_dict(capture, outlets, seconds)
     about = {**reportfile.facts(options, wanted), **went}
     problem: Optional[reportfile.ReportFailed] = None
     try:
@@ -292,8 +337,9 @@ def _conclude(
         problem = error
         went["exit_status"] = Outcome.FAILED.value
         speaker.event("warning", message=str(problem))
+    speaker.outlets(outlets)
     if capture.started is not None:
-        for line in report.as_text(capture, output, seconds):
+        for line in report.as_text(capture, outlets, seconds):
             speaker.line(line)
     speaker.event("end", **went)
     if capture.error is not None:

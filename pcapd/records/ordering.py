@@ -91,6 +91,10 @@ class Ordering:
         """Bytes that wait."""
         return self._pending_bytes
 
+    def bound(self, hold_bytes: int) -> None:
+        """From now on so many bytes wait at most."""
+        self._hold_bytes = hold_bytes
+
     def expect(self, more: bool) -> None:
         """Whether more sources are about to open, with packets as old as those that wait.
 

@@ -8,7 +8,8 @@ Only whole blocks come out, so whoever writes them can stop anywhere.
 from __future__ import annotations
 
 import ipaddress
-from typing import Dict, Iterator, List, Optional, Tuple
+from enum import Enum, auto
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pcapd
 from pcapd.errors import MixedLinkTypes
@@ -16,12 +17,52 @@ from pcapd.limits import SNAPLEN_MAX
 from pcapd.records import Checked, Form, check, render
 from pcapd.records.ordering import Ordering, Released
 from pcapd.savefile import linktypes, pcap, pcapng
+from pcapd.savefile.matching import PacketIds
 from pcapd.wire import Source, Stats
 from pcapd.wire.frames import Bytes
 
-__all__ = ["UNLIMITED", "Account", "Assembly"]
+__all__ = ["UNLIMITED", "Account", "Assembly", "Budget", "Kind", "Piece"]
 
 UNLIMITED = 2**62
+
+
+class Kind(Enum):
+    """What a piece of a file is."""
+
+    HEADER = auto()  #: of the file, of an interface, names: every part of a capture begins with all of them
+    PACKETS = auto()
+    STATISTICS = auto()
+
+
+class Piece(NamedTuple):
+    """Whole blocks of a file.
+
+    Attributes:
+        packets: How many are in it.
+        stream: The instance whose file it belongs to; empty where there is one file for all.
+    """
+
+    kind: Kind
+    data: bytes
+    packets: int = 0
+    stream: str = ""
+
+
+class Budget:
+    """What may still be written; several assemblies can share one.
+
+    Args:
+        packets: At most.
+        bytes: At most, closing statistics aside.
+
+    Attributes:
+        full: A limit is reached: nothing more will be written.
+    """
+
+    def __init__(self, packets: int = UNLIMITED, bytes: int = UNLIMITED) -> None:
+        self.packets = packets
+        self.bytes = bytes
+        self.full = False
 
 
 class Account:
@@ -40,6 +81,7 @@ class Account:
         bytes: Bytes of their records.
         written: Packets in the file.
         late: Of these, written after a newer one.
+        duplicates: Left out, because another source saw them before.
     """
 
     def __init__(self, source: Source, interface: int, opened_us: int) -> None:
@@ -50,6 +92,7 @@ class Account:
         self.bytes = 0
         self.written = 0
         self.late = 0
+        self.duplicates = 0
         self.opened_us = opened_us
         self.last_us = opened_us
 
@@ -75,6 +118,9 @@ class Assembly:
         max_packets: Packets in the file at most.
         max_bytes: Bytes of the file at most, the closing statistics aside.
         comment: About the file, for people.
+        budget: Counts instead of `max_packets` and `max_bytes`, where it is given.
+        stream: The instance whose file it is, where each has its own.
+        packet_ids: Tells which packets are the same (pcapng only).
     """
 
     def __init__(
@@ -86,17 +132,26 @@ class Assembly:
         max_packets: int = UNLIMITED,
         max_bytes: int = UNLIMITED,
         comment: str = "",
+        budget: Optional[Budget] = None,
+        stream: str = "",
+        packet_ids: Optional[PacketIds] = None,
     ) -> None:
         self._form = form
         self._snaplen = snaplen
         self._ordering = Ordering(form) if ordered else None
-        self._packets_left = max_packets
-        self._bytes_left = max_bytes
+        self._budget = budget or Budget(max_packets, max_bytes)
         self._comment = comment
-        self._out: List[bytes] = []
+        self._stream = stream
+        #: As given.
+        self.packet_ids = packet_ids
+        self._out: List[Piece] = []
         self._accounts: Dict[int, Account] = {}
-        #: A limit is reached: nothing more will be written.
-        self.full = False
+        self._link_types: List[int] = []  # by interface
+
+    @property
+    def full(self) -> bool:
+        """A limit is reached: nothing more will be written."""
+        return self._budget.full
 
     @property
     def accounts(self) -> Dict[int, Account]:
@@ -106,7 +161,17 @@ class Assembly:
     @property
     def waiting(self) -> bool:
         """Whether packets are held back, so that `take` should be called again soon."""
-        return self._ordering is not None and self._ordering.pending > 0
+        return self.pending > 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are held back."""
+        return self._ordering.pending if self._ordering is not None else 0
+
+    def bound(self, hold_bytes: int) -> None:
+        """From now on hold back so many bytes at most."""
+        if self._ordering is not None:
+            self._ordering.bound(hold_bytes)
 
     # --- events -------------------------------------------------------------
 
@@ -122,6 +187,7 @@ class Assembly:
         else:
             self._classic_header(source)
         self._accounts[number] = account
+        self._link_types.append(source.link_type)
         if self._ordering is not None:
             self._ordering.open(number, account.interface)
         self.await_instances(source.awaited)
@@ -167,50 +233,97 @@ class Assembly:
 
     def take(self, now: float) -> List[bytes]:
         """Whole blocks that can be written by now."""
+        return _data(self.take_pieces(now))
+
+    def take_pieces(self, now: float) -> List[Piece]:
+        """As `take`, with what they are."""
         if self._ordering is not None and not self.full:
-            self._add(self._ordering.release(now, self._packets_left, self._bytes_left))
+            while self._add(self._ordering.release(now, self._budget.packets, self._room)):
+                pass
         return self._taken()
 
     def statistics(self, now_us: int) -> List[bytes]:
         """Blocks with every source's counters, if they still fit; may be written again and again."""
-        blocks = self._all_statistics(now_us)
+        return _data(self.statistics_pieces(now_us))
+
+    def statistics_pieces(self, now_us: int) -> List[Piece]:
+        """As `statistics`, with what they are."""
+        blocks = self.closing(now_us)
         size = sum(len(block) for block in blocks)
-        if size <= self._bytes_left:
-            self._out += blocks
-            self._bytes_left -= size
+        if size <= self._budget.bytes:
+            self._out += self._as_statistics(blocks)
+            self._budget.bytes -= size
         return self._taken()
 
     def finish(self, now_us: int) -> List[bytes]:
         """Everything that is held back, and the closing statistics."""
-        if self._ordering is not None and not self.full:
-            self._add(self._ordering.flush(self._packets_left, self._bytes_left))
-        return self._taken() + self._all_statistics(now_us)
+        return _data(self.finish_pieces(now_us))
 
-    def _taken(self) -> List[bytes]:
+    def finish_pieces(self, now_us: int) -> List[Piece]:
+        """As `finish`, with what they are."""
+        if self._ordering is not None and not self.full:
+            while self._add(self._ordering.flush(self._budget.packets, self._room)):
+                pass
+        return self._taken() + self._as_statistics(self.closing(now_us))
+
+    def closing(self, now_us: int, stream: str = "") -> List[bytes]:
+        """The statistics that end a file: one block per interface, in their order.
+
+        Args:
+            stream: Of the file; there is but one here.
+        """
+        if self._form is not Form.PCAPNG:
+            return []
+        return [self._statistics(account, now_us) for account in self._accounts.values()]
+
+    def _as_statistics(self, blocks: List[bytes]) -> List[Piece]:
+        return [Piece(Kind.STATISTICS, block, 0, self._stream) for block in blocks]
+
+    def _taken(self) -> List[Piece]:
         out, self._out = self._out, []
         return out
 
-    def _add(self, pieces: Iterator[Released]) -> None:
+    def _add(self, pieces: Iterator[Released]) -> bool:
+        """Take what may go; returns whether there is more room than the limits for it knew."""
+        more = False
         for released in pieces:
             self._wrote(released.data, sum(released.packets.values()))
             for number, count in released.packets.items():
                 self._accounts[number].written += count
             for number, count in released.late.items():
                 self._accounts[number].late += count
-            self.full = self.full or released.full
+            if released.full and released.data and self.packet_ids is not None and self._budget.packets > 0:
+                more = True  # numbers and duplicates were reckoned at their worst
+            else:
+                self._budget.full |= released.full
+        return more and not self.full
 
     def _render(self, account: Account, records: Bytes) -> None:
-        rendered = render(records, account.interface, self._form, self._packets_left, self._bytes_left)
+        budget = self._budget
+        checked_before = account.written + account.duplicates
+        rendered = render(records, account.interface, self._form, budget.packets, self._room)
         account.written += rendered.packets
         self._wrote(rendered.data, rendered.packets)
-        self.full = self.full or account.written < account.received
+        budget.full |= checked_before + rendered.packets < account.received
+
+    @property
+    def _room(self) -> int:
+        """Bytes that packets may have; numbers make a block longer by half of it at most."""
+        return self._budget.bytes if self.packet_ids is None else self._budget.bytes * 2 // 3
 
     def _wrote(self, data: bytes, packets: int) -> None:
-        self._out.append(data)
-        self._packets_left -= packets
-        self._bytes_left -= len(data)
-        if self._packets_left <= 0:
-            self.full = True
+        if self.packet_ids is not None:
+            data, left_out = self.packet_ids.rewrite(self._stream, data, self._link_types)
+            accounts = list(self._accounts.values()) if left_out else []
+            for interface, count in left_out.items():
+                accounts[interface].written -= count
+                accounts[interface].duplicates += count
+                packets -= count
+        if data:
+            self._out.append(Piece(Kind.PACKETS, data, packets, self._stream))
+        self._budget.packets -= packets
+        self._budget.bytes -= len(data)
+        self._budget.full |= self._budget.packets <= 0
 
     # --- headers ------------------------------------------------------------
 
@@ -244,13 +357,9 @@ class Assembly:
             )
 
     def _header(self, block: bytes) -> None:
-        self._out.append(block)
-        self._bytes_left = max(0, self._bytes_left - len(block))
-
-    def _all_statistics(self, now_us: int) -> List[bytes]:
-        if self._form is not Form.PCAPNG:
-            return []
-        return [self._statistics(account, now_us) for account in self._accounts.values()]
+        if block:
+            self._out.append(Piece(Kind.HEADER, block, 0, self._stream))
+            self._budget.bytes = max(0, self._budget.bytes - len(block))
 
     def _statistics(self, account: Account, now_us: int) -> bytes:
         stats = account.stats
@@ -265,6 +374,10 @@ class Assembly:
             account.written,
             "" if stats.exact else "the agent was lost; these are the last counters it sent",
         )
+
+
+def _data(pieces: List[Piece]) -> List[bytes]:
+    return [piece.data for piece in pieces]
 
 
 def describe(source: Source) -> str:

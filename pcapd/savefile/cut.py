@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pcapd.records import HEADER_SIZE, Form
 
-__all__ = ["Cut", "cut"]
+__all__ = ["Cut", "Fit", "cut", "fit"]
 
 _PCAP_HEADER = 24
 _ENHANCED_PACKET = 6
@@ -43,6 +43,38 @@ def cut(form: Form, data: bytes, written: int, *, begins_file: bool) -> Cut:
         elif is_packet:
             lost += 1
     return Cut(kept, lost)
+
+
+class Fit(NamedTuple):
+    """How much of a piece fits.
+
+    Attributes:
+        end: Where its last block that fits ends.
+        packets: In these blocks.
+    """
+
+    end: int
+    packets: int
+
+
+def fit(form: Form, data: bytes, begin: int, room: int, *, at_least: int = 0) -> Fit:
+    """Find how many of a piece's packets fit; looks at no more of them than that.
+
+    Args:
+        form: Of the file.
+        data: Whole blocks of packets.
+        begin: Where to begin in it.
+        room: Bytes that they may have.
+        at_least: Packets that count as fitting whatever their length.
+    """
+    position, packets = begin, 0
+    while position < len(data):
+        size, _ = _block(form, data, position, begins_file=False)
+        if position + size - begin > room and packets >= at_least:
+            break
+        position += size
+        packets += 1
+    return Fit(position, packets)
 
 
 def _block(form: Form, data: bytes, position: int, begins_file: bool) -> tuple[int, bool]:

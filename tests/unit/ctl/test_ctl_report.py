@@ -10,10 +10,11 @@ import pytest
 from pcapd.ctl import report
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.options import CaptureOptions, Wanted
-from pcapd.ctl.output import Output
+from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
 from pcapd.records import Form
 from pcapd.savefile.assembly import Account, Assembly
+from pcapd.savefile.matching import PacketIds
 from pcapd.wire import Request, Source, Stats
 
 SOURCE = Source(
@@ -62,8 +63,22 @@ def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
     source = Source("web-0", "eth0", 1, 262144, "", agent="a", clock_offset_us=-2_000_000)
     assembly.source(1, source, 5)
     capture = Capture(Request(("web-0",)), assembly, None, 0.0)
-    lines = report.as_text(capture, Output(str(tmp_path / "x"), Form.PCAPNG, force=False), 1.0)
+    outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)
+    lines = report.as_text(capture, outlets, 1.0)
     assert any("the clock is -2.00 s off" in line for line in lines)
+
+
+def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
+    """A file with numbers must say where they may be wrong; one with duplicates left out, how many."""
+    ids = PacketIds(dedupe=True)
+    ids._matcher.forgotten = 7
+    assembly = Assembly(Form.PCAPNG, 262144, packet_ids=ids)
+    assembly.source(1, SOURCE, 5)
+    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
+    outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)
+    assert any("7 packets were too many" in line for line in report.as_text(capture, outlets, 1.0))
+    assert report.as_dict(capture, outlets, 1.0)["packets_forgotten"] == 7
+    assert "3 duplicates left out" in report.source_line(account(duplicates=3))
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "a\nb", "\x9b1m", "\u202eevil", "a\x00b", "\x7f"])

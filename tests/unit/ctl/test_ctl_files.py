@@ -1,0 +1,386 @@
+"""Several files: every one whole, no packet lost between them, nothing overwritten, a ring that counts."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Any, List, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcapd.ctl import files as files_module
+from pcapd.ctl import output as output_module
+from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
+from pcapd.ctl.files import Files, check_files
+from pcapd.ctl.options import CaptureOptions, UsageProblem
+from pcapd.ctl.output import OutputError
+from pcapd.records import Form
+from pcapd.savefile import split as split_module
+from pcapd.savefile.assembly import Assembly, Kind, Piece
+from pcapd.savefile.split import Split
+from pcapd.wire import Source, Stats
+
+
+def record(number: int, size: int) -> bytes:
+    """A record that carries its number."""
+    data = struct.pack("<I", number).ljust(size, b"x")
+    return struct.pack("<4I", 1000 + number, 0, len(data), len(data)) + data
+
+
+def source(instance: str, interface: str = "eth0") -> Source:
+    return Source(instance, interface, 1, 262144, "udp", addresses=("192.0.2.7/24",))
+
+
+def read(path: Path) -> tuple[List[int], List[int], int, int]:
+    """Numbers of the packets, their interfaces, interfaces and statistics of a file; fails if it is not whole."""
+    data = path.read_bytes()
+    if path.suffix == ".pcap":
+        assert data[:4] == struct.pack("<I", 0xA1B2C3D4)
+        position, numbers = 24, []
+        while position < len(data):
+            (length,) = struct.unpack_from("<I", data, position + 8)
+            numbers.append(struct.unpack_from("<I", data, position + 16)[0])
+            position += 16 + length
+        assert position == len(data)
+        return numbers, [], 0, 0
+    assert struct.unpack_from("<I", data)[0] == 0x0A0D0D0A, "no section header"
+    position, interfaces, statistics = 0, 0, 0
+    numbers, origins = [], []
+    while position < len(data):
+        kind, length = struct.unpack_from("<II", data, position)
+        assert struct.unpack_from("<I", data, position + length - 4)[0] == length
+        if kind == 1:
+            interfaces += 1
+        elif kind == 5:
+            statistics += 1
+            assert struct.unpack_from("<I", data, position + 8)[0] < interfaces
+        elif kind == 6:
+            origin, _, _, _, _, number = struct.unpack_from("<6I", data, position + 8)
+            assert origin < interfaces, "a packet of an interface that the file does not know"
+            numbers.append(number)
+            origins.append(origin)
+        position += length
+    assert position == len(data)
+    return numbers, origins, interfaces, statistics
+
+
+def capture(
+    directory: Path,
+    form: Form,
+    options: FileOptions,
+    batches: List[List[int]],
+    *,
+    force: bool = False,
+    times: Optional[List[float]] = None,
+) -> Files:
+    """Packets of the given sizes from two interfaces; the second one opens after the first batch."""
+    kind: Any = Split if options.split else Assembly
+    assembly = kind(form, 262144, ordered=False)
+    suffix = ".pcap" if form is Form.PCAP else ".pcapng"
+    files = Files(str(directory / f"x{suffix}"), form, options, assembly.closing, force=force)
+    serial = 0
+    assembly.source(1, source("a/0"), 5)
+    for index, sizes in enumerate(batches):
+        now = times[index] if times else float(index)
+        number = 1 + index % 2 if index else 1
+        if index == 1:
+            assembly.source(2, source("b/0" if options.split else "a/0", "lo"), 6)
+        if sizes:
+            data = b"".join(record(serial + offset, size) for offset, size in enumerate(sizes))
+            serial += len(sizes)
+            assembly.packets(number, data, now)
+        files.write(assembly.take_pieces(now), now)
+        files.tick(now)
+    files.write(assembly.finish_pieces(10), len(batches), last=True)
+    files.close()
+    return files
+
+
+@given(
+    form=st.sampled_from(Form),
+    size=st.integers(1, 3000),
+    batches=st.lists(st.lists(st.integers(4, 400), max_size=20), min_size=1, max_size=8),
+)
+def test_files_by_size_hold_every_packet_once(
+    tmp_path_factory: pytest.TempPathFactory, form: Form, size: int, batches: List[List[int]]
+) -> None:
+    """In order, each file whole; none is larger than asked for unless one packet alone is."""
+    directory = tmp_path_factory.mktemp("rotation")
+    files = capture(directory, form, FileOptions(Rotation(size=size)), batches)
+    numbers: List[int] = []
+    assert files.size == sum(written.bytes for written in files.kept)
+    for written in files.kept:
+        path = Path(written.name)
+        found, _, interfaces, statistics = read(path)
+        assert len(found) == written.packets
+        assert path.stat().st_size == written.bytes
+        assert written.bytes <= size + 100 * interfaces or len(found) <= 1
+        assert statistics >= interfaces
+        numbers += found
+    assert numbers == list(range(sum(map(len, batches))))
+    assert sorted(path.name for path in directory.iterdir()) == [Path(each.name).name for each in files.kept]
+
+
+def test_names_are_those_of_dumpcap(tmp_path: Path) -> None:
+    """Number and time before the suffix."""
+    files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1)), [[4], [4]])
+    names = [Path(written.name) for written in files.kept]
+    assert names[0].match("x_00001_????????T??????Z.pcapng") and names[1].match("x_00002_*Z.pcapng")
+
+
+def test_files_by_time(tmp_path: Path) -> None:
+    """A file ends when its time is over; the next one begins with a packet; none is empty."""
+    options = FileOptions(Rotation(time=10.0))
+    times = [0.0, 5.0, 12.0, 40.0, 41.0]
+    files = capture(tmp_path, Form.PCAPNG, options, [[4], [4], [], [], [4]], times=times)
+    assert [read(Path(written.name))[0] for written in files.kept] == [[0, 1], [2]]
+    assert read(Path(files.kept[1].name))[2] == 2, "a later file knows all interfaces"
+
+
+def test_a_time_without_packets_makes_one_file(tmp_path: Path) -> None:
+    """With the headers, as a capture without packets always does."""
+    files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(time=1.0)), [[], [], []])
+    assert [read(Path(written.name))[0] for written in files.kept] == [[]]
+
+
+def test_a_ring_says_what_it_deleted(tmp_path: Path) -> None:
+    """The newest files stay; packets of the others are counted, and each is told."""
+    files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1, files=2)), [[4] * 5, [4] * 2])
+    assert [read(Path(written.name))[0] for written in files.kept] == [[5], [6]]
+    assert (files.deleted_files, files.deleted_packets) == (5, 5) and files.deleted_bytes > 0
+    assert len(list(tmp_path.iterdir())) == 2
+    assert files.size == sum(path.stat().st_size for path in tmp_path.iterdir())
+    told = [(word, Path(written.name).name[2:7]) for word, written in files.news]
+    assert [number for word, number in told if word == "deleted"] == [f"{n:05d}" for n in range(1, 6)]
+    assert [number for word, number in told if word == "finished"] == [f"{n:05d}" for n in range(1, 8)]
+
+
+def test_a_file_that_somebody_else_deleted(tmp_path: Path) -> None:
+    """Is gone, which is what the ring wanted."""
+    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    options = FileOptions(Rotation(size=1, files=1))
+    files = Files(str(tmp_path / "x.pcapng"), Form.PCAPNG, options, assembly.closing, force=False)
+    assembly.source(1, source("a/0"), 5)
+    for number in range(3):
+        assembly.packets(1, record(number, 4), 0.0)
+        files.write(assembly.take_pieces(0.0), 0.0)
+        for path in tmp_path.iterdir():
+            path.unlink()
+    files.close()
+    assert files.deleted_files == 2
+
+
+@pytest.mark.parametrize("form", Form)
+def test_a_file_per_instance(tmp_path: Path, form: Form) -> None:
+    """Named after it; interfaces are numbered from 0 in each."""
+    files = capture(tmp_path, form, FileOptions(split=True), [[4], [4], [4]])
+    suffix = form.name.lower()
+    assert {path.name for path in tmp_path.iterdir()} == {f"x_a_0.{suffix}", f"x_b_0.{suffix}"}
+    first, second = (read(Path(written.name)) for written in files.kept)
+    assert first[0] == [0, 2] and second[0] == [1]
+    assert set(second[1]) <= {0}
+    assert [written.instance for written in files.kept] == ["a/0", "b/0"]
+
+
+def test_a_file_per_instance_by_size(tmp_path: Path) -> None:
+    """Both at once: a series for each instance, and a ring for each."""
+    files = capture(
+        tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1, files=2), split=True), [[4] * 3, [4], [4]]
+    )
+    names = sorted(path.name[:11] for path in tmp_path.iterdir())
+    assert names == ["x_a_0_00003", "x_a_0_00004", "x_b_0_00001"]
+    assert files.deleted_packets == 2
+
+
+def test_instances_whose_names_become_the_same(tmp_path: Path) -> None:
+    """Each has its own file, whatever a name from the network looks like."""
+    assembly = Split(Form.PCAPNG, 262144)
+    files = Files(
+        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=True
+    )
+    for number, name in enumerate(("a/0", "a_0", "A_0", "../../a", "é" * 200), 1):
+        assembly.source(number, source(name), 5)
+    files.write(assembly.take_pieces(0.0), 0.0)
+    files.close()
+    assert len(files.kept) == len(list(tmp_path.iterdir())) == 5
+    assert all(Path(written.name).parent == tmp_path for written in files.kept)
+
+
+def test_limits_count_over_all_instances() -> None:
+    """--count and --max-bytes are of the capture."""
+    assembly = Split(Form.PCAPNG, 262144, ordered=False, max_packets=3)
+    for number in (1, 2):
+        assembly.source(number, source(f"a/{number}"), 5)
+        assembly.packets(number, record(0, 4) + record(1, 4), 0.0)
+    assert assembly.full
+    pieces = assembly.take_pieces(0.0)
+    assert sum(piece.packets for piece in pieces) == 3
+    assert sum(account.written for account in assembly.accounts.values()) == 3
+
+
+def test_time_order_within_each_instance() -> None:
+    """Ordering works as in one file, and a source that ends stops nobody."""
+    assembly = Split(Form.PCAPNG, 262144)
+    assembly.source(1, source("a/0"), 5)
+    assembly.source(2, source("a/0", "lo"), 5)
+    assembly.source(3, source("b/0"), 5)
+    assembly.packets(1, record(5, 4), 0.0)
+    assembly.packets(2, record(3, 4), 0.0)
+    assert assembly.waiting
+    for number in (1, 2, 3):
+        assembly.stats(number, Stats(1, 0, 0, 1, 2_000_000_000, final=True))
+    data = {piece.stream: piece.data for piece in assembly.take_pieces(0.1) if piece.kind is Kind.PACKETS}
+    assert list(data) == ["a/0"]
+    assert data["a/0"].index(struct.pack("<I", 3) + b"") < data["a/0"].rindex(struct.pack("<I", 5) + b"")
+    assert not assembly.waiting
+
+
+def test_all_instances_together_are_held_back_as_one_file_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are; nothing is lost when they are more."""
+    monkeypatch.setattr(split_module, "HOLD_BACK_BYTES", 10_000)
+    assembly = Split(Form.PCAPNG, 262144)
+    for number in range(10):
+        # The second interface says nothing, so that the first one's packets wait for it.
+        assembly.source(number, source(f"a/{number}"), 5)
+        assembly.source(100 + number, source(f"a/{number}", "lo"), 5)
+    written = 0
+    for turn in range(40):
+        for number in range(10):
+            assembly.packets(number, record(turn, 84), 0.0)
+        for _ in range(10):
+            written += sum(piece.packets for piece in assembly.take_pieces(0.0))
+        assert sum(part.pending for part in assembly._parts.values()) <= 10_000
+    written += sum(piece.packets for piece in assembly.finish_pieces(10))
+    assert written == 400
+
+
+def test_existing_files_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --force the capture ends; the packets that found no place are counted."""
+    monkeypatch.setattr(files_module.time, "strftime", lambda form, moment: "20260131T120000Z")
+    second = tmp_path / "x_00002_20260131T120000Z.pcapng"
+    second.write_text("mine")
+    with pytest.raises(OutputError, match="--force") as refused:
+        capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1)), [[4] * 3])
+    assert refused.value.unwritten == 2
+    assert second.read_text() == "mine"
+    assert read(tmp_path / "x_00001_20260131T120000Z.pcapng")[0] == [0]
+    (tmp_path / "x_00001_20260131T120000Z.pcapng").unlink()
+    capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1)), [[4] * 3], force=True)
+    assert read(second)[0] == [1]
+
+
+@given(room=st.integers(0, 6000), form=st.sampled_from(Form), split=st.booleans())
+def test_a_full_disk_leaves_whole_files(
+    tmp_path_factory: pytest.TempPathFactory, room: int, form: Form, split: bool
+) -> None:
+    """Wherever the disk is full, every file is whole, and the packets that are missing are counted."""
+    directory = tmp_path_factory.mktemp("full")
+    kind: Any = Split if split else Assembly
+    assembly = kind(form, 262144, ordered=False)
+    suffix = form.name.lower()
+    options = FileOptions(Rotation(size=700), split=split)
+    files = Files(str(directory / f"x.{suffix}"), form, options, assembly.closing, force=False)
+    written = os.write
+
+    def write(fd: int, data: Any) -> int:
+        nonlocal room
+        if room <= 0:
+            raise OSError(28, "No space left on device")
+        done = written(fd, bytes(data)[:room])
+        room -= done
+        return done
+
+    packets = 0
+    unwritten = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output_module.os, "write", write)
+        for number in (1, 2):
+            assembly.source(number, source(f"a/{number}"), 5)
+        try:
+            for turn in range(4):
+                for number in (1, 2):
+                    assembly.packets(number, b"".join(record(n, 60) for n in range(5)), 0.0)
+                pieces = assembly.take_pieces(0.0)
+                packets += sum(piece.packets for piece in pieces)
+                files.write(pieces, float(turn))
+        except OutputError as error:
+            unwritten = error.unwritten
+        files.close()
+    found = 0
+    for each in files.kept:
+        numbers = read(Path(each.name))[0]
+        assert len(numbers) == each.packets
+        found += len(numbers)
+    assert found + unwritten == packets
+
+
+def test_a_failed_capture_without_packets_leaves_no_files(tmp_path: Path) -> None:
+    """Files with headers only are removed again."""
+    assembly = Split(Form.PCAPNG, 262144)
+    files = Files(
+        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=False
+    )
+    for number in (1, 2):
+        assembly.source(number, source(f"a/{number}"), 5)
+    files.write(assembly.take_pieces(0.0), 0.0)
+    assert len(list(tmp_path.iterdir())) == 2
+    files.close()
+    files.discard()
+    assert list(tmp_path.iterdir()) == [] and not files.opened
+
+
+WRONG = {
+    "ring alone": (FileOptions(Rotation(files=3)), "x.pcapng", "--rotate-size"),
+    "rotation of stdout": (FileOptions(Rotation(size=1)), "-", "standard output"),
+    "split of stdout": (FileOptions(split=True), "-", "standard output"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_options_that_do_not_go_together(case: str) -> None:
+    """Are refused with words before anything starts."""
+    options, output, words = WRONG[case]
+    with pytest.raises(UsageProblem, match=words):
+        check_files(CaptureOptions(output, Form.PCAPNG, files=options))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "no directory"), ("pipe", "is no file")]
+)
+def test_places_that_cannot_take_several_files(tmp_path: Path, name: str, words: str) -> None:
+    """Said before anything starts."""
+    os.mkfifo(tmp_path / "pipe")
+    options = CaptureOptions(
+        str(tmp_path / name), Form.PCAPNG, files=FileOptions(Rotation(size=1))
+    )  # fmt: skip
+    with pytest.raises(OutputError, match=words):
+        check_files(options)
+
+
+def test_names() -> None:
+    """The suffix stays at the end, and nothing of an instance's name leads elsewhere."""
+    assert part_name("d.x/web.pcap", "../a b", 3, "T") == "d.x/web_.._a_b_00003_T.pcap"
+    assert part_name("web", "a/0") == "web_a_0"
+
+
+def test_one_file_is_as_it_was(tmp_path: Path) -> None:
+    """Without these options: one file by its name."""
+    files = capture(tmp_path, Form.PCAPNG, FileOptions(), [[4, 4], [4]])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pcapng"]
+    assert read(tmp_path / "x.pcapng")[0] == [0, 1, 2]
+    assert not files.several and files.size == (tmp_path / "x.pcapng").stat().st_size
+
+
+def test_a_piece_knows_its_packets() -> None:
+    """What rotation counts by."""
+    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    assembly.source(1, source("a/0"), 5)
+    assembly.packets(1, record(0, 4) + record(1, 4), 0.0)
+    kinds = [(piece.kind, piece.packets) for piece in assembly.finish_pieces(10)]
+    assert kinds == [
+        (Kind.HEADER, 0), (Kind.HEADER, 0), (Kind.HEADER, 0), (Kind.PACKETS, 2), (Kind.STATISTICS, 0),
+    ]  # fmt: skip
+    assert isinstance(assembly.finish_pieces(10)[0], Piece)
