@@ -37,6 +37,7 @@ setup(
         "pyopenssl>=25.3",
         "service-identity>=24.1",
         "pyyaml>=6",
+        "pyjwt[crypto]>=2.12",  # checks "crit" (CVE-2026-32597)
         "prometheus-client>=0.20",
         "wsproto>=1.2",
         "click>=8.1",
@@ -48,6 +49,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-twisted>=1.14",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "mypy>=1.15",
             "mypy-zope>=1.0.11",

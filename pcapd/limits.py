@@ -144,6 +144,21 @@ TOKEN_MAX: Final = 16 * KIB
 AUTHORITY_CHECK_INTERVAL: Final = 60.0
 #: seconds until the first new attempt while it is not, and the most; doubled between.
 AUTHORITY_RETRY: Final = (1.0, 30.0)
+#: seconds between two requests for UAA's keys, at least: tokens with unknown key ids
+#: must not become a flood of requests.
+KEYS_INTERVAL: Final = 5.0
+#: seconds that keys are believed without having been asked for again.  They are asked for
+#: with every look at the director, so this only counts while UAA is away.
+KEYS_AGE_MAX: Final = 600.0
+#: keys of one UAA: it has one or two, and a few more while they rotate.
+KEYS_MAX: Final = 64
+#: bits of an RSA key that is believed.
+KEY_BITS: Final = (2048, 8192)
+#: characters of a key's id.
+KEY_ID_MAX: Final = 256
+#: seconds that UAA's clock may be ahead of ours: a new token is not refused for that.
+#: An expired one gets no grace.
+TOKEN_LEEWAY: Final = 10.0
 
 # --- following an app ---------------------------------------------------------
 

@@ -15,6 +15,7 @@ from twisted.web.server import Site
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api import audit
+from pcapd.api.bosh import BoshResolver
 from pcapd.api.capture import Agents, Capture
 from pcapd.api.clientfiles import ClientFilesResource
 from pcapd.api.cloudfoundry import CloudFoundryResolver
@@ -73,6 +74,8 @@ class Api(Daemon):
         if config.cloud_foundry is not None:
             port = config.agents.port
             self._resolvers.append(CloudFoundryResolver(config.cloud_foundry, port, reactor))
+        if config.bosh is not None:
+            self._resolvers.append(BoshResolver(config.bosh, reactor))
         if config.static is not None:
             self._resolvers.append(StaticResolver(config.static))
         self._captures: set[Capture] = set()

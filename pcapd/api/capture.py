@@ -543,6 +543,7 @@ class Capture:
     def _facts(self) -> dict[str, Any]:
         return {
             **_describe_app(self._request),
+            **_describe_deployment(self._request),
             "targets": [_describe(target) for target in self.targets],
             "interfaces": list(self._request.interfaces),
             "filter": self._request.filter,
@@ -560,6 +561,17 @@ def _describe(target: Target) -> str:
     if target.container:
         words += f", container {target.container.handle or target.container.address or 'unknown'}"
     return words
+
+
+def _describe_deployment(request: Request) -> dict[str, Any]:
+    if request.deployment is None:
+        return {}
+    wanted = request.deployment
+    return {
+        "deployment": wanted.name,
+        "groups": list(wanted.groups) or "all",
+        "instances": list(wanted.instances) or "all",
+    }
 
 
 def _describe_app(request: Request) -> dict[str, Any]:

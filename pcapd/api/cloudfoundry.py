@@ -12,7 +12,6 @@ the api starts without it, and a request finds out for itself.
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
@@ -20,14 +19,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd.api import cc
+from pcapd.api.lookout import Lookout
 from pcapd.api.resolvers import Resolved
 from pcapd.config.schema import CloudFoundryConfig
-from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
+from pcapd.errors import ResolverUnavailable, TargetNotFound
 from pcapd.limits import (
     AUTHORITY_CALLERS,
-    AUTHORITY_CHECK_INTERVAL,
     AUTHORITY_PAGES_MAX,
-    AUTHORITY_RETRY,
     AUTHORITY_TIMEOUT,
     PROCESSES_MAX,
 )
@@ -60,25 +58,17 @@ class CloudFoundryResolver:
         self._authority = Authority(reactor, "Cloud Controller", config.api, config.ca)
         self._gate = DeferredSemaphore(AUTHORITY_CALLERS)
         self._links: cc.Links | None = None
-        self._trouble = "Cloud Controller has not answered yet"
-        self._retry = AUTHORITY_RETRY[0]
-        self._checking: Deferred[None] | None = None
-        self._timer: Any = None
-        self._stopped = False
+        self._lookout = Lookout(reactor, "Cloud Controller", "apps cannot be captured", self._look)
 
     # --- is it there? ------------------------------------------------------
 
     def start(self) -> None:
         """Begin to look whether Cloud Controller is there."""
-        self._check()
+        self._lookout.start()
 
     def stop(self) -> None:
         """Look no more."""
-        self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._checking is not None:
-            self._checking.cancel()
+        self._lookout.stop()
 
     def reload(self) -> None:
         """Read the file with its authority again."""
@@ -86,14 +76,9 @@ class CloudFoundryResolver:
 
     def health(self) -> tuple[bool, str]:
         """Whether Cloud Controller answered when it was asked last."""
-        if self._trouble or self._links is None:
-            return False, self._trouble
+        if self._lookout.trouble or self._links is None:
+            return False, self._lookout.trouble
         return True, f"Cloud Controller {self._links.version}, UAA {self._links.uaa or 'unknown'}"
-
-    def _check(self) -> None:
-        check = Deferred.fromCoroutine(self._look())
-        check.addTimeout(AUTHORITY_TIMEOUT, self._reactor)
-        self._checking = check.addBoth(self._checked)
 
     async def _look(self) -> None:
         conversation = self._authority.conversation()
@@ -102,38 +87,14 @@ class CloudFoundryResolver:
         finally:
             conversation.close()
 
-    def _checked(self, result: Any) -> None:
-        self._checking = None
-        if self._stopped:
-            return
-        if isinstance(result, Failure):
-            self._is_away(result)
-            delay = self._retry
-            self._retry = min(2 * self._retry, AUTHORITY_RETRY[1])
-        else:
-            delay, self._retry = AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY[0]
-        # Jitter: several apis do not ask in step.
-        self._timer = self._reactor.callLater(delay * random.uniform(0.8, 1.2), self._check)  # noqa: S311
-
-    def _is_away(self, failure: Failure) -> None:
-        error = failure.value
-        if not isinstance(error, (RequestError, TimeoutError)):
-            self.log.failure("looking for Cloud Controller failed", failure)
-        trouble = (
-            error.message if isinstance(error, RequestError) else "Cloud Controller did not answer in time"
-        )
-        if trouble != self._trouble:
-            self.log.warn("{trouble}; apps cannot be captured", trouble=trouble, api=self._config.api)
-        self._trouble = trouble
-
     async def _discover(self, conversation: Conversation) -> cc.Links:
         answer = await conversation.get("/")
         if answer.status != 200:
             raise cc.refusal(answer.status, answer.headers.get("retry-after"), "")
-        self._links = links = cc.parse_root(answer.body)
-        if self._trouble:
+        links = cc.parse_root(answer.body)
+        if links != self._links:
             self.log.info("{api} is Cloud Controller {version}", api=self._config.api, version=links.version)
-        self._trouble = ""
+        self._links = links
         return links
 
     # --- Resolver ----------------------------------------------------------

@@ -24,7 +24,7 @@ from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
 from pcapd.net.clock import now_us
 from pcapd.records import Form
 from pcapd.savefile.assembly import UNLIMITED, Assembly
-from pcapd.wire import App, End, EndReason, Notice, NoticeType, Request, Source, Stats
+from pcapd.wire import App, Deployment, End, EndReason, Notice, NoticeType, Request, Source, Stats
 from pcapd.wire.frames import Bytes
 
 __all__ = ["DownloadResource", "parse_query"]
@@ -86,6 +86,7 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
     wanted = {
         "targets": query.texts("target"),
         "app": _app(query),
+        "deployment": _deployment(query),
         "interfaces": query.given("device"),
         "filter": query.one("filter", str, ""),
         "snaplen": query.one("snaplen", int, SNAPLEN_DEFAULT),
@@ -97,8 +98,10 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
     query.check()
     if count <= 0:
         raise BadRequest("count must be more than 0")
-    if not wanted["targets"] and wanted["app"] is None:
-        raise BadRequest("nothing to capture is named", "add appid=GUID or target=NAME to the query")
+    if not wanted["targets"] and wanted["app"] is None and wanted["deployment"] is None:
+        raise BadRequest(
+            "nothing to capture is named", "add appid=GUID, deployment=NAME or target=NAME to the query"
+        )
     try:
         return Request(**wanted), count, ordered
     except (ValueError, TypeError) as error:
@@ -116,6 +119,21 @@ def _app(query: _Query) -> App | None:
         return None
     try:
         return App(guid, process_type or "web", indices or (0,))
+    except ValueError as error:
+        query.problem(str(error))
+        return None
+
+
+def _deployment(query: _Query) -> Deployment | None:
+    """``deployment``, ``group`` and ``instance``; without the latter all."""
+    name = query.one("deployment", str, "")
+    groups, instances = query.given("group"), query.given("instance")
+    if not name:
+        if groups or instances:
+            query.problem("group and instance need a deployment")
+        return None
+    try:
+        return Deployment(name, groups, instances)
     except ValueError as error:
         query.problem(str(error))
         return None

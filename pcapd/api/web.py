@@ -78,9 +78,15 @@ class ClientInfo:
         return cls(
             peer=f"{peer.host}:{peer.port}",
             stream=Stream(a=_plain(peer.host), a_port=peer.port, b=_plain(host.host), b_port=host.port),
-            request_id=_request_id(request.getHeader("x-vcap-request-id")),
-            token=_bearer(request.getHeader("authorization")),
+            request_id=_request_id(_header(request, b"x-vcap-request-id")),
+            token=_bearer(_header(request, b"authorization")),
         )
+
+
+def _header(request: Any, name: bytes) -> str | None:
+    # As bytes: Twisted fails on text that is not UTF-8.
+    value = request.getHeader(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def _plain(host: str) -> str:

@@ -17,7 +17,7 @@ import typing
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Type, TypeVar, Union
 
 from pcapd.errors import RemoteProtocolError
 from pcapd.limits import (
@@ -156,7 +156,8 @@ class Deployment:
     Attributes:
         name: The deployment's.
         groups: Instance groups; empty means all.
-        instances: Ids or indices of instances in these groups; empty means all.
+        instances: Ids or indices of instances in these groups, such as ``0``, a UUID or
+            ``GROUP/UUID``; empty means all.
     """
 
     name: str
@@ -171,6 +172,29 @@ class Deployment:
                 raise ValueError(f"more than {INSTANCES_MAX} groups or instances")
             if len(set(names)) != len(names):
                 raise ValueError("a group or an instance is named twice")
+
+    def select(self, there: Sequence[Tuple[str, str, int]]) -> Tuple[List[int], List[str]]:
+        """Find what is named among the instances of the deployment.
+
+        Args:
+            there: Group, id and index of each of them.
+
+        Returns:
+            Positions in ``there``, and what is named and is not there.
+        """
+        groups, wanted = frozenset(self.groups), frozenset(self.instances)
+        found: List[int] = []
+        known: Set[str] = set()
+        for position, (group, id, index) in enumerate(there):
+            if groups and group not in groups:
+                continue
+            names = wanted & {id, str(index), f"{group}/{id}", f"{group}/{index}"}
+            known |= names
+            if names or not wanted:
+                found.append(position)
+        present = {group for group, _, _ in there}
+        lost = [f"group {group}" for group in self.groups if group not in present]
+        return found, lost + [f"instance {name}" for name in self.instances if name not in known]
 
 
 @dataclass(frozen=True)

@@ -38,20 +38,20 @@ def oauth_error(status: int, error: str, description: str) -> Answer:
 class Key:
     """A signing key."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, bits: int = 2048) -> None:
         self.name = name
-        self._private = rsa.generate_private_key(65537, 2048)
-        self.pem = self._private.public_key().public_bytes(
+        self.private = rsa.generate_private_key(65537, bits)
+        self.pem = self.private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
 
     def sign(self, data: bytes) -> bytes:
         """Sign for RS256."""
-        return self._private.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        return self.private.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
     def public(self) -> dict[str, str]:
         """Return its entry of ``/token_keys``."""
-        numbers = self._private.public_key().public_numbers()
+        numbers = self.private.public_key().public_numbers()
         return {
             "kty": "RSA",
             "e": b64(numbers.e.to_bytes(3, "big")),
@@ -59,7 +59,7 @@ class Key:
             "kid": self.name,
             "alg": "RS256",
             "value": self.pem.decode(),
-            "n": b64(numbers.n.to_bytes(256, "big")),
+            "n": b64(numbers.n.to_bytes(self.private.key_size // 8, "big")),
         }
 
 

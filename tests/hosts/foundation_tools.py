@@ -50,7 +50,10 @@ class Foundation:
         cells: The agents, on 127.0.0.2 and so on.
         api: The api's process.
         static_token: Of a user of the static resolver.
+        healthy: Whether the api is to be healthy when it has started.
     """
+
+    healthy = True
 
     def __init__(self, directory: Path, authority: Authority, cells: int, api: Config) -> None:
         self.directory = directory
@@ -77,7 +80,7 @@ class Foundation:
             "cloud_foundry": {"api": self.cc.url, "ca": str(self.authority.certificate_path)},
         }
         config = merged(merged(base, settings), self._api_changes)
-        self.api = self.resources.enter_context(Daemon("api", config, self.directory))
+        self.api = self.resources.enter_context(Daemon("api", config, self.directory, healthy=self.healthy))
 
     # --- asking ------------------------------------------------------------
 

@@ -169,7 +169,9 @@ def test_the_second_source_of_one_number(credentials: Credentials, tmp_path: Pat
     assert [interface.name for interface in done.file.interfaces] == ["web-0:eth0"]
 
 
-@pytest.mark.parametrize("rest", [b"", HEADER.pack(5000, _PACKETS, 0, 1) + record(4)])
+@pytest.mark.parametrize(
+    "rest", [b"", HEADER.pack(5000, _PACKETS, 0, 1) + record(4)], ids=["between-frames", "within-a-frame"]
+)
 def test_a_connection_that_breaks_off(rest: bytes, credentials: Credentials, tmp_path: Path) -> None:
     """Between frames or within one: status 1, never a complete capture; whole packets are kept."""
 

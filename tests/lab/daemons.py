@@ -52,13 +52,20 @@ class Daemon:
         config: What its configuration file says.
         directory: For its configuration and its log, named after its ``id``.
         namespace: Where it runs; on the machine itself when None.
+        healthy: Whether an api is to say that it is healthy before it counts as started.
 
     Attributes:
         log_path: Its stderr, all starts one after another.
     """
 
     def __init__(
-        self, role: str, config: Config, directory: Path, namespace: Optional[Namespace] = None
+        self,
+        role: str,
+        config: Config,
+        directory: Path,
+        namespace: Optional[Namespace] = None,
+        *,
+        healthy: bool = True,
     ) -> None:
         self.role = role
         self.config = config
@@ -66,6 +73,7 @@ class Daemon:
         self.config_path = directory / f"{stem}.yml"
         self.log_path = directory / f"{stem}.log"
         self._namespace = namespace
+        self._healthy = healthy
         self._process: Optional[subprocess.Popen[Any]] = None
 
     @property
@@ -148,7 +156,7 @@ class Daemon:
         if self.process.poll() is not None:
             raise CommandFailed(f"{self.role} ended with {self.process.returncode}:\n{self.log()}")
         # Health can be asked by whoever needs no certificate and is on this network.
-        asks = self.role == "api" and self._namespace is None
+        asks = self.role == "api" and self._namespace is None and self._healthy
         asks = asks and "client_cas" not in self.config["listen"].get("tls", {})
         return self._health() == 200 if asks else self._accepts()
 

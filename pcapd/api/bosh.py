@@ -1,0 +1,293 @@
+"""The resolver for the VMs of BOSH deployments: asks the director, with the caller's own token.
+
+The director names its UAA; whose keys verify the token, here, before the director
+sees it.  A capture needs what ``bosh ssh`` needs, an admin of the deployment: that
+the director lets a token list instances proves only that it may read.  Then the
+director says where the instances are.  A token goes to the configured director and
+nowhere else; it is never kept longer than the question, and never logged.
+
+Whether director and UAA are there is looked at in the background, for ``/health``;
+the api starts without them, and a request finds out for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, TimeoutError, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pcapd.api import director, tokens
+from pcapd.api.lookout import Lookout
+from pcapd.api.resolvers import Resolved
+from pcapd.config.schema import BoshConfig
+from pcapd.errors import RequestError, ResolverUnavailable
+from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_TIMEOUT, KEYS_AGE_MAX, KEYS_INTERVAL
+from pcapd.net.fetch import Answer, Authority, Conversation
+from pcapd.wire import Deployment, Request
+
+__all__ = ["BoshResolver"]
+
+#: Everything but names and teams left out, which is most of it.
+_DEPLOYMENTS = (
+    "/deployments?exclude_configs=true&exclude_releases=true&exclude_stemcells=true&exclude_lock=true"
+)
+
+
+class BoshResolver:
+    """See the module.
+
+    Args:
+        config: The ``bosh`` section.
+        reactor: Where it runs.
+
+    Raises:
+        ConfigError: The file with their authority cannot be used.
+    """
+
+    log = Logger()
+    name = "bosh"
+
+    def __init__(self, config: BoshConfig, reactor: Any) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._authority = Authority(reactor, "the director", config.director, config.ca)
+        self._gate = DeferredSemaphore(AUTHORITY_CALLERS)
+        self._world: _World | None = None
+        self._lookout = Lookout(reactor, "the director", "BOSH VMs cannot be captured", self._look)
+
+    # --- is it there? ------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look whether director and UAA are there."""
+        self._lookout.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._lookout.stop()
+
+    def reload(self) -> None:
+        """Read the file with their authority again."""
+        self._authority.reload()
+        if self._world is not None:
+            self._world.keys.reload()
+
+    def health(self) -> tuple[bool, str]:
+        """Whether director and UAA answered when they were asked last."""
+        if self._lookout.trouble or self._world is None:
+            return False, self._lookout.trouble
+        info = self._world.director
+        return True, f"director {info.name} ({info.uuid}) {info.version}, UAA {info.issuer.url}"
+
+    async def _look(self) -> None:
+        """Ask for everything anew: a key that is gone from UAA must not be believed much longer."""
+        await (await self._discover()).keys.fetch()
+
+    async def _discover(self) -> _World:
+        conversation = self._authority.conversation()
+        try:
+            answer = await conversation.get("/info")
+        finally:
+            conversation.close()
+        if answer.status != 200:
+            raise ResolverUnavailable(
+                f"the director answered with an error ({answer.status}) when asked for itself",
+                "is it one? tell the operator",
+            )
+        info = director.parse_info(answer.body)
+        world = self._world
+        if world is None or world.director.issuer != info.issuer:
+            # Another UAA: nothing that the old one said counts any more.
+            keys = _Keys(self._reactor, info.issuer.url, self._config)
+            self.log.info(
+                "{url} is director {name}, its UAA is {uaa}",
+                url=self._config.director,
+                name=info.name,
+                uaa=info.issuer.url,
+            )
+        else:
+            keys = world.keys
+        self._world = world = _World(info, keys, tokens.Policy(info.uuid, self._config.token_scope))
+        return world
+
+    # --- Resolver ----------------------------------------------------------
+
+    def resolve(self, request: Request, token: str) -> Deferred[Resolved]:
+        """See `Resolver.resolve`."""
+        return self._bounded(request, token, may_be_none=False)
+
+    def survey(self, request: Request, token: str) -> Deferred[Resolved]:
+        """See `Resolver.survey`."""
+        return self._bounded(request, token, may_be_none=True)
+
+    def _bounded(self, request: Request, token: str, *, may_be_none: bool) -> Deferred[Resolved]:
+        wanted = request.deployment
+        assert wanted is not None  # the api chose us for it
+        try:
+            director.check_deployment(wanted)
+            tokens.check_form(token)
+        except RequestError as error:
+            return fail(error)
+        deployment = wanted
+
+        def ask() -> Deferred[Resolved]:
+            return Deferred.fromCoroutine(self._ask(deployment, token, may_be_none=may_be_none))
+
+        # The time spent waiting for a turn counts too.
+        asked: Deferred[Resolved] = self._gate.run(ask)
+        return asked.addTimeout(AUTHORITY_TIMEOUT, self._reactor).addErrback(_in_time)
+
+    async def _ask(self, wanted: Deployment, token: str, *, may_be_none: bool) -> Resolved:
+        world = self._world or await self._discover()
+        issuer = world.director.issuer
+        key = await world.keys.get(tokens.key_id(token, issuer))
+        caller = tokens.verify(token, key, issuer, world.policy)
+        conversation = self._authority.conversation()
+        try:
+            question = _Question(conversation, wanted, token)
+            await question.permitted(world.policy, caller)
+            vms = await question.instances()
+        finally:
+            conversation.close()
+        targets, notices = director.choose(wanted, vms, self._config.agent_port)
+        if not targets and not may_be_none:
+            raise director.nothing_there(wanted, notices)
+        return Resolved(caller.user, targets, notices)
+
+
+def _in_time(failure: Failure) -> Any:
+    failure.trap(TimeoutError)
+    raise ResolverUnavailable(
+        f"director and UAA did not say all within {AUTHORITY_TIMEOUT:g} s", "try again later"
+    )
+
+
+class _World:
+    """What the director said, and what follows from it."""
+
+    def __init__(self, info: director.Director, keys: _Keys, policy: tokens.Policy) -> None:
+        self.director = info
+        self.keys = keys
+        self.policy = policy
+
+
+class _Keys:
+    """The keys of one UAA, fetched from there and from nowhere else."""
+
+    log = Logger(namespace="pcapd.api.bosh")
+
+    def __init__(self, reactor: Any, url: str, config: BoshConfig) -> None:
+        self._reactor = reactor
+        self._authority = Authority(reactor, "UAA", url, config.ca)
+        # UAA may serve below a path.
+        self._target = url.removeprefix(self._authority.base) + "/token_keys"
+        self._keys: Mapping[str, RSAPublicKey] = {}
+        self._one_at_a_time = DeferredLock()
+        self._tried_at: float | None = None
+        self._fetched_at: float | None = None
+        self._trouble: RequestError | None = None
+
+    def reload(self) -> None:
+        """Read the file with its authority again."""
+        self._authority.reload()
+
+    async def get(self, name: str) -> RSAPublicKey:
+        """The key of an id; UAA is asked again for one that is not known, but not too often.
+
+        Raises:
+            Unauthenticated: UAA shows no such key.
+            ResolverUnavailable: UAA cannot be asked.
+        """
+        if not self._known(name):
+            await self._one_at_a_time.acquire()
+            try:
+                # Whoever was before us may have fetched it.
+                if not self._known(name) and self._may_ask():
+                    await self._fetch()
+            finally:
+                self._one_at_a_time.release()
+        if self._known(name):
+            return self._keys[name]
+        if self._trouble is not None:
+            raise ResolverUnavailable(self._trouble.message, self._trouble.hint)
+        raise tokens.unknown_key()
+
+    async def fetch(self) -> None:
+        """Ask now.
+
+        Raises:
+            ResolverUnavailable: There is no answer, or none that makes sense.
+        """
+        await self._one_at_a_time.acquire()
+        try:
+            await self._fetch()
+        finally:
+            self._one_at_a_time.release()
+
+    def _known(self, name: str) -> bool:
+        fresh = self._fetched_at is not None and self._reactor.seconds() - self._fetched_at < KEYS_AGE_MAX
+        return fresh and name in self._keys
+
+    def _may_ask(self) -> bool:
+        return self._tried_at is None or self._reactor.seconds() - self._tried_at >= KEYS_INTERVAL
+
+    async def _fetch(self) -> None:
+        self._tried_at = self._reactor.seconds()
+        conversation = self._authority.conversation()
+        try:
+            answer = await conversation.get(self._target)
+            if answer.status != 200:
+                raise ResolverUnavailable(
+                    f"UAA answered with an error ({answer.status}) when asked for its keys", "try again later"
+                )
+            keys = tokens.parse_keys(answer.body)
+        except ResolverUnavailable as error:
+            self._trouble = error
+            raise
+        finally:
+            conversation.close()
+        if set(keys) != set(self._keys):
+            self.log.info("UAA has the keys {keys}", keys=sorted(keys))
+        self._keys, self._fetched_at, self._trouble = keys, self._reactor.seconds(), None
+
+
+class _Question:
+    """What the director is asked about one deployment, with one token."""
+
+    log = Logger(namespace="pcapd.api.bosh")
+
+    def __init__(self, conversation: Conversation, wanted: Deployment, token: str) -> None:
+        self._conversation = conversation
+        self._wanted = wanted
+        self._token = token
+
+    async def permitted(self, policy: tokens.Policy, caller: tokens.Caller) -> None:
+        """Ask for the deployment's teams, where they decide.
+
+        Raises:
+            RequestError: They may not capture there, or the director does not say.
+        """
+        if policy.allows(caller):
+            return
+        if policy.depends_on_teams(caller):
+            teams = director.parse_teams(await self._get(_DEPLOYMENTS), self._wanted.name)
+            if teams is not None and policy.allows(caller, teams):
+                return
+        raise policy.forbidden(caller, self._wanted.name)
+
+    async def instances(self) -> tuple[director.Vm, ...]:
+        """All of the deployment."""
+        return director.parse_instances(await self._get(f"/deployments/{self._wanted.name}/instances"))
+
+    async def _get(self, target: str) -> bytes:
+        answer = await self._conversation.get(target, self._token)
+        if answer.status != 200:
+            self._note(target, answer)
+            raise director.refusal(answer.status, answer.body, self._wanted.name)
+        return answer.body
+
+    def _note(self, target: str, answer: Answer) -> None:
+        self.log.info("the director answered {status} to GET {target}", status=answer.status, target=target)

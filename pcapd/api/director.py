@@ -1,0 +1,333 @@
+"""What a BOSH director's answers mean.  Plain functions: no reactor, no sockets, no clock.
+
+Sources: the director's API documentation (https://bosh.io/docs/director-api-v1) and,
+for what it leaves open, its info_controller.rb and deployments_controller.rb:
+``instances`` without a format answers at once, from the director's database; an
+instance without a VM has ``ips: []`` and null for ``cid``; a token that is not
+accepted and one that lacks a scope are both 401, of which only the latter has a
+JSON body (code 600000).  The director is believed, but what it says is checked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pcapd.api.resolvers import Target
+from pcapd.api.tokens import Issuer, same_url
+from pcapd.errors import (
+    BadRequest,
+    Forbidden,
+    LimitReached,
+    RequestError,
+    ResolverUnavailable,
+    TargetNotFound,
+    Unauthenticated,
+)
+from pcapd.limits import INSTANCES_MAX, NAME_MAX
+from pcapd.wire import Deployment, Notice, NoticeType
+
+__all__ = [
+    "Director",
+    "Vm",
+    "check_deployment",
+    "choose",
+    "nothing_there",
+    "parse_info",
+    "parse_instances",
+    "parse_teams",
+    "refusal",
+]
+
+T = TypeVar("T")
+
+#: Names become part of URLs; a group and an id together, of a target's name (`NAME_MAX`).
+_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,189}")
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+_UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+_AGAIN = "try again later"
+
+#: The director's codes for what is not there and what is not allowed (errors.rb).
+_NO_DEPLOYMENT, _NOT_ALLOWED = 70000, 600000
+
+
+@dataclass(frozen=True)
+class Director:
+    """What ``GET /info`` says.
+
+    Attributes:
+        issuer: The UAA that it names, whose tokens it takes.
+    """
+
+    name: str
+    uuid: str
+    version: str
+    issuer: Issuer
+
+
+@dataclass(frozen=True)
+class Vm:
+    """An instance, with or without a VM.
+
+    Attributes:
+        address: The first of its IP addresses; None without a VM.
+        zone: Its availability zone, where it has one.
+        expected: It is meant to have a VM: an errand's instance is not.
+    """
+
+    group: str
+    id: str
+    index: int
+    address: str | None = None
+    zone: str = ""
+    expected: bool = True
+
+    @property
+    def name(self) -> str:
+        """As BOSH writes it."""
+        return f"{self.group}/{self.id}"
+
+
+def check_deployment(wanted: Deployment) -> None:
+    """Refuse what no BOSH name is, before it becomes part of a URL.
+
+    Raises:
+        BadRequest: The deployment's name, a group's or an instance's.
+    """
+    if not _NAME.fullmatch(wanted.name):
+        raise BadRequest(f"{wanted.name!r} is no name of a deployment", "bosh deployments lists them")
+    for group in wanted.groups:
+        if not _NAME.fullmatch(group):
+            raise BadRequest(f"{group!r} is no name of an instance group", "bosh instances lists them")
+    for instance in wanted.instances:
+        group, slash, id = instance.rpartition("/")
+        if not _ID.fullmatch(id) or (slash and not _NAME.fullmatch(group)):
+            raise BadRequest(
+                f"{instance!r} is no id or index of an instance", "it looks like 0, UUID or GROUP/UUID"
+            )
+
+
+# --- what the director says --------------------------------------------------
+
+
+def refusal(status: int, body: bytes, deployment: str) -> RequestError:
+    """The error for any answer but 200 to a question about a deployment."""
+    code = _code(body)
+    if status == 403 or (status == 401 and code == _NOT_ALLOWED):
+        return Forbidden(
+            f"the director does not let this token read deployment {deployment}",
+            "bosh deployments lists those you may see",
+        )
+    if status == 401:
+        return Unauthenticated("the director does not accept the token", "log in again: bosh log-in")
+    if status == 404 and code == _NO_DEPLOYMENT:
+        return TargetNotFound(
+            f"there is no deployment {deployment}", "bosh deployments lists those you may see"
+        )
+    if status == 429:
+        return LimitReached("the director limits how often you may ask it", _AGAIN)
+    if 300 <= status < 400:
+        return ResolverUnavailable(
+            f"the director answered with a redirect ({status})",
+            "bosh.director must be its own address; tell the operator",
+        )
+    return ResolverUnavailable(f"the director answered with an error ({status})", _AGAIN)
+
+
+def _code(body: bytes) -> object:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value.get("code") if isinstance(value, dict) else None
+
+
+def parse_info(body: bytes) -> Director:
+    """Read ``GET /info``.
+
+    Raises:
+        ResolverUnavailable: It is not a director's, or one without UAA.
+    """
+    what = "itself"
+    value = _json(body, what)
+    if not isinstance(value, dict):
+        raise _nonsense(what)
+    authentication = _member(value, "user_authentication", dict, what)
+    kind = authentication.get("type")
+    if kind != "uaa":
+        raise ResolverUnavailable(
+            f"the director's users are not in UAA but in {_printable(str(kind))}",
+            "deploy it with UAA; tell the operator",
+        )
+    options = _member(authentication, "options", dict, what)
+    url = _uaa(_member(options, "url", str, what))
+    others = options.get("urls") or []
+    if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
+        raise _nonsense(what)
+    uuid = _matching(_UUID, value, "uuid", what)
+    issuer = Issuer(url, tuple(_uaa(other) for other in others))
+    version = value.get("version")
+    return Director(
+        _printable(_member(value, "name", str, what)),
+        uuid,
+        _printable(version) if isinstance(version, str) else "unknown",
+        issuer,
+    )
+
+
+def _uaa(url: str) -> str:
+    url = url.rstrip("/")
+    if len(url) > NAME_MAX or not same_url(url, url):
+        raise ResolverUnavailable("the director names a UAA without an https URL", "tell the operator")
+    return url
+
+
+def parse_teams(body: bytes, deployment: str) -> tuple[str, ...] | None:
+    """Read ``GET /deployments``: the teams of one of them; None when it is not listed.
+
+    Raises:
+        ResolverUnavailable: It is not that.
+    """
+    what = "deployments"
+    for entry in _entries(body, what):
+        if entry.get("name") == deployment:
+            teams = entry.get("teams") or []
+            if not isinstance(teams, list) or not all(isinstance(team, str) and team for team in teams):
+                raise _nonsense(what)
+            return tuple(teams)
+    return None
+
+
+def parse_instances(body: bytes) -> tuple[Vm, ...]:
+    """Read ``GET /deployments/NAME/instances``.
+
+    Raises:
+        ResolverUnavailable: It is not that.
+    """
+    vms = tuple(_vm(entry) for entry in _entries(body, _INSTANCES))
+    if len(vms) > INSTANCES_MAX:
+        raise ResolverUnavailable(f"the deployment has more than {INSTANCES_MAX} instances")
+    if len({vm.name for vm in vms}) != len(vms):
+        raise _nonsense(_INSTANCES)
+    return vms
+
+
+_INSTANCES = "instances"
+
+
+def _vm(entry: dict[str, Any]) -> Vm:
+    index = _member(entry, "index", int, _INSTANCES)
+    if not 0 <= index < INSTANCES_MAX:
+        raise _nonsense(_INSTANCES)
+    zone = entry.get("az")
+    return Vm(
+        group=_matching(_NAME, entry, "job", _INSTANCES),
+        id=_matching(_ID, entry, "id", _INSTANCES),
+        index=index,
+        address=_address(entry.get("ips")),
+        zone=_printable(zone) if isinstance(zone, str) else "",
+        expected=entry.get("expects_vm") is not False,
+    )
+
+
+def _address(addresses: object) -> str | None:
+    if addresses is None or addresses == []:
+        return None
+    try:
+        if isinstance(addresses, list) and isinstance(addresses[0], str):
+            return str(ipaddress.ip_address(addresses[0]))
+    except ValueError as error:
+        raise _nonsense(_INSTANCES) from error
+    raise _nonsense(_INSTANCES)
+
+
+# --- what follows from it ----------------------------------------------------
+
+
+def choose(wanted: Deployment, vms: Sequence[Vm], port: int) -> tuple[tuple[Target, ...], tuple[Notice, ...]]:
+    """The VMs that can be captured, and a notice for all that is named and cannot.
+
+    Args:
+        port: Of their agents.
+    """
+    found, lost = wanted.select([(vm.group, vm.id, vm.index) for vm in vms])
+    targets, notices = [], []
+    for vm in sorted((vms[position] for position in found), key=lambda vm: (vm.group, vm.index, vm.id)):
+        if vm.address is not None:
+            targets.append(Target(vm.name, vm.address, port))
+        elif vm.expected or wanted.groups or wanted.instances:
+            # Errands have no VM most of the time; that is only news to who named them.
+            notices.append(Notice(NoticeType.INSTANCE_UNAVAILABLE, "has no VM", vm.name))
+    where = f"deployment {wanted.name}"
+    notices += [
+        Notice(NoticeType.INSTANCE_UNAVAILABLE, f"there is no {name} in {_scope(wanted, name)}", where)
+        for name in lost
+    ]
+    return tuple(targets), tuple(notices)
+
+
+def _scope(wanted: Deployment, name: str) -> str:
+    if name.startswith("instance ") and wanted.groups:
+        return f"the group{'s' if len(wanted.groups) > 1 else ''} {', '.join(wanted.groups[:_NAMED])}"
+    return f"deployment {wanted.name}"
+
+
+def nothing_there(wanted: Deployment, notices: Sequence[Notice]) -> TargetNotFound:
+    """The error for a request of which nothing can be captured."""
+    hint = f"bosh -d {wanted.name} instances lists what it has"
+    if not notices:
+        return TargetNotFound(f"deployment {wanted.name} has no VM", hint)
+    words = "; ".join(
+        notice.message if notice.message.startswith("there is no") else f"{notice.origin} {notice.message}"
+        for notice in notices[:_NAMED]
+    )
+    more = f"; and {len(notices) - _NAMED} more" if len(notices) > _NAMED else ""
+    return TargetNotFound(f"nothing of deployment {wanted.name} can be captured: {words}{more}", hint)
+
+
+#: What an error names one by one.
+_NAMED = 10
+
+
+# --- reading JSON ------------------------------------------------------------
+
+
+def _nonsense(what: str) -> ResolverUnavailable:
+    return ResolverUnavailable(f"the director's answer about {what} makes no sense", _AGAIN)
+
+
+def _json(body: bytes, what: str) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _nonsense(what) from error
+
+
+def _entries(body: bytes, what: str) -> list[dict[str, Any]]:
+    entries = _json(body, what)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise _nonsense(what)
+    return entries
+
+
+def _member(value: Mapping[str, Any], key: str, kind: type[T], what: str) -> T:
+    member = value.get(key)
+    if type(member) is not kind:  # exact: a JSON true is no number
+        raise _nonsense(what)
+    return member
+
+
+def _matching(pattern: re.Pattern[str], value: Mapping[str, Any], key: str, what: str) -> str:
+    text = _member(value, key, str, what)
+    if not pattern.fullmatch(text):
+        raise _nonsense(what)
+    return text
+
+
+def _printable(text: str) -> str:
+    """What may be shown and logged: at most `NAME_MAX` characters, none of them a control."""
+    return "".join(character if character.isprintable() else "?" for character in text[:NAME_MAX])
