@@ -1,20 +1,28 @@
-"""The jobs on a VM: packaged by their scripts, run by real monit, drained by their drain scripts."""
+"""The jobs on a VM: packaged by their scripts, run by real monit, drained by their drain scripts.
+
+All of it twice: with the jobs' own control scripts, and in bpm's containers (`tests.bosh.bpm`).
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import pytest
 
+from pcapd.wire import Container, Source, Stats
 from tests.bosh.release import JOBS, RELEASE, Issued, nested, render
-from tests.bosh.vm import Machine, compile_pcapd
+from tests.bosh.vm import AppContainer, Machine, compile_pcapd
+from tests.lab.callers import AgentCaller
+from tests.lab.certificates import AGENT_NAME
 from tests.lab.processes import end, run, wait_until
 
+BPM = Path(__file__).with_name("bpm.py")
 TOKEN = "a-token-of-the-monit-test"
 #: Of the VM's eth0, to nobody: one datagram every ten milliseconds.
 TRAFFIC = """
@@ -48,7 +56,56 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Vm(Machine):
-    """The VM with both jobs, under monit."""
+    """A VM under monit.
+
+    Args:
+        bpm: Whether bpm runs the jobs.
+    """
+
+    def __init__(self, directory: Path, *, bpm: bool) -> None:
+        super().__init__(directory)
+        self.bpm = bpm
+        self._monit: Optional[subprocess.Popen[Any]] = None
+
+    def install(self, packages: Path, **jobs: dict[str, Any]) -> None:
+        """Lay out packages and jobs as the BOSH agent does.
+
+        Args:
+            packages: Compiled ones.
+            jobs: Properties by the job's name, with underscores.
+        """
+        (self.directory / "data").mkdir(exist_ok=True)
+        run(["cp", "-a", str(packages), str(self.directory / "packages")])
+        for name, properties in jobs.items():
+            job = name.replace("_", "-")
+            rendered = render(job, nested({**properties, "bpm.enabled": self.bpm, "open_files": 1024}))
+            rendered.write(self.directory / "jobs" / job)
+        (self.directory / "monit").mkdir()
+        monitrc = self.directory / "monit/monitrc"
+        monitrc.write_text(MONITRC)
+        monitrc.chmod(0o600)
+        if self.bpm:
+            self._install_bpm()
+
+    def _install_bpm(self) -> None:
+        directory = self.directory / "jobs/bpm/bin"
+        directory.mkdir(parents=True)
+        shutil.copy(BPM, directory)
+        (directory / "bpm").write_text(
+            f"#!/bin/sh\nPYTHON_ALSO_AT={sys.base_prefix}"
+            ' exec /var/vcap/packages/python-3.12/bin/python3 /var/vcap/jobs/bpm/bin/bpm.py "$@"\n'
+        )
+        (directory / "bpm").chmod(0o755)
+
+    def __enter__(self) -> Vm:
+        super().__enter__()
+        self._monit = subprocess.Popen(self.command("monit", "-I", "-c", "/var/vcap/monit/monitrc"))
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        assert self._monit is not None
+        end(self._monit)
+        super().__exit__(*details)
 
     def job(self, name: str) -> Path:
         return Path("/var/vcap/jobs") / name
@@ -58,7 +115,7 @@ class Vm(Machine):
 
     def pid(self, job: str) -> int:
         """From the pid file that monit looks at; 0 without one."""
-        path = self.directory / "sys/run" / job / f"{job}.pid"
+        path = self.directory / "sys/run" / ("bpm" if self.bpm else "") / job / f"{job}.pid"
         return int(path.read_text()) if path.exists() else 0
 
     def log(self) -> str:
@@ -81,33 +138,36 @@ class Vm(Machine):
 
 
 @pytest.fixture(scope="module")
-def vm(tmp_path_factory: pytest.TempPathFactory, wheels: Path, issued: Issued) -> Iterator[Vm]:
-    directory = tmp_path_factory.mktemp("vcap")
+def packages(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
+    """Compiled, as a compilation VM of the director's does it."""
+    directory = tmp_path_factory.mktemp("compilation")
+    with Machine(directory) as machine:
+        compile_pcapd(machine, wheels)
+    return directory / "packages"
+
+
+@pytest.fixture(scope="module", params=["control scripts", "bpm"])
+def vm(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, packages: Path, issued: Issued
+) -> Iterator[Vm]:
+    """With both jobs."""
+    vm = Vm(tmp_path_factory.mktemp("vcap"), bpm=request.param == "bpm")
     hashed = sha256(TOKEN.encode()).hexdigest()
-    extra: dict[str, dict[str, Any]] = {
-        "pcap-api": {
+    vm.install(
+        packages,
+        pcap_api={
             **issued.api_properties(),
             "static.users": {"alice": {"token_sha256": hashed, "targets": ["*"]}},
             "static.targets": {"vm": {"host": "127.0.0.1"}},
         },
-        "pcap-agent": issued.agent_properties(),
-    }
-    for job in JOBS:
-        render(job, nested({**extra[job], "bpm.enabled": False, "open_files": 1024})).write(
-            directory / "jobs" / job
-        )
-    (directory / "monit").mkdir()
-    (directory / "monit/monitrc").write_text(MONITRC)
-    (directory / "monit/monitrc").chmod(0o600)
-    with Vm(directory) as machine:
-        compile_pcapd(machine, wheels)
-        monit = subprocess.Popen(machine.command("monit", "-I", "-c", "/var/vcap/monit/monitrc"))
-        traffic = subprocess.Popen(machine.command("/usr/bin/env", "python3", "-c", TRAFFIC))
+        pcap_agent=issued.agent_properties(),
+    )
+    with vm:
+        traffic = subprocess.Popen(vm.command("/usr/bin/env", "python3", "-c", TRAFFIC))
         try:
-            yield machine
+            yield vm
         finally:
             end(traffic)
-            end(monit)
 
 
 def test_the_package_is_complete(vm: Vm) -> None:
@@ -122,55 +182,141 @@ def test_the_package_is_complete(vm: Vm) -> None:
 def test_start_health_restart_capture_drain_stop(vm: Vm) -> None:
     """What happens to the jobs in their life on a VM, in its order."""
     for job in JOBS:
-        wait_until(lambda job=job: vm.pid(job) != 0, f"monit starts {job}", timeout=60)  # type: ignore[misc]
-        vm.run(str(vm.job(job) / "bin/post-start"), timeout=90)
+        started(vm, job)
     vm.run(str(vm.job("pcap-api") / "bin/route-health"))
-
-    # Both are vcap by now, the api without any capability, the agent with CAP_NET_RAW (bit 13) alone.
-    for job, expected in (("pcap-api", 0), ("pcap-agent", 1 << 13)):
-        status = vm.run("cat", f"/proc/{vm.pid(job)}/status").stdout
-        facts = dict(line.split(":", 1) for line in status.splitlines())
-        assert set(facts["Uid"].split()) == {vm.run("id", "-u", "vcap").stdout.strip()}
-        assert [int(facts[name], 16) for name in ("CapPrm", "CapEff")] == [expected] * 2, job
-        assert facts["NoNewPrivs"].strip() == "1"
+    check_privileges(vm)
 
     # monit starts again what was killed.
     for job in JOBS:
         before = vm.pid(job)
         vm.run("kill", "-KILL", str(before))
         wait_until(lambda job=job, before=before: vm.pid(job) != before, f"monit restarts {job}", timeout=60)  # type: ignore[misc]
-        vm.run(str(vm.job(job) / "bin/post-start"), timeout=90)
+        started(vm, job)
 
     done = run(vm.pcapctl("--count", "20", "--output", "/var/vcap/data/first.pcapng"))
     assert "20 packets" in done.stderr, done.stderr
     assert _packets(vm.directory / "data/first.pcapng") == 20
 
-    # A capture that runs while the api drains has its end and a complete file.
-    client = subprocess.Popen(
-        vm.pcapctl("--output", "/var/vcap/data/second.pcapng"), stderr=subprocess.PIPE, text=True
-    )
-    second = vm.directory / "data/second.pcapng"
-    wait_until(lambda: second.exists() and second.stat().st_size > 2000, "packets come", timeout=30)
-    vm.monit("unmonitor", "pcap-api")
-    assert vm.run(str(vm.job("pcap-api") / "bin/drain"), "job_shutdown", "hash_unchanged").stdout == "0\n"
-    _, said = client.communicate(timeout=30)
-    # Nothing was lost, but it ended before its user wanted.
-    assert client.returncode == 3, said
-    assert "stopped: the api is shutting down" in said
-    assert "0 dropped by the kernel, 0 by the interface, 0 lost on the way" in said
-    assert _packets(second) > 0
-    assert "drained" in (vm.directory / "sys/log/pcap-api/drain.log").read_text()
+    # A capture that runs while its agent or the api drains has its end and a complete file.
+    check_drain(vm, "pcap-agent", "its agent is shutting down")
+    vm.run(str(vm.job("pcap-agent") / "bin/drain"), "job_shutdown", "hash_unchanged")
+    assert "there is nothing to drain" in (vm.directory / "sys/log/pcap-agent/drain.log").read_text()
+    vm.monit("start", "pcap-agent")
+    started(vm, "pcap-agent")
+    check_drain(vm, "pcap-api", "the api is shutting down")
 
     records = [
         json.loads(line) for line in (vm.directory / "sys/log/pcap-api/audit.log").read_text().splitlines()
     ]
-    kinds = [record["audit"] for record in records]
-    assert kinds == ["capture_started", "capture_ended", "capture_started", "capture_ended"]
-    assert [record["reason"] for record in records if "reason" in record] == ["stopped", "draining"]
+    assert [record["audit"] for record in records] == ["capture_started", "capture_ended"] * 3
+    reasons = [record["reason"] for record in records if "reason" in record]
+    assert reasons[0] == "stopped" and reasons[2] == "draining"
     assert TOKEN not in vm.log()
 
     vm.monit("stop", "all")
     wait_until(lambda: not any("pcapd" in argv for argv in vm.processes().values()), "all end", timeout=60)
+
+
+def started(vm: Vm, job: str) -> None:
+    """Wait until monit has started it and it is healthy."""
+    wait_until(lambda: vm.pid(job) in vm.processes(), f"monit starts {job}", timeout=60)
+    vm.run(str(vm.job(job) / "bin/post-start"), timeout=90)
+
+
+def check_privileges(vm: Vm) -> None:
+    """Both are vcap by now, the api without any capability, the agent with CAP_NET_RAW (bit 13) alone."""
+    for job, expected in (("pcap-api", 0), ("pcap-agent", 1 << 13)):
+        facts = _status(vm, vm.pid(job))
+        assert set(facts["Uid"].split()) == {vm.run("id", "-u", "vcap").stdout.strip()}
+        assert [int(facts[name], 16) for name in ("CapPrm", "CapEff")] == [expected] * 2, job
+        assert facts["NoNewPrivs"] == "1"
+        if vm.bpm:
+            assert facts["Seccomp"] == "2"
+            assert int(facts["CapBnd"], 16) == expected
+
+
+def check_drain(vm: Vm, job: str, reason: str) -> None:
+    """A capture runs while a job drains."""
+    file = vm.directory / f"data/{job}.pcapng"
+    client = subprocess.Popen(
+        vm.pcapctl("--output", f"/var/vcap/data/{file.name}"), stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: file.exists() and file.stat().st_size > 2000, "packets come", timeout=30)
+    vm.monit("unmonitor", job)
+    assert vm.run(str(vm.job(job) / "bin/drain"), "job_shutdown", "hash_unchanged").stdout == "0\n"
+    _, said = client.communicate(timeout=30)
+    # Nothing was lost, but it ended before its user wanted.
+    assert client.returncode == 3, said
+    assert reason in said
+    assert "0 dropped by the kernel, 0 by the interface, 0 lost on the way" in said
+    assert _packets(file) > 0
+    assert "drained" in (vm.directory / "sys/log" / job / "drain.log").read_text()
+
+
+def test_bpm_denies(vm: Vm) -> None:
+    """What the container keeps from the jobs' processes, tried in a process of the agent's container."""
+    if not vm.bpm:
+        pytest.skip("control scripts have no container")
+    vm.monit("start", "pcap-agent")
+    started(vm, "pcap-agent")
+    tried = """
+import ctypes, errno, os, pathlib
+libc = ctypes.CDLL(None, use_errno=True)
+for call in (lambda: libc.setns(os.open("/proc/self/ns/net", 0), 0), lambda: libc.unshare(0x40000000)):
+    assert call() == -1 and ctypes.get_errno() == errno.EPERM
+for path in ("/var/vcap/packages/pcapd/x", "/var/vcap/jobs/pcap-agent/x", "/etc/x", "/var/vcap/x"):
+    try:
+        pathlib.Path(path).touch()
+    except OSError as error:
+        assert error.errno in (errno.EROFS, errno.EACCES), path
+    else:
+        raise AssertionError(path)
+assert not pathlib.Path("/var/vcap/jobs/pcap-api").exists()
+pathlib.Path("/tmp/x").touch()
+print("denied")
+"""
+    runc = ["runc", "--root", "/var/vcap/data/bpm/runc", "exec", "bpm-pcap-agent"]
+    done = vm.run(*runc, "/var/vcap/packages/python-3.12/bin/python3", "-c", tried)
+    assert done.stdout == "denied\n"
+
+
+def test_a_cell_below_bpm(tmp_path_factory: pytest.TempPathFactory, packages: Path, issued: Issued) -> None:
+    """Access to containers: bpm starts the agent privileged; it becomes vcap, keeps four capabilities, and captures."""
+    vm = Vm(tmp_path_factory.mktemp("vcap"), bpm=True)
+    root = "/var/vcap/data/garden-runc"
+    store = "/var/vcap/data/container-metadata/store.json"
+    properties = {
+        **issued.agent_properties(),
+        "containers.enabled": True,
+        "containers.access": "namespace",
+        "containers.store": store,
+        "containers.runc": "/usr/sbin/runc",
+        "containers.runc_root": root,
+    }
+    vm.install(packages, pcap_agent=properties)
+    container = AppContainer(vm.directory, root)
+    with vm:
+        container.start(vm)
+        started(vm, "pcap-agent")
+        facts = _status(vm, vm.pid("pcap-agent"))
+        assert set(facts["Uid"].split()) == {vm.run("id", "-u", "vcap").stdout.strip()}
+        assert bin(int(facts["CapEff"], 16)).count("1") == 4
+        assert facts["NoNewPrivs"] == "1"
+        with AgentCaller(issued.api, 9494, vm.network, AGENT_NAME) as call:
+            call.start(Container(container.app, 0, handle=container.handle), interfaces=("eth0",))
+            call.wait(Source)
+            container.ping(vm)
+            wait_until(lambda: call.wait(Stats, len(call.all(Stats)) + 1).received >= 2, "packets come")
+            call.stop()
+        vm.monit("stop", "all")
+        wait_until(
+            lambda: not any("pcapd" in argv for argv in vm.processes().values()), "it ends", timeout=60
+        )
+
+
+def _status(vm: Vm, pid: int) -> dict[str, str]:
+    lines = vm.run("cat", f"/proc/{pid}/status").stdout.splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _packets(path: Path) -> int:

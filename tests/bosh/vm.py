@@ -6,6 +6,7 @@ It is made of namespaces.  Python and libpcap are stand-ins for their packages
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, Optional
 
 from tests.bosh.release import RELEASE
+from tests.lab.containers import BUSYBOX, MAPPED_ROOT, Store, entry, specification
 from tests.lab.processes import ROOT, end, run, wait_until
 
 _SETUP = r"""
@@ -65,6 +67,11 @@ class Machine:
         self._holder: Optional[subprocess.Popen[Any]] = None
         self._init = 0
 
+    @property
+    def network(self) -> Path:
+        """Its network namespace."""
+        return Path(f"/proc/{self._init}/ns/net")
+
     def command(self, *argv: str) -> list[str]:
         """The command line that runs a command in the VM."""
         return ["nsenter", "--target", str(self._init), "--mount", "--net", "--pid", "--wd=/", *argv]
@@ -98,6 +105,56 @@ class Machine:
         assert self._holder is not None
         os.kill(self._init, 9)
         end(self._holder)
+
+
+class AppContainer:
+    """An app's container on a VM that is a Diego cell, with an entry of the metadata store.
+
+    Args:
+        directory: What becomes /var/vcap.
+        runc_root: Where runc keeps its state, as the VM sees it.
+    """
+
+    handle = "4c8a2f1e-0000-4000-8000-00ff"
+    app = "5f0c9a3b-0000-4000-8000-000000000001"
+    address = "10.255.93.2"
+
+    def __init__(self, directory: Path, runc_root: str) -> None:
+        self._runc = ["runc", "--root", runc_root]
+        self._bundle = directory / "data/bundle"
+        rootfs = self._bundle / "rootfs"
+        (rootfs / "bin").mkdir(parents=True)
+        for name in ("proc", "dev", "sys"):
+            (rootfs / name).mkdir()
+        shutil.copy(BUSYBOX, rootfs / "bin/busybox")
+        for path in (rootfs, *rootfs.rglob("*")):
+            os.chown(path, MAPPED_ROOT, MAPPED_ROOT)
+        (directory / "data" / Path(runc_root).name).mkdir()
+        (self._bundle / "config.json").write_text(json.dumps(specification(Path("rootfs"), self.handle)))
+        self._store = Store(directory / "data/container-metadata/store.json")
+        self._store.entries[self.handle] = entry(self.handle, self.app, 0, self.address)
+        self._store.write()
+
+    def start(self, machine: Machine) -> None:
+        """Run it and lay its wire."""
+        self._store.give_to(int(machine.run("id", "-u", "vcap").stdout))
+        bundle = "/var/vcap/data/bundle"
+        script = """
+          "$@" run --detach --bundle "$bundle" --pid-file "$bundle/pid" "$handle" </dev/null >/dev/null 2>&1
+          pid=$(cat "$bundle/pid")
+          ip link add s-app type veth peer name eth0 netns "$pid"
+          ip address add 169.254.0.1 peer "$address/32" dev s-app
+          ip link set s-app up
+          nsenter --target "$pid" --net ip address add "$address" peer 169.254.0.1/32 dev eth0
+          nsenter --target "$pid" --net ip link set eth0 up
+        """
+        variables = {"bundle": bundle, "handle": self.handle, "address": self.address}
+        settings = [f"{name}={value}" for name, value in variables.items()]
+        machine.run("env", *settings, "bash", "-euc", script, "start", *self._runc)
+
+    def ping(self, machine: Machine) -> None:
+        """Two echo requests from its cell, which its kernel answers."""
+        machine.run("busybox", "ping", "-c", "2", "-i", "0.2", self.address)
 
 
 def compile_pcapd(machine: Machine, wheels: Path) -> None:

@@ -39,17 +39,20 @@ class AgentCaller:
 
     Args:
         namespace: Where the agent runs.
+        server_name: What its certificate says.
 
     Attributes:
         events: What the agent has said so far.
     """
 
-    def __init__(self, credentials: Credentials, port: int, namespace: Path) -> None:
+    def __init__(
+        self, credentials: Credentials, port: int, namespace: Path, server_name: str = LOCAL
+    ) -> None:
         context = ssl.create_default_context(cafile=str(credentials.ca))
         context.load_cert_chain(credentials.certificate, credentials.private_key)
         # A socket stays in the namespace in which it was made.
         plain = in_namespace(namespace, lambda: socket.create_connection((LOCAL, port), PATIENCE))
-        self._socket = context.wrap_socket(plain, server_hostname=LOCAL)
+        self._socket = context.wrap_socket(plain, server_hostname=server_name)
         self._caller = Caller()
         self.events: list[Event] = []
         self.wait(Hello)

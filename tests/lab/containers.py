@@ -249,7 +249,7 @@ class Cell:
     def _start(self, handle: str) -> int:
         bundle = self.directory / "bundles" / handle
         bundle.mkdir(parents=True)
-        (bundle / "config.json").write_text(json.dumps(_specification(self._rootfs, handle)))
+        (bundle / "config.json").write_text(json.dumps(specification(self._rootfs, handle)))
         pid_file = bundle / "pid"
         run(
             [
@@ -314,7 +314,7 @@ class Cell:
         self.namespace.delete()
 
 
-def _specification(rootfs: Path, handle: str) -> dict[str, Any]:
+def specification(rootfs: Path, handle: str) -> dict[str, Any]:
     """A container of `sleep`, isolated as garden isolates an app."""
     mapping = [{"containerID": 0, "hostID": MAPPED_ROOT, "size": 65536}]
     kinds = ("pid", "network", "ipc", "uts", "mount", "user")
