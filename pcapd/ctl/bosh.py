@@ -12,7 +12,7 @@ from typing import Optional, Sequence, Tuple
 from pcapd.ctl.boshconfig import config_path, settings
 from pcapd.ctl.boshdirector import Director, Session
 from pcapd.ctl.boshlogin import read_authority, read_environment
-from pcapd.ctl.connection import address_of
+from pcapd.ctl.connection import UNKNOWN_AUTHORITY, address_of
 from pcapd.ctl.fetch import Client
 from pcapd.ctl.files import check_files
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, Wanted
@@ -28,7 +28,7 @@ UNASKED_MAX = 5
 
 _HINTS = {
     "check --api": "check BOSH_ENVIRONMENT, or --environment; bosh environments lists yours",
-    "name the authority that signed it with --ca": "name the authority that signed it with BOSH_CA_CERT",
+    UNKNOWN_AUTHORITY: UNKNOWN_AUTHORITY.replace("--ca", "BOSH_CA_CERT"),
 }
 
 

@@ -37,7 +37,7 @@ from pcapd.ctl.websocket import Splitter
 from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, RequestError, request_error
 from pcapd.wire.frames import Bytes
 
-__all__ = ["ApiUnreachable", "Connection", "address_of", "dial"]
+__all__ = ["UNKNOWN_AUTHORITY", "ApiUnreachable", "Connection", "address_of", "dial"]
 
 #: Seconds for TCP, TLS and the upgrade, each.
 CONNECT_TIMEOUT = 10.0
@@ -49,7 +49,8 @@ _CERTIFICATE_HINTS = {
     62: "use the name that is in the certificate",
     64: "use a name that is in the certificate",
 }
-_UNKNOWN_AUTHORITY = "name the authority that signed it with --ca, or do without any check with --insecure"
+#: A hint.
+UNKNOWN_AUTHORITY = "name the authority that signed it with --ca, or do without any check with --insecure"
 _ANSWER_MAX = 64 * 1024
 
 
@@ -101,7 +102,7 @@ def dial(access: Access) -> socket.socket:
         return _context(access).wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         plain.close()
-        hint = _CERTIFICATE_HINTS.get(error.verify_code, _UNKNOWN_AUTHORITY)
+        hint = _CERTIFICATE_HINTS.get(error.verify_code, UNKNOWN_AUTHORITY)
         raise ApiUnreachable(
             f"the certificate of {host} is not good: {error.verify_message}", hint
         ) from error

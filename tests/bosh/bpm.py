@@ -48,14 +48,20 @@ DENIED = (
 #: CLONE_NEWNS and its like, of clone(2).
 _NEW_NAMESPACE = (0x20000, *(1 << bit for bit in range(25, 31)))
 _ARCHITECTURE = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}[os.uname().machine]
-#: Those of a privileged container of bpm, as far as the kernel knows them.
-_LAST = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+#: Those of a privileged container of bpm.
 NAMES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
     " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT"
     " SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL"
     " SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
 ).split()
+
+
+def _there_are() -> list[str]:
+    """Those of `NAMES` that this machine, which may be a container itself, can give."""
+    status = Path("/proc/self/status").read_text()
+    bounding = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd"))
+    return [name for number, name in enumerate(NAMES) if bounding >> number & 1]
 
 
 def start(job: str) -> None:
@@ -102,7 +108,7 @@ def specification(job: str, process: dict[str, Any], uid: int, gid: int) -> dict
     unsafe = process.get("unsafe", {})
     privileged = unsafe.get("privileged", False)
     files = process["limits"].get("open_files", resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    granted = NAMES[: _LAST + 1] if privileged else process.get("capabilities", [])
+    granted = _there_are() if privileged else process.get("capabilities", [])
     own = VCAP / "data" / job
     mounts = [
         {"destination": "/proc", "type": "proc", "source": "proc"},
