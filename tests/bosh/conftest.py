@@ -1,11 +1,42 @@
 from __future__ import annotations
 
-import pytest
+import shutil
+from pathlib import Path
+from typing import Any
 
-from tests.bosh.release import Issued
+import pytest
+import yaml
+
+from tests.bosh.release import OPS, Issued
 from tests.lab.certificates import Authority
+from tests.lab.processes import run
 
 
 @pytest.fixture(scope="session")
 def issued(authority: Authority) -> Issued:
     return Issued.by(authority)
+
+
+@pytest.fixture(scope="session")
+def interpolate(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Returns a function that applies ops files to a manifest."""
+    if shutil.which("go") is None:
+        pytest.skip("Go is not installed")
+    directory = tmp_path_factory.mktemp("interpolate")
+    program = directory / "interpolate"
+    run(["go", "build", "-o", str(program), "."], cwd=Path(__file__).parent / "interpolate", timeout=300)
+
+    def apply(manifest: dict[str, Any], *ops: str, **variables: str) -> Any:
+        paths = []
+        for name in ops:
+            path = directory / name
+            text = (OPS / name).read_text()
+            for variable, value in variables.items():
+                text = text.replace(f"(({variable}))", value)
+            path.write_text(text)
+            paths.append(str(path))
+        base = directory / "manifest.yml"
+        base.write_text(yaml.safe_dump(manifest))
+        return yaml.safe_load(run([str(program), str(base), *paths]).stdout)
+
+    return apply

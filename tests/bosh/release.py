@@ -13,6 +13,8 @@ from tests.lab.certificates import AGENT_NAME, API_NAME, Authority, Credentials
 from tests.lab.processes import ROOT, run
 
 RELEASE = ROOT / "bosh"
+MANIFESTS = RELEASE / "manifests"
+OPS = MANIFESTS / "ops-files"
 JOBS = ("pcap-api", "pcap-agent")
 
 _RENDERER = Path(__file__).with_name("render.rb")

@@ -6,8 +6,6 @@ The BOSH CLI itself cannot be had on every machine; its part here is go-patch.
 from __future__ import annotations
 
 import re
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +13,7 @@ import yaml
 
 from pcapd.config.parse import parse_agent, parse_api
 from pcapd.config.schema import ContainersConfig
-from tests.bosh.release import RELEASE, Issued, job_spec, render
-from tests.lab.processes import run
-
-MANIFESTS = RELEASE / "manifests"
-OPS = MANIFESTS / "ops-files"
+from tests.bosh.release import MANIFESTS, OPS, Issued, job_spec, render
 
 #: What our ops files touch of cf-deployment, and of a deployment without variables.
 FOUNDATION = {
@@ -36,31 +30,6 @@ HAPROXY = {
     "instance_groups": [{"name": "haproxy", "jobs": [{"name": "haproxy", "release": "haproxy"}]}],
     "releases": [{"name": "haproxy", "version": "15.0.0"}],
 }
-
-
-@pytest.fixture(scope="session")
-def interpolate(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Returns a function that applies ops files to a manifest."""
-    if shutil.which("go") is None:
-        pytest.skip("Go is not installed")
-    directory = tmp_path_factory.mktemp("interpolate")
-    program = directory / "interpolate"
-    run(["go", "build", "-o", str(program), "."], cwd=Path(__file__).parent / "interpolate", timeout=300)
-
-    def apply(manifest: dict[str, Any], *ops: str, **variables: str) -> Any:
-        paths = []
-        for name in ops:
-            path = directory / name
-            text = (OPS / name).read_text()
-            for variable, value in variables.items():
-                text = text.replace(f"(({variable}))", value)
-            path.write_text(text)
-            paths.append(str(path))
-        base = directory / "manifest.yml"
-        base.write_text(yaml.safe_dump(manifest))
-        return yaml.safe_load(run([str(program), str(base), *paths]).stdout)
-
-    return apply
 
 
 def job_of(manifest: dict[str, Any], group: str, name: str) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""The real bosh CLI makes the release and applies the ops files, where it can be had.
+
+It is what PCAPD_TEST_BOSH names, or ``bosh`` on the path, or is installed as a Go module;
+without it these tests are skipped, with what Go said.  The blobs are stand-ins: what is
+in them is `tests.bosh.test_monit`'s matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.bosh.release import JOBS, MANIFESTS, OPS, RELEASE
+from tests.bosh.test_manifests import FOUNDATION, HAPROXY
+from tests.lab.processes import run
+
+pytestmark = pytest.mark.realbosh
+
+_MODULE = "github.com/cloudfoundry/bosh-cli/v7@latest"
+_BUILD_TIMEOUT = 600  # seconds; it is large
+
+
+@pytest.fixture(scope="module")
+def bosh(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The CLI's path."""
+    given = os.environ.get("PCAPD_TEST_BOSH") or shutil.which("bosh")
+    if given:
+        return given
+    if shutil.which("go") is None:
+        pytest.skip("there is no bosh CLI and no Go to make it")
+    directory = tmp_path_factory.mktemp("bosh-cli")
+    done = subprocess.run(
+        ["go", "install", _MODULE],
+        env={**os.environ, "GOBIN": str(directory)},
+        capture_output=True,
+        text=True,
+        timeout=_BUILD_TIMEOUT,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"Go cannot install the bosh CLI: {done.stderr.strip().splitlines()[-1].strip()}")
+    (program,) = directory.iterdir()
+    return str(program)
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """Our release with small files for blobs, and a package in Python's place."""
+    directory = tmp_path / "release"
+    shutil.copytree(RELEASE, directory, ignore=shutil.ignore_patterns("blobs", "src", "dev_releases"))
+    index = {}
+    for name in yaml.safe_load((RELEASE / "config/blobs.yml").read_text()):
+        blob = directory / "blobs" / name
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_text(name)
+        digest = hashlib.sha256(blob.read_bytes()).hexdigest()
+        index[name] = {"size": blob.stat().st_size, "sha": f"sha256:{digest}"}
+    (directory / "config/blobs.yml").write_text(yaml.safe_dump(index))
+    python = directory / "packages/python-3.12"
+    python.mkdir()
+    (python / "spec").write_text("---\nname: python-3.12\nfiles: []\n")
+    (python / "packaging").write_text("set -e\n")
+    source = directory / "src/pcapd/setup.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("")
+    return directory
+
+
+def test_create_release(bosh: str, release: Path, tmp_path: Path) -> None:
+    """Every job and package is in the release, with what it depends on."""
+    tarball = tmp_path / "release.tgz"
+    run([bosh, "create-release", "--dir", str(release), "--force", "--version", "0+dev.1",
+         "--tarball", str(tarball), "--non-interactive"], timeout=120)  # fmt: skip
+    with tarfile.open(tarball) as archive:
+        member = next(item for item in archive if item.name.removeprefix("./") == "release.MF")
+        file = archive.extractfile(member)
+        assert file is not None
+        manifest = yaml.safe_load(file.read())
+    assert manifest["name"] == "pcapd"
+    assert {job["name"] for job in manifest["jobs"]} == set(JOBS)
+    packages = {package["name"]: package["dependencies"] for package in manifest["packages"]}
+    assert set(packages) == {"libpcap", "pcapd", "python-3.12"}
+    assert set(packages["pcapd"]) == {"libpcap", "python-3.12"}
+
+
+@pytest.mark.parametrize(
+    ("base", "ops", "variables"),
+    [
+        (None, ["add-route.yml", "add-bosh-resolver.yml"], {}),
+        (FOUNDATION, ["add-pcap-agent.yml"], {}),
+        (FOUNDATION, ["add-pcap-agent.yml", "use-host-veth.yml"], {}),
+        (HAPROXY, ["add-pcap-agent-to-group.yml"], {"pcap_instance_group": "haproxy"}),
+    ],
+)
+def test_interpolate(
+    bosh: str,
+    interpolate: Any,
+    tmp_path: Path,
+    base: Any,
+    ops: list[str],
+    variables: dict[str, str],
+) -> None:
+    """The CLI makes the same of an ops file as the library in the other tests does."""
+    manifest = base or yaml.safe_load((MANIFESTS / "pcap-api.yml").read_text())
+    path = tmp_path / "manifest.yml"
+    path.write_text(yaml.safe_dump(manifest))
+    argv = [bosh, "interpolate", str(path)]
+    for name in ops:
+        argv += ["--ops-file", str(OPS / name)]
+    for name, value in variables.items():
+        argv += ["--var", f"{name}={value}"]
+    assert yaml.safe_load(run(argv).stdout) == interpolate(manifest, *ops, **variables)
