@@ -136,7 +136,7 @@ UPGRADE = (
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /capture?target=web-0 HTTP/1.1\r\nHost: api\r\nAuthorization: \xff\xfe\r\n\r\n",
+        b"GET /capture?target=web-0 HTTP/1.1\r\nHost: api\r\nX-Vcap-Request-Id: \xff\xfe\r\n\r\n",
         UPGRADE + b"Host: another\r\n\r\n",
     ],
     ids=["not text", "two hosts"],
