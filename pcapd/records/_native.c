@@ -237,7 +237,185 @@ new_array(size_t count, size_t size)
     return array;
 }
 
+/* ---- headers: _headers.py, compiled --------------------------------------- */
+
+enum { ETHERNET = 1, RAW = 101, LINUX_SLL = 113, IPV4 = 228, IPV6 = 229, LINUX_SLL2 = 276 };
+
+#define TAGS_MAX 4
+#define ARP_SIZE 28u
+#define IPV4_MIN 20u
+#define IPV6_SIZE 40u
+#define FRAGMENT 44u
+#define AUTHENTICATION 51u
+#define EXTENSIONS_MAX 8
+#define TCP_MIN 20u
+
+/* A packet in which nothing is read before its place was checked. */
+typedef struct {
+    const uint8_t *at;
+    uint64_t size;
+} Packet;
+
+static inline bool
+has(const Packet *packet, uint64_t at, uint64_t size)
+{
+    return at + size <= packet->size;
+}
+
+static inline uint32_t
+get_be16(const Packet *packet, uint64_t at)
+{
+    return (uint32_t)packet->at[at] << 8 | packet->at[at + 1];
+}
+
+static bool
+headers_known(int64_t link_type)
+{
+    return link_type == ETHERNET || link_type == RAW || link_type == LINUX_SLL || link_type == IPV4
+        || link_type == IPV6 || link_type == LINUX_SLL2;
+}
+
+static uint64_t
+after_transport(const Packet *packet, uint32_t protocol, uint64_t at)
+{
+    uint64_t size;
+    switch (protocol) {
+    case 6: /* TCP */
+        if (!has(packet, at, TCP_MIN))
+            return at;
+        size = (packet->at[at + 12] >> 4) * 4u;
+        if (size < TCP_MIN)
+            return at;
+        break;
+    case 1: case 17: case 58: case 136: /* ICMP, UDP, ICMPv6, UDP-Lite */
+        size = 8;
+        break;
+    case 132: /* SCTP */
+        size = 12;
+        break;
+    default:
+        return at;
+    }
+    return has(packet, at, size) ? at + size : at;
+}
+
+static uint64_t
+after_arp(const Packet *packet, uint64_t at)
+{
+    static const uint8_t start[] = {0, 1, 8, 0, 6, 4};
+    return has(packet, at, ARP_SIZE) && !memcmp(packet->at + at, start, sizeof start) ? at + ARP_SIZE : at;
+}
+
+static uint64_t
+after_ipv4(const Packet *packet, uint64_t at)
+{
+    if (!has(packet, at, IPV4_MIN) || packet->at[at] >> 4 != 4)
+        return at;
+    uint64_t size = (packet->at[at] & 0x0Fu) * 4u;
+    if (size < IPV4_MIN || !has(packet, at, size))
+        return at;
+    if (get_be16(packet, at + 6) & 0x1FFFu) /* a later fragment begins with payload */
+        return at + size;
+    return after_transport(packet, packet->at[at + 9], at + size);
+}
+
+static inline bool
+is_extension(uint32_t protocol)
+{
+    switch (protocol) {
+    case 0: case 43: case 60: case 135: case 139: case 140: case FRAGMENT: case AUTHENTICATION:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static uint64_t
+after_ipv6(const Packet *packet, uint64_t at)
+{
+    if (!has(packet, at, IPV6_SIZE) || packet->at[at] >> 4 != 6)
+        return at;
+    uint32_t following = packet->at[at + 6];
+    uint64_t end = at + IPV6_SIZE;
+    for (int count = 0; count < EXTENSIONS_MAX; count++) {
+        if (!is_extension(following))
+            return after_transport(packet, following, end);
+        if (!has(packet, end, 8)) /* none is shorter */
+            return end;
+        uint64_t size = (packet->at[end + 1] + 1u) * 8u;
+        if (following == FRAGMENT)
+            size = 8;
+        else if (following == AUTHENTICATION)
+            size = (packet->at[end + 1] + 2u) * 4u;
+        if (!has(packet, end, size))
+            return end;
+        if (following == FRAGMENT && get_be16(packet, end + 2) >> 3)
+            return end + size;
+        following = packet->at[end];
+        end += size;
+    }
+    return end;
+}
+
+static uint64_t
+after_link(const Packet *packet, uint64_t size, uint64_t type_at)
+{
+    if (!has(packet, 0, size))
+        return 0;
+    uint32_t type = get_be16(packet, type_at);
+    uint64_t end = size;
+    for (int count = 0; count < TAGS_MAX; count++) {
+        if ((type != 0x8100 && type != 0x88A8 && type != 0x9100) || !has(packet, end, 4))
+            break;
+        type = get_be16(packet, end + 2);
+        end += 4;
+    }
+    switch (type) {
+    case 0x0800:
+        return after_ipv4(packet, end);
+    case 0x0806:
+        return after_arp(packet, end);
+    case 0x86DD:
+        return after_ipv6(packet, end);
+    default:
+        return end;
+    }
+}
+
+/* How many of a packet's bytes are headers; never more than it has. */
+static uint32_t
+header_length(int64_t link_type, const uint8_t *at, uint32_t size)
+{
+    const Packet packet = {at, size};
+    uint64_t end = 0;
+    switch (link_type) {
+    case ETHERNET:
+        end = after_link(&packet, 14, 12);
+        break;
+    case LINUX_SLL:
+        end = after_link(&packet, 16, 14);
+        break;
+    case LINUX_SLL2:
+        end = after_link(&packet, 20, 0);
+        break;
+    default: {
+        uint32_t version = size ? at[0] >> 4 : 0;
+        if (version == 4 && link_type != IPV6)
+            end = after_ipv4(&packet, 0);
+        else if (version == 6 && link_type != IPV4)
+            end = after_ipv6(&packet, 0);
+    }
+    }
+    return (uint32_t)end;
+}
+
 /* ---- pack ----------------------------------------------------------------- */
+
+/* How much of a packet is kept. */
+typedef struct {
+    uint32_t snaplen;
+    int64_t headers_of; /* LINKTYPE, or -1 for whole packets */
+} Cut;
 
 typedef struct {
     uint32_t seconds, micros, offset, length;
@@ -250,15 +428,19 @@ read_meta(const Py_buffer *meta, size_t index)
     return (Meta){get_native32(at), get_native32(at + 4), get_native32(at + 8), get_native32(at + 12)};
 }
 
+/* The packet is within `packets`. */
 static inline uint32_t
-cut(uint32_t length, uint32_t snaplen)
+kept(const Py_buffer *packets, Meta entry, const Cut *cut)
 {
-    return length < snaplen ? length : snaplen;
+    uint32_t length = entry.length;
+    if (cut->headers_of >= 0)
+        length = header_length(cut->headers_of, (const uint8_t *)packets->buf + entry.offset, length);
+    return length < cut->snaplen ? length : cut->snaplen;
 }
 
 /* Finds where the batch that begins with entry `first` ends: before entry `*last`. */
 static bool
-size_batch(const Py_buffer *packets, const Py_buffer *meta, size_t first, uint32_t snaplen,
+size_batch(const Py_buffer *packets, const Py_buffer *meta, size_t first, const Cut *cut,
            uint64_t limit, size_t *last, uint64_t *size)
 {
     size_t count = (size_t)meta->len / META_SIZE;
@@ -271,7 +453,7 @@ size_batch(const Py_buffer *packets, const Py_buffer *meta, size_t first, uint32
                          index, entry.length, entry.offset, packets->len);
             return false;
         }
-        uint64_t record = size_of(cut(entry.length, snaplen));
+        uint64_t record = size_of(kept(packets, entry, cut));
         if (index > first && *size + record > limit)
             break;
         *size += record;
@@ -282,7 +464,7 @@ size_batch(const Py_buffer *packets, const Py_buffer *meta, size_t first, uint32
 
 static PyObject *
 fill_batch(const Py_buffer *packets, const Py_buffer *meta, size_t first, size_t last,
-           uint32_t snaplen, uint64_t size)
+           const Cut *cut, uint64_t size)
 {
     PyObject *batch = new_bytes(size);
     if (!batch)
@@ -290,7 +472,7 @@ fill_batch(const Py_buffer *packets, const Py_buffer *meta, size_t first, size_t
     uint8_t *to = data_of(batch);
     for (size_t index = first; index < last; index++) {
         Meta entry = read_meta(meta, index);
-        uint32_t captured = cut(entry.length, snaplen);
+        uint32_t captured = kept(packets, entry, cut);
         put_le32(to, entry.seconds);
         put_le32(to + 4, entry.micros);
         put_le32(to + 8, captured);
@@ -302,7 +484,7 @@ fill_batch(const Py_buffer *packets, const Py_buffer *meta, size_t first, size_t
 }
 
 static PyObject *
-pack_batches(const Py_buffer *packets, const Py_buffer *meta, uint32_t snaplen, uint64_t limit)
+pack_batches(const Py_buffer *packets, const Py_buffer *meta, const Cut *cut, uint64_t limit)
 {
     size_t count = (size_t)meta->len / META_SIZE;
     PyObject *batches = PyList_New(0);
@@ -310,9 +492,9 @@ pack_batches(const Py_buffer *packets, const Py_buffer *meta, uint32_t snaplen, 
         return NULL;
     for (size_t first = 0, last = 0; first < count; first = last) {
         uint64_t size;
-        if (!size_batch(packets, meta, first, snaplen, limit, &last, &size))
+        if (!size_batch(packets, meta, first, cut, limit, &last, &size))
             goto failed;
-        PyObject *batch = fill_batch(packets, meta, first, last, snaplen, size);
+        PyObject *batch = fill_batch(packets, meta, first, last, cut, size);
         if (!batch)
             goto failed;
         int status = PyList_Append(batches, batch);
@@ -331,20 +513,25 @@ failed:
 static PyObject *
 pack(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"packets", "meta", "snaplen", "limit", NULL};
+    static char *names[] = {"packets", "meta", "snaplen", "limit", "headers_of", NULL};
     Py_buffer packets, meta;
-    PyObject *snaplen_arg, *limit_arg, *batches = NULL;
-    int64_t snaplen, limit;
+    PyObject *snaplen_arg, *limit_arg, *headers_arg = NULL, *batches = NULL;
+    int64_t snaplen, limit, headers_of = -1;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*y*OO:pack", names, &packets, &meta,
-                                     &snaplen_arg, &limit_arg))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*y*OO|O:pack", names, &packets, &meta,
+                                     &snaplen_arg, &limit_arg, &headers_arg))
         return NULL;
     if (number("snaplen", snaplen_arg, 0, UINT32_MAX, &snaplen)
-        && number("limit", limit_arg, 0, INT64_MAX, &limit)) {
-        if ((size_t)meta.len % META_SIZE)
+        && number("limit", limit_arg, 0, INT64_MAX, &limit)
+        && (!headers_arg || number("headers_of", headers_arg, -1, UINT32_MAX, &headers_of))) {
+        if (headers_of != -1 && !headers_known(headers_of))
+            PyErr_Format(PyExc_ValueError, "the headers of link type %lld are not known",
+                         (long long)headers_of);
+        else if ((size_t)meta.len % META_SIZE)
             PyErr_Format(PyExc_ValueError, "meta has %zd bytes, which is no multiple of 16", meta.len);
         else
-            batches = pack_batches(&packets, &meta, (uint32_t)snaplen, (uint64_t)limit);
+            batches = pack_batches(&packets, &meta, &(Cut){(uint32_t)snaplen, headers_of},
+                                   (uint64_t)limit);
     }
     PyBuffer_Release(&packets);
     PyBuffer_Release(&meta);

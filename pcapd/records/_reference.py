@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, Iterator, NamedTuple, Sequence
 
 from pcapd.errors import RecordError
+from pcapd.records._headers import LINK_TYPES, header_length
 from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, Checked, Form, Merged, Rendered
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class _Record(NamedTuple):
     data: bytes
 
 
-def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int) -> list[bytes]:
+def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int, headers_of: int = -1) -> list[bytes]:
     """Turn one result of pcapy-ng's ``next_batch`` into batches of records.
 
     Args:
@@ -51,13 +52,19 @@ def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int) -> list[bytes]
             microseconds, offset into ``packets``, captured length.
         snaplen: bytes; longer packets are cut, their original length is kept.
         limit: bytes of one batch; exceeded only by a record that is longer alone.
+        headers_of: LINKTYPE of packets of which nothing is kept but headers, see
+            `pcapd.records._headers`; -1 when they are not cut so.
 
     Raises:
-        ValueError: ``meta`` points outside ``packets``, or a number is out of range.
+        ValueError: ``meta`` points outside ``packets``, a number is out of range, or
+            the headers of that link type are not known.
     """
     content, entries = _bytes(packets), _bytes(meta)
     snaplen = _number("snaplen", snaplen, 0, _U32)
     limit = _number("limit", limit, 0, _I64)
+    headers_of = _number("headers_of", headers_of, -1, _U32)
+    if headers_of not in (-1, *LINK_TYPES):
+        raise ValueError(f"the headers of link type {headers_of} are not known")
     if len(entries) % _META.size:
         raise ValueError(f"meta has {len(entries)} bytes, which is no multiple of 16")
 
@@ -68,7 +75,10 @@ def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int) -> list[bytes]
             raise ValueError(
                 f"meta entry {index}: {length} bytes at {offset} are not within {len(content)} bytes"
             )
-        captured = min(length, snaplen)
+        kept = length
+        if headers_of >= 0:
+            kept = header_length(headers_of, content[offset : offset + length])
+        captured = min(kept, snaplen)
         if batch and len(batch) + HEADER_SIZE + captured > limit:
             batches.append(bytes(batch))
             batch.clear()

@@ -25,6 +25,10 @@ except ImportError:
 #: more measure the page faults of malloc instead.
 PACKETS = BATCH_PACKETS
 UNLIMITED = 2**62
+ETHERNET = 1
+#: Ethernet, IPv4, TCP with timestamps.
+HEADERS = bytes.fromhex("000000000000000000000000 0800 45000000000000004006000000000000000000000000"
+                        "0000000000000000000080000000000000000101080a0000000000000000")  # fmt: skip
 
 
 def batch(size: int, first: int, step: int, packets: int = PACKETS) -> bytes:
@@ -39,11 +43,13 @@ def cases(module: ModuleType, size: int) -> dict[str, tuple[int, Callable[[], ob
     """What is measured: its packets per call, and the call."""
     packets = bytes(size * PACKETS)
     meta = b"".join(struct.pack("=4I", 1, n, n * size, size) for n in range(PACKETS))
+    headed = (HEADERS + bytes(size - len(HEADERS))) * PACKETS
     one, other = batch(size, 10**9, 2), batch(size, 10**9 + 1, 2)
     many = [(n, [batch(size, 10**9 + n, 7, PACKETS // 16)]) for n in range(16)]
     both = [(0, [one]), (1, [other])]
     return {
         "pack": (PACKETS, lambda: module.pack(packets, meta, SNAPLEN_MAX, FRAME_TYPICAL)),
+        "pack headers": (PACKETS, lambda: module.pack(headed, meta, SNAPLEN_MAX, FRAME_TYPICAL, ETHERNET)),
         "check": (PACKETS, lambda: module.check(one, SNAPLEN_MAX)),
         "render pcapng": (PACKETS, lambda: module.render(one, 0, Form.PCAPNG, UNLIMITED, UNLIMITED)),
         "merge 1 pcapng": (

@@ -95,7 +95,7 @@ Target = Callable[[bytes], None]
 #: By their names, which are also those of the directories in ``corpus``.
 TARGETS: Dict[str, Target] = {}
 #: Those that reach C: worth running under a sanitizer.
-NATIVE = ("records_check", "records_merge", "records_pack", "records_render")
+NATIVE = ("records_check", "records_headers", "records_merge", "records_pack", "records_render")
 #: Path of another build of ``_native.c`` to be used by them.
 NATIVE_FILE = "PCAPD_FUZZ_NATIVE"
 
@@ -499,10 +499,20 @@ def records_pack(data: bytes) -> None:
     choices = _Input(data)
     snaplen, limit = choices.pick(_EDGES), choices.pick(_EDGES)
     index, packets = choices.chunks(2)
-    result = _both("pack", (packets, index), lambda pack, pieces: pack(*pieces, snaplen, limit))
+    headers_of = choices.pick((-1, 1, 101, 113, 228, 229, 276, 9))
+    result = _both("pack", (packets, index), lambda pack, pieces: pack(*pieces, snaplen, limit, headers_of))
     if isinstance(result, list):
         for batch in result:
             struct.unpack_from("<4I", batch)
+
+
+@target
+def records_headers(data: bytes) -> None:
+    """Where one packet's headers end; its bytes are a stranger's."""
+    choices = _Input(data)
+    headers_of = choices.pick((1, 101, 113, 228, 229, 276))
+    index = struct.pack("=4I", 1, 2, 0, len(choices.rest))
+    _both("pack", (choices.rest, index), lambda pack, pieces: pack(*pieces, 2**18, 2**18, headers_of))
 
 
 # --- files ---------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def test_the_c_code_under_sanitizers(sanitized: Path, tmp_path: Path) -> None:
 #: Targets, checks of the C code that they reach, and what is there without them.
 CHECKS = {
     "records_render": ("|| record->captured > left - HEADER_SIZE", ""),
+    "records_headers": ("at + size <= packet->size", "1"),
     "records_pack": ("(uint64_t)entry.offset + entry.length > (uint64_t)packets->len", "0"),
 }
 

@@ -177,7 +177,8 @@ def test_the_api_drains(chain: Chain) -> None:
 
 def test_no_new_capture_while_draining(chain: Chain, tmp_path: Path) -> None:
     """While a slow client still gets its end, new captures are answered 503, and /health says so."""
-    change = {"id": "slow-drain", "listen": {"port": free_port()}, "metrics": None}
+    # The questions below may take their time.
+    change = {"id": "slow-drain", "listen": {"port": free_port()}, "metrics": None, "drain_timeout": "60s"}
     with Daemon("api", merged(chain.api.config, change), chain.directory) as api:
         url = f"https://127.0.0.1:{api.port}"
         path = tmp_path / "slow.pcap"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from records_samples import batches, forms, honest_batches, interfaces, limits, meta, moments, record, u32
 
 from pcapd.records import _reference
+from pcapd.records._headers import LINK_TYPES
 
 _native = pytest.importorskip("pcapd.records._native", reason="the compiled module is not built")
 
@@ -43,6 +44,43 @@ def next_batches(draw: st.DrawFn) -> tuple[bytes, bytes]:
 def test_pack_is_the_same(given: tuple[bytes, bytes], snaplen: int, limit: int) -> None:
     """pack gives equal batches and equal errors, whatever the capture library hands over."""
     args = (*given, snaplen, limit)
+    assert outcome(_native.pack, *args) == outcome(_reference.pack, *args)
+
+
+#: Starts of packets, so that what is random comes where headers are.
+_STARTS = [
+    b"",
+    bytes(12) + b"\x08\x00\x45",
+    bytes(12) + b"\x86\xdd\x60",
+    bytes(12) + b"\x81\x00\x00\x01\x08\x00\x46",
+    bytes(12) + b"\x86\xdd\x60\0\0\0\0\0\x2c" + bytes(33),
+    bytes(12) + b"\x08\x06\x00\x01\x08\x00\x06\x04",
+    b"\x45",
+    b"\x60",
+    b"\x08\x00" + bytes(18) + b"\x45",
+    bytes(14) + b"\x86\xdd\x60",
+]
+_protocols = st.sampled_from([0, 1, 6, 17, 43, 44, 51, 58, 59, 60, 132, 135, 255]).map(lambda n: bytes([n]))
+_packets = st.builds(
+    lambda start, middle, rest: start + b"".join(middle) + rest,
+    st.sampled_from(_STARTS),
+    st.lists(
+        st.binary(max_size=9) | _protocols | st.sampled_from([b"\0" * 8, b"\x50", b"\xf0"]), max_size=20
+    ),
+    st.binary(max_size=60),
+)
+
+
+@settings(thorough, max_examples=1000)
+@given(st.lists(_packets, max_size=4), st.sampled_from([*sorted(LINK_TYPES), -1, 0, 9]), limits)
+def test_headers_are_the_same(packets: list[bytes], link_type: int, snaplen: int) -> None:
+    """Both cut every packet at the same place."""
+    entries = []
+    offset = 0
+    for packet in packets:
+        entries.append((1, 2, offset, len(packet)))
+        offset += len(packet)
+    args = (b"".join(packets), meta(*entries), snaplen, 100, link_type)
     assert outcome(_native.pack, *args) == outcome(_reference.pack, *args)
 
 
