@@ -26,5 +26,6 @@ compiled.  What is pure is kept apart from what touches the outside:
 ``fetch``           one HTTP request, bounded in bytes and time
 ``cloud``           what is asked of Cloud Controller and UAA
 ``cflogin``         the cf CLI's configuration as a file
+``completion``      the command line in shells
 ==================  =========================================================
 """
