@@ -14,6 +14,7 @@ import pcapd
 from pcapd.config.units import parse_duration, parse_size
 from pcapd.ctl.completion import SHELLS, environments, files, one_of, script
 from pcapd.ctl.fileoptions import FileOptions, parse_place
+from pcapd.ctl.manual import EXIT_STATUS, page
 from pcapd.ctl.options import (
     NOWHERE,
     Access,
@@ -212,12 +213,6 @@ _token_file_option = click.option(
     help="File with your token (or PCAP_TOKEN).",
 )
 
-_EXIT_STATUS = (
-    "\b\nExit status: 0 complete, nothing lost · 1 failed · 2 usage ·\n"
-    "3 the file is good, but an instance failed or packets were dropped.\n"
-    "Ctrl-C once stops, drains and finishes the file; twice leaves at once."
-)
-
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -242,7 +237,7 @@ def cli() -> None:
     "  pcapctl cf myapp --print --filter 'port 53 or tcp port 8080'\n"
     "  pcapctl cf myapp --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: cf login; choose the space: cf target -s SPACE.\n"
-    "You need to be a space developer of the app's space.\n\n" + _EXIT_STATUS
+    "You need to be a space developer of the app's space.\n\n" + EXIT_STATUS
 )
 @click.argument("app", metavar="APP")
 @click.option(
@@ -291,7 +286,7 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     "  pcapctl bosh -d cf --group router --group diego-cell --yes --duration 1m\n"
     "  pcapctl bosh -d mysql --group mysql --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
-    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + _EXIT_STATUS
+    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS
 )
 @click.option(
     "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."
@@ -351,7 +346,7 @@ def bosh(
     "  pcapctl hosts web-0 web-1 --split-by instance --rotate-size 100MB\n"
     "  pcapctl hosts web-0 --output - | wireshark -k -i -\n"
     "  pcapctl hosts web-0 --serve 127.0.0.1:57012              and: tshark -i TCP@127.0.0.1:57012\n\n"
-    + _EXIT_STATUS
+    + EXIT_STATUS
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @capture_options
@@ -432,6 +427,16 @@ def completion(shell: str) -> None:
     for zsh and fish; bash needs version 4.4 or later.
     """
     print(script(shell, cli), end="")
+
+
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl man | man -l -\n"
+    "  pcapctl man > ~/.local/share/man/man1/pcapctl.1      then: man pcapctl\n"
+)
+def man() -> None:
+    """Print the man page, pcapctl(1), in the language of man."""
+    print(page(cli), end="")
 
 
 def _access(given: Any, token: Optional[str]) -> Access:
