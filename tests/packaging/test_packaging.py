@@ -111,7 +111,10 @@ def test_wheel_ships_nothing_of_twisted(built: Built) -> None:
 def test_wheel_installs_two_packages(built: Built) -> None:
     """Nothing else lands on sys.path: no tests, no etc, no docs."""
     tops = {name.partition("/")[0] for name in _wheel_files(built.wheel)}
-    assert {top for top in tops if not re.fullmatch(r"pcapd-[^/]+\.(dist-info|data)", top)} == {"pcapd", "twisted"}
+    assert {top for top in tops if not re.fullmatch(r"pcapd-[^/]+\.(dist-info|data)", top)} == {
+        "pcapd",
+        "twisted",
+    }
 
 
 def test_man_page(built: Built, installed: Installed) -> None:
