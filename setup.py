@@ -24,6 +24,8 @@ setup(
     # find_packages() cannot see it (Twisted's plugin how-to).
     packages=[*find_packages(include=["pcapd", "pcapd.*"]), "twisted.plugins"],
     package_data={"pcapd": ["py.typed"], "pcapd.records": ["*.pyi"]},
+    # The BOSH release has no docs.
+    data_files=[("share/man/man1", [name]) for name in ["docs/pcapctl.1"] if (here / name).exists()],
     ext_modules=[
         Extension(
             "pcapd.records._native",

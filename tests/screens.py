@@ -145,7 +145,7 @@ def many() -> Scene:
 def screens() -> dict[str, list[str]]:
     """The lines of each screen by its name in the document."""
     scene, crowd = few(), many()
-    failure = "myapp/2: is not running (CRASHED)"
+    failure = "myapp/2: is CRASHED"
     return {
         "table": [*scene.before(), failure, *scene.table()],
         "many": crowd.table(),

@@ -15,6 +15,7 @@ compiled.  What is pure is kept apart from what touches the outside:
 ``report``          sources and the end, in words and as a JSON object
 ``meter``           rates, and which sources the live table shows
 ``screen``          the live table as text (rich)
+``manual``          the man page, from what --help says
 ``text``            numbers for people; text of strangers made harmless
 ``cfconfig``        the cf CLI's configuration: read, and tokens replaced
 ------------------  ------------------------------------------------- I/O --
@@ -26,5 +27,6 @@ compiled.  What is pure is kept apart from what touches the outside:
 ``fetch``           one HTTP request, bounded in bytes and time
 ``cloud``           what is asked of Cloud Controller and UAA
 ``cflogin``         the cf CLI's configuration as a file
+``completion``      the command line in shells
 ==================  =========================================================
 """

@@ -22,6 +22,7 @@ from pcapd.ctl.cfconfig import Grant, LoginProblem, Tokens, check_url
 __all__ = [
     "Environment",
     "Settings",
+    "aliases",
     "config_path",
     "director_url",
     "environment_of",
@@ -121,6 +122,15 @@ def director_url(named: str) -> str:
     )
     parts = urlsplit(url)
     return url if parts.port else parts._replace(netloc=f"{parts.netloc}:{DIRECTOR_PORT}").geturl()
+
+
+def aliases(text: str) -> List[str]:
+    """The names that a configuration has for directors.
+
+    Raises:
+        LoginProblem: It is no such configuration.
+    """
+    return [entry["alias"] for entry in _texts(text) if entry.get("alias")]
 
 
 def environment_of(text: Optional[str], given: Settings) -> Environment:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional
 
-from pcapd.ctl.boshconfig import Environment, Settings, environment_of, with_tokens
+from pcapd.ctl.boshconfig import Environment, Settings, aliases, environment_of, with_tokens
 from pcapd.ctl.cfconfig import LoginProblem, Tokens
 from pcapd.ctl.cflogin import NotSaved, replace_file
 from pcapd.limits import CONFIG_MAX
 
-__all__ = ["read_authority", "read_environment", "save_tokens"]
+__all__ = ["read_aliases", "read_authority", "read_environment", "save_tokens"]
 
 
 def read_environment(path: Path, given: Settings) -> Environment:
@@ -25,6 +25,18 @@ def read_environment(path: Path, given: Settings) -> Environment:
         LoginProblem: Nobody is logged in to it.
     """
     return environment_of(_read(path, "check BOSH_CONFIG", needed=False), given)
+
+
+def read_aliases(path: Path) -> List[str]:
+    """Read by which names environments are known; none where there is no configuration.
+
+    Args:
+        path: The BOSH CLI's configuration.
+
+    Raises:
+        LoginProblem: It cannot be read.
+    """
+    return aliases(_read(path, "check BOSH_CONFIG", needed=False) or "")
 
 
 def read_authority(ca: str) -> str:

@@ -12,7 +12,9 @@ import click
 
 import pcapd
 from pcapd.config.units import parse_duration, parse_size
+from pcapd.ctl.completion import SHELLS, environments, files, one_of, script
 from pcapd.ctl.fileoptions import FileOptions, parse_place
+from pcapd.ctl.manual import EXIT_STATUS, page
 from pcapd.ctl.options import (
     NOWHERE,
     Access,
@@ -101,6 +103,7 @@ capture_options = _options(
         "-o",
         "--file",
         metavar="FILE|-",
+        shell_complete=files,
         help="Where to write; - is standard output.  [default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
     ),
     click.option(
@@ -116,6 +119,7 @@ capture_options = _options(
         "devices",
         multiple=True,
         metavar="IF",
+        shell_complete=one_of("eth0", "lo"),
         help="Interface; repeatable.  [default: eth0]",
     ),
     click.option(
@@ -209,12 +213,6 @@ _token_file_option = click.option(
     help="File with your token (or PCAP_TOKEN).",
 )
 
-_EXIT_STATUS = (
-    "\b\nExit status: 0 complete, nothing lost · 1 failed · 2 usage ·\n"
-    "3 the file is good, but an instance failed or packets were dropped.\n"
-    "Ctrl-C once stops, drains and finishes the file; twice leaves at once."
-)
-
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -239,7 +237,7 @@ def cli() -> None:
     "  pcapctl cf myapp --print --filter 'port 53 or tcp port 8080'\n"
     "  pcapctl cf myapp --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: cf login; choose the space: cf target -s SPACE.\n"
-    "You need to be a space developer of the app's space.\n\n" + _EXIT_STATUS
+    "You need to be a space developer of the app's space.\n\n" + EXIT_STATUS
 )
 @click.argument("app", metavar="APP")
 @click.option(
@@ -247,9 +245,17 @@ def cli() -> None:
     "instances",
     multiple=True,
     metavar="N|N,N|all",
+    shell_complete=one_of("all"),
     help="Instance; repeatable.  [default: all]",
 )
-@click.option("--type", "process_type", default="web", metavar="TYPE", help="Process type.  [default: web]")
+@click.option(
+    "--type",
+    "process_type",
+    default="web",
+    metavar="TYPE",
+    shell_complete=one_of("web", "worker"),
+    help="Process type.  [default: web]",
+)
 @click.option("--follow", is_flag=True, help="Go on with instances that restart, move or are added.")
 @capture_options
 def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **given: Any) -> None:
@@ -280,7 +286,7 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     "  pcapctl bosh -d cf --group router --group diego-cell --yes --duration 1m\n"
     "  pcapctl bosh -d mysql --group mysql --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
-    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + _EXIT_STATUS
+    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS
 )
 @click.option(
     "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."
@@ -295,7 +301,13 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     metavar="ID",
     help="Id or index of an instance, or GROUP/ID; repeatable.  [default: all]",
 )
-@click.option("--environment", "-e", metavar="ENV", help="Director: alias or URL (or BOSH_ENVIRONMENT).")
+@click.option(
+    "--environment",
+    "-e",
+    metavar="ENV",
+    shell_complete=environments,
+    help="Director: alias or URL (or BOSH_ENVIRONMENT).",
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask, however many VMs there are.")
 @capture_options
 def bosh(
@@ -334,7 +346,7 @@ def bosh(
     "  pcapctl hosts web-0 web-1 --split-by instance --rotate-size 100MB\n"
     "  pcapctl hosts web-0 --output - | wireshark -k -i -\n"
     "  pcapctl hosts web-0 --serve 127.0.0.1:57012              and: tshark -i TCP@127.0.0.1:57012\n\n"
-    + _EXIT_STATUS
+    + EXIT_STATUS
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @capture_options
@@ -373,9 +385,9 @@ def status(**given: Any) -> None:
     "delay 0.110/0.140/0.300 ms, 1 lost\n"
     "  pcapctl flows both_*.pcapng --json | jq 'select(.lost > 0)'\n"
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=files)
 @click.option("--json", is_flag=True, help="JSON lines for scripts instead of text.")
-def flows(files: Tuple[str, ...], json: bool) -> None:
+def flows(names: Tuple[str, ...], json: bool) -> None:
     """Tell per flow where its packets were seen, the delay between, and what was lost.
 
     FILE is pcapng with several interfaces, best with --packet-ids; several files are
@@ -385,7 +397,7 @@ def flows(files: Tuple[str, ...], json: bool) -> None:
     """
     from pcapd.ctl.flows import as_event, as_line, read
 
-    found = read(files)
+    found = read(names)
     for hop in found.hops():
         print(json_module.dumps(as_event(hop)) if json else as_line(hop))
     for count, words in (
@@ -395,6 +407,36 @@ def flows(files: Tuple[str, ...], json: bool) -> None:
     ):
         if count:
             print(f"pcapctl: {count} {words}", file=sys.stderr)
+
+
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  bash  echo 'eval \"$(pcapctl completion bash)\"' >> ~/.bashrc\n"
+    "  zsh   echo 'eval \"$(pcapctl completion zsh)\"' >> ~/.zshrc      below compinit\n"
+    "  fish  pcapctl completion fish > ~/.config/fish/completions/pcapctl.fish\n\n"
+    "Then start a new shell.  Packages put what this prints into\n"
+    "share/bash-completion/completions/pcapctl, share/zsh/site-functions/_pcapctl and\n"
+    "share/fish/vendor_completions.d/pcapctl.fish.\n"
+)
+@click.argument("shell", type=click.Choice(SHELLS), metavar="bash|zsh|fish")
+def completion(shell: str) -> None:
+    """Print the script that completes pcapctl's command line in a shell.
+
+    It completes commands, options, files, and values that this machine knows, such as
+    the directors of ~/.bosh/config; it never asks the network.  pcapctl must be in PATH
+    for zsh and fish; bash needs version 4.4 or later.
+    """
+    print(script(shell, cli), end="")
+
+
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl man | man -l -\n"
+    "  pcapctl man > ~/.local/share/man/man1/pcapctl.1      then: man pcapctl\n"
+)
+def man() -> None:
+    """Print the man page, pcapctl(1), in the language of man."""
+    print(page(cli), end="")
 
 
 def _access(given: Any, token: Optional[str]) -> Access:

@@ -198,3 +198,15 @@ def test_a_real_capture_with_it(client_file: Path, tmp_path: Path) -> None:
     names = {row[0] for row in tshark_fields(file, ["frame.interface_name"])}
     assert names == {"web-0:eth0", "web-1:eth0"}
     assert int(capinfos(file)["Number of packets"]) == len(tcpdump_lines(file)) > 0
+
+
+def test_completion_and_manual(client_file: Path, python: str) -> None:
+    """Both come from the file alone, with the click that is in it, and are as elsewhere."""
+    page = bare(python, client_file, "man")
+    assert (page.returncode, page.stderr) == (0, "")
+    assert page.stdout == (ROOT / "docs" / "pcapctl.1").read_text()
+    for shell, line in (("bash", "COMP_WORDS"), ("zsh", "#compdef pcapctl"), ("fish", "complete --no-files")):
+        script = bare(python, client_file, "completion", shell)
+        assert script.returncode == 0 and line in script.stdout
+    typed = {"_PCAPCTL_COMPLETE": "bash_complete", "COMP_WORDS": "pcapctl ho", "COMP_CWORD": "1"}
+    assert bare(python, client_file, env=typed).stdout == "plain,hosts\n"

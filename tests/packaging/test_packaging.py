@@ -111,7 +111,18 @@ def test_wheel_ships_nothing_of_twisted(built: Built) -> None:
 def test_wheel_installs_two_packages(built: Built) -> None:
     """Nothing else lands on sys.path: no tests, no etc, no docs."""
     tops = {name.partition("/")[0] for name in _wheel_files(built.wheel)}
-    assert {top for top in tops if not re.fullmatch(r"pcapd-[^/]+\.dist-info", top)} == {"pcapd", "twisted"}
+    assert {top for top in tops if not re.fullmatch(r"pcapd-[^/]+\.(dist-info|data)", top)} == {
+        "pcapd",
+        "twisted",
+    }
+
+
+def test_man_page(built: Built, installed: Installed) -> None:
+    """Besides them it installs the man page, where man looks for it, and nothing else."""
+    data = [name for name in _wheel_files(built.wheel) if ".data/" in name]
+    assert [name.partition(".data/")[2] for name in data] == ["data/share/man/man1/pcapctl.1"]
+    page = installed.bin.parent / "share" / "man" / "man1" / "pcapctl.1"
+    assert page.read_bytes() == (ROOT / "docs" / "pcapctl.1").read_bytes()
 
 
 def test_wheel_is_complete(built: Built) -> None:
