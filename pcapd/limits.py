@@ -58,6 +58,10 @@ FILTER_COMPILE_CPU: Final = 1.0
 FILTER_COMPILE_TIMEOUT: Final = 5.0
 #: characters of the filter that is put into the kernel: the user's and the exclusions.
 EFFECTIVE_FILTER_MAX: Final = 32 * KIB
+#: filters whose packets the api's policy keeps from everybody.
+POLICY_FILTERS_MAX: Final = 16
+#: characters of all of them.
+POLICY_FILTERS_LENGTH_MAX: Final = 2000
 #: addresses of an interface that are told.
 ADDRESSES_MAX: Final = 64
 #: instances of one app.

@@ -26,6 +26,8 @@ from pcapd.capture.namespaces import enter, open_namespace
 from pcapd.capture.source import CaptureSource, open_source
 from pcapd.config.schema import AgentConfig, CaptureConfig, ContainersConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
+from pcapd.records import HEADER_LINK_TYPES
+from pcapd.savefile import linktypes
 from pcapd.wire import CaptureStart, Container, Stream
 
 __all__ = ["Opened", "in_new_thread", "open_capture", "open_sources"]
@@ -200,14 +202,25 @@ def _open_all(
                     name,
                     filter_text=start.filter,
                     exclude=(own, *start.exclude),
+                    never=start.exclude_filters,
                     snaplen=start.snaplen,
                     ring_bytes=config.ring_bytes,
                     promiscuous=config.promiscuous,
                     mirror=mirror,
                 )
             )
+            _check_headers(start, sources[-1])
     except BaseException:
         for source in sources:
             source.close()
         raise
     return sources
+
+
+def _check_headers(start: CaptureStart, source: CaptureSource) -> None:
+    if start.headers_only and source.link_type not in HEADER_LINK_TYPES:
+        raise CaptureFailed(
+            f"packets of {source.interface.name} cannot be cut after their headers: "
+            f"those of link type {linktypes.name(source.link_type)} are not known",
+            "capture another interface",
+        )

@@ -42,6 +42,7 @@ class Reading:
         source: What to read.
         deliver: Takes payloads of PACKETS frames; may pause us before it returns.
         gone: Called once when the interface is gone.
+        headers_only: Keep nothing of a packet behind its headers.
     """
 
     def __init__(
@@ -51,12 +52,15 @@ class Reading:
         source: CaptureSource,
         deliver: Callable[[int, list[bytes]], None],
         gone: Callable[[Reading, CaptureFailed], None],
+        *,
+        headers_only: bool = False,
     ) -> None:
         self._reactor = reactor
         self.number = number
         self.source = source
         self._deliver = deliver
         self._gone = gone
+        self._headers_of = source.link_type if headers_only else -1
         self._paused = False
         self._closed = False
         self._delivered = 0
@@ -103,7 +107,7 @@ class Reading:
         seconds, microseconds, _, _ = _META.unpack_from(meta, len(meta) - _META.size)
         self._last_us = seconds * 1_000_000 + microseconds
         self._delivered += count
-        self._deliver(self.number, pack(packets, meta, self.source.snaplen, FRAME_TYPICAL))
+        self._deliver(self.number, pack(packets, meta, self.source.snaplen, FRAME_TYPICAL, self._headers_of))
         return count == BATCH_PACKETS  # libpcap fills a batch while the ring has a block
 
     # --- control -----------------------------------------------------------

@@ -169,7 +169,15 @@ class AgentSession(FramedProtocol):
         self._gone = opened.gone
         about = self._about() | ({"container": opened.container} if opened.container else {})
         for number, source in enumerate(opened.sources, start=1):
-            self._readings.append(Reading(self._reactor, number, source, self._deliver, self._source_gone))
+            reading = Reading(
+                self._reactor,
+                number,
+                source,
+                self._deliver,
+                self._source_gone,
+                headers_only=self._start.headers_only,
+            )
+            self._readings.append(reading)
             self.transport.write(self._session.source(number, self._describe(source)))
             self._agent.log.info(
                 "capturing {interface}",
@@ -208,6 +216,8 @@ class AgentSession(FramedProtocol):
             filter=source.filter,
             addresses=source.interface.addresses[:ADDRESSES_MAX],
             agent=self._agent.config.id,
+            headers_only=self._start.headers_only,
+            exclude_filters=len(self._start.exclude_filters),
         )
 
     # --- capturing ---------------------------------------------------------

@@ -22,6 +22,7 @@ from pcapd.api.cloudfoundry import CloudFoundryResolver
 from pcapd.api.download import DownloadResource
 from pcapd.api.following import Following
 from pcapd.api.metrics import Metrics
+from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers import Resolved, Resolver
 from pcapd.api.static import StaticResolver
 from pcapd.api.stream import StreamResource
@@ -236,6 +237,7 @@ class Api(Daemon):
     def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
         self.accepting()  # it may have changed while the resolver worked
         limits = self.config.limits
+        request, resolved = permitted(self.config.policy, request, resolved)
         if len(resolved.targets) != len({target.name for target in resolved.targets}):
             raise BadRequest("a target is named twice")
         if len(resolved.targets) > limits.max_targets:
@@ -252,6 +254,7 @@ class Api(Daemon):
             request,
             resolved,
             sink,
+            exclude_filters=self.config.policy.exclude,
             id=str(uuid.uuid4()),
             request_id=client.request_id,
             client=client.stream,
@@ -261,7 +264,10 @@ class Api(Daemon):
         return capture
 
     def _follow(self, capture: Capture, survey: Callable[[], Deferred[Resolved]]) -> Capture:
-        following = Following(self.reactor, survey, capture)
+        def again() -> Deferred[Resolved]:
+            return survey().addCallback(lambda resolved: still_permitted(capture.request, resolved))
+
+        following = Following(self.reactor, again, capture)
         capture.watcher = following
         capture.finished.addCallback(lambda _: following.stop())
         return capture

@@ -30,6 +30,7 @@ from zope.interface import implementer
 from pcapd.api import audit
 from pcapd.api.agentlink import AgentLink
 from pcapd.api.metrics import Metrics
+from pcapd.api.policy import unconfirmed
 from pcapd.api.resolvers import Resolved, Target
 from pcapd.config.schema import AgentsConfig, ApiLimits
 from pcapd.errors import AgentUnavailable, CaptureFailed, RecordError, RemoteProtocolError, RequestError
@@ -138,9 +139,10 @@ class Capture:
         agents: How agents are reached.
         metrics: Where to count.
         limits: The operator's; the request can only ask for less.
-        request: What is wanted.
+        request: What is wanted, and allowed.
         resolved: Who wants it, and the targets.
         sink: Where it goes.
+        exclude_filters: What of these passes is not captured.
         id: The capture's id.
         request_id: What ties the logs together.
         client: The client's connection, which is not to be captured.
@@ -157,6 +159,7 @@ class Capture:
         resolved: Resolved,
         sink: Sink,
         *,
+        exclude_filters: tuple[str, ...] = (),
         id: str,
         request_id: str,
         client: Stream | None,
@@ -165,7 +168,8 @@ class Capture:
         self._metrics = metrics
         self._reactor = agents.reactor
         self._limits = limits
-        self._request = request
+        self.request = request
+        self._exclude_filters = exclude_filters
         self._notices = resolved.notices
         self._sink = sink
         self.id = id
@@ -306,7 +310,7 @@ class Capture:
         )
 
     def _time_is_up(self) -> None:
-        if self._request.duration is None or self._request.duration > self._duration:
+        if self.request.duration is None or self.request.duration > self._duration:
             self.say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._duration:g} s")
         self.stop(EndReason.DURATION, f"{self._duration:g} s are over")
 
@@ -314,7 +318,7 @@ class Capture:
 
     def link_ready(self, link: AgentLink) -> CaptureStart:
         """It said HELLO: this is what it is to capture."""
-        request = self._request
+        request = self.request
         return CaptureStart(
             capture=self.id,
             request_id=self.request_id,
@@ -325,6 +329,8 @@ class Capture:
             namespace=link.target.namespace,
             container=link.target.container,
             exclude=self._own_streams(link),
+            headers_only=request.headers_only,
+            exclude_filters=self._exclude_filters,
         )
 
     def link_event(self, link: AgentLink, event: Event) -> None:
@@ -365,6 +371,10 @@ class Capture:
         if self._opened_by[link] >= INTERFACES_MAX or len(self._sources) >= SOURCES_MAX:
             link.give_up(RemoteProtocolError("it opens more sources than a request can ask for"))
             return
+        disobeyed = unconfirmed(self.request, self._exclude_filters, source)
+        if disobeyed:
+            link.give_up(AgentUnavailable(disobeyed, "upgrade it"))
+            return
         self._opened_by[link] += 1
         if self._state is _State.STARTING:
             self._state = _State.RUNNING
@@ -396,7 +406,7 @@ class Capture:
         self._bytes += len(records)
         self._sink.packets(opened.number, records)
         if self._bytes >= self._max_bytes and self._state is _State.RUNNING:
-            if self._request.max_bytes is None or self._request.max_bytes > self._max_bytes:
+            if self.request.max_bytes is None or self.request.max_bytes > self._max_bytes:
                 self.say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._max_bytes} bytes")
             self.stop(EndReason.BYTES, f"{self._max_bytes} bytes are reached")
 
@@ -548,12 +558,14 @@ class Capture:
 
     def _facts(self) -> dict[str, Any]:
         return {
-            **_describe_app(self._request),
-            **_describe_deployment(self._request),
+            **_describe_app(self.request),
+            **_describe_deployment(self.request),
             "targets": [_describe(target) for target in self.targets],
-            "interfaces": list(self._request.interfaces),
-            "filter": self._request.filter,
-            "snaplen": self._request.snaplen,
+            "interfaces": list(self.request.interfaces),
+            "filter": self.request.filter,
+            "snaplen": self.request.snaplen,
+            "headers_only": self.request.headers_only,
+            "exclude": list(self._exclude_filters),
             "duration": self._duration,
             "max_bytes": self._max_bytes,
             "client": f"{self._client.a}:{self._client.a_port}" if self._client else None,

@@ -125,14 +125,17 @@ class CloudFoundryResolver:
         try:
             links = self._links or await self._discover(conversation)
             question = _Question(conversation, links.v3, wanted, token)
-            app, user = await question.permitted(self._config.required_permission)
+            config = self._config
+            app, user, whole = await question.permitted(
+                config.required_permission, config.headers_only_permission
+            )
             processes = await question.processes()
         finally:
             conversation.close()
         targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
         if not targets and not may_be_none:
             raise cc.none_running(app, wanted, notices)
-        return Resolved(user, targets, notices)
+        return Resolved(user, targets, notices, headers_only=not whole)
 
 
 def _in_time(failure: Failure) -> Any:
@@ -153,8 +156,12 @@ class _Question:
         self._wanted = wanted
         self._token = token
 
-    async def permitted(self, permission: str) -> tuple[cc.CfApp, str]:
-        """The app and who asks.
+    async def permitted(self, permission: str, weaker: str | None) -> tuple[cc.CfApp, str, bool]:
+        """The app, who asks, and whether they may see packets whole.
+
+        Args:
+            permission: Allows that.
+            weaker: Allows headers; None: nothing less than `permission` allows anything.
 
         Raises:
             RequestError: They may not capture it, or Cloud Controller does not say.
@@ -164,9 +171,10 @@ class _Question:
         # Cloud Controller has accepted the token by now.
         user = cc.caller_name(self._token)
         granted = await self._get(f"{self._v3}/apps/{guid}/permissions")
-        if not cc.parse_permission(granted, permission):
-            raise cc.forbidden(user, app, permission)
-        return app, user
+        whole = cc.parse_permission(granted, permission)
+        if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
+            raise cc.forbidden(user, app, weaker or permission)
+        return app, user, whole
 
     async def processes(self) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:
         """The processes of the wanted type: two while a deployment rolls, and both serve."""

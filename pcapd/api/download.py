@@ -90,6 +90,7 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
         "interfaces": query.given("device"),
         "filter": query.one("filter", str, ""),
         "snaplen": query.one("snaplen", int, SNAPLEN_DEFAULT),
+        "headers_only": query.one("headers_only", _flag, False),
         "duration": query.one("duration", _seconds, None),
         "max_bytes": query.one("max_bytes", parse_size, None),
     }

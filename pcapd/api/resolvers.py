@@ -42,11 +42,13 @@ class Resolved:
 
     Attributes:
         notices: What of it cannot be had, such as an instance that is down.
+        headers_only: They may have nothing of a packet but its headers.
     """
 
     user: str
     targets: tuple[Target, ...]
     notices: tuple[Notice, ...] = ()
+    headers_only: bool = False
 
 
 class Resolver(Protocol):

@@ -47,7 +47,7 @@ class StaticResolver:
             targets = tuple(self._target(user, target) for target in request.targets)
         except RequestError as error:
             return fail(error)
-        return succeed(Resolved(name, targets))
+        return succeed(Resolved(name, targets, headers_only=user.headers_only))
 
     def survey(self, request: Request, token: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""

@@ -116,15 +116,22 @@ def mirrored(text: str) -> str:
     return "".join(parts)
 
 
-def effective_filter(user: str, exclude: Iterable[Stream]) -> str:
-    """The filter that is put into the kernel: not our own streams, and what the user asked for.
+def effective_filter(user: str, exclude: Iterable[Stream], never: Iterable[str] = ()) -> str:
+    """The filter for the kernel: not our own streams, nothing forbidden, and what the user asked for.
 
     The exclusions come first because ``vlan`` and ``mpls`` in the user's part
-    change the meaning of everything after them.  The user's part must have
-    been compiled alone before, so that it cannot close our parentheses.
+    change the meaning of everything after them.  The user's part, and those of
+    ``never``, must have been compiled alone before, so that they cannot close our
+    parentheses.
+
+    Args:
+        user: Their filter.
+        exclude: The capture's own streams.
+        never: Filters; what passes one of them is not captured.
     """
     own = " or ".join(_stream(stream) for stream in exclude)
     parts = [f"not ({own})"] if own else []
+    parts += [f"not ({text})" for text in never]
     if user.strip():
         parts.append(f"({user})")
     return " and ".join(parts)

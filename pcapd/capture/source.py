@@ -156,6 +156,7 @@ def open_source(
     *,
     filter_text: str,
     exclude: Sequence[Stream],
+    never: Sequence[str] = (),
     snaplen: int,
     ring_bytes: int,
     promiscuous: bool,
@@ -167,6 +168,7 @@ def open_source(
         name: An interface that exists there: never ``any``, a path or a URL.
         filter_text: The user's filter.
         exclude: The capture's own streams.
+        never: Filters whose packets are not captured, whatever the user's says.
         snaplen: Bytes of each packet to keep.
         ring_bytes: Size of the kernel's ring.
         promiscuous: Also what is addressed to others.
@@ -177,11 +179,16 @@ def open_source(
         BadFilter, NoSuchInterface, CapturePermission, CaptureFailed
     """
     check_text(filter_text)
+    for text in never:
+        check_text(text)
+    effective = installed = effective_filter(filter_text, exclude, never)
+    if mirror:
+        installed = effective_filter(mirrored(filter_text), exclude, [mirrored(text) for text in never])
     watch = InterfaceWatch(name)
     try:
         reader = _activated(name, ring_bytes, promiscuous)
         try:
-            return _filtered(reader, watch, filter_text, exclude, snaplen, mirror=mirror)
+            return _filtered(reader, watch, effective, (*never, filter_text, installed), snaplen)
         except BaseException:
             reader.close()
             raise
@@ -213,21 +220,21 @@ def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
 def _filtered(
     reader: pcapy.Reader,
     watch: InterfaceWatch,
-    user: str,
-    exclude: Sequence[Stream],
+    effective: str,
+    texts: Sequence[str],
     snaplen: int,
-    *,
-    mirror: bool,
 ) -> CaptureSource:
+    """Attach the last of the texts; `effective` is what it is called.
+
+    Its parts come before it: each has to compile alone too, so that it cannot
+    escape the parentheses around it.
+    """
     dlt = reader.datalink()
     link_type = linktypes.from_dlt(dlt)
-    effective = effective_filter(user, exclude)
-    installed = effective_filter(mirrored(user), exclude) if mirror else effective
-    if needs_trial(user):
+    if needs_trial("".join(texts[:-1])):
         with Trial(dlt) as trial:
-            _check_each((user, installed), trial.problem)
-    # The user's alone too, so that it cannot escape the parentheses around it.
-    _check_each((user, installed), partial(_problem, reader))
+            _check_each(texts, trial.problem)
+    _check_each(texts, partial(_problem, reader))
     fd = reader.getfd()
     wanted = kernelfilter.program(fd)
     if not wanted:  # libpcap gave up on the kernel and would filter, and drop, by itself

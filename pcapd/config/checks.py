@@ -63,6 +63,8 @@ _DNS_NAME = re.compile(rf"(?=.{{1,253}}$){_DNS_LABEL}(?:\.{_DNS_LABEL})*")
 _INTERFACE = re.compile(r"[^\s/]{1,15}")  # IFNAMSIZ, less its NUL
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _SCOPE = re.compile(r"[\x21-\x7e]{1,256}")
+#: See "vlan" in pcap-filter(7).
+_MOVING = re.compile(r"\b(?:vlan|mpls|pppoed|pppoes|geneve|vxlan)\b")
 _TOKEN_HASH = re.compile(r"[0-9A-Fa-f]{64}")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0]")
 
@@ -170,6 +172,24 @@ def interface(value: object) -> str:
     return _matching(
         _INTERFACE, value, "must be an interface: at most 15 characters without spaces and slashes"
     )
+
+
+def exclusion(value: object) -> str:
+    """A BPF filter that is put before others, as far as it can be checked without libpcap."""
+    found = text(value)
+    if not found.isascii() or not found.isprintable():
+        raise ValueError("must be printable ASCII, in one line")
+    moved = _MOVING.search(found)
+    if moved:
+        raise ValueError(f"must not have {moved[0]}, which changes the meaning of every filter after it")
+    depth = 0
+    for character in found:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            break
+    if depth:
+        raise ValueError("has parentheses that do not match")
+    return found
 
 
 def user_name(value: object) -> str:

@@ -32,11 +32,12 @@ from pcapd.config.schema import (
     LogLevel,
     MetricsConfig,
     Permission,
+    PolicyConfig,
     ServerTLS,
 )
 from pcapd.config.section import Authority, Directory, KeyPair, Report, Section
 from pcapd.errors import ConfigError
-from pcapd.limits import MIB, SOURCES_MAX
+from pcapd.limits import MIB, POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX, SOURCES_MAX
 
 __all__ = ["Survey", "parse_agent", "parse_api", "survey_agent", "survey_api"]
 
@@ -145,6 +146,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         cloud_foundry=section.optional_section("cloud_foundry", _cloud_foundry),
         bosh=section.optional_section("bosh", lambda section: _bosh(section, agent_port)),
         static=section.optional_section("static", lambda section: static(section, agent_port)),
+        policy=section.default_section("policy", _policy),
         metrics=section.optional_section("metrics", _metrics),
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", _audit),
@@ -260,7 +262,10 @@ def _cloud_foundry(section: Section) -> CloudFoundryConfig:
         required_permission=section.optional(
             "required_permission", _permission, CloudFoundryConfig.required_permission
         ),
+        headers_only_permission=section.optional("headers_only_permission", _permission, None),
     )
+    if config.headers_only_permission and config.headers_only_permission == config.required_permission:
+        section.problem("headers_only_permission", "must be another one than required_permission")
     if config.required_permission == "read_basic_data":
         section.warning("required_permission", "whoever sees an app, auditors too, may read its payloads")
     return config
@@ -272,6 +277,20 @@ def _bosh(section: Section, agent_port: int) -> BoshConfig:
         ca=_authority(section, "ca", section.optional("ca", _file(section), None)),
         agent_port=section.optional("agent_port", checks.port, agent_port),
         token_scope=section.optional("token_scope", checks.scope, None),
+    )
+
+
+def _policy(section: Section) -> PolicyConfig:
+    exclude = section.optional_items("exclude", checks.exclusion)
+    if len(exclude) > POLICY_FILTERS_MAX or sum(map(len, exclude)) > POLICY_FILTERS_LENGTH_MAX:
+        section.problem(
+            "exclude",
+            f"must be at most {POLICY_FILTERS_MAX} filters, of {POLICY_FILTERS_LENGTH_MAX} characters in all",
+        )
+    return PolicyConfig(
+        headers_only=section.optional("headers_only", checks.boolean, PolicyConfig.headers_only),
+        devices=section.optional_items("devices", checks.interface) or None,
+        exclude=exclude,
     )
 
 

@@ -39,6 +39,7 @@ def _user(section: Section) -> StaticUser:
     return StaticUser(
         token_sha256=section.required("token_sha256", checks.token_hash),
         targets=section.items("targets", _target_pattern),
+        headers_only=section.optional("headers_only", checks.boolean, StaticUser.headers_only),
     )
 
 

@@ -197,11 +197,13 @@ class CloudFoundryConfig:
         api: Its https URL, without a final slash.
         ca: Who must have issued its certificate; None trusts the system's authorities.
         required_permission: What it must grant a user on an app.
+        headers_only_permission: What is enough for headers only; None: nothing less.
     """
 
     api: str
     ca: Optional[Path] = None
     required_permission: Permission = "read_sensitive_data"
+    headers_only_permission: Optional[Permission] = None
 
 
 @dataclass(frozen=True)
@@ -228,10 +230,12 @@ class StaticUser:
     Attributes:
         token_sha256: SHA-256 of the token, lower-case hexadecimal.
         targets: Names of the targets they may capture; `ANY_TARGET` stands for all.
+        headers_only: They get nothing of a packet but its headers.
     """
 
     token_sha256: str = field(repr=False)
     targets: Tuple[str, ...]
+    headers_only: bool = False
 
     def may_capture(self, target: str) -> bool:
         """Whether they may capture the target of that name."""
@@ -258,6 +262,21 @@ class StaticConfig:
 
     users: Mapping[str, StaticUser]
     targets: Mapping[str, StaticTarget]
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """What nobody may capture, whoever they are.
+
+    Attributes:
+        headers_only: Nobody gets anything of a packet but its headers.
+        devices: Interfaces that may be captured, the first by default; None allows any.
+        exclude: BPF filters; what passes one of them is not captured.
+    """
+
+    headers_only: bool = False
+    devices: Optional[Tuple[str, ...]] = None
+    exclude: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -308,6 +327,7 @@ class ApiConfig:
     cloud_foundry: Optional[CloudFoundryConfig] = None
     bosh: Optional[BoshConfig] = None
     static: Optional[StaticConfig] = None
+    policy: PolicyConfig = PolicyConfig()
     metrics: Optional[MetricsConfig] = None
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None

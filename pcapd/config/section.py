@@ -117,6 +117,12 @@ class Section:
             return ()
         return tuple(self._good_items(key, self._checked(key, checks.items) or (), check))
 
+    def optional_items(self, key: str, check: Check[T]) -> Tuple[T, ...]:
+        """Like `items`, of a list that may be empty or absent."""
+        if self._value(key) in (None, []):
+            return ()
+        return tuple(self._good_items(key, self._checked(key, checks.items) or (), check))
+
     def required_section(self, key: str, build: Callable[[Section], T], why: str = "") -> T:
         """What `build` makes of the mapping of a key that must be there."""
         if self._value(key) is None:

@@ -202,6 +202,10 @@ class Capture:
         elif isinstance(message, Stats):
             self.assembly.stats(event.source, message)
         elif isinstance(message, Source):
+            if self._request.headers_only and not message.headers_only:
+                hint = "ask the operator to upgrade it"
+                self.fail(PcapdError("the api does not know how to cut packets after their headers", hint))
+                return
             self.assembly.source(event.source, message, now_us)
             self._await(message.awaited)
             if self.started is None:

@@ -130,6 +130,11 @@ capture_options = _options(
         metavar="N",
         help="Bytes of each packet to keep.  [default: all]",
     ),
+    click.option(
+        "--headers-only",
+        is_flag=True,
+        help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
+    ),
     click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
     click.option(
         "--duration",
@@ -472,6 +477,7 @@ def _capture_options(name: str, given: Any) -> CaptureOptions:
         filter=given["filter"],
         interfaces=given["devices"],
         snaplen=given["snaplen"],
+        headers_only=given["headers_only"],
         count=given["count"],
         duration=given["duration"],
         max_bytes=given["max_bytes"],

@@ -110,6 +110,7 @@ class CaptureOptions:
         duration: Seconds after which it does.
         max_bytes: Bytes that the file may have.
         report: Where to write how it went, as JSON.
+        headers_only: Keep nothing of a packet behind its headers.
         files: Into how many files, and where else the packets go.
     """
 
@@ -123,6 +124,7 @@ class CaptureOptions:
     max_bytes: Optional[int] = None
     ordered: bool = True
     force: bool = False
+    headers_only: bool = False
     report: Optional[Path] = None
     quiet: bool = False
     verbose: bool = False
@@ -144,6 +146,7 @@ class CaptureOptions:
                 interfaces=self.interfaces,
                 filter=self.filter,
                 snaplen=self.snaplen,
+                headers_only=self.headers_only,
                 # The api ends it too, should we be unable to; it counts from START.
                 duration=self.duration + OPEN_TIMEOUT if self.duration else None,
             )

@@ -76,6 +76,7 @@ def _source(account: Account) -> Dict[str, Any]:
         "interface": account.source.interface,
         "filter": account.source.filter,
         "agent": account.source.agent,
+        "headers_only": account.source.headers_only,
         "clock_offset_us": account.source.clock_offset_us,
         "received": stats.received,
         "dropped_kernel": stats.dropped_kernel,
@@ -144,6 +145,8 @@ def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
     if options.max_bytes is not None:
         limits.append(quantity(options.max_bytes))
     lengths = "whole packets" if options.snaplen >= SNAPLEN_MAX else f"{options.snaplen} bytes of each packet"
+    if options.headers_only:
+        lengths = "headers only"
     interfaces = f"; interfaces: {', '.join(options.interfaces)}" if options.interfaces else ""
     target = _outputs(options)
     lines = [

@@ -66,6 +66,7 @@ def asked(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
         "filter": options.filter,
         "interfaces": list(options.interfaces),
         "snaplen": options.snaplen,
+        "headers_only": options.headers_only,
         "packets": options.count,
         "bytes": options.max_bytes,
         "seconds": options.duration,

@@ -28,6 +28,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from pcapd.records._headers import LINK_TYPES as HEADER_LINK_TYPES
 from pcapd.records._types import HEADER_SIZE, Checked, Form, Merged, Rendered
 
 try:
@@ -45,6 +46,7 @@ except ImportError:
 IMPLEMENTATION: Final[str] = _name
 
 __all__ = [
+    "HEADER_LINK_TYPES",
     "HEADER_SIZE",
     "IMPLEMENTATION",
     "Checked",

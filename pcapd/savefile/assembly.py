@@ -385,6 +385,8 @@ def describe(source: Source) -> str:
     words = f"agent {source.agent}" if source.agent else "an agent"
     if source.agent_address:
         words += f" at {source.agent_address}"
+    if source.headers_only:
+        words += ", headers only"
     if source.clock_offset_us is not None:
         words += f", clock offset {source.clock_offset_us / 1000:+.1f} ms"
     return words

@@ -29,6 +29,8 @@ from pcapd.limits import (
     INSTANCES_MAX,
     INTERFACES_MAX,
     NAME_MAX,
+    POLICY_FILTERS_LENGTH_MAX,
+    POLICY_FILTERS_MAX,
     SNAPLEN_DEFAULT,
     SNAPLEN_MAX,
     TEXT_MAX,
@@ -238,6 +240,8 @@ class CaptureStart:
         namespace: A name from the agent's configuration; None is the host.
         container: An app instance's container instead.
         exclude: The capture's own connections, beside the one this came on.
+        headers_only: Keep nothing of a packet behind its layer-4 header.
+        exclude_filters: What of these passes is not to be captured, whatever ``filter`` says.
     """
 
     capture: str
@@ -249,6 +253,8 @@ class CaptureStart:
     namespace: Optional[str] = None
     exclude: Tuple[Stream, ...] = ()
     container: Optional[Container] = None
+    headers_only: bool = False
+    exclude_filters: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.namespace is not None and self.container is not None:
@@ -257,6 +263,10 @@ class CaptureStart:
             _check_name(name)
         if len(self.exclude) > EXCLUDED_STREAMS_MAX:
             raise ValueError(f"more than {EXCLUDED_STREAMS_MAX} streams to exclude")
+        if len(self.exclude_filters) > POLICY_FILTERS_MAX:
+            raise ValueError(f"more than {POLICY_FILTERS_MAX} filters to exclude")
+        if sum(map(len, self.exclude_filters)) > POLICY_FILTERS_LENGTH_MAX:
+            raise ValueError(f"filters to exclude have more than {POLICY_FILTERS_LENGTH_MAX} characters")
         _check_capture(self.interfaces, self.filter, self.snaplen)
 
 
@@ -274,6 +284,7 @@ class Request:
         duration: Seconds after which the api ends the capture.
         max_bytes: Bytes of packets after which it does.
         token: Instead of an Authorization header, for clients that cannot set one.
+        headers_only: As in `CaptureStart`.
     """
 
     targets: Tuple[str, ...] = ()
@@ -286,6 +297,7 @@ class Request:
     app: Optional[App] = None
     follow: bool = False
     deployment: Optional[Deployment] = None
+    headers_only: bool = False
 
     def __post_init__(self) -> None:
         named = [bool(self.targets), self.app is not None, self.deployment is not None]
@@ -314,6 +326,9 @@ class Source:
         clock_offset_us: The agent's clock minus the api's.
         awaited: Instances of the request that have neither opened a source nor failed
             until now; the api fills it in.  None: it is not known.
+        headers_only: The agent obeys START's ``headers_only``; one that does not know it
+            says nothing.
+        exclude_filters: How many of START's it obeys, likewise.
     """
 
     instance: str
@@ -326,6 +341,8 @@ class Source:
     agent_address: str = ""
     clock_offset_us: Optional[int] = None
     awaited: Optional[int] = None
+    headers_only: bool = False
+    exclude_filters: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.instance)

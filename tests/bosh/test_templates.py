@@ -21,6 +21,7 @@ from pcapd.config.schema import (
     CloudFoundryConfig,
     ContainersConfig,
     MetricsConfig,
+    PolicyConfig,
     StaticTarget,
 )
 from tests.bosh.release import JOBS, RELEASE, Issued, Rendered, RenderError, job_spec, nested, render
@@ -68,12 +69,16 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "cloud_foundry.api": "https://api.example.com",
         "cloud_foundry.ca": ca,
         "cloud_foundry.required_permission": "read_basic_data",
+        "cloud_foundry.headers_only_permission": "read_sensitive_data",
         "bosh.director": "https://192.0.2.1:25555",
         "bosh.ca": ca,
         "bosh.agent_port": 9998,
         "bosh.token_scope": "pcap.capture",
         "static.users": {"alice": {"token_sha256": HASH, "targets": ["vm-1"]}},
         "static.targets": {"vm-1": {"host": "10.0.0.7"}},
+        "policy.headers_only": True,
+        "policy.devices": ["eth0"],
+        "policy.exclude": ["port 22", "net 10.1.0.0/16"],
         "metrics.enabled": True,
         "metrics.host": "0.0.0.0",
         "metrics.port": 9103,
@@ -220,8 +225,9 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert (limits.concurrent_captures, limits.per_user, limits.max_targets) == (7, 2, 12)
     assert (limits.max_duration, limits.max_bytes) == (300.0, 2**30)
     assert found.cloud_foundry == CloudFoundryConfig(
-        "https://api.example.com", tls / "cloud_foundry_ca.crt", "read_basic_data"
+        "https://api.example.com", tls / "cloud_foundry_ca.crt", "read_basic_data", "read_sensitive_data"
     )
+    assert found.policy == PolicyConfig(True, ("eth0",), ("port 22", "net 10.1.0.0/16"))
     assert found.bosh == BoshConfig("https://192.0.2.1:25555", tls / "bosh_ca.crt", 9998, "pcap.capture")
     assert found.static is not None
     assert found.static.users["alice"].targets == ("vm-1",)

@@ -58,12 +58,14 @@ class AgentDouble:
     Attributes:
         started: What it was asked to capture, in order.
         refuse: Answer every START with this.
+        obedient: Knows the rules of START that were added later.
     """
 
     def __init__(self, credentials: Credentials, host: str, port: int) -> None:
         self.host = host
         self.started: list[CaptureStart] = []
         self.refuse: Optional[Error] = None
+        self.obedient = True
         self._conversations: set[_Conversation] = set()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(credentials.certificate, credentials.private_key)
@@ -167,7 +169,16 @@ class _Conversation:
             return
         self.request, self._interfaces = request, request.interfaces or ("eth0",)
         for number, interface in enumerate(self._interfaces, 1):
-            source = Source(request.instance, interface, 1, request.snaplen, request.filter, (), "cell")
+            source = Source(
+                request.instance,
+                interface,
+                1,
+                request.snaplen,
+                request.filter,
+                agent="cell",
+                headers_only=request.headers_only and self._agent.obedient,
+                exclude_filters=len(request.exclude_filters) if self._agent.obedient else 0,
+            )
             self._send(self._callee.source(number, source))
             self._send(*self._callee.packets(number, packet(request.instance.encode())))
         self._stats(final=False)

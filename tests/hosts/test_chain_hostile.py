@@ -289,6 +289,23 @@ def test_a_text_message_is_a_protocol_error(chain: Chain) -> None:
     assert [event.code for event in closed] == [1002]
 
 
+def test_a_client_that_closes_while_it_captures(chain: Chain) -> None:
+    """CLOSE instead of STOP ends the capture at once, also when there is no traffic and the TCP connection stays."""
+    wait_until(chain.settled, "earlier captures are gone", timeout=20)
+    client = RawClient(chain)
+    client.send(BytesMessage(HELLO + start(filter="udp port 1")))
+    events = client._events()
+    while b'"link_type"' not in bytes(next(events).data):
+        pass
+    assert not chain.settled()
+    client.send(CloseConnection(code=1000))
+    wait_until(chain.settled, "the capture is over", timeout=10)
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        assert any(isinstance(event, CloseConnection) for event in events)
+    ended = [line for line in chain.api.records() if line.get("audit") == "capture_ended"]
+    assert (ended[-1]["reason"], ended[-1]["detail"]) == ("abandoned", "the client closed")
+
+
 def test_a_client_that_sends_too_much(chain: Chain) -> None:
     """A message without an end is cut off before it fills any memory (its code: test_api_stream)."""
     client = RawClient(chain)

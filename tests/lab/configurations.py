@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
+import random
 import socket
 from pathlib import Path
 from typing import Any, Mapping
@@ -16,10 +18,13 @@ Config = dict[str, Any]
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((LOCAL, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on, and that the kernel gives to nobody as a client's."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)  # below ip_local_port_range
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((LOCAL, port))
+            return port
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:

@@ -18,6 +18,8 @@ from pcapd.limits import (
     INSTANCES_MAX,
     INTERFACES_MAX,
     NAME_MAX,
+    POLICY_FILTERS_LENGTH_MAX,
+    POLICY_FILTERS_MAX,
     SNAPLEN_MAX,
     TEXT_MAX,
 )
@@ -90,6 +92,8 @@ def capture_starts(draw: st.DrawFn) -> CaptureStart:
         namespace,
         draw(st.lists(streams, max_size=3).map(tuple)),
         container,
+        draw(st.booleans()),
+        draw(st.lists(texts, max_size=3).map(tuple)),
     )
 
 
@@ -108,6 +112,7 @@ def requests(draw: st.DrawFn) -> Request:
         app,
         draw(st.booleans()),
         deployment,
+        draw(st.booleans()),
     )
 
 
@@ -224,7 +229,19 @@ def test_an_end_of_very_many_sources() -> None:
     ("message", "optional"),
     [
         (Hello(1, "agent", "a", "1", 5), {"libpcap"}),
-        (START, {"interfaces", "filter", "snaplen", "namespace", "container", "exclude"}),
+        (
+            START,
+            {
+                "interfaces",
+                "filter",
+                "snaplen",
+                "namespace",
+                "container",
+                "exclude",
+                "headers_only",
+                "exclude_filters",
+            },
+        ),
         (
             REQUEST_APP,
             {
@@ -237,11 +254,20 @@ def test_an_end_of_very_many_sources() -> None:
                 "duration",
                 "max_bytes",
                 "token",
+                "headers_only",
             },
         ),
         (
             Source("web-0", "eth0", 1, 96, "udp"),
-            {"addresses", "agent", "agent_address", "clock_offset_us", "awaited"},
+            {
+                "addresses",
+                "agent",
+                "agent_address",
+                "clock_offset_us",
+                "awaited",
+                "headers_only",
+                "exclude_filters",
+            },
         ),
         (STATS, {"final", "exact"}),
         (Notice(NoticeType.CONGESTED, "m", "o"), {"awaited"}),
@@ -328,6 +354,8 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (START, "exclude", [{"a": "192.0.2.1", "a_port": 0, "b_port": 2}]),
         (START, "exclude", [{"a": "192.0.2.1", "a_port": 1, "b_port": 65536}]),
         (START, "exclude", [{"a": "192.0.2.1", "a_port": 1, "b_port": 2, "b": "example.com"}]),
+        (START, "exclude_filters", ["port 22"] * (POLICY_FILTERS_MAX + 1)),
+        (START, "exclude_filters", ["x" * (POLICY_FILTERS_LENGTH_MAX + 1)]),
         (START_CONTAINER, "namespace", "web-0"),
         (START_CONTAINER, "container", {"app": "", "index": 0}),
         (START_CONTAINER, "container", {"app": "a", "index": -1}),

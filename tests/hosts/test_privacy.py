@@ -1,0 +1,272 @@
+"""What an operator keeps from users, and users from their own files: payloads, interfaces, traffic."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+from chain_tools import Chain, Result, read_pcapng
+from foundation_tools import foundation_in
+
+from pcapd.errors import Forbidden
+from tests.doubles.cloud_controller import CfApp, Instance, Process
+from tests.lab.certificates import Authority
+from tests.lab.configurations import free_port, merged
+from tests.lab.containers import in_namespace
+from tests.lab.daemons import Daemon
+from tests.lab.generator import FILTER, Generator
+from tests.lab.readers import require, tshark_fields
+
+SECRET = b"nobody-elses-business"
+PORT, OTHER_PORT = 7707, 7708
+#: Ethernet, IPv4, UDP.
+HEADERS = 14 + 20 + 8
+
+
+@contextlib.contextmanager
+def ruled(chain: Chain, name: str, policy: dict[str, Any], **users: Any) -> Iterator[Daemon]:
+    """An api with a policy, before the same agents."""
+    change = {
+        "id": name,
+        "listen": {"port": free_port()},
+        "metrics": None,
+        "policy": policy,
+        "static": {"users": users},
+    }
+    with Daemon("api", merged(chain.api.config, change), chain.directory) as api:
+        yield api
+
+
+def captured(chain: Chain, api: Daemon, *arguments: str, rate: int = 500) -> Result:
+    """A capture of generated packets at that api."""
+    env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+    with Generator(chain.link, size=200, rate=rate):
+        return chain.begin(*arguments, "--duration", "1s", env=env).wait()
+
+
+def started(api: Daemon) -> dict[str, Any]:
+    """The audit record of the last capture."""
+    return [record for record in api.records() if record.get("audit") == "capture_started"][-1]
+
+
+def talk(chain: Chain, port: int) -> None:
+    """Say the secret over TCP from one host to the other."""
+    address = chain.link.right.ipv4
+    server = in_namespace(Path(chain.web1.path), lambda: socket.create_server((address, port)))
+    with (
+        server,
+        in_namespace(Path(chain.web0.path), lambda: socket.create_connection((address, port))) as client,
+    ):
+        connection, _ = server.accept()
+        with connection:
+            client.sendall(SECRET * 10)
+            while len(connection.recv(65536)) == 0:
+                pass
+            connection.sendall(SECRET)
+            client.recv(65536)
+
+
+def assert_headers_only(result: Result) -> None:
+    """No byte behind the UDP header; lengths as they were on the wire."""
+    packets = result.file.packets
+    assert packets and {(len(packet.data), packet.length) for packet in packets} == {(HEADERS, 200)}
+    rows = tshark_fields(result.path, ["udp.dstport", "frame.len", "frame.cap_len"])
+    assert set(map(tuple, rows)) == {("9999", "200", str(HEADERS))}
+
+
+def test_headers_only_as_asked(chain: Chain) -> None:
+    """Every packet of both hosts is cut after its UDP header; file, report and audit say so."""
+    require("tshark")
+    result = captured(chain, chain.api, "web-0", "web-1", "--filter", FILTER, "--headers-only")
+    assert result.status == 0, result.stderr
+    assert_headers_only(result)
+    assert all(source["headers_only"] for source in result.sources.values())
+    assert not result.notices
+    assert {interface.name for interface in result.file.interfaces} == {"web-0:eth0", "web-1:eth0"}
+    assert b", headers only" in result.path.read_bytes()
+    assert started(chain.api)["headers_only"] is True
+
+
+def test_no_payload_of_a_conversation(chain: Chain) -> None:
+    """Of TCP the whole handshake and all acknowledgements are there, and not a byte of what was said."""
+    require("tshark")
+    client = chain.begin("web-0", "--filter", f"tcp port {PORT}", "--headers-only")
+    client.wait_for("web-0:eth0")
+    talk(chain, PORT)
+    result = client.stop()
+    assert result.status == 0, result.stderr
+    content = result.path.read_bytes()
+    assert SECRET not in content and SECRET[:6] not in content
+    rows = tshark_fields(result.path, ["tcp.flags.syn", "tcp.flags.fin", "tcp.len"])
+    assert sum(row[0] in ("1", "True") for row in rows) == 2
+    assert sum(int(row[2]) for row in rows) == 11 * len(SECRET)  # lengths are headers
+
+
+def test_snaplen_and_headers_only(chain: Chain) -> None:
+    """The shorter of both counts."""
+    result = captured(chain, chain.api, "web-0", "--filter", FILTER, "--headers-only", "--snaplen", "20")
+    assert {(len(packet.data), packet.length) for packet in result.file.packets} == {(20, 200)}
+
+
+def test_by_curl(chain: Chain, tmp_path: Path) -> None:
+    """GET /capture has it, too."""
+    require("curl")
+    path = tmp_path / "headers.pcapng"
+    with Generator(chain.link, size=200, rate=500):
+        done = chain.curl(
+            "target=web-0&filter=udp+dst+port+9999&duration=1s&headers_only=true",
+            *("--output", str(path), "--header", "Accept: application/x-pcapng"),
+        )
+    assert done.returncode == 0, done.stderr
+    assert {len(packet.data) for packet in read_pcapng(path).packets} == {HEADERS}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--snaplen", "262144"), ("--headers-only",)])
+def test_everybody_gets_headers_only(chain: Chain, arguments: tuple[str, ...]) -> None:
+    """Whatever they ask for; whoever asked for more is told."""
+    require("tshark")
+    with ruled(chain, "headers", {"headers_only": True}) as api:
+        result = captured(chain, api, "web-0", "--filter", FILTER, *arguments)
+        assert started(api)["headers_only"] is True
+    assert result.status == 0, result.stderr
+    assert_headers_only(result)
+    told = [notice for notice in result.notices if notice["type"] == "LIMIT_REACHED"]
+    assert len(told) == (0 if arguments == ("--headers-only",) else 1)
+    assert all("packets are cut after their headers" in notice["message"] for notice in told)
+
+
+@pytest.mark.parametrize("query", ["", "&headers_only=false", "&snaplen=9999"])
+def test_everybody_gets_headers_only_by_curl(chain: Chain, tmp_path: Path, query: str) -> None:
+    """No parameter brings payloads back."""
+    require("curl")
+    path = tmp_path / "headers.pcap"
+    with ruled(chain, "headers", {"headers_only": True}) as api, Generator(chain.link, size=200, rate=500):
+        asked = f"target=web-0&filter=udp+dst+port+9999&duration=1s{query}"
+        command = chain.curl_command(asked, "--output", str(path), "--header", "Accept: application/x-pcapng",
+                                     url=f"https://127.0.0.1:{api.port}")  # fmt: skip
+        subprocess.run(command, check=True, timeout=60)
+    assert {len(packet.data) for packet in read_pcapng(path).packets} == {HEADERS}
+
+
+def test_one_user_gets_headers_only(chain: Chain) -> None:
+    """Another one at the same api sees all."""
+    alice = {**chain.api.config["static"]["users"]["alice"], "headers_only": True}
+    with ruled(chain, "alice-only", {}, alice=alice) as api:
+        less = captured(chain, api, "web-1", "--filter", FILTER)
+        env = {"PCAP_API": f"https://127.0.0.1:{api.port}", "PCAP_TOKEN": chain.bob}
+        with Generator(chain.link, size=200, rate=500):
+            more = chain.begin("web-1", "--filter", FILTER, "--duration", "1s", env=env).wait()
+    assert {len(packet.data) for packet in less.file.packets} == {HEADERS}
+    (notice,) = less.notices
+    assert "your permissions allow nothing else" in notice["message"]
+    assert {len(packet.data) for packet in more.file.packets} == {200} and not more.notices
+
+
+def test_interfaces_that_are_allowed(chain: Chain) -> None:
+    """The first is taken by default; another one is refused with the list, and nothing is opened."""
+    with ruled(chain, "devices", {"devices": ["lo"]}) as api:
+        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+        taken = chain.begin("web-0", "--duration", "200ms", env=env).wait()
+        assert [interface.name for interface in taken.file.interfaces] == ["web-0:lo"]
+        for devices in (("eth0",), ("lo", "eth0")):
+            named = [word for device in devices for word in ("--device", device)]
+            refused = chain.begin("web-0", *named, "--duration", "1s", env=env).wait()
+            assert refused.status == 1
+            assert "interface 'eth0' may not be captured (allowed are: lo)" in refused.report["error"]
+        done = subprocess.run(
+            chain.curl_command("target=web-0&device=eth0", url=env["PCAP_API"]),
+            capture_output=True, check=True, timeout=60,
+        )  # fmt: skip
+        (error,) = json.loads(done.stdout)["errors"]
+        assert error["code"] == Forbidden.code
+        assert sum(record.get("audit") == "capture_started" for record in api.records()) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        f"tcp port {PORT} or tcp port {OTHER_PORT}",
+        "tcp or not tcp",
+        f"not (tcp port {PORT}) or tcp",
+    ],
+)
+def test_an_exclusion_cannot_be_escaped(chain: Chain, text: str) -> None:
+    """What the policy excludes is not captured, whatever the user's filter says; the rest is."""
+    with ruled(chain, "exclude", {"exclude": [f"port {PORT}", "icmp6"]}) as api:
+        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+        client = chain.begin("web-0", "--filter", text, env=env)
+        client.wait_for("web-0:eth0")
+        talk(chain, PORT)
+        talk(chain, OTHER_PORT)
+        result = client.stop()
+        assert started(api)["exclude"] == [f"port {PORT}", "icmp6"]
+    assert result.status == 0, result.stderr
+    ports = {
+        port for row in tshark_fields(result.path, ["tcp.srcport", "tcp.dstport"]) for port in row if port
+    }
+    assert str(PORT) not in ports
+    assert str(OTHER_PORT) in ports
+    (source,) = result.sources.values()
+    assert f"not (port {PORT}) and not (icmp6)" in source["filter"]
+
+
+def test_nothing_but_what_is_excluded(chain: Chain) -> None:
+    """libpcap sees that no packet can pass, and the user is told so."""
+    with ruled(chain, "exclude", {"exclude": [f"port {PORT}"]}) as api:
+        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+        filter_text = ("--filter", f"tcp port {PORT}")
+        refused = chain.begin("web-0", *filter_text, "--duration", "1s", env=env).wait()
+    assert refused.status == 1 and "rejects all packets" in refused.report["error"]
+
+
+@pytest.mark.parametrize("text", [f") or (tcp port {PORT}", f"tcp port {PORT}) or (tcp"])
+def test_parentheses_do_not_escape(chain: Chain, text: str) -> None:
+    """The user's part has to be a filter by itself."""
+    with ruled(chain, "exclude", {"exclude": [f"port {PORT}"]}) as api:
+        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+        refused = chain.begin("web-0", "--filter", text, "--duration", "1s", env=env).wait()
+    assert refused.status == 1 and "syntax error" in refused.report["error"]
+
+
+def test_an_exclusion_that_is_no_filter(chain: Chain) -> None:
+    """Nothing is captured; the words name it."""
+    with ruled(chain, "broken", {"exclude": ["port fish-and-chips-7"]}) as api:
+        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+        refused = chain.begin("web-0", "--duration", "1s", env=env).wait()
+    assert refused.status == 1 and not refused.path.exists()
+    assert "fish-and-chips-7" in refused.report["error"]
+
+
+# --- Cloud Foundry ---------------------------------------------------------------
+
+
+def test_a_weaker_permission(tmp_path: Path, authority: Authority) -> None:
+    """Who may only see an app is given headers, who may see its secrets everything, others nothing."""
+    settings = {"headers_only_permission": "read_basic_data"}
+    with foundation_in(tmp_path, authority, cloud_foundry=settings) as foundation:
+        app = foundation.cc.add(CfApp(processes=[Process(instances=[Instance(0, host="127.0.0.2")])]))
+        (cell,) = [cell for cell in foundation.cells if cell.host == "127.0.0.2"]
+        assert foundation.capture(app, foundation.cc.auditor(app)).whole
+        assert foundation.capture(app, foundation.cc.auditor(app), ("headers_only", "false")).whole
+        assert foundation.capture(app, foundation.cc.developer(app)).whole
+        assert [start.headers_only for start in cell.started] == [True, True, False]
+        records = foundation.audit("capture_started")
+        assert [record["headers_only"] for record in records] == [True, True, False]
+
+
+def test_an_agent_that_cannot_cut(tmp_path: Path, authority: Authority) -> None:
+    """One of an older version says nothing of headers: not a packet of it goes on."""
+    settings = {"headers_only_permission": "read_basic_data"}
+    with foundation_in(tmp_path, authority, cloud_foundry=settings) as foundation:
+        for cell in foundation.cells:
+            cell.obedient = False
+        app = foundation.cc.add(CfApp(processes=[Process(instances=[Instance(0, host="127.0.0.2")])]))
+        answer = foundation.capture(app, foundation.cc.auditor(app))
+        assert answer.status == 502
+        assert "its agent cannot cut packets after their headers" in answer.error["title"]

@@ -1,0 +1,60 @@
+"""The section ``policy`` of an api's configuration, and what belongs to it elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+from test_config_parse import API, CLOUD_FOUNDRY, STATIC, api, problems
+
+from pcapd.config.schema import PolicyConfig
+from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
+
+
+def test_without_one() -> None:
+    """Everything is allowed."""
+    assert api(API + STATIC).policy == PolicyConfig(False, None, ())
+    assert api(API + STATIC + "policy: {devices: [], exclude: []}").policy == PolicyConfig()
+
+
+def test_all_of_it() -> None:
+    """Each key arrives."""
+    text = 'policy: {headers_only: true, devices: [eth0, lo], exclude: ["port 22", "(net 10.0.0.0/8)"]}'
+    found = api(API + STATIC + text).policy
+    assert found == PolicyConfig(True, ("eth0", "lo"), ("port 22", "(net 10.0.0.0/8)"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("vlan 7 and port 22", "must not have vlan, which changes the meaning of every filter after it"),
+        ("not mpls", "must not have mpls, which changes the meaning of every filter after it"),
+        ("port 22) or (port 23", "has parentheses that do not match"),
+        ("(port 22", "has parentheses that do not match"),
+        ("port\\t22", "must be printable ASCII, in one line"),
+        ("port 22 # ü", "must be printable ASCII, in one line"),
+    ],
+)
+def test_an_exclusion_that_cannot_be(text: str, problem: str) -> None:
+    """What can be told without libpcap is told before the api starts."""
+    (found,) = problems(api, API + STATIC + f'policy: {{exclude: ["{text}"]}}')
+    assert found == f"policy.exclude[0]: {problem}"
+
+
+@pytest.mark.parametrize(
+    "texts", [["port 22"] * (POLICY_FILTERS_MAX + 1), ["a" * (POLICY_FILTERS_LENGTH_MAX + 1)]]
+)
+def test_too_many_exclusions(texts: list[str]) -> None:
+    """They all have to fit into every START."""
+    (found,) = problems(api, API + STATIC + f"policy: {{exclude: {texts}}}")
+    assert found.startswith("policy.exclude: must be at most ")
+
+
+def test_users_and_permissions() -> None:
+    """A user of the configuration's, or a permission, may be good for headers only."""
+    found = api(API + STATIC.replace("targets: [vm]", "targets: [vm], headers_only: true"))
+    assert found.static is not None and found.static.users["alice"].headers_only
+    found = api(API + CLOUD_FOUNDRY.replace("}", ", headers_only_permission: read_basic_data}"))
+    assert found.cloud_foundry is not None
+    assert found.cloud_foundry.headers_only_permission == "read_basic_data"
+    same = CLOUD_FOUNDRY.replace("}", ", headers_only_permission: read_sensitive_data}")
+    (problem,) = problems(api, API + same)
+    assert problem == "cloud_foundry.headers_only_permission: must be another one than required_permission"
