@@ -263,10 +263,12 @@ class _Download:
             self._request.registerProducer(self._capture, True)
             self._ticker.start(_TURN)
 
-    def packets(self, number: int, records: Bytes) -> None:
+    def packets(self, number: int, records: Bytes) -> bool:
         """Checked records of one source."""
         if not self._gone and not self._stopping:
             self._assembly.packets(number, records, self._reactor.seconds())
+        # What comes after the count was reached is not lost: nobody asked for it.
+        return not self._gone
 
     def stats(self, number: int, stats: Stats) -> None:
         """Counters and watermark of one source."""

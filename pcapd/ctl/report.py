@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.files import Files, Written
@@ -82,9 +82,12 @@ def _source(account: Account) -> Dict[str, Any]:
         "dropped_interface": stats.dropped_interface,
         "delivered": stats.delivered,
         "lost_in_transit": account.lost_in_transit,
+        "drops": account.drops._asdict(),
+        "exact": account.exact,
         "received_here": account.received,
         "written": account.written,
         "duplicates": account.duplicates,
+        "unwanted": account.unwanted,
         "late": account.late,
     }
 
@@ -194,20 +197,29 @@ def opened_line(source: Source) -> str:
 
 def source_line(account: Account) -> str:
     """One source's counters."""
-    stats = account.stats
-    transit = account.lost_in_transit
+    drops = account.drops
     parts = [
         f"{escape(account.name)}: {account.written} written",
-        f"{stats.received} received by the filter",
-        f"{stats.dropped_kernel} dropped by the kernel",
-        f"{stats.dropped_interface} by the interface",
-        f"{'unknown' if transit is None else transit} lost on the way",
+        f"{account.stats.received} received by the filter",
+        f"{drops.kernel} dropped by the kernel",
+        f"{drops.interface} by the interface",
+        f"{_known(drops.agent)} by the agent",
+        f"{_known(drops.api)} by the api",
+        f"{_known(drops.client)} here",
     ]
+    if not account.exact:
+        parts.append("more may be missing, because its agent or the api was lost")
+    if account.unwanted:
+        parts.append(f"{account.unwanted} came after the limit")
     if account.duplicates:
         parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
     if account.late:
         parts.append(f"{account.late} late (out of order)")
     return ", ".join(parts)
+
+
+def _known(count: Optional[int]) -> str:
+    return "unknown" if count is None else str(count)
 
 
 def _forgotten(capture: Capture) -> int:

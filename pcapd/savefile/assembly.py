@@ -17,6 +17,7 @@ from pcapd.limits import SNAPLEN_MAX
 from pcapd.records import Checked, Form, check, render
 from pcapd.records.ordering import Ordering, Released
 from pcapd.savefile import linktypes, pcap, pcapng
+from pcapd.savefile.account import Account
 from pcapd.savefile.matching import PacketIds
 from pcapd.wire import Source, Stats
 from pcapd.wire.frames import Bytes
@@ -65,49 +66,6 @@ class Budget:
         self.full = False
 
 
-class Account:
-    """What became of one source's packets.
-
-    Args:
-        source: What it is.
-        interface: Its number in the file.
-        opened_us: Microseconds since the epoch when it was opened.
-
-    Attributes:
-        source: What it is.
-        interface: Its number in the file.
-        stats: The agent's last counters.
-        received: Packets that came here.
-        bytes: Bytes of their records.
-        written: Packets in the file.
-        late: Of these, written after a newer one.
-        duplicates: Left out, because another source saw them before.
-    """
-
-    def __init__(self, source: Source, interface: int, opened_us: int) -> None:
-        self.source = source
-        self.interface = interface
-        self.stats = Stats(0, 0, 0, 0, 0)
-        self.received = 0
-        self.bytes = 0
-        self.written = 0
-        self.late = 0
-        self.duplicates = 0
-        self.opened_us = opened_us
-        self.last_us = opened_us
-
-    @property
-    def name(self) -> str:
-        """As in the file: instance and interface."""
-        return f"{self.source.instance}:{self.source.interface}"
-
-    @property
-    def lost_in_transit(self) -> Optional[int]:
-        """Packets that the agent sent and that did not come here; None while or where nobody knows."""
-        stats = self.stats
-        return max(0, stats.delivered - self.received) if stats.final and stats.exact else None
-
-
 class Assembly:
     """Makes a file.
 
@@ -122,6 +80,9 @@ class Assembly:
         stream: The instance whose file it is, where each has its own.
         packet_ids: Tells which packets are the same (pcapng only).
     """
+
+    #: Whether each instance has a file of its own.
+    split = False
 
     def __init__(
         self,
@@ -265,6 +226,11 @@ class Assembly:
             while self._add(self._ordering.flush(self._budget.packets, self._room)):
                 pass
         return self._taken() + self._as_statistics(self.closing(now_us))
+
+    def settle(self) -> None:
+        """Nothing more will be written; each account says then what became of its packets."""
+        for account in self._accounts.values():
+            account.settle(full=self.full)
 
     def closing(self, now_us: int, stream: str = "") -> List[bytes]:
         """The statistics that end a file: one block per interface, in their order.

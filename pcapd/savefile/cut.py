@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections import Counter
+from typing import Dict, NamedTuple
 
 from pcapd.records import HEADER_SIZE, Form
 
-__all__ = ["Cut", "Fit", "cut", "fit"]
+__all__ = ["Cut", "Fit", "cut", "fit", "tail"]
 
 _PCAP_HEADER = 24
 _ENHANCED_PACKET = 6
@@ -75,6 +76,23 @@ def fit(form: Form, data: bytes, begin: int, room: int, *, at_least: int = 0) ->
         position += size
         packets += 1
     return Fit(position, packets)
+
+
+def tail(data: bytes, packets: int) -> Dict[int, int]:
+    """Whose the last packets of a pcapng file's blocks are: how many of each interface.
+
+    Args:
+        data: Whole blocks.
+        packets: How many of the last ones; at most those there are.
+    """
+    interfaces = []
+    position = 0
+    while position < len(data):
+        kind, size, interface = struct.unpack_from("<III", data, position)
+        position += size
+        if kind == _ENHANCED_PACKET:
+            interfaces.append(interface)
+    return dict(Counter(interfaces[max(0, len(interfaces) - packets) :]))
 
 
 def _block(form: Form, data: bytes, position: int, begins_file: bool) -> tuple[int, bool]:

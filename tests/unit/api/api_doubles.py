@@ -245,9 +245,10 @@ class Sink:
         assert not self.over and number not in self.sources
         self.sources[number] = source
 
-    def packets(self, number: int, records: bytes) -> None:
+    def packets(self, number: int, records: bytes) -> bool:
         assert not self.over and number in self.sources
         self.records[number] = self.records.get(number, b"") + bytes(records)
+        return True
 
     def stats(self, number: int, stats: Stats) -> None:
         assert not self.over and number in self.sources

@@ -243,7 +243,7 @@ def test_an_end_of_very_many_sources() -> None:
             Source("web-0", "eth0", 1, 96, "udp"),
             {"addresses", "agent", "agent_address", "clock_offset_us", "awaited"},
         ),
-        (STATS, {"final", "exact"}),
+        (STATS, {"final", "exact", "dropped_agent", "forwarded", "at_us"}),
         (Notice(NoticeType.CONGESTED, "m", "o"), {"awaited"}),
         (End(EndReason.COUNT), {"message", "sources"}),
         (Error("c", "m"), {"hint"}),
