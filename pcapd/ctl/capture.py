@@ -232,9 +232,7 @@ class Capture:
         """How it went."""
         if self._errors:
             return Outcome.FAILED
-        unknown = any(
-            account.lost_in_transit is None or None in account.drops for account in self._accounts
-        )
+        unknown = any(account.lost_in_transit is None or None in account.drops for account in self._accounts)
         if self._failed_targets or self.lost or unknown:
             return Outcome.INCOMPLETE
         return Outcome.COMPLETE
