@@ -137,6 +137,23 @@ class Account:
             client=self.unwritten,
         )
 
+    @property
+    def remarks(self) -> str:
+        """What the counters of a statistics block have no place for, in words for people."""
+        drops = self.drops._asdict()
+        words = [] if self._stats.exact else ["the agent was lost; these are the last counters it sent"]
+        for place in ("agent", "api", "client"):
+            count = drops[place]
+            if count != 0:
+                words.append(f"{'unknown' if count is None else count} lost by the {place}")
+        for count, why in (
+            (self.duplicates, "left out as duplicates"),
+            (self.unwanted, "came after the limit"),
+        ):
+            if count:
+                words.append(f"{count} {why}")
+        return "; ".join(words)
+
     def settle(self, *, full: bool) -> None:
         """Nothing more will be written: what came and is not in the file has its reason now.
 

@@ -338,7 +338,7 @@ class Assembly:
             stats.dropped_interface,
             stats.dropped_kernel,
             account.written,
-            "" if stats.exact else "the agent was lost; these are the last counters it sent",
+            account.remarks,
         )
 
 

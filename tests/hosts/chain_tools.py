@@ -113,7 +113,7 @@ def _block(file: SaveFile, kind: int, body: bytes) -> None:
         counters = {
             code: struct.unpack("<Q", value)[0] for code, value in _options(body[12:]).items() if code > 1
         }
-        interface.received = counters.get(4)
+        interface.received = counters.get(6)
         interface.dropped_interface = counters.get(5)
         interface.dropped_os = counters.get(7)
     elif kind == 4:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pcapd.errors import MixedLinkTypes, RecordError
 from pcapd.records import Form
+from pcapd.savefile.account import Account
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Source, Stats
 
@@ -200,6 +201,55 @@ def test_the_closing_statistics_tell_what_was_received_dropped_and_written() -> 
     assert kind == STATISTICS
     numbers = {struct.unpack_from("<Q", body, at)[0] for at in range(0, len(body) - 7, 4)}
     assert {51, 7, 13} <= numbers
+
+
+def test_the_closing_statistics_say_what_they_have_no_counter_for() -> None:
+    """Losses in agent, api and client, duplicates, and what nobody knows, stand in the comment."""
+    account = Account(SOURCE, 0, NOW_US)
+    assert account.remarks == ""
+    account.stats = Stats(20, 0, 0, 11, 9, final=True, dropped_agent=9)
+    account.received, account.written, account.unwritten, account.duplicates = 10, 5, 3, 2
+    assert account.remarks == (
+        "9 lost by the agent; 1 lost by the api; 3 lost by the client; 2 left out as duplicates"
+    )
+    account.stats = Stats(20, 0, 0, 10, 9, final=True, exact=False)
+    account.unwritten, account.duplicates, account.unwanted = 0, 0, 5
+    assert account.remarks == (
+        "the agent was lost; these are the last counters it sent; unknown lost by the agent; "
+        "unknown lost by the api; 5 came after the limit"
+    )
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_lost_connection_leaves_unknown(known: bool) -> None:
+    """Without a last word nobody knows agent and api; the api still says what it passed on."""
+    account = Account(SOURCE, 0, NOW_US)
+    account.received = account.written = 6
+    account.stats = Stats(20, 4, 1, 8, 9, final=known, exact=False, forwarded=7)
+    account.settle(full=False)
+    assert account.drops == (1, 4, None, 1 if known else None, 0)
+    assert account.known == (1, 4, 1, 1, 0)
+    assert not account.exact
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_is_held_back_at_the_end_has_its_reason(full: bool) -> None:
+    """After a limit nobody asked for it; otherwise it is lost here."""
+    account = Account(SOURCE, 0, NOW_US)
+    account.stats = Stats(10, 0, 0, 10, 9, final=True)
+    account.received, account.written = 10, 7
+    account.settle(full=full)
+    assert (account.unwanted, account.unwritten) == ((3, 0) if full else (0, 3))
+    assert account.stats.received == account.written + account.unwanted + sum(account.known)
+
+
+def test_live_losses_are_those_of_the_last_counters() -> None:
+    """Packets that came since do not hide what was missing."""
+    account = Account(SOURCE, 0, NOW_US)
+    account.received = 8
+    account.stats = Stats(10, 0, 0, 10, 9)
+    account.received = 12
+    assert account.drops.api == 2
 
 
 def test_a_final_count_releases_what_waits_for_a_source() -> None:

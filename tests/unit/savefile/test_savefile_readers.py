@@ -90,7 +90,7 @@ def test_statistics(capture: Path) -> None:
     last = blocks(capture).rsplit("Block: Interface Statistics Block", 1)[1]
     for line in (
         "[Timestamp: Nov 14, 2023 22:13:20.123465000 UTC]",
-        f"Number of Received Packets = {2**40}",
+        f"Number of Accepted Packets = {2**40}",
         "Number of Dropped Packets = 7",
         f"Number of Packets Dropped by OS = {2**33}",
         "Number of Packets Delivered to the User = 5",
