@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from pcapd.records._types import HEADER_SIZE, Checked, Form, Merged, Rendered
+from pcapd.records._types import HEADER_SIZE, Checked, Form, Gap, Merged, Rendered
 
 try:
     if os.environ.get("PCAPD_PURE"):
@@ -49,6 +49,7 @@ __all__ = [
     "IMPLEMENTATION",
     "Checked",
     "Form",
+    "Gap",
     "Merged",
     "Rendered",
     "check",
