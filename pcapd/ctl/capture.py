@@ -15,7 +15,7 @@ from pcapd.limits import INSTANCES_MAX, NAME_MAX, OPEN_TIMEOUT, START_TIMEOUT
 from pcapd.records import Form
 from pcapd.savefile.account import Account
 from pcapd.savefile.assembly import Assembly, Piece
-from pcapd.savefile.cut import tail
+from pcapd.savefile.cut import Tail, tail
 from pcapd.savefile.split import Split
 from pcapd.wire import (
     Caller,
@@ -215,12 +215,16 @@ class Capture:
     def _subtract(self, accounts: List[Account], missing: int, data: bytes) -> None:
         """So many packets are not in a file; `data` is what was to be its end."""
         some = [account for account in accounts if account.written]
-        shares = tail(data, missing) if len(some) > 1 else {some[0].interface: missing}
-        if sum(shares.values()) == missing:
+        shares = tail(data, missing)
+        if len(some) == 1 and not data:
+            shares = {some[0].interface: Tail(missing, 0)}
+        if sum(share.packets for share in shares.values()) == missing:
             for account in some:
-                share = shares.get(account.interface, 0)
-                account.written -= share
-                account.unwritten = (account.unwritten or 0) + share
+                share = shares.get(account.interface, Tail(0, 0))
+                account.written -= share.packets
+                account.unwritten = (account.unwritten or 0) + share.packets
+                if share.drops:
+                    account.tell_again(share.drops)
         else:
             # Classic pcap does not tell one source's packets from another's.
             self._unwritten += missing

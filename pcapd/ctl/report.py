@@ -11,6 +11,7 @@ from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
 from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
+from pcapd.records import Form
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
 from pcapd.wire import Notice, Source
@@ -56,7 +57,10 @@ def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any
         "packets": capture.written,
         "lost": capture.lost,
         "packets_forgotten": _forgotten(capture),
-        "sources": [_source(account) for account in capture.assembly.accounts.values()],
+        "sources": [
+            _source(account, pcapng=outlets.form is Form.PCAPNG)
+            for account in capture.assembly.accounts.values()
+        ],
     }
 
 
@@ -68,7 +72,7 @@ def file_facts(written: Written) -> Dict[str, Any]:
     return facts
 
 
-def _source(account: Account) -> Dict[str, Any]:
+def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
     stats = account.stats
     return {
         "name": account.name,
@@ -84,6 +88,7 @@ def _source(account: Account) -> Dict[str, Any]:
         "lost_in_transit": account.lost_in_transit,
         "drops": account.drops._asdict(),
         "exact": account.exact,
+        "lost_after_last": account.lost_after_last if pcapng else None,
         "received_here": account.received,
         "written": account.written,
         "duplicates": account.duplicates,

@@ -10,11 +10,16 @@ The interface loses packets before the filter, so its drops come on top.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
+from pcapd.records import Gap
 from pcapd.wire import Source, Stats
 
 __all__ = ["Account", "Drops", "Known"]
+
+
+#: microseconds; before the time of any packet.
+_EVER = -1
 
 
 class Known(NamedTuple):
@@ -65,6 +70,8 @@ class Account:
         unwritten: Came here and were to be in the file, and are not; None: it is only
             known for several sources together.
         over: Nothing more will come.
+        newest_us: The latest time of a packet that came here.
+        gaps: What interface and kernel lost and no packet in the file tells yet.
     """
 
     def __init__(self, source: Source, interface: int, opened_us: int) -> None:
@@ -80,8 +87,12 @@ class Account:
         self.unwanted = 0
         self.unwritten: Optional[int] = 0
         self.over = False
+        self.gaps: List[Gap] = []
+        self._noticed = 0
+        self._counted_us = _EVER
         self.opened_us = opened_us
         self.last_us = opened_us
+        self.newest_us = _EVER
 
     @property
     def name(self) -> str:
@@ -98,6 +109,30 @@ class Account:
         self._stats = stats
         # Packets and counters come in their order, so this is exact now, and not later.
         self._missing = self._api()
+
+    def notice(self) -> None:
+        """Remember what the last counters say was lost, to tell it with the next packet.
+
+        That is the first one later than all that came before these counters.  It was lost
+        after the counters before were read, so a packet of an earlier time, such as one
+        that was still in the ring, is not the next one either.
+        """
+        lost = self._stats.dropped_interface + self._stats.dropped_kernel
+        at_us = self._stats.at_us
+        if lost > self._noticed:
+            newest_us = _EVER if at_us is None else min(self.newest_us, at_us)
+            self.gaps.append((max(self._counted_us, newest_us), lost - self._noticed))
+            self._noticed = lost
+        self._counted_us = _EVER if at_us is None else at_us
+
+    def tell_again(self, lost: int) -> None:
+        """The packet that told it is not in the file after all."""
+        self.gaps.insert(0, (_EVER, lost))
+
+    @property
+    def lost_after_last(self) -> int:
+        """Of the drops of interface and kernel those that no packet's epb_dropcount tells."""
+        return sum(lost for _, lost in self.gaps)
 
     @property
     def exact(self) -> bool:

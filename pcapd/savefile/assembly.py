@@ -150,7 +150,7 @@ class Assembly:
         self._accounts[number] = account
         self._link_types.append(source.link_type)
         if self._ordering is not None:
-            self._ordering.open(number, account.interface)
+            self._ordering.open(number, account.interface, account.gaps)
         self.await_instances(source.awaited)
 
     def await_instances(self, count: Optional[int]) -> None:
@@ -173,6 +173,7 @@ class Assembly:
         account.received += checked.packets
         account.bytes += len(records)
         account.last_us = max(account.last_us, checked.latest_us)
+        account.newest_us = max(account.newest_us, checked.latest_us)
         if self.full:
             pass  # counted, but not wanted any more
         elif self._ordering is not None:
@@ -185,6 +186,8 @@ class Assembly:
         """Counters and watermark of a source."""
         account = self._accounts[number]
         account.stats = stats
+        if self._form is Form.PCAPNG:
+            account.notice()
         if self._ordering is not None:
             self._ordering.watermark(number, stats.captured_up_to_us)
             if stats.final:
@@ -267,7 +270,8 @@ class Assembly:
     def _render(self, account: Account, records: Bytes) -> None:
         budget = self._budget
         checked_before = account.written + account.duplicates
-        rendered = render(records, account.interface, self._form, budget.packets, self._room)
+        rendered = render(records, account.interface, self._form, budget.packets, self._room, account.gaps)
+        del account.gaps[: rendered.told]
         account.written += rendered.packets
         self._wrote(rendered.data, rendered.packets)
         budget.full |= checked_before + rendered.packets < account.received
@@ -279,8 +283,10 @@ class Assembly:
 
     def _wrote(self, data: bytes, packets: int) -> None:
         if self.packet_ids is not None:
-            data, left_out = self.packet_ids.rewrite(self._stream, data, self._link_types)
+            data, left_out, untold = self.packet_ids.rewrite(self._stream, data, self._link_types)
             accounts = list(self._accounts.values()) if left_out else []
+            for interface, lost in untold.items():
+                accounts[interface].tell_again(lost)
             for interface, count in left_out.items():
                 accounts[interface].written -= count
                 accounts[interface].duplicates += count

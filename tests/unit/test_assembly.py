@@ -252,6 +252,72 @@ def test_live_losses_are_those_of_the_last_counters() -> None:
     assert account.drops.api == 2
 
 
+def drop_counts(file: bytes) -> list[tuple[int, int]]:
+    """Time and epb_dropcount (0 where there is none) of each packet."""
+    found = []
+    for kind, body in blocks(file):
+        if kind == PACKET:
+            captured = struct.unpack_from("<I", body, 12)[0]
+            options = body[20 + (captured + 3 & ~3) :]
+            assert options[:4] in (b"", struct.pack("<HH", 4, 8))
+            lost = struct.unpack_from("<Q", options, 4)[0] if options else 0
+            found.append((struct.unpack_from("<I", body, 8)[0], lost))
+    return found
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_drops_stand_at_the_next_packet(ordered: bool) -> None:
+    """Of kernel and interface, each once, and the rest that no packet follows is known."""
+    assembly = Assembly(Form.PCAPNG, 96, ordered=ordered)
+    assembly.source(1, SOURCE, NOW_US)
+    out = b""
+    for time, kernel, interface in ((1, 0, 0), (5000, 3, 0), (9000, 3, 4), (20_000, 5, 5)):
+        assembly.stats(1, Stats(9, kernel, interface, 0, time - 1, at_us=time - 1))
+        assembly.packets(1, record(time) + record(time + 1), 0.0)
+        out += b"".join(assembly.take(0.0))
+    assembly.stats(1, Stats(9, 6, 5, 0, 30_000, final=True, at_us=30_000))
+    out += b"".join(assembly.finish(10))
+    counted = [(1, 0), (2, 0), (5000, 3), (5001, 0), (9000, 4), (9001, 0), (20_000, 3), (20_001, 0)]
+    assert drop_counts(out) == counted
+    assert assembly.accounts[1].lost_after_last == 1
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_packets_that_were_in_the_ring_before_the_drop_do_not_tell_it(ordered: bool) -> None:
+    """What was lost after counters were read is after all packets of earlier times, whenever these come."""
+    assembly = Assembly(Form.PCAPNG, 96, ordered=ordered)
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.stats(1, Stats(9, 0, 0, 0, 0, at_us=100))
+    assembly.stats(1, Stats(9, 2, 0, 0, 0, at_us=200))
+    assembly.stats(1, Stats(9, 9, 0, 0, 0, at_us=300))
+    out = b""
+    for times in ((50, 99, 100), (101, 150), (201, 400)):
+        assembly.packets(1, b"".join(map(record, times)), 0.0)
+        out += b"".join(assembly.take(0.0))
+    out += b"".join(assembly.finish(10))
+    assert drop_counts(out) == [(50, 0), (99, 0), (100, 0), (101, 2), (150, 0), (201, 7), (400, 0)]
+
+
+def test_a_clock_that_nobody_tells() -> None:
+    """An agent that does not say when it read its counters: the next packet tells."""
+    assembly = Assembly(Form.PCAPNG, 96)
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.stats(1, Stats(9, 2, 0, 0, 0))
+    assembly.packets(1, record(0) + record(1), 0.0)
+    assert drop_counts(b"".join(assembly.finish(10))) == [(0, 2), (1, 0)]
+
+
+def test_a_classic_file_tells_no_drops() -> None:
+    """It has no place for them, and they do not pile up."""
+    assembly = Assembly(Form.PCAP, 96)
+    assembly.source(1, SOURCE, NOW_US)
+    for dropped in range(9):
+        assembly.stats(1, Stats(9, dropped, 0, 0, 0))
+    assert assembly.accounts[1].gaps == []
+    assembly.packets(1, record(0), 0.0)
+    assert classic_packets(b"".join(assembly.finish(10))) == [record(0)]
+
+
 def test_a_final_count_releases_what_waits_for_a_source() -> None:
     """Nobody waits for a source that said it is over."""
     assembly = Assembly(Form.PCAP, 96)
