@@ -236,6 +236,8 @@ class Sink:
         self.notices: list[Notice] = []
         self.ends: list[End] = []
         self.errors: list[RequestError] = []
+        #: Packets are not taken any more.
+        self.leaving = False
 
     @property
     def over(self) -> bool:
@@ -247,6 +249,8 @@ class Sink:
 
     def packets(self, number: int, records: bytes) -> bool:
         assert not self.over and number in self.sources
+        if self.leaving:
+            return False
         self.records[number] = self.records.get(number, b"") + bytes(records)
         return True
 
