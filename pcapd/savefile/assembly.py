@@ -228,10 +228,11 @@ class Assembly:
         if self._ordering is not None and not self.full:
             while self._add(self._ordering.flush(self._budget.packets, self._room)):
                 pass
+        self.settle()
         return self._taken() + self._as_statistics(self.closing(now_us))
 
     def settle(self) -> None:
-        """Nothing more will be written; each account says then what became of its packets."""
+        """Nothing more will be given out; each account says then what became of its packets."""
         for account in self._accounts.values():
             account.settle(full=self.full)
 

@@ -128,7 +128,7 @@ class Split:
         return [piece for part in self._parts.values() for piece in part.finish_pieces(now_us)]
 
     def settle(self) -> None:
-        """Nothing more will be written; each account says then what became of its packets."""
+        """Nothing more will be given out; each account says then what became of its packets."""
         for part in self._parts.values():
             part.settle()
 

@@ -220,6 +220,18 @@ def test_the_closing_statistics_say_what_they_have_no_counter_for() -> None:
     )
 
 
+def test_a_limit_is_told_in_the_closing_statistics() -> None:
+    """Packets that came after it were not lost, and who has only the file can see that."""
+    assembly = Assembly(Form.PCAPNG, 96, max_packets=3)
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.packets(1, b"".join(map(record, range(5))), 0.0)
+    assembly.packets(1, record(5), 0.0)
+    assembly.stats(1, Stats(6, 0, 0, 6, 9, final=True, forwarded=6))
+    file = b"".join(assembly.finish(10))
+    assert b"3 came after the limit" in file and b"lost by" not in file
+    assert (assembly.accounts[1].written, assembly.accounts[1].unwanted) == (3, 3)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_what_a_lost_connection_leaves_unknown(known: bool) -> None:
     """Without a last word nobody knows agent and api; the api still says what it passed on."""

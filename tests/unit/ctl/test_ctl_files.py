@@ -118,7 +118,8 @@ def test_files_by_size_hold_every_packet_once(
         found, _, interfaces, statistics = read(path)
         assert len(found) == written.packets
         assert path.stat().st_size == written.bytes
-        assert written.bytes <= size + 100 * interfaces or len(found) <= 1
+        # The closing statistics come on top, with a remark where somebody never said its last word.
+        assert written.bytes <= size + 160 * interfaces or len(found) <= 1
         assert statistics >= interfaces
         numbers += found
     assert numbers == list(range(sum(map(len, batches))))
