@@ -66,6 +66,7 @@ class Reading:
         self._delivered = 0
         self._last_us = 0
         self._watermark = 0
+        self._drops_told = 0
 
     # --- IReadDescriptor ---------------------------------------------------
 
@@ -145,9 +146,18 @@ class Reading:
     # --- counters ----------------------------------------------------------
 
     def stats(self, *, final: bool = False) -> Stats:
-        """Counters, and the watermark up to which everything has been delivered."""
+        """Counters, and the watermark up to which everything has been delivered.
+
+        Args:
+            final: Nothing more will be read: what the ring still holds is lost here.
+        """
+        at_us = now_us()
         counters = self.source.counters()
-        self._watermark = max(self._watermark, self._captured_up_to())
+        # New drops are told before further packets, so that who reads the file sees where they were.
+        proof = counters.dropped_kernel == self._drops_told
+        self._drops_told = counters.dropped_kernel
+        self._watermark = max(self._watermark, self._captured_up_to(proof=proof))
+        unread = counters.received - counters.dropped_kernel - self._delivered
         return Stats(
             received=counters.received,
             dropped_kernel=counters.dropped_kernel,
@@ -155,24 +165,26 @@ class Reading:
             delivered=self._delivered,
             captured_up_to_us=self._watermark,
             final=final,
+            dropped_agent=max(0, unread) if final else 0,
+            at_us=at_us,
         )
 
-    def counters(self) -> Counters:
-        """The same for END."""
-        stats = self.stats()
+    def counters(self, stats: Stats) -> Counters:
+        """The final ones for END."""
         return Counters(
             source=self.number,
             received=stats.received,
             dropped_kernel=stats.dropped_kernel,
             dropped_interface=stats.dropped_interface,
             delivered=stats.delivered,
+            dropped_agent=stats.dropped_agent,
         )
 
-    def _captured_up_to(self) -> int:
+    def _captured_up_to(self, *, proof: bool) -> int:
         """With an empty ring the clock proves it, otherwise only the last packet does."""
         before = now_us()
         try:
-            if not self._paused and not self._closed and not self._read_batch():
+            if proof and not self._paused and not self._closed and not self._read_batch():
                 return before - _RING_LAG_US
         except CaptureFailed:
             pass  # doRead will meet it again, and report it

@@ -241,6 +241,8 @@ class AgentSession(FramedProtocol):
         self._notice(
             NoticeType.INSTANCE_UNAVAILABLE, f"{reading.source.interface.name} is gone: {error.message}"
         )
+        # What a ring that goes on filling gets after the last look would be nobody's.
+        reading.source.stop()
         reading.drained()
         self._close(reading)
         if not self._readings and self._state is _State.CAPTURING:
@@ -263,6 +265,8 @@ class AgentSession(FramedProtocol):
             self._end_reason = reason
             for reading in self._readings:
                 reading.source.stop()
+                # From here on nothing is dropped: all drops are told before the last packets.
+                self.transport.write(self._session.stats(reading.number, reading.stats()))
             self._timer = self._reactor.callLater(RING_LAG, self._drain)
         elif self._state is _State.GREETED:
             self.give_up(PcapdError("the agent is shutting down"))
@@ -295,12 +299,19 @@ class AgentSession(FramedProtocol):
             self._readings.remove(reading)
             reading.end()
             stats = reading.stats(final=True)
-            self._ended_counters.append(reading.counters())
+            self._ended_counters.append(reading.counters(stats))
             self.transport.write(self._session.stats(reading.number, stats))
             if stats.dropped_kernel:
                 self._agent.log.warn(
                     "{dropped} of {received} packets were dropped by the kernel",
                     dropped=stats.dropped_kernel,
+                    received=stats.received,
+                    **self._about(),
+                )
+            if stats.dropped_agent:
+                self._agent.log.warn(
+                    "{dropped} of {received} packets were left in the ring when the capture ended",
+                    dropped=stats.dropped_agent,
                     received=stats.received,
                     **self._about(),
                 )

@@ -74,8 +74,8 @@ class Sink(Protocol):
     def source(self, number: int, source: Source) -> None:
         """A source is open."""
 
-    def packets(self, number: int, records: Bytes) -> None:
-        """Checked records of one source."""
+    def packets(self, number: int, records: Bytes) -> bool:
+        """Checked records of one source; returns whether they go on their way to the client."""
 
     def stats(self, number: int, stats: Stats) -> None:
         """Counters and watermark of one source."""
@@ -121,6 +121,7 @@ class _OpenSource:
     source: Source
     stats: Stats
     packets: int = 0  # that came here
+    dropped: int = 0  # of these, not passed on
 
 
 class _State(Enum):
@@ -404,7 +405,9 @@ class Capture:
         self._metrics.packets.inc(checked.packets)
         self._metrics.bytes.inc(len(records))
         self._bytes += len(records)
-        self._sink.packets(opened.number, records)
+        if not self._sink.packets(opened.number, records):
+            opened.dropped += checked.packets
+            self._metrics.dropped.labels("api").inc(checked.packets)
         if self._bytes >= self._max_bytes and self._state is _State.RUNNING:
             if self.request.max_bytes is None or self.request.max_bytes > self._max_bytes:
                 self.say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self._max_bytes} bytes")
@@ -412,12 +415,15 @@ class Capture:
 
     def _stats(self, opened: _OpenSource, stats: Stats) -> None:
         before = opened.stats
-        self._metrics.dropped.labels("kernel").inc(max(0, stats.dropped_kernel - before.dropped_kernel))
-        self._metrics.dropped.labels("interface").inc(
-            max(0, stats.dropped_interface - before.dropped_interface)
-        )
-        opened.stats = stats
-        self._sink.stats(opened.number, stats)
+        for place, now, then in (
+            ("interface", stats.dropped_interface, before.dropped_interface),
+            ("kernel", stats.dropped_kernel, before.dropped_kernel),
+            ("agent", stats.dropped_agent, before.dropped_agent),
+        ):
+            self._metrics.dropped.labels(place).inc(max(0, now - then))
+        # What is passed on before this and does not arrive there, we have lost.
+        opened.stats = dataclasses.replace(stats, forwarded=opened.packets)
+        self._sink.stats(opened.number, opened.stats)
 
     def _gone(self, link: AgentLink) -> None:
         if link in self._links:
@@ -426,7 +432,9 @@ class Capture:
         for opened in self._sources.values():
             if opened.link is link and not opened.stats.final:
                 # So that an ordered merge does not wait for it.
-                opened.stats = dataclasses.replace(opened.stats, final=True, exact=False)
+                opened.stats = dataclasses.replace(
+                    opened.stats, final=True, exact=False, forwarded=opened.packets
+                )
                 self._sink.stats(opened.number, opened.stats)
         if self.watcher is not None:
             self.watcher.gone(link.target)
@@ -453,6 +461,8 @@ class Capture:
                 opened.stats.dropped_kernel,
                 opened.stats.dropped_interface,
                 opened.stats.delivered,
+                opened.stats.dropped_agent,
+                opened.packets,
             )
             for opened in self._sources.values()
         )
@@ -481,9 +491,11 @@ class Capture:
                     "received": opened.stats.received,
                     "dropped_kernel": opened.stats.dropped_kernel,
                     "dropped_interface": opened.stats.dropped_interface,
+                    "dropped_agent": opened.stats.dropped_agent,
+                    "dropped_api": opened.dropped,
                     "delivered": opened.stats.delivered,
                     "forwarded": opened.packets,
-                    "exact": opened.stats.exact,
+                    "exact": opened.stats.exact and opened.stats.final,
                 }
                 for opened in self._sources.values()
             ],

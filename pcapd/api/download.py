@@ -264,10 +264,13 @@ class _Download:
             self._request.registerProducer(self._capture, True)
             self._ticker.start(_TURN)
 
-    def packets(self, number: int, records: Bytes) -> None:
+    def packets(self, number: int, records: Bytes) -> bool:
         """Checked records of one source."""
-        if not self._gone and not self._stopping:
-            self._assembly.packets(number, records, self._reactor.seconds())
+        if self._gone:
+            return False
+        # What comes after the count was reached is counted there, and not lost: nobody asked for it.
+        self._assembly.packets(number, records, self._reactor.seconds())
+        return True
 
     def stats(self, number: int, stats: Stats) -> None:
         """Counters and watermark of one source."""

@@ -238,9 +238,9 @@ class StreamProtocol:
         """A source is open."""
         self._send(self._session.source(number, source))
 
-    def packets(self, number: int, records: Bytes) -> None:
+    def packets(self, number: int, records: Bytes) -> bool:
         """Records, unopened."""
-        self._send(*self._session.packets(number, records))
+        return self._send(*self._session.packets(number, records))
 
     def stats(self, number: int, stats: Stats) -> None:
         """Counters and watermark."""
@@ -264,10 +264,10 @@ class StreamProtocol:
 
     # --- writing -----------------------------------------------------------
 
-    def _send(self, *pieces: Bytes) -> None:
-        """Queue whole frames: a message never ends within one."""
+    def _send(self, *pieces: Bytes) -> bool:
+        """Queue whole frames, if there is still somebody: a message never ends within one."""
         if self._gone or self._closing:
-            return
+            return False
         for piece in pieces:
             self._out.append(piece)
             self._out_size += len(piece)
@@ -275,6 +275,7 @@ class StreamProtocol:
             self._flush()
         elif self._flush_soon is None or not self._flush_soon.active():
             self._flush_soon = self._reactor.callLater(0, self._flush)
+        return True
 
     def _flush(self) -> None:
         if self._out and not self._gone:

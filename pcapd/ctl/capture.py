@@ -12,7 +12,10 @@ from typing import Dict, List, Optional, Union
 import pcapd
 from pcapd.errors import PcapdError, RequestError, request_error
 from pcapd.limits import INSTANCES_MAX, NAME_MAX, OPEN_TIMEOUT, START_TIMEOUT
-from pcapd.savefile.assembly import Assembly
+from pcapd.records import Form
+from pcapd.savefile.account import Account
+from pcapd.savefile.assembly import Assembly, Piece
+from pcapd.savefile.cut import Tail, tail
 from pcapd.savefile.split import Split
 from pcapd.wire import (
     Caller,
@@ -83,7 +86,9 @@ class Capture:
         self._end: Optional[End] = None
         self._errors: List[PcapdError] = []
         self._failed_targets = 0
-        self._unwritten = 0
+        self._unwritten = 0  # of several sources together
+        self._held = 0  # came, and were not even given out
+        self._settled = False
         #: Notices that came since they were looked at.
         self.notices: List[Notice] = []
         #: Instances that could not be captured, in the order in which they were told.
@@ -137,7 +142,6 @@ class Capture:
 
     def fail(self, error: PcapdError) -> None:
         """It cannot go on."""
-        self._unwritten += getattr(error, "unwritten", 0)
         if not self._errors:
             self._errors.append(error)
             self.reason = error.message
@@ -173,22 +177,66 @@ class Capture:
     @property
     def lost(self) -> int:
         """Packets that are known to be missing from the file."""
-        return self._unwritten + sum(
-            account.stats.dropped_kernel + account.stats.dropped_interface + (account.lost_in_transit or 0)
-            for account in self.assembly.accounts.values()
-        )
+        return self._unwritten + self._held + sum(sum(account.known) for account in self._accounts)
 
     @property
     def written(self) -> int:
         """Packets in the file."""
-        return sum(account.written for account in self.assembly.accounts.values()) - self._unwritten
+        return sum(account.written for account in self._accounts) - self._unwritten
+
+    @property
+    def _accounts(self) -> List[Account]:
+        return list(self.assembly.accounts.values())
+
+    def settle(self, form: Form, written: Optional[Dict[str, int]], pieces: List[Piece]) -> None:
+        """Nothing more will be written: find out what came and is not in the file.
+
+        Args:
+            form: Of the file.
+            written: Packets in the file, or in each instance's; None when there is no file.
+            pieces: What was to be written last; all before was.
+        """
+        if self._settled:
+            return
+        self._settled = True
+        if written is not None:
+            streams: Dict[str, List[Account]] = {}
+            for account in self._accounts:
+                streams.setdefault(account.source.instance if self.assembly.split else "", []).append(account)
+            for stream, accounts in streams.items():
+                missing = sum(account.written for account in accounts) - written.get(stream, 0)
+                data = b"".join(piece.data for piece in pieces if piece.stream == stream)
+                if missing > 0:
+                    self._subtract(accounts, missing, data if form is Form.PCAPNG else b"")
+        self.assembly.settle()
+        if not self.assembly.full:
+            self._held = sum(account.rest for account in self._accounts if account.unwritten is None)
+
+    def _subtract(self, accounts: List[Account], missing: int, data: bytes) -> None:
+        """So many packets are not in a file; `data` is what was to be its end."""
+        some = [account for account in accounts if account.written]
+        shares = tail(data, missing)
+        if len(some) == 1 and not data:
+            shares = {some[0].interface: Tail(missing, 0)}
+        if sum(share.packets for share in shares.values()) == missing:
+            for account in some:
+                share = shares.get(account.interface, Tail(0, 0))
+                account.written -= share.packets
+                account.unwritten = (account.unwritten or 0) + share.packets
+                if share.drops:
+                    account.tell_again(share.drops)
+        else:
+            # Classic pcap does not tell one source's packets from another's.
+            self._unwritten += missing
+            for account in some:
+                account.unwritten = None
 
     @property
     def outcome(self) -> Outcome:
         """How it went."""
         if self._errors:
             return Outcome.FAILED
-        unknown = any(account.lost_in_transit is None for account in self.assembly.accounts.values())
+        unknown = any(account.lost_in_transit is None or None in account.drops for account in self._accounts)
         if self._failed_targets or self.lost or unknown:
             return Outcome.INCOMPLETE
         return Outcome.COMPLETE

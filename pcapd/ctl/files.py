@@ -100,6 +100,8 @@ class Files:
         self.kept: List[Written] = []
         #: Files, packets and bytes that made room for newer ones.
         self.deleted_files = self.deleted_packets = self.deleted_bytes = 0
+        #: Packets that were written, by instance with ``--split-by``, else all under "".
+        self.written: Dict[str, int] = {}
         #: Files that were "finished" or "deleted" since they were looked at.
         self.news: List[Tuple[str, Written]] = []
         if options.several:
@@ -357,13 +359,13 @@ class _Series:
         output, current = self._output, self._current
         if output is None or current is None:
             return
+        unwritten = output.unwritten
         try:
             output.write(blocks)
-        except OutputError as error:
-            packets -= error.unwritten
-            raise
         finally:
+            packets -= output.unwritten - unwritten
             current.packets += packets
+            self._files.written[self._stream] = self._files.written.get(self._stream, 0) + packets
             current.bytes = output.size
             if not output.opened:
                 self._files.kept.remove(current)  # it never came to be

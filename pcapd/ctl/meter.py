@@ -27,10 +27,13 @@ class Drop(NamedTuple):
     always: bool = False
 
 
-#: From the wire to the file.  A further counter is a line here.
+#: From the wire to the file, the usual one first.
 DROPS = (
-    Drop("kernel", lambda account: account.stats.dropped_kernel, always=True),
-    Drop("interface", lambda account: account.stats.dropped_interface, always=True),
+    Drop("kernel", lambda account: account.known.kernel, always=True),
+    Drop("interface", lambda account: account.known.interface, always=True),
+    Drop("agent", lambda account: account.known.agent),
+    Drop("api", lambda account: account.known.api),
+    Drop("client", lambda account: account.known.client),
 )
 
 #: Samples of a source's rate that are kept.

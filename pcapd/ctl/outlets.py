@@ -7,7 +7,7 @@ import select
 from typing import List, Optional
 
 from pcapd.ctl.files import Closing, Files, open_files
-from pcapd.ctl.options import CaptureOptions
+from pcapd.ctl.options import NOWHERE, CaptureOptions
 from pcapd.ctl.printing import Printer
 from pcapd.ctl.serving import Server
 from pcapd.savefile.assembly import Piece
@@ -28,6 +28,11 @@ class Outlets:
 
     def __init__(self, options: CaptureOptions, closing: Closing) -> None:
         self.files: Files = open_files(options, closing)
+        self.form = options.form
+        #: Whether the packets are kept at all.
+        self.kept = options.output != NOWHERE
+        #: What was to be written last.
+        self.last: List[Piece] = []
         self.server: Optional[Server] = None
         if options.files.serve is not None:
             self.server = Server(*options.files.serve)

@@ -60,6 +60,8 @@ class Output:
         self._created = False
         #: Bytes of whole blocks that were written.
         self.size = 0
+        #: Packets that were to be written and are not in it.
+        self.unwritten = 0
         if name == STDOUT:
             if os.isatty(_STDOUT_FD):
                 hint = "name a file with --output, or pipe into a reader"
@@ -81,11 +83,15 @@ class Output:
         """
         pieces = _joined(blocks)
         for index, piece in enumerate(pieces):
+            before = self.size
             try:
                 self._write(piece)
-            except OutputError as error:
-                for rest in pieces[index + 1 :]:
-                    error.unwritten += cut(self._form, rest, 0, begins_file=False).lost
+            except BaseException as error:
+                lost = cut(self._form, piece, self.size - before, begins_file=before == 0).lost
+                lost += sum(cut(self._form, rest, 0, begins_file=False).lost for rest in pieces[index + 1 :])
+                self.unwritten += lost
+                if isinstance(error, OutputError):
+                    error.unwritten = lost
                 raise
 
     def close(self) -> None:
@@ -99,7 +105,7 @@ class Output:
             try:
                 os.close(fd)
             except OSError as error:
-                raise self._failure(error, 0) from error
+                raise self._failure(error) from error
 
     def discard(self) -> None:
         """Remove a file that we made."""
@@ -118,7 +124,8 @@ class Output:
                 except BlockingIOError:  # somebody made the pipe so; it is theirs, too
                     select.select([], [fd], [])
         except OSError as error:
-            raise self._failure(error, self._cut_back(fd, data, len(data) - len(view))) from error
+            self._cut_back(fd, data, len(data) - len(view))
+            raise self._failure(error) from error
         except BaseException:  # a second Ctrl-C while the write blocked
             self._cut_back(fd, data, len(data) - len(view))
             raise
@@ -136,29 +143,27 @@ class Output:
         except FileExistsError as error:
             raise OutputError(f"{self.name} exists", "use --force to overwrite it") from error
         except OSError as error:
-            raise self._failure(error, 0) from error
+            raise self._failure(error) from error
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         return self._fd
 
-    def _cut_back(self, fd: int, data: bytes, written: int) -> int:
-        """End the file with its last whole block; returns how many packets are missing then."""
+    def _cut_back(self, fd: int, data: bytes, written: int) -> None:
+        """End the file with its last whole block."""
         if self._regular:
             # The position knows better than we do when a signal came between.
             written = max(written, os.lseek(fd, 0, os.SEEK_CUR) - self.size)
-        kept, lost = cut(self._form, data, written, begins_file=self.size == 0)
-        self.size += kept
+        self.size += cut(self._form, data, written, begins_file=self.size == 0).kept
         if self._regular:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, self.size)
-        return lost
 
-    def _failure(self, error: OSError, unwritten: int) -> OutputError:
+    def _failure(self, error: OSError) -> OutputError:
         if error.errno == errno.EPIPE:
-            return OutputError("whoever read the packets has closed the pipe", "", unwritten)
+            return OutputError("whoever read the packets has closed the pipe")
         target = "standard output" if self.name == STDOUT else self.name
         full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
         hint = "what was written before is good" if full else ""
-        return OutputError(f"cannot write to {target}: {os.strerror(error.errno or 0)}", hint, unwritten)
+        return OutputError(f"cannot write to {target}: {os.strerror(error.errno or 0)}", hint)
 
 
 def _joined(blocks: List[bytes]) -> List[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.files import Files, Written
@@ -11,6 +11,7 @@ from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
 from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
+from pcapd.records import Form
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Account, describe
 from pcapd.wire import Notice, Source
@@ -56,7 +57,10 @@ def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any
         "packets": capture.written,
         "lost": capture.lost,
         "packets_forgotten": _forgotten(capture),
-        "sources": [_source(account) for account in capture.assembly.accounts.values()],
+        "sources": [
+            _source(account, pcapng=outlets.form is Form.PCAPNG)
+            for account in capture.assembly.accounts.values()
+        ],
     }
 
 
@@ -68,7 +72,7 @@ def file_facts(written: Written) -> Dict[str, Any]:
     return facts
 
 
-def _source(account: Account) -> Dict[str, Any]:
+def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
     stats = account.stats
     return {
         "name": account.name,
@@ -83,9 +87,13 @@ def _source(account: Account) -> Dict[str, Any]:
         "dropped_interface": stats.dropped_interface,
         "delivered": stats.delivered,
         "lost_in_transit": account.lost_in_transit,
+        "drops": account.drops._asdict(),
+        "exact": account.exact,
+        "lost_after_last": account.lost_after_last if pcapng else None,
         "received_here": account.received,
         "written": account.written,
         "duplicates": account.duplicates,
+        "unwanted": account.unwanted,
         "late": account.late,
     }
 
@@ -197,20 +205,29 @@ def opened_line(source: Source) -> str:
 
 def source_line(account: Account) -> str:
     """One source's counters."""
-    stats = account.stats
-    transit = account.lost_in_transit
+    drops = account.drops
     parts = [
         f"{escape(account.name)}: {account.written} written",
-        f"{stats.received} received by the filter",
-        f"{stats.dropped_kernel} dropped by the kernel",
-        f"{stats.dropped_interface} by the interface",
-        f"{'unknown' if transit is None else transit} lost on the way",
+        f"{account.stats.received} received by the filter",
+        f"{drops.kernel} dropped by the kernel",
+        f"{drops.interface} by the interface",
+        f"{_known(drops.agent)} by the agent",
+        f"{_known(drops.api)} by the api",
+        f"{_known(drops.client)} here",
     ]
+    if not account.exact:
+        parts.append("more may be missing, because its agent or the api was lost")
+    if account.unwanted:
+        parts.append(f"{account.unwanted} came after the limit")
     if account.duplicates:
         parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
     if account.late:
         parts.append(f"{account.late} late (out of order)")
     return ", ".join(parts)
+
+
+def _known(count: Optional[int]) -> str:
+    return "unknown" if count is None else str(count)
 
 
 def _forgotten(capture: Capture) -> int:

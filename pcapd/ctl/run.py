@@ -212,7 +212,8 @@ def _brief(account: Any) -> Dict[str, Any]:
         "name": account.name,
         "packets": account.received,
         "bytes": account.bytes,
-        "dropped": account.stats.dropped_kernel + account.stats.dropped_interface,
+        "dropped": sum(account.known),
+        "drops": account.drops._asdict(),
     }
 
 
@@ -283,7 +284,7 @@ def _loop(
                 capture.stop("interrupted", now)
             capture.tick(now)
             connection.send(capture.to_send())
-            pieces = capture.assembly.take_pieces(now)
+            outlets.last = pieces = capture.assembly.take_pieces(now)
             if now - statistics_at >= _STATISTICS_INTERVAL:
                 statistics_at = now
                 pieces += capture.assembly.statistics_pieces(_now_us())
@@ -311,21 +312,28 @@ def _finish(capture: Capture, outlets: Outlets) -> None:
     """Write what is held back.  When the output broke, the file ends where it did."""
     try:
         if capture.assembly.accounts and not isinstance(capture.error, OutputError):
-            outlets.write(capture.assembly.finish_pieces(_now_us()), time.monotonic(), last=True)
+            outlets.last = capture.assembly.finish_pieces(_now_us())
+            outlets.write(outlets.last, time.monotonic(), last=True)
     except PcapdError as error:
         capture.fail(error)
     try:
         outlets.close()
     except OutputError as error:
         capture.fail(error)
+    _settle(capture, outlets)
     if capture.error is not None and not capture.written:
         outlets.files.discard()
+
+
+def _settle(capture: Capture, outlets: Outlets) -> None:
+    capture.settle(outlets.form, outlets.files.written if outlets.kept else None, outlets.last)
 
 
 def _conclude(
     capture: Capture, outlets: Outlets, speaker: _Speaker, options: CaptureOptions, wanted: Wanted
 ) -> int:
     """Tell how it went, and return the exit status."""
+    _settle(capture, outlets)
     seconds = time.monotonic() - (capture.started or time.monotonic())
     went = report.as_dict(capture, outlets, seconds)
     about = {**reportfile.facts(options, wanted), **went}

@@ -29,7 +29,7 @@ import os
 from typing import Final
 
 from pcapd.records._headers import LINK_TYPES as HEADER_LINK_TYPES
-from pcapd.records._types import HEADER_SIZE, Checked, Form, Merged, Rendered
+from pcapd.records._types import HEADER_SIZE, Checked, Form, Gap, Merged, Rendered
 
 try:
     if os.environ.get("PCAPD_PURE"):
@@ -51,6 +51,7 @@ __all__ = [
     "IMPLEMENTATION",
     "Checked",
     "Form",
+    "Gap",
     "Merged",
     "Rendered",
     "check",

@@ -29,6 +29,10 @@
 #define PACKET_BLOCK_TYPE 6u
 #define PACKET_BLOCK_START 28u  /* up to the captured bytes */
 #define PACKET_BLOCK_FRAME 32u  /* and with the total length at the end */
+/* epb_dropcount and the end of the options. */
+#define DROP_COUNT_CODE 4u
+#define DROP_COUNT_SIZE 8u
+#define DROP_OPTIONS 16u
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -41,6 +45,12 @@ typedef struct {
     PyObject *rendered;
     PyObject *merged;
 } State;
+
+/* Packets that a source lost: told with its first record after a time. */
+typedef struct {
+    int64_t after;
+    uint64_t count;
+} Gap;
 
 /* ---- bytes ---------------------------------------------------------------- */
 
@@ -141,17 +151,29 @@ read_record(const State *state, const Py_buffer *in, size_t offset, uint32_t max
 }
 
 static inline uint64_t
-written_size(int form, uint32_t captured)
+written_size(int form, uint32_t captured, uint64_t drops)
 {
     if (form == FORM_PCAP)
         return size_of(captured);
-    return (uint64_t)PACKET_BLOCK_FRAME + captured + padding_of(captured);
+    return (uint64_t)PACKET_BLOCK_FRAME + captured + padding_of(captured) + (drops ? DROP_OPTIONS : 0);
+}
+
+/* What is lost before a record, of the gaps from `*next` on; moves `*next` past them. */
+static inline uint64_t
+drops_before(const Gap *gaps, size_t end, int64_t us, size_t *next)
+{
+    uint64_t drops = 0;
+    for (; UNLIKELY(*next < end) && us > gaps[*next].after; ++*next) {
+        uint64_t count = gaps[*next].count;
+        drops = drops > UINT64_MAX - count ? UINT64_MAX : drops + count;
+    }
+    return drops;
 }
 
 /* Writes the record that begins at `from`; returns where the next one goes. */
 static inline uint8_t *
 write_record(uint8_t *to, int form, uint32_t interface, int64_t us, uint32_t captured,
-             const uint8_t *from)
+             const uint8_t *from, uint64_t drops)
 {
     if (form == FORM_PCAP) {
         size_t size = (size_t)size_of(captured);
@@ -159,7 +181,7 @@ write_record(uint8_t *to, int form, uint32_t interface, int64_t us, uint32_t cap
         return to + size;
     }
     uint32_t padding = padding_of(captured);
-    uint32_t total = PACKET_BLOCK_FRAME + captured + padding;
+    uint32_t total = PACKET_BLOCK_FRAME + captured + padding + (drops ? DROP_OPTIONS : 0);
     put_le32(to, PACKET_BLOCK_TYPE);
     put_le32(to + 4, total);
     put_le32(to + 8, interface);
@@ -170,8 +192,16 @@ write_record(uint8_t *to, int form, uint32_t interface, int64_t us, uint32_t cap
     memcpy(to + PACKET_BLOCK_START, from + HEADER_SIZE, captured);
     to += PACKET_BLOCK_START + captured;
     memset(to, 0, padding);
-    put_le32(to + padding, total);
-    return to + padding + 4;
+    to += padding;
+    if (UNLIKELY(drops)) {
+        put_le32(to, DROP_COUNT_CODE | DROP_COUNT_SIZE << 16);
+        put_le32(to + 4, (uint32_t)drops);
+        put_le32(to + 8, (uint32_t)(drops >> 32));
+        put_le32(to + 12, 0);
+        to += DROP_OPTIONS;
+    }
+    put_le32(to, total);
+    return to + 4;
 }
 
 /* ---- arguments ------------------------------------------------------------ */
@@ -409,6 +439,57 @@ header_length(int64_t link_type, const uint8_t *at, uint32_t size)
     return (uint32_t)end;
 }
 
+/* ---- gaps ----------------------------------------------------------------- */
+
+/* `object` as a tuple of ours, so that nobody changes it while we look at it. */
+static PyObject *
+tuple_of(PyObject *object, Py_ssize_t least, Py_ssize_t most, const char *problem)
+{
+    PyObject *tuple = PySequence_Tuple(object);
+    if (tuple && (PyTuple_GET_SIZE(tuple) < least || PyTuple_GET_SIZE(tuple) > most)) {
+        PyErr_SetString(PyExc_ValueError, problem);
+        Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+/* Appends the gaps that a sequence holds to `*gaps`, which has `*count`. */
+static bool
+add_gaps(PyObject *object, Gap **gaps, size_t *count)
+{
+    PyObject *given = PySequence_Tuple(object);
+    if (!given)
+        return false;
+    size_t more = (size_t)PyTuple_GET_SIZE(given);
+    bool added = false;
+    if (more > PY_SSIZE_T_MAX / sizeof(Gap) - *count) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (more) {
+        Gap *grown = PyMem_Realloc(*gaps, (*count + more) * sizeof(Gap));
+        if (!grown) {
+            PyErr_NoMemory();
+            goto done;
+        }
+        *gaps = grown;
+    }
+    for (size_t i = 0; i < more; i++) {
+        PyObject *pair = tuple_of(PyTuple_GET_ITEM(given, i), 2, 2, "a gap is a time and a count");
+        int64_t after, lost;
+        bool valid = pair && number("after_us", PyTuple_GET_ITEM(pair, 0), INT64_MIN, INT64_MAX, &after)
+                  && number("drops", PyTuple_GET_ITEM(pair, 1), 0, INT64_MAX, &lost);
+        Py_XDECREF(pair);
+        if (!valid)
+            goto done;
+        (*gaps)[(*count)++] = (Gap){after, (uint64_t)lost};
+    }
+    added = true;
+done:
+    Py_DECREF(given);
+    return added;
+}
+
 /* ---- pack ----------------------------------------------------------------- */
 
 /* How much of a packet is kept. */
@@ -591,20 +672,25 @@ typedef struct {
     size_t end;
     uint64_t size;
     int64_t packets;
+    size_t told; /* gaps before them */
 } Extent;
 
 static bool
-measure(const State *state, const Py_buffer *in, const Output *output, Extent *extent)
+measure(const State *state, const Py_buffer *in, const Output *output, const Gap *gaps,
+        size_t gap_count, Extent *extent)
 {
-    *extent = (Extent){0, 0, 0};
+    *extent = (Extent){0, 0, 0, 0};
     while (extent->end < (size_t)in->len && extent->packets < output->max_packets) {
         Record record;
         if (!read_record(state, in, extent->end, CAPTURED_MAX, &record))
             return false;
-        uint64_t size = extent->size + written_size((int)output->form, record.captured);
+        size_t told = extent->told;
+        uint64_t drops = drops_before(gaps, gap_count, record.us, &told);
+        uint64_t size = extent->size + written_size((int)output->form, record.captured, drops);
         if (size > (uint64_t)output->max_bytes)
             break;
         extent->size = size;
+        extent->told = told;
         extent->end += (size_t)size_of(record.captured);
         extent->packets++;
     }
@@ -612,22 +698,26 @@ measure(const State *state, const Py_buffer *in, const Output *output, Extent *e
 }
 
 static void
-write_blocks(const Py_buffer *in, size_t end, uint32_t interface, uint8_t *to)
+write_blocks(const Py_buffer *in, size_t end, uint32_t interface, const Gap *gaps, size_t gap_count,
+             uint8_t *to)
 {
     const uint8_t *from = in->buf, *stop = from + end;
+    size_t told = 0;
     while (from < stop) {
         uint32_t captured = get_le32(from + 8);
         int64_t us = (int64_t)get_le32(from) * MICROS + get_le32(from + 4);
-        to = write_record(to, FORM_PCAPNG, interface, us, captured, from);
+        uint64_t drops = drops_before(gaps, gap_count, us, &told);
+        to = write_record(to, FORM_PCAPNG, interface, us, captured, from, drops);
         from += size_of(captured);
     }
 }
 
 static PyObject *
-render_batch(const State *state, const Py_buffer *in, uint32_t interface, const Output *output)
+render_batch(const State *state, const Py_buffer *in, uint32_t interface, const Output *output,
+             const Gap *gaps, size_t gap_count)
 {
     Extent extent;
-    if (!measure(state, in, output, &extent))
+    if (!measure(state, in, output, gaps, gap_count, &extent))
         return NULL;
     PyObject *data;
     if (output->form == FORM_PCAP && extent.end == (size_t)in->len && in->obj
@@ -641,28 +731,33 @@ render_batch(const State *state, const Py_buffer *in, uint32_t interface, const 
         if (output->form == FORM_PCAP)
             memcpy(data_of(data), in->buf, extent.end);
         else
-            write_blocks(in, extent.end, interface, data_of(data));
+            write_blocks(in, extent.end, interface, gaps, gap_count, data_of(data));
     }
-    return PyObject_CallFunction(state->rendered, "NL", data, (long long)extent.packets);
+    return PyObject_CallFunction(state->rendered, "NLL", data, (long long)extent.packets,
+                                 (long long)extent.told);
 }
 
 /* Keeps the GIL, for the same reasons as pack. */
 static PyObject *
 render(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"records", "interface", "form", "max_packets", "max_bytes", NULL};
+    static char *names[] = {"records", "interface", "form", "max_packets", "max_bytes", "gaps", NULL};
     const State *state = PyModule_GetState(module);
     Py_buffer in;
-    PyObject *interface_arg, *form, *max_packets, *max_bytes, *rendered = NULL;
+    PyObject *interface_arg, *form, *max_packets, *max_bytes, *gaps_arg = NULL, *rendered = NULL;
     int64_t interface;
     Output output;
+    Gap *gaps = NULL;
+    size_t gap_count = 0;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*OOOO:render", names, &in, &interface_arg,
-                                     &form, &max_packets, &max_bytes))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*OOOO|O:render", names, &in, &interface_arg,
+                                     &form, &max_packets, &max_bytes, &gaps_arg))
         return NULL;
     if (number("interface", interface_arg, 0, UINT32_MAX, &interface)
-        && output_of(form, max_packets, max_bytes, &output))
-        rendered = render_batch(state, &in, (uint32_t)interface, &output);
+        && output_of(form, max_packets, max_bytes, &output)
+        && (!gaps_arg || add_gaps(gaps_arg, &gaps, &gap_count)))
+        rendered = render_batch(state, &in, (uint32_t)interface, &output, gaps, gap_count);
+    PyMem_Free(gaps);
     PyBuffer_Release(&in);
     return rendered;
 }
@@ -677,6 +772,9 @@ typedef struct {
     uint64_t written;   /* bytes of its records that this call writes */
     int64_t packets;    /* that this call writes */
     int64_t late;       /* of those, before something that an earlier call wrote */
+    size_t first_gap;   /* its gaps are [first_gap, end_gap) of the call's */
+    size_t end_gap;
+    size_t next_gap;    /* the first of them that is not told yet */
 } Source;
 
 /* One record whose time has come.  `captured` bounds the copy and is not read again. */
@@ -692,6 +790,8 @@ typedef struct {
     size_t source_count;
     Py_buffer *chunks;
     size_t chunk_count;
+    Gap *gaps;
+    size_t gap_count;
     Entry *entries;
     size_t entry_count;
     size_t entry_room;
@@ -705,19 +805,8 @@ release(Merge *merge)
         PyBuffer_Release(&merge->chunks[i]);
     PyMem_Free(merge->chunks);
     PyMem_Free(merge->sources);
+    PyMem_Free(merge->gaps);
     PyMem_Free(merge->entries);
-}
-
-/* `object` as a tuple of ours, so that nobody changes it while we look at it. */
-static PyObject *
-pair_of(PyObject *object)
-{
-    PyObject *pair = PySequence_Tuple(object);
-    if (pair && PyTuple_GET_SIZE(pair) != 2) {
-        PyErr_SetString(PyExc_ValueError, "a source is an interface and its batches");
-        Py_CLEAR(pair);
-    }
-    return pair;
 }
 
 /* Takes the buffers of one source's batches. */
@@ -770,12 +859,18 @@ hold_sources(Merge *merge, PyObject *sources, PyObject *numbers)
     if (!merge->sources)
         return false;
     for (size_t i = 0; i < merge->source_count; i++) {
-        PyObject *pair = pair_of(PyTuple_GET_ITEM(sources, i));
-        if (!pair)
+        PyObject *given = tuple_of(PyTuple_GET_ITEM(sources, i), 2, 3,
+                                   "a source is an interface, its batches and its gaps");
+        if (!given)
             return false;
-        bool held = hold_chunks(merge, &merge->sources[i], PyTuple_GET_ITEM(pair, 1))
-                 && PyList_Append(numbers, PyTuple_GET_ITEM(pair, 0)) == 0;
-        Py_DECREF(pair);
+        Source *source = &merge->sources[i];
+        source->first_gap = source->next_gap = merge->gap_count;
+        bool held = hold_chunks(merge, source, PyTuple_GET_ITEM(given, 1))
+                 && PyList_Append(numbers, PyTuple_GET_ITEM(given, 0)) == 0
+                 && (PyTuple_GET_SIZE(given) == 2
+                     || add_gaps(PyTuple_GET_ITEM(given, 2), &merge->gaps, &merge->gap_count));
+        source->end_gap = merge->gap_count;
+        Py_DECREF(given);
         if (!held)
             return false;
     }
@@ -883,30 +978,39 @@ sort_entries(const Merge *merge, size_t *starts, Entry *spare)
 
 /* How many of the sorted entries fit; `*size` is what they take when written. */
 static size_t
-fitting(const Entry *entries, size_t count, const Output *output, uint64_t *size)
+fitting(const Merge *merge, const Entry *entries, const Output *output, uint64_t *size)
 {
     size_t fit = 0;
     *size = 0;
-    while (fit < count && fit < (uint64_t)output->max_packets) {
-        uint64_t next = *size + written_size((int)output->form, entries[fit].captured);
+    while (fit < merge->entry_count && fit < (uint64_t)output->max_packets) {
+        const Entry *entry = &entries[fit];
+        uint64_t drops = 0;
+        if (merge->gap_count) {
+            Source *source = &merge->sources[entry->source];
+            drops = drops_before(merge->gaps, source->end_gap, entry->us, &source->next_gap);
+        }
+        uint64_t next = *size + written_size((int)output->form, entry->captured, drops);
         if (next > (uint64_t)output->max_bytes)
             break;
         *size = next;
         fit++;
     }
+    for (size_t s = 0; s < merge->source_count; s++) /* they are told when they are written */
+        merge->sources[s].next_gap = merge->sources[s].first_gap;
     return fit;
 }
 
 static void
-write_entries(const Entry *entries, size_t count, Source *sources, int form, int64_t last_us,
+write_entries(const Merge *merge, const Entry *entries, size_t count, int form, int64_t last_us,
               uint8_t *to)
 {
     for (const Entry *entry = entries; entry < entries + count; entry++) {
-        Source *source = &sources[entry->source];
+        Source *source = &merge->sources[entry->source];
+        uint64_t drops = drops_before(merge->gaps, source->end_gap, entry->us, &source->next_gap);
         source->written += size_of(entry->captured);
         source->packets++;
         source->late += entry->us < last_us;
-        to = write_record(to, form, source->interface, entry->us, entry->captured, entry->from);
+        to = write_record(to, form, source->interface, entry->us, entry->captured, entry->from, drops);
     }
 }
 
@@ -1014,16 +1118,21 @@ rests_of(const State *state, const Merge *merge, const Boundary *boundary)
     return rests;
 }
 
-/* The sources' `packets` (late: false) or `late` (late: true). */
+enum Count { PACKETS, LATE, TOLD };
+
+/* A number of each source. */
 static PyObject *
-counts_of(const Merge *merge, bool late)
+counts_of(const Merge *merge, enum Count which)
 {
     PyObject *counts = PyTuple_New((Py_ssize_t)merge->source_count);
     if (!counts)
         return NULL;
     for (size_t s = 0; s < merge->source_count; s++) {
         const Source *source = &merge->sources[s];
-        PyObject *count = PyLong_FromLongLong(late ? source->late : source->packets);
+        int64_t value = which == PACKETS ? source->packets
+                      : which == LATE    ? source->late
+                                         : (int64_t)(source->next_gap - source->first_gap);
+        PyObject *count = PyLong_FromLongLong(value);
         if (!count) {
             Py_DECREF(counts);
             return NULL;
@@ -1037,15 +1146,17 @@ static PyObject *
 result_of(const State *state, const Merge *merge, PyObject *data, const Boundary *boundary,
           int64_t last_us, bool full)
 {
-    PyObject *packets = counts_of(merge, false);
-    PyObject *late = packets ? counts_of(merge, true) : NULL;
-    PyObject *rests = late ? rests_of(state, merge, boundary) : NULL;
+    PyObject *packets = counts_of(merge, PACKETS);
+    PyObject *late = packets ? counts_of(merge, LATE) : NULL;
+    PyObject *told = late ? counts_of(merge, TOLD) : NULL;
+    PyObject *rests = told ? rests_of(state, merge, boundary) : NULL;
     PyObject *merged = NULL;
     if (rests)
-        merged = PyObject_CallFunction(state->merged, "OOOOLO", data, packets, late, rests,
-                                       (long long)last_us, full ? Py_True : Py_False);
+        merged = PyObject_CallFunction(state->merged, "OOOOLOO", data, packets, late, rests,
+                                       (long long)last_us, full ? Py_True : Py_False, told);
     Py_XDECREF(packets);
     Py_XDECREF(late);
+    Py_XDECREF(told);
     Py_XDECREF(rests);
     return merged;
 }
@@ -1073,12 +1184,12 @@ merge_held(const State *state, Merge *merge, int64_t until, int64_t last_us, con
     }
 
     uint64_t size;
-    size_t written = fitting(sorted, merge->entry_count, output, &size);
+    size_t written = fitting(merge, sorted, output, &size);
     data = new_bytes(size);
     if (!data)
         goto done;
     Py_BEGIN_ALLOW_THREADS
-    write_entries(sorted, written, merge->sources, (int)output->form, last_us, data_of(data));
+    write_entries(merge, sorted, written, (int)output->form, last_us, data_of(data));
     Py_END_ALLOW_THREADS
 
     Boundary boundary = boundary_of(sorted, written, merge->entry_count, until);

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import operator
 import struct
-from typing import TYPE_CHECKING, Any, Final, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Final, Iterator, NamedTuple, Sequence, Tuple, Union
 
 from pcapd.errors import RecordError
 from pcapd.records._headers import LINK_TYPES, header_length
-from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, Checked, Form, Merged, Rendered
+from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, Checked, Form, Gap, Merged, Rendered
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -26,11 +26,19 @@ _PACKET_BLOCK: Final = struct.Struct("<7I")
 _PACKET_BLOCK_TYPE: Final = 6
 #: bytes of a packet block around its padded data.
 _PACKET_BLOCK_FRAME: Final = _PACKET_BLOCK.size + 4
-#: Zeros that fill up to a multiple of four bytes, then the total length again.
-_PACKET_BLOCK_ENDS: Final = tuple(struct.Struct(f"<{padding}xI") for padding in range(4))
+_LENGTH: Final = struct.Struct("<I")
 
+#: epb_dropcount, 8 bytes, and the end of the options.
+_DROP_COUNT: Final = struct.Struct("<HHQI")
+_DROP_COUNT_CODE: Final = 4
+
+_U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 _U32: Final = 0xFFFF_FFFF
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
+
+
+#: Interface and batches, and gaps where there are some.
+Source = Union[Tuple[int, Sequence["Buffer"]], Tuple[int, Sequence["Buffer"], Sequence[Gap]]]
 
 
 class _Record(NamedTuple):
@@ -116,7 +124,14 @@ def check(records: Buffer, max_captured: int) -> Checked:
     return Checked(packets, captured_bytes, earliest, latest)
 
 
-def render(records: Buffer, interface: int, form: Form, max_packets: int, max_bytes: int) -> Rendered:
+def render(  # noqa: PLR0917 - the compiled one takes them by position too
+    records: Buffer,
+    interface: int,
+    form: Form,
+    max_packets: int,
+    max_bytes: int,
+    gaps: Sequence[Gap] = (),
+) -> Rendered:
     """Write a batch as part of a file, in the batch's own order.
 
     Args:
@@ -125,6 +140,7 @@ def render(records: Buffer, interface: int, form: Form, max_packets: int, max_by
         form: Of the output.
         max_packets: Packets to write at most.
         max_bytes: bytes of output at most.
+        gaps: What the source lost, in order of time; classic pcap has no place for it.
 
     Raises:
         RecordError: A record before the one at which the limits stop is cut short or lies.
@@ -135,23 +151,26 @@ def render(records: Buffer, interface: int, form: Form, max_packets: int, max_by
     form = Form(_number("form", form, Form.PCAP, Form.PCAPNG))
     max_packets = _number("max_packets", max_packets, 0, _I64)
     max_bytes = _number("max_bytes", max_bytes, 0, _I64)
+    lost = _gaps(gaps)
 
     pieces: list[bytes] = []
-    size = 0
+    size = told = 0
     if max_packets:
         for us, original, begin, end in _walk(content, CAPTURED_MAX):
-            piece = _written(form, interface, us, original, content[begin:end])
+            drops, next_gap = _drops_before(lost, us, told)
+            piece = _written(form, interface, us, original, content[begin:end], drops)
             if size + len(piece) > max_bytes:
                 break
             size += len(piece)
+            told = next_gap
             pieces.append(piece)
             if len(pieces) == max_packets:
                 break
-    return Rendered(b"".join(pieces), len(pieces))
+    return Rendered(b"".join(pieces), len(pieces), told)
 
 
 def merge(  # noqa: PLR0917 - the compiled one takes them by position too
-    sources: Sequence[tuple[int, Sequence[Buffer]]],
+    sources: Sequence[Source],
     until_us: int,
     last_us: int,
     form: Form,
@@ -168,7 +187,8 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
             batches in their order of arrival.  Neither has to be in time order;
             the closer it is, the faster this runs.  Keep batches whose
             ``Checked.earliest_us`` is after ``until_us`` out of the call: they
-            would be walked and copied for nothing.
+            would be walked and copied for nothing.  Where it has a third element, that
+            are the source's gaps in order of time; classic pcap has no place for them.
         until_us: microseconds since the epoch; later records are left in ``rests``.
         last_us: microseconds since the epoch; the ``last_us`` of the call before.
         form: Of the output.
@@ -180,27 +200,29 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
         RecordError: A record of any source is cut short or lies.
         ValueError: A number is out of range.
     """
-    pending = [(interface, [_bytes(chunk) for chunk in chunks]) for interface, chunks in sources]
-    interfaces = [_number("interface", interface, 0, _U32) for interface, _ in pending]
+    pending = [_source(*source) for source in sources]
+    interfaces = [_number("interface", interface, 0, _U32) for interface, _, _ in pending]
     until_us = _number("until_us", until_us, -_I64 - 1, _I64)
     last_us = _number("last_us", last_us, -_I64 - 1, _I64)
     form = Form(_number("form", form, Form.PCAP, Form.PCAPNG))
     max_packets = _number("max_packets", max_packets, 0, _I64)
     max_bytes = _number("max_bytes", max_bytes, 0, _I64)
 
-    records = _gather([chunks for _, chunks in pending])
+    records = _gather([chunks for _, chunks, _ in pending])
     due = [record for record in records if record.us <= until_us]
     due.sort(key=operator.attrgetter("us"))
 
     pieces: list[bytes] = []
     size = 0
-    packets, late = [0] * len(interfaces), [0] * len(interfaces)
+    packets, late, told = ([0] * len(interfaces) for _ in range(3))
     written = bytearray(len(records))
     for us, serial, source, original, data in due[:max_packets]:
-        piece = _written(form, interfaces[source], us, original, data)
+        drops, next_gap = _drops_before(pending[source][2], us, told[source])
+        piece = _written(form, interfaces[source], us, original, data, drops)
         if size + len(piece) > max_bytes:
             break
         size += len(piece)
+        told[source] = next_gap
         pieces.append(piece)
         packets[source] += 1
         late[source] += us < last_us
@@ -217,7 +239,30 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
         rests=[b"".join(rest) for rest in rests],
         last_us=max(last_us, due[len(pieces) - 1].us) if pieces else last_us,
         full=len(pieces) < len(due),
+        told=tuple(told),
     )
+
+
+def _source(
+    interface: int, chunks: Sequence[Buffer], gaps: Sequence[Gap] = ()
+) -> tuple[int, list[bytes], list[Gap]]:
+    return interface, [_bytes(chunk) for chunk in chunks], _gaps(gaps)
+
+
+def _gaps(gaps: Sequence[Gap]) -> list[Gap]:
+    return [
+        (_number("after_us", after_us, -_I64 - 1, _I64), _number("drops", drops, 0, _I64))
+        for after_us, drops in gaps
+    ]
+
+
+def _drops_before(gaps: Sequence[Gap], us: int, told: int) -> tuple[int, int]:
+    """What was lost before a record, and how many gaps are told when it is written."""
+    drops = 0
+    while told < len(gaps) and us > gaps[told][0]:
+        drops += gaps[told][1]
+        told += 1
+    return min(drops, _U64), told
 
 
 def _gather(sources: Sequence[Sequence[bytes]]) -> list[_Record]:
@@ -254,14 +299,17 @@ def _lie(micros: int, captured: int, original: int, max_captured: int) -> str:
     return f"captured length {captured} runs beyond the end"
 
 
-def _written(form: Form, interface: int, us: int, original: int, record: bytes) -> bytes:
+def _written(  # noqa: PLR0917 - the order of the block
+    form: Form, interface: int, us: int, original: int, record: bytes, drops: int
+) -> bytes:
     if form is Form.PCAP:
         return record
     captured = len(record) - HEADER_SIZE
     padding = -captured & 3
-    total = _PACKET_BLOCK_FRAME + captured + padding
+    options = _DROP_COUNT.pack(_DROP_COUNT_CODE, 8, drops, 0) if drops else b""
+    total = _PACKET_BLOCK_FRAME + captured + padding + len(options)
     start = _PACKET_BLOCK.pack(_PACKET_BLOCK_TYPE, total, interface, us >> 32, us & _U32, captured, original)
-    return b"".join((start, record[HEADER_SIZE:], _PACKET_BLOCK_ENDS[padding].pack(total)))
+    return b"".join((start, record[HEADER_SIZE:], bytes(padding), options, _LENGTH.pack(total)))
 
 
 def _bytes(value: Buffer) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Tuple
 
 #: bytes; seconds, microseconds, captured length, original length: u32 each.
 HEADER_SIZE: Final = 16
@@ -12,6 +12,11 @@ MICROS: Final = 1_000_000
 #: bytes; no record may claim more, so that the length of a pcapng block around
 #: it always fits the block's 32 bits.
 CAPTURED_MAX: Final = 0x7FFF_FFFF
+
+
+#: Packets that a source lost: `drops` of them after `after_us`, microseconds since the epoch.
+#: They are told (epb_dropcount) with its first record that is written and is later than that.
+Gap = Tuple[int, int]
 
 
 class Form(IntEnum):
@@ -40,6 +45,8 @@ class Rendered(NamedTuple):
 
     data: bytes
     packets: int
+    #: gaps that were told with them.
+    told: int = 0
 
 
 class Merged(NamedTuple):
@@ -56,3 +63,5 @@ class Merged(NamedTuple):
     last_us: int
     #: a limit kept back records whose time had come.
     full: bool
+    #: gaps that were told with the packets written now, per source.
+    told: tuple[int, ...] = ()

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from pcapd.limits import FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME
-from pcapd.records import Checked, Form, merge
+from pcapd.records import Checked, Form, Gap, merge
 
 __all__ = ["Ordering", "Released"]
 
@@ -41,8 +41,9 @@ class _Batch(NamedTuple):
 
 
 class _Source:
-    def __init__(self, interface: int) -> None:
+    def __init__(self, interface: int, gaps: List[Gap]) -> None:
         self.interface = interface
+        self.gaps = gaps
         self.watermark_us = 0
         self.open = True
         self.pending: List[_Batch] = []
@@ -103,9 +104,14 @@ class Ordering:
         """
         self._expecting = more and self._patient
 
-    def open(self, number: int, interface: int) -> None:
-        """A source begins; `interface` is its number in the file."""
-        self._sources[number] = _Source(interface)
+    def open(self, number: int, interface: int, gaps: Optional[List[Gap]] = None) -> None:
+        """A source begins.
+
+        Args:
+            interface: Its number in the file.
+            gaps: What it lost: a list that its owner adds to, and from which we take what is told.
+        """
+        self._sources[number] = _Source(interface, [] if gaps is None else gaps)
 
     def add(self, number: int, records: Bytes, checked: Checked, now: float) -> None:
         """A batch of a source arrived, and `check` approved it."""
@@ -222,7 +228,11 @@ class Ordering:
     ) -> Released:
         merged = merge(
             [
-                (self._sources[number].interface, [batch.records for batch in batches])
+                (
+                    self._sources[number].interface,
+                    [batch.records for batch in batches],
+                    self._sources[number].gaps,
+                )
                 for number, batches in ready
             ],
             bound,
@@ -232,7 +242,8 @@ class Ordering:
             max_bytes,
         )
         self._last_us = merged.last_us
-        for (number, batches), rest in zip(ready, merged.rests):
+        for (number, batches), rest, told in zip(ready, merged.rests, merged.told):
+            del self._sources[number].gaps[:told]
             self._pending_bytes += len(rest) - sum(len(batch.records) for batch in batches)
             if rest:
                 self._put_back(number, batches, rest, bound, merged.full)

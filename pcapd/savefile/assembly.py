@@ -17,6 +17,7 @@ from pcapd.limits import SNAPLEN_MAX
 from pcapd.records import Checked, Form, check, render
 from pcapd.records.ordering import Ordering, Released
 from pcapd.savefile import linktypes, pcap, pcapng
+from pcapd.savefile.account import Account
 from pcapd.savefile.matching import PacketIds
 from pcapd.wire import Source, Stats
 from pcapd.wire.frames import Bytes
@@ -65,49 +66,6 @@ class Budget:
         self.full = False
 
 
-class Account:
-    """What became of one source's packets.
-
-    Args:
-        source: What it is.
-        interface: Its number in the file.
-        opened_us: Microseconds since the epoch when it was opened.
-
-    Attributes:
-        source: What it is.
-        interface: Its number in the file.
-        stats: The agent's last counters.
-        received: Packets that came here.
-        bytes: Bytes of their records.
-        written: Packets in the file.
-        late: Of these, written after a newer one.
-        duplicates: Left out, because another source saw them before.
-    """
-
-    def __init__(self, source: Source, interface: int, opened_us: int) -> None:
-        self.source = source
-        self.interface = interface
-        self.stats = Stats(0, 0, 0, 0, 0)
-        self.received = 0
-        self.bytes = 0
-        self.written = 0
-        self.late = 0
-        self.duplicates = 0
-        self.opened_us = opened_us
-        self.last_us = opened_us
-
-    @property
-    def name(self) -> str:
-        """As in the file: instance and interface."""
-        return f"{self.source.instance}:{self.source.interface}"
-
-    @property
-    def lost_in_transit(self) -> Optional[int]:
-        """Packets that the agent sent and that did not come here; None while or where nobody knows."""
-        stats = self.stats
-        return max(0, stats.delivered - self.received) if stats.final and stats.exact else None
-
-
 class Assembly:
     """Makes a file.
 
@@ -122,6 +80,9 @@ class Assembly:
         stream: The instance whose file it is, where each has its own.
         packet_ids: Tells which packets are the same (pcapng only).
     """
+
+    #: Whether each instance has a file of its own.
+    split = False
 
     def __init__(
         self,
@@ -189,7 +150,7 @@ class Assembly:
         self._accounts[number] = account
         self._link_types.append(source.link_type)
         if self._ordering is not None:
-            self._ordering.open(number, account.interface)
+            self._ordering.open(number, account.interface, account.gaps)
         self.await_instances(source.awaited)
 
     def await_instances(self, count: Optional[int]) -> None:
@@ -212,6 +173,7 @@ class Assembly:
         account.received += checked.packets
         account.bytes += len(records)
         account.last_us = max(account.last_us, checked.latest_us)
+        account.newest_us = max(account.newest_us, checked.latest_us)
         if self.full:
             pass  # counted, but not wanted any more
         elif self._ordering is not None:
@@ -224,6 +186,8 @@ class Assembly:
         """Counters and watermark of a source."""
         account = self._accounts[number]
         account.stats = stats
+        if self._form is Form.PCAPNG:
+            account.notice()
         if self._ordering is not None:
             self._ordering.watermark(number, stats.captured_up_to_us)
             if stats.final:
@@ -264,7 +228,13 @@ class Assembly:
         if self._ordering is not None and not self.full:
             while self._add(self._ordering.flush(self._budget.packets, self._room)):
                 pass
+        self.settle()
         return self._taken() + self._as_statistics(self.closing(now_us))
+
+    def settle(self) -> None:
+        """Nothing more will be given out; each account says then what became of its packets."""
+        for account in self._accounts.values():
+            account.settle(full=self.full)
 
     def closing(self, now_us: int, stream: str = "") -> List[bytes]:
         """The statistics that end a file: one block per interface, in their order.
@@ -301,7 +271,8 @@ class Assembly:
     def _render(self, account: Account, records: Bytes) -> None:
         budget = self._budget
         checked_before = account.written + account.duplicates
-        rendered = render(records, account.interface, self._form, budget.packets, self._room)
+        rendered = render(records, account.interface, self._form, budget.packets, self._room, account.gaps)
+        del account.gaps[: rendered.told]
         account.written += rendered.packets
         self._wrote(rendered.data, rendered.packets)
         budget.full |= checked_before + rendered.packets < account.received
@@ -313,8 +284,10 @@ class Assembly:
 
     def _wrote(self, data: bytes, packets: int) -> None:
         if self.packet_ids is not None:
-            data, left_out = self.packet_ids.rewrite(self._stream, data, self._link_types)
+            data, left_out, untold = self.packet_ids.rewrite(self._stream, data, self._link_types)
             accounts = list(self._accounts.values()) if left_out else []
+            for interface, lost in untold.items():
+                accounts[interface].tell_again(lost)
             for interface, count in left_out.items():
                 accounts[interface].written -= count
                 accounts[interface].duplicates += count
@@ -372,7 +345,7 @@ class Assembly:
             stats.dropped_interface,
             stats.dropped_kernel,
             account.written,
-            "" if stats.exact else "the agent was lost; these are the last counters it sent",
+            account.remarks,
         )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Dict, NamedTuple
 
 from pcapd.records import HEADER_SIZE, Form
 
-__all__ = ["Cut", "Fit", "cut", "fit"]
+__all__ = ["Cut", "Fit", "Tail", "cut", "fit", "tail"]
 
 _PCAP_HEADER = 24
 _ENHANCED_PACKET = 6
+_DROP_COUNT = 4
 
 
 class Cut(NamedTuple):
@@ -75,6 +76,50 @@ def fit(form: Form, data: bytes, begin: int, room: int, *, at_least: int = 0) ->
         position += size
         packets += 1
     return Fit(position, packets)
+
+
+class Tail(NamedTuple):
+    """The last packets of one interface.
+
+    Attributes:
+        packets: How many.
+        drops: What their epb_dropcount tell.
+    """
+
+    packets: int
+    drops: int
+
+
+def tail(data: bytes, packets: int) -> Dict[int, Tail]:
+    """Whose the last packets of a pcapng file's blocks are.
+
+    Args:
+        data: Whole blocks, as we make them.
+        packets: How many of the last ones; at most those there are.
+    """
+    blocks = []
+    position = 0
+    while position < len(data):
+        kind, size = struct.unpack_from("<II", data, position)
+        if kind == _ENHANCED_PACKET:
+            blocks.append((position, position + size))
+        position += size
+    found: Dict[int, Tail] = {}
+    for begin, end in blocks[max(0, len(blocks) - packets) :]:
+        interface, _, _, captured = struct.unpack_from("<4I", data, begin + 8)
+        before = found.get(interface, Tail(0, 0))
+        drops = _drop_count(data, begin + 28 + (captured + 3 & ~3), end - 4)
+        found[interface] = Tail(before.packets + 1, before.drops + drops)
+    return found
+
+
+def _drop_count(data: bytes, position: int, end: int) -> int:
+    while position < end:
+        code, length = struct.unpack_from("<HH", data, position)
+        if code == _DROP_COUNT:
+            return int.from_bytes(data[position + 4 : position + 12], "little")
+        position += 4 + (length + 3 & ~3)
+    return 0
 
 
 def _block(form: Form, data: bytes, position: int, begins_file: bool) -> tuple[int, bool]:

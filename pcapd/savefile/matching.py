@@ -24,11 +24,13 @@ __all__ = ["Matcher", "PacketIds", "Rewritten", "Sighting"]
 _PACKET_BLOCK: Final = struct.Struct("<6I")
 _PACKET_HEADER: Final = 28
 _BLOCK_START: Final = struct.Struct("<II")
-#: Option 5 with 8 bytes, the end of options, the block's length again.
-_OPTION: Final = struct.Struct("<HHQII")
-_OPTION_CODE: Final = 5
-#: bytes that the option and the end of options add to a block without options.
-_OPTION_SIZE: Final = 16
+_LENGTH: Final = struct.Struct("<I")
+#: Code, length, a number.
+_OPTION: Final = struct.Struct("<HHQ")
+_DROP_COUNT, _PACKET_ID = 4, 5
+_NO_MORE: Final = bytes(4)
+_U64: Final = struct.Struct("<Q")
+_U64_MAX: Final = 2**64 - 1
 
 
 class Sighting(NamedTuple):
@@ -116,10 +118,12 @@ class Rewritten(NamedTuple):
 
     Attributes:
         left_out: Packets that are not in it any more, by interface.
+        untold: What was lost before them (epb_dropcount), and no later packet in it tells.
     """
 
     data: bytes
     left_out: Dict[int, int]
+    untold: Dict[int, int]
 
 
 class PacketIds:
@@ -141,7 +145,7 @@ class PacketIds:
         return self._matcher.forgotten
 
     def rewrite(self, stream: str, data: bytes, link_types: Sequence[int]) -> Rewritten:
-        """Rewrite blocks as `pcapd.records` makes them: packets, without options.
+        """Rewrite blocks as `pcapd.records` makes them: packets, with epb_dropcount or no option.
 
         Args:
             stream: To which they belong; interfaces of two streams are different ones.
@@ -150,24 +154,34 @@ class PacketIds:
         """
         out: List[bytes] = []
         left_out: Dict[int, int] = {}
+        untold: Dict[int, int] = {}
         position = 0
         while position < len(data):
             kind, total, interface, high, low, captured = _PACKET_BLOCK.unpack_from(data, position)
             begin, end = position + _PACKET_HEADER, position + total
             content = unchanging(link_types[interface], data[begin : begin + captured])
-            if content is None:
-                out.append(data[position:end])
-            else:
+            padded = begin + captured + (-captured & 3)
+            lost = _U64.unpack_from(data, padded + 4)[0] if padded + 4 < end else 0
+            number = None
+            if content is not None:
                 source = self._sources.setdefault((stream, interface), len(self._sources))
                 number, again = self._matcher.see(source, high << 32 | low, content)
                 if again and self._dedupe:
                     left_out[interface] = left_out.get(interface, 0) + 1
-                else:
-                    longer = total + _OPTION_SIZE
-                    out += (
-                        _BLOCK_START.pack(kind, longer),
-                        data[position + _BLOCK_START.size : end - 4],
-                        _OPTION.pack(_OPTION_CODE, 8, number, 0, longer),
-                    )
+                    if lost:
+                        untold[interface] = min(_U64_MAX, untold.get(interface, 0) + lost)
+                    position = end
+                    continue
+            lost = min(_U64_MAX, lost + untold.pop(interface, 0)) if untold else lost
+            options = b"" if number is None else _OPTION.pack(_PACKET_ID, 8, number)
+            options += _OPTION.pack(_DROP_COUNT, 8, lost) if lost else b""
+            options += _NO_MORE if options else b""
+            longer = padded - position + len(options) + _LENGTH.size
+            out += (
+                _BLOCK_START.pack(kind, longer),
+                data[position + _BLOCK_START.size : padded],
+                options,
+                _LENGTH.pack(longer),
+            )
             position = end
-        return Rewritten(b"".join(out), left_out)
+        return Rewritten(b"".join(out), left_out, untold)

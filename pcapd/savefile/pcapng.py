@@ -92,15 +92,17 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
 ) -> bytes:
     """A block of one source's counters, all since its start; may repeat.
 
+    isb_ifrecv, what the interface received before the filter, is left out: nobody counts it.
+
     Args:
         interface: Number of its interface block.
         at_us: microseconds since the epoch when the counters were read.
         start_us: microseconds since the epoch when the capture began (isb_starttime).
         end_us: microseconds since the epoch up to which it counts (isb_endtime).
-        received: packets that passed the filter, dropped ones included (isb_ifrecv).
+        received: packets that passed the filter, dropped ones included (isb_filteraccept).
         dropped_interface: packets lost by the network interface (isb_ifdrop).
         dropped_kernel: packets lost for want of room in the ring (isb_osdrop).
-        delivered: packets handed to the user (isb_usrdeliv).
+        delivered: packets in the file (isb_usrdeliv).
         comment: What a reader should know about these counters (opt_comment).
     """
     body = struct.pack("<I", _number("interface", interface, _U32)) + _time(at_us)
@@ -108,8 +110,8 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
         *_text_option(1, comment),
         _option(2, _time(start_us)),
         _option(3, _time(end_us)),
-        _option(4, _count(received)),
         _option(5, _count(dropped_interface)),
+        _option(6, _count(received)),
         _option(7, _count(dropped_kernel)),
         _option(8, _count(delivered)),
     ]

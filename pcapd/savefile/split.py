@@ -31,6 +31,9 @@ class Split:
         packet_ids: Tells which packets are the same (pcapng only).
     """
 
+    #: Whether each instance has a file of its own.
+    split = True
+
     def __init__(
         self,
         form: Form,
@@ -123,6 +126,11 @@ class Split:
     def finish_pieces(self, now_us: int) -> List[Piece]:
         """Everything that is held back, and the closing statistics."""
         return [piece for part in self._parts.values() for piece in part.finish_pieces(now_us)]
+
+    def settle(self) -> None:
+        """Nothing more will be given out; each account says then what became of its packets."""
+        for part in self._parts.values():
+            part.settle()
 
     def closing(self, now_us: int, stream: str = "") -> List[bytes]:
         """The statistics that end an instance's file: one block per interface, in their order."""

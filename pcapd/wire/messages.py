@@ -370,6 +370,10 @@ class Stats:
         captured_up_to_us: The watermark: no packet with a smaller timestamp will follow.
         final: The source is closed; nothing follows from it.
         exact: The counters tell all of it.  False: its agent is gone, and they are the last it sent.
+        dropped_agent: Of those received, neither dropped by the kernel nor sent, and never to
+            be sent: known with the final counters.
+        forwarded: Packets of the source that came to the api until now; the api fills it in.
+        at_us: The agent's clock when it read the counters.
     """
 
     received: int
@@ -379,6 +383,9 @@ class Stats:
     captured_up_to_us: int
     final: bool = False
     exact: bool = True
+    dropped_agent: int = 0
+    forwarded: Optional[int] = None
+    at_us: Optional[int] = None
 
     def __post_init__(self) -> None:
         for count in (
@@ -387,6 +394,9 @@ class Stats:
             self.dropped_interface,
             self.delivered,
             self.captured_up_to_us,
+            self.dropped_agent,
+            self.forwarded or 0,
+            self.at_us or 0,
         ):
             if not 0 <= count <= _COUNT_MAX:
                 raise ValueError(f"counter {count} is out of range")
@@ -421,6 +431,8 @@ class Counters:
     dropped_kernel: int
     dropped_interface: int
     delivered: int
+    dropped_agent: int = 0
+    forwarded: Optional[int] = None
 
 
 @dataclass(frozen=True)

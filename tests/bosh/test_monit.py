@@ -248,7 +248,7 @@ def check_drain(vm: Vm, job: str, reason: str) -> None:
     # Nothing was lost, but it ended before its user wanted.
     assert client.returncode == 3, said
     assert reason in said
-    assert "0 dropped by the kernel, 0 by the interface, 0 lost on the way" in said
+    assert "0 dropped by the kernel, 0 by the interface, 0 by the agent, 0 by the api, 0 here" in said
     assert _packets(file) > 0
     assert "drained" in (vm.directory / "sys/log" / job / "drain.log").read_text()
 

@@ -473,7 +473,12 @@ def records_render(data: bytes) -> None:
     choices = _Input(data)
     form, interface = choices.number() % 3, choices.pick(_EDGES)
     packets, size = choices.pick(_EDGES), choices.pick(_EDGES)
-    _both("render", (choices.rest,), lambda render, pieces: render(pieces[0], interface, form, packets, size))
+    gaps = [(0, packets), (interface, interface), (2**50, size)]
+
+    def render(function: Any, pieces: Tuple[Any, ...]) -> Any:
+        return function(pieces[0], interface, form, packets, size, gaps)
+
+    _both("render", (choices.rest,), render)
 
 
 @target
@@ -485,7 +490,8 @@ def records_merge(data: bytes) -> None:
     chunks = tuple(choices.chunks(1 + choices.number() % 6))
 
     def merge(function: Any, pieces: Tuple[Any, ...]) -> Any:
-        sources = [(number, pieces[number::3]) for number in range(3)]
+        gaps = [(last, packets), (until // 2, size)]
+        sources = [(number, pieces[number::3], gaps[: 2 - number]) for number in range(3)]
         return function(sources, until, last, form, packets, size)
 
     result = _both("merge", chunks, merge)

@@ -38,6 +38,8 @@ class Packet:
     time_us: int
     length: int  # on the wire
     data: bytes
+    #: epb_dropcount: lost between the one before and this one; 0 where it is not said.
+    drops: int = 0
 
 
 @dataclass
@@ -99,6 +101,8 @@ def _block(file: SaveFile, kind: int, body: bytes) -> None:
     if kind == 6:
         interface, high, low, captured, length = struct.unpack_from("<IIIII", body)
         packet = Packet(interface, high << 32 | low, length, body[20 : 20 + captured])
+        said = _options(body[20 + (captured + 3 & ~3) :]).get(4)
+        packet.drops = struct.unpack("<Q", said)[0] if said else 0
         assert interface < len(file.interfaces) and len(packet.data) == captured
         file.packets.append(packet)
     elif kind == 1:
@@ -113,7 +117,7 @@ def _block(file: SaveFile, kind: int, body: bytes) -> None:
         counters = {
             code: struct.unpack("<Q", value)[0] for code, value in _options(body[12:]).items() if code > 1
         }
-        interface.received = counters.get(4)
+        interface.received = counters.get(6)
         interface.dropped_interface = counters.get(5)
         interface.dropped_os = counters.get(7)
     elif kind == 4:
@@ -195,6 +199,26 @@ def assert_accounted(result: Result) -> None:
         assert source["received"] == source["delivered"] + source["dropped_kernel"], (name, source)
         assert source["delivered"] == source["received_here"] == source["written"], (name, source)
         assert source["lost_in_transit"] == 0, (name, source)
+        assert_explained(source)
+        if result.path.suffix == ".pcapng":
+            assert_drops_told(result, name)
+
+
+def assert_explained(source: Mapping[str, Any]) -> None:
+    """Each packet that passed the filter is in the file, left out on purpose, or lost at a place."""
+    drops = source["drops"]
+    left_out = source["duplicates"] + source["unwanted"]
+    lost = drops["kernel"] + drops["agent"] + drops["api"] + drops["client"]
+    assert source["exact"], source
+    assert source["received"] == source["written"] + left_out + lost, source
+
+
+def assert_drops_told(result: Result, name: str) -> None:
+    """The packets of a source tell (epb_dropcount) what its interface and kernel dropped."""
+    source = result.sources[name]
+    told = sum(packet.drops for packet in result.file.of(name))
+    drops = source["drops"]
+    assert told + source["lost_after_last"] == drops["kernel"] + drops["interface"], source
 
 
 class Client:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pcapd.errors import MixedLinkTypes, RecordError
 from pcapd.records import Form
+from pcapd.savefile.account import Account
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Source, Stats
 
@@ -200,6 +201,133 @@ def test_the_closing_statistics_tell_what_was_received_dropped_and_written() -> 
     assert kind == STATISTICS
     numbers = {struct.unpack_from("<Q", body, at)[0] for at in range(0, len(body) - 7, 4)}
     assert {51, 7, 13} <= numbers
+
+
+def test_the_closing_statistics_say_what_they_have_no_counter_for() -> None:
+    """Losses in agent, api and client, duplicates, and what nobody knows, stand in the comment."""
+    account = Account(SOURCE, 0, NOW_US)
+    assert account.remarks == ""
+    account.stats = Stats(20, 0, 0, 11, 9, final=True, dropped_agent=9)
+    account.received, account.written, account.unwritten, account.duplicates = 10, 5, 3, 2
+    assert account.remarks == (
+        "9 lost by the agent; 1 lost by the api; 3 lost by the client; 2 left out as duplicates"
+    )
+    account.stats = Stats(20, 0, 0, 10, 9, final=True, exact=False)
+    account.unwritten, account.duplicates, account.unwanted = 0, 0, 5
+    assert account.remarks == (
+        "the agent was lost; these are the last counters it sent; unknown lost by the agent; "
+        "unknown lost by the api; 5 came after the limit"
+    )
+
+
+def test_a_limit_is_told_in_the_closing_statistics() -> None:
+    """Packets that came after it were not lost, and who has only the file can see that."""
+    assembly = Assembly(Form.PCAPNG, 96, max_packets=3)
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.packets(1, b"".join(map(record, range(5))), 0.0)
+    assembly.packets(1, record(5), 0.0)
+    assembly.stats(1, Stats(6, 0, 0, 6, 9, final=True, forwarded=6))
+    file = b"".join(assembly.finish(10))
+    assert b"3 came after the limit" in file and b"lost by" not in file
+    assert (assembly.accounts[1].written, assembly.accounts[1].unwanted) == (3, 3)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_lost_connection_leaves_unknown(known: bool) -> None:
+    """Without a last word nobody knows agent and api; the api still says what it passed on."""
+    account = Account(SOURCE, 0, NOW_US)
+    account.received = account.written = 6
+    account.stats = Stats(20, 4, 1, 8, 9, final=known, exact=False, forwarded=7)
+    account.settle(full=False)
+    assert account.drops == (1, 4, None, 1 if known else None, 0)
+    assert account.known == (1, 4, 1, 1, 0)
+    assert not account.exact
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_is_held_back_at_the_end_has_its_reason(full: bool) -> None:
+    """After a limit nobody asked for it; otherwise it is lost here."""
+    account = Account(SOURCE, 0, NOW_US)
+    account.stats = Stats(10, 0, 0, 10, 9, final=True)
+    account.received, account.written = 10, 7
+    account.settle(full=full)
+    assert (account.unwanted, account.unwritten) == ((3, 0) if full else (0, 3))
+    assert account.stats.received == account.written + account.unwanted + sum(account.known)
+
+
+def test_live_losses_are_those_of_the_last_counters() -> None:
+    """Packets that came since do not hide what was missing."""
+    account = Account(SOURCE, 0, NOW_US)
+    account.received = 8
+    account.stats = Stats(10, 0, 0, 10, 9)
+    account.received = 12
+    assert account.drops.api == 2
+
+
+def drop_counts(file: bytes) -> list[tuple[int, int]]:
+    """Time and epb_dropcount (0 where there is none) of each packet."""
+    found = []
+    for kind, body in blocks(file):
+        if kind == PACKET:
+            captured = struct.unpack_from("<I", body, 12)[0]
+            options = body[20 + (captured + 3 & ~3) :]
+            assert options[:4] in (b"", struct.pack("<HH", 4, 8))
+            lost = struct.unpack_from("<Q", options, 4)[0] if options else 0
+            found.append((struct.unpack_from("<I", body, 8)[0], lost))
+    return found
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_drops_stand_at_the_next_packet(ordered: bool) -> None:
+    """Of kernel and interface, each once, and the rest that no packet follows is known."""
+    assembly = Assembly(Form.PCAPNG, 96, ordered=ordered)
+    assembly.source(1, SOURCE, NOW_US)
+    out = b""
+    for time, kernel, interface in ((1, 0, 0), (5000, 3, 0), (9000, 3, 4), (20_000, 5, 5)):
+        assembly.stats(1, Stats(9, kernel, interface, 0, time - 1, at_us=time - 1))
+        assembly.packets(1, record(time) + record(time + 1), 0.0)
+        out += b"".join(assembly.take(0.0))
+    assembly.stats(1, Stats(9, 6, 5, 0, 30_000, final=True, at_us=30_000))
+    out += b"".join(assembly.finish(10))
+    counted = [(1, 0), (2, 0), (5000, 3), (5001, 0), (9000, 4), (9001, 0), (20_000, 3), (20_001, 0)]
+    assert drop_counts(out) == counted
+    assert assembly.accounts[1].lost_after_last == 1
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_packets_that_were_in_the_ring_before_the_drop_do_not_tell_it(ordered: bool) -> None:
+    """What was lost after counters were read is after all packets of earlier times, whenever these come."""
+    assembly = Assembly(Form.PCAPNG, 96, ordered=ordered)
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.stats(1, Stats(9, 0, 0, 0, 0, at_us=100))
+    assembly.stats(1, Stats(9, 2, 0, 0, 0, at_us=200))
+    assembly.stats(1, Stats(9, 9, 0, 0, 0, at_us=300))
+    out = b""
+    for times in ((50, 99, 100), (101, 150), (201, 400)):
+        assembly.packets(1, b"".join(map(record, times)), 0.0)
+        out += b"".join(assembly.take(0.0))
+    out += b"".join(assembly.finish(10))
+    assert drop_counts(out) == [(50, 0), (99, 0), (100, 0), (101, 2), (150, 0), (201, 7), (400, 0)]
+
+
+def test_a_clock_that_nobody_tells() -> None:
+    """An agent that does not say when it read its counters: the next packet tells."""
+    assembly = Assembly(Form.PCAPNG, 96)
+    assembly.source(1, SOURCE, NOW_US)
+    assembly.stats(1, Stats(9, 2, 0, 0, 0))
+    assembly.packets(1, record(0) + record(1), 0.0)
+    assert drop_counts(b"".join(assembly.finish(10))) == [(0, 2), (1, 0)]
+
+
+def test_a_classic_file_tells_no_drops() -> None:
+    """It has no place for them, and they do not pile up."""
+    assembly = Assembly(Form.PCAP, 96)
+    assembly.source(1, SOURCE, NOW_US)
+    for dropped in range(9):
+        assembly.stats(1, Stats(9, dropped, 0, 0, 0))
+    assert assembly.accounts[1].gaps == []
+    assembly.packets(1, record(0), 0.0)
+    assert classic_packets(b"".join(assembly.finish(10))) == [record(0)]
 
 
 def test_a_final_count_releases_what_waits_for_a_source() -> None:

@@ -286,6 +286,43 @@ def test_a_stop_delivers_everything_and_then_ends(world: World) -> None:
     assert [(counters.received, counters.delivered) for counters in end.sources] == [(3, 3)]
 
 
+def test_drops_are_told_before_the_packets_behind_them(world: World) -> None:
+    """So that who writes them to a file knows at which packet: while capturing, and before a drain."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    (source,) = world.sources
+    source.fill(b"1")
+    source.dropped = 5
+    world.reactor.advance(STATS_INTERVAL)
+    source.dropped = 8
+    conversation.say(Stop())
+    world.reactor.advance(RING_LAG)
+    conversation.hear()
+    said = [event.message for event in conversation.log if isinstance(event.message, (Packets, Stats))]
+    before = said[: [isinstance(m, Packets) for m in said].index(True)]
+    told = [m for m in before if isinstance(m, Stats)]
+    assert [m.dropped_kernel for m in told][-2:] == [5, 8]
+    assert all(m.at_us for m in told)
+    assert conversation.payloads == [b"1"]
+
+
+def test_what_a_ring_held_when_its_source_went_away_is_counted(world: World) -> None:
+    """The transport is full and the namespace is gone: nobody will read it, and the counters say so."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    (source,) = world.sources
+    source.fill(b"1", b"2", b"3")
+    source.dropped = 4
+    conversation.transport.producer.pauseProducing()
+    session = conversation.transport.protocol
+    session._source_gone(session._readings[0], CaptureFailed("it is gone"))
+    *_, stats, end = [m for m in conversation.hear() if isinstance(m, (Stats, End))]
+    assert isinstance(stats, Stats) and stats.final
+    assert (stats.received, stats.dropped_kernel, stats.delivered, stats.dropped_agent) == (7, 4, 0, 3)
+    assert isinstance(end, End) and end.sources[0].dropped_agent == 3
+    assert "stop" in source.calls
+
+
 def test_a_drain_waits_for_a_transport_that_is_full(world: World) -> None:
     """END comes only when everything is read, however long the transport is paused."""
     conversation = Conversation(world)

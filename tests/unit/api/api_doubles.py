@@ -236,6 +236,8 @@ class Sink:
         self.notices: list[Notice] = []
         self.ends: list[End] = []
         self.errors: list[RequestError] = []
+        #: Packets are not taken any more.
+        self.leaving = False
 
     @property
     def over(self) -> bool:
@@ -245,9 +247,12 @@ class Sink:
         assert not self.over and number not in self.sources
         self.sources[number] = source
 
-    def packets(self, number: int, records: bytes) -> None:
+    def packets(self, number: int, records: bytes) -> bool:
         assert not self.over and number in self.sources
+        if self.leaving:
+            return False
         self.records[number] = self.records.get(number, b"") + bytes(records)
+        return True
 
     def stats(self, number: int, stats: Stats) -> None:
         assert not self.over and number in self.sources

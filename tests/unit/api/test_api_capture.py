@@ -487,6 +487,25 @@ def test_the_end_is_on_record_with_counters(
     assert (source["received"], source["dropped_kernel"], source["forwarded"]) == (5, 3, 2)
 
 
+def test_what_a_client_that_is_leaving_does_not_get_is_on_record(
+    make: Make, network: Network, sink: Sink, events: list[dict[str, Any]]
+) -> None:
+    """The sink refuses packets: as many are the api's drops; the others' are as the agents counted."""
+    capture = make("web-0")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1) + record(2))
+    sink.leaving = True
+    network["web-0"].deliver(record(3) + record(4) + record(5))
+    network["web-0"].stats(9, 4, final=True)
+    assert (sink.last_stats[1].delivered, sink.last_stats[1].forwarded) == (5, 5)
+    capture.stop(EndReason.STOPPED)
+    network["web-0"].end()
+    *_, record_ = audits(events)
+    (source,) = record_["sources"]
+    assert (source["forwarded"], source["dropped_api"], source["dropped_agent"]) == (5, 3, 0)
+    assert source["exact"]
+
+
 # --- who is awaited ------------------------------------------------------------------
 
 

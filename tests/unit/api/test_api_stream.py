@@ -19,7 +19,7 @@ from pcapd.api.stream import StreamProtocol, _bound
 from pcapd.api.web import ClientInfo
 from pcapd.errors import BadRequest, RequestError, TargetNotFound
 from pcapd.limits import CLIENT_MESSAGE_MAX, CLIENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, START_TIMEOUT
-from pcapd.wire import Caller, End, EndReason, Error, Hello, Pong, Request, Stream
+from pcapd.wire import Caller, End, EndReason, Error, Hello, Pong, Request, Source, Stream
 from pcapd.wire.sessions import Message, Packets
 
 HELLO = Hello(COMPATIBILITY_LEVEL, "client", "pcapctl", "1", 5)
@@ -288,6 +288,17 @@ def test_pings_are_answered(client: Client) -> None:
     client.send(client._caller.ping(7))
     (pong,) = client.heard()
     assert isinstance(pong, Pong) and pong.sent_us == 7
+
+
+def test_packets_that_come_while_it_closes_are_refused(client: Client) -> None:
+    """So that the capture counts them as lost here; until then they are taken."""
+    client.start()
+    client.front.answer.callback(FakeCapture())
+    source = Source("web-0", "eth0", 1, 262144, "")
+    client.protocol.source(1, source)
+    assert client.protocol.packets(1, bytes(16)) is True
+    client.protocol.textMessageReceived("hello")
+    assert client.protocol.packets(1, bytes(16)) is False
 
 
 def test_a_text_message_is_refused(client: Client) -> None:

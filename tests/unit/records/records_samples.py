@@ -34,9 +34,11 @@ def meta(*entries: tuple[int, int, int, int]) -> bytes:
     return b"".join(struct.pack("=4I", *entry) for entry in entries)
 
 
-def block(interface: int, us: int, data: bytes, original: Optional[int] = None) -> bytes:
-    """An enhanced packet block, written out by the book."""
+def block(interface: int, us: int, data: bytes, original: Optional[int] = None, drops: int = 0) -> bytes:
+    """An enhanced packet block, written out by the book; with epb_dropcount where something was lost."""
     padded = data + b"\x00" * (-len(data) % 4)
+    if drops:
+        padded += struct.pack("<HHQHH", 4, 8, drops, 0, 0)
     total = 32 + len(padded)
     length = len(data) if original is None else original
     return (

@@ -130,6 +130,46 @@ def test_merge_of_honest_sources_is_the_same(
     assert outcome(_native.merge, *args) == outcome(_reference.merge, *args)
 
 
+gaps = st.lists(
+    st.tuples(
+        st.integers(999_998, 1_000_014) | moments,
+        st.integers(0, 9) | st.sampled_from([2**32, 2**63 - 1, 2**63 - 1, 2**63, -1]),
+    ),
+    max_size=5,
+)
+honest_gaps = st.lists(st.tuples(st.integers(999_998, 1_000_014), st.integers(0, 2**40)), max_size=5).map(
+    sorted
+)
+
+
+@thorough
+@given(batches, gaps | honest_gaps, forms, limits, limits)
+def test_render_with_gaps_is_the_same(
+    batch: bytes, gaps: list[tuple[int, int]], form: int, packets: int, size: int
+) -> None:
+    """render tells of lost packets in equal bytes, whatever was lost when."""
+    args = (batch, 1, form, packets, size, gaps)
+    assert outcome(_native.render, *args) == outcome(_reference.render, *args)
+
+
+@thorough
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.lists(honest_batches, max_size=4), gaps | honest_gaps)
+        | st.tuples(st.integers(0, 9), st.lists(honest_batches, max_size=4), honest_gaps),
+        max_size=6,
+    ),
+    st.integers(999_999, 1_000_013),
+    st.sampled_from([0, 1]),
+    st.integers(0, 30) | st.just(2**40),
+    st.integers(0, 900) | st.just(2**40),
+)
+def test_merge_with_gaps_is_the_same(sources: Any, until: int, form: int, packets: int, size: int) -> None:
+    """merge tells of lost packets in equal bytes, and of as many gaps."""
+    args = (sources, until, 0, form, packets, size)
+    assert outcome(_native.merge, *args) == outcome(_reference.merge, *args)
+
+
 @given(
     st.sampled_from([bytearray, memoryview, lambda data: memoryview(bytearray(data))]),
     honest_batches,
@@ -161,6 +201,11 @@ def test_any_bytes_like_object_will_do(wrap: Callable[[bytes], Any], batch: byte
         ("merge", ([(0, ["text"])], 1, 1, 0, 1, 1)),
         ("merge", ([("0", [b""])], 1, 1, 0, 1, 1)),
         ("merge", ([(0, [], 1)], 1, 1, 0, 1, 1)),
+        ("merge", ([(0, [], [7])], 1, 1, 0, 1, 1)),
+        ("merge", ([(0, [], [(7,)])], 1, 1, 0, 1, 1)),
+        ("merge", ([(0, [], [(7, "8")])], 1, 1, 0, 1, 1)),
+        ("render", (b"", 0, 0, 1, 1, 7)),
+        ("render", (b"", 0, 0, 1, 1, [(1, 2, 3)])),
     ],
 )
 def test_wrong_types_are_refused_alike(name: str, args: tuple[object, ...]) -> None:

@@ -28,7 +28,7 @@ def test_time_order_across_sources(records: ModuleType) -> None:
     a1, a4, a6 = (record(us, b"a") for us in (1, 4, 6))
     b2, b3, b5 = (record(us, b"b") for us in (2, 3, 5))
     merged = merge(records, [(0, [a1, a4 + a6]), (1, [b2 + b3, b5])])
-    assert merged == Merged(a1 + b2 + b3 + a4 + b5 + a6, (3, 3), (0, 0), [b"", b""], 6, False)
+    assert merged == Merged(a1 + b2 + b3 + a4 + b5 + a6, (3, 3), (0, 0), [b"", b""], 6, False, (0, 0))
 
 
 def test_equal_times_keep_their_order(records: ModuleType) -> None:
@@ -73,22 +73,22 @@ def test_late_records_are_counted_where_they_come_from(records: ModuleType) -> N
 def test_last_us_never_goes_back(records: ModuleType) -> None:
     """When only late records are written, or none, last_us stays."""
     assert merge(records, [(0, [record(3, b"")])], last=9).last_us == 9
-    assert merge(records, [(0, [])], last=9) == Merged(b"", (0,), (0,), [b""], 9, False)
-    assert merge(records, [], last=9) == Merged(b"", (), (), [], 9, False)
+    assert merge(records, [(0, [])], last=9) == Merged(b"", (0,), (0,), [b""], 9, False, (0,))
+    assert merge(records, [], last=9) == Merged(b"", (), (), [], 9, False, ())
 
 
 def test_full_by_packets(records: ModuleType) -> None:
     """The packet limit stops within equal timestamps, and what was due stays in its source."""
     a1, a2, b1 = (record(7, name) for name in (b"a1", b"a2", b"b1"))
     merged = merge(records, [(0, [a1, a2]), (1, [b1])], packets=1)
-    assert merged == Merged(a1, (1, 0), (0, 0), [a2, b1], 7, True)
+    assert merged == Merged(a1, (1, 0), (0, 0), [a2, b1], 7, True, (0, 0))
 
 
 def test_full_by_bytes(records: ModuleType) -> None:
     """The byte limit is not exceeded, and smaller records behind it do not jump the queue."""
     small, large, tiny = record(1, b"1"), record(2, bytes(50)), record(3, b"")
     merged = merge(records, [(0, [small + large + tiny])], size=len(small) + len(large) - 1)
-    assert merged == Merged(small, (1,), (0,), [large + tiny], 1, True)
+    assert merged == Merged(small, (1,), (0,), [large + tiny], 1, True, (0,))
 
 
 def test_exactly_full_is_not_full(records: ModuleType) -> None:

@@ -68,8 +68,8 @@ def test_interface_statistics() -> None:
     assert options_of(block, 12) == [
         (2, struct.pack("<II", 2, 2)),
         (3, struct.pack("<II", 4, 3)),
-        (4, struct.pack("<Q", 10)),
         (5, struct.pack("<Q", 20)),
+        (6, struct.pack("<Q", 10)),
         (7, struct.pack("<Q", 30)),
         (8, b"\xff" * 8),
     ]

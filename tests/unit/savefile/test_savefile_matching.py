@@ -17,7 +17,7 @@ from pcapd.savefile.matching import Matcher, PacketIds
 from pcapd.savefile.network import network, unchanging
 from pcapd.savefile.reader import FilePacket, Reader
 from pcapd.savefile.split import Split
-from pcapd.wire import Source
+from pcapd.wire import Source, Stats
 
 SECOND = 1_000_000
 MACS = bytes(12)
@@ -283,3 +283,59 @@ def test_numbers_across_files_of_instances() -> None:
     for piece in assembly.take_pieces(0.0):
         data[piece.stream] = data.get(piece.stream, b"") + piece.data
     assert [packets_of(each)[0].packet_id for each in data.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("dedupe", [True, False])
+def test_what_was_lost_is_told_beside_the_number(ordered: bool, dedupe: bool) -> None:
+    """Where the packet that told it is left out, the next one of that source does, or nobody."""
+    assembly = Assembly(Form.PCAPNG, 262144, ordered=ordered, packet_ids=PacketIds(dedupe=dedupe, first=7))
+    for number, name in ((1, "a"), (2, "b")):
+        assembly.source(number, Source(name, "eth0", 1, 262144, ""), 5)
+    packets = [ethernet(ipv4(udp(b"packet %d" % index))) for index in range(4)]
+    data = b""
+    now = 0
+
+    def turn(number: int, index: int, dropped: int) -> None:
+        nonlocal data, now
+        now += 10
+        assembly.stats(number, Stats(99, dropped, 0, 0, now, at_us=now))
+        assembly.packets(number, record(now + 1, packets[index]), 0.0)
+        data += b"".join(assembly.take(0.0))
+
+    turn(1, 0, 0)
+    turn(1, 1, 3)
+    turn(2, 0, 5)  # seen before
+    turn(2, 1, 6)  # seen before
+    turn(2, 2, 8)
+    turn(1, 2, 4)  # seen before
+    data += b"".join(assembly.finish(10))
+    told = [(interface, number, drops) for interface, number, drops in options_of(data)]
+    a, b = assembly.accounts.values()
+    if dedupe:
+        assert told == [(0, 7, 0), (0, 8, 3), (1, 9, 8)]
+        assert (a.lost_after_last, b.lost_after_last) == (1, 0)
+    else:
+        expected = [(0, 7, 0), (0, 8, 3), (1, 7, 5), (1, 8, 1), (1, 9, 2), (0, 9, 1)]
+        assert sorted(told) == sorted(expected)
+        assert a.lost_after_last == b.lost_after_last == 0
+
+
+def options_of(data: bytes) -> List[Tuple[int, int, int]]:
+    """Interface, packet number and number of lost packets of each packet block."""
+    found = []
+    position = 0
+    while position < len(data):
+        kind, size, interface = struct.unpack_from("<III", data, position)
+        block = data[position + 8 : position + size - 4]
+        if kind == 6:
+            options = {4: 0, 5: 0}
+            at = 20 + (struct.unpack_from("<I", block, 12)[0] + 3 & ~3)
+            while (code := struct.unpack_from("<H", block, at)[0]) != 0:
+                assert struct.unpack_from("<H", block, at + 2) == (8,)
+                options[code] = struct.unpack_from("<Q", block, at + 4)[0]
+                at += 12
+            assert at + 4 == len(block)
+            found.append((interface, options[5], options[4]))
+        position += size
+    return found

@@ -9,6 +9,7 @@ from savefile_tools import blocks, datagram, fields, record, run
 
 from pcapd.records import Form, merge, render
 from pcapd.savefile import linktypes, pcap, pcapng
+from pcapd.savefile.matching import PacketIds
 
 START = 1_700_000_000_123_456
 UNLIMITED = 2**62
@@ -90,7 +91,7 @@ def test_statistics(capture: Path) -> None:
     last = blocks(capture).rsplit("Block: Interface Statistics Block", 1)[1]
     for line in (
         "[Timestamp: Nov 14, 2023 22:13:20.123465000 UTC]",
-        f"Number of Received Packets = {2**40}",
+        f"Number of Accepted Packets = {2**40}",
         "Number of Dropped Packets = 7",
         f"Number of Packets Dropped by OS = {2**33}",
         "Number of Packets Delivered to the User = 5",
@@ -178,3 +179,21 @@ def test_hostile_and_endless_text(tmp_path: Path) -> None:
     assert fields(path, "ip.dst_host") == [["after"]]
     assert "\x1b" not in run("capinfos", "-M", str(path))
     assert len(run("tcpdump", "-nr", str(path)).splitlines()) == 1
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_packets_that_were_lost(tmp_path: Path, numbered: bool) -> None:
+    """Wireshark's library shows epb_dropcount as frame.drop_count; capinfos and tcpdump read the file."""
+    batch = b"".join(record(START + us, datagram(), 42) for us in range(3))
+    gaps = [(START, 5), (START + 1, 2**40)]
+    data = render(batch, 0, Form.PCAPNG, UNLIMITED, UNLIMITED, gaps).data
+    if numbered:
+        data = PacketIds(dedupe=False).rewrite("", data, [linktypes.ETHERNET]).data
+    path = tmp_path / "lost.pcapng"
+    path.write_bytes(pcapng.section_header("pcapd") + interface(0) + data)
+    assert fields(path, "frame.drop_count") == [[""], ["5"], [str(2**40)]]
+    ids = [["1"], ["2"], ["3"]] if numbered else [[""]] * 3
+    assert fields(path, "frame.packet_id") == ids
+    assert "Number of packets:   3" in run("capinfos", "-c", str(path))
+    assert len(run("tcpdump", "-nr", str(path)).splitlines()) == 3
+    assert "Malformed" not in blocks(path)

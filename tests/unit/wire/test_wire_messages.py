@@ -269,7 +269,7 @@ def test_an_end_of_very_many_sources() -> None:
                 "exclude_filters",
             },
         ),
-        (STATS, {"final", "exact"}),
+        (STATS, {"final", "exact", "dropped_agent", "forwarded", "at_us"}),
         (Notice(NoticeType.CONGESTED, "m", "o"), {"awaited"}),
         (End(EndReason.COUNT), {"message", "sources"}),
         (Error("c", "m"), {"hint"}),
