@@ -252,7 +252,11 @@ def test_an_api_that_falls_silent_is_given_up(world: World) -> None:
     """Its capture ends with it, also when there is no traffic."""
     conversation = Conversation(world)
     conversation.say(START)
-    world.reactor.pump([1.0] * int(2 * AGENT_SILENCE_TIMEOUT + 1))
+    world.reactor.advance(AGENT_SILENCE_TIMEOUT / 2)
+    conversation.say(Ping(1))
+    world.reactor.advance(AGENT_SILENCE_TIMEOUT - 0.1)
+    assert conversation.transport.closed == ""
+    world.reactor.advance(0.1)
     assert conversation.transport.closed == "aborted"
     assert "close" in world.sources[0].calls
 
