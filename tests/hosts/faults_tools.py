@@ -219,6 +219,8 @@ class Plant:
     def held(self, cell: str) -> dict[str, int]:
         """What captures hold in a cell: packet sockets, and wishes for promiscuity, by the kernel's count."""
         sockets = self.machines[cell].run("cat", "/proc/net/packet").stdout.splitlines()[1:]
+        # The generator's, which only sends, is of no protocol.
+        sockets = [line for line in sockets if line.split()[3] != "0000"]
         links = self.machines[cell].ip("-d", "-o", "link", "show").split()
         return {
             "sockets": len(sockets),
