@@ -26,6 +26,7 @@ from typing import Any, Iterator, Mapping, Optional
 from chain_tools import Client, Result, SaveFile, usage_of
 
 from tests.lab.certificates import AGENT_NAME, API_NAME, Authority, Credentials
+from tests.lab.clock import Clock
 from tests.lab.configurations import Config, agent_config, api_config, merged
 from tests.lab.daemons import Daemon, environment
 from tests.lab.generator import FILTER, Generator
@@ -56,6 +57,7 @@ class Plant:
         api: The api's process.
         agents: The agents' processes, by cell.
         inner: A network namespace that the agent of cell-1 may capture, there after `make_inner`.
+        clocks: The wall clocks of cell-1's agent, the api and the desk, which can be stepped.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -73,6 +75,9 @@ class Plant:
         }
         self.api = Daemon("api", self._api_config(), directory, self.machines["api"])
         self.api.limits = SHORT
+        self.clocks = {name: Clock(directory / f"clock-{name}") for name in ("cell-1", "api", "desk")}
+        self.agents["cell-1"].variables = self.clocks["cell-1"].variables
+        self.api.variables = self.clocks["api"].variables
 
     # --- what it is made of -------------------------------------------------
 
@@ -134,6 +139,8 @@ class Plant:
 
     def repair(self) -> None:
         """Make good whatever a test has broken."""
+        for clock in self.clocks.values():
+            clock.step(0)
         for name in self.addresses:
             self.plug(name)
         for daemon in (*self.agents.values(), self.api):
@@ -168,7 +175,6 @@ class Plant:
         limits: Optional[Mapping[str, float]] = None,
         path: Optional[Path] = None,
         machine: str = "desk",
-        **variables: str,
     ) -> Client:
         """Start ``pcapctl hosts`` with ``--json`` ; of the generator's packets unless told otherwise.
 
@@ -177,7 +183,6 @@ class Plant:
             limits: Instead of those of `pcapd.limits`.
             path: Its file; a new one when None.
             machine: Where it runs.
-            variables: Of its environment.
         """
         path = path or self.directory / f"capture-{next(self._serial)}.pcapng"
         stem = self.directory / f"client-{next(self._serial)}"
@@ -194,7 +199,7 @@ class Plant:
             process = subprocess.Popen(
                 self.machines[machine].command(*python, *given),
                 cwd=self.directory,
-                env=environment(PCAP_API=url, PCAP_TOKEN=self.token, **variables),
+                env=environment(PCAP_API=url, PCAP_TOKEN=self.token, **self.clocks["desk"].variables),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -279,4 +284,3 @@ def assert_complete(result: Result, name: str) -> None:
     assert source["lost_in_transit"] == 0 and source["dropped_kernel"] == 0, source
     assert source["written"] == source["delivered"] == len(result.file.of(name)) > 0, source
     assert_gapless(result.file, name)
-
