@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
+from chain_tools import assert_accounted
 from faults_tools import CELLS, PORT, SOURCES, Plant, assert_complete, assert_readable
 
 from tests.lab.certificates import Credentials
@@ -163,6 +164,10 @@ def test_a_hundred_captures_aborted_at_random(plant: Plant) -> None:
     wait_until(back, f"descriptors and threads are back to {before}")
     started = [record for record in plant.api.records() if record.get("audit") == "capture_started"]
     assert len(started) == len(plant.audit()) > ended + ABORTED / 2, "a capture has no end in the audit log"
-    assert undisturbed.status == 0, (undisturbed.notices, undisturbed.report)
+    # Rings are made and taken down all the time: it may lose packets, but it counts each.
+    assert not undisturbed.notices
+    assert_accounted(undisturbed)
     for source in SOURCES:
-        assert_complete(undisturbed, source)
+        assert len(undisturbed.file.of(source)) == undisturbed.sources[source]["written"] > 1000
+    for daemon in (*plant.agents.values(), plant.api):
+        assert not [record for record in daemon.records() if record["level"] in ("error", "critical")]
