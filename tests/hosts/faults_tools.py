@@ -37,9 +37,9 @@ from tests.lab.readers import capinfos, tcpdump_lines, tshark_fields
 PORT = 9494
 #: What a shorter patience stands for in the tests that would take minutes:
 #: the very same code with these instead of the values of `pcapd.limits`.
-SHORT = {"TCP_USER_TIMEOUT": 6.0, "CLIENT_SILENCE_TIMEOUT": 6.0, "CLIENT_PING_INTERVAL": 1.0}
+SHORT = {"TCP_USER_TIMEOUT": 4.0, "CLIENT_SILENCE_TIMEOUT": 4.0, "CLIENT_PING_INTERVAL": 1.0}
 #: For pcapctl.
-SHORT_CLIENT = {"API_SILENCE_TIMEOUT": 6.0}
+SHORT_CLIENT = {"API_SILENCE_TIMEOUT": 4.0}
 #: Packets per second on the wire that is captured.
 RATE = 1000
 CELLS = ("cell-0", "cell-1")
@@ -210,6 +210,14 @@ class Plant:
     def capture(self, *arguments: str, **options: Any) -> Result:
         """Run pcapctl to its end."""
         return self.begin(*arguments, **options).wait()
+
+    def curl(self, query: str) -> subprocess.Popen[Any]:
+        """Start curl on ``/capture?query`` on the desk."""
+        url = f"https://{self.addresses['api']}:{PORT}/capture?{query}"
+        ca = str(self.authority.certificate_path)
+        header = f"Authorization: bearer {self.token}"
+        argv = ["curl", "--silent", "--fail", "--max-time", "30", "--cacert", ca, "--header", header]
+        return self.machines["desk"].popen(*argv, "--output", "/dev/null", url)
 
     def traffic(self) -> Generator:
         """What flows from cell-0 to cell-1, to be entered."""

@@ -54,9 +54,7 @@ def plant(plant_of_module: Plant) -> Iterator[Plant]:
 def assert_good_as_new(plant: Plant) -> None:
     """Without anything being restarted by hand, a capture of both cells is complete."""
     with plant.traffic():
-        client = plant.begin(*CELLS)
-        client.wait_for(*SOURCES, packets=100)
-        result = client.stop()
+        result = plant.capture(*CELLS, "--duration", "300ms")
     assert result.status == 0, result.stderr
     for source in SOURCES:
         assert_complete(result, source)
@@ -161,7 +159,7 @@ def test_a_target_fails(plant: Plant, name: str) -> None:
         fault.breaks(plant)
         wait_until(lambda: bool(client.notices()), "the user is told", timeout=30)
         told_after = watch.seconds
-        client.wait_for("cell-0:wire0", packets=client.packets()["cell-0:wire0"] + 1000)
+        client.wait_for("cell-0:wire0", packets=client.packets()["cell-0:wire0"] + 500)
         watch = Stopwatch()
         result = client.stop()
         stopped_after = watch.seconds

@@ -14,7 +14,7 @@ from typing import Iterator
 
 import pytest
 from chain_tools import assert_accounted
-from faults_tools import CELLS, PORT, SOURCES, Plant, assert_complete, assert_readable
+from faults_tools import CELLS, PORT, SOURCES, Plant, Stopwatch, assert_complete, assert_readable
 
 from tests.lab.certificates import Credentials
 from tests.lab.daemons import Daemon, environment
@@ -50,9 +50,15 @@ def test_clocks_are_set(plant: Plant, step: float) -> None:
     with plant.traffic():
         client = plant.begin(*CELLS, "--duration", f"{seconds:g}s")
         client.wait_for(*SOURCES, packets=300)
+        # Here it is the api that counts the seconds.
+        watch = Stopwatch()
+        curl = plant.curl(f"target=cell-0&device=wire0&duration={seconds:g}")
+        time.sleep(1)
         for clock in plant.clocks.values():
             clock.step(step)
         result = client.wait(timeout=30)
+        assert curl.wait(30) == 0
+        assert seconds <= watch.seconds < seconds + 3
     assert result.status == 0, result.stderr
     assert result.report["reason"] == f"{seconds:g} s are over"
     assert seconds <= result.report["seconds"] < seconds + 2
