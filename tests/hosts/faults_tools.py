@@ -69,6 +69,7 @@ class Plant:
         self.addresses = {name: f"10.97.0.{host}" for host, name in enumerate(list(self.machines)[1:], 1)}
         self.inner = Namespace.unique("inner")
         self._serial = itertools.count()
+        self._clients: list[subprocess.Popen[Any]] = []
         self._resources = contextlib.ExitStack()
         self.agents = {
             cell: Daemon("agent", self._agent_config(cell), directory, self.machines[cell]) for cell in CELLS
@@ -135,10 +136,13 @@ class Plant:
         error: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
+        self.repair()
         self._resources.close()
 
     def repair(self) -> None:
-        """Make good whatever a test has broken."""
+        """Make good whatever a test has broken, and end what it left running."""
+        while self._clients:
+            _make_end(self._clients.pop())
         for clock in self.clocks.values():
             clock.step(0)
         for name in self.addresses:
@@ -204,7 +208,7 @@ class Plant:
                 stdout=out,
                 stderr=err,
             )
-        self._resources.callback(_make_end, process)
+        self._clients.append(process)
         return Client(process, path, output, stderr)
 
     def capture(self, *arguments: str, **options: Any) -> Result:

@@ -376,6 +376,19 @@ def test_an_interface_that_goes_away_ends_its_source(world: World) -> None:
     assert conversation.payloads == [b"last", b"more"]
 
 
+def test_an_interface_that_goes_away_between_two_wake_ups(world: World) -> None:
+    """Whoever reads first meets the error, and that may be who asks for the counters: the user is told."""
+    conversation = Conversation(world)
+    conversation.say(replace(START, interfaces=("eth0", "eth1")))
+    gone, _ = world.sources
+    gone.error = CaptureFailed("the interface disappeared")
+    world.reactor.advance(STATS_INTERVAL)
+    world.reactor.advance(STATS_INTERVAL)
+    (notice,) = [message for message in conversation.hear() if isinstance(message, Notice)]
+    assert notice.type is NoticeType.INSTANCE_UNAVAILABLE and "eth0 is gone" in notice.message
+    assert "close" in gone.calls
+
+
 def test_a_capture_without_any_interface_left_ends(world: World) -> None:
     """The end says that nothing is left to capture from, with final counters."""
     conversation = Conversation(world)
