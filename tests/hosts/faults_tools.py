@@ -136,13 +136,12 @@ class Plant:
         error: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        self.repair()
+        self._end_clients()
         self._resources.close()
 
     def repair(self) -> None:
         """Make good whatever a test has broken, and end what it left running."""
-        while self._clients:
-            _make_end(self._clients.pop())
+        self._end_clients()
         for clock in self.clocks.values():
             clock.step(0)
         for name in self.addresses:
@@ -151,6 +150,10 @@ class Plant:
             if daemon.process.poll() is not None:
                 daemon.start()
             daemon.signal(signal.SIGCONT)
+
+    def _end_clients(self) -> None:
+        while self._clients:
+            _make_end(self._clients.pop())
 
     # --- breaking it --------------------------------------------------------
 
