@@ -30,7 +30,7 @@ from tests.lab.processes import run, wait_until
 from tests.lab.readers import require
 
 #: Seconds that something takes which needs no time: processes on a busy machine.
-SOON = 2.5
+SOON = 4.0
 #: Seconds between two signs of life (counters, pings): silence began so much before it was made.
 BEAT = 2.0
 
