@@ -152,6 +152,10 @@ CLIENT_PING_INTERVAL: Final = 20.0
 #: without an answer from a client.  Generous: a client whose disk or pipe is
 #: stuck, or that was stopped, is slow and not dead.  TCP finds the dead ones.
 CLIENT_SILENCE_TIMEOUT: Final = 120.0
+#: without any byte from the api, at a client: three of its pings.
+API_SILENCE_TIMEOUT: Final = 60.0
+#: the same after STOP, when counters or packets come all the time.
+API_STOP_SILENCE_TIMEOUT: Final = 5.0
 #: TCP keep-alive: idle, interval (seconds), probes.
 TCP_KEEPALIVE: Final = (10, 5, 3)
 #: TCP_USER_TIMEOUT towards clients.  Linux counts a closed window too, so this is

@@ -34,7 +34,9 @@ def build(options: Any) -> Any:
     from twisted.internet import reactor
 
     from pcapd.capture.hardening import harden
+    from pcapd.net.clock import keep_steady
 
+    keep_steady(reactor)
     daemon = _daemon(options, reactor)
     daemon.harden = harden
     return daemon

@@ -85,6 +85,10 @@ class Reading:
                 if self._paused or self._closed or not self._read_batch():
                     return
         except CaptureFailed as error:
+            self._lost(error)
+
+    def _lost(self, error: CaptureFailed) -> None:
+        if not self._closed:
             self._reactor.removeReader(self)
             self._gone(self, error)
 
@@ -186,6 +190,7 @@ class Reading:
         try:
             if proof and not self._paused and not self._closed and not self._read_batch():
                 return before - _RING_LAG_US
-        except CaptureFailed:
-            pass  # doRead will meet it again, and report it
+        except CaptureFailed as error:
+            # The kernel says it once, so that nobody else will meet it.
+            self._reactor.callLater(0, self._lost, error)
         return max(0, self._last_us - _DISORDER_US)

@@ -58,19 +58,12 @@ class AgentLink(FramedProtocol):
         self._timer: Any = None
         #: The agent's clock minus ours, microseconds; None until it is measured.
         self.clock_offset_us: int | None = None
-        #: When the last byte came, by the reactor's clock.
-        self.heard_at: float = reactor.seconds()
 
     # --- conversation ------------------------------------------------------
 
     def ready(self) -> None:
         """TLS is done.  Ready is only who says HELLO: TLS 1.3 reports a refused certificate late."""
         self._expect(HANDSHAKE_TIMEOUT, "HELLO")
-
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes arrived."""
-        self.heard_at = self._reactor.seconds()
-        super().dataReceived(data)
 
     def event(self, event: Event) -> None:
         """The agent said something."""
@@ -151,9 +144,14 @@ class AgentLink(FramedProtocol):
         """We do not read from it at the moment."""
         return self._paused
 
+    @property
+    def excused(self) -> bool:
+        """While we do not read, we cannot hear; and whoever opens a capture has its own time."""
+        return self._paused or (self._timer is not None and bool(self._timer.active()))
+
     def ping(self) -> None:
-        """Ask whether it is there."""
-        if self._started and not self._over:
+        """Show that we are there, and ask whether it is."""
+        if self._asked and not self._over:
             self.transport.write(self._session.ping(now_us()))
 
     def stop(self) -> None:

@@ -100,6 +100,7 @@ def _bound(channel: Any) -> None:
             receive(data)
         except ProtocolError:  # wsproto has closed it already, and Twisted does so again
             channel.transport.abortConnection()
+        protocol.heed_goodbye()
 
     channel.dataReceived = bounded
 
@@ -129,6 +130,7 @@ class StreamProtocol:
         self._channel = channel
         self._session = Callee(Request)
         self._capture: Capture | None = None
+        self._wire: Any = None
         self._out: list[Bytes] = []
         self._out_size = 0
         self._flush_soon: Any = None
@@ -183,6 +185,21 @@ class StreamProtocol:
         """The client is alive."""
         self.unread = 0
         self._heard_at = self._reactor.seconds()
+
+    def heed_goodbye(self) -> None:
+        """Bytes came: when a Close was among them, let the capture go.
+
+        Twisted has answered it, and closes when no producer is registered any more;
+        the capture is one, and nobody tells it.
+        """
+        if self._wire is not None and self._wire.disconnecting and not (self._closing or self._gone):
+            self._closing = True
+            self._drop_timer()
+            self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self._wire.abortConnection)
+            if self._capture is not None:
+                IConsumer(self._wire).unregisterProducer()
+                capture, self._capture = self._capture, None
+                capture.abandon("the client is gone")
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""

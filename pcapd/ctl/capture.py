@@ -11,7 +11,14 @@ from typing import Dict, List, Optional, Union
 
 import pcapd
 from pcapd.errors import PcapdError, RequestError, request_error
-from pcapd.limits import INSTANCES_MAX, NAME_MAX, OPEN_TIMEOUT, START_TIMEOUT
+from pcapd.limits import (
+    API_SILENCE_TIMEOUT,
+    API_STOP_SILENCE_TIMEOUT,
+    INSTANCES_MAX,
+    NAME_MAX,
+    OPEN_TIMEOUT,
+    START_TIMEOUT,
+)
 from pcapd.records import Form
 from pcapd.savefile.account import Account
 from pcapd.savefile.assembly import Assembly, Piece
@@ -36,12 +43,8 @@ from pcapd.wire.frames import Bytes
 
 __all__ = ["Capture", "Outcome"]
 
-#: Seconds without a byte, after STOP, until we leave without END.
-STOP_SILENCE = 5.0
 #: Seconds after STOP until we leave whatever comes.
 STOP_LIMIT = 120.0
-#: Seconds without a byte while capturing: counters come ten times a second.
-SILENCE = 60.0
 #: Notices that mean that something is missing from the file.
 _FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
 
@@ -113,6 +116,10 @@ class Capture:
         for event in self._session.receive(data):
             self._event(event, now, now_us)
 
+    def alive(self, now: float) -> None:
+        """Something came that is no frame.  An app that is followed may have no instance for a while."""
+        self._heard = now
+
     def tick(self, now: float) -> None:
         """Time passed: look at the stop conditions."""
         if self.assembly.full and self._state is _State.CAPTURING:
@@ -121,12 +128,12 @@ class Capture:
             self.stop(f"{self._duration:g} s are over", now)
         if self._state is _State.STOPPING:
             # As long as packets come it goes on: they are from before the stop.
-            if now - max(self._heard, self._stopped) >= STOP_SILENCE:
+            if now - max(self._heard, self._stopped) >= API_STOP_SILENCE_TIMEOUT:
                 self.fail(PcapdError("the api did not end the capture in time"))
             elif now - self._stopped >= STOP_LIMIT:
                 self.fail(PcapdError("the capture did not end in time"))
-        elif self._state is _State.CAPTURING and now - self._heard >= SILENCE:
-            self.fail(PcapdError(f"nothing was heard from the api for {SILENCE:g} s"))
+        elif self._state is _State.CAPTURING and now - self._heard >= API_SILENCE_TIMEOUT:
+            self.fail(PcapdError(f"nothing was heard from the api for {API_SILENCE_TIMEOUT:g} s"))
         elif self._state is _State.WAITING and now - self._began >= START_TIMEOUT + OPEN_TIMEOUT:
             self.fail(PcapdError("the api did not start the capture in time"))
 

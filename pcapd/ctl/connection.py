@@ -150,6 +150,8 @@ class Connection:
         self._splitter = Splitter()
         #: The api closed the WebSocket or the connection.
         self.closed = False
+        #: The last `read` had something to read, be it a ping.
+        self.heard = False
         headers = [(b"User-Agent", f"pcapctl/{pcapd.__version__}".encode())]
         if access.token:
             headers.append((b"Authorization", b"bearer " + access.token.encode()))
@@ -240,6 +242,7 @@ class Connection:
             received, self._early = memoryview(self._early), b""
         else:
             received = memoryview(self._buffer)[: self._fill()]
+        self.heard = bool(received)
         cut = self._splitter.feed(received)
         try:
             for frame in cut.others:

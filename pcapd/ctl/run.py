@@ -304,6 +304,8 @@ def _receive(connection: Connection, capture: Capture, now: float) -> None:
         capture.receive(data, now, _now_us())
         if capture.over:
             return
+    if connection.heard:
+        capture.alive(now)
     if connection.closed:
         capture.disconnected()
 

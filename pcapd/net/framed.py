@@ -38,7 +38,8 @@ class FramedProtocol(Protocol):
         self._session: Any = session
         self._silence_timeout = silence_timeout
         self._silence: Any = None
-        self._heard = False
+        #: When the last byte came, by the reactor's clock.
+        self.heard_at: float = reactor.seconds()
         self.transport: Any = None
 
     # --- for subclasses ----------------------------------------------------
@@ -57,12 +58,13 @@ class FramedProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         """TLS is done and the peer has the right name."""
-        self._silence = self._reactor.callLater(self._silence_timeout, self._check_silence)
+        self.heard_at = self._reactor.seconds()
+        self._check_silence()
         self.ready()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes arrived."""
-        self._heard = True
+        self.heard_at = self._reactor.seconds()
         try:
             for event in self._session.receive(data):
                 if isinstance(event.message, Ping):
@@ -93,14 +95,15 @@ class FramedProtocol(Protocol):
         self.transport.abortConnection()
 
     def _check_silence(self) -> None:
-        # While we do not read, we cannot hear: that is our doing, not the peer's.
-        if not self._heard and not self.paused:
+        now = self._reactor.seconds()
+        since = now if self.excused else self.heard_at
+        left = since + self._silence_timeout - now
+        if left <= 0:
             self.give_up(PcapdError(f"nothing was heard for {self._silence_timeout:g} s"))
             return
-        self._heard = False
-        self._silence = self._reactor.callLater(self._silence_timeout, self._check_silence)
+        self._silence = self._reactor.callLater(left, self._check_silence)
 
     @property
-    def paused(self) -> bool:
-        """Whether we do not read from the peer at the moment."""
+    def excused(self) -> bool:
+        """Whether silence means nothing: we do not read, or wait with another limit."""
         return False

@@ -66,7 +66,7 @@ class TLSTransport(abstract.FileDescriptor):
         protocol: Gets what arrives.
         connection: pyOpenSSL's, already set to accept or connect.
         verify: Called after the handshake; raises `PeerIdentityError` to refuse the peer.
-        connecting: The TCP connection is not there yet.
+        peer: Its address, as accept(2) told it; None when the TCP connection is still to be made.
         timeout: Seconds for TCP, TLS and the peer's name to be settled.
         on_close: Called once when it is over.
     """
@@ -84,7 +84,7 @@ class TLSTransport(abstract.FileDescriptor):
         connection: SSL.Connection,
         verify: Verify | None,
         *,
-        connecting: bool = False,
+        peer: tuple[Any, ...] | None,
         timeout: float = HANDSHAKE_TIMEOUT,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -97,7 +97,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._tls = connection
         self._verify = verify
         self._on_close = on_close
-        self._connecting = connecting
+        self._connecting = peer is None
         self._handshaking = True
         self._out: deque[bytes | memoryview] = deque()
         self._out_size = 0
@@ -108,13 +108,14 @@ class TLSTransport(abstract.FileDescriptor):
         self._reading = True
         self._unread = False
         self._aborted = False
-        self._peer = _address(sock.getpeername()) if not connecting else None
+        # Not asked of the socket: whoever reset the connection meanwhile has no address any more.
+        self._peer = _address(peer) if peer is not None else None
         self._host = _address(sock.getsockname())
         self.connected = 1
         self._timer = reactor.callLater(timeout, self._timed_out)
         _tune(sock)
         self.startReading()
-        if connecting:
+        if self._connecting:
             self.startWriting()
 
     # --- reading ---------------------------------------------------------
@@ -525,10 +526,13 @@ class TLSPort(BoundedPort):
         self, sock: socket.socket, protocol: Any, *args: Any
     ) -> Any:
         """Build the transport of an accepted connection (`tcp.Port` calls this)."""
-        self._opened()
         connection = SSL.Connection(self._context(), sock)
         connection.set_accept_state()
-        return TLSTransport(self.reactor, sock, protocol, connection, self._verify, on_close=self.closed)
+        transport = TLSTransport(
+            self.reactor, sock, protocol, connection, self._verify, peer=args[0], on_close=self.closed
+        )
+        self._opened()  # now that it will be closed, too
+        return transport
 
 
 def reserve_socket(host: str) -> socket.socket:
@@ -557,7 +561,7 @@ def connect_tls(  # noqa: PLR0917
     connection = SSL.Connection(context, sock)
     connection.set_connect_state()
     code = sock.connect_ex(address)
-    transport = TLSTransport(reactor, sock, protocol, connection, verify, connecting=True, timeout=timeout)
+    transport = TLSTransport(reactor, sock, protocol, connection, verify, peer=None, timeout=timeout)
     protocol.makeConnection(transport)
     if code not in (0, errno.EINPROGRESS):
         transport.stopReading()

@@ -235,6 +235,10 @@ class Client:
         lines = self._output.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
+    def notices(self) -> list[dict[str, Any]]:
+        """What it was told so far."""
+        return [event for event in self.events() if event["event"] == "notice"]
+
     def packets(self) -> dict[str, int]:
         """Packets per source that it has shown so far."""
         shown = [event for event in self.events() if event["event"] == "progress"]

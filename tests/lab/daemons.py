@@ -56,6 +56,9 @@ class Daemon:
 
     Attributes:
         log_path: Its stderr, all starts one after another.
+        limits: Taken instead of those of `pcapd.limits` with the next start, where a test would
+            take minutes otherwise.
+        variables: Of its environment, with the next start.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class Daemon:
         self.log_path = directory / f"{stem}.log"
         self._namespace = namespace
         self._healthy = healthy
+        self.limits: Mapping[str, float] = {}
+        self.variables: dict[str, str] = {}
         self._process: Optional[subprocess.Popen[Any]] = None
 
     @property
@@ -96,17 +101,30 @@ class Daemon:
         """Write the configuration file from `config`."""
         self.config_path.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
+    @staticmethod
+    def module(name: str, limits: Mapping[str, float]) -> list[str]:
+        """Return Python's arguments that run a module, with other limits than `pcapd.limits` has."""
+        if not limits:
+            return ["-m", name]
+        code = (
+            f"import runpy, pcapd.limits as known; new = {dict(limits)!r}; "
+            "assert new.keys() <= vars(known).keys(); vars(known).update(new); "
+            f"runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
+        )
+        return ["-c", code]
+
     def launch(self) -> None:
         """Start it without waiting for anything: it may be meant to fail."""
         self.write_config()
-        argv = [sys.executable, "-m", "pcapd", "--role", self.role, "--config", str(self.config_path)]
+        argv = [sys.executable, *self.module("pcapd", self.limits)]
+        argv += ["--role", self.role, "--config", str(self.config_path)]
         if self._namespace is not None:
             argv = self._namespace.command(*argv)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 argv,
                 cwd=self.config_path.parent,
-                env=environment(),
+                env=environment(**self.variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

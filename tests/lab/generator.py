@@ -135,17 +135,22 @@ class Generator:
 
 def build() -> Path:
     """Compile the generator unless this very source has been compiled before; returns the program."""
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    return compiled(SOURCE)
+
+
+def compiled(source: Path, *flags: str) -> Path:
+    """Compile a C file unless this very source has been compiled before; returns what came out."""
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     # By user, not only by content: what root runs must have been made by root.
     cache = Path(tempfile.gettempdir(), f"pcapd-lab-{os.getuid()}")
     cache.mkdir(mode=0o700, exist_ok=True)
     if cache.stat().st_uid != os.getuid():
         raise CommandFailed(f"{cache} belongs to somebody else")
-    program = cache / f"generator-{digest}"
+    program = cache / f"{source.stem}-{digest}"
     if not program.exists():
         # Renamed when complete: another process may be building the same.
         draft = program.with_suffix(f".{os.getpid()}")
         compiler = shlex.split(os.environ.get("CC", "cc"))
-        run([*compiler, "-O2", "-Wall", "-Wextra", "-o", str(draft), str(SOURCE)])
+        run([*compiler, "-O2", "-Wall", "-Wextra", *flags, "-o", str(draft), str(source)])
         draft.replace(program)
     return program

@@ -140,7 +140,8 @@ class Source:
         if self.ring:
             return self.ring.popleft()
         if self.error is not None:
-            raise self.error
+            error, self.error = self.error, None  # the kernel says it once
+            raise error
         return b"", b""
 
     def counters(self) -> KernelCounters:

@@ -252,7 +252,11 @@ def test_an_api_that_falls_silent_is_given_up(world: World) -> None:
     """Its capture ends with it, also when there is no traffic."""
     conversation = Conversation(world)
     conversation.say(START)
-    world.reactor.pump([1.0] * int(2 * AGENT_SILENCE_TIMEOUT + 1))
+    world.reactor.advance(AGENT_SILENCE_TIMEOUT / 2)
+    conversation.say(Ping(1))
+    world.reactor.advance(AGENT_SILENCE_TIMEOUT - 0.1)
+    assert conversation.transport.closed == ""
+    world.reactor.advance(0.1)
     assert conversation.transport.closed == "aborted"
     assert "close" in world.sources[0].calls
 
@@ -407,6 +411,19 @@ def test_an_interface_that_goes_away_ends_its_source(world: World) -> None:
     world.reactor.wake()
     conversation.hear()
     assert conversation.payloads == [b"last", b"more"]
+
+
+def test_an_interface_that_goes_away_between_two_wake_ups(world: World) -> None:
+    """Whoever reads first meets the error, and that may be who asks for the counters: the user is told."""
+    conversation = Conversation(world)
+    conversation.say(replace(START, interfaces=("eth0", "eth1")))
+    gone, _ = world.sources
+    gone.error = CaptureFailed("the interface disappeared")
+    world.reactor.advance(STATS_INTERVAL)
+    world.reactor.advance(STATS_INTERVAL)
+    (notice,) = [message for message in conversation.hear() if isinstance(message, Notice)]
+    assert notice.type is NoticeType.INSTANCE_UNAVAILABLE and "eth0 is gone" in notice.message
+    assert "close" in gone.calls
 
 
 def test_a_capture_without_any_interface_left_ends(world: World) -> None:

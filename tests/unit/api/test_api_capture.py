@@ -157,18 +157,20 @@ def test_pressure_reaches_every_agent(make: Make, network: Network) -> None:
 
 
 def test_agents_are_pinged(make: Make, network: Network, reactor: Clock) -> None:
-    """A quiet agent is asked for a sign of life."""
-    make("web-0")
+    """A quiet agent is asked for a sign of life, also one that still opens: it must not miss us."""
+    make("web-0", "web-1")
     network["web-0"].start()
+    network["web-1"].greet()
     reactor.advance(AGENT_PING_INTERVAL)
-    assert any(isinstance(message, Ping) for message in network["web-0"].listen())
+    for agent in (network["web-0"], network["web-1"]):
+        assert any(isinstance(message, Ping) for message in agent.listen())
 
 
 # --- one that fails ------------------------------------------------------------------
 
 
-def fails(agent: Any, how: str, reactor: Clock) -> None:
-    """Let one agent fail before or after it has started."""
+def fails(agent: Any, good: Any, how: str, reactor: Clock) -> None:
+    """Let one agent fail before or after it has started; the good one answers PINGs meanwhile."""
     if how == "unreachable":
         agent.transport.leave()
     elif how == "refuses":
@@ -187,7 +189,9 @@ def fails(agent: Any, how: str, reactor: Clock) -> None:
         reactor.advance(HANDSHAKE_TIMEOUT)
     elif how == "never opens":
         agent.greet()
-        reactor.advance(OPEN_TIMEOUT)
+        for _ in range(int(OPEN_TIMEOUT)):
+            reactor.advance(1.0)
+            good.listen()
     reactor.advance(0)
 
 
@@ -210,7 +214,7 @@ def test_an_agent_that_does_not_start_stops_nobody(
     capture = make("web-0", "web-1")
     good, bad = network["web-0"], network["web-1"]
     good.start()
-    fails(bad, how, reactor)
+    fails(bad, good, how, reactor)
     good.deliver(record(1))
     assert sink.records == {1: record(1)}
     assert notices(sink, "web-1") == [NoticeType.START_CAPTURE_FAILED]

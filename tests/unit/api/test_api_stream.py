@@ -33,6 +33,7 @@ class Wire:
     def __init__(self) -> None:
         self.producer: Any = None
         self.aborted = False
+        self.disconnecting = False
         self._written = bytearray()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
@@ -268,6 +269,24 @@ def test_a_client_that_leaves_ends_its_capture(client: Client) -> None:
     client.front.answer.callback(capture)
     client.leave()
     assert capture.log == ["start", "abandon"]
+
+
+def test_a_client_that_says_goodbye_ends_its_capture(client: Client) -> None:
+    """Twisted waits for the producer before it closes, so nothing else would end it."""
+    client.start()
+    capture = FakeCapture()
+    client.front.answer.callback(capture)
+    wire = client.websocket.transport
+    assert wire.producer is capture
+    channel = Channel(client.protocol)
+    _bound(channel)
+    channel.dataReceived(b"no Close")
+    assert capture.log == ["start"]
+    wire.disconnecting = True  # as Twisted does when a Close is in what it takes
+    channel.dataReceived(b"Close")
+    assert capture.log == ["start", "abandon"] and wire.producer is None
+    client.front.reactor.advance(HANDSHAKE_TIMEOUT)
+    assert wire.aborted, "whoever does not close after its Close is cut off"
 
 
 def test_a_silent_client_is_given_up(client: Client) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Optional
 import pytest
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.ctl.capture import SILENCE, STOP_LIMIT, STOP_SILENCE, Capture, Outcome
+from pcapd.ctl.capture import STOP_LIMIT, Capture, Outcome
 from pcapd.errors import PcapdError
-from pcapd.limits import OPEN_TIMEOUT, START_TIMEOUT
+from pcapd.limits import API_SILENCE_TIMEOUT, API_STOP_SILENCE_TIMEOUT, OPEN_TIMEOUT, START_TIMEOUT
 from pcapd.records import Form
 from pcapd.savefile.assembly import UNLIMITED, Assembly
 from pcapd.wire import Callee, End, EndReason, Hello, Notice, NoticeType, Request, Source, Stats, Stop
@@ -149,10 +149,20 @@ def test_an_api_that_falls_silent() -> None:
     """Counters come all the time: without them it is not there any more."""
     api = Api()
     api.start()
-    api.turn(SILENCE - 1)
+    api.turn(API_SILENCE_TIMEOUT - 1)
     assert not api.capture.over
     api.turn(2)
     assert api.capture.outcome is Outcome.FAILED and "nothing was heard" in str(api.capture.error)
+
+
+def test_an_api_that_only_pings_is_there() -> None:
+    """A followed app without instances brings neither packets nor counters, for as long as it takes."""
+    api = Api()
+    api.start()
+    for _ in range(3):
+        api.turn(API_SILENCE_TIMEOUT - 1)
+        api.capture.alive(api.now)
+    assert not api.capture.over
 
 
 def test_an_api_that_does_not_stop() -> None:
@@ -160,7 +170,7 @@ def test_an_api_that_does_not_stop() -> None:
     silent = Api()
     silent.start()
     silent.capture.stop("interrupted", silent.now)
-    silent.turn(STOP_SILENCE + 0.1)
+    silent.turn(API_STOP_SILENCE_TIMEOUT + 0.1)
     assert silent.capture.outcome is Outcome.FAILED
     chatty = Api()
     chatty.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+import struct
 import sys
 from typing import Any, AsyncIterator, Callable, Iterator, TypeVar
 
@@ -512,3 +513,18 @@ async def test_a_port_takes_so_many_connections_and_no_more(
     await until(reactor, lambda: port.open == 0)
     if not encrypted:
         await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_resets_before_being_accepted_takes_no_place(
+    reactor: Any, server: Server, api: ClientContext
+) -> None:
+    """A connection that is over when it is accepted is over at once, and counts no longer."""
+    for _ in range(3):
+        client = socket.create_connection(server.address)  # the kernel answers, and the reactor waits for us
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    await until(reactor, lambda: len(server.peers) == 3)
+    await until(reactor, lambda: server.port.open == 0)
+    assert [peer.events for peer in server.peers] == [["closed"]] * 3
+    await pair(reactor, server, api)
