@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -14,12 +15,15 @@ from typing import Any, Iterator
 
 from tests.lab.daemons import Lab
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import usage, wait_until
+from tests.lab.processes import end, usage, wait_until
 
 __all__ = ["Capture", "beside", "concurrent", "excess"]
 
 _RAM = "/dev/shm"
 _MIB = 2**20
+_SETTLE = 0.5  # seconds until what has ended is closed
+_SIZE = 100  # bytes of a packet
+_PCAP_HEADER, _PCAP_RECORD = 24, 16
 #: Each capture has a ring of its own.
 _RING = "4MB"
 #: bytes per turn and seconds between them, of a reader of 100 kB/s.
@@ -100,46 +104,83 @@ def _lab(captures: int) -> Iterator[Lab]:
         yield lab
 
 
-def concurrent(captures: int, rate: int, seconds: float) -> dict[str, Any]:
+class _Download:
+    """A running curl, which costs a fifth of what a pcapctl costs to start."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self._path = lab.directory / f"{name}.pcap"
+        ca = str(lab.authority.certificate_path)
+        query = f"target=web-1&filter={FILTER.replace(' ', '+')}"
+        header = f"Authorization: bearer {lab.token}"
+        options = ("--silent", "--no-buffer", "--cacert", ca, "--header", header, "--output", str(self._path))
+        self._process = subprocess.Popen(["curl", *options, f"{lab.url}/capture?{query}"])
+
+    def packets(self) -> int:
+        """Packets of `_SIZE` bytes in its file."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        return max(0, size - _PCAP_HEADER) // (_PCAP_RECORD + _SIZE)
+
+    def leave(self) -> None:
+        """Go without a word."""
+        end(self._process)
+
+
+def concurrent(captures: int, rate: int, seconds: float, *, downloads: int = 0) -> dict[str, Any]:
     """So many captures of the same interface at once: each must get every packet.
 
     Args:
-        captures: Each a pcapctl of its own.  One more is tried, and must be refused.
+        captures: One more is tried, and must be refused.
         rate: Packets per second, of 100 bytes, that each of them is to get.
         seconds: For so long.
+        downloads: Of the captures, how many are curl's; the others are a pcapctl each.
     """
     arguments = ("web-1", "--output", "/dev/null", "--filter", FILTER)
     with _lab(captures) as lab:
-        idle = {"agent": lab.agent.usage(), "api": lab.api.usage()}
+        # The first one makes what is made only once.
+        Capture(lab, "first", *arguments, "--duration", "100ms").wait()
+        time.sleep(_SETTLE)
+        pids = {"agent": lab.agent.pid, "api": lab.api.pid}
+        idle = {name: usage(pid).fds for name, pid in pids.items()}
+        already = _begun(lab)
         began = time.monotonic()
-        running = [Capture(lab, f"capture-{number}", *arguments) for number in range(captures)]
-        for capture in running:
-            capture.wait_for()
-        opened = time.monotonic() - began
-        refused = Capture(lab, "refused", *arguments).wait()
-        before = {"agent": lab.agent.usage(), "api": lab.api.usage()}
-        with Generator(lab.link, size=100, rate=rate, seconds=seconds) as generator:
-            sent = generator.wait().sent
-        for capture in running:
-            capture.wait_for(packets=sent)
-        after = {"agent": lab.agent.usage(), "api": lab.api.usage()}
-        reports = [capture.stop() for capture in running]
+        curls = [_Download(lab, f"download-{number}") for number in range(downloads)]
+        running = [Capture(lab, f"capture-{number}", *arguments) for number in range(captures - downloads)]
+        try:
+            wait_until(lambda: _begun(lab) == already + captures, "every capture has begun", timeout=60)
+            opened = time.monotonic() - began
+            refused = Capture(lab, "refused", *arguments).wait()
+            before = {name: usage(pid) for name, pid in pids.items()}
+            with Generator(lab.link, size=_SIZE, rate=rate, count=int(rate * seconds)) as generator:
+                sent = generator.wait()
+            for capture in running:
+                capture.wait_for(packets=sent.sent)
+            # Nothing tells a download's end but its packets: that they are missing is the result.
+            with contextlib.suppress(AssertionError):
+                wait_until(
+                    lambda: all(curl.packets() >= sent.sent for curl in curls), "downloads", timeout=10
+                )
+            after = {name: usage(pid) for name, pid in pids.items()}
+            reports = [capture.stop() for capture in running]
+        finally:
+            for curl in curls:
+                curl.leave()
 
         def left() -> dict[str, int]:
-            return {name: usage(pid).fds - idle[name].fds for name, pid in pids.items()}
+            return {name: usage(pid).fds - idle[name] for name, pid in pids.items()}
 
-        pids = {"agent": lab.agent.pid, "api": lab.api.pid}
         with contextlib.suppress(AssertionError):
             wait_until(lambda: not any(left().values()), "every descriptor is closed", timeout=5)
         leaked = left()
+        written = [source["written"] for report in reports for source in report["sources"]]
+        written += [curl.packets() for curl in curls]
     cpu = {name: after[name].cpu - before[name].cpu for name in after}
     rss = {name: after[name].peak_rss / _MIB for name in after}
-    lost = sum(sent - source["written"] for report in reports for source in report["sources"])
+    lost = sum(sent.sent - each for each in written)
     return {
         "what": "clients",
-        "captures": captures,
-        "rate": rate,
-        "sent": sent,
+        "captures": len(written),
+        "rate": sent.rate,
+        "sent": sent.sent,
         "lost": lost,
         "excess": sum(excess(report) for report in reports),
         "exit_statuses": sorted({report["exit_status"] for report in reports}),
@@ -149,12 +190,16 @@ def concurrent(captures: int, rate: int, seconds: float) -> dict[str, Any]:
         "peak_rss_mib": rss,
         "leaked_descriptors": leaked,
         "text": (
-            f"clients: {captures} captures of {rate} packets/s each, open after {opened:.1f} s: "
-            f"lost {lost} of {captures * sent}; CPU agent {cpu['agent']:.1f} s, api {cpu['api']:.1f} s "
-            f"for {seconds:g} s; peak MiB: agent {rss['agent']:.0f}, api {rss['api']:.0f}; "
+            f"clients: {len(written)} captures of {sent.rate:.0f} packets/s each, open after {opened:.1f} s: "
+            f"lost {lost} of {captures * sent.sent}; CPU agent {cpu['agent']:.1f} s, api {cpu['api']:.1f} s "
+            f"for {sent.seconds:.1f} s; peak MiB: agent {rss['agent']:.0f}, api {rss['api']:.0f}; "
             f"one more is refused: {refused['error']}; descriptors left: {sum(leaked.values())}"
         ),
     }
+
+
+def _begun(lab: Lab) -> int:
+    return sum("capturing" in record["message"] for record in lab.agent.records())
 
 
 def beside(size: int, rate: int, seconds: float) -> dict[str, Any]:
