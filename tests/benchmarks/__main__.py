@@ -26,6 +26,9 @@ RATES = {100: (100_000, 200_000, 300_000, 400_000), 1400: (50_000, 100_000, 150_
 #: Bytes and packets per second of a slow client beside a fast one: far from what the fast one alone can take.
 BESIDE = ((100, 100_000), (1400, 40_000))
 
+#: Packets per second of each of many captures.
+MANY_RATE = 1_000
+
 
 def run_loss(options: argparse.Namespace) -> list[dict[str, Any]]:
     """One rate and size, ordered or not."""
@@ -40,7 +43,10 @@ def run_client(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def run_clients(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Many, and unequal ones."""
-    return [clients.concurrent(options.captures, 2_000, options.seconds), *run_beside(options)]
+    # The clients are on this machine too: mostly curl, which leaves more of it to the daemons.
+    downloads = options.captures * 4 // 5
+    many = clients.concurrent(options.captures, MANY_RATE, options.seconds, downloads=downloads)
+    return [many, *run_beside(options)]
 
 
 def run_beside(options: argparse.Namespace) -> list[dict[str, Any]]:
