@@ -59,11 +59,18 @@ class Capture:
         shown = [event for event in self.events() if event["event"] == "progress"]
         return shown[-1]["sources"] if shown else []
 
+    def check(self) -> None:
+        """Fail, with what it said last, when it has ended."""
+        status = self.process.poll()
+        if status is not None:
+            said = "".join(self._events.read_text().splitlines(keepends=True)[-3:])
+            raise AssertionError(f"pcapctl ended with {status}: {said}{self._stderr.read_text()}")
+
     def wait_for(self, sources: int = 1, *, packets: int = 0, timeout: float = 60.0) -> None:
         """Return when so many sources are open, and so many packets of all are here or counted as dropped."""
 
         def there() -> bool:
-            assert self.process.poll() is None, self._events.read_text() + self._stderr.read_text()
+            self.check()
             shown = self.sources()
             return (
                 len(shown) >= sources

@@ -44,6 +44,7 @@ def measure(seconds: float, *, rate: int = RATE, interval: float = 1.0) -> dict[
         with Generator(lab.link, size=100, rate=rate, seconds=seconds) as generator:
             end = time.monotonic() + seconds
             while time.monotonic() < end:
+                capture.check()
                 for name, pid in pids.items():
                     samples[name].append(usage(pid))
                 time.sleep(interval)

@@ -150,10 +150,13 @@ def test_a_named_pipe_stays_one(credentials: Credentials, tmp_path: Path, force:
     """The report goes into what is no file, as into a device; no file takes its place."""
     path = tmp_path / "report.pipe"
     os.mkfifo(path)
-    with path.open("r+b", buffering=0) as pipe:  # both ends: nobody has to wait
+    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # both ends: nobody has to wait
+    try:
         done = play(good, credentials, tmp_path, "--report", str(path), *force)
         assert done.status == 0, done.stderr
-        assert json.loads(pipe.read(65536))["packets"] == 3
+        assert json.loads(os.read(pipe, 65536))["packets"] == 3
+    finally:
+        os.close(pipe)
     assert path.is_fifo()
 
 
