@@ -2,7 +2,7 @@
 
 ::
 
-    bin/bench                                   everything, some five minutes
+    bin/bench                                   everything but the soak, some six minutes
     bin/bench loss --size 100 --rate 400000     one load, against tcpdump in the same run
     bin/bench client                            pcapctl alone, fed from a socket
     bin/bench latency | fanin | idle            one of the others
