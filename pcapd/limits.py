@@ -141,6 +141,13 @@ HANDSHAKE_TIMEOUT: Final = 5.0
 REQUEST_TIMEOUT: Final = 15.0
 #: for START after a client or api connected.
 START_TIMEOUT: Final = 8.0
+#: targets of a capture from which on its agents start together, once all are connected
+#: or have failed.  Fewer are connected well within `HOLD_BACK_TIME`, and do not wait.
+GATHER_TARGETS: Final = 32
+#: for one more of them to be connected, and in all from the first one on: whoever is
+#: later starts alone.  An agent waits no longer than `START_TIMEOUT`.
+GATHER_PATIENCE: Final = 0.5
+GATHER_TIME: Final = 4.0
 #: for opening the capture on an agent.
 OPEN_TIMEOUT: Final = 10.0
 #: between PINGs to an agent; agents never block, so silence means trouble.

@@ -18,8 +18,8 @@ __all__ = ["AgentLink", "LinkOwner"]
 class LinkOwner(Protocol):
     """Who is told what an agent says: the capture."""
 
-    def link_ready(self, link: AgentLink) -> CaptureStart:
-        """The agent said HELLO: what is it to capture?"""
+    def link_ready(self, link: AgentLink) -> None:
+        """The agent said HELLO, and may be asked (`AgentLink.ask`) to capture."""
 
     def link_event(self, link: AgentLink, event: Event) -> None:
         """SOURCE, PACKETS, STATS or NOTICE."""
@@ -52,6 +52,7 @@ class AgentLink(FramedProtocol):
         self._owner = owner
         self._over = False
         self._paused = False
+        self._ready = False
         self._asked = False
         self._started = False
         self._best_round_trip: int | None = None
@@ -74,8 +75,10 @@ class AgentLink(FramedProtocol):
             self._greet()
         elif isinstance(message, Pong):
             self._measure_clock(message)
-            if not self._asked:
-                self._ask()
+            if not self._ready:
+                self._ready = True
+                self._expect(None)  # what follows is the owner's turn
+                self._owner.link_ready(self)
         elif isinstance(message, End):
             self._finish()
             self._owner.link_ended(self, message)
@@ -105,11 +108,6 @@ class AgentLink(FramedProtocol):
         # PING before START: later the agent is busy, and the clock offset would be less exact.
         self.transport.write(self._session.hello(hello) + self._session.ping(now_us()))
         self._expect(HANDSHAKE_TIMEOUT, "PONG")
-
-    def _ask(self) -> None:
-        self._asked = True
-        self.transport.write(self._session.start(self._owner.link_ready(self)))
-        self._expect(OPEN_TIMEOUT, "the capture to start")
 
     def _measure_clock(self, pong: Pong) -> None:
         now = now_us()
@@ -148,6 +146,12 @@ class AgentLink(FramedProtocol):
     def excused(self) -> bool:
         """While we do not read, we cannot hear; and whoever opens a capture has its own time."""
         return self._paused or (self._timer is not None and bool(self._timer.active()))
+
+    def ask(self, start: CaptureStart) -> None:
+        """Let it capture.  Only after `LinkOwner.link_ready`, and once."""
+        self._asked = True
+        self.transport.write(self._session.start(start))
+        self._expect(OPEN_TIMEOUT, "the capture to start")
 
     def ping(self) -> None:
         """Show that we are there, and ask whether it is."""

@@ -4,6 +4,10 @@ Goals: one failing, slow or silent agent never stops the others; nothing is
 lost without being counted; nothing is queued here.  Frames are checked (their
 record lengths walked in C) and passed on under a new source id, unopened.
 
+Many agents (`limits.GATHER_TARGETS`) start together, when all are connected or
+have failed: else the first would capture for seconds beside the TLS handshakes
+of the last, and their packets could not be put in order.
+
 Pressure: when the sink pauses us, every agent's transport is paused; when an
 agent's data arrives while it is paused, that is at most one read.  So what
 this capture can hold is a read per agent and the client's send buffer.
@@ -38,6 +42,9 @@ from pcapd.limits import (
     AGENT_PING_INTERVAL,
     DRAIN_TIMEOUT,
     EXCLUDED_STREAMS_MAX,
+    GATHER_PATIENCE,
+    GATHER_TARGETS,
+    GATHER_TIME,
     INTERFACES_MAX,
     SNAPLEN_MAX,
     SOURCES_MAX,
@@ -185,6 +192,10 @@ class Capture:
         self._message = ""
         self._links: list[AgentLink] = []
         self._awaited: set[AgentLink] = set()  # of the first ones, neither started nor failed
+        self._gathering = len(self.targets) >= GATHER_TARGETS
+        self._gathered: list[AgentLink] = []  # connected, and not yet asked to capture
+        self._gather_until = 0.0
+        self._gather_timer: Any = None
         self._sources: dict[tuple[AgentLink, int], _OpenSource] = {}
         self._opened_by: Counter[AgentLink] = Counter()
         self._errors: list[RequestError] = []
@@ -263,6 +274,7 @@ class Capture:
             return
         self._state = _State.STOPPING
         self._reason, self._message = reason, message
+        self._drop_gather_timer()
         self._watch.start(_WATCH_INTERVAL, now=False)
         for link in list(self._links):
             link.stop()
@@ -317,8 +329,37 @@ class Capture:
 
     # --- what agents say (LinkOwner) ---------------------------------------
 
-    def link_ready(self, link: AgentLink) -> CaptureStart:
-        """It said HELLO: this is what it is to capture."""
+    def link_ready(self, link: AgentLink) -> None:
+        """It said HELLO."""
+        if not self._gathering:
+            link.ask(self._start(link))
+            return
+        now = self._reactor.seconds()
+        if not self._gathered:
+            self._gather_until = now + GATHER_TIME
+        self._gathered.append(link)
+        self._drop_gather_timer()
+        patience = max(0.0, min(GATHER_PATIENCE, self._gather_until - now))
+        self._gather_timer = self._reactor.callLater(patience, self._ask_gathered)
+        self._ask_if_all_are_here()
+
+    def _ask_if_all_are_here(self) -> None:
+        if self._gathered and len(self._gathered) == len(self._links):
+            self._ask_gathered()
+
+    def _ask_gathered(self) -> None:
+        """Let them start; whoever comes later starts alone."""
+        self._drop_gather_timer()
+        self._gathering = False
+        gathered, self._gathered = self._gathered, []
+        for link in gathered:
+            link.ask(self._start(link))
+
+    def _drop_gather_timer(self) -> None:
+        if self._gather_timer is not None and self._gather_timer.active():
+            self._gather_timer.cancel()
+
+    def _start(self, link: AgentLink) -> CaptureStart:
         request = self.request
         return CaptureStart(
             capture=self.id,
@@ -429,6 +470,10 @@ class Capture:
         if link in self._links:
             self._links.remove(link)
         self._awaited.discard(link)
+        if self._gathering and self._state is _State.STARTING:
+            if link in self._gathered:
+                self._gathered.remove(link)
+            self._ask_if_all_are_here()
         for opened in self._sources.values():
             if opened.link is link and not opened.stats.final:
                 # So that an ordered merge does not wait for it.
@@ -473,6 +518,7 @@ class Capture:
         self._state = _State.ENDED
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        self._drop_gather_timer()
         for call in (self._watch, self._pinger):
             if call.running:
                 call.stop()

@@ -42,6 +42,10 @@ def check(options: CaptureOptions) -> None:
         raise UsageProblem("the report cannot be the file of the packets", "name another with --report")
     if path.is_dir():
         raise ReportFailed(f"{path} is a directory", "name a file in it with --report")
+    if _is_special(path):
+        if not os.access(path, os.W_OK):
+            raise ReportFailed(f"the report {path} cannot be written", "check its permissions")
+        return
     if path.exists() and not options.force:
         raise ReportFailed(f"the report {path} exists", "use --force to overwrite it")
     if not path.parent.is_dir():
@@ -96,6 +100,8 @@ def nothing(error: str, status: int) -> Dict[str, Any]:
 def write(options: CaptureOptions, report: Dict[str, Any]) -> None:
     """Write it in one step: there is the whole report or none.
 
+    A device or a named pipe is written to; a file in its place would be another thing.
+
     Raises:
         ReportFailed: The system does not take it.
     """
@@ -105,10 +111,10 @@ def write(options: CaptureOptions, report: Dict[str, Any]) -> None:
     ended = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            json.dump({**report, "ended": ended}, file, indent=2)
-            file.write("\n")
+        if _is_special(path):
+            _dump({**report, "ended": ended}, path, 0)
+            return
+        _dump({**report, "ended": ended}, temporary, os.O_CREAT | os.O_EXCL)
         if path.exists() and not options.force:  # somebody made it meanwhile
             raise ReportFailed(f"the report {path} exists", "use --force to overwrite it")
         temporary.replace(path)
@@ -117,6 +123,18 @@ def write(options: CaptureOptions, report: Dict[str, Any]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _dump(report: Dict[str, Any], path: Path, flags: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, _MODE)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=2)
+        file.write("\n")
+
+
+def _is_special(path: Path) -> bool:
+    """A device or a named pipe: nothing in it can be overwritten."""
+    return path.exists() and not path.is_file()
 
 
 @contextlib.contextmanager

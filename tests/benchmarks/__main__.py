@@ -2,10 +2,12 @@
 
 ::
 
-    bin/bench                                   everything, some five minutes
+    bin/bench                                   everything but the soak, some six minutes
     bin/bench loss --size 100 --rate 400000     one load, against tcpdump in the same run
     bin/bench client                            pcapctl alone, fed from a socket
     bin/bench latency | fanin | idle            one of the others
+    bin/bench clients                           many captures at once, and a slow client beside a fast one
+    bin/bench soak --minutes 10                 one capture for long; not part of everything
 """
 
 from __future__ import annotations
@@ -16,10 +18,16 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
-from tests.benchmarks import client, fanin, latency, loss
+from tests.benchmarks import client, clients, fanin, latency, loss, soak
 
 #: What docs/performance.rst promises, packets per second by size.
 RATES = {100: (100_000, 200_000, 300_000, 400_000), 1400: (50_000, 100_000, 150_000)}
+
+#: Bytes and packets per second of a slow client beside a fast one: far from what the fast one alone can take.
+BESIDE = ((100, 100_000), (1400, 40_000))
+
+#: Packets per second of each of many captures.
+MANY_RATE = 1_000
 
 
 def run_loss(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -33,6 +41,19 @@ def run_client(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [client.measure(options.size, options.seconds, pure=pure, **facts) for pure in (False, True)]
 
 
+def run_clients(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Many, and unequal ones."""
+    # The clients are on this machine too: mostly curl, which leaves more of it to the daemons.
+    downloads = options.captures * 4 // 5
+    many = clients.concurrent(options.captures, MANY_RATE, options.seconds, downloads=downloads)
+    return [many, *run_beside(options)]
+
+
+def run_beside(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Small packets and large ones."""
+    return [clients.beside(size, rate, options.seconds) for size, rate in BESIDE]
+
+
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Everything."""
     rows = [
@@ -43,6 +64,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows += run_client(options)
     rows += [latency.measure(ordered=False), latency.measure(ordered=True)]
     rows += [fanin.measure(options.agents), loss.idle()]
+    rows += run_clients(options)
     return rows
 
 
@@ -50,12 +72,17 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(prog="bin/bench", description="Benchmarks of pcapd.")
     parser.add_argument(
-        "what", nargs="?", default="all", choices=["all", "loss", "client", "latency", "fanin", "idle"]
+        "what",
+        nargs="?",
+        default="all",
+        choices=["all", "loss", "client", "latency", "fanin", "idle", "clients", "soak"],
     )
     parser.add_argument("--size", type=int, default=100, help="bytes of a packet on the wire")
     parser.add_argument("--rate", type=int, default=400_000, help="packets per second; 0 as fast as possible")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--agents", type=int, default=500)
+    parser.add_argument("--captures", type=int, default=50, help="at once, of `clients`")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of `soak`")
     parser.add_argument("--no-order", dest="order", action="store_false")
     parser.add_argument("--python", default=sys.executable, help="runs the client of `client`")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -67,6 +94,8 @@ def main() -> None:
         "latency": lambda: [latency.measure(ordered=options.order)],
         "fanin": lambda: [fanin.measure(options.agents)],
         "idle": lambda: [loss.idle()],
+        "clients": lambda: run_clients(options),
+        "soak": lambda: [soak.measure(60 * options.minutes)],
     }
     rows = runs[options.what]()
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -9,11 +10,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
+from tests.benchmarks.clients import Capture
 from tests.lab.configurations import LOCAL, free_port
 from tests.lab.daemons import Lab, environment
-from tests.lab.processes import usage, wait_until
+from tests.lab.processes import usage
 
 __all__ = ["measure"]
 
@@ -21,44 +23,50 @@ __all__ = ["measure"]
 RATE, SECONDS = 200, 5.0
 
 
-def measure(agents: int) -> dict[str, Any]:
-    """Whether nothing is lost, and what the api needs."""
+def measure(agents: int, *, rate: int = RATE, seconds: float = SECONDS) -> dict[str, Any]:
+    """Whether nothing is lost or out of order, and what the api needs.
+
+    Args:
+        agents: How many.
+        rate: Packets per second of each, of 100 bytes.
+        seconds: For so long, from its start.
+    """
     port = free_port()
     targets = {f"agent-{number}": {"host": LOCAL, "port": port} for number in range(agents)}
     limits = {"max_targets": agents}
     with tempfile.TemporaryDirectory() as directory:
         lab = Lab(Path(directory), api={"static": {"targets": targets}, "limits": limits})
-        players = _start_agents(lab, port)
-        try:
-            with lab:
-                return _measure(lab, players, sorted(targets))
-        finally:
-            players.kill()
-            players.wait()
+        with _players(lab, port, rate, seconds) as players, lab:
+            return _measure(lab, players, sorted(targets), int(agents * rate * seconds))
 
 
-def _start_agents(lab: Lab, port: int) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def _players(lab: Lab, port: int, rate: int, seconds: float) -> Iterator[subprocess.Popen[str]]:
     credentials = lab.authority.issue_agent("players")
-    return subprocess.Popen(
+    players = subprocess.Popen(
         [
-            *(sys.executable, "-m", "tests.benchmarks.players", str(port), str(RATE), str(SECONDS)),
+            *(sys.executable, "-m", "tests.benchmarks.players", str(port), str(rate), str(seconds)),
             *(str(credentials.certificate), str(credentials.private_key), str(credentials.ca)),
         ],
         env=environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield players
+    finally:
+        players.kill()
+        players.wait()
 
 
-def _measure(lab: Lab, players: subprocess.Popen[str], targets: list[str]) -> dict[str, Any]:
-    client = lab.start_pcapctl(
-        *("hosts", *targets, "--output", "/dev/null", "--json"), stdout=subprocess.PIPE, text=True
-    )
-    time.sleep(SECONDS + 4)
+def _measure(lab: Lab, players: subprocess.Popen[str], targets: list[str], packets: int) -> dict[str, Any]:
+    began = time.monotonic()
+    capture = Capture(lab, "fan-in", *targets, "--output", "/dev/null")
+    capture.wait_for(len(targets))
+    opened = time.monotonic() - began
+    capture.wait_for(len(targets), packets=packets)
     used = usage(lab.api.pid)
-    wait_until(lambda: client.poll() is None, "pcapctl still captures", timeout=1)
-    client.send_signal(signal.SIGINT)
-    end = json.loads(client.communicate()[0].splitlines()[-1])
+    end = capture.stop()
     players.send_signal(signal.SIGTERM)
     sent = json.loads(players.communicate()[0])["sent"]
     lost = sent - end["packets"]
@@ -68,13 +76,15 @@ def _measure(lab: Lab, players: subprocess.Popen[str], targets: list[str]) -> di
         "what": "fanin",
         "agents": len(targets),
         "sources": len(end["sources"]),
+        "opened_seconds": opened,
         "sent": sent,
         "lost": lost,
         "late": late,
         "api_peak_rss_mib": rss,
         "api_cpu_seconds": used.cpu,
         "text": (
-            f"fan-in: {len(end['sources'])} of {len(targets)} agents at {RATE} packets/s: "
-            f"lost {lost} of {sent}, late {late}, api {rss:.0f} MiB, {used.cpu:.1f} s CPU"
+            f"fan-in: {len(end['sources'])} of {len(targets)} agents, open after {opened:.1f} s, "
+            f"{sent} packets in all: lost {lost}, late {late} ({100 * late / sent:.1f} %), "
+            f"api {rss:.0f} MiB, {used.cpu:.1f} s CPU"
         ),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import stat
@@ -142,6 +143,21 @@ def test_what_exists_stays(credentials: Credentials, tmp_path: Path) -> None:
     assert path.read_text() == "precious" and not asked and not done.path.exists()
     done = play(script, credentials, tmp_path, "--report", str(path), "--force")
     assert done.status == 0 and read(path)["packets"] == 3
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_named_pipe_stays_one(credentials: Credentials, tmp_path: Path, force: tuple[str, ...]) -> None:
+    """The report goes into what is no file, as into a device; no file takes its place."""
+    path = tmp_path / "report.pipe"
+    os.mkfifo(path)
+    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # both ends: nobody has to wait
+    try:
+        done = play(good, credentials, tmp_path, "--report", str(path), *force)
+        assert done.status == 0, done.stderr
+        assert json.loads(os.read(pipe, 65536))["packets"] == 3
+    finally:
+        os.close(pipe)
+    assert path.is_fifo()
 
 
 @pytest.mark.parametrize(

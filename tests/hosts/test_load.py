@@ -1,0 +1,59 @@
+"""Under load: many captures, many agents, minutes, unequal clients.
+
+The figures of docs/load.rst come from the same functions, with larger arguments (``bin/bench``).
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
+pytest.importorskip("prctl", reason="python-prctl is not installed")
+
+from tests.benchmarks import clients, fanin, soak
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="captures and namespaces need root")
+
+#: MiB that a process may grow by between the first and the last seconds of a short soak: a leak of two
+#: bytes per packet shows as more.
+GROWTH = 1.0
+
+
+def test_fifty_captures_at_once() -> None:
+    """Every one of fifty captures gets every packet; one more is refused in words; no descriptor stays."""
+    row = clients.concurrent(50, 200, 3.0, downloads=40)
+    print(row["text"])
+    assert (row["captures"], row["sent"]) == (50, 600)
+    assert (row["lost"], row["excess"], row["exit_statuses"]) == (0, 0, [0])
+    assert "50 captures" in row["refused"]
+    assert row["leaked_descriptors"] == {"agent": 0, "api": 0}
+
+
+def test_one_capture_over_a_hundred_agents() -> None:
+    """Every packet of every agent arrives, in order."""
+    row = fanin.measure(100, rate=100, seconds=2.0)
+    print(row["text"])
+    assert (row["sources"], row["sent"]) == (100, 100 * 100 * 2)
+    assert (row["lost"], row["late"]) == (0, 0)
+
+
+def test_a_short_soak() -> None:
+    """Agent, api and pcapctl are as large at the end as after warming up; all is accounted for."""
+    row = soak.measure(20.0, rate=50_000, interval=0.25)
+    print(row["text"])
+    assert row["sent"] >= 900_000
+    assert row["excess"] == 0
+    for name, growth in row["growth_mib"].items():
+        assert growth < GROWTH, f"{name}: {growth:.1f} MiB"
+    assert set(row["more_handles"].values()) == {0}
+
+
+def test_a_slow_client_beside_a_fast_one() -> None:
+    """The fast one loses nothing; what the slow one loses is in its report, to the packet."""
+    row = clients.beside(1400, 10_000, 5.0)
+    print(row["text"])
+    assert (row["fast_lost"], row["fast_status"]) == (0, 0)
+    assert row["slow_lost"] == row["slow_dropped"] > 0
+    assert (row["slow_excess"], row["slow_status"]) == (0, 3)
