@@ -118,10 +118,12 @@ class Api(Daemon):
             )
 
     def reload(self) -> None:
-        """Use renewed certificates, and other limits for captures to come."""
+        """Use renewed certificates, and other limits and policies for captures to come."""
         if self._reread is not None:
             new = self._reread()
-            self.config = replace(self.config, limits=new.limits, drain_timeout=new.drain_timeout)
+            self.config = replace(
+                self.config, limits=new.limits, policy=new.policy, drain_timeout=new.drain_timeout
+            )
         self._client_context.reload()
         if self._server_context is not None:
             self._server_context.reload()

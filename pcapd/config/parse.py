@@ -46,6 +46,7 @@ F = TypeVar("F", bound=Optional[Path])
 
 _ANYONE: Final = "without it anyone who reaches the port could order captures"
 _ANY_CERTIFICATE: Final = "without it any certificate of client_cas could order captures"
+_NO_DEVICES: Final = "an empty list would allow nothing; leave the key out to allow any interface"
 _RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
 
 #: bytes; a smaller ring loses packets at any rate, a larger one eats the machine.
@@ -287,9 +288,10 @@ def _policy(section: Section) -> PolicyConfig:
             "exclude",
             f"must be at most {POLICY_FILTERS_MAX} filters, of {POLICY_FILTERS_LENGTH_MAX} characters in all",
         )
+    devices = section.items("devices", checks.interface, _NO_DEVICES) if section.has("devices") else None
     return PolicyConfig(
         headers_only=section.optional("headers_only", checks.boolean, PolicyConfig.headers_only),
-        devices=section.optional_items("devices", checks.interface) or None,
+        devices=devices,
         exclude=exclude,
     )
 

@@ -17,6 +17,7 @@ from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.api import Api
 from pcapd.api.download import parse_query
 from pcapd.api.web import ClientInfo
+from pcapd.config.schema import PolicyConfig
 from pcapd.errors import BadRequest, TargetNotFound
 from pcapd.limits import SNAPLEN_MAX
 from pcapd.wire import App, Request, Source, Stream
@@ -522,8 +523,9 @@ def test_hostile_numbers_are_bad_requests_over_http(front: Front, value: str) ->
 
 
 def test_sighup_reads_limits_again(reactor: Clock, credentials: Credentials) -> None:
-    """After a reload the limits of the new configuration hold, and everything else is as before."""
+    """After a reload the new limits and the new policy hold, and everything else is as before."""
     before, after = config(credentials, per_user=1), config(credentials, per_user=3)
+    after = replace(after, policy=PolicyConfig(devices=("lo",)))
     api = Api(before, reactor, lambda: after)
     api.reload()
-    assert api.config == replace(before, limits=after.limits)
+    assert api.config == replace(before, limits=after.limits, policy=after.policy)

@@ -12,7 +12,13 @@ from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
 def test_without_one() -> None:
     """Everything is allowed."""
     assert api(API + STATIC).policy == PolicyConfig(False, None, ())
-    assert api(API + STATIC + "policy: {devices: [], exclude: []}").policy == PolicyConfig()
+    assert api(API + STATIC + "policy: {devices: null, exclude: []}").policy == PolicyConfig()
+
+
+def test_no_interface_at_all() -> None:
+    """An empty list is a slip, and must not allow every interface."""
+    (found,) = problems(api, API + STATIC + "policy: {devices: []}")
+    assert found.startswith("policy.devices: required: an empty list would allow nothing")
 
 
 def test_all_of_it() -> None:
