@@ -12,6 +12,7 @@ import click
 
 import pcapd
 from pcapd.config.units import parse_duration, parse_size
+from pcapd.ctl.extcap.calls import is_call
 from pcapd.ctl.fileoptions import FileOptions, parse_place
 from pcapd.ctl.options import (
     NOWHERE,
@@ -464,7 +465,12 @@ def main(
         name: What the user called.
         obj: The cf CLI that called us as its plugin.
     """
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        if command is cli and is_call(given):
+            from pcapd.ctl.extcap.command import answer
+
+            sys.exit(answer(given))
         command.main(arguments, name, standalone_mode=False, obj=obj)
     except click.ClickException as error:
         error.show()
