@@ -100,6 +100,7 @@ def _bound(channel: Any) -> None:
             receive(data)
         except ProtocolError:  # wsproto has closed it already, and Twisted does so again
             channel.transport.abortConnection()
+        protocol.look_for_goodbye()
 
     channel.dataReceived = bounded
 
@@ -183,6 +184,17 @@ class StreamProtocol:
         """The client is alive."""
         self.unread = 0
         self._heard_at = self._reactor.seconds()
+
+    def look_for_goodbye(self) -> None:
+        """A client that closed its WebSocket leaves its capture behind.
+
+        Twisted has stopped reading then, and waits for the producer to finish: without packets
+        nothing would ever be written that tells that the client is gone.
+        """
+        if self._capture is not None and self._wire.disconnecting:
+            capture, self._capture = self._capture, None
+            IConsumer(self._wire).unregisterProducer()
+            capture.abandon("the client is gone")
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""

@@ -85,9 +85,10 @@ def _capture(interface: sentences.Interface, call: Call) -> int:
     fifo = call.get("--fifo")
     if not fifo:
         raise UsageProblem("no --fifo to write to")
+    # Before anything can go wrong: dumpcap waits for ever on a pipe that nobody has opened.
+    _write_to(fifo)
     options = options_of(call)
     access, wanted = _PREPARE[interface.value](call, options)
-    _write_to(fifo)
     front = Wireshark(_STDOUT_FD, Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out")))
     try:
         status = run(access, options, wanted, front)

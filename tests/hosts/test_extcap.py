@@ -1,0 +1,280 @@
+"""pcapctl as a capture interface of Wireshark: real tshark, real daemons; in a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+import pytest
+from chain_tools import Chain, read_pcapng
+
+from tests.lab.daemons import environment
+from tests.lab.generator import FILTER, Generator
+from tests.lab.processes import end, wait_until
+from tests.lab.readers import capinfos, require, tshark_fields
+
+require("tshark", "dumpcap")
+
+#: Seconds that a tshark of a test may run.
+PATIENCE = 40.0
+
+
+@dataclass
+class User:
+    """Somebody with Wireshark and pcapctl.
+
+    Attributes:
+        home: Their home.
+        preferences: Options of the interfaces, as tshark takes them.
+    """
+
+    home: Path
+    preferences: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where their Wireshark looks for capture interfaces."""
+        return self.home / ".config" / "wireshark" / "extcap"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Theirs alone: nothing of whoever runs the tests."""
+        return environment(HOME=str(self.home), XDG_CONFIG_HOME=str(self.home / ".config"), PCAP_API="")
+
+    def pcapctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run pcapctl."""
+        argv = [sys.executable, "-m", "pcapd.ctl", *arguments]
+        return self._run(argv)
+
+    def tshark(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run tshark to its end."""
+        return self._run(self.command(*arguments))
+
+    def command(self, *arguments: str) -> list[str]:
+        """A command line of tshark."""
+        argv = ["tshark", *arguments]
+        for name, value in self.preferences.items():
+            argv += ["-o", f"extcap.{name}:{value}"]
+        return argv
+
+    def _run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            argv,
+            cwd=self.home,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+
+    def left_behind(self) -> list[str]:
+        """Processes of theirs that capture."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes().decode().split("\0")
+                    home = f"HOME={self.home}\0".encode() in (entry / "environ").read_bytes()
+                except OSError:
+                    continue
+                if home:
+                    found.append(" ".join(words))
+        return found
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    """Pcapctl is installed for Wireshark, and nothing is set."""
+    user = User(tmp_path / "home")
+    user.home.mkdir()
+    done = user.pcapctl("extcap", "--install")
+    assert done.returncode == 0, done.stderr
+    return user
+
+
+@pytest.fixture
+def alice(chain: Chain, user: User) -> User:
+    """May capture on web-0 and web-1."""
+    token = user.home / "token"
+    token.write_text(chain.token)
+    user.preferences = {
+        "pcapctl_hosts.targets": "web-0, web-1",
+        "pcapctl_hosts.api": chain.url,
+        "pcapctl_hosts.ca": str(chain.authority.certificate_path),
+        "pcapctl_hosts.tokenfile": str(token),
+    }
+    return user
+
+
+# --- what Wireshark sees --------------------------------------------------------
+
+
+def test_listed(user: User) -> None:
+    """tshark -D has the three, and finds nothing wrong with what they answer."""
+    done = user.tshark("-D")
+    assert done.returncode == 0
+    listed = [line.split(". ", 1)[1] for line in done.stdout.splitlines()]
+    for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
+        assert listed.count(name) == 1
+    assert "invalid" not in done.stdout + done.stderr
+
+
+def test_preferences(user: User) -> None:
+    """Each argument of each interface is a preference of tshark, with its default."""
+    done = user.tshark("-G", "currentprefs")
+    found = dict(
+        line.removeprefix("#extcap.pcapctl_").split(": ", 1)
+        for line in done.stdout.splitlines()
+        if line.startswith("#extcap.pcapctl_")
+    )
+    names = ["device", "filter", "snaplen", "duration", "order", "api", "ca"]
+    expected = {
+        "cf": ["app", "appname", "instances", "type"],
+        "bosh": ["deployment", "groups", "instances", "yes", "environment"],
+        "hosts": ["targets", "tokenfile"],
+    }
+    assert set(found) == {f"{kind}.{name}" for kind, more in expected.items() for name in [*names, *more]}
+    assert (found["cf.type"], found["cf.snaplen"], found["hosts.order"]) == ("web", "262144", "true")
+
+
+def test_capture(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """Ten packets of two hosts; each says at which interface it was seen; nothing is left running."""
+    path = tmp_path / "web.pcapng"
+    with Generator(chain.link, rate=200):
+        done = alice.tshark("-i", "pcapctl-hosts", "-f", FILTER, "-c", "10", "-w", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr and "pcapctl:" not in done.stderr
+    names = tshark_fields(path, ["frame.interface_name"])
+    assert len(names) == 10
+    assert {name for (name,) in names} == {"web-0:eth0", "web-1:eth0"}
+    capinfos(path)
+    wait_until(lambda: not alice.left_behind(), "nothing is left running")
+    wait_until(chain.settled, "the agents have stopped")
+
+
+def test_ctrl_c(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """Ctrl-C on the terminal, which reaches all of them: the file is whole, nothing is left running."""
+    path = tmp_path / "web.pcapng"
+    with Generator(chain.link, rate=200):
+        process = subprocess.Popen(
+            alice.command("-i", "pcapctl-hosts", "-f", FILTER, "-w", str(path)),
+            env=alice.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            wait_until(
+                lambda: path.exists() and path.stat().st_size > 20_000, "packets are captured", timeout=30
+            )
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            end(process)
+    assert process.returncode == 0, said
+    assert "Error" not in said and "interrupted" not in said
+    assert len(tshark_fields(path, ["frame.number"])) > 10
+    wait_until(lambda: not alice.left_behind(), "nothing is left running")
+    wait_until(chain.settled, "the agents have stopped")
+
+
+def test_killed(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """A tshark and a dumpcap that are killed tell nothing; the capture ends all the same."""
+    path = tmp_path / "web.pcapng"
+    process = subprocess.Popen(
+        alice.command("-i", "pcapctl-hosts", "-f", "udp port 9", "-w", str(path)),
+        env=alice.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: all(chain.promiscuity().values()), "the agents capture", timeout=30)
+        wait_until(lambda: _children(process.pid, "dumpcap"), "dumpcap runs")
+        for pid in [process.pid, *_children(process.pid, "dumpcap")]:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        end(process)
+    wait_until(lambda: not alice.left_behind(), "nothing is left running")
+    wait_until(chain.settled, "the agents have stopped")
+
+
+def _children(pid: int, name: str) -> list[int]:
+    """Children of a process, by the name of their program."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if name in Path(f"/proc/{child}/comm").read_text():
+            found.append(int(child))
+    return found
+
+
+# --- what goes wrong is in Wireshark's dialog ---------------------------------------
+
+
+def test_broken_token(alice: User) -> None:
+    """A token that the api does not know: its words, and how to go on."""
+    (alice.home / "token").write_text("wrong")
+    done = alice.tshark("-i", "pcapctl-hosts", "-c", "1")
+    assert "pcapctl: " in done.stderr and "token" in done.stderr
+    assert not alice.left_behind()
+
+
+@pytest.mark.parametrize(
+    ("preference", "value", "words"),
+    [
+        ("targets", "web-9", "web-9"),
+        ("targets", "", "no hosts (name them in the interface's options"),
+        ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
+        ("api", "", "no api (name its URL in the interface's options"),
+        ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
+        ("ca", "", "the certificate of 127.0.0.1 is not good"),
+        ("duration", "30", "'30' must be a duration such as"),
+        ("duration", "0s", "must be more than 0"),
+        ("device", "eth7", "eth7"),
+        ("filter", "tcp prot 80", "prot"),
+        ("filter", "(tcp", "the ( at character 1 is not closed"),
+    ],
+)
+def test_errors(chain: Chain, alice: User, preference: str, value: str, words: str) -> None:
+    """What is wrong is what Wireshark shows, in our words; no capture is left."""
+    alice.preferences[f"pcapctl_hosts.{preference}"] = value
+    done = alice.tshark("-i", "pcapctl-hosts", "-c", "1")
+    assert "pcapctl: " in done.stderr, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    wait_until(lambda: not alice.left_behind(), "nothing is left running")
+
+
+def test_agents_words_for_a_filter(alice: User) -> None:
+    """tshark's own filter field, with what only the agent's libpcap finds wrong."""
+    done = alice.tshark("-i", "pcapctl-hosts", "-f", "tcp port nonsense", "-c", "1")
+    assert "pcapctl: " in done.stderr and "nonsense" in done.stderr
+
+
+def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """One of two cannot be captured: the packets of the other come, and the end says what is missing."""
+    alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
+    path = tmp_path / "web.pcapng"
+    with Generator(chain.link, rate=200):
+        done = alice.tshark("-i", "pcapctl-hosts", "-f", FILTER, "-c", "10", "-w", str(path))
+    assert len(tshark_fields(path, ["frame.number"])) == 10
+    assert "gone: " in done.stderr
+
+
+def test_both_filters(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """tshark's filter and that of the options count both."""
+    alice.preferences["pcapctl_hosts.filter"] = "port 1 or port 2"
+    path = tmp_path / "web.pcapng"
+    done = alice.tshark("-i", "pcapctl-hosts", "-f", "udp or tcp", "-a", "duration:2", "-w", str(path))
+    assert "pcapctl" not in done.stderr.replace("pcapctl-hosts", "")
+    started = [one for one in chain.api.records() if one.get("audit") == "capture_started"][-1]
+    assert started["filter"] == "(udp or tcp) and (port 1 or port 2)"
