@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,11 +9,11 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator, Optional
 
 import pytest
 from chain_tools import Chain, read_pcapng
 
+from pcapd.ctl.extcap.control import Controls, Kind, Message, encode
 from tests.lab.daemons import environment
 from tests.lab.generator import FILTER, Generator
 from tests.lab.processes import end, wait_until
@@ -278,3 +277,174 @@ def test_both_filters(chain: Chain, alice: User, tmp_path: Path) -> None:
     assert "pcapctl" not in done.stderr.replace("pcapctl-hosts", "")
     started = [one for one in chain.api.records() if one.get("audit") == "capture_started"][-1]
     assert started["filter"] == "(udp or tcp) and (port 1 or port 2)"
+
+
+# --- the toolbar: tshark has none, so the test is Wireshark -----------------------------
+
+
+class Wireshark:
+    """Wireshark's side of a capture: the pipe of the packets, and the two of the toolbar."""
+
+    def __init__(self, user: User, directory: Path, *arguments: str) -> None:
+        self.pipes = {name: directory / name for name in ("fifo", "control-in", "control-out")}
+        for path in self.pipes.values():
+            os.mkfifo(path)
+        self._controls = Controls()
+        self.messages: list[Message] = []
+        self.data = bytearray()
+        self._fds = {
+            name: os.open(self.pipes[name], os.O_RDONLY | os.O_NONBLOCK) for name in ("fifo", "control-out")
+        }
+        argv = [str(user.folder / "pcapctl"), "--capture", "--extcap-interface", "pcapctl-hosts"]
+        argv += ["--fifo", str(self.pipes["fifo"])]
+        argv += [f"--extcap-control-{way}={self.pipes[f'control-{way}']}" for way in ("in", "out")]
+        for name, value in user.preferences.items():
+            option = name.removeprefix("pcapctl_hosts.").replace("tokenfile", "token-file")
+            argv += [f"--{option}", value]
+        self.process = subprocess.Popen(
+            [*argv, *arguments],
+            env=user.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        # As Wireshark does: waits for the other end.
+        self._press = os.open(self.pipes["control-in"], os.O_WRONLY)
+        self.press(0, Kind.INITIALIZED)
+
+    def press(self, control: int, kind: Kind = Kind.SET, payload: bytes = b"") -> None:
+        """Send a message."""
+        os.write(self._press, encode(Message(control, kind, payload)))
+
+    def read(self) -> None:
+        """Take what is in the pipes."""
+        for name, fd in self._fds.items():
+            try:
+                data = os.read(fd, 1 << 20)
+            except BlockingIOError:
+                continue
+            if name == "fifo":
+                self.data += data
+            else:
+                self.messages += self._controls.receive(data)
+
+    def shown(self, control: int) -> str:
+        """What a control shows."""
+        self.read()
+        texts = [one.payload for one in self.messages if (one.control, one.kind) == (control, Kind.SET)]
+        return texts[-1].decode() if texts else ""
+
+    def log(self) -> str:
+        """What the log has."""
+        self.read()
+        return b"".join(
+            one.payload for one in self.messages if (one.control, one.kind) == (3, Kind.ADD)
+        ).decode()
+
+    def wait(self) -> str:
+        """Wait for the end; returns what is for the dialog."""
+
+        def ended() -> bool:
+            self.read()
+            return self.process.poll() is not None
+
+        wait_until(ended, "pcapctl ends", timeout=30)
+        self.read()
+        assert self.process.stderr is not None
+        return str(self.process.stderr.read())
+
+    def close(self) -> None:
+        """Leave."""
+        end(self.process)
+        self.read()
+        for fd in [self._press, *self._fds.values()]:
+            os.close(fd)
+        self._fds.clear()
+
+
+def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """Counters and the log come while it captures; Stop ends it in good order, with all packets."""
+    with Generator(chain.link, rate=500) as generator:
+        wireshark = Wireshark(alice, tmp_path, "--extcap-capture-filter", FILTER)
+        try:
+            wait_until(lambda: int(wireshark.shown(1) or "0") > 300, "packets are counted", timeout=30)
+            assert wireshark.shown(2) == "0"
+            log = wireshark.log()
+            assert (
+                "targets: web-0, web-1" in log
+                and f"filter: {FILTER}" in log
+                and "web-1:eth0: Ethernet" in log
+            )
+            wireshark.press(0)
+            said = wireshark.wait()
+        finally:
+            wireshark.close()
+        generator.stop()
+    assert wireshark.process.returncode == 0, said
+    assert said == ""
+    assert "stopped: stopped in Wireshark" in wireshark.log()
+    path = tmp_path / "web.pcapng"
+    path.write_bytes(wireshark.data)
+    file = read_pcapng(path)
+    assert file.rest == 0
+    assert str(len(file.packets)) == wireshark.shown(1)
+    assert [interface.received for interface in file.interfaces] == [
+        len(file.of(f"web-{n}:eth0")) for n in (0, 1)
+    ]
+
+
+def test_toolbar_shows_drops(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """A ring that is too small for what comes: the place and the number, and the end says so in the dialog."""
+    alice.preferences["pcapctl_hosts.targets"] = "tiny-0"
+    with Generator(chain.link, size=1400, rate=60_000):
+        wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
+        try:
+            wait_packets(wireshark)
+            chain.second.signal(signal.SIGSTOP)
+            time.sleep(1.0)
+            chain.second.signal(signal.SIGCONT)
+            wait_until(lambda: wireshark.shown(2).startswith("kernel "), "drops are shown", timeout=30)
+            wireshark.press(0)
+            said = wireshark.wait()
+        finally:
+            chain.second.signal(signal.SIGCONT)
+            wireshark.close()
+    assert wireshark.process.returncode == 0
+    assert "dropped by the kernel" in said and said.startswith("tiny-0:eth0: ")
+
+
+def wait_packets(wireshark: Wireshark) -> None:
+    """Return when some have come."""
+    wait_until(lambda: int(wireshark.shown(1) or "0") > 0, "packets are counted", timeout=30)
+
+
+def test_toolbar_tells_of_a_host_that_is_not_there(alice: User, tmp_path: Path) -> None:
+    """In the status bar and the log at once."""
+    alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
+    wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
+    try:
+        wait_until(lambda: "gone: " in wireshark.log(), "the log tells", timeout=30)
+        status = [one.payload.decode() for one in wireshark.messages if one.kind == Kind.STATUS_BAR]
+        assert any(words.startswith("gone: ") for words in status)
+        wireshark.press(0)
+        assert wireshark.wait().startswith("gone: ")
+    finally:
+        wireshark.close()
+
+
+def test_garbage_on_the_control_pipe(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """What is no message ends the toolbar, and not the capture."""
+    with Generator(chain.link, rate=200):
+        wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
+        try:
+            os.write(wireshark._press, b"GET / HTTP/1.1\r\n\r\n")
+            wait_packets(wireshark)
+            wireshark.process.send_signal(signal.SIGTERM)
+            said = wireshark.wait()
+        finally:
+            wireshark.close()
+    assert (wireshark.process.returncode, said) == (0, "")
+    assert "stopped: interrupted" in wireshark.log()
+
+
+# --- the list of apps -----------------------------------------------------------------

@@ -74,7 +74,13 @@ def _say(lines: List[str]) -> int:
 
 
 def _reload(interface: sentences.Interface, option: str, call: Call) -> List[str]:
-    return []
+    known = {one.call.lstrip("-") for one in interface.arguments if one.reload}
+    if option.lstrip("-") not in known:
+        return []
+    # ssl and HTTP take most of the start-up: the other calls do without.
+    from pcapd.ctl.extcap.choices import choices
+
+    return sentences.choices_of(interface, f"--{option.lstrip('-')}", choices(option.lstrip("-"), _ca(call)))
 
 
 def _capture(interface: sentences.Interface, call: Call) -> int:
