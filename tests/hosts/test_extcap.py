@@ -9,11 +9,15 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 from chain_tools import Chain, read_pcapng
 
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode
+from tests.doubles.cloud_controller import CfApp, new_guid
+from tests.hosts.apps_tools import Apps, apps_in
+from tests.lab.certificates import Authority
 from tests.lab.daemons import environment
 from tests.lab.generator import FILTER, Generator
 from tests.lab.processes import end, wait_until
@@ -45,12 +49,18 @@ class User:
     @property
     def environment(self) -> dict[str, str]:
         """Theirs alone: nothing of whoever runs the tests."""
-        return environment(HOME=str(self.home), XDG_CONFIG_HOME=str(self.home / ".config"), PCAP_API="")
+        return environment(
+            HOME=str(self.home), XDG_CONFIG_HOME=str(self.home / ".config"), PCAP_API="", CF_HOME=""
+        )
 
     def pcapctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run pcapctl."""
         argv = [sys.executable, "-m", "pcapd.ctl", *arguments]
         return self._run(argv)
+
+    def extcap(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Call the launcher, as Wireshark does."""
+        return self._run([str(self.folder / "pcapctl"), *arguments])
 
     def tshark(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run tshark to its end."""
@@ -448,3 +458,100 @@ def test_garbage_on_the_control_pipe(chain: Chain, alice: User, tmp_path: Path) 
 
 
 # --- the list of apps -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def apps(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Apps]:
+    """Containers on cells, Cloud Controller, UAA and an api."""
+    with apps_in(tmp_path_factory.mktemp("apps"), authority) as apps:
+        yield apps
+
+
+@pytest.fixture
+def developer(apps: Apps, tmp_path: Path) -> User:
+    """Is logged in with the cf CLI, and has Wireshark."""
+    user = User(apps.log_in())
+    done = user.pcapctl("extcap", "--install")
+    assert done.returncode == 0, done.stderr
+    user.preferences = {"pcapctl_cf.api": apps.url, "pcapctl_cf.ca": str(apps.authority.certificate_path)}
+    return user
+
+
+def reloaded(user: User, *arguments: str) -> list[str]:
+    """What the button beside the list of apps brings."""
+    done = user.extcap(
+        *("--extcap-interface", "pcapctl-cf", "--extcap-config", "--extcap-reload-option", "app"),
+        *("--ca", user.preferences["pcapctl_cf.ca"], *arguments),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_list_of_apps(apps: Apps, developer: User) -> None:
+    """The apps of the space by name, all pages; what a sentence cannot carry goes by its GUID."""
+    space = apps.app.space
+    odd = CfApp(name="odd} {value=x", space=space)
+    others = [CfApp(name=f"app-{number:03d}", space=space) for number in range(120)]
+    elsewhere = CfApp(name="elsewhere", space=new_guid())
+    before = dict(apps.cc.apps)
+    try:
+        for app in [odd, *others, elsewhere]:
+            apps.cc.add(app)
+        lines = reloaded(developer)
+    finally:
+        apps.cc.apps = before
+    assert len(lines) == 122
+    assert sum("{default=true}" in line for line in lines) == 1
+    assert "value {arg=0}{value=myapp}{display=myapp}" in [
+        line.removesuffix("{default=true}") for line in lines
+    ]
+    assert f"value {{arg=0}}{{value={odd.guid}}}{{display=odd) (value=x}}" in [
+        line.removesuffix("{default=true}") for line in lines
+    ]
+    assert not any("elsewhere" in line for line in lines)
+
+
+def test_list_without_a_login(apps: Apps, developer: User) -> None:
+    """Wireshark shows no error of this call: the list tells what helps."""
+    (developer.home / ".cf" / "config.json").unlink()
+    (line,) = reloaded(developer)
+    assert line.startswith("value {arg=0}{value=}{display=there is no cf login: ") and "cf login" in line
+
+
+def test_list_refreshes_the_login(apps: Apps, developer: User) -> None:
+    """An expired login is refreshed, as by every command."""
+    home = apps.log_in(access=apps.uaa.token(user=apps.alice.name, exp=int(time.time()) - 10))
+    config = home / ".cf" / "config.json"
+    before = config.read_text()
+    (developer.home / ".cf" / "config.json").write_text(before)
+    assert any("{value=myapp}" in line for line in reloaded(developer))
+    assert (developer.home / ".cf" / "config.json").read_text() != before
+
+
+def test_an_app(apps: Apps, developer: User, tmp_path: Path) -> None:
+    """The app of the list, two of its instances: each packet says which instance it is from."""
+    developer.preferences |= {"pcapctl_cf.app": "myapp", "pcapctl_cf.instances": "0, 2"}
+    path = tmp_path / "myapp.pcapng"
+    done = developer.tshark("-i", "pcapctl-cf", "-f", "icmp", "-c", "30", "-w", str(path))
+    assert done.returncode == 0 and "pcapctl: " not in done.stderr, done.stderr
+    names = tshark_fields(path, ["frame.interface_name"])
+    assert {name for (name,) in names} == {"myapp/0:eth0", "myapp/2:eth0"}
+    assert len(names) == 30
+    capinfos(path)
+    wait_until(lambda: not developer.left_behind(), "nothing is left running")
+
+
+@pytest.mark.parametrize(
+    ("preferences", "words"),
+    [
+        ({"app": "myapp", "appname": "nosuchapp"}, "there is no app 'nosuchapp' in space dev of org acme"),
+        ({}, "no app (choose one in the interface's options"),
+        ({"app": "myapp", "instances": "one"}, "'one' is no instance"),
+        ({"app": "myapp", "type": "clock"}, "clock"),
+    ],
+)
+def test_errors_of_apps(apps: Apps, developer: User, preferences: dict[str, str], words: str) -> None:
+    developer.preferences |= {f"pcapctl_cf.{name}": value for name, value in preferences.items()}
+    done = developer.tshark("-i", "pcapctl-cf", "-c", "1")
+    assert "pcapctl: " in done.stderr and words in done.stderr
