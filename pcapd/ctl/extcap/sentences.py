@@ -257,7 +257,8 @@ def arguments_of(interface: Interface) -> List[str]:
                 number=number,
                 call=one.call,
                 display=one.display,
-                tooltip=one.tooltip,
+                # What goes wrong is told with the options' names.
+                tooltip=f"{one.tooltip} ({one.call})",
                 type=one.type,
                 default=one.default,
                 range="" if one.range is None else "{},{}".format(*one.range),

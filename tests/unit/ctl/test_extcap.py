@@ -139,7 +139,7 @@ def test_arguments(interface: sentences.Interface) -> None:
         assert (line["call"], line["display"], line["tooltip"]) == (
             argument.call,
             argument.display,
-            argument.tooltip,
+            f"{argument.tooltip} ({argument.call})",
         )
         assert line["type"] in ("string", "integer", "boolean", "selector", "fileselect")  # as 4.0 has them
         assert line.get("validation", "") == argument.validation
