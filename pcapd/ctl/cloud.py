@@ -10,7 +10,7 @@ import dataclasses
 import re
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Protocol
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Protocol, Tuple
 from urllib.parse import urljoin, urlsplit
 
 from pcapd.ctl.cfconfig import (
@@ -32,6 +32,8 @@ __all__ = ["CloudController", "CloudProblem", "Session", "Tokens"]
 TOKEN_MARGIN = 60.0
 #: Pages of apps of one name (they are compared without regard to case): more is a loop.
 PAGES_MAX = 20
+#: Apps of a page, where all of a space are wanted.
+PER_PAGE = 100
 
 _LOG_IN = "log in with: cf login"
 _TITLE = re.compile(r"[A-Za-z-]{1,50}")
@@ -180,6 +182,25 @@ class CloudController:
         raise CloudProblem(
             f"the list of apps of {self._host} has no end", "use what `cf app NAME --guid` says"
         )
+
+    def apps(self, space_guid: str) -> List[Tuple[str, str]]:
+        """Names and GUIDs of the apps of a space, by name; the first of very many.
+
+        Raises:
+            PcapdError: It does not answer as it should.
+        """
+        query = f"space_guids={list_parameter(space_guid)}&order_by=name&per_page={PER_PAGE}"
+        url: Optional[str] = f"{self._url}/v3/apps?{query}"
+        found = []
+        for _ in range(PAGES_MAX):
+            if url is None:
+                break
+            answer = self._get(url)
+            for app in self._resources(answer):
+                if isinstance(app.get("name"), str) and isinstance(app.get("guid"), str):
+                    found.append((app["name"], app["guid"]))
+            url = self._next(answer, url)
+        return found
 
     def _get(self, url: str) -> Answer:
         answer = self._client.get(url, self._session.token())

@@ -13,6 +13,7 @@ import click
 import pcapd
 from pcapd.config.units import parse_duration, parse_size
 from pcapd.ctl.completion import SHELLS, environments, files, one_of, script
+from pcapd.ctl.extcap.calls import is_call
 from pcapd.ctl.fileoptions import FileOptions, parse_place
 from pcapd.ctl.manual import EXIT_STATUS, page
 from pcapd.ctl.options import (
@@ -444,6 +445,42 @@ def man() -> None:
     print(page(cli), end="")
 
 
+@cli.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl extcap --install\n"
+    "  tshark -D                                        lists pcapctl-cf, pcapctl-bosh, pcapctl-hosts\n"
+    "  tshark -i pcapctl-cf -o extcap.pcapctl_cf.app:myapp -f 'tcp port 8080' -c 10\n"
+    "  tshark -i pcapctl-hosts -o extcap.pcapctl_hosts.targets:web-0,web-1 -w web.pcapng\n"
+    "  pcapctl extcap --uninstall\n\n"
+    "In Wireshark, press F5 (Refresh Interfaces) after it was installed; the wheel beside\n"
+    "an interface opens its options."
+)
+@click.option("--install", is_flag=True, help="Put a launcher where Wireshark looks.")
+@click.option("--uninstall", is_flag=True, help="Remove it.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    metavar="D",
+    help="Where.  [default: what tshark -G folders tells, else ~/.config/wireshark/extcap]",
+)
+def extcap(install: bool, uninstall: bool, directory: Optional[Path]) -> None:
+    """Be capture interfaces of Wireshark: Cloud Foundry app, BOSH VMs, pcapd hosts.
+
+    Wireshark and tshark start pcapctl with options of their own (--extcap-interfaces,
+    --capture and others), also when it lies in their extcap directory as a copy or a link.
+    """
+    from pcapd.ctl.extcap import install as installing
+
+    if install == uninstall:
+        raise UsageProblem("say what to do: --install or --uninstall", "see: pcapctl extcap --help")
+    if install:
+        path = installing.install(directory)
+        print(f"installed {path}; in Wireshark, press F5 to see the interfaces")
+        return
+    removed = installing.uninstall(directory)
+    print("\n".join(f"removed {path}" for path in removed) or "there was nothing to remove")
+
+
 def _access(given: Any, token: Optional[str]) -> Access:
     if not given["api"]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
@@ -512,7 +549,12 @@ def main(
         name: What the user called.
         obj: The cf CLI that called us as its plugin.
     """
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        if command is cli and is_call(given):
+            from pcapd.ctl.extcap.command import answer
+
+            sys.exit(answer(given))
         command.main(arguments, name, standalone_mode=False, obj=obj)
     except click.ClickException as error:
         error.show()

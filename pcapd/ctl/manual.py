@@ -43,6 +43,10 @@ ENVIRONMENT = (
     ("BOSH_ALL_PROXY", "Is not used: pcapctl connects to the director directly, and warns of it."),
     ("SSL_CERT_FILE", "Authorities to trust instead of the system's (OpenSSL), as is SSL_CERT_DIR."),
     ("HOME", "Where .cf and .bosh are looked for."),
+    (
+        "XDG_CONFIG_HOME",
+        "Where pcapctl extcap --install puts its launcher, without tshark, instead of ~/.config.",
+    ),
     ("NO_COLOR", "When it is set and not empty, the live table has no colours."),
     ("TERM", "When it is dumb, unknown or missing, there is no live table."),
     (

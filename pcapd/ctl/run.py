@@ -17,7 +17,7 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol, Type, Union
 
 from pcapd.ctl import report, reportfile
 from pcapd.ctl.capture import Capture, Outcome
@@ -39,7 +39,7 @@ from pcapd.wire import Notice
 if TYPE_CHECKING:
     from pcapd.ctl.live import Live
 
-__all__ = ["run"]
+__all__ = ["Front", "run"]
 
 _TURN = 0.05  # seconds between looks at the clock while packets are held back
 _IDLE_TURN = 0.25
@@ -89,11 +89,32 @@ class _Signals:
             raise _LeaveNow
 
 
+class Front(Protocol):
+    """Who stands in front of the capture instead of a terminal, such as Wireshark."""
+
+    def line(self, words: str, *, important: bool) -> None:
+        """A line for people."""
+        ...
+
+    def turn(self, capture: Capture, now: float) -> None:
+        """The loop went round: show it, or stop it."""
+        ...
+
+    def ended(self, capture: Capture) -> None:
+        """It is over, and everything is written that could be."""
+        ...
+
+    def failed(self, capture: Capture) -> bool:
+        """Whether that is a failure."""
+        ...
+
+
 class _Speaker:
     """Tells the user what happens: plain lines, a live table, or JSON lines."""
 
-    def __init__(self, options: CaptureOptions) -> None:
+    def __init__(self, options: CaptureOptions, front: Optional[Front] = None) -> None:
         self._options = options
+        self.front = front
         self._events = sys.stderr if options.output == STDOUT else sys.stdout
         self._said_at = 0.0
         #: Those that came, for the report, and how many more.
@@ -113,7 +134,9 @@ class _Speaker:
 
     def line(self, text: str, *, important: bool = False) -> None:
         """A line for people; when quiet, only an important one."""
-        if not self._options.json and (important or not self._options.quiet):
+        if self.front is not None:
+            self.front.line(text, important=important)
+        elif not self._options.json and (important or not self._options.quiet):
             if self._terminal is not None:
                 self._terminal.line(text)
             else:
@@ -191,6 +214,8 @@ class _Speaker:
     def progress(self, capture: Capture, outlets: Outlets, now: float) -> None:
         if self._table is not None:
             self._table.show(capture, outlets.files.size, now)
+        if self.front is not None:
+            self.front.turn(capture, now)
         if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
             self._said_at = now
             accounts = capture.assembly.accounts.values()
@@ -217,8 +242,11 @@ def _brief(account: Any) -> Dict[str, Any]:
     }
 
 
-def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
+def run(access: Access, options: CaptureOptions, wanted: Wanted, front: Optional[Front] = None) -> int:
     """Capture, and return the exit status.
+
+    Args:
+        front: Is told what happens, and tells whether it failed.
 
     Raises:
         PcapdError: Nothing could be captured.
@@ -234,7 +262,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
         comment=f"{wanted.words()}; filter: {options.filter or 'none'}",
         packet_ids=_packet_ids(options.files),
     )
-    speaker = _Speaker(options)
+    speaker = _Speaker(options, front)
     outlets = Outlets(options, assembly.closing)
     keep_memory()
     with _Signals() as signals:
@@ -255,7 +283,8 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
             capture.reason = "interrupted twice"
         finally:
             connection.close()
-    return _conclude(capture, outlets, speaker, options, wanted)
+    status = _conclude(capture, outlets, speaker, options, wanted)
+    return status if front is None else int(front.failed(capture))
 
 
 def _packet_ids(options: FileOptions) -> Optional[PacketIds]:
@@ -352,7 +381,9 @@ def _conclude(
         for line in report.as_text(capture, outlets, seconds):
             speaker.line(line)
     speaker.event("end", **went)
-    if capture.error is not None:
+    if speaker.front is not None:
+        speaker.front.ended(capture)
+    elif capture.error is not None:
         speaker.line(f"pcapctl: {escape(str(capture.error))}", important=True)
     elif capture.outcome is Outcome.INCOMPLETE:
         speaker.line("pcapctl: the file is good, but something is missing from it: see above", important=True)

@@ -706,3 +706,62 @@ def test_scripts_are_not_asked(operator: Operator) -> None:
     status, shown = operator.at_terminal("y\n", *BIG, "--json")
     assert status == 2 and "--yes" in shown and "[y/N]" not in shown
     operator.assert_nothing_captured()
+
+
+# --- in Wireshark -------------------------------------------------------------------
+
+
+def tshark(operator: Operator, **preferences: str) -> subprocess.CompletedProcess[str]:
+    """Capture with tshark from "BOSH VMs" into the operator's file."""
+    require("tshark", "dumpcap")
+    environment = operator.environment({"XDG_CONFIG_HOME": str(operator.home / ".config")})
+    options: dict[str, Any] = {"cwd": operator.home, "env": environment, "capture_output": True, "text": True}
+    subprocess.run([sys.executable, "-m", "pcapd.ctl", "extcap", "--install"], check=True, **options)
+    given = {
+        "api": operator.world.url,
+        "ca": str(operator.world.authority.certificate_path),
+        "duration": "1s",
+    }
+    argv = ["tshark", "-i", "pcapctl-bosh", "-w", str(operator.output)]
+    for name, value in {**given, **preferences}.items():
+        argv += ["-o", f"extcap.pcapctl_bosh.{name}:{value}"]
+    done = subprocess.run(argv, check=False, timeout=PATIENCE, **options)
+    operator.assert_discreet(done.stdout + done.stderr)
+    return done
+
+
+def test_in_wireshark(operator: Operator) -> None:
+    """Each packet says which VM it is from; the end of the duration ends tshark."""
+    operator.log_in()
+    done = tshark(operator, deployment="cf", groups="router", instances="0, 1")
+    assert done.returncode == 0 and "pcapctl: " not in done.stderr, done.stderr
+    names = {row[0] for row in tshark_fields(operator.output, ["frame.interface_name"])}
+    assert names == {f"{instance.name}:eth0" for instance in operator.world.cf.instances[:2]}
+    capinfos(operator.output)
+
+
+def test_many_vms_in_wireshark(operator: Operator) -> None:
+    """More than five are refused with all their names, unless the options say yes."""
+    operator.log_in()
+    done = tshark(operator, deployment="big", groups="web")
+    assert "6 VMs are more than 5" in done.stderr and "web/" in done.stderr
+    operator.world.assert_no_agent_was_asked()
+    done = tshark(operator, deployment="big", groups="web", yes="true")
+    assert "pcapctl: " not in done.stderr, done.stderr
+    assert len({row[0] for row in tshark_fields(operator.output, ["frame.interface_name"])}) == 6
+
+
+@pytest.mark.parametrize(
+    ("preferences", "words"),
+    [
+        ({}, "no deployment"),
+        ({"deployment": "cf"}, "no instance group"),
+        ({"deployment": "cf", "groups": "nonsense"}, "nonsense"),
+        ({"deployment": "cf", "groups": "router", "environment": "elsewhere"}, "elsewhere"),
+    ],
+)
+def test_errors_in_wireshark(operator: Operator, preferences: dict[str, str], words: str) -> None:
+    operator.log_in()
+    done = tshark(operator, **preferences)
+    assert "pcapctl: " in done.stderr and words in done.stderr
+    operator.world.assert_no_agent_was_asked()

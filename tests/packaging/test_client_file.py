@@ -210,3 +210,35 @@ def test_completion_and_manual(client_file: Path, python: str) -> None:
         assert script.returncode == 0 and line in script.stdout
     typed = {"_PCAPCTL_COMPLETE": "bash_complete", "COMP_WORDS": "pcapctl ho", "COMP_CWORD": "1"}
     assert bare(python, client_file, env=typed).stdout == "plain,hosts\n"
+
+
+@pytest.mark.parametrize("how", ["launcher", "link", "copy"])
+def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) -> None:
+    """Whether it was installed there, copied or linked under another name: tshark finds interfaces and options."""
+    require("tshark")
+    folder = tmp_path / ".config" / "wireshark" / "extcap"
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config")}
+    if how == "launcher":
+        done = subprocess.run(
+            [client_file, "extcap", "--install"], env=environ, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout.split(";")[0]) == (0, f"installed {folder / 'pcapctl'}"), (
+            done.stderr
+        )
+    else:
+        folder.mkdir(parents=True)
+        if how == "link":
+            (folder / "clouds").symlink_to(client_file)
+        else:
+            shutil.copy(client_file, folder / "clouds")
+    said = {}
+    for question in (["-D"], ["-G", "currentprefs"]):
+        done = subprocess.run(
+            ["tshark", *question], env=environ, cwd="/", capture_output=True, text=True, check=True
+        )
+        said[question[0]] = done.stdout
+    for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
+        assert said["-D"].count(f". {name}\n") == 1
+    assert "\n#extcap.pcapctl_cf.type: web\n" in said["-G"]
+    assert said["-G"].count("#extcap.pcapctl_") == 32
+    assert [path.name for path in folder.iterdir()] == ["pcapctl" if how == "launcher" else "clouds"]

@@ -1,0 +1,60 @@
+"""Values of an argument that are looked up, with the cf CLI's login.
+
+Wireshark shows nothing of what goes wrong here: it becomes the only choice.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import List, Optional
+
+from pcapd.ctl.cfconfig import LoginProblem, config_path
+from pcapd.ctl.cflogin import read_login
+from pcapd.ctl.cloud import CloudController, Session
+from pcapd.ctl.extcap.sentences import Choice
+from pcapd.ctl.fetch import Client
+from pcapd.ctl.options import Trust
+from pcapd.errors import PcapdError
+
+__all__ = ["apps", "choices"]
+
+#: Characters that a sentence cannot carry as they are.
+_UNFIT = frozenset("{}")
+
+
+def choices(option: str, ca: Optional[Path]) -> List[Choice]:
+    """The choices of an argument of "Cloud Foundry app"; none for an option without a list.
+
+    Args:
+        ca: Authorities besides the system's.
+    """
+    if option != "app":
+        return []
+    try:
+        return apps(ca)
+    except PcapdError as error:
+        return [Choice("", str(error), default=True)]
+
+
+def apps(ca: Optional[Path]) -> List[Choice]:
+    """The apps of the space that the cf CLI targets.
+
+    Raises:
+        PcapdError: They cannot be had; the message says what helps.
+    """
+    path = config_path(os.environ)
+    login = read_login(path)
+    if not login.space_guid:
+        raise LoginProblem("the cf CLI targets no space", "choose one with: cf target -o ORG -s SPACE")
+    client = Client(ca, Trust.ALSO_GIVEN)
+    controller = CloudController(login.target, Session(path, login, client, lambda _: None), client)
+    found = [_choice(name, guid) for name, guid in controller.apps(login.space_guid)]
+    if not found:
+        return [Choice("", f"there are no apps in space {login.space or login.space_guid}", default=True)]
+    return [found[0]._replace(default=True), *found[1:]]
+
+
+def _choice(name: str, guid: str) -> Choice:
+    fit = name.isprintable() and name == name.strip() and not _UNFIT & set(name)
+    return Choice(name if fit else guid, name)

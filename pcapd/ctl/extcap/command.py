@@ -1,0 +1,251 @@
+"""From one of Wireshark's calls to an exit status.  Wireshark shows stderr in a dialog."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+import pcapd
+from pcapd.config.units import parse_duration
+from pcapd.ctl.extcap import sentences
+from pcapd.ctl.extcap.calls import Call, parse
+from pcapd.ctl.options import (
+    STDOUT,
+    Access,
+    CaptureOptions,
+    Trust,
+    UsageProblem,
+    Wanted,
+    parse_instances,
+    read_token,
+)
+from pcapd.errors import PcapdError
+from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
+from pcapd.records import Form
+
+__all__ = ["answer"]
+
+#: Seconds that Wireshark has to open its end of the pipe.
+_READER_TIMEOUT = 30.0
+_STDOUT_FD = 1
+
+Prepare = Callable[[Call, CaptureOptions], Tuple[Access, Wanted]]
+
+
+def answer(arguments: Sequence[str]) -> int:
+    """Do what Wireshark wants, and return the exit status.
+
+    Raises:
+        PcapdError: It cannot be done; the message is for Wireshark's dialog.
+    """
+    call = parse(arguments)
+    if "--extcap-interfaces" in call.flags:
+        return _say(sentences.interfaces(pcapd.__version__))
+    named = call.get("--extcap-interface")
+    interface = sentences.INTERFACES.get(named)
+    if interface is None:
+        hint = f"there are: {', '.join(sentences.INTERFACES)}"
+        raise UsageProblem(f"there is no interface {named!r}" if named else "no --extcap-interface", hint)
+    if "--extcap-dlts" in call.flags:
+        return _say(sentences.link_types())
+    if "--extcap-config" in call.flags:
+        option = call.get("--extcap-reload-option")
+        return _say(_reload(interface, option, call) if option else sentences.arguments_of(interface))
+    if "--capture" in call.flags:
+        return _capture(interface, call)
+    if "--extcap-cleanup-postkill" in call.flags:
+        return 0
+    if "--extcap-capture-filter" in call.values:
+        # Whatever is said here makes the filter's field red.
+        problem = sentences.filter_problem(call.values["--extcap-capture-filter"])
+        return _say([problem] if problem else [])
+    raise UsageProblem("Wireshark wants nothing of it", "see: pcapctl extcap --help")
+
+
+def _say(lines: List[str]) -> int:
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _reload(interface: sentences.Interface, option: str, call: Call) -> List[str]:
+    known = {one.call.lstrip("-") for one in interface.arguments if one.reload}
+    if option.lstrip("-") not in known:
+        return []
+    # ssl and HTTP take most of the start-up: the other calls do without.
+    from pcapd.ctl.extcap.choices import choices
+
+    return sentences.choices_of(interface, f"--{option.lstrip('-')}", choices(option.lstrip("-"), _ca(call)))
+
+
+def _capture(interface: sentences.Interface, call: Call) -> int:
+    # ssl and wsproto take most of the start-up: the other calls do without.
+    from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark, has_reader
+    from pcapd.ctl.run import run
+
+    fifo = call.get("--fifo")
+    if not fifo:
+        raise UsageProblem("no --fifo to write to")
+    # Before anything can go wrong: dumpcap waits for ever on a pipe that nobody has opened.
+    _write_to(fifo)
+    options = options_of(call)
+    access, wanted = _PREPARE[interface.value](call, options)
+    front = Wireshark(_STDOUT_FD, Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out")))
+    try:
+        status = run(access, options, wanted, front)
+    except PcapdError:
+        if has_reader(_STDOUT_FD):
+            raise
+        return 0
+    return status
+
+
+def options_of(call: Call) -> CaptureOptions:
+    """The options of the capture.
+
+    Raises:
+        UsageProblem: One of them cannot be.
+    """
+    return CaptureOptions(
+        output=STDOUT,
+        form=Form.PCAPNG,
+        filter=_filter(call),
+        interfaces=tuple(words(call.get("--device"))),
+        snaplen=_snaplen(call.get("--snaplen")),
+        duration=_duration(call.get("--duration")),
+        ordered=_truth(call.get("--order", "true"), "--order"),
+        quiet=True,
+        verbose=True,
+    )
+
+
+def words(text: str) -> List[str]:
+    """The words of a list with commas, spaces, or both."""
+    return [word for word in re.split(r"[,\s]+", text) if word]
+
+
+def _filter(call: Call) -> str:
+    given = [call.get(name) for name in ("--extcap-capture-filter", "--filter")]
+    filters = [text for text in given if text]
+    for text in filters:
+        problem = sentences.filter_problem(text)
+        if problem:
+            raise UsageProblem(f"capture filter: {problem}")
+    return filters[0] if len(filters) == 1 else " and ".join(f"({text})" for text in filters)
+
+
+def _snaplen(text: str) -> int:
+    if not text:
+        return SNAPLEN_DEFAULT
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= SNAPLEN_MAX:
+        raise UsageProblem(f"{text!r} is no number of bytes from 1 to {SNAPLEN_MAX}")
+    return int(text)
+
+
+def _duration(text: str) -> Optional[float]:
+    if not text:
+        return None
+    try:
+        duration = parse_duration(text)
+    except ValueError as error:
+        raise UsageProblem(f"{text!r} {error}") from error
+    if duration <= 0:
+        raise UsageProblem(f"the duration {text!r} must be more than 0")
+    return duration
+
+
+def _truth(text: str, name: str) -> bool:
+    if text.lower() in ("true", "yes", "1"):
+        return True
+    if text.lower() in ("false", "no", "0"):
+        return False
+    raise UsageProblem(f"{name} is true or false, not {text!r}")
+
+
+def _api(call: Call) -> Optional[str]:
+    return call.get("--api", os.environ.get("PCAP_API", "")) or None
+
+
+def _ca(call: Call) -> Optional[Path]:
+    named = call.get("--ca")
+    return Path(named).expanduser() if named else None
+
+
+def _needed_api(call: Call) -> str:
+    api = _api(call)
+    if api is None:
+        raise UsageProblem("no api", "name its URL in the interface's options, or set PCAP_API")
+    return api
+
+
+def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
+    from pcapd.ctl.cf import Asked, prepare
+
+    app = call.get("--app-name") or call.get("--app")
+    if not app:
+        raise UsageProblem("no app", "choose one in the interface's options (the wheel beside its name)")
+    instances = parse_instances(words(call.get("--instances")))
+    asked = Asked(app, instances, call.get("--type", "web"), False, _api(call), _ca(call), Trust.ALSO_GIVEN)
+    return prepare(asked, options)
+
+
+def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
+    from pcapd.ctl.bosh import Asked, prepare
+
+    deployment = call.get("--deployment", os.environ.get("BOSH_DEPLOYMENT", ""))
+    groups = tuple(words(call.get("--groups")))
+    if not deployment or not groups:
+        lacking = "instance group" if deployment else "deployment"
+        raise UsageProblem(f"no {lacking}", "name it in the interface's options (the wheel beside its name)")
+    instances = tuple(words(call.get("--instances")))
+    asked = Asked(
+        deployment,
+        groups,
+        () if instances == ("all",) else instances,
+        call.get("--environment") or None,
+        _needed_api(call),
+        _ca(call),
+        _truth(call.get("--yes", "false"), "--yes"),
+    )
+    return prepare(asked, options)
+
+
+def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
+    targets = tuple(words(call.get("--targets")))
+    if not targets:
+        raise UsageProblem("no hosts", "name them in the interface's options (the wheel beside its name)")
+    wanted = Wanted(targets)
+    options.request(wanted)
+    token_file = call.get("--token-file")
+    token = read_token(Path(token_file).expanduser() if token_file else None)
+    return Access(_needed_api(call), token, _ca(call)), wanted
+
+
+_PREPARE: Dict[str, Prepare] = {"pcapctl-cf": _cf, "pcapctl-bosh": _bosh, "pcapctl-hosts": _hosts}
+
+
+def _write_to(fifo: str) -> None:
+    """Make the pipe our standard output, when its reader is there; without one, opening would wait for ever.
+
+    Raises:
+        PcapdError: It cannot be written to.
+    """
+    until = time.monotonic() + _READER_TIMEOUT
+    while True:
+        try:
+            fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() >= until:
+                words = "nobody reads it" if error.errno == errno.ENXIO else error.strerror
+                raise PcapdError(f"cannot write to {fifo}: {words}") from error
+        time.sleep(0.02)
+    sys.stdout.flush()
+    os.set_blocking(fd, True)
+    os.dup2(fd, _STDOUT_FD)
+    os.close(fd)

@@ -1,0 +1,175 @@
+"""Wireshark while a capture runs: its toolbar over two pipes, its dialog by stderr.
+
+Nothing here waits: what the toolbar does not take is held back or left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+from typing import List, Optional
+
+from pcapd.ctl.capture import Capture, Outcome
+from pcapd.ctl.extcap.control import Controls, Kind, Message, encode, text
+from pcapd.ctl.extcap.sentences import Control
+from pcapd.ctl.meter import DROPS
+from pcapd.ctl.output import OutputError
+from pcapd.ctl.report import source_line
+from pcapd.ctl.text import escape
+from pcapd.errors import PcapdError
+from pcapd.savefile.assembly import Account
+
+__all__ = ["Toolbar", "Wireshark", "has_reader"]
+
+_INTERVAL = 1.0  # seconds between two looks at the counters
+#: bytes; Wireshark reads stderr when we have ended, so it must fit into a pipe.
+_STDERR_MAX = 16 * 1024
+#: bytes that wait for the toolbar.
+_BACKLOG_MAX = 64 * 1024
+_READ = 64 * 1024
+
+
+def has_reader(fd: int) -> bool:
+    """Whether somebody still reads the pipe that we write to."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return not any(events & (select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
+
+
+class Toolbar:
+    """The two pipes of the toolbar, either of which may be missing.
+
+    Args:
+        incoming: Path of the pipe on which Wireshark tells what was pressed.
+        outgoing: Path of the pipe on which it is told what to show.
+    """
+
+    def __init__(self, incoming: str, outgoing: str) -> None:
+        self._controls = Controls()
+        self._outgoing = outgoing
+        self._pending = b""
+        self._in: Optional[int] = None
+        self._out: Optional[int] = None
+        if incoming:
+            with contextlib.suppress(OSError):
+                self._in = os.open(incoming, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def receive(self) -> List[Message]:
+        """What came since the last time."""
+        if self._in is None:
+            return []
+        try:
+            return self._controls.receive(os.read(self._in, _READ))
+        except BlockingIOError:
+            return []
+        except (OSError, PcapdError):
+            # The packets are worth more than the toolbar.
+            os.close(self._in)
+            self._in = None
+            return []
+
+    @property
+    def idle(self) -> bool:
+        """Everything was taken."""
+        return not self._pending
+
+    def send(self, *messages: Message) -> None:
+        """Tell it; what does not fit is left out."""
+        for message in messages:
+            data = encode(message)
+            if self._outgoing and len(self._pending) + len(data) <= _BACKLOG_MAX:
+                self._pending += data
+        self.flush()
+
+    def flush(self) -> None:
+        """Give it what it takes now."""
+        try:
+            if self._out is None and self._pending:
+                # Fails as long as Wireshark has not opened its end.
+                self._out = os.open(self._outgoing, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            while self._pending and self._out is not None:
+                self._pending = self._pending[os.write(self._out, self._pending) :]
+        except BrokenPipeError:
+            self._outgoing, self._pending = "", b""
+        except OSError:
+            pass
+
+
+class Wireshark:
+    """What a capture tells and asks for while Wireshark reads it: see `pcapd.ctl.run.Front`.
+
+    Args:
+        packets: Descriptor of the pipe that takes the packets.
+        toolbar: Its pipes.
+    """
+
+    def __init__(self, packets: int, toolbar: Toolbar) -> None:
+        self._packets = packets
+        self._toolbar = toolbar
+        self._shown_at = 0.0
+        self._shown = ("", "")
+        self._said = 0
+        self._stopped = False
+
+    def line(self, words: str, *, important: bool) -> None:
+        """A line for people: into the toolbar's log, and an important one into the dialog as well."""
+        self._toolbar.send(text(Control.LOG, Kind.ADD, f"{words}\n"))
+        if important:
+            self._toolbar.send(text(0, Kind.STATUS_BAR, words))
+            self._dialog(words)
+
+    def turn(self, capture: Capture, now: float) -> None:
+        """Look at both sides: what was pressed, what is to be shown."""
+        for message in self._toolbar.receive():
+            if (message.control, message.kind) == (Control.STOP, Kind.SET):
+                self._stopped = True
+                self._toolbar.send(Message(Control.STOP, Kind.DISABLE))
+                capture.stop("stopped in Wireshark", now)
+        if not capture.over and not has_reader(self._packets):
+            # Before packets come, no write would tell.
+            capture.fail(OutputError("Wireshark has closed the pipe"))
+        if now - self._shown_at >= _INTERVAL:
+            self._shown_at = now
+            self._show(capture)
+        self._toolbar.flush()
+
+    def ended(self, capture: Capture) -> None:
+        """Tell what went wrong, where somebody still wants to know."""
+        self._show(capture)
+        if not self.failed(capture):
+            if capture.outcome is Outcome.INCOMPLETE and has_reader(self._packets):
+                for account in capture.assembly.accounts.values():
+                    if _dropped(account) or account.lost_in_transit != 0:
+                        self._dialog(source_line(account))
+        elif capture.error is not None:
+            words = escape(str(capture.error))
+            self._toolbar.send(text(Control.LOG, Kind.ADD, f"{words}\n"))
+            self._dialog(f"pcapctl: {words}")
+
+    def failed(self, capture: Capture) -> bool:
+        """Whether it ended otherwise than by Wireshark's will, which ends it by closing the pipe."""
+        return capture.outcome is Outcome.FAILED and not self._stopped and has_reader(self._packets)
+
+    def _show(self, capture: Capture) -> None:
+        if not self._toolbar.idle:
+            return
+        accounts = list(capture.assembly.accounts.values())
+        drops = [(drop.place, sum(map(drop.count, accounts))) for drop in DROPS]
+        words = ", ".join(f"{place} {count}" for place, count in drops if count) or "0"
+        shown = (str(sum(account.received for account in accounts)), words)
+        for control, new, old in zip((Control.PACKETS, Control.DROPPED), shown, self._shown):
+            if new != old:
+                self._toolbar.send(text(control, Kind.SET, new))
+        self._shown = shown
+
+    def _dialog(self, words: str) -> None:
+        data = f"{words}\n"
+        if self._said + len(data.encode("utf-8", "replace")) <= _STDERR_MAX:
+            self._said += len(data.encode("utf-8", "replace"))
+            print(words, file=sys.stderr, flush=True)
+
+
+def _dropped(account: Account) -> int:
+    return sum(drop.count(account) for drop in DROPS)

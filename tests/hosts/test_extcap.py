@@ -1,0 +1,557 @@
+"""pcapctl as a capture interface of Wireshark: real tshark, real daemons; in a home of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+from chain_tools import Chain, read_pcapng
+
+from pcapd.ctl.extcap.control import Controls, Kind, Message, encode
+from tests.doubles.cloud_controller import CfApp, new_guid
+from tests.hosts.apps_tools import Apps, apps_in
+from tests.lab.certificates import Authority
+from tests.lab.daemons import environment
+from tests.lab.generator import FILTER, Generator
+from tests.lab.processes import end, wait_until
+from tests.lab.readers import capinfos, require, tshark_fields
+
+require("tshark", "dumpcap")
+
+#: Seconds that a tshark of a test may run.
+PATIENCE = 40.0
+
+
+@dataclass
+class User:
+    """Somebody with Wireshark and pcapctl.
+
+    Attributes:
+        home: Their home.
+        preferences: Options of the interfaces, as tshark takes them.
+    """
+
+    home: Path
+    preferences: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where their Wireshark looks for capture interfaces."""
+        return self.home / ".config" / "wireshark" / "extcap"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Theirs alone: nothing of whoever runs the tests."""
+        return environment(
+            HOME=str(self.home), XDG_CONFIG_HOME=str(self.home / ".config"), PCAP_API="", CF_HOME=""
+        )
+
+    def pcapctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run pcapctl."""
+        argv = [sys.executable, "-m", "pcapd.ctl", *arguments]
+        return self._run(argv)
+
+    def extcap(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Call the launcher, as Wireshark does."""
+        return self._run([str(self.folder / "pcapctl"), *arguments])
+
+    def tshark(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run tshark to its end."""
+        return self._run(self.command(*arguments))
+
+    def command(self, *arguments: str) -> list[str]:
+        """A command line of tshark."""
+        argv = ["tshark", *arguments]
+        for name, value in self.preferences.items():
+            argv += ["-o", f"extcap.{name}:{value}"]
+        return argv
+
+    def _run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            argv,
+            cwd=self.home,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+
+    def left_behind(self) -> list[str]:
+        """Processes of theirs that capture."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes().decode().split("\0")
+                    home = f"HOME={self.home}\0".encode() in (entry / "environ").read_bytes()
+                except OSError:
+                    continue
+                if home:
+                    found.append(" ".join(words))
+        return found
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    """Pcapctl is installed for Wireshark, and nothing is set."""
+    user = User(tmp_path / "home")
+    user.home.mkdir()
+    done = user.pcapctl("extcap", "--install")
+    assert done.returncode == 0, done.stderr
+    return user
+
+
+@pytest.fixture
+def alice(chain: Chain, user: User) -> User:
+    """May capture on web-0 and web-1."""
+    token = user.home / "token"
+    token.write_text(chain.token)
+    user.preferences = {
+        "pcapctl_hosts.targets": "web-0, web-1",
+        "pcapctl_hosts.api": chain.url,
+        "pcapctl_hosts.ca": str(chain.authority.certificate_path),
+        "pcapctl_hosts.tokenfile": str(token),
+    }
+    return user
+
+
+# --- what Wireshark sees --------------------------------------------------------
+
+
+def test_listed(user: User) -> None:
+    """tshark -D has the three, and finds nothing wrong with what they answer."""
+    done = user.tshark("-D")
+    assert done.returncode == 0
+    listed = [line.split(". ", 1)[1] for line in done.stdout.splitlines()]
+    for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
+        assert listed.count(name) == 1
+    assert "invalid" not in done.stdout + done.stderr
+
+
+def test_preferences(user: User) -> None:
+    """Each argument of each interface is a preference of tshark, with its default."""
+    done = user.tshark("-G", "currentprefs")
+    found = dict(
+        line.removeprefix("#extcap.pcapctl_").split(": ", 1)
+        for line in done.stdout.splitlines()
+        if line.startswith("#extcap.pcapctl_")
+    )
+    names = ["device", "filter", "snaplen", "duration", "order", "api", "ca"]
+    expected = {
+        "cf": ["app", "appname", "instances", "type"],
+        "bosh": ["deployment", "groups", "instances", "yes", "environment"],
+        "hosts": ["targets", "tokenfile"],
+    }
+    assert set(found) == {f"{kind}.{name}" for kind, more in expected.items() for name in [*names, *more]}
+    assert (found["cf.type"], found["cf.snaplen"], found["hosts.order"]) == ("web", "262144", "true")
+
+
+def test_capture(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """Ten packets of two hosts; each says at which interface it was seen; nothing is left running."""
+    path = tmp_path / "web.pcapng"
+    with Generator(chain.link, rate=200):
+        done = alice.tshark("-i", "pcapctl-hosts", "-f", FILTER, "-c", "10", "-w", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr and "pcapctl:" not in done.stderr
+    names = tshark_fields(path, ["frame.interface_name"])
+    assert len(names) == 10
+    assert {name for (name,) in names} == {"web-0:eth0", "web-1:eth0"}
+    capinfos(path)
+    wait_until(lambda: not alice.left_behind(), "nothing is left running")
+    wait_until(chain.settled, "the agents have stopped")
+
+
+def test_ctrl_c(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """Ctrl-C on the terminal, which reaches all of them: the file is whole, nothing is left running."""
+    path = tmp_path / "web.pcapng"
+    with Generator(chain.link, rate=200):
+        process = subprocess.Popen(
+            alice.command("-i", "pcapctl-hosts", "-f", FILTER, "-w", str(path)),
+            env=alice.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            wait_until(
+                lambda: path.exists() and path.stat().st_size > 20_000, "packets are captured", timeout=30
+            )
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            end(process)
+    assert process.returncode == 0, said
+    assert "Error" not in said and "interrupted" not in said
+    assert len(tshark_fields(path, ["frame.number"])) > 10
+    wait_until(lambda: not alice.left_behind(), "nothing is left running")
+    wait_until(chain.settled, "the agents have stopped")
+
+
+def test_killed(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """A tshark and a dumpcap that are killed tell nothing; the capture ends all the same."""
+    path = tmp_path / "web.pcapng"
+    process = subprocess.Popen(
+        alice.command("-i", "pcapctl-hosts", "-f", "udp port 9", "-w", str(path)),
+        env=alice.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: all(chain.promiscuity().values()), "the agents capture", timeout=30)
+        wait_until(lambda: _children(process.pid, "dumpcap"), "dumpcap runs")
+        for pid in [process.pid, *_children(process.pid, "dumpcap")]:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        end(process)
+    wait_until(lambda: not alice.left_behind(), "nothing is left running")
+    wait_until(chain.settled, "the agents have stopped")
+
+
+def _children(pid: int, name: str) -> list[int]:
+    """Children of a process, by the name of their program."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if name in Path(f"/proc/{child}/comm").read_text():
+            found.append(int(child))
+    return found
+
+
+# --- what goes wrong is in Wireshark's dialog ---------------------------------------
+
+
+def test_broken_token(alice: User) -> None:
+    """A token that the api does not know: its words, and how to go on."""
+    (alice.home / "token").write_text("wrong")
+    done = alice.tshark("-i", "pcapctl-hosts", "-c", "1")
+    assert "pcapctl: " in done.stderr and "token" in done.stderr
+    assert not alice.left_behind()
+
+
+@pytest.mark.parametrize(
+    ("preference", "value", "words"),
+    [
+        ("targets", "web-9", "web-9"),
+        ("targets", "", "no hosts (name them in the interface's options"),
+        ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
+        ("api", "", "no api (name its URL in the interface's options"),
+        ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
+        ("ca", "", "the certificate of 127.0.0.1 is not good"),
+        ("duration", "30", "'30' must be a duration such as"),
+        ("duration", "0s", "must be more than 0"),
+        ("device", "eth7", "eth7"),
+        ("filter", "tcp prot 80", "prot"),
+        ("filter", "(tcp", "the ( at character 1 is not closed"),
+    ],
+)
+def test_errors(chain: Chain, alice: User, preference: str, value: str, words: str) -> None:
+    """What is wrong is what Wireshark shows, in our words; no capture is left."""
+    alice.preferences[f"pcapctl_hosts.{preference}"] = value
+    done = alice.tshark("-i", "pcapctl-hosts", "-c", "1")
+    assert "pcapctl: " in done.stderr, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    wait_until(lambda: not alice.left_behind(), "nothing is left running")
+
+
+def test_agents_words_for_a_filter(alice: User) -> None:
+    """tshark's own filter field, with what only the agent's libpcap finds wrong."""
+    done = alice.tshark("-i", "pcapctl-hosts", "-f", "tcp port nonsense", "-c", "1")
+    assert "pcapctl: " in done.stderr and "nonsense" in done.stderr
+
+
+def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """One of two cannot be captured: the packets of the other come, and the end says what is missing."""
+    alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
+    path = tmp_path / "web.pcapng"
+    with Generator(chain.link, rate=200):
+        done = alice.tshark("-i", "pcapctl-hosts", "-f", FILTER, "-c", "10", "-w", str(path))
+    assert len(tshark_fields(path, ["frame.number"])) == 10
+    assert "gone: " in done.stderr
+
+
+def test_both_filters(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """tshark's filter and that of the options count both."""
+    alice.preferences["pcapctl_hosts.filter"] = "port 1 or port 2"
+    path = tmp_path / "web.pcapng"
+    done = alice.tshark("-i", "pcapctl-hosts", "-f", "udp or tcp", "-a", "duration:2", "-w", str(path))
+    assert "pcapctl" not in done.stderr.replace("pcapctl-hosts", "")
+    started = [one for one in chain.api.records() if one.get("audit") == "capture_started"][-1]
+    assert started["filter"] == "(udp or tcp) and (port 1 or port 2)"
+
+
+# --- the toolbar: tshark has none, so the test is Wireshark -----------------------------
+
+
+class Wireshark:
+    """Wireshark's side of a capture: the pipe of the packets, and the two of the toolbar."""
+
+    def __init__(self, user: User, directory: Path, *arguments: str) -> None:
+        self.pipes = {name: directory / name for name in ("fifo", "control-in", "control-out")}
+        for path in self.pipes.values():
+            os.mkfifo(path)
+        self._controls = Controls()
+        self.messages: list[Message] = []
+        self.data = bytearray()
+        self._fds = {
+            name: os.open(self.pipes[name], os.O_RDONLY | os.O_NONBLOCK) for name in ("fifo", "control-out")
+        }
+        argv = [str(user.folder / "pcapctl"), "--capture", "--extcap-interface", "pcapctl-hosts"]
+        argv += ["--fifo", str(self.pipes["fifo"])]
+        argv += [f"--extcap-control-{way}={self.pipes[f'control-{way}']}" for way in ("in", "out")]
+        for name, value in user.preferences.items():
+            option = name.removeprefix("pcapctl_hosts.").replace("tokenfile", "token-file")
+            argv += [f"--{option}", value]
+        self.process = subprocess.Popen(
+            [*argv, *arguments],
+            env=user.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        # As Wireshark does: waits for the other end.
+        self._press = os.open(self.pipes["control-in"], os.O_WRONLY)
+        self.press(0, Kind.INITIALIZED)
+
+    def press(self, control: int, kind: Kind = Kind.SET, payload: bytes = b"") -> None:
+        """Send a message."""
+        os.write(self._press, encode(Message(control, kind, payload)))
+
+    def read(self) -> None:
+        """Take what is in the pipes."""
+        for name, fd in self._fds.items():
+            try:
+                data = os.read(fd, 1 << 20)
+            except BlockingIOError:
+                continue
+            if name == "fifo":
+                self.data += data
+            else:
+                self.messages += self._controls.receive(data)
+
+    def shown(self, control: int) -> str:
+        """What a control shows."""
+        self.read()
+        texts = [one.payload for one in self.messages if (one.control, one.kind) == (control, Kind.SET)]
+        return texts[-1].decode() if texts else ""
+
+    def log(self) -> str:
+        """What the log has."""
+        self.read()
+        return b"".join(
+            one.payload for one in self.messages if (one.control, one.kind) == (3, Kind.ADD)
+        ).decode()
+
+    def wait(self) -> str:
+        """Wait for the end; returns what is for the dialog."""
+
+        def ended() -> bool:
+            self.read()
+            return self.process.poll() is not None
+
+        wait_until(ended, "pcapctl ends", timeout=30)
+        self.read()
+        assert self.process.stderr is not None
+        return str(self.process.stderr.read())
+
+    def close(self) -> None:
+        """Leave."""
+        end(self.process)
+        self.read()
+        for fd in [self._press, *self._fds.values()]:
+            os.close(fd)
+        self._fds.clear()
+
+
+def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """Counters and the log come while it captures; Stop ends it in good order, with all packets."""
+    with Generator(chain.link, rate=500) as generator:
+        wireshark = Wireshark(alice, tmp_path, "--extcap-capture-filter", FILTER)
+        try:
+            wait_until(lambda: int(wireshark.shown(1) or "0") > 300, "packets are counted", timeout=30)
+            assert wireshark.shown(2) == "0"
+            log = wireshark.log()
+            assert (
+                "targets: web-0, web-1" in log
+                and f"filter: {FILTER}" in log
+                and "web-1:eth0: Ethernet" in log
+            )
+            wireshark.press(0)
+            said = wireshark.wait()
+        finally:
+            wireshark.close()
+        generator.stop()
+    assert wireshark.process.returncode == 0, said
+    assert said == ""
+    assert "stopped: stopped in Wireshark" in wireshark.log()
+    path = tmp_path / "web.pcapng"
+    path.write_bytes(wireshark.data)
+    file = read_pcapng(path)
+    assert file.rest == 0
+    assert str(len(file.packets)) == wireshark.shown(1)
+    assert [interface.received for interface in file.interfaces] == [
+        len(file.of(f"web-{n}:eth0")) for n in (0, 1)
+    ]
+
+
+def test_toolbar_shows_drops(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """A ring that is too small for what comes: the place and the number, and the end says so in the dialog."""
+    alice.preferences["pcapctl_hosts.targets"] = "tiny-0"
+    with Generator(chain.link, size=1400, rate=60_000):
+        wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
+        try:
+            wait_packets(wireshark)
+            chain.second.signal(signal.SIGSTOP)
+            time.sleep(1.0)
+            chain.second.signal(signal.SIGCONT)
+            wait_until(lambda: wireshark.shown(2).startswith("kernel "), "drops are shown", timeout=30)
+            wireshark.press(0)
+            said = wireshark.wait()
+        finally:
+            chain.second.signal(signal.SIGCONT)
+            wireshark.close()
+    assert wireshark.process.returncode == 0
+    assert "dropped by the kernel" in said and said.startswith("tiny-0:eth0: ")
+
+
+def wait_packets(wireshark: Wireshark) -> None:
+    """Return when some have come."""
+    wait_until(lambda: int(wireshark.shown(1) or "0") > 0, "packets are counted", timeout=30)
+
+
+def test_toolbar_tells_of_a_host_that_is_not_there(alice: User, tmp_path: Path) -> None:
+    """In the status bar and the log at once."""
+    alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
+    wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
+    try:
+        wait_until(lambda: "gone: " in wireshark.log(), "the log tells", timeout=30)
+        status = [one.payload.decode() for one in wireshark.messages if one.kind == Kind.STATUS_BAR]
+        assert any(words.startswith("gone: ") for words in status)
+        wireshark.press(0)
+        assert wireshark.wait().startswith("gone: ")
+    finally:
+        wireshark.close()
+
+
+def test_garbage_on_the_control_pipe(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """What is no message ends the toolbar, and not the capture."""
+    with Generator(chain.link, rate=200):
+        wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
+        try:
+            os.write(wireshark._press, b"GET / HTTP/1.1\r\n\r\n")
+            wait_packets(wireshark)
+            wireshark.process.send_signal(signal.SIGTERM)
+            said = wireshark.wait()
+        finally:
+            wireshark.close()
+    assert (wireshark.process.returncode, said) == (0, "")
+    assert "stopped: interrupted" in wireshark.log()
+
+
+# --- the list of apps -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def apps(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Apps]:
+    """Containers on cells, Cloud Controller, UAA and an api."""
+    with apps_in(tmp_path_factory.mktemp("apps"), authority) as apps:
+        yield apps
+
+
+@pytest.fixture
+def developer(apps: Apps, tmp_path: Path) -> User:
+    """Is logged in with the cf CLI, and has Wireshark."""
+    user = User(apps.log_in())
+    done = user.pcapctl("extcap", "--install")
+    assert done.returncode == 0, done.stderr
+    user.preferences = {"pcapctl_cf.api": apps.url, "pcapctl_cf.ca": str(apps.authority.certificate_path)}
+    return user
+
+
+def reloaded(user: User, *arguments: str) -> list[str]:
+    """What the button beside the list of apps brings."""
+    done = user.extcap(
+        *("--extcap-interface", "pcapctl-cf", "--extcap-config", "--extcap-reload-option", "app"),
+        *("--ca", user.preferences["pcapctl_cf.ca"], *arguments),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_list_of_apps(apps: Apps, developer: User) -> None:
+    """The apps of the space by name, all pages; what a sentence cannot carry goes by its GUID."""
+    space = apps.app.space
+    odd = CfApp(name="odd} {value=x", space=space)
+    others = [CfApp(name=f"app-{number:03d}", space=space) for number in range(120)]
+    elsewhere = CfApp(name="elsewhere", space=new_guid())
+    before = dict(apps.cc.apps)
+    try:
+        for app in [odd, *others, elsewhere]:
+            apps.cc.add(app)
+        lines = reloaded(developer)
+    finally:
+        apps.cc.apps = before
+    assert len(lines) == 122
+    assert sum("{default=true}" in line for line in lines) == 1
+    assert "value {arg=0}{value=myapp}{display=myapp}" in [
+        line.removesuffix("{default=true}") for line in lines
+    ]
+    assert f"value {{arg=0}}{{value={odd.guid}}}{{display=odd) (value=x}}" in [
+        line.removesuffix("{default=true}") for line in lines
+    ]
+    assert not any("elsewhere" in line for line in lines)
+
+
+def test_list_without_a_login(apps: Apps, developer: User) -> None:
+    """Wireshark shows no error of this call: the list tells what helps."""
+    (developer.home / ".cf" / "config.json").unlink()
+    (line,) = reloaded(developer)
+    assert line.startswith("value {arg=0}{value=}{display=there is no cf login: ") and "cf login" in line
+
+
+def test_list_refreshes_the_login(apps: Apps, developer: User) -> None:
+    """An expired login is refreshed, as by every command."""
+    home = apps.log_in(access=apps.uaa.token(user=apps.alice.name, exp=int(time.time()) - 10))
+    config = home / ".cf" / "config.json"
+    before = config.read_text()
+    (developer.home / ".cf" / "config.json").write_text(before)
+    assert any("{value=myapp}" in line for line in reloaded(developer))
+    assert (developer.home / ".cf" / "config.json").read_text() != before
+
+
+def test_an_app(apps: Apps, developer: User, tmp_path: Path) -> None:
+    """The app of the list, two of its instances: each packet says which instance it is from."""
+    developer.preferences |= {"pcapctl_cf.app": "myapp", "pcapctl_cf.instances": "0, 2"}
+    path = tmp_path / "myapp.pcapng"
+    done = developer.tshark("-i", "pcapctl-cf", "-f", "icmp", "-c", "30", "-w", str(path))
+    assert done.returncode == 0 and "pcapctl: " not in done.stderr, done.stderr
+    names = tshark_fields(path, ["frame.interface_name"])
+    assert {name for (name,) in names} == {"myapp/0:eth0", "myapp/2:eth0"}
+    assert len(names) == 30
+    capinfos(path)
+    wait_until(lambda: not developer.left_behind(), "nothing is left running")
+
+
+@pytest.mark.parametrize(
+    ("preferences", "words"),
+    [
+        ({"app": "myapp", "appname": "nosuchapp"}, "there is no app 'nosuchapp' in space dev of org acme"),
+        ({}, "no app (choose one in the interface's options"),
+        ({"app": "myapp", "instances": "one"}, "'one' is no instance"),
+        ({"app": "myapp", "type": "clock"}, "clock"),
+    ],
+)
+def test_errors_of_apps(apps: Apps, developer: User, preferences: dict[str, str], words: str) -> None:
+    developer.preferences |= {f"pcapctl_cf.{name}": value for name, value in preferences.items()}
+    done = developer.tshark("-i", "pcapctl-cf", "-c", "1")
+    assert "pcapctl: " in done.stderr and words in done.stderr
