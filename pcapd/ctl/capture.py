@@ -114,7 +114,8 @@ class Capture:
         """
         self._heard = now
         for event in self._session.receive(data):
-            self._event(event, now, now_us)
+            if not self.over:  # the one before may have been the end of us
+                self._event(event, now, now_us)
 
     def alive(self, now: float) -> None:
         """Something came that is no frame.  An app that is followed may have no instance for a while."""

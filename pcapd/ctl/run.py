@@ -58,6 +58,8 @@ class _Signals:
         self.count = 0
         #: There is nothing yet that could be finished in good order.
         self.leave_at_once = True
+        #: There is nothing any more that would have to be left.
+        self.left = False
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
@@ -85,7 +87,7 @@ class _Signals:
 
     def _caught(self, number: int, frame: Any) -> None:
         self.count += 1
-        if self.leave_at_once or self.count == 2:
+        if self.leave_at_once or (self.count == 2 and not self.left):
             raise _LeaveNow
 
 
@@ -282,6 +284,7 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted, front: Optional
             capture.fail(PcapdError("interrupted twice, left at once"))
             capture.reason = "interrupted twice"
         finally:
+            signals.left = True
             connection.close()
     status = _conclude(capture, outlets, speaker, options, wanted)
     return status if front is None else int(front.failed(capture))

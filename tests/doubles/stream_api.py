@@ -55,6 +55,8 @@ class Client:
         self._socket = connection
         self._websocket = WSConnection(ConnectionType.SERVER)
         self.callee = Callee(Request)
+        #: The api knows rules of START that were added later.
+        self.obedient = True
 
     def head(self) -> bytes:
         """Read the HTTP request's head."""
@@ -92,11 +94,15 @@ class Client:
         """Exchange HELLOs and read START."""
         self.upgrade()
         self.say(self.callee.hello(Hello(level, "api", "double", "0", now_us())))
-        return next(message for message in self.heard() if isinstance(message, Request))
+        self.asked = next(message for message in self.heard() if isinstance(message, Request))
+        return self.asked
 
     def open(self, number: int = 1, instance: str = "web-0", link_type: int = 1, words: str = "") -> None:
         """Open a source."""
-        source = Source(instance, "eth0", link_type, 262144, words, agent="agent/0")
+        headers_only = self.asked.headers_only and self.obedient
+        source = Source(
+            instance, "eth0", link_type, 262144, words, agent="agent/0", headers_only=headers_only
+        )
         self.say(self.callee.source(number, source))
 
     def packets(self, records: bytes, number: int = 1) -> None:

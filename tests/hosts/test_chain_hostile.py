@@ -303,7 +303,7 @@ def test_a_client_that_closes_while_it_captures(chain: Chain) -> None:
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         assert any(isinstance(event, CloseConnection) for event in events)
     ended = [line for line in chain.api.records() if line.get("audit") == "capture_ended"]
-    assert (ended[-1]["reason"], ended[-1]["detail"]) == ("abandoned", "the client closed")
+    assert (ended[-1]["reason"], ended[-1]["detail"]) == ("abandoned", "the client is gone")
 
 
 def test_a_client_that_sends_too_much(chain: Chain) -> None:

@@ -270,6 +270,7 @@ class Endpoint(BaseHTTPRequestHandler):
                     agent=f"diego-cell/{index}",
                     agent_address="10.0.0.5",
                     clock_offset_us=1200,
+                    headers_only=request.headers_only,
                 )
                 send(callee.source(number, source), *callee.packets(number, packet()))
                 send(callee.stats(number, Stats(1, 0, 0, 1, now_us(), final=True)))
@@ -526,7 +527,7 @@ def test_verbose(foundation: Foundation) -> None:
 def test_not_verbose(foundation: Foundation) -> None:
     """Without --verbose only the report."""
     done = foundation.pcapctl("myapp")
-    assert "agent" not in done.stderr
+    assert "agent agent/" not in done.stderr and "Ethernet" not in done.stderr
     assert "app myapp" not in done.stderr
 
 
@@ -536,7 +537,7 @@ def test_json(foundation: Foundation) -> None:
     events = [json.loads(line) for line in done.stdout.splitlines()]
     app = {"name": "myapp", "guid": GUID, "type": "web", "instances": [1]}
     limits = {"packets": None, "bytes": None, "seconds": None}
-    about = {"filter": "", "interfaces": [], "snaplen": 262144, **limits}
+    about = {"filter": "", "interfaces": [], "snaplen": 262144, "headers_only": False, **limits}
     assert events[0] == {"event": "start", "app": app, "follow": False, "file": "x.pcapng", **about}
     assert events[-1]["event"] == "end"
 

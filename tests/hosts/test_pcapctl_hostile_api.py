@@ -237,6 +237,20 @@ def test_packets_that_are_missing_at_the_end(credentials: Credentials, tmp_path:
     assert done.end["lost"] == 2 and done.end["sources"][0]["lost_in_transit"] == 2
 
 
+def test_an_api_that_does_not_cut(credentials: Credentials, tmp_path: Path) -> None:
+    """With --headers-only not a packet of an api that is too old for it is written; otherwise it is the file's."""
+
+    def script(client: Client) -> None:
+        client.obedient = False
+        started(client)
+        ended(client, 3)
+
+    done = play(script, credentials, tmp_path, "--headers-only")
+    assert done.status == 1 and not done.path.exists()
+    assert "does not know how to cut packets after their headers" in done.end["error"]
+    assert play(script, credentials, tmp_path).status == 0
+
+
 def test_an_agent_that_was_lost(credentials: Credentials, tmp_path: Path) -> None:
     """Nobody knows what it lost: status 3, and no number is made up."""
 

@@ -67,6 +67,7 @@ def test_a_good_capture(credentials: Credentials, tmp_path: Path) -> None:
         "filter": "udp",
         "interfaces": [],
         "snaplen": 262144,
+        "headers_only": False,
         "packets": 9,
         "bytes": None,
         "seconds": 60.0,
