@@ -81,6 +81,12 @@ def logged_failures() -> Iterator[LoggedFailures]:
     globalLogPublisher.removeObserver(observer)
 
 
+def pytest_collection_finish() -> None:
+    """Take what is imported by now out of the garbage collector's way: `strict` collects after each test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def strict(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test of Twisted code that leaves timers or unhandled failures behind.

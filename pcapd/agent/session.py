@@ -229,6 +229,8 @@ class AgentSession(FramedProtocol):
     def _tick(self) -> None:
         for reading in list(self._readings):
             self.transport.write(self._session.stats(reading.number, reading.stats()))
+            if reading.source.taken_down:
+                self._source_gone(reading, CaptureFailed("it was taken down"))
         why = self._gone()
         if why is not None:
             gone = NamespaceGone(why)

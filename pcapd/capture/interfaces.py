@@ -76,6 +76,8 @@ class InterfaceWatch:
             self._socket.bind((0, 0))
             link = self._link(socket.if_nametoindex(name))
             self.interface = replace(link, addresses=tuple(self._addresses(link.index)))
+            #: Whether it was up when it was asked about last.
+            self.up = link.up
         except OSError as error:
             self._socket.close()
             raise NoSuchInterface(f"interface {name!r} went away: {os.strerror(error.errno or 0)}") from error
@@ -83,9 +85,11 @@ class InterfaceWatch:
     def dropped(self) -> int | None:
         """Packets that the interface has lost since it exists; None when it is gone."""
         try:
-            return self._link(self.interface.index).dropped
+            link = self._link(self.interface.index)
         except OSError:
             return None
+        self.up = link.up
+        return link.dropped
 
     def close(self) -> None:
         """Give the socket back."""

@@ -131,6 +131,14 @@ class CaptureSource:
         """Whether the interface still exists."""
         return self._watch.dropped() is not None
 
+    @property
+    def taken_down(self) -> bool:
+        """Whether the interface was down when `counters` looked last.
+
+        libpcap 1.9 tells it; 1.10 waits in silence until it is up again.
+        """
+        return not self._watch.up
+
     def stop(self) -> None:
         """Let nothing more in; what the ring holds can still be read."""
         kernelfilter.attach(self._fd, kernelfilter.DROP_ALL)

@@ -244,6 +244,8 @@ def beside(size: int, rate: int, seconds: float) -> dict[str, Any]:
         "sent": sent,
         "fast_lost": fast_lost,
         "fast_late": sum(source["late"] for source in fast_report["sources"]),
+        "fast_dropped": sum(source["dropped_kernel"] for source in fast_report["sources"]),
+        "fast_excess": excess(fast_report),
         "fast_status": fast_report["exit_status"],
         "slow_lost": sent - source["written"],
         "slow_dropped": source["dropped_kernel"],

@@ -34,9 +34,31 @@ def foundation(tmp_path: Path, authority: Authority) -> Iterator[Foundation]:
         yield foundation
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Foundation]:
+    """For tests that leave nothing behind but requests: there are many, and an api takes its time to start."""
+    with foundation_in(tmp_path_factory.mktemp("foundation"), authority) as foundation:
+        yield foundation
+
+
+@pytest.fixture
+def untouched(lasting: Foundation) -> Foundation:
+    """Nothing was asked for yet, beyond what the api asks on its own."""
+    lasting.cc.asked.clear()
+    lasting.cc.canned.clear()
+    for cell in lasting.cells:
+        cell.started.clear()
+        cell.connections = 0
+    return lasting
+
+
 @pytest.fixture
 def app(foundation: Foundation) -> CfApp:
     """Two instances, on different cells."""
+    return two_instances(foundation)
+
+
+def two_instances(foundation: Foundation) -> CfApp:
     first, second = foundation.cells
     instances = [Instance(0, host=first.host), Instance(1, host=second.host, address="10.255.93.170")]
     return foundation.cc.add(CfApp(processes=[Process(instances=instances)]))
@@ -282,11 +304,11 @@ def test_scope(foundation: Foundation, app: CfApp) -> None:
         ([("appid", cc.new_guid()), ("token", "x")], "not known"),
     ],
 )
-def test_bad_query(foundation: Foundation, query: list[tuple[str, str]], words: str) -> None:
+def test_bad_query(untouched: Foundation, query: list[tuple[str, str]], words: str) -> None:
     """A query that makes no sense is a 400, and Cloud Controller is not troubled with it."""
-    answer = foundation.get("/capture", foundation.static_token, query)
+    answer = untouched.get("/capture", untouched.static_token, query)
     assert answer.status == 400 and words in answer.error["title"], answer.body
-    assert all(path == "/" for path in foundation.cc.paths())
+    assert all(path == "/" for path in untouched.cc.paths())
 
 
 def test_per_user(tmp_path: Path, authority: Authority) -> None:
@@ -371,10 +393,10 @@ def test_hostile_name(foundation: Foundation, app: CfApp, token: str) -> None:
     ids=lambda value: None,
 )
 @pytest.mark.parametrize("where", ["app", "permissions", "processes", "stats"])
-def test_trouble(
-    foundation: Foundation, app: CfApp, token: str, where: str, answer: Answer, status: int, words: str
-) -> None:
+def test_trouble(untouched: Foundation, where: str, answer: Answer, status: int, words: str) -> None:
     """Each failure has its own clear answer, at whichever question; nothing is opened anywhere."""
+    foundation, app = untouched, two_instances(untouched)
+    token = foundation.cc.developer(app)
     path = {
         "app": f"/v3/apps/{app.guid}",
         "permissions": f"/v3/apps/{app.guid}/permissions",

@@ -114,6 +114,7 @@ class Source:
     """A capture source whose ring a test fills."""
 
     link_type = 1
+    taken_down = False
 
     def __init__(self, name: str, filter_text: str, snaplen: int) -> None:
         self.interface = Interface(1, name, True, False, 0, ("192.0.2.1/24",))

@@ -15,7 +15,8 @@ from pcapd.records._headers import LINK_TYPES
 
 _native = pytest.importorskip("pcapd.records._native", reason="the compiled module is not built")
 
-thorough = settings(max_examples=250, deadline=None)
+# tests/fuzz goes on for longer.
+thorough = settings(max_examples=120, deadline=None)
 
 
 def outcome(function: Callable[..., Any], *args: object) -> tuple[object, object]:
@@ -71,7 +72,7 @@ _packets = st.builds(
 )
 
 
-@settings(thorough, max_examples=1000)
+@settings(thorough, max_examples=400)
 @given(st.lists(_packets, max_size=4), st.sampled_from([*sorted(LINK_TYPES), -1, 0, 9]), limits)
 def test_headers_are_the_same(packets: list[bytes], link_type: int, snaplen: int) -> None:
     """Both cut every packet at the same place."""
