@@ -81,6 +81,22 @@ def logged_failures() -> Iterator[LoggedFailures]:
     globalLogPublisher.removeObserver(observer)
 
 
+#: They take minutes each: begun last, they would be what everybody waits for.
+_LONG = (
+    "test_cloudfoundry_api.py",
+    "test_extcap.py",
+    "test_faults.py",
+    "test_monit.py",
+    "test_bosh_api.py",
+    "test_load.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 def pytest_collection_finish() -> None:
     """Take what is imported by now out of the garbage collector's way: `strict` collects after each test."""
     gc.collect()
