@@ -287,19 +287,22 @@ def test_an_address_that_is_taken(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_hangs_holds_up_nobody(chain: Chain) -> None:
-    """It is cut off at the end at the latest; the file has every packet."""
+    """It is cut off at the end at the latest; the file has every packet that the kernel did not drop."""
     client = chain.begin("web-0", "--filter", FILTER, "--serve", "127.0.0.1:0")
     host, port = serving_at(client).split(":")
     client.wait_for("web-0:eth0")
     with (
         socket.create_connection((host, int(port))),
-        Generator(chain.link, size=1400, rate=20_000) as generator,
+        Generator(chain.link, size=1400, rate=10_000) as generator,
     ):
         client.wait_for("web-0:eth0", packets=15_000)
         generator.stop()
         result = client.stop()
-    assert result.status == 0, result.stderr
     assert_accounted(result)
+    drops = result.sources["web-0:eth0"]["drops"]
+    assert drops["agent"] == drops["api"] == drops["client"] == 0, "what waits for a reader is the kernel's"
+    # Without enough processors for a while the kernel may drop: it is counted, and no fault of the reader.
+    assert result.status == (3 if result.report["lost"] else 0), result.stderr
     assert result.report["served"]["cut_off"] == 1
     assert len(result.file.packets) == result.report["packets"] >= 15_000
 
