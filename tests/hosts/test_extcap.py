@@ -144,9 +144,9 @@ def test_preferences(user: User) -> None:
         for line in done.stdout.splitlines()
         if line.startswith("#extcap.pcapctl_")
     )
-    names = ["device", "filter", "snaplen", "duration", "order", "api", "ca"]
+    names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "api", "ca"]
     expected = {
-        "cf": ["app", "appname", "instances", "type"],
+        "cf": ["app", "appname", "instances", "type", "follow"],
         "bosh": ["deployment", "groups", "instances", "yes", "environment"],
         "hosts": ["targets", "tokenfile"],
     }
@@ -277,6 +277,15 @@ def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> 
         done = alice.tshark("-i", "pcapctl-hosts", "-f", FILTER, "-c", "10", "-w", str(path))
     assert len(tshark_fields(path, ["frame.number"])) == 10
     assert "gone: " in done.stderr
+
+
+def test_headers_only(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """Nothing of a packet behind its UDP header reaches Wireshark, with the length that it had."""
+    alice.preferences["pcapctl_hosts.headersonly"] = "true"
+    path = tmp_path / "web.pcapng"
+    with Generator(chain.link, size=300, rate=200):
+        alice.tshark("-i", "pcapctl-hosts", "-f", FILTER, "-c", "10", "-w", str(path))
+    assert tshark_fields(path, ["frame.cap_len", "frame.len"]) == [["42", "300"]] * 10
 
 
 def test_both_filters(chain: Chain, alice: User, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 from pcapd.records import Form
 
-__all__ = ["answer"]
+__all__ = ["PREPARE", "answer", "options_of"]
 
 #: Seconds that Wireshark has to open its end of the pipe.
 _READER_TIMEOUT = 30.0
@@ -94,7 +94,7 @@ def _capture(interface: sentences.Interface, call: Call) -> int:
     # Before anything can go wrong: dumpcap waits for ever on a pipe that nobody has opened.
     _write_to(fifo)
     options = options_of(call)
-    access, wanted = _PREPARE[interface.value](call, options)
+    access, wanted = PREPARE[interface.value](call, options)
     front = Wireshark(_STDOUT_FD, Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out")))
     try:
         status = run(access, options, wanted, front)
@@ -117,6 +117,7 @@ def options_of(call: Call) -> CaptureOptions:
         filter=_filter(call),
         interfaces=tuple(words(call.get("--device"))),
         snaplen=_snaplen(call.get("--snaplen")),
+        headers_only=_truth(call.get("--headers-only", "false"), "--headers-only"),
         duration=_duration(call.get("--duration")),
         ordered=_truth(call.get("--order", "true"), "--order"),
         quiet=True,
@@ -190,7 +191,15 @@ def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
     if not app:
         raise UsageProblem("no app", "choose one in the interface's options (the wheel beside its name)")
     instances = parse_instances(words(call.get("--instances")))
-    asked = Asked(app, instances, call.get("--type", "web"), False, _api(call), _ca(call), Trust.ALSO_GIVEN)
+    asked = Asked(
+        app,
+        instances,
+        call.get("--type", "web"),
+        _truth(call.get("--follow", "false"), "--follow"),
+        _api(call),
+        _ca(call),
+        Trust.ALSO_GIVEN,
+    )
     return prepare(asked, options)
 
 
@@ -226,7 +235,8 @@ def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
     return Access(_needed_api(call), token, _ca(call)), wanted
 
 
-_PREPARE: Dict[str, Prepare] = {"pcapctl-cf": _cf, "pcapctl-bosh": _bosh, "pcapctl-hosts": _hosts}
+#: What an interface asks for, and of whom.
+PREPARE: Dict[str, Prepare] = {"pcapctl-cf": _cf, "pcapctl-bosh": _bosh, "pcapctl-hosts": _hosts}
 
 
 def _write_to(fifo: str) -> None:

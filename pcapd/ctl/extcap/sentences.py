@@ -105,6 +105,13 @@ _CAPTURE = (
         default=str(SNAPLEN_DEFAULT),
         range=(1, SNAPLEN_MAX),
     ),
+    Argument(
+        "--headers-only",
+        "Headers only",
+        "Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine",
+        type="boolean",
+        default="false",
+    ),
     Argument("--duration", "Duration", "Stop after this time, such as 30s, 5m or 1h", placeholder="no limit"),
     Argument(
         "--order",
@@ -147,6 +154,14 @@ _CF = Interface(
             validation=_INSTANCES,
         ),
         Argument("--type", "Process type", "Such as web or worker", group="App", default="web"),
+        Argument(
+            "--follow",
+            "Follow the app",
+            "Go on with instances that restart, move or are added",
+            type="boolean",
+            group="App",
+            default="false",
+        ),
         *_CAPTURE,
         Argument(
             _API.call,

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapd.ctl import cf
+from pcapd.ctl.cf import Asked
 from pcapd.ctl.extcap import sentences
 from pcapd.ctl.extcap.calls import Call, is_call, parse
-from pcapd.ctl.extcap.command import options_of
+from pcapd.ctl.extcap.command import PREPARE, options_of
 from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, encode, text
 from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
-from pcapd.ctl.options import UsageProblem
+from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted
 from pcapd.errors import PcapdError
 from pcapd.limits import FILTER_MAX
 from pcapd.records import Form
@@ -81,13 +83,15 @@ def test_options_of_a_capture() -> None:
         "--snaplen": "128",
         "--duration": "5m",
         "--order": "false",
+        "--headers-only": "true",
     }
     options = options_of(Call(values=values))
     assert options.filter == "(tcp) and (port 80 or port 443)"
     assert (options.interfaces, options.snaplen, options.duration) == (("eth0", "lo"), 128, 300.0)
     assert (options.ordered, options.form, options.output) == (False, Form.PCAPNG, "-")
+    assert options.headers_only
     assert options_of(Call(values={"--filter": "tcp"})).filter == "tcp"
-    assert options_of(Call()).ordered
+    assert options_of(Call()).ordered and not options_of(Call()).headers_only
 
 
 @pytest.mark.parametrize(
@@ -100,6 +104,7 @@ def test_options_of_a_capture() -> None:
         ("--duration", "30"),
         ("--duration", "0s"),
         ("--order", "maybe"),
+        ("--headers-only", "maybe"),
         ("--filter", "(tcp"),
         ("--extcap-capture-filter", "tcp\x07"),
     ],
@@ -107,6 +112,21 @@ def test_options_of_a_capture() -> None:
 def test_options_that_cannot_be(name: str, value: str) -> None:
     with pytest.raises(UsageProblem):
         options_of(Call(values={name: value}))
+
+
+@pytest.mark.parametrize(("said", "follow"), [({}, False), ({"--follow": "true"}, True)])
+def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that was typed counts instead of the list; other instances only where they are wanted."""
+    asked: list[Asked] = []
+
+    def prepare(one: Asked, _options: CaptureOptions) -> tuple[Access, Wanted]:
+        asked.append(one)
+        return Access("https://pcap.example", None), Wanted()
+
+    monkeypatch.setattr(cf, "prepare", prepare)
+    call = Call(values={"--app": "listed", "--app-name": "typed", "--instances": "0,2", **said})
+    PREPARE["pcapctl-cf"](call, options_of(call))
+    assert asked == [Asked("typed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
 
 
 # --- sentences -----------------------------------------------------------------------
