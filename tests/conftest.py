@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import signal
 import sys
 from types import ModuleType
 from typing import Any, Iterator
@@ -25,6 +26,10 @@ hypothesis.settings.register_profile(
     "pcapd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("pcapd")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would all that we start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

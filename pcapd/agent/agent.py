@@ -87,7 +87,7 @@ class Agent(Daemon):
         """Refuse new captures, end the running ones."""
         self._draining = True
         sessions = list(self._sessions)
-        ended = DeferredList([session.finished for session in sessions])
+        ended = DeferredList([session.finished for session in sessions], consumeErrors=True)
         for session in sessions:
             session.stop(EndReason.DRAINING)
         return ended.addTimeout(DRAIN_TIMEOUT, self.reactor, onTimeoutCancel=lambda *_: None)

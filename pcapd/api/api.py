@@ -26,7 +26,7 @@ from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers import Resolved, Resolver
 from pcapd.api.static import StaticResolver
 from pcapd.api.stream import StreamResource
-from pcapd.api.web import ApiSite, ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.web import ApiSite, ClientInfo, HealthResource, HttpConnection, NotFoundResource
 from pcapd.config.schema import ApiConfig
 from pcapd.errors import (
     BadRequest,
@@ -45,7 +45,7 @@ from pcapd.wire import EndReason, Hello, Request
 
 __all__ = ["Api"]
 
-#: Seconds that a drained api waits for its clients to read the end.
+#: Seconds that a draining api waits for its clients to read the end, however long its captures took.
 _LINGER = 3.0
 
 
@@ -80,7 +80,8 @@ class Api(Daemon):
         if config.static is not None:
             self._resolvers.append(StaticResolver(config.static))
         self._captures: set[Capture] = set()
-        self._clients: set[Any] = set()
+        self._streams: set[Any] = set()
+        self._site = self._make_site()
         self._draining = False
 
     # --- life --------------------------------------------------------------
@@ -89,7 +90,7 @@ class Api(Daemon):
         """Listen."""
         if effective_capabilities():
             self.log.warn("the api has privileges, and needs none: start it as another user than root")
-        site = self._site()
+        site = self._site
         listen = self.config.listen
         port: BoundedPort
         if self._server_context is None:
@@ -135,19 +136,27 @@ class Api(Daemon):
         self._draining = True
         for resolver in self._resolvers:
             resolver.stop()
+        until = self.reactor.seconds() + self.config.drain_timeout
         captures = list(self._captures)
-        ended = DeferredList([capture.finished for capture in captures])
+        ended = DeferredList([capture.finished for capture in captures], consumeErrors=True)
         for capture in captures:
             capture.stop(EndReason.DRAINING, "the api is shutting down")
         ended.addTimeout(self.config.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
-        return ended.addCallback(lambda _: self._linger(_LINGER))
+        return ended.addCallback(lambda _: self._let_read(max(until, self.reactor.seconds() + _LINGER)))
 
-    def _linger(self, left: float) -> Any:
-        if not self._clients or left <= 0:
+    def _let_read(self, until: float) -> Any:
+        # Those that come later are only told that we are shutting down.
+        return self._linger(self._site.connections.copy(), until)
+
+    def _linger(self, readers: set[HttpConnection], until: float) -> Any:
+        readers &= self._site.connections
+        for connection in readers:
+            connection.hang_up()
+        if not (self._streams or readers) or self.reactor.seconds() >= until:
             return None
-        return deferLater(self.reactor, 0.05, self._linger, left - 0.05)
+        return deferLater(self.reactor, 0.05, self._linger, readers, until)
 
-    def _site(self) -> ApiSite:
+    def _make_site(self) -> ApiSite:
         root = NotFoundResource()
         root.putChild(b"health", HealthResource(self.health))
         root.putChild(b"capture", DownloadResource(self))
@@ -216,12 +225,12 @@ class Api(Daemon):
         return error
 
     def joined(self, sink: Any) -> None:
-        """A client is connected."""
-        self._clients.add(sink)
+        """A WebSocket is open."""
+        self._streams.add(sink)
 
     def left(self, sink: Any) -> None:
         """It is gone."""
-        self._clients.discard(sink)
+        self._streams.discard(sink)
 
     def _resolver(self, request: Request) -> Resolver:
         if request.follow and request.app is None:

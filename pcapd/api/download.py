@@ -223,7 +223,6 @@ class _Download:
 
     def begin(self, wanted: Request) -> None:
         """Ask for the capture."""
-        self._front.joined(self)
         self._request.notifyFinish().addBoth(self._left)
         self._front.begin(wanted, self._client.token, self._client, self).addCallbacks(
             self._begun, lambda failure: self.error(self._front.refused(failure, self._client))
@@ -239,7 +238,6 @@ class _Download:
     def _left(self, _: Any) -> None:
         """The response is over, finished or not."""
         self._gone = True
-        self._front.left(self)
         if self._ticker.running:
             self._ticker.stop()
         if self._capture is not None:

@@ -79,6 +79,7 @@ class StreamResource(WebSocketResource):
         except (ProtocolError, h11.ProtocolError, UnicodeError) as error:  # such as two Host headers
             return deny(request, BadRequest(f"no request for a WebSocket: {error}"))
         if answer == NOT_DONE_YET:
+            request.channel.upgraded()
             _bound(request.channel)
         return answer
 

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import Resource
@@ -21,7 +22,7 @@ from pcapd.errors import BadRequest, LimitReached, RequestError, TargetNotFound,
 from pcapd.limits import NAME_MAX, REQUEST_TIMEOUT, TCP_USER_TIMEOUT
 from pcapd.wire import Hello, Request, Stream
 
-__all__ = ["ApiSite", "ClientInfo", "Front", "HealthResource", "NotFoundResource", "deny"]
+__all__ = ["ApiSite", "ClientInfo", "Front", "HealthResource", "HttpConnection", "NotFoundResource", "deny"]
 
 
 class Front(Protocol):
@@ -45,7 +46,7 @@ class Front(Protocol):
         """Account for a request that came to nothing, and say why."""
 
     def joined(self, sink: Any) -> None:
-        """A client is connected."""
+        """A WebSocket is open."""
 
     def left(self, sink: Any) -> None:
         """It is gone."""
@@ -184,8 +185,30 @@ class _Request(WebRequest):
             channel.loseConnection()
 
 
-class _Channel(http.HTTPChannel):
+class HttpConnection(http.HTTPChannel):
     """A connection whose request must come in time as a whole, and not just byte after byte."""
+
+    factory: ApiSite
+    transport: Any
+
+    def connectionMade(self) -> None:
+        """Count it in."""
+        super().connectionMade()
+        self.factory.connections.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Count it out."""
+        self.factory.connections.discard(self)
+        super().connectionLost(reason)
+
+    def upgraded(self) -> None:
+        """It is a WebSocket from now on; Twisted tells only that when it is over."""
+        self.factory.connections.discard(self)
+
+    def hang_up(self) -> None:
+        """Close it once the answer that is under way is sent."""
+        if not (self.requests or self.transport.disconnecting):
+            self.loseConnection()
 
     def resetTimeout(self) -> None:
         """Not for every byte: the time runs from the connection, and from an answer, on."""
@@ -204,12 +227,14 @@ class ApiSite(Site):
     """
 
     # HTTP/1.1 only: what Twisted has there chooses between that and HTTP/2.
-    protocol = _Channel  # type: ignore[assignment]
+    protocol = HttpConnection  # type: ignore[assignment]
 
     def __init__(self, root: Resource, reactor: Any) -> None:
         super().__init__(root, requestFactory=_Request, reactor=reactor, timeout=REQUEST_TIMEOUT)
         self.noisy = False
         self.displayTracebacks = False
+        #: Those that are open.
+        self.connections: set[HttpConnection] = set()
 
     def log(self, request: Any) -> None:
         """Not here."""

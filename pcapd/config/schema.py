@@ -314,7 +314,7 @@ class ApiConfig:
     """Everything that an api is told; at least one of the three resolvers is there.
 
     Attributes:
-        drain_timeout: Seconds that running captures get to end when the api stops.
+        drain_timeout: Seconds for running captures to end, and for clients to read it, when the api stops.
         warnings: What works but should not stay so, one sentence each.
     """
 

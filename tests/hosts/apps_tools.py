@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 from urllib.parse import urlencode
 
+from pcapd.errors import PcapdError
 from tests.doubles import cloud_controller as cc
 from tests.doubles.cloud_controller import CfApp, CloudController, Process, User
 from tests.doubles.uaa import Uaa
@@ -118,7 +119,8 @@ class Chatter:
     def _talk(self) -> None:
         while not self._over.wait(ROUND):
             for cell, instance in list(self._talkers.values()):
-                with contextlib.suppress(OSError):  # it may be going away
+                # It may be going away, with its namespace.
+                with contextlib.suppress(OSError, PcapdError):
                     cell.ping(instance, wire(instance))
                     cell.whisper(instance, loop(instance))
 

@@ -42,6 +42,8 @@ SHORT = {"TCP_USER_TIMEOUT": 4.0, "CLIENT_SILENCE_TIMEOUT": 4.0, "CLIENT_PING_IN
 SHORT_CLIENT = {"API_SILENCE_TIMEOUT": 4.0}
 #: Packets per second on the wire that is captured.
 RATE = 1000
+#: Packets that a source may lack because its agent had no processor for a while: half a second of them.
+STARVED = RATE // 2
 CELLS = ("cell-0", "cell-1")
 SOURCES = tuple(f"{cell}:wire0" for cell in CELLS)
 
@@ -287,15 +289,27 @@ def assert_readable(path: Path, *, ordered: bool = True) -> None:
 
 
 def assert_gapless(file: SaveFile, name: str) -> None:
-    """The generator's packets of a source are there one by one from the first to the last."""
-    numbers = file.numbers(name)
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"{name} has holes"
+    """The generator's packets of a source are there one by one, but for what the kernel dropped and said so.
+
+    On a busy machine an agent may be left without a processor for longer than a
+    ring lasts (docs/reliability.rst).  A fault that held up the chain would cost more.
+    """
+    packets, numbers = file.of(name), file.numbers(name)
+    assert numbers == sorted(set(numbers)), f"{name} has a packet twice, or out of order"
+    missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+    assert missing == sum(packet.drops for packet in packets[1:]), f"{name} has holes that nobody told of"
+    assert missing < STARVED, f"{name} has holes"
 
 
 def assert_complete(result: Result, name: str) -> None:
-    """Of one source every packet that the filter received is in the file or counted, and none is missing."""
+    """Of one source every packet that the filter received is in the file or counted, and hardly any is missing."""
     source = result.sources[name]
     assert source["received"] == source["delivered"] + source["dropped_kernel"], source
-    assert source["lost_in_transit"] == 0 and source["dropped_kernel"] == 0, source
+    assert source["lost_in_transit"] == 0 and source["dropped_kernel"] < STARVED, source
     assert source["written"] == source["delivered"] == len(result.file.of(name)) > 0, source
     assert_gapless(result.file, name)
+
+
+def assert_success(result: Result) -> None:
+    """It ended well; 3 says that packets are missing, which is no failure where the kernel counted them."""
+    assert result.status == (3 if result.report["lost"] else 0), result.stderr

@@ -78,11 +78,11 @@ def test_several_interfaces_in_one_request(chain: Chain) -> None:
 def test_classic_pcap(chain: Chain) -> None:
     """A file that is named .pcap is classic pcap, in time order, and complete."""
     require("tshark", "capinfos", "tcpdump")
+    client = chain.begin("web-0", "web-1", "--filter", FILTER, suffix=".pcap")
+    client.wait_for("web-0:eth0", "web-1:eth0")
     with Generator(chain.link, rate=1000, count=500) as generator:
-        client = chain.begin("web-0", "web-1", "--filter", FILTER, suffix=".pcap")
-        client.wait_for("web-0:eth0", "web-1:eth0")
         generator.wait()
-        result = client.stop()
+    result = client.stop()
     assert result.status == 0, result.stderr
     packets = read_pcap(result.path)
     assert len(packets) == sum(source["written"] for source in result.sources.values()) > 0

@@ -200,6 +200,12 @@ def test_no_new_capture_while_draining(chain: Chain, tmp_path: Path) -> None:
             assert answer.stdout.endswith("503") and "shutting down" in answer.stdout
             refused = begin(chain, api, "web-0", "--duration", "1s").wait()
             assert refused.status == 1 and "shutting down" in refused.stderr
+            # Its capture ends meanwhile; what is left to read waits for it.
+            ended = {"audit": "capture_ended"}
+            wait_until(
+                lambda: any(ended.items() <= each.items() for each in audit(api)), "its end", timeout=20
+            )
+            time.sleep(4)
         finally:
             slow.send_signal(signal.SIGCONT)
         assert slow.wait(60) == 0

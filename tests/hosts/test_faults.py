@@ -23,6 +23,7 @@ from faults_tools import (
     assert_complete,
     assert_gapless,
     assert_readable,
+    assert_success,
 )
 
 from pcapd.limits import AGENT_SILENCE_TIMEOUT
@@ -55,7 +56,7 @@ def assert_good_as_new(plant: Plant) -> None:
     """Without anything being restarted by hand, a capture of both cells is complete."""
     with plant.traffic():
         result = plant.capture(*CELLS, "--duration", "300ms")
-    assert result.status == 0, result.stderr
+    assert_success(result)
     for source in SOURCES:
         assert_complete(result, source)
 
@@ -199,7 +200,7 @@ def test_a_short_outage_of_the_network(plant: Plant) -> None:
         # TCP sends again after a while that it doubles each time.
         client.wait_for("cell-1:wire0", packets=client.packets()["cell-0:wire0"], timeout=20)
         result = client.stop()
-    assert result.status == 0, result.stderr
+    assert_success(result)
     assert not result.notices
     for source in SOURCES:
         assert_complete(result, source)
@@ -377,6 +378,6 @@ def test_a_client_fails(plant: Plant, small_disk: Path, name: str) -> None:
         assert_gapless(result.file, source)
     if not fault.torn:
         assert_readable(result.path)
-    assert undisturbed.status == 0, undisturbed.stderr
+    assert_success(undisturbed)
     for source in SOURCES:
         assert_complete(undisturbed, source)

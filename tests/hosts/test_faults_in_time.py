@@ -14,7 +14,16 @@ from typing import Iterator
 
 import pytest
 from chain_tools import assert_accounted
-from faults_tools import CELLS, PORT, SOURCES, Plant, Stopwatch, assert_complete, assert_readable
+from faults_tools import (
+    CELLS,
+    PORT,
+    SOURCES,
+    Plant,
+    Stopwatch,
+    assert_complete,
+    assert_readable,
+    assert_success,
+)
 
 from tests.lab.certificates import Credentials
 from tests.lab.daemons import Daemon, environment
@@ -59,7 +68,7 @@ def test_clocks_are_set(plant: Plant, step: float) -> None:
         result = client.wait(timeout=30)
         assert curl.wait(30) == 0
         assert seconds <= watch.seconds < seconds + 3
-    assert result.status == 0, result.stderr
+    assert_success(result)
     assert result.report["reason"] == f"{seconds:g} s are over"
     assert seconds <= result.report["seconds"] < seconds + 2
     assert not result.notices
@@ -114,11 +123,11 @@ def test_certificates_expire_during_a_capture(plant: Plant) -> None:
 
         renew(cell, plant.agent_credentials("new-cell"))
         whole = plant.capture(*CELLS, "--duration", "300ms")
-        assert whole.status == 0, whole.stderr
+        assert_success(whole)
 
         client.wait_for(*SOURCES, packets=client.packets()[SOURCES[1]] + 500)
         result = client.stop()
-    assert result.status == 0, result.stderr
+    assert_success(result)
     assert not result.notices
     for source in SOURCES:
         assert_complete(result, source)

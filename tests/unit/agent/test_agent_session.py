@@ -14,6 +14,7 @@ from pcapd.errors import BadFilter, CaptureFailed
 from pcapd.limits import (
     AGENT_SILENCE_TIMEOUT,
     CLIENT_SILENCE_TIMEOUT,
+    DRAIN_TIMEOUT,
     RING_LAG,
     START_TIMEOUT,
     STATS_INTERVAL,
@@ -475,3 +476,15 @@ def test_an_agent_that_drains_ends_every_capture(world: World) -> None:
     capturing.transport.leave()
     world.reactor.advance(0)
     assert drained.called
+
+
+def test_an_agent_that_drains_waits_for_nobody_too_long(world: World) -> None:
+    """An api that does not close its connection holds it up for DRAIN_TIMEOUT, and nothing fails then."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    drained = world.agent.drain()
+    world.reactor.advance(DRAIN_TIMEOUT - 0.1)
+    assert not drained.called
+    world.reactor.advance(0.2)
+    assert drained.called
+    conversation.transport.leave()

@@ -93,7 +93,7 @@ class Front:
     def __init__(self, reactor: Clock, credentials: Credentials, **limits: Any) -> None:
         self.reactor = reactor
         self.api = Api(config(credentials, **limits), reactor)
-        self.site = self.api._site()
+        self.site = self.api._site
         self._answers: list[Answer] = []
 
     def ask(
@@ -262,6 +262,13 @@ def test_too_many_targets(reactor: Clock, network: Network, credentials: Credent
     front.close()
 
 
+def drain(front: Front) -> list[Any]:
+    """Let the api drain; the list gets something when it has drained."""
+    drained: list[Any] = []
+    front.api.drain().addBoth(drained.append)
+    return drained
+
+
 def test_an_api_that_drains_takes_nothing_new(front: Front, network: Network) -> None:
     """503, and no agent is dialled."""
     front.api.drain()
@@ -275,13 +282,45 @@ def test_an_api_that_drains_ends_what_runs(front: Front, network: Network, react
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     network["web-0"].deliver(record(1_000_000))
-    drained = front.api.drain()
-    assert network["web-0"].stopped and not fired(drained)
+    drained = drain(front)
+    assert network["web-0"].stopped and not drained
     network["web-0"].end()
     assert answer.complete
     answer.leave()
     reactor.pump([0.1] * 2)
-    assert fired(drained)
+    assert drained
+
+
+@pytest.mark.parametrize(("timeout", "until"), [(10.0, 10.0), (1.0, 3.5)])
+def test_an_api_that_drains_waits_for_its_readers(
+    front: Front, network: Network, reactor: Clock, timeout: float, until: float
+) -> None:
+    """A slow client has the rest of the time to read the end, and 3 s at least; then it is left alone."""
+    front.api.config = replace(front.api.config, drain_timeout=timeout)
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1_000_000))
+    drained = drain(front)
+    reactor.advance(0.5)
+    network["web-0"].end()
+    reactor.pump([0.05] * round((until - 0.5) / 0.05 - 2))
+    assert answer.complete and answer.transport.disconnecting and not drained
+    reactor.pump([0.05] * 4)
+    assert drained
+
+
+def test_an_api_that_drains_lets_answers_end(front: Front, network: Network, reactor: Clock) -> None:
+    """An idle connection is closed; one whose answer is under way only after its last byte."""
+    idle, busy = front.ask("/health"), front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1_000_000))
+    front.api.config = replace(front.api.config, drain_timeout=0.0)  # its capture goes on
+    drain(front)
+    reactor.advance(0.0)
+    assert idle.transport.disconnecting and not busy.transport.disconnecting
+    network["web-0"].end()
+    reactor.pump([0.05] * 2)
+    assert busy.complete and busy.transport.disconnecting
 
 
 # --- request ids -----------------------------------------------------------------------
