@@ -32,7 +32,7 @@ from tests.doubles.uaa import audience, oauth_error
 from tests.hosts.bosh_tools import Environment, environment_in
 from tests.hosts.foundation_tools import PATIENCE
 from tests.lab.certificates import Authority
-from tests.lab.configurations import agent_config, merged
+from tests.lab.configurations import agent_config, free_port, merged
 from tests.lab.daemons import Daemon
 from tests.lab.daemons import environment as process_environment
 from tests.lab.namespaces import Namespace
@@ -311,6 +311,25 @@ def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
         for machine in machines
     ]
     assert sorted(map(list, {tuple(row) for row in rows})) == sorted(expected)
+
+
+def test_an_operators_policy(operator: Operator, machines: list[Machine], tmp_path: Path) -> None:
+    """VMs are captured as the policy says, too: headers only, without what is excluded, on the allowed interface."""
+    policy = {"headers_only": True, "devices": ["eth0"], "exclude": [f"udp port {UDP_PORT + 1}"]}
+    change = {"id": "policy", "listen": {"port": free_port()}, "metrics": None, "policy": policy}
+    operator.log_in()
+    named = ["-d", "real", "--group", "vm", "--duration", "2s"]
+    with Daemon("api", merged(operator.world.api.config, change), tmp_path) as api, pings(machines):
+        variables = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+        refused = operator.pcapctl(*named, "--device", "lo", variables=variables)
+        done = operator.pcapctl(*named, "--filter", "udp", variables=variables)
+    assert refused.returncode == 1 and "interface 'lo' may not be captured" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert "packets are cut after their headers" in done.stderr
+    rows = tshark_fields(operator.output, ["ip.dst", "udp.dstport", "frame.len", "frame.cap_len"])
+    assert {tuple(row) for row in rows} == {
+        (machine.address, str(UDP_PORT), "47", "42") for machine in machines
+    }
 
 
 #: Runs a command where a directory is /var/vcap.
