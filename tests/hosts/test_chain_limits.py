@@ -184,7 +184,10 @@ def test_no_new_capture_while_draining(chain: Chain, tmp_path: Path) -> None:
         path = tmp_path / "slow.pcap"
         with Generator(chain.link, size=1400, rate=40_000):
             slow = subprocess.Popen(
-                chain.curl_command("target=web-0&target=web-1", "--output", str(path), url=url)
+                # So slow that much is still unread when its capture has ended.
+                chain.curl_command(
+                    *("target=web-0&target=web-1", "--limit-rate", "10M", "--output", str(path)), url=url
+                )
             )
             wait_until(lambda: path.exists() and path.stat().st_size > 100_000, "packets", timeout=20)
             slow.send_signal(signal.SIGSTOP)
@@ -200,12 +203,6 @@ def test_no_new_capture_while_draining(chain: Chain, tmp_path: Path) -> None:
             assert answer.stdout.endswith("503") and "shutting down" in answer.stdout
             refused = begin(chain, api, "web-0", "--duration", "1s").wait()
             assert refused.status == 1 and "shutting down" in refused.stderr
-            # Its capture ends meanwhile; what is left to read waits for it.
-            ended = {"audit": "capture_ended"}
-            wait_until(
-                lambda: any(ended.items() <= each.items() for each in audit(api)), "its end", timeout=20
-            )
-            time.sleep(4)
         finally:
             slow.send_signal(signal.SIGCONT)
         assert slow.wait(60) == 0
