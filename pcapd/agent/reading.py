@@ -118,7 +118,12 @@ class Reading:
     # --- control -----------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to read."""
+        """Begin to capture and to read."""
+        try:
+            self.source.start()
+        except CaptureFailed as error:
+            # Not at once: the others shall have been started before one of them ends.
+            self._reactor.callLater(0, self._lost, error)
         self._reactor.addReader(self)
 
     def pause(self) -> None:

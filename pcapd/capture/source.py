@@ -9,9 +9,11 @@ throws away what the ring still holds.  So:
 *open*: activate; let libpcap compile and attach the filter and read the
 program back from the kernel; let libpcap forget it (an empty filter, so that
 it filters nothing itself); close the socket with a program that drops
-everything; empty the ring; note the counters; then attach the program.  From
-that moment on each packet that passes is either in the ring or counted as
-dropped.
+everything; empty the ring; note the counters.
+
+*start*: attach the program.  From that moment on each packet that passes is
+either in the ring or counted as dropped.  This is a step of its own, because
+a ring may last for a quarter of a second only: who starts must be about to read.
 
 *stop*: attach the program that drops everything; read until the last ring
 block has come (`limits.RING_LAG`); then the counters are final.
@@ -68,7 +70,9 @@ class KernelCounters(NamedTuple):
 
 
 class CaptureSource:
-    """An open capture.  Made by `open_source`; owned by one thread at a time.
+    """An open capture, which `start` lets packets into.
+
+    Made by `open_source`; owned by one thread at a time.
 
     Attributes:
         interface: What is captured.
@@ -76,10 +80,17 @@ class CaptureSource:
         filter: The effective filter.
     """
 
-    def __init__(
-        self, reader: pcapy.Reader, watch: InterfaceWatch, link_type: int, filter_text: str, snaplen: int
+    def __init__(  # noqa: PLR0917
+        self,
+        reader: pcapy.Reader,
+        watch: InterfaceWatch,
+        link_type: int,
+        filter_text: str,
+        program: bytes,
+        snaplen: int,
     ) -> None:
         self._reader = reader
+        self._program = program
         self._watch = watch
         self.interface: Interface = watch.interface
         self.link_type = link_type
@@ -139,6 +150,20 @@ class CaptureSource:
         """
         return not self._watch.up
 
+    def start(self) -> None:
+        """Let packets in.  Does not block.
+
+        Raises:
+            CaptureFailed: The kernel does not take the filter.
+        """
+        drops = self._watch.dropped()
+        if drops is not None:
+            self._interface_drops_before = drops
+        try:
+            kernelfilter.attach(self._fd, self._program)
+        except OSError as error:
+            raise CaptureFailed(f"{self.interface.name}: the kernel refuses the filter: {error}") from error
+
     def stop(self) -> None:
         """Let nothing more in; what the ring holds can still be read."""
         kernelfilter.attach(self._fd, kernelfilter.DROP_ALL)
@@ -170,7 +195,7 @@ def open_source(
     promiscuous: bool,
     mirror: bool = False,
 ) -> CaptureSource:
-    """Open a capture in the calling thread's network namespace.  Blocks for some 50 ms.
+    """Open a capture in the calling thread's network namespace, to be started.  Blocks for some 50 ms.
 
     Args:
         name: An interface that exists there: never ``any``, a path or a URL.
@@ -252,9 +277,7 @@ def _filtered(
     if watch.interface.loopback:
         kernelfilter.ignore_outgoing(fd)
     _empty(reader)
-    source = CaptureSource(reader, watch, link_type, effective, snaplen)
-    kernelfilter.attach(fd, wanted)
-    return source
+    return CaptureSource(reader, watch, link_type, effective, wanted, snaplen)
 
 
 def _check_each(texts: Iterable[str], problem: Callable[[str], str]) -> None:

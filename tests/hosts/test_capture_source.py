@@ -70,7 +70,9 @@ def inside(namespace: Namespace, function: Callable[[], T]) -> T:
 class Capture:
     """A source in a namespace, and what was read from it."""
 
-    def __init__(self, namespace: Namespace, device: str = "eth0", **options: Any) -> None:
+    def __init__(
+        self, namespace: Namespace, device: str = "eth0", *, start: bool = True, **options: Any
+    ) -> None:
         settings = {
             "filter_text": generator.FILTER,
             "exclude": (),
@@ -80,6 +82,8 @@ class Capture:
             **options,
         }
         self.source: CaptureSource = inside(namespace, lambda: open_source(device, **settings))
+        if start:
+            self.source.start()
         self.packets: list[bytes] = []
 
     def read(self) -> int:
@@ -181,6 +185,21 @@ def test_a_capture_in_the_middle_of_traffic_has_no_gap(link: Link) -> None:
             assert received == len(capture.packets) > 0 and dropped == 0
             first, last = capture.numbers[0], capture.numbers[-1]
             assert capture.numbers == list(range(first, last + 1))
+        sender.stop()
+
+
+def test_nothing_gets_in_before_start(link: Link) -> None:
+    """A ring of blocks of 4 ms would be full after such a time; nothing of it is seen, counted or dropped."""
+    with Generator(link, rate=2000) as sender:
+        with Capture(link.right.namespace, start=False) as capture:
+            time.sleep(1)
+            assert capture.read() == 0 and capture.source.counters() == (0, 0, 0)
+            capture.source.start()
+            time.sleep(0.1)
+            capture.stop()
+            received, dropped, _ = capture.source.counters()
+            assert received == len(capture.packets) > 0 and dropped == 0
+            assert capture.numbers[0] > 1000
         sender.stop()
 
 
@@ -575,6 +594,7 @@ harden()
 def run():
     enter({str(link.right.namespace.path)!r})
     source = open_source("eth0", filter_text="", exclude=(), snaplen=96, ring_bytes=65536, promiscuous=True)
+    source.start()
     print(json.dumps(source.counters()))
     source.close()
 thread = threading.Thread(target=run); thread.start(); thread.join()

@@ -125,6 +125,7 @@ class Source:
         self.dropped = 0
         self.calls: list[str] = []
         self.error: Optional[CaptureFailed] = None
+        self.refused: Optional[CaptureFailed] = None
 
     def fill(self, *payloads: bytes) -> None:
         """Let the interface see packets; each becomes a batch."""
@@ -148,6 +149,11 @@ class Source:
     def counters(self) -> KernelCounters:
         return KernelCounters(self.received + self.dropped, self.dropped, 0)
 
+    def start(self) -> None:
+        self.calls.append("start")
+        if self.refused is not None:
+            raise self.refused
+
     def stop(self) -> None:
         self.calls.append("stop")
 
@@ -161,6 +167,7 @@ class World:
     Attributes:
         slow: Opening waits for `finish_opening`.
         failure: Raised by opening.
+        refusals: Raised by starting an interface, by its name.
     """
 
     def __init__(self, monkeypatch: Any, credentials: Credentials, **settings: Any) -> None:
@@ -177,6 +184,7 @@ class World:
         self.opened: list[tuple[CaptureStart, Any, Optional[str]]] = []
         self.slow = False
         self.failure: Optional[Exception] = None
+        self.refusals: dict[str, CaptureFailed] = {}
         self._waiting: list[Callable[[], None]] = []
         monkeypatch.setattr(session_module, "open_capture", self._open)
         monkeypatch.setattr(session_module, "in_new_thread", self._in_new_thread)
@@ -187,6 +195,8 @@ class World:
             raise self.failure
         names = start.interfaces or (config.capture.default_device,)
         opened = [Source(name, start.filter, start.snaplen) for name in names]
+        for source in opened:
+            source.refused = self.refusals.get(source.interface.name)
         self.sources += opened
         gone = partial(mount_gone, namespace, identity(namespace)) if namespace else lambda: None
         return Opened(opened, gone)  # type: ignore[arg-type]

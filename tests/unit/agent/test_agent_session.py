@@ -178,6 +178,33 @@ def test_packets_arrive_as_records(world: World) -> None:
     assert conversation.payloads == [b"abcd", b"ij"]
 
 
+def test_nothing_is_captured_before_it_can_be_read(world: World) -> None:
+    """However long it takes to open them, interfaces get packets into their rings when reading begins."""
+    world.slow = True
+    conversation = Conversation(world)
+    conversation.say(replace(START, interfaces=("eth0", "eth1")))
+    world.reactor.advance(1)
+    assert not world.sources
+    world.finish_opening()
+    assert [source.calls[0] for source in world.sources] == ["start", "start"]
+
+
+def test_an_interface_that_cannot_be_started(world: World) -> None:
+    """The user is told, and the other interface is captured."""
+    world.refusals["eth0"] = CaptureFailed("eth0: the kernel refuses the filter")
+    conversation = Conversation(world)
+    conversation.say(replace(START, interfaces=("eth0", "eth1")))
+    world.reactor.advance(0)
+    (notice,) = [message for message in conversation.hear() if isinstance(message, Notice)]
+    assert notice.type is NoticeType.INSTANCE_UNAVAILABLE and "refuses the filter" in notice.message
+    assert "close" in world.sources[0].calls and "close" not in world.sources[1].calls
+    world.sources[1].fill(b"1")
+    world.reactor.wake()
+    conversation.hear()
+    assert conversation.payloads == [b"1"]
+    conversation.transport.leave()
+
+
 def test_a_paused_transport_pauses_the_reading(world: World) -> None:
     """While the transport is full nothing is read from the ring; afterwards everything is."""
     conversation = Conversation(world)
