@@ -62,8 +62,16 @@ def capinfos(path: AnyPath) -> dict[str, str]:
 
     Numbers are plain (``-M``): ``capinfos(path)["Number of packets"] == "12"``.
     """
-    header, values = csv.reader(_read(["capinfos", "-A", "-T", "-m", "-Q", "-M", str(path)]).splitlines())
-    return dict(zip(header, values))
+    (facts,) = capinfos_of([path])
+    return facts
+
+
+def capinfos_of(paths: Sequence[AnyPath]) -> list[dict[str, str]]:
+    """`capinfos` of several files, in their order."""
+    argv = ["capinfos", "-A", "-T", "-m", "-Q", "-M", *map(str, paths)]
+    header, *rows = csv.reader(_read(argv).splitlines())
+    assert len(rows) == len(paths)
+    return [dict(zip(header, values)) for values in rows]
 
 
 def tcpdump_lines(path: AnyPath) -> list[str]:
