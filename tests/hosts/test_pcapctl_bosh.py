@@ -285,6 +285,8 @@ def machines(world: Environment, tmp_path: Path) -> Iterator[list[Machine]]:
             host = stack.enter_context(Namespace.unique(f"vm-{number}"))
             wire, network = f"pb{os.getpid()}-{number}", f"10.{77 + number}.{os.getpid() % 250}"
             run(["ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", host.name])
+            # Now: the kernel takes away what was in a namespace only after its name is gone.
+            stack.callback(run, ["ip", "link", "delete", wire])
             run(["ip", "address", "add", f"{network}.1/24", "dev", wire])
             run(["ip", "link", "set", wire, "up"])
             host.ip("address", "add", f"{network}.2/24", "dev", "eth0")
