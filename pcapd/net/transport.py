@@ -222,6 +222,8 @@ class TLSTransport(abstract.FileDescriptor):
             lost = self.doRead()
             if lost is not None:
                 return lost
+        if self._aborted:
+            return None
         try:
             if self._broken is not None:
                 raise self._broken
@@ -336,6 +338,8 @@ class TLSTransport(abstract.FileDescriptor):
         """Close now; what waits to be sent is lost, and the peer notices."""
         if self.connected and not self._aborted:
             self._aborted = True
+            # For whoever is in the middle of what came: it is over.  Nothing more is read.
+            self.disconnecting = True
             self.stopReading()
             self.stopWriting()
             self.reactor.callLater(0, self._lose, ConnectionAborted())

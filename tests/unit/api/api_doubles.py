@@ -92,6 +92,7 @@ class LinkTransport:
         self._end("lost", ConnectionDone())
 
     def abortConnection(self) -> None:
+        self.disconnecting = True
         self._end("aborted", ConnectionAborted())
 
     def _end(self, how: str, reason: Exception) -> None:
@@ -120,8 +121,8 @@ class ScriptedAgent:
         return str(self.link.target.name)
 
     def send(self, data: bytes) -> None:
-        """Let bytes arrive at the api."""
-        if self.transport.connected:
+        """Let bytes arrive at the api, which does not read on when it has aborted the connection."""
+        if self.transport.connected and self.transport.closed != "aborted":
             self.link.dataReceived(data)
 
     def listen(self) -> list[Any]:

@@ -9,6 +9,7 @@ from api_doubles import LinkTransport, Network, Sink, record, targets
 from twisted.internet.task import Clock
 
 from pcapd import COMPATIBILITY_LEVEL
+from pcapd.api import capture as capture_module
 from pcapd.api.capture import Agents, Capture
 from pcapd.api.metrics import Metrics
 from pcapd.api.resolvers import Resolved, Target
@@ -21,6 +22,7 @@ from pcapd.limits import (
     GATHER_TARGETS,
     GATHER_TIME,
     HANDSHAKE_TIMEOUT,
+    INTERFACES_MAX,
     OPEN_TIMEOUT,
     STOP_STALL_TIMEOUT,
 )
@@ -325,6 +327,17 @@ def test_an_agent_that_drains_is_announced(make: Make, network: Network, sink: S
     assert notices(sink, "web-1") == [NoticeType.INSTANCE_UNAVAILABLE] and not sink.over
 
 
+def test_what_comes_with_a_lie_is_not_believed(make: Make, network: Network, sink: Sink) -> None:
+    """Behind a batch that is none, in the same piece of the stream, is a good one: it is not passed on."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    agent = network["web-1"]
+    batches = [agent.session.packets(1, records) for records in (record(1)[:-1], record(2))]
+    agent.send(b"".join(header + bytes(payload) for header, payload in batches))
+    assert sink.records == {} and agent.transport.closed == "aborted"
+
+
 # --- the end -------------------------------------------------------------------------
 
 
@@ -538,6 +551,84 @@ def test_who_is_added_is_not_awaited(make: Make, network: Network, sink: Sink) -
     capture.say(NoticeType.UNKNOWN, "something")
     network["web-9"].start()
     assert sink.notices[-1].awaited == sink.sources[2].awaited == 0
+
+
+# --- how much, and by which agents -----------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [2, 3])
+def test_targets_are_added_up_to_the_operators_number(
+    make: Make, network: Network, sink: Sink, room: int
+) -> None:
+    """An app that grows while it is followed does not outgrow the limit; the user learns who is left out."""
+    capture = make("web-0", "web-1", limits=ApiLimits(max_targets=room))
+    network["web-0"].start()
+    assert capture.add_target(Target("web-2", "198.51.100.9", 9494)) is (room == 3)
+    assert ("web-2" in network.agents) is (room == 3)
+    assert notices(sink, "web-2") == ([] if room == 3 else [NoticeType.LIMIT_REACHED])
+
+
+def test_nobody_is_added_to_a_capture_that_ends(make: Make, network: Network, sink: Sink) -> None:
+    """An instance that appears after the stop is not asked, and nobody is told of it."""
+    capture = make("web-0")
+    network["web-0"].start()
+    capture.stop(EndReason.STOPPED)
+    assert not capture.add_target(Target("web-1", "198.51.100.9", 9494))
+    assert "web-1" not in network.agents and not sink.notices
+
+
+def test_an_agent_opens_no_more_sources_than_can_be_asked_for(
+    make: Make, network: Network, sink: Sink
+) -> None:
+    """One that goes on opening them is left, and what it opened so far is closed."""
+    make("web-0", "web-1")
+    network["web-1"].start()
+    network["web-0"].start(*(f"eth{number}" for number in range(INTERFACES_MAX + 1)))
+    assert len(sink.sources) == INTERFACES_MAX + 1
+    assert network["web-0"].transport.closed == "aborted" and not network["web-1"].transport.closed
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_sources_have_an_end(
+    make: Make, network: Network, sink: Sink, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """The agent that would open one too many is left; the others capture; nobody is added who might do it."""
+    monkeypatch.setattr(capture_module, "SOURCES_MAX", most)
+    capture = make("web-0", "web-1")
+    network["web-0"].start()
+    network["web-1"].start()
+    assert len(sink.sources) == min(most, 2)
+    assert network["web-1"].transport.closed == ("aborted" if most == 1 else "")
+    assert not capture.add_target(Target("web-2", "198.51.100.9", 9494))
+    assert notices(sink, "web-2") == [NoticeType.LIMIT_REACHED]
+
+
+def test_an_agent_that_does_not_cut_headers_captures_nothing(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """It was asked to, and does not say that it does: not one of its packets is passed on."""
+    make("web-0", headers_only=True)
+    agent = network["web-0"]
+    agent.greet()
+    source = agent.session.source(1, Source("a", "eth0", 1, 262144, ""))
+    agent.send(source + b"".join(agent.session.packets(1, record(1))))
+    reactor.advance(0)
+    assert not sink.sources and not sink.records
+    assert agent.transport.closed == "aborted"
+    (error,) = sink.errors
+    assert "cannot cut packets after their headers" in error.message
+
+
+def test_what_an_agent_says_after_its_end_is_nothing(make: Make, network: Network, sink: Sink) -> None:
+    """Its END is its last word."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    agent = network["web-0"]
+    late = b"".join(agent.session.packets(1, record(1)))
+    agent.end()
+    agent.send(late)
+    assert not sink.records
 
 
 # --- many agents start together --------------------------------------------------------

@@ -371,6 +371,31 @@ async def test_an_abort_is_seen_as_one(reactor: Any, server: Server, api: Client
 
 
 @pytest_twisted.ensureDeferred
+async def test_nothing_is_delivered_or_sent_after_an_abort(
+    reactor: Any, server: Server, api: ClientContext
+) -> None:
+    """Megabytes have come, and OpenSSL holds some of them: who has aborted is not bothered with them."""
+    client, there = await pair(reactor, server, api)
+
+    class Leaver(Peer):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            self.transport.abortConnection()
+            self.transport.resumeProducing()
+            self.transport.write(b"after the end")
+            self.transport.write(bytes(1024 * 1024))
+
+    there.transport.pauseProducing()
+    client.transport.write(bytes(8 * 1024 * 1024))
+    await deferLater(reactor, 0.1)
+    there.__class__ = Leaver
+    there.transport.resumeProducing()
+    assert isinstance(await soon(reactor, there.closed), ConnectionAborted)
+    await soon(reactor, client.closed)
+    assert there.events == ["ready", "data", "closed"] and client.size == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_connection_that_is_cut_without_goodbye(
     reactor: Any, server: Server, api: ClientContext
 ) -> None:
