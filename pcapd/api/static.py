@@ -8,7 +8,7 @@ import hmac
 from twisted.internet.defer import Deferred, fail, succeed
 
 from pcapd.api.resolvers import Resolved, Target
-from pcapd.config.schema import ANY_TARGET, StaticConfig, StaticUser
+from pcapd.config.schema import StaticConfig, StaticUser
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request
 
@@ -66,7 +66,7 @@ class StaticResolver:
 
     def _target(self, user: StaticUser, name: str) -> Target:
         target = self._config.targets.get(name)
-        if ANY_TARGET not in user.targets and not user.may_capture(name):
+        if not user.may_capture(name):
             # The same words whether it exists: names are not to be probed.
             raise Forbidden(f"you may not capture {name!r}", "ask the operator to add it to your targets")
         if target is None:

@@ -215,15 +215,15 @@ class TLSTransport(abstract.FileDescriptor):
 
     def doWrite(self) -> Any:
         """The socket is writable."""
+        if self._aborted:  # by what was read a moment ago
+            return None
         if self._handshaking:
             return self._shake_hands()
         if self._read_wants_write:
             self._read_wants_write = False
             lost = self.doRead()
-            if lost is not None:
+            if lost is not None or self._aborted:
                 return lost
-        if self._aborted:
-            return None
         try:
             if self._broken is not None:
                 raise self._broken
@@ -238,11 +238,10 @@ class TLSTransport(abstract.FileDescriptor):
         if self.producerPaused and self._out_size <= self.bufferSize // 2 and self.producer is not None:
             self.producerPaused = False
             self.producer.resumeProducing()
-        if self._out:
-            return None
-        self.stopWriting()
-        if self.disconnecting and self.producer is None:
-            return self._say_goodbye()
+        if not self._out:
+            self.stopWriting()
+            if self.disconnecting and self.producer is None:
+                return self._say_goodbye()
         return None
 
     def _send(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator
@@ -20,12 +22,14 @@ from tests.lab.configurations import free_port, merged
 from tests.lab.containers import in_namespace
 from tests.lab.daemons import Daemon
 from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import require, tshark_fields
+from tests.lab.readers import capinfos, require, tshark_fields
 
 SECRET = b"nobody-elses-business"
 PORT, OTHER_PORT = 7707, 7708
 #: Ethernet, IPv4, UDP.
 HEADERS = 14 + 20 + 8
+#: <linux/if_tun.h>, <linux/if_arp.h>.
+TUNSETIFF, TUNSETLINK, IFF_TUN, ARPHRD_IEEE80211 = 0x400454CA, 0x400454CD, 0x1001, 801
 
 
 @contextlib.contextmanager
@@ -105,6 +109,28 @@ def test_no_payload_of_a_conversation(chain: Chain) -> None:
     rows = tshark_fields(result.path, ["tcp.flags.syn", "tcp.flags.fin", "tcp.len"])
     assert sum(row[0] in ("1", "True") for row in rows) == 2
     assert sum(int(row[2]) for row in rows) == 11 * len(SECRET)  # lengths are headers
+
+
+def test_packets_that_cannot_be_taken_apart(chain: Chain) -> None:
+    """An interface whose headers we do not know is refused rather than given in whole; without the option it is."""
+    chain.web0.ip("tuntap", "add", "odd0", "mode", "tun")
+
+    def change() -> None:
+        with open("/dev/net/tun", "wb", buffering=0) as device:
+            fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", b"odd0", IFF_TUN))
+            fcntl.ioctl(device, TUNSETLINK, ARPHRD_IEEE80211)
+
+    try:
+        in_namespace(Path(chain.web0.path), change)
+        chain.web0.ip("link", "set", "odd0", "up")
+        asked = ("web-0", "--device", "odd0", "--duration", "500ms")
+        refused = chain.capture(*asked, "--headers-only")
+        taken = chain.capture(*asked)
+    finally:
+        chain.web0.ip("link", "delete", "odd0")
+    assert refused.status == 1 and "cannot be cut after their headers" in refused.report["error"]
+    assert taken.status == 0, taken.stderr
+    assert capinfos(taken.path)["File encapsulation"] == "ieee-802-11"
 
 
 def test_snaplen_and_headers_only(chain: Chain) -> None:

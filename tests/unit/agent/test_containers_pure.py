@@ -237,6 +237,11 @@ def test_without_log_config_no_index_is_guessed() -> None:
         choose(Container(APP, 0), [replace(ONE, index=None)])
 
 
+def test_an_instance_that_is_known_is_chosen_beside_others_that_are_not() -> None:
+    """An older container of the app, whose index nobody knows, is no reason to refuse."""
+    assert choose(Container(APP, 0), [ONE, replace(TWO, index=None)]) == ONE
+
+
 def test_one_address_twice() -> None:
     with pytest.raises(CaptureFailed, match="which container"):
         choose(Container(APP, 0, address=ONE.address), [ONE, replace(TWO, address=ONE.address)])
@@ -338,6 +343,14 @@ def test_a_state_file() -> None:
 def test_a_process_whose_name_is_hostile(name: bytes) -> None:
     stat = b"42 (%s) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 632745 1 2 3\n" % name
     assert parse_process(stat) == 632745
+
+
+@pytest.mark.parametrize(
+    "stat", [b"", b"42", b"42 (x)", b"42 (x) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0"]
+)
+def test_what_is_no_process(stat: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_process(stat)
 
 
 def test_a_dead_process() -> None:

@@ -532,6 +532,33 @@ def test_all_problems_are_named_at_once() -> None:
         assert name in refused.value.message
 
 
+@pytest.mark.parametrize("wanted", [{"target": "web-0"}, {"appid": "a-guid"}, {"deployment": "cf"}])
+def test_one_thing_to_capture_is_enough(wanted: dict[str, str]) -> None:
+    request, _, _ = parse_query(query(**wanted))
+    assert [request.targets != (), request.app is not None, request.deployment is not None].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({}, "nothing to capture is named"),
+        ({"filter": "udp"}, "nothing to capture is named"),
+        ({"target": "web-0", "index": 1}, "index and type need an appid"),
+        ({"target": "web-0", "type": "worker"}, "index and type need an appid"),
+        ({"target": "web-0", "group": "router"}, "group and instance need a deployment"),
+        ({"target": "web-0", "instance": "0"}, "group and instance need a deployment"),
+        ({"appid": "a-guid", "index": "-1"}, "is no number of an instance"),
+        ({"appid": "a-guid", "index": "1.0"}, "is no number of an instance"),
+        ({"appid": "a-guid", "index": "\u0661"}, "is no number of an instance"),
+        ({"appid": "a-guid", "index": "9" * 5000}, "is no number of an instance"),
+    ],
+)
+def test_queries_that_name_too_little_or_nonsense(wrong: dict[str, Any], words: str) -> None:
+    """What is missing, or belongs to something else, is said."""
+    with pytest.raises(BadRequest, match=words):
+        parse_query(query(**wrong))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

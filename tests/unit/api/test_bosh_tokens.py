@@ -14,7 +14,7 @@ import pytest
 from pcapd.api import tokens
 from pcapd.api.tokens import Issuer, Policy, key_id, parse_keys, same_url, verify
 from pcapd.errors import ResolverUnavailable, Unauthenticated
-from pcapd.limits import KEY_ID_MAX, KEYS_MAX, TOKEN_LEEWAY, TOKEN_MAX
+from pcapd.limits import KEY_BITS, KEY_ID_MAX, KEYS_MAX, TOKEN_LEEWAY, TOKEN_MAX
 from tests.doubles.uaa import Key, Uaa, b64
 
 DIRECTOR = "7c1b3c1e-5f0c-4d6a-9a55-0d5a2f6f9f10"
@@ -183,6 +183,13 @@ def test_other_keys_id(uaa: Uaa) -> None:
 @pytest.mark.parametrize("kid", ["key-3", "../key-1", "", None, 1, "k" * (KEY_ID_MAX + 1)])
 def test_unknown_key(uaa: Uaa, kid: Any) -> None:
     refused(uaa, uaa.forge(claims(uaa), kid=kid))
+
+
+@pytest.mark.parametrize("kid", ["", None, 1, ["key-1"], {}, "k" * (KEY_ID_MAX + 1)])
+def test_what_can_be_no_key_id(uaa: Uaa, kid: Any) -> None:
+    """It is refused before anybody looks for such a key."""
+    with pytest.raises(Unauthenticated):
+        key_id(uaa.forge(claims(uaa), kid=kid), ISSUER)
 
 
 def test_critical_header(uaa: Uaa) -> None:
@@ -397,6 +404,18 @@ def test_nonsense_keys(body: bytes) -> None:
         parse_keys(body)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"kid": ""}, {"kid": "k" * (KEY_ID_MAX + 1)}, {"kid": ["key-1"]}, {"n": "A" * (2 * KEY_BITS[1] + 1)}],
+    ids=["no id", "long id", "odd id", "long number"],
+)
+def test_keys_that_cannot_be(uaa: Uaa, changes: dict[str, Any]) -> None:
+    """One such entry, and nothing of the answer is believed; a number of any length is not even computed."""
+    entries = [uaa.keys[0].public(), {**uaa.keys[1].public(), **changes}]
+    with pytest.raises(ResolverUnavailable):
+        parse_keys(json.dumps({"keys": entries}).encode())
+
+
 def test_key_named_twice(uaa: Uaa) -> None:
     """Which of them counts is not ours to guess."""
     entries = [uaa.keys[0].public(), {**uaa.keys[1].public(), "kid": "key-1"}]
@@ -427,6 +446,9 @@ def test_many_keys(uaa: Uaa) -> None:
         ("https://uaa.example/x?y", "https://uaa.example/x?y", False),
         ("https://uaa.example\\@evil/x", "https://uaa.example\\@evil/x", False),
         ("https://uaa.example:99999/", "https://uaa.example:99999/", False),
+        ("https:///x", "https:///x", False),
+        ("https://:443/x", "https://:443/x", False),
+        ("https://uaa.example/a\\b", "https://uaa.example/a\\b", False),
         ("", "", False),
     ],
 )

@@ -281,6 +281,13 @@ def test_pages(href: Any, following: Any) -> None:
     assert page.next == following and page.processes[0].guid == "p1"
 
 
+@pytest.mark.parametrize("resources", [[7], [None], {}, None])
+def test_pages_of_something_else(resources: Any) -> None:
+    content = body({"pagination": {"next": None}, "resources": resources})
+    with pytest.raises(ResolverUnavailable):
+        cc.parse_processes(content, "api.example.test")
+
+
 @pytest.mark.parametrize(
     "href",
     [

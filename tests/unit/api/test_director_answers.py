@@ -286,6 +286,7 @@ def test_other_urls() -> None:
         {"urls": "https://x"},
         {"urls": [7]},
         {"urls": ["ftp://x"]},
+        {"url": f"https://{'a.' * 2000}b"},
     ],
 )
 def test_bad_uaa(changes: dict[str, Any]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from pcapd.api.following import Following
 from pcapd.api.resolvers import Resolved, Target
-from pcapd.errors import LimitReached, PcapdError, ResolverUnavailable, TargetNotFound, Unauthenticated
+from pcapd.errors import LimitReached, ResolverUnavailable, TargetNotFound, Unauthenticated
 from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX
 from pcapd.wire import Container, Notice, NoticeType
 
@@ -50,7 +50,7 @@ class Scene:
     def __init__(self, *targets: Target) -> None:
         self.clock = Clock()
         self.capture = Capture(*targets)
-        self.answers: list[Union[Resolved, PcapdError]] = [Resolved("alice", targets)]
+        self.answers: list[Union[Resolved, Exception]] = [Resolved("alice", targets)]
         self.asked = 0
         self.following = Following(
             self.clock, self._survey, self.capture, lambda: BEGAN + int(self.clock.seconds() * SECOND)
@@ -61,7 +61,7 @@ class Scene:
     def _survey(self) -> Deferred[Resolved]:
         self.asked += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return fail(answer) if isinstance(answer, PcapdError) else succeed(answer)
+        return fail(answer) if isinstance(answer, Exception) else succeed(answer)
 
     def now_there_are(self, *targets: Target, notices: tuple[Notice, ...] = ()) -> None:
         self.answers = [Resolved("alice", targets, notices)]
@@ -183,6 +183,18 @@ def test_refused() -> None:
         scene.turn(1000)
         assert scene.asked == 1
         scene.stop()
+
+
+def test_a_bug_is_not_told(logged_failures: Any) -> None:
+    """What is no answer of anybody ends the following, and its words stay in the log."""
+    scene = Scene(target(0, "a"))
+    scene.answers = [ZeroDivisionError("inner workings")]
+    scene.turn()
+    ((_, words, _),) = scene.capture.said
+    assert "the api failed; its log says more" in words and "inner workings" not in words
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert not scene.following.watching and scene.capture.settled == 1
+    scene.stop()
 
 
 def test_trouble() -> None:

@@ -306,6 +306,7 @@ def test_the_unknown_key_of_the_issue() -> None:
         ("capture: {max_captures: 1025}", "capture.max_captures: must be from 1 to 1024"),
         ("capture: {ring_bytes: 1048575}", "capture.ring_bytes: must be from 1MiB to 1GiB"),
         ("capture: {ring_bytes: 1025MiB}", "capture.ring_bytes: must be from 1MiB to 1GiB"),
+        ("capture: {ring_bytes: 4194304.0}", "capture.ring_bytes: must be a size such as"),
         ("capture: {ring_bytes: lots}", "capture.ring_bytes: must be a size such as"),
         (
             "capture: {ring_bytes: yes}",
@@ -367,6 +368,7 @@ def test_wrong_allowed_clients(clients: str, problem: str) -> None:
         ("bosh: {director: 'https://d', token_scope: 'a b'}", "bosh.token_scope: must be one scope"),
         ("bosh: {director: 'http://d'}", "bosh.director: must be an https URL"),
         ("bosh: {director: 'https://'}", "bosh.director: must be an https URL"),
+        ("bosh: {director: 'https://d#x'}", "bosh.director: must be an https URL"),
         ("bosh: {director: 'https://d:0'}", "bosh.director: must be an https URL"),
         ("bosh: {director: 'https://d:x'}", "bosh.director: must be an https URL"),
         ("bosh: {director: 'https://[d'}", "bosh.director: must be an https URL"),
