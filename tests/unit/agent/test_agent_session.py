@@ -423,6 +423,16 @@ def test_an_api_that_leaves_while_the_capture_is_being_opened(world: World) -> N
     assert [source.calls for source in world.sources] == [["close"]]
 
 
+def test_an_api_that_leaves_before_the_opening_fails(world: World) -> None:
+    """Nobody is there to be told; nothing is waited for."""
+    world.slow, world.failure = True, CaptureFailed("it failed")
+    conversation = Conversation(world)
+    conversation.say(START)
+    conversation.transport.leave()
+    world.finish_opening()
+    assert world.reactor.getDelayedCalls() == []
+
+
 def test_an_interface_that_goes_away_ends_its_source(world: World) -> None:
     """Its last packets are delivered, the user is told, the other interface goes on."""
     conversation = Conversation(world)
@@ -452,6 +462,29 @@ def test_an_interface_that_goes_away_between_two_wake_ups(world: World) -> None:
     (notice,) = [message for message in conversation.hear() if isinstance(message, Notice)]
     assert notice.type is NoticeType.INSTANCE_UNAVAILABLE and "eth0 is gone" in notice.message
     assert "close" in gone.calls
+
+
+def test_an_interface_that_is_taken_down_ends_its_source(world: World) -> None:
+    """libpcap may wait for it to come back; nobody else shall."""
+    conversation = Conversation(world)
+    conversation.say(replace(START, interfaces=("eth0", "eth1")))
+    world.sources[0].taken_down = True
+    world.reactor.advance(STATS_INTERVAL)
+    (notice,) = [message for message in conversation.hear() if isinstance(message, Notice)]
+    assert "eth0 is gone: it was taken down" in notice.message
+    assert "close" in world.sources[0].calls and "close" not in world.sources[1].calls
+
+
+def test_an_interface_goes_away_once(world: World) -> None:
+    """It is down, and its socket has an error, too: the user is told of one of them."""
+    conversation = Conversation(world)
+    conversation.say(replace(START, interfaces=("eth0", "eth1")))
+    world.sources[0].taken_down = True
+    world.sources[0].error = CaptureFailed("the interface disappeared")
+    world.reactor.advance(STATS_INTERVAL)
+    world.reactor.advance(STATS_INTERVAL)
+    notices = [message for message in conversation.hear() if isinstance(message, Notice)]
+    assert len(notices) == 1 and world.sources[0].calls.count("close") == 1
 
 
 def test_a_capture_without_any_interface_left_ends(world: World) -> None:

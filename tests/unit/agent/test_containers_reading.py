@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from pcapd.agent.containers import commands, files
 from pcapd.agent.containers.files import read_bounded, read_store, start_of
-from pcapd.errors import CaptureFailed
+from pcapd.agent.containers.lookup import first_process
+from pcapd.config.schema import ContainersConfig
+from pcapd.errors import CaptureFailed, NamespaceGone
 
 ENTRY = b'{"h":{"handle":"h","ip":"10.0.0.1","metadata":null}}\n'
 
@@ -85,6 +88,17 @@ def test_start_of_a_process() -> None:
 
 def shell(script: str, seconds: float = 5, most: int = 1000) -> commands.Finished:
     return commands.run(["/bin/sh", "-c", script], seconds=seconds, most=most)
+
+
+def test_a_process_that_ended_after_runc_named_it(tmp_path: Path) -> None:
+    """Its number can be another process's any moment: it is not looked at again."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    runc = tmp_path / "runc"
+    runc.write_text(f"""#!/bin/sh\necho '{{"id": "a-handle", "status": "running", "pid": {ended.pid}}}'\n""")
+    runc.chmod(0o700)
+    with pytest.raises(NamespaceGone, match="has ended"):
+        first_process(ContainersConfig(runc=runc), "a-handle")
 
 
 def test_what_a_command_says() -> None:

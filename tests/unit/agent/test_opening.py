@@ -1,0 +1,95 @@
+"""From the cell's side a container is found by its wire; that can change hands while a capture is opened."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Optional
+
+import pytest
+from agent_doubles import START, Source
+
+from pcapd.agent import opening
+from pcapd.agent.containers.store import StoredContainer
+from pcapd.agent.opening import Opened, open_capture
+from pcapd.capture.interfaces import Interface
+from pcapd.config.schema import AgentConfig, AgentListenConfig, ContainersConfig, ServerTLS
+from pcapd.errors import NamespaceGone
+from pcapd.wire import Container, Stream
+
+OWN = Stream("192.0.2.1", 9494, 40_000)
+FOUND = StoredContainer("a-handle", "10.255.93.7", "an-app", "app", 0)
+WIRE = 7
+
+
+class Cell:
+    """What opening finds on a cell, from one look to the next; the last answer is for ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store: Iterator[StoredContainer] = repeat(FOUND)
+        self.wires: Iterator[int] = repeat(WIRE)
+        self.ways: Iterator[Optional[int]] = repeat(WIRE)
+        self.sources: list[Source] = []
+        self.shown: list[tuple[str, tuple[str, ...]]] = []
+        monkeypatch.setattr(opening, "find_container", lambda *_: next(self.store))
+        monkeypatch.setattr(socket, "if_nametoindex", lambda _: next(self.wires))
+        monkeypatch.setattr(opening, "way_to", lambda _: next(self.ways))
+        monkeypatch.setattr(opening, "open_source", self._open)
+
+    def _open(self, name: str, **_: Any) -> Source:
+        source: Any = Source(name, "", 96)
+        source.interface = Interface(WIRE, name, True, False, 0, ())
+        source.show_as = lambda *shown: self.shown.append(shown)
+        self.sources.append(source)
+        return source  # type: ignore[no-any-return]
+
+    def open(self) -> Opened:
+        tls = ServerTLS(Path("c"), Path("k"), Path("ca"), ())
+        containers = ContainersConfig(access="host-veth")
+        config = AgentConfig(id="agent/0", listen=AgentListenConfig(tls=tls), containers=containers)
+        start = replace(START, interfaces=(), container=Container("an-app", 0, handle=FOUND.handle))
+        return open_capture(start, OWN, config, None)
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> Cell:
+    return Cell(monkeypatch)
+
+
+def then(*answers: Any) -> Iterable[Any]:
+    return chain(answers, repeat(answers[-1]))
+
+
+def test_a_wire_is_shown_as_the_containers_interface(cell: Cell) -> None:
+    opened = cell.open()
+    assert opened.container == FOUND.handle and cell.shown == [("eth0", (f"{FOUND.address}/32",))]
+    assert "close" not in cell.sources[0].calls
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"store": then(FOUND, replace(FOUND, handle="another"))},
+        {"store": then(FOUND, replace(FOUND, address="10.255.93.8"))},
+        {"wires": then(WIRE, 8), "ways": then(WIRE, 8)},
+        {"ways": then(WIRE, 2)},
+    ],
+    ids=["other container", "other address", "other wire", "other way"],
+)
+def test_a_wire_that_changed_hands_is_not_captured(cell: Cell, changes: dict[str, Any]) -> None:
+    """Between the look and the open socket it became another's: the socket is closed, nothing is shown."""
+    vars(cell).update(changes)
+    with pytest.raises(NamespaceGone, match="is being replaced"):
+        cell.open()
+    assert cell.sources[0].calls == ["close"] and cell.shown == []
+
+
+@pytest.mark.parametrize("way", [None, 2])
+def test_an_address_that_is_not_behind_the_wire(cell: Cell, way: Optional[int]) -> None:
+    """The machine would send packets for it elsewhere: what is on that wire is not the container's."""
+    cell.ways = repeat(way)
+    with pytest.raises(NamespaceGone, match="has no interface"):
+        cell.open()
+    assert cell.sources == []
