@@ -86,7 +86,7 @@ class _Bytes:
 
     def take(self, count: int) -> bytes:
         begin = self.position
-        if count < 0 or begin + count > len(self.data):
+        if begin + count > len(self.data):
             raise _Short
         self.position = begin + count
         return self.data[begin : begin + count]

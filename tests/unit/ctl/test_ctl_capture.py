@@ -13,7 +13,7 @@ from pcapd.errors import PcapdError
 from pcapd.limits import API_SILENCE_TIMEOUT, API_STOP_SILENCE_TIMEOUT, OPEN_TIMEOUT, START_TIMEOUT
 from pcapd.records import Form
 from pcapd.savefile.assembly import UNLIMITED, Assembly
-from pcapd.wire import Callee, End, EndReason, Hello, Notice, NoticeType, Request, Source, Stats, Stop
+from pcapd.wire import Callee, End, EndReason, Error, Hello, Notice, NoticeType, Request, Source, Stats, Stop
 
 NOW_US = 1_700_000_000_000_000
 
@@ -229,6 +229,39 @@ def test_a_notice_alone_takes_nothing_away() -> None:
     api.end()
     assert api.capture.outcome is Outcome.COMPLETE
     assert [notice.message for notice in api.capture.notices] == ["slow"]
+
+
+def test_an_error_of_the_api_is_told_in_its_words() -> None:
+    api = Api()
+    api.say(api.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
+    api.say(api.callee.end(Error("forbidden", "not for you", "ask somebody")))
+    assert api.capture.outcome is Outcome.FAILED
+    assert str(api.capture.error) == "not for you (ask somebody)"
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_an_end_that_is_none(started: bool) -> None:
+    """The api failed, or ended what had never begun: that is no capture without traffic."""
+    api = Api()
+    if started:
+        api.start()
+        api.stats(0, 10, final=True)
+        api.say(api.callee.end(End(EndReason.FAILED, "out of order")))
+        assert "out of order" in str(api.capture.error)
+    else:
+        api.say(api.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
+        api.end(EndReason.DURATION)
+    assert api.capture.error is not None and api.capture.outcome is not Outcome.COMPLETE
+
+
+def test_a_connection_that_closes_after_the_end() -> None:
+    """That is how it ends."""
+    api = Api()
+    api.start()
+    api.stats(0, 10, final=True)
+    api.end()
+    api.capture.disconnected()
+    assert api.capture.error is None and api.capture.outcome is Outcome.COMPLETE
 
 
 def test_the_first_error_counts() -> None:

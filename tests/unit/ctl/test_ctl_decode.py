@@ -45,7 +45,7 @@ def tcp(payload: bytes = b"", flags: int = 16, source: int = 40000, destination:
 
 
 def frame(packet: bytes) -> bytes:
-    return ETHERNET + (b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd") + packet
+    return ETHERNET + (b"\x86\xdd" if packet[0] >> 4 == 6 else b"\x08\x00") + packet
 
 
 def line(packet: bytes) -> str:
@@ -128,6 +128,35 @@ LINES = {
     "encrypted": (
         ipv4(tcp(b"\x17\3\3\0\5abcde"), 6), "192.0.2.1:40000 192.0.2.2:8080 TLS application data"
     ),
+    "half a request": (
+        ipv4(tcp(b"GET /a/long/way"), 6), "192.0.2.1:40000 192.0.2.2:8080 HTTP GET /a/long/way"
+    ),
+    "almost tls: type": (ipv4(tcp(b"\x18\3\3\0\5abcde"), 6), "192.0.2.1:40000 192.0.2.2:8080 TCP ACK, 10 bytes"),
+    "almost tls: version": (
+        ipv4(tcp(b"\x17\2\3\0\5abcde"), 6), "192.0.2.1:40000 192.0.2.2:8080 TCP ACK, 10 bytes"
+    ),
+    "almost tls: minor version": (
+        ipv4(tcp(b"\x17\3\5\0\5abcde"), 6), "192.0.2.1:40000 192.0.2.2:8080 TCP ACK, 10 bytes"
+    ),
+    "almost tls: length": (ipv4(tcp(b"\x16\3\3\0\5"), 6), "192.0.2.1:40000 192.0.2.2:8080 TCP ACK, 5 bytes"),
+    "almost dns: questions": (
+        ipv4(udp(struct.pack("!6H", 1, 0x100, 17, 0, 0, 0) + 17 * b"\0\0\1\0\1", destination=53)),
+        "192.0.2.1:40000 192.0.2.2:53 UDP 97 bytes",
+    ),
+    "almost dns: opcode": (
+        ipv4(udp(struct.pack("!6H", 1, 0x3900, 1, 0, 0, 0) + b"\0\0\1\0\1", destination=53)),
+        "192.0.2.1:40000 192.0.2.2:53 UDP 17 bytes",
+    ),
+    "almost dns: label": (
+        ipv4(udp(struct.pack("!6H", 1, 0x100, 1, 0, 0, 0) + b"\x41" + 65 * b"a" + b"\0\0\1\0\1", destination=53)),
+        "192.0.2.1:40000 192.0.2.2:53 UDP 83 bytes",
+    ),
+    "almost dns: long name": (
+        ipv4(udp(struct.pack("!6H", 1, 0x100, 1, 0, 0, 0) + 5 * (b"\x3f" + 63 * b"a") + b"\0\0\1\0\1", destination=53)),
+        "192.0.2.1:40000 192.0.2.2:53 UDP 337 bytes",
+    ),
+    "other version": (b"\x55" + ipv4(udp(b"abc"))[1:], "  IPv4 cut short"),
+    "no header": (b"\x44" + ipv4(udp(b"abc"))[1:], "  IPv4 cut short"),
     "half an address": (ipv4(b"")[:17], "  IPv4 cut short"),
     "half a port": (ipv4(b"\1\2\3"), "192.0.2.1 192.0.2.2 UDP cut short"),
 }  # fmt: skip

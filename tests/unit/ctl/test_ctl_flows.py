@@ -117,6 +117,18 @@ def test_numbers_of_a_file_that_cannot_be() -> None:
     }  # fmt: skip
 
 
+def test_one_number_twice_at_one_place() -> None:
+    """The first is the one that is seen again elsewhere."""
+    (hop,) = hops([(A, 0, 1), (A, 50, 1), (B, 100, 1)], ids=True)
+    assert hop[3:] == (2, 1, 1, (100, 100, 100))
+
+
+def test_one_number_long_after() -> None:
+    """What lies further apart than packets live is another packet, also when the file is not in order."""
+    found = hops([(A, 10_000_000, 1), (B, 0, 1)], ids=True)
+    assert [(hop.a, hop.b, hop.both) for hop in found] == [("a:eth0", "", 0), ("b:eth0", "", 0)]
+
+
 def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many flows, pairs or packets at once are counted, not kept."""
     monkeypatch.setattr(flows_module, "FLOWS_MAX", 2)

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapd.ctl.plugin.calls import Call, CallRefused
-from pcapd.ctl.plugin.gob import INT, MESSAGE_MAX, STRING, Decoder, Encoder, Map, Slice, Struct
+from pcapd.ctl.plugin.gob import (
+    FIRST_ID,
+    INT,
+    MESSAGE_MAX,
+    STRING,
+    TYPES_MAX,
+    Decoder,
+    Encoder,
+    Map,
+    Slice,
+    Struct,
+)
 from pcapd.errors import RemoteProtocolError
 
 # What a Go process sent and answered; the numbers of types are its own.
@@ -135,6 +146,38 @@ def test_an_error_of_go_is_refused_without_its_words() -> None:
     assert "nope" not in str(caught.value)
 
 
+def test_a_reply_with_more_behind_it() -> None:
+    with pytest.raises(RemoteProtocolError, match="more than a reply"):
+        Call("IsLoggedIn").receive(response("IsLoggedIn", "03020001", "03020001"))
+
+
+def test_a_reply_to_another_call() -> None:
+    """We make one call in a connection, and it has the number 0."""
+    name = b"CliRpcCmd.IsLoggedIn"
+    value = f"ff8201{len(name):02x}{name.hex()}010100"
+    with pytest.raises(RemoteProtocolError, match="does not answer"):
+        Call("IsLoggedIn").receive(captured(RESPONSE, f"{len(value) // 2:02x}{value}", "03020001"))
+
+
+def test_a_reply_without_a_head() -> None:
+    with pytest.raises(RemoteProtocolError, match="does not answer"):
+        Call("IsLoggedIn").receive(Encoder().encode(STRING, "yes"))
+
+
+def test_a_length_that_comes_in_pieces() -> None:
+    data = Encoder().encode(STRING, "x" * 300)
+    decoder = Decoder()
+    assert [value for at in range(len(data)) for value in decoder.feed(data[at : at + 1])] == ["x" * 300]
+
+
+def test_so_many_types_and_no_more() -> None:
+    """A stream that goes on defining types fills no memory."""
+    decoder = Decoder()
+    with pytest.raises(RemoteProtocolError, match="may not be defined"):
+        for number in range(TYPES_MAX):
+            decoder.feed(Encoder(first_id=FIRST_ID + number).encode(Slice(STRING), []))
+
+
 def test_a_reply_to_something_else() -> None:
     with pytest.raises(RemoteProtocolError, match="does not answer"):
         Call("AccessToken").receive(response("IsLoggedIn", "03020001"))
@@ -149,6 +192,10 @@ def test_numbers(value: int) -> None:
     ("data", "words"),
     [
         ("f7" + "ff" * 9, "more than 64 bits"),
+        ("f7", "more than 64 bits"),
+        ("0c0400f7" + "01" * 9, "more than 64 bits"),
+        ("0cff89020102ff8a00010c0000" * 2, "may not be defined"),
+        ("0aff89020102ff8a000000", "lacks a type"),
         ("fd" + f"{MESSAGE_MAX + 1:06x}", "a message of"),
         ("03040102", "without its mark"),
         ("040c0010 61", "longer than its message"),
