@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from api_doubles import BOB, TOKEN, HttpTransport, Network, config, record
+from twisted.internet.defer import fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -16,9 +17,10 @@ from twisted.python.failure import Failure
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.api import Api
 from pcapd.api.download import parse_query
+from pcapd.api.static import StaticResolver
 from pcapd.api.web import ClientInfo
 from pcapd.config.schema import PolicyConfig
-from pcapd.errors import BadRequest, TargetNotFound
+from pcapd.errors import BadRequest, LimitReached, TargetNotFound
 from pcapd.limits import SNAPLEN_MAX
 from pcapd.wire import App, Request, Source, Stream
 from tests.lab.certificates import Credentials
@@ -461,6 +463,38 @@ def test_a_slow_client_slows_the_agents(front: Front, network: Network) -> None:
     assert network["web-0"].transport.pressure == ["pause"]
     answer.transport.producer.resumeProducing()
     assert network["web-0"].transport.pressure == ["pause", "resume"]
+
+
+# --- what a resolver says ------------------------------------------------------------------
+
+
+def test_a_bug_is_not_told(front: Front, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
+    """The client learns that the api failed; how, is in the log."""
+    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(ZeroDivisionError("inner workings")))
+    answer = front.ask("/capture?target=web-0")
+    assert answer.status == 502 and "its log says more" in answer.error["title"]
+    assert b"inner workings" not in answer.raw
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+@pytest.mark.parametrize("seconds", [None, 42])
+def test_when_to_come_back(front: Front, monkeypatch: pytest.MonkeyPatch, seconds: Optional[int]) -> None:
+    """What Cloud Controller says of that is passed on; nothing is made up."""
+    error = LimitReached("too often")
+    error.retry_after = seconds
+    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(error))
+    answer = front.ask("/capture?target=web-0")
+    assert answer.status == 429
+    assert ("retry-after: 42" in answer.headers) == (seconds is not None)
+    assert ("retry-after" in answer.headers) == (seconds is not None)
+
+
+def test_only_apps_are_followed(front: Front, network: Network) -> None:
+    client = ClientInfo("192.0.2.1:5", Stream("192.0.2.1", 5, 6), "request-1", TOKEN)
+    refused: list[Failure] = []
+    front.api.begin(Request(("web-0",), follow=True), TOKEN, client, object()).addErrback(refused.append)
+    assert "only an app can be followed" in str(refused[0].value)
+    assert network.agents == {}
 
 
 # --- the query -----------------------------------------------------------------------------
