@@ -200,7 +200,9 @@ def test_other_team_that_sees_it(environment: Environment) -> None:
     """A director that lists too much changes nothing: the teams it names decide, here."""
     listed = json.dumps([{"name": "cf", "teams": ["blue"]}]).encode()
     environment.director.canned[DEPLOYMENTS] = Answer(body=listed)
+    asked = environment.director.paths().count(INSTANCES)
     assert environment.vms(environment.director.token("bosh.teams.red.admin")).status == 403
+    assert environment.director.paths().count(INSTANCES) == asked, "nobody but us refused it"
     assert environment.vms(environment.director.token("bosh.teams.blue.admin")).status == 200
 
 
