@@ -317,6 +317,7 @@ def test_the_unknown_key_of_the_issue() -> None:
         ("containers: {runc: 1}", "containers.runc: must be text"),
         ('containers: {runc: "a\\0"}', "containers.runc: must be a path"),
         ("namespaces: {a: run/a}", "namespaces.a: must be an absolute path"),
+        ('namespaces: {a: "/a\\0b"}', "namespaces.a: must be an absolute path"),
         ("namespaces: {a: }", "namespaces.a: required"),
         (
             "namespaces: {a/b: /a}",

@@ -18,7 +18,8 @@ from pcapd.ctl.flows import Flows, Hop, as_event, as_line, read
 from pcapd.ctl.main import cli
 from pcapd.errors import PcapdError
 from pcapd.savefile import pcapng
-from pcapd.savefile.reader import BadFile, FileInterface, FilePacket, read_file
+from pcapd.savefile import reader as reader_module
+from pcapd.savefile.reader import BadFile, FileInterface, FilePacket, Reader, read_file
 
 A = FileInterface("a:eth0", 101, addresses=(bytes([192, 0, 2, 1]),))
 B = FileInterface("b:eth0", 101, addresses=(bytes([192, 0, 2, 2]),))
@@ -200,6 +201,8 @@ BROKEN = {
     "magic": (struct.pack("<III", 0x0A0D0D0A, 28, 5) + bytes(16), "magic"),
     "no interface": (section() + block("<", 3, 0, b""), "interface 3"),
     "length": (section() + struct.pack("<III", 6, 13, 13), "13 bytes"),
+    "a tiny block": (section() + struct.pack("<III", 6, 8, 8), "8 bytes"),
+    "a second section": (section() + struct.pack("<III", 0x0A0D0D0A, 28, 5) + bytes(16), "magic"),
     "a huge block": (section() + struct.pack("<III", 6, 0x7FFFFFFC, 0), "2147483644 bytes"),
     "two lengths": (section() + struct.pack("<III", 7, 12, 16), "12 bytes, and then 16"),
     "a short block": (section() + struct.pack("<III", 6, 12, 12), "too short"),
@@ -220,6 +223,22 @@ def test_broken_files(tmp_path: Path, case: str) -> None:
     with pytest.raises(PcapdError, match=words) as broken:
         read([str(path)])
     assert "x.pcapng" in str(broken.value)
+
+
+def test_so_many_interfaces_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of nothing but interfaces fills no memory."""
+    monkeypatch.setattr(reader_module, "FILE_INTERFACES_MAX", 3)
+    good, bad = (section() + interface("<", b"x") * count for count in (3, 4))
+    assert list(Reader().packets(good)) == []
+    with pytest.raises(BadFile, match="more than 3 interfaces"):
+        list(Reader().packets(bad))
+
+
+@pytest.mark.parametrize("end", [11, 27, 29, 39])
+def test_blocks_that_are_not_whole(end: int) -> None:
+    data = (section() + interface("<", b"x"))[:end]
+    with pytest.raises(BadFile, match="ends within a block"):
+        list(Reader().packets(data))
 
 
 GOOD = (

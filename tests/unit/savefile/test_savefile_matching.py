@@ -92,6 +92,7 @@ def test_what_is_no_ip() -> None:
         b"",
         MACS,
         MACS + b"\x08\x06" + bytes(28),
+        MACS + b"\x08\x06" + bytes(46),
         ethernet(ipv4(b""))[:20],
         ethernet(ipv6(b""))[:40],
     ):

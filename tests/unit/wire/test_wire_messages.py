@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from pcapd.errors import RemoteProtocolError
 from pcapd.limits import (
+    ADDRESSES_MAX,
     CONTROL_MAX,
+    EFFECTIVE_FILTER_MAX,
     EXCLUDED_STREAMS_MAX,
     FILTER_MAX,
     INSTANCES_MAX,
@@ -376,6 +378,8 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (REQUEST_VMS, "deployment", {"name": ""}),
         (REQUEST_VMS, "deployment", {"name": "cf", "groups": ["router", "router"]}),
         (REQUEST_VMS, "deployment", {"name": "cf", "instances": ["x" * (NAME_MAX + 1)]}),
+        (REQUEST_VMS, "deployment", {"name": "cf", "groups": [f"g{n}" for n in range(INSTANCES_MAX + 1)]}),
+        (REQUEST_VMS, "deployment", {"name": "cf", "instances": [f"{n}" for n in range(INSTANCES_MAX + 1)]}),
         (REQUEST, "targets", []),
         (REQUEST, "targets", [""]),
         (REQUEST, "duration", 0),
@@ -389,6 +393,8 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (Source("web-0", "eth0", 1, 96, ""), "snaplen", SNAPLEN_MAX + 1),
         (Source("web-0", "eth0", 1, 96, ""), "interface", ""),
         (Source("web-0", "eth0", 1, 96, ""), "addresses", ["example.com/24"]),
+        (Source("web-0", "eth0", 1, 96, ""), "addresses", ["192.0.2.1/24"] * (ADDRESSES_MAX + 1)),
+        (Source("web-0", "eth0", 1, 96, ""), "filter", "x" * (EFFECTIVE_FILTER_MAX + 1)),
     ],
 )
 def test_a_value_out_of_range_is_refused(message: Message, key: str, value: object) -> None:

@@ -33,6 +33,7 @@ from pcapd.wire import (
     Stop,
     encode_frame,
     encode_message,
+    sessions,
 )
 
 AGENT = Hello(COMPATIBILITY_LEVEL, "agent", "agent/0", "1.0", 1)
@@ -192,6 +193,16 @@ def test_a_source_id_that_is_reserved_or_taken(number: int) -> None:
     """Source 0 is the whole capture, and no id is given twice."""
     with pytest.raises(RemoteProtocolError, match=f"id {number}"):
         heard(caller("capturing"), SOURCE, source=number)
+
+
+def test_so_many_sources_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that goes on opening them fills no memory."""
+    monkeypatch.setattr(sessions, "SOURCES_MAX", 3)
+    session = caller("capturing")
+    heard(session, SOURCE, source=2)
+    heard(session, SOURCE, source=3)
+    with pytest.raises(RemoteProtocolError, match="id 4"):
+        heard(session, SOURCE, source=4)
 
 
 def test_stats_of_a_source_that_is_not_open() -> None:
