@@ -98,6 +98,13 @@ def test_client_in_the_file() -> None:
     )
 
 
+@pytest.mark.parametrize("kept", ["access_token", "refresh_token", "username"])
+def test_one_way_to_log_in_is_enough(kept: str) -> None:
+    entry = {"url": URL, "alias": "prod", kept: "something"}
+    found = environment_of(config(entry), Settings("prod"))
+    assert [found.access_token, found.refresh_token, found.client].count("something") == 1
+
+
 def test_variables_go_first() -> None:
     found = environment_of(CONFIG, Settings("lab", "me", "mine", "CA"))
     assert (found.client, found.client_secret, found.ca) == ("me", "mine", "CA")
@@ -138,6 +145,7 @@ def test_old_file() -> None:
         ("environments: [1]", "no YAML mapping"),
         (config({**PROD, "access_token": "a b"}), "access_token in the BOSH CLI's configuration is no token"),
         (config({**PROD, "refresh_token": "a\x07"}), "refresh_token"),
+        (config({**PROD, "access_token": "tökén"}), "access_token"),
         (config({**PROD, "url": "http://10.0.0.6"}), "not https"),
         (config({**PROD, "url": "https://a@b"}), "is no https URL"),
     ],

@@ -104,6 +104,15 @@ def test_missing_and_null_fields() -> None:
 
 
 @pytest.mark.parametrize(
+    "kept",
+    [{"AccessToken": "bearer a"}, {"RefreshToken": "r"}, {"UAAGrantType": "client_credentials"}],
+    ids=["access token", "refresh token", "client"],
+)
+def test_one_way_to_log_in_is_enough(kept: dict[str, str]) -> None:
+    parse_login(config(**{"AccessToken": "", "RefreshToken": "", **kept}))
+
+
+@pytest.mark.parametrize(
     ("text", "says", "helps"),
     [
         ("", "not JSON", "cf login"),
@@ -118,6 +127,7 @@ def test_missing_and_null_fields() -> None:
         (config(Target="https://user@api.sys.example.test"), "no https URL", "cf login -a"),
         (config(Target="https://api:port"), "no https URL", "cf login -a"),
         (config(Target="ftp://api"), "no https URL", "cf login -a"),
+        (config(Target="https://api\x7f.example.test"), "no https URL", "cf login -a"),
         (config(AccessToken="", RefreshToken=""), "not logged in", "cf login"),
         (config(AccessToken=None, RefreshToken=None), "not logged in", "cf login"),
         (config(AccessToken=5), "AccessToken", "cf login"),
