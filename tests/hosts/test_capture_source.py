@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, TypeVar
 
@@ -20,7 +21,7 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 if os.geteuid() != 0:
     pytest.skip("captures and namespaces need root", allow_module_level=True)
 
-from pcapd.capture.interfaces import InterfaceWatch
+from pcapd.capture.interfaces import InterfaceWatch, way_to
 from pcapd.capture.namespaces import enter, identity
 from pcapd.capture.source import CaptureSource, libpcap_version, open_source
 from pcapd.errors import BadFilter, CaptureFailed, NamespaceGone, NoSuchInterface
@@ -454,6 +455,25 @@ def test_the_main_thread_stays_where_it_is(link: Link) -> None:
     with pytest.raises(RuntimeError, match="main thread"):
         enter(str(link.right.namespace.path))
     assert HERE.readlink() == here
+
+
+# --- where packets go --------------------------------------------------------------
+
+
+def test_the_way_to_an_address(link: Link) -> None:
+    """An interface's index; none where the kernel says, in whatever way, that there is no way."""
+    namespace = link.right.namespace
+    for number, kind in enumerate(("unreachable", "blackhole", "prohibit", "throw"), start=1):
+        namespace.ip("route", "add", kind, f"198.51.100.{number}")
+    try:
+        index = inside(namespace, lambda: socket.if_nametoindex("eth0"))
+        assert inside(namespace, lambda: way_to(link.left.ipv4)) == index
+        # The last of them is in no route.
+        for number in range(1, 6):
+            assert inside(namespace, partial(way_to, f"198.51.100.{number}")) is None
+    finally:
+        for number in range(1, 5):
+            namespace.ip("route", "delete", f"198.51.100.{number}")
 
 
 # --- what goes away --------------------------------------------------------------
