@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             print(f"pcapd: {error.source}: {problem}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:  # before there is a reactor that takes it for the wish to stop
+        print("pcapd: interrupted before it served", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _load(options: Any) -> Any:

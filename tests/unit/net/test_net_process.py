@@ -230,6 +230,21 @@ main(["--role", "agent", "--config", {path!r}])
     assert "without CAP_NET_RAW captures will fail" in done.stderr
 
 
+def test_ctrl_c_before_there_is_a_reactor() -> None:
+    """While it still imports and reads its configuration: one line, and no traceback."""
+    program = """
+import signal
+from pcapd.config import load
+from pcapd.main import main
+load.load_agent = lambda *_: signal.raise_signal(signal.SIGINT)
+main(["--role", "agent", "--config", "agent.yml"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (1, "pcapd: interrupted before it served\n")
+
+
 def test_an_agent_drops_a_client_without_a_certificate(authority: Authority, tmp_path: Path) -> None:
     """Its log says who came and what was wrong, and it goes on."""
     pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
