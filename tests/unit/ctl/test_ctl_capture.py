@@ -26,10 +26,17 @@ def record(number: int, us: Optional[int] = None) -> bytes:
 class Api:
     """The other end, and the clock."""
 
-    def __init__(self, *, duration: Optional[float] = None, ordered: bool = True, **limits: Any) -> None:
+    def __init__(
+        self,
+        *,
+        duration: Optional[float] = None,
+        ordered: bool = True,
+        headers_only: bool = False,
+        **limits: Any,
+    ) -> None:
         self.now = 100.0
         assembly = Assembly(Form.PCAPNG, 262144, ordered=ordered, **{"max_packets": UNLIMITED, **limits})
-        self.capture = Capture(Request(("web-0",)), assembly, duration, self.now)
+        self.capture = Capture(Request(("web-0",), headers_only=headers_only), assembly, duration, self.now)
         self.callee = Callee(Request)
         self.heard: list[Any] = []
         self.blocks: list[bytes] = []
@@ -229,6 +236,26 @@ def test_a_notice_alone_takes_nothing_away() -> None:
     api.end()
     assert api.capture.outcome is Outcome.COMPLETE
     assert [notice.message for notice in api.capture.notices] == ["slow"]
+
+
+def test_an_api_that_does_not_cut_headers() -> None:
+    """Not a byte of a payload that was not asked for is written, not even of what came with the answer."""
+    api = Api(headers_only=True)
+    api.say(api.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
+    source = api.callee.source(1, Source("web-0", "eth0", 1, 262144, ""))
+    api.say(source, *api.callee.packets(1, record(1)), api.callee.end(End(EndReason.STOPPED)))
+    assert api.capture.outcome is Outcome.FAILED and api.blocks == []
+    assert "does not know how to cut packets" in str(api.capture.error)
+
+
+def test_headers_only() -> None:
+    api = Api(headers_only=True)
+    api.say(api.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
+    api.say(api.callee.source(1, Source("web-0", "eth0", 1, 262144, "", headers_only=True)))
+    api.packets(1)
+    api.stats(1, 10, final=True)
+    api.end()
+    assert api.capture.outcome is Outcome.COMPLETE and api.capture.written == 1
 
 
 def test_an_error_of_the_api_is_told_in_its_words() -> None:

@@ -196,6 +196,7 @@ def test_numbers(value: int) -> None:
         ("0c0400f7" + "01" * 9, "more than 64 bits"),
         ("0cff89020102ff8a00010c0000" * 2, "may not be defined"),
         ("0aff89020102ff8a000000", "lacks a type"),
+        ("03ff8900", "not one type"),
         ("fd" + f"{MESSAGE_MAX + 1:06x}", "a message of"),
         ("03040102", "without its mark"),
         ("040c0010 61", "longer than its message"),
