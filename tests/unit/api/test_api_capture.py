@@ -406,6 +406,24 @@ def test_a_stop_does_not_count_the_time_that_the_client_takes(
     assert len(sink.ends) == 1
 
 
+def test_the_first_stop_counts(make: Make, network: Network, sink: Sink) -> None:
+    """An end that comes while it ends already changes nothing of the reason."""
+    capture = make("web-0")
+    network["web-0"].start()
+    capture.stop(EndReason.STOPPED)
+    capture.stop(EndReason.DRAINING, "the api is shutting down")
+    network["web-0"].end()
+    assert [(end.reason, end.message) for end in sink.ends] == [(EndReason.STOPPED, "")]
+
+
+def test_the_only_target_that_fails_is_told_once(make: Make, network: Network, sink: Sink) -> None:
+    """As the error of the request, and not as a notice, too."""
+    make("web-0")
+    network["web-0"].greet()
+    network["web-0"].refuse("bad_filter", "syntax error")
+    assert len(sink.errors) == 1 and sink.notices == []
+
+
 def test_a_stop_before_any_agent_has_started(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
