@@ -193,7 +193,7 @@ def check_url(url: str, what: str, hint: str) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or not url.isprintable() or parts.username or parts.scheme not in ("https", "http"):
+    if not host or not url.isprintable() or "@" in parts.netloc or parts.scheme not in ("https", "http"):
         raise LoginProblem(f"{what}, {url!r}, is no https URL", hint)
     if parts.scheme == "http" and host not in _LOOPBACK:
         raise LoginProblem(f"{what}, {url}, is not https, and a token is not sent in clear", hint)

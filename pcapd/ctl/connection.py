@@ -72,7 +72,8 @@ def address_of(api: str, *, secret: bool = True) -> Tuple[bool, str, int, str]:
         port = url.port
     except ValueError:
         raise UsageProblem(f"{api!r} has no usable port") from None
-    if url.scheme not in ("https", "http") or not url.hostname or url.username or url.query or url.fragment:
+    strange = "@" in url.netloc or url.query or url.fragment
+    if url.scheme not in ("https", "http") or not url.hostname or strange:
         raise UsageProblem(f"{api!r} is no URL of an api", "it looks like https://pcap.example.com")
     secure = url.scheme == "https"
     if secret and not secure and url.hostname not in ("localhost", "127.0.0.1", "::1"):

@@ -125,6 +125,7 @@ def test_one_way_to_log_in_is_enough(kept: dict[str, str]) -> None:
         (config(Target="api.sys.example.test"), "no https URL", "cf login -a"),
         (config(Target="http://api.sys.example.test"), "in clear", "cf login -a"),
         (config(Target="https://user@api.sys.example.test"), "no https URL", "cf login -a"),
+        (config(Target="https://:word@api.sys.example.test"), "no https URL", "cf login -a"),
         (config(Target="https://api:port"), "no https URL", "cf login -a"),
         (config(Target="ftp://api"), "no https URL", "cf login -a"),
         (config(Target="https://api\x7f.example.test"), "no https URL", "cf login -a"),

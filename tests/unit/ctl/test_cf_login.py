@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pcapd.ctl.cfconfig import LoginProblem, Tokens, parse_login
 from pcapd.ctl.cflogin import NotSaved, read_login, save_tokens
+from pcapd.ctl.cloud import Session
+from pcapd.ctl.fetch import Answer
 from pcapd.limits import CONFIG_MAX
 
 OLD = {
@@ -119,3 +124,36 @@ def test_unusual_files(tmp_path: Path) -> None:
         read_login(Path("/dev/zero"))
     path.write_text(json.dumps(OLD).ljust(CONFIG_MAX))
     assert read_login(path) == parse_login(json.dumps(OLD))
+
+
+# --- refreshing ---------------------------------------------------------------
+
+
+class Uaa:
+    """What a session asks UAA with; counts."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def post(self, *_: Any) -> Answer:
+        self.asked += 1
+        return Answer(200, {}, json.dumps({"access_token": "new", "refresh_token": "new-refresh"}).encode())
+
+
+def access(ends: float) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": ends}).encode()).decode().rstrip("=")
+    return f"head.{claims}.signature"
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_tokens_that_someone_else_got(path: Path, good: bool) -> None:
+    """The cf CLI was faster: its token is used, and UAA is not asked; unless that one ends, too."""
+    uaa: Any = Uaa()
+    config = {**OLD, "AuthorizationEndpoint": "https://login.x"}
+    path.write_text(json.dumps(config))
+    session = Session(path, read_login(path), uaa, print)
+    theirs = access(time.time() + (3600 if good else -3600))
+    path.write_text(json.dumps({**config, "AccessToken": f"bearer {theirs}"}))
+    session.refresh()
+    assert uaa.asked == (0 if good else 1)
+    assert session.token() == (theirs if good else "new")
