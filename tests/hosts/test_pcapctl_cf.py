@@ -832,6 +832,7 @@ def test_next_page_elsewhere(foundation: Foundation, href: str) -> None:
         (cc_error(500, 10001, "UnknownError"), ("500", "UnknownError", "later")),
         (cc_error(503, 10015, "CF-ServiceUnavailable"), ("503", "CF-ServiceUnavailable", "later")),
         (Canned(502, b"<html>"), ("502", "later")),
+        (Canned(503, {"resources": [], "pagination": {"next": None}}), ("503", "later")),
         (Canned(418, b"\xff"), ("418", "cf api")),
         (Canned(302, headers=(("Location", "https://evil.sys.example.test/"),)), ("302",)),
         (Canned(200, b"<html>"), ("does not answer as Cloud Controller does",)),
@@ -929,7 +930,10 @@ def test_bad_link(foundation: Foundation, href: Any, words: str) -> None:
     assert_failed(foundation, foundation.pcapctl("myapp"), words, "--api")
 
 
-@pytest.mark.parametrize("answer", [Canned(503, b"x"), Canned(200, b"<html>"), Canned(200, {"links": []})])
+@pytest.mark.parametrize(
+    "answer",
+    [Canned(503, b"x"), Canned(503, {"links": {}}), Canned(200, b"<html>"), Canned(200, {"links": []})],
+)
 def test_no_root_document(foundation: Foundation, answer: Canned) -> None:
     """It is not guessed where Cloud Controller cannot be asked."""
     foundation.state.canned["/"] = answer
