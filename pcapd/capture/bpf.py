@@ -8,6 +8,7 @@ before libpcap sees them.  The grammar is pcap-filter(7).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable
 
@@ -21,8 +22,8 @@ _KEYWORDS = frozenset(
     # protocols
     "ether fddi tr wlan ppp slip link ip ip6 arp rarp sctp tcp udp icmp icmp6 igmp igrp pim vrrp carp "
     "atalk aarp decnet lat sca moprc mopdl iso esis es-is isis is-is l1 l2 iih lsp snp csnp psnp clnp "
-    "stp ipx netbeui ah esp radio vlan mpls pppoed pppoes geneve vxlan lane llc metac bcc oam oamf4 "
-    "oamf4ec oamf4sc sc ilmic oamf5 vpi vci connectmsg metaconnect sio opc dpc sls hsio hopc hdpc hsls "
+    "stp ipx netbeui ah esp radio vlan mpls pppoed pppoes geneve lane llc metac bcc oam oamf4 "
+    "oamf4ec oamf4sc sc ilmic vpi vci connectmsg metaconnect sio opc dpc sls hsio hopc hdpc hsls "
     "fisu lssu lsu msu hfisu hlssu hmsu "
     # directions and address kinds
     "src dst host net mask port portrange proto protochain gateway broadcast multicast less greater "
@@ -33,8 +34,7 @@ _KEYWORDS = frozenset(
     "tcpflags tcp-fin tcp-syn tcp-rst tcp-push tcp-ack tcp-urg tcp-ece tcp-cwr icmptype icmpcode "
     "icmp-echoreply icmp-unreach icmp-sourcequench icmp-redirect icmp-echo icmp-routeradvert "
     "icmp-routersolicit icmp-timxceed icmp-paramprob icmp-tstamp icmp-tstampreply icmp-ireq "
-    "icmp-ireqreply icmp-maskreq icmp-maskreply icmp6type icmp6code icmp6-destinationunreach "
-    "icmp6-packettoobig icmp6-timeexceeded icmp6-parameterproblem icmp6-echo icmp6-echoreply "
+    "icmp-ireqreply icmp-maskreq icmp-maskreply icmp6type icmp6code icmp6-echo icmp6-echoreply "
     "icmp6-multicastlistenerquery icmp6-multicastlistenerreportv1 icmp6-multicastlistenerdone "
     "icmp6-routersolicit icmp6-routeradvert icmp6-neighborsolicit icmp6-neighboradvert icmp6-redirect "
     "icmp6-routerrenum icmp6-nodeinformationquery icmp6-nodeinformationresponse "
@@ -43,8 +43,7 @@ _KEYWORDS = frozenset(
     "icmp6-mobileprefixadvert icmp6-certpathsolicit icmp6-certpathadvert "
     "icmp6-multicastrouteradvert icmp6-multicastroutersolicit icmp6-multicastrouterterm "
     # 802.11 and pf
-    "type subtype direction dir ifname on rnr rulenum reason rset ruleset srnr subrulenum action "
-    "fcs".split()
+    "type subtype direction dir ifname on rnr rulenum reason rset ruleset srnr subrulenum action".split()
 )
 #: After these a word is a number's name (services, protocols, frame kinds), not a host's.
 _NAMED_VALUES = frozenset(
@@ -58,16 +57,28 @@ _MIRRORED = {"inbound": "outbound", "outbound": "inbound"}
 #: These tell of one side of a wire, in ways that have no counterpart on the other.
 _ONE_SIDED = frozenset("ifname on dir direction".split())
 
-_TOKEN = re.compile(
-    r"""
-      (?P<address>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)            # IPv6, or a MAC address
-    | (?P<number>\$?(?:0[xX][0-9A-Fa-f]+|[0-9]+(?:\.[0-9]+){0,3})(?![-\w.]))
-    | (?P<mac>(?:[0-9A-Fa-f]{1,2}[-.]){5}[0-9A-Fa-f]{1,2}|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4})
-    | (?P<word>\\?[A-Za-z0-9_](?:[-\w.]*\w)?)
-    | (?P<other>\s+|.)
-    """,
-    re.VERBOSE | re.ASCII,
+#: Names of values that libpcap 1.10 does not know, so that it would take them for hosts' names.
+#: They pass where it wants a number.
+_RECENT = frozenset(
+    "icmp6-destinationunreach icmp6-packettoobig icmp6-timeexceeded icmp6-parameterproblem".split()
 )
+
+#: Pieces of a filter.  A run is never shorter than what libpcap's scanner takes for one token:
+#: of ``abcd.abcd.abcd.net`` it does not make an address and a keyword, nor may we.
+_TOKEN = re.compile(r"(?P<run>[\w.:$\\][-\w.:$\\]*)|(?P<other>\s+|.)", re.ASCII | re.DOTALL)
+_NUMBER = r"(?:0[xX][0-9A-Fa-f]+|[0-9]+)"
+_ADDRESS = re.compile(
+    rf"""
+      {_NUMBER}(?:\.[0-9]+){{0,3}}               # a number; an IPv4 address or the beginning of one
+    | (?:{_NUMBER}|tcpflags|icmp6?(?:type|code))?:(?:{_NUMBER})?    # which bytes: [0:4]
+    | \$[0-9A-Fa-f]{{1,2}}                       # ARCNET
+    | [0-9A-Fa-f]{{1,2}}([-.:])[0-9A-Fa-f]{{1,2}}(?:\1[0-9A-Fa-f]{{1,2}}){{4}}
+    | (?:[0-9A-Fa-f]{{4}}\.){{2}}[0-9A-Fa-f]{{4}}
+    """,
+    re.VERBOSE,
+)
+#: A service's or protocol's name; escaped where it is a keyword, too.
+_NAME = re.compile(r"\\?[A-Za-z0-9](?:[-\w.]*[\w.])?", re.ASCII)
 
 
 def check_text(text: str) -> None:
@@ -78,22 +89,41 @@ def check_text(text: str) -> None:
     """
     if len(text) > FILTER_MAX:
         raise BadFilter(f"the filter has {len(text)} characters, at most {FILTER_MAX} are allowed")
-    if not text.isascii() or any(ord(character) < 32 and character not in "\t\n" for character in text):
+    if any(not " " <= character <= "~" and character not in "\t\n" for character in text):
         raise BadFilter("the filter holds characters that are not printable ASCII")
     names_values = False
+    before = ""
     for match in _TOKEN.finditer(text):
-        word = match["word"]
-        if word is None:
+        run = match["run"]
+        if run is None:
+            before = match[0].strip() or before
             continue
-        if word in _RESET:
+        if run in _RESET:
             names_values = False
-        elif word in _NAMED_VALUES:
+        elif run in _NAMED_VALUES:
             names_values = True
-        elif word not in _KEYWORDS and not names_values and not word.startswith("\\"):
+        elif not (
+            run in _KEYWORDS
+            or _is_address(run)
+            or (names_values and _NAME.fullmatch(run))
+            or (run in _RECENT and before in ("=", "<", ">"))
+        ):
             raise BadFilter(
-                f"the filter has {word!r} where an address is expected",
+                f"the filter has {run!r} where an address is expected",
                 "host names are not looked up: write the address, for example host 192.0.2.1",
             )
+        before = run
+
+
+def _is_address(run: str) -> bool:
+    """Whether libpcap reads all of it as numbers, and looks nothing up."""
+    if _ADDRESS.fullmatch(run):
+        return True
+    try:
+        ipaddress.IPv6Address(run)
+    except ValueError:
+        return False
+    return True
 
 
 def mirrored(text: str) -> str:
@@ -107,7 +137,7 @@ def mirrored(text: str) -> str:
     """
     parts = []
     for match in _TOKEN.finditer(text):
-        if match["word"] in _ONE_SIDED:
+        if match["run"] in _ONE_SIDED:
             raise BadFilter(
                 f"{match['word']!r} in a filter cannot be told from outside the container",
                 "inbound and outbound can",
