@@ -93,7 +93,9 @@ def _chain(
 
 def _tcpdump(lab: Lab, size: int, rate: int, seconds: float) -> tuple[int, int, float]:
     """Packets sent, dropped, and CPU seconds of tcpdump."""
-    argv = ["tcpdump", "-i", "eth0", "-w", "/dev/null", "-B", str(_TCPDUMP_RING_KIB), *FILTER.split()]
+    # As root: otherwise it gives what it writes to, here the device, to the user that it becomes.
+    argv = ["tcpdump", "-Z", "root", "-i", "eth0", "-w", "/dev/null", "-B", str(_TCPDUMP_RING_KIB)]
+    argv += FILTER.split()
     process = lab.web1.popen(*argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     time.sleep(_SETTLE)
     with Generator(lab.link, size=size, rate=rate, seconds=seconds) as generator:
