@@ -198,13 +198,14 @@ class CloudController(HttpsDouble):
     def answer(self, asked: Asked) -> Answer:
         """Route a request."""
         if asked.path == "/":
-            return Answer(body={"links": self._root()})
+            return Answer(body=self.root())
         user = self._user(asked)
         if isinstance(user, Answer):
             return user
         return self._v3(asked, user)
 
-    def _root(self) -> dict[str, Any]:
+    def root(self) -> dict[str, Any]:
+        """Its root document."""
         links = {
             "self": {"href": self.url},
             "cloud_controller_v3": {"href": f"{self.url}/v3", "meta": {"version": self.api_version}},
@@ -214,7 +215,9 @@ class CloudController(HttpsDouble):
             "app_ssh": {"href": "ssh.sys.example.test:2222", "meta": {"oauth_client": "ssh-proxy"}},
             **self.links,
         }
-        return {name: link for name, link in links.items() if link is not None or name == "credhub"}
+        return {
+            "links": {name: link for name, link in links.items() if link is not None or name == "credhub"}
+        }
 
     def _user(self, asked: Asked) -> Any:
         scheme, _, token = asked.headers.get("authorization", "").partition(" ")

@@ -12,7 +12,13 @@ from typing import Any, Iterator
 
 import pytest
 
-from pcapd.limits import AUTHORITY_BODY_MAX, AUTHORITY_CALL_TIMEOUT
+from pcapd.limits import (
+    AUTHORITY_BODY_MAX,
+    AUTHORITY_CALL_TIMEOUT,
+    AUTHORITY_PAGES_MAX,
+    FOLLOW_INTERVAL,
+    PROCESSES_MAX,
+)
 from pcapd.wire import Error
 from tests.doubles import cloud_controller as cc
 from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, User
@@ -445,6 +451,30 @@ def test_next_page_elsewhere(foundation: Foundation, app: CfApp, token: str) -> 
         assert not other.asked
 
 
+def test_too_many_processes(untouched: Foundation) -> None:
+    """An app has one process of a type, two while it rolls; what goes beyond all sense is not asked for."""
+    foundation, app = untouched, two_instances(untouched)
+    token = foundation.cc.developer(app)
+    app.processes += [Process(instances=[]) for _ in range(PROCESSES_MAX - 1)]
+    assert foundation.capture(app, token).status == 200
+    app.processes.append(Process(instances=[]))
+    foundation.cc.asked.clear()
+    got = foundation.capture(app, token)
+    assert (got.status, got.error["title"]) == (503, "the app has more than 8 processes of that type")
+    assert not any(path.endswith("/stats") for path in foundation.cc.paths())
+
+
+def test_pages_without_end(untouched: Foundation) -> None:
+    """Pages with nothing on them that lead to themselves."""
+    foundation, app = untouched, two_instances(untouched)
+    path = f"/v3/apps/{app.guid}/processes"
+    page = {"pagination": {"next": {"href": f"{foundation.cc.url}{path}?page=2"}}, "resources": []}
+    foundation.cc.canned[path] = Answer(200, page)
+    got = foundation.capture(app, foundation.cc.developer(app))
+    assert got.status == 503 and "more than" in got.error["title"]
+    assert foundation.cc.paths().count(path) == AUTHORITY_PAGES_MAX + 1
+
+
 def test_v3_link_elsewhere(tmp_path: Path, authority: Authority) -> None:
     """Of the root document's links only the path is used, so the token goes nowhere else."""
     with foundation_in(tmp_path, authority) as foundation:
@@ -473,7 +503,12 @@ def test_recovery(foundation: Foundation, app: CfApp, token: str) -> None:
     assert "Cloud Controller" in got.error["title"]
     query = [("target", "cell"), ("duration", "300ms")]
     assert foundation.get("/capture", foundation.static_token, query).status == 200
+    # What comes with a status of trouble is not believed, whatever it says.
+    foundation.cc.canned["/"] = Answer(503, foundation.cc.root())
     foundation.cc.start()
+    got = foundation.capture(app, token)
+    assert got.status == 503 and "(503)" in got.error["title"]
+    foundation.cc.canned.clear()
     # A request needs not wait for the next look.
     assert foundation.capture(app, token).status == 200
     state = foundation.wait_for_health(True)
@@ -533,7 +568,7 @@ def test_follow(foundation: Foundation, app: CfApp, token: str) -> None:
     """What restarts, moves and is added is captured too, as new interfaces; gaps are said."""
     require("tshark")
     first, second = foundation.cells
-    client = foundation.pcapctl(app, token, "--follow", "--duration", "40s")
+    client = foundation.pcapctl(app, token, "--follow", "--duration", "60s")
     first.wait()
     second.wait()
     # Instance 0 moves to the other cell, and instance 2 is new.
@@ -545,12 +580,14 @@ def test_follow(foundation: Foundation, app: CfApp, token: str) -> None:
     first.wait(2)
     assert {start.instance for start in second.started} == {"myapp/0", "myapp/1"}
     assert first.started[1].instance == "myapp/2"
-    # All go away at once, as on a restart; the capture goes on.
+    # All go away at once, as on a restart; there are none for a while, and the capture goes on.
     for instance in app.instances:
         cell = first if instance.host == first.host else second
         cell.lose(instance.handle)
         instance.start_up()
     wait_until(lambda: not first.running and not second.running, "all are gone")
+    before = _stats_asked(foundation)
+    wait_until(lambda: _stats_asked(foundation) > before, "stats are asked for", timeout=2 * FOLLOW_INTERVAL)
     for instance in app.instances:
         instance.restart(second.host)
     second.wait(5)
@@ -563,6 +600,10 @@ def test_follow(foundation: Foundation, app: CfApp, token: str) -> None:
     assert sorted(names) == ["myapp/0:eth0"] * 3 + ["myapp/1:eth0"] * 2 + ["myapp/2:eth0"] * 2
     extended = foundation.audit("capture_extended")
     assert len(extended) == 5 and app.instances[0].handle in str(extended)
+
+
+def _stats_asked(foundation: Foundation) -> int:
+    return sum(path.endswith("/stats") for path in foundation.cc.paths())
 
 
 def test_follow_ends_with_the_token(foundation: Foundation, app: CfApp, token: str) -> None:
