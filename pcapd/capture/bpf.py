@@ -139,7 +139,7 @@ def mirrored(text: str) -> str:
     for match in _TOKEN.finditer(text):
         if match["run"] in _ONE_SIDED:
             raise BadFilter(
-                f"{match['word']!r} in a filter cannot be told from outside the container",
+                f"{match['run']!r} in a filter cannot be told from outside the container",
                 "inbound and outbound can",
             )
         parts.append(_MIRRORED.get(match[0], match[0]))
