@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from chain_tools import read_pcapng
+from chain_tools import Client
 
 from tests.lab.configurations import LOCAL
 from tests.lab.daemons import Lab
-from tests.lab.processes import run
 
 COUNT = 200
 
@@ -36,29 +34,37 @@ def alone(tmp_path: Path) -> object:
         yield lab
 
 
+def begin(lab: Lab, *arguments: str) -> Client:
+    """A running pcapctl beside the daemons."""
+    path = lab.directory / "lo.pcapng"
+    argv = lab.client_command("hosts", *arguments, "--json", "--output", str(path))
+    output, stderr = path.with_suffix(".events"), path.with_suffix(".stderr")
+    with output.open("wb") as out, stderr.open("wb") as err:
+        process = lab.web0.popen(
+            *argv, env=lab.client_environment(), cwd=lab.directory, stdout=out, stderr=err
+        )
+    return Client(process, path, output, stderr)
+
+
 @pytest.mark.parametrize("targets", [("here",), ("here", "here-too")])
 def test_no_feedback(alone: Lab, targets: tuple[str, ...]) -> None:
     """Without a filter, the file holds what others said on lo, and not one packet of the capture's own."""
-    path = alone.directory / "lo.pcapng"
-    argv = alone.client_command(
-        *("hosts", *targets, "--device", "lo", "--duration", "4s", "--json", "--output", str(path))
-    )
-    sender = alone.web0.popen(
-        sys.executable, "-c", "import time; time.sleep(1.5)\n" + SEND.format(count=COUNT)
-    )
-    done = run(alone.web0.command(*argv), env=alone.client_environment(), cwd=alone.directory)
-    sender.wait()
-    report = json.loads(done.stdout.splitlines()[-1])
-    file = read_pcapng(path)
+    names = [f"{target}:lo" for target in targets]
+    client = begin(alone, *targets, "--device", "lo")
+    client.wait_for(*names)
+    alone.web0.run(sys.executable, "-c", SEND.format(count=COUNT))
+    client.wait_for(*names, packets=COUNT)
+    done = client.stop()
+    file = done.file
     ports = set()
     for packet in file.packets:
         header = 14 + (packet.data[14] & 15) * 4
         if packet.data[23] == 6:
             ports |= {int.from_bytes(packet.data[header + n : header + n + 2], "big") for n in (0, 2)}
     assert not ports & {alone.agent.port, alone.api.port}
-    for target in targets:
+    for name in names:
         # Each packet once, and the ICMP error that answers it.
-        own = [packet for packet in file.of(f"{target}:lo") if packet.data[23] == 17]
+        own = [packet for packet in file.of(name) if packet.data[23] == 17]
         assert len(own) == COUNT
-        assert len(file.of(f"{target}:lo")) <= 2 * COUNT
-    assert report["lost"] == 0
+        assert len(file.of(name)) <= 2 * COUNT
+    assert done.report["lost"] == 0
