@@ -63,6 +63,8 @@ setup(
         ],
         # bin/fuzz; it has wheels for CPython 3.11 to 3.13 only.
         "fuzz": ["atheris>=3"],
+        # bin/mutants --find
+        "mutants": ["pytest-cov>=5"],
     },
     entry_points={
         "console_scripts": [

@@ -1,0 +1,264 @@
+"""Take each check out of the sources and see which test fails: see ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+
+from tests.mutants.c_checks import c_checks_of
+from tests.mutants.checks import Check, checks_of
+from tests.mutants.ledger import LEDGER, Ledger
+
+ROOT = Path(__file__).parents[2]
+
+_HELP = """\
+Each check of pcapd/ is taken out, one at a time, in copies of the checkout; the
+test that tests/mutants/ledger.tsv names for it must fail.  Where none is named,
+or it passes, --find tries the unit tests that run the check's line.
+
+examples:
+  bin/mutants                              all checks (about an hour)
+  bin/mutants pcapd/wire pcapd/api/cc.py   those of these
+  bin/mutants --find pcapd/api             look for tests, and put them into the ledger
+  bin/mutants --find --missing pcapd/api/bosh.py --with tests/hosts/test_bosh_api.py
+"""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One check of one file."""
+
+    path: str
+    text: str
+    check: Check
+
+    @property
+    def name(self) -> str:
+        """As the ledger has it."""
+        return f"{self.path}::{self.check.name}"
+
+
+def limits() -> frozenset[str]:
+    """Names of all constants in `pcapd.limits`."""
+    tree = ast.parse((ROOT / "pcapd/limits.py").read_text())
+    names = {
+        node.target.id
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    return frozenset(names - {"KIB", "MIB"})
+
+
+def mutants(places: Sequence[Path] = (ROOT / "pcapd",)) -> list[Mutant]:
+    """All checks below these files and directories."""
+    known = limits()
+    found = []
+    for place in places:
+        files = sorted([*place.rglob("*.py"), *place.rglob("*.c")]) if place.is_dir() else [place]
+        for file in files:
+            text = file.read_text()
+            checks = c_checks_of(text) if file.suffix == ".c" else checks_of(text, known)
+            found += [Mutant(str(file.resolve().relative_to(ROOT)), text, check) for check in checks]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; returns the exit status: 1 when some check is not held by any test."""
+    parser = argparse.ArgumentParser(
+        prog="mutants", epilog=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("places", nargs="*", type=Path, metavar="PLACE", help="files or directories (pcapd)")
+    parser.add_argument("--find", action="store_true", help="look for tests where the ledger names none")
+    parser.add_argument("--missing", action="store_true", help="only checks that the ledger does not have")
+    parser.add_argument("--with", nargs="+", default=[], metavar="TEST", dest="tests", help="try these")
+    parser.add_argument("--jobs", type=int, default=2, help="at once (2)")
+    parser.add_argument("--seconds", type=float, default=120.0, help="for the tests of one check (120)")
+    parser.add_argument("--map", type=Path, help="which tests run which lines: made, unless it is there")
+    options = parser.parse_args(arguments)
+    wanted = mutants([place.resolve() for place in options.places] or [ROOT / "pcapd"])
+    ledger = Ledger.read(LEDGER)
+    tests_of = _line_map(options.map) if options.find and not options.tests else {}
+    results: Counter[str] = Counter()
+    todo: Queue[Mutant] = Queue()
+    for mutant in wanted:
+        if ledger.reason(mutant.name):
+            results["excused"] += 1
+        elif not (options.missing and ledger.test(mutant.name)):
+            todo.put(mutant)
+    lock = threading.Lock()
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+            worker = Worker(Path(directory) / "checkout", options.seconds)
+            while True:
+                try:
+                    mutant = todo.get_nowait()
+                except Empty:
+                    worker.close()
+                    return
+                verdict, test = _judge(worker, mutant, ledger, tests_of, options.tests)
+                with lock:
+                    results[verdict] += 1
+                    if verdict == "held" and options.find:
+                        ledger.put(mutant.name, test)
+                        ledger.write(LEDGER)
+                    if verdict != "held":
+                        print(
+                            f"{verdict}: {mutant.path}:{mutant.check.line} {mutant.check.name}  {test}",
+                            flush=True,
+                        )
+
+    threads = [threading.Thread(target=work) for _ in range(options.jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(f"{len(wanted)} checks: " + ", ".join(f"{count} {name}" for name, count in sorted(results.items())))
+    return int(any(name not in ("held", "excused") for name in results))
+
+
+def _judge(
+    worker: Worker,
+    mutant: Mutant,
+    ledger: Ledger,
+    tests_of: dict[str, dict[int, list[str]]],
+    tests: Sequence[str],
+) -> tuple[str, str]:
+    """Whether a test fails without the check, and which."""
+    named = ledger.test(mutant.name)
+    if named:
+        failed, late = worker.run(mutant, [named])
+        if failed or late:
+            return "held", named
+        if not (tests_of or tests):
+            return "not held", named
+    candidates = list(tests) or tests_of.get(mutant.path, {}).get(mutant.check.line, [])
+    if mutant.path.endswith(".c") and not tests:
+        candidates = ["tests/unit/records", "tests/unit/test_ordering.py", "tests/fuzz"]
+    if not candidates:
+        return ("not tried" if tests_of else "not in the ledger"), ""
+    failed, late = worker.run(mutant, candidates)
+    if late:
+        return "late", candidates[0]
+    return ("held", failed) if failed else ("survived", f"{len(candidates)} tests")
+
+
+class Worker:
+    """A copy of the checkout, and a process that runs tests in it.
+
+    Args:
+        directory: For the copy.
+        seconds: For the tests of one mutant.
+    """
+
+    def __init__(self, directory: Path, seconds: float) -> None:
+        self._seconds = seconds
+        _copy(directory)
+        self._process = subprocess.Popen(
+            [sys.executable, "-B", "-m", "tests.mutants.worker"],
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, mutant: Mutant, tests: Iterable[str]) -> tuple[str, bool]:
+        """Which of the tests failed first, and whether they took too long."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        text = mutant.check.without(mutant.text)
+        asked = {"path": mutant.path, "text": text, "tests": list(tests), "seconds": self._seconds}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        if answer["problem"]:
+            raise RuntimeError(f"{mutant.name} does not compile: {answer['problem']}")
+        return answer["failed"], answer["late"]
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _copy(directory: Path) -> None:
+    """What git knows of the checkout, and the compiled module."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    native = [str(file.relative_to(ROOT)) for file in (ROOT / "pcapd/records").glob("*.so")]
+    for name in filter(None, [*listed, *native]):
+        if (ROOT / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, directory / name)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "pcapd", "tests"], cwd=directory, check=False)
+
+
+def _line_map(file: Path | None) -> dict[str, dict[int, list[str]]]:
+    """Of each source, which unit tests run which line; the most particular first."""
+    if file is None or not file.exists():
+        with tempfile.TemporaryDirectory() as directory:
+            made = _measure(Path(directory))
+        if file is None:
+            return made
+        file.write_text(json.dumps(made))
+    return {
+        path: {int(line): tests for line, tests in lines.items()}
+        for path, lines in json.loads(file.read_text()).items()
+    }
+
+
+def _measure(directory: Path) -> dict[str, dict[int, list[str]]]:
+    import coverage
+
+    data_file, config = directory / "data", directory / "coveragerc"
+    config.write_text(f"[run]\ndata_file = {data_file}\nconcurrency = thread,greenlet\nsource = pcapd\n")
+    print("measuring which tests run which lines", flush=True)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"),
+            *(
+                "--cov",
+                "--cov-context=test",
+                f"--cov-config={config}",
+                "--cov-report=",
+                "tests/unit",
+                "tests/fuzz",
+            ),
+        ],
+        cwd=ROOT,
+        check=False,
+    )
+    data = coverage.CoverageData(str(data_file))
+    data.read()
+    found: dict[str, dict[int, list[str]]] = {}
+    runs: Counter[str] = Counter()
+    for name in data.measured_files():
+        lines = data.contexts_by_lineno(name)
+        for line, contexts in lines.items():
+            tests = sorted({context.partition("|")[0] for context in contexts if context})
+            runs.update(tests)
+            found.setdefault(str(Path(name).relative_to(ROOT)), {})[line] = tests
+    for lines_of in found.values():
+        for tests in lines_of.values():
+            tests.sort(key=lambda test: runs[test])
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

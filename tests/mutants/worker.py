@@ -1,0 +1,139 @@
+"""Run tests on a changed source, again and again, in a copy of the checkout.
+
+``python -m tests.mutants.worker`` in the copy: one JSON object per line in, one
+out.  What takes long to import is imported once; each run is a process of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_NATIVE = Path("pcapd/records/_native.c")
+_PYTEST = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:randomly"]
+
+
+class _FirstFailure:
+    """Tells which test failed first, through a pipe."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            os.write(self._pipe, report.nodeid.encode())
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            os.write(self._pipe, f"{report.nodeid}::".encode())
+
+
+def main() -> None:
+    """Serve until there is no more input."""
+    _import_what_is_large()
+    answers = os.fdopen(os.dup(1), "w")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        if stream:
+            os.dup2(nothing, stream)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answers.write(json.dumps(_answer(**asked)) + "\n")
+        answers.flush()
+
+
+def _import_what_is_large() -> None:
+    import hypothesis  # noqa: F401
+    import jwt  # noqa: F401
+    import OpenSSL.SSL  # noqa: F401
+    import prometheus_client  # noqa: F401
+    import pytest_twisted  # noqa: F401
+    import rich.console  # noqa: F401
+    import twisted.web.http_headers  # noqa: F401
+    import yaml  # noqa: F401
+
+
+def _answer(path: str, text: str, tests: list[str], seconds: float) -> dict[str, Any]:
+    """Run tests on a changed file, which is put back afterwards.
+
+    Returns:
+        ``failed``: the first test that failed, or empty; ``late``: it took too long.
+    """
+    file = Path(path)
+    original = file.read_text()
+    try:
+        _write(file, text)
+        if file == _NATIVE and (problem := _build()):
+            return {"failed": "", "late": False, "problem": problem}
+        return _run(tests, seconds)
+    finally:
+        _write(file, original)
+
+
+def _write(file: Path, text: str) -> None:
+    for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
+        compiled.unlink()
+    file.write_text(text)
+
+
+def _build() -> str:
+    built = _NATIVE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
+    built.unlink(missing_ok=True)
+    include = f"-I{sysconfig.get_path('include')}"
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-w", include, str(_NATIVE), "-o", str(built)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def _run(tests: list[str], seconds: float) -> dict[str, Any]:
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setsid()
+        os.close(read)
+        status = 99
+        with contextlib.suppress(BaseException):
+            status = pytest.main([*_PYTEST, *tests], plugins=[_FirstFailure(write)])
+        os._exit(int(status))
+    os.close(write)
+    late = not _ends_within(child, seconds)
+    if late:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    failed = _all_of(read)
+    if (
+        not failed
+        and (os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) not in (0, 1))
+        and not late
+    ):
+        failed = f"the test process ended with {status}"
+    return {"failed": failed, "late": late, "problem": ""}
+
+
+def _ends_within(child: int, seconds: float) -> bool:
+    ended = os.pidfd_open(child)
+    try:
+        return bool(select.select([ended], [], [], seconds)[0])
+    finally:
+        os.close(ended)
+
+
+def _all_of(pipe: int) -> str:
+    with os.fdopen(pipe, "rb", buffering=0) as stream:
+        # Whatever a test left running has the other end, too.
+        os.set_blocking(stream.fileno(), False)
+        return (stream.read(65536) or b"").decode()
+
+
+if __name__ == "__main__":
+    main()
