@@ -73,6 +73,7 @@ class Daemon:
         limits: Taken instead of those of `pcapd.limits` with the next start, where a test would
             take minutes otherwise.
         variables: Of its environment, with the next start.
+        below: A command that runs it, with the next start.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Daemon:
         self._healthy = healthy
         self.limits: Mapping[str, float] = {}
         self.variables: dict[str, str] = {}
+        self.below: Sequence[str] = ()
         self._process: Optional[subprocess.Popen[Any]] = None
 
     @property
@@ -130,7 +132,7 @@ class Daemon:
     def launch(self) -> None:
         """Start it without waiting for anything: it may be meant to fail."""
         self.write_config()
-        argv = [sys.executable, *self.module("pcapd", self.limits)]
+        argv = [*self.below, sys.executable, *self.module("pcapd", self.limits)]
         argv += ["--role", self.role, "--config", str(self.config_path)]
         if self._namespace is not None:
             argv = self._namespace.command(*argv)

@@ -1,0 +1,83 @@
+"""The daemons work below the system-call filter that docs/security.rst advises."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
+pytest.importorskip("prctl", reason="python-prctl is not installed")
+
+from chain_tools import Chain, assert_accounted
+
+from pcapd.wire import Container, End, Source
+from tests.hosts.containers_tools import APP, CellAgent, cell_in, needs, public_directory
+from tests.lab import systemcalls
+from tests.lab.certificates import Authority
+from tests.lab.processes import ROOT, run
+
+if needs() or systemcalls.missing():
+    pytest.skip(needs() or systemcalls.missing(), allow_module_level=True)
+
+
+def advised() -> list[str]:
+    """What runs a daemon below the filter of the document."""
+    page = (ROOT / "docs/security.rst").read_text()
+    (allowed,) = re.findall(r"^    SystemCallFilter=(.+)$", page, re.MULTILINE)
+    return ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.lab.systemcalls", allowed]
+
+
+@pytest.fixture(scope="module")
+def filtered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    lab = Chain(tmp_path_factory.mktemp("filtered"))
+    for daemon in (lab.agent, lab.second, lab.api):
+        daemon.below = advised()
+    with lab:
+        yield lab
+        for daemon in (lab.agent, lab.second, lab.api):
+            daemon.stop()
+
+
+def seccomp_of(pid: int) -> str:
+    """The kernel's word for how a process is filtered; 2 is by a program."""
+    (mode,) = re.findall(r"^Seccomp:\s+(\d)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return mode
+
+
+def test_a_capture_below_the_filter(filtered: Chain) -> None:
+    """In namespaces, with a filter that is tried in a process of its own, and after SIGHUP."""
+    assert {seccomp_of(daemon.pid) for daemon in (filtered.agent, filtered.api)} == {"2"}
+    for daemon in (filtered.agent, filtered.api):
+        daemon.signal(signal.SIGHUP)
+    long = " or ".join(f"host 10.99.0.{number}" for number in range(1, 40))
+    result = filtered.capture("web-0", "web-1", "--filter", long, "--duration", "2s")
+    assert result.status == 0, result.stderr
+    assert_accounted(result)
+
+
+def test_a_container_below_the_filter(authority: Authority) -> None:
+    """With runc, which is asked where the container is, below the same filter."""
+    with public_directory() as directory, cell_in(directory, 97) as cell:
+        instance = cell.run(APP, 0)
+        agent = CellAgent(cell, authority, "filtered", containers={})
+        agent.daemon.below = advised()
+        with agent.daemon:
+            assert seccomp_of(agent.daemon.pid) == "2"
+            with agent.call() as call:
+                call.start(Container(instance.app, instance.index, handle=instance.handle))
+                call.wait(Source)
+                cell.ping(instance, b"below-the-filter", 3)
+                call.wait_for(b"below-the-filter", 6)
+                assert isinstance(call.stop(), End)
+
+
+def test_what_is_not_in_the_filter_is_refused() -> None:
+    """The stand-in for systemd filters at all: nobody mounts anything below it."""
+    code = "import ctypes; print(ctypes.CDLL(None, use_errno=True).mount(0, 0, 0, 0, 0), ctypes.get_errno())"
+    done = run([*advised(), sys.executable, "-c", code])
+    assert done.stdout.split() == ["-1", "1"]
