@@ -107,7 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 except Empty:
                     worker.close()
                     return
-                verdict, test = _judge(worker, mutant, ledger, tests_of, options.tests)
+                try:
+                    verdict, test = _judge(worker, mutant, ledger, tests_of, options.tests)
+                except RuntimeError as error:
+                    verdict, test = "broken", str(error)
                 with lock:
                     results[verdict] += 1
                     if verdict == "held" and options.find:
@@ -182,7 +185,7 @@ class Worker:
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         if answer["problem"]:
-            raise RuntimeError(f"{mutant.name} does not compile: {answer['problem']}")
+            raise RuntimeError(f"{mutant.name}: {answer['problem']}")
         return answer["failed"], answer["late"]
 
     def close(self) -> None:

@@ -24,18 +24,27 @@ _PYTEST = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p",
 
 
 class _FirstFailure:
-    """Tells which test failed first, through a pipe."""
+    """Tells which test failed first, through a pipe.
 
-    def __init__(self, pipe: int) -> None:
+    Args:
+        pipe: Where to.
+        tests: What was asked for; the first of them counts as failed when nothing can be imported.
+    """
+
+    def __init__(self, pipe: int, tests: list[str]) -> None:
         self._pipe = pipe
+        self._tests = tests
+
+    def _tell(self, name: str) -> None:
+        os.write(self._pipe, f"{name}\n".encode())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            os.write(self._pipe, report.nodeid.encode())
+            self._tell(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            os.write(self._pipe, f"{report.nodeid}::".encode())
+            self._tell(self._tests[0])
 
 
 def main() -> None:
@@ -102,22 +111,20 @@ def _run(tests: list[str], seconds: float) -> dict[str, Any]:
         os.close(read)
         status = 99
         with contextlib.suppress(BaseException):
-            status = pytest.main([*_PYTEST, *tests], plugins=[_FirstFailure(write)])
+            status = pytest.main([*_PYTEST, *tests], plugins=[_FirstFailure(write, tests)])
         os._exit(int(status))
     os.close(write)
     late = not _ends_within(child, seconds)
     if late:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    failed = _all_of(read)
-    if (
-        not failed
-        and (os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) not in (0, 1))
-        and not late
-    ):
-        failed = f"the test process ended with {status}"
-    return {"failed": failed, "late": late, "problem": ""}
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    failed = _all_of(read).partition("\n")[0]
+    if late or failed or status == pytest.ExitCode.OK:
+        return {"failed": failed, "late": late, "problem": ""}
+    if status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return {"failed": "", "late": False, "problem": f"there is no test {' '.join(tests)}"}
+    return {"failed": tests[0], "late": False, "problem": ""}  # it died, or the whole of pytest broke
 
 
 def _ends_within(child: int, seconds: float) -> bool:
