@@ -18,7 +18,7 @@ from tests.lab.processes import usage
 
 __all__ = ["idle", "measure"]
 
-_SETTLE = 1.0  # seconds until a capture has started for sure
+_SETTLE = 1.0  # seconds until daemons have nothing to do any more
 _RAM = "/dev/shm"
 _TCPDUMP_RING_KIB = 16 * 1024  # the agent's, for a fair race
 
@@ -78,7 +78,7 @@ def _chain(
         stdout=subprocess.PIPE,
         text=True,
     )
-    time.sleep(_SETTLE)
+    _await_source(client)
     pids = {"agent": lab.agent.pid, "api": lab.api.pid, "pcapctl": client.pid}
     before = {name: usage(pid).cpu for name, pid in pids.items()}
     with Generator(lab.link, size=size, rate=rate, seconds=seconds) as generator:
@@ -91,18 +91,30 @@ def _chain(
     return sent, json.loads(events[-1]), cpu, {name: after[name].peak_rss / 2**20 for name in pids}
 
 
+def _await_source(client: subprocess.Popen[str]) -> None:
+    """Return when it captures: what is sent before is nobody's loss."""
+    assert client.stdout is not None
+    for line in client.stdout:
+        event = json.loads(line)
+        if event["event"] == "progress" and event["sources"]:
+            return
+    raise AssertionError("pcapctl ended before it captured")
+
+
 def _tcpdump(lab: Lab, size: int, rate: int, seconds: float) -> tuple[int, int, float]:
     """Packets sent, dropped, and CPU seconds of tcpdump."""
     # As root: otherwise it gives what it writes to, here the device, to the user that it becomes.
     argv = ["tcpdump", "-Z", "root", "-i", "eth0", "-w", "/dev/null", "-B", str(_TCPDUMP_RING_KIB)]
     argv += FILTER.split()
     process = lab.web1.popen(*argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    time.sleep(_SETTLE)
+    assert process.stderr is not None
+    while "listening on" not in process.stderr.readline():
+        assert process.poll() is None, "tcpdump ended"
     with Generator(lab.link, size=size, rate=rate, seconds=seconds) as generator:
         sent = generator.wait()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    said = process.stderr.read() if process.stderr else ""
+    said = process.stderr.read()
     _, _, resources = os.wait4(process.pid, 0)
     process.returncode = 0
     dropped = re.search(r"(\d+) packets dropped by kernel", said)
