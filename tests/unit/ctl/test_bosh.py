@@ -148,18 +148,19 @@ def session(home: Home, web: Any, **client: str) -> Session:
 # --- the login ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("token", ["", access(29), access(-60)])
-def test_a_token_that_is_not_good_for_long(home: Home, web: Web, token: str) -> None:
+@pytest.mark.parametrize("seconds", [None, 29, -60])
+def test_a_token_that_is_not_good_for_long(home: Home, web: Web, seconds: Optional[float]) -> None:
     """None at all, about to end, or over: UAA gives a new one, once."""
-    home.log_in(access_token=token)
+    home.log_in(access_token="" if seconds is None else access(seconds))
     user = session(home, web)
     assert (user.token(), user.token(), user.refreshed) == ("new", "new", True)
     assert web.times(f"{UAA}/oauth/token") == 1
 
 
-@pytest.mark.parametrize("token", [access(60), "opaque"])
-def test_a_token_that_is_good(home: Home, web: Web, token: str) -> None:
+@pytest.mark.parametrize("seconds", [None, 600])
+def test_a_token_that_is_good(home: Home, web: Web, seconds: Optional[float]) -> None:
     """Nobody is asked; a token that does not say how long it is good is tried."""
+    token = "opaque" if seconds is None else access(seconds)
     home.log_in(access_token=token)
     user = session(home, web)
     assert (user.token(), user.refreshed, web.asked) == (token, False, [])
@@ -303,7 +304,7 @@ def test_what_the_command_line_gets_wrong(home: Home, web: Web, changes: Dict[st
 def test_a_file_that_cannot_be_written(home: Home, web: Web, tmp_path: Path) -> None:
     """Likewise."""
     (tmp_path / "there.pcapng").touch()
-    with pytest.raises(OutputError, match="there.pcapng"):
+    with pytest.raises(OutputError, match=r"there\.pcapng"):
         prepare(asked(), options(str(tmp_path / "there.pcapng")))
     assert not web.asked
 
@@ -363,7 +364,7 @@ def test_nobody_to_ask(home: Home, web: Web, monkeypatch: pytest.MonkeyPatch, la
     """Who cannot see the question, cannot answer it, or is a script, must say --yes; what is piped in is no answer."""
     web.answers[INSTANCES] = [instances(UNASKED_MAX + 1)]
     shown = at_terminal(monkeypatch, "y\n", **({lacking: False} if lacking != "json" else {}))
-    with pytest.raises(UsageProblem, match="nobody to ask .*--yes"):
+    with pytest.raises(UsageProblem, match=r"nobody to ask .*--yes"):
         prepare(asked(), options(json=lacking == "json"))
     assert "[y/N]" not in shown.getvalue()
 

@@ -228,18 +228,19 @@ def test_a_link_that_is_no_text(home: Home, web: Web) -> None:
 # --- the login ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("token", ["", f"bearer {access(59)}", f"bearer {access(-60)}"])
-def test_a_token_that_is_not_good_for_long(home: Home, web: Web, token: str) -> None:
+@pytest.mark.parametrize("seconds", [None, 59, -60])
+def test_a_token_that_is_not_good_for_long(home: Home, web: Web, seconds: Optional[float]) -> None:
     """None at all, about to end, or over: UAA gives a new one, once."""
-    home.log_in(AccessToken=token)
+    home.log_in(AccessToken="" if seconds is None else f"bearer {access(seconds)}")
     user = session(home, web)
     assert (user.token(), user.token(), user.refreshed) == ("new", "new", True)
     assert len(web.asked) == 1
 
 
-@pytest.mark.parametrize("token", [access(90), "opaque"])
-def test_a_token_that_is_good(home: Home, web: Web, token: str) -> None:
+@pytest.mark.parametrize("seconds", [None, 600])
+def test_a_token_that_is_good(home: Home, web: Web, seconds: Optional[float]) -> None:
     """UAA is not asked; a token that does not say how long it is good is tried."""
+    token = "opaque" if seconds is None else access(seconds)
     home.log_in(AccessToken=f"bearer {token}")
     user = session(home, web)
     assert (user.token(), user.refreshed, web.asked) == (token, False, [])
@@ -301,14 +302,14 @@ def test_prepared(home: Home, web: Web) -> None:
 def test_a_file_that_cannot_be_written(home: Home, web: Web, tmp_path: Path) -> None:
     """It is said before anybody is asked."""
     (tmp_path / "there.pcapng").touch()
-    with pytest.raises(OutputError, match="there.pcapng"):
+    with pytest.raises(OutputError, match=r"there\.pcapng"):
         prepare(asked(), options(str(tmp_path / "there.pcapng")))
     assert not web.asked
 
 
 def test_no_such_app(home: Home, web: Web) -> None:
     """Where it was looked for, and how to look elsewhere."""
-    with pytest.raises(TargetNotFound, match="no app 'yours' in space dev of org acme .*cf target"):
+    with pytest.raises(TargetNotFound, match=r"no app 'yours' in space dev of org acme .*cf target"):
         prepare(asked("yours"), options())
 
 
@@ -325,7 +326,7 @@ def test_no_space(home: Home, web: Web) -> None:
 def test_a_link_where_no_token_may_go(home: Home, web: Web, href: str) -> None:
     """It is refused, whoever named it."""
     web.answers[f"{API}/"] = [answer({"links": {"pcap": {"href": href}}})]
-    with pytest.raises(LoginProblem, match="the pcap link of api.x.*--api"):
+    with pytest.raises(LoginProblem, match=r"the pcap link of api\.x.*--api"):
         prepare(asked(), options())
 
 
@@ -333,7 +334,7 @@ def test_no_api_to_be_found(home: Home, web: Web) -> None:
     """Neither a link nor a name that begins with ``api.``."""
     home.log_in(Target="https://cc.x")
     web.answers["https://cc.x/"] = web.answers[f"{API}/"]
-    with pytest.raises(UsageProblem, match="cc.x has no pcap link"):
+    with pytest.raises(UsageProblem, match=r"cc\.x has no pcap link"):
         prepare(asked(GUID), options())
 
 

@@ -44,7 +44,7 @@ def test_as_large_as_may_be(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_answer_without_end(ask: Ask, monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
     """It is left after so many bytes, whether it says how many it has or not."""
     monkeypatch.setattr(fetch, "BODY_MAX", 10)
-    with pytest.raises(CloudUnreachable, match="the answer of api.x has no end"):
+    with pytest.raises(CloudUnreachable, match=r"the answer of api\.x has no end"):
         ask(head + b"x" * 11)
 
 

@@ -117,7 +117,7 @@ def test_a_reply_of_another_type(replies: Dict[str, Reply], method: str) -> None
 def test_no_token(replies: Dict[str, Reply], token: str) -> None:
     """What could not stand in a header is none, and is not repeated."""
     replies["AccessToken"] = (STRING, token)
-    with pytest.raises(LoginProblem, match="^the cf CLI gives no token [^\r]*cf login"):
+    with pytest.raises(LoginProblem, match=r"^the cf CLI gives no token [^\r]*cf login"):
         CfCli(1).token()
 
 
