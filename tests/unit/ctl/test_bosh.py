@@ -251,7 +251,7 @@ def test_new_tokens_do_not_help(home: Home, web: Web) -> None:
     web.answers[INSTANCES] = [answer(b"", 401)]
     with pytest.raises(Unauthenticated):
         director(home, web).instances(Deployment("cf"))
-    assert web.times(INSTANCES) == 2
+    assert (web.times(INSTANCES), web.times(f"{UAA}/oauth/token")) == (2, 1)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, Forbidden), (500, PcapdError)])

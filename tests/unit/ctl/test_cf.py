@@ -165,7 +165,8 @@ def test_no_further_page(home: Home, web: Web, following: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "href", ["https://evil.x/v3/apps", "http://api.x/v3/apps", "//evil.x", "https://api.x:1/"]
+    "href",
+    ["https://evil.x/v3/apps", "http://api.x/v3/apps", "//evil.x", "https://api.x:1/", "https://[api.x/"],
 )
 def test_no_page_elsewhere(home: Home, web: Web, href: str) -> None:
     """A token goes where the login is from, wherever the list points."""
@@ -176,11 +177,13 @@ def test_no_page_elsewhere(home: Home, web: Web, href: str) -> None:
 
 
 def test_pages_without_end(home: Home, web: Web) -> None:
-    """A list that leads back to itself is left."""
+    """A list that leads back to itself is left; of very many apps the first ones are shown."""
     web.answers[APPS] = [page(following={"href": "/v3/apps?page=2"})]
     with pytest.raises(CloudProblem, match="has no end"):
         controller(home, web).app_guid("myapp", "space-guid")
     assert len(web.asked) == PAGES_MAX
+    assert controller(home, web).apps("space-guid") == []
+    assert len(web.asked) == 2 * PAGES_MAX
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,15 @@ def test_a_launcher_that_does_not_work(tmp_path: Path, monkeypatch: pytest.Monke
         install(tmp_path)
 
 
+def test_programs_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the launcher nor tshark is waited for without end."""
+    monkeypatch.setattr(install_module, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexec sleep 30\n")
+    with pytest.raises(PcapdError, match="pcapctl does not answer"):
+        install(tmp_path)
+    assert install_module._told_by(str(tmp_path / "pcapctl")) is None
+
+
 def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The place where every version looks; without a home there is none."""
     monkeypatch.setenv("PATH", "")

@@ -120,6 +120,14 @@ def test_a_toolbar_that_does_not_read(pipes: Pipes) -> None:
     assert pipes.toolbar.idle
 
 
+def test_a_dialog_that_is_full(pipes: Pipes, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wireshark reads it when we have ended, so it must fit into a pipe, however much goes wrong."""
+    for _ in range(1000):
+        pipes.wireshark.line("é" * 100, important=True)
+    said = capsys.readouterr().err
+    assert 16_000 < len(said.encode()) <= 16 * 1024 and set(said.splitlines()) == {"é" * 100}
+
+
 # --- what is pressed ---------------------------------------------------------------------
 
 
@@ -139,6 +147,15 @@ def test_pressed(pipes: Pipes, control: int, kind: Kind, stops: bool) -> None:
     pipes.wireshark.turn(capture, 0.0)
     assert capture.reason.startswith("stopped in Wireshark") is stops
     assert ((Control.STOP, Kind.DISABLE, b"") in pipes.read()) is stops
+
+
+def test_something_else_than_wireshark(pipes: Pipes) -> None:
+    """What is no message ends the toolbar, and not the capture."""
+    capture = a_capture()
+    os.write(pipes._pressed, b"GET / HTTP/1.1")
+    pipes.wireshark.turn(capture, 0.0)
+    assert not capture.over and pipes.toolbar._in is None
+    pipes.wireshark.turn(capture, 0.1)
 
 
 @pytest.mark.parametrize("over", [True, False])

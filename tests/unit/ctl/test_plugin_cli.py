@@ -87,6 +87,12 @@ def test_a_login(replies: Dict[str, Reply]) -> None:
     assert CfCli(1).token() == "a.token"
 
 
+def test_an_api_with_a_slash(replies: Dict[str, Reply]) -> None:
+    """It is no part of the address, as in the cf CLI's file."""
+    replies["ApiEndpoint"] = (STRING, "https://api.x/")
+    assert CfCli(1).login().target == "https://api.x"
+
+
 @pytest.mark.parametrize(
     ("method", "reply", "words"),
     [
