@@ -68,9 +68,9 @@ def test_parse(arguments: list[str], flags: set[str], values: dict[str, str]) ->
     "arguments",
     [
         ["--extcap-config", "stray"],
+        ["--extcap-config", "--app"],
         ["--extcap-config", "stray", "words"],
         ["--extcap-config", "a=b"],
-        ["--extcap-config", "--app"],
     ],
 )
 def test_no_call(arguments: list[str]) -> None:
