@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Callable, Optional, Tuple
+from typing import Callable, Tuple
 from urllib.parse import urlsplit
 
 from pcapd.ctl.boshconfig import Environment, Settings, grant_for
@@ -17,6 +17,7 @@ from pcapd.ctl.cfconfig import LoginProblem, check_url, expiry, parse_tokens
 from pcapd.ctl.cflogin import NotSaved
 from pcapd.ctl.cloud import CloudProblem
 from pcapd.ctl.fetch import Answer, Client
+from pcapd.errors import Unauthenticated
 from pcapd.wire import Deployment
 from pcapd.wire.director import Vm, parse_info, parse_instances, refusal
 
@@ -144,16 +145,16 @@ class Director:
         Raises:
             PcapdError: There is no such deployment, it may not be seen, or something failed.
         """
-        path = f"/deployments/{wanted.name}/instances"
-        answer: Optional[Answer] = None
-        for _ in range(2):
-            answer = self._client.get(f"{self._url}{path}", self._session.token())
-            error = refusal(answer.status, answer.body, wanted.name) if answer.status != 200 else None
-            if error is None:
-                return parse_instances(answer.body)
-            if error.code != "unauthenticated":
-                raise error
+        try:
+            return self._instances(wanted)
+        except Unauthenticated:
             # Its clock, or a new key, ended the token before its time.
             self._session.refresh()
-        assert error is not None
-        raise error
+        return self._instances(wanted)
+
+    def _instances(self, wanted: Deployment) -> Tuple[Vm, ...]:
+        url = f"{self._url}/deployments/{wanted.name}/instances"
+        answer = self._client.get(url, self._session.token())
+        if answer.status != 200:
+            raise refusal(answer.status, answer.body, wanted.name)
+        return parse_instances(answer.body)

@@ -224,8 +224,12 @@ class CloudController:
         href = following.get("href") if isinstance(following, dict) else None
         if not isinstance(href, str):
             return None
-        target = urljoin(url, href)
-        if urlsplit(target)[:2] != urlsplit(url)[:2]:
+        try:
+            target = urljoin(url, href)
+            here = urlsplit(target)[:2] == urlsplit(url)[:2]
+        except ValueError:  # such as half an address in brackets
+            here = False
+        if not here:
             # A token goes where the login is from, wherever a document points.
             raise CloudProblem(f"{self._host} points to another host for its next page")
         return target

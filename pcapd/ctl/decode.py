@@ -182,8 +182,8 @@ def _tcp(ends: Tuple[str, str], ports: Tuple[int, ...], segment: bytes) -> Decod
     content = segment[max(20, (segment[12] >> 4) * 4) :]
     flags = " ".join(name for bit, name in _FLAGS if segment[13] & bit)
     if content:
-        dns = 53 in ports and len(content) > 2
-        found = _http(content) or _tls(content) or (_dns(content[2:]) if dns else None)
+        # Behind its length (RFC 1035, section 4.2.2).
+        found = _http(content) or _tls(content) or (_dns(content[2:]) if 53 in ports else None)
         if found:
             return Decoded(*ends, *found)
     return Decoded(*ends, "TCP", f"{flags}, {len(content)} bytes" if content else flags)

@@ -118,9 +118,9 @@ class Flows:
     def add(self, packet: FilePacket) -> None:
         """Count one packet."""
         self.packets += 1
-        content = unchanging(packet.interface.link_type, packet.data)
-        key = flow_key(content) if content is not None else None
-        if content is None or key is None:
+        content = unchanging(packet.interface.link_type, packet.data) or b""
+        key = flow_key(content)
+        if key is None:
             self.others += 1
             return
         flow = self._flows.get(key)

@@ -23,14 +23,12 @@ __all__ = ["apps", "choices"]
 _UNFIT = frozenset("{}")
 
 
-def choices(option: str, ca: Optional[Path]) -> List[Choice]:
-    """The choices of an argument of "Cloud Foundry app"; none for an option without a list.
+def choices(ca: Optional[Path]) -> List[Choice]:
+    """The choices of the app, which is the one argument that has a list.
 
     Args:
         ca: Authorities besides the system's.
     """
-    if option != "app":
-        return []
     try:
         return apps(ca)
     except PcapdError as error:

@@ -80,7 +80,7 @@ def _reload(interface: sentences.Interface, option: str, call: Call) -> List[str
     # ssl and HTTP take most of the start-up: the other calls do without.
     from pcapd.ctl.extcap.choices import choices
 
-    return sentences.choices_of(interface, f"--{option.lstrip('-')}", choices(option.lstrip("-"), _ca(call)))
+    return sentences.choices_of(interface, f"--{option.lstrip('-')}", choices(_ca(call)))
 
 
 def _capture(interface: sentences.Interface, call: Call) -> int:

@@ -83,7 +83,7 @@ class CfCli:
         Raises:
             LoginProblem: Nobody is.
         """
-        target = self._typed("ApiEndpoint", str)
+        target = self._typed("ApiEndpoint", str).rstrip("/")
         if not target:
             hint = "name it with: cf login -a https://api.example.com"
             raise LoginProblem("the cf CLI has no api", hint)

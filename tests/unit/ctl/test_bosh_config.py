@@ -110,6 +110,15 @@ def test_variables_go_first() -> None:
     assert (found.client, found.client_secret, found.ca) == ("me", "mine", "CA")
 
 
+@pytest.mark.parametrize("strange", ["tags: [a, b]", "tags: {a: b}", "? [a, b]\n  : c", "? {a: b}\n  : c"])
+def test_what_is_no_text_is_passed_over(strange: str) -> None:
+    """Newer BOSH CLIs may keep more of an environment than we know, and in other places."""
+    text = f"environments:\n- url: {URL}\n  alias: prod\n  refresh_token: old-refresh\n  {strange}\n"
+    assert environment_of(text, Settings("prod")).refresh_token == "old-refresh"
+    outside = strange.replace("\n  ", "\n")
+    assert environment_of(f"{text}{outside}\n", Settings("prod")).refresh_token == "old-refresh"
+
+
 def test_without_a_file() -> None:
     """A client needs none."""
     found = environment_of(None, Settings("10.0.0.9:2555", "me", "mine", "CA"))

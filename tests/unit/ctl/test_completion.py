@@ -202,6 +202,23 @@ def test_directors(config: Path, text: str, names: list[str]) -> None:
     assert complete(["bosh", "-e"], "") == names
 
 
+@pytest.mark.parametrize(
+    ("arguments", "incomplete", "values"),
+    [
+        (["bosh", "-e"], "pr", ["prod", "pre"]),
+        (["bosh", "-e"], "two", []),
+        (["cf", "myapp", "--device"], "e", ["eth0"]),
+        (["cf", "myapp", "--device"], "x", []),
+    ],
+)
+def test_only_what_begins_with_what_is_typed(
+    config: Path, arguments: list[str], incomplete: str, values: list[str]
+) -> None:
+    """Shells take what they are given for completions of the word."""
+    config.write_text("environments: [{alias: prod, url: x}, {alias: lab, url: y}, {alias: pre, url: z}]\n")
+    assert complete(arguments, incomplete) == values
+
+
 def test_no_directors_without_a_configuration(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is not there, is a directory, or there is no home to look in."""
     assert complete(["bosh", "--environment"], "") == []

@@ -8,7 +8,7 @@ import os
 import ssl
 import struct
 import sys
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 import pytest
 from hypothesis import given
@@ -139,6 +139,12 @@ LINES = {
         ipv4(tcp(b"\x17\3\5\0\5abcde"), 6), "192.0.2.1:40000 192.0.2.2:8080 TCP ACK, 10 bytes"
     ),
     "almost tls: length": (ipv4(tcp(b"\x16\3\3\0\5"), 6), "192.0.2.1:40000 192.0.2.2:8080 TCP ACK, 5 bytes"),
+    "almost dns: port": (
+        ipv4(tcp(struct.pack("!H", len(QUERY)) + QUERY), 6), "192.0.2.1:40000 192.0.2.2:8080 TCP ACK, 35 bytes"
+    ),
+    "almost dns: length": (
+        ipv4(tcp(b"\0\x21", destination=53), 6), "192.0.2.1:40000 192.0.2.2:53 TCP ACK, 2 bytes"
+    ),
     "almost dns: questions": (
         ipv4(udp(struct.pack("!6H", 1, 0x100, 17, 0, 0, 0) + 17 * b"\0\0\1\0\1", destination=53)),
         "192.0.2.1:40000 192.0.2.2:53 UDP 97 bytes",
@@ -175,9 +181,10 @@ def test_a_name_in_a_hello_of_two_packets() -> None:
     assert line(ipv4(tcp(hello[: hello.index(b"myapp")]), 6)).endswith("TLS ClientHello")
 
 
-def test_padding_is_no_content() -> None:
+@pytest.mark.parametrize("ip", [ipv4, ipv6])
+def test_padding_is_no_content(ip: Callable[[bytes, int], bytes]) -> None:
     """Ethernet frames are padded to 60 bytes; IP says where they end."""
-    assert " ".join(decode(1, frame(ipv4(tcp(flags=16), 6)) + bytes(6))).endswith("TCP ACK")
+    assert " ".join(decode(1, frame(ip(tcp(flags=16), 6)) + bytes(6))).endswith("TCP ACK")
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,25 @@ def test_seen_at_one_place() -> None:
     assert [hop.a for hop in hops([(A, 0, 1), (B, 1, 2)])] == ["a:eth0", "b:eth0"]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x08\x06" + bytes(28),
+        b"\x08\x00" + packet(1)[:19],
+        b"\x08\x00\x60" + packet(1)[1:20],
+        b"\x08\x00\x41\0\0\4" + packet(1)[4:],
+        b"\x86\xdd\x60" + bytes(38),
+    ],
+    ids=["nothing", "arp", "short", "another version", "no addresses", "short six"],
+)
+def test_what_has_no_flow(data: bytes) -> None:
+    """It is counted, and nothing else."""
+    flows = Flows()
+    flows.add(FilePacket(FileInterface("a:eth0", 1), 0, 99, bytes(12) + data, None))
+    assert (flows.packets, flows.others, list(flows.hops())) == (1, 1, [])
+
+
 def test_three_places() -> None:
     """Each pair is told."""
     found = hops([(X, 0, 1), (A, 10, 1), (B, 30, 1)])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pcapd.ctl import cf
 from pcapd.ctl.cf import Asked
+from pcapd.ctl.extcap import install as install_module
 from pcapd.ctl.extcap import sentences
 from pcapd.ctl.extcap.calls import Call, is_call, parse
 from pcapd.ctl.extcap.command import PREPARE, options_of
@@ -63,7 +64,15 @@ def test_parse(arguments: list[str], flags: set[str], values: dict[str, str]) ->
     assert is_call(arguments)
 
 
-@pytest.mark.parametrize("arguments", [["--extcap-config", "stray"], ["--extcap-config", "--app"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--extcap-config", "stray"],
+        ["--extcap-config", "--app"],
+        ["--extcap-config", "stray", "words"],
+        ["--extcap-config", "a=b"],
+    ],
+)
 def test_no_call(arguments: list[str]) -> None:
     with pytest.raises(UsageProblem):
         parse(arguments)
@@ -79,7 +88,7 @@ def test_options_of_a_capture() -> None:
     values = {
         "--extcap-capture-filter": " tcp ",
         "--filter": "port 80 or port 443",
-        "--device": "eth0, lo",
+        "--device": ",eth0, lo,",
         "--snaplen": "128",
         "--duration": "5m",
         "--order": "false",
@@ -101,6 +110,9 @@ def test_options_of_a_capture() -> None:
         ("--snaplen", "262145"),
         ("--snaplen", "-1"),
         ("--snaplen", "many"),
+        ("--snaplen", "٣"),
+        ("--snaplen", "0000000001"),
+        ("--snaplen", "9" * 5000),
         ("--duration", "30"),
         ("--duration", "0s"),
         ("--order", "maybe"),
@@ -167,6 +179,22 @@ def test_arguments(interface: sentences.Interface) -> None:
     for instances, good in (("", True), ("all", True), ("0, 2", True), ("0,", False), ("x", False)):
         if "--instances" in validations:
             assert bool(validations["--instances"].search(instances)) is good
+
+
+@pytest.mark.parametrize("interface", sentences.INTERFACES.values(), ids=lambda one: one.value)
+def test_what_is_not_set_is_not_told(interface: sentences.Interface) -> None:
+    """Wireshark takes an empty field for a value."""
+    lines = sentences.interfaces("1.2.3") + sentences.arguments_of(interface)
+    assert not [line for line in lines if "=}" in line and not line.startswith("value ")]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_choices_have_the_number_of_their_argument(number: int) -> None:
+    """As the answer with all arguments had it."""
+    interface = sentences.INTERFACES["pcapctl-cf"]
+    call = interface.arguments[number].call
+    (line,) = sentences.choices_of(interface, call, [sentences.Choice("x", "X")])
+    assert fields(line)["arg"] == str(number)
 
 
 @given(st.text())
@@ -256,6 +284,7 @@ def test_launcher_quotes(command: list[str]) -> None:
             "Personal Extcap path:\t/h/.local/lib/wireshark/extcap\nGlobal Extcap path:\t/usr/x\n",
             "/h/.local/lib/wireshark/extcap",
         ),
+        ("Personal configuration:\t/h\nPersonal Extcap path:\t\n", "/h/extcap"),
         ("Extcap path: /usr/x\n", None),
         ("", None),
     ],
@@ -276,6 +305,35 @@ def test_install_and_uninstall(tmp_path: Path) -> None:
     assert uninstall(folder) == [path]
     assert not list(folder.iterdir())
     assert uninstall(folder) == []
+
+
+def test_a_launcher_that_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried, and what it says is told."""
+    monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\necho broken >&2\nexit 3\n")
+    with pytest.raises(PcapdError, match="pcapctl does not work: broken"):
+        install(tmp_path)
+
+
+def test_programs_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the launcher nor tshark is waited for without end."""
+    monkeypatch.setattr(install_module, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexec sleep 30\n")
+    with pytest.raises(PcapdError, match="pcapctl does not answer"):
+        install(tmp_path)
+    assert install_module._told_by(str(tmp_path / "pcapctl")) is None
+
+
+def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place where every version looks; without a home there is none."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(install_module, "_MACOS_TSHARK", str(tmp_path / "none"))
+    monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexit 0\n")
+    assert install(None) == tmp_path / ".config" / "wireshark" / "extcap" / "pcapctl"
+    monkeypatch.setenv("HOME", "")
+    with pytest.raises(UsageProblem, match="there is no HOME"):
+        install(None)
 
 
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:

@@ -178,6 +178,12 @@ def test_so_many_types_and_no_more() -> None:
             decoder.feed(Encoder(first_id=FIRST_ID + number).encode(Slice(STRING), []))
 
 
+def test_values_of_types_that_only_go_knows() -> None:
+    """Of an interface nothing is nil, and anything else stays bytes."""
+    data = "0cff81020102ff8200011000 00", "0dff82000200 03", b"int".hex(), "04020006"
+    assert Decoder().feed(captured(*data)) == [[None, b"\0\6"]]
+
+
 def test_a_reply_to_something_else() -> None:
     with pytest.raises(RemoteProtocolError, match="does not answer"):
         Call("AccessToken").receive(response("IsLoggedIn", "03020001"))

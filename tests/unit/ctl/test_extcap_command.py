@@ -1,0 +1,227 @@
+"""What each of Wireshark's calls does: answers, captures, and what is told where one cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import pytest
+
+from pcapd.ctl import bosh, cf, run
+from pcapd.ctl.extcap import choices, command
+from pcapd.ctl.extcap.calls import Call
+from pcapd.ctl.extcap.command import PREPARE, answer, options_of
+from pcapd.ctl.extcap.sentences import Choice
+from pcapd.ctl.options import Access, UsageProblem, Wanted
+from pcapd.errors import PcapdError
+
+CF = ("--extcap-interface", "pcapctl-cf")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begins"),
+    [
+        (["--extcap-interfaces"], "extcap {version="),
+        ([*CF, "--extcap-dlts"], "dlt {number=1}"),
+        ([*CF, "--extcap-config"], "arg {number=0}{call=--app}"),
+        ([*CF, "--extcap-capture-filter", "(tcp"], "the ( at character 1 is not closed"),
+        ([*CF, "--extcap-capture-filter", "tcp"], ""),
+        ([*CF, "--extcap-cleanup-postkill"], ""),
+    ],
+)
+def test_answers(capsys: pytest.CaptureFixture[str], arguments: List[str], begins: str) -> None:
+    """Each call has its own; a filter that is good and a clean-up have none."""
+    assert answer(arguments) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(begins) and bool(said) is bool(begins)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--extcap-dlts"], "no --extcap-interface"),
+        (["--extcap-interface", "eth0", "--extcap-dlts"], "there is no interface 'eth0'"),
+        ([*CF], "wants nothing of it"),
+        ([*CF, "--fifo", "/nonexistent/fifo"], "wants nothing of it"),
+        ([*CF, "--capture"], "no --fifo"),
+    ],
+)
+def test_calls_that_cannot_be_answered(arguments: List[str], words: str) -> None:
+    """Nothing is guessed, and nothing captured."""
+    with pytest.raises(UsageProblem, match=words):
+        answer(arguments)
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("app", "value {arg=0}{value=guid}{display=myapp}\n"),
+        ("--app", "value {arg=0}{value=guid}{display=myapp}\n"),
+        ("type", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_reloaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str, line: str
+) -> None:
+    """Only what has the button is looked up."""
+    monkeypatch.setattr(choices, "apps", lambda ca: [Choice("guid", "myapp")])
+    assert answer([*CF, "--extcap-config", "--extcap-reload-option", option]) == 0
+    assert capsys.readouterr().out == line
+
+
+# --- what a capture lacks ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interface", "values", "words"),
+    [
+        ("pcapctl-cf", {}, "no app"),
+        ("pcapctl-bosh", {"--groups": "web"}, "no deployment"),
+        ("pcapctl-bosh", {"--deployment": "cf"}, "no instance group"),
+        ("pcapctl-bosh", {"--deployment": "cf", "--groups": ", ,"}, "no instance group"),
+        ("pcapctl-bosh", {"--deployment": "cf", "--groups": "web"}, "no api"),
+        ("pcapctl-hosts", {}, "no hosts"),
+        ("pcapctl-hosts", {"--targets": " , "}, "no hosts"),
+        ("pcapctl-hosts", {"--targets": "web-0"}, "no api"),
+    ],
+)
+def test_what_the_dialog_lacks(
+    monkeypatch: pytest.MonkeyPatch, interface: str, values: Dict[str, str], words: str
+) -> None:
+    """It is named, with where to say it, before anybody is asked."""
+
+    def asked(*_: object) -> None:
+        pytest.fail("somebody was asked")
+
+    monkeypatch.setattr(cf, "prepare", asked)
+    monkeypatch.setattr(bosh, "prepare", asked)
+    monkeypatch.setenv("PCAP_TOKEN", "token")
+    for name in ("PCAP_API", "BOSH_DEPLOYMENT"):
+        monkeypatch.delenv(name, raising=False)
+    call = Call(values=values)
+    with pytest.raises(UsageProblem, match=f"^{words}.*interface's options"):
+        PREPARE[interface](call, options_of(call))
+
+
+# --- the pipe of the packets -------------------------------------------------------------------
+
+
+class Pipe:
+    """A named pipe, and what stands for our standard output."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "fifo"
+        os.mkfifo(self.path)
+        self.stdout = os.open(os.devnull, os.O_WRONLY)
+        self._reader = -1
+
+    def open(self) -> None:
+        """Wireshark comes."""
+        self._reader = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def close(self) -> None:
+        """And goes."""
+        os.close(self._reader)
+        self._reader = -1
+
+    def end(self) -> None:
+        for fd in (self.stdout, self._reader):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    pipe = Pipe(tmp_path)
+    monkeypatch.setattr(command, "_STDOUT_FD", pipe.stdout)
+    yield pipe
+    pipe.end()
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept = lambda: None
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        assert self.now < 100, "it waits for ever"
+        self.slept()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(command, "time", clock)
+    return clock
+
+
+def capture(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, **behaviour: Any) -> int:
+    """Capture on a host, as far as the pipe; what would run then is the test's."""
+
+    def prepare(*_: object) -> Tuple[Access, Wanted]:
+        return Access("https://pcap.x", None), Wanted(("web-0",))
+
+    monkeypatch.setitem(PREPARE, "pcapctl-hosts", prepare)
+    monkeypatch.setattr(run, "run", behaviour["run"])
+    return answer(["--capture", "--extcap-interface", "pcapctl-hosts", "--fifo", str(pipe.path)])
+
+
+def test_captured(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written to standard output is in the pipe, and the exit status is that of the capture."""
+    pipe.open()
+
+    def write(*_: object) -> int:
+        os.write(pipe.stdout, b"packets")
+        return 3
+
+    assert capture(pipe, monkeypatch, run=write) == 3
+    assert os.read(pipe._reader, 100) == b"packets"
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_error_while_it_runs(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
+    """It is told, unless Wireshark has ended the capture by closing the pipe."""
+    pipe.open()
+
+    def break_off(*_: object) -> int:
+        if closed:
+            pipe.close()
+        raise PcapdError("something broke")
+
+    with contextlib.nullcontext() if closed else pytest.raises(PcapdError, match="something broke"):
+        assert capture(pipe, monkeypatch, run=break_off) == 0
+
+
+def test_nobody_opens_the_pipe(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader has half a minute to come."""
+    with pytest.raises(PcapdError, match="nobody reads it"):
+        capture(pipe, monkeypatch, run=lambda *_: pytest.fail("it was captured"))
+    assert 30 <= clock.now < 31
+
+
+def test_somebody_opens_the_pipe_late(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it is waited for."""
+
+    def late() -> None:
+        if clock.now >= 29 and pipe._reader < 0:
+            pipe.open()
+
+    clock.slept = late  # type: ignore[assignment]
+    assert capture(pipe, monkeypatch, run=lambda *_: 0) == 0
+
+
+def test_a_pipe_that_is_not_there(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting would not help."""
+    pipe.path.unlink()
+    with pytest.raises(PcapdError, match="No such file"):
+        capture(pipe, monkeypatch, run=lambda *_: pytest.fail("it was captured"))
+    assert clock.now == 0

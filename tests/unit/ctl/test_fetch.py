@@ -1,0 +1,68 @@
+"""One HTTP answer: its bounds in bytes and in time."""
+
+from __future__ import annotations
+
+import socket
+import types
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from pcapd.ctl import fetch
+from pcapd.ctl.fetch import ANSWER_TIMEOUT, Answer, Client, CloudUnreachable
+from pcapd.ctl.options import Trust
+
+Ask = Callable[[bytes], Answer]
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
+    """Return what asks a server that says these bytes and closes."""
+    ours, theirs = socket.socketpair()
+
+    def served(said: bytes) -> Answer:
+        theirs.sendall(said)
+        theirs.shutdown(socket.SHUT_WR)
+        return Client(None, Trust.GIVEN).get("https://api.x/v3")
+
+    monkeypatch.setattr(fetch, "dial", lambda access: ours)
+    yield served
+    ours.close()
+    theirs.close()
+
+
+def response(body: bytes, length: int) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, body)
+
+
+def test_as_large_as_may_be(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "BODY_MAX", 10)
+    assert ask(response(b"x" * 10, 10)).body == b"x" * 10
+
+
+@pytest.mark.parametrize("head", [response(b"", 11), b"HTTP/1.0 200 OK\r\n\r\n"], ids=["length", "none"])
+def test_an_answer_without_end(ask: Ask, monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    """It is left after so many bytes, whether it says how many it has or not."""
+    monkeypatch.setattr(fetch, "BODY_MAX", 10)
+    with pytest.raises(CloudUnreachable, match=r"the answer of api\.x has no end"):
+        ask(head + b"x" * 11)
+
+
+def test_less_than_was_promised(ask: Ask) -> None:
+    """An answer that broke off is none, even when what came of it can be read."""
+    with pytest.raises(CloudUnreachable, match="broke off"):
+        ask(response(b'{"resources": []}', 100))
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(ANSWER_TIMEOUT - 1, False), (ANSWER_TIMEOUT, True)])
+def test_an_answer_that_was_cut_off(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, seconds: float, late: bool
+) -> None:
+    """A body without a length ends when its time is over, too, and is not taken for a whole one."""
+    times: Any = iter([0.0])
+    monkeypatch.setattr(fetch, "time", types.SimpleNamespace(monotonic=lambda: next(times, seconds)))
+    if late:
+        with pytest.raises(CloudUnreachable, match="did not answer within 30 s"):
+            ask(b"HTTP/1.0 200 OK\r\n\r\n{}")
+    else:
+        assert ask(b"HTTP/1.0 200 OK\r\n\r\n{}").body == b"{}"
