@@ -14,7 +14,7 @@ from typing import Optional
 
 import pytest
 
-from pcapd.agent.containers import commands, files
+from pcapd.agent.containers import commands, files, lookup
 from pcapd.agent.containers.files import read_bounded, read_store, start_of
 from pcapd.agent.containers.lookup import first_process
 from pcapd.agent.containers.namespace import open_container
@@ -237,6 +237,13 @@ def test_a_runc_that_fails(tmp_path: Path, script: str, kind: type[PcapdError], 
     with pytest.raises(kind) as refused:
         first_process(runc_that(tmp_path, script), "a-handle")
     assert type(refused.value) is kind and re.search(words, refused.value.message)
+
+
+def test_a_runc_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for: whoever wants to capture is."""
+    monkeypatch.setattr(lookup, "RUNC_TIMEOUT", 0.1)
+    with pytest.raises(CaptureFailed, match=r"runc did not answer within 0\.1 s"):
+        first_process(runc_that(tmp_path, "sleep 5"), "a-handle")
 
 
 def test_a_state_file_that_is_too_large(tmp_path: Path) -> None:
