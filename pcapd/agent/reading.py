@@ -97,8 +97,6 @@ class Reading:
         self._reactor.callLater(0, self._after_error)
 
     def _after_error(self) -> None:
-        if self._closed:
-            return
         self.doRead()
         if not self._paused and not self._closed:
             self._reactor.addReader(self)

@@ -238,8 +238,6 @@ class AgentSession(FramedProtocol):
                 self._source_gone(reading, gone)
 
     def _source_gone(self, reading: Reading, error: CaptureFailed) -> None:
-        if reading not in self._readings:
-            return
         self._notice(
             NoticeType.INSTANCE_UNAVAILABLE, f"{reading.source.interface.name} is gone: {error.message}"
         )

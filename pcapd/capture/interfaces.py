@@ -20,8 +20,7 @@ from pcapd.errors import NoSuchInterface
 
 __all__ = ["Interface", "InterfaceWatch", "addresses_here", "way_to"]
 
-_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _IFLA_IFNAME, _IFLA_STATS64 = 3, 23
@@ -97,10 +96,7 @@ class InterfaceWatch:
 
     def _link(self, index: int) -> Interface:
         body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
-        for kind, answer in _ask(self._socket, _RTM_GETLINK, 0, body):
-            if kind == _RTM_NEWLINK:
-                return _parse_link(answer)
-        raise OSError(0, "no answer")
+        return _parse_link(next(_ask(self._socket, _RTM_GETLINK, 0, body)))
 
     def _addresses(self, index: int) -> Iterator[str]:
         return (address for owner, address in _all_addresses(self._socket) if owner == index)
@@ -127,12 +123,12 @@ def way_to(address: str) -> int | None:
     body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(raw), _RTA_DST) + raw
     with _netlink() as asked:
         try:
-            answers = dict(_ask(asked, _RTM_GETROUTE, 0, body))
+            answer = next(_ask(asked, _RTM_GETROUTE, 0, body))
         except OSError as error:
             if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES):
                 return None  # the errors that stand for routes of type unreachable, blackhole, prohibit
             raise
-    oif = dict(_attributes(answers[_RTM_NEWROUTE][_ROUTE.size :])).get(_RTA_OIF)
+    oif = dict(_attributes(answer[_ROUTE.size :])).get(_RTA_OIF)
     return None if oif is None else int(struct.unpack("=I", oif)[0])
 
 
@@ -144,16 +140,16 @@ def _netlink() -> socket.socket:
 
 def _all_addresses(asked: socket.socket) -> Iterator[tuple[int, str]]:
     body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    for kind, answer in _ask(asked, _RTM_GETADDR, _NLM_F_DUMP, body):
-        if kind == _RTM_NEWADDR:
-            family, prefix, _, _, owner = _ADDRESS.unpack_from(answer)
-            attributes = dict(_attributes(answer[_ADDRESS.size :]))
-            raw = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
-            if family in (socket.AF_INET, socket.AF_INET6):
-                yield owner, f"{ipaddress.ip_address(raw)}/{prefix}"
+    for answer in _ask(asked, _RTM_GETADDR, _NLM_F_DUMP, body):
+        family, prefix, _, _, owner = _ADDRESS.unpack_from(answer)
+        attributes = dict(_attributes(answer[_ADDRESS.size :]))
+        raw = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+        if family in (socket.AF_INET, socket.AF_INET6):
+            yield owner, f"{ipaddress.ip_address(raw)}/{prefix}"
 
 
-def _ask(asked: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+def _ask(asked: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+    """Ask the kernel, which answers at once: a dump to its end, anything else with one message."""
     asked.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
     while True:
         data = asked.recv(_ANSWER_MAX)
@@ -165,9 +161,7 @@ def _ask(asked: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[t
                 raise OSError(-struct.unpack_from("=i", message)[0], "netlink")
             if answered == _NLMSG_DONE:
                 return
-            yield answered, message
-        if not flags & _NLM_F_DUMP:
-            return
+            yield message
 
 
 def _parse_link(message: bytes) -> Interface:

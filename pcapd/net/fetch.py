@@ -19,7 +19,7 @@ from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
@@ -143,15 +143,19 @@ class Conversation:
         # Their own farewells would wait for an answer that may never come.
         self._pool.closeCachedConnections().addErrback(lambda _: None)
         for transport in self._endpoints.transports:
-            transport.abortConnection()
+            if transport.connected:  # Twisted's TLS fails to abort what is gone
+                transport.abortConnection()
 
     async def _get(self, target: str, headers: Headers) -> Answer:
         url = (self._authority.base + target).encode("ascii")
         try:
             response = await self._agent.request(b"GET", url, headers)
         except Exception as error:
-            # Twisted wraps a cancelled request, so that nobody knows it again.
-            if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
+            # Twisted wraps what was cancelled, so that nobody knows it again.
+            reasons = getattr(error, "reasons", ())
+            if isinstance(error, ConnectingCancelledError) or any(
+                reason.check(CancelledError) for reason in reasons
+            ):
                 raise CancelledError from error
             raise
         body = _Body(self._authority.name)
@@ -255,10 +259,11 @@ def _words(error: BaseException) -> str:
     if isinstance(error, VerificationError):
         return "its certificate is for another name"
     if isinstance(error, SSL.Error):
-        reasons = [reason[-1] for reason in error.args[0] if reason] if error.args else []
+        reasons = [reason[-1] for reason in error.args[0]] if error.args else []
         return f"TLS failed: {', '.join(reasons) or 'the connection was closed'}"
     if isinstance(error, DNSLookupError):
         return "its name cannot be resolved"
     if isinstance(error, ConnectError):
-        return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+        words = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+        return words or "no connection was made in time"
     return str(error) or type(error).__name__

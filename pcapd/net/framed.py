@@ -71,7 +71,7 @@ class FramedProtocol(Protocol):
                     self.transport.write(self._session.pong(event.message, now_us()))
                 else:
                     self.event(event)
-                if self.transport.disconnecting or not self.transport.connected:
+                if self.transport.disconnecting:
                     break
         except RemoteProtocolError as error:
             self.give_up(error)

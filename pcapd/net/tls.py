@@ -176,7 +176,7 @@ def _context(
         for link in intermediate:
             context.add_extra_chain_cert(link)
         context.use_privatekey(load_pem_private_key(Path(private_key).read_bytes(), None))  # type: ignore[arg-type]
-        context.check_privatekey()
+        context.check_privatekey()  # one of another kind is found only here
         if trusted is not None:
             context.load_verify_locations(trusted)
             context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _remember)

@@ -344,12 +344,11 @@ class TLSTransport(abstract.FileDescriptor):
             self.reactor.callLater(0, self._lose, ConnectionAborted())
 
     def _lose(self, reason: Exception) -> None:
-        if self.connected:
-            self.connectionLost(Failure(reason))
+        self.connectionLost(Failure(reason))
 
     def connectionLost(self, reason: Failure) -> None:
         """The end, however it came."""
-        if not self.connected:
+        if not self.connected:  # it can come from here and from the reactor
             return
         super().connectionLost(reason)
         if self._timer.active():

@@ -6,12 +6,15 @@ import ipaddress
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Iterator, TypeVar
 
 import pytest
@@ -21,9 +24,11 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 if os.geteuid() != 0:
     pytest.skip("captures and namespaces need root", allow_module_level=True)
 
-from pcapd.capture.interfaces import InterfaceWatch, way_to
-from pcapd.capture.namespaces import enter, identity
+from pcapd.capture import interfaces, kernelfilter, source
+from pcapd.capture.interfaces import InterfaceWatch, addresses_here, way_to
+from pcapd.capture.namespaces import enter, identity, is_network_namespace, is_ours, open_namespace
 from pcapd.capture.source import CaptureSource, libpcap_version, open_source
+from pcapd.capture.trial import Trial
 from pcapd.errors import BadFilter, CaptureFailed, NamespaceGone, NoSuchInterface
 from pcapd.limits import BATCH_PACKETS, RING_BYTES, RING_LAG
 from pcapd.records import pack
@@ -393,6 +398,16 @@ def test_an_interface_that_is_down_is_refused(link: Link) -> None:
         namespace.ip("link", "delete", "down0")
 
 
+def test_an_interface_that_goes_away_while_it_is_opened(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was there a moment ago: libpcap's word for that is told as ours."""
+    closed: list[bool] = []
+    watch = SimpleNamespace(close=lambda: closed.append(True))
+    monkeypatch.setattr(source, "InterfaceWatch", lambda _: watch)
+    with pytest.raises(NoSuchInterface, match="no interface 'gone0' that can be captured"):
+        Capture(link.right.namespace, "gone0")
+    assert closed == [True]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -412,6 +427,50 @@ def test_bad_filters_are_refused_in_libpcaps_words(link: Link, text: str, words:
     """The user learns what libpcap does not understand, and where."""
     with pytest.raises(BadFilter, match=words):
         Capture(link.right.namespace, filter_text=text)
+
+
+def test_filters_of_the_policy_are_refused_like_the_users(link: Link) -> None:
+    """Whoever wrote it: a host's name never reaches libpcap, which would look it up."""
+    with pytest.raises(BadFilter, match="host names are not looked up"):
+        Capture(link.right.namespace, never=("tcp", "host example.com"))
+
+
+def test_a_filter_that_takes_too_long_is_refused(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is compiled elsewhere first, where that can be ended."""
+    monkeypatch.setattr(source, "Trial", partial(Trial, seconds=0.05))
+    slow = " or ".join(f"portrange {number}-{number + 5}" for number in range(80))
+    with pytest.raises(BadFilter, match="takes too long to compile"):
+        Capture(link.right.namespace, filter_text=slow)
+
+
+def test_opening_throws_away_for_a_moment_only(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until what was under way is in the ring, with short pauses, and never much at once."""
+    pauses: list[float] = []
+    asked: list[int] = []
+    create = source.pcapy.create
+
+    class Reader:
+        def __init__(self, name: str) -> None:
+            self._reader = create(name)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._reader, name)
+
+        def next_batch(self, most: int) -> tuple[bytes, bytes]:
+            asked.append(most)
+            batch: tuple[bytes, bytes] = self._reader.next_batch(most)
+            return batch
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        assert sum(pauses) < 4 * RING_LAG
+        time.sleep(seconds)
+
+    monkeypatch.setattr(source, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    monkeypatch.setattr(source.pcapy, "create", Reader)
+    with Capture(link.right.namespace, filter_text="", start=False):
+        assert pauses and max(pauses) < RING_LAG
+    assert set(asked) == {BATCH_PACKETS}
 
 
 @pytest.mark.parametrize(
@@ -455,6 +514,37 @@ def test_the_main_thread_stays_where_it_is(link: Link) -> None:
     with pytest.raises(RuntimeError, match="main thread"):
         enter(str(link.right.namespace.path))
     assert HERE.readlink() == here
+
+
+def test_a_namespace_by_its_descriptor(link: Link) -> None:
+    """It is entered as by its path, and the descriptor stays open."""
+    descriptor = open_namespace(str(link.right.namespace.path))
+
+    def there() -> frozenset[str]:
+        enter(descriptor)
+        return addresses_here()
+
+    try:
+        assert link.right.ipv4 in inside(link.left.namespace, there)
+    finally:
+        os.close(descriptor)
+
+
+def test_the_namespace_that_a_thread_is_in(link: Link) -> None:
+    """It is told from others, wherever they are looked at from."""
+    descriptor = open_namespace(str(link.right.namespace.path))
+    try:
+        assert inside(link.right.namespace, partial(is_ours, descriptor))
+        assert not inside(link.left.namespace, partial(is_ours, descriptor))
+        assert is_network_namespace(descriptor) and not is_ours(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_program_that_cannot_be_read() -> None:
+    """The kernel's refusal is told; an empty program would be taken for a filter that is too complex."""
+    with Path("/dev/null").open() as nothing, pytest.raises(OSError, match="SO_GET_FILTER"):
+        kernelfilter.program(nothing.fileno())
 
 
 # --- where packets go --------------------------------------------------------------
@@ -525,6 +615,25 @@ def test_a_watch_tells_addresses_and_state(link: Link) -> None:
     assert watch.interface.up and not watch.interface.loopback
     expected = {f"{link.right.ipv4}/24", f"{ipaddress.ip_address(link.right.ipv6)}/64"}
     assert set(watch.interface.addresses) == expected
+
+
+def test_only_ip_addresses_are_told() -> None:
+    """An interface may have others, such as a phone's, which nobody here could write down."""
+
+    def told(family: int, address: bytes) -> bytes:
+        body = struct.pack("=BBBBi", family, 8 * len(address), 0, 0, 7)
+        body += struct.pack("=HH", 4 + len(address), 1) + address.ljust(4, b"\0")
+        return struct.pack("=IHHII", 16 + len(body), 20, 0, 1, 0) + body
+
+    done = struct.pack("=IHHIIi", 20, 3, 0, 1, 0, 0)
+    dump = told(socket.AF_INET, bytes((192, 0, 2, 1))) + told(35, b"\x6c") + done
+    kernel: Any = SimpleNamespace(send=lambda _: None, recv=lambda _: dump)
+    assert list(interfaces._all_addresses(kernel)) == [(7, "192.0.2.1/32")]
+
+
+def test_an_attribute_without_a_length_is_the_last_one() -> None:
+    """Whoever looked for the next one behind it would find it again, for ever."""
+    assert list(islice(interfaces._attributes(bytes(8)), 3)) == []
 
 
 # --- privileges, each in a process of its own --------------------------------------
@@ -620,6 +729,33 @@ def run():
 thread = threading.Thread(target=run); thread.start(); thread.join()
 """)
     assert error == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("become", "lent"),
+    [
+        ("privileges.become('nobody', ['net_raw', 'dac_read_search'])", 1 << 2),
+        ("privileges.become('nobody', ['net_raw'])", 0),
+        ("", 0),
+    ],
+    ids=["a user", "a user without it", "root"],
+)
+def test_what_commands_are_lent(become: str, lent: int) -> None:
+    """Of a user's capabilities the one that is named, where there is one; root's have everything anyway."""
+    before, meanwhile, afterwards = script(f"""
+import json, subprocess
+from pcapd.capture import privileges
+def of_a_command():
+    status = subprocess.run(["/bin/cat", "/proc/self/status"], capture_output=True, text=True).stdout
+    lines = dict(line.split(":", 1) for line in status.splitlines())
+    return [int(lines[name], 16) for name in ("CapInh", "CapAmb")]
+{become}
+before = of_a_command()
+with privileges.lend("dac_read_search"):
+    meanwhile = of_a_command()
+print(json.dumps([before, meanwhile, of_a_command()]))
+""")
+    assert before == afterwards == [0, 0] and meanwhile == [lent, lent]
 
 
 def test_a_user_that_does_not_exist() -> None:

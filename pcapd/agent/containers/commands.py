@@ -88,5 +88,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
+        assert pipe is not None
+        pipe.close()

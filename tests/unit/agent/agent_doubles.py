@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections import deque
+from collections import Counter, deque
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, Iterable, Optional
 
@@ -37,6 +38,13 @@ class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.readers: set[Any] = set()
+        self._timers_at: Counter[float] = Counter()
+
+    def callLater(self, when: float, what: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
+        self._timers_at[self.seconds()] += 1
+        # Time does not pass while one sets the next: that would be a test without end.
+        assert self._timers_at[self.seconds()] < 1000, what
+        return super().callLater(when, what, *args, **kwargs)
 
     def addReader(self, reader: Any) -> None:
         self.readers.add(reader)
@@ -96,6 +104,7 @@ class Transport:
             self._end("lost", ConnectionDone())
 
     def abortConnection(self) -> None:
+        self.disconnecting = True
         self._end("aborted", ConnectionAborted())
 
     def _end(self, how: str, reason: Exception) -> None:
@@ -128,7 +137,7 @@ class Source:
         self.refused: Optional[CaptureFailed] = None
 
     def fill(self, *payloads: bytes) -> None:
-        """Let the interface see packets; each becomes a batch."""
+        """Let the interface see packets."""
         for payload in payloads:
             self.received += 1
             at = 1_700_000_000 + self.received
@@ -140,7 +149,8 @@ class Source:
     def read(self, max_packets: int) -> tuple[bytes, bytes]:
         self.calls.append("read")
         if self.ring:
-            return self.ring.popleft()
+            batch = [self.ring.popleft() for _ in range(min(max_packets, len(self.ring)))]
+            return b"".join(data for data, _ in batch), b"".join(meta for _, meta in batch)
         if self.error is not None:
             error, self.error = self.error, None  # the kernel says it once
             raise error
@@ -167,6 +177,7 @@ class World:
     Attributes:
         slow: Opening waits for `finish_opening`.
         failure: Raised by opening.
+        addresses: Of every interface.
         refusals: Raised by starting an interface, by its name.
     """
 
@@ -184,6 +195,7 @@ class World:
         self.opened: list[tuple[CaptureStart, Any, Optional[str]]] = []
         self.slow = False
         self.failure: Optional[Exception] = None
+        self.addresses: tuple[str, ...] = ("192.0.2.1/24",)
         self.refusals: dict[str, CaptureFailed] = {}
         self._waiting: list[Callable[[], None]] = []
         monkeypatch.setattr(session_module, "open_capture", self._open)
@@ -196,6 +208,7 @@ class World:
         names = start.interfaces or (config.capture.default_device,)
         opened = [Source(name, start.filter, start.snaplen) for name in names]
         for source in opened:
+            source.interface = replace(source.interface, addresses=self.addresses)
             source.refused = self.refusals.get(source.interface.name)
         self.sources += opened
         gone = partial(mount_gone, namespace, identity(namespace)) if namespace else lambda: None

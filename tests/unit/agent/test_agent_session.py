@@ -8,14 +8,22 @@ from typing import Any, Iterator
 
 import pytest
 from agent_doubles import START, Conversation, World
+from twisted.internet.error import ConnectionLost
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
 from pcapd.agent import reading
 from pcapd.errors import BadFilter, CaptureFailed
 from pcapd.limits import (
+    ADDRESSES_MAX,
     AGENT_SILENCE_TIMEOUT,
+    BATCH_PACKETS,
+    BATCHES_PER_WAKEUP,
     CLIENT_SILENCE_TIMEOUT,
     DRAIN_TIMEOUT,
+    FRAME_TYPICAL,
     RING_LAG,
+    SNAPLEN_MAX,
     START_TIMEOUT,
     STATS_INTERVAL,
 )
@@ -55,6 +63,20 @@ def world(monkeypatch: pytest.MonkeyPatch, credentials: Credentials) -> Iterator
     assert world.reactor.getDelayedCalls() == []
     assert world.reactor.readers == set()
     assert all("close" in source.calls for source in world.sources)
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """What the log warns of."""
+    texts: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_level") is LogLevel.warn:
+            texts.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield texts
+    globalLogPublisher.removeObserver(observe)
 
 
 def errors(messages: list[Any]) -> list[Error]:
@@ -100,6 +122,13 @@ def test_a_start_opens_what_it_names(world: World) -> None:
         ("lo", "web-0", 96),
     ]
     assert world.opened == [(start, Stream("192.0.2.1", 9494, 40_000, "192.0.2.2"), "/nowhere/web-0")]
+
+
+def test_so_many_addresses_of_an_interface_are_told(world: World) -> None:
+    """Of an interface with more of them the first ones are, and the message stays within its bounds."""
+    world.addresses = tuple(f"2001:db8::{number:x}/128" for number in range(ADDRESSES_MAX + 1))
+    (source,) = [m for m in Conversation(world).say(START) if isinstance(m, Source)]
+    assert source.addresses == world.addresses[:ADDRESSES_MAX]
 
 
 def test_without_interfaces_the_default_one_is_captured(world: World) -> None:
@@ -149,11 +178,14 @@ def test_an_api_that_breaks_the_protocol_is_dropped(world: World, garbage: bytes
 
 
 def test_a_capture_that_cannot_be_opened_says_why(world: World) -> None:
-    """The code, words and hint of the error arrive, and the agent leaves when the api does not."""
+    """The code, words and hint of the error arrive, and the agent leaves when the api, though alive, does not."""
     world.failure = BadFilter("syntax error, at: 'x'", "see pcap-filter(7)")
     conversation = Conversation(world)
     assert conversation.say(START) == [Error("bad_filter", "syntax error, at: 'x'", "see pcap-filter(7)")]
-    world.reactor.pump([1.0] * int(CLIENT_SILENCE_TIMEOUT))
+    for _ in range(int(CLIENT_SILENCE_TIMEOUT)):
+        assert conversation.transport.closed == ""
+        conversation.session.dataReceived(encode_message(Ping(1)))
+        world.reactor.advance(1)
     assert conversation.transport.closed == "aborted"
 
 
@@ -235,13 +267,48 @@ def test_a_transport_that_fills_up_stops_the_reading_at_once(world: World) -> No
 
 
 def test_one_wake_up_reads_a_bounded_amount(world: World) -> None:
-    """A busy interface does not keep the control connection waiting."""
+    """A busy interface does not keep the control connection waiting: few batches are read, each bounded."""
     conversation = Conversation(world)
     conversation.say(START)
     world.sources[0].fill(*[b"x"] * 100)
     world.reactor.wake()
-    conversation.hear()
-    assert 0 < len(conversation.payloads) < 100
+    assert len(world.sources[0].ring) == 100 - BATCHES_PER_WAKEUP * reading.BATCH_PACKETS
+
+
+def test_a_batch_becomes_frames_of_bounded_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large packets that were read together are told in several frames."""
+    monkeypatch.setattr(reading, "BATCH_PACKETS", BATCH_PACKETS)
+    conversation = Conversation(world)
+    conversation.say(replace(START, snaplen=SNAPLEN_MAX))
+    packets = [bytes([number]) * (FRAME_TYPICAL // 3) for number in range(5)]
+    world.sources[0].fill(*packets)
+    world.reactor.wake()
+    frames = [m.records for m in conversation.hear() if isinstance(m, Packets)]
+    assert [len(records) // len(packets[0]) for records in frames] == [2, 2, 1]
+    assert all(len(records) <= FRAME_TYPICAL for records in frames)
+
+
+def test_a_batch_that_is_not_full_empties_the_ring(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not read again at once, and the watermark follows the clock, as it does behind an empty ring."""
+    monkeypatch.setattr(reading, "BATCH_PACKETS", 2)
+    conversation = Conversation(world)
+    conversation.say(START)
+    (source,) = world.sources
+    for look in (world.reactor.wake, lambda: world.reactor.advance(STATS_INTERVAL)):
+        source.calls.clear()
+        source.fill(b"1")
+        look()
+        assert source.calls == ["read"]
+    (stats,) = [message for message in conversation.hear() if isinstance(message, Stats)]
+    assert stats.delivered == 2 and stats.at_us - stats.captured_up_to_us < 60_000_000
+
+
+def test_an_empty_ring_is_looked_at_once_per_wake_up(world: World) -> None:
+    """The other bounded reads of a wake-up are for rings that hold more."""
+    Conversation(world).say(START)
+    world.sources[0].calls.clear()
+    world.reactor.wake()
+    assert world.sources[0].calls == ["read"]
 
 
 def test_counters_come_at_their_interval_also_while_paused(world: World) -> None:
@@ -302,7 +369,7 @@ def test_an_api_that_pings_is_alive(world: World) -> None:
 # --- ends ------------------------------------------------------------------------
 
 
-def test_a_stop_delivers_everything_and_then_ends(world: World) -> None:
+def test_a_stop_delivers_everything_and_then_ends(world: World, warnings: list[str]) -> None:
     """The source is closed to new packets, its ring is read to the end, final counters and END follow."""
     conversation = Conversation(world)
     conversation.say(START)
@@ -316,6 +383,7 @@ def test_a_stop_delivers_everything_and_then_ends(world: World) -> None:
     assert isinstance(stats, Stats) and stats.final and (stats.received, stats.delivered) == (3, 3)
     assert isinstance(end, End) and end.reason is EndReason.STOPPED
     assert [(counters.received, counters.delivered) for counters in end.sources] == [(3, 3)]
+    assert warnings == []
 
 
 def test_drops_are_told_before_the_packets_behind_them(world: World) -> None:
@@ -338,8 +406,8 @@ def test_drops_are_told_before_the_packets_behind_them(world: World) -> None:
     assert conversation.payloads == [b"1"]
 
 
-def test_what_a_ring_held_when_its_source_went_away_is_counted(world: World) -> None:
-    """The transport is full and the namespace is gone: nobody will read it, and the counters say so."""
+def test_what_a_ring_held_when_its_source_went_away_is_counted(world: World, warnings: list[str]) -> None:
+    """The transport is full and the interface is gone: nobody will read it, and counters and log say so."""
     conversation = Conversation(world)
     conversation.say(START)
     (source,) = world.sources
@@ -352,6 +420,7 @@ def test_what_a_ring_held_when_its_source_went_away_is_counted(world: World) -> 
     assert isinstance(stats, Stats) and stats.final
     assert (stats.received, stats.dropped_kernel, stats.delivered, stats.dropped_agent) == (7, 4, 0, 3)
     assert isinstance(end, End) and end.sources[0].dropped_agent == 3
+    assert "3 of 7 packets were left in the ring when the capture ended" in warnings
     assert "stop" in source.calls
 
 
@@ -401,6 +470,30 @@ def test_a_second_stop_changes_nothing(world: World) -> None:
     world.reactor.advance(RING_LAG)
     conversation.hear()
     assert sum(isinstance(event.message, End) for event in conversation.log) == 1
+
+
+def test_an_end_is_said_once(world: World) -> None:
+    """The transport takes more just when what was stopped meanwhile is open: both would end the capture."""
+    world.slow = True
+    conversation = Conversation(world)
+    conversation.say(START, Stop())
+    producer = conversation.transport.producer
+    producer.pauseProducing()
+    producer.resumeProducing()
+    world.finish_opening()
+    world.reactor.advance(0)
+    assert conversation.hear() == [End(EndReason.STOPPED)]
+
+
+def test_a_descriptor_with_an_error_whose_capture_ends(world: World) -> None:
+    """The look at what is left comes too late: a source that is being closed is not read, nor watched."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    (descriptor,) = world.reactor.readers
+    descriptor.connectionLost(Failure(ConnectionLost()))
+    conversation.transport.leave()
+    world.reactor.advance(0)
+    assert world.sources[0].calls[-1] == "close" and world.reactor.readers == set()
 
 
 def test_a_stop_while_the_capture_is_being_opened(world: World) -> None:
@@ -539,12 +632,13 @@ def test_an_agent_that_drains_ends_every_capture(world: World) -> None:
 
 
 def test_an_agent_that_drains_waits_for_nobody_too_long(world: World) -> None:
-    """An api that does not close its connection holds it up for DRAIN_TIMEOUT, and nothing fails then."""
+    """An api that is alive and does not close its connection holds it up for DRAIN_TIMEOUT; nothing fails then."""
     conversation = Conversation(world)
     conversation.say(START)
     drained = world.agent.drain()
     world.reactor.advance(DRAIN_TIMEOUT - 0.1)
+    conversation.session.dataReceived(encode_message(Ping(1)))
     assert not drained.called
     world.reactor.advance(0.2)
-    assert drained.called
+    assert drained.called and conversation.transport.closed == ""
     conversation.transport.leave()

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import re
 import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
-from pcapd.agent.containers import commands, files
+from pcapd.agent.containers import commands, files, lookup
 from pcapd.agent.containers.files import read_bounded, read_store, start_of
 from pcapd.agent.containers.lookup import first_process
+from pcapd.agent.containers.namespace import open_container
+from pcapd.agent.containers.runtime import Process
 from pcapd.config.schema import ContainersConfig
-from pcapd.errors import CaptureFailed, NamespaceGone
+from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError
+from pcapd.limits import (
+    RUNC_OUTPUT_MAX,
+    STORE_ATTEMPT_INTERVAL,
+    STORE_ATTEMPTS,
+    STORE_LOCK_TIMEOUT,
+    STORE_MAX,
+)
 
 ENTRY = b'{"h":{"handle":"h","ip":"10.0.0.1","metadata":null}}\n'
 
@@ -73,9 +85,50 @@ def test_without_a_lock_it_is_read_again(tmp_path: Path, before: bytes) -> None:
     assert [container.handle for container in read_store(store)] == ["h"]
 
 
-def test_without_a_lock_an_empty_store_is_empty_in_the_end(tmp_path: Path) -> None:
+class Waits:
+    """A clock that only waiting moves; who waits for too long has failed."""
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self.each: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.each.append(seconds)
+        assert self.monotonic() < self._most
+
+    def monotonic(self) -> float:
+        return sum(self.each)
+
+
+def test_without_a_lock_an_empty_store_is_empty_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read so many times, at so long intervals."""
+    waits = Waits(most=1)
+    monkeypatch.setattr(files, "time", waits)
     (tmp_path / "s").touch()
     assert read_store(tmp_path / "s") == ()
+    assert waits.each == [STORE_ATTEMPT_INTERVAL] * (STORE_ATTEMPTS - 1)
+
+
+def test_a_lock_that_nobody_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some time the store is read without it."""
+    waits = Waits(most=2 * STORE_LOCK_TIMEOUT)
+    monkeypatch.setattr(files, "time", waits)
+    (tmp_path / "s").write_bytes(ENTRY)
+    with (tmp_path / "s_lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert [container.handle for container in read_store(tmp_path / "s")] == ["h"]
+    assert waits.monotonic() >= STORE_LOCK_TIMEOUT
+
+
+def test_a_store_that_is_too_large(tmp_path: Path) -> None:
+    """Nobody looks into it."""
+    (tmp_path / "s_lock").touch()
+    with (tmp_path / "s").open("wb") as store:
+        store.truncate(STORE_MAX + 1)
+    with pytest.raises(CaptureFailed, match=f"more than {STORE_MAX} bytes"):
+        read_store(tmp_path / "s")
 
 
 def test_start_of_a_process() -> None:
@@ -88,17 +141,6 @@ def test_start_of_a_process() -> None:
 
 def shell(script: str, seconds: float = 5, most: int = 1000) -> commands.Finished:
     return commands.run(["/bin/sh", "-c", script], seconds=seconds, most=most)
-
-
-def test_a_process_that_ended_after_runc_named_it(tmp_path: Path) -> None:
-    """Its number can be another process's any moment: it is not looked at again."""
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    runc = tmp_path / "runc"
-    runc.write_text(f"""#!/bin/sh\necho '{{"id": "a-handle", "status": "running", "pid": {ended.pid}}}'\n""")
-    runc.chmod(0o700)
-    with pytest.raises(NamespaceGone, match="has ended"):
-        first_process(ContainersConfig(runc=runc), "a-handle")
 
 
 def test_what_a_command_says() -> None:
@@ -129,3 +171,118 @@ def test_a_command_that_says_too_much(script: str) -> None:
 def test_no_command() -> None:
     with pytest.raises(OSError, match="No such file"):
         commands.run(["/nonexistent"], seconds=1, most=1)
+
+
+# --- the first process ----------------------------------------------------------
+
+
+def runc_that(tmp_path: Path, script: str) -> ContainersConfig:
+    """Where runc is a shell script."""
+    runc = tmp_path / "runc"
+    runc.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
+    runc.chmod(0o700)
+    return ContainersConfig(runc=runc, netns_dir=tmp_path / "netns")
+
+
+def says(pid: int) -> str:
+    return f"""echo '{{"id": "a-handle", "status": "running", "pid": {pid}}}'"""
+
+
+def without_runc(tmp_path: Path, pid: int, start: Optional[int]) -> ContainersConfig:
+    """Where runc's file tells of a process."""
+    place = tmp_path / "a-handle"
+    place.mkdir()
+    state = {"id": "a-handle", "init_process_pid": pid, "init_process_start": start}
+    (place / "state.json").write_text(json.dumps(state))
+    return ContainersConfig(runc=tmp_path / "no-runc", runc_root=tmp_path, netns_dir=tmp_path / "netns")
+
+
+def test_the_process_that_runc_names(tmp_path: Path) -> None:
+    """With its start, so that it can be told from the next one of that number."""
+    pid, start = os.getpid(), start_of(os.getpid())
+    assert start is not None
+    assert first_process(runc_that(tmp_path, says(pid)), "a-handle") == Process(pid, start)
+    assert first_process(without_runc(tmp_path, pid, start), "a-handle") == Process(pid, start)
+
+
+def test_a_process_that_ended_after_runc_named_it(tmp_path: Path) -> None:
+    """Its number can be another process's any moment: it is not looked at again."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with pytest.raises(NamespaceGone, match="has ended"):
+        first_process(runc_that(tmp_path, says(ended.pid)), "a-handle")
+
+
+def test_a_number_that_became_another_processs(tmp_path: Path) -> None:
+    """runc's file tells when its process started: what started at another time is another."""
+    start = start_of(os.getpid())
+    assert start is not None
+    with pytest.raises(NamespaceGone, match="has ended"):
+        first_process(without_runc(tmp_path, os.getpid(), start - 1), "a-handle")
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "words"),
+    [
+        (f"{says(1)}; exit 3", CaptureFailed, "failed with status 3: it said nothing"),
+        ("echo first >&2; echo no luck >&2; exit 1", CaptureFailed, "failed with status 1: no luck$"),
+        ("echo container does not exist >&2; exit 1", NamespaceGone, "knows no container a-handle"),
+        ("printf %10000s | tr ' ' x >&2; exit 1", CaptureFailed, f": {'x' * 200}$"),
+        (f"head -c {RUNC_OUTPUT_MAX + 1} /dev/zero", CaptureFailed, "it said more than"),
+    ],
+    ids=["a state", "words", "unknown", "long words", "too much"],
+)
+def test_a_runc_that_fails(tmp_path: Path, script: str, kind: type[PcapdError], words: str) -> None:
+    """What it says beside is not believed, and of its complaint a line is told."""
+    with pytest.raises(kind) as refused:
+        first_process(runc_that(tmp_path, script), "a-handle")
+    assert type(refused.value) is kind and re.search(words, refused.value.message)
+
+
+def test_a_runc_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for: whoever wants to capture is."""
+    monkeypatch.setattr(lookup, "RUNC_TIMEOUT", 0.1)
+    with pytest.raises(CaptureFailed, match=r"runc did not answer within 0\.1 s"):
+        first_process(runc_that(tmp_path, "sleep 5"), "a-handle")
+
+
+def test_a_state_file_that_is_too_large(tmp_path: Path) -> None:
+    """Nobody looks into it."""
+    config = without_runc(tmp_path, 1, 1)
+    with (tmp_path / "a-handle" / "state.json").open("r+b") as file:
+        file.truncate(RUNC_OUTPUT_MAX + 1)
+    with pytest.raises(CaptureFailed, match=f"more than {RUNC_OUTPUT_MAX} bytes"):
+        first_process(config, "a-handle")
+
+
+# --- its network namespace --------------------------------------------------------
+
+
+def test_a_container_in_our_own_network(tmp_path: Path) -> None:
+    """Who may capture an app may not capture the cell, whichever way its namespace is found."""
+    by_process = without_runc(tmp_path, os.getpid(), start_of(os.getpid()))
+    with pytest.raises(CaptureFailed, match="has no network of its own"):
+        open_container(by_process, "a-handle")
+    by_process.netns_dir.mkdir()
+    (by_process.netns_dir / "a-mount").symlink_to("/proc/self/ns/net")
+    with pytest.raises(CaptureFailed, match="has no network of its own"):
+        open_container(by_process, "a-mount")
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "/proc/self/ns/mnt"])
+def test_what_lies_where_a_mount_was(tmp_path: Path, target: str) -> None:
+    """What is no network namespace is passed over: the process is asked for."""
+    config = without_runc(tmp_path, os.getpid(), 1)
+    config.netns_dir.mkdir()
+    (config.netns_dir / "a-handle").symlink_to(target)
+    with pytest.raises(NamespaceGone, match="the first process of container a-handle has ended"):
+        open_container(config, "a-handle")
+
+
+def test_a_process_that_is_another_one_afterwards(tmp_path: Path) -> None:
+    """Between the two questions the number changed hands: what was opened is nobody's, and closed again."""
+    asked = tmp_path / "asked"
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+        script = f"if [ -e {asked} ]; then {says(os.getpid())}; else {says(other.pid)}; fi; touch {asked}"
+        with pytest.raises(NamespaceGone, match="is being restarted"):
+            open_container(runc_that(tmp_path, script), "a-handle")

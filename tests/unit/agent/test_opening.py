@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import replace
 from itertools import chain, repeat
@@ -16,12 +17,13 @@ from pcapd.agent.containers.store import StoredContainer
 from pcapd.agent.opening import Opened, open_capture
 from pcapd.capture.interfaces import Interface
 from pcapd.config.schema import AgentConfig, AgentListenConfig, ContainersConfig, ServerTLS
-from pcapd.errors import NamespaceGone
+from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
 from pcapd.wire import Container, Stream
 
 OWN = Stream("192.0.2.1", 9494, 40_000)
 FOUND = StoredContainer("a-handle", "10.255.93.7", "an-app", "app", 0)
 WIRE = 7
+FROM_CELL = ContainersConfig(access="host-veth")
 
 
 class Cell:
@@ -33,6 +35,7 @@ class Cell:
         self.ways: Iterator[Optional[int]] = repeat(WIRE)
         self.sources: list[Source] = []
         self.shown: list[tuple[str, tuple[str, ...]]] = []
+        self.link_type = 1
         monkeypatch.setattr(opening, "find_container", lambda *_: next(self.store))
         monkeypatch.setattr(socket, "if_nametoindex", lambda _: next(self.wires))
         monkeypatch.setattr(opening, "way_to", lambda _: next(self.ways))
@@ -40,17 +43,18 @@ class Cell:
 
     def _open(self, name: str, **_: Any) -> Source:
         source: Any = Source(name, "", 96)
+        source.link_type = self.link_type
         source.interface = Interface(WIRE, name, True, False, 0, ())
         source.show_as = lambda *shown: self.shown.append(shown)
         self.sources.append(source)
         return source  # type: ignore[no-any-return]
 
-    def open(self) -> Opened:
+    def open(self, containers: Optional[ContainersConfig] = FROM_CELL, **start: Any) -> Opened:
         tls = ServerTLS(Path("c"), Path("k"), Path("ca"), ())
-        containers = ContainersConfig(access="host-veth")
         config = AgentConfig(id="agent/0", listen=AgentListenConfig(tls=tls), containers=containers)
-        start = replace(START, interfaces=(), container=Container("an-app", 0, handle=FOUND.handle))
-        return open_capture(start, OWN, config, None)
+        container = Container("an-app", 0, handle=FOUND.handle)
+        request = replace(START, **{"interfaces": (), "container": container, **start})
+        return open_capture(request, OWN, config, None)
 
 
 @pytest.fixture
@@ -93,3 +97,48 @@ def test_an_address_that_is_not_behind_the_wire(cell: Cell, way: Optional[int]) 
     with pytest.raises(NamespaceGone, match="has no interface"):
         cell.open()
     assert cell.sources == []
+
+
+def test_an_agent_without_containers(cell: Cell) -> None:
+    """It is not configured to capture any, and says what is missing."""
+    with pytest.raises(TargetNotFound, match="not configured to capture containers") as refused:
+        cell.open(None)
+    assert "containers section" in refused.value.hint and cell.sources == []
+
+
+def test_the_cells_side_shows_no_other_interface(cell: Cell) -> None:
+    """Who asks for lo beside eth0 gets neither: the wire would be shown as what it is not."""
+    with pytest.raises(NoSuchInterface, match="lo of a container"):
+        cell.open(interfaces=("eth0", "lo"))
+    assert cell.sources == []
+
+
+def test_headers_of_unknown_packets(cell: Cell) -> None:
+    """Where nobody knows how long the headers are, nothing is captured for who may see only headers."""
+    cell.link_type = 999
+    cell.open()
+    with pytest.raises(CaptureFailed, match="cannot be cut after their headers"):
+        cell.open(headers_only=True)
+    assert [source.calls for source in cell.sources] == [[], ["close"]]
+
+
+@pytest.mark.parametrize("here", [{FOUND.address, "127.0.0.1"}, {"10.255.93.8", "127.0.0.1"}])
+def test_a_namespace_that_is_not_the_containers(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, here: set[str]
+) -> None:
+    """It was looked for by process or mount: unless it has the container's address, nothing is captured there."""
+    entered: list[int] = []
+    monkeypatch.setattr(
+        opening, "open_container", lambda *_: (os.open("/dev/null", os.O_RDONLY), lambda: None)
+    )
+    monkeypatch.setattr(opening, "enter", entered.append)
+    monkeypatch.setattr(opening, "addresses_here", lambda: frozenset(here))
+    if FOUND.address in here:
+        assert cell.open(ContainersConfig()).container == FOUND.handle
+    else:
+        with pytest.raises(CaptureFailed, match=f"does not have the address {FOUND.address}"):
+            cell.open(ContainersConfig())
+        assert cell.sources == []
+    (descriptor,) = entered
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

@@ -154,7 +154,10 @@ def test_exclusions_stand_before_and_outside_the_users_filter() -> None:
 def test_a_stream_without_an_address_matches_any() -> None:
     """Where only the port of an end is known, only the port is named."""
     text = effective_filter("", [Stream("192.0.2.1", 9494, 4000)])
-    assert "src port 4000 and dst host 192.0.2.1 and dst port 9494" in text
+    assert text == (
+        "not ((tcp and ((src host 192.0.2.1 and src port 9494 and dst port 4000)"
+        " or (src port 4000 and dst host 192.0.2.1 and dst port 9494))))"
+    )
 
 
 @pytest.mark.parametrize("user", ["", "  \n"])
@@ -166,6 +169,12 @@ def test_without_anything_to_filter_there_is_no_filter(user: str) -> None:
 def test_the_failing_part_is_what_follows_the_longest_good_beginning() -> None:
     """The user sees where the filter stops making sense."""
     assert failing_part("udp and port 53 bogus", {"udp", "udp and port 53"}.__contains__) == "bogus"
+
+
+def test_so_many_pieces_are_words_and_closing_brackets() -> None:
+    """What stands between them is not tried, so that beginnings from twice as far back are found."""
+    words = " bogus" * 60
+    assert failing_part(f"udp{words}", {"udp"}.__contains__, attempts=64) == words.strip()
 
 
 def test_a_filter_without_a_good_beginning_fails_as_a_whole() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from pcapd.limits import FILTER_COMPILE_TIMEOUT, FILTER_MAX, FILTER_QUICK
 
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 
+from pcapd.capture import trial as trial_module
 from pcapd.capture.trial import Trial, needs_trial
 
 ETHERNET = 1
@@ -57,3 +59,28 @@ def test_only_long_filters_are_tried() -> None:
     """What everybody writes costs no process."""
     assert not needs_trial("x" * FILTER_QUICK)
     assert needs_trial("x" * (FILTER_QUICK + 1))
+
+
+def test_a_process_that_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is too busy the filter is refused, and not waited for."""
+    monkeypatch.setattr(trial_module, "FILTER_COMPILE_TIMEOUT", 1e-5)
+    late = "import sys, time\nfor _ in sys.stdin: time.sleep(0.3), print('null', flush=True)"
+    monkeypatch.setattr(trial_module, "_PROGRAM", late)
+    with Trial(ETHERNET) as trial, pytest.raises(BadFilter, match="takes too long to compile"):
+        trial.problem("ip")
+
+
+def test_a_process_that_ends_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is noticed when it comes: nothing more is expected from it."""
+    reads: list[bytes] = []
+
+    def read(fd: int, size: int) -> bytes:
+        reads.append(os.read(fd, size))
+        assert len(reads) < 100
+        return reads[-1]
+
+    monkeypatch.setattr(trial_module, "os", SimpleNamespace(read=read))
+    monkeypatch.setattr(trial_module, "_PROGRAM", "input()")
+    with Trial(ETHERNET) as trial, pytest.raises(BadFilter, match="takes too long to compile"):
+        trial.problem("ip")
+    assert reads == [b""]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from net_peers import LONGEST, Server, client_context, connect, server_tls
 from OpenSSL import SSL
@@ -61,7 +64,9 @@ async def test_renewed_files_are_shown_to_new_connections(
         await server.close()
 
 
-@pytest.mark.parametrize("flaw", ["missing", "garbage", "the key of another", "empty"])
+@pytest.mark.parametrize(
+    "flaw", ["missing", "garbage", "the key of another", "a key of another kind", "empty"]
+)
 def test_bad_files_are_refused_and_the_old_ones_stay(
     authority: Authority, renewable: Credentials, flaw: str
 ) -> None:
@@ -72,11 +77,23 @@ def test_bad_files_are_refused_and_the_old_ones_stay(
         renewable.certificate.unlink()
     elif flaw == "the key of another":
         shutil.copy(authority.issue_agent("other-agent").private_key, renewable.private_key)
+    elif flaw == "a key of another kind":
+        key = Ed25519PrivateKey.generate()
+        renewable.private_key.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
     else:
         renewable.certificate.write_text("nonsense" if flaw == "garbage" else "")
     with pytest.raises(ConfigError, match=r"own\.crt.*own\.key"):
         context.reload()
     assert context() is before
+
+
+def test_a_bad_file_of_a_server_that_knows_no_clients(renewable: Credentials) -> None:
+    """As an api's listener: the message names the files that there are."""
+    renewable.private_key.write_text("nonsense")
+    with pytest.raises(ConfigError, match=r"cannot use \S*own\.crt, \S*own\.key: "):
+        ServerContext(replace(server_tls(renewable), client_cas=None))
 
 
 @pytest.mark.parametrize("old_end", ["client", "server"])

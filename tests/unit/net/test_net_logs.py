@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger, LogLevel, globalLogPublisher
+from twisted.python import log as older
 
 from pcapd.errors import ConfigError
 from pcapd.net.logs import JsonLines, start_logging
@@ -64,6 +65,18 @@ def test_values_do_not_replace_what_each_line_has(log: Logger, output: io.String
     (line,) = lines(output)
     assert (line["role"], line["id"], line["message"], line["level"]) == ("agent", "agent/0", "hello", "info")
     assert "forged" not in line["time"]
+
+
+def test_what_twisteds_older_log_says_about_itself_is_left_out(output: io.StringIO) -> None:
+    """Of its events the words are written, and what they are made of is not."""
+    observer = JsonLines(output, role="agent")
+    globalLogPublisher.addObserver(observer)
+    try:
+        older.msg("words", capture="c")
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    (line,) = lines(output)
+    assert line.keys() == {"time", "level", "role", "message", "capture"} and line["message"] == "words"
 
 
 def test_a_failure_has_its_traceback(log: Logger, output: io.StringIO) -> None:

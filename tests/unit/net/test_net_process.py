@@ -259,3 +259,20 @@ def test_an_agent_drops_a_client_without_a_certificate(authority: Authority, tmp
             connection.recv(1)
         wait_until(lambda: "certificate" in agent.log(), "the agent reports it")
         agent.stop()
+
+
+def test_an_agent_drops_a_client_of_another_name(authority: Authority, tmp_path: Path) -> None:
+    """The right authority's certificate is no identity: whom the configuration does not name hears nothing."""
+    pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
+    config = agent_config(authority.issue_agent("choosy-agent"), free_port(), {})
+    other = authority.issue("other-client", dns=("other-agent.example.com",))
+    with Daemon("agent", config, tmp_path) as agent:
+        context = ssl.create_default_context(cafile=str(authority.certificate_path))
+        context.load_cert_chain(other.certificate, other.private_key)
+        with (
+            socket.create_connection((LOCAL, agent.port), timeout=10) as sock,
+            context.wrap_socket(sock, server_hostname=AGENT_NAME) as connection,
+        ):
+            assert connection.recv(1) == b""
+        wait_until(lambda: "not in allowed_clients" in agent.log(), "the agent reports it")
+        agent.stop()

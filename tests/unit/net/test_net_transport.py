@@ -22,7 +22,7 @@ from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from pcapd.errors import PcapdError, PeerIdentityError
-from pcapd.limits import SEND_BUFFER
+from pcapd.limits import SEND_BUFFER, TCP_KEEPALIVE
 from pcapd.net.tls import ClientContext
 from pcapd.net.transport import BoundedPort
 from tests.lab.certificates import API_NAME, Authority, Credentials
@@ -94,6 +94,16 @@ async def test_a_good_handshake(reactor: Any, server: Server, api: ClientContext
     assert server.port.open == 0
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_died_is_noticed(reactor: Any, server: Server, api: ClientContext) -> None:
+    """Both ends let TCP look for the other one when nothing is said, so often and so long."""
+    for end in await pair(reactor, server, api):
+        handle = end.transport.getHandle()
+        assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert tuple(handle.getsockopt(socket.IPPROTO_TCP, option) for option in options) == TCP_KEEPALIVE
+
+
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Another authority, of the same name as ours."""
@@ -141,12 +151,15 @@ async def test_a_server_whose_certificate_has_expired(
     assert client.events == ["closed"]
 
 
+@pytest.mark.parametrize("name", ["other.example.com", "127.0.0.2", "::1"])
 @pytest_twisted.ensureDeferred
-async def test_a_server_of_another_name(reactor: Any, agent: Credentials, api: ClientContext) -> None:
-    """The message says which names the certificate has and which was expected."""
-    mine, _, client = await refusal(reactor, agent, api, name="other.example.com")
+async def test_a_server_of_another_name(
+    reactor: Any, agent: Credentials, api: ClientContext, name: str
+) -> None:
+    """The message says which names the certificate has and which name or address was expected."""
+    mine, _, client = await refusal(reactor, agent, api, name=name)
     assert isinstance(mine, PeerIdentityError)
-    assert "pcap-agent.service.cf.internal" in mine.message and "other.example.com" in mine.message
+    assert "pcap-agent.service.cf.internal" in mine.message and name in mine.message
     assert "server_name" in mine.hint
     assert client.events == ["closed"]
 
@@ -370,21 +383,23 @@ async def test_an_abort_is_seen_as_one(reactor: Any, server: Server, api: Client
     assert isinstance(reason, PcapdError) and "reset" in reason.message
 
 
+class Leaver(Peer):
+    """Leaves as soon as something comes, and goes on speaking."""
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.transport.abortConnection()
+        self.transport.resumeProducing()
+        self.transport.write(b"after the end")
+        self.transport.write(bytes(1024 * 1024))
+
+
 @pytest_twisted.ensureDeferred
 async def test_nothing_is_delivered_or_sent_after_an_abort(
     reactor: Any, server: Server, api: ClientContext
 ) -> None:
     """Megabytes have come, and OpenSSL holds some of them: who has aborted is not bothered with them."""
     client, there = await pair(reactor, server, api)
-
-    class Leaver(Peer):
-        def dataReceived(self, data: bytes) -> None:
-            super().dataReceived(data)
-            self.transport.abortConnection()
-            self.transport.resumeProducing()
-            self.transport.write(b"after the end")
-            self.transport.write(bytes(1024 * 1024))
-
     there.transport.pauseProducing()
     client.transport.write(bytes(8 * 1024 * 1024))
     await deferLater(reactor, 0.1)
@@ -393,6 +408,51 @@ async def test_nothing_is_delivered_or_sent_after_an_abort(
     assert isinstance(await soon(reactor, there.closed), ConnectionAborted)
     await soon(reactor, client.closed)
     assert there.events == ["ready", "data", "closed"] and client.size == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_from_both_sides_is_told_once(reactor: Any, server: Server, api: ClientContext) -> None:
+    """The last words and the goodbye come together, and the words are a reason to abort."""
+    client, there = await pair(reactor, server, api)
+    there.transport.pauseProducing()
+    client.transport.write(b"last words")
+    client.transport.loseConnection()
+    await deferLater(reactor, 0.1)
+    there.__class__ = Leaver
+    there.transport.resumeProducing()
+    await soon(reactor, there.closed)
+    await soon(reactor, client.closed)
+    await deferLater(reactor, 0.01)
+    assert there.events == ["ready", "data", "closed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_aborts_between_reading_and_writing_sends_nothing(
+    reactor: Any, server: Server, api: ClientContext
+) -> None:
+    """A reactor that found the socket readable and writable writes after the abort, too: nothing gets out."""
+    client, there = await pair(reactor, server, api)
+    there.transport.write(b"hello")
+    await soon(reactor, client.received(5))
+    there.transport.write(b"of nobody")
+    there.transport.abortConnection()
+    assert there.transport.doWrite() is None
+    with pytest.raises(BlockingIOError):
+        client.transport.getHandle().recv(1, socket.MSG_PEEK)
+    assert isinstance(await soon(reactor, there.closed), ConnectionAborted)
+    await soon(reactor, client.closed)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_first_error_is_the_reason(reactor: Any, server: Server, api: ClientContext) -> None:
+    """The kernel tells of a reset once, and then of a broken pipe: what is told is the reset."""
+    client, there = await pair(reactor, server, api)
+    there.transport.pauseProducing()
+    client.transport.abortConnection()
+    await soon(reactor, client.closed)
+    there.transport.write(bytes(64 * 1024))
+    reason = there.transport.doWrite()
+    assert isinstance(reason, PcapdError) and reason.message == "Connection reset by peer"
 
 
 @pytest_twisted.ensureDeferred
@@ -509,10 +569,11 @@ class Greeter(Peer):
         self.ready.callback(None)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("encrypted", [True, False])
 @pytest_twisted.ensureDeferred
 async def test_a_port_takes_so_many_connections_and_no_more(
-    reactor: Any, server: Server, encrypted: bool
+    reactor: Any, server: Server, encrypted: bool, at_once: bool
 ) -> None:
     """Whoever comes beyond the limit waits outside, and gets in when somebody leaves."""
     peers: list[Peer] = server.peers
@@ -528,7 +589,10 @@ async def test_a_port_takes_so_many_connections_and_no_more(
     clients = []
     for _ in range(3):
         clients.append(socket.create_connection((LOCAL, port.getHost().port)))
-        await deferLater(reactor, 0.02)
+        if not at_once:
+            await deferLater(reactor, 0.02)
+    await until(reactor, lambda: len(peers) >= 2)
+    await deferLater(reactor, 0.02)
     assert (len(peers), port.open) == (2, 2)
     clients[0].close()
     await until(reactor, lambda: len(peers) == 3)
