@@ -264,10 +264,11 @@ def _filtered(
     """
     dlt = reader.datalink()
     link_type = linktypes.from_dlt(dlt)
+    problem = partial(_problem, reader)
     if needs_trial("".join(texts[:-1])):
         with Trial(dlt) as trial:
-            _check_each(texts, trial.problem)
-    _check_each(texts, partial(_problem, reader))
+            _check_each(texts, trial.compiles, problem)
+    _check_each(texts, lambda text: not problem(text), problem)
     fd = reader.getfd()
     wanted = kernelfilter.program(fd)
     if not wanted:  # libpcap gave up on the kernel and would filter, and drop, by itself
@@ -280,17 +281,20 @@ def _filtered(
     return CaptureSource(reader, watch, link_type, effective, wanted, snaplen)
 
 
-def _check_each(texts: Iterable[str], problem: Callable[[str], str]) -> None:
-    """Refuse the first text that has a problem.
+def _check_each(texts: Iterable[str], compiles: Callable[[str], bool], problem: Callable[[str], str]) -> None:
+    """Refuse the first text that does not compile.
 
     Args:
-        problem: What libpcap says against a text; empty when it compiles.
+        compiles: Whether a text, or a piece of one, does.
+        problem: What libpcap says against a text; empty when it has nothing to say.
     """
     for text in texts:
+        if compiles(text):
+            continue
         words = problem(text)
         if words:
             with contextlib.suppress(BadFilter):  # it would take too long to see where
-                words += f", at: {failing_part(text, lambda part: not problem(part))!r}"
+                words += f", at: {failing_part(text, compiles)!r}"
             raise BadFilter(words, "see pcap-filter(7) for the syntax")
 
 

@@ -26,8 +26,9 @@ from pcapd.limits import FILTER_COMPILE_CPU, FILTER_COMPILE_TIMEOUT, FILTER_QUIC
 
 __all__ = ["Trial", "needs_trial"]
 
-# A line of JSON in, a filter; a line of JSON out, libpcap's words or null.  SIGPROF comes
-# when the processor time is used up, and ends it.
+# A line of JSON in, a filter; a line of JSON out, whether it compiles.  SIGPROF comes when
+# the processor time is used up, and ends it.  Why it does not compile is not told: pcapy's
+# compile takes the words from memory that is freed already.
 _PROGRAM = """
 import json, resource, signal, sys
 sys.path.insert(0, sys.argv[1])
@@ -36,12 +37,12 @@ link_type, snaplen, seconds = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 signal.setitimer(signal.ITIMER_PROF, seconds)
 for line in sys.stdin:
-    words = None
+    compiles = True
     try:
         pcapy.compile(link_type, snaplen, json.loads(line), 1, 0)
-    except (pcapy.PcapError, ValueError) as error:
-        words = str(error)
-    print(json.dumps(words), flush=True)
+    except (pcapy.PcapError, ValueError):
+        compiles = False
+    print(json.dumps(compiles), flush=True)
 """
 _ANSWER_MAX = 64 * 1024
 
@@ -91,8 +92,8 @@ class Trial:
             assert pipe is not None
             pipe.close()
 
-    def problem(self, text: str) -> str:
-        """What libpcap says against a filter; empty when it compiles.
+    def compiles(self, text: str) -> bool:
+        """Whether a filter makes sense to libpcap.
 
         Raises:
             BadFilter: It, with those before it, takes too long.
@@ -103,7 +104,7 @@ class Trial:
             self._process.stdin.write(json.dumps(text).encode() + b"\n")
         except OSError:
             raise _too_slow() from None
-        return json.loads(self._line()) or ""
+        return json.loads(self._line()) is True
 
     def _line(self) -> bytes:
         assert self._process.stdout is not None

@@ -421,6 +421,8 @@ def test_an_interface_that_goes_away_while_it_is_opened(link: Link, monkeypatch:
         ("1 +", "syntax error"),
         ("ip host 192.0.2.1/24", "192.0.2.1"),
         ("tcp[", "syntax error"),
+        # Long enough for a process of its own, which only says that it does not compile.
+        ("tcp and " * 30 + "and udp", r"syntax error.*at: 'and and udp'"),
     ],
 )
 def test_bad_filters_are_refused_in_libpcaps_words(link: Link, text: str, words: str) -> None:

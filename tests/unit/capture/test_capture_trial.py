@@ -27,18 +27,19 @@ def children() -> set[str]:
 
 
 def test_good_and_bad_filters() -> None:
-    """One process says of each filter what libpcap does."""
+    """One process says of each filter whether it compiles."""
     with Trial(ETHERNET) as trial:
-        assert trial.problem("inbound and tcp port 80") == ""
-        assert trial.problem("vlan 7 and ip") == ""
-        assert "syntax error" in trial.problem("tcp and and")
-        assert trial.problem(" or ".join(f"host 192.0.2.{n}" for n in range(100))) == ""
+        assert trial.compiles("inbound and tcp port 80")
+        assert trial.compiles("vlan 7 and ip")
+        assert not trial.compiles("tcp and and")
+        assert trial.compiles(" or ".join(f"host 192.0.2.{n}" for n in range(100)))
 
 
 def test_another_link_type() -> None:
     """The link type counts."""
     with Trial(113) as trial:
-        assert "ethernet" in trial.problem("ether host 00:11:22:33:44:55")
+        assert not trial.compiles("ether host 00:11:22:33:44:55")
+        assert trial.compiles("ip host 192.0.2.1")
 
 
 def test_a_filter_that_takes_too_long() -> None:
@@ -48,9 +49,9 @@ def test_a_filter_that_takes_too_long() -> None:
     began = time.process_time()
     with Trial(ETHERNET, seconds=0.2) as trial:
         with pytest.raises(BadFilter, match="takes too long to compile"):
-            trial.problem(SLOW)
+            trial.compiles(SLOW)
         with pytest.raises(BadFilter, match="takes too long to compile"):  # it is gone by now
-            trial.problem("ip")
+            trial.compiles("ip")
     assert children() == before
     assert time.process_time() - began < FILTER_COMPILE_TIMEOUT
 
@@ -67,7 +68,7 @@ def test_a_process_that_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch)
     late = "import sys, time\nfor _ in sys.stdin: time.sleep(0.3), print('null', flush=True)"
     monkeypatch.setattr(trial_module, "_PROGRAM", late)
     with Trial(ETHERNET) as trial, pytest.raises(BadFilter, match="takes too long to compile"):
-        trial.problem("ip")
+        trial.compiles("ip")
 
 
 def test_a_process_that_ends_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,5 +83,5 @@ def test_a_process_that_ends_without_an_answer(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(trial_module, "os", SimpleNamespace(read=read))
     monkeypatch.setattr(trial_module, "_PROGRAM", "input()")
     with Trial(ETHERNET) as trial, pytest.raises(BadFilter, match="takes too long to compile"):
-        trial.problem("ip")
+        trial.compiles("ip")
     assert reads == [b""]
