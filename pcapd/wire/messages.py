@@ -398,7 +398,7 @@ class Stats:
             self.forwarded or 0,
             self.at_us or 0,
         ):
-            if not 0 <= count <= _COUNT_MAX:
+            if count < 0:
                 raise ValueError(f"counter {count} is out of range")
 
 
