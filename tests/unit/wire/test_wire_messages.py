@@ -337,6 +337,10 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (STATS, "received", -1),
         (STATS, "dropped_kernel", 2**63),
         (STATS, "captured_up_to_us", -5),
+        *(
+            (End(EndReason.STOPPED), "sources", [{**vars(Counters(1, 2, 3, 4, 5)), key: -1}])
+            for key in vars(Counters(1, 2, 3, 4, 5))
+        ),
         (START, "snaplen", 0),
         (START, "snaplen", SNAPLEN_MAX + 1),
         (START, "filter", "x" * (FILTER_MAX + 1)),
