@@ -66,14 +66,13 @@ def header_length(link_type: int, packet: bytes) -> int:
     if link_type in _LINK_HEADERS:
         size, type_at = _LINK_HEADERS[link_type]
         return _link(packet, size, type_at)
-    if link_type not in LINK_TYPES:
-        raise ValueError(f"the headers of link type {link_type} are not known")
-    version = packet[0] >> 4 if packet else 0
-    if version == 4 and link_type != _IPV6:
+    if link_type == _IPV4:
         return _ipv4(packet, 0)
-    if version == 6 and link_type != _IPV4:
+    if link_type == _IPV6:
         return _ipv6(packet, 0)
-    return 0
+    if link_type == _RAW:
+        return _ipv4(packet, 0) or _ipv6(packet, 0)
+    raise ValueError(f"the headers of link type {link_type} are not known")
 
 
 def _link(packet: bytes, size: int, type_at: int) -> int:

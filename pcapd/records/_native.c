@@ -216,8 +216,6 @@ number(const char *name, PyObject *object, int64_t low, int64_t high, int64_t *r
     int overflow;
     long long value = PyLong_AsLongLongAndOverflow(index, &overflow);
     Py_DECREF(index);
-    if (value == -1 && PyErr_Occurred())
-        return false;
     if (overflow || value < low || value > high) {
         PyErr_Format(PyExc_ValueError, "%s must be within %lld and %lld", name, (long long)low,
                      (long long)high);
@@ -428,13 +426,17 @@ header_length(int64_t link_type, const uint8_t *at, uint32_t size)
     case LINUX_SLL2:
         end = after_link(&packet, 20, 0);
         break;
-    default: {
-        uint32_t version = size ? at[0] >> 4 : 0;
-        if (version == 4 && link_type != IPV6)
-            end = after_ipv4(&packet, 0);
-        else if (version == 6 && link_type != IPV4)
+    case IPV4:
+        end = after_ipv4(&packet, 0);
+        break;
+    case IPV6:
+        end = after_ipv6(&packet, 0);
+        break;
+    case RAW:
+        end = after_ipv4(&packet, 0);
+        if (!end)
             end = after_ipv6(&packet, 0);
-    }
+        break;
     }
     return (uint32_t)end;
 }
@@ -573,9 +575,8 @@ pack_batches(const Py_buffer *packets, const Py_buffer *meta, const Cut *cut, ui
         return NULL;
     for (size_t first = 0, last = 0; first < count; first = last) {
         uint64_t size;
-        if (!size_batch(packets, meta, first, cut, limit, &last, &size))
-            goto failed;
-        PyObject *batch = fill_batch(packets, meta, first, last, cut, size);
+        PyObject *batch = size_batch(packets, meta, first, cut, limit, &last, &size)
+                        ? fill_batch(packets, meta, first, last, cut, size) : NULL;
         if (!batch)
             goto failed;
         int status = PyList_Append(batches, batch);

@@ -249,8 +249,8 @@ class Ordering:
                 self._put_back(number, batches, rest, bound, merged.full)
         return Released(
             merged.data,
-            {number: count for (number, _), count in zip(ready, merged.packets) if count},
-            {number: count for (number, _), count in zip(ready, merged.late) if count},
+            {number: count for (number, _), count in zip(ready, merged.packets)},
+            {number: count for (number, _), count in zip(ready, merged.late)},
             merged.full,
         )
 

@@ -13,7 +13,6 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pcapd
 from pcapd.errors import MixedLinkTypes
-from pcapd.limits import SNAPLEN_MAX
 from pcapd.records import Checked, Form, check, render
 from pcapd.records.ordering import Ordering, Released
 from pcapd.savefile import linktypes, pcap, pcapng
@@ -169,7 +168,7 @@ class Assembly:
             RecordError: It is not what its lengths say, or longer than the snaplen.
         """
         account = self._accounts[number]
-        checked = check(records, min(SNAPLEN_MAX, account.source.snaplen))
+        checked = check(records, account.source.snaplen)
         account.received += checked.packets
         account.bytes += len(records)
         account.last_us = max(account.last_us, checked.latest_us)
@@ -266,7 +265,7 @@ class Assembly:
                 more = True  # numbers and duplicates were reckoned at their worst
             else:
                 self._budget.full |= released.full
-        return more and not self.full
+        return more
 
     def _render(self, account: Account, records: Bytes) -> None:
         budget = self._budget

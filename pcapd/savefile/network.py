@@ -119,7 +119,7 @@ def flow_key(content: bytes) -> Optional[FlowKey]:
     Returns:
         None when it is too short to say.
     """
-    if content[:1] and content[0] >> 4 == 4 and len(content) >= 20:
+    if len(content) >= 20 and content[0] >> 4 == 4:
         header, protocol = (content[0] & 15) * 4, content[9]
         ends = content[12:16], content[16:20]
         fragment = (content[6] & 0x1F) << 8 | content[7]

@@ -138,7 +138,7 @@ class Reader:
         (link_type,) = self._unpack("H", block, 8)
         options = self._options(block, 16)
         name = _first(options, _OPTION_NAME).decode("utf-8", "replace") or f"{len(self.interfaces)}"
-        resolution = _first(options, _OPTION_RESOLUTION)[:1] or b"\x06"
+        resolution = _first(options, _OPTION_RESOLUTION) or b"\x06"
         base, exponent = (2, resolution[0] & 0x7F) if resolution[0] & 0x80 else (10, resolution[0])
         offset = _first(options, _OPTION_OFFSET)
         seconds = self._unpack("q", offset, 0)[0] if len(offset) == 8 else 0

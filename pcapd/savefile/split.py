@@ -114,7 +114,7 @@ class Split:
         """Whole blocks that can be written by now."""
         # All of them together hold back what one file would.
         pending = sum(part.pending for part in self._parts.values())
-        share = HOLD_BACK_BYTES // len(self._parts) if pending > HOLD_BACK_BYTES else HOLD_BACK_BYTES
+        share = HOLD_BACK_BYTES // len(self._parts) if pending > HOLD_BACK_BYTES else pending
         for part in self._parts.values():
             part.bound(share)
         return [piece for part in self._parts.values() for piece in part.take_pieces(now)]

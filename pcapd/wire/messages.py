@@ -388,7 +388,7 @@ class Stats:
     at_us: Optional[int] = None
 
     def __post_init__(self) -> None:
-        for count in (
+        _check_counters(
             self.received,
             self.dropped_kernel,
             self.dropped_interface,
@@ -397,9 +397,7 @@ class Stats:
             self.dropped_agent,
             self.forwarded or 0,
             self.at_us or 0,
-        ):
-            if not 0 <= count <= _COUNT_MAX:
-                raise ValueError(f"counter {count} is out of range")
+        )
 
 
 @dataclass(frozen=True)
@@ -433,6 +431,17 @@ class Counters:
     delivered: int
     dropped_agent: int = 0
     forwarded: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        _check_counters(
+            self.source,
+            self.received,
+            self.dropped_kernel,
+            self.dropped_interface,
+            self.delivered,
+            self.dropped_agent,
+            self.forwarded or 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -533,6 +542,12 @@ def decode(kind: Type[M], payload: bytes) -> M:
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= NAME_MAX or not name.isprintable():
         raise ValueError(f"a name must have 1 to {NAME_MAX} printable characters")
+
+
+def _check_counters(*counts: int) -> None:
+    for count in counts:
+        if count < 0:
+            raise ValueError(f"counter {count} is out of range")
 
 
 def _check_capture(interfaces: Tuple[str, ...], filter_text: str, snaplen: int) -> None:

@@ -57,12 +57,16 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def under_sanitizers(
     source: Path, directory: Path, findings: Path, *names: str
 ) -> subprocess.CompletedProcess[str]:
+    more = ["--sanitize", "--runs", "2000", "--seed", "1", "--findings", str(findings)]
+    return sanitized_run(source, directory, "tests.fuzz", *names, *more)
+
+
+def sanitized_run(source: Path, directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """What a module of ours does with a build of that source."""
     (directory / source.stem).mkdir()
     built = build(directory / source.stem, source)
-    command = [sys.executable, "-m", "tests.fuzz", *names, "--sanitize"]
-    command += ["--runs", "2000", "--seed", "1", "--findings", str(findings)]
     return subprocess.run(
-        command,
+        [sys.executable, "-m", *command],
         env=environment(built),
         cwd=SOURCE.parents[2],
         capture_output=True,
@@ -79,22 +83,36 @@ def test_the_c_code_under_sanitizers(sanitized: Path, tmp_path: Path) -> None:
     assert done.stdout.count("inputs") == len(NATIVE)
 
 
-#: Targets, checks of the C code that they reach, and what is there without them.
+def test_a_batch_that_another_thread_changes_under_sanitizers(sanitized: Path, tmp_path: Path) -> None:
+    """merge reads and writes within bounds then, too."""
+    source = tmp_path / "race.c"
+    source.write_text(SOURCE.read_text())
+    done = sanitized_run(source, sanitized, "tests.fuzz.race")
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+#: Checks of the C code: the targets that reach them, their words, and what is there without them.
 CHECKS = {
-    "records_render": ("|| record->captured > left - HEADER_SIZE", ""),
-    "records_headers": ("at + size <= packet->size", "1"),
-    "records_pack": ("(uint64_t)entry.offset + entry.length > (uint64_t)packets->len", "0"),
+    "record": ("records_render", "|| record->captured > left - HEADER_SIZE", ""),
+    "header": ("records_headers", "at + size <= packet->size", "1"),
+    "ipv4_header": ("records_headers", "!has(packet, at, IPV4_MIN) ||", ""),
+    "tcp_header": ("records_headers", "if (!has(packet, at, TCP_MIN))", "if (0)"),
+    "packet": ("records_pack", "(uint64_t)entry.offset + entry.length > (uint64_t)packets->len", "0"),
+    "rest": ("race", "if (length > size)", "if (0)"),
 }
 
 
-@pytest.mark.parametrize("target", CHECKS)
-def test_the_sanitizers_see_a_check_that_is_missing(target: str, sanitized: Path, tmp_path: Path) -> None:
-    """Without one of its checks the C code reads out of bounds, and these inputs show it."""
-    there, instead = CHECKS[target]
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_sanitizers_see_a_check_that_is_missing(check: str, sanitized: Path, tmp_path: Path) -> None:
+    """Without one of its checks the C code goes out of bounds, and these inputs show it."""
+    target, there, instead = CHECKS[check]
     text = SOURCE.read_text()
     assert text.count(there) == 1
-    broken = tmp_path / f"{target}.c"
+    broken = tmp_path / f"{check}.c"
     broken.write_text(text.replace(there, instead))
-    done = under_sanitizers(broken, sanitized, tmp_path, target)
+    if target == "race":
+        done = sanitized_run(broken, sanitized, "tests.fuzz.race")
+    else:
+        done = under_sanitizers(broken, sanitized, tmp_path, target)
     assert done.returncode == 1
     assert "ERROR: AddressSanitizer" in done.stderr

@@ -10,10 +10,14 @@ __all__ = ["LEDGER", "Ledger"]
 LEDGER = Path(__file__).with_name("ledger.tsv")
 #: Begins what stands in the place of a test.
 _REASON = "none: "
+#: Begins a test that takes the check out of the C code itself: what goes wrong then is
+#: nothing that can be seen without sanitizers.
+_SANITIZERS = "sanitizers: "
 
 
 class Ledger:
-    """Checks by their names; lines of ``NAME<TAB>TEST`` or ``NAME<TAB>none: REASON``."""
+    """Checks by their names; lines of ``NAME<TAB>TEST``, ``NAME<TAB>none: REASON``
+    or ``NAME<TAB>sanitizers: TEST``."""
 
     def __init__(self, rows: Dict[str, str]) -> None:
         self.rows = rows
@@ -32,7 +36,12 @@ class Ledger:
     def test(self, name: str) -> str:
         """The test that holds a check; empty where none is named."""
         row = self.rows.get(name, "")
-        return "" if row.startswith(_REASON) else row
+        return "" if row.startswith((_REASON, _SANITIZERS)) else row
+
+    def sanitized(self, name: str) -> str:
+        """The test that takes the check out itself, under sanitizers; empty where there is none."""
+        row = self.rows.get(name, "")
+        return row.removeprefix(_SANITIZERS) if row.startswith(_SANITIZERS) else ""
 
     def reason(self, name: str) -> str:
         """Why there is no test; empty where there is one, or nothing is known."""

@@ -99,7 +99,9 @@ def _build() -> str:
     built = _NATIVE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
     built.unlink(missing_ok=True)
     include = f"-I{sysconfig.get_path('include')}"
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-w", include, str(_NATIVE), "-o", str(built)]
+    # What is not set is nothing usable by chance.
+    pattern = "-ftrivial-auto-var-init=pattern"
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-w", pattern, include, str(_NATIVE), "-o", str(built)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from dataclasses import replace
 from typing import Iterator
@@ -73,6 +74,17 @@ def test_a_pcapng_file_has_its_blocks_in_order(ordered: bool) -> None:
     assert kinds(file) == [SECTION, INTERFACE, NAMES, PACKET, PACKET, STATISTICS]
     assert b"web-0:eth0" in file and b"not port 1" in file
     assert b"agent agent/0 at 127.0.0.1, clock offset -1.5 ms" in file
+
+
+def test_addresses_that_every_machine_has_name_nobody() -> None:
+    """An instance's name stands for the addresses that are its own, not for loopback or link-local ones."""
+    everybodys = ("127.0.0.1/8", "::1/128", "169.254.1.1/16", "fe80::1/64")
+    assembly = Assembly(Form.PCAPNG, 96)
+    assembly.source(1, replace(SOURCE, addresses=(*everybodys, "192.0.2.1/24", "2001:db8::1/64")), NOW_US)
+    (names,) = (body for kind, body in blocks(b"".join(assembly.finish(1))) if kind == NAMES)
+    own = [ipaddress.ip_address(text).packed + b"web-0\0" for text in ("192.0.2.1", "2001:db8::1")]
+    assert [names.count(record) for record in own] == [1, 1]
+    assert names.count(b"web-0") == 2
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -242,6 +254,18 @@ def test_what_a_lost_connection_leaves_unknown(known: bool) -> None:
     assert account.drops == (1, 4, None, 1 if known else None, 0)
     assert account.known == (1, 4, 1, 1, 0)
     assert not account.exact
+
+
+def test_an_end_without_a_last_word_leaves_the_agent_unknown() -> None:
+    """While an agent still speaks its counters tell all of it; once nothing more comes they do not."""
+    account = Account(SOURCE, 0, NOW_US)
+    account.received = account.written = 10
+    account.stats = Stats(20, 0, 0, 10, 9)
+    assert account.exact
+    assert account.drops.agent == 0
+    account.settle(full=False)
+    assert not account.exact
+    assert account.drops.agent is None
 
 
 @pytest.mark.parametrize("full", [True, False])

@@ -199,6 +199,16 @@ def test_only_what_has_waited_too_long_goes_early() -> None:
     assert release(ordering, 11.5) == [young]
 
 
+def test_what_has_waited_too_long_and_may_go_anyway_holds_nothing_back() -> None:
+    """The watermarks have passed all of it, so all of it goes, the younger batches too."""
+    ordering = opened(1, hold_time=1.0)
+    packets = [Packet(us, 1, number) for number, us in enumerate((3_000, 4_000, 5_000))]
+    for packet, now in zip(packets, (10.0, 10.5, 11.0)):
+        add(ordering, [packet], now)
+    ordering.watermark(1, 6_000)
+    assert release(ordering, 11.0) == packets
+
+
 def test_a_mute_source_holds_back_bounded_bytes() -> None:
     """What waits for a mute source never stays above the bound on bytes, and leaves in order."""
     size = HEADER_SIZE + 8
@@ -285,6 +295,42 @@ def test_a_limit_of_bytes_is_exact_across_pieces(limit: int) -> None:
     assert [piece.full for piece in pieces] == [False] * (len(pieces) - 1) + [True]
 
 
+def test_a_small_packet_does_not_jump_a_limit_of_bytes() -> None:
+    """Once a packet did not fit, none of a later piece is written, although it would."""
+    payload = bytes(1000)
+    large = struct.pack("<4I", 1, 0, len(payload), len(payload)) + payload
+    small = struct.pack("<4I", 2, 0, 0, 0)
+    batch = large * (FRAME_MAX // len(large) + 1)
+    ordering = opened(1, hold_bytes=2**30)
+    for records in (batch, small):
+        ordering.add(1, records, check(records, SNAPLEN_MAX), 0.0)
+    (piece,) = ordering.flush(UNLIMITED, 3 * len(large) + len(small))
+    assert (piece.data, piece.full) == (3 * large, True)
+
+
+def test_a_large_batch_waits_for_the_watermark_too() -> None:
+    """What is more than one piece does not go earlier than what is less."""
+    record = struct.pack("<4I", 1, 0, 1000, 1000) + bytes(1000)
+    batch = record * (FRAME_MAX // len(record) + 1)
+    ordering = opened(1, 2, hold_bytes=2**30)
+    ordering.add(1, batch, check(batch, SNAPLEN_MAX), 0.0)
+    ordering.watermark(1, 2_000_000)
+    ordering.watermark(2, 999_999)
+    assert list(ordering.release(0.0, UNLIMITED, UNLIMITED)) == []
+    ordering.watermark(2, 1_000_000)
+    assert [piece.data for piece in ordering.release(0.0, UNLIMITED, UNLIMITED)] == [batch]
+
+
+def test_small_batches_leave_in_one_piece() -> None:
+    """A merge is not made for each of them."""
+    ordering = opened(1, 2)
+    packets = [Packet(us, 1 + us % 2, us) for us in range(10)]
+    for packet in packets:
+        add(ordering, [packet])
+    (piece,) = ordering.flush(UNLIMITED, UNLIMITED)
+    assert packets_of(piece.data) == packets
+
+
 def test_large_holdings_leave_completely() -> None:
     """More than one piece can hold goes out in one release, nothing missing."""
     payload = bytes(1000)
@@ -316,6 +362,22 @@ def test_who_is_expected_is_waited_for() -> None:
         Packet(5_000, 0, 0),
     ]
     assert written.late == 0
+
+
+def test_what_went_long_ago_does_not_end_the_waiting() -> None:
+    """An instance that is expected later is waited for as long as any other."""
+    ordering = opened(1, hold_time=1.0)
+    add(ordering, [Packet(5_000, 1, 0)])
+    ordering.watermark(1, 9_000)
+    assert release(ordering, 0.1) != []
+    for now in (0.5, 0.9, 1.3):
+        assert release(ordering, now) == []
+    ordering.expect(True)
+    add(ordering, [Packet(20_000, 1, 1)], 1.3)
+    ordering.watermark(1, 30_000)
+    for now in (1.4, 1.5):
+        assert release(ordering, now) == []
+    assert ordering.pending > 0
 
 
 def test_who_is_expected_for_too_long_is_waited_for_once() -> None:

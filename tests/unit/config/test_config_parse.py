@@ -390,6 +390,15 @@ def test_wrong_values_of_an_api(text: str, problem: str) -> None:
     assert found[0].startswith(problem)
 
 
+@pytest.mark.parametrize(
+    "director", ["https://192.0.2.1", "https://[2001:db8::1]:25555", "https://director.bosh"]
+)
+def test_hosts_in_urls(director: str) -> None:
+    """A server is named by DNS name or by address, of version 6 too."""
+    config = api(API + yaml.safe_dump({"bosh": {"director": director}}))
+    assert BoshConfig(director) == config.bosh
+
+
 def test_wrong_permissions() -> None:
     """Only permissions that Cloud Controller knows can be required."""
     (found,) = problems(api, API + CLOUD_FOUNDRY.replace("}", ", required_permission: root}"))
@@ -474,6 +483,16 @@ def test_wrong_static(users: Mapping[str, Any], targets: Mapping[str, Any], prob
     (found,) = problems(api, static(users, targets))
     assert found.startswith(problem)
     assert HASH[1:] not in found
+
+
+def test_users_without_a_token_share_none() -> None:
+    """Two users whose hashes cannot be used are a problem each, and not one more for being alike."""
+    wrong = {**ALICE, "token_sha256": "x"}
+    found = problems(api, static({"alice": wrong, "bob": wrong}, {"vm": VM}))
+    assert [problem.split(":")[0] for problem in found] == [
+        "static.users.alice.token_sha256",
+        "static.users.bob.token_sha256",
+    ]
 
 
 def test_all_problems_at_once() -> None:

@@ -214,6 +214,13 @@ def test_our_own_files(tmp_path: Path) -> None:
     assert [len(address) for address in found.interface.addresses] == [4, 16]
 
 
+def test_what_stands_behind_the_end_of_options() -> None:
+    """Is no option."""
+    identity = struct.pack("<HHQ", 5, 8, 77)
+    data = section() + interface("<", b"x") + block("<", 0, 7, b"abcd", bytes(4) + identity)
+    assert [each.packet_id for each in Reader().packets(data)] == [None]
+
+
 BROKEN = {
     "empty": (b"", "no pcapng"),
     "classic": (struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 9, 1), "no pcapng"),

@@ -12,6 +12,7 @@ import pytest
 from records_samples import UNLIMITED, meta, record
 
 from pcapd.errors import RecordError
+from tests.fuzz.race import CHANGES, race
 
 SHOW = "import pcapd.records; print(pcapd.records.IMPLEMENTATION, pcapd.records.pack.__module__)"
 
@@ -33,6 +34,13 @@ def test_the_compiled_module_is_preferred() -> None:
     """Without PCAPD_PURE the compiled module runs where it was built."""
     pytest.importorskip("pcapd.records._native", reason="the compiled module is not built")
     assert chosen()[0] == "native"
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_batch_that_another_thread_changes(what: str) -> None:
+    """merge lets others run in between, and refuses what is not what it was before."""
+    native = pytest.importorskip("pcapd.records._native", reason="the compiled module is not built")
+    assert race(native, what) > 0
 
 
 def test_no_memory_stays_behind() -> None:

@@ -187,6 +187,8 @@ def test_an_unknown_link_type_is_refused(records: ModuleType, link_type: int) ->
     """Nobody shall believe that payload is cut away where it is not."""
     with pytest.raises(ValueError, match=f"the headers of link type {link_type} are not known"):
         records.pack(b"", b"", 1, 1, link_type)
+    with pytest.raises(ValueError, match=f"the headers of link type {link_type} are not known"):
+        header_length(link_type, ipv4(17) + UDP)
 
 
 @pytest.mark.parametrize("link_type", [-2, 2**32])

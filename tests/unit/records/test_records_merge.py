@@ -112,6 +112,13 @@ def test_a_lie_is_not_followed(records: ModuleType) -> None:
         merge(records, [(0, [good]), (1, [good + good[:-1]])])
 
 
+def test_a_lie_is_not_kept_for_later(records: ModuleType) -> None:
+    """Nor is a batch that lies handed back, as long as nothing of it is due."""
+    good = record(1, b"good")
+    with pytest.raises(RecordError, match=f"record at byte {len(good)}: captured length 4 runs beyond"):
+        merge(records, [(0, [good + good[:-1]])], until=0)
+
+
 timed = st.lists(st.tuples(st.integers(0, 20), st.binary(max_size=5)), max_size=15)
 
 

@@ -136,6 +136,8 @@ def test_blocks_are_well_formed_for_any_text(
         lambda: pcapng.interface_statistics(0, 0, 0, 0, 2**64, 0, 0, 0),
         lambda: pcapng.name_resolution([("web", "10.0.0.1")]),
         lambda: pcap.file_header(65536, 0),
+        lambda: pcap.file_header(-1, 0),
+        lambda: pcap.file_header(1, -1),
         lambda: pcap.file_header(1, 2**32),
     ],
 )

@@ -14,7 +14,7 @@ from pcapd.records import Form
 from pcapd.savefile import linktypes
 from pcapd.savefile.assembly import Assembly
 from pcapd.savefile.matching import Matcher, PacketIds
-from pcapd.savefile.network import network, unchanging
+from pcapd.savefile.network import flow_key, network, unchanging
 from pcapd.savefile.reader import FilePacket, Reader
 from pcapd.savefile.split import Split
 from pcapd.wire import Source, Stats
@@ -100,6 +100,32 @@ def test_what_is_no_ip() -> None:
     assert unchanging(127, bytes(100)) is None
 
 
+V4 = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
+V6 = ipaddress.ip_address("2001:db8::1").packed, ipaddress.ip_address("2001:db8::1").packed
+
+
+@pytest.mark.parametrize(
+    ("content", "flow"),
+    [
+        (ipv4(udp(b"x")), (*V4, 17, (40000, 9))),
+        (ipv6(tcp(b"x"), 6), (*V6, 6, (40000, 80))),
+        (ipv4(udp(b"x"), 1), (*V4, 1, None)),
+        (ipv4(udp(b"x"), fragment=5), (*V4, 17, None)),
+        (ipv6(b"abc"), (*V6, 17, None)),
+    ],
+    ids=["v4", "v6", "without ports", "later fragment", "cut before the ports"],
+)
+def test_the_flow_of_a_packet(content: bytes, flow: Tuple[object, ...]) -> None:
+    """Is its addresses, its protocol, and its ports where they are there."""
+    assert flow_key(content) == flow
+
+
+@pytest.mark.parametrize("content", [b"", ipv4(b"")[:19], ipv6(b"")[:39], b"\x60" + ipv4(b"")[1:]])
+def test_what_is_too_short_for_its_addresses(content: bytes) -> None:
+    """Is of no flow."""
+    assert flow_key(content) is None
+
+
 @given(link_type=st.sampled_from([0, 1, 101, 113, 276, 127]), data=st.binary(max_size=120))
 def test_garbage(link_type: int, data: bytes) -> None:
     """Is never an error; what comes out is no longer than what came in."""
@@ -137,10 +163,11 @@ def test_the_window() -> None:
 
 
 def test_clocks_that_differ() -> None:
-    """The later sighting may have the earlier time."""
-    matcher = Matcher()
+    """The later sighting may have the earlier time, within the window too."""
+    matcher = Matcher(window=2.0)
     matcher.see(0, 10 * SECOND, b"a")
-    assert matcher.see(1, 9 * SECOND, b"a").again
+    assert matcher.see(1, 8 * SECOND, b"a").again
+    assert not matcher.see(2, 8 * SECOND - 1, b"a").again
 
 
 def test_bounded_memory() -> None:

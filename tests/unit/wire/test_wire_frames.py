@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from typing import Iterable
 
 import pytest
@@ -63,6 +64,22 @@ def test_a_truncated_frame_is_waited_for(cut: int) -> None:
     decoder = FrameDecoder()
     assert list(decoder.feed(encode_frame(FrameType.PING, 0, b"hello")[:cut])) == []
     assert decoder.pending == cut
+
+
+def test_a_small_piece_of_a_large_frame_costs_no_copy_of_the_rest() -> None:
+    """A peer that sends a large frame in tiny pieces does not make us copy all of it for each."""
+    decoder = FrameDecoder()
+    begun = header(FRAME_MAX, FrameType.PACKETS) + bytes(FRAME_MAX // 2)
+    assert list(decoder.feed(begun)) == []
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            assert list(decoder.feed(b"x")) == []
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < FRAME_MAX // 16
+    assert decoder.pending == len(begun) + 3
 
 
 @pytest.mark.parametrize("kind", FrameType)

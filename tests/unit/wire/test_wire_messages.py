@@ -337,6 +337,10 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (STATS, "received", -1),
         (STATS, "dropped_kernel", 2**63),
         (STATS, "captured_up_to_us", -5),
+        *(
+            (End(EndReason.STOPPED), "sources", [{**vars(Counters(1, 2, 3, 4, 5)), key: -1}])
+            for key in vars(Counters(1, 2, 3, 4, 5))
+        ),
         (START, "snaplen", 0),
         (START, "snaplen", SNAPLEN_MAX + 1),
         (START, "filter", "x" * (FILTER_MAX + 1)),
@@ -390,7 +394,10 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (REQUEST, "max_bytes", 0),
         (Source("web-0", "eth0", 1, 96, ""), "link_type", 65536),
         (Source("web-0", "eth0", 1, 96, ""), "link_type", -1),
+        (Source("web-0", "eth0", 1, 96, ""), "snaplen", 0),
         (Source("web-0", "eth0", 1, 96, ""), "snaplen", SNAPLEN_MAX + 1),
+        (Source("web-0", "eth0", 1, 96, ""), "instance", ""),
+        (Source("web-0", "eth0", 1, 96, ""), "instance", "a\x1b[2J"),
         (Source("web-0", "eth0", 1, 96, ""), "interface", ""),
         (Source("web-0", "eth0", 1, 96, ""), "addresses", ["example.com/24"]),
         (Source("web-0", "eth0", 1, 96, ""), "addresses", ["192.0.2.1/24"] * (ADDRESSES_MAX + 1)),
@@ -410,6 +417,14 @@ def test_a_payload_that_is_no_object_with_the_keys_is_refused(payload: bytes) ->
     """Neither broken JSON, nor very deep JSON, nor another JSON value passes."""
     with pytest.raises(RemoteProtocolError):
         decode(Hello, payload)
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"7", b"null", b'"x"'])
+def test_a_message_without_keys_is_an_object_all_the_same(payload: bytes) -> None:
+    """STOP has no key that could be missing, and another JSON value is none all the same."""
+    assert decode(Stop, b"{}") == Stop()
+    with pytest.raises(RemoteProtocolError, match="Stop message: not an object"):
+        decode(Stop, payload)
 
 
 def test_kinds_of_a_newer_peer_become_kinds_that_we_know() -> None:
