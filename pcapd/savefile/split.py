@@ -112,7 +112,7 @@ class Split:
 
     def take_pieces(self, now: float) -> List[Piece]:
         """Whole blocks that can be written by now."""
-        # All of them together hold back what one file would.
+        # All of them together hold back what one file would; until then nobody has to let go.
         pending = sum(part.pending for part in self._parts.values())
         share = HOLD_BACK_BYTES // len(self._parts) if pending > HOLD_BACK_BYTES else pending
         for part in self._parts.values():
