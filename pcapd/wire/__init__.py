@@ -1,9 +1,10 @@
 """The protocol between client, api and agent, as values and bytes: no I/O here.
 
-``frames`` cuts the stream, ``messages`` says what the control frames mean, and
-``sessions`` knows who may say what when.  docs/wire-protocol.rst is its prose.
+``frames`` cuts the stream, ``messages`` says what the control frames mean, ``codec``
+writes and reads them, and ``sessions`` knows who may say what when.  docs/wire-protocol.rst is its prose.
 """
 
+from pcapd.wire.codec import decode, encode
 from pcapd.wire.frames import HEADER_SIZE, Frame, FrameDecoder, FrameType, encode_frame, frame_header
 from pcapd.wire.messages import (
     App,
@@ -25,8 +26,6 @@ from pcapd.wire.messages import (
     Stats,
     Stop,
     Stream,
-    decode,
-    encode,
 )
 from pcapd.wire.sessions import Callee, Caller, Event, Packets, encode_message
 

@@ -1,28 +1,21 @@
 """Messages: what the control frames say, as values.
 
-Each message is a frozen dataclass that checks itself; `encode` and `decode`
-translate to and from the JSON payload.  Keys that we do not know are ignored
-(a newer peer may send more), known ones must have their declared type, and a
-missing key without a default is an error.  docs/wire-protocol.rst lists every
-field; times are integers in microseconds since the epoch, counters count
-packets unless their name says bytes.
+Each message is a frozen dataclass that checks itself; `pcapd.wire.codec` translates
+to and from the JSON payload.  docs/wire-protocol.rst lists every field; times are
+integers in microseconds since the epoch, counters count packets unless their name
+says bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import json
-import typing
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Type, TypeVar, Union
+from typing import List, Optional, Sequence, Set, Tuple, Union
 
-from pcapd.errors import RemoteProtocolError
 from pcapd.limits import (
     ADDRESSES_MAX,
-    CONTROL_MAX,
     EFFECTIVE_FILTER_MAX,
     EXCLUDED_STREAMS_MAX,
     FILTER_MAX,
@@ -33,9 +26,7 @@ from pcapd.limits import (
     POLICY_FILTERS_MAX,
     SNAPLEN_DEFAULT,
     SNAPLEN_MAX,
-    TEXT_MAX,
 )
-from pcapd.wire.frames import FrameType
 
 __all__ = [
     "App",
@@ -57,11 +48,7 @@ __all__ = [
     "Stats",
     "Stop",
     "Stream",
-    "decode",
-    "encode",
 ]
-
-_COUNT_MAX = 2**63 - 1
 
 
 class NoticeType(str, Enum):
@@ -479,65 +466,6 @@ class Pong:
 
 Message = Union[Hello, CaptureStart, Request, Source, Stats, Notice, Stop, End, Error, Ping, Pong]
 
-_FRAME_TYPES: Dict[type, FrameType] = {
-    Hello: FrameType.HELLO,
-    CaptureStart: FrameType.START,
-    Request: FrameType.START,
-    Source: FrameType.SOURCE,
-    Stats: FrameType.STATS,
-    Notice: FrameType.NOTICE,
-    Stop: FrameType.STOP,
-    End: FrameType.END,
-    Error: FrameType.ERROR,
-    Ping: FrameType.PING,
-    Pong: FrameType.PONG,
-}
-
-M = TypeVar("M")
-
-
-def encode(message: Message) -> Tuple[FrameType, bytes]:
-    """The frame type and JSON payload of a message.
-
-    Words that are too long are cut, and END has no counters where they would be over the
-    bound of a frame: each source's last STATS has them too.
-    """
-    fields = dataclasses.asdict(message)
-    if isinstance(message, (Notice, End, Error)):
-        fields = {name: _cut(value) for name, value in fields.items()}
-    payload = _json(fields)
-    if isinstance(message, End) and len(payload) > CONTROL_MAX:
-        payload = _json({**fields, "sources": []})
-    return _FRAME_TYPES[type(message)], payload
-
-
-def _cut(value: Any) -> Any:
-    too_long = isinstance(value, str) and len(value) > TEXT_MAX
-    return value[: TEXT_MAX - 1] + "…" if too_long else value
-
-
-def _json(fields: Dict[str, Any]) -> bytes:
-    # Not as \uXXXX: what the api passes on must not be longer than what it got.
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
-
-
-def decode(kind: Type[M], payload: bytes) -> M:
-    """The message that a control frame of the expected kind holds.
-
-    Raises:
-        RemoteProtocolError: It is not JSON, lacks a field, or a value is of the wrong
-            type or out of range.
-    """
-    try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise RemoteProtocolError(f"{kind.__name__} message is not JSON") from error
-    try:
-        message = _build(kind, value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise RemoteProtocolError(f"{kind.__name__} message: {error}") from error
-    return typing.cast(M, message)
-
 
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= NAME_MAX or not name.isprintable():
@@ -561,56 +489,3 @@ def _check_capture(interfaces: Tuple[str, ...], filter_text: str, snaplen: int) 
         raise ValueError(f"the filter has more than {FILTER_MAX} characters")
     if not 0 < snaplen <= SNAPLEN_MAX:
         raise ValueError(f"snaplen must be 1 to {SNAPLEN_MAX}")
-
-
-@cache
-def _schema(kind: type) -> List[Tuple[str, Any, bool]]:
-    hints = typing.get_type_hints(kind)
-    return [
-        (field.name, hints[field.name], field.default is dataclasses.MISSING)
-        for field in dataclasses.fields(kind)
-    ]
-
-
-def _build(kind: type, value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise TypeError("not an object")
-    fields = {}
-    for name, hint, required in _schema(kind):
-        if name in value:
-            fields[name] = _convert(hint, value[name], name)
-        elif required:
-            raise ValueError(f"{name} is missing")
-    return kind(**fields)
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin is Union:  # Optional: the only union that messages use
-        return None if value is None else _convert(typing.get_args(hint)[0], value, name)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"{name} is not a list")
-        item = typing.get_args(hint)[0]
-        return tuple(_convert(item, element, name) for element in value)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value)
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return _enumeration(hint, value, name)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:  # exact: a JSON true is no number
-        raise TypeError(f"{name} is not a {hint.__name__}")
-    if hint is int and not -_COUNT_MAX <= value <= _COUNT_MAX:
-        raise ValueError(f"{name} has more than 64 bits")
-    return value
-
-
-def _enumeration(hint: Type[Enum], value: Any, name: str) -> Enum:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is not a str")
-    try:
-        return hint(value)
-    except ValueError:
-        # A newer peer may know more kinds than we do.
-        return NoticeType.UNKNOWN if hint is NoticeType else EndReason.FAILED

@@ -25,6 +25,7 @@ from typing import Dict, Iterator, Mapping, NamedTuple, Set, Tuple, Type, Union
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.errors import LocalProtocolError, RemoteProtocolError
 from pcapd.limits import SOURCES_MAX
+from pcapd.wire.codec import decode, encode
 from pcapd.wire.frames import Bytes, Frame, FrameDecoder, FrameType, encode_frame, frame_header
 from pcapd.wire.messages import (
     CaptureStart,
@@ -39,8 +40,6 @@ from pcapd.wire.messages import (
     Source,
     Stats,
     Stop,
-    decode,
-    encode,
 )
 
 __all__ = ["Callee", "Caller", "Event", "Packets", "encode_message"]
