@@ -20,8 +20,8 @@ from pcapd.errors import LimitReached, TargetNotFound
 from pcapd.limits import DRAIN_TIMEOUT
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
+from pcapd.net.ports import TLSPort
 from pcapd.net.tls import ServerContext, check_allowed
-from pcapd.net.transport import TLSPort
 from pcapd.wire import EndReason, Hello
 
 __all__ = ["Agent"]

@@ -39,8 +39,8 @@ from pcapd.errors import (
 )
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
+from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.tls import ClientContext, ServerContext
-from pcapd.net.transport import BoundedPort, TLSPort
 from pcapd.wire import EndReason, Hello, Request
 
 __all__ = ["Api"]

@@ -2,6 +2,8 @@
 
 ``transport``
     TLS straight on the socket: what the bulk legs run on.
+``ports``
+    listening, for so many connections and no more.
 ``tls``
     contexts from the configuration, and the check of a peer's name.
 ``framed``

@@ -19,13 +19,12 @@ import contextlib
 import errno
 import os
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet import abstract, main, tcp
+from twisted.internet import abstract, main
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
@@ -36,22 +35,18 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pcapd.errors import PcapdError, PeerIdentityError
-from pcapd.limits import CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
+from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
 from pcapd.net.tls import verdict
 
-__all__ = ["BoundedPort", "TLSPort", "TLSTransport", "connect_tls", "reserve_socket"]
+__all__ = ["TLSTransport", "Verify", "connect_tls", "reserve_socket"]
 
 _RECORD = 16 * 1024  # the most that one TLS record holds
 _JOIN = 4 * _RECORD  # what is smaller is joined: copying it costs less than another call
 _TURN = 16 * _RECORD  # written per wake-up, so that one peer cannot starve the others
-
-_ACCEPTS = 100  # connections per wake-up
-_TELL_INTERVAL = 10.0  # seconds between warnings that a port is full
 
 Verify = Callable[[SSL.Connection], None]
 
@@ -441,100 +436,6 @@ def _tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
-
-
-class BoundedPort(tcp.Port):
-    """A listening port that stops accepting while `limits.CONNECTIONS_MAX` are open.
-
-    New ones wait in the kernel's queue meanwhile, and get in when others leave.
-    """
-
-    log = Logger()
-    limit = CONNECTIONS_MAX
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.open = 0
-        self._told_at: float | None = None
-
-    def transport(  # type: ignore[override]  # a class there, its factory here
-        self, sock: socket.socket, protocol: Any, *args: Any
-    ) -> Any:
-        """Build the transport of an accepted connection (`tcp.Port` calls this)."""
-        self._opened()
-        return _CountedServer(sock, protocol, *args)
-
-    def _opened(self) -> None:
-        self.open += 1
-        if self.open >= self.limit:
-            self.stopReading()
-            self._tell_that_it_is_full()
-
-    def doRead(self) -> None:
-        """Accept those who wait, but no more than the limit in one go."""
-        self.numberAccepts = max(1, min(_ACCEPTS, self.limit - self.open))
-        super().doRead()
-
-    def _tell_that_it_is_full(self) -> None:
-        # A flood comes and goes within the limit many times a second.
-        now = time.monotonic()
-        if self._told_at is None or now - self._told_at >= _TELL_INTERVAL:
-            self._told_at = now
-            self.log.warn(
-                "{limit} connections to port {port} are open, which is the limit: others wait",
-                limit=self.limit,
-                port=self.getHost().port,
-            )
-
-    def closed(self) -> None:
-        """One of them is gone."""
-        self.open -= 1
-        if self.connected and self.open < self.limit:
-            self.startReading()
-
-
-class _CountedServer(tcp.Server):
-    server: BoundedPort
-
-    def connectionLost(self, reason: Failure) -> None:
-        counted = hasattr(self, "socket")
-        super().connectionLost(reason)
-        if counted:
-            self.server.closed()
-
-
-class TLSPort(BoundedPort):
-    """A listening port whose connections are `TLSTransport`.
-
-    Args:
-        context: Called per connection, so that renewed certificates are used at once.
-        verify: Called after each handshake.
-    """
-
-    def __init__(  # noqa: PLR0917
-        self,
-        port: int,
-        factory: Any,
-        interface: str,
-        reactor: Any,
-        context: Callable[[], SSL.Context],
-        verify: Verify | None = None,
-    ) -> None:
-        super().__init__(port, factory, interface=interface, reactor=reactor)
-        self._context = context
-        self._verify = verify
-
-    def transport(  # type: ignore[override]  # a class there, its factory here
-        self, sock: socket.socket, protocol: Any, *args: Any
-    ) -> Any:
-        """Build the transport of an accepted connection (`tcp.Port` calls this)."""
-        connection = SSL.Connection(self._context(), sock)
-        connection.set_accept_state()
-        transport = TLSTransport(
-            self.reactor, sock, protocol, connection, self._verify, peer=args[0], on_close=self.closed
-        )
-        self._opened()  # now that it will be closed, too
-        return transport
 
 
 def reserve_socket(host: str) -> socket.socket:

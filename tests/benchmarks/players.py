@@ -20,8 +20,8 @@ from pcapd import COMPATIBILITY_LEVEL
 from pcapd.config.schema import ServerTLS
 from pcapd.net.clock import now_us
 from pcapd.net.framed import FramedProtocol
+from pcapd.net.ports import TLSPort
 from pcapd.net.tls import ServerContext
-from pcapd.net.transport import TLSPort
 from pcapd.records import pack
 from pcapd.wire import Callee, CaptureStart, Counters, End, EndReason, Event, Hello, Source, Stats, Stop
 

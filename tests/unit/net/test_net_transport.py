@@ -23,8 +23,8 @@ from zope.interface import implementer
 
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import SEND_BUFFER, TCP_KEEPALIVE
+from pcapd.net.ports import BoundedPort
 from pcapd.net.tls import ClientContext
-from pcapd.net.transport import BoundedPort
 from tests.lab.certificates import API_NAME, Authority, Credentials
 from tests.lab.configurations import free_port
 
