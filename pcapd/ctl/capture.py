@@ -173,11 +173,6 @@ class Capture:
         return self._state is _State.ENDED
 
     @property
-    def stopping(self) -> bool:
-        """It was asked to stop."""
-        return self._state is _State.STOPPING
-
-    @property
     def error(self) -> Optional[PcapdError]:
         """What broke it."""
         return self._errors[0] if self._errors else None
@@ -218,7 +213,7 @@ class Capture:
                     self._subtract(accounts, missing, data if form is Form.PCAPNG else b"")
         self.assembly.settle()
         if not self.assembly.full:
-            self._held = sum(account.rest for account in self._accounts if account.unwritten is None)
+            self._held = sum(account.rest for account in self._accounts)
 
     def _subtract(self, accounts: List[Account], missing: int, data: bytes) -> None:
         """So many packets are not in a file; `data` is what was to be its end."""
@@ -231,8 +226,7 @@ class Capture:
                 share = shares.get(account.interface, Tail(0, 0))
                 account.written -= share.packets
                 account.unwritten = (account.unwritten or 0) + share.packets
-                if share.drops:
-                    account.tell_again(share.drops)
+                account.tell_again(share.drops)
         else:
             # Classic pcap does not tell one source's packets from another's.
             self._unwritten += missing

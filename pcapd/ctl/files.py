@@ -357,8 +357,9 @@ class _Series:
         """Write what is gathered."""
         blocks, packets = batch.take()
         output, current = self._output, self._current
-        if output is None or current is None:
+        if current is None:  # between two files
             return
+        assert output is not None
         unwritten = output.unwritten
         try:
             output.write(blocks)

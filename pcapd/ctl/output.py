@@ -138,7 +138,7 @@ class Output:
         if not special:
             flags |= os.O_CREAT | (os.O_TRUNC if self._force else os.O_EXCL)
         try:
-            self._created = not special and not path.exists()
+            self._created = not path.exists()
             self._fd = os.open(path, flags, _MODE)
         except FileExistsError as error:
             raise OutputError(f"{self.name} exists", "use --force to overwrite it") from error

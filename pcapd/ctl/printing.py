@@ -18,7 +18,7 @@ from typing import Dict, List, TextIO
 from pcapd.ctl.decode import decode
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
-from pcapd.savefile.assembly import Kind, Piece
+from pcapd.savefile.assembly import Piece
 from pcapd.savefile.reader import FilePacket, Reader
 
 __all__ = ["Printer", "PrintingFailed", "as_event", "as_line"]
@@ -40,7 +40,6 @@ class Printer:
         self._json = json
         self._stream = stream
         self._readers: Dict[str, Reader] = {}
-        self._deaf = False
 
     def write(self, pieces: List[Piece]) -> None:
         """Print the packets of pieces, which are pcapng.
@@ -48,17 +47,11 @@ class Printer:
         Raises:
             PrintingFailed: Nobody takes the lines; said once.
         """
-        if self._deaf:
-            return
         lines: List[str] = []
         for piece in pieces:
-            if piece.kind is Kind.STATISTICS:
-                continue
             reader = self._readers.setdefault(piece.stream, Reader())
             for packet in reader.packets(piece.data):
                 lines.append(json.dumps(as_event(packet)) if self._json else as_line(packet))
-        if not lines:
-            return
         data = "".join(f"{line}\n" for line in lines)
         encoding = self._stream.encoding or "utf-8"
         try:
@@ -73,8 +66,7 @@ class Printer:
                 except BlockingIOError:  # somebody made the pipe so; it is theirs, too
                     select.select([], [self._stream], [])
         except OSError as error:
-            self._deaf = True
-            # What Python still has for it must not fail again at the end.
+            # Neither what Python still has for it nor what we still print must fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if isinstance(error, BrokenPipeError):
                 raise PrintingFailed("whoever read the lines has closed the pipe") from error

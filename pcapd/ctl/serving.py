@@ -91,7 +91,7 @@ class Server:
     def __init__(self, host: str, port: int) -> None:
         try:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._socket = socket.create_server(place[:2], family=family, backlog=SERVE_READERS_MAX)
+            self._socket = socket.create_server(place, family=family, backlog=SERVE_READERS_MAX)
         except (OSError, UnicodeError) as error:
             words = getattr(error, "strerror", None) or str(error)
             raise PcapdError(

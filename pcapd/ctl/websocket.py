@@ -75,7 +75,7 @@ class Splitter:
 
     def _wait(self, received: memoryview) -> memoryview:
         self._header = bytes(received)
-        return received[:0]
+        return memoryview(b"")
 
 
 def _header_size(received: memoryview) -> Optional[int]:

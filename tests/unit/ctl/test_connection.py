@@ -1,13 +1,25 @@
-"""Where a token may be sent."""
+"""Where a token may be sent; what comes from there, and what does not come."""
 
 from __future__ import annotations
 
-from typing import Tuple
+import base64
+import errno
+import hashlib
+import re
+import select
+import ssl
+import threading
+from typing import Callable, Tuple, Union
 
 import pytest
 
-from pcapd.ctl.connection import address_of
-from pcapd.ctl.options import UsageProblem
+from pcapd.ctl import connection as connection_module
+from pcapd.ctl.connection import CONNECT_TIMEOUT, ApiUnreachable, Connection, address_of
+from pcapd.ctl.options import Access, UsageProblem
+from pcapd.errors import Forbidden, RemoteProtocolError
+from tests.doubles.stream_api import Client, StreamApi
+from tests.lab.certificates import Authority, Credentials
+from tests.lab.configurations import LOCAL
 
 
 @pytest.mark.parametrize(
@@ -56,3 +68,206 @@ def test_in_clear_only_to_this_machine(host: str) -> None:
     with pytest.raises(UsageProblem, match="not sent in clear"):
         address_of(f"http://{host}")
     assert address_of(f"http://{host}", secret=False) == (False, host, 80, "")
+
+
+# --- the connection itself ------------------------------------------------------------
+
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+
+
+class Peer:
+    """A socket of ours whose other end says what the test has written down, piece by piece.
+
+    Args:
+        said: Bytes, or an error that is raised instead; `ACCEPT` for the answer that the
+            request asks for.  Who asks for more than there is reads on when it should not.
+    """
+
+    def __init__(self, *said: Union[bytes, OSError]) -> None:
+        self.said = list(said)
+        self.heard = b""
+        self.takes = True
+        self.closed = False
+
+    def sendall(self, data: bytes) -> None:
+        self.send(data)
+
+    def send(self, data: bytes) -> int:
+        if not self.takes:
+            raise BlockingIOError
+        self.heard += bytes(data)
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        assert self.said, "it reads on"
+        said = self.said.pop(0)
+        if isinstance(said, OSError):
+            raise said
+        if said is ACCEPT:
+            (key,) = re.findall(rb"Sec-WebSocket-Key: (\S+)", self.heard, re.IGNORECASE)
+            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            return UPGRADED + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        return said
+
+    def recv_into(self, view: memoryview) -> int:
+        data = self.recv(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def settimeout(self, seconds: float) -> None: ...
+
+    def setblocking(self, blocking: bool) -> None: ...
+
+
+ACCEPT = b"accept"
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuple[Connection, Peer]]:
+    """Connect to a `Peer` that says these."""
+
+    def connected(*said: Union[bytes, OSError]) -> Tuple[Connection, Peer]:
+        peer = Peer(*said)
+        monkeypatch.setattr(connection_module, "dial", lambda access: peer)
+        return Connection(Access("https://pcap.example.com", "token")), peer
+
+    return connected
+
+
+Connect = Callable[..., Tuple[Connection, Peer]]
+
+
+def test_what_comes_is_given_out(connect: Connect) -> None:
+    """What came before the socket broke is still good; that it is broken is told after it."""
+    connection, _ = connect(
+        ACCEPT,
+        b"\x82\x03abc",
+        OSError(errno.ETIMEDOUT, "Connection timed out"),
+        OSError(errno.ETIMEDOUT, "x"),
+    )
+    assert [bytes(piece) for piece in connection.read()] == [b"abc"] and not connection.closed
+    with pytest.raises(ApiUnreachable, match="the connection to the api broke: x"):
+        connection.read()
+
+
+def test_an_end_that_is_none_of_the_protocol(connect: Connect) -> None:
+    """A connection that is just closed is closed, and not read from for ever."""
+    connection, _ = connect(ACCEPT, b"\x82\x03abc", b"")
+    assert [bytes(piece) for piece in connection.read()] == [b"abc"] and connection.closed
+
+
+def test_a_text_message_is_refused(connect: Connect) -> None:
+    """It is not in this protocol."""
+    connection, _ = connect(ACCEPT, b"\x81\x03abc", BlockingIOError())
+    with pytest.raises(RemoteProtocolError, match="a text message is not in this protocol"):
+        connection.read()
+
+
+def test_what_came_with_the_answer_is_read_first(connect: Connect) -> None:
+    """Without TLS there is nothing else that poll does not know of."""
+    connection, _ = connect(ACCEPT)
+    assert not connection.ready
+    connection._early = b"\x82\x03abc"
+    assert connection.ready and [bytes(piece) for piece in connection.read()] == [b"abc"]
+    assert not connection.ready
+
+
+REFUSAL = b'{"errors":[{"code":"forbidden","title":"not for you","detail":"ask somebody"}]}'
+HEAD = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+    REFUSAL
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (HEAD + REFUSAL,),
+        (HEAD, REFUSAL),
+        (HEAD[:20], HEAD[20:] + REFUSAL[:9], REFUSAL[9:]),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" + HEAD, REFUSAL),
+    ],
+    ids=["at once", "head and body", "anyhow", "after another"],
+)
+def test_a_refusal_is_read_to_its_end(said: Tuple[bytes, ...], connect: Connect) -> None:
+    """However it was cut on its way, and not a byte further; the token goes nowhere else."""
+    with pytest.raises(Forbidden, match="not for you") as refused:
+        connect(*said)
+    assert refused.value.hint == "ask somebody"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ((b"",), "the api closed the connection"),
+        ((b"HTTP/1.1 101", b""), "the api closed the connection"),
+        ((b"SSH-2.0-OpenSSH_9.2\r\n\r\n",), "this is not a pcapd api"),
+        ((b"HTTP/1.1 101 Upgrade\r\nX: ", b"y" * 32768, b"y" * 32768), "its answer has no end"),
+        ((OSError(errno.ECONNRESET, "Connection reset by peer"),), "this is not a pcapd api"),
+    ],
+    ids=["nothing", "half a line", "another protocol", "no end", "reset"],
+)
+def test_an_answer_that_is_none(
+    said: Tuple[Union[bytes, OSError], ...], words: str, connect: Connect
+) -> None:
+    """It is told as what it is, and nothing more is read."""
+    with pytest.raises(ApiUnreachable, match=words):
+        connect(*said)
+
+
+def test_an_api_that_does_not_read(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does not take is not offered to it for ever."""
+    connection, peer = connect(ACCEPT)
+    now = 1000.0
+
+    def wait(*_: object) -> None:
+        nonlocal now
+        now += 1.0
+        assert now < 1000.0 + 2 * CONNECT_TIMEOUT, "it goes on and on"
+
+    monkeypatch.setattr(connection_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(connection_module.select, "select", wait)
+    peer.takes = False
+    with pytest.raises(ApiUnreachable, match="does not read any more"):
+        connection.send(b"frame")
+    assert now >= 1000.0 + CONNECT_TIMEOUT
+
+
+@pytest.fixture(scope="module")
+def credentials(authority: Authority) -> Credentials:
+    return authority.issue("connection-api", ips=(LOCAL,))
+
+
+def test_an_api_that_asks_for_a_certificate(credentials: Credentials) -> None:
+    """pcapctl has none to show, which is said so that somebody can do something about it."""
+    with StreamApi(credentials, Client.upgrade) as api:
+        assert api._context is not None
+        api._context.verify_mode = ssl.CERT_REQUIRED
+        with pytest.raises(ApiUnreachable, match="asks for a client certificate"):
+            Connection(Access(api.url, "token", credentials.ca))
+
+
+def test_what_tls_holds_is_ready(credentials: Credentials) -> None:
+    """Of a record that was read in part poll does not know; without one there is nothing to do."""
+    said = threading.Event()
+
+    def script(client: Client) -> None:
+        client.upgrade()
+        assert said.wait(20)
+        client.raw(b"\x82\x03abc")
+        client.wait()
+
+    with StreamApi(credentials, script) as api:
+        connection = Connection(Access(api.url, "token", credentials.ca))
+        assert not connection.ready
+        said.set()
+        select.select([connection], [], [], 20)
+        begin = connection._socket.recv(1)
+        assert connection.ready
+        connection._early = begin
+        data = [bytes(piece) for _ in range(2) for piece in connection.read()]
+        assert b"".join(data) == b"abc" and not connection.ready
+        connection.close()
+    assert not api.failures

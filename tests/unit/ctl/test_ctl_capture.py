@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Optional
+from typing import Any, List, Optional, Tuple, Union
 
 import pytest
 
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.ctl.capture import STOP_LIMIT, Capture, Outcome
 from pcapd.errors import PcapdError
-from pcapd.limits import API_SILENCE_TIMEOUT, API_STOP_SILENCE_TIMEOUT, OPEN_TIMEOUT, START_TIMEOUT
+from pcapd.limits import (
+    API_SILENCE_TIMEOUT,
+    API_STOP_SILENCE_TIMEOUT,
+    NAME_MAX,
+    OPEN_TIMEOUT,
+    START_TIMEOUT,
+)
 from pcapd.records import Form
-from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.savefile.assembly import UNLIMITED, Assembly, Piece
+from pcapd.savefile.split import Split
 from pcapd.wire import Callee, End, EndReason, Error, Hello, Notice, NoticeType, Request, Source, Stats, Stop
 
 NOW_US = 1_700_000_000_000_000
@@ -98,7 +105,7 @@ def test_a_duration_ends_it_without_traffic() -> None:
     api.turn(4.9)
     assert not api.asked_to_stop
     api.turn(0.2)
-    assert api.asked_to_stop and api.capture.stopping and "5 s" in api.capture.reason
+    assert api.asked_to_stop and "5 s" in api.capture.reason
 
 
 def test_a_count_ends_it_to_the_packet() -> None:
@@ -227,6 +234,14 @@ def test_a_target_that_failed_makes_it_incomplete(kind: NoticeType) -> None:
     assert api.capture.outcome is Outcome.INCOMPLETE
 
 
+def test_a_target_that_failed_has_a_name_that_ends() -> None:
+    """What is kept of a name from the network is bounded."""
+    api = Api()
+    api.start()
+    api.say(api.callee.notice(Notice(NoticeType.INSTANCE_UNAVAILABLE, "no", "x" * 2 * NAME_MAX)))
+    assert list(api.capture.failed) == ["x" * NAME_MAX]
+
+
 def test_a_notice_alone_takes_nothing_away() -> None:
     """Congestion costs nothing that the counters do not tell."""
     api = Api()
@@ -291,6 +306,16 @@ def test_a_connection_that_closes_after_the_end() -> None:
     assert api.capture.error is None and api.capture.outcome is Outcome.COMPLETE
 
 
+def test_a_connection_that_closes_before_the_end() -> None:
+    """Even with the last counters there may be more that never came."""
+    api = Api()
+    api.start()
+    api.stats(0, 10, final=True)
+    api.capture.disconnected()
+    assert api.capture.outcome is Outcome.FAILED
+    assert "before the capture had ended" in str(api.capture.error)
+
+
 def test_the_first_error_counts() -> None:
     """What follows from it is not told instead of it."""
     api = Api()
@@ -299,3 +324,43 @@ def test_the_first_error_counts() -> None:
     api.capture.fail(PcapdError("second"))
     api.capture.disconnected()
     assert str(api.capture.error) == "first" and api.capture.reason == "first"
+
+
+# --- what is not in the file after all ----------------------------------------------
+
+
+def captured(assembly: Union[Assembly, Split], *names: str) -> Tuple[Capture, List[Piece]]:
+    """Sources with these names, a packet of each whose name has no ``-``, and all that is to be written."""
+    for number, name in enumerate(names, 1):
+        instance, _, interface = name.strip("-").partition(":")
+        assembly.source(number, Source(instance, interface, 1, 262144, ""), NOW_US)
+    for number, name in enumerate(names, 1):
+        if not name.endswith("-"):
+            assembly.packets(number, record(number), 0.0)
+    return Capture(Request(("web-0",)), assembly, None, 0.0), assembly.finish_pieces(NOW_US)
+
+
+def unwritten(capture: Capture) -> List[Optional[int]]:
+    return [account.unwritten for account in capture.assembly.accounts.values()]
+
+
+def test_what_is_missing_is_counted_once() -> None:
+    """Also when it is asked for twice: a capture that is left at once is settled where it was left."""
+    capture, pieces = captured(Assembly(Form.PCAP, 262144), "a:eth0", "a:lo")
+    for _ in range(2):
+        capture.settle(Form.PCAP, {"": 1}, pieces)
+        assert (capture.lost, capture.written, unwritten(capture)) == (1, 1, [None, None])
+
+
+def test_what_is_missing_from_one_file_is_looked_for_in_it() -> None:
+    """The last packet of an instance's own file, not of another's that was to be written after it."""
+    capture, pieces = captured(Split(Form.PCAPNG, 262144), "a:eth0", "a:lo", "b:eth0")
+    capture.settle(Form.PCAPNG, {"a": 1, "b": 1}, pieces)
+    assert unwritten(capture) == [0, 1, 0]
+
+
+def test_what_is_missing_can_only_be_of_who_has_sent_something() -> None:
+    """Classic pcap does not say whose a packet is; where one source alone has any it is its."""
+    capture, pieces = captured(Assembly(Form.PCAP, 262144), "a:eth0", "a:lo-")
+    capture.settle(Form.PCAP, {"": 0}, pieces)
+    assert unwritten(capture) == [1, 0]

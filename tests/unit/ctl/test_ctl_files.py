@@ -16,7 +16,7 @@ from pcapd.ctl import output as output_module
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
 from pcapd.ctl.files import Files, check_files
-from pcapd.ctl.options import CaptureOptions, UsageProblem
+from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
 from pcapd.ctl.output import OutputError
 from pcapd.records import Form
 from pcapd.savefile import split as split_module
@@ -373,6 +373,83 @@ def test_places_that_cannot_take_several_files(tmp_path: Path, name: str, words:
     )  # fmt: skip
     with pytest.raises(OutputError, match=words):
         check_files(options)
+
+
+def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before anything starts, too."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_files(
+            CaptureOptions(str(tmp_path / "x.pcapng"), Form.PCAPNG, files=FileOptions(Rotation(size=1)))
+        )
+
+
+def test_packets_for_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go to readers or a terminal alone, and into no file of any name."""
+    monkeypatch.chdir(tmp_path)
+    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    files = Files(NOWHERE, Form.PCAPNG, FileOptions(print=True), assembly.closing, force=True)
+    assembly.source(1, source("a/0"), 5)
+    assembly.packets(1, record(0, 4), 0.0)
+    files.write(assembly.take_pieces(0.0), 0.0)
+    files.close()
+    assert not files.opened and files.written == {} and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "elsewhere"),
+    [
+        (FileOptions(), False),
+        (FileOptions(packet_ids=True), False),
+        (FileOptions(print=True), True),
+        (FileOptions(serve=("127.0.0.1", 0)), True),
+    ],
+)
+def test_where_packets_go_without_a_file(options: FileOptions, elsewhere: bool) -> None:
+    """To a terminal or to readers; a capture that goes nowhere else has a file without being asked."""
+    assert options.elsewhere == elsewhere
+
+
+def test_an_interface_that_does_not_fit(tmp_path: Path) -> None:
+    """A file that is full ends where it is: what opens later is in the next one."""
+    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    assembly.source(1, source("a/0"), 5)
+    assembly.packets(1, record(0, 4), 0.0)
+    pieces = assembly.take_pieces(0.0)
+    options = FileOptions(Rotation(size=sum(len(piece.data) for piece in pieces)))
+    files = Files(str(tmp_path / "x.pcapng"), Form.PCAPNG, options, assembly.closing, force=False)
+    files.write(pieces, 0.0)
+    assembly.source(2, source("b/0"), 5)
+    files.write(assembly.take_pieces(0.0), 0.0)
+    assembly.packets(2, record(1, 4), 0.0)
+    files.write(assembly.take_pieces(0.0), 0.0)
+    files.close()
+    found = [read(Path(written.name))[:3] for written in files.kept]
+    assert found == [([0], [0], 1), ([1], [1], 2)]
+
+
+def test_files_that_cannot_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system could not keep is told, and the other files are closed all the same."""
+    assembly = Split(Form.PCAPNG, 262144)
+    files = Files(
+        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=False
+    )
+    for number in (1, 2):
+        assembly.source(number, source(f"a/{number}"), 5)
+    files.write(assembly.take_pieces(0.0), 0.0)
+    closed: List[int] = []
+    close = os.close
+
+    def fail(fd: int) -> None:
+        close(fd)
+        closed.append(fd)
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output_module.os, "close", fail)
+        with pytest.raises(OutputError, match=r"cannot write to .*x_a_1\.pcapng: Input/output error"):
+            files.close()
+    assert len(closed) == 2
 
 
 def test_names() -> None:

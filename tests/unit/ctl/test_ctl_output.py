@@ -23,6 +23,7 @@ def test_a_file_is_made_with_its_first_block(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     output = Output(str(path), Form.PCAPNG, force=False)
     output.write([])
+    output.write([b""])
     assert not path.exists() and not output.opened
     output.write([HEADER, BLOCK])
     output.close()
@@ -49,6 +50,26 @@ def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path: Path, n
     with pytest.raises(OutputError, match=words) as refused:
         Output(str(tmp_path / name), Form.PCAPNG, force=False)
     assert refused.value.hint
+
+
+def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before anything starts, too; a file of it that may be overwritten is another matter."""
+    (tmp_path / "there").write_text("mine")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(OutputError, match="cannot be written") as refused:
+        Output(str(tmp_path / "x.pcapng"), Form.PCAPNG, force=False)
+    assert refused.value.hint
+    Output(str(tmp_path / "there"), Form.PCAPNG, force=True)
+
+
+def test_packets_are_not_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would drive it."""
+    leader, follower = os.openpty()
+    monkeypatch.setattr(output_module, "_STDOUT_FD", follower)
+    with pytest.raises(OutputError, match="not written to a terminal"):
+        Output("-", Form.PCAPNG, force=False)
+    os.close(leader)
+    os.close(follower)
 
 
 def test_force_replaces_the_whole_file(tmp_path: Path) -> None:

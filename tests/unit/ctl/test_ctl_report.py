@@ -69,6 +69,15 @@ def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
     assert any("the clock is -2.00 s off" in line for line in lines)
 
 
+def test_a_clock_that_nobody_compared(tmp_path: Path) -> None:
+    """There is nothing to warn of."""
+    assembly = Assembly(Form.PCAPNG, 262144)
+    assembly.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
+    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
+    outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)
+    assert not any("clock" in line for line in report.as_text(capture, outlets, 1.0))
+
+
 def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
     """A file with numbers must say where they may be wrong; one with duplicates left out, how many."""
     ids = PacketIds(dedupe=True)

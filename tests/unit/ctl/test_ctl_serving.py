@@ -99,6 +99,47 @@ def test_a_reader_that_leaves(server: Server) -> None:
     assert read_all(staying) == b"section header;" + b"packets;" * 100
 
 
+def reset(connection: socket.socket, server: Server) -> None:
+    """Leave without a goodbye; returns when the server's end knows."""
+    (ours,) = server._readers.values()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    connection.close()
+    poll = select.poll()
+    poll.register(ours.socket, 0)  # errors only
+    assert poll.poll(10_000)
+
+
+def test_a_slow_reader_that_leaves(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not cut off as well."""
+    leaving = connect(server)
+    server.write([Piece(Kind.PACKETS, b"x" * 20_000_000, 1)])
+    monkeypatch.setattr(serving, "SERVE_BACKLOG", 10)
+    reset(leaving, server)
+    server.write([PACKETS])
+    assert states(server) == ["connected", "left"] and server.cut_off == 0
+
+
+def test_a_reader_that_left_before_the_end(server: Server) -> None:
+    """There is nobody to say goodbye to."""
+    leaving = connect(server)
+    server.write([HEADER])
+    reset(leaving, server)
+    server.close()
+    assert states(server) == ["connected", "left"] and server.cut_off == 0
+
+
+def test_a_reader_has_until_something_comes(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is far behind may catch up as long as there is nothing that would have to be kept for it."""
+    monkeypatch.setattr(serving, "SERVE_BACKLOG", 10)
+    slow = connect(server)
+    server.write([Piece(Kind.PACKETS, b"x" * 20_000_000, 1)])
+    server.write([])
+    assert server.cut_off == 0
+    server.write([PACKETS])
+    assert server.cut_off == 1
+    slow.close()
+
+
 def test_a_reader_that_has_nothing_to_say(server: Server) -> None:
     """Half a connection is enough to read, and what a reader says changes nothing."""
     quiet, talking = connect(server), connect(server)
@@ -169,6 +210,12 @@ def test_an_address_that_is_taken(server: Server) -> None:
         Server(*parse_place(server.address))
     with pytest.raises(PcapdError, match="cannot serve"):
         Server("no.such.host.invalid", 1)
+
+
+def test_an_address_of_one_link() -> None:
+    """It is looked for on that link: there is none on this one, but it is an address."""
+    with pytest.raises(PcapdError, match=r"Cannot assign requested address|not supported"):
+        Server("fe80::1%lo", 0)
 
 
 def test_who_can_read(server: Server) -> None:

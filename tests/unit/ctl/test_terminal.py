@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TextIO
 
 from pcapd.ctl.terminal import Line, Terminal
-from pcapd.limits import TERMINAL_LINES_MAX
+from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX
 from tests.lab.processes import wait_until
 from tests.lab.terminals import Terminal as Lab
 
@@ -17,6 +18,14 @@ def stream(lab: Lab, encoding: str = "utf-8") -> TextIO:
 
 def region(*lines: str) -> list[Line]:
     return [Line(line, len(line)) for line in lines]
+
+
+def close(terminal: Terminal) -> None:
+    """Close it, which waits for nobody who does not come."""
+    closing = threading.Thread(target=terminal.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive(), "it waits"
 
 
 def quiet(terminal: Terminal) -> None:
@@ -66,7 +75,7 @@ def test_a_terminal_that_does_not_read() -> None:
             terminal.line(f"line {number}")
             terminal.show(region(f"table {number}"))
         assert terminal.busy
-        terminal.close()  # gives up
+        close(terminal)  # gives up
         lab.read()
         last = 3 * TERMINAL_LINES_MAX - 1
         wait_until(lambda: f"line {last}\r\n".encode() in lab.raw, "the last line")
@@ -97,7 +106,31 @@ def test_other_encodings() -> None:
 
 
 def test_nothing_said_nothing_written() -> None:
-    """Closing what was never used starts no thread."""
+    """Closing what was never used starts no thread, and waits for none."""
     with Lab() as lab, stream(lab) as out:
-        Terminal(out).close()
+        close(Terminal(out, patience=1000.0))
         assert lab.raw == b""
+
+
+def test_a_line_without_end() -> None:
+    """What is kept of one is bounded."""
+    read_fd, write_fd = os.pipe()
+    with os.fdopen(write_fd, "w") as out:
+        terminal = Terminal(out)
+        terminal.line("x" * 3 * TERMINAL_LINE_MAX)
+        close(terminal)
+        assert os.read(read_fd, 65536) == b"x" * TERMINAL_LINE_MAX + b"\n"
+    os.close(read_fd)
+
+
+def test_what_was_not_begun_is_not_taken() -> None:
+    """It is busy from the moment it was given something, not only from when it begins to write it."""
+    with Lab() as lab, stream(lab) as out:
+        lab.read()
+        terminal = Terminal(out)
+        terminal.show(region("table 1"))
+        quiet(terminal)
+        with terminal._changed:  # it cannot begin
+            terminal.show(region("table 2"))
+            assert terminal.busy
+        quiet(terminal)

@@ -35,6 +35,14 @@ def test_any_pieces(sizes: List[int], piece: int) -> None:
     assert data == b"".join(payloads) and others == [PING] * len(payloads)
 
 
+def test_a_message_in_two_pieces() -> None:
+    """The rest of its payload is not taken for a frame, whatever it looks like."""
+    splitter = Splitter()
+    first = splitter.feed(memoryview(b"\x82\x05a"))
+    second = splitter.feed(memoryview(b"\x81\x02\xff\xff" + PING))
+    assert b"".join([*first.data, *second.data]) == b"a\x81\x02\xff\xff" and second.others == [PING]
+
+
 @pytest.mark.parametrize(
     ("frame", "words"),
     [

@@ -1,0 +1,114 @@
+"""``--report FILE``: where it may be written, which is asked before anything starts and again at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Tuple, Type
+
+import pytest
+
+from pcapd.ctl.options import CaptureOptions, UsageProblem
+from pcapd.ctl.reportfile import ReportFailed, check, reported, write
+from pcapd.errors import PcapdError
+from pcapd.records import Form
+
+
+def options(directory: Path, name: str = "report.json", **changes: Any) -> CaptureOptions:
+    return CaptureOptions(str(directory / "x.pcapng"), Form.PCAPNG, report=directory / name, **changes)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with a file, a directory and a named pipe in it."""
+    (tmp_path / "there").write_text("mine")
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path
+
+
+@pytest.mark.parametrize("changes", [{"name": "new"}, {"name": "there", "force": True}, {"name": "pipe"}])
+def test_places_that_take_it(changes: Any, place: Path) -> None:
+    """A new file, one that may be overwritten, and what is no file."""
+    check(options(place, **changes))
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("x.pcapng", UsageProblem, "cannot be the file of the packets"),
+        ("directory/../x.pcapng", UsageProblem, "cannot be the file of the packets"),
+        ("directory", ReportFailed, "is a directory"),
+        ("no/report.json", ReportFailed, "there is no directory"),
+    ],
+)
+def test_no_place_for_it(name: str, kind: Type[PcapdError], words: str, force: bool, place: Path) -> None:
+    """Whether or not something may be overwritten."""
+    with pytest.raises(kind, match=words) as refused:
+        check(options(place, name, force=force))
+    assert refused.value.hint
+
+
+def test_what_is_there_stays(place: Path) -> None:
+    """Unless it may be overwritten; also what somebody put there while the capture went on."""
+    asked = options(place, "there")
+    with pytest.raises(ReportFailed, match="exists"):
+        check(asked)
+    with pytest.raises(ReportFailed, match="exists"):
+        write(asked, {"packets": 3})
+    assert (place / "there").read_text() == "mine" and len(list(place.iterdir())) == 3
+    write(options(place, "there", force=True), {"packets": 3})
+    assert json.loads((place / "there").read_text())["packets"] == 3
+
+
+@pytest.mark.parametrize(("name", "guarded"), [("new", ""), ("pipe", "pipe")])
+def test_a_place_that_may_not_be_written(
+    name: str, guarded: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a file the directory counts, for a pipe itself."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place / guarded)
+    with pytest.raises(ReportFailed, match="cannot be written"):
+        check(options(place, name))
+
+
+def test_a_pipe_stays_one(place: Path) -> None:
+    """The report goes into it; no file takes its place."""
+    pipe = os.open(place / "pipe", os.O_RDWR | os.O_NONBLOCK)  # both ends: nobody has to wait
+    write(options(place, "pipe"), {"packets": 3})
+    assert json.loads(os.read(pipe, 65536))["packets"] == 3
+    os.close(pipe)
+    assert (place / "pipe").is_fifo()
+
+
+def test_nobody_wants_one(tmp_path: Path) -> None:
+    """Then there is nothing to check, and nothing to write."""
+    without = CaptureOptions(str(tmp_path / "x.pcapng"), Form.PCAPNG)
+    check(without)
+    write(without, {"packets": 3})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_asked_first(place: Path) -> None:
+    """Nothing is captured that could not be reported."""
+    done = []
+    with pytest.raises(ReportFailed, match="exists"), reported(options(place, "there")):
+        done.append("captured")
+    assert not done
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (PcapdError("the api is gone", "start it"), ("the api is gone (start it)", 1)),
+        (UsageProblem("no token"), ("no token", 2)),
+        (KeyboardInterrupt(), ("interrupted", 1)),
+    ],
+)
+def test_a_capture_that_did_not_begin(error: BaseException, outcome: Tuple[str, int], place: Path) -> None:
+    """It has a report that says why."""
+    with pytest.raises(type(error)), reported(options(place)):
+        raise error
+    report = json.loads((place / "report.json").read_text())
+    assert (report["error"], report["exit_status"]) == outcome

@@ -1,0 +1,297 @@
+"""One capture from the command's options to its exit status, in this process, with an api that a script plays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, Iterator
+
+import pytest
+
+from pcapd.ctl import live as live_module
+from pcapd.ctl.capture import Capture
+from pcapd.ctl.fileoptions import FileOptions
+from pcapd.ctl.live import Live
+from pcapd.ctl.options import Access, CaptureOptions, Wanted
+from pcapd.ctl.run import can_redraw, run
+from pcapd.ctl.terminal import Line
+from pcapd.errors import PcapdError
+from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX
+from pcapd.records import Form
+from pcapd.savefile.assembly import Assembly
+from pcapd.savefile.reader import read_file
+from pcapd.wire import Counters, End, EndReason, Notice, NoticeType, Request, Source, Stop
+from tests.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
+from tests.lab.configurations import LOCAL
+from tests.lab.processes import wait_until
+from tests.lab.terminals import Terminal
+
+
+def started(client: Client) -> None:
+    """A capture with three packets, all of them due."""
+    client.greet()
+    client.open()
+    client.packets(record(1) + record(2) + record(3))
+    client.stats(3)
+
+
+def ended(client: Client) -> None:
+    """A proper end of it."""
+    client.stats(3, final=True)
+    client.say(client.callee.end(End(EndReason.DURATION, "", (Counters(1, 3, 0, 0, 3),))))
+    client.close()
+    client.wait()
+
+
+def good(client: Client) -> None:
+    started(client)
+    ended(client)
+
+
+def datagram(number: int) -> bytes:
+    """A record of a packet that is the same wherever it is seen."""
+    packet = struct.pack("!BBHHHBBH4s4s4H", 0x45, 0, 28, number, 0, 64, 17, 0, b"abcd", b"efgh", 1, 2, 8, 0)
+    data = bytes(12) + b"\x08\x00" + packet
+    return struct.pack("<4I", now_us() // 1_000_000, number, len(data), len(data)) + data
+
+
+def interrupt() -> None:
+    """As Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def left(client: Client) -> None:
+    """Until the client leaves, which it should do soon."""
+    client._socket.settimeout(5.0)
+    client.wait()
+
+
+class Stage:
+    """Where captures go in a test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "x.pcapng"
+        self.report_path = directory / "report.json"
+
+    def options(self, **changes: Any) -> CaptureOptions:
+        return replace(CaptureOptions(str(self.path), Form.PCAPNG, report=self.report_path), **changes)
+
+    def play(self, script: Script, **changes: Any) -> int:
+        """Capture from the script."""
+        with StreamApi(None, script) as api:
+            access = Access(f"http://{LOCAL}:{api.port}", "token")
+            status = run(access, self.options(**changes), Wanted(("web-0",)))
+        assert not api.failures, api.failures
+        return status
+
+    @property
+    def report(self) -> Dict[str, Any]:
+        report: Dict[str, Any] = json.loads(self.report_path.read_text())
+        return report
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_numbers_of_packets(wanted: bool, stage: Stage) -> None:
+    """Each has one where somebody asked for it, and only there: it is work for each packet."""
+
+    def script(client: Client) -> None:
+        client.greet()
+        client.open()
+        client.packets(datagram(1) + datagram(2) + datagram(3))
+        ended(client)
+
+    assert stage.play(script, files=FileOptions(packet_ids=wanted)) == 0
+    with stage.path.open("rb") as file:
+        numbered = [packet.packet_id is not None for packet in read_file(file)]
+    assert numbered == [wanted] * 3
+
+
+def test_what_is_kept_of_a_notice(stage: Stage) -> None:
+    """An api fills no report with names and words without end."""
+
+    def script(client: Client) -> None:
+        started(client)
+        client.say(client.callee.notice(Notice(NoticeType.CONGESTED, "w" * 2000, "o" * 1000)))
+        ended(client)
+
+    assert stage.play(script) == 0
+    words = {"message": "w" * REPORT_NOTICE_MAX, "origin": "o" * NAME_MAX}
+    assert stage.report["notices"] == [{"type": "CONGESTED", **words}]
+
+
+def test_what_comes_after_the_end(stage: Stage) -> None:
+    """It changes nothing: the capture is complete."""
+
+    def script(client: Client) -> None:
+        started(client)
+        client.stats(3, final=True)
+        end = bytes(client.callee.end(End(EndReason.DURATION)))
+        more = frame(200, b"more")
+        # Both are read at once.
+        client.raw(b"".join(struct.pack("!BB", 0x82, len(data)) + data for data in (end, more)))
+        client.wait()
+
+    assert stage.play(script) == 0 and stage.report["error"] is None
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------
+
+
+def test_ctrl_c_before_the_api_answers(stage: Stage) -> None:
+    """There is nothing to finish: one is enough."""
+
+    def script(client: Client) -> None:
+        client.head()
+        interrupt()
+        left(client)
+
+    with pytest.raises(PcapdError, match="interrupted before the capture started"):
+        stage.play(script)
+    assert not stage.path.exists()
+
+
+def test_ctrl_c(stage: Stage) -> None:
+    """The api is asked to stop, and what it still has is taken."""
+
+    def script(client: Client) -> None:
+        client._socket.settimeout(5.0)
+        started(client)
+        interrupt()
+        assert isinstance(next(client.heard()), Stop)
+        ended(client)
+
+    assert stage.play(script) == 0
+    assert stage.report["reason"] == "interrupted" and stage.report["packets"] == 3
+
+
+def test_ctrl_c_twice(stage: Stage) -> None:
+    """An api that does not stop is left at once."""
+
+    def script(client: Client) -> None:
+        client._socket.settimeout(5.0)
+        started(client)
+        interrupt()
+        assert isinstance(next(client.heard()), Stop)
+        interrupt()
+        left(client)
+
+    assert stage.play(script) == 1
+    assert stage.report["reason"] == "interrupted twice"
+
+
+# --- on a terminal -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    with Terminal(80, 24) as lab:
+        lab.read()
+        yield lab
+
+
+@contextmanager
+def speaks_to(terminal: Terminal) -> Iterator[None]:
+    """Standard error is this terminal, which can move its cursor."""
+    with os.fdopen(os.dup(terminal.slave), "w") as stream, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        patch.setenv("TERM", "xterm")
+        yield
+
+
+def test_the_table_is_gone_at_the_end(stage: Stage, terminal: Terminal) -> None:
+    """What is planned is said above it, and how it went takes its place."""
+
+    def script(client: Client) -> None:
+        started(client)
+        terminal.wait_for("web-0:eth0", "Ctrl-C stops")
+        ended(client)
+
+    with speaks_to(terminal):
+        assert stage.play(script) == 0
+    terminal.wait_for("targets: web-0", "stopped: duration")
+    wait_until(lambda: "Ctrl-C" not in terminal.text, "the table is gone")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"output": "-"}, True),
+        ({"quiet": True}, False),
+        ({"json": True}, False),
+        ({"files": FileOptions(print=True)}, True),
+    ],
+    ids=["packets to standard output", "quiet", "json", "print"],
+)
+def test_where_no_table_belongs(
+    changes: Dict[str, Any], says: bool, stage: Stage, terminal: Terminal, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It would erase what others write to the same terminal, or what nobody wants to see."""
+    with speaks_to(terminal):
+        assert stage.play(good, **changes) == 0
+    if says:
+        terminal.wait_for("stopped: duration")
+    assert b"\x1b" not in terminal.raw and b"Ctrl-C" not in terminal.raw
+    assert says or terminal.raw == b""
+
+
+@pytest.mark.parametrize(
+    ("environ", "redraws"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "unknown"}, False),
+        ({"TERM": ""}, False),
+        ({}, False),
+    ],
+)
+def test_terminals_that_move_their_cursor(environ: Dict[str, str], redraws: bool) -> None:
+    """One without a name is not known to."""
+    assert can_redraw(environ) == redraws
+
+
+class Screen:
+    """A terminal that counts how often a table was drawn."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.drawn = 0
+
+    def show(self, region: list[Line]) -> None:
+        self.drawn += 1
+
+
+def test_how_often_a_table_is_drawn(
+    stage: Stage, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice a second at most, not while the terminal does not read, and not while it is somebody else's."""
+    ours = os.getpgrp()
+    group = ours
+    monkeypatch.setattr(live_module.os, "tcgetpgrp", lambda fd: group)
+    assembly = Assembly(Form.PCAPNG, 262144)
+    assembly.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
+    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
+    screen: Any = Screen()
+    with os.fdopen(os.dup(terminal.slave), "w") as stream:
+        live = Live(screen, stream, stage.options())
+        for now in (100.0, 100.1, 100.4, 100.5, 100.9):
+            live.show(capture, 0, now)
+        assert screen.drawn == 2
+        screen.busy = True
+        live.show(capture, 0, 200.0)
+        screen.busy, group = False, ours + 1
+        live.show(capture, 0, 300.0)
+        assert screen.drawn == 2
+        group = ours
+        live.show(capture, 0, 400.0)
+        assert screen.drawn == 3

@@ -1,0 +1,52 @@
+"""``pcapctl status``: an answer that is an api's, and its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pcapd.ctl.connection import ApiUnreachable
+from pcapd.ctl.options import Access
+from pcapd.ctl.status import as_text, ask
+from tests.doubles.stream_api import Client, StreamApi
+from tests.lab.configurations import LOCAL
+
+
+def asked(body: bytes) -> Any:
+    """Ask a server that answers with this."""
+
+    def script(client: Client) -> None:
+        assert client.head().startswith(b"GET /health HTTP/1.1\r\n")
+        client.raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with StreamApi(None, script) as api:
+        answer = ask(Access(f"http://{LOCAL}:{api.port}", None))
+    assert not api.failures
+    return answer
+
+
+def test_an_api() -> None:
+    """It is healthy when it says so, and nothing that it says can drive a terminal."""
+    healthy, lines = as_text(asked(b'{"healthy":true,"message":"a\\u001b[2J","resolvers":{"static":{}}}'))
+    assert healthy and lines[0] == "healthy: a\\x1b[2J" and lines[-1].startswith("static: not ready")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"[]",
+        b'["healthy"]',
+        b'"healthy"',
+        b"null",
+        b"<html>",
+        b"[" * 99_999,
+        b'{"healthy":true,"message":"%s"}' % (b"x" * 1024 * 1024),
+    ],
+    ids=["empty", "list", "list with it", "text", "null", "page", "deep", "long"],
+)
+def test_something_else(body: bytes) -> None:
+    """JSON alone does not make an api, nor does a word in it."""
+    with pytest.raises(ApiUnreachable, match="is not a pcapd api"):
+        asked(body)
