@@ -214,6 +214,23 @@ def test_no_key_is_believed_for_ever(scene: Scene) -> None:
     assert scene.keys_asked() == 2
 
 
+def test_a_question_given_up_says_nothing_about_keys(scene: Scene) -> None:
+    """When whoever asked for UAA's keys leaves before the answer, the next one's good token is not bad."""
+    token = scene.director.token("bosh.admin")
+    outcome(scene.ask(token))
+    scene.uaa.keys = [NEW_KEY]
+    scene.clock.advance(KEYS_INTERVAL)
+    scene.authorities.silent = True
+    left = scene.ask(scene.director.token("bosh.admin"))
+    left.addErrback(lambda _: None)
+    left.cancel()
+    scene.authorities.speak()
+    with pytest.raises(ResolverUnavailable, match="UAA"):
+        outcome(scene.ask(scene.director.token("bosh.admin")))
+    scene.clock.advance(KEYS_INTERVAL)
+    assert outcome(scene.ask(scene.director.token("bosh.admin"))).user == "alice"
+
+
 # --- how much at once, how long ----------------------------------------------
 
 
