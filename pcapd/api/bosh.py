@@ -236,6 +236,8 @@ class _Keys:
 
     async def _fetch(self) -> None:
         self._tried_at = self._reactor.seconds()
+        # This stays when whoever asks gives up before the answer: what UAA shows is not known then.
+        self._trouble = ResolverUnavailable("UAA did not say all its keys", "try again later")
         conversation = self._authority.conversation()
         try:
             answer = await conversation.get(self._target)

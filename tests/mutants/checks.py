@@ -208,14 +208,21 @@ class _Finder(ast.NodeVisitor):
                 "bound", node.slice.upper, "None", label=f"[:{self._of(node.slice.upper)}] of ", of=node
             )
             self._taken.add(self._span(node.slice.upper))
+        if isinstance(node.slice, ast.Constant) and self._is_limit(node.value):
+            # A pair of limits a million times has the same two at its beginning.
+            self._add("bound", node, f"({self._of(node)} * {_MANY})")
+            self._taken.add(self._span(node))
         self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
         span = self._span(node)
         within = any(start <= span[0] and span[1] <= end for start, end in self._taken)
-        bounds = node.id in self._limits and not node.id.endswith("_DEFAULT")
-        if bounds and isinstance(node.ctx, ast.Load) and self._place and not within:
+        if self._is_limit(node) and not within:
             self._add("bound", node, f"({node.id} * {_MANY})")
+
+    def _is_limit(self, node: ast.expr) -> bool:
+        limit = isinstance(node, ast.Name) and node.id in self._limits and not node.id.endswith("_DEFAULT")
+        return limit and isinstance(node.ctx, ast.Load) and bool(self._place)
 
     def visit_Compare(self, node: ast.Compare) -> None:
         """What is compared is a check where it matters; the constant in it is none of its own."""

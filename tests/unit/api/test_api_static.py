@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from twisted.python.failure import Failure
 
 from pcapd.api.resolvers import Resolved, Target
 from pcapd.api.static import StaticResolver
+from pcapd.config.schema import StaticTarget
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request
 from tests.lab.certificates import Credentials
@@ -62,6 +64,17 @@ def test_a_target_that_is_not_there(resolver: StaticResolver) -> None:
     """Who may name any target learns which there are."""
     with pytest.raises(TargetNotFound, match=r"'web-9'.*web-0, web-1, web-2"):
         resolved(resolver.resolve(Request(("web-9",)), TOKEN))
+
+
+def test_not_all_of_many_targets_are_named(credentials: Credentials) -> None:
+    """An error stays readable however many targets there are."""
+    static = config(credentials).static
+    assert static is not None
+    many = {f"cell-{number:03}": StaticTarget("198.51.100.1", 9494) for number in range(500)}
+    resolver = StaticResolver(dataclasses.replace(static, targets=many))
+    with pytest.raises(TargetNotFound) as refused:
+        resolved(resolver.resolve(Request(("web-9",)), TOKEN))
+    assert "cell-000, cell-001" in refused.value.hint and len(refused.value.hint) < 500
 
 
 def test_names_cannot_be_probed(resolver: StaticResolver) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pcapd.api import tokens
 from pcapd.api.tokens import Issuer, Policy, key_id, parse_keys, same_url, verify
 from pcapd.errors import ResolverUnavailable, Unauthenticated
-from pcapd.limits import KEY_BITS, KEY_ID_MAX, KEYS_MAX, TOKEN_LEEWAY, TOKEN_MAX
+from pcapd.limits import KEY_BITS, KEY_ID_MAX, KEYS_MAX, NAME_MAX, TOKEN_LEEWAY, TOKEN_MAX
 from tests.doubles.uaa import Key, Uaa, b64
 
 DIRECTOR = "7c1b3c1e-5f0c-4d6a-9a55-0d5a2f6f9f10"
@@ -101,11 +101,14 @@ def test_other_name_of_uaa(uaa: Uaa) -> None:
     assert check(uaa, token).user == "alice"
 
 
+def with_header(uaa: Uaa, **header: str) -> str:
+    """A good token with this header and nothing else in it."""
+    content = f"{b64(json.dumps(header).encode())}.{uaa.forge(claims(uaa)).split('.')[1]}"
+    return f"{content}.{b64(uaa.keys[0].sign(content.encode()))}"
+
+
 def test_without_jku(uaa: Uaa) -> None:
-    token = uaa.forge(claims(uaa))
-    head = b64(json.dumps({"alg": "RS256", "kid": "key-1"}).encode())
-    content = f"{head}.{token.split('.')[1]}"
-    assert check(uaa, f"{content}.{b64(uaa.keys[0].sign(content.encode()))}").user == "alice"
+    assert check(uaa, with_header(uaa, alg="RS256", kid="key-1")).user == "alice"
 
 
 def test_clock_ahead(uaa: Uaa) -> None:
@@ -114,9 +117,20 @@ def test_clock_ahead(uaa: Uaa) -> None:
     assert check(uaa, uaa.forge(claims(uaa, iat=int(soon), nbf=int(soon)))).user == "alice"
 
 
-def test_hostile_user(uaa: Uaa) -> None:
-    """A user's name is made printable before anybody sees it."""
-    assert check(uaa, uaa.forge(claims(uaa, user_name="eve\x1b[2J\n"))).user == "eve?[2J?"
+@pytest.mark.parametrize(
+    ("changes", "user"),
+    [
+        ({"user_name": "eve\x1b[2J\n"}, "eve?[2J?"),
+        ({"user_name": "x" * 9999}, "x" * NAME_MAX),
+        ({"user_name": ["eve"]}, "alice-id"),
+        ({"user_name": ""}, "alice-id"),
+        ({"user_name": None, "user_id": 7}, "bosh_cli"),
+        ({"user_name": ..., "user_id": ..., "client_id": ...}, "unknown"),
+    ],
+)
+def test_odd_user(uaa: Uaa, changes: dict[str, Any], user: str) -> None:
+    """A user's name is made printable and short before anybody sees it; what is no name is none."""
+    assert check(uaa, uaa.forge(claims(uaa, **changes))).user == user
 
 
 # --- the attacks -------------------------------------------------------------
@@ -190,6 +204,11 @@ def test_what_can_be_no_key_id(uaa: Uaa, kid: Any) -> None:
     """It is refused before anybody looks for such a key."""
     with pytest.raises(Unauthenticated):
         key_id(uaa.forge(claims(uaa), kid=kid), ISSUER)
+
+
+def test_no_key_id(uaa: Uaa) -> None:
+    """Which key might have signed it is not tried out."""
+    assert "does not say which" in refused(uaa, with_header(uaa, alg="RS256"))
 
 
 def test_critical_header(uaa: Uaa) -> None:
@@ -383,6 +402,15 @@ def test_short_key() -> None:
     assert parse_keys(body) == {}
 
 
+@pytest.mark.parametrize(("bits", "known"), [(KEY_BITS[1], ["key-1"]), (KEY_BITS[1] + 8, [])])
+def test_long_key(uaa: Uaa, bits: int, known: list[str]) -> None:
+    """Nor is one whose use takes so long that tokens could keep the api busy."""
+    # Whether it is a product of primes is nothing that a reader could see.
+    number = b64(((1 << (bits - 1)) + 1).to_bytes(bits // 8, "big"))
+    body = json.dumps({"keys": [{**uaa.keys[0].public(), "n": number}]}).encode()
+    assert list(parse_keys(body)) == known
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -444,6 +472,7 @@ def test_many_keys(uaa: Uaa) -> None:
         ("http://uaa.example/x", "http://uaa.example/x", False),
         ("https://u@uaa.example/x", "https://u@uaa.example/x", False),
         ("https://uaa.example/x?y", "https://uaa.example/x?y", False),
+        ("https://uaa.example/x#y", "https://uaa.example/x#y", False),
         ("https://uaa.example\\@evil/x", "https://uaa.example\\@evil/x", False),
         ("https://uaa.example:99999/", "https://uaa.example:99999/", False),
         ("https:///x", "https:///x", False),

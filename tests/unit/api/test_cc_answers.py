@@ -318,6 +318,9 @@ def test_page_elsewhere(href: Any) -> None:
         (429, " 5 ", LimitReached, "in 5 s"),
         (429, "Fri, 31 Dec 2026 23:59:59 GMT", LimitReached, "later"),
         (429, "9" * 50, LimitReached, "later"),
+        # Digits, but of no number; and of a number, but not of HTTP's.
+        (429, "²", LimitReached, "later"),
+        (429, "٣٧", LimitReached, "later"),
         (429, None, LimitReached, "later"),
         (301, None, ResolverUnavailable, "redirect"),
         (200 + 4, None, ResolverUnavailable, "(204)"),

@@ -264,6 +264,12 @@ def options(**changes: Any) -> bytes:
     return body({**INFO, "user_authentication": {"type": "uaa", "options": kept}})
 
 
+def test_long_words() -> None:
+    """What the director calls itself is shown and logged, so it is no longer than any name."""
+    info = director.parse_info(body({**INFO, "name": "x" * 9999, "version": "1" * 9999}))
+    assert (info.name, info.version) == ("x" * NAME_MAX, "1" * NAME_MAX)
+
+
 def test_other_urls() -> None:
     """An old director has only one; a trailing slash does not matter; a path is part of it."""
     assert director.parse_info(options(urls=...)).issuer.urls == ()
@@ -284,6 +290,7 @@ def test_other_urls() -> None:
         {"url": "https://a b"},
         {"url": 7},
         {"urls": "https://x"},
+        {"urls": {"https://uaa.example": 1}},
         {"urls": [7]},
         {"urls": ["ftp://x"]},
         {"url": f"https://{'a.' * 2000}b"},

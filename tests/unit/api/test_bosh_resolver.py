@@ -1,0 +1,261 @@
+"""The resolver for BOSH deployments, with a director and a UAA that need no network.
+
+What the whole api makes of it, over HTTPS, is in tests/hosts/test_bosh_api.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+import pytest
+from authority_doubles import Authorities, is_over, outcome
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from pcapd.api import bosh as bosh_module
+from pcapd.api.bosh import BoshResolver
+from pcapd.api.resolvers import Resolved, Target
+from pcapd.config.schema import BoshConfig
+from pcapd.errors import BadRequest, Forbidden, ResolverUnavailable, TargetNotFound, Unauthenticated
+from pcapd.limits import (
+    AUTHORITY_CALLERS,
+    AUTHORITY_TIMEOUT,
+    KEYS_AGE_MAX,
+    KEYS_INTERVAL,
+    TOKEN_MAX,
+)
+from pcapd.wire import Deployment, Request
+from tests.doubles import director as double
+from tests.doubles.director import Director, Instance
+from tests.doubles.uaa import Key, Uaa
+from tests.lab.certificates import Authority, Credentials
+
+INFO, KEYS, DEPLOYMENTS, INSTANCES = "/info", "/token_keys", "/deployments", "/deployments/cf/instances"
+#: Made once: each takes a while.
+NEW_KEY = Key("key-9")
+
+
+class Scene:
+    """A resolver, and what it asks; the deployment cf belongs to the team blue."""
+
+    def __init__(self, credentials: Credentials, uaa: Uaa, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.uaa = uaa
+        self.director = Director(credentials, uaa, port=25555)
+        instances = [
+            Instance("router", 0, ["192.0.2.10", "192.0.2.77"], "r0"),
+            Instance("router", 1, ["192.0.2.11"], "r1"),
+            Instance("smoke-tests", 0, [], "s0", expects_vm=False),
+        ]
+        self.director.add(double.Deployment("cf", instances, ["blue"]))
+        self.authorities = Authorities(self.director, uaa)
+        monkeypatch.setattr(bosh_module, "Authority", self.authorities)
+        self.resolver = BoshResolver(BoshConfig(self.director.url, agent_port=9496), self.clock)
+
+    def ask(self, token: str, name: str = "cf", *groups: str) -> Deferred[Resolved]:
+        """As for a capture."""
+        return self.resolver.resolve(Request(deployment=Deployment(name, groups)), token)
+
+    def survey(self, token: str, *groups: str) -> Deferred[Resolved]:
+        """As for one that runs."""
+        return self.resolver.survey(Request(deployment=Deployment("cf", groups)), token)
+
+    def signed_with(self, key: str) -> str:
+        """An admin's token that says it is signed with this key."""
+        return self.uaa.forge(self.uaa.access_tokens[self.director.token("bosh.admin")], kid=key)
+
+    def keys_asked(self) -> int:
+        return sum(asked.path == KEYS for asked in self.uaa.asked)
+
+
+@pytest.fixture(scope="module")
+def director_credentials(authority: Authority) -> Credentials:
+    return authority.issue("director", dns=("localhost",))
+
+
+@pytest.fixture(scope="module")
+def lasting_uaa(director_credentials: Credentials) -> Uaa:
+    return Uaa(director_credentials, port=8443)
+
+
+@pytest.fixture
+def scene(
+    director_credentials: Credentials,
+    lasting_uaa: Uaa,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[dict[str, Any]],
+) -> Iterator[Scene]:
+    keys = lasting_uaa.keys[:]
+    scene = Scene(director_credentials, lasting_uaa, monkeypatch)
+    yield scene
+    assert not scene.authorities.conversations
+    assert not scene.clock.getDelayedCalls()
+    log = repr(events)
+    assert not any(token in log for token in scene.uaa.access_tokens)
+    lasting_uaa.keys = keys
+    lasting_uaa.asked.clear()
+    lasting_uaa.access_tokens.clear()
+
+
+# --- who may -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["bosh.admin", "bosh.teams.blue.admin"])
+def test_an_admin_gets_the_vms(scene: Scene, scope: str) -> None:
+    """Of all deployments or of one of the deployment's teams: each VM at the first of its addresses."""
+    token = scene.director.token(scope)
+    expected = (Target("router/r0", "192.0.2.10", 9496), Target("router/r1", "192.0.2.11", 9496))
+    assert outcome(scene.ask(token)) == Resolved("alice", expected)
+
+
+@pytest.mark.parametrize("scope", ["bosh.read", "bosh.teams.red.admin"])
+def test_who_may_only_read_may_not_capture(scene: Scene, scope: str) -> None:
+    """A director that would tell them everything is not even asked where the VMs are."""
+    scene.director.deployments["cf"].teams.append("green")
+    with pytest.raises(Forbidden, match="alice may not capture"):
+        outcome(scene.ask(scene.director.token(scope, "bosh.teams.green.read")))
+    assert INSTANCES not in scene.director.paths()
+
+
+# --- what is not believed ----------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [INFO, KEYS, DEPLOYMENTS, INSTANCES])
+def test_a_status_of_trouble(scene: Scene, path: str) -> None:
+    """What comes with it is not believed, however right it looks."""
+    scene.authorities.statuses[path] = 500
+    with pytest.raises(ResolverUnavailable, match=r"an error \(500\)"):
+        outcome(scene.ask(scene.director.token("bosh.teams.blue.admin")))
+
+
+@pytest.mark.parametrize("name", ["..", "cf/../x", "cf?format=full", "cf#"])
+def test_no_name_leads_elsewhere(scene: Scene, name: str) -> None:
+    """What could mean something in a URL is refused before anybody is asked, for a group as for a deployment."""
+    token = scene.director.token("bosh.admin")
+    for asked in (scene.ask(token, name), scene.ask(token, "cf", name)):
+        with pytest.raises(BadRequest):
+            outcome(asked)
+    assert not scene.director.asked and not scene.uaa.asked
+
+
+def test_no_token_becomes_two_headers(scene: Scene) -> None:
+    """Readers of base64 overlook line ends, so that such a token is signed as well as the one without."""
+    with pytest.raises(Unauthenticated, match="characters that no token has"):
+        outcome(scene.ask(scene.director.token("bosh.admin") + "\r\n\r\n"))
+    assert not scene.director.asked and not scene.uaa.asked
+
+
+def test_no_token_is_longer_than_a_header_may_be(scene: Scene) -> None:
+    """Not even one that UAA signed."""
+    token = scene.director.token("bosh.admin", comment="x" * TOKEN_MAX)
+    with pytest.raises(Unauthenticated, match="too many"):
+        outcome(scene.ask(token))
+    assert not scene.director.asked and not scene.uaa.asked
+
+
+def test_nothing_there(scene: Scene) -> None:
+    """A capture of nothing does not begin; one that runs waits for what will be there."""
+    token = scene.director.token("bosh.admin")
+    with pytest.raises(TargetNotFound, match="smoke-tests/s0 has no VM"):
+        outcome(scene.ask(token, "cf", "smoke-tests"))
+    assert outcome(scene.survey(token, "smoke-tests")).targets == ()
+
+
+# --- keys --------------------------------------------------------------------
+
+
+def test_unknown_keys_are_no_flood(scene: Scene) -> None:
+    """UAA is asked once in a while for keys that it does not show, however many tokens name such."""
+    outcome(scene.ask(scene.director.token("bosh.admin")))
+    for number in range(5):
+        scene.clock.advance(KEYS_INTERVAL - 0.1 if number == 0 else 0)
+        with pytest.raises(Unauthenticated, match="one of UAA's keys"):
+            outcome(scene.ask(scene.signed_with(f"key-{number + 10}")))
+    assert scene.keys_asked() == 1
+    scene.clock.advance(0.2)
+    for number in range(5):
+        with pytest.raises(Unauthenticated, match="one of UAA's keys"):
+            outcome(scene.ask(scene.signed_with(f"key-{number + 10}")))
+    assert scene.keys_asked() == 2
+
+
+def test_a_new_key_is_found(scene: Scene) -> None:
+    """By the first token that it signed, as soon as UAA may be asked again."""
+    outcome(scene.ask(scene.director.token("bosh.admin")))
+    scene.uaa.keys = [NEW_KEY]
+    scene.clock.advance(KEYS_INTERVAL)
+    assert outcome(scene.ask(scene.director.token("bosh.admin"))).user == "alice"
+
+
+def test_keys_are_asked_for_once(scene: Scene) -> None:
+    """Who comes while UAA is asked waits for the same answer."""
+    outcome(scene.ask(scene.director.token("bosh.admin")))
+    scene.uaa.keys = [NEW_KEY]
+    scene.clock.advance(KEYS_INTERVAL)
+    scene.authorities.silent = True
+    both = [scene.ask(scene.director.token("bosh.admin", user=user)) for user in ("alice", "bob")]
+    scene.authorities.speak()
+    assert [outcome(one).user for one in both] == ["alice", "bob"]
+    assert scene.keys_asked() == 2
+
+
+def test_no_key_is_believed_for_ever(scene: Scene) -> None:
+    """While UAA is away its keys serve for a while, and then nobody's token can be checked."""
+    token = scene.director.token("bosh.admin")
+    outcome(scene.ask(token))
+    scene.authorities.statuses[KEYS] = 503
+    scene.clock.advance(KEYS_AGE_MAX - 1)
+    assert outcome(scene.ask(token)).user == "alice"
+    scene.clock.advance(1)
+    # The second one is told the same, although nobody is asked for it.
+    for _ in range(2):
+        with pytest.raises(ResolverUnavailable, match=r"UAA answered with an error \(503\)"):
+            outcome(scene.ask(token))
+    assert scene.keys_asked() == 2
+
+
+def test_a_question_given_up_says_nothing_about_keys(scene: Scene) -> None:
+    """When whoever asked for UAA's keys leaves before the answer, the next one's good token is not bad."""
+    token = scene.director.token("bosh.admin")
+    outcome(scene.ask(token))
+    scene.uaa.keys = [NEW_KEY]
+    scene.clock.advance(KEYS_INTERVAL)
+    scene.authorities.silent = True
+    left = scene.ask(scene.director.token("bosh.admin"))
+    left.addErrback(lambda _: None)
+    left.cancel()
+    scene.authorities.speak()
+    with pytest.raises(ResolverUnavailable, match="UAA"):
+        outcome(scene.ask(scene.director.token("bosh.admin")))
+    scene.clock.advance(KEYS_INTERVAL)
+    assert outcome(scene.ask(scene.director.token("bosh.admin"))).user == "alice"
+
+
+# --- how much at once, how long ----------------------------------------------
+
+
+def test_many_callers(scene: Scene) -> None:
+    """So many questions are asked at once; who waits for a turn waits no longer than for an answer."""
+    token = scene.director.token("bosh.admin")
+    outcome(scene.ask(token))
+    scene.authorities.silent = True
+    asked = [scene.ask(token) for _ in range(AUTHORITY_CALLERS + 1)]
+    assert scene.authorities.conversations == AUTHORITY_CALLERS
+    scene.clock.advance(AUTHORITY_TIMEOUT - 0.1)
+    assert not any(is_over(one) for one in asked)
+    scene.clock.advance(0.1)
+    for one in asked:
+        with pytest.raises(ResolverUnavailable, match="did not say all within 30 s"):
+            outcome(one)
+    scene.authorities.speak()
+    assert outcome(scene.ask(token)).user == "alice"
+
+
+def test_each_has_a_turn(scene: Scene) -> None:
+    """Whoever waits for a turn gets it when another one has its answer."""
+    token = scene.director.token("bosh.admin")
+    outcome(scene.ask(token))
+    scene.authorities.silent = True
+    asked = [scene.ask(token) for _ in range(AUTHORITY_CALLERS + 1)]
+    scene.authorities.speak()
+    assert {outcome(one).user for one in asked} == {"alice"}

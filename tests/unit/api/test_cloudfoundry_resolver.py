@@ -1,0 +1,237 @@
+"""The resolver for apps, with a Cloud Controller that needs no network.
+
+What the whole api makes of it, over HTTPS, is in tests/hosts/test_cloudfoundry_api.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Optional
+
+import pytest
+from authority_doubles import Authorities, is_over, outcome
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from pcapd.api import cloudfoundry as cloudfoundry_module
+from pcapd.api.cloudfoundry import CloudFoundryResolver
+from pcapd.api.resolvers import Resolved
+from pcapd.config.schema import CloudFoundryConfig, Permission
+from pcapd.errors import (
+    BadRequest,
+    Forbidden,
+    LimitReached,
+    ResolverUnavailable,
+    TargetNotFound,
+    Unauthenticated,
+)
+from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_PAGES_MAX, AUTHORITY_TIMEOUT, PROCESSES_MAX, TOKEN_MAX
+from pcapd.wire import App, Request
+from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
+from tests.doubles.https import Answer, Asked
+from tests.lab.certificates import Authority, Credentials
+
+
+class Scene:
+    """A resolver, a Cloud Controller with one app of one instance, and who may what."""
+
+    def __init__(self, credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.cc = CloudController(credentials, port=443)
+        self.app = self.cc.add(CfApp(processes=[Process(instances=[Instance(0, host="192.0.2.10")])]))
+        self.developer, self.auditor = self.cc.developer(self.app), self.cc.auditor(self.app)
+        self.authorities = Authorities(self.cc)
+        monkeypatch.setattr(cloudfoundry_module, "Authority", self.authorities)
+        self.configure()
+
+    def configure(
+        self, required: Permission = "read_sensitive_data", headers_only: Optional[Permission] = None
+    ) -> None:
+        """What Cloud Controller must grant."""
+        config = CloudFoundryConfig(self.cc.url, None, required, headers_only)
+        self.resolver = CloudFoundryResolver(config, 9494, self.clock)
+
+    def ask(self, token: str, app: Optional[App] = None) -> Deferred[Resolved]:
+        """As for a capture."""
+        return self.resolver.resolve(Request(app=app or App(self.app.guid)), token)
+
+    def paths(self) -> list[str]:
+        """What was asked about the app, below its URL, and about its processes, without their GUIDs."""
+        own = [path.removeprefix(f"/v3/apps/{self.app.guid}") for path in self.cc.paths()]
+        return ["stats" if path.endswith("/stats") else path for path in own]
+
+
+@pytest.fixture(scope="module")
+def cc_credentials(authority: Authority) -> Credentials:
+    return authority.issue("cloud-controller", dns=("localhost",))
+
+
+@pytest.fixture
+def scene(
+    cc_credentials: Credentials, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
+) -> Iterator[Scene]:
+    scene = Scene(cc_credentials, monkeypatch)
+    yield scene
+    assert not scene.authorities.conversations
+    assert not scene.clock.getDelayedCalls()
+    log = repr(events)
+    assert not any(token in log for token in scene.cc.users)
+
+
+# --- who may -----------------------------------------------------------------
+
+
+def test_a_developer_gets_the_instances(scene: Scene) -> None:
+    """Each on its cell, with all of its packets."""
+    found = outcome(scene.ask(scene.developer))
+    assert (found.user, found.headers_only) == ("alice@example.test", False)
+    assert [(target.name, target.host) for target in found.targets] == [("myapp/0", "192.0.2.10")]
+
+
+def test_who_sees_the_app_may_not_capture_it(scene: Scene) -> None:
+    """Without the permission; where instances run is not even asked."""
+    with pytest.raises(Forbidden, match="does not grant read_sensitive_data"):
+        outcome(scene.ask(scene.auditor))
+    assert scene.paths() == ["/", "", "/permissions"]
+
+
+@pytest.mark.parametrize("weaker", ["read_basic_data", "read_sensitive_data"])
+def test_a_weaker_permission(scene: Scene, weaker: Permission) -> None:
+    """It allows headers to who has it, and to nobody else; who has the other one gets all."""
+    scene.configure(headers_only=weaker)
+    assert not outcome(scene.ask(scene.developer)).headers_only
+    if weaker == "read_basic_data":
+        assert outcome(scene.ask(scene.auditor)).headers_only
+    else:
+        with pytest.raises(Forbidden):
+            outcome(scene.ask(scene.auditor))
+
+
+# --- what is not believed ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/v3/apps/{app}",
+        "/v3/apps/{app}/permissions",
+        "/v3/apps/{app}/processes",
+        "/v3/processes/{web}/stats",
+    ],
+)
+def test_a_status_of_trouble(scene: Scene, path: str) -> None:
+    """What comes with it is not believed, however right it looks."""
+    scene.authorities.statuses[path.format(app=scene.app.guid, web=scene.app.processes[0].guid)] = 500
+    with pytest.raises(ResolverUnavailable, match=r"an error \(500\)"):
+        outcome(scene.ask(scene.developer))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [App("../info"), App("a?b"), App("1cb006ee", "web,worker"), App("1cb006ee", "web&per_page=1")],
+    ids=lambda app: f"{app.guid} {app.type}",
+)
+def test_no_name_leads_elsewhere(scene: Scene, wanted: App) -> None:
+    """What could mean something in a URL is refused before anybody is asked."""
+    with pytest.raises(BadRequest):
+        outcome(scene.ask(scene.developer, wanted))
+    assert not scene.cc.asked
+
+
+@pytest.mark.parametrize("more", ["\r\nX-Evil: 1", " ", "x" * TOKEN_MAX], ids=["header", "space", "long"])
+def test_what_is_no_token_becomes_no_header(scene: Scene, more: str) -> None:
+    """It is refused before anybody is asked."""
+    with pytest.raises(Unauthenticated, match="characters that no token has, or too many"):
+        outcome(scene.ask(scene.developer + more))
+    assert not scene.cc.asked
+
+
+def test_nothing_there(scene: Scene) -> None:
+    """A capture of nothing does not begin; one that runs waits for what will be there."""
+    scene.app.instances[0].crash()
+    with pytest.raises(TargetNotFound, match="is CRASHED"):
+        outcome(scene.ask(scene.developer))
+    surveyed = outcome(scene.resolver.survey(Request(app=App(scene.app.guid)), scene.developer))
+    assert surveyed.targets == () and len(surveyed.notices) == 1
+
+
+def test_too_many_processes(scene: Scene) -> None:
+    """An app has one process of a type, two while it rolls; what goes beyond all sense is not asked about."""
+    scene.app.processes += [Process(instances=[]) for _ in range(PROCESSES_MAX - 1)]
+    assert len(outcome(scene.ask(scene.developer)).targets) == 1
+    scene.app.processes.append(Process(instances=[]))
+    scene.cc.asked.clear()
+    with pytest.raises(ResolverUnavailable, match="more than 8 processes"):
+        outcome(scene.ask(scene.developer))
+    assert "stats" not in scene.paths()
+
+
+def test_pages_without_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages with nothing on them: there is an end to asking for the next one."""
+
+    def empty(app: CfApp, asked: Asked) -> Answer:
+        number = int(asked.query.get("page", ["1"])[0])
+        following = {"href": f"{scene.cc.url}{asked.path}?page={number + 1}"}
+        # It comes to an end after all, for a resolver without one.
+        pagination = {"next": following if number < 5 * AUTHORITY_PAGES_MAX else None}
+        return Answer(body={"pagination": pagination, "resources": []})
+
+    monkeypatch.setattr(scene.cc, "_processes", empty)
+    with pytest.raises(ResolverUnavailable, match="more than"):
+        outcome(scene.ask(scene.developer))
+    assert scene.paths().count("/processes") <= AUTHORITY_PAGES_MAX + 1
+
+
+# --- how much at once, how long ----------------------------------------------
+
+
+def test_many_callers(scene: Scene) -> None:
+    """So many questions are asked at once; who waits for a turn waits no longer than for an answer."""
+    outcome(scene.ask(scene.developer))
+    scene.authorities.silent = True
+    asked = [scene.ask(scene.developer) for _ in range(AUTHORITY_CALLERS + 1)]
+    assert scene.authorities.conversations == AUTHORITY_CALLERS
+    scene.clock.advance(AUTHORITY_TIMEOUT - 0.1)
+    assert not any(is_over(one) for one in asked)
+    scene.clock.advance(0.1)
+    for one in asked:
+        with pytest.raises(ResolverUnavailable, match="did not say all within 30 s"):
+            outcome(one)
+    scene.authorities.speak()
+    assert len(outcome(scene.ask(scene.developer)).targets) == 1
+
+
+def test_each_has_a_turn(scene: Scene) -> None:
+    """Whoever waits for a turn gets it when another one has its answer."""
+    scene.authorities.silent = True
+    asked = [scene.ask(scene.developer) for _ in range(AUTHORITY_CALLERS + 1)]
+    scene.authorities.speak()
+    assert {outcome(one).user for one in asked} == {"alice@example.test"}
+
+
+# --- the log -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [36, 9999])
+def test_cloud_controllers_own_id_of_a_request_is_logged(
+    scene: Scene, events: list[dict[str, Any]], length: int
+) -> None:
+    """It leads to Cloud Controller's log; one without end is cut."""
+    headers = (("X-VCAP-Request-ID", "x" * length),)
+    scene.cc.canned[f"/v3/apps/{scene.app.guid}"] = Answer(404, b"", headers)
+    with pytest.raises(TargetNotFound):
+        outcome(scene.ask(scene.developer))
+    assert [event["cc_request_id"] for event in events if "cc_request_id" in event] == [
+        "x" * min(length, 256)
+    ]
+
+
+def test_when_to_come_back(scene: Scene) -> None:
+    """What Cloud Controller says about it reaches whoever asked."""
+    for path in ("/", f"/v3/apps/{scene.app.guid}"):
+        scene.cc.canned = {path: rate_limited("37")}
+        with pytest.raises(LimitReached) as refused:
+            outcome(scene.ask(scene.developer))
+        assert refused.value.retry_after == 37
+        scene.cc.canned.clear()
+        outcome(scene.ask(scene.developer))
