@@ -69,8 +69,6 @@ class AgentLink(FramedProtocol):
     def event(self, event: Event) -> None:
         """The agent said something."""
         message = event.message
-        if self._over:
-            return
         if isinstance(message, Hello):
             self._greet()
         elif isinstance(message, Pong):
@@ -128,21 +126,6 @@ class AgentLink(FramedProtocol):
     # --- what the capture does with it -------------------------------------
 
     @property
-    def open(self) -> bool:
-        """Neither ended nor failed."""
-        return not self._over
-
-    @property
-    def started(self) -> bool:
-        """It captures."""
-        return self._started and not self._over
-
-    @property
-    def paused(self) -> bool:
-        """We do not read from it at the moment."""
-        return self._paused
-
-    @property
     def excused(self) -> bool:
         """While we do not read, we cannot hear; and whoever opens a capture has its own time."""
         return self._paused or (self._timer is not None and bool(self._timer.active()))
@@ -186,5 +169,4 @@ class AgentLink(FramedProtocol):
 
     def _finish(self) -> None:
         self._over = True
-        self._expect(None)
         self.transport.loseConnection()

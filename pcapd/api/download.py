@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET
 from pcapd.api.capture import Capture
 from pcapd.api.web import ClientInfo, Front, deny
 from pcapd.config.units import parse_duration, parse_size
-from pcapd.errors import BadRequest, MixedLinkTypes, RequestError
+from pcapd.errors import BadRequest, CaptureFailed, Draining, MixedLinkTypes, RequestError
 from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
 from pcapd.net.clock import now_us
 from pcapd.records import Form
@@ -237,23 +237,27 @@ class _Download:
 
     def _left(self, _: Any) -> None:
         """The response is over, finished or not."""
+        self._let_go("the client is gone")
+
+    def _let_go(self, why: str) -> None:
+        """Nothing more is written; what still runs ends, and says nothing more."""
         self._gone = True
         if self._ticker.running:
             self._ticker.stop()
         if self._capture is not None:
             capture, self._capture = self._capture, None
-            capture.abandon("the client is gone")
+            capture.abandon(why)
 
     # --- Sink --------------------------------------------------------------
 
     def source(self, number: int, source: Source) -> None:
         """A source is open; the first one decides the status."""
-        if self._gone:
-            return
         try:
             self._assembly.source(number, source, now_us())
-        except MixedLinkTypes as error:
-            self._abort(error)
+        except MixedLinkTypes as error:  # so it is not the first one
+            self.log.warn("a download was broken off: {reason}", reason=str(error))
+            self._request.transport.abortConnection()
+            self._let_go(str(error))
             return
         if not self._started:
             self._started = True
@@ -264,16 +268,13 @@ class _Download:
 
     def packets(self, number: int, records: Bytes) -> bool:
         """Checked records of one source."""
-        if self._gone:
-            return False
         # What comes after the count was reached is counted there, and not lost: nobody asked for it.
         self._assembly.packets(number, records, self._reactor.seconds())
         return True
 
     def stats(self, number: int, stats: Stats) -> None:
         """Counters and watermark of one source."""
-        if not self._gone:
-            self._assembly.stats(number, stats)
+        self._assembly.stats(number, stats)
 
     def notice(self, notice: Notice) -> None:
         """A file has no place for words, but an incomplete one must not look complete."""
@@ -283,11 +284,12 @@ class _Download:
 
     def end(self, end: End) -> None:
         """It is over."""
-        self._capture = None
-        if self._gone:
+        if not self._started:
+            kind = Draining if end.reason is EndReason.DRAINING else CaptureFailed
+            self.error(kind(f"it was over before anything could be captured: {end.message}"))
             return
-        if self._ticker.running:
-            self._ticker.stop()
+        self._capture = None
+        self._ticker.stop()
         self._write(self._assembly.finish(now_us()))
         self._request.unregisterProducer()
         if self._incomplete or end.reason in (EndReason.FAILED, EndReason.SOURCES_GONE):
@@ -321,12 +323,4 @@ class _Download:
 
     def _write(self, blocks: list[bytes]) -> None:
         for block in blocks:
-            if block and not self._gone:
-                self._request.write(block)
-
-    def _abort(self, error: RequestError) -> None:
-        if not self._started:
-            self.error(error)
-        else:
-            self.log.warn("a download was broken off: {reason}", reason=str(error))
-            self._request.transport.abortConnection()
+            self._request.write(block)

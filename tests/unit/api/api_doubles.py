@@ -303,15 +303,16 @@ class HttpTransport(StringTransport):
 
     aborted = False
 
-    class _Socket:
-        def setsockopt(self, *_: Any) -> None:
-            pass
-
     def __init__(self) -> None:
         super().__init__(IPv4Address("TCP", "192.0.2.1", 8080), IPv4Address("TCP", "203.0.113.7", 5555))
+        #: What its socket was told, by level and option.
+        self.options: dict[tuple[int, int], int] = {}
 
     def getHandle(self) -> Any:
-        return self._Socket()
+        return self
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options[level, option] = value
 
     def abortConnection(self) -> None:
         self.aborted = True

@@ -26,7 +26,7 @@ from pcapd.limits import (
     OPEN_TIMEOUT,
     STOP_STALL_TIMEOUT,
 )
-from pcapd.wire import EndReason, NoticeType, Ping, Request, Source, Stream
+from pcapd.wire import EndReason, Hello, NoticeType, Ping, Request, Source, Stream
 
 CLIENT = Stream("203.0.113.7", 5555, 8080, "192.0.2.1")
 
@@ -147,6 +147,32 @@ def test_on_one_machine_every_stream_is_excluded(make: Make, network: Network, m
     assert network["web-0"].started.exclude == (CLIENT, Stream("198.51.100.2", 9494, 50_002))
 
 
+def test_no_more_streams_are_excluded_than_a_filter_can_name(
+    make: Make, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more targets on one machine than that, each is captured nevertheless; the client's stream goes first."""
+    monkeypatch.setattr(capture_module, "EXCLUDED_STREAMS_MAX", 3)
+    make(places=tuple(Target(name, "198.51.100.1", 9494, name) for name in "abcde"))
+    network["a"].start()
+    assert network["a"].started
+    assert network["a"].started.exclude == (
+        CLIENT,
+        Stream("198.51.100.1", 9494, 50_002),
+        Stream("198.51.100.1", 9494, 50_003),
+    )
+
+
+def test_who_is_not_read_is_not_silent(make: Make, network: Network, reactor: Clock) -> None:
+    """However long the client holds an agent up: what it has said meanwhile waits for us."""
+    capture = make("web-0")
+    network["web-0"].start()
+    capture.pauseProducing()
+    reactor.pump([1.0] * int(3 * AGENT_SILENCE_TIMEOUT))
+    capture.resumeProducing()
+    reactor.advance(AGENT_SILENCE_TIMEOUT / 2)
+    assert not network["web-0"].transport.closed
+
+
 def test_pressure_reaches_every_agent(make: Make, network: Network) -> None:
     """A slow client pauses all agents' transports, also of those that start later; then all go on."""
     capture = make("web-0", "web-1", "web-2")
@@ -192,6 +218,10 @@ def fails(agent: Any, good: Any, how: str, reactor: Clock) -> None:
     elif how == "never greets":
         agent.link.handshakeCompleted()
         reactor.advance(HANDSHAKE_TIMEOUT)
+    elif how == "answers no PING":
+        agent.link.handshakeCompleted()
+        agent.send(agent.session.hello(Hello(COMPATIBILITY_LEVEL, "agent", "x", "1.0", 1)))
+        reactor.advance(HANDSHAKE_TIMEOUT)
     elif how == "never opens":
         agent.greet()
         for _ in range(int(OPEN_TIMEOUT)):
@@ -209,6 +239,7 @@ def fails(agent: Any, good: Any, how: str, reactor: Clock) -> None:
         ("talks nonsense", "unknown type"),
         ("delivers before it opens", "not open"),
         ("never greets", "for HELLO"),
+        ("answers no PING", "for PONG"),
         ("never opens", "for the capture to start"),
     ],
 )
@@ -227,6 +258,17 @@ def test_an_agent_that_does_not_start_stops_nobody(
     capture.stop(EndReason.STOPPED)
     good.end()
     assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
+
+
+@pytest.mark.parametrize("when", ["before any has started", "when no other is left"])
+def test_an_agent_that_does_not_start_is_told_of(make: Make, network: Network, sink: Sink, when: str) -> None:
+    """While others may still come as well as when they have gone: only the error of all goes without."""
+    make("web-0", "web-1")
+    if when == "when no other is left":
+        network["web-0"].start()
+        network["web-0"].end()
+    network["web-1"].transport.leave()
+    assert notices(sink, "web-1") == [NoticeType.START_CAPTURE_FAILED] and not sink.errors
 
 
 def test_a_target_without_a_socket_stops_nobody(make: Make, network: Network, sink: Sink) -> None:
@@ -265,6 +307,7 @@ def test_an_agent_whose_records_lie_is_dropped(
     assert sink.records == {1: record(2)}
     assert network["web-1"].transport.closed == "aborted"
     assert notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
+    assert list(sink.last_stats) == [2], "the other source is open"
     assert sink.last_stats[2].final and not sink.last_stats[2].exact and not sink.over
 
 
@@ -444,6 +487,34 @@ def test_a_client_that_leaves_ends_everything_at_once(
     reactor.advance(0)
     assert {network[name].transport.closed for name in ("web-0", "web-1")} == {"aborted"}
     assert capture.finished.called and not sink.over
+
+
+class Watching:
+    """Who may add targets, as long as a test wants."""
+
+    def __init__(self) -> None:
+        self.watching = True
+        self.told: list[str] = []
+
+    def opened(self, target: Target) -> None:
+        self.told.append(f"{target.name} is open")
+
+    def gone(self, target: Target) -> None:
+        self.told.append(f"{target.name} is gone")
+
+
+def test_a_capture_that_is_watched_waits_for_more(make: Make, network: Network, sink: Sink) -> None:
+    """Who may add targets learns who comes and goes; without any it is over when no more may come, and once."""
+    capture = make("web-0")
+    capture.watcher = watcher = Watching()
+    network["web-0"].start()
+    network["web-0"].end()
+    assert watcher.told == ["web-0 is open", "web-0 is gone"]
+    assert not sink.over and not capture.finished.called
+    watcher.watching = False
+    capture.settle()
+    capture.settle()
+    assert [end.reason for end in sink.ends] == [EndReason.SOURCES_GONE]
 
 
 def test_the_duration_ends_a_capture_without_traffic(
@@ -723,6 +794,18 @@ def test_agents_that_trickle_in_are_not_waited_for_without_end(
         reactor.advance(pause)
     assert came < len(MANY)
     assert asked(network) == set(MANY[:came])
+
+
+def test_who_waits_for_the_others_has_answered(make: Make, network: Network, reactor: Clock) -> None:
+    """The time for its PONG does not run on until it is asked to capture."""
+    make(*MANY)
+    agent = network[MANY[0]]
+    agent.link.handshakeCompleted()
+    agent.send(agent.session.hello(Hello(COMPATIBILITY_LEVEL, "agent", "slow", "1.0", 1)))
+    reactor.advance(HANDSHAKE_TIMEOUT - 0.1)
+    agent.listen()
+    reactor.advance(GATHER_PATIENCE / 2)
+    assert not agent.transport.closed
 
 
 def test_a_stop_while_agents_gather(make: Make, network: Network, reactor: Clock, sink: Sink) -> None:

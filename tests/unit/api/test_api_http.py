@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Iterator, Optional
 from urllib.parse import quote
 
 import pytest
-from api_doubles import BOB, TOKEN, HttpTransport, Network, config, record
-from twisted.internet.defer import fail
+from api_doubles import BOB, TOKEN, HttpTransport, Network, config, record, targets
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.api import Api
+from pcapd.api.clientfiles import ClientFilesResource
 from pcapd.api.download import parse_query
+from pcapd.api.resolvers import Resolved
 from pcapd.api.static import StaticResolver
 from pcapd.api.web import ClientInfo
 from pcapd.config.schema import PolicyConfig
 from pcapd.errors import BadRequest, LimitReached, TargetNotFound
-from pcapd.limits import SNAPLEN_MAX
+from pcapd.limits import HOLD_BACK_TIME, REQUEST_TIMEOUT, SNAPLEN_MAX, TCP_USER_TIMEOUT
 from pcapd.wire import App, Request, Source, Stream
 from tests.lab.certificates import Credentials
 
@@ -43,7 +48,7 @@ class Answer:
         if body:
             lines.append(f"Content-Length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self._channel.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
+        self._channel.dataReceived("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body)
 
     @property
     def raw(self) -> bytes:
@@ -83,6 +88,11 @@ class Answer:
         (error,) = json.loads(self.body)["errors"]
         assert set(error) == {"code", "title", "detail"}
         return dict(error)
+
+    @property
+    def over(self) -> bool:
+        """Whether the connection is free for another request."""
+        return not self._channel.requests
 
     def leave(self) -> None:
         """The client goes."""
@@ -158,6 +168,16 @@ def test_health_of_an_api_that_is_well(front: Front) -> None:
     assert set(body) == {"healthy", "compatibility_level", "version", "message", "resolvers"}
 
 
+def test_health_of_an_api_whose_resolver_is_not_ready(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503, and it says which one and why."""
+    monkeypatch.setattr(StaticResolver, "health", lambda _: (False, "away"))
+    answer = front.ask("/health", token=None)
+    body = json.loads(answer.body)
+    assert answer.status == 503 and body["healthy"] is False
+    assert body["message"] == "a resolver is not ready"
+    assert body["resolvers"] == {"static": {"healthy": False, "message": "away"}}
+
+
 def test_health_of_an_api_that_shuts_down(front: Front) -> None:
     """503 takes it out of a load balancer while it drains."""
     front.api.drain()
@@ -184,6 +204,27 @@ def test_bodies_are_refused(front: Front, path: str) -> None:
     answer = front.ask(path, method="POST", body=b"x" * 1000)
     assert answer.status == 413 and answer.raw.count(b"HTTP/1.1") == 1
     assert answer.transport.disconnecting
+
+
+def test_a_request_that_takes_its_time(front: Front) -> None:
+    """However steadily its bytes come: the head has REQUEST_TIMEOUT as a whole."""
+    transport = HttpTransport()
+    channel = front.site.buildProtocol(transport.getPeer())
+    channel.makeConnection(transport)
+    for byte in b"GET /health HTT":
+        assert not transport.disconnecting
+        channel.dataReceived(bytes([byte]))
+        front.reactor.advance(REQUEST_TIMEOUT / 15)
+    assert transport.disconnecting
+    channel.connectionLost(Failure(ConnectionDone()))
+
+
+def test_a_client_is_given_up_by_tcp(front: Front) -> None:
+    """The kernel is told how long it may take nothing, in milliseconds."""
+    answer = front.ask("/capture?target=web-0")
+    assert answer.transport.options == {
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 1000 * int(TCP_USER_TIMEOUT)
+    }
 
 
 # --- who may, and how much -----------------------------------------------------------
@@ -217,6 +258,12 @@ def test_requests_that_are_refused(
     (audit,) = [event for event in events if event.get("audit") == "capture_refused"]
     assert (audit["code"], audit["request_id"], audit["client"]) == (code, "router-7", "203.0.113.7:5555")
     assert ("www-authenticate" in answer.headers) == (status == 401)
+
+
+def test_a_token_that_is_no_text(front: Front) -> None:
+    """It is nobody's, which is another answer than to a request that makes no sense."""
+    answer = front.ask("/capture?target=web-0", token="\udcff")
+    assert (answer.status, answer.error["code"]) == (401, "unauthenticated")
 
 
 def test_the_token_is_not_taken_from_the_url(front: Front) -> None:
@@ -415,19 +462,32 @@ def test_a_small_limit_of_bytes_ends_the_response(front: Front, network: Network
     assert answer.complete and len(answer.body) <= max(24, int(size))
 
 
-@pytest.mark.parametrize("how", ["the last agent is lost", "one of two is lost", "one of two lies"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "the last agent is lost",
+        "one of two is lost",
+        "one of two is lost, and the time is up",
+        "one of two lies",
+        "all end by themselves",
+    ],
+)
 def test_a_file_that_lacks_something_does_not_look_complete(front: Front, network: Network, how: str) -> None:
     """After the first byte only a broken connection can tell, and it does."""
     names = ["web-0"] if "last" in how else ["web-0", "web-1"]
-    answer = front.ask("/capture?" + "&".join(f"target={name}" for name in names))
+    answer = front.ask("/capture?duration=5&" + "&".join(f"target={name}" for name in names))
     for name in names:
         network[name].start()
     front.reactor.advance(0.05)
     if how == "one of two lies":
         network["web-1"].deliver(b"nonsense")
         front.reactor.advance(0)
+    elif how == "all end by themselves":
+        network["web-1"].end()
     else:
         network[names[-1]].transport.leave()
+    if "time is up" in how:
+        front.reactor.advance(5)
     if len(names) == 2:
         network["web-0"].end()
     front.reactor.advance(0)
@@ -441,9 +501,30 @@ def test_mixed_link_types_break_a_classic_file_off(front: Front, network: Networ
     agent = network["web-0"]
     agent.start()
     front.reactor.advance(0.05)
-    first = Source("web-0", "eth0", 1, 96, "")
-    agent.send(agent.session.source(2, replace(first, interface="tun0", link_type=101)))
+    other = Source("web-0", "tun0", 101, 96, "")
+    agent.send(agent.session.source(2, other))
     assert answer.status == 200 and not answer.complete and answer.transport.aborted
+
+
+def test_what_follows_mixed_link_types_is_nothing(
+    front: Front, network: Network, events: list[dict[str, Any]]
+) -> None:
+    """It may come before the client's connection is gone: the capture is over, for the reason that is true."""
+    answer = front.ask("/capture?target=web-0&target=web-1")
+    agent = network["web-0"]
+    agent.start()
+    network["web-1"].start()
+    front.reactor.advance(0.05)
+    before = answer.raw
+    agent.send(
+        agent.session.source(2, Source("web-0", "tun0", 101, 96, ""))
+        + b"".join(agent.session.packets(2, record(1)))
+    )
+    front.reactor.advance(5)
+    assert answer.raw == before
+    assert {network[name].transport.closed for name in ("web-0", "web-1")} == {"aborted"}
+    *_, ended = [event for event in events if event.get("audit") == "capture_ended"]
+    assert "link type" in ended["detail"]
 
 
 def test_a_client_that_leaves_ends_its_capture(front: Front, network: Network) -> None:
@@ -453,6 +534,42 @@ def test_a_client_that_leaves_ends_its_capture(front: Front, network: Network) -
     answer.leave()
     front.reactor.advance(0)
     assert network["web-0"].transport.closed == "aborted" and front.api._captures == set()
+    assert front.reactor.getDelayedCalls() == []
+
+
+def test_a_client_that_leaves_before_its_capture(
+    front: Front, network: Network, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
+) -> None:
+    """What is resolved for it is neither started nor counted, and takes nobody's place."""
+    resolved: Deferred[Resolved] = Deferred()
+    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: resolved)
+    answer = front.ask("/capture?target=web-0")
+    answer.leave()
+    resolved.callback(Resolved("alice", targets("web-0")))
+    assert network.agents == {} and front.api._captures == set()
+    assert front.api.metrics.captures_active.collect()[0].samples[0].value == 0
+    assert not [event for event in events if event.get("audit") in ("capture_started", "capture_ended")]
+    assert answer.raw == b""
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "code"),
+    [("5 s are over", 502, "capture_failed"), ("the api is shutting down", 503, "draining")],
+)
+def test_a_capture_that_ends_before_it_begins_is_no_file(
+    front: Front, network: Network, reason: str, status: int, code: str
+) -> None:
+    """An agent that still opens when all is over leaves nothing that could be taken for a capture."""
+    answer = front.ask("/capture?target=web-0&duration=5")
+    network["web-0"].greet()
+    if "api" in reason:
+        front.api.drain()
+    else:
+        front.reactor.advance(5)
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert reason in answer.error["title"]
 
 
 def test_a_slow_client_slows_the_agents(front: Front, network: Network) -> None:
@@ -463,6 +580,54 @@ def test_a_slow_client_slows_the_agents(front: Front, network: Network) -> None:
     assert network["web-0"].transport.pressure == ["pause"]
     answer.transport.producer.resumeProducing()
     assert network["web-0"].transport.pressure == ["pause", "resume"]
+
+
+def test_the_order_does_not_suffer_from_a_slow_client(front: Front, network: Network) -> None:
+    """While the agents are not read none is waited for in vain: what comes after the pause is put in order."""
+    answer = front.ask("/capture?target=web-0&target=web-1&duration=5")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    network["web-0"].deliver(record(2_000_000))
+    answer.transport.producer.pauseProducing()
+    front.reactor.pump([0.05] * round(3 * HOLD_BACK_TIME / 0.05))
+    answer.transport.producer.resumeProducing()
+    network["web-1"].deliver(record(1_000_000))
+    front.reactor.advance(5)
+    for name in ("web-0", "web-1"):
+        network[name].end()
+    assert answer.complete and answer.body[24:] == record(1_000_000) + record(2_000_000)
+
+
+# --- the client for download ---------------------------------------------------------------
+
+
+@pytest.fixture
+def client_file(front: Front, tmp_path: Path) -> Path:
+    """A file below ``/cli/``."""
+    front.site.resource.putChild(b"cli", ClientFilesResource(tmp_path))
+    (tmp_path / "pcapctl").write_bytes(b"a client")
+    return tmp_path / "pcapctl"
+
+
+def test_only_the_head_of_a_file(front: Front, client_file: Path) -> None:
+    """It is there at once: not a byte of the file is read for it."""
+    answer = front.ask("/cli/pcapctl", method="HEAD", token=None)
+    assert (answer.status, answer.body) == (200, b"")
+    assert "content-length: 8" in answer.headers and answer.over
+
+
+def test_a_file_that_the_client_has(front: Front, client_file: Path) -> None:
+    """304, and that is all."""
+    tag = front.ask("/cli/pcapctl", method="HEAD").headers.partition("etag: ")[2].split()[0]
+    answer = front.ask("/cli/pcapctl", If_None_Match=tag)
+    assert (answer.status, answer.body) == (304, b"") and answer.over
+
+
+def test_what_is_no_regular_file_is_not_there(front: Front, client_file: Path) -> None:
+    """Nobody waits for the writer of a pipe."""
+    os.mkfifo(client_file.with_name("pipe"))
+    answer = front.ask("/cli/pipe")
+    assert (answer.status, answer.error["code"]) == (404, "target_not_found")
 
 
 # --- what a resolver says ------------------------------------------------------------------
@@ -532,6 +697,21 @@ def test_without_arguments_there_are_defaults() -> None:
     request, count, ordered = parse_query(query(target="web-0"))
     assert (request.snaplen, request.duration, request.max_bytes, ordered) == (SNAPLEN_MAX, None, None, True)
     assert count > 10**18 and request.interfaces == ()
+
+
+def test_an_empty_device_is_none() -> None:
+    """The 2022 clients send ``device=`` for the default."""
+    assert parse_query(query(target="web-0", device=["", "lo"]))[0].interfaces == ("lo",)
+
+
+@pytest.mark.parametrize(
+    ("words", "means"), [(("1", "true", "YES", "on"), True), (("0", "False", "no", "off"), False)]
+)
+def test_flags(words: tuple[str, ...], means: bool) -> None:
+    """Each has four spellings, in upper and lower case."""
+    for word in words:
+        wanted, _, ordered = parse_query(query(target="web-0", headers_only=word, order=word))
+        assert (wanted.headers_only, ordered) == (means, means)
 
 
 def test_plain_numbers_are_seconds() -> None:

@@ -246,6 +246,29 @@ def test_a_client_that_leaves_while_the_resolver_still_works(client: Client) -> 
     assert capture.log == ["abandon"]
 
 
+def test_a_refusal_of_a_client_that_has_left(client: Client) -> None:
+    """Nothing is written to it, and nothing waits for it."""
+    client.start()
+    client.leave()
+    client.front.answer.errback(TargetNotFound("there is no target 'x'"))
+    assert client.front.reactor.getDelayedCalls() == []
+    assert client.heard() == []
+
+
+@pytest.mark.parametrize("how", ["it breaks the protocol", "it says goodbye"])
+def test_a_client_that_is_closing_while_the_resolver_still_works(client: Client, how: str) -> None:
+    """Nothing is captured for it any more."""
+    client.start()
+    if how == "it says goodbye":
+        client.websocket.transport.disconnecting = True
+        client.protocol.heed_goodbye()
+    else:
+        client.protocol.textMessageReceived("hello")
+    capture = FakeCapture()
+    client.front.answer.callback(capture)
+    assert capture.log == ["abandon"] and client.websocket.transport.producer is None
+
+
 def test_a_refusal(client: Client) -> None:
     """It is told as it is."""
     client.start()
@@ -321,9 +344,11 @@ def test_packets_that_come_while_it_closes_are_refused(client: Client) -> None:
 
 
 def test_a_text_message_is_refused(client: Client) -> None:
-    """1002 is the code of RFC 6455 for it."""
+    """1002 is the code of RFC 6455 for it; who does not close then is cut off."""
     client.protocol.textMessageReceived("hello")
-    assert client.websocket.code == 1002
+    assert client.websocket.code == 1002 and not client.websocket.transport.aborted
+    client.front.reactor.advance(HANDSHAKE_TIMEOUT)
+    assert client.websocket.transport.aborted
 
 
 def test_half_a_frame_is_refused(client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Union
 
+import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
@@ -210,6 +211,9 @@ def test_trouble() -> None:
         scene.turn(FOLLOW_INTERVAL_MAX * 1.3)
         assert [one.name for one in scene.capture.added] == ["myapp/1"]
         assert "again" in scene.capture.said[-1][1]
+        asked = scene.asked
+        scene.turn()
+        assert scene.asked == asked + 1, "as often as before the trouble"
         scene.stop()
 
 
@@ -230,11 +234,18 @@ def test_who_says_when_to_come_back_is_not_asked_before() -> None:
     scene.stop()
 
 
-def test_end_while_asking() -> None:
-    """The end of the capture ends a question that is under way; nothing is said after it."""
+@pytest.mark.parametrize("answer", [None, Resolved("alice", (target(1, "b"),))])
+def test_end_while_asking(answer: Optional[Resolved]) -> None:
+    """The end of the capture ends a question that is under way; nothing is done or said after it."""
     cancelled = []
+
+    def cancel(question: Deferred[Resolved]) -> None:
+        cancelled.append(question)
+        if answer is not None:  # it was on its way
+            question.callback(answer)
+
     scene = Scene(target(0, "a"))
-    scene.following._survey = lambda: Deferred(cancelled.append)
+    scene.following._survey = lambda: Deferred(cancel)
     scene.turn()
     scene.stop()
-    assert len(cancelled) == 1 and not scene.capture.said
+    assert len(cancelled) == 1 and not scene.capture.said and not scene.capture.added
