@@ -289,9 +289,7 @@ def _check_each(texts: Iterable[str], compiles: Callable[[str], bool], problem: 
         problem: What libpcap says against a text; empty when it has nothing to say.
     """
     for text in texts:
-        if compiles(text):
-            continue
-        words = problem(text)
+        words = "" if compiles(text) else problem(text)
         if words:
             with contextlib.suppress(BadFilter):  # it would take too long to see where
                 words += f", at: {failing_part(text, compiles)!r}"

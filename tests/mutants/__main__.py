@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import json
 import shutil
 import subprocess
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if ledger.reason(mutant.name):
             results["excused"] += 1
         elif test := ledger.sanitized(mutant.name):
-            there = _is_there(test)
+            there = is_there(test)
             results["excused" if there else "not held"] += 1
             if not there:
                 print(f"not held: {mutant.path}:{mutant.check.line} {mutant.check.name}  {test}", flush=True)
@@ -136,12 +137,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(name not in ("held", "excused") for name in results))
 
 
-def _is_there(test: str) -> bool:
-    """Whether a test of that name can be found, without running it."""
+def is_there(test: str) -> bool:
+    """Whether there is a test of that name; its parameters are not looked at."""
     file, _, rest = test.partition("::")
-    function, _, case = rest.removesuffix("]").partition("[")
-    text = (ROOT / file).read_text() if (ROOT / file).is_file() else ""
-    return f"def {function}(" in text and (not case or f'"{case}"' in text)
+    function = rest.partition("[")[0]
+    return function in _functions(ROOT / file)
+
+
+@functools.cache
+def _functions(file: Path) -> frozenset[str]:
+    tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
 
 
 def _judge(

@@ -16,7 +16,7 @@ What counts as a check, and what is there without it:
     The call of a function that checks or counts in.
 ``bound``
     The smaller of two, a slice, or a constant of `pcapd.limits` where it is used:
-    without end, or a million times as much.
+    without end, or a hundred times as much.
 
 Pure: text in, text out.
 """
@@ -38,7 +38,7 @@ _REFUSALS = re.compile(
 )
 #: Calls that raise when something is not as it must be.
 _CHECKS = re.compile(r"_?(check|verify|require|refuse|validate|ensure|permit|admit|expect|trap|take_in)")
-_MANY = "1000000"
+_MANY = "100"
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class _Finder(ast.NodeVisitor):
             )
             self._taken.add(self._span(node.slice.upper))
         if isinstance(node.slice, ast.Constant) and self._is_limit(node.value):
-            # A pair of limits a million times has the same two at its beginning.
+            # A pair of limits, a hundred times, has the same two at its beginning.
             self._add("bound", node, f"({self._of(node)} * {_MANY})")
             self._taken.add(self._span(node))
         self.generic_visit(node)

@@ -108,7 +108,7 @@ def test_filters_calls_and_bounds() -> None:
         "f [call] check_name(xs[0])": "pass",
         "f [filter] x.good": "ys = [x for x in xs if True]",
         "f [bound] limits.most in min(xs[1], limits.most)": "wait((xs[1]), PATIENCE)",
-        "f [bound] PATIENCE": "wait(min(xs[1], limits.most), (PATIENCE * 1000000))",
+        "f [bound] PATIENCE": "wait(min(xs[1], limits.most), (PATIENCE * 100))",
         "f [bound] [:MOST] of ys[:MOST]": "return ys[:None]",
     }
 

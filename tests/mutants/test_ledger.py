@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import subprocess
 import sys
 
-from tests.mutants.__main__ import ROOT, mutants
+from tests.fuzz.test_fuzz import CHECKS
+from tests.mutants.__main__ import ROOT, is_there, mutants
 from tests.mutants.ledger import LEDGER, Ledger
 
 
@@ -22,24 +21,12 @@ def test_every_check_has_a_row() -> None:
 def test_every_test_is_there() -> None:
     """No row names a test that was renamed or removed, and every reason is one."""
     ledger = Ledger.read(LEDGER)
-    missing = {
-        name: row for name, row in ledger.rows.items() if not ledger.reason(name) and not _is_test(row)
-    }
-    assert missing == {}
-    assert [name for name in ledger.rows if ledger.reason(name) and len(ledger.reason(name)) < 20] == []
-
-
-def _is_test(row: str) -> bool:
-    file, _, name = row.partition("[")[0].partition("::")
-    return name in _tests_of(file)
-
-
-@functools.cache
-def _tests_of(file: str) -> frozenset[str]:
-    path = ROOT / file
-    tree = ast.parse(path.read_text()) if path.is_file() else ast.Module([], [])
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return frozenset(node.name for node in tree.body if isinstance(node, functions))
+    named = {name: ledger.test(name) or ledger.sanitized(name) for name in ledger.rows}
+    reasons = {name: ledger.reason(name) for name, test in named.items() if not test}
+    assert {name: test for name, test in named.items() if test and not is_there(test)} == {}
+    assert [name for name, reason in reasons.items() if len(reason) < 20] == []
+    cases = [ledger.sanitized(name).removesuffix("]").partition("[")[2] for name in ledger.rows]
+    assert set(filter(None, cases)) <= CHECKS.keys()
 
 
 def test_checks_are_taken_out() -> None:
