@@ -54,6 +54,9 @@ class Frame(NamedTuple):
     payload: Bytes
 
 
+#: bytes; what comes in smaller pieces is gathered, so that it costs its size and not its number.
+_GATHER = 4096
+
 _MAX_PAYLOAD = {kind.value: CONTROL_MAX for kind in FrameType}
 _MAX_PAYLOAD[FrameType.PACKETS.value] = FRAME_MAX
 _TYPES = {kind.value: kind for kind in FrameType}
@@ -83,7 +86,7 @@ class FrameDecoder:
     """
 
     def __init__(self) -> None:
-        self._pieces: List[bytes] = []
+        self._pieces: List[Union[bytes, bytearray]] = []
         self._size = 0
         self._needed = HEADER_SIZE  # bytes until something can be said
 
@@ -95,8 +98,7 @@ class FrameDecoder:
         Raises:
             RemoteProtocolError: A header that no honest peer sends.
         """
-        self._pieces.append(bytes(data))  # (costs nothing when they are bytes already)
-        self._size += len(data)
+        self._keep(data)
         if self._size < self._needed:
             return
         view = memoryview(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
@@ -115,6 +117,16 @@ class FrameDecoder:
         self._pieces = [bytes(view[offset:])] if offset < len(view) else []
         self._size = len(view) - offset
         self._needed = needed
+
+    def _keep(self, data: Bytes) -> None:
+        self._size += len(data)
+        last = self._pieces[-1] if self._pieces else b""
+        if len(data) >= _GATHER:
+            self._pieces.append(bytes(data))  # (costs nothing when they are bytes already)
+        elif isinstance(last, bytearray):
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
 
     @property
     def pending(self) -> int:

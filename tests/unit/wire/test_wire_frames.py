@@ -82,6 +82,20 @@ def test_a_small_piece_of_a_large_frame_costs_no_copy_of_the_rest() -> None:
     assert decoder.pending == len(begun) + 3
 
 
+def test_many_small_pieces_hold_their_bytes_and_no_more() -> None:
+    """A frame that comes in pieces of two bytes takes the memory of one that comes at once."""
+    decoder = FrameDecoder()
+    tracemalloc.start()
+    try:
+        assert list(decoder.feed(header(FRAME_MAX, FrameType.PACKETS))) == []
+        for _ in range(50_000):
+            assert list(decoder.feed(b"xy")) == []
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * decoder.pending
+
+
 @pytest.mark.parametrize("kind", FrameType)
 def test_the_largest_frame_of_each_type_passes(kind: FrameType) -> None:
     """The bound itself is allowed, in both directions."""
