@@ -232,6 +232,12 @@ def test_the_process_tells_two_apart() -> None:
     assert choose(Container(APP, 0, process="q"), [ONE, other]) == other
 
 
+def test_an_index_is_one_of_the_same_app() -> None:
+    """Each app has an instance 0, and only one of them is meant."""
+    with pytest.raises(TargetNotFound, match="is not on this cell"):
+        choose(Container(APP, 0), [replace(ONE, app="b")])
+
+
 def test_without_log_config_no_index_is_guessed() -> None:
     with pytest.raises(CaptureFailed, match="does not tell"):
         choose(Container(APP, 0), [replace(ONE, index=None)])

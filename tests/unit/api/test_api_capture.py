@@ -24,6 +24,7 @@ from pcapd.limits import (
     HANDSHAKE_TIMEOUT,
     INTERFACES_MAX,
     OPEN_TIMEOUT,
+    SNAPLEN_MAX,
     STOP_STALL_TIMEOUT,
 )
 from pcapd.wire import EndReason, Hello, NoticeType, Ping, Request, Source, Stream
@@ -292,7 +293,14 @@ def test_no_socket_at_all(make: Make, network: Network, sink: Sink) -> None:
 
 @pytest.mark.parametrize(
     "lie",
-    [record(1)[:-1], record(1) + b"x", b"\xff" * 40, record(1, b"")[:8] + b"\xff\xff\xff\x7f" * 2 + bytes(9)],
+    [
+        record(1)[:-1],
+        record(1) + b"x",
+        b"\xff" * 40,
+        record(1, b"")[:8] + b"\xff\xff\xff\x7f" * 2 + bytes(9),
+        record(1, bytes(SNAPLEN_MAX + 1)),
+    ],
+    ids=["cut", "too long", "no time", "a length beyond its end", "more than any packet has"],
 )
 def test_an_agent_whose_records_lie_is_dropped(
     make: Make, network: Network, sink: Sink, reactor: Clock, lie: bytes

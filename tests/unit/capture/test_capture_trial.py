@@ -64,8 +64,8 @@ def test_only_long_filters_are_tried() -> None:
 
 def test_a_process_that_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that is too busy the filter is refused, and not waited for."""
-    monkeypatch.setattr(trial_module, "FILTER_COMPILE_TIMEOUT", 1e-5)
-    late = "import sys, time\nfor _ in sys.stdin: time.sleep(0.3), print('null', flush=True)"
+    monkeypatch.setattr(trial_module, "FILTER_COMPILE_TIMEOUT", 0.01)
+    late = "import sys, time\nfor _ in sys.stdin: time.sleep(0.3), print('true', flush=True)"
     monkeypatch.setattr(trial_module, "_PROGRAM", late)
     with Trial(ETHERNET) as trial, pytest.raises(BadFilter, match="takes too long to compile"):
         trial.compiles("ip")

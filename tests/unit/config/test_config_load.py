@@ -14,6 +14,7 @@ from pcapd.config.load import load_agent, load_api
 from pcapd.config.schema import AgentConfig
 from pcapd.errors import ConfigError
 from pcapd.limits import CONFIG_MAX
+from tests.lab.memory import traced
 
 AGENT = """\
 listen:
@@ -82,6 +83,16 @@ def test_a_huge_configuration(tmp_path: Path) -> None:
     file = tmp_path / "huge.yml"
     file.write_text("#" * (CONFIG_MAX + 1))
     assert problems(load_agent, file) == ["the file is larger than 1MiB"]
+
+
+def test_no_more_is_read_of_a_huge_configuration_than_shows_that_it_is(tmp_path: Path) -> None:
+    """A disk that is given by mistake is not read into memory."""
+    file = tmp_path / "huge.yml"
+    file.touch()
+    os.truncate(file, 32 * CONFIG_MAX)
+    with traced() as peak:
+        assert problems(load_agent, file) == ["the file is larger than 1MiB"]
+        assert peak() < 4 * CONFIG_MAX
 
 
 def test_a_pipe_as_configuration(directory: Path, now: datetime) -> None:

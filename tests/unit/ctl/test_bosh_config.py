@@ -30,6 +30,7 @@ from pcapd.ctl.cfconfig import LoginProblem, Tokens
 from pcapd.ctl.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
 from tests.lab.certificates import Authority
+from tests.lab.memory import traced
 
 URL = "https://10.0.0.6:25555"
 PROD = {
@@ -328,12 +329,15 @@ def test_unreadable(tmp_path: Path) -> None:
     given = Settings("prod", "me", "mine")
     assert read_environment(tmp_path / "none", given).client == "me"
     large = tmp_path / "large"
-    large.write_bytes(b"#" * (CONFIG_MAX + 1))
+    large.touch()
+    os.truncate(large, 32 * CONFIG_MAX)
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
     for place, words in ((tmp_path, "cannot read"), (large, "too large"), (binary, "not text")):
-        with pytest.raises(LoginProblem, match=words):
-            read_environment(place, given)
+        with traced() as peak:
+            with pytest.raises(LoginProblem, match=words):
+                read_environment(place, given)
+            assert peak() < 4 * CONFIG_MAX
 
 
 def test_authority(tmp_path: Path, authority: Authority) -> None:

@@ -284,6 +284,14 @@ def test_no_answers_of_uaa(body: bytes) -> None:
 NEW = Tokens("new.access.token", "new-refresh")
 
 
+def test_a_place_that_is_empty_stays_so() -> None:
+    """Who keeps no secrets in the file gets none."""
+    assert json.loads(with_tokens('{"AccessToken": "", "RefreshToken": ""}', NEW)) == {
+        "AccessToken": "",
+        "RefreshToken": "",
+    }
+
+
 def test_only_tokens_change() -> None:
     """Every other byte stays, whatever the layout."""
     text = config(Unknown={"AccessToken": "bearer inner", "n": 1.50})

@@ -17,6 +17,7 @@ from pcapd.ctl.cflogin import NotSaved, read_login, save_tokens
 from pcapd.ctl.cloud import Session
 from pcapd.ctl.fetch import Answer
 from pcapd.limits import CONFIG_MAX
+from tests.lab.memory import traced
 
 OLD = {
     "ConfigVersion": 4,
@@ -120,8 +121,10 @@ def test_unusual_files(tmp_path: Path) -> None:
     path.write_bytes(b'{"Target": "\xff"}')
     with pytest.raises(LoginProblem, match="not text"):
         read_login(path)
-    with pytest.raises(LoginProblem, match="too large"):
-        read_login(Path("/dev/zero"))
+    with traced() as peak:
+        with pytest.raises(LoginProblem, match="too large"):
+            read_login(Path("/dev/zero"))
+        assert peak() < 4 * CONFIG_MAX
     path.write_text(json.dumps(OLD).ljust(CONFIG_MAX))
     assert read_login(path) == parse_login(json.dumps(OLD))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tracemalloc
 from typing import Iterable
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from pcapd.errors import LocalProtocolError, RemoteProtocolError
 from pcapd.limits import CONTROL_MAX, FRAME_MAX
 from pcapd.wire import HEADER_SIZE, Frame, FrameDecoder, FrameType, encode_frame, frame_header
+from tests.lab.memory import traced
 
 frames = st.lists(
     st.builds(Frame, st.sampled_from(FrameType), st.integers(0, 65535), st.binary(max_size=40)), max_size=8
@@ -71,29 +71,21 @@ def test_a_small_piece_of_a_large_frame_costs_no_copy_of_the_rest() -> None:
     decoder = FrameDecoder()
     begun = header(FRAME_MAX, FrameType.PACKETS) + bytes(FRAME_MAX // 2)
     assert list(decoder.feed(begun)) == []
-    tracemalloc.start()
-    try:
+    with traced() as peak:
         for _ in range(3):
             assert list(decoder.feed(b"x")) == []
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < FRAME_MAX // 16
+        assert peak() < FRAME_MAX // 16
     assert decoder.pending == len(begun) + 3
 
 
 def test_many_small_pieces_hold_their_bytes_and_no_more() -> None:
     """A frame that comes in pieces of two bytes takes the memory of one that comes at once."""
     decoder = FrameDecoder()
-    tracemalloc.start()
-    try:
+    with traced() as peak:
         assert list(decoder.feed(header(FRAME_MAX, FrameType.PACKETS))) == []
         for _ in range(50_000):
             assert list(decoder.feed(b"xy")) == []
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 2 * decoder.pending
+        assert peak() < 2 * decoder.pending
 
 
 @pytest.mark.parametrize("kind", FrameType)
