@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import sys
-import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Optional
 
 import pytest
+from ctl_doubles import Request, Web, access, answer
 
 from pcapd.ctl import bosh
 from pcapd.ctl.bosh import UNASKED_MAX, Asked, NotConfirmed, prepare
@@ -30,52 +29,6 @@ DIRECTOR, UAA = "https://192.0.2.6:25555", "https://192.0.2.6:8443"
 INSTANCES = f"{DIRECTOR}/deployments/cf/instances"
 
 
-class Request(NamedTuple):
-    """What was asked, and whose question it was."""
-
-    url: str
-    authorization: Optional[str]
-
-
-class Web:
-    """The director and UAA, in the place of the client that reaches them.
-
-    Attributes:
-        answers: By URL; of several the last one stays.
-        asked: The questions, in order.
-    """
-
-    def __init__(self) -> None:
-        self.answers: Dict[str, List[Answer]] = {
-            f"{DIRECTOR}/info": [info(UAA)],
-            INSTANCES: [instances(2)],
-            f"{UAA}/oauth/token": [answer({"access_token": "new", "refresh_token": "new-refresh"})],
-        }
-        self.asked: List[Request] = []
-
-    def __call__(self, *_: Any, **__: Any) -> Web:
-        return self
-
-    def get(self, url: str, token: Optional[str] = None) -> Answer:
-        return self._answer(url, token)
-
-    def post(self, url: str, form: str, authorization: Optional[str]) -> Answer:
-        return self._answer(url, authorization)
-
-    def _answer(self, url: str, authorization: Optional[str]) -> Answer:
-        self.asked.append(Request(url, authorization))
-        answers = self.answers[url]
-        return answers.pop(0) if len(answers) > 1 else answers[0]
-
-    def times(self, url: str) -> int:
-        """How often it was asked for."""
-        return sum(asked.url == url for asked in self.asked)
-
-
-def answer(value: Any, status: int = 200) -> Answer:
-    return Answer(status, {}, value if isinstance(value, bytes) else json.dumps(value).encode())
-
-
 def info(uaa: str) -> Answer:
     users = {"type": "uaa", "options": {"url": uaa}}
     uuid = "f0e35ab6-1e43-4f0a-a2a6-3d1b7e3a0c11"
@@ -92,15 +45,16 @@ def instances(count: int) -> Answer:
     )
 
 
-def access(seconds: float = 3600.0) -> str:
-    claims = base64.urlsafe_b64encode(json.dumps({"exp": time.time() + seconds}).encode()).decode()
-    return f"head.{claims.rstrip('=')}.signature"
-
-
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Web:
     """Return what there is to be reached, with two VMs."""
-    web = Web()
+    web = Web(
+        {
+            f"{DIRECTOR}/info": [info(UAA)],
+            INSTANCES: [instances(2)],
+            f"{UAA}/oauth/token": [answer({"access_token": "new", "refresh_token": "new-refresh"})],
+        }
+    )
     monkeypatch.setattr(bosh, "Client", web)
     return web
 

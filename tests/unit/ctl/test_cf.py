@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Optional
 
 import pytest
+from ctl_doubles import Web, access, answer
 
 from pcapd.ctl import cf
 from pcapd.ctl.cf import Asked, prepare
@@ -29,49 +28,6 @@ APPS = f"{API}/v3/apps"
 GUID = "1cb006ee-fb05-47e1-b541-c34179ddc446"
 
 
-class Request(NamedTuple):
-    """What was asked, and whose question it was."""
-
-    url: str
-    authorization: Optional[str]
-
-
-class Web:
-    """Cloud Controller and UAA, in the place of the client that reaches them.
-
-    Attributes:
-        answers: By URL without the query; of several the last one stays.
-        asked: The questions, in order.
-    """
-
-    def __init__(self) -> None:
-        self.answers: Dict[str, List[Answer]] = {
-            f"{API}/": [answer({"links": {}})],
-            APPS: [page(app("myapp"))],
-            f"{LOGIN}/oauth/token": [answer({"access_token": "new", "refresh_token": "new-refresh"})],
-        }
-        self.asked: List[Request] = []
-
-    def __call__(self, *_: Any) -> Web:
-        return self
-
-    def get(self, url: str, token: Optional[str] = None) -> Answer:
-        return self._answer(url, token)
-
-    def post(self, url: str, form: str, authorization: Optional[str]) -> Answer:
-        return self._answer(url, authorization)
-
-    def _answer(self, url: str, authorization: Optional[str]) -> Answer:
-        self.asked.append(Request(url, authorization))
-        answers = self.answers[url.partition("?")[0]]
-        return answers.pop(0) if len(answers) > 1 else answers[0]
-
-
-def answer(value: Any, status: int = 200, **headers: str) -> Answer:
-    body = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return Answer(status, {name.replace("_", "-"): text for name, text in headers.items()}, body)
-
-
 def app(name: Any, guid: Any = GUID) -> Dict[str, Any]:
     return {"name": name, "guid": guid}
 
@@ -84,15 +40,16 @@ def refusal(status: int, title: str = "CF-Title", **headers: str) -> Answer:
     return answer({"errors": [{"title": title, "detail": "some detail"}]}, status, **headers)
 
 
-def access(seconds: float = 3600.0) -> str:
-    claims = base64.urlsafe_b64encode(json.dumps({"exp": time.time() + seconds}).encode()).decode()
-    return f"head.{claims.rstrip('=')}.signature"
-
-
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Web:
     """Return what there is to be reached, with one app."""
-    web = Web()
+    web = Web(
+        {
+            f"{API}/": [answer({"links": {}})],
+            APPS: [page(app("myapp"))],
+            f"{LOGIN}/oauth/token": [answer({"access_token": "new", "refresh_token": "new-refresh"})],
+        }
+    )
     monkeypatch.setattr(cf, "Client", web)
     monkeypatch.setattr("pcapd.ctl.extcap.choices.Client", web)
     return web
