@@ -52,7 +52,10 @@ def test_syntax_errors_name_the_line() -> None:
 @pytest.mark.parametrize("key", ["[x]", "{x: 1}"])
 def test_a_key_that_is_no_plain_value_names_the_line(key: str) -> None:
     """A list or a mapping as a key is told with its line, like any other mistake in the text."""
-    assert read_document(f"a: 1\n? {key}\n: 2\n".encode()) == (None, ["line 2: not YAML: found unhashable key"])
+    assert read_document(f"a: 1\n? {key}\n: 2\n".encode()) == (
+        None,
+        ["line 2: not YAML: found unhashable key"],
+    )
 
 
 @pytest.mark.parametrize(
