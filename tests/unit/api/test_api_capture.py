@@ -9,6 +9,7 @@ from api_doubles import LinkTransport, Network, Sink, record, targets
 from twisted.internet.task import Clock
 
 from pcapd import COMPATIBILITY_LEVEL
+from pcapd.api import agentlink as agentlink_module
 from pcapd.api import capture as capture_module
 from pcapd.api.capture import Agents, Capture
 from pcapd.api.metrics import Metrics
@@ -110,6 +111,21 @@ def test_batches_are_passed_on_unchanged_under_the_new_number(
     network["web-1"].deliver(record(3))
     network["web-0"].deliver(record(4))
     assert sink.records == {1: record(3), 2: record(1) + record(2) + record(4)}
+
+
+def test_the_clock_is_measured_on_the_shortest_way(
+    make: Make, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PONG that took longer, or says that it was asked later than now, changes nothing."""
+    now = 10_000_000
+    monkeypatch.setattr(agentlink_module, "now_us", lambda: now)
+    make("web-0")
+    agent = network["web-0"]
+    agent.greet()
+    measured = agent.link.clock_offset_us
+    for round_trip in (100, -100):
+        agent.send(agent.session.pong(Ping(now - round_trip), now + 500))
+    assert agent.link.clock_offset_us == measured == 5
 
 
 def test_each_agent_is_asked_for_what_was_requested(make: Make, network: Network) -> None:
@@ -358,6 +374,15 @@ def test_different_failures_everywhere_are_all_named(
     assert "syntax error" in error.message and "198.51.100.2:9494" in error.message
 
 
+def test_agents_that_fail_alike_are_all_named(make: Make, network: Network, sink: Sink) -> None:
+    """What is not the request's fault is each agent's own."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].transport.leave()
+    (error,) = sink.errors
+    assert "198.51.100.1:9494" in error.message and "198.51.100.2:9494" in error.message
+
+
 def test_a_capture_whose_last_agent_leaves_ends(make: Make, network: Network, sink: Sink) -> None:
     """After a start, losing everything is an end with counters and not an error."""
     make("web-0")
@@ -455,6 +480,25 @@ def test_a_stop_does_not_count_the_time_that_the_client_takes(
     capture.resumeProducing()
     network["web-0"].end()
     assert len(sink.ends) == 1
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_silence_before_a_stop_does_not_count(
+    make: Make, network: Network, reactor: Clock, paused: bool
+) -> None:
+    """STOP_STALL_TIMEOUT runs from the stop on, or from the moment when the agent is read again."""
+    capture = make("web-0")
+    network["web-0"].start()
+    if paused:
+        capture.pauseProducing()
+        capture.stop(EndReason.STOPPED)
+    reactor.advance(STOP_STALL_TIMEOUT + 0.1)
+    if paused:
+        capture.resumeProducing()
+    else:
+        capture.stop(EndReason.STOPPED)
+    reactor.pump([STOP_STALL_TIMEOUT / 4] * 3)
+    assert not network["web-0"].transport.closed
 
 
 def test_the_first_stop_counts(make: Make, network: Network, sink: Sink) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from api_doubles import BOB, TOKEN, HttpTransport, Network, config, record, targets
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -219,6 +220,17 @@ def test_a_request_that_takes_its_time(front: Front) -> None:
     channel.connectionLost(Failure(ConnectionDone()))
 
 
+def test_a_client_on_a_socket_for_both_families(
+    front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream is excluded by the addresses that are in its packets."""
+    monkeypatch.setattr(HttpTransport, "getPeer", lambda _: IPv6Address("TCP", "::ffff:203.0.113.7", 5555))
+    front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    assert network["web-0"].started
+    assert network["web-0"].started.exclude == (Stream("203.0.113.7", 5555, 8080, "192.0.2.1"),)
+
+
 def test_a_client_is_given_up_by_tcp(front: Front) -> None:
     """The kernel is told how long it may take nothing, in milliseconds."""
     answer = front.ask("/capture?target=web-0")
@@ -264,6 +276,13 @@ def test_a_token_that_is_no_text(front: Front) -> None:
     """It is nobody's, which is another answer than to a request that makes no sense."""
     answer = front.ask("/capture?target=web-0", token="\udcff")
     assert (answer.status, answer.error["code"]) == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize("header", [f"Basic {TOKEN}", TOKEN, f"bearer-{TOKEN}", "bearer", "bearer  "])
+def test_a_token_is_a_bearers(front: Front, header: str) -> None:
+    """What comes under another scheme, or under none, is no token."""
+    answer = front.ask("/capture?target=web-0", token=None, Authorization=header)
+    assert answer.status == 401 and "no token was given" in answer.error["title"]
 
 
 def test_the_token_is_not_taken_from_the_url(front: Front) -> None:
@@ -326,6 +345,18 @@ def test_an_api_that_drains_takes_nothing_new(front: Front, network: Network) ->
     assert network.agents == {}
 
 
+def test_an_api_that_drains_starts_nothing_that_it_had_begun(
+    front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was still being resolved when the drain began is refused, too."""
+    resolved: Deferred[Resolved] = Deferred()
+    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: resolved)
+    answer = front.ask("/capture?target=web-0")
+    front.api.drain()
+    resolved.callback(Resolved("alice", targets("web-0")))
+    assert (answer.status, answer.error["code"]) == (503, "draining") and network.agents == {}
+
+
 def test_an_api_that_drains_ends_what_runs(front: Front, network: Network, reactor: Clock) -> None:
     """Running captures are stopped in good order, and their files are complete."""
     answer = front.ask("/capture?target=web-0")
@@ -382,7 +413,7 @@ def test_a_routers_request_id_is_kept(front: Front, network: Network) -> None:
     assert network["web-0"].started and network["web-0"].started.request_id == "router-7"
 
 
-@pytest.mark.parametrize("given", ["x" * 257, "caf\u00e9", "a\tb"])
+@pytest.mark.parametrize("given", ["", "x" * 257, "caf\u00e9", "a\tb"])
 def test_a_request_id_that_is_none_is_replaced(front: Front, network: Network, given: str) -> None:
     """Too long or not printable: we make our own."""
     front.ask("/capture?target=web-0", X_Vcap_Request_Id=given)
@@ -537,6 +568,16 @@ def test_a_client_that_leaves_ends_its_capture(front: Front, network: Network) -
     assert front.reactor.getDelayedCalls() == []
 
 
+def test_a_client_that_leaves_before_it_is_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is there to be told."""
+    resolved: Deferred[Resolved] = Deferred()
+    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: resolved)
+    answer = front.ask("/capture?target=web-0")
+    answer.leave()
+    resolved.errback(TargetNotFound("there is no target"))
+    assert answer.raw == b""
+
+
 def test_a_client_that_leaves_before_its_capture(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
 ) -> None:
@@ -627,6 +668,18 @@ def test_what_is_no_regular_file_is_not_there(front: Front, client_file: Path) -
     """Nobody waits for the writer of a pipe."""
     os.mkfifo(client_file.with_name("pipe"))
     answer = front.ask("/cli/pipe")
+    assert (answer.status, answer.error["code"]) == (404, "target_not_found")
+
+
+@pytest.mark.parametrize("name", [".hidden", "link", "pcapctl/", "pcapctl/x", "below%2ffile"])
+def test_nothing_but_files_of_harmless_names(front: Front, client_file: Path, name: str) -> None:
+    """Nothing hidden, no links, no way down."""
+    directory = client_file.parent
+    (directory / ".hidden").touch()
+    (directory / "link").symlink_to("pcapctl")
+    (directory / "below").mkdir()
+    (directory / "below" / "file").touch()
+    answer = front.ask(f"/cli/{name}")
     assert (answer.status, answer.error["code"]) == (404, "target_not_found")
 
 
