@@ -33,11 +33,13 @@ __all__ = ["Check", "checks_of", "numbered"]
 
 #: Calls that end a conversation or refuse a request.
 _REFUSALS = re.compile(
-    r"_?(abandon|abort|abortConnection|bad|close|end|eof|err(or|back)|fail|give_?up|gone|lose|loseConnection|over"
+    r"_?(abandon|abort|abortConnection|bad|close|deny|end|eof|err(or|back)|fail|give_?up|gone|lose|loseConnection|over|NotFoundResource"
     r"|problem|refused?|reject|say|stop|warning)"
 )
 #: Calls that raise when something is not as it must be.
-_CHECKS = re.compile(r"_?(check|verify|require|refuse|validate|ensure|permit|admit|expect|trap|take_in)")
+_CHECKS = re.compile(
+    r"_?(accepting|check|verify|require|refuse|validate|ensure|permit|admit|expect|trap|take_in)"
+)
 _MANY = "100"
 
 

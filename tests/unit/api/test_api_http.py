@@ -337,8 +337,11 @@ def drain(front: Front) -> list[Any]:
     return drained
 
 
-def test_an_api_that_drains_takes_nothing_new(front: Front, network: Network) -> None:
-    """503, and no agent is dialled."""
+def test_an_api_that_drains_takes_nothing_new(
+    front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503; nobody is asked about the token, and no agent is dialled."""
+    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(AssertionError("it was asked")))
     front.api.drain()
     for path in ("/capture?target=web-0", "/v1/stream"):
         assert front.ask(path).status == 503
