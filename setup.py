@@ -63,7 +63,7 @@ setup(
         ],
         # bin/fuzz; it has wheels for CPython 3.11 to 3.13 only.
         "fuzz": ["atheris>=3"],
-        # bin/mutants --find
+        # bin/mutants
         "mutants": ["pytest-cov>=5"],
     },
     entry_points={

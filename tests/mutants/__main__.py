@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import functools
 import json
 import shutil
 import subprocess
@@ -19,20 +18,20 @@ from queue import Empty, Queue
 
 from tests.mutants.c_checks import c_checks_of
 from tests.mutants.checks import Check, checks_of
-from tests.mutants.ledger import LEDGER, Ledger
 
 ROOT = Path(__file__).parents[2]
 
+#: Checks that are not tried: NAME<TAB>REASON.
+EXCEPTIONS = Path(__file__).with_name("exceptions.tsv")
+
 _HELP = """\
-Each check of pcapd/ is taken out, one at a time, in copies of the checkout; the
-test that tests/mutants/ledger.tsv names for it must fail.  Where none is named,
-or it passes, --find tries the unit tests that run the check's line.
+Each check of the given files is taken out, one at a time, in copies of the checkout.
+Then the unit tests that run its line must fail; a check that "survived" has no such test.
 
 examples:
-  bin/mutants                              all checks (some fifteen minutes)
-  bin/mutants pcapd/wire pcapd/api/cc.py   those of these
-  bin/mutants --find pcapd/api             look for tests, and put them into the ledger
-  bin/mutants --find --missing pcapd/api/bosh.py --with tests/hosts/test_bosh_api.py
+  bin/mutants pcapd/wire pcapd/api/cc.py
+  bin/mutants pcapd/api/bosh.py --with tests/hosts/test_bosh_api.py
+  bin/mutants                              all checks: hours
 """
 
 
@@ -46,7 +45,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """As the ledger has it."""
+        """As `EXCEPTIONS` has it."""
         return f"{self.path}::{self.check.name}"
 
 
@@ -80,27 +79,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="mutants", epilog=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="PLACE", help="files or directories (pcapd)")
-    parser.add_argument("--find", action="store_true", help="look for tests where the ledger names none")
-    parser.add_argument("--missing", action="store_true", help="only checks that the ledger does not have")
     parser.add_argument("--with", nargs="+", default=[], metavar="TEST", dest="tests", help="try these")
     parser.add_argument("--jobs", type=int, default=2, help="at once (2)")
     parser.add_argument("--seconds", type=float, default=120.0, help="for the tests of one check (120)")
     parser.add_argument("--map", type=Path, help="which tests run which lines: made, unless it is there")
     options = parser.parse_args(arguments)
     wanted = mutants([place.resolve() for place in options.places] or [ROOT / "pcapd"])
-    ledger = Ledger.read(LEDGER)
-    tests_of = _line_map(options.map) if options.find and not options.tests else {}
+    excused = exceptions()
+    tests_of = {} if options.tests else _line_map(options.map)
     results: Counter[str] = Counter()
     todo: Queue[Mutant] = Queue()
     for mutant in wanted:
-        if ledger.reason(mutant.name):
+        if mutant.name in excused:
             results["excused"] += 1
-        elif test := ledger.sanitized(mutant.name):
-            there = is_there(test)
-            results["excused" if there else "not held"] += 1
-            if not there:
-                print(f"not held: {mutant.path}:{mutant.check.line} {mutant.check.name}  {test}", flush=True)
-        elif not (options.missing and ledger.test(mutant.name)):
+        else:
             todo.put(mutant)
     lock = threading.Lock()
     expected = todo.qsize() + sum(results.values())
@@ -115,14 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     worker.close()
                     return
                 try:
-                    verdict, test = _judge(worker, mutant, ledger, tests_of, options.tests)
+                    verdict, test = _judge(worker, mutant, tests_of, options.tests)
                 except RuntimeError as error:
                     verdict, test = "broken", str(error)
                 with lock:
                     results[verdict] += 1
-                    if verdict == "held" and options.find:
-                        ledger.put(mutant.name, test)
-                        ledger.write(LEDGER)
                     if verdict != "held":
                         print(
                             f"{verdict}: {mutant.path}:{mutant.check.line} {mutant.check.name}  {test}",
@@ -140,44 +129,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(name not in ("held", "excused") for name in results))
 
 
-def is_there(test: str) -> bool:
-    """Whether there is a test of that name; its parameters are not looked at."""
-    file, _, name = test.partition("[")[0].partition("::")
-    return name in _functions(ROOT / file)
-
-
-@functools.cache
-def _functions(file: Path) -> frozenset[str]:
-    tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
+def exceptions() -> frozenset[str]:
+    """Names of the checks that are not tried."""
+    lines = EXCEPTIONS.read_text().splitlines()
+    return frozenset(line.partition("\t")[0] for line in lines if not line.startswith("#"))
 
 
 def _judge(
-    worker: Worker,
-    mutant: Mutant,
-    ledger: Ledger,
-    tests_of: dict[str, dict[int, list[str]]],
-    tests: Sequence[str],
+    worker: Worker, mutant: Mutant, tests_of: dict[str, dict[int, list[str]]], tests: Sequence[str]
 ) -> tuple[str, str]:
     """Whether a test fails without the check, and which."""
-    named = ledger.test(mutant.name)
-    if named:
-        failed, late = worker.run(mutant, [named])
-        if failed or late:
-            return "held", named
-        if not (tests_of or tests):
-            return "not held", named
     candidates = list(tests) or tests_of.get(mutant.path, {}).get(mutant.check.line, [])
     if mutant.path.endswith(".c") and not tests:
         candidates = ["tests/unit/records", "tests/unit/test_ordering.py", "tests/fuzz"]
     if not candidates:
-        return ("not tried" if tests_of else "not in the ledger"), ""
+        return "not run by any test", ""
     failed, late = worker.run(mutant, candidates)
     if late:
         return "late", candidates[0]
-    # Without its parameters: their numbers are others as soon as one is added.
-    return ("held", failed.partition("[")[0]) if failed else ("survived", f"{len(candidates)} tests")
+    return ("held", failed) if failed else ("survived", f"{len(candidates)} tests")
 
 
 class Worker:

@@ -48,7 +48,7 @@ class Check:
     """One check, and how the source looks without it.
 
     Attributes:
-        name: What it is called in the ledger: its place and its words, not its line.
+        name: Its place and its words, not its line.
         line: Where it is.
         start, end: Offsets of what is replaced.
         instead: What is there without it.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
 
 import pytest
 
+from tests.mutants.__main__ import ROOT, mutants
 from tests.mutants.c_checks import c_checks_of
 from tests.mutants.checks import checks_of
 
@@ -147,3 +150,21 @@ def test_c() -> None:
         "read [refuse] left < 16": "if (UNLIKELY(((left < 16) && 0) || get(at) > 5)) {",
         "read [refuse] get(at) > 5": "if (UNLIKELY(left < 16 || ((get(at) > 5) && 0))) {",
     }
+
+
+def test_the_command_takes_checks_out() -> None:
+    """Without a check of a small file, a test that uses it fails, and the command says so."""
+    tests = ["tests/unit/config/test_config_units.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.mutants",
+        "--jobs",
+        "1",
+        "pcapd/config/units.py",
+        "--with",
+        *tests,
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    count = len(mutants([ROOT / "pcapd/config/units.py"]))
+    assert (done.returncode, done.stdout) == (0, f"{count} checks: {count} held\n"), done.stderr
