@@ -51,11 +51,18 @@ FILTER_MAX: Final = 5000
 #: characters of a BPF filter that is compiled without a trial in another process:
 #: the worst known of this length takes libpcap 25 ms, with Python's lock held.
 FILTER_QUICK: Final = 150
-#: seconds of processor time for the trial of a longer one, which is also how long it then
-#: holds that lock, in several pieces.  100 addresses take 0.1 s, 200 take 0.7 s.
+#: seconds of processor time for the trial of a longer one, and as long again to compile
+#: it.  100 addresses take 0.1 s, 200 take 0.7 s.
 FILTER_COMPILE_CPU: Final = 1.0
 #: seconds for that trial by the clock, on a busy machine; within `OPEN_TIMEOUT`.
 FILTER_COMPILE_TIMEOUT: Final = 5.0
+#: long filters that an agent tries and compiles at once, and one for each user, so
+#: that filters leave processors for the captures.
+TRIALS_MAX: Final = 4
+#: seconds to wait for one's turn; within `OPEN_TIMEOUT`.
+FILTER_TURN_TIMEOUT: Final = 8.0
+#: compiled long filters that an agent remembers: instances of one app share theirs.
+COMPILED_FILTERS_KEPT: Final = 64
 #: characters of the filter that is put into the kernel: the user's and the exclusions.
 EFFECTIVE_FILTER_MAX: Final = 32 * KIB
 #: filters whose packets the api's policy keeps from everybody.
@@ -73,8 +80,48 @@ NAME_MAX: Final = 256
 #: characters of a notice's, an error's or an END's words that we send.  Several of them,
 #: with every character written as six, still fit a control frame.
 TEXT_MAX: Final = 2048
-#: streams that a capture's filter names one by one to exclude itself.
-EXCLUDED_STREAMS_MAX: Final = 64
+#: IP addresses of a machine by which its own traffic is recognised.  On a machine with
+#: more of them, the traffic of every address that uses pcapd's ports is left out.
+OWN_ADDRESSES_MAX: Final = 24
+#: TCP ports of agents that one api connects to.
+AGENT_PORTS_MAX: Final = 16
+
+# --- loops: captured packets that come back (pcapd/agent/loops.py) --------------
+
+#: packets, or bytes, of a connection in what is looked at, from which on it is suspected
+#: of carrying captured packets.
+LOOP_SUSPICIOUS: Final = (100, 32 * KIB)
+#: connections that are watched at once.
+LOOP_SUSPECTS_MAX: Final = 256
+#: seconds that a test takes at most, and one of its rounds.  It ends after 0.06 s where nothing
+#: falls silent, and after 0.2 s where something does; only a very busy machine needs more.
+LOOP_TEST_TIME: Final = 3.0
+LOOP_ROUND_TIME: Final = 0.45
+#: bytes that are withheld at most, by all captures of an agent together.
+LOOP_TEST_BYTES: Final = 32 * MIB
+#: seconds for what is on its way when packets are withheld, and for an answer when some are
+#: sent; a connection that moves later is not part of a loop.  The second is for connections
+#: that were tested before, or moved with us: some go through a capture that the api puts in
+#: order, and some machines are busy.
+LOOP_IN_FLIGHT: Final = (0.06, 0.25)
+#: seconds without a packet from which on a connection counts as silent.
+LOOP_SILENCE: Final = 0.03
+#: rounds in which a connection has to move because something is sent, and as many in which
+#: it has to rest because nothing is.
+LOOP_ROUNDS: Final = 3
+#: bytes of packets that each capture sends for that.
+LOOP_PULSE: Final = 1 * KIB
+#: tests at most, more of them for each capture that begins (for a loop begins with one), and
+#: each second: so that long captures are rarely delayed.
+LOOP_TESTS: Final = (10, 5, 0.05)
+#: seconds that a connection which went on is not tested again: at first, four times as long
+#: after each further test, and at most.
+LOOP_REST: Final = (0.1, 60.0)
+#: connections that an agent leaves out at once because they are part of a loop.
+EXCLUDED_CONNECTIONS_MAX: Final = 32
+#: seconds for which such a connection is left out.  A loop is found again within a second;
+#: an innocent connection is missing for no longer than that.
+EXCLUSION_TIME: Final = 300.0
 
 # --- buffers -----------------------------------------------------------------
 

@@ -12,9 +12,11 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
+from pcapd.agent.feedback import Feedback
 from pcapd.agent.session import AgentSession
 from pcapd.capture import privileges
-from pcapd.capture.source import libpcap_version
+from pcapd.capture.compiling import FilterCompiler
+from pcapd.capture.libpcap import libpcap_version
 from pcapd.config.schema import AgentConfig
 from pcapd.errors import LimitReached, TargetNotFound
 from pcapd.limits import DRAIN_TIMEOUT
@@ -49,6 +51,8 @@ class Agent(Daemon):
         self._sessions: set[AgentSession] = set()
         self._captures: set[AgentSession] = set()
         self._draining = False
+        self.compiler = FilterCompiler()
+        self.feedback = Feedback(reactor, self._sessions)
 
     # --- life --------------------------------------------------------------
 
@@ -61,7 +65,7 @@ class Agent(Daemon):
             config.listen.port, factory, config.listen.host, self.reactor, self._context, self._check_peer
         )
         self.listen(port)
-        libpcap = libpcap_version()  # reads /proc, which is closed to us after `become`
+        libpcap = libpcap_version()
         if config.run_as is not None:
             privileges.become(config.run_as, self._needed())
         for name in privileges.missing(self._needed()):
@@ -86,6 +90,7 @@ class Agent(Daemon):
     def drain(self) -> Deferred[Any]:
         """Refuse new captures, end the running ones."""
         self._draining = True
+        self.feedback.stop()
         sessions = list(self._sessions)
         ended = DeferredList([session.finished for session in sessions], consumeErrors=True)
         for session in sessions:
@@ -127,6 +132,9 @@ class Agent(Daemon):
     def left(self, session: AgentSession) -> None:
         """It is gone."""
         self._sessions.discard(session)
+
+    def released(self, session: AgentSession) -> None:
+        """Nothing is open any more, or being opened, of what was counted in."""
         self._captures.discard(session)
 
     def admit(self, session: AgentSession) -> None:

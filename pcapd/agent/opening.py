@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,16 +22,19 @@ from pcapd.agent.containers.cellside import CONTAINER_INTERFACE, cell_interface,
 from pcapd.agent.containers.lookup import find_container
 from pcapd.agent.containers.namespace import Gone, mount_gone, open_container
 from pcapd.agent.containers.store import StoredContainer
+from pcapd.agent.owntraffic import Ends, own_traffic
+from pcapd.capture.compiling import FilterCompiler
 from pcapd.capture.interfaces import addresses_here, way_to
-from pcapd.capture.namespaces import enter, open_namespace
-from pcapd.capture.source import CaptureSource, open_source
-from pcapd.config.schema import AgentConfig, CaptureConfig, ContainersConfig
+from pcapd.capture.namespaces import enter, is_ours, open_namespace
+from pcapd.capture.source import CaptureSource, Filter, open_source
+from pcapd.config.schema import AgentConfig, ContainersConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
+from pcapd.net.addresses import machine_addresses
 from pcapd.records import HEADER_LINK_TYPES
 from pcapd.savefile import linktypes
-from pcapd.wire import CaptureStart, Container, Stream
+from pcapd.wire import CaptureStart, Container
 
-__all__ = ["Opened", "in_new_thread", "open_capture", "open_sources"]
+__all__ = ["Opened", "Opening", "in_new_thread", "open_capture"]
 
 T = TypeVar("T")
 
@@ -48,48 +52,52 @@ class Opened(NamedTuple):
     container: str | None = None
 
 
-def open_capture(start: CaptureStart, own: Stream, config: AgentConfig, namespace: str | None) -> Opened:
-    """Open what a START names: interfaces of this machine, a namespace or a container.  Blocks.
+@dataclass
+class Opening:
+    """What is being opened, and for whom.  A `pcapd.capture.compiling.Asker`.
 
-    Args:
+    Attributes:
         start: The request.
-        own: The connection it came on, which is not to be captured.
+        ends: The connection on which it came.
         config: Where containers are, and how to capture.
-        namespace: Path of the network namespace that it names.
+        compiler: Compiles the filters of all captures of the agent.
+        namespace: Path of the network namespace that the request names.
+        gone: Nobody waits for it any more; set by another thread.
+    """
+
+    start: CaptureStart
+    ends: Ends
+    config: AgentConfig
+    compiler: FilterCompiler
+    namespace: str | None = None
+    gone: bool = False
+
+    @property
+    def user(self) -> str:
+        """Who asked; an older api does not say, so each of its captures counts as a user."""
+        return self.start.user or self.start.capture
+
+
+def open_capture(opening: Opening) -> Opened:
+    """Open what a START names: interfaces of this machine, a namespace or a container.  Blocks.
 
     Raises:
         RequestError: One of them cannot be opened.
     """
+    start, config = opening.start, opening.config
     if start.container is None:
-        gone = _never_gone if namespace is None else _enter_path(namespace)
-        return Opened(open_sources(start, own, config.capture), gone)
+        path = opening.namespace
+        gone = _never_gone if path is None else _enter_path(path)
+        names = start.interfaces or (config.capture.default_device,)
+        return Opened(_open_all(names, opening), gone)
     if config.containers is None:
         raise TargetNotFound(
             f"agent {config.id} is not configured to capture containers",
             "its configuration needs a containers section",
         )
     if config.containers.access == "host-veth":
-        return _from_cell(start, own, config.capture, config.containers, start.container)
-    return _from_inside(start, own, config.capture, config.containers, start.container)
-
-
-def open_sources(
-    start: CaptureStart, own: Stream, config: CaptureConfig, namespace: str | None = None
-) -> list[CaptureSource]:
-    """Open every interface that a START names, all or none.  Blocks; see `in_new_thread`.
-
-    Args:
-        start: The request.
-        own: The connection it came on, which is not to be captured.
-        config: Ring size, default interface, promiscuous mode.
-        namespace: Path of the network namespace to enter, None for the thread's.
-
-    Raises:
-        RequestError: One of them cannot be opened.
-    """
-    if namespace is not None:
-        enter(namespace)
-    return _open_all(start.interfaces or (config.default_device,), start, own, config)
+        return _from_cell(opening, config.containers, start.container)
+    return _from_inside(opening, config.containers, start.container)
 
 
 def in_new_thread(reactor: Any, function: Callable[[], T]) -> Deferred[T]:
@@ -128,9 +136,7 @@ def _enter_path(path: str) -> Gone:
 # --- containers --------------------------------------------------------------------
 
 
-def _from_inside(
-    start: CaptureStart, own: Stream, capture: CaptureConfig, config: ContainersConfig, wanted: Container
-) -> Opened:
+def _from_inside(opening: Opening, config: ContainersConfig, wanted: Container) -> Opened:
     found = find_container(config, wanted)
     fd, gone = open_container(config, found.handle)
     try:
@@ -143,18 +149,15 @@ def _from_inside(
             "it may be starting: try again",
         )
     # Not default_device, which is the machine's: in a container CNI gives the name.
-    return Opened(
-        _open_all(start.interfaces or (CONTAINER_INTERFACE,), start, own, capture), gone, found.handle
-    )
+    names = opening.start.interfaces or (CONTAINER_INTERFACE,)
+    return Opened(_open_all(names, opening), gone, found.handle)
 
 
-def _from_cell(
-    start: CaptureStart, own: Stream, capture: CaptureConfig, config: ContainersConfig, wanted: Container
-) -> Opened:
-    check_interfaces(start.interfaces)
+def _from_cell(opening: Opening, config: ContainersConfig, wanted: Container) -> Opened:
+    check_interfaces(opening.start.interfaces)
     found = find_container(config, wanted)
     try:
-        (source,) = _open_all((_wire_of(found),), start, own, capture, mirror=True)
+        (source,) = _open_all((_wire_of(found),), opening, mirror=True)
     except NoSuchInterface:  # not its words: they list the wires of other containers
         raise NamespaceGone(f"container {found.handle} is gone", "try again") from None
     try:
@@ -191,21 +194,22 @@ def _wire_index(container: StoredContainer) -> int | None:
 # --- sources -------------------------------------------------------------------------
 
 
-def _open_all(
-    names: Sequence[str], start: CaptureStart, own: Stream, config: CaptureConfig, *, mirror: bool = False
-) -> list[CaptureSource]:
+def _open_all(names: Sequence[str], opening: Opening, *, mirror: bool = False) -> list[CaptureSource]:
+    start, config = opening.start, opening.config.capture
+    own = own_traffic(opening.ends, start.api, machine_addresses(), at_home=_at_home())
+    wanted = Filter(start.filter, own, start.exclude_filters)
     sources: list[CaptureSource] = []
     try:
         for name in names:
             sources.append(
                 open_source(
                     name,
-                    filter_text=start.filter,
-                    exclude=(own, *start.exclude),
-                    never=start.exclude_filters,
+                    wanted,
                     snaplen=start.snaplen,
                     ring_bytes=config.ring_bytes,
                     promiscuous=config.promiscuous,
+                    compiler=opening.compiler,
+                    asker=opening,
                     mirror=mirror,
                 )
             )
@@ -215,6 +219,15 @@ def _open_all(
             source.close()
         raise
     return sources
+
+
+def _at_home() -> bool:
+    """Whether the calling thread is in the network namespace that the process is in."""
+    fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return is_ours(fd)
+    finally:
+        os.close(fd)
 
 
 def _check_headers(start: CaptureStart, source: CaptureSource) -> None:

@@ -24,12 +24,16 @@ from pcapd.net.clock import now_us
 from pcapd.records import pack
 from pcapd.wire import Counters, Stats
 
-__all__ = ["Reading"]
+__all__ = ["DISORDER_US", "Reading"]
 
 _META = struct.Struct("=IIII")
 _RING_LAG_US = int(RING_LAG * 1_000_000)
 #: A ring is filled by several processors, whose packets can be this much out of order.
-_DISORDER_US = 1000
+DISORDER_US = 1000
+
+
+#: Packets, their index, link type, when it looked last, time of the last packet → when it looked last.
+Inspect = Callable[[bytes, bytes, int, int, int], int]
 
 
 @implementer(IReadDescriptor)
@@ -43,6 +47,7 @@ class Reading:
         deliver: Takes payloads of PACKETS frames; may pause us before it returns.
         gone: Called once when the interface is gone.
         headers_only: Keep nothing of a packet behind its headers.
+        inspect: Looks at batches on their way (`pcapd.agent.feedback.Feedback.saw`).
     """
 
     def __init__(
@@ -54,12 +59,15 @@ class Reading:
         gone: Callable[[Reading, CaptureFailed], None],
         *,
         headers_only: bool = False,
+        inspect: Inspect,
     ) -> None:
         self._reactor = reactor
         self.number = number
         self.source = source
         self._deliver = deliver
         self._gone = gone
+        self._inspect = inspect
+        self._looked_us = 0
         self._headers_of = source.link_type if headers_only else -1
         self._paused = False
         self._closed = False
@@ -108,8 +116,10 @@ class Reading:
             return False
         count = len(meta) // _META.size
         seconds, microseconds, _, _ = _META.unpack_from(meta, len(meta) - _META.size)
-        self._last_us = seconds * 1_000_000 + microseconds
+        last_us = seconds * 1_000_000 + microseconds
+        self._looked_us = self._inspect(packets, meta, self.source.link_type, self._looked_us, last_us)
         self._delivered += count
+        self._last_us = last_us
         self._deliver(self.number, pack(packets, meta, self.source.snaplen, FRAME_TYPICAL, self._headers_of))
         return count == BATCH_PACKETS  # libpcap fills a batch while the ring has a block
 
@@ -135,6 +145,11 @@ class Reading:
         if not self._closed:
             self._reactor.addReader(self)
 
+    def look(self) -> bool:
+        """Read now what a wake-up would read; False when reading is paused, or there is still more."""
+        self.doRead()
+        return not self._paused
+
     def drained(self) -> bool:
         """Read on until the ring is empty; False when it could not be emptied yet."""
         try:
@@ -152,18 +167,22 @@ class Reading:
 
     # --- counters ----------------------------------------------------------
 
-    def stats(self, *, final: bool = False) -> Stats:
+    def stats(self, *, final: bool = False, withheld_us: int | None = None) -> Stats:
         """Counters, and the watermark up to which everything has been delivered.
 
         Args:
             final: Nothing more will be read: what the ring still holds is lost here.
+            withheld_us: Packets from this time on were read, and are withheld by who delivers.
         """
         at_us = now_us()
         counters = self.source.counters()
         # New drops are told before further packets, so that who reads the file sees where they were.
         proof = counters.dropped_kernel == self._drops_told
         self._drops_told = counters.dropped_kernel
-        self._watermark = max(self._watermark, self._captured_up_to(proof=proof))
+        up_to_us = self._captured_up_to(proof=proof)
+        if withheld_us is not None:
+            up_to_us = min(up_to_us, withheld_us)
+        self._watermark = max(self._watermark, up_to_us)
         unread = counters.received - counters.dropped_kernel - self._delivered
         return Stats(
             received=counters.received,
@@ -174,6 +193,7 @@ class Reading:
             final=final,
             dropped_agent=max(0, unread) if final else 0,
             at_us=at_us,
+            excluded=self.source.excluded,
         )
 
     def counters(self, stats: Stats) -> Counters:
@@ -185,6 +205,7 @@ class Reading:
             dropped_interface=stats.dropped_interface,
             delivered=stats.delivered,
             dropped_agent=stats.dropped_agent,
+            excluded=stats.excluded,
         )
 
     def _captured_up_to(self, *, proof: bool) -> int:
@@ -196,4 +217,4 @@ class Reading:
         except CaptureFailed as error:
             # The kernel says it once, so that nobody else will meet it.
             self._reactor.callLater(0, self._lost, error)
-        return max(0, self._last_us - _DISORDER_US)
+        return max(0, self._last_us - DISORDER_US)

@@ -5,6 +5,9 @@
     GREETED ──START──▶ OPENING ──▶ CAPTURING ──STOP──▶ DRAINING ──▶ ENDED
                           └── ERROR ─────────────────────────────────▲
 
+Opening goes on when the api leaves meanwhile: until it has ended, and what it opened is
+closed, it counts as a capture of this agent (`SessionOwner.admit`).
+
 In DRAINING nothing new gets into the rings; they are read until they are
 empty, everything is written, then the counters are final and END follows.
 The api closes after END; if it does not, we do.
@@ -12,10 +15,12 @@ The api closes after END; if it does not, we do.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
-from ipaddress import ip_address
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -25,8 +30,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pcapd.agent.containers.namespace import Gone
-from pcapd.agent.opening import Opened, in_new_thread, open_capture
+from pcapd.agent.feedback import Feedback
+from pcapd.agent.opening import Opened, Opening, in_new_thread, open_capture
+from pcapd.agent.owntraffic import Ends
 from pcapd.agent.reading import Reading
+from pcapd.capture.compiling import FilterCompiler
+from pcapd.capture.exclusion import Connection
 from pcapd.capture.source import CaptureSource
 from pcapd.config.schema import AgentConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError, RequestError
@@ -35,10 +44,13 @@ from pcapd.limits import (
     AGENT_SILENCE_TIMEOUT,
     CLIENT_SILENCE_TIMEOUT,
     RING_LAG,
+    SNAPLEN_MAX,
     START_TIMEOUT,
     STATS_INTERVAL,
 )
+from pcapd.net.addresses import plain_address
 from pcapd.net.framed import FramedProtocol
+from pcapd.records import check, split
 from pcapd.wire import (
     Callee,
     CaptureStart,
@@ -51,10 +63,11 @@ from pcapd.wire import (
     NoticeType,
     Source,
     Stop,
-    Stream,
 )
 
 __all__ = ["AgentSession", "SessionOwner"]
+
+T = TypeVar("T")
 
 
 class SessionOwner(Protocol):
@@ -63,6 +76,8 @@ class SessionOwner(Protocol):
     log: Logger
     reactor: Any
     config: AgentConfig
+    compiler: FilterCompiler
+    feedback: Feedback
 
     def hello(self) -> Hello:
         """The agent's greeting."""
@@ -72,6 +87,9 @@ class SessionOwner(Protocol):
 
     def left(self, session: AgentSession) -> None:
         """It is gone."""
+
+    def released(self, session: AgentSession) -> None:
+        """Nothing is open any more, or being opened, of what was counted in."""
 
     def admit(self, session: AgentSession) -> None:
         """Count a capture in, or raise `LimitReached`."""
@@ -108,6 +126,9 @@ class AgentSession(FramedProtocol):
         self._ticker.clock = agent.reactor
         self._timer: Any = None
         self._start: CaptureStart | None = None
+        self._opening: Opening | None = None
+        self._withheld: deque[tuple[int, bytes]] = deque()
+        self._threads = 0  # that open or close something for us
         self._gone: Gone = lambda: None
         self._end_reason = EndReason.STOPPED
         self.finished: Deferred[None] = Deferred()
@@ -140,7 +161,11 @@ class AgentSession(FramedProtocol):
         elif self._start is None:
             self._agent.log.warn("{peer} left without START: {reason}", peer=self._peer(), reason=str(reason))
         self._state = _State.ENDED
+        self._withheld.clear()
         self._close_all()
+        if self._opening is not None:
+            self._opening.gone = True
+        self._release_if_over()
         self._agent.left(self)
         self.finished.callback(None)
 
@@ -155,10 +180,13 @@ class AgentSession(FramedProtocol):
         except RequestError as error:
             self._refuse(error)
             return
-        open_all = partial(open_capture, start, self._own_stream(), self._agent.config, path)
-        in_new_thread(self._reactor, open_all).addCallbacks(self._opened, self._not_opened)
+        self._opening = Opening(start, self._ends(), self._agent.config, self._agent.compiler, path)
+        self._in_thread(partial(open_capture, self._opening)).addCallbacks(
+            self._opened, self._not_opened
+        ).addBoth(self._thread_ended)
 
     def _opened(self, opened: Opened) -> None:
+        self._opening = None
         if self._state is not _State.OPENING:  # stopped, or the api left, meanwhile
             self._close_sources(opened.sources)
             if self._state is _State.DRAINING:
@@ -176,7 +204,9 @@ class AgentSession(FramedProtocol):
                 self._deliver,
                 self._source_gone,
                 headers_only=self._start.headers_only,
+                inspect=self._agent.feedback.saw,
             )
+            source.exclude(self._agent.feedback.excluded)
             self._readings.append(reading)
             self.transport.write(self._session.source(number, self._describe(source)))
             self._agent.log.info(
@@ -185,6 +215,7 @@ class AgentSession(FramedProtocol):
                 filter=source.filter,
                 **about,
             )
+        self._agent.feedback.capture_begins()
         for reading in self._readings:
             reading.start()
         if self._paused:
@@ -192,6 +223,7 @@ class AgentSession(FramedProtocol):
         self._ticker.start(STATS_INTERVAL)
 
     def _not_opened(self, failure: Failure) -> None:
+        self._opening = None
         if self._state not in (_State.OPENING, _State.DRAINING):
             return
         error = failure.value
@@ -204,6 +236,7 @@ class AgentSession(FramedProtocol):
         self._state = _State.ENDED
         self._agent.log.info("capture refused: {reason}", reason=error.message, **self._about())
         self.transport.write(self._session.end(Error(error.code, error.message, error.hint)))
+        self._release_if_over()
         self._await_close()
 
     def _describe(self, source: CaptureSource) -> Source:
@@ -218,15 +251,22 @@ class AgentSession(FramedProtocol):
             agent=self._agent.config.id,
             headers_only=self._start.headers_only,
             exclude_filters=len(self._start.exclude_filters),
+            excludes_api=self._start.api is not None,
         )
 
     # --- capturing ---------------------------------------------------------
 
     def _deliver(self, number: int, payloads: list[bytes]) -> None:
+        if self._agent.feedback.withholding and self._state is _State.CAPTURING:
+            self._withheld.extend((number, payload) for payload in payloads)
+            self._agent.feedback.withhold(sum(map(len, payloads)))
+            return
         for payload in payloads:
             self.transport.writeSequence(self._session.packets(number, payload))
 
     def _tick(self) -> None:
+        if self._agent.feedback.withholding:
+            return  # counters are something that comes back, too; and their watermark would be ahead
         for reading in list(self._readings):
             self.transport.write(self._session.stats(reading.number, reading.stats()))
             if reading.source.taken_down:
@@ -236,6 +276,59 @@ class AgentSession(FramedProtocol):
             gone = NamespaceGone(why)
             for reading in list(self._readings):
                 self._source_gone(reading, gone)
+
+    # --- Feeding -----------------------------------------------------------
+
+    def look(self) -> bool:
+        """Read what was captured until now; False when some of it cannot be read."""
+        looked = [reading.look() for reading in list(self._readings)]
+        return all(looked)
+
+    def release_some(self, size: int) -> None:
+        """Send the first of the withheld packets, about so many bytes, and the counters.
+
+        Without these a merge on the way would keep packets back.
+        """
+        if size and self._withheld:
+            number, payload = self._withheld.popleft()
+            first, rest = split(payload, size)
+            if rest:
+                self._withheld.appendleft((number, rest))
+            self.transport.writeSequence(self._session.packets(number, first))
+        for reading in list(self._readings):
+            stats = reading.stats(withheld_us=self._withheld_from(reading.number))
+            self.transport.write(self._session.stats(reading.number, stats))
+
+    def _withheld_from(self, number: int) -> int | None:
+        """Time of the earliest packet of a source that is withheld."""
+        batches = (payload for withheld, payload in self._withheld if withheld == number)
+        # Batches are out of order by `DISORDER_US` at most, so that it is in one of the first.
+        first = [check(payload, SNAPLEN_MAX).earliest_us for payload in islice(batches, 2)]
+        return min(first, default=None)
+
+    def release(self) -> None:
+        """Send all that was withheld."""
+        while self._withheld:
+            number, payload = self._withheld.popleft()
+            self.transport.writeSequence(self._session.packets(number, payload))
+
+    def exclude(self, connections: Sequence[Connection], new: Connection | None) -> None:
+        """Capture these connections no more; the user shall know of the new one."""
+        if self._state is not _State.CAPTURING:
+            return
+        for reading in list(self._readings):
+            try:
+                reading.source.exclude(connections)
+            except CaptureFailed as error:  # it goes on as it was
+                self._agent.log.warn("{reason}", reason=error.message, **self._about())
+        if new is not None and self._state is _State.CAPTURING:
+            self._notice(
+                NoticeType.CONGESTED,
+                f"the connection {new} carries captured packets back to this machine: "
+                "it is left out from now on, and counted",
+            )
+
+    # --- what becomes of sources --------------------------------------------
 
     def _source_gone(self, reading: Reading, error: CaptureFailed) -> None:
         self._notice(
@@ -263,6 +356,7 @@ class AgentSession(FramedProtocol):
         elif self._state is _State.CAPTURING:
             self._state = _State.DRAINING
             self._end_reason = reason
+            self.release()
             for reading in self._readings:
                 reading.source.stop()
                 # From here on nothing is dropped: all drops are told before the last packets.
@@ -285,6 +379,7 @@ class AgentSession(FramedProtocol):
         end = End(self._end_reason, sources=tuple(self._ended_counters))
         self._agent.log.info("capture ended: {reason}", reason=end.reason.value, **self._about())
         self.transport.write(self._session.end(end))
+        self._release_if_over()
         self._await_close()
 
     def _await_close(self) -> None:
@@ -295,6 +390,7 @@ class AgentSession(FramedProtocol):
         self._timer = self._reactor.callLater(CLIENT_SILENCE_TIMEOUT, self.transport.abortConnection)
 
     def _close(self, *readings: Reading) -> None:
+        self.release()
         for reading in readings:
             self._readings.remove(reading)
             reading.end()
@@ -329,7 +425,21 @@ class AgentSession(FramedProtocol):
                 source.close()
 
         if sources:
-            in_new_thread(self._reactor, close)
+            self._in_thread(close).addBoth(self._thread_ended)
+
+    def _in_thread(self, function: Callable[[], T]) -> Deferred[T]:
+        self._threads += 1
+        return in_new_thread(self._reactor, function)
+
+    def _thread_ended(self, result: T) -> T:
+        self._threads -= 1
+        self._release_if_over()
+        return result
+
+    def _release_if_over(self) -> None:
+        """What somebody asked for counts until it has ended, not until they left."""
+        if self._state is _State.ENDED and not self._threads:
+            self._agent.released(self)
 
     # --- IPushProducer -----------------------------------------------------
 
@@ -354,9 +464,9 @@ class AgentSession(FramedProtocol):
 
     # --- words -------------------------------------------------------------
 
-    def _own_stream(self) -> Stream:
-        host, peer = self.transport.getHost(), self.transport.getPeer()
-        return Stream(a=_plain(host.host), a_port=host.port, b=_plain(peer.host), b_port=peer.port)
+    def _ends(self) -> Ends:
+        here, peer = self.transport.getHost(), self.transport.getPeer()
+        return Ends(plain_address(here.host), here.port, plain_address(peer.host))
 
     def _peer(self) -> str:
         peer = self.transport.getPeer()
@@ -369,9 +479,3 @@ class AgentSession(FramedProtocol):
             "request_id": self._start.request_id,
             "instance": self._start.instance,
         }
-
-
-def _plain(host: str) -> str:
-    """An IPv4 address that came in over an IPv6 socket, as packets carry it."""
-    address = ip_address(host)
-    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -37,17 +37,15 @@ class AgentLink(FramedProtocol):
     Args:
         reactor: For time.
         target: What to capture there.
-        local_port: TCP port of our end, known before there is a connection.
         api_id: How we introduce ourselves.
         owner: Who is told.
     """
 
     _session: Caller
 
-    def __init__(self, reactor: Any, target: Target, local_port: int, api_id: str, owner: LinkOwner) -> None:
+    def __init__(self, reactor: Any, target: Target, api_id: str, owner: LinkOwner) -> None:
         super().__init__(reactor, Caller(), AGENT_SILENCE_TIMEOUT)
         self.target = target
-        self.local_port = local_port
         self._api_id = api_id
         self._owner = owner
         self._over = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -37,11 +38,13 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
+from pcapd.limits import OWN_ADDRESSES_MAX
+from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.tls import ClientContext, ServerContext
-from pcapd.wire import EndReason, Hello, Request
+from pcapd.wire import ApiTraffic, EndReason, Hello, Request
 
 __all__ = ["Api"]
 
@@ -70,7 +73,8 @@ class Api(Daemon):
         self.metrics = Metrics()
         self._client_context = ClientContext(config.agents.tls)
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
-        self._agents = Agents(reactor, config.id, config.agents, self._client_context)
+        self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
+        self._listens_on = config.listen.port
         self._resolvers: list[Resolver] = []
         if config.cloud_foundry is not None:
             port = config.agents.port
@@ -98,11 +102,12 @@ class Api(Daemon):
         else:
             port = TLSPort(listen.port, site, listen.host, self.reactor, self._server_context)
         self.listen(port)
+        self._listens_on = port.getHost().port
         self.log.info(
             "api {version} listens on {host}:{port}",
             version=__version__,
             host=listen.host,
-            port=port.getHost().port,
+            port=self._listens_on,
         )
         for resolver in self._resolvers:
             resolver.start()
@@ -232,6 +237,17 @@ class Api(Daemon):
         """It is gone."""
         self._streams.discard(sink)
 
+    def _traffic(self) -> ApiTraffic:
+        """Where our connections are, for agents, which capture none of them."""
+        listens_at = self.config.listen.host
+        return ApiTraffic(
+            # One more than they can name shows them that there are too many.
+            addresses=tuple(machine_addresses()[: OWN_ADDRESSES_MAX + 1]),
+            port=self._listens_on,
+            listens_at=None if ip_address(listens_at).is_unspecified else listens_at,
+            agent_ports=self.config.agent_ports,
+        )
+
     def _resolver(self, request: Request) -> Resolver:
         if request.follow and request.app is None:
             raise BadRequest("only an app can be followed")
@@ -268,7 +284,7 @@ class Api(Daemon):
             exclude_filters=self.config.policy.exclude,
             id=str(uuid.uuid4()),
             request_id=client.request_id,
-            client=client.stream,
+            client=client.peer,
         )
         self._captures.add(capture)
         capture.finished.addCallback(lambda _: self._captures.discard(capture))

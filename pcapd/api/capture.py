@@ -20,8 +20,10 @@ bounded time.  Then the sink gets END, or ERROR when nothing ever started.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import socket
 from collections import Counter
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -41,7 +43,6 @@ from pcapd.errors import AgentUnavailable, CaptureFailed, RecordError, RemotePro
 from pcapd.limits import (
     AGENT_PING_INTERVAL,
     DRAIN_TIMEOUT,
-    EXCLUDED_STREAMS_MAX,
     GATHER_PATIENCE,
     GATHER_TARGETS,
     GATHER_TIME,
@@ -51,9 +52,10 @@ from pcapd.limits import (
     STOP_STALL_TIMEOUT,
 )
 from pcapd.net.tls import ClientContext, check_server_name
-from pcapd.net.transport import connect_tls, reserve_socket
+from pcapd.net.transport import connect_tls, outgoing_socket
 from pcapd.records import check
 from pcapd.wire import (
+    ApiTraffic,
     CaptureStart,
     Counters,
     End,
@@ -65,7 +67,6 @@ from pcapd.wire import (
     Request,
     Source,
     Stats,
-    Stream,
 )
 from pcapd.wire.frames import Bytes
 
@@ -113,12 +114,17 @@ class Watcher(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Agents:
-    """How agents are reached."""
+    """How agents are reached, and what they must not capture.
+
+    Attributes:
+        traffic: The api's own connections, as they are now.
+    """
 
     reactor: Any
     api_id: str
     config: AgentsConfig
     context: ClientContext
+    traffic: Callable[[], ApiTraffic]
 
 
 @dataclasses.dataclass
@@ -153,7 +159,7 @@ class Capture:
         exclude_filters: What of these passes is not captured.
         id: The capture's id.
         request_id: What ties the logs together.
-        client: The client's connection, which is not to be captured.
+        client: The client's address and port.
     """
 
     log = Logger()
@@ -170,7 +176,7 @@ class Capture:
         exclude_filters: tuple[str, ...] = (),
         id: str,
         request_id: str,
-        client: Stream | None,
+        client: str,
     ) -> None:
         self._agents = agents
         self._metrics = metrics
@@ -183,6 +189,8 @@ class Capture:
         self.id = id
         self.request_id = request_id
         self.user = resolved.user
+        # Agents tell users apart by it, and learn nothing else of them.
+        self._user_id = hashlib.sha256(f"{agents.api_id} {resolved.user}".encode()).hexdigest()[:32]
         self.targets = resolved.targets
         self._client = client
         self._duration = min(request.duration or limits.max_duration, limits.max_duration)
@@ -222,12 +230,11 @@ class Capture:
         self._metrics.captures_active.inc()
         self._timer = self._reactor.callLater(self._duration, self._time_is_up)
         self._pinger.start(AGENT_PING_INTERVAL, now=False)
-        # Every local port is known before the first capture starts, so that each
-        # agent can be told of the others' streams.
-        reserved, failed = [], []
+        # All sockets first: each notice says how many instances are still awaited.
+        links, failed = [], []
         for target in self.targets:
             try:
-                reserved.append(self._reserve(target))
+                links.append(self._new_link(target))
             except OSError as error:
                 failed.append((target, error))
         self._awaited.update(self._links)
@@ -235,7 +242,7 @@ class Capture:
             self._notice(notice)
         for target, reason in failed:
             self._no_socket(target, reason)
-        for link, sock in reserved:
+        for link, sock in links:
             self._dial(link, sock)
         self._finish_if_over()
 
@@ -248,13 +255,11 @@ class Capture:
             return False
         audit.record("capture_extended", **self._about(), targets=[_describe(target)])
         try:
-            reserved = self._reserve(target)
+            link, sock = self._new_link(target)
         except OSError as error:
             self._no_socket(target, error)
             return False
-        # The other agents are not told of this stream: what they capture, the
-        # containers of a cell, never carries it.
-        self._dial(*reserved)
+        self._dial(link, sock)
         return True
 
     def settle(self) -> None:
@@ -297,9 +302,9 @@ class Capture:
         self._links.clear()
         self._over("abandoned", why)
 
-    def _reserve(self, target: Target) -> tuple[AgentLink, socket.socket]:
-        sock = reserve_socket(target.host)
-        link = AgentLink(self._reactor, target, sock.getsockname()[1], self._agents.api_id, self)
+    def _new_link(self, target: Target) -> tuple[AgentLink, socket.socket]:
+        sock = outgoing_socket(target.host)
+        link = AgentLink(self._reactor, target, self._agents.api_id, self)
         self._links.append(link)
         return link, sock
 
@@ -370,7 +375,8 @@ class Capture:
             snaplen=request.snaplen,
             namespace=link.target.namespace,
             container=link.target.container,
-            exclude=self._own_streams(link),
+            api=self._agents.traffic(),
+            user=self._user_id,
             headers_only=request.headers_only,
             exclude_filters=self._exclude_filters,
         )
@@ -598,19 +604,6 @@ class Capture:
 
     # --- words -------------------------------------------------------------
 
-    def _own_streams(self, link: AgentLink) -> tuple[Stream, ...]:
-        """This capture's other connections that may pass the agent's interfaces."""
-        local = link.transport.getHost().host == link.transport.getPeer().host
-        streams = [self._client] if self._client is not None else []
-        streams += [
-            Stream(a=other.target.host, a_port=other.target.port, b_port=other.local_port)
-            for other in self._links
-            if other is not link and (local or other.target.host == link.target.host)
-        ]
-        if len(streams) > EXCLUDED_STREAMS_MAX:
-            self.log.warn("too many own streams to exclude them all", **self._about())
-        return tuple(streams[:EXCLUDED_STREAMS_MAX])
-
     def _about(self) -> dict[str, Any]:
         return {"capture": self.id, "request_id": self.request_id, "user": self.user}
 
@@ -626,7 +619,7 @@ class Capture:
             "exclude": list(self._exclude_filters),
             "duration": self._duration,
             "max_bytes": self._max_bytes,
-            "client": f"{self._client.a}:{self._client.a_port}" if self._client else None,
+            "client": self._client,
         }
 
 

@@ -61,6 +61,8 @@ def unconfirmed(request: Request, exclude_filters: tuple[str, ...], source: Sour
     """Which rule the agent of a source does not obey, in words; empty when it obeys all."""
     if request.headers_only and not source.headers_only:
         return "its agent cannot cut packets after their headers"
+    if not source.excludes_api:
+        return "its agent cannot exclude the api's own traffic"
     if source.exclude_filters != len(exclude_filters):
         return "its agent cannot exclude what this api excludes"
     return ""

@@ -7,7 +7,6 @@ import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -20,7 +19,8 @@ from twisted.web.server import Site
 
 from pcapd.errors import BadRequest, LimitReached, RequestError, TargetNotFound, Unauthenticated
 from pcapd.limits import NAME_MAX, REQUEST_TIMEOUT, TCP_USER_TIMEOUT
-from pcapd.wire import Hello, Request, Stream
+from pcapd.net.addresses import plain_address
+from pcapd.wire import Hello, Request
 
 __all__ = ["ApiSite", "ClientInfo", "Front", "HealthResource", "HttpConnection", "NotFoundResource", "deny"]
 
@@ -58,13 +58,11 @@ class ClientInfo:
 
     Attributes:
         peer: Address and port, for logs.
-        stream: Its TCP connection, to be kept out of captures.
         request_id: The router's, or one of ours.
         token: From the Authorization header.
     """
 
     peer: str
-    stream: Stream
     request_id: str
     token: str | None = field(repr=False)
 
@@ -72,13 +70,12 @@ class ClientInfo:
     def of(cls, request: Any) -> ClientInfo:
         """Read it off an HTTP request.  Also tells TCP when to give the client up."""
         transport = request.channel.transport
-        peer, host = transport.getPeer(), transport.getHost()
+        peer = transport.getPeer()
         transport.getHandle().setsockopt(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(TCP_USER_TIMEOUT * 1000)
         )
         return cls(
-            peer=f"{peer.host}:{peer.port}",
-            stream=Stream(a=_plain(peer.host), a_port=peer.port, b=_plain(host.host), b_port=host.port),
+            peer=f"{plain_address(peer.host)}:{peer.port}",
             request_id=_request_id(_header(request, b"x-vcap-request-id")),
             token=_bearer(_header(request, b"authorization")),
         )
@@ -88,11 +85,6 @@ def _header(request: Any, name: bytes) -> str | None:
     # As bytes: Twisted fails on text that is not UTF-8.
     value = request.getHeader(name)
     return None if value is None else value.decode("latin-1")
-
-
-def _plain(host: str) -> str:
-    address = ip_address(host)
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _request_id(given: str | None) -> str:

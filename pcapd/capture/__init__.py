@@ -1,7 +1,17 @@
 """The only package that touches libpcap, capabilities and network namespaces.
 
 ``bpf``
-    what a filter may say, and the capture's own streams taken out of it.
+    what a filter may say.
+``compiling``
+    from filter text to the kernel's program, also where that takes long.
+``trial``
+    compiling a long filter in a process that can be stopped.
+``libpcap``
+    libpcap through ctypes: a compiler that does not stop the other threads.
+``exclusion``
+    programs that keep pcapd's own connections out of a capture.
+``tally``
+    counting what they leave out.
 ``kernelfilter``
     the socket's filter program, read and replaced in one step.
 ``interfaces``
@@ -14,8 +24,6 @@
     becoming an unprivileged user that may still capture.
 ``hardening``
     what every daemon gives up, the api too: it needs neither libpcap nor libcap.
-``trial``
-    compiling a long filter in a process that can be stopped.
 
 Nothing here imports Twisted.
 """

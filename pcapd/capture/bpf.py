@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 
 from pcapd.errors import BadFilter
 from pcapd.limits import FILTER_MAX
-from pcapd.wire import Stream
 
 __all__ = ["check_text", "effective_filter", "failing_part", "mirrored"]
 
@@ -146,41 +145,19 @@ def mirrored(text: str) -> str:
     return "".join(parts)
 
 
-def effective_filter(user: str, exclude: Iterable[Stream], never: Iterable[str] = ()) -> str:
-    """The filter for the kernel: not our own streams, nothing forbidden, and what the user asked for.
-
-    The exclusions come first because ``vlan`` and ``mpls`` in the user's part
-    change the meaning of everything after them.  The user's part, and those of
-    ``never``, must have been compiled alone before, so that they cannot close our
-    parentheses.
+def effective_filter(own: str, never: Iterable[str], user: str) -> str:
+    """All that decides about a packet as one filter, for people; each part is compiled alone.
 
     Args:
-        user: Their filter.
-        exclude: The capture's own streams.
-        never: Filters; what passes one of them is not captured.
+        own: Leaves out pcapd's own traffic; may be empty.
+        never: Filters; what one of them lets through is not captured.
+        user: The user's filter; may be empty.
     """
-    own = " or ".join(_stream(stream) for stream in exclude)
-    parts = [f"not ({own})"] if own else []
+    parts = [own] if own else []
     parts += [f"not ({text})" for text in never]
     if user.strip():
         parts.append(f"({user})")
     return " and ".join(parts)
-
-
-def _stream(stream: Stream) -> str:
-    there = _flow(stream.a, stream.a_port, stream.b, stream.b_port)
-    back = _flow(stream.b, stream.b_port, stream.a, stream.a_port)
-    return f"(tcp and (({there}) or ({back})))"
-
-
-def _flow(src: str | None, src_port: int, dst: str | None, dst_port: int) -> str:
-    terms = [
-        f"src host {src}" if src else "",
-        f"src port {src_port}",
-        f"dst host {dst}" if dst else "",
-        f"dst port {dst_port}",
-    ]
-    return " and ".join(term for term in terms if term)
 
 
 def failing_part(text: str, compiles: Callable[[str], bool], attempts: int = 64) -> str:

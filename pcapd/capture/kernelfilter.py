@@ -15,7 +15,9 @@ import socket
 import struct
 from collections.abc import Iterator
 
-__all__ = ["DROP_ALL", "attach", "ignore_outgoing", "program"]
+from pcapd.errors import BadFilter
+
+__all__ = ["DROP_ALL", "attach", "attached", "ignore_outgoing", "program"]
 
 _SO_ATTACH_FILTER = 26  # SO_GET_FILTER has the same number
 _SOL_PACKET = 263
@@ -47,6 +49,18 @@ def program(fd: int) -> bytes:
     if _libc.getsockopt(fd, socket.SOL_SOCKET, _SO_ATTACH_FILTER, buffer, ctypes.byref(count)):
         raise OSError(ctypes.get_errno(), "SO_GET_FILTER")
     return buffer.raw[: count.value * _INSTRUCTION.size]
+
+
+def attached(fd: int) -> bytes:
+    """The program that libpcap has attached to its socket.
+
+    Raises:
+        BadFilter: There is none: libpcap would filter by itself, and drop uncounted.
+    """
+    found = program(fd)
+    if not found:
+        raise BadFilter("the filter is too complex for the kernel", "write a shorter one")
+    return found
 
 
 def attach(fd: int, instructions: bytes) -> None:

@@ -6,14 +6,19 @@ between activation and ``setfilter`` packets get into the ring (and into the
 counters) that the filter would not have let through, and closing the handle
 throws away what the ring still holds.  So:
 
-*open*: activate; let libpcap compile and attach the filter and read the
+*open*: activate; let libpcap compile and attach each filter and read its
 program back from the kernel; let libpcap forget it (an empty filter, so that
 it filters nothing itself); close the socket with a program that drops
 everything; empty the ring; note the counters.
 
-*start*: attach the program.  From that moment on each packet that passes is
-either in the ring or counted as dropped.  This is a step of its own, because
-a ring may last for a quarter of a second only: who starts must be about to read.
+*start*: attach the programs: pcapd's own traffic is left out first
+(`pcapd.capture.exclusion`), then what the api's policy excludes, then the user's
+filter decides.  From that moment on each packet that passes is either in the ring
+or counted as dropped.  This is a step of its own, because a ring may last for a
+quarter of a second only: start a source right before it is read.
+
+*exclude*: while it runs, leave out more connections of our own.  A second packet
+socket, which was opened for that, counts what is left out.
 
 *stop*: attach the program that drops everything; read until the last ring
 block has come (`limits.RING_LAG`); then the counters are final.
@@ -26,29 +31,24 @@ packed (`pcapd.records.pack`), where the length is still known.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
-import os
-import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import pcapy
 
-from pcapd.capture import kernelfilter
-from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
+from pcapd.capture import exclusion, kernelfilter
+from pcapd.capture.bpf import check_text, effective_filter, mirrored
+from pcapd.capture.compiling import Asker, FilterCompiler
+from pcapd.capture.exclusion import Connection, OwnTraffic
 from pcapd.capture.interfaces import Interface, InterfaceWatch
-from pcapd.capture.trial import Trial, needs_trial
-from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface
+from pcapd.capture.tally import Tally
+from pcapd.errors import CaptureFailed, CapturePermission, NoSuchInterface
 from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, RING_LAG, SNAPLEN_MAX
 from pcapd.savefile import linktypes
-from pcapd.wire import Stream
 
-__all__ = ["CaptureSource", "KernelCounters", "libpcap_version", "open_source"]
+__all__ = ["CaptureSource", "Filter", "KernelCounters", "open_source"]
 
 # Return codes of pcap_activate(3PCAP) that are worth their own words.
 _NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9, -11
@@ -69,6 +69,36 @@ class KernelCounters(NamedTuple):
     dropped_interface: int
 
 
+class Filter(NamedTuple):
+    """What a source lets through.
+
+    Attributes:
+        text: The user's filter.
+        own: Connections of pcapd, which no capture contains.
+        never: Filters; what one of them lets through is not captured.
+    """
+
+    text: str
+    own: Sequence[OwnTraffic] = ()
+    never: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Refuse text that libpcap must not see.
+
+        Raises:
+            BadFilter
+        """
+        for text in (*self.never, self.text):
+            check_text(text)
+
+    def mirrored(self) -> Filter:
+        """The same, seen from the other end of a wire."""
+        return Filter(mirrored(self.text), self.own, [mirrored(text) for text in self.never])
+
+    def __str__(self) -> str:
+        return effective_filter(exclusion.text(self.own), self.never, self.text)
+
+
 class CaptureSource:
     """An open capture, which `start` lets packets into.
 
@@ -77,24 +107,28 @@ class CaptureSource:
     Attributes:
         interface: What is captured.
         link_type: LINKTYPE number of its packets.
-        filter: The effective filter.
+        filter: The effective filter, in the language of pcap-filter(7).
     """
 
     def __init__(  # noqa: PLR0917
         self,
         reader: pcapy.Reader,
         watch: InterfaceWatch,
-        link_type: int,
-        filter_text: str,
+        tally: Tally,
+        wanted: Filter,
         program: bytes,
         snaplen: int,
     ) -> None:
         self._reader = reader
-        self._program = program
         self._watch = watch
+        self._tally = tally
+        self._own = wanted.own
+        self._program = program
+        self._excluded: tuple[Connection, ...] = ()
+        self._started = False
         self.interface: Interface = watch.interface
-        self.link_type = link_type
-        self.filter = filter_text
+        self.link_type = linktypes.from_dlt(reader.datalink())
+        self.filter = str(wanted)
         self.snaplen = snaplen
         self._fd: int = reader.getfd()
         self._raw = (0, 0)
@@ -159,17 +193,45 @@ class CaptureSource:
         drops = self._watch.dropped()
         if drops is not None:
             self._interface_drops_before = drops
+        self._attach()
+        self._started = True
+
+    def exclude(self, connections: Sequence[Connection]) -> None:
+        """Leave out these connections from now on, and count what is left out.
+
+        Args:
+            connections: All that are left out, also those that were before.
+
+        Raises:
+            CaptureFailed: The kernel does not take the filter.
+        """
+        self._excluded = tuple(connections)
+        if self._started:
+            self._attach()
+
+    @property
+    def excluded(self) -> int:
+        """Packets of excluded connections that the user's filter would have let through."""
+        return self._tally.count()
+
+    def _attach(self) -> None:
+        left_out = exclusion.except_for(self._own, self._excluded, self.link_type, self._program)
         try:
-            kernelfilter.attach(self._fd, self._program)
+            kernelfilter.attach(self._fd, left_out)
+            if self._excluded:
+                self._tally.count_only(exclusion.only(self._excluded, self.link_type, self._program))
         except OSError as error:
             raise CaptureFailed(f"{self.interface.name}: the kernel refuses the filter: {error}") from error
 
     def stop(self) -> None:
         """Let nothing more in; what the ring holds can still be read."""
+        self._started = False
         kernelfilter.attach(self._fd, kernelfilter.DROP_ALL)
+        self._tally.stop()
 
     def close(self) -> None:
         """Give everything back.  What is unread is lost, so `stop` and read first."""
+        self._tally.close()
         self._watch.close()
         self._reader.close()
 
@@ -186,48 +248,45 @@ class CaptureSource:
 
 def open_source(
     name: str,
+    wanted: Filter,
     *,
-    filter_text: str,
-    exclude: Sequence[Stream],
-    never: Sequence[str] = (),
     snaplen: int,
     ring_bytes: int,
     promiscuous: bool,
+    compiler: FilterCompiler,
+    asker: Asker,
     mirror: bool = False,
 ) -> CaptureSource:
     """Open a capture in the calling thread's network namespace, to be started.  Blocks for some 50 ms.
 
     Args:
         name: An interface that exists there: never ``any``, a path or a URL.
-        filter_text: The user's filter.
-        exclude: The capture's own streams.
-        never: Filters whose packets are not captured, whatever the user's says.
+        wanted: What to let through.
         snaplen: Bytes of each packet to keep.
         ring_bytes: Size of the kernel's ring.
         promiscuous: Also what is addressed to others.
+        compiler: Compiles the filters.
+        asker: Who waits for that.
         mirror: The user means the other end of the interface's wire, and so do the
             directions of the filter; the source's own `filter` stays the user's.
 
     Raises:
         BadFilter, NoSuchInterface, CapturePermission, CaptureFailed
     """
-    check_text(filter_text)
-    for text in never:
-        check_text(text)
-    effective = installed = effective_filter(filter_text, exclude, never)
-    if mirror:
-        installed = effective_filter(mirrored(filter_text), exclude, [mirrored(text) for text in never])
-    watch = InterfaceWatch(name)
-    try:
+    wanted.check()
+    installed = wanted.mirrored() if mirror else wanted
+    with contextlib.ExitStack() as undo:
+        watch = InterfaceWatch(name)
+        undo.callback(watch.close)
         reader = _activated(name, ring_bytes, promiscuous)
-        try:
-            return _filtered(reader, watch, effective, (*never, filter_text, installed), snaplen)
-        except BaseException:
-            reader.close()
-            raise
-    except BaseException:
-        watch.close()
-        raise
+        undo.callback(reader.close)
+        tally = Tally(watch.interface)
+        undo.callback(tally.close)
+        program = _compiled(reader, name, installed, compiler, asker)
+        _close_and_empty(reader, loopback=watch.interface.loopback)
+        source = CaptureSource(reader, watch, tally, wanted, program, snaplen)
+        undo.pop_all()
+    return source
 
 
 def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
@@ -250,58 +309,25 @@ def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
     raise CaptureFailed(f"libpcap cannot open {name} (error {code})")
 
 
-def _filtered(
-    reader: pcapy.Reader,
-    watch: InterfaceWatch,
-    effective: str,
-    texts: Sequence[str],
-    snaplen: int,
-) -> CaptureSource:
-    """Attach the last of the texts; `effective` is what it is called.
+def _compiled(
+    reader: pcapy.Reader, name: str, wanted: Filter, compiler: FilterCompiler, asker: Asker
+) -> bytes:
+    """The program for all but our own traffic.
 
-    Its parts come before it: each has to compile alone too, so that it cannot
-    escape the parentheses around it.
+    Each text is compiled alone, so that none changes the meaning of another one:
+    not by parentheses, and not by ``vlan`` or ``mpls``, which move all offsets behind them.
     """
-    dlt = reader.datalink()
-    link_type = linktypes.from_dlt(dlt)
-    problem = partial(_problem, reader)
-    if needs_trial("".join(texts[:-1])):
-        with Trial(dlt) as trial:
-            _check_each(texts, trial.compiles, problem)
-    _check_each(texts, lambda text: not problem(text), problem)
-    fd = reader.getfd()
-    wanted = kernelfilter.program(fd)
-    if not wanted:  # libpcap gave up on the kernel and would filter, and drop, by itself
-        raise BadFilter("the filter is too complex for the kernel", "write a shorter one")
-    reader.setfilter("")
-    kernelfilter.attach(fd, kernelfilter.DROP_ALL)
-    if watch.interface.loopback:
-        kernelfilter.ignore_outgoing(fd)
+    programs = [compiler.compile(reader, name, text, asker) for text in (*wanted.never, wanted.text)]
+    return exclusion.chain(programs[:-1], programs[-1])
+
+
+def _close_and_empty(reader: pcapy.Reader, *, loopback: bool) -> None:
+    """Let nothing in until the start, and throw away what got into the ring before."""
+    reader.setfilter("")  # libpcap filters nothing by itself
+    kernelfilter.attach(reader.getfd(), kernelfilter.DROP_ALL)
+    if loopback:
+        kernelfilter.ignore_outgoing(reader.getfd())
     _empty(reader)
-    return CaptureSource(reader, watch, link_type, effective, wanted, snaplen)
-
-
-def _check_each(texts: Iterable[str], compiles: Callable[[str], bool], problem: Callable[[str], str]) -> None:
-    """Refuse the first text that does not compile.
-
-    Args:
-        compiles: Whether a text, or a piece of one, does.
-        problem: What libpcap says against a text; empty when it has nothing to say.
-    """
-    for text in texts:
-        words = "" if compiles(text) else problem(text)
-        if words:
-            with contextlib.suppress(BadFilter):  # it would take too long to see where
-                words += f", at: {failing_part(text, compiles)!r}"
-            raise BadFilter(words, "see pcap-filter(7) for the syntax")
-
-
-def _problem(reader: pcapy.Reader, text: str) -> str:
-    try:
-        reader.setfilter(text)
-    except (pcapy.PcapError, ValueError) as error:
-        return str(error) or "the filter does not compile"
-    return ""
 
 
 def _empty(reader: pcapy.Reader) -> None:
@@ -309,15 +335,3 @@ def _empty(reader: pcapy.Reader) -> None:
     deadline = time.monotonic() + RING_LAG
     while reader.next_batch(BATCH_PACKETS)[1] or time.monotonic() < deadline:
         time.sleep(RING_LAG / 10)
-
-
-@functools.cache
-def libpcap_version() -> str:
-    """The libpcap that is loaded, in its own words, such as ``libpcap version 1.10.3 …``."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        path = line.split(maxsplit=5)[-1]
-        if re.search(r"/libpcap[-.][^/]*so", path):
-            version = ctypes.CDLL(path).pcap_lib_version
-            version.restype = ctypes.c_char_p
-            return os.fsdecode(version())
-    return "libpcap (unknown version)"

@@ -1,11 +1,8 @@
 """Compile a long filter in another process first, to see whether that ends.
 
-libpcap's optimizer takes more than quadratic time, and pcapy-ng holds Python's
-lock meanwhile: 4,400 characters of ``portrange`` stopped the whole agent for
-11 s (measured), its other captures included.  No thread could be stopped
-either.  A process can: it has so much processor time and no privileges.
-
-Short filters need no trial: the worst that we know takes 25 ms.
+libpcap's optimizer takes more than quadratic time: 4,400 characters of
+``portrange`` take 11 s (measured).  A thread that compiles cannot be stopped.  A
+process can: it has a bounded amount of processor time, and no privileges.
 """
 
 from __future__ import annotations
@@ -16,40 +13,33 @@ import selectors
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 
-import pcapy
-
+from pcapd.capture.libpcap import libpcap_path
 from pcapd.errors import BadFilter, CaptureFailed
-from pcapd.limits import FILTER_COMPILE_CPU, FILTER_COMPILE_TIMEOUT, FILTER_QUICK, SNAPLEN_MAX
+from pcapd.limits import FILTER_COMPILE_CPU, FILTER_COMPILE_TIMEOUT, SNAPLEN_MAX
 
-__all__ = ["Trial", "needs_trial"]
+__all__ = ["Trial"]
 
-# A line of JSON in, a filter; a line of JSON out, whether it compiles.  SIGPROF comes when
-# the processor time is used up, and ends it.  Why it does not compile is not told: pcapy's
-# compile takes the words from memory that is freed already.
+# A line of JSON in, a filter; a line of JSON out, what libpcap says against it.  SIGPROF comes
+# when the processor time is used up, and ends the process.
 _PROGRAM = """
-import json, resource, signal, sys
-sys.path.insert(0, sys.argv[1])
-import pcapy
-link_type, snaplen, seconds = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+import ctypes, json, resource, signal, sys
+pcap = ctypes.CDLL(sys.argv[1])
+pcap.pcap_open_dead.restype = ctypes.c_void_p
+pcap.pcap_geterr.restype = ctypes.c_char_p
+handle = ctypes.c_void_p(pcap.pcap_open_dead(int(sys.argv[2]), int(sys.argv[3])))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-signal.setitimer(signal.ITIMER_PROF, seconds)
+signal.setitimer(signal.ITIMER_PROF, float(sys.argv[4]))
 for line in sys.stdin:
-    compiles = True
-    try:
-        pcapy.compile(link_type, snaplen, json.loads(line), 1, 0)
-    except (pcapy.PcapError, ValueError):
-        compiles = False
-    print(json.dumps(compiles), flush=True)
+    program, problem = ctypes.create_string_buffer(16), ""
+    if pcap.pcap_compile(handle, program, json.loads(line).encode(), 1, 0):
+        problem = pcap.pcap_geterr(handle).decode(errors="replace") or "the filter does not compile"
+    else:
+        pcap.pcap_freecode(program)
+    print(json.dumps(problem), flush=True)
 """
 _ANSWER_MAX = 64 * 1024
-
-
-def needs_trial(text: str) -> bool:
-    """Whether a filter is so long that its compilation could take long."""
-    return len(text) > FILTER_QUICK
 
 
 class Trial:
@@ -64,7 +54,7 @@ class Trial:
     """
 
     def __init__(self, dlt: int, seconds: float = FILTER_COMPILE_CPU) -> None:
-        arguments = [str(Path(pcapy.__file__).parent), str(dlt), str(SNAPLEN_MAX), str(seconds)]
+        arguments = [libpcap_path(), str(dlt), str(SNAPLEN_MAX), str(seconds)]
         self._deadline = time.monotonic() + FILTER_COMPILE_TIMEOUT
         self._said = b""
         try:
@@ -92,8 +82,8 @@ class Trial:
             assert pipe is not None
             pipe.close()
 
-    def compiles(self, text: str) -> bool:
-        """Whether a filter makes sense to libpcap.
+    def problem(self, text: str) -> str:
+        """What libpcap says against a filter; empty when it compiles.
 
         Raises:
             BadFilter: It, with those before it, takes too long.
@@ -104,7 +94,7 @@ class Trial:
             self._process.stdin.write(json.dumps(text).encode() + b"\n")
         except OSError:
             raise _too_slow() from None
-        return json.loads(self._line()) is True
+        return str(json.loads(self._line()))
 
     def _line(self) -> bytes:
         assert self._process.stdout is not None

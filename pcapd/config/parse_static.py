@@ -7,6 +7,7 @@ from typing import Dict, Mapping
 from pcapd.config import checks
 from pcapd.config.schema import ANY_TARGET, StaticConfig, StaticTarget, StaticUser
 from pcapd.config.section import Section
+from pcapd.limits import AGENT_PORTS_MAX
 
 __all__ = ["static"]
 
@@ -25,6 +26,8 @@ def static(section: Section, agent_port: int) -> StaticConfig:
     # Either is None if its section was not there to look at.
     if config.users is not None and config.targets is not None:
         _find_unknown_targets(section, config)
+        if len({target.port for target in config.targets.values() if target}) > AGENT_PORTS_MAX - 2:
+            section.problem("targets", f"agents have more than {AGENT_PORTS_MAX - 2} different ports")
     return config
 
 

@@ -332,3 +332,11 @@ class ApiConfig:
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None
     warnings: Tuple[str, ...] = ()
+
+    @property
+    def agent_ports(self) -> Tuple[int, ...]:
+        """TCP ports of all agents that this api may connect to."""
+        ports = {self.agents.port} if self.cloud_foundry else set()
+        ports |= {self.bosh.agent_port} if self.bosh else set()
+        ports |= {target.port for target in self.static.targets.values()} if self.static else set()
+        return tuple(sorted(ports))

@@ -42,7 +42,7 @@ from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
 from pcapd.net.tls import verdict
 
-__all__ = ["TLSTransport", "Verify", "connect_tls", "reserve_socket"]
+__all__ = ["TLSTransport", "Verify", "connect_tls", "outgoing_socket"]
 
 _RECORD = 16 * 1024  # the most that one TLS record holds
 _JOIN = 4 * _RECORD  # what is smaller is joined: copying it costs less than another call
@@ -438,16 +438,17 @@ def _tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
 
 
-def reserve_socket(host: str) -> socket.socket:
-    """A socket for one outgoing connection whose local port is known before it connects.
+def outgoing_socket(host: str) -> socket.socket:
+    """A socket for one outgoing connection.
 
     Args:
         host: The IP address that it will connect to.
+
+    Raises:
+        OSError: There is no descriptor left.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setblocking(False)
-    sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))  # noqa: S104 (outgoing)
     return sock
 
 
@@ -460,7 +461,7 @@ def connect_tls(  # noqa: PLR0917
     verify: Verify,
     timeout: float,
 ) -> TLSTransport:
-    """Connect a reserved socket and speak TLS on it; the protocol is told how it goes."""
+    """Connect a socket and speak TLS on it; the protocol is told how it goes."""
     connection = SSL.Connection(context, sock)
     connection.set_connect_state()
     code = sock.connect_ex(address)

@@ -4,7 +4,7 @@ A *record* is one packet as in a pcap savefile, always little endian::
 
     u32 seconds | u32 microseconds | u32 captured length | u32 original length | captured bytes
 
-A *batch* is records back to back, the payload of one PACKETS frame.  Four
+A *batch* is records back to back, the payload of one PACKETS frame.  Five
 functions work on whole batches, so that the cost per packet is a copy and not a
 Python object:
 
@@ -13,6 +13,7 @@ pack      what pcapy-ng hands out → batches (agent)
 check     is this batch, which came from a peer, what it claims to be? (api, pcapctl)
 render    one batch → bytes of a pcap or pcapng file, in the batch's order
 merge     batches of many sources → bytes of a file, in time order
+busiest   the TCP connections that a result of pcapy-ng mostly consists of (agent)
 ========  ====================================================================
 
 There are two implementations with the same results and the same errors: a
@@ -29,15 +30,17 @@ import os
 from typing import Final
 
 from pcapd.records._headers import LINK_TYPES as HEADER_LINK_TYPES
-from pcapd.records._types import HEADER_SIZE, Checked, Form, Gap, Merged, Rendered
+from pcapd.records._split import split
+from pcapd.records._types import HEADER_SIZE, Busy, Checked, Form, Gap, Merged, Rendered
 
 try:
     if os.environ.get("PCAPD_PURE"):
         raise ImportError("PCAPD_PURE asks for the reference")
-    from pcapd.records._native import check, keep_memory, merge, pack, render
+    from pcapd.records._native import busiest, check, keep_memory, merge, pack, render
 
     _name = "native"
 except ImportError:
+    from pcapd.records._busiest import busiest
     from pcapd.records._reference import check, keep_memory, merge, pack, render
 
     _name = "reference"
@@ -49,14 +52,17 @@ __all__ = [
     "HEADER_LINK_TYPES",
     "HEADER_SIZE",
     "IMPLEMENTATION",
+    "Busy",
     "Checked",
     "Form",
     "Gap",
     "Merged",
     "Rendered",
+    "busiest",
     "check",
     "keep_memory",
     "merge",
     "pack",
     "render",
+    "split",
 ]

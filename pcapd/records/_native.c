@@ -44,6 +44,7 @@ typedef struct {
     PyObject *checked;
     PyObject *rendered;
     PyObject *merged;
+    PyObject *busy;
 } State;
 
 /* Packets that a source lost: told with its first record after a time. */
@@ -511,6 +512,18 @@ read_meta(const Py_buffer *meta, size_t index)
     return (Meta){get_native32(at), get_native32(at + 4), get_native32(at + 8), get_native32(at + 12)};
 }
 
+/* Reads an entry whose packet is within `packets`.  False: an error is set. */
+static inline bool
+read_entry(const Py_buffer *packets, const Py_buffer *meta, size_t index, Meta *entry)
+{
+    *entry = read_meta(meta, index);
+    if (LIKELY((uint64_t)entry->offset + entry->length <= (uint64_t)packets->len))
+        return true;
+    PyErr_Format(PyExc_ValueError, "meta entry %zu: %u bytes at %u are not within %zd bytes", index,
+                 entry->length, entry->offset, packets->len);
+    return false;
+}
+
 /* The packet is within `packets`. */
 static inline uint32_t
 kept(const Py_buffer *packets, Meta entry, const Cut *cut)
@@ -530,12 +543,9 @@ size_batch(const Py_buffer *packets, const Py_buffer *meta, size_t first, const 
     size_t index;
     *size = 0;
     for (index = first; index < count; index++) {
-        Meta entry = read_meta(meta, index);
-        if (UNLIKELY((uint64_t)entry.offset + entry.length > (uint64_t)packets->len)) {
-            PyErr_Format(PyExc_ValueError, "meta entry %zu: %u bytes at %u are not within %zd bytes",
-                         index, entry.length, entry.offset, packets->len);
+        Meta entry;
+        if (!read_entry(packets, meta, index, &entry))
             return false;
-        }
         uint64_t record = size_of(kept(packets, entry, cut));
         if (index > first && *size + record > limit)
             break;
@@ -618,6 +628,166 @@ pack(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
     PyBuffer_Release(&packets);
     PyBuffer_Release(&meta);
     return batches;
+}
+
+/* ---- busiest: _busiest.py, compiled ---------------------------------------- */
+
+#define LOOKED_AT 512u
+#define PLACES 1024u /* twice as many, so that a free one is found soon */
+#define PART 32u
+#define KEY_MAX 36u
+
+typedef struct {
+    uint8_t key[KEY_MAX];
+    uint32_t key_size; /* 0: nobody's */
+    uint32_t packets;
+    uint64_t size;
+    int64_t last;
+} Connection;
+
+/* Where the IP header is; false when there is none. */
+static bool
+find_network(int64_t link_type, const Packet *packet, uint64_t *at)
+{
+    uint64_t type_at;
+    switch (link_type) {
+    case ETHERNET: *at = 14; type_at = 12; break;
+    case LINUX_SLL: *at = 16; type_at = 14; break;
+    case LINUX_SLL2: *at = 20; type_at = 0; break;
+    case RAW: case IPV4: case IPV6: *at = 0; return true;
+    default: return false;
+    }
+    if (!has(packet, 0, *at))
+        return false;
+    uint32_t type = get_be16(packet, type_at);
+    for (int count = 0; count < TAGS_MAX; count++) {
+        if ((type != 0x8100 && type != 0x88A8 && type != 0x9100) || !has(packet, *at, 4))
+            break;
+        type = get_be16(packet, *at + 2);
+        *at += 4;
+    }
+    return type == 0x0800 || type == 0x86DD;
+}
+
+/* Writes both ends of a TCP connection, in an order that both directions share; returns the size. */
+static uint32_t
+connection_key(int64_t link_type, const Packet *packet, uint8_t *key)
+{
+    uint64_t at, start, tcp;
+    uint32_t size;
+    if (!find_network(link_type, packet, &at) || !has(packet, at, 1))
+        return 0;
+    if (packet->at[at] >> 4 == 4) {
+        start = at + 12, size = 4, tcp = at + (packet->at[at] & 0x0Fu) * 4u;
+        if (tcp < at + IPV4_MIN || !has(packet, tcp, 4) || packet->at[at + 9] != 6
+            || get_be16(packet, at + 6) & 0x1FFFu)
+            return 0;
+    } else {
+        start = at + 8, size = 16, tcp = at + IPV6_SIZE;
+        if (packet->at[at] >> 4 != 6 || !has(packet, tcp, 4) || packet->at[at + 6] != 6)
+            return 0;
+    }
+    const uint8_t *from = packet->at + start, *to = from + size, *ports = packet->at + tcp;
+    int order = memcmp(from, to, size);
+    if (!order)
+        order = memcmp(ports, ports + 2, 2);
+    const bool swap = order > 0;
+    memcpy(key, swap ? to : from, size);
+    memcpy(key + size, swap ? ports + 2 : ports, 2);
+    memcpy(key + size + 2, swap ? from : to, size);
+    memcpy(key + 2 * size + 2, swap ? ports : ports + 2, 2);
+    return 2 * size + 4;
+}
+
+/* The place of a connection: its own, or a free one. */
+static Connection *
+place_of(Connection *places, const uint8_t *key, uint32_t size)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (uint32_t i = 0; i < size; i++)
+        hash = (hash ^ key[i]) * 16777619u;
+    Connection *place = places + hash % PLACES;
+    while (place->key_size && (place->key_size != size || memcmp(place->key, key, size)))
+        place = place + 1 < places + PLACES ? place + 1 : places;
+    return place;
+}
+
+static bool
+count_connections(const Py_buffer *packets, const Py_buffer *meta, size_t count, int64_t link_type,
+                  Connection *places, Connection **order, size_t *found, uint64_t *size)
+{
+    uint8_t key[KEY_MAX];
+    for (size_t index = 0; index < count; index++) {
+        Meta entry;
+        if (!read_entry(packets, meta, index, &entry))
+            return false;
+        *size += entry.length;
+        const Packet packet = {(const uint8_t *)packets->buf + entry.offset, entry.length};
+        uint32_t key_size = connection_key(link_type, &packet, key);
+        if (!key_size)
+            continue;
+        Connection *place = place_of(places, key, key_size);
+        int64_t us = (int64_t)entry.seconds * MICROS + entry.micros;
+        if (!place->key_size) {
+            memcpy(place->key, key, key_size);
+            place->key_size = key_size;
+            place->last = us;
+            order[(*found)++] = place;
+        }
+        place->packets++;
+        place->size += entry.length;
+        if (us > place->last)
+            place->last = us;
+    }
+    return true;
+}
+
+static PyObject *
+busy_list(const State *state, Connection **order, size_t found, size_t count, uint64_t size)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list && i < found; i++) {
+        const Connection *one = order[i];
+        if ((uint64_t)one->packets * PART < count && one->size * PART < size)
+            continue;
+        PyObject *busy = PyObject_CallFunction(state->busy, "y#IKL", (const char *)one->key,
+                                               (Py_ssize_t)one->key_size, one->packets,
+                                               (unsigned long long)one->size, (long long)one->last);
+        if (!busy || PyList_Append(list, busy) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(busy);
+    }
+    return list;
+}
+
+static PyObject *
+busiest(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"packets", "meta", "link_type", NULL};
+    const State *state = PyModule_GetState(module);
+    Py_buffer packets, meta;
+    long long link_type;
+    PyObject *result = NULL;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*y*L:busiest", names, &packets, &meta, &link_type))
+        return NULL;
+    size_t count = (size_t)meta.len / META_SIZE, found = 0;
+    if (count > LOOKED_AT)
+        count = LOOKED_AT;
+    uint64_t size = 0;
+    Connection *places = NULL, *order[LOOKED_AT];
+    if ((size_t)meta.len % META_SIZE)
+        PyErr_Format(PyExc_ValueError, "meta has %zd bytes, which is no multiple of 16", meta.len);
+    else if ((places = new_array(PLACES, sizeof(Connection)))
+             && count_connections(&packets, &meta, count, link_type, places, order, &found, &size)) {
+        PyObject *list = busy_list(state, order, found, count, size);
+        if (list)
+            result = Py_BuildValue("nKN", (Py_ssize_t)count, (unsigned long long)size, list);
+    }
+    PyMem_Free(places);
+    PyBuffer_Release(&packets);
+    PyBuffer_Release(&meta);
+    return result;
 }
 
 /* ---- check ---------------------------------------------------------------- */
@@ -1253,7 +1423,8 @@ execute(PyObject *module)
     state->checked = attribute("pcapd.records._types", "Checked");
     state->rendered = attribute("pcapd.records._types", "Rendered");
     state->merged = attribute("pcapd.records._types", "Merged");
-    return state->record_error && state->checked && state->rendered && state->merged ? 0 : -1;
+    state->busy = attribute("pcapd.records._types", "Busy");
+    return state->record_error && state->checked && state->rendered && state->merged && state->busy ? 0 : -1;
 }
 
 static int
@@ -1264,6 +1435,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->checked);
     Py_VISIT(state->rendered);
     Py_VISIT(state->merged);
+    Py_VISIT(state->busy);
     return 0;
 }
 
@@ -1275,6 +1447,7 @@ clear(PyObject *module)
     Py_CLEAR(state->checked);
     Py_CLEAR(state->rendered);
     Py_CLEAR(state->merged);
+    Py_CLEAR(state->busy);
     return 0;
 }
 
@@ -1305,6 +1478,7 @@ static PyMethodDef methods[] = {
     METHOD(check),
     METHOD(render),
     METHOD(merge),
+    METHOD(busiest),
     {NULL, NULL, 0, NULL},
 };
 

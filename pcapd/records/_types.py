@@ -65,3 +65,18 @@ class Merged(NamedTuple):
     full: bool
     #: gaps that were told with the packets written now, per source.
     told: tuple[int, ...] = ()
+
+
+class Busy(NamedTuple):
+    """A TCP connection that has a large part of a batch.
+
+    Attributes:
+        key: Both ends, the lower one first, each an IP address and a port in network order.
+        size: bytes of its packets.
+        last_us: microseconds since the epoch; its largest timestamp.
+    """
+
+    key: bytes
+    packets: int
+    size: int
+    last_us: int

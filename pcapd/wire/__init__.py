@@ -7,6 +7,7 @@ writes and reads them, and ``sessions`` knows who may say what when.  docs/wire-
 from pcapd.wire.codec import decode, encode
 from pcapd.wire.frames import HEADER_SIZE, Frame, FrameDecoder, FrameType, encode_frame, frame_header
 from pcapd.wire.messages import (
+    ApiTraffic,
     App,
     CaptureStart,
     Container,
@@ -25,12 +26,12 @@ from pcapd.wire.messages import (
     Source,
     Stats,
     Stop,
-    Stream,
 )
 from pcapd.wire.sessions import Callee, Caller, Event, Packets, encode_message
 
 __all__ = [
     "HEADER_SIZE",
+    "ApiTraffic",
     "App",
     "Callee",
     "Caller",
@@ -56,7 +57,6 @@ __all__ = [
     "Source",
     "Stats",
     "Stop",
-    "Stream",
     "decode",
     "encode",
     "encode_frame",

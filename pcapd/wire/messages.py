@@ -16,12 +16,13 @@ from typing import List, Optional, Sequence, Set, Tuple, Union
 
 from pcapd.limits import (
     ADDRESSES_MAX,
+    AGENT_PORTS_MAX,
     EFFECTIVE_FILTER_MAX,
-    EXCLUDED_STREAMS_MAX,
     FILTER_MAX,
     INSTANCES_MAX,
     INTERFACES_MAX,
     NAME_MAX,
+    OWN_ADDRESSES_MAX,
     POLICY_FILTERS_LENGTH_MAX,
     POLICY_FILTERS_MAX,
     SNAPLEN_DEFAULT,
@@ -29,6 +30,7 @@ from pcapd.limits import (
 )
 
 __all__ = [
+    "ApiTraffic",
     "App",
     "CaptureStart",
     "Container",
@@ -47,7 +49,6 @@ __all__ = [
     "Source",
     "Stats",
     "Stop",
-    "Stream",
 ]
 
 
@@ -95,24 +96,27 @@ class Hello:
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One TCP connection of the capture's own, which it must not capture.
+class ApiTraffic:
+    """Where the connections of an api are, of which no capture contains any.
 
     Attributes:
-        a, a_port: One end.
-        b, b_port: The other; without an address any address matches.
+        addresses: IP addresses of the api's machine, without loopback addresses.
+        port: TCP port on which it serves clients.
+        listens_at: The address on which it does; None: all of its machine's.
+        agent_ports: TCP ports of agents that it connects to.
     """
 
-    a: str
-    a_port: int
-    b_port: int
-    b: Optional[str] = None
+    addresses: Tuple[str, ...]
+    port: int
+    listens_at: Optional[str] = None
+    agent_ports: Tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for address in (self.a, self.b):
-            if address is not None:
-                ipaddress.ip_address(address)
-        for port in (self.a_port, self.b_port):
+        if len(self.addresses) > OWN_ADDRESSES_MAX + 1 or len(self.agent_ports) > AGENT_PORTS_MAX:
+            raise ValueError("more addresses or ports of an api than fit")
+        for address in (*self.addresses, self.listens_at or "::"):
+            ipaddress.ip_address(address)
+        for port in (self.port, *self.agent_ports):
             if not 0 < port < 65536:
                 raise ValueError(f"{port} is no TCP port")
 
@@ -226,7 +230,10 @@ class CaptureStart:
         interfaces: Empty means the agent's default interface.
         namespace: A name from the agent's configuration; None is the host.
         container: An app instance's container instead.
-        exclude: The capture's own connections, beside the one this came on.
+        api: The api's connections, which no agent captures; an api of an older version
+            does not name them.
+        user: Opaque id of the user, the same for all of their captures; what agents do for a
+            user counts against this id.
         headers_only: Keep nothing of a packet behind its layer-4 header.
         exclude_filters: What of these passes is not to be captured, whatever ``filter`` says.
     """
@@ -238,7 +245,8 @@ class CaptureStart:
     filter: str = ""
     snaplen: int = SNAPLEN_DEFAULT
     namespace: Optional[str] = None
-    exclude: Tuple[Stream, ...] = ()
+    api: Optional[ApiTraffic] = None
+    user: str = ""
     container: Optional[Container] = None
     headers_only: bool = False
     exclude_filters: Tuple[str, ...] = ()
@@ -246,10 +254,8 @@ class CaptureStart:
     def __post_init__(self) -> None:
         if self.namespace is not None and self.container is not None:
             raise ValueError("a namespace and a container cannot both be captured")
-        for name in (self.capture, self.request_id, self.instance, self.namespace or "-"):
+        for name in (self.capture, self.request_id, self.instance, self.namespace or "-", self.user or "-"):
             _check_name(name)
-        if len(self.exclude) > EXCLUDED_STREAMS_MAX:
-            raise ValueError(f"more than {EXCLUDED_STREAMS_MAX} streams to exclude")
         if len(self.exclude_filters) > POLICY_FILTERS_MAX:
             raise ValueError(f"more than {POLICY_FILTERS_MAX} filters to exclude")
         if sum(map(len, self.exclude_filters)) > POLICY_FILTERS_LENGTH_MAX:
@@ -316,6 +322,7 @@ class Source:
         headers_only: The agent obeys START's ``headers_only``; one that does not know it
             says nothing.
         exclude_filters: How many of START's it obeys, likewise.
+        excludes_api: The agent leaves out what START's ``api`` names, likewise.
     """
 
     instance: str
@@ -330,6 +337,7 @@ class Source:
     awaited: Optional[int] = None
     headers_only: bool = False
     exclude_filters: int = 0
+    excludes_api: bool = False
 
     def __post_init__(self) -> None:
         _check_name(self.instance)
@@ -361,6 +369,8 @@ class Stats:
             be sent: known with the final counters.
         forwarded: Packets of the source that came to the api until now; the api fills it in.
         at_us: The agent's clock when it read the counters.
+        excluded: Packets of pcapd's own connections that were recognised while the capture
+            ran, and left out since then; not part of ``received``.
     """
 
     received: int
@@ -373,6 +383,7 @@ class Stats:
     dropped_agent: int = 0
     forwarded: Optional[int] = None
     at_us: Optional[int] = None
+    excluded: int = 0
 
     def __post_init__(self) -> None:
         _check_counters(
@@ -384,6 +395,7 @@ class Stats:
             self.dropped_agent,
             self.forwarded or 0,
             self.at_us or 0,
+            self.excluded,
         )
 
 
@@ -418,6 +430,7 @@ class Counters:
     delivered: int
     dropped_agent: int = 0
     forwarded: Optional[int] = None
+    excluded: int = 0
 
     def __post_init__(self) -> None:
         _check_counters(
@@ -428,6 +441,7 @@ class Counters:
             self.delivered,
             self.dropped_agent,
             self.forwarded or 0,
+            self.excluded,
         )
 
 

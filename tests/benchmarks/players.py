@@ -52,7 +52,7 @@ class Player(FramedProtocol):
     def event(self, event: Event) -> None:
         """Capture, or stop."""
         if isinstance(event.message, CaptureStart):
-            source = Source(event.message.instance, "eth0", 1, 262144, "")
+            source = Source(event.message.instance, "eth0", 1, 262144, "", excludes_api=True)
             self.transport.write(self._session.source(1, source))
             self._ticker.start(TURN)
         elif isinstance(event.message, Stop):

@@ -178,6 +178,7 @@ class _Conversation:
                 agent="cell",
                 headers_only=request.headers_only and self._agent.obedient,
                 exclude_filters=len(request.exclude_filters) if self._agent.obedient else 0,
+                excludes_api=True,
             )
             self._send(self._callee.source(number, source))
             self._send(*self._callee.packets(number, packet(request.instance.encode())))

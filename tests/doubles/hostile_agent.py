@@ -48,7 +48,7 @@ class Conversation:
         """Do what an honest agent does until its source 1 is open."""
         self.greet()
         start = self.await_start()
-        self.send(self.session.source(1, Source(start.instance, "eth0", 1, 262144, "")))
+        self.send(self.session.source(1, Source(start.instance, "eth0", 1, 262144, "", excludes_api=True)))
         return start
 
     def wait(self) -> None:

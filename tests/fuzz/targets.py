@@ -21,6 +21,7 @@ import os
 import struct
 import urllib.parse
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from twisted.internet.address import IPv4Address
@@ -35,10 +36,12 @@ from zope.interface import implementer
 
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
+from pcapd.agent.owntraffic import Ends, own_traffic
 from pcapd.api import cc
 from pcapd.api.download import DownloadResource, parse_query
 from pcapd.api.stream import StreamResource
 from pcapd.api.web import ApiSite, HealthResource, NotFoundResource
+from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.config import certificates
 from pcapd.config.document import read_document
@@ -64,7 +67,7 @@ from pcapd.errors import (
     Unauthenticated,
 )
 from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
-from pcapd.records import Form, _reference
+from pcapd.records import Form, _busiest, _reference
 from pcapd.savefile.assembly import Assembly
 from pcapd.savefile.cut import cut
 from pcapd.wire import (
@@ -85,7 +88,6 @@ from pcapd.wire import (
     Source,
     Stats,
     Stop,
-    Stream,
     decode,
     encode,
 )
@@ -95,7 +97,14 @@ Target = Callable[[bytes], None]
 #: By their names, which are also those of the directories in ``corpus``.
 TARGETS: Dict[str, Target] = {}
 #: Those that reach C: worth running under a sanitizer.
-NATIVE = ("records_check", "records_headers", "records_merge", "records_pack", "records_render")
+NATIVE = (
+    "records_busiest",
+    "records_check",
+    "records_headers",
+    "records_merge",
+    "records_pack",
+    "records_render",
+)
 #: Path of another build of ``_native.c`` to be used by them.
 NATIVE_FILE = "PCAPD_FUZZ_NATIVE"
 
@@ -254,12 +263,15 @@ def _converse(callee: Callee, data: bytes) -> None:
             if isinstance(event.message, Ping):
                 callee.pong(event.message, 1)
             if isinstance(event.message, CaptureStart):
-                list(map(_flow_words, event.message.exclude))
+                _leave_out(event.message)
         callee.eof()
 
 
-def _flow_words(stream: Stream) -> None:
-    effective_filter("", [stream]).encode("ascii")
+def _leave_out(start: CaptureStart) -> None:
+    """What an api names as its own becomes rules of bounded size, and text without surprises."""
+    rules = own_traffic(Ends("192.0.2.1", 9494, "192.0.2.2"), start.api, ["192.0.2.1"], at_home=True)
+    assert len(exclusion.except_for(rules, [], 1, b"")) <= 8 * 4096
+    exclusion.text(rules).encode("ascii")
 
 
 @target
@@ -442,10 +454,13 @@ def _exact(data: bytes) -> Iterator[Any]:
         _libc.free(address)
 
 
+_REFERENCE = SimpleNamespace(**{**vars(_reference), "busiest": _busiest.busiest})
+
+
 def _both(name: str, pieces: Tuple[bytes, ...], call: Callable[[Any, Tuple[Any, ...]], Any]) -> Any:
     """The result of both implementations, which must be the same; None for an error."""
     outcomes = []
-    for module in (_reference, NATIVE_MODULE):
+    for module in (_REFERENCE, NATIVE_MODULE):
         with contextlib.ExitStack() as stack:
             buffers = tuple(stack.enter_context(_exact(piece)) for piece in pieces)
             try:
@@ -510,6 +525,15 @@ def records_pack(data: bytes) -> None:
     if isinstance(result, list):
         for batch in result:
             struct.unpack_from("<4I", batch)
+
+
+@target
+def records_busiest(data: bytes) -> None:
+    """Counting connections; packets and their index are a stranger's."""
+    choices = _Input(data)
+    link_type = choices.pick((1, 101, 113, 228, 229, 276, 9))
+    index, packets = choices.chunks(2)
+    _both("busiest", (packets, index), lambda busiest, pieces: busiest(*pieces, link_type))
 
 
 @target
@@ -586,7 +610,7 @@ def _check_filter(text: str) -> None:
     with contextlib.suppress(BadFilter):
         there = mirrored(text)
         assert mirrored(there) == text
-    effective_filter(text, [Stream("192.0.2.1", 1, 2)]).encode("ascii")
+    effective_filter("", [], text).encode("ascii")
 
 
 # --- configuration ---------------------------------------------------------------------

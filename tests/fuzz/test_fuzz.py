@@ -97,7 +97,7 @@ CHECKS = {
     "header": ("records_headers", "at + size <= packet->size", "1"),
     "ipv4_header": ("records_headers", "!has(packet, at, IPV4_MIN) ||", ""),
     "tcp_header": ("records_headers", "if (!has(packet, at, TCP_MIN))", "if (0)"),
-    "packet": ("records_pack", "(uint64_t)entry.offset + entry.length > (uint64_t)packets->len", "0"),
+    "packet": ("records_pack", "(uint64_t)entry->offset + entry->length <= (uint64_t)packets->len", "1"),
     "rest": ("race", "if (length > size)", "if (0)"),
 }
 

@@ -24,15 +24,17 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 if os.geteuid() != 0:
     pytest.skip("captures and namespaces need root", allow_module_level=True)
 
-from pcapd.capture import interfaces, kernelfilter, source
+from pcapd.capture import compiling, interfaces, kernelfilter, source
+from pcapd.capture.compiling import FilterCompiler
+from pcapd.capture.exclusion import Connection, OwnTraffic
 from pcapd.capture.interfaces import InterfaceWatch, addresses_here, way_to
+from pcapd.capture.libpcap import libpcap_version
 from pcapd.capture.namespaces import enter, identity, is_network_namespace, is_ours, open_namespace
-from pcapd.capture.source import CaptureSource, libpcap_version, open_source
+from pcapd.capture.source import CaptureSource, Filter, open_source
 from pcapd.capture.trial import Trial
 from pcapd.errors import BadFilter, CaptureFailed, NamespaceGone, NoSuchInterface
 from pcapd.limits import BATCH_PACKETS, RING_BYTES, RING_LAG
 from pcapd.records import pack
-from pcapd.wire import Stream
 from tests.lab import generator
 from tests.lab.generator import Generator
 from tests.lab.namespaces import Link, Namespace, connect, remove_stale
@@ -79,15 +81,18 @@ class Capture:
     def __init__(
         self, namespace: Namespace, device: str = "eth0", *, start: bool = True, **options: Any
     ) -> None:
+        wanted = Filter(
+            options.pop("filter_text", generator.FILTER), options.pop("own", ()), options.pop("never", ())
+        )
         settings = {
-            "filter_text": generator.FILTER,
-            "exclude": (),
             "snaplen": 262144,
             "ring_bytes": RING_BYTES,
             "promiscuous": False,
+            "compiler": FilterCompiler(),
+            "asker": SimpleNamespace(user="alice", gone=False),
             **options,
         }
-        self.source: CaptureSource = inside(namespace, lambda: open_source(device, **settings))
+        self.source: CaptureSource = inside(namespace, lambda: open_source(device, wanted, **settings))
         if start:
             self.source.start()
         self.packets: list[bytes] = []
@@ -108,6 +113,18 @@ class Capture:
         deadline = time.monotonic() + 2 * RING_LAG
         while self.read() or time.monotonic() < deadline:
             time.sleep(RING_LAG / 10)
+
+    def read_for(self, seconds: float) -> None:
+        """Read for a while without stopping."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.read()
+            time.sleep(0.005)
+
+    @property
+    def ports(self) -> set[int]:
+        """TCP ports of the packets, of both ends; they are Ethernet and IPv4 without options."""
+        return {int.from_bytes(packet[at : at + 2], "big") for packet in self.packets for at in (34, 36)}
 
     @property
     def numbers(self) -> list[int]:
@@ -275,24 +292,47 @@ def test_loopback_is_counted_once(link: Link) -> None:
         assert [int.from_bytes(packet[-2:], "big") for packet in capture.packets] == list(range(50))
 
 
+def talk(server_port: int, client_port: int) -> None:
+    """A short TCP connection between two ports of this machine, which can be had again at once."""
+    with socket.create_server(("127.0.0.1", server_port)) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.bind(("127.0.0.1", client_port))
+        client.connect(("127.0.0.1", server_port))
+        client.sendall(b"x")
+        accepted = server.accept()[0]
+        assert accepted.recv(1) == b"x"
+        client.close()
+        accepted.close()
+
+
 def test_the_captures_own_streams_are_excluded(link: Link) -> None:
     """A stream that is to be excluded is not seen, its neighbours are."""
 
-    def talk(server_port: int, client_port: int) -> None:
-        with socket.create_server(("127.0.0.1", server_port)) as server, socket.socket() as client:
-            client.bind(("127.0.0.1", client_port))
-            client.connect(("127.0.0.1", server_port))
-            client.sendall(b"x")
-            server.accept()[0].close()
-
-    own = Stream("127.0.0.1", 7001, 7002)
-    options = {"filter_text": "tcp", "exclude": (own,)}
-    with Capture(link.left.namespace, "lo", **options) as capture:
+    own = OwnTraffic((ipaddress.ip_network("127.0.0.1"),), (7001,))
+    with Capture(link.left.namespace, "lo", filter_text="tcp", own=(own,)) as capture:
         inside(link.left.namespace, lambda: talk(7001, 7002))
         inside(link.left.namespace, lambda: talk(7003, 7004))
         capture.stop()
-        ports = {int.from_bytes(packet[at : at + 2], "big") for packet in capture.packets for at in (34, 36)}
-        assert ports == {7003, 7004}
+        assert capture.ports == {7003, 7004}
+        assert capture.source.excluded == 0, "what is never captured is not counted"
+
+
+def test_connections_are_excluded_while_a_capture_runs(link: Link) -> None:
+    """From that moment on exactly these are not seen, each of their packets is counted, and nothing else is lost."""
+    here = ipaddress.ip_address("127.0.0.1")
+    with Capture(link.left.namespace, "lo", filter_text="tcp and not dst port 7002") as capture:
+        inside(link.left.namespace, lambda: talk(7001, 7002))
+        capture.read_for(0.05)
+        before = capture.source.counters().received
+        capture.source.exclude([Connection(here, 7002, here, 7001)])
+        inside(link.left.namespace, lambda: talk(7001, 7002))
+        inside(link.left.namespace, lambda: talk(7001, 7004))
+        capture.stop()
+        received, dropped, _ = capture.source.counters()
+        # What went to port 7002 the user's filter would not have let through.
+        assert before > 0 and capture.source.excluded == before
+        assert dropped == 0 and received == len(capture.packets)
+        assert capture.ports == {7001, 7002, 7004}
 
 
 def test_long_packets_are_cut_and_keep_their_length(link: Link) -> None:
@@ -439,7 +479,7 @@ def test_filters_of_the_policy_are_refused_like_the_users(link: Link) -> None:
 
 def test_a_filter_that_takes_too_long_is_refused(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is compiled elsewhere first, where that can be ended."""
-    monkeypatch.setattr(source, "Trial", partial(Trial, seconds=0.05))
+    monkeypatch.setattr(compiling, "Trial", partial(Trial, seconds=0.05))
     slow = " or ".join(f"portrange {number}-{number + 5}" for number in range(80))
     with pytest.raises(BadFilter, match="takes too long to compile"):
         Capture(link.right.namespace, filter_text=slow)
@@ -654,11 +694,15 @@ def test_without_the_capability_the_message_names_it() -> None:
     """A process without CAP_NET_RAW learns what the agent needs."""
     error = script("""
 import json, prctl
-from pcapd.capture.source import open_source
+from types import SimpleNamespace
+from pcapd.capture.compiling import FilterCompiler
+from pcapd.capture.source import Filter, open_source
 from pcapd.errors import CapturePermission
+asker = SimpleNamespace(user="alice", gone=False)
 prctl.cap_effective.limit()
 try:
-    open_source("lo", filter_text="", exclude=(), snaplen=96, ring_bytes=65536, promiscuous=False)
+    open_source("lo", Filter(""), snaplen=96, ring_bytes=65536, promiscuous=False,
+                compiler=FilterCompiler(), asker=asker)
 except CapturePermission as error:
     print(json.dumps([error.message, error.hint]))
 """)
@@ -718,13 +762,18 @@ def test_a_user_who_captures_without_being_root(link: Link) -> None:
 import json, threading
 from pcapd.capture import privileges
 from pcapd.capture.namespaces import enter
-from pcapd.capture.source import open_source
+from types import SimpleNamespace
+from pcapd.capture.compiling import FilterCompiler
+from pcapd.capture.source import Filter, open_source
 from pcapd.capture.hardening import harden
+compiler = FilterCompiler()
 privileges.become("nobody", ["net_raw", "sys_admin"])
 harden()
 def run():
     enter({str(link.right.namespace.path)!r})
-    source = open_source("eth0", filter_text="", exclude=(), snaplen=96, ring_bytes=65536, promiscuous=True)
+    asker = SimpleNamespace(user="alice", gone=False)
+    source = open_source("eth0", Filter(""), snaplen=96, ring_bytes=65536, promiscuous=True,
+                         compiler=compiler, asker=asker)
     source.start()
     print(json.dumps(source.counters()))
     source.close()

@@ -189,7 +189,7 @@ TO_AGENT = {
     "an address that is none": HELLO
     + frame(
         _START,
-        json.dumps({**AGENT_START, "exclude": [{"a": "1) or (tcp", "a_port": 1, "b_port": 2}]}).encode(),
+        json.dumps({**AGENT_START, "api": {"addresses": ["1) or (tcp"], "port": 1}}).encode(),
     ),
 }
 

@@ -6,7 +6,7 @@ import struct
 from collections import Counter, deque
 from dataclasses import replace
 from functools import partial
-from typing import Any, Callable, Iterable, Optional
+from typing import Any, Callable, Iterable, Optional, Sequence
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -18,8 +18,9 @@ from pcapd import COMPATIBILITY_LEVEL
 from pcapd.agent import session as session_module
 from pcapd.agent.agent import Agent
 from pcapd.agent.containers.namespace import mount_gone
-from pcapd.agent.opening import Opened
+from pcapd.agent.opening import Opened, Opening
 from pcapd.agent.session import AgentSession
+from pcapd.capture.exclusion import Connection
 from pcapd.capture.interfaces import Interface
 from pcapd.capture.namespaces import identity
 from pcapd.capture.source import KernelCounters
@@ -124,6 +125,7 @@ class Source:
 
     link_type = 1
     taken_down = False
+    excluded = 0
 
     def __init__(self, name: str, filter_text: str, snaplen: int) -> None:
         self.interface = Interface(1, name, True, False, 0, ("192.0.2.1/24",))
@@ -135,6 +137,7 @@ class Source:
         self.calls: list[str] = []
         self.error: Optional[CaptureFailed] = None
         self.refused: Optional[CaptureFailed] = None
+        self.exclusions: tuple[Connection, ...] = ()
 
     def fill(self, *payloads: bytes) -> None:
         """Let the interface see packets."""
@@ -158,6 +161,9 @@ class Source:
 
     def counters(self) -> KernelCounters:
         return KernelCounters(self.received + self.dropped, self.dropped, 0)
+
+    def exclude(self, connections: Sequence[Connection]) -> None:
+        self.exclusions = tuple(connections)
 
     def start(self) -> None:
         self.calls.append("start")
@@ -201,8 +207,9 @@ class World:
         monkeypatch.setattr(session_module, "open_capture", self._open)
         monkeypatch.setattr(session_module, "in_new_thread", self._in_new_thread)
 
-    def _open(self, start: CaptureStart, own: Any, config: AgentConfig, namespace: Optional[str]) -> Opened:
-        self.opened.append((start, own, namespace))
+    def _open(self, opening: Opening) -> Opened:
+        start, config, namespace = opening.start, opening.config, opening.namespace
+        self.opened.append((start, opening.ends, namespace))
         if self.failure is not None:
             raise self.failure
         names = start.interfaces or (config.capture.default_device,)

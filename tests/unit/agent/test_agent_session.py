@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -13,6 +14,8 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from pcapd.agent import reading
+from pcapd.agent.owntraffic import Ends
+from pcapd.capture.exclusion import Connection
 from pcapd.errors import BadFilter, CaptureFailed
 from pcapd.limits import (
     ADDRESSES_MAX,
@@ -21,6 +24,7 @@ from pcapd.limits import (
     BATCHES_PER_WAKEUP,
     CLIENT_SILENCE_TIMEOUT,
     DRAIN_TIMEOUT,
+    EXCLUSION_TIME,
     FRAME_TYPICAL,
     RING_LAG,
     SNAPLEN_MAX,
@@ -40,7 +44,6 @@ from pcapd.wire import (
     Source,
     Stats,
     Stop,
-    Stream,
     encode_message,
 )
 from tests.lab.certificates import Authority, Credentials
@@ -121,7 +124,7 @@ def test_a_start_opens_what_it_names(world: World) -> None:
         ("eth0", "web-0", 96),
         ("lo", "web-0", 96),
     ]
-    assert world.opened == [(start, Stream("192.0.2.1", 9494, 40_000, "192.0.2.2"), "/nowhere/web-0")]
+    assert world.opened == [(start, Ends("192.0.2.1", 9494, "192.0.2.2"), "/nowhere/web-0")]
 
 
 def test_so_many_addresses_of_an_interface_are_told(world: World) -> None:
@@ -156,6 +159,45 @@ def test_only_so_many_captures_run_at_once(monkeypatch: pytest.MonkeyPatch, cred
     later = Conversation(world)
     assert errors(later.say(START)) == []
     later.transport.leave()
+
+
+def test_what_was_begun_counts_until_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch, credentials: Credentials
+) -> None:
+    """Leaving early makes no room: what is being opened, or closed, is still the agent's work."""
+    world = World(monkeypatch, credentials, max_captures=1)
+    world.slow = True
+    hasty = Conversation(world)
+    hasty.say(START)
+    hasty.transport.leave()
+    (refused,) = errors(Conversation(world).say(START))
+    assert refused.code == "limit_reached"
+    world.finish_opening()
+    assert world.sources[0].calls == ["close"], "nobody waits for it any more"
+    world.slow = True
+    running = Conversation(world)
+    assert errors(running.say(START)) == []
+    world.finish_opening()
+    world.slow = True
+    running.transport.leave()
+    (refused,) = errors(Conversation(world).say(START))
+    assert refused.code == "limit_reached", "its ring is not closed yet"
+    world.finish_opening()
+    last = Conversation(world)
+    assert errors(last.say(START)) == []
+    last.transport.leave()
+
+
+def test_an_opening_learns_that_nobody_waits(world: World) -> None:
+    """So that a filter's turn is not waited for in vain."""
+    world.slow = True
+    conversation = Conversation(world)
+    conversation.say(START)
+    opening = conversation.session._opening
+    assert opening is not None and not opening.gone
+    conversation.transport.leave()
+    assert opening.gone
+    world.finish_opening()
 
 
 def test_a_second_start_is_a_protocol_error(world: World) -> None:
@@ -195,6 +237,69 @@ def test_a_bug_while_opening_is_logged_and_not_told(world: World, logged_failure
     (error,) = Conversation(world).say(START)
     assert isinstance(error, Error) and error.code == "capture_failed" and "internals" not in error.message
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+# --- loops -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def withholding(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """Whether a test for loops is going on."""
+    state = [True]
+    monkeypatch.setattr(type(world.agent.feedback), "withholding", property(lambda _: state[0]))
+    yield state
+
+
+def test_what_is_withheld_is_sent_later(
+    world: World, withholding: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A little of it, with a watermark that is not beyond the rest; then all, in order."""
+    monkeypatch.setattr(reading, "now_us", lambda: 1_700_000_000_000_000)
+    withholding[0] = False
+    conversation = Conversation(world)
+    conversation.say(START)
+    withholding[0] = True
+    world.sources[0].fill(b"one", b"two", b"three")
+    world.reactor.wake()
+    world.reactor.advance(STATS_INTERVAL)
+    assert conversation.hear() == [], "neither packets nor counters, which come back, too"
+    monkeypatch.setattr(reading, "now_us", lambda: 1_700_000_009_000_000)
+    conversation.session.release_some(1)
+    (stats,) = [message for message in conversation.hear() if isinstance(message, Stats)]
+    assert conversation.payloads == [b"one"]
+    assert stats.captured_up_to_us == 1_700_000_002_000_000, "the time of the first that is withheld"
+    conversation.session.release()
+    conversation.hear()
+    assert conversation.payloads == [b"one", b"two", b"three"]
+
+
+def test_a_stop_waits_for_no_test(world: World, withholding: list[bool]) -> None:
+    """What is withheld is sent before the counters are final."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    world.sources[0].fill(b"one")
+    world.reactor.wake()
+    conversation.say(Stop())
+    world.sources[0].fill(b"two")
+    world.reactor.advance(RING_LAG)
+    conversation.hear()
+    assert conversation.payloads == [b"one", b"two"] and conversation.over
+
+
+def test_a_connection_of_a_loop_is_left_out_everywhere(world: World) -> None:
+    """Of captures that run, and of those to come; users of running ones learn it."""
+    connection = Connection(ip_address("192.0.2.1"), 443, ip_address("192.0.2.2"), 5555)
+    first, second = Conversation(world), Conversation(world)
+    first.say(START)
+    second.say(START)
+    world.agent.feedback._exclude(connection)
+    for conversation in (first, second):
+        (notice,) = [message for message in conversation.hear() if isinstance(message, Notice)]
+        assert notice.type is NoticeType.CONGESTED and "192.0.2.1:443 - 192.0.2.2:5555" in notice.message
+    Conversation(world).say(START)
+    assert [source.exclusions for source in world.sources] == [(connection,)] * 3
+    world.reactor.advance(EXCLUSION_TIME)
+    assert {source.exclusions for source in world.sources} == {()}
 
 
 # --- pressure --------------------------------------------------------------------

@@ -14,13 +14,14 @@ from agent_doubles import START, Source
 
 from pcapd.agent import opening
 from pcapd.agent.containers.store import StoredContainer
-from pcapd.agent.opening import Opened, open_capture
+from pcapd.agent.opening import Opened, Opening, open_capture
+from pcapd.agent.owntraffic import Ends
+from pcapd.capture.compiling import FilterCompiler
 from pcapd.capture.interfaces import Interface
 from pcapd.config.schema import AgentConfig, AgentListenConfig, ContainersConfig, ServerTLS
 from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
-from pcapd.wire import Container, Stream
+from pcapd.wire import Container
 
-OWN = Stream("192.0.2.1", 9494, 40_000)
 FOUND = StoredContainer("a-handle", "10.255.93.7", "an-app", "app", 0)
 WIRE = 7
 FROM_CELL = ContainersConfig(access="host-veth")
@@ -41,7 +42,7 @@ class Cell:
         monkeypatch.setattr(opening, "way_to", lambda _: next(self.ways))
         monkeypatch.setattr(opening, "open_source", self._open)
 
-    def _open(self, name: str, **_: Any) -> Source:
+    def _open(self, name: str, *_: Any, **__: Any) -> Source:
         source: Any = Source(name, "", 96)
         source.link_type = self.link_type
         source.interface = Interface(WIRE, name, True, False, 0, ())
@@ -54,7 +55,7 @@ class Cell:
         config = AgentConfig(id="agent/0", listen=AgentListenConfig(tls=tls), containers=containers)
         container = Container("an-app", 0, handle=FOUND.handle)
         request = replace(START, **{"interfaces": (), "container": container, **start})
-        return open_capture(request, OWN, config, None)
+        return open_capture(Opening(request, Ends("192.0.2.1", 9494, "192.0.2.2"), config, FilterCompiler()))
 
 
 @pytest.fixture

@@ -149,7 +149,15 @@ class ScriptedAgent:
     def open(self, *interfaces: str) -> None:
         """Open sources."""
         for number, interface in enumerate(interfaces or ("eth0",), start=1):
-            source = Source("a-name-of-its-own", interface, 1, 262144, "udp", agent=f"agent-of-{self.name}")
+            source = Source(
+                "a-name-of-its-own",
+                interface,
+                1,
+                262144,
+                "udp",
+                agent=f"agent-of-{self.name}",
+                excludes_api=True,
+            )
             self.send(self.session.source(number, source))
 
     def deliver(self, records: bytes, number: int = 1) -> None:
@@ -182,7 +190,7 @@ class ScriptedAgent:
 
 
 class Network:
-    """Stands for `connect_tls` and `reserve_socket`: every dialled agent is a `ScriptedAgent`."""
+    """Stands for `connect_tls` and `outgoing_socket`: every dialled agent is a `ScriptedAgent`."""
 
     def __init__(self, monkeypatch: Any, reactor: Clock) -> None:
         self._reactor = reactor
@@ -193,7 +201,7 @@ class Network:
         #: How many sockets the machine still gives.
         self.sockets = 10_000
         monkeypatch.setattr(capture_module, "connect_tls", self._connect)
-        monkeypatch.setattr(capture_module, "reserve_socket", self._reserve)
+        monkeypatch.setattr(capture_module, "outgoing_socket", self._reserve)
 
     def _reserve(self, host: str) -> Any:
         if not self.sockets:

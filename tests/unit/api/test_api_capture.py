@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, Optional
 
 import pytest
-from api_doubles import LinkTransport, Network, Sink, record, targets
+from api_doubles import Network, Sink, record, targets
 from twisted.internet.task import Clock
 
 from pcapd import COMPATIBILITY_LEVEL
@@ -28,9 +28,10 @@ from pcapd.limits import (
     SNAPLEN_MAX,
     STOP_STALL_TIMEOUT,
 )
-from pcapd.wire import EndReason, Hello, NoticeType, Ping, Request, Source, Stream
+from pcapd.wire import ApiTraffic, EndReason, Hello, NoticeType, Ping, Request, Source
 
-CLIENT = Stream("203.0.113.7", 5555, 8080, "192.0.2.1")
+CLIENT = "203.0.113.7:5555"
+TRAFFIC = ApiTraffic(("192.0.2.1",), 8080, None, (9494,))
 
 Make = Callable[..., Capture]
 
@@ -53,7 +54,7 @@ def make(reactor: Clock, network: Network, sink: Sink) -> Iterator[Make]:
     ) -> Capture:
         chosen = places or targets(*names)
         request = Request(targets=tuple(target.name for target in chosen), **wanted)
-        agents: Any = Agents(reactor, "api/0", AgentsConfig(tls=None), lambda: None)  # type: ignore[arg-type]
+        agents: Any = Agents(reactor, "api/0", AgentsConfig(tls=None), lambda: None, lambda: TRAFFIC)  # type: ignore[arg-type]
         capture = Capture(
             agents,
             Metrics(),
@@ -139,44 +140,15 @@ def test_each_agent_is_asked_for_what_was_requested(make: Make, network: Network
     assert start.namespace == "web-0"
 
 
-def test_own_streams_are_excluded(make: Make, network: Network) -> None:
-    """An agent is told of the client's stream, and of the api's other streams to the same machine."""
-    places = (
-        Target("a", "198.51.100.1", 9494, "a"),
-        Target("b", "198.51.100.1", 9494, "b"),
-        Target("c", "198.51.100.2", 9494),
-    )
-    make(places=places)
-    for name in "abc":
+def test_each_agent_learns_what_it_must_not_capture(make: Make, network: Network) -> None:
+    """START names the api's own addresses and ports, and the user by an id that says nothing of them."""
+    make("a", "b")
+    for name in "ab":
         network[name].start()
-    assert network["a"].started and network["c"].started
-    assert network["a"].started.exclude == (CLIENT, Stream("198.51.100.1", 9494, 50_002))
-    assert network["c"].started.exclude == (CLIENT,)
-
-
-def test_on_one_machine_every_stream_is_excluded(make: Make, network: Network, monkeypatch: Any) -> None:
-    """An agent beside the api sees all the api's streams, so it is told of all of them."""
-    here = lambda transport: transport.getPeer()  # noqa: E731
-    monkeypatch.setattr(LinkTransport, "getHost", here)
-    make("web-0", "web-1")
-    network["web-0"].start()
-    assert network["web-0"].started
-    assert network["web-0"].started.exclude == (CLIENT, Stream("198.51.100.2", 9494, 50_002))
-
-
-def test_no_more_streams_are_excluded_than_a_filter_can_name(
-    make: Make, network: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With more targets on one machine than that, each is captured nevertheless; the client's stream goes first."""
-    monkeypatch.setattr(capture_module, "EXCLUDED_STREAMS_MAX", 3)
-    make(places=tuple(Target(name, "198.51.100.1", 9494, name) for name in "abcde"))
-    network["a"].start()
-    assert network["a"].started
-    assert network["a"].started.exclude == (
-        CLIENT,
-        Stream("198.51.100.1", 9494, 50_002),
-        Stream("198.51.100.1", 9494, 50_003),
-    )
+    first, second = network["a"].started, network["b"].started
+    assert first and second
+    assert first.api == second.api == TRAFFIC
+    assert first.user == second.user and len(first.user) == 32 and "alice" not in first.user
 
 
 def test_who_is_not_read_is_not_silent(make: Make, network: Network, reactor: Clock) -> None:
@@ -674,7 +646,7 @@ def test_it_is_told_how_many_instances_are_awaited(make: Make, network: Network,
     """Each source and each failure says how many have not shown up; what an agent says of it counts nothing."""
     make("web-0", "web-1", "web-2")
     network["web-1"].greet()
-    hostile = Source("x", "eth0", 1, 262144, "", awaited=77)
+    hostile = Source("x", "eth0", 1, 262144, "", awaited=77, excludes_api=True)
     network["web-1"].send(network["web-1"].session.source(1, hostile))
     assert sink.sources[1].awaited == 2
     network["web-2"].greet()
@@ -751,7 +723,7 @@ def test_an_agent_that_does_not_cut_headers_captures_nothing(
     make("web-0", headers_only=True)
     agent = network["web-0"]
     agent.greet()
-    source = agent.session.source(1, Source("a", "eth0", 1, 262144, ""))
+    source = agent.session.source(1, Source("a", "eth0", 1, 262144, "", excludes_api=True))
     agent.send(source + b"".join(agent.session.packets(1, record(1))))
     reactor.advance(0)
     assert not sink.sources and not sink.records

@@ -28,7 +28,7 @@ from pcapd.api.web import ClientInfo
 from pcapd.config.schema import PolicyConfig
 from pcapd.errors import BadRequest, LimitReached, TargetNotFound
 from pcapd.limits import HOLD_BACK_TIME, REQUEST_TIMEOUT, SNAPLEN_MAX, TCP_USER_TIMEOUT
-from pcapd.wire import App, Request, Source, Stream
+from pcapd.wire import App, Request, Source
 from tests.lab.certificates import Credentials
 
 GENEROUS = {"per_user": 5, "concurrent_captures": 50}
@@ -148,7 +148,7 @@ def fired(deferred: Any) -> bool:
 
 def test_an_app_is_refused_where_no_resolver_knows_apps(front: Front) -> None:
     """A request for an app never becomes a capture of nothing."""
-    client = ClientInfo("192.0.2.1:5", Stream("192.0.2.1", 5, 6), "request-1", TOKEN)
+    client = ClientInfo("192.0.2.1:5", "request-1", TOKEN)
     begun = front.api.begin(Request((), app=App("a-guid")), TOKEN, client, object())
     failures: list[Failure] = []
     begun.addErrback(failures.append)
@@ -223,12 +223,12 @@ def test_a_request_that_takes_its_time(front: Front) -> None:
 def test_a_client_on_a_socket_for_both_families(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its stream is excluded by the addresses that are in its packets."""
+    """Its address is the one that its packets carry."""
     monkeypatch.setattr(HttpTransport, "getPeer", lambda _: IPv6Address("TCP", "::ffff:203.0.113.7", 5555))
     front.ask("/capture?target=web-0")
     network["web-0"].start()
-    assert network["web-0"].started
-    assert network["web-0"].started.exclude == (Stream("203.0.113.7", 5555, 8080, "192.0.2.1"),)
+    (capture,) = front.api._captures
+    assert capture._client == "203.0.113.7:5555"
 
 
 def test_a_client_is_given_up_by_tcp(front: Front) -> None:
@@ -535,7 +535,7 @@ def test_mixed_link_types_break_a_classic_file_off(front: Front, network: Networ
     agent = network["web-0"]
     agent.start()
     front.reactor.advance(0.05)
-    other = Source("web-0", "tun0", 101, 96, "")
+    other = Source("web-0", "tun0", 101, 96, "", excludes_api=True)
     agent.send(agent.session.source(2, other))
     assert answer.status == 200 and not answer.complete and answer.transport.aborted
 
@@ -551,7 +551,7 @@ def test_what_follows_mixed_link_types_is_nothing(
     front.reactor.advance(0.05)
     before = answer.raw
     agent.send(
-        agent.session.source(2, Source("web-0", "tun0", 101, 96, ""))
+        agent.session.source(2, Source("web-0", "tun0", 101, 96, "", excludes_api=True))
         + b"".join(agent.session.packets(2, record(1)))
     )
     front.reactor.advance(5)
@@ -711,7 +711,7 @@ def test_when_to_come_back(front: Front, monkeypatch: pytest.MonkeyPatch, second
 
 
 def test_only_apps_are_followed(front: Front, network: Network) -> None:
-    client = ClientInfo("192.0.2.1:5", Stream("192.0.2.1", 5, 6), "request-1", TOKEN)
+    client = ClientInfo("192.0.2.1:5", "request-1", TOKEN)
     refused: list[Failure] = []
     front.api.begin(Request(("web-0",), follow=True), TOKEN, client, object()).addErrback(refused.append)
     assert "only an app can be followed" in str(refused[0].value)

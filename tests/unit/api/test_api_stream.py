@@ -19,7 +19,7 @@ from pcapd.api.stream import StreamProtocol, _bound
 from pcapd.api.web import ClientInfo
 from pcapd.errors import BadRequest, RequestError, TargetNotFound
 from pcapd.limits import CLIENT_MESSAGE_MAX, CLIENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, START_TIMEOUT
-from pcapd.wire import Caller, End, EndReason, Error, Hello, Pong, Request, Source, Stream
+from pcapd.wire import Caller, End, EndReason, Error, Hello, Pong, Request, Source
 from pcapd.wire.sessions import Message, Packets
 
 HELLO = Hello(COMPATIBILITY_LEVEL, "client", "pcapctl", "1", 5)
@@ -133,7 +133,7 @@ class Client:
     def __init__(self, token: Optional[str] = None) -> None:
         self.front = FakeFront()
         self.websocket = WebSocket()
-        info = ClientInfo("192.0.2.1:5", Stream("192.0.2.1", 5, 6), "request-1", token)
+        info = ClientInfo("192.0.2.1:5", "request-1", token)
         self.protocol = StreamProtocol(self.front, info, object())  # type: ignore[arg-type]
         self.protocol.negotiationStarted(self.websocket)
         self.protocol.negotiationFinished()

@@ -60,10 +60,10 @@ def test_what_is_allowed_while_it_runs() -> None:
 
 def test_an_agent_that_does_not_know_the_rules() -> None:
     """It says nothing of them, or of fewer."""
-    source = Source("web-0", "eth0", 1, 64, "")
+    source = Source("web-0", "eth0", 1, 64, "", excludes_api=True)
     assert unconfirmed(WHOLE, (), source) == ""
     assert "headers" in unconfirmed(CUT, (), source)
     assert "exclude" in unconfirmed(WHOLE, ("port 22",), source)
-    obedient = Source("web-0", "eth0", 1, 64, "", headers_only=True, exclude_filters=1)
+    obedient = Source("web-0", "eth0", 1, 64, "", headers_only=True, exclude_filters=1, excludes_api=True)
     assert unconfirmed(CUT, ("port 22",), obedient) == ""
     assert "exclude" in unconfirmed(CUT, ("port 22", "port 23"), obedient)

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from pcapd.config.schema import ClientTLS, ServerTLS
 from pcapd.net.ports import TLSPort
 from pcapd.net.tls import ClientContext, ServerContext, check_allowed, check_server_name
-from pcapd.net.transport import TLSTransport, connect_tls, reserve_socket
+from pcapd.net.transport import TLSTransport, connect_tls, outgoing_socket
 from tests.lab.certificates import AGENT_NAME, API_NAME, Credentials
 
 LOCAL = "127.0.0.1"
@@ -140,7 +140,7 @@ def connect(
     peer = Peer()
     transport = connect_tls(
         reactor,
-        reserve_socket(address[0]),
+        outgoing_socket(address[0]),
         address,
         peer,
         context(),

@@ -13,19 +13,21 @@ from hypothesis import strategies as st
 from pcapd.errors import RemoteProtocolError
 from pcapd.limits import (
     ADDRESSES_MAX,
+    AGENT_PORTS_MAX,
     CONTROL_MAX,
     EFFECTIVE_FILTER_MAX,
-    EXCLUDED_STREAMS_MAX,
     FILTER_MAX,
     INSTANCES_MAX,
     INTERFACES_MAX,
     NAME_MAX,
+    OWN_ADDRESSES_MAX,
     POLICY_FILTERS_LENGTH_MAX,
     POLICY_FILTERS_MAX,
     SNAPLEN_MAX,
     TEXT_MAX,
 )
 from pcapd.wire import (
+    ApiTraffic,
     App,
     CaptureStart,
     Container,
@@ -45,7 +47,6 @@ from pcapd.wire import (
     Source,
     Stats,
     Stop,
-    Stream,
     decode,
     encode,
 )
@@ -59,7 +60,9 @@ ports = st.integers(1, 65535)
 addresses = st.ip_addresses().map(str)
 interfaces = st.lists(names, max_size=INTERFACES_MAX, unique=True).map(tuple)
 snaplens = st.integers(1, SNAPLEN_MAX)
-streams = st.builds(Stream, addresses, ports, ports, st.none() | addresses)
+address_lists = st.lists(addresses, max_size=OWN_ADDRESSES_MAX + 1).map(tuple)
+port_lists = st.lists(ports, max_size=AGENT_PORTS_MAX).map(tuple)
+traffic = st.builds(ApiTraffic, address_lists, ports, st.none() | addresses, port_lists)
 counters = st.builds(Counters, counts, counts, counts, counts, counts)
 indices = st.integers(0, INSTANCES_MAX - 1)
 apps = st.builds(App, names, names, st.lists(indices, max_size=4, unique=True).map(tuple))
@@ -92,7 +95,8 @@ def capture_starts(draw: st.DrawFn) -> CaptureStart:
         draw(texts),
         draw(snaplens),
         namespace,
-        draw(st.lists(streams, max_size=3).map(tuple)),
+        draw(st.none() | traffic),
+        draw(names),
         container,
         draw(st.booleans()),
         draw(st.lists(texts, max_size=3).map(tuple)),
@@ -151,7 +155,8 @@ START = CaptureStart(
     "udp",
     96,
     namespace="web-0",
-    exclude=(Stream("192.0.2.1", 9494, 4000, "192.0.2.2"),),
+    api=ApiTraffic(("192.0.2.1",), 8080, None, (9494,)),
+    user="a-user",
 )
 CONTAINER = Container("app", 1, "handle", "192.0.2.7", "process")
 START_CONTAINER = CaptureStart("c", "r", "myapp/1", container=CONTAINER)
@@ -239,9 +244,10 @@ def test_an_end_of_very_many_sources() -> None:
                 "snaplen",
                 "namespace",
                 "container",
-                "exclude",
                 "headers_only",
                 "exclude_filters",
+                "api",
+                "user",
             },
         ),
         (
@@ -269,9 +275,10 @@ def test_an_end_of_very_many_sources() -> None:
                 "awaited",
                 "headers_only",
                 "exclude_filters",
+                "excludes_api",
             },
         ),
-        (STATS, {"final", "exact", "dropped_agent", "forwarded", "at_us"}),
+        (STATS, {"final", "exact", "dropped_agent", "forwarded", "at_us", "excluded"}),
         (Notice(NoticeType.CONGESTED, "m", "o"), {"awaited"}),
         (End(EndReason.COUNT), {"message", "sources"}),
         (Error("c", "m"), {"hint"}),
@@ -302,8 +309,9 @@ def test_a_missing_key_is_named_unless_it_has_a_default(message: Message, option
         (STATS, "final", 1),
         (START, "interfaces", "eth0"),
         (START, "interfaces", [1]),
-        (START, "exclude", [7]),
-        (START, "exclude", {"a": "192.0.2.1"}),
+        (START, "api", [7]),
+        (START, "api", {"addresses": "192.0.2.1", "port": 1}),
+        (START, "api", {"addresses": ["192.0.2.1"], "port": "1"}),
         (START, "filter", None),
         (START, "namespace", 7),
         (START_CONTAINER, "container", "handle"),
@@ -351,15 +359,14 @@ def test_a_value_of_the_wrong_type_is_refused(message: Message, key: str, value:
         (START, "instance", "x" * (NAME_MAX + 1)),
         (START, "request_id", "a\x1b[2J"),
         (START, "namespace", "../\n"),
-        (
-            START,
-            "exclude",
-            [{"a": "192.0.2.1", "a_port": 1, "b_port": 2}] * (EXCLUDED_STREAMS_MAX + 1),
-        ),
-        (START, "exclude", [{"a": "192.0.2.1 or 1=1", "a_port": 1, "b_port": 2}]),
-        (START, "exclude", [{"a": "192.0.2.1", "a_port": 0, "b_port": 2}]),
-        (START, "exclude", [{"a": "192.0.2.1", "a_port": 1, "b_port": 65536}]),
-        (START, "exclude", [{"a": "192.0.2.1", "a_port": 1, "b_port": 2, "b": "example.com"}]),
+        (START, "api", {"addresses": ["192.0.2.1"] * (OWN_ADDRESSES_MAX + 2), "port": 1}),
+        (START, "api", {"addresses": ["192.0.2.1 or 1=1"], "port": 1}),
+        (START, "api", {"addresses": [], "port": 0}),
+        (START, "api", {"addresses": [], "port": 65536}),
+        (START, "api", {"addresses": [], "port": 1, "listens_at": "example.com"}),
+        (START, "api", {"addresses": [], "port": 1, "agent_ports": [0]}),
+        (START, "api", {"addresses": [], "port": 1, "agent_ports": [1] * (AGENT_PORTS_MAX + 1)}),
+        (START, "user", "a\n"),
         (START, "exclude_filters", ["port 22"] * (POLICY_FILTERS_MAX + 1)),
         (START, "exclude_filters", ["x" * (POLICY_FILTERS_LENGTH_MAX + 1)]),
         (START_CONTAINER, "namespace", "web-0"),

@@ -1,0 +1,327 @@
+"""Recognise connections that carry captured packets back to where they were captured.
+
+The client of a capture may reach the api through a router whose machine is
+captured.  Then each captured packet leaves the router again on the client's
+connection, is captured there, leaves again, and so on until the machine is
+busy with nothing else.  Nobody on our side can name that connection in advance.
+
+What such a connection does is caused by what this agent sends.  So the cause is
+taken away for a moment: the agent withholds what it captures, and goes on looking.
+Connections that are part of a loop fall silent as soon as what was on its way has
+arrived; others go on, and when nothing fell silent that is the end of the test.
+
+Otherwise rounds follow, at the beginning of which the agent sends a little of what
+it withholds, or nothing at all, by chance.  A connection is part of a loop if it
+moves in the rounds in which something was sent, and in no other round.  One that
+moves by itself, at whatever rhythm, hardly does that.
+
+It does not matter over how many hops, apis or captures the loop leads, as long
+as it leads through this agent.  Nothing is lost: what was withheld is sent.
+
+This module is pure.  Times are microseconds since the epoch, by the clock that
+stamps packets.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from pcapd.capture.exclusion import Connection
+from pcapd.limits import (
+    LOOP_IN_FLIGHT,
+    LOOP_REST,
+    LOOP_ROUND_TIME,
+    LOOP_ROUNDS,
+    LOOP_SILENCE,
+    LOOP_SUSPECTS_MAX,
+    LOOP_SUSPICIOUS,
+    LOOP_TEST_BYTES,
+    LOOP_TEST_TIME,
+    LOOP_TESTS,
+)
+from pcapd.records import Busy
+
+__all__ = ["LoopDetector", "Step"]
+
+_SECOND = 1_000_000
+#: A connection goes on if it has so many packets when none can be on its way any more, and
+#: this part of its rate before.  A busy machine delays single packets.
+_GOES_ON = (3, 0.25)
+#: Packets of a connection from which on its silence means something.
+_ENOUGH = 8
+#: Rounds in a row in which something was sent and a connection that had moved did not move; a
+#: busy machine may be slower than a round.
+_MISSED_MAX = 2
+#: The next round begins after this many times the slowest answer, so that none comes in it; at
+#: most so many seconds later.
+_PATIENCE = (2, 0.12)
+#: Seconds that rounds take longer than they have to, at random.
+_JITTER = 0.02
+
+
+class Step(Enum):
+    """What to do next with what is withheld."""
+
+    WAIT = auto()  #: go on withholding
+    SEND_SOME = auto()
+    SEND_ALL = auto()  #: the test is over
+
+
+class _Verdict(Enum):
+    OPEN = auto()
+    SILENT = auto()  #: it stopped when we did
+    GOES_ON = auto()  #: it did not
+
+
+@dataclass
+class _Suspect:
+    """A connection that has a large part of what is captured.
+
+    Attributes:
+        last_us: Its last packet.
+        packets, size: What of it was seen since it was counted first, or again; bytes.
+        tests: How many it has gone through without being part of a loop.
+        not_before_us: It is not tested before that.
+        early, late: Its packets in the present round, until none can be on its way any more,
+            and after that.
+        moved, rested: Rounds in which it moved with us, and rested with us.
+        missed: Rounds in a row in which it did not move although something was sent.
+    """
+
+    last_us: int
+    packets: int = 0
+    size: int = 0
+    tests: int = 0
+    not_before_us: int = 0
+    early: int = 0
+    late: int = 0
+    moved: int = 0
+    rested: int = 0
+    missed: int = 0
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether so much of it was captured that it should be tested."""
+        packets, size = LOOP_SUSPICIOUS
+        return self.packets >= packets or self.size >= size
+
+    @property
+    def convicted(self) -> bool:
+        """Whether it did what we did often enough."""
+        return self.moved >= LOOP_ROUNDS and self.rested >= LOOP_ROUNDS
+
+    def moves(self, now_us: int, latest_us: int) -> bool:
+        """Whether its silence would mean something.
+
+        Args:
+            latest_us: Time of the last packet of any connection: rings are read late on a busy machine.
+        """
+        recent = latest_us - self.last_us <= LOOP_SILENCE * _SECOND
+        return recent and self.packets >= _ENOUGH and now_us >= self.not_before_us
+
+    @property
+    def lost_interest(self) -> bool:
+        """Whether it does not move when something is sent."""
+        return self.missed >= (_MISSED_MAX if self.moved else 1)
+
+    def verdict(self, now_us: int, turn: _Round) -> _Verdict:
+        """What a round has shown until now."""
+        in_flight_us = turn.in_flight_us(self)
+        late_us = max(0, now_us - turn.begin_us - in_flight_us)
+        if self.late >= max(_GOES_ON[0], _GOES_ON[1] * self.early * late_us / in_flight_us):
+            return _Verdict.GOES_ON
+        if turn.sent and self.last_us <= turn.begin_us and not late_us:
+            return _Verdict.OPEN  # an answer may be on its way
+        quiet_us = now_us - max(self.last_us, turn.begin_us)
+        return _Verdict.SILENT if quiet_us >= turn.silence_us else _Verdict.OPEN
+
+    def begin_test(self) -> None:
+        self.moved = self.rested = self.missed = 0
+
+    def leave_alone(self, now_us: int) -> None:
+        """It goes on without us: do not test it again soon."""
+        rest = min(LOOP_REST[0] * 4**self.tests, LOOP_REST[1])
+        self.not_before_us = now_us + int(rest * _SECOND)
+        self.tests += 1
+        self.packets = self.size = 0
+
+
+@dataclass(frozen=True)
+class _Round:
+    """A part of a test.
+
+    Attributes:
+        begin_us: When it began.
+        sent: Whether something was sent then.
+        first: It is the one in which what was on its way arrives.
+        silence_us: How long a connection has to be quiet to count as silent.
+        least_us: How long it lasts at least.
+    """
+
+    begin_us: int = 0
+    sent: bool = False
+    first: bool = True
+    silence_us: int = 0
+    least_us: int = 0
+
+    def in_flight_us(self, suspect: _Suspect) -> int:
+        """How long packets of a suspect may be on their way in this round.
+
+        For a first test it is short, so that captures without a loop are not delayed for long.
+        """
+        patient = suspect.tests or suspect.moved
+        return int((LOOP_IN_FLIGHT[1] if patient else LOOP_IN_FLIGHT[0]) * _SECOND)
+
+
+class LoopDetector:
+    """Decides when to withhold packets, and what that has shown.
+
+    Args:
+        chance: For the kind of rounds and their length.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._suspects: OrderedDict[bytes, _Suspect] = OrderedDict()
+        self._tested: dict[bytes, _Suspect] = {}
+        self._test_us = 0
+        self._round = _Round()
+        self._slowest_us = 0
+        self._withheld = 0
+        self._budget = 0.0
+        self._budget_us = 0
+        #: Whether packets are to be withheld.
+        self.testing = False
+
+    # --- what is seen ------------------------------------------------------
+
+    def saw(self, now_us: int, busy: Iterable[Busy]) -> None:
+        """Take note of the connections that a batch mostly consisted of."""
+        for one in busy:
+            suspect = self._suspects.setdefault(one.key, _Suspect(one.last_us))
+            suspect.packets += one.packets
+            suspect.size += one.size
+            suspect.last_us = max(suspect.last_us, one.last_us)
+            if one.last_us > self._round.begin_us + self._round.in_flight_us(suspect):
+                suspect.late += one.packets
+            else:
+                suspect.early += one.packets
+            self._suspects.move_to_end(one.key)
+        while len(self._suspects) > LOOP_SUSPECTS_MAX:
+            self._suspects.popitem(last=False)
+
+    def capture_begins(self) -> None:
+        """A capture begins here, and perhaps a loop with it."""
+        self._budget = min(LOOP_TESTS[0], self._budget + LOOP_TESTS[1])
+
+    def withhold(self, size: int) -> None:
+        """So many bytes more are being withheld."""
+        self._withheld += size
+
+    # --- tests -------------------------------------------------------------
+
+    def begin(self, now_us: int) -> bool:
+        """Begin a test, if one is due and tests are not too frequent; then `testing` is true."""
+        if not any(suspect.suspicious for _, suspect in self._moving(now_us)) or not self._may_test(now_us):
+            return False
+        self.testing, self._test_us, self._withheld, self._slowest_us = True, now_us, 0, 0
+        self._tested = {}
+        for suspect in self._suspects.values():
+            suspect.begin_test()
+        self._begin_round(now_us, first=True, sent=False)
+        return True
+
+    def judge(self, now_us: int, *, all_seen: bool) -> tuple[Step, Sequence[Connection]]:
+        """Look what the test has shown until now.
+
+        Args:
+            all_seen: Whether everything was seen that has been captured until now.
+
+        Returns:
+            What to do, and at the end of the test the connections that are part of a loop.
+        """
+        self._tested.update(self._moving(now_us))
+        if now_us - self._test_us >= LOOP_TEST_TIME * _SECOND or self._withheld >= LOOP_TEST_BYTES:
+            return self._end(now_us)
+        verdicts = {key: suspect.verdict(now_us, self._round) for key, suspect in self._tested.items()}
+        lasted_us = now_us - self._round.begin_us
+        is_open = not all_seen or _Verdict.OPEN in verdicts.values() or lasted_us < self._round.least_us
+        if is_open and lasted_us < LOOP_ROUND_TIME * _SECOND:
+            return Step.WAIT, ()
+        for key, verdict in verdicts.items():
+            self._note(key, verdict, now_us)
+        if all(suspect.convicted for suspect in self._tested.values()):
+            return self._end(now_us)
+        self._begin_round(now_us, first=False, sent=self._choose_to_send())
+        return Step.SEND_SOME if self._round.sent else Step.WAIT, ()
+
+    def _moving(self, now_us: int) -> list[tuple[bytes, _Suspect]]:
+        latest_us = max((suspect.last_us for suspect in self._suspects.values()), default=0)
+        return [pair for pair in self._suspects.items() if pair[1].moves(now_us, latest_us)]
+
+    def _note(self, key: bytes, verdict: _Verdict, now_us: int) -> None:
+        """What a round has shown of one connection."""
+        suspect, turn = self._tested[key], self._round
+        moved = suspect.last_us > turn.begin_us
+        if turn.sent:
+            suspect.moved += moved
+            suspect.missed = 0 if moved else suspect.missed + 1
+            self._slowest_us = max(self._slowest_us, suspect.last_us - turn.begin_us)
+        elif not turn.first:
+            suspect.rested += not moved
+        by_itself = moved and not (turn.sent or turn.first)
+        if verdict is _Verdict.GOES_ON or by_itself or suspect.lost_interest:
+            suspect.leave_alone(now_us)
+            del self._tested[key]
+
+    def _choose_to_send(self) -> bool:
+        undecided = [suspect for suspect in self._tested.values() if not suspect.convicted]
+        if any(suspect.missed or not suspect.moved for suspect in undecided):
+            return True  # an answer may still be on its way
+        if all(suspect.moved >= LOOP_ROUNDS for suspect in undecided):
+            return False
+        if all(suspect.rested >= LOOP_ROUNDS for suspect in undecided):
+            return True
+        return self._chance.random() < 0.5
+
+    def _begin_round(self, now_us: int, *, first: bool, sent: bool) -> None:
+        times, most = _PATIENCE
+        silence = max(LOOP_SILENCE, min(most, times * self._slowest_us / _SECOND))
+        least = silence + self._chance.uniform(0, _JITTER)
+        self._round = _Round(now_us, sent, first, int(silence * _SECOND), int(least * _SECOND))
+        for suspect in self._suspects.values():
+            suspect.early = suspect.late = 0
+
+    def _end(self, now_us: int) -> tuple[Step, Sequence[Connection]]:
+        found = [key for key, suspect in self._tested.items() if suspect.convicted]
+        for key in found:
+            del self._tested[key]
+            self._suspects.pop(key, None)
+        for suspect in self._tested.values():
+            suspect.leave_alone(now_us)
+        self._tested, self.testing = {}, False
+        return Step.SEND_ALL, [_connection(key) for key in found]
+
+    def _may_test(self, now_us: int) -> bool:
+        earned = max(0, now_us - (self._budget_us or now_us)) / _SECOND * LOOP_TESTS[2]
+        self._budget, self._budget_us = min(LOOP_TESTS[0], self._budget + earned), now_us
+        if self._budget < 1:
+            return False
+        self._budget -= 1
+        return True
+
+
+def _connection(key: bytes) -> Connection:
+    size = (len(key) - 4) // 2
+    a, b = key[: size + 2], key[size + 2 :]
+    return Connection(
+        ipaddress.ip_address(a[:size]),
+        int.from_bytes(a[size:], "big"),
+        ipaddress.ip_address(b[:size]),
+        int.from_bytes(b[size:], "big"),
+    )

@@ -1,0 +1,78 @@
+"""Which connections are pcapd's own, as an agent knows them before they exist.  Pure.
+
+They are the same for all captures of a machine, whenever they begin and end:
+
+* those to this agent's port, from whatever api;
+* those of the api that asks: to its own port, from clients and from the router in
+  front of it, and those that it makes to other agents.
+
+An address counts only with its port, so that others may use the same port elsewhere.
+Loopback addresses mean another machine in each network namespace: they count where
+pcapd itself is at home.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pcapd.capture.exclusion import Network, OwnTraffic
+from pcapd.limits import OWN_ADDRESSES_MAX
+from pcapd.wire import ApiTraffic
+
+__all__ = ["Ends", "own_traffic"]
+
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
+_EVERYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+
+class Ends(NamedTuple):
+    """Both ends of the connection on which a START came.
+
+    Attributes:
+        here: Our address.
+        port: Our port.
+        api: The api's address.
+    """
+
+    here: str
+    port: int
+    api: str
+
+
+def own_traffic(
+    ends: Ends, api: ApiTraffic | None, machine: Sequence[str], *, at_home: bool
+) -> tuple[OwnTraffic, ...]:
+    """Connections that no capture contains.
+
+    Args:
+        ends: Where this agent was reached.
+        api: What the api says of itself; nothing, if it is an older one.
+        machine: Addresses of this machine, without loopback addresses.
+        at_home: The capture is in the network namespace that this agent is in itself.
+    """
+    api_is_here = ends.api in machine or ipaddress.ip_address(ends.api).is_loopback
+    ours = _networks((ends.here, *machine), loopback=at_home)
+    rules = [OwnTraffic(ours, (ends.port,))]
+    if api is not None:
+        loopback = at_home and api_is_here
+        theirs = _networks((ends.api, *api.addresses), loopback=loopback)
+        rules.append(OwnTraffic(_listener(api, theirs, loopback=loopback), (api.port,)))
+        rules.append(OwnTraffic(theirs, api.agent_ports, far=True))
+    return tuple(rule for rule in rules if rule.networks and rule.ports)
+
+
+def _listener(api: ApiTraffic, theirs: tuple[Network, ...], *, loopback: bool) -> tuple[Network, ...]:
+    if api.listens_at is None:
+        return theirs
+    network = ipaddress.ip_network(api.listens_at)
+    return (network,) if loopback or not network.is_loopback else ()
+
+
+def _networks(addresses: Iterable[str], *, loopback: bool) -> tuple[Network, ...]:
+    parsed = (ipaddress.ip_network(address) for address in dict.fromkeys(addresses))
+    networks = [network for network in parsed if not network.is_loopback]
+    if len(networks) > OWN_ADDRESSES_MAX:
+        return _EVERYWHERE
+    return (*networks, *(_LOOPBACK if loopback else ()))

@@ -1,0 +1,140 @@
+"""From filter text to the program for the kernel, without stopping the agent meanwhile.
+
+libpcap's optimizer takes more than quadratic time, and pcapy-ng holds Python's
+lock while it works.  So a long text is
+
+1. tried in a process of its own, with bounded processor time (`pcapd.capture.trial`),
+2. compiled here by libpcap through ctypes, which lets go of the lock,
+3. remembered, because the instances of one app all ask for the same filter.
+
+At most `limits.TRIALS_MAX` texts are tried and compiled at once, one for each
+user; others wait for their turn.  Short texts are compiled at once by the handle
+that will capture: the worst one known takes 25 ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pcapy
+
+from pcapd.capture import kernelfilter
+from pcapd.capture.bpf import failing_part
+from pcapd.capture.libpcap import compile_filter, libpcap_path
+from pcapd.capture.trial import Trial
+from pcapd.errors import BadFilter, CaptureFailed
+from pcapd.limits import COMPILED_FILTERS_KEPT, FILTER_QUICK, FILTER_TURN_TIMEOUT, TRIALS_MAX
+
+__all__ = ["Asker", "FilterCompiler"]
+
+
+class Asker(Protocol):
+    """On whose behalf a filter is compiled."""
+
+    @property
+    def user(self) -> str:
+        """Opaque id of the user, of whose filters one is tried at a time."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+
+class FilterCompiler:
+    """Compiles the filters of all captures of an agent.  Safe to use from several threads.
+
+    Args:
+        at_once: Long filters that are tried and compiled at the same time.
+    """
+
+    def __init__(self, at_once: int = TRIALS_MAX) -> None:
+        self._at_once = at_once
+        self._turn = threading.Condition()
+        self._users: set[str] = set()
+        self._programs: OrderedDict[tuple[int, str], bytes] = OrderedDict()
+        libpcap_path()  # it is found in /proc, which is closed to us after `privileges.become`
+
+    def compile(self, reader: pcapy.Reader, interface: str, text: str, asker: Asker) -> bytes:
+        """Compile a filter for an interface in the calling thread's network namespace.  Blocks.
+
+        Args:
+            reader: An activated capture of that interface; its own filter is changed.
+            interface: Its name.
+            text: What `pcapd.capture.bpf.check_text` accepted.
+            asker: For whom; leaving early ends the wait.
+
+        Returns:
+            The program as libpcap would attach it, instructions of struct sock_filter.
+
+        Raises:
+            BadFilter: It does not compile, takes too long, or is too large for the kernel.
+            CaptureFailed: It was not this filter's turn in time, or nobody waits any more.
+        """
+        if len(text) <= FILTER_QUICK:
+            return _compile_at_once(reader, text)
+        key = (reader.datalink(), text)
+        deadline = time.monotonic() + FILTER_TURN_TIMEOUT
+        with self._my_turn(asker, deadline):
+            program = self._programs.get(key)
+            if program is None:
+                _try(key[0], text)
+                program = self._programs[key] = compile_filter(interface, text)
+                while len(self._programs) > COMPILED_FILTERS_KEPT:
+                    self._programs.popitem(last=False)
+        return program
+
+    @contextlib.contextmanager
+    def _my_turn(self, asker: Asker, deadline: float) -> Iterator[None]:
+        with self._turn:
+            while asker.user in self._users or len(self._users) >= self._at_once:
+                if asker.gone:
+                    raise CaptureFailed("the capture was given up before its filter was compiled")
+                if time.monotonic() >= deadline:
+                    raise CaptureFailed(
+                        "the agent is busy compiling other long filters",
+                        "try again, or write a shorter filter",
+                    )
+                self._turn.wait(_LOOK_INTERVAL)
+            self._users.add(asker.user)
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._users.remove(asker.user)
+                self._turn.notify_all()
+
+
+_LOOK_INTERVAL = 0.1  # seconds between looks at whether somebody still waits
+
+
+def _compile_at_once(reader: pcapy.Reader, text: str) -> bytes:
+    problem = _problem(reader, text)
+    if problem:
+        raise _refused(problem, text, lambda piece: not _problem(reader, piece))
+    return kernelfilter.attached(reader.getfd())
+
+
+def _problem(reader: pcapy.Reader, text: str) -> str:
+    try:
+        reader.setfilter(text)
+    except (pcapy.PcapError, ValueError) as error:
+        return str(error) or "the filter does not compile"
+    return ""
+
+
+def _try(dlt: int, text: str) -> None:
+    with Trial(dlt) as trial:
+        problem = trial.problem(text)
+        if problem:
+            raise _refused(problem, text, lambda piece: not trial.problem(piece))
+
+
+def _refused(problem: str, text: str, compiles: Callable[[str], bool]) -> BadFilter:
+    with contextlib.suppress(BadFilter):  # it would take too long to see where
+        problem += f", at: {failing_part(text, compiles)!r}"
+    return BadFilter(problem, "see pcap-filter(7) for the syntax")

@@ -1,0 +1,73 @@
+"""Count packets that a capture leaves out.
+
+A classic BPF program cannot count.  A second packet socket can: the kernel counts
+what its filter accepts (``PACKET_STATISTICS``, packet(7)), also when there is no
+room to keep it, and nobody ever reads it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from pcapd.capture import kernelfilter
+from pcapd.capture.interfaces import Interface
+
+__all__ = ["Tally"]
+
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_ALL_PROTOCOLS = 0x0003  # ETH_P_ALL
+_COUNTERS = struct.Struct("=II")  # struct tpacket_stats: all packets, and those dropped among them
+
+
+class Tally:
+    """A counter on one interface.  It counts nothing until `count_only` is called.
+
+    A socket stays in the network namespace in which it was opened, so it is opened
+    together with the capture although it may never be needed.
+
+    Args:
+        interface: In the calling thread's network namespace.
+
+    Raises:
+        OSError: There is no descriptor left, or CAP_NET_RAW is missing.
+    """
+
+    def __init__(self, interface: Interface) -> None:
+        self._interface = interface
+        self._counted = 0
+        self._bound = False
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the least there is
+
+    def count_only(self, program: bytes) -> None:
+        """Count what a program lets through from now on, besides what was counted before.
+
+        Raises:
+            OSError: The kernel does not take the program, or the interface is gone.
+        """
+        kernelfilter.attach(self._socket.fileno(), program)
+        if not self._bound:
+            if self._interface.loopback:
+                kernelfilter.ignore_outgoing(self._socket.fileno())
+            self._socket.bind((self._interface.name, _ALL_PROTOCOLS))
+            self._bound = True
+
+    def count(self) -> int:
+        """Packets counted so far."""
+        if self._bound:
+            # Reading the counters resets them.
+            packets, _ = _COUNTERS.unpack(
+                self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _COUNTERS.size)
+            )
+            self._counted += packets
+        return self._counted
+
+    def stop(self) -> None:
+        """Count nothing more."""
+        if self._bound:
+            kernelfilter.attach(self._socket.fileno(), kernelfilter.DROP_ALL)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
