@@ -206,6 +206,10 @@ AUTHORITY_CALL_TIMEOUT: Final = 10.0
 AUTHORITY_TIMEOUT: Final = 30.0
 #: requests that are being decided at once; more wait, within their time.
 AUTHORITY_CALLERS: Final = 32
+#: connections to one authority that are kept while nothing is asked, and seconds for
+#: which each is: below the 20 s after which the first servers close such a connection.
+AUTHORITY_KEPT: Final = AUTHORITY_CALLERS
+AUTHORITY_IDLE_TIME: Final = 15
 #: pages of one list.  Each holds 50 entries unless asked otherwise.
 AUTHORITY_PAGES_MAX: Final = 20
 #: processes of one type of one app: two while a deployment rolls.
