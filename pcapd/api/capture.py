@@ -183,6 +183,8 @@ class Capture:
         self.id = id
         self.request_id = request_id
         self.user = resolved.user
+        self.identity = resolved.identity
+        self._origin = resolved.origin
         self.targets = resolved.targets
         self._client = client
         self._duration = min(request.duration or limits.max_duration, limits.max_duration)
@@ -612,7 +614,8 @@ class Capture:
         return tuple(streams[:EXCLUDED_STREAMS_MAX])
 
     def _about(self) -> dict[str, Any]:
-        return {"capture": self.id, "request_id": self.request_id, "user": self.user}
+        about = {"capture": self.id, "request_id": self.request_id, "user": self.user}
+        return {**about, "origin": self._origin} if self._origin else about
 
     def _facts(self) -> dict[str, Any]:
         return {
