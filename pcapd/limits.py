@@ -251,8 +251,19 @@ AUTHORITY_HEADERS_MAX: Final = 128 * KIB
 AUTHORITY_CALL_TIMEOUT: Final = 10.0
 #: seconds for everything that one request needs to be told.
 AUTHORITY_TIMEOUT: Final = 30.0
-#: requests that are being decided at once; more wait, within their time.
+#: questions that are being asked at once; more wait, within their time.  One client takes
+#: a place only while more are free than it has already: half of them when it is alone.
 AUTHORITY_CALLERS: Final = 32
+#: questions that wait for such a place, in all and of one client.  Each holds its token
+#: and its request, some 25 KB at most.
+AUTHORITY_WAITING: Final = 256
+AUTHORITY_WAITING_EACH: Final = 64
+#: seconds after which a client is to come back whose question had no room to wait.
+AUTHORITY_FULL_RETRY: Final = 2
+#: connections to one authority that are kept while nothing is asked, and seconds for
+#: which each is: below the 20 s after which the first servers close such a connection.
+AUTHORITY_KEPT: Final = AUTHORITY_CALLERS
+AUTHORITY_IDLE_TIME: Final = 15
 #: pages of one list.  Each holds 50 entries unless asked otherwise.
 AUTHORITY_PAGES_MAX: Final = 20
 #: processes of one type of one app: two while a deployment rolls.
@@ -275,8 +286,9 @@ KEYS_MAX: Final = 64
 KEY_BITS: Final = (2048, 8192)
 #: characters of a key's id.
 KEY_ID_MAX: Final = 256
-#: seconds that UAA's clock may be ahead of ours: a new token is not refused for that.
-#: An expired one gets no grace.
+#: seconds that UAA's clock may be ahead of ours: a new token is not refused for that.  Our
+#: clock may be as much ahead of Cloud Controller's, which decides itself when a token has
+#: expired; for BOSH we decide, and an expired one gets no grace.
 TOKEN_LEEWAY: Final = 10.0
 
 # --- following an app ---------------------------------------------------------

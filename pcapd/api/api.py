@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -200,7 +200,10 @@ class Api(Daemon):
         }
 
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
-        """Authenticate, resolve, count in: fires with a `Capture` to be started."""
+        """Authenticate, resolve, count in: fires with a `Capture` to be started.
+
+        Cancelling it means that the client has left.
+        """
         try:
             self.accepting()
             if not token:
@@ -208,9 +211,10 @@ class Api(Daemon):
             resolver = self._resolver(request)
         except RequestError as error:
             return fail(error)
-        admitted = resolver.resolve(request, token).addCallback(self._admit, request, client, sink)
+        resolved = resolver.resolve(request, token, client.address)
+        admitted = resolved.addErrback(_left).addCallback(self._admit, request, client, sink)
         if request.follow:
-            admitted.addCallback(self._follow, lambda: resolver.survey(request, token))
+            admitted.addCallback(self._follow, lambda: resolver.survey(request, token, client.address))
         return admitted
 
     def refused(self, failure: Failure, client: ClientInfo) -> RequestError:
@@ -271,7 +275,7 @@ class Api(Daemon):
             raise LimitReached(f"more than {limits.max_targets} targets", "name fewer")
         if len(self._captures) >= limits.concurrent_captures:
             raise LimitReached(f"{limits.concurrent_captures} captures run already", "try again later")
-        mine = sum(capture.user == resolved.user for capture in self._captures)
+        mine = sum(capture.identity == resolved.identity for capture in self._captures)
         if mine >= limits.per_user:
             raise LimitReached(f"you already run {mine} captures", "stop one of them")
         capture = Capture(
@@ -298,3 +302,8 @@ class Api(Daemon):
         capture.watcher = following
         capture.finished.addCallback(lambda _: following.stop())
         return capture
+
+
+def _left(failure: Failure) -> Any:
+    failure.trap(CancelledError)
+    raise CaptureFailed("the client left before the capture started")

@@ -16,16 +16,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, TimeoutError, fail
+from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from pcapd.api import director, tokens
 from pcapd.api.lookout import Lookout
+from pcapd.api.questions import Questions
 from pcapd.api.resolvers import Resolved
 from pcapd.config.schema import BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
-from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_TIMEOUT, KEYS_AGE_MAX, KEYS_INTERVAL
+from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
 from pcapd.net.fetch import Answer, Authority, Conversation
 from pcapd.wire import Deployment, Request
 
@@ -35,6 +35,10 @@ __all__ = ["BoshResolver"]
 _DEPLOYMENTS = (
     "/deployments?exclude_configs=true&exclude_releases=true&exclude_stemcells=true&exclude_lock=true"
 )
+
+
+#: Problems with keys that a line of the log names one by one.
+_NAMED = 10
 
 
 class BoshResolver:
@@ -55,7 +59,7 @@ class BoshResolver:
         self._config = config
         self._reactor = reactor
         self._authority = Authority(reactor, "the director", config.director, config.ca)
-        self._gate = DeferredSemaphore(AUTHORITY_CALLERS)
+        self._questions = Questions(reactor, "the director")
         self._world: _World | None = None
         self._lookout = Lookout(reactor, "the director", "BOSH VMs cannot be captured", self._look)
 
@@ -68,6 +72,9 @@ class BoshResolver:
     def stop(self) -> None:
         """Look no more."""
         self._lookout.stop()
+        self._authority.close()
+        if self._world is not None:
+            self._world.keys.close()
 
     def reload(self) -> None:
         """Read the file with their authority again."""
@@ -87,11 +94,7 @@ class BoshResolver:
         await (await self._discover()).keys.fetch()
 
     async def _discover(self) -> _World:
-        conversation = self._authority.conversation()
-        try:
-            answer = await conversation.get("/info")
-        finally:
-            conversation.close()
+        answer = await self._authority.get("/info")
         if answer.status != 200:
             raise ResolverUnavailable(
                 f"the director answered with an error ({answer.status}) when asked for itself",
@@ -115,15 +118,15 @@ class BoshResolver:
 
     # --- Resolver ----------------------------------------------------------
 
-    def resolve(self, request: Request, token: str) -> Deferred[Resolved]:
+    def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.resolve`."""
-        return self._bounded(request, token, may_be_none=False)
+        return self._put(request, token, client, may_be_none=False)
 
-    def survey(self, request: Request, token: str) -> Deferred[Resolved]:
+    def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""
-        return self._bounded(request, token, may_be_none=True)
+        return self._put(request, token, client, may_be_none=True)
 
-    def _bounded(self, request: Request, token: str, *, may_be_none: bool) -> Deferred[Resolved]:
+    def _put(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
         wanted = request.deployment
         assert wanted is not None  # the api chose us for it
         try:
@@ -131,38 +134,25 @@ class BoshResolver:
             tokens.check_form(token)
         except RequestError as error:
             return fail(error)
-        deployment = wanted
+        conversation = self._authority.conversation()
+        question = _Question(conversation, wanted, token)
+        return self._questions.put(
+            client, conversation, lambda: self._ask(question, wanted, token, may_be_none=may_be_none)
+        )
 
-        def ask() -> Deferred[Resolved]:
-            return Deferred.fromCoroutine(self._ask(deployment, token, may_be_none=may_be_none))
-
-        # The time spent waiting for a turn counts too.
-        asked: Deferred[Resolved] = self._gate.run(ask)
-        return asked.addTimeout(AUTHORITY_TIMEOUT, self._reactor).addErrback(_in_time)
-
-    async def _ask(self, wanted: Deployment, token: str, *, may_be_none: bool) -> Resolved:
+    async def _ask(
+        self, question: _Question, wanted: Deployment, token: str, *, may_be_none: bool
+    ) -> Resolved:
         world = self._world or await self._discover()
         issuer = world.director.issuer
         key = await world.keys.get(tokens.key_id(token, issuer))
         caller = tokens.verify(token, key, issuer, world.policy)
-        conversation = self._authority.conversation()
-        try:
-            question = _Question(conversation, wanted, token)
-            await question.permitted(world.policy, caller)
-            vms = await question.instances()
-        finally:
-            conversation.close()
+        await question.permitted(world.policy, caller)
+        vms = await question.instances()
         targets, notices = director.choose(wanted, vms, self._config.agent_port)
         if not targets and not may_be_none:
             raise director.nothing_there(wanted, notices)
-        return Resolved(caller.user, targets, notices)
-
-
-def _in_time(failure: Failure) -> Any:
-    failure.trap(TimeoutError)
-    raise ResolverUnavailable(
-        f"director and UAA did not say all within {AUTHORITY_TIMEOUT:g} s", "try again later"
-    )
+        return Resolved(caller.user, targets, notices, identity=caller.identity, origin=caller.origin)
 
 
 class _World:
@@ -189,10 +179,15 @@ class _Keys:
         self._tried_at: float | None = None
         self._fetched_at: float | None = None
         self._trouble: RequestError | None = None
+        self._problems: tuple[str, ...] = ()
 
     def reload(self) -> None:
         """Read the file with its authority again."""
         self._authority.reload()
+
+    def close(self) -> None:
+        """Drop the connections that are kept."""
+        self._authority.close()
 
     async def get(self, name: str) -> RSAPublicKey:
         """The key of an id; UAA is asked again for one that is not known, but not too often.
@@ -235,25 +230,31 @@ class _Keys:
         return self._tried_at is None or self._reactor.seconds() - self._tried_at >= KEYS_INTERVAL
 
     async def _fetch(self) -> None:
-        self._tried_at = self._reactor.seconds()
-        # This stays when whoever asks gives up before the answer: what UAA shows is not known then.
+        # This stays when it is cancelled: what UAA shows is not known then.
         self._trouble = ResolverUnavailable("UAA did not say all its keys", "try again later")
-        conversation = self._authority.conversation()
         try:
-            answer = await conversation.get(self._target)
+            answer = await self._authority.get(self._target)
             if answer.status != 200:
                 raise ResolverUnavailable(
                     f"UAA answered with an error ({answer.status}) when asked for its keys", "try again later"
                 )
-            keys = tokens.parse_keys(answer.body)
+            keys, problems = tokens.parse_keys(answer.body)
         except ResolverUnavailable as error:
             self._trouble = error
             raise
         finally:
-            conversation.close()
+            # Counted from the end, or each question that waited for a slow answer would ask again.
+            self._tried_at = self._reactor.seconds()
+        self._note(keys, problems)
+        self._keys, self._fetched_at, self._trouble = keys, self._reactor.seconds(), None
+
+    def _note(self, keys: Mapping[str, RSAPublicKey], problems: tuple[str, ...]) -> None:
         if set(keys) != set(self._keys):
             self.log.info("UAA has the keys {keys}", keys=sorted(keys))
-        self._keys, self._fetched_at, self._trouble = keys, self._reactor.seconds(), None
+        if problems != self._problems:
+            self._problems = problems
+            if problems:
+                self.log.warn("of UAA's keys some are not used: {problems}", problems=problems[:_NAMED])
 
 
 class _Question:

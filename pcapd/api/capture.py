@@ -189,8 +189,11 @@ class Capture:
         self.id = id
         self.request_id = request_id
         self.user = resolved.user
+        self.identity = resolved.identity
+        self._origin = resolved.origin
         # Agents tell users apart by it, and learn nothing else of them.
-        self._user_id = hashlib.sha256(f"{agents.api_id} {resolved.user}".encode()).hexdigest()[:32]
+        identity = f"{agents.api_id} {resolved.identity}"
+        self._user_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
         self.targets = resolved.targets
         self._client = client
         self._duration = min(request.duration or limits.max_duration, limits.max_duration)
@@ -605,7 +608,8 @@ class Capture:
     # --- words -------------------------------------------------------------
 
     def _about(self) -> dict[str, Any]:
-        return {"capture": self.id, "request_id": self.request_id, "user": self.user}
+        about = {"capture": self.id, "request_id": self.request_id, "user": self.user}
+        return {**about, "origin": self._origin} if self._origin else about
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -11,7 +11,6 @@ wrong type or shape is an error here, never a surprise later.
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import json
 import re
@@ -30,18 +29,17 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import INSTANCES_MAX, NAME_MAX, TOKEN_MAX
+from pcapd.limits import INSTANCES_MAX, NAME_MAX
 from pcapd.wire import App, Container, Notice, NoticeType
 
 __all__ = [
+    "LOG_IN",
     "CfApp",
     "Instance",
     "Links",
     "Page",
     "Process",
-    "caller_name",
     "check_app",
-    "check_token",
     "choose",
     "forbidden",
     "none_running",
@@ -60,10 +58,11 @@ _GUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 #: So do process types; a comma would mean "or" there.
 _TYPE = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,254}")
 _HANDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
-_TOKEN = re.compile(r"[!-~]+")
 
 _RUNNING = "RUNNING"
 _AGAIN = "try again later"
+#: How to get a good token.
+LOG_IN = "log in again: cf login"
 
 
 @dataclass(frozen=True)
@@ -141,47 +140,13 @@ def check_app(app: App) -> None:
         raise BadRequest(f"{app.type!r} is no process type", "it is usually web")
 
 
-def check_token(token: str) -> None:
-    """Refuse what must not become a header.
-
-    Raises:
-        Unauthenticated: It cannot be a token.
-    """
-    if len(token) > TOKEN_MAX or not _TOKEN.fullmatch(token):
-        raise Unauthenticated("the token holds characters that no token has, or too many", _LOG_IN)
-
-
-_LOG_IN = "log in again: cf login"
-
-
-def caller_name(token: str) -> str:
-    """Who has the token, for the audit log and the limit per user.
-
-    The signature is NOT checked here: call this only after Cloud Controller has
-    accepted the token, which checked it.  Nothing is allowed on the strength of it.
-    """
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (ValueError, IndexError, RecursionError):
-        return "unknown"
-    if not isinstance(claims, dict):
-        return "unknown"
-    # Tokens of clients, not of people, have no user.
-    for claim in ("user_name", "user_id", "client_id"):
-        value = claims.get(claim)
-        if isinstance(value, str) and value:
-            return _printable(value)
-    return "unknown"
-
-
 # --- what Cloud Controller says ----------------------------------------------
 
 
 def refusal(status: int, retry_after: str | None, guid: str) -> RequestError:
     """The error for any answer but 200 to a question about an app."""
     if status == 401:
-        return Unauthenticated("Cloud Controller does not accept the token", _LOG_IN)
+        return Unauthenticated("Cloud Controller does not accept the token", LOG_IN)
     if status == 403:
         return Forbidden(
             "Cloud Controller does not let this token read apps", "it needs the scope cloud_controller.read"

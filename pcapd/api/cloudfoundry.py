@@ -14,21 +14,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from pcapd.api import cc
+from pcapd.api import cc, tokens
 from pcapd.api.lookout import Lookout
+from pcapd.api.questions import Questions
 from pcapd.api.resolvers import Resolved
 from pcapd.config.schema import CloudFoundryConfig
-from pcapd.errors import ResolverUnavailable, TargetNotFound
-from pcapd.limits import (
-    AUTHORITY_CALLERS,
-    AUTHORITY_PAGES_MAX,
-    AUTHORITY_TIMEOUT,
-    PROCESSES_MAX,
-)
+from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
+from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
 from pcapd.net.clock import now_us
 from pcapd.net.fetch import Answer, Authority, Conversation
 from pcapd.wire import App, Request
@@ -56,7 +51,7 @@ class CloudFoundryResolver:
         self._agent_port = agent_port
         self._reactor = reactor
         self._authority = Authority(reactor, "Cloud Controller", config.api, config.ca)
-        self._gate = DeferredSemaphore(AUTHORITY_CALLERS)
+        self._questions = Questions(reactor, "Cloud Controller")
         self._links: cc.Links | None = None
         self._lookout = Lookout(reactor, "Cloud Controller", "apps cannot be captured", self._look)
 
@@ -69,6 +64,7 @@ class CloudFoundryResolver:
     def stop(self) -> None:
         """Look no more."""
         self._lookout.stop()
+        self._authority.close()
 
     def reload(self) -> None:
         """Read the file with its authority again."""
@@ -81,11 +77,7 @@ class CloudFoundryResolver:
         return True, f"Cloud Controller {self._links.version}, UAA {self._links.uaa or 'unknown'}"
 
     async def _look(self) -> None:
-        conversation = self._authority.conversation()
-        try:
-            await self._discover(conversation)
-        finally:
-            conversation.close()
+        await self._discover(self._authority.conversation())
 
     async def _discover(self, conversation: Conversation) -> cc.Links:
         answer = await conversation.get("/")
@@ -99,67 +91,69 @@ class CloudFoundryResolver:
 
     # --- Resolver ----------------------------------------------------------
 
-    def resolve(self, request: Request, token: str) -> Deferred[Resolved]:
+    def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.resolve`."""
-        return self._bounded(request, token, may_be_none=False)
+        return self._put(request, token, client, may_be_none=False)
 
-    def survey(self, request: Request, token: str) -> Deferred[Resolved]:
+    def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""
-        return self._bounded(request, token, may_be_none=True)
+        return self._put(request, token, client, may_be_none=True)
 
-    def _bounded(self, request: Request, token: str, *, may_be_none: bool) -> Deferred[Resolved]:
-        assert request.app is not None  # the api chose us for it
-
-        def ask() -> Deferred[Resolved]:
-            return Deferred.fromCoroutine(self._ask(app, token, may_be_none=may_be_none))
-
-        app = request.app
-        # The time spent waiting for a turn counts too.
-        asked: Deferred[Resolved] = self._gate.run(ask)
-        return asked.addTimeout(AUTHORITY_TIMEOUT, self._reactor).addErrback(_in_time)
-
-    async def _ask(self, wanted: App, token: str, *, may_be_none: bool) -> Resolved:
-        cc.check_app(wanted)
-        cc.check_token(token)
-        conversation = self._authority.conversation()
+    def _put(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
+        wanted = request.app
+        assert wanted is not None  # the api chose us for it
         try:
-            links = self._links or await self._discover(conversation)
-            question = _Question(conversation, links.v3, wanted, token)
-            config = self._config
-            app, user, whole = await question.permitted(
-                config.required_permission, config.headers_only_permission
-            )
-            processes = await question.processes()
-        finally:
-            conversation.close()
+            cc.check_app(wanted)
+            claims = tokens.check_form(token, cc.LOG_IN, TOKEN_LEEWAY)
+        except RequestError as error:
+            return fail(error)
+        conversation = self._authority.conversation()
+        caller = tokens.caller_of(claims, self.name, str(claims.get("iss", "")))
+        question = _Question(conversation, wanted, token, caller)
+        return self._questions.put(
+            client, conversation, lambda: self._ask(question, wanted, may_be_none=may_be_none)
+        )
+
+    async def _ask(self, question: _Question, wanted: App, *, may_be_none: bool) -> Resolved:
+        v3 = (self._links or await self._discover(question.conversation)).v3
+        config = self._config
+        app, whole = await question.permitted(v3, config.required_permission, config.headers_only_permission)
+        processes = await question.processes(v3)
         targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
         if not targets and not may_be_none:
             raise cc.none_running(app, wanted, notices)
-        return Resolved(user, targets, notices, headers_only=not whole)
-
-
-def _in_time(failure: Failure) -> Any:
-    failure.trap(TimeoutError)
-    raise ResolverUnavailable(
-        f"Cloud Controller did not say all within {AUTHORITY_TIMEOUT:g} s", "try again later"
-    )
+        caller = question.caller
+        return Resolved(
+            caller.user,
+            targets,
+            notices,
+            headers_only=not whole,
+            identity=caller.identity,
+            origin=caller.origin,
+        )
 
 
 class _Question:
-    """What is asked about one app, with one token."""
+    """What is asked about one app, with one token.
+
+    Attributes:
+        caller: Whose token it claims to be: not to be believed before Cloud Controller
+            has accepted it.
+    """
 
     log = Logger(namespace="pcapd.api.cloudfoundry")
 
-    def __init__(self, conversation: Conversation, v3: str, wanted: App, token: str) -> None:
-        self._conversation = conversation
-        self._v3 = v3
+    def __init__(self, conversation: Conversation, wanted: App, token: str, caller: tokens.Caller) -> None:
+        self.conversation = conversation
+        self.caller = caller
         self._wanted = wanted
         self._token = token
 
-    async def permitted(self, permission: str, weaker: str | None) -> tuple[cc.CfApp, str, bool]:
-        """The app, who asks, and whether they may see packets whole.
+    async def permitted(self, v3: str, permission: str, weaker: str | None) -> tuple[cc.CfApp, bool]:
+        """The app, and whether the caller may see packets whole.
 
         Args:
+            v3: Path of the V3 API.
             permission: Allows that.
             weaker: Allows headers; None: nothing less than `permission` allows anything.
 
@@ -167,37 +161,35 @@ class _Question:
             RequestError: They may not capture it, or Cloud Controller does not say.
         """
         guid = self._wanted.guid
-        app = cc.parse_app(await self._get(f"{self._v3}/apps/{guid}"), guid)
-        # Cloud Controller has accepted the token by now.
-        user = cc.caller_name(self._token)
-        granted = await self._get(f"{self._v3}/apps/{guid}/permissions")
+        app = cc.parse_app(await self._get(f"{v3}/apps/{guid}"), guid)
+        granted = await self._get(f"{v3}/apps/{guid}/permissions")
         whole = cc.parse_permission(granted, permission)
         if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
-            raise cc.forbidden(user, app, weaker or permission)
-        return app, user, whole
+            raise cc.forbidden(self.caller.user, app, weaker or permission)
+        return app, whole
 
-    async def processes(self) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:
+    async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:
         """The processes of the wanted type: two while a deployment rolls, and both serve."""
         found: list[cc.Process] = []
-        target: str | None = f"{self._v3}/apps/{self._wanted.guid}/processes?types={self._wanted.type}"
+        target: str | None = f"{v3}/apps/{self._wanted.guid}/processes?types={self._wanted.type}"
         pages = 0
         while target is not None:
-            page = cc.parse_processes(await self._get(target), self._conversation.host)
+            page = cc.parse_processes(await self._get(target), self.conversation.host)
             found += page.processes
             target, pages = page.next, pages + 1
             if len(found) > PROCESSES_MAX or pages > AUTHORITY_PAGES_MAX:
                 raise ResolverUnavailable(f"the app has more than {PROCESSES_MAX} processes of that type")
-        return [(process, await self._stats(process)) for process in found]
+        return [(process, await self._stats(v3, process)) for process in found]
 
-    async def _stats(self, process: cc.Process) -> tuple[cc.Instance, ...]:
+    async def _stats(self, v3: str, process: cc.Process) -> tuple[cc.Instance, ...]:
         try:
-            return cc.parse_stats(await self._get(f"{self._v3}/processes/{process.guid}/stats"))
+            return cc.parse_stats(await self._get(f"{v3}/processes/{process.guid}/stats"))
         except TargetNotFound:
             # Gone since it was listed: the end of a rolling deployment.
             return ()
 
     async def _get(self, target: str) -> bytes:
-        answer = await self._conversation.get(target, self._token)
+        answer = await self.conversation.get(target, self._token)
         if answer.status != 200:
             self._note(target, answer)
             raise cc.refusal(answer.status, answer.headers.get("retry-after"), self._wanted.guid)

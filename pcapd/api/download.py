@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -213,6 +214,7 @@ class _Download:
         self._assembly = assembly
         self._form = form
         self._capture: Capture | None = None
+        self._beginning: Deferred[Capture] | None = None
         self._started = False
         self._gone = False
         self._incomplete = False
@@ -224,14 +226,12 @@ class _Download:
     def begin(self, wanted: Request) -> None:
         """Ask for the capture."""
         self._request.notifyFinish().addBoth(self._left)
-        self._front.begin(wanted, self._client.token, self._client, self).addCallbacks(
+        self._beginning = self._front.begin(wanted, self._client.token, self._client, self)
+        self._beginning.addCallbacks(
             self._begun, lambda failure: self.error(self._front.refused(failure, self._client))
         )
 
     def _begun(self, capture: Capture) -> None:
-        if self._gone:
-            capture.abandon("the client left before the capture started")
-            return
         self._capture = capture
         capture.start()
 
@@ -244,6 +244,8 @@ class _Download:
         self._gone = True
         if self._ticker.running:
             self._ticker.stop()
+        if self._beginning is not None:
+            self._beginning.cancel()
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.abandon(why)

@@ -6,7 +6,7 @@ Foundry's apps, a director's deployments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -41,6 +41,9 @@ class Resolved:
     """Who asks, and what they get.
 
     Attributes:
+        user: For people and the audit log; printable, and not unique.
+        identity: Unique over all resolvers and their sources of users; never empty; opaque.
+        origin: Which of its authority's sources of users knows the user, where that is known.
         notices: What of it cannot be had, such as an instance that is down.
         headers_only: They may have nothing of a packet but its headers.
     """
@@ -49,6 +52,12 @@ class Resolved:
     targets: tuple[Target, ...]
     notices: tuple[Notice, ...] = ()
     headers_only: bool = False
+    identity: str = field(kw_only=True)
+    origin: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.identity:
+            raise ValueError("a user without an identity")
 
 
 class Resolver(Protocol):
@@ -73,12 +82,15 @@ class Resolver(Protocol):
     def health(self) -> tuple[bool, str]:
         """Whether it can answer now, and a sentence about it."""
 
-    def resolve(self, request: Request, token: str) -> Deferred[Resolved]:
-        """Who has this token, and what does the request name?
+    def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
+        """Find the user of this token, and the targets that the request names.
 
-        The Deferred fails with a `RequestError`: Unauthenticated, Forbidden,
-        TargetNotFound, or what the authority behind it said.
+        Args:
+            client: The client's address: clients get a fair share of what is bounded.
+
+        Cancel the Deferred when the client has left.  It fails with a `RequestError`:
+        Unauthenticated, Forbidden, TargetNotFound, or what the authority behind it said.
         """
 
-    def survey(self, request: Request, token: str) -> Deferred[Resolved]:
+    def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """Like `resolve`, for a capture that runs already: there may be nothing at the moment."""

@@ -40,18 +40,19 @@ class StaticResolver:
         """It depends on nothing."""
         return True, f"{len(self._config.targets)} targets"
 
-    def resolve(self, request: Request, token: str) -> Deferred[Resolved]:
+    def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.resolve`."""
         try:
             name, user = self._authenticate(token)
             targets = tuple(self._target(user, target) for target in request.targets)
         except RequestError as error:
             return fail(error)
-        return succeed(Resolved(name, targets, headers_only=user.headers_only))
+        found = Resolved(name, targets, headers_only=user.headers_only, identity=f"{self.name}:{name}")
+        return succeed(found)
 
-    def survey(self, request: Request, token: str) -> Deferred[Resolved]:
+    def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""
-        return self.resolve(request, token)
+        return self.resolve(request, token, client)
 
     def _authenticate(self, token: str) -> tuple[str, StaticUser]:
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

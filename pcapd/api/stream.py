@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 import h11
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -131,6 +132,7 @@ class StreamProtocol:
         self._channel = channel
         self._session = Callee(Request)
         self._capture: Capture | None = None
+        self._beginning: Deferred[Any] | None = None
         self._wire: Any = None
         self._out: list[Bytes] = []
         self._out_size = 0
@@ -197,6 +199,7 @@ class StreamProtocol:
             self._closing = True
             self._drop_timer()
             self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self._wire.abortConnection)
+            self._cancel_the_start()
             if self._capture is not None:
                 IConsumer(self._wire).unregisterProducer()
                 capture, self._capture = self._capture, None
@@ -211,6 +214,7 @@ class StreamProtocol:
             self._flush_soon.cancel()
         if self._pinger.running:
             self._pinger.stop()
+        self._cancel_the_start()
         if self._capture is not None:
             self._capture.abandon("the client is gone")
 
@@ -219,7 +223,13 @@ class StreamProtocol:
     def _start(self, request: Request) -> None:
         self._drop_timer()
         token = self._client.token or request.token
-        self._front.begin(request, token, self._client, self).addCallbacks(self._started, self._not_started)
+        self._beginning = self._front.begin(request, token, self._client, self)
+        self._beginning.addCallbacks(self._started, self._not_started)
+
+    def _cancel_the_start(self) -> None:
+        """Give up the question behind a capture; one that has started is not concerned."""
+        if self._beginning is not None:
+            self._beginning.cancel()
 
     def _no_start(self) -> None:
         self._refuse(BadRequest(f"no START within {START_TIMEOUT:g} s"))
@@ -230,9 +240,6 @@ class StreamProtocol:
             self._capture.stop(EndReason.STOPPED)
 
     def _started(self, capture: Capture) -> None:
-        if self._gone or self._over or self._closing:
-            capture.abandon("the client left before the capture started")
-            return
         self._capture = capture
         IConsumer(self._wire).registerProducer(capture, True)
         capture.start()
@@ -249,6 +256,7 @@ class StreamProtocol:
             capture, self._capture = self._capture, None
             capture.abandon(error.message)
         self.error(error)
+        self._cancel_the_start()
 
     # --- Sink --------------------------------------------------------------
 
@@ -320,6 +328,7 @@ class StreamProtocol:
         if not self._closing and not self._gone:
             self._flush()
             self._closing = True
+            self._cancel_the_start()
             self._drop_timer()
             if self._capture is not None:
                 IConsumer(self._wire).unregisterProducer()

@@ -1,10 +1,12 @@
-"""Tokens of a director's UAA: are they real, whose are they, and what do they allow?
+"""UAA's tokens: can they be real, are they, whose are they, and what do they allow?
 
-Plain functions: no reactor, no sockets.  The signature, the times and the form are
-PyJWT's work; what is ours is whom to believe.  Keys are those of the UAA that the
-director names and of nobody else: ``jku``, the address of keys that a token carries
-itself, is compared and never followed (pcap-release compared its beginning, so
-``https://uaa.example.com.evil.org`` passed).
+Plain functions: no reactor, no sockets.  Whatever a token is for, its form and its
+expiry are looked at before anybody is asked about it (`check_form`).  A token for
+BOSH is verified here: the signature and the times are PyJWT's work; what is ours is
+whom to believe.  Keys are those of the UAA that the director names and of nobody else:
+``jku``, the address of keys that a token carries itself, is compared and never followed
+(pcap-release compared its beginning, so ``https://uaa.example.com.evil.org`` passed).
+Cloud Controller verifies its tokens itself; nothing else of them is believed before.
 
 Sources: RFC 7515 and 7519; UAA's UaaTokenServices.java, KeyInfo.java and
 TokenKeyEndpoint.java; the director's permission_authorizer.rb for scopes and
@@ -13,13 +15,16 @@ uaa_token_decoder's refusal of refresh tokens, whose ``jti`` ends in ``-r``.
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import re
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -33,6 +38,7 @@ __all__ = [
     "Caller",
     "Issuer",
     "Policy",
+    "caller_of",
     "check_form",
     "key_id",
     "parse_keys",
@@ -46,6 +52,8 @@ __all__ = [
 ALGORITHMS = ("RS256", "RS384", "RS512")
 
 _TOKEN = re.compile(r"[!-~]+")
+#: A JWS in its compact form; of an unsigned one the last part is empty.
+_JWT = re.compile(r"([\w-]+)\.([\w-]+)\.[\w-]*", re.ASCII)
 _LOG_IN = "log in again: bosh log-in"
 #: The client that the BOSH CLI is to UAA.
 _CLI = "bosh_cli"
@@ -80,11 +88,16 @@ class Caller:
     """Who has a token that was verified.
 
     Attributes:
-        user: For the audit log and the limit per user; printable.
+        user: For people and the audit log; printable, and not unique.
+        identity: Unique; for the limit per user.
+        origin: Which of UAA's sources of users knows them, such as ``uaa`` or ``ldap``;
+            empty for a client.  Printable.
     """
 
     user: str
     scopes: frozenset[str]
+    identity: str
+    origin: str = ""
 
 
 def same_url(one: str, other: str) -> bool:
@@ -108,31 +121,47 @@ def _taken_apart(url: str) -> tuple[str, int, str] | None:
 # --- keys --------------------------------------------------------------------
 
 
-def parse_keys(body: bytes) -> Mapping[str, RSAPublicKey]:
-    """Read UAA's ``/token_keys``: RSA keys for signatures by their ids; others are left out.
+def parse_keys(body: bytes) -> tuple[Mapping[str, RSAPublicKey], tuple[str, ...]]:
+    """Read UAA's ``/token_keys``.
+
+    Returns:
+        RSA keys for signatures by their ids, other kinds left out; and a text about each
+        of them that cannot be used.  It makes no other key useless.
 
     Raises:
-        ResolverUnavailable: It is not that.
+        ResolverUnavailable: It is not that, or none of them can be used.
     """
     nonsense = ResolverUnavailable("UAA's answer about its keys makes no sense", "try again later")
     try:
         entries = json.loads(body)["keys"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise nonsense from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list):
         raise nonsense
     if len(entries) > KEYS_MAX:
         raise ResolverUnavailable(f"UAA shows more than {KEYS_MAX} keys")
-    keys: dict[str, RSAPublicKey] = {}
-    for entry in entries:
-        if entry.get("kty") != "RSA" or entry.get("use", "sig") != "sig":
+    found, problems = _named_keys(entries)
+    ids = Counter(name for name, _ in found)
+    problems += [f"{count} keys have the id {_printable(name)}" for name, count in ids.items() if count > 1]
+    known = {name: key for name, key in found if ids[name] == 1}
+    if problems and not known:
+        raise nonsense
+    strong = {name: key for name, key in known.items() if KEY_BITS[0] <= key.key_size <= KEY_BITS[1]}
+    return strong, tuple(problems)
+
+
+def _named_keys(entries: list[Any]) -> tuple[list[tuple[str, RSAPublicKey]], list[str]]:
+    found, problems = [], []
+    for number, entry in enumerate(entries, 1):
+        given = entry if isinstance(entry, dict) else {"kty": "RSA"}
+        if given.get("kty") != "RSA" or given.get("use", "sig") != "sig":
             continue
-        name, key = entry.get("kid"), _key(entry)
-        if not isinstance(name, str) or not 0 < len(name) <= KEY_ID_MAX or key is None or name in keys:
-            raise nonsense
-        if KEY_BITS[0] <= key.key_size <= KEY_BITS[1]:
-            keys[name] = key
-    return keys
+        name, key = given.get("kid"), _key(given)
+        if isinstance(name, str) and 0 < len(name) <= KEY_ID_MAX and key is not None:
+            found.append((name, key))
+        else:
+            problems.append(f"key {number} cannot be read")
+    return found, problems
 
 
 def _key(entry: dict[str, Any]) -> RSAPublicKey | None:
@@ -150,14 +179,51 @@ def _key(entry: dict[str, Any]) -> RSAPublicKey | None:
 # --- tokens ------------------------------------------------------------------
 
 
-def check_form(token: str) -> None:
-    """Refuse what must not become a header.
+def check_form(token: str, log_in: str = _LOG_IN, leeway: float = 0.0) -> Mapping[str, Any]:
+    """Refuse what cannot be one of UAA's access tokens that is valid now, without asking an authority.
+
+    Args:
+        log_in: How to get a better one.
+        leeway: Seconds after its end in which a token still passes.
+
+    Returns:
+        Its claims.  They are NOT verified.
 
     Raises:
-        Unauthenticated: It cannot be a token.
+        Unauthenticated: It cannot be a token, or has expired.
     """
     if len(token) > TOKEN_MAX or not _TOKEN.fullmatch(token):
-        raise Unauthenticated("the token holds characters that no token has, or too many", _LOG_IN)
+        raise Unauthenticated("the token holds characters that no token has, or too many", log_in)
+    parts = _JWT.fullmatch(token)
+    header, claims = map(_object, parts.groups()) if parts else (None, None)
+    if header is None or claims is None:
+        raise Unauthenticated("the token is not one of UAA's: it is not a JWT", log_in)
+    expires = _seconds(claims.get("exp"))
+    if expires is None:
+        raise Unauthenticated("the token is not one of UAA's: it does not say when it expires", log_in)
+    if expires + leeway <= time.time():
+        raise Unauthenticated("the token has expired", log_in)
+    return claims
+
+
+def _object(part: str) -> dict[str, Any] | None:
+    """A JSON object in base64url without padding (RFC 7515, section 2); None where it is not one."""
+    try:
+        value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _seconds(value: object) -> float | None:
+    """A time (RFC 7519, NumericDate); None where it is not one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def key_id(token: str, issuer: Issuer) -> str:
@@ -224,7 +290,7 @@ def verify(token: str, key: RSAPublicKey, issuer: Issuer, policy: Policy) -> Cal
         raise Unauthenticated("this is a refresh token, and an access token is needed", _LOG_IN)
     if not policy.addresses(_texts(claims["aud"])):
         raise Unauthenticated("the token is not meant for BOSH", _LOG_IN)
-    return Caller(_name(claims), _texts(claims.get("scope")))
+    return caller_of(claims, "bosh", policy.director, issuer.url)
 
 
 def _texts(value: object) -> frozenset[str]:
@@ -235,13 +301,30 @@ def _texts(value: object) -> frozenset[str]:
     )
 
 
-def _name(claims: Mapping[str, Any]) -> str:
+def caller_of(claims: Mapping[str, Any], *realm: str) -> Caller:
+    """Read from a token's claims whose it is.
+
+    Args:
+        claims: Of a token that was verified, here or by the authority that accepted it.
+        realm: What the ids of users and clients are unique in.
+    """
+    name, user = _text(claims, "user_name"), _text(claims, "user_id")
+    client = _text(claims, "client_id") or "unknown"
     # Tokens of clients, not of people, have no user.
-    for claim in ("user_name", "user_id", "client_id"):
-        value = claims.get(claim)
-        if isinstance(value, str) and value:
-            return "".join(char if char.isprintable() else "?" for char in value[:NAME_MAX])
-    return "unknown"
+    origin = _text(claims, "origin") if name or user else ""
+    id = ("user", origin, user or name) if name or user else ("client", client)
+    identity = ":".join(quote(part, safe="/", errors="surrogatepass") for part in (*realm, *id))
+    shown, scopes = name or user or client, _texts(claims.get("scope"))
+    return Caller(_printable(shown), scopes, identity, _printable(origin))
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:NAME_MAX])
 
 
 # --- what they allow ---------------------------------------------------------

@@ -40,7 +40,10 @@ class Front(Protocol):
         """The body of ``GET /health``."""
 
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Any]:
-        """Authenticate, resolve, count in: fires with a `Capture` to be started."""
+        """Authenticate, resolve, count in: fires with a `Capture` to be started.
+
+        Cancelling it means that the client has left.
+        """
 
     def refused(self, failure: Failure, client: ClientInfo) -> RequestError:
         """Account for a request that came to nothing, and say why."""
@@ -65,6 +68,11 @@ class ClientInfo:
     peer: str
     request_id: str
     token: str | None = field(repr=False)
+
+    @property
+    def address(self) -> str:
+        """Its IP address: whose share of what is bounded it uses."""
+        return self.peer.rpartition(":")[0]
 
     @classmethod
     def of(cls, request: Any) -> ClientInfo:

@@ -1,9 +1,10 @@
 """GET over HTTPS from an authority, within bounds of bytes and time.
 
-One `Conversation` per question: it may take several requests over one
-connection, and nothing of it is left afterwards, however the other side
-behaves.  No redirect is followed and no other host is ever asked, because the
-requests carry somebody's token.
+Connections are kept for a while and shared by all questions, because a TLS
+handshake costs both sides more than most answers do.  One that is kept was
+verified with the certificates in force, carries one request at a time, and may
+bring so many bytes for each of them.  No redirect is followed and no other host
+is ever asked, because the requests carry somebody's token.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLo
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http_headers import Headers
@@ -35,6 +37,8 @@ from pcapd.limits import (
     AUTHORITY_BODY_MAX,
     AUTHORITY_CALL_TIMEOUT,
     AUTHORITY_HEADERS_MAX,
+    AUTHORITY_IDLE_TIME,
+    AUTHORITY_KEPT,
     HANDSHAKE_TIMEOUT,
 )
 
@@ -58,13 +62,13 @@ class Authority:
     """An HTTPS server that decides something for us.
 
     Args:
-        reactor: Where to be told about sockets.
+        reactor: Where it runs.
         name: For people, such as ``Cloud Controller``.
         url: Its https URL; of the path nothing is used.
-        ca: Who must have issued its certificate; None trusts the system's authorities.
+        ca: File with the authorities that may have issued its certificate; None trusts the system's.
 
     Raises:
-        ConfigError: The file with its authority cannot be used.
+        ConfigError: The file cannot be used.
     """
 
     def __init__(self, reactor: Any, name: str, url: str, ca: Path | None) -> None:
@@ -74,10 +78,11 @@ class Authority:
         self._host = parts.hostname or ""
         self.base = f"https://{parts.netloc}"
         self._ca = ca
+        self._pool = HTTPConnectionPool(reactor)
         self.reload()
 
     def reload(self) -> None:
-        """Read the file with its authority again.
+        """Read the file again; no connection that the old one verified is used for another request.
 
         Raises:
             ConfigError: It cannot be used; the old one stays in use.
@@ -85,27 +90,21 @@ class Authority:
         trust = platformTrust() if self._ca is None else trustRootFromCertificates(_certificates(self._ca))
         # Checks the chain and the name, or the address where the URL has one.
         self._options = optionsForClientTLS(self._host, trustRoot=trust)
+        self.close()
+        self._pool = HTTPConnectionPool(self._reactor)
+        self._pool.maxPersistentPerHost = AUTHORITY_KEPT
+        self._pool.cachedConnectionTimeout = AUTHORITY_IDLE_TIME
+        endpoints = _Endpoints(self._reactor, lambda: self._options)
+        self._agent = Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
+
+    def close(self) -> None:
+        """Drop the connections that are kept; those in use are dropped when their answer is there."""
+        self._pool.cachedConnectionTimeout = 0
+        self._pool.closeCachedConnections().addErrback(lambda _: None)
 
     def conversation(self) -> Conversation:
-        """Begin one; whoever does must close it."""
-        return Conversation(self, self._reactor, self._options)
-
-
-class Conversation:
-    """Requests over one connection.  See `Authority`."""
-
-    def __init__(self, authority: Authority, reactor: Any, options: Any) -> None:
-        self._authority = authority
-        self._reactor = reactor
-        self._endpoints = _Endpoints(reactor, options)
-        self._pool = HTTPConnectionPool(reactor)
-        self._pool.maxPersistentPerHost = 1
-        self._agent = Agent.usingEndpointFactory(reactor, self._endpoints, self._pool)
-
-    @property
-    def host(self) -> str:
-        """Host and port of the authority, as in its URL."""
-        return self._authority.base.removeprefix("https://")
+        """Begin the requests of one question."""
+        return Conversation(self)
 
     async def get(self, target: str, token: str | None = None) -> Answer:
         """GET a path with its query.
@@ -116,40 +115,27 @@ class Conversation:
         Raises:
             ResolverUnavailable: There was no answer, in time and of bearable size.
         """
-        headers = Headers({"User-Agent": [f"pcapd/{__version__}"], "Accept": ["application/json"]})
-        if token is not None:
-            headers.addRawHeader("Authorization", f"bearer {token}")
-        self._endpoints.allow(AUTHORITY_BODY_MAX + AUTHORITY_HEADERS_MAX)
-        call = Deferred.fromCoroutine(self._get(target, headers))
+        call = Deferred.fromCoroutine(self._get(target, token))
         call.addTimeout(AUTHORITY_CALL_TIMEOUT, self._reactor)
-        name = self._authority.name
         try:
             return await call
-        except ResolverUnavailable:
+        except (ResolverUnavailable, CancelledError):
             raise
         except TimeoutError as error:
             raise ResolverUnavailable(
-                f"{name} did not answer within {AUTHORITY_CALL_TIMEOUT:g} s", "try again later"
+                f"{self.name} did not answer within {AUTHORITY_CALL_TIMEOUT:g} s", "try again later"
             ) from error
-        except CancelledError:
-            raise
         except Exception as error:
             raise ResolverUnavailable(
-                f"{name} cannot be asked: {_words(error)}", "try again later"
+                f"{self.name} cannot be asked: {_words(error)}", "try again later"
             ) from error
 
-    def close(self) -> None:
-        """Leave nothing behind."""
-        # Their own farewells would wait for an answer that may never come.
-        self._pool.closeCachedConnections().addErrback(lambda _: None)
-        for transport in self._endpoints.transports:
-            if transport.connected:  # Twisted's TLS fails to abort what is gone
-                transport.abortConnection()
-
-    async def _get(self, target: str, headers: Headers) -> Answer:
-        url = (self._authority.base + target).encode("ascii")
+    async def _get(self, target: str, token: str | None) -> Answer:
+        headers = Headers({"User-Agent": [f"pcapd/{__version__}"], "Accept": ["application/json"]})
+        if token is not None:
+            headers.addRawHeader("Authorization", f"bearer {token}")
         try:
-            response = await self._agent.request(b"GET", url, headers)
+            response = await self._agent.request(b"GET", (self.base + target).encode("ascii"), headers)
         except Exception as error:
             # Twisted wraps what was cancelled, so that nobody knows it again.
             reasons = getattr(error, "reasons", ())
@@ -158,7 +144,7 @@ class Conversation:
             ):
                 raise CancelledError from error
             raise
-        body = _Body(self._authority.name)
+        body = _Body(self.name)
         response.deliverBody(body)
         content = await body.finished
         given = {
@@ -168,14 +154,51 @@ class Conversation:
         return Answer(response.code, given, content)
 
 
+class Conversation:
+    """The requests of one question, one after another.  See `Authority`.
+
+    Closing it asks nothing more.  A request that is under way is not broken off: the
+    authority would answer it all the same, and its connection could not be kept.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._closed = False
+
+    @property
+    def host(self) -> str:
+        """Host and port of the authority, as in its URL."""
+        return self._authority.base.removeprefix("https://")
+
+    async def get(self, target: str, token: str | None = None) -> Answer:
+        """GET a path with its query: see `Authority.get`.
+
+        Raises:
+            ResolverUnavailable: There was no answer, in time and of bearable size.
+            CancelledError: The conversation is closed.
+        """
+        if self._closed:
+            raise CancelledError
+        answer = await self._authority.get(target, token)
+        if self._closed:
+            raise CancelledError
+        return answer
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        self._closed = True
+
+
 class _Body(Protocol):
-    """Collects a body, up to a limit."""
+    """Collects a body, up to a limit; whatever is not read to its end takes the connection with it."""
+
+    transport: Any
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._pieces: list[bytes] = []
         self._size = 0
-        self.finished: Deferred[bytes] = Deferred()
+        self.finished: Deferred[bytes] = Deferred(lambda _: self.transport.loseConnection())
 
     def dataReceived(self, data: bytes) -> None:
         self._size += len(data)
@@ -185,6 +208,7 @@ class _Body(Protocol):
             self._pieces.clear()
             words = f"{self._name} answered with more than {AUTHORITY_BODY_MAX} bytes"
             self.finished.errback(Failure(ResolverUnavailable(words)))
+            self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.finished.called:
@@ -192,55 +216,78 @@ class _Body(Protocol):
         if reason.check(ResponseDone):
             self.finished.callback(b"".join(self._pieces))
         else:
-            # PotentialDataLoss too: who says neither length nor chunks may have been cut.
+            # PotentialDataLoss too: an answer with neither length nor chunks may have been cut.
             words = f"the answer of {self._name} was cut off"
             self.finished.errback(Failure(ResolverUnavailable(words, "try again later")))
 
 
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """TLS to one server; remembers the transports, which `Agent` keeps to itself, and bounds what comes.
+    """TLS to the authority; its connections are `_Connection`.
 
-    `Agent` keeps headers, and the heads of interim answers, without a bound of its own.
+    Args:
+        options: Those in force, asked for at each connection: the agent may connect
+            again long after it has got an endpoint.
     """
 
-    def __init__(self, reactor: Any, options: Any) -> None:
+    def __init__(self, reactor: Any, options: Callable[[], Any]) -> None:
         self._reactor = reactor
         self._options = options
-        self._left = 0
-        self.transports: list[Any] = []
 
     def endpointForURI(self, uri: URI) -> Any:
         plain = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=HANDSHAKE_TIMEOUT)
-        return _Remembered(wrapClientTLS(self._options, plain), self._connected)
-
-    def allow(self, size: int) -> None:
-        """So many bytes may come from now on."""
-        self._left = size
-
-    def _connected(self, protocol: Any) -> Any:
-        receive = protocol.dataReceived
-
-        def bounded(data: bytes) -> None:
-            self._left -= len(data)
-            if self._left < 0:
-                protocol.transport.abortConnection()
-            else:
-                receive(data)
-
-        protocol.dataReceived = bounded
-        self.transports.append(protocol.transport)
-        return protocol
+        return _Endpoint(plain, self._options)
 
 
 @implementer(IStreamClientEndpoint)
-class _Remembered:
-    def __init__(self, endpoint: Any, connected: Callable[[Any], Any]) -> None:
-        self._endpoint = endpoint
-        self._connected = connected
+class _Endpoint:
+    def __init__(self, plain: HostnameEndpoint, options: Callable[[], Any]) -> None:
+        self._plain = plain
+        self._options = options
 
     def connect(self, factory: IProtocolFactory) -> Any:
-        return self._endpoint.connect(factory).addCallback(self._connected)
+        wrapping = WrappingFactory(factory)
+        wrapping.noisy = False
+        wrapping.protocol = _Connection
+        connected: Any = wrapClientTLS(self._options(), self._plain).connect(wrapping)
+        # The agent speaks to its own protocol, which has the connection for a transport.
+        return connected.addCallback(lambda connection: connection.wrappedProtocol)
+
+
+class _Connection(ProtocolWrapper):
+    """A connection to an authority, between TLS and HTTP.
+
+    Each request allows for one answer's bytes: HTTP's parser keeps headers, and the
+    heads of interim answers, without a bound of its own.
+    """
+
+    transport: Any
+    wrappedProtocol: Any
+    _left = 0
+
+    def write(self, data: bytes) -> None:
+        self._allow()
+        super().write(data)
+
+    def writeSequence(self, data: list[bytes]) -> None:
+        self._allow()
+        super().writeSequence(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._left -= len(data)
+        # What comes while nothing is asked belongs to no request, and must not meet the next one.
+        if self._left < 0 or self.wrappedProtocol.state == "QUIESCENT":
+            self.loseConnection()
+        else:
+            super().dataReceived(data)
+
+    def loseConnection(self) -> None:
+        """Leave at once: TLS waits for the other side's farewell, which may never come."""
+        if self.transport.connected:  # Twisted's TLS fails to abort what is gone
+            self.transport.abortConnection()
+
+    def _allow(self) -> None:
+        self._left = AUTHORITY_BODY_MAX + AUTHORITY_HEADERS_MAX
 
 
 def _certificates(path: Path) -> list[Certificate]:

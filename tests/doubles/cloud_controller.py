@@ -132,6 +132,11 @@ class User:
     admin: bool = False
     scopes: tuple[str, ...] = ("cloud_controller.read", "openid")
 
+    @property
+    def id(self) -> str:
+        """UAA's, the same in all of the user's tokens."""
+        return str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name))
+
     def sees(self, app: CfApp) -> bool:
         return self.admin or app.space in self.develops | self.audits
 
@@ -146,6 +151,12 @@ def unsigned_token(**claims: Any) -> str:
     return ".".join([*encoded, secrets.token_urlsafe(48)])
 
 
+def expiry(token: str) -> float:
+    """When a token ends, in seconds since the epoch."""
+    payload = token.split(".")[1]
+    return float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
+
+
 class CloudController(HttpsDouble):
     """Cloud Controller.
 
@@ -156,6 +167,7 @@ class CloudController(HttpsDouble):
         links: Laid over the root document's; None removes.
         page_size: Entries per page, whatever is asked for.
         log_cache: Whether stats have metrics.
+        refusal: The answer to a token that is not accepted.
     """
 
     def __init__(self, credentials: Credentials, port: int = 0) -> None:
@@ -166,6 +178,7 @@ class CloudController(HttpsDouble):
         self.links: dict[str, Any] = {}
         self.page_size: Optional[int] = None
         self.log_cache = True
+        self.refusal = INVALID_TOKEN
 
     # --- state -------------------------------------------------------------
 
@@ -176,7 +189,14 @@ class CloudController(HttpsDouble):
 
     def token(self, user: User, **claims: Any) -> str:
         """Give somebody a token that is accepted."""
-        given = {"user_id": new_guid(), "user_name": user.name, "client_id": "cf", "exp": time.time() + 1200}
+        given = {
+            "iss": f"{UAA}/oauth/token",
+            "origin": "uaa",
+            "user_id": user.id,
+            "user_name": user.name,
+            "client_id": "cf",
+            "exp": time.time() + 1200,
+        }
         token = unsigned_token(jti=secrets.token_hex(16), scope=list(user.scopes), **{**given, **claims})
         self.users[token] = user
         return token
@@ -224,8 +244,8 @@ class CloudController(HttpsDouble):
         if not token:
             return NO_AUTHENTICATION
         user = self.users.get(token)
-        if scheme.lower() != "bearer" or user is None:
-            return INVALID_TOKEN
+        if scheme.lower() != "bearer" or user is None or expiry(token) <= time.time():
+            return self.refusal
         readers = {"read", "admin", "admin_read_only", "global_auditor"}
         if not any(scope == f"cloud_controller.{reader}" for scope in user.scopes for reader in readers):
             return NOT_AUTHORIZED

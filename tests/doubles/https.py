@@ -68,11 +68,13 @@ class HttpsDouble:
 
     Attributes:
         asked: The requests so far.
+        connections: How many were accepted so far, up to TLS.
         canned: Answers by path, instead of the right ones.
     """
 
     def __init__(self, credentials: Credentials, port: int = 0, host: str = LOCAL) -> None:
         self.asked: list[Asked] = []
+        self.connections = 0
         self.canned: dict[str, Answer] = {}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(credentials.certificate, credentials.private_key)
@@ -112,6 +114,11 @@ class HttpsDouble:
         self.asked.append(asked)
         return self.canned.get(asked.path) or self.answer(asked)
 
+    def cut(self) -> None:
+        """Break every connection, and go on listening."""
+        if self._server is not None:
+            self._server.cut()
+
     def __enter__(self) -> Any:
         self.start()
         return self
@@ -139,6 +146,7 @@ class _Server(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         """On the connection's thread: TLS, then HTTP."""
         secure = self._context.wrap_socket(request, server_side=True)
+        self.double.connections += 1
         self._sockets.add(secure)
         try:
             super().finish_request(secure, client_address)

@@ -40,6 +40,7 @@ from pcapd.agent.owntraffic import Ends, own_traffic
 from pcapd.api import cc
 from pcapd.api.download import DownloadResource, parse_query
 from pcapd.api.stream import StreamResource
+from pcapd.api.tokens import caller_of, check_form, parse_keys
 from pcapd.api.web import ApiSite, HealthResource, NotFoundResource
 from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
@@ -665,19 +666,20 @@ def container_state(data: bytes) -> None:
 _GUID = "6b1c8c9e-0000-4000-8000-000000000001"
 
 #: Parsers of an authority's answers, which may raise `ResolverUnavailable` and nothing else.
-#: More of them (a director's, a UAA's) are more lines.
+#: More of them (a director's) are more lines.
 ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
     cc.parse_root,
     lambda body: cc.parse_app(body, _GUID),
     lambda body: cc.parse_permission(body, "read_sensitive_data"),
     lambda body: cc.parse_processes(body, "api.example.com"),
     cc.parse_stats,
+    parse_keys,
 )
 
 
 @target
 def authority_answers(data: bytes) -> None:
-    """Answers of Cloud Controller, and what follows from them."""
+    """Answers of Cloud Controller and UAA, and what follows from them."""
     choices = _Input(data)
     parse = choices.pick(ANSWERS)
     try:
@@ -699,11 +701,11 @@ def authority_answers(data: bytes) -> None:
 def tokens(data: bytes) -> None:
     """A caller's token, and UAA's answer to pcapctl."""
     token = data.decode("utf-8", "replace")
-    with contextlib.suppress(Unauthenticated):
-        cc.check_token(token)
-        token.encode("ascii")
     for text in (token, f"e30.{base64.urlsafe_b64encode(data).decode().rstrip('=')}.x"):
-        assert cc.caller_name(text).isprintable()
+        with contextlib.suppress(Unauthenticated):
+            caller = caller_of(check_form(text, leeway=1e12), "cloud_foundry")
+            text.encode("ascii")
+            assert caller.identity.isascii() and f"{caller.user}{caller.origin}".isprintable()
         ends: Optional[float] = expiry(text)
         assert ends is None or isinstance(ends, float)
     found = parse_tokens(data)

@@ -6,6 +6,7 @@ Every test ends by looking for tokens in the api's log, which is at debug level
 
 from __future__ import annotations
 
+import secrets
 import time
 from pathlib import Path
 from typing import Any, Iterator
@@ -262,12 +263,26 @@ def test_invisible(foundation: Foundation, app: CfApp) -> None:
     foundation.assert_no_agent_was_asked()
 
 
-@pytest.mark.parametrize("token", ["nonsense", "a.b.c", cc.unsigned_token(user_name="admin")])
-def test_bad_token(foundation: Foundation, app: CfApp, token: str) -> None:
-    """A token that Cloud Controller does not accept is a 401, whatever it claims."""
+@pytest.mark.parametrize(
+    ("token", "words", "asked"),
+    [
+        ("nonsense", "not a JWT", False),
+        (secrets.token_hex(16), "not a JWT", False),
+        ("a.b.c", "not a JWT", False),
+        (cc.unsigned_token(user_name="admin"), "when it expires", False),
+        (cc.unsigned_token(user_name="admin", exp=time.time() - 60), "has expired", False),
+        (cc.unsigned_token(user_name="admin", exp=time.time() + 600), "does not accept", True),
+    ],
+    ids=["word", "opaque", "dots", "without an end", "expired", "unsigned"],
+)
+def test_bad_token(untouched: Foundation, token: str, words: str, asked: bool) -> None:
+    """It is a 401, whatever it claims; Cloud Controller is asked only about what could be a token."""
+    foundation, app = untouched, two_instances(untouched)
     answer = foundation.capture(app, token)
     assert (answer.status, answer.error["code"]) == (401, "unauthenticated")
+    assert words in answer.error["title"] and answer.error["detail"] == "log in again: cf login"
     assert "www-authenticate" in answer.headers
+    assert any(path != "/" for path in foundation.cc.paths()) is asked
     assert token not in foundation.api.log()
     foundation.assert_no_agent_was_asked()
 
@@ -352,7 +367,7 @@ def test_audit(foundation: Foundation, app: CfApp, token: str) -> None:
     """Who, which app, which instances, on which cells, under which request id: before the first packet."""
     foundation.capture(app, token, ("index", 0), ("index", 1), X_Vcap_Request_Id="request-4711")
     (started,) = foundation.audit("capture_started")
-    assert started["user"] == "alice@example.test"
+    assert (started["user"], started["origin"]) == ("alice@example.test", "uaa")
     assert (started["app"], started["process_type"], started["instances"]) == (app.guid, "web", [0, 1])
     assert started["request_id"] == "request-4711"
     for instance, cell, text in zip(app.instances, foundation.cells, started["targets"]):
@@ -542,7 +557,7 @@ def test_untrusted(tmp_path: Path, authority: Authority, wrong: str) -> None:
         api.launch()
         try:
             wait_until(lambda: _health(foundation) is not None, "the api answers")
-            got = foundation.capture(CfApp(), "secret-token")
+            got = foundation.capture(CfApp(), cc.unsigned_token(exp=time.time() + 600))
             assert got.status == 503, got.body
             assert not controller.asked
             assert foundation.health()[0] == 503

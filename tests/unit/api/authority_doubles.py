@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from pcapd.net.fetch import Answer
+from pcapd.net.fetch import Answer, Conversation
 from tests.doubles.https import Asked, HttpsDouble
 
 __all__ = ["Authorities", "is_over", "outcome"]
@@ -22,15 +22,15 @@ class Authorities:
 
     Attributes:
         statuses: By path, instead of the right ones; bodies stay as they are.
-        silent: Questions arrive, and their answers wait until `speak`.
-        conversations: How many are open.
+        silent: Requests arrive, and their answers wait until `speak`.
+        asking: Requests that are not answered yet.
     """
 
     def __init__(self, *servers: HttpsDouble) -> None:
         self.servers = {server.url: server for server in servers}
         self.statuses: dict[str, int] = {}
         self.silent = False
-        self.conversations = 0
+        self.asking = 0
         self._waiting: list[Deferred[None]] = []
 
     def __call__(self, reactor: Any, name: str, url: str, ca: Any) -> _Authority:
@@ -58,27 +58,21 @@ class _Authority:
         self._all = all_of_them
         self._server = all_of_them.servers[self.base]
 
-    def conversation(self) -> _Conversation:
-        return _Conversation(self._all, self._server)
-
-
-class _Conversation:
-    def __init__(self, all_of_them: Authorities, server: HttpsDouble) -> None:
-        self._all = all_of_them
-        self._all.conversations += 1
-        self._server = server
-        self.host = urlsplit(server.url).netloc
+    def conversation(self) -> Conversation:
+        return Conversation(self)  # type: ignore[arg-type]  # as much of one as it needs
 
     async def get(self, target: str, token: Optional[str] = None) -> Answer:
         parts = urlsplit(target)
         headers = {} if token is None else {"authorization": f"bearer {token}"}
         given = self._server.get(Asked("GET", parts.path, parse_qs(parts.query), headers))
+        self._all.asking += 1
         await self._all.answered()
+        self._all.asking -= 1
         status = self._all.statuses.get(parts.path, given.status)
         return Answer(status, {name.lower(): value for name, value in given.headers}, given.content)
 
     def close(self) -> None:
-        self._all.conversations -= 1
+        """It has nothing to drop."""
 
 
 def is_over(deferred: Deferred[Any]) -> bool:

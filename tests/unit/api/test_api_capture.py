@@ -60,7 +60,7 @@ def make(reactor: Clock, network: Network, sink: Sink) -> Iterator[Make]:
             Metrics(),
             limits or ApiLimits(),
             request,
-            Resolved("alice", chosen),
+            Resolved("alice", chosen, identity="static:alice"),
             sink,
             id="capture-1",
             request_id="request-1",

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from api_doubles import BOB, TOKEN, HttpTransport, Network, config, record, targets
 from twisted.internet.address import IPv6Address
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -321,6 +321,18 @@ def test_the_limit_per_user_is_each_users_own(
     front.close()
 
 
+def test_people_of_one_name(
+    reactor: Clock, network: Network, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two users whom different authorities call alice have a limit each; one with two names has one."""
+    front = limited(reactor, credentials, per_user=1)
+    for name, identity, status in (("alice", "a", 0), ("alice", "b", 0), ("alison", "a", 429)):
+        found = Resolved(name, targets("web-0"), identity=identity)
+        monkeypatch.setattr(StaticResolver, "resolve", lambda *_, found=found: succeed(found))
+        assert front.ask("/capture?target=web-0").status == status
+    front.close()
+
+
 def test_too_many_targets(reactor: Clock, network: Network, credentials: Credentials) -> None:
     """A request for more targets than allowed is refused as a whole."""
     front = limited(reactor, credentials, max_targets=2)
@@ -356,7 +368,7 @@ def test_an_api_that_drains_starts_nothing_that_it_had_begun(
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: resolved)
     answer = front.ask("/capture?target=web-0")
     front.api.drain()
-    resolved.callback(Resolved("alice", targets("web-0")))
+    resolved.callback(Resolved("alice", targets("web-0"), identity="static:alice"))
     assert (answer.status, answer.error["code"]) == (503, "draining") and network.agents == {}
 
 
@@ -571,28 +583,19 @@ def test_a_client_that_leaves_ends_its_capture(front: Front, network: Network) -
     assert front.reactor.getDelayedCalls() == []
 
 
-def test_a_client_that_leaves_before_it_is_refused(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is there to be told."""
-    resolved: Deferred[Resolved] = Deferred()
-    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: resolved)
-    answer = front.ask("/capture?target=web-0")
-    answer.leave()
-    resolved.errback(TargetNotFound("there is no target"))
-    assert answer.raw == b""
-
-
 def test_a_client_that_leaves_before_its_capture(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
 ) -> None:
-    """What is resolved for it is neither started nor counted, and takes nobody's place."""
-    resolved: Deferred[Resolved] = Deferred()
-    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: resolved)
+    """Nothing is resolved for it any more; nothing is started or counted, and it takes nobody's place."""
+    left: list[Any] = []
+    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: Deferred(left.append))
     answer = front.ask("/capture?target=web-0")
     answer.leave()
-    resolved.callback(Resolved("alice", targets("web-0")))
+    assert len(left) == 1
     assert network.agents == {} and front.api._captures == set()
     assert front.api.metrics.captures_active.collect()[0].samples[0].value == 0
-    assert not [event for event in events if event.get("audit") in ("capture_started", "capture_ended")]
+    (record,) = [event for event in events if "audit" in event]
+    assert record["audit"] == "capture_refused" and "left before" in record["reason"]
     assert answer.raw == b""
 
 

@@ -17,6 +17,9 @@ from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticate
 from pcapd.wire import Request
 from tests.lab.certificates import Credentials
 
+#: Whose share it is matters to no resolver that answers at once.
+CLIENT = "203.0.113.7"
+
 
 @pytest.fixture
 def resolver(credentials: Credentials) -> StaticResolver:
@@ -36,13 +39,13 @@ def resolved(deferred: Deferred[Resolved]) -> Any:
 
 def test_a_user_gets_the_targets_that_they_name(resolver: StaticResolver) -> None:
     """The token says who it is, the configuration where the target is."""
-    expected = Resolved("alice", (Target("web-1", "198.51.100.2", 9494, "web-1"),))
-    assert resolved(resolver.resolve(Request(("web-1",)), TOKEN)) == expected
+    expected = Resolved("alice", (Target("web-1", "198.51.100.2", 9494, "web-1"),), identity="static:alice")
+    assert resolved(resolver.resolve(Request(("web-1",)), TOKEN, CLIENT)) == expected
 
 
 def test_targets_keep_the_order_of_the_request(resolver: StaticResolver) -> None:
     """All that are named are found, in the order in which they are named."""
-    answer = resolved(resolver.resolve(Request(("web-2", "web-0")), TOKEN))
+    answer = resolved(resolver.resolve(Request(("web-2", "web-0")), TOKEN, CLIENT))
     assert [target.name for target in answer.targets] == ["web-2", "web-0"]
 
 
@@ -50,20 +53,20 @@ def test_targets_keep_the_order_of_the_request(resolver: StaticResolver) -> None
 def test_an_unknown_token(resolver: StaticResolver, token: str) -> None:
     """Whatever is no user's token is refused, and not repeated in the message."""
     with pytest.raises(Unauthenticated) as refused:
-        resolved(resolver.resolve(Request(("web-0",)), token))
+        resolved(resolver.resolve(Request(("web-0",)), token, CLIENT))
     assert token == "" or token not in str(refused.value)
 
 
 def test_a_target_of_others(resolver: StaticResolver) -> None:
     """One forbidden target refuses the whole request."""
     with pytest.raises(Forbidden, match="'web-1'"):
-        resolved(resolver.resolve(Request(("web-0", "web-1")), BOB))
+        resolved(resolver.resolve(Request(("web-0", "web-1")), BOB, CLIENT))
 
 
 def test_a_target_that_is_not_there(resolver: StaticResolver) -> None:
     """Who may name any target learns which there are."""
     with pytest.raises(TargetNotFound, match=r"'web-9'.*web-0, web-1, web-2"):
-        resolved(resolver.resolve(Request(("web-9",)), TOKEN))
+        resolved(resolver.resolve(Request(("web-9",)), TOKEN, CLIENT))
 
 
 def test_not_all_of_many_targets_are_named(credentials: Credentials) -> None:
@@ -73,7 +76,7 @@ def test_not_all_of_many_targets_are_named(credentials: Credentials) -> None:
     many = {f"cell-{number:03}": StaticTarget("198.51.100.1", 9494) for number in range(500)}
     resolver = StaticResolver(dataclasses.replace(static, targets=many))
     with pytest.raises(TargetNotFound) as refused:
-        resolved(resolver.resolve(Request(("web-9",)), TOKEN))
+        resolved(resolver.resolve(Request(("web-9",)), TOKEN, CLIENT))
     assert "cell-000, cell-001" in refused.value.hint and len(refused.value.hint) < 500
 
 
@@ -82,6 +85,6 @@ def test_names_cannot_be_probed(resolver: StaticResolver) -> None:
     words = []
     for name in ("web-1", "web-9"):
         with pytest.raises(RequestError) as refused:
-            resolved(resolver.resolve(Request((name,)), BOB))
+            resolved(resolver.resolve(Request((name,)), BOB, CLIENT))
         words.append((refused.value.code, str(refused.value).replace(name, "NAME")))
     assert words[0] == words[1]

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.stream import StreamProtocol, _bound
 from pcapd.api.web import ClientInfo
-from pcapd.errors import BadRequest, RequestError, TargetNotFound
+from pcapd.errors import BadRequest, CaptureFailed, RequestError, TargetNotFound
 from pcapd.limits import CLIENT_MESSAGE_MAX, CLIENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, START_TIMEOUT
 from pcapd.wire import Caller, End, EndReason, Error, Hello, Pong, Request, Source
 from pcapd.wire.sessions import Message, Packets
@@ -106,7 +106,8 @@ class FakeFront:
     def __init__(self) -> None:
         self.reactor = Clock()
         self.begun: list[tuple[Request, Optional[str]]] = []
-        self.answer: Deferred[Any] = Deferred()
+        self.answer: Deferred[Any] = Deferred(self._given_up)
+        self.given_up = False
         self.clients = 0
 
     def hello(self) -> Hello:
@@ -115,6 +116,10 @@ class FakeFront:
     def begin(self, request: Request, token: Optional[str], client: ClientInfo, sink: Any) -> Deferred[Any]:
         self.begun.append((request, token))
         return self.answer
+
+    def _given_up(self, answer: Deferred[Any]) -> None:
+        self.given_up = True
+        answer.errback(CaptureFailed("the client left before the capture started"))
 
     def refused(self, failure: Failure, client: ClientInfo) -> RequestError:
         assert isinstance(failure.value, RequestError)
@@ -218,14 +223,11 @@ def test_a_second_start(client: Client) -> None:
 
 
 def test_garbage_while_the_resolver_still_works(client: Client) -> None:
-    """What is resolved for somebody who was refused meanwhile is never captured."""
+    """It is one ERROR, and nothing is resolved for this client any more."""
     client.start()
     client.send(b"garbage that is no frame")
     assert client.error().code == BadRequest.code
-    capture = FakeCapture()
-    client.front.answer.callback(capture)
-    assert capture.log == ["abandon"]
-    assert client.heard() == []
+    assert client.front.given_up and client.heard() == []
 
 
 def test_a_stop_while_the_resolver_still_works(client: Client) -> None:
@@ -238,35 +240,25 @@ def test_a_stop_while_the_resolver_still_works(client: Client) -> None:
 
 
 def test_a_client_that_leaves_while_the_resolver_still_works(client: Client) -> None:
-    """Nothing is captured for it."""
+    """Nothing is resolved for it any more, nothing written to it, and nothing waits for it."""
     client.start()
     client.leave()
-    capture = FakeCapture()
-    client.front.answer.callback(capture)
-    assert capture.log == ["abandon"]
-
-
-def test_a_refusal_of_a_client_that_has_left(client: Client) -> None:
-    """Nothing is written to it, and nothing waits for it."""
-    client.start()
-    client.leave()
-    client.front.answer.errback(TargetNotFound("there is no target 'x'"))
-    assert client.front.reactor.getDelayedCalls() == []
+    assert client.front.given_up and client.front.reactor.getDelayedCalls() == []
     assert client.heard() == []
 
 
 @pytest.mark.parametrize("how", ["it breaks the protocol", "it says goodbye"])
 def test_a_client_that_is_closing_while_the_resolver_still_works(client: Client, how: str) -> None:
-    """Nothing is captured for it any more."""
+    """Nothing is resolved for it any more; one timer waits for its end."""
     client.start()
     if how == "it says goodbye":
         client.websocket.transport.disconnecting = True
         client.protocol.heed_goodbye()
     else:
         client.protocol.textMessageReceived("hello")
-    capture = FakeCapture()
-    client.front.answer.callback(capture)
-    assert capture.log == ["abandon"] and client.websocket.transport.producer is None
+    assert client.front.given_up and client.websocket.transport.producer is None
+    client.leave()
+    assert client.front.reactor.getDelayedCalls() == []
 
 
 def test_a_refusal(client: Client) -> None:
@@ -274,15 +266,6 @@ def test_a_refusal(client: Client) -> None:
     client.start()
     client.front.answer.errback(TargetNotFound("there is no target 'x'", "there are: y"))
     assert client.error() == Error(TargetNotFound.code, "there is no target 'x'", "there are: y")
-
-
-def test_a_refusal_after_garbage_is_not_told_twice(client: Client) -> None:
-    """One ERROR is the last message."""
-    client.start()
-    client.send(b"garbage that is no frame")
-    client.error()
-    client.front.answer.errback(TargetNotFound("there is no target 'x'"))
-    assert client.heard() == []
 
 
 def test_a_client_that_leaves_ends_its_capture(client: Client) -> None:

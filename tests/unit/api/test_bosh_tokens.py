@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, Iterable
 
 import pytest
 
@@ -44,8 +44,17 @@ def claims(uaa: Uaa, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in made.items() if value is not ...}
 
 
+def listed(*entries: Any) -> bytes:
+    """UAA's answer with these keys."""
+    return json.dumps({"keys": entries}).encode()
+
+
 def keys(uaa: Uaa) -> Any:
-    return parse_keys(json.dumps({"keys": [key.public() for key in uaa.keys]}).encode())
+    return parse_keys(listed(*(key.public() for key in uaa.keys)))[0]
+
+
+def caller(scopes: Iterable[str], user: str = "alice") -> tokens.Caller:
+    return tokens.Caller(user, frozenset(scopes), f"bosh:{user}")
 
 
 def check(uaa: Uaa, token: str, policy: Policy = POLICY) -> tokens.Caller:
@@ -316,11 +325,109 @@ def test_deep_token(uaa: Uaa) -> None:
     refused(uaa, f"{content}.{b64(uaa.keys[0].sign(content.encode()))}")
 
 
-@pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Evil: 1", "ä", "a\x00b", "x" * (TOKEN_MAX + 1)])
-def test_form(token: str) -> None:
-    """What must not become a header."""
-    with pytest.raises(Unauthenticated):
-        tokens.check_form(token)
+def unsigned(header: Any, claims: Any) -> str:
+    """A token whose signature is none; bytes are not made JSON."""
+    parts = [part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, claims)]
+    return f"{b64(parts[0])}.{b64(parts[1])}.c2ln"
+
+
+HEADER = {"alg": "RS256"}
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        *((token, "characters") for token in ("", "a b", "a\r\nX-Evil: 1", "ä", "a\x00b", "x" * (TOKEN_MAX + 1))),
+        *((token, "not a JWT") for token in ("opaque", "a" * 32, "a.b", "a.b.c", "..", "e30.e30", "e30.e30.e30.e30")),
+        *((token, "not a JWT") for token in ("e30=.e30.eA", "e30.e3+.eA", "e30.e.eA", "bnVsbA.e30.eA", "e30.W10.eA")),
+        (unsigned(HEADER, b"[" * 6000), "not a JWT"),
+        (unsigned(HEADER, b'{"exp": "\xff"}'), "not a JWT"),
+        (unsigned(HEADER, {}), "when it expires"),
+        *((unsigned(HEADER, {"exp": exp}), "when it expires") for exp in (None, "4e9", True, [4e9], 10**400)),
+        *((unsigned(HEADER, b'{"exp": %s}' % exp), "when it expires") for exp in (b"1e999", b"NaN", b"-Infinity")),
+        *((unsigned(HEADER, {"exp": exp}), "has expired") for exp in (0, -1, 1e9)),
+    ],
+)  # fmt: skip
+def test_form(token: str, words: str) -> None:
+    """What cannot be a token that is valid now; the error says what to do, and does not repeat it."""
+    with pytest.raises(Unauthenticated, match=words) as caught:
+        tokens.check_form(token, "log in again: cf login")
+    assert caught.value.hint == "log in again: cf login"
+    assert not token or token not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", [HEADER, {}, {"alg": "none"}])
+def test_form_of_a_token(header: Any) -> None:
+    """Of a token for Cloud Controller nothing else is looked at."""
+    made = unsigned(header, {"exp": time.time() + 60.5, "user_name": "eve"})
+    assert tokens.check_form(made)["user_name"] == "eve"
+    assert tokens.check_form(made.rpartition(".")[0] + ".")["user_name"] == "eve"
+
+
+@pytest.mark.parametrize(("leeway", "expired"), [(0.0, True), (TOKEN_LEEWAY, False)])
+def test_leeway_of_the_form(leeway: float, expired: bool) -> None:
+    """Our clock may be ahead of the one that decides; where we decide there is no grace."""
+    made = unsigned(HEADER, {"exp": time.time() - TOKEN_LEEWAY / 2})
+    try:
+        tokens.check_form(made, leeway=leeway)
+    except Unauthenticated:
+        assert expired
+    else:
+        assert not expired
+
+
+# --- whose it is -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({"user_name": "alice", "user_id": "u", "client_id": "cf"}, "alice"),
+        ({"user_id": "u-1", "client_id": "cf"}, "u-1"),
+        ({"client_id": "robot"}, "robot"),
+        ({"user_name": "", "client_id": "robot"}, "robot"),
+        ({"user_name": ["x"], "user_id": 7}, "unknown"),
+        ({"user_name": "eve\n{x}"}, "eve?{x}"),
+        ({"user_name": "x" * 9999}, "x" * NAME_MAX),
+        ({"user_name": "\ud800"}, "?"),
+        ({}, "unknown"),
+    ],
+)
+def test_names(claims: dict[str, Any], name: str) -> None:
+    """The name for people: a user's, else a client's, always printable; the identity is never empty."""
+    found = tokens.caller_of(claims, "cloud_foundry", "")
+    assert found.user == name
+    assert found.identity.isascii() and found.identity.startswith("cloud_foundry:")
+
+
+#: Different people and programs, some of whom try to look like others.
+PEOPLE: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+    (("bosh", "uuid", "https://uaa"), {"user_id": "1", "user_name": "alice", "origin": "uaa"}),
+    (("bosh", "uuid-2", "https://uaa"), {"user_id": "1", "user_name": "alice", "origin": "uaa"}),
+    (("cloud_foundry", "https://uaa"), {"user_id": "1", "user_name": "alice", "origin": "uaa"}),
+    (("cloud_foundry", "https://uaa"), {"user_id": "2", "user_name": "alice", "origin": "ldap"}),
+    (("cloud_foundry", "https://uaa"), {"user_id": "1", "user_name": "alice", "origin": "ldap"}),
+    (("cloud_foundry", "https://uaa"), {"user_id": "ldap:1", "user_name": "alice"}),
+    (("cloud_foundry", "https://other"), {"user_id": "1", "user_name": "alice", "origin": "uaa"}),
+    (("cloud_foundry", "https://uaa"), {"client_id": "1"}),
+    (("cloud_foundry", "https://uaa"), {"client_id": "user:uaa:1"}),
+    (("cloud_foundry", "https://uaa"), {"user_id": "1\ud800", "origin": "uaa"}),
+]
+
+
+def test_identities() -> None:
+    """All of them differ, whatever their names; a new name, or another client program, changes no identity."""
+    assert len({tokens.caller_of(claims, *realm).identity for realm, claims in PEOPLE}) == len(PEOPLE)
+    realm, claims = PEOPLE[2]
+    renamed = {**claims, "user_name": "alison", "client_id": "other"}
+    assert tokens.caller_of(renamed, *realm).identity == tokens.caller_of(claims, *realm).identity
+
+
+def test_origin() -> None:
+    """It is a user's, and printable."""
+    made = {"user_id": "1", "client_id": "cf", "origin": "ldap\n"}
+    assert tokens.caller_of(made, "bosh").origin == "ldap?"
+    assert tokens.caller_of({"client_id": "cf", "origin": "ldap"}, "bosh").origin == ""
 
 
 # --- scopes ------------------------------------------------------------------
@@ -346,7 +453,7 @@ def test_form(token: str) -> None:
     ],
 )
 def test_admin(scopes: list[str], teams: list[str], allowed: bool) -> None:
-    assert POLICY.allows(tokens.Caller("alice", frozenset(scopes)), teams) is allowed
+    assert POLICY.allows(caller(scopes), teams) is allowed
 
 
 def test_scope_text(uaa: Uaa) -> None:
@@ -362,19 +469,19 @@ def test_token_scope(uaa: Uaa) -> None:
     token = uaa.forge(claims(uaa, scope=["pcap.capture"], aud=["pcap", "some_client"]))
     assert policy.allows(check(uaa, token, policy))
     for scopes in (["bosh.admin"], ["bosh.teams.blue.admin"], ["pcap"], ["pcap.capture2"]):
-        caller = tokens.Caller("alice", frozenset(scopes))
-        assert not policy.allows(caller, ["blue"]) and not policy.depends_on_teams(caller)
+        admin = caller(scopes)
+        assert not policy.allows(admin, ["blue"]) and not policy.depends_on_teams(admin)
 
 
 def test_whom_teams_help() -> None:
     """Only who is the admin of a team is worth a question about teams."""
     for scopes, helped in ((["bosh.teams.blue.admin"], True), (["bosh.teams.blue.read", "bosh.read"], False)):
-        assert POLICY.depends_on_teams(tokens.Caller("alice", frozenset(scopes))) is helped
+        assert POLICY.depends_on_teams(caller(scopes)) is helped
 
 
 def test_forbidden_words() -> None:
     """Whose it is and what it takes; nothing about whether the deployment exists."""
-    error = POLICY.forbidden(tokens.Caller("eve", frozenset()), "cf")
+    error = POLICY.forbidden(caller((), "eve"), "cf")
     assert "eve" in error.message and "cf" in error.message and "bosh.admin" in error.hint
 
 
@@ -393,13 +500,13 @@ def test_keys(uaa: Uaa) -> None:
 def test_other_kinds_of_keys(uaa: Uaa, changes: dict[str, str]) -> None:
     """They are left out: nothing is verified with them."""
     entries = [uaa.keys[0].public(), {**uaa.keys[1].public(), **changes}]
-    assert list(parse_keys(json.dumps({"keys": entries}).encode())) == ["key-1"]
+    known, problems = parse_keys(listed(*entries))
+    assert (list(known), problems) == (["key-1"], ())
 
 
 def test_short_key() -> None:
     """A key that could be broken is none."""
-    body = json.dumps({"keys": [Key("weak", 1024).public()]}).encode()
-    assert parse_keys(body) == {}
+    assert parse_keys(listed(Key("weak", 1024).public())) == ({}, ())
 
 
 @pytest.mark.parametrize(("bits", "known"), [(KEY_BITS[1], ["key-1"]), (KEY_BITS[1] + 8, [])])
@@ -407,8 +514,20 @@ def test_long_key(uaa: Uaa, bits: int, known: list[str]) -> None:
     """Nor is one whose use takes so long that tokens could keep the api busy."""
     # Whether it is a product of primes is nothing that a reader could see.
     number = b64(((1 << (bits - 1)) + 1).to_bytes(bits // 8, "big"))
-    body = json.dumps({"keys": [{**uaa.keys[0].public(), "n": number}]}).encode()
-    assert list(parse_keys(body)) == known
+    assert list(parse_keys(listed({**uaa.keys[0].public(), "n": number}))[0]) == known
+
+
+#: Entries that cannot be read; the last one has a number of such a length that it is not even computed.
+UNREADABLE: list[Any] = [
+    7,
+    {"kty": "RSA"},
+    {"kty": "RSA", "kid": "k", "n": "!", "e": "AQAB"},
+    {"kty": "RSA", "kid": "k", "n": "AQAB", "e": 5},
+    {"kty": "RSA", "kid": "", "n": "AQAB", "e": "AQAB"},
+    {"kty": "RSA", "kid": "k" * (KEY_ID_MAX + 1), "n": "AQAB", "e": "AQAB"},
+    {"kty": "RSA", "kid": ["k"], "n": "AQAB", "e": "AQAB"},
+    {"kty": "RSA", "kid": "k", "n": "_" * (2 * KEY_BITS[1] + 4), "e": "AQAB"},
+]
 
 
 @pytest.mark.parametrize(
@@ -420,11 +539,8 @@ def test_long_key(uaa: Uaa, bits: int, known: list[str]) -> None:
         b"[]",
         b"{}",
         b'{"keys": {}}',
-        b'{"keys": [7]}',
-        b'{"keys": [{"kty": "RSA"}]}',
-        b'{"keys": [{"kty": "RSA", "kid": "k", "n": "!", "e": "AQAB"}]}',
-        b'{"keys": [{"kty": "RSA", "kid": "k", "n": "AQAB", "e": 5}]}',
         b'{"keys": ' + b"[" * 6000,
+        *(listed(entry) for entry in UNREADABLE),
     ],
 )
 def test_nonsense_keys(body: bytes) -> None:
@@ -432,29 +548,25 @@ def test_nonsense_keys(body: bytes) -> None:
         parse_keys(body)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"kid": ""}, {"kid": "k" * (KEY_ID_MAX + 1)}, {"kid": ["key-1"]}, {"n": "_" * (2 * KEY_BITS[1] + 4)}],
-    ids=["no id", "long id", "odd id", "long number"],
-)
-def test_keys_that_cannot_be(uaa: Uaa, changes: dict[str, Any]) -> None:
-    """One such entry, and nothing of the answer is believed; a number of any length is not even computed."""
-    entries = [uaa.keys[0].public(), {**uaa.keys[1].public(), **changes}]
-    with pytest.raises(ResolverUnavailable):
-        parse_keys(json.dumps({"keys": entries}).encode())
+@pytest.mark.parametrize("entry", UNREADABLE)
+def test_a_key_that_cannot_be_read(uaa: Uaa, entry: Any) -> None:
+    """It is left out, and named by its place; the others are used."""
+    known, problems = parse_keys(listed(entry, *(key.public() for key in uaa.keys)))
+    assert (sorted(known), problems) == (["key-1", "key-2"], ("key 1 cannot be read",))
 
 
 def test_key_named_twice(uaa: Uaa) -> None:
-    """Which of them counts is not ours to guess."""
-    entries = [uaa.keys[0].public(), {**uaa.keys[1].public(), "kid": "key-1"}]
+    """Which of them counts is not ours to guess; the others are used."""
+    twins = [key.public() | {"kid": "a\x1bb"} for key in uaa.keys]
     with pytest.raises(ResolverUnavailable):
-        parse_keys(json.dumps({"keys": entries}).encode())
+        parse_keys(listed(*twins))
+    known, problems = parse_keys(listed(*twins, uaa.keys[0].public()))
+    assert (list(known), problems) == (["key-1"], ("2 keys have the id a?b",))
 
 
 def test_many_keys(uaa: Uaa) -> None:
-    body = json.dumps({"keys": [uaa.keys[0].public()] * (KEYS_MAX + 1)}).encode()
     with pytest.raises(ResolverUnavailable, match=str(KEYS_MAX)):
-        parse_keys(body)
+        parse_keys(listed(*[uaa.keys[0].public()] * (KEYS_MAX + 1)))
 
 
 # --- addresses ---------------------------------------------------------------

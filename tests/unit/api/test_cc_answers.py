@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -41,10 +40,6 @@ def stats(**changes: Any) -> bytes:
     entry = {"index": 0, "state": "RUNNING", "host": "10.0.16.21", "instance_guid": HANDLE, "uptime": 7}
     merged = {**entry, **changes}
     return body({"resources": [{key: value for key, value in merged.items() if value is not ...}]})
-
-
-def token(**claims: Any) -> str:
-    return "e30." + base64.urlsafe_b64encode(body(claims)).rstrip(b"=").decode() + ".c2ln"
 
 
 # --- stats ------------------------------------------------------------------
@@ -347,40 +342,3 @@ def test_types(process_type: str) -> None:
     """Nor does a process type; a comma would ask for two."""
     with pytest.raises(BadRequest):
         cc.check_app(App(GUID, process_type))
-
-
-@pytest.mark.parametrize("bad", ["", "a b", "a\r\nX: y", "é", "x" * 20000, "a\0"])
-def test_tokens(bad: str) -> None:
-    """Nothing but a token becomes a header; the error does not repeat it."""
-    with pytest.raises(Unauthenticated) as caught:
-        cc.check_token(bad)
-    assert not bad or bad not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        (token(user_name="alice", user_id="u", client_id="cf"), "alice"),
-        (token(user_id="u-1", client_id="cf"), "u-1"),
-        (token(client_id="robot"), "robot"),
-        (token(user_name="", client_id="robot"), "robot"),
-        (token(user_name=["x"], user_id=7), "unknown"),
-        (token(user_name="eve\n{x}"), "eve?{x}"),
-        (token(user_name="x" * 9999), "x" * NAME_MAX),
-        (token(), "unknown"),
-        ("opaque", "unknown"),
-        ("a.!!!.c", "unknown"),
-        ("a.W10.c", "unknown"),
-        ("a.é.c", "unknown"),
-    ],
-)
-def test_names(given: str, name: str) -> None:
-    """The name for the audit log: a user's, else a client's, always printable."""
-    assert cc.caller_name(given) == name
-
-
-@given(st.text(max_size=60))
-def test_any_token_has_a_name(text: str) -> None:
-    """Whatever it is, it does not fail."""
-    assert cc.caller_name(text).isprintable()
-    assert cc.caller_name(f"a.{text}.b").isprintable()

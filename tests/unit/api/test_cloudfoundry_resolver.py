@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, Iterator, Optional
 
 import pytest
-from authority_doubles import Authorities, is_over, outcome
-from twisted.internet.defer import Deferred
+from authority_doubles import Authorities, outcome
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from pcapd.api import cloudfoundry as cloudfoundry_module
@@ -24,7 +24,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_PAGES_MAX, AUTHORITY_TIMEOUT, PROCESSES_MAX, TOKEN_MAX
+from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_MAX
 from pcapd.wire import App, Request
 from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
 from tests.doubles.https import Answer, Asked
@@ -50,9 +50,9 @@ class Scene:
         config = CloudFoundryConfig(self.cc.url, None, required, headers_only)
         self.resolver = CloudFoundryResolver(config, 9494, self.clock)
 
-    def ask(self, token: str, app: Optional[App] = None) -> Deferred[Resolved]:
+    def ask(self, token: str, app: Optional[App] = None, client: str = "203.0.113.7") -> Deferred[Resolved]:
         """As for a capture."""
-        return self.resolver.resolve(Request(app=app or App(self.app.guid)), token)
+        return self.resolver.resolve(Request(app=app or App(self.app.guid)), token, client)
 
     def paths(self) -> list[str]:
         """What was asked about the app, below its URL, and about its processes, without their GUIDs."""
@@ -71,7 +71,7 @@ def scene(
 ) -> Iterator[Scene]:
     scene = Scene(cc_credentials, monkeypatch)
     yield scene
-    assert not scene.authorities.conversations
+    assert not scene.authorities.asking
     assert not scene.clock.getDelayedCalls()
     log = repr(events)
     assert not any(token in log for token in scene.cc.users)
@@ -151,7 +151,9 @@ def test_nothing_there(scene: Scene) -> None:
     scene.app.instances[0].crash()
     with pytest.raises(TargetNotFound, match="is CRASHED"):
         outcome(scene.ask(scene.developer))
-    surveyed = outcome(scene.resolver.survey(Request(app=App(scene.app.guid)), scene.developer))
+    surveyed = outcome(
+        scene.resolver.survey(Request(app=App(scene.app.guid)), scene.developer, "203.0.113.7")
+    )
     assert surveyed.targets == () and len(surveyed.notices) == 1
 
 
@@ -182,31 +184,31 @@ def test_pages_without_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Non
     assert scene.paths().count("/processes") <= AUTHORITY_PAGES_MAX + 1
 
 
-# --- how much at once, how long ----------------------------------------------
+# --- for whom, how long ------------------------------------------------------
 
 
-def test_many_callers(scene: Scene) -> None:
-    """So many questions are asked at once; who waits for a turn waits no longer than for an answer."""
-    outcome(scene.ask(scene.developer))
+def test_who_has_left_asks_nothing_more(scene: Scene) -> None:
+    """What was under way is answered, and the answer thrown away; the next one is asked as ever."""
     scene.authorities.silent = True
-    asked = [scene.ask(scene.developer) for _ in range(AUTHORITY_CALLERS + 1)]
-    assert scene.authorities.conversations == AUTHORITY_CALLERS
-    scene.clock.advance(AUTHORITY_TIMEOUT - 0.1)
-    assert not any(is_over(one) for one in asked)
-    scene.clock.advance(0.1)
-    for one in asked:
-        with pytest.raises(ResolverUnavailable, match="did not say all within 30 s"):
-            outcome(one)
+    left = scene.ask(scene.developer)
+    left.cancel()
+    with pytest.raises(CancelledError):
+        outcome(left)
     scene.authorities.speak()
+    assert scene.paths() == ["/"]
     assert len(outcome(scene.ask(scene.developer)).targets) == 1
 
 
-def test_each_has_a_turn(scene: Scene) -> None:
-    """Whoever waits for a turn gets it when another one has its answer."""
+def test_who_asks_often_delays_nobody_else(scene: Scene) -> None:
+    """One client never has every place."""
+    outcome(scene.ask(scene.developer))
     scene.authorities.silent = True
-    asked = [scene.ask(scene.developer) for _ in range(AUTHORITY_CALLERS + 1)]
+    often = [scene.ask(scene.developer) for _ in range(AUTHORITY_CALLERS)]
+    before = scene.authorities.asking
+    once = scene.ask(scene.developer, client="203.0.113.8")
+    assert before < AUTHORITY_CALLERS and scene.authorities.asking == before + 1
     scene.authorities.speak()
-    assert {outcome(one).user for one in asked} == {"alice@example.test"}
+    assert {outcome(one).user for one in [*often, once]} == {"alice@example.test"}
 
 
 # --- the log -----------------------------------------------------------------

@@ -51,7 +51,7 @@ class Scene:
     def __init__(self, *targets: Target) -> None:
         self.clock = Clock()
         self.capture = Capture(*targets)
-        self.answers: list[Union[Resolved, Exception]] = [Resolved("alice", targets)]
+        self.answers: list[Union[Resolved, Exception]] = [Resolved("alice", targets, identity="a")]
         self.asked = 0
         self.following = Following(
             self.clock, self._survey, self.capture, lambda: BEGAN + int(self.clock.seconds() * SECOND)
@@ -65,7 +65,7 @@ class Scene:
         return fail(answer) if isinstance(answer, Exception) else succeed(answer)
 
     def now_there_are(self, *targets: Target, notices: tuple[Notice, ...] = ()) -> None:
-        self.answers = [Resolved("alice", targets, notices)]
+        self.answers = [Resolved("alice", targets, notices, identity="a")]
 
     def turn(self, seconds: float = TURN) -> None:
         self.clock.advance(seconds)
@@ -234,7 +234,7 @@ def test_who_says_when_to_come_back_is_not_asked_before() -> None:
     scene.stop()
 
 
-@pytest.mark.parametrize("answer", [None, Resolved("alice", (target(1, "b"),))])
+@pytest.mark.parametrize("answer", [None, Resolved("alice", (target(1, "b"),), identity="a")])
 def test_end_while_asking(answer: Optional[Resolved]) -> None:
     """The end of the capture ends a question that is under way; nothing is done or said after it."""
     cancelled = []

@@ -10,8 +10,8 @@ from pcapd.config.schema import PolicyConfig
 from pcapd.errors import Forbidden
 from pcapd.wire import NoticeType, Request, Source
 
-RESOLVED = Resolved("alice", (Target("web-0", "192.0.2.1", 9494),))
-LESS = Resolved("alice", RESOLVED.targets, headers_only=True)
+RESOLVED = Resolved("alice", (Target("web-0", "192.0.2.1", 9494),), identity="static:alice")
+LESS = Resolved("alice", RESOLVED.targets, headers_only=True, identity="static:alice")
 WHOLE, CUT = Request(("web-0",)), Request(("web-0",), headers_only=True)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 from typing import Any, AsyncIterator, Iterator
 
 import pytest
 import pytest_twisted
 from net_peers import LOCAL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
 
@@ -41,13 +42,24 @@ def server(authority: certificates.Authority) -> Iterator[Double]:
 
 
 @pytest_twisted.async_yield_fixture()
-async def asked(
-    reactor: Any, server: Double, authority: certificates.Authority
-) -> AsyncIterator[Conversation]:
-    conversation = Authority(reactor, "the authority", server.url, authority.certificate_path).conversation()
-    yield conversation
-    conversation.close()
+async def source(reactor: Any, server: Double, authority: certificates.Authority) -> AsyncIterator[Authority]:
+    source = Authority(reactor, "the authority", server.url, authority.certificate_path)
+    server.connections = 0
+    yield source
+    source.close()
     await deferLater(reactor, 0.01)
+    server.canned.clear()
+    assert not connected(reactor)
+
+
+@pytest.fixture
+def asked(source: Authority) -> Conversation:
+    return source.conversation()
+
+
+def connected(reactor: Any) -> bool:
+    """Whether any connection of ours is open."""
+    return any(isinstance(reader, Client) for reader in reactor.getReaders())
 
 
 @pytest.fixture
@@ -110,25 +122,22 @@ async def test_a_body_that_goes_on_and_on(
 async def test_a_server_that_closes_after_each_answer(
     reactor: Any, asked: Conversation, server: Double
 ) -> None:
-    """It is connected to again for the next question, and what is gone can be left as well as what is not."""
+    """It is connected to again for the next question."""
     for _ in range(2):
         answer = await got(reactor, asked, server, Answer(headers=(("Connection", "close"),)))
         assert answer.status == 200
-    asked.close()
+    assert server.connections == 2
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_goes_on_is_left_at_once(
     reactor: Any, asked: Conversation, server: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever closes is not connected any more, however much the other side still has to say."""
+    """However much the other side still has to say."""
     monkeypatch.setattr(fetch, "AUTHORITY_BODY_MAX", 10)
     with pytest.raises(ResolverUnavailable, match="more than 10 bytes"):
         await got(reactor, asked, server, Answer(body=b"x" * 1000, trickle=0.001))
-    assert any(isinstance(reader, Client) for reader in reactor.getReaders())
-    asked.close()
-    await deferLater(reactor, 0.01)
-    assert not any(isinstance(reader, Client) for reader in reactor.getReaders())
+    assert not connected(reactor)
 
 
 @pytest_twisted.ensureDeferred
@@ -139,6 +148,8 @@ async def test_an_answer_that_does_not_come(
     monkeypatch.setattr(fetch, "AUTHORITY_CALL_TIMEOUT", 0.1)
     with pytest.raises(ResolverUnavailable, match=r"did not answer within 0\.1 s"):
         await got(reactor, asked, server, Answer(delay=0.5))
+    # What comes after all is not taken for the next answer.
+    assert (await got(reactor, asked, server, Answer(body=b"next"))).body == b"next"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +181,111 @@ async def test_a_connection_that_nobody_takes(
         conversation = Authority(reactor, "the authority", url, authority.certificate_path).conversation()
         with pytest.raises(ResolverUnavailable, match=f"the authority {words}"):
             await Deferred.fromCoroutine(conversation.get("/"))
-        conversation.close()
     for each in waiting:
         each.close()
+
+
+# --- connections that are kept -----------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_questions_share_connections(reactor: Any, source: Authority, server: Double) -> None:
+    """One after another they need one; those at once need their own, and all of these are kept."""
+    for _ in range(5):
+        await got(reactor, source.conversation(), server, Answer())
+    assert server.connections == 1
+    server.canned["/x"] = Answer(delay=0.2)
+    for _ in range(2):
+        await DeferredList([Deferred.fromCoroutine(source.get("/x")) for _ in range(4)])
+    assert server.connections == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_so_many_are_kept(
+    reactor: Any, source: Authority, server: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for so long."""
+    monkeypatch.setattr(fetch, "AUTHORITY_KEPT", 2)
+    monkeypatch.setattr(fetch, "AUTHORITY_IDLE_TIME", 0.2)
+    source.reload()
+    server.canned["/x"] = Answer(delay=0.1)
+    await DeferredList([Deferred.fromCoroutine(source.get("/x")) for _ in range(4)])
+    await deferLater(reactor, 0.05)
+    assert sum(isinstance(reader, Client) for reader in reactor.getReaders()) == 2
+    await deferLater(reactor, 0.3)
+    assert not connected(reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_kept_connection_that_is_gone(reactor: Any, source: Authority, server: Double) -> None:
+    """No question fails because the server has closed it, whether we know that already or not."""
+    for pause in (0.0, 0.1):
+        assert (await got(reactor, source.conversation(), server, Answer(body=b"one"))).body == b"one"
+        server.cut()
+        if pause:
+            await deferLater(reactor, pause)
+        assert (await got(reactor, source.conversation(), server, Answer(body=b"two"))).body == b"two"
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_that_nobody_asked_for(reactor: Any, source: Authority, server: Double) -> None:
+    """What follows an answer is not taken for the next one."""
+    more = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    first = await got(
+        reactor, source.conversation(), server, Answer(body=b"good" + more, length=4, trickle=0.001)
+    )
+    second = await got(reactor, source.conversation(), server, Answer(body=b"next"))
+    assert (first.body, second.body) == (b"good", b"next")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_conversation_that_is_closed(reactor: Any, source: Authority, server: Double) -> None:
+    """It asks nothing more; what is under way is read to its end, so that the connection can be kept."""
+    conversation = source.conversation()
+    server.canned["/x"] = Answer(delay=0.2)
+    asking = Deferred.fromCoroutine(conversation.get("/x"))
+    await deferLater(reactor, 0.1)
+    conversation.close()
+    before = len(server.asked)
+    for request in (asking, Deferred.fromCoroutine(conversation.get("/x"))):
+        with pytest.raises(CancelledError):
+            await request
+    assert len(server.asked) == before
+    await got(reactor, source.conversation(), server, Answer())
+    assert server.connections == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_is_cancelled(reactor: Any, source: Authority, server: Double) -> None:
+    """Its connection goes with it, before the answer and within it."""
+    for answer in (Answer(delay=0.5), Answer(body=b"x" * 100, trickle=0.01)):
+        server.canned["/x"] = answer
+        asking = Deferred.fromCoroutine(source.get("/x"))
+        await deferLater(reactor, 0.2)
+        asking.cancel()
+        with pytest.raises(CancelledError):
+            await asking
+        await deferLater(reactor, 0.01)
+        assert not connected(reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_authority(
+    reactor: Any, server: Double, authority: certificates.Authority, tmp_path: Path
+) -> None:
+    """No connection that the old one verified is used again: not one that is kept, nor one that is in use."""
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.certificate_path.read_bytes())
+    source = Authority(reactor, "the authority", server.url, ca)
+    server.canned["/x"] = Answer(delay=0.2)
+    both = [Deferred.fromCoroutine(source.get(target)) for target in ("/x", "/y")]
+    assert (await both[1]).status == 200
+    ca.write_bytes(certificates.Authority(tmp_path / "other").certificate_path.read_bytes())
+    source.reload()
+    assert (await both[0]).status == 200
+    await deferLater(reactor, 0.05)
+    assert not connected(reactor)
+    asked = len(server.asked)
+    with pytest.raises(ResolverUnavailable, match="TLS failed"):
+        await Deferred.fromCoroutine(source.get("/x"))
+    assert len(server.asked) == asked
