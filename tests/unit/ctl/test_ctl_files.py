@@ -270,8 +270,9 @@ def test_existing_files_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.
     assert second.read_text() == "mine"
     assert read(tmp_path / "x_00001_20260131T120000Z.pcapng")[0] == [0]
     (tmp_path / "x_00001_20260131T120000Z.pcapng").unlink()
+    second.chmod(0o666)
     capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1)), [[4] * 3], force=True)
-    assert read(second)[0] == [1]
+    assert read(second)[0] == [1] and second.stat().st_mode & 0o777 == 0o600
 
 
 @given(room=st.integers(0, 6000), form=st.sampled_from(Form), split=st.booleans())
