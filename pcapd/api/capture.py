@@ -478,7 +478,7 @@ class Capture:
             if opened.link is link and not opened.stats.final:
                 # So that an ordered merge does not wait for it.
                 opened.stats = dataclasses.replace(
-                    opened.stats, final=True, exact=False, forwarded=opened.packets
+                    opened.stats.seen(opened.packets), final=True, exact=False, forwarded=opened.packets
                 )
                 self._sink.stats(opened.number, opened.stats)
         if self.watcher is not None:
@@ -524,6 +524,8 @@ class Capture:
                 call.stop()
         self._metrics.captures_active.dec()
         self._metrics.captures_ended.labels(reason).inc()
+        for opened in self._sources.values():
+            opened.stats = opened.stats.seen(opened.packets)
         audit.record(
             "capture_ended",
             **self._about(),

@@ -178,8 +178,13 @@ class Capture:
         return self._errors[0] if self._errors else None
 
     @property
-    def lost(self) -> int:
-        """Packets that are known to be missing from the file."""
+    def lost(self) -> Optional[int]:
+        """Packets that are missing from the file; None when nobody knows."""
+        return self.lost_at_least if all(account.traced for account in self._accounts) else None
+
+    @property
+    def lost_at_least(self) -> int:
+        """Packets that are known to be missing."""
         return self._unwritten + self._held + sum(sum(account.known) for account in self._accounts)
 
     @property
@@ -239,7 +244,7 @@ class Capture:
         if self._errors:
             return Outcome.FAILED
         unknown = any(account.lost_in_transit is None or None in account.drops for account in self._accounts)
-        if self._failed_targets or self.lost or unknown:
+        if self._failed_targets or self.lost_at_least or unknown:
             return Outcome.INCOMPLETE
         return Outcome.COMPLETE
 

@@ -56,6 +56,7 @@ def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any
         "seconds": round(seconds, 3),
         "packets": capture.written,
         "lost": capture.lost,
+        "lost_at_least": capture.lost_at_least,
         "packets_forgotten": _forgotten(capture),
         "sources": [
             _source(account, pcapng=outlets.form is Form.PCAPNG)
@@ -73,7 +74,7 @@ def file_facts(written: Written) -> Dict[str, Any]:
 
 
 def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
-    stats = account.stats
+    stats = account.at_least
     return {
         "name": account.name,
         "instance": account.source.instance,
@@ -206,11 +207,13 @@ def opened_line(source: Source) -> str:
 def source_line(account: Account) -> str:
     """One source's counters."""
     drops = account.drops
+    # Of a source that was lost, what was counted last.
+    least = "" if account.exact else "at least "
     parts = [
         f"{escape(account.name)}: {account.written} written",
-        f"{account.stats.received} received by the filter",
-        f"{drops.kernel} dropped by the kernel",
-        f"{drops.interface} by the interface",
+        f"{least}{account.at_least.received} received by the filter",
+        f"{least}{drops.kernel} dropped by the kernel",
+        f"{least}{drops.interface} by the interface",
         f"{_known(drops.agent)} by the agent",
         f"{_known(drops.api)} by the api",
         f"{_known(drops.client)} here",

@@ -95,6 +95,7 @@ def nothing(error: str, status: int) -> Dict[str, Any]:
         "seconds": 0.0,
         "packets": 0,
         "lost": 0,
+        "lost_at_least": 0,
         "packets_forgotten": 0,
         "sources": [],
     }

@@ -239,7 +239,7 @@ def _brief(account: Any) -> Dict[str, Any]:
         "name": account.name,
         "packets": account.received,
         "bytes": account.bytes,
-        "dropped": sum(account.known),
+        "dropped": sum(account.known) if account.traced else None,
         "drops": account.drops._asdict(),
     }
 

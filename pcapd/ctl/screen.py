@@ -138,7 +138,10 @@ def _columns(view: View, look: Look) -> List[_Column]:
 
 
 def _dropped(index: int) -> Callable[[Row], Tuple[str, str]]:
-    return lambda row: (_count(row.drops[index]), "bold red" if row.drops[index] else "")
+    return lambda row: (
+        _count(row.drops[index]) + ("+" if row.more else ""),
+        "bold red" if row.drops[index] else "",
+    )
 
 
 def _fit(columns: List[_Column], rows: List[Row], width: int) -> Tuple[List[_Column], List[int]]:

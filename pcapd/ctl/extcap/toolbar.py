@@ -157,7 +157,10 @@ class Wireshark:
             return
         accounts = list(capture.assembly.accounts.values())
         drops = [(drop.place, sum(map(drop.count, accounts))) for drop in DROPS]
-        words = ", ".join(f"{place} {count}" for place, count in drops if count) or "0"
+        parts = [f"{place} {count}" for place, count in drops if count]
+        if not all(account.traced for account in accounts):
+            parts.append("more unknown" if parts else "unknown")
+        words = ", ".join(parts) or "0"
         shown = (str(sum(account.received for account in accounts)), words)
         for control, new, old in zip((Control.PACKETS, Control.DROPPED), shown, self._shown):
             if new != old:

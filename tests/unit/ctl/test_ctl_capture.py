@@ -349,7 +349,7 @@ def test_what_is_missing_is_counted_once() -> None:
     capture, pieces = captured(Assembly(Form.PCAP, 262144), "a:eth0", "a:lo")
     for _ in range(2):
         capture.settle(Form.PCAP, {"": 1}, pieces)
-        assert (capture.lost, capture.written, unwritten(capture)) == (1, 1, [None, None])
+        assert (capture.lost_at_least, capture.written, unwritten(capture)) == (1, 1, [None, None])
 
 
 def test_what_is_missing_from_one_file_is_looked_for_in_it() -> None:
