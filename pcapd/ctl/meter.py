@@ -129,6 +129,7 @@ class Progress:
         written: Packets in it.
         awaited: Instances that have neither opened a source nor failed.
         stopping: Why it stops; empty while it goes on.
+        waiting: What the stop waits for, in pieces of text.
     """
 
     seconds: Optional[float] = None
@@ -139,6 +140,7 @@ class Progress:
     max_packets: Optional[int] = None
     awaited: int = 0
     stopping: str = ""
+    waiting: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def _below(progress: Progress, look: Look, width: int) -> List[str]:
     if progress.awaited:
         notes.append(f"waiting for {progress.awaited} more instance{'s' if progress.awaited > 1 else ''}")
     if progress.stopping:
-        notes.append(f"stopping: {escape(progress.stopping)}")
+        notes += [f"stopping: {escape(progress.stopping)}", *progress.waiting]
     elif progress.seconds is not None:
         notes.append("Ctrl-C stops and finishes the file")
     lines = [*_filled(_distance(progress), between, width), *_filled(notes, between, width)]

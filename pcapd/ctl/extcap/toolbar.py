@@ -17,6 +17,7 @@ from pcapd.ctl.extcap.sentences import Control
 from pcapd.ctl.meter import DROPS
 from pcapd.ctl.output import OutputError
 from pcapd.ctl.report import source_line
+from pcapd.ctl.terminal import say
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.savefile.assembly import Account
@@ -171,7 +172,7 @@ class Wireshark:
         data = f"{words}\n"
         if self._said + len(data.encode("utf-8", "replace")) <= _STDERR_MAX:
             self._said += len(data.encode("utf-8", "replace"))
-            print(words, file=sys.stderr, flush=True)
+            say(words, sys.stderr)
 
 
 def _dropped(account: Account) -> int:
