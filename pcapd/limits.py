@@ -195,6 +195,8 @@ GATHER_TARGETS: Final = 32
 #: later starts alone.  An agent waits no longer than `START_TIMEOUT`.
 GATHER_PATIENCE: Final = 0.5
 GATHER_TIME: Final = 4.0
+#: for an agent to accept a connection, when the api's configuration does not say.
+AGENT_CONNECT_TIMEOUT: Final = 5.0
 #: for opening the capture on an agent.
 OPEN_TIMEOUT: Final = 10.0
 #: between PINGs to an agent; agents never block, so silence means trouble.
@@ -208,17 +210,30 @@ CLIENT_PING_INTERVAL: Final = 20.0
 CLIENT_SILENCE_TIMEOUT: Final = 120.0
 #: without any byte from the api, at a client: three of its pings.
 API_SILENCE_TIMEOUT: Final = 60.0
-#: the same after STOP, when counters or packets come all the time.
-API_STOP_SILENCE_TIMEOUT: Final = 5.0
 #: TCP keep-alive: idle, interval (seconds), probes.
 TCP_KEEPALIVE: Final = (10, 5, 3)
 #: TCP_USER_TIMEOUT towards clients.  Linux counts a closed window too, so this is
 #: also how long a client may be stuck.
 TCP_USER_TIMEOUT: Final = 120.0
-#: after STOP, without any byte from an agent, until it is given up.
+#: After STOP the waits nest: an agent that stops moving is given up by the api, alone,
+#: before the client gives up the api and with it everybody's packets.
+#:
+#: between two looks of the api at whether its agents still move.
+STOP_WATCH_INTERVAL: Final = 0.25
+#: without movement of an agent, until the api gives it up.
 STOP_STALL_TIMEOUT: Final = 1.5
-#: after STOP, until a capture is ended whatever still flows.
+#: bytes that are a movement, as a whole frame is: a slow line carries less than a frame in
+#: that time, and a peer that sends a byte now and then never gets there.
+STOP_STALL_BYTES: Final = 4 * KIB
+#: until the api gives up an agent whatever it still sends, and a daemon ends whatever still runs.
 DRAIN_TIMEOUT: Final = 10.0
+#: for what the api says then to reach its clients, over a slow line too.
+DRAIN_LINGER: Final = 3.0
+#: without `STOP_STALL_BYTES` of packets from the api, until its client gives it up.
+API_STOP_TIMEOUT: Final = DRAIN_TIMEOUT + STOP_WATCH_INTERVAL + DRAIN_LINGER
+#: until the client leaves although packets come: the api bears a client that holds it up
+#: for `CLIENT_SILENCE_TIMEOUT`.
+API_STOP_LIMIT: Final = API_STOP_TIMEOUT + CLIENT_SILENCE_TIMEOUT
 
 #: at the end, for a terminal that takes nothing of the report.
 TERMINAL_PATIENCE: Final = 10.0
@@ -290,6 +305,24 @@ KEY_ID_MAX: Final = 256
 #: clock may be as much ahead of Cloud Controller's, which decides itself when a token has
 #: expired; for BOSH we decide, and an expired one gets no grace.
 TOKEN_LEEWAY: Final = 10.0
+
+# --- pcapctl before the capture, seconds ----------------------------------------
+
+#: for one exchange with a server: from its name to the last byte of its answer, however
+#: slowly they come.  Cloud Controller takes some seconds where it is busy.
+EXCHANGE_TIMEOUT: Final = 30.0
+#: of these at most for each step of a connection: its name, TCP to one address, TLS.
+CONNECT_TIMEOUT: Final = 10.0
+#: for the api to open a first source.  More than everything that it may wait for itself, one
+#: after the other, so that it is the api that says what was too slow.
+API_START_TIMEOUT: Final = (
+    AUTHORITY_TIMEOUT
+    + AGENT_CONNECT_TIMEOUT
+    + 2 * HANDSHAKE_TIMEOUT
+    + GATHER_TIME
+    + OPEN_TIMEOUT
+    + DRAIN_LINGER
+)
 
 # --- following an app ---------------------------------------------------------
 

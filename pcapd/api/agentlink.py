@@ -10,7 +10,7 @@ from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_err
 from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
 from pcapd.net.clock import now_us
 from pcapd.net.framed import FramedProtocol
-from pcapd.wire import Caller, CaptureStart, End, Error, Event, Hello, Packets, Pong, Source
+from pcapd.wire import Caller, CaptureStart, End, Error, Event, Hello, Packets, Pong, Progress, Source
 
 __all__ = ["AgentLink", "LinkOwner"]
 
@@ -57,6 +57,8 @@ class AgentLink(FramedProtocol):
         self._timer: Any = None
         #: The agent's clock minus ours, microseconds; None until it is measured.
         self.clock_offset_us: int | None = None
+        #: Whether the agent moves: what counts after STOP.
+        self.progress = Progress(reactor.seconds())
 
     # --- conversation ------------------------------------------------------
 
@@ -64,8 +66,14 @@ class AgentLink(FramedProtocol):
         """TLS is done.  Ready is only who says HELLO: TLS 1.3 reports a refused certificate late."""
         self._expect(HANDSHAKE_TIMEOUT, "HELLO")
 
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes arrived."""
+        self.progress.received(len(data), self._reactor.seconds())
+        super().dataReceived(data)
+
     def event(self, event: Event) -> None:
         """The agent said something."""
+        self.progress.moved(self._reactor.seconds())
         message = event.message
         if isinstance(message, Hello):
             self._greet()
@@ -142,7 +150,7 @@ class AgentLink(FramedProtocol):
     def stop(self) -> None:
         """Ask it to stop; without a capture there, leave at once."""
         if self._asked:
-            self.heard_at = self._reactor.seconds()
+            self.progress.moved(self._reactor.seconds())
             self.transport.write(self._session.stop())
         else:
             self.give_up(PcapdError("stopped before the capture started"))
@@ -157,6 +165,7 @@ class AgentLink(FramedProtocol):
         """Read on."""
         self._paused = False
         self.heard_at = self._reactor.seconds()
+        self.progress.moved(self.heard_at)
         if self._started and not self._over:
             self.transport.resumeProducing()
 

@@ -38,7 +38,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import OWN_ADDRESSES_MAX
+from pcapd.limits import DRAIN_LINGER, OWN_ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
@@ -47,9 +47,6 @@ from pcapd.net.tls import ClientContext, ServerContext
 from pcapd.wire import ApiTraffic, EndReason, Hello, Request
 
 __all__ = ["Api"]
-
-#: Seconds that a draining api waits for its clients to read the end, however long its captures took.
-_LINGER = 3.0
 
 
 class Api(Daemon):
@@ -145,9 +142,9 @@ class Api(Daemon):
         captures = list(self._captures)
         ended = DeferredList([capture.finished for capture in captures], consumeErrors=True)
         for capture in captures:
-            capture.stop(EndReason.DRAINING, "the api is shutting down")
+            capture.stop(EndReason.DRAINING, "the api is shutting down", within=self.config.drain_timeout)
         ended.addTimeout(self.config.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
-        return ended.addCallback(lambda _: self._let_read(max(until, self.reactor.seconds() + _LINGER)))
+        return ended.addCallback(lambda _: self._let_read(max(until, self.reactor.seconds() + DRAIN_LINGER)))
 
     def _let_read(self, until: float) -> Any:
         # Those that come later are only told that we are shutting down.

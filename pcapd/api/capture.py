@@ -12,9 +12,10 @@ Pressure: when the sink pauses us, every agent's transport is paused; when an
 agent's data arrives while it is paused, that is at most one read.  So what
 this capture can hold is a read per agent and the client's send buffer.
 
-The end, whoever wants it: STOP to all agents, who drain and END; those that
-fall silent (`limits.STOP_STALL_TIMEOUT`) are given up, so that a stop takes
-bounded time.  Then the sink gets END, or ERROR when nothing ever started.
+The end, whoever wants it: STOP to all agents, which drain and END; an agent that
+does not move (`limits.STOP_STALL_TIMEOUT`) or takes too long (`limits.DRAIN_TIMEOUT`)
+is given up, alone, so that a stop takes bounded time.  Then the sink gets END, or
+ERROR when nothing ever started.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from pcapd.limits import (
     SNAPLEN_MAX,
     SOURCES_MAX,
     STOP_STALL_TIMEOUT,
+    STOP_WATCH_INTERVAL,
 )
 from pcapd.net.tls import ClientContext, check_server_name
 from pcapd.net.transport import connect_tls, outgoing_socket
@@ -72,7 +74,6 @@ from pcapd.wire.frames import Bytes
 
 __all__ = ["Agents", "Capture", "Sink", "Watcher"]
 
-_WATCH_INTERVAL = 0.25  # seconds; how exactly STOP_STALL_TIMEOUT is kept
 _ORIGIN = "api"
 
 
@@ -214,7 +215,7 @@ class Capture:
         self._paused = False
         self._stop_time_left = DRAIN_TIMEOUT
         self._timer: Any = None
-        self._watch = LoopingCall(self._check_links)
+        self._watch = LoopingCall(self._watch_links)
         self._watch.clock = self._reactor
         self._pinger = LoopingCall(self._ping)
         self._pinger.clock = self._reactor
@@ -276,14 +277,19 @@ class Capture:
     def _notice(self, notice: Notice) -> None:
         self._sink.notice(dataclasses.replace(notice, awaited=len(self._awaited)))
 
-    def stop(self, reason: EndReason, message: str = "") -> None:
-        """End it in good order."""
+    def stop(self, reason: EndReason, message: str = "", within: float = DRAIN_TIMEOUT) -> None:
+        """End it in good order.
+
+        Args:
+            within: Seconds that the agents have for it, also when it is ending already.
+        """
+        self._stop_time_left = min(self._stop_time_left, within)
         if self._state not in (_State.STARTING, _State.RUNNING):
             return
         self._state = _State.STOPPING
         self._reason, self._message = reason, message
         self._drop_gather_timer()
-        self._watch.start(_WATCH_INTERVAL, now=False)
+        self._watch.start(STOP_WATCH_INTERVAL, now=False)
         for link in list(self._links):
             link.stop()
         self._finish_if_over()
@@ -487,7 +493,7 @@ class Capture:
             if opened.link is link and not opened.stats.final:
                 # So that an ordered merge does not wait for it.
                 opened.stats = dataclasses.replace(
-                    opened.stats, final=True, exact=False, forwarded=opened.packets
+                    opened.stats.seen(opened.packets), final=True, exact=False, forwarded=opened.packets
                 )
                 self._sink.stats(opened.number, opened.stats)
         if self.watcher is not None:
@@ -533,6 +539,8 @@ class Capture:
                 call.stop()
         self._metrics.captures_active.dec()
         self._metrics.captures_ended.labels(reason).inc()
+        for opened in self._sources.values():
+            opened.stats = opened.stats.seen(opened.packets)
         audit.record(
             "capture_ended",
             **self._about(),
@@ -567,15 +575,24 @@ class Capture:
         words = "; ".join(dict.fromkeys(error.message for error in self._errors))
         return CaptureFailed(f"no target could be captured: {words}")
 
+    def _watch_links(self) -> None:
+        """While stopping, time counts as long as it is not the client that keeps us."""
+        if not self._paused:
+            self._stop_time_left -= STOP_WATCH_INTERVAL
+            # A process that was suspended reads first what came meanwhile, and judges then.
+            self._reactor.callLater(0, self._check_links)
+
     def _check_links(self) -> None:
-        """While stopping: give up who falls silent."""
+        """Give up each agent that does not move, or takes too long."""
         if self._paused:
-            return  # it is the client that keeps us; time does not count
-        self._stop_time_left -= _WATCH_INTERVAL
+            return
         now = self._reactor.seconds()
         for link in list(self._links):
-            if self._stop_time_left <= 0 or now - link.heard_at > STOP_STALL_TIMEOUT:
-                link.give_up(AgentUnavailable("it did not end its capture in time"))
+            if self._stop_time_left <= 0:
+                link.give_up(AgentUnavailable("its capture did not end in time after the stop"))
+            elif now - link.progress.moved_at > STOP_STALL_TIMEOUT:
+                words = f"its capture stood still for {STOP_STALL_TIMEOUT:g} s after the stop"
+                link.give_up(AgentUnavailable(words))
 
     def _ping(self) -> None:
         for link in self._links:

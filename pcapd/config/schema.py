@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Mapping, Optional, Tuple
 
-from pcapd.limits import AGENT_CAPTURES, DRAIN_TIMEOUT, RING_BYTES
+from pcapd.limits import AGENT_CAPTURES, AGENT_CONNECT_TIMEOUT, DRAIN_TIMEOUT, RING_BYTES
 
 __all__ = [
     "ANY_TARGET",
@@ -167,7 +167,7 @@ class AgentsConfig:
 
     tls: ClientTLS
     port: int = _AGENT_PORT
-    connect_timeout: float = 5.0
+    connect_timeout: float = AGENT_CONNECT_TIMEOUT
 
 
 @dataclass(frozen=True)

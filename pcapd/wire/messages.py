@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import List, Optional, Sequence, Set, Tuple, Union
 
@@ -397,6 +397,16 @@ class Stats:
             self.at_us or 0,
             self.excluded,
         )
+
+    def seen(self, packets: int) -> Stats:
+        """Counters that are not smaller than what came from the source, whatever it said last.
+
+        Args:
+            packets: So many came.
+        """
+        delivered = max(self.delivered, self.forwarded or 0, packets)
+        received = max(self.received, delivered + self.dropped_kernel + self.dropped_agent)
+        return replace(self, received=received, delivered=delivered)
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ def test_in_the_client(chain: Chain, tmp_path: Path, suffix: str) -> None:
         # The client left: nobody knows what was still under way.
         assert (source["drops"]["agent"], source["drops"]["api"], source["exact"]) == (None, None, False)
         lost += source["drops"]["client"]
-    assert result.report["lost"] == lost > 0
+    assert result.report["lost"] is None and result.report["lost_at_least"] == lost > 0
     assert result.report["packets"] == len(names)
 
 
@@ -255,7 +255,9 @@ def test_in_a_client_that_is_interrupted_twice(chain: Chain, tmp_path: Path) -> 
     for name, source in result.sources.items():
         assert source["written"] == len(file.of(name))
         assert source["drops"]["client"] == source["received_here"] - len(file.of(name))
-    assert result.report["lost"] >= sum(source["drops"]["client"] for source in result.sources.values()) > 0
+    assert result.report["lost"] is None
+    least = sum(source["drops"]["client"] for source in result.sources.values())
+    assert result.report["lost_at_least"] >= least > 0
 
 
 def test_what_comes_after_the_limit_is_not_lost(chain: Chain) -> None:

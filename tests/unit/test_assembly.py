@@ -227,7 +227,7 @@ def test_the_closing_statistics_say_what_they_have_no_counter_for() -> None:
     account.stats = Stats(20, 0, 0, 10, 9, final=True, exact=False)
     account.unwritten, account.duplicates, account.unwanted = 0, 0, 5
     assert account.remarks == (
-        "the agent was lost; these are the last counters it sent; unknown lost by the agent; "
+        "the agent was lost: what was received and dropped is at least this; unknown lost by the agent; "
         "unknown lost by the api; 5 came after the limit"
     )
 

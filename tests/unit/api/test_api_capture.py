@@ -26,6 +26,7 @@ from pcapd.limits import (
     INTERFACES_MAX,
     OPEN_TIMEOUT,
     SNAPLEN_MAX,
+    STOP_STALL_BYTES,
     STOP_STALL_TIMEOUT,
 )
 from pcapd.wire import ApiTraffic, EndReason, Hello, NoticeType, Ping, Request, Source
@@ -435,6 +436,64 @@ def test_a_stop_ends_although_an_agent_never_stops(
         network["web-0"].deliver(record(1))
         reactor.pump([0.25] * 4)
     assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
+
+
+@pytest.mark.parametrize(
+    ("beat", "size", "moves"),
+    [(0.25, 1, False), (0.25, STOP_STALL_BYTES // 4, True), (1.0, STOP_STALL_BYTES, True)],
+    ids=["a byte now and then", "a slow line", "a slow line that stutters"],
+)
+def test_what_is_a_movement_after_a_stop(
+    make: Make, network: Network, sink: Sink, reactor: Clock, beat: float, size: int, moves: bool
+) -> None:
+    """Pieces of a frame that is not whole for long keep an agent only when they are more than a dribble."""
+    capture = make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    capture.stop(EndReason.STOPPED)
+    network["web-1"].end()
+    header, payload = network["web-0"].session.packets(1, record(1, bytes(100_000)))
+    network["web-0"].send(header)
+    sent = 0
+    while reactor.seconds() < STOP_STALL_TIMEOUT + 2.0 and not sink.over:
+        network["web-0"].send(bytes(payload[sent : sent + size]))
+        sent += size
+        reactor.pump([0.25] * int(beat / 0.25))
+    assert bool(sink.over) is not moves
+    if moves:
+        network["web-0"].send(bytes(payload[sent:]))
+        network["web-0"].end()
+    (end,) = sink.ends
+    assert end.reason is EndReason.STOPPED and sink.records.keys() == ({1} if moves else set())
+    assert notices(sink, "web-0") == ([] if moves else [NoticeType.CONNECTION_ERROR])
+    assert notices(sink, "web-1") == []
+
+
+def test_a_shutdown_shortens_a_stop(make: Make, network: Network, sink: Sink, reactor: Clock) -> None:
+    """An api that has less time than an agent may take does not take the other agents' packets with it."""
+    capture = make("web-0")
+    network["web-0"].start()
+    capture.stop(EndReason.STOPPED)
+    capture.stop(EndReason.DRAINING, "the api is shutting down", within=3.0)
+    for _ in range(3):
+        assert not sink.over
+        network["web-0"].stats(1)
+        reactor.pump([0.25] * 4)
+    reactor.advance(0.25)
+    assert len(sink.ends) == 1
+
+
+def test_counters_of_an_agent_that_was_lost(make: Make, network: Network, sink: Sink) -> None:
+    """They are not smaller than what came from it after its last word."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    network["web-0"].stats(2, 1)
+    network["web-0"].deliver(record(1) + record(2) + record(3))
+    network["web-0"].transport.leave()
+    last = sink.last_stats[1]
+    assert (last.received, last.delivered, last.dropped_kernel, last.forwarded) == (4, 3, 1, 3)
+    assert last.final and not last.exact
 
 
 def test_a_stop_does_not_count_the_time_that_the_client_takes(
