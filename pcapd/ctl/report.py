@@ -94,6 +94,7 @@ def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
         "lost_after_last": account.lost_after_last if pcapng else None,
         "received_here": account.received,
         "written": account.written,
+        "excluded": stats.excluded,
         "duplicates": account.duplicates,
         "unwanted": account.unwanted,
         "late": account.late,
@@ -233,6 +234,8 @@ def source_line(account: Account) -> str:
         parts.append("more may be missing, because its agent or the api was lost")
     if account.unwanted:
         parts.append(f"{account.unwanted} came after the limit")
+    if account.stats.excluded:
+        parts.append(f"{account.stats.excluded} excluded as traffic of captures")
     if account.duplicates:
         parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
     if account.late:

@@ -198,6 +198,7 @@ class Account:
         for count, why in (
             (self.duplicates, "left out as duplicates"),
             (self.unwanted, "came after the limit"),
+            (self._stats.excluded, "excluded as traffic of captures"),
         ):
             if count:
                 words.append(f"{count} {why}")
