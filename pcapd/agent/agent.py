@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from pcapd.limits import DRAIN_TIMEOUT
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.ports import TLSPort
+from pcapd.net.tally import Tally
 from pcapd.net.tls import ServerContext, check_allowed
 from pcapd.wire import EndReason, Hello
 
@@ -48,6 +49,7 @@ class Agent(Daemon):
         self._context = ServerContext(config.listen.tls)
         self._sessions: set[AgentSession] = set()
         self._captures: set[AgentSession] = set()
+        self._strangers = Tally(reactor, self._log_strangers)
         self._draining = False
 
     # --- life --------------------------------------------------------------
@@ -86,6 +88,7 @@ class Agent(Daemon):
     def drain(self) -> Deferred[Any]:
         """Refuse new captures, end the running ones."""
         self._draining = True
+        self._strangers.flush()
         sessions = list(self._sessions)
         ended = DeferredList([session.finished for session in sessions], consumeErrors=True)
         for session in sessions:
@@ -128,6 +131,13 @@ class Agent(Daemon):
         """It is gone."""
         self._sessions.discard(session)
         self._captures.discard(session)
+
+    def left_without_start(self, peer: str, reason: str) -> None:
+        """Somebody connected, and did not come to a capture: anybody can do that."""
+        self._strangers.add((peer.rpartition(":")[0], reason), {"peer": peer, "reason": reason})
+
+    def _log_strangers(self, count: int, facts: Mapping[str, Any]) -> None:
+        self.log.warn("{peer} left without START: {reason}", count=count, **facts)
 
     def admit(self, session: AgentSession) -> None:
         """Count a capture in.
