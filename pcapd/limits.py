@@ -84,9 +84,9 @@ EXCLUDED_STREAMS_MAX: Final = 64
 SEND_BUFFER: Final = 512 * KIB
 #: bytes read from a socket per wake-up.
 READ_PIECE: Final = 256 * KIB
-#: bytes read per wake-up from whoever connected to us: requests and control frames.
+#: bytes read per wake-up from a peer that connected to us: requests and control frames.
 ACCEPTED_READ: Final = 4 * KIB
-#: bytes that wait to be sent on a connection that has shown no good token: some answers, or
+#: bytes that wait to be sent on a connection that has not authenticated: some answers, or
 #: a piece of a file.
 STRANGER_BUFFER: Final = 8 * KIB
 #: bytes of further requests that wait while one of their connection is answered.
@@ -140,24 +140,23 @@ SERVE_BACKLOG: Final = 64 * MIB
 #: at the end, for readers to take the rest: seconds without progress, and in all.
 SERVE_LAST_TIME: Final = (5.0, 60.0)
 
-# --- what a peer makes us do ---------------------------------------------------
+# --- work that a peer causes ---------------------------------------------------
 
-#: answers (PONGs) and small frames of one peer in a row, and per second after that: an honest
-#: one pings once in some seconds, also for as long as it does not read (`TCP_USER_TIMEOUT`).
+#: answers (PONGs) and small frames of one peer in a row, and per second after that.  An honest
+#: peer pings every few seconds, also while it does not read (up to `TCP_USER_TIMEOUT`).
 ANSWERS_BURST: Final = 256
 ANSWERS_PER_SECOND: Final = 64
 
 # --- log lines that others cause -------------------------------------------------
 
-#: seconds; what the same peer causes again meanwhile is counted and becomes one line.
+#: seconds; further lines of the same peer in this time are counted and become one line.
 SUM_INTERVAL: Final = 1.0
-#: peers whose lines are counted apart; further ones share one.
+#: peers whose lines are counted separately; further peers share one line.
 SUM_PEERS_MAX: Final = 64
 
 # --- the audit log ---------------------------------------------------------------
 
-#: seconds between looks at whether audit records can be written, and between attempts
-#: when they cannot.
+#: seconds between checks whether audit records can be written.
 AUDIT_CHECK_INTERVAL: Final = 2.0
 #: bytes of free disk that running captures need to record their ends; on a small file
 #: system it is an eighth of it.
@@ -171,8 +170,8 @@ STATS_INTERVAL: Final = 0.1
 HANDSHAKE_TIMEOUT: Final = 5.0
 #: for the whole head of an HTTP request, from the connection or the answer before.
 REQUEST_TIMEOUT: Final = 15.0
-#: for an answer to be taken by the client, and in addition a second for each so many bytes
-#: of a file: 131 kbit/s, which is less than any line that downloads of megabytes are for.
+#: for a client to read an answer, and the bytes of a file that give it a second more:
+#: 131 kbit/s, which is slower than any line over which somebody downloads megabytes.
 ANSWER_TIMEOUT: Final = 15.0
 ANSWER_RATE_MIN: Final = 16 * KIB
 #: for START after a client or api connected.
@@ -286,9 +285,8 @@ FOLLOW_ATTEMPTS: Final = 5
 
 #: connections that an agent or api accepts at once.
 CONNECTIONS_MAX: Final = 1024
-#: of these, connections that have said something and not shown who they are.  The worst of
-#: them, which asks and does not read, takes some 60 KiB with its TLS; one that says nothing
-#: takes less than 2.
+#: of these, connections that have sent something and have not authenticated.  The worst of
+#: them, which does not read its answers, takes some 60 KiB with its TLS; a silent one less than 2.
 STRANGERS_MAX: Final = 384
 #: connections that wait in the kernel to be accepted; net.core.somaxconn may be less.
 ACCEPT_QUEUE: Final = 4096

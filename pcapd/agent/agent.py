@@ -133,7 +133,7 @@ class Agent(Daemon):
         self._captures.discard(session)
 
     def left_without_start(self, peer: str, reason: str) -> None:
-        """Somebody connected, and did not come to a capture: anybody can do that."""
+        """Log that a peer left without a capture; any machine on the network can cause this."""
         self._strangers.add((peer.rpartition(":")[0], reason), {"peer": peer, "reason": reason})
 
     def _log_strangers(self, count: int, facts: Mapping[str, Any]) -> None:

@@ -74,7 +74,7 @@ class SessionOwner(Protocol):
         """It is gone."""
 
     def left_without_start(self, peer: str, reason: str) -> None:
-        """Somebody connected, and did not come to a capture."""
+        """A peer left without a capture."""
 
     def admit(self, session: AgentSession) -> None:
         """Count a capture in, or raise `LimitReached`."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 from collections import Counter
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -31,13 +32,20 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pcapd.api import audit
 from pcapd.api.agentlink import AgentLink
+from pcapd.api.audit import Trail, wanted
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import unconfirmed
 from pcapd.api.resolvers import Resolved, Target
 from pcapd.config.schema import AgentsConfig, ApiLimits
-from pcapd.errors import AgentUnavailable, CaptureFailed, RecordError, RemoteProtocolError, RequestError
+from pcapd.errors import (
+    AgentUnavailable,
+    AuditUnavailable,
+    CaptureFailed,
+    RecordError,
+    RemoteProtocolError,
+    RequestError,
+)
 from pcapd.limits import (
     AGENT_PING_INTERVAL,
     DRAIN_TIMEOUT,
@@ -76,7 +84,13 @@ _ORIGIN = "api"
 
 
 class Sink(Protocol):
-    """Where a capture goes; it may call `Capture.pauseProducing` at any time."""
+    """Where a capture goes; it may call `Capture.pauseProducing` at any time.
+
+    Attributes:
+        grace: Seconds in which its client stops by itself when the duration is over.
+    """
+
+    grace: float
 
     def source(self, number: int, source: Source) -> None:
         """A source is open."""
@@ -154,6 +168,8 @@ class Capture:
         id: The capture's id.
         request_id: What ties the logs together.
         client: The client's connection, which is not to be captured.
+        trail: Where it is recorded.
+        asked_from: Where the request came from, as fields of a record.
     """
 
     log = Logger()
@@ -171,6 +187,8 @@ class Capture:
         id: str,
         request_id: str,
         client: Stream | None,
+        trail: Trail,
+        asked_from: Mapping[str, str],
     ) -> None:
         self._agents = agents
         self._metrics = metrics
@@ -185,6 +203,8 @@ class Capture:
         self.user = resolved.user
         self.targets = resolved.targets
         self._client = client
+        self._trail = trail
+        self._asked_from = asked_from
         self._duration = min(request.duration or limits.max_duration, limits.max_duration)
         self._max_bytes = min(request.max_bytes or limits.max_bytes, limits.max_bytes)
         self._state = _State.NEW
@@ -215,12 +235,16 @@ class Capture:
     # --- life --------------------------------------------------------------
 
     def start(self) -> None:
-        """Dial every agent at once.  The audit record comes first."""
+        """Dial every agent at once.  The audit record comes first.
+
+        Raises:
+            AuditUnavailable: There can be no record, so it does not start.
+        """
+        self._trail.record("capture_started", **self._about(), **self._facts())
         self._state = _State.STARTING
-        audit.record("capture_started", **self._about(), **self._facts())
         self._metrics.captures_started.inc()
         self._metrics.captures_active.inc()
-        self._timer = self._reactor.callLater(self._duration, self._time_is_up)
+        self._timer = self._reactor.callLater(self._limits.max_duration, self._time_is_up)
         self._pinger.start(AGENT_PING_INTERVAL, now=False)
         # Every local port is known before the first capture starts, so that each
         # agent can be told of the others' streams.
@@ -246,7 +270,11 @@ class Capture:
         if len(self._links) >= self._limits.max_targets or len(self._sources) + INTERFACES_MAX > SOURCES_MAX:
             self.say(NoticeType.LIMIT_REACHED, "is not captured: there are too many already", target.name)
             return False
-        audit.record("capture_extended", **self._about(), targets=[_describe(target)])
+        try:
+            self._trail.record("capture_extended", **self._about(), targets=[_describe(target)])
+        except AuditUnavailable as error:
+            self.say(NoticeType.START_CAPTURE_FAILED, error.message, target.name)
+            return False
         try:
             reserved = self._reserve(target)
         except OSError as error:
@@ -420,6 +448,8 @@ class Capture:
         self._opened_by[link] += 1
         if self._state is _State.STARTING:
             self._state = _State.RUNNING
+            at_most = self._timer.getTime() - self._reactor.seconds()
+            self._timer.reset(min(self._duration + self._sink.grace, at_most))
         self._awaited.discard(link)
         described = dataclasses.replace(
             source,
@@ -524,7 +554,7 @@ class Capture:
                 call.stop()
         self._metrics.captures_active.dec()
         self._metrics.captures_ended.labels(reason).inc()
-        audit.record(
+        self._trail.note(
             "capture_ended",
             **self._about(),
             reason=reason,
@@ -615,18 +645,14 @@ class Capture:
         return {"capture": self.id, "request_id": self.request_id, "user": self.user}
 
     def _facts(self) -> dict[str, Any]:
+        """What is in force."""
         return {
-            **_describe_app(self.request),
-            **_describe_deployment(self.request),
+            **wanted(self.request),
             "targets": [_describe(target) for target in self.targets],
-            "interfaces": list(self.request.interfaces),
-            "filter": self.request.filter,
-            "snaplen": self.request.snaplen,
-            "headers_only": self.request.headers_only,
             "exclude": list(self._exclude_filters),
             "duration": self._duration,
             "max_bytes": self._max_bytes,
-            "client": f"{self._client.a}:{self._client.a_port}" if self._client else None,
+            **self._asked_from,
         }
 
 
@@ -637,25 +663,3 @@ def _describe(target: Target) -> str:
     if target.container:
         words += f", container {target.container.handle or target.container.address or 'unknown'}"
     return words
-
-
-def _describe_deployment(request: Request) -> dict[str, Any]:
-    if request.deployment is None:
-        return {}
-    wanted = request.deployment
-    return {
-        "deployment": wanted.name,
-        "groups": list(wanted.groups) or "all",
-        "instances": list(wanted.instances) or "all",
-    }
-
-
-def _describe_app(request: Request) -> dict[str, Any]:
-    if request.app is None:
-        return {}
-    return {
-        "app": request.app.guid,
-        "process_type": request.app.type,
-        "instances": list(request.app.indices) or "all",
-        "follow": request.follow,
-    }

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from pcapd.api import cc
 from pcapd.api.lookout import Lookout
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers import Resolved, asked_by
 from pcapd.config.schema import CloudFoundryConfig
 from pcapd.errors import ResolverUnavailable, TargetNotFound
 from pcapd.limits import (
@@ -74,11 +74,10 @@ class CloudFoundryResolver:
         """Read the file with its authority again."""
         self._authority.reload()
 
-    def health(self) -> tuple[bool, str]:
+    @property
+    def healthy(self) -> bool:
         """Whether Cloud Controller answered when it was asked last."""
-        if self._lookout.trouble or self._links is None:
-            return False, self._lookout.trouble
-        return True, f"Cloud Controller {self._links.version}, UAA {self._links.uaa or 'unknown'}"
+        return not self._lookout.trouble and self._links is not None
 
     async def _look(self) -> None:
         conversation = self._authority.conversation()
@@ -129,12 +128,14 @@ class CloudFoundryResolver:
             app, user, whole = await question.permitted(
                 config.required_permission, config.headers_only_permission
             )
-            processes = await question.processes()
+            with asked_by(user):
+                processes = await question.processes()
         finally:
             conversation.close()
-        targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
-        if not targets and not may_be_none:
-            raise cc.none_running(app, wanted, notices)
+        with asked_by(user):
+            targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
+            if not targets and not may_be_none:
+                raise cc.none_running(app, wanted, notices)
         return Resolved(user, targets, notices, headers_only=not whole)
 
 
@@ -170,10 +171,11 @@ class _Question:
         app = cc.parse_app(await self._get(f"{self._v3}/apps/{guid}"), guid)
         # Cloud Controller has accepted the token by now.
         user = cc.caller_name(self._token)
-        granted = await self._get(f"{self._v3}/apps/{guid}/permissions")
-        whole = cc.parse_permission(granted, permission)
-        if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
-            raise cc.forbidden(user, app, weaker or permission)
+        with asked_by(user):
+            granted = await self._get(f"{self._v3}/apps/{guid}/permissions")
+            whole = cc.parse_permission(granted, permission)
+            if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
+                raise cc.forbidden(user, app, weaker or permission)
         return app, user, whole
 
     async def processes(self) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:

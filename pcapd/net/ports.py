@@ -2,13 +2,13 @@
 
 ::
 
-    accepted ──▶ SILENT ──first byte──▶ STRANGER ──shows who it is──▶ KNOWN
-                                            ◀──what it was let in for is over──
+    accepted ──▶ SILENT ──first byte──▶ STRANGER ──authenticates──▶ KNOWN
+                                             ◀──its capture is over──
 
-A silent connection is a socket and nothing else.  Its first byte makes it a stranger, which
-has a transport and a protocol.  It becomes known when the check of its certificate, or its
-protocol, says so.  When there are too many, the oldest silent one or stranger is closed for
-a new one.  When all are known, no more are accepted: they wait in the kernel's queue.
+A silent connection is a socket and nothing else.  With its first byte it becomes a stranger,
+with a transport and a protocol.  It becomes known when its certificate is accepted, or when its
+protocol says so.  When there are too many, the oldest silent one or stranger is closed for a
+new one.  When all are known, no more are accepted: they wait in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NO_ROOM_PAUSE = 0.1  # seconds until it is asked again
 class BoundedPort(tcp.Port):
     """A listening port that holds at most `limits.CONNECTIONS_MAX` connections.
 
-    Whoever connects speaks first.
+    The peer must speak first.
     """
 
     log = Logger()
@@ -87,7 +87,7 @@ class BoundedPort(tcp.Port):
     # --- silent ------------------------------------------------------------
 
     def doRead(self) -> None:
-        """Accept those who wait, while there is room or somebody can be closed for them."""
+        """Accept waiting connections, while there is room or another one can be closed for them."""
         for _ in range(_ACCEPTS):
             if self.open >= self.limit and not (self._silent or self._strangers):
                 self._log_that_it_is_full()
@@ -121,7 +121,7 @@ class BoundedPort(tcp.Port):
             self._sweeper = self.reactor.callLater(max(0.0, left), self._sweep)
 
     def _sweep(self) -> None:
-        """Close those who have said nothing for too long."""
+        """Close the connections that have been silent for too long."""
         self._sweeper = None
         too_old = self.reactor.seconds() - HANDSHAKE_TIMEOUT
         while self._silent and (oldest := next(iter(self._silent))).since <= too_old:
@@ -157,7 +157,7 @@ class BoundedPort(tcp.Port):
         self._introduce(silent.socket, silent.address)
 
     def left(self, silent: _Silent) -> None:
-        """It is gone without a word."""
+        """It is gone without having sent anything."""
         if silent in self._silent:
             self._drop(silent)
             self._accept_or_wait()
@@ -180,13 +180,13 @@ class BoundedPort(tcp.Port):
         return _PlainTransport(sock, protocol, *args)
 
     def known(self, transport: Any) -> None:
-        """Its peer has shown who it is: it is not closed to make room."""
+        """Its peer has authenticated: it is not closed to make room."""
         if transport in self._strangers:
             del self._strangers[transport]
             self._known.add(transport)
 
     def stranger(self, transport: Any) -> None:
-        """What its peer was let in for is over."""
+        """Its capture is over: it may be closed to make room."""
         if transport in self._known:
             self._known.discard(transport)
             self._strangers[transport] = None
@@ -205,7 +205,7 @@ class BoundedPort(tcp.Port):
     # --- room ----------------------------------------------------------------
 
     def _make_room(self) -> None:
-        """Close the oldest one that nobody knows."""
+        """Close the oldest connection that is not known."""
         if self._silent:
             self._log_that_it_is_full()
             self._closed_since += 1
@@ -227,7 +227,7 @@ class BoundedPort(tcp.Port):
             self._logged_at = now
             closed, self._closed_since = self._closed_since, 0
             self.log.warn(
-                "{open} connections to port {port} are open, {strangers} of them nobody knows, "
+                "{open} connections to port {port} are open, {strangers} of them not authenticated, "
                 "which is the limit; {closed} were closed for others",
                 open=self.open,
                 strangers=self.open - len(self._known),
@@ -276,12 +276,12 @@ class _Accepted:
     bufferSize = STRANGER_BUFFER
 
     def known(self) -> None:
-        """The peer has shown who it is: more may wait for it, and it keeps its place."""
+        """The peer has authenticated: more may wait to be sent, and the port keeps the connection."""
         self.bufferSize = self._known_buffer
         self.port.known(self)
 
     def stranger(self) -> None:
-        """What it was let in for is over.  The producer is paused until almost all is sent."""
+        """The capture is over.  The producer is paused until almost everything is sent."""
         if self.connected:
             self.bufferSize = STRANGER_BUFFER
             self.port.stranger(self)

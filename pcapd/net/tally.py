@@ -11,7 +11,7 @@ __all__ = ["Tally"]
 
 Write = Callable[[int, Mapping[str, Any]], None]
 
-#: Stands for all peers for which there is no room.
+#: The key of all peers beyond `limits.SUM_PEERS_MAX`.
 _OTHERS = object()
 
 

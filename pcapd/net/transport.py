@@ -354,7 +354,7 @@ class TLSTransport(abstract.FileDescriptor):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.socket.close()
         self._out.clear()
-        self._broken = None  # its traceback refers to us: nothing frees such a circle soon
+        self._broken = None  # its traceback refers to us; the garbage collector would be late
         protocol, self.protocol = self.protocol, None
         self.released()
         protocol.connectionLost(reason)

@@ -27,10 +27,11 @@ from pcapd.wire.messages import (
     Stop,
     Stream,
 )
-from pcapd.wire.sessions import Callee, Caller, Event, Packets, encode_message
+from pcapd.wire.sessions import Answers, Callee, Caller, Event, Packets, encode_message
 
 __all__ = [
     "HEADER_SIZE",
+    "Answers",
     "App",
     "Callee",
     "Caller",

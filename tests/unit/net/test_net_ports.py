@@ -1,4 +1,4 @@
-"""Listening ports: who keeps a place when there are too many, and who loses it."""
+"""Listening ports: which connections are closed when there are too many."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def end_of(connection: socket.socket) -> Deferred[bytes]:
 
 @pytest_twisted.ensureDeferred
 async def test_the_oldest_silent_connection_goes_first(reactor: Any, listener: Listener) -> None:
-    """A full port takes one more: whoever has said nothing for longest has to go."""
+    """A full port closes the connection that has been silent for longest, and accepts the new one."""
     speaking = listener.connect(b"x")
     await until(reactor, lambda: len(listener.peers) == 1)
     silent = [listener.connect() for _ in range(2)]
@@ -111,7 +111,7 @@ async def test_the_oldest_silent_connection_goes_first(reactor: Any, listener: L
 
 @pytest_twisted.ensureDeferred
 async def test_the_oldest_stranger_goes_when_there_are_too_many(reactor: Any, listener: Listener) -> None:
-    """Those who said something have a smaller bound; who is known is not one of them."""
+    """Connections that sent something have a smaller bound, which known ones do not count towards."""
     for number in range(3):
         listener.connect(b"x")
         await until(reactor, lambda number=number: len(listener.peers) == number + 1)
@@ -126,7 +126,7 @@ async def test_the_oldest_stranger_goes_when_there_are_too_many(reactor: Any, li
 
 @pytest_twisted.ensureDeferred
 async def test_nobody_who_is_known_goes(reactor: Any, listener: Listener) -> None:
-    """Where all are known others wait outside, until one leaves, or is not known any more."""
+    """Where all are known, others wait until one leaves or is no longer known."""
     for number in range(3):
         listener.connect(b"x")
         await until(reactor, lambda number=number: len(listener.peers) == number + 1)
@@ -150,7 +150,7 @@ async def test_nobody_who_is_known_goes(reactor: Any, listener: Listener) -> Non
 async def test_who_says_nothing_is_closed_in_time(
     reactor: Any, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time runs for each from its own connection on; nothing was made for them."""
+    """The time runs for each from its own connection on; no protocol is made for it."""
     monkeypatch.setattr(ports, "HANDSHAKE_TIMEOUT", 0.2)
     first = listener.connect()
     await deferLater(reactor, 0.1)
@@ -178,7 +178,7 @@ async def test_who_resets_before_being_accepted_takes_no_place(reactor: Any, lis
 async def test_a_certificate_with_the_right_name_is_known(
     reactor: Any, authority: Authority, has_the_name: bool
 ) -> None:
-    """Where names are checked a good one keeps its place; the handshake alone gives none."""
+    """Where names are checked, an accepted name makes a connection known; a handshake alone does not."""
     factory = Factory()
     context = server_context(authority.issue_agent("ports-agent"))
     verify = (lambda tls: check_allowed(tls, (API_NAME,))) if has_the_name else None

@@ -43,7 +43,7 @@ def test_a_flood_of_one_peer() -> None:
 
 
 def test_a_flood_of_many_peers() -> None:
-    """Those for whom there is no room share a line; all are counted, and nothing is kept of them."""
+    """Peers beyond the bound share a line; all events are counted, and no peer is remembered for long."""
     lines = Lines()
     for number in range(10 * SUM_PEERS_MAX):
         lines.flood(str(number), 2)
