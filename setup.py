@@ -35,7 +35,7 @@ setup(
         )
     ],
     install_requires=[
-        "twisted[websocket]>=26.4",
+        "twisted>=26.4",
         "pyopenssl>=25.3",
         "service-identity>=24.1",
         "pyyaml>=6",

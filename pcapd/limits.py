@@ -80,6 +80,8 @@ NAME_MAX: Final = 256
 #: characters of a notice's, an error's or an END's words that we send.  Several of them,
 #: with every character written as six, still fit a control frame.
 TEXT_MAX: Final = 2048
+#: proxies on a request's way whose entries in X-Forwarded-For are looked at.
+FORWARDED_MAX: Final = 32
 #: IP addresses of a machine by which its own traffic is recognised.  On a machine with
 #: more of them, the traffic of every address that uses pcapd's ports is left out.
 OWN_ADDRESSES_MAX: Final = 24
@@ -129,6 +131,13 @@ EXCLUSION_TIME: Final = 300.0
 SEND_BUFFER: Final = 512 * KIB
 #: bytes read from a socket per wake-up.
 READ_PIECE: Final = 256 * KIB
+#: bytes read per wake-up from a peer that connected to us: requests and control frames.
+ACCEPTED_READ: Final = 4 * KIB
+#: bytes that wait to be sent on a connection that has not authenticated: some answers, or
+#: a piece of a file.
+STRANGER_BUFFER: Final = 8 * KIB
+#: bytes of further requests that wait while one of their connection is answered.
+PIPELINED_MAX: Final = 4 * KIB
 #: bytes of packets that an ordered merge holds back before it gives up order.
 HOLD_BACK_BYTES: Final = 64 * MIB
 #: seconds that an ordered merge waits for a source that shows no watermark.
@@ -178,6 +187,28 @@ SERVE_BACKLOG: Final = 64 * MIB
 #: at the end, for readers to take the rest: seconds without progress, and in all.
 SERVE_LAST_TIME: Final = (5.0, 60.0)
 
+# --- work that a peer causes ---------------------------------------------------
+
+#: answers (PONGs) and small frames of one peer in a row, and per second after that.  An honest
+#: peer pings every few seconds, also while it does not read (up to `TCP_USER_TIMEOUT`).
+ANSWERS_BURST: Final = 256
+ANSWERS_PER_SECOND: Final = 64
+
+# --- log lines that others cause -------------------------------------------------
+
+#: seconds; further lines of the same peer in this time are counted and become one line.
+SUM_INTERVAL: Final = 1.0
+#: peers whose lines are counted separately; further peers share one line.
+SUM_PEERS_MAX: Final = 64
+
+# --- the audit log ---------------------------------------------------------------
+
+#: seconds between checks whether audit records can be written.
+AUDIT_CHECK_INTERVAL: Final = 2.0
+#: bytes of free disk that running captures need to record their ends; on a small file
+#: system it is an eighth of it.
+AUDIT_RESERVE: Final = 1 * MIB
+
 # --- time, seconds -----------------------------------------------------------
 
 #: between the counters of a source; also its watermark's age when it is silent.
@@ -186,6 +217,10 @@ STATS_INTERVAL: Final = 0.1
 HANDSHAKE_TIMEOUT: Final = 5.0
 #: for the whole head of an HTTP request, from the connection or the answer before.
 REQUEST_TIMEOUT: Final = 15.0
+#: for a client to read an answer, and the bytes of a file that give it a second more:
+#: 131 kbit/s, which is slower than any line over which somebody downloads megabytes.
+ANSWER_TIMEOUT: Final = 15.0
+ANSWER_RATE_MIN: Final = 16 * KIB
 #: for START after a client or api connected.
 START_TIMEOUT: Final = 8.0
 #: targets of a capture from which on its agents start together, once all are connected
@@ -197,6 +232,9 @@ GATHER_PATIENCE: Final = 0.5
 GATHER_TIME: Final = 4.0
 #: for an agent to accept a connection, when the api's configuration does not say.
 AGENT_CONNECT_TIMEOUT: Final = 5.0
+#: after the duration that a client asked for over a WebSocket, until the api ends the capture:
+#: the client's own clock begins a little later, and it stops by itself.
+DURATION_GRACE: Final = 2.0
 #: for opening the capture on an agent.
 OPEN_TIMEOUT: Final = 10.0
 #: between PINGs to an agent; agents never block, so silence means trouble.
@@ -339,6 +377,11 @@ FOLLOW_ATTEMPTS: Final = 5
 
 #: connections that an agent or api accepts at once.
 CONNECTIONS_MAX: Final = 1024
+#: of these, connections that have sent something and have not authenticated.  The worst of
+#: them, which does not read its answers, takes some 60 KiB with its TLS; a silent one less than 2.
+STRANGERS_MAX: Final = 384
+#: connections that wait in the kernel to be accepted; net.core.somaxconn may be less.
+ACCEPT_QUEUE: Final = 4096
 #: captures at once on one agent, when its configuration does not say.
 AGENT_CAPTURES: Final = 16
 #: bytes; a configuration file.

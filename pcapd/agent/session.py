@@ -91,6 +91,9 @@ class SessionOwner(Protocol):
     def released(self, session: AgentSession) -> None:
         """Nothing is open any more, or being opened, of what was counted in."""
 
+    def left_without_start(self, peer: str, reason: str) -> None:
+        """A peer left without a capture."""
+
     def admit(self, session: AgentSession) -> None:
         """Count a capture in, or raise `LimitReached`."""
 
@@ -159,7 +162,7 @@ class AgentSession(FramedProtocol):
         if self._start is not None and self._state is not _State.ENDED:
             self._agent.log.info("capture abandoned: {reason}", reason=str(reason), **self._about())
         elif self._start is None:
-            self._agent.log.warn("{peer} left without START: {reason}", peer=self._peer(), reason=str(reason))
+            self._agent.left_without_start(self._peer(), str(reason))
         self._state = _State.ENDED
         self._withheld.clear()
         self._close_all()
@@ -470,7 +473,7 @@ class AgentSession(FramedProtocol):
 
     def _peer(self) -> str:
         peer = self.transport.getPeer()
-        return f"{peer.host}:{peer.port}" if peer else "nobody"
+        return f"{peer.host}:{peer.port}"
 
     def _about(self) -> dict[str, str]:
         assert self._start is not None

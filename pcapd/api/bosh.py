@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from pcapd.api import director, tokens
 from pcapd.api.lookout import Lookout
 from pcapd.api.questions import Questions
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers import Resolved, asked_by
 from pcapd.config.schema import BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
@@ -82,12 +82,10 @@ class BoshResolver:
         if self._world is not None:
             self._world.keys.reload()
 
-    def health(self) -> tuple[bool, str]:
+    @property
+    def healthy(self) -> bool:
         """Whether director and UAA answered when they were asked last."""
-        if self._lookout.trouble or self._world is None:
-            return False, self._lookout.trouble
-        info = self._world.director
-        return True, f"director {info.name} ({info.uuid}) {info.version}, UAA {info.issuer.url}"
+        return not self._lookout.trouble and self._world is not None
 
     async def _look(self) -> None:
         """Ask for everything anew: a key that is gone from UAA must not be believed much longer."""
@@ -147,11 +145,12 @@ class BoshResolver:
         issuer = world.director.issuer
         key = await world.keys.get(tokens.key_id(token, issuer))
         caller = tokens.verify(token, key, issuer, world.policy)
-        await question.permitted(world.policy, caller)
-        vms = await question.instances()
-        targets, notices = director.choose(wanted, vms, self._config.agent_port)
-        if not targets and not may_be_none:
-            raise director.nothing_there(wanted, notices)
+        with asked_by(caller.user):
+            await question.permitted(world.policy, caller)
+            vms = await question.instances()
+            targets, notices = director.choose(wanted, vms, self._config.agent_port)
+            if not targets and not may_be_none:
+                raise director.nothing_there(wanted, notices)
         return Resolved(caller.user, targets, notices, identity=caller.identity, origin=caller.origin)
 
 

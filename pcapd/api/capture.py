@@ -24,7 +24,7 @@ import dataclasses
 import hashlib
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -34,13 +34,20 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pcapd.api import audit
 from pcapd.api.agentlink import AgentLink
+from pcapd.api.audit import Trail, wanted
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import unconfirmed
 from pcapd.api.resolvers import Resolved, Target
 from pcapd.config.schema import AgentsConfig, ApiLimits
-from pcapd.errors import AgentUnavailable, CaptureFailed, RecordError, RemoteProtocolError, RequestError
+from pcapd.errors import (
+    AgentUnavailable,
+    AuditUnavailable,
+    CaptureFailed,
+    RecordError,
+    RemoteProtocolError,
+    RequestError,
+)
 from pcapd.limits import (
     AGENT_PING_INTERVAL,
     DRAIN_TIMEOUT,
@@ -78,7 +85,13 @@ _ORIGIN = "api"
 
 
 class Sink(Protocol):
-    """Where a capture goes; it may call `Capture.pauseProducing` at any time."""
+    """Where a capture goes; it may call `Capture.pauseProducing` at any time.
+
+    Attributes:
+        grace: Seconds in which its client stops by itself when the duration is over.
+    """
+
+    grace: float
 
     def source(self, number: int, source: Source) -> None:
         """A source is open."""
@@ -160,7 +173,8 @@ class Capture:
         exclude_filters: What of these passes is not captured.
         id: The capture's id.
         request_id: What ties the logs together.
-        client: The client's address and port.
+        trail: Where it is recorded.
+        asked_from: Where the request came from, as fields of a record.
     """
 
     log = Logger()
@@ -177,7 +191,8 @@ class Capture:
         exclude_filters: tuple[str, ...] = (),
         id: str,
         request_id: str,
-        client: str,
+        trail: Trail,
+        asked_from: Mapping[str, str],
     ) -> None:
         self._agents = agents
         self._metrics = metrics
@@ -196,7 +211,8 @@ class Capture:
         identity = f"{agents.api_id} {resolved.identity}"
         self._user_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
         self.targets = resolved.targets
-        self._client = client
+        self._trail = trail
+        self._asked_from = asked_from
         self._duration = min(request.duration or limits.max_duration, limits.max_duration)
         self._max_bytes = min(request.max_bytes or limits.max_bytes, limits.max_bytes)
         self._state = _State.NEW
@@ -227,12 +243,16 @@ class Capture:
     # --- life --------------------------------------------------------------
 
     def start(self) -> None:
-        """Dial every agent at once.  The audit record comes first."""
+        """Dial every agent at once.  The audit record comes first.
+
+        Raises:
+            AuditUnavailable: There can be no record, so it does not start.
+        """
+        self._trail.record("capture_started", **self._about(), **self._facts())
         self._state = _State.STARTING
-        audit.record("capture_started", **self._about(), **self._facts())
         self._metrics.captures_started.inc()
         self._metrics.captures_active.inc()
-        self._timer = self._reactor.callLater(self._duration, self._time_is_up)
+        self._timer = self._reactor.callLater(self._limits.max_duration, self._time_is_up)
         self._pinger.start(AGENT_PING_INTERVAL, now=False)
         # All sockets first: each notice says how many instances are still awaited.
         links, failed = [], []
@@ -257,7 +277,11 @@ class Capture:
         if len(self._links) >= self._limits.max_targets or len(self._sources) + INTERFACES_MAX > SOURCES_MAX:
             self.say(NoticeType.LIMIT_REACHED, "is not captured: there are too many already", target.name)
             return False
-        audit.record("capture_extended", **self._about(), targets=[_describe(target)])
+        try:
+            self._trail.record("capture_extended", **self._about(), targets=[_describe(target)])
+        except AuditUnavailable as error:
+            self.say(NoticeType.START_CAPTURE_FAILED, error.message, target.name)
+            return False
         try:
             link, sock = self._new_link(target)
         except OSError as error:
@@ -435,6 +459,8 @@ class Capture:
         self._opened_by[link] += 1
         if self._state is _State.STARTING:
             self._state = _State.RUNNING
+            at_most = self._timer.getTime() - self._reactor.seconds()
+            self._timer.reset(min(self._duration + self._sink.grace, at_most))
         self._awaited.discard(link)
         described = dataclasses.replace(
             source,
@@ -541,7 +567,7 @@ class Capture:
         self._metrics.captures_ended.labels(reason).inc()
         for opened in self._sources.values():
             opened.stats = opened.stats.seen(opened.packets)
-        audit.record(
+        self._trail.note(
             "capture_ended",
             **self._about(),
             reason=reason,
@@ -629,18 +655,14 @@ class Capture:
         return {**about, "origin": self._origin} if self._origin else about
 
     def _facts(self) -> dict[str, Any]:
+        """What is in force."""
         return {
-            **_describe_app(self.request),
-            **_describe_deployment(self.request),
+            **wanted(self.request),
             "targets": [_describe(target) for target in self.targets],
-            "interfaces": list(self.request.interfaces),
-            "filter": self.request.filter,
-            "snaplen": self.request.snaplen,
-            "headers_only": self.request.headers_only,
             "exclude": list(self._exclude_filters),
             "duration": self._duration,
             "max_bytes": self._max_bytes,
-            "client": self._client,
+            **self._asked_from,
         }
 
 
@@ -651,25 +673,3 @@ def _describe(target: Target) -> str:
     if target.container:
         words += f", container {target.container.handle or target.container.address or 'unknown'}"
     return words
-
-
-def _describe_deployment(request: Request) -> dict[str, Any]:
-    if request.deployment is None:
-        return {}
-    wanted = request.deployment
-    return {
-        "deployment": wanted.name,
-        "groups": list(wanted.groups) or "all",
-        "instances": list(wanted.instances) or "all",
-    }
-
-
-def _describe_app(request: Request) -> dict[str, Any]:
-    if request.app is None:
-        return {}
-    return {
-        "app": request.app.guid,
-        "process_type": request.app.type,
-        "instances": list(request.app.indices) or "all",
-        "follow": request.follow,
-    }

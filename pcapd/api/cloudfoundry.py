@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from pcapd.api import cc, tokens
 from pcapd.api.lookout import Lookout
 from pcapd.api.questions import Questions
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers import Resolved, asked_by
 from pcapd.config.schema import CloudFoundryConfig
 from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
 from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
@@ -70,11 +70,10 @@ class CloudFoundryResolver:
         """Read the file with its authority again."""
         self._authority.reload()
 
-    def health(self) -> tuple[bool, str]:
+    @property
+    def healthy(self) -> bool:
         """Whether Cloud Controller answered when it was asked last."""
-        if self._lookout.trouble or self._links is None:
-            return False, self._lookout.trouble
-        return True, f"Cloud Controller {self._links.version}, UAA {self._links.uaa or 'unknown'}"
+        return not self._lookout.trouble and self._links is not None
 
     async def _look(self) -> None:
         await self._discover(self._authority.conversation())
@@ -116,13 +115,13 @@ class CloudFoundryResolver:
 
     async def _ask(self, question: _Question, wanted: App, *, may_be_none: bool) -> Resolved:
         v3 = (self._links or await self._discover(question.conversation)).v3
-        config = self._config
+        config, caller = self._config, question.caller
         app, whole = await question.permitted(v3, config.required_permission, config.headers_only_permission)
-        processes = await question.processes(v3)
-        targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
-        if not targets and not may_be_none:
-            raise cc.none_running(app, wanted, notices)
-        caller = question.caller
+        with asked_by(caller.user):
+            processes = await question.processes(v3)
+            targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
+            if not targets and not may_be_none:
+                raise cc.none_running(app, wanted, notices)
         return Resolved(
             caller.user,
             targets,
@@ -162,10 +161,12 @@ class _Question:
         """
         guid = self._wanted.guid
         app = cc.parse_app(await self._get(f"{v3}/apps/{guid}"), guid)
-        granted = await self._get(f"{v3}/apps/{guid}/permissions")
-        whole = cc.parse_permission(granted, permission)
-        if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
-            raise cc.forbidden(self.caller.user, app, weaker or permission)
+        # Cloud Controller has accepted the token by now.
+        with asked_by(self.caller.user):
+            granted = await self._get(f"{v3}/apps/{guid}/permissions")
+            whole = cc.parse_permission(granted, permission)
+            if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
+                raise cc.forbidden(self.caller.user, app, weaker or permission)
         return app, whole
 
     async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:

@@ -320,7 +320,7 @@ class Capture:
         self._state = _State.ENDED
         if end.reason is EndReason.FAILED or self.started is None:
             self._errors.append(RequestError(end.message or "the capture failed"))
-        if end.reason in (EndReason.SOURCES_GONE, EndReason.DRAINING):
+        if end.reason in (EndReason.SOURCES_GONE, EndReason.DRAINING, EndReason.UNRECORDED):
             self._failed_targets += 1
         if not self.reason:
             self.reason = end.message or end.reason.value

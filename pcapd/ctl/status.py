@@ -55,6 +55,7 @@ def as_text(body: Dict[str, Any]) -> Tuple[bool, List[str]]:
     resolvers = body.get("resolvers")
     for name, state in resolvers.items() if isinstance(resolvers, dict) else ():
         mark = "ok" if isinstance(state, dict) and state.get("healthy") is True else "not ready"
-        message = state.get("message", "") if isinstance(state, dict) else ""
-        lines.append(f"{escape(str(name))}: {mark}, {escape(str(message))}")
+        message = str(state.get("message", "")) if isinstance(state, dict) else ""
+        said = f", {escape(message)}" if message not in ("", "ready", "not ready") else ""
+        lines.append(f"{escape(str(name))}: {mark}{said}")
     return healthy, lines

@@ -23,6 +23,7 @@ __all__ = ["ClientContext", "ServerContext", "check_allowed", "check_server_name
 
 
 _MODE_ENABLE_PARTIAL_WRITE = 0x1  # OpenSSL's; pyOpenSSL has no name for it
+_MODE_RELEASE_BUFFERS = 0x10  # likewise: 34 KiB less for a connection that is idle
 #: Forward secrecy and authenticated encryption only (RFC 9325, section 4.2).
 _TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 #: What service-identity says of a certificate for other names, and of one without any.
@@ -166,6 +167,7 @@ def _context(
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     # One call for a whole batch, not one for each record of 16 KiB.
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
+    context.set_mode(_MODE_RELEASE_BUFFERS)
     context.set_cipher_list(_TLS_1_2_CIPHERS)  # those of TLS 1.3 are all good
     # Sessions are never resumed: each connection shows its certificate.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

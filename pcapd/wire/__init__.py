@@ -29,10 +29,11 @@ from pcapd.wire.messages import (
     Stop,
 )
 from pcapd.wire.progress import Progress
-from pcapd.wire.sessions import Callee, Caller, Event, Packets, encode_message
+from pcapd.wire.sessions import Answers, Callee, Caller, Event, Packets, encode_message
 
 __all__ = [
     "HEADER_SIZE",
+    "Answers",
     "ApiTraffic",
     "App",
     "Callee",

@@ -74,6 +74,7 @@ class EndReason(str, Enum):
     COUNT = "count"  #: its packets were up
     SOURCES_GONE = "sources_gone"  #: nothing is left to capture from
     DRAINING = "draining"  #: the daemon is shutting down
+    UNRECORDED = "unrecorded"  #: the api can write no audit records any more
     FAILED = "failed"  #: something broke; the message says what
 
 
@@ -274,7 +275,7 @@ class Request:
         app: A Cloud Foundry app.
         deployment: VMs of a BOSH deployment.
         follow: Go on with instances that restart, move or are added meanwhile.
-        duration: Seconds after which the api ends the capture.
+        duration: Seconds from the first source on, after which the api ends the capture.
         max_bytes: Bytes of packets after which it does.
         token: Instead of an Authorization header, for clients that cannot set one.
         headers_only: As in `CaptureStart`.

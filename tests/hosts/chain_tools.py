@@ -307,6 +307,7 @@ class Chain(Lab):
             "silent": {"host": LOCAL, "port": self._silent.getsockname()[1]},
         }
         self.api.config["metrics"] = {"host": LOCAL, "port": free_port()}
+        self.api.config["trusted_proxies"] = [LOCAL]
 
     def start_daemons(self) -> None:
         """Start both agents and the api."""

@@ -62,6 +62,7 @@ def world(monkeypatch: pytest.MonkeyPatch, credentials: Credentials) -> Iterator
     yield world
     for session in list(world.agent._sessions):
         session.transport.leave()
+    world.agent.drain()  # which logs what was summed up
     world.reactor.advance(0)
     assert world.reactor.getDelayedCalls() == []
     assert world.reactor.readers == set()

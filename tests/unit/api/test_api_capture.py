@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api import agentlink as agentlink_module
 from pcapd.api import capture as capture_module
+from pcapd.api.audit import Trail
 from pcapd.api.capture import Agents, Capture
 from pcapd.api.metrics import Metrics
 from pcapd.api.resolvers import Resolved, Target
@@ -31,7 +32,6 @@ from pcapd.limits import (
 )
 from pcapd.wire import ApiTraffic, EndReason, Hello, NoticeType, Ping, Request, Source
 
-CLIENT = "203.0.113.7:5555"
 TRAFFIC = ApiTraffic(("192.0.2.1",), 8080, None, (9494,))
 
 Make = Callable[..., Capture]
@@ -56,16 +56,18 @@ def make(reactor: Clock, network: Network, sink: Sink) -> Iterator[Make]:
         chosen = places or targets(*names)
         request = Request(targets=tuple(target.name for target in chosen), **wanted)
         agents: Any = Agents(reactor, "api/0", AgentsConfig(tls=None), lambda: None, lambda: TRAFFIC)  # type: ignore[arg-type]
+        metrics = Metrics()
         capture = Capture(
             agents,
-            Metrics(),
+            metrics,
             limits or ApiLimits(),
             request,
             Resolved("alice", chosen, identity="static:alice"),
             sink,
             id="capture-1",
             request_id="request-1",
-            client=CLIENT,
+            trail=Trail(reactor, None, metrics.audit_failures),
+            asked_from={"client": "203.0.113.7:5555"},
         )
         captures.append(capture)
         capture.start()
@@ -661,6 +663,40 @@ def test_a_capture_is_on_record_before_any_agent_is_asked(
     assert (record_["request_id"], record_["capture"]) == ("request-1", "capture-1")
     assert record_["targets"] == ["web-0 at 198.51.100.1:9494, namespace web-0"]
     assert record_["duration"] == 5.0 and record_["client"] == "203.0.113.7:5555"
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "in_force"), [(2.0, 3600.0, 2.0), (None, 60.0, 60.0), (90.0, 60.0, 60.0)]
+)
+def test_the_record_says_what_is_in_force(
+    make: Make,
+    network: Network,
+    events: list[dict[str, Any]],
+    asked: Optional[float],
+    limit: float,
+    in_force: float,
+) -> None:
+    """The duration and bytes that end the capture: the request's or the limit's, whichever is less."""
+    limits = ApiLimits(max_duration=limit, max_bytes=1000)
+    make("web-0", duration=asked, max_bytes=10, limits=limits)
+    (record_,) = audits(events)
+    assert (record_["duration"], record_["max_bytes"]) == (in_force, 10)
+
+
+def test_the_duration_counts_from_the_first_source(
+    make: Make, network: Network, reactor: Clock, sink: Sink
+) -> None:
+    """However long opening takes; a client that stops by itself has a moment more, within the limit."""
+    sink.grace = 1.0
+    make("web-0", duration=5.0, limits=ApiLimits(max_duration=9.0))
+    reactor.advance(2.0)
+    network["web-0"].start()
+    reactor.advance(5.9)
+    assert not network["web-0"].stopped
+    reactor.advance(0.1)
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert sink.ends[0].reason is EndReason.DURATION
 
 
 def test_the_end_is_on_record_with_counters(
