@@ -103,18 +103,22 @@ def check_server_name(connection: SSL.Connection, name: str) -> None:
 def check_allowed(connection: SSL.Connection, allowed: Iterable[str]) -> None:
     """Refuse a client whose certificate carries none of the allowed names.
 
+    A pattern such as ``*.example.com`` (RFC 6125, section 6.4.3) stands for none of them:
+    it says what its holder may be called, not what the holder is called.
+
+    Args:
+        allowed: DNS names in lower case.
+
     Raises:
         PeerIdentityError: It carries others, which the message lists.
     """
-    for name in allowed:
-        try:
-            _verify(connection, name)
-        except _NOT_FOR_IT:
-            continue
-        return
-    raise PeerIdentityError(
-        f"the client's certificate is for {_names(connection)}, which is not in allowed_clients"
-    )
+    names = _alternative_names(connection)
+    given = [] if names is None else names.get_values_for_type(x509.DNSName)
+    if {name.lower() for name in given}.isdisjoint(allowed):
+        raise PeerIdentityError(
+            f"the client's certificate is for {_names(connection)}, which is not in allowed_clients",
+            "it must carry one of those names exactly: wildcards do not count",
+        )
 
 
 #: What OpenSSL's verdicts mean (openssl-verification-options(1)); the exception does not tell.
@@ -149,14 +153,18 @@ def _verify(connection: SSL.Connection, name: str) -> None:
 
 
 def _names(connection: SSL.Connection) -> str:
+    names = _alternative_names(connection)
+    return "no name at all" if names is None else ", ".join(repr(str(name.value)) for name in names)
+
+
+def _alternative_names(connection: SSL.Connection) -> x509.SubjectAlternativeName | None:
     certificate = connection.get_peer_certificate(as_cryptography=True)
     if certificate is None:
-        return "nobody"
+        return None
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return "no name at all"
-    return ", ".join(repr(str(name.value)) for name in names)
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):  # the latter: its extensions make no sense
+        return None
 
 
 def _context(
