@@ -31,7 +31,7 @@ import functools
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from pcapd.capture import kernelfilter
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.capture.interfaces import Interface, InterfaceWatch
 from pcapd.capture.trial import Trial, needs_trial
-from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface
+from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface, RequestError
 from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, RING_LAG, SNAPLEN_MAX
 from pcapd.savefile import linktypes
 from pcapd.wire import Stream
@@ -52,6 +52,11 @@ __all__ = ["CaptureSource", "KernelCounters", "libpcap_version", "open_source"]
 
 # Return codes of pcap_activate(3PCAP) that are worth their own words.
 _NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9, -11
+#: Interfaces can be called so, and libpcap takes it for something else: pcap-linux.c,
+#: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  Opening that can
+#: have effects: packets of an nfqueue are held up until somebody decides about them.
+_NO_INTERFACE = re.compile(r"any|(?:usbmon|bluetooth)[-+]?[0-9]+|nflog|nfqueue|dbus-(?:system|session)")
+_RENAME_HINT = "give the interface another name: ip link set dev NAME name OTHER"
 _NO_CAPABILITY_HINT = "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces"
 
 
@@ -209,7 +214,8 @@ def open_source(
             directions of the filter; the source's own `filter` stays the user's.
 
     Raises:
-        BadFilter, NoSuchInterface, CapturePermission, CaptureFailed
+        BadFilter, CapturePermission, CaptureFailed
+        NoSuchInterface: There is none, or it went away meanwhile.
     """
     check_text(filter_text)
     for text in never:
@@ -219,18 +225,44 @@ def open_source(
         installed = effective_filter(mirrored(filter_text), exclude, [mirrored(text) for text in never])
     watch = InterfaceWatch(name)
     try:
-        reader = _activated(name, ring_bytes, promiscuous)
-        try:
-            return _filtered(reader, watch, effective, (*never, filter_text, installed), snaplen)
-        except BaseException:
-            reader.close()
-            raise
+        with _there(watch):
+            reader = _activated(name, ring_bytes, promiscuous)
+            try:
+                _check_opened(reader, watch)
+                return _filtered(reader, watch, effective, (*never, filter_text, installed), snaplen)
+            except BaseException:
+                reader.close()
+                raise
     except BaseException:
         watch.close()
         raise
 
 
+@contextlib.contextmanager
+def _there(watch: InterfaceWatch) -> Iterator[None]:
+    """Whatever fails while an interface goes away fails because of that."""
+    name = watch.interface.name
+    try:
+        yield
+    except (pcapy.PcapError, OSError, RequestError) as error:
+        if watch.dropped() is None:
+            raise NoSuchInterface(f"interface {name!r} went away while it was opened", "try again") from error
+        if isinstance(error, RequestError):
+            raise
+        raise CaptureFailed(f"interface {name!r} cannot be opened: {error}") from error
+
+
+def _check_opened(reader: pcapy.Reader, watch: InterfaceWatch) -> None:
+    """Refuse what libpcap opened instead of the interface: another of that name, or none at all."""
+    if kernelfilter.bound_to(reader.getfd()) != watch.interface.index:
+        raise CaptureFailed(
+            f"libpcap opens something else than the interface {watch.interface.name!r}", _RENAME_HINT
+        )
+
+
 def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
+    if _NO_INTERFACE.fullmatch(name):
+        raise CaptureFailed(f"libpcap does not take {name!r} for the name of an interface", _RENAME_HINT)
     reader = pcapy.create(name)
     reader.set_snaplen(SNAPLEN_MAX)
     reader.set_promisc(int(promiscuous))

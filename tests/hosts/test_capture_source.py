@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -36,7 +38,7 @@ from pcapd.wire import Stream
 from tests.lab import generator
 from tests.lab.generator import Generator
 from tests.lab.namespaces import Link, Namespace, connect, remove_stale
-from tests.lab.processes import ROOT, wait_until
+from tests.lab.processes import ROOT, CommandFailed, wait_until
 
 T = TypeVar("T")
 
@@ -398,14 +400,79 @@ def test_an_interface_that_is_down_is_refused(link: Link) -> None:
         namespace.ip("link", "delete", "down0")
 
 
-def test_an_interface_that_goes_away_while_it_is_opened(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was there a moment ago: libpcap's word for that is told as ours."""
-    closed: list[bool] = []
-    watch = SimpleNamespace(close=lambda: closed.append(True))
-    monkeypatch.setattr(source, "InterfaceWatch", lambda _: watch)
-    with pytest.raises(NoSuchInterface, match="no interface 'gone0' that can be captured"):
-        Capture(link.right.namespace, "gone0")
-    assert closed == [True]
+@contextlib.contextmanager
+def interface_called(namespace: Namespace, name: str) -> Iterator[None]:
+    """A veth of that name, up; it may be gone in the end."""
+    namespace.ip("link", "add", name, "type", "veth", "peer", "name", "peer0")
+    try:
+        for device in (name, "peer0"):
+            namespace.ip("link", "set", "dev", device, "up")
+        yield
+    finally:
+        with contextlib.suppress(CommandFailed):
+            namespace.ip("link", "delete", "peer0")
+
+
+SPECIAL = ["any", "usbmon0", "usbmon+1", "bluetooth0", "nflog", "nfqueue", "dbus-system", "dbus-session"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_names_that_mean_something_else_to_libpcap(
+    link: Link, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """An interface of such a name is refused in words; also by what libpcap opens for a name that we do not know."""
+    if not known:
+        monkeypatch.setattr(source, "_NO_INTERFACE", re.compile("(?!)"))
+    for name in SPECIAL:
+        with interface_called(link.left.namespace, name):
+            before = open_descriptors()
+            # Some that libpcap looks for, it does not find here.
+            with pytest.raises(CaptureFailed if known else (CaptureFailed, NoSuchInterface)) as refused:
+                Capture(link.left.namespace, name)
+            assert name in refused.value.message and ("not take" in refused.value.message) is known
+            assert open_descriptors() == before
+    # The same with a name that means nothing.
+    with interface_called(link.left.namespace, "any0"), Capture(link.left.namespace, "any0") as capture:
+        capture.stop()
+
+
+def test_an_interface_that_goes_away_while_it_is_opened(link: Link) -> None:
+    """At whatever moment of the opening: it is gone, in words, and nothing stays open."""
+    namespace = link.left.namespace
+    before, gone, opened = open_descriptors(), 0, 0
+    for attempt in range(40):
+        with interface_called(namespace, "gone0"):
+            timer = threading.Timer(attempt * 0.0015, namespace.ip, ("link", "delete", "gone0"))
+            timer.start()
+            try:
+                with Capture(namespace, "gone0", filter_text="", start=False):
+                    opened += 1
+            except NoSuchInterface as error:
+                assert "gone0" in error.message
+                gone += 1
+            finally:
+                timer.join()
+    assert gone > 10 and opened > 0
+    assert open_descriptors() == before
+
+
+def test_another_interface_of_the_same_name(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that took the name while the first was opened is not captured in its place."""
+    namespace = link.left.namespace
+    activated = source._activated
+
+    def replaced(*arguments: Any) -> Any:
+        for old, new in (("twin0", "other0"), ("peer0", "twin0")):
+            namespace.ip("link", "set", "dev", old, "down")
+            namespace.ip("link", "set", "dev", old, "name", new)
+            namespace.ip("link", "set", "dev", new, "up")
+        return activated(*arguments)
+
+    with interface_called(namespace, "twin0"):
+        monkeypatch.setattr(source, "_activated", replaced)
+        with pytest.raises(CaptureFailed, match="something else than the interface 'twin0'"):
+            Capture(namespace, "twin0")
+        namespace.ip("link", "delete", "twin0")
 
 
 @pytest.mark.parametrize(
