@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pcapd.agent.containers.cellside import CONTAINER_INTERFACE, cell_interface, check_interfaces
-from pcapd.agent.containers.lookup import find_container
+from pcapd.agent.containers.lookup import StoreWatch, find_container
 from pcapd.agent.containers.namespace import Gone, mount_gone, open_container
 from pcapd.agent.containers.store import StoredContainer
 from pcapd.capture.interfaces import addresses_here, way_to
@@ -166,7 +166,7 @@ def _from_cell(
         raise
     source.show_as(CONTAINER_INTERFACE, (f"{found.address}/32",))
     # When the container goes, its wire does, and the source says so itself.
-    return Opened([source], _never_gone, found.handle)
+    return Opened([source], StoreWatch(config, wanted, found), found.handle)
 
 
 def _wire_of(container: StoredContainer) -> str:
