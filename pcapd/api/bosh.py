@@ -12,7 +12,7 @@ the api starts without them, and a request finds out for itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -26,7 +26,7 @@ from pcapd.api.resolvers import Resolved
 from pcapd.config.schema import BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
 from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_TIMEOUT, KEYS_AGE_MAX, KEYS_INTERVAL
-from pcapd.net.fetch import Answer, Authority, Conversation
+from pcapd.net.fetch import Answer, Authority, Conversation, Trust
 from pcapd.wire import Deployment, Request
 
 __all__ = ["BoshResolver"]
@@ -54,7 +54,8 @@ class BoshResolver:
     def __init__(self, config: BoshConfig, reactor: Any) -> None:
         self._config = config
         self._reactor = reactor
-        self._authority = Authority(reactor, "the director", config.director, config.ca)
+        self._trust = Trust(config.ca)
+        self._authority = Authority(reactor, "the director", config.director, self._trust)
         self._gate = DeferredSemaphore(AUTHORITY_CALLERS)
         self._world: _World | None = None
         self._lookout = Lookout(reactor, "the director", "BOSH VMs cannot be captured", self._look)
@@ -69,11 +70,9 @@ class BoshResolver:
         """Look no more."""
         self._lookout.stop()
 
-    def reload(self) -> None:
-        """Read the file with their authority again."""
-        self._authority.reload()
-        if self._world is not None:
-            self._world.keys.reload()
+    def prepare(self) -> Callable[[], None]:
+        """Read the file with their authority again; see `Resolver.prepare`."""
+        return self._trust.prepare()
 
     def health(self) -> tuple[bool, str]:
         """Whether director and UAA answered when they were asked last."""
@@ -101,7 +100,7 @@ class BoshResolver:
         world = self._world
         if world is None or world.director.issuer != info.issuer:
             # Another UAA: nothing that the old one said counts any more.
-            keys = _Keys(self._reactor, info.issuer.url, self._config)
+            keys = _Keys(self._reactor, info.issuer.url, self._trust)
             self.log.info(
                 "{url} is director {name}, its UAA is {uaa}",
                 url=self._config.director,
@@ -179,9 +178,9 @@ class _Keys:
 
     log = Logger(namespace="pcapd.api.bosh")
 
-    def __init__(self, reactor: Any, url: str, config: BoshConfig) -> None:
+    def __init__(self, reactor: Any, url: str, trust: Trust) -> None:
         self._reactor = reactor
-        self._authority = Authority(reactor, "UAA", url, config.ca)
+        self._authority = Authority(reactor, "UAA", url, trust)
         # UAA may serve below a path.
         self._target = url.removeprefix(self._authority.base) + "/token_keys"
         self._keys: Mapping[str, RSAPublicKey] = {}
@@ -189,10 +188,6 @@ class _Keys:
         self._tried_at: float | None = None
         self._fetched_at: float | None = None
         self._trouble: RequestError | None = None
-
-    def reload(self) -> None:
-        """Read the file with its authority again."""
-        self._authority.reload()
 
     async def get(self, name: str) -> RSAPublicKey:
         """The key of an id; UAA is asked again for one that is not known, but not too often.

@@ -12,6 +12,7 @@ the api starts without it, and a request finds out for itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
@@ -30,7 +31,7 @@ from pcapd.limits import (
     PROCESSES_MAX,
 )
 from pcapd.net.clock import now_us
-from pcapd.net.fetch import Answer, Authority, Conversation
+from pcapd.net.fetch import Answer, Authority, Conversation, Trust
 from pcapd.wire import App, Request
 
 __all__ = ["CloudFoundryResolver"]
@@ -55,7 +56,8 @@ class CloudFoundryResolver:
         self._config = config
         self._agent_port = agent_port
         self._reactor = reactor
-        self._authority = Authority(reactor, "Cloud Controller", config.api, config.ca)
+        self._trust = Trust(config.ca)
+        self._authority = Authority(reactor, "Cloud Controller", config.api, self._trust)
         self._gate = DeferredSemaphore(AUTHORITY_CALLERS)
         self._links: cc.Links | None = None
         self._lookout = Lookout(reactor, "Cloud Controller", "apps cannot be captured", self._look)
@@ -70,9 +72,9 @@ class CloudFoundryResolver:
         """Look no more."""
         self._lookout.stop()
 
-    def reload(self) -> None:
-        """Read the file with its authority again."""
-        self._authority.reload()
+    def prepare(self) -> Callable[[], None]:
+        """Read the file with its authority again; see `Resolver.prepare`."""
+        return self._trust.prepare()
 
     def health(self) -> tuple[bool, str]:
         """Whether Cloud Controller answered when it was asked last."""

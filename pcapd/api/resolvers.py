@@ -6,6 +6,7 @@ Foundry's apps, a director's deployments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,8 +64,8 @@ class Resolver(Protocol):
     def stop(self) -> None:
         """It stops: leave nothing running."""
 
-    def reload(self) -> None:
-        """Read again what may change while running.
+    def prepare(self) -> Callable[[], None]:
+        """Read again what may change while running; the result puts it into force.
 
         Raises:
             ConfigError: It is no good; go on with the old.

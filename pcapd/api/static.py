@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -33,8 +34,9 @@ class StaticResolver:
     def stop(self) -> None:
         """Nor to stop."""
 
-    def reload(self) -> None:
+    def prepare(self) -> Callable[[], None]:
         """Nor to read again."""
+        return lambda: None
 
     def health(self) -> tuple[bool, str]:
         """It depends on nothing."""

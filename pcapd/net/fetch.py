@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +39,7 @@ from pcapd.limits import (
     HANDSHAKE_TIMEOUT,
 )
 
-__all__ = ["Answer", "Authority", "Conversation"]
+__all__ = ["Answer", "Authority", "Conversation", "Trust"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,38 @@ class Answer:
     body: bytes = field(repr=False)
 
 
+class Trust:
+    """Who must have issued an authority's certificate; several authorities may share one.
+
+    Args:
+        ca: The file with those who may; None trusts the system's.
+
+    Raises:
+        ConfigError: It cannot be used.
+
+    Attributes:
+        root: As Twisted wants it; another object after each change.
+    """
+
+    def __init__(self, ca: Path | None) -> None:
+        self._ca = ca
+        self.root = self._read()
+
+    def prepare(self) -> Callable[[], None]:
+        """Read the file again; the result puts it into force.
+
+        Raises:
+            ConfigError: It cannot be used; what was read before stays in force.
+        """
+        return partial(self._use, self._read())
+
+    def _use(self, root: Any) -> None:
+        self.root = root
+
+    def _read(self) -> Any:
+        return platformTrust() if self._ca is None else trustRootFromCertificates(_certificates(self._ca))
+
+
 class Authority:
     """An HTTPS server that decides something for us.
 
@@ -61,34 +94,30 @@ class Authority:
         reactor: Where to be told about sockets.
         name: For people, such as ``Cloud Controller``.
         url: Its https URL; of the path nothing is used.
-        ca: Who must have issued its certificate; None trusts the system's authorities.
-
-    Raises:
-        ConfigError: The file with its authority cannot be used.
+        trust: Who must have issued its certificate.
     """
 
-    def __init__(self, reactor: Any, name: str, url: str, ca: Path | None) -> None:
+    def __init__(self, reactor: Any, name: str, url: str, trust: Trust) -> None:
         self.name = name
         self._reactor = reactor
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self.base = f"https://{parts.netloc}"
-        self._ca = ca
-        self.reload()
-
-    def reload(self) -> None:
-        """Read the file with its authority again.
-
-        Raises:
-            ConfigError: It cannot be used; the old one stays in use.
-        """
-        trust = platformTrust() if self._ca is None else trustRootFromCertificates(_certificates(self._ca))
-        # Checks the chain and the name, or the address where the URL has one.
-        self._options = optionsForClientTLS(self._host, trustRoot=trust)
+        self._trust = trust
+        self._made: tuple[Any, Any] = (None, None)
 
     def conversation(self) -> Conversation:
         """Begin one; whoever does must close it."""
-        return Conversation(self, self._reactor, self._options)
+        return Conversation(self, self._reactor, self._options())
+
+    def _options(self) -> Any:
+        root, options = self._made
+        if root is not self._trust.root:
+            root = self._trust.root
+            # Checks the chain and the name, or the address where the URL has one.
+            options = optionsForClientTLS(self._host, trustRoot=root)
+            self._made = (root, options)
+        return options
 
 
 class Conversation:

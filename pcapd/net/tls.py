@@ -7,7 +7,8 @@ client too.  So both ends also check the name in it, with service-identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -30,7 +31,7 @@ _NOT_FOR_IT = (VerificationError, CertificateError)
 
 
 class ServerContext:
-    """The context for a listener; `reload` reads the files again.
+    """The context for a listener; `prepare` reads the files again.
 
     Args:
         tls: Where the files are.
@@ -49,13 +50,16 @@ class ServerContext:
         """The context for the next connection."""
         return self._context
 
-    def reload(self) -> None:
-        """Use renewed files; the old ones stay in use when the new ones are no good.
+    def prepare(self) -> Callable[[], None]:
+        """Read renewed files; the result puts them into use.
 
         Raises:
-            ConfigError: They cannot be used.
+            ConfigError: They cannot be used; the old ones stay in use.
         """
-        self._context = self._read()
+        return partial(self._use, self._read())
+
+    def _use(self, context: SSL.Context) -> None:
+        self._context = context
 
     def _read(self) -> SSL.Context:
         tls = self._tls
@@ -74,13 +78,12 @@ class ClientContext:
         """The context for the next connection."""
         return self._context
 
-    def reload(self) -> None:
-        """Use renewed files.
+    def prepare(self) -> Callable[[], None]:
+        """Read renewed files; like `ServerContext.prepare`."""
+        return partial(self._use, self._read())
 
-        Raises:
-            ConfigError: They cannot be used.
-        """
-        self._context = self._read()
+    def _use(self, context: SSL.Context) -> None:
+        self._context = context
 
     def _read(self) -> SSL.Context:
         return _context(str(self._tls.certificate), str(self._tls.private_key), str(self._tls.ca))

@@ -16,7 +16,7 @@ from twisted.internet.tcp import Client
 from pcapd.errors import ResolverUnavailable
 from pcapd.limits import AUTHORITY_BODY_MAX
 from pcapd.net import fetch
-from pcapd.net.fetch import Authority, Conversation
+from pcapd.net.fetch import Authority, Conversation, Trust
 from tests.doubles.https import Answer, Asked, HttpsDouble
 from tests.lab import certificates
 
@@ -44,7 +44,9 @@ def server(authority: certificates.Authority) -> Iterator[Double]:
 async def asked(
     reactor: Any, server: Double, authority: certificates.Authority
 ) -> AsyncIterator[Conversation]:
-    conversation = Authority(reactor, "the authority", server.url, authority.certificate_path).conversation()
+    conversation = Authority(
+        reactor, "the authority", server.url, Trust(authority.certificate_path)
+    ).conversation()
     yield conversation
     conversation.close()
     await deferLater(reactor, 0.01)
@@ -167,7 +169,9 @@ async def test_a_connection_that_nobody_takes(
             waiting[-1].setblocking(False)
             waiting[-1].connect_ex(listener.getsockname())
         url = f"https://{LOCAL}:{listener.getsockname()[1]}"
-        conversation = Authority(reactor, "the authority", url, authority.certificate_path).conversation()
+        conversation = Authority(
+            reactor, "the authority", url, Trust(authority.certificate_path)
+        ).conversation()
         with pytest.raises(ResolverUnavailable, match=f"the authority {words}"):
             await Deferred.fromCoroutine(conversation.get("/"))
         conversation.close()
