@@ -148,6 +148,16 @@ def test_what_comes_after_the_end(stage: Stage) -> None:
 # --- Ctrl-C ---------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Leave the signals as they were: after a Ctrl-C pcapctl ignores them, and so would what other tests start."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def test_ctrl_c_before_the_api_answers(stage: Stage) -> None:
     """There is nothing to finish: one is enough."""
 
