@@ -8,7 +8,7 @@ from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api.resolvers import Target
 from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_error
 from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
-from pcapd.net.clock import now_us
+from pcapd.net.clock import Deadline, now_us
 from pcapd.net.framed import FramedProtocol
 from pcapd.wire import Caller, CaptureStart, End, Error, Event, Hello, Packets, Pong, Source
 
@@ -119,9 +119,8 @@ class AgentLink(FramedProtocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if seconds is not None:
-            self._timer = self._reactor.callLater(
-                seconds, self.give_up, PcapdError(f"waited {seconds:g} s for {what}")
-            )
+            cause = PcapdError(f"waited {seconds:g} s for {what}")
+            self._timer = Deadline(self._reactor, seconds, self.give_up, cause)
 
     # --- what the capture does with it -------------------------------------
 
@@ -144,7 +143,7 @@ class AgentLink(FramedProtocol):
     def stop(self) -> None:
         """Ask it to stop; without a capture there, leave at once."""
         if self._asked:
-            self.heard_at = self._reactor.seconds()
+            self.hear()
             self.transport.write(self._session.stop())
         else:
             self.give_up(PcapdError("stopped before the capture started"))
@@ -158,7 +157,7 @@ class AgentLink(FramedProtocol):
     def resume(self) -> None:
         """Read on."""
         self._paused = False
-        self.heard_at = self._reactor.seconds()
+        self.hear()
         if self._started and not self._over:
             self.transport.resumeProducing()
 

@@ -563,9 +563,8 @@ class Capture:
         if self._paused:
             return  # it is the client that keeps us; time does not count
         self._stop_time_left -= _WATCH_INTERVAL
-        now = self._reactor.seconds()
         for link in list(self._links):
-            if self._stop_time_left <= 0 or now - link.heard_at > STOP_STALL_TIMEOUT:
+            if self._stop_time_left <= 0 or link.silent > STOP_STALL_TIMEOUT:
                 link.give_up(AgentUnavailable("it did not end its capture in time"))
 
     def _ping(self) -> None:

@@ -29,7 +29,8 @@ from pcapd.limits import (
     HANDSHAKE_TIMEOUT,
     START_TIMEOUT,
 )
-from pcapd.net.clock import now_us
+from pcapd.net.clock import Deadline, now_us
+from pcapd.running import RunningTime
 from pcapd.wire import (
     Callee,
     End,
@@ -142,7 +143,8 @@ class StreamProtocol:
         self._timer: Any = None
         self._pinger = LoopingCall(self._ping)
         self._pinger.clock = self._reactor
-        self._heard_at = self._reactor.seconds()
+        self._time = RunningTime(CLIENT_PING_INTERVAL)
+        self._heard_at = 0.0  # by that time
         #: Bytes that came since the last whole message.
         self.unread = 0
 
@@ -157,7 +159,7 @@ class StreamProtocol:
         self._wire = self._transport.transport
         # Until now the HTTP channel was the producer of its own transport.
         IConsumer(self._wire).unregisterProducer()
-        self._timer = self._reactor.callLater(START_TIMEOUT, self._no_start)
+        self._timer = Deadline(self._reactor, START_TIMEOUT, self._no_start)
         self._pinger.start(CLIENT_PING_INTERVAL, now=False)
         self._front.joined(self)
         self._send(self._session.hello(self._front.hello()))
@@ -165,7 +167,7 @@ class StreamProtocol:
     def bytesMessageReceived(self, data: bytes) -> None:
         """Frames from the client."""
         self.unread = 0
-        self._heard_at = self._reactor.seconds()
+        self._heard_at = self._time.at(self._reactor.seconds())
         try:
             for event in self._session.receive(data):
                 if isinstance(event.message, Request):
@@ -185,7 +187,7 @@ class StreamProtocol:
     def pongReceived(self, payload: bytes) -> None:
         """The client is alive."""
         self.unread = 0
-        self._heard_at = self._reactor.seconds()
+        self._heard_at = self._time.at(self._reactor.seconds())
 
     def heed_goodbye(self) -> None:
         """Bytes came: when a Close was among them, let the capture go.
@@ -196,7 +198,7 @@ class StreamProtocol:
         if self._wire is not None and self._wire.disconnecting and not (self._closing or self._gone):
             self._closing = True
             self._drop_timer()
-            self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self._wire.abortConnection)
+            self._timer = Deadline(self._reactor, HANDSHAKE_TIMEOUT, self._wire.abortConnection)
             if self._capture is not None:
                 IConsumer(self._wire).unregisterProducer()
                 capture, self._capture = self._capture, None
@@ -313,7 +315,7 @@ class StreamProtocol:
         IConsumer(self._wire).unregisterProducer()
         self._drop_timer()
         # Generous: it may be slow, and closing early would cut off what is under way.
-        self._timer = self._reactor.callLater(seconds, self._wire.abortConnection)
+        self._timer = Deadline(self._reactor, seconds, self._wire.abortConnection)
 
     def close(self, code: int) -> None:
         """Close the WebSocket; what is queued is sent first."""
@@ -324,10 +326,10 @@ class StreamProtocol:
             if self._capture is not None:
                 IConsumer(self._wire).unregisterProducer()
             self._transport.loseConnection(code)
-            self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self._wire.abortConnection)
+            self._timer = Deadline(self._reactor, HANDSHAKE_TIMEOUT, self._wire.abortConnection)
 
     def _ping(self) -> None:
-        if self._reactor.seconds() - self._heard_at > CLIENT_SILENCE_TIMEOUT:
+        if self._time.at(self._reactor.seconds()) - self._heard_at > CLIENT_SILENCE_TIMEOUT:
             self._wire.abortConnection()
         else:
             self._transport.ping()

@@ -18,8 +18,10 @@ from pcapd.limits import (
     NAME_MAX,
     OPEN_TIMEOUT,
     START_TIMEOUT,
+    TURN_MAX,
 )
 from pcapd.records import Form
+from pcapd.running import RunningTime
 from pcapd.savefile.account import Account
 from pcapd.savefile.assembly import Assembly, Piece
 from pcapd.savefile.cut import Tail, tail
@@ -83,9 +85,9 @@ class Capture:
         self._session = Caller()
         self._state = _State.WAITING
         self._send: List[bytes] = []
-        self._began = now
-        self._heard = now
-        self._stopped = now
+        # The api is judged by the time in which we ran: not after Ctrl-Z, or a write that blocked.
+        self._time = RunningTime(TURN_MAX)
+        self._began = self._heard = self._stopped = self._time.at(now)
         self._end: Optional[End] = None
         self._errors: List[PcapdError] = []
         self._failed_targets = 0
@@ -112,14 +114,14 @@ class Capture:
             RemoteProtocolError: They are not what an honest api sends.
             MixedLinkTypes: The format cannot hold what is captured.
         """
-        self._heard = now
+        self.alive(now)
         for event in self._session.receive(data):
             if not self.over:  # the one before may have been the end of us
                 self._event(event, now, now_us)
 
     def alive(self, now: float) -> None:
         """Something came that is no frame.  An app that is followed may have no instance for a while."""
-        self._heard = now
+        self._heard = self._time.at(now)
 
     def tick(self, now: float) -> None:
         """Time passed: look at the stop conditions."""
@@ -127,15 +129,18 @@ class Capture:
             self.stop("the limit of packets or bytes is reached", now)
         if self.started is not None and self._duration is not None and now - self.started >= self._duration:
             self.stop(f"{self._duration:g} s are over", now)
+        self._judge(self._time.at(now))
+
+    def _judge(self, ran: float) -> None:
         if self._state is _State.STOPPING:
             # As long as packets come it goes on: they are from before the stop.
-            if now - max(self._heard, self._stopped) >= API_STOP_SILENCE_TIMEOUT:
+            if ran - max(self._heard, self._stopped) >= API_STOP_SILENCE_TIMEOUT:
                 self.fail(PcapdError("the api did not end the capture in time"))
-            elif now - self._stopped >= STOP_LIMIT:
+            elif ran - self._stopped >= STOP_LIMIT:
                 self.fail(PcapdError("the capture did not end in time"))
-        elif self._state is _State.CAPTURING and now - self._heard >= API_SILENCE_TIMEOUT:
+        elif self._state is _State.CAPTURING and ran - self._heard >= API_SILENCE_TIMEOUT:
             self.fail(PcapdError(f"nothing was heard from the api for {API_SILENCE_TIMEOUT:g} s"))
-        elif self._state is _State.WAITING and now - self._began >= START_TIMEOUT + OPEN_TIMEOUT:
+        elif self._state is _State.WAITING and ran - self._began >= START_TIMEOUT + OPEN_TIMEOUT:
             self.fail(PcapdError("the api did not start the capture in time"))
 
     def stop(self, reason: str, now: float) -> None:
@@ -145,7 +150,7 @@ class Capture:
         elif self._state is _State.CAPTURING:
             self.reason = reason
             self._state = _State.STOPPING
-            self._stopped = now
+            self._stopped = self._time.at(now)
             self._send.append(self._session.stop())
 
     def fail(self, error: PcapdError) -> None:

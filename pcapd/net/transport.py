@@ -40,6 +40,7 @@ from zope.interface import implementer
 
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
+from pcapd.net.clock import Deadline
 from pcapd.net.tls import verdict
 
 __all__ = ["TLSTransport", "Verify", "connect_tls", "reserve_socket"]
@@ -107,7 +108,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._peer = _address(peer) if peer is not None else None
         self._host = _address(sock.getsockname())
         self.connected = 1
-        self._timer = reactor.callLater(timeout, self._timed_out)
+        self._timer = Deadline(reactor, timeout, self._timed_out)
         _tune(sock)
         self.startReading()
         if self._connecting:

@@ -22,6 +22,7 @@ from pcapd.limits import (
     CLIENT_SILENCE_TIMEOUT,
     DRAIN_TIMEOUT,
     FRAME_TYPICAL,
+    LATE_GRACE,
     RING_LAG,
     SNAPLEN_MAX,
     START_TIMEOUT,
@@ -343,15 +344,20 @@ def test_the_watermark_never_goes_back_nor_beyond_what_is_unread(world: World) -
 # --- silence ---------------------------------------------------------------------
 
 
+def turns(world: World, seconds: float) -> None:
+    """Let time pass as in an agent that nothing holds up."""
+    world.reactor.pump([0.25] * int(seconds / 0.25))
+
+
 def test_an_api_that_falls_silent_is_given_up(world: World) -> None:
     """Its capture ends with it, also when there is no traffic."""
     conversation = Conversation(world)
     conversation.say(START)
-    world.reactor.advance(AGENT_SILENCE_TIMEOUT / 2)
+    turns(world, AGENT_SILENCE_TIMEOUT / 2)
     conversation.say(Ping(1))
-    world.reactor.advance(AGENT_SILENCE_TIMEOUT - 0.1)
+    turns(world, AGENT_SILENCE_TIMEOUT - 0.25)
     assert conversation.transport.closed == ""
-    world.reactor.advance(0.1)
+    turns(world, 0.25)
     assert conversation.transport.closed == "aborted"
     assert "close" in world.sources[0].calls
 
@@ -361,9 +367,34 @@ def test_an_api_that_pings_is_alive(world: World) -> None:
     conversation = Conversation(world)
     conversation.say(START)
     for _ in range(10):
-        world.reactor.advance(AGENT_SILENCE_TIMEOUT / 2)
+        turns(world, AGENT_SILENCE_TIMEOUT / 2)
         conversation.say(Ping(1))
     assert conversation.transport.closed == ""
+
+
+def test_a_pause_of_the_agent_is_not_the_apis_silence(world: World) -> None:
+    """What it sent meanwhile is read first, even when its time was all but over; then it is judged as ever."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    for _ in range(3):
+        turns(world, AGENT_SILENCE_TIMEOUT - 0.25)
+        world.reactor.advance(12 * AGENT_SILENCE_TIMEOUT)
+        assert conversation.transport.closed == ""
+        conversation.say(Ping(1))
+    turns(world, AGENT_SILENCE_TIMEOUT - 0.25)
+    world.reactor.advance(12 * AGENT_SILENCE_TIMEOUT)
+    turns(world, LATE_GRACE)
+    assert conversation.transport.closed == "aborted"
+
+
+def test_a_start_that_waits_in_the_socket(world: World) -> None:
+    """After a pause of the agent it is read first; a peer that sent none is given up a moment later."""
+    late, never = Conversation(world), Conversation(world)
+    world.reactor.advance(START_TIMEOUT + 3600)
+    assert late.transport.closed == never.transport.closed == ""
+    assert isinstance(late.say(START)[0], Source)
+    world.reactor.advance(LATE_GRACE)
+    assert (late.transport.closed, never.transport.closed) == ("", "aborted")
 
 
 # --- ends ------------------------------------------------------------------------

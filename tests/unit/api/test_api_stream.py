@@ -18,7 +18,13 @@ from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.stream import StreamProtocol, _bound
 from pcapd.api.web import ClientInfo
 from pcapd.errors import BadRequest, RequestError, TargetNotFound
-from pcapd.limits import CLIENT_MESSAGE_MAX, CLIENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, START_TIMEOUT
+from pcapd.limits import (
+    CLIENT_MESSAGE_MAX,
+    CLIENT_PING_INTERVAL,
+    CLIENT_SILENCE_TIMEOUT,
+    HANDSHAKE_TIMEOUT,
+    START_TIMEOUT,
+)
 from pcapd.wire import Caller, End, EndReason, Error, Hello, Pong, Request, Source, Stream
 from pcapd.wire.sessions import Message, Packets
 
@@ -312,15 +318,30 @@ def test_a_client_that_says_goodbye_ends_its_capture(client: Client) -> None:
     assert wire.aborted, "whoever does not close after its Close is cut off"
 
 
+def turns(client: Client, seconds: float) -> None:
+    """Let time pass as in an api that nothing holds up."""
+    client.front.reactor.pump([CLIENT_PING_INTERVAL] * int(seconds / CLIENT_PING_INTERVAL))
+
+
 def test_a_silent_client_is_given_up(client: Client) -> None:
     """One that answers no ping is gone; a pong keeps it."""
     client.start()
     client.front.answer.callback(FakeCapture())
-    client.front.reactor.pump([CLIENT_SILENCE_TIMEOUT / 2] * 2)
+    turns(client, CLIENT_SILENCE_TIMEOUT)
     client.protocol.pongReceived(b"")
-    client.front.reactor.pump([CLIENT_SILENCE_TIMEOUT / 2] * 2)
+    turns(client, CLIENT_SILENCE_TIMEOUT)
     assert client.websocket.pings > 0 and not client.websocket.transport.aborted
-    client.front.reactor.pump([CLIENT_SILENCE_TIMEOUT / 2] * 2)
+    turns(client, CLIENT_PING_INTERVAL)
+    assert client.websocket.transport.aborted
+
+
+def test_a_pause_of_the_api_is_not_the_clients_silence(client: Client) -> None:
+    """Its pong waits in the socket; without one it is given up as late as ever."""
+    client.start()
+    client.front.answer.callback(FakeCapture())
+    client.front.reactor.advance(10 * CLIENT_SILENCE_TIMEOUT)
+    assert not client.websocket.transport.aborted
+    turns(client, CLIENT_SILENCE_TIMEOUT + CLIENT_PING_INTERVAL)
     assert client.websocket.transport.aborted
 
 

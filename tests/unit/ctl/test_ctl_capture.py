@@ -53,6 +53,14 @@ class Api:
         self.turn()
 
     def turn(self, seconds: float = 0.0) -> None:
+        """Let time pass as in a pcapctl that nothing holds up, which looks at the clock all the time."""
+        end = self.now + seconds
+        while self.now + 0.25 < end:
+            self.pause(0.25)
+        self.pause(end - self.now)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass in which it does nothing: Ctrl-Z, or a pipe that is stuck."""
         self.now += seconds
         self.capture.tick(self.now)
         self.heard += [event.message for event in self.callee.receive(self.capture.to_send())]
@@ -191,9 +199,32 @@ def test_an_api_that_does_not_stop() -> None:
     chatty.capture.stop("interrupted", chatty.now)
     for number in range(int(STOP_LIMIT)):
         assert not chatty.capture.over
-        chatty.now += 1
+        chatty.turn(1)
         chatty.packets(number)
     assert chatty.capture.outcome is Outcome.FAILED and "did not end" in str(chatty.capture.error)
+
+
+@pytest.mark.parametrize("state", ["waiting", "capturing", "stopping"])
+def test_ctrl_z_is_not_the_apis_silence(state: str) -> None:
+    """After ``fg`` the api is judged by what it does from then on: what it sent before is read piece by piece."""
+    api = Api()
+    if state != "waiting":
+        api.start()
+    if state == "stopping":
+        api.capture.stop("interrupted", api.now)
+    for _ in range(3):
+        api.pause(600)
+    assert not api.capture.over
+    api.turn(API_SILENCE_TIMEOUT)
+    assert api.capture.outcome is Outcome.FAILED
+
+
+def test_the_duration_is_over_after_ctrl_z() -> None:
+    """The user meant the clock on the wall."""
+    api = Api(duration=60)
+    api.start()
+    api.pause(600)
+    assert api.asked_to_stop and not api.capture.over
 
 
 def test_ctrl_c_before_anything_started() -> None:
