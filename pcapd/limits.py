@@ -140,7 +140,8 @@ STRANGER_BUFFER: Final = 8 * KIB
 PIPELINED_MAX: Final = 4 * KIB
 #: bytes of packets that an ordered merge holds back before it gives up order.
 HOLD_BACK_BYTES: Final = 64 * MIB
-#: seconds that an ordered merge waits for a source that shows no watermark.
+#: seconds that an ordered merge waits for a source that shows no watermark, while others
+#: are heard.
 HOLD_BACK_TIME: Final = 1.0
 #: bytes that a WebSocket client may send in one message: it only ever sends
 #: control frames.
@@ -211,6 +212,16 @@ AUDIT_RESERVE: Final = 1 * MIB
 
 # --- time, seconds -----------------------------------------------------------
 
+#: between two turns of a loop that nothing holds up (`pcapd.running`): twice what pcapctl
+#: sleeps, five times the interval of counters.
+TURN_MAX: Final = 0.5
+#: between two looks at whether the other end of an agent's connection is silent.  As much of
+#: a pause of our own is taken for its silence; less than `STOP_STALL_TIMEOUT`.
+SILENCE_TURN: Final = 1.0
+#: lateness of a timer from which on we were held up ourselves, and what a peer gets then,
+#: once, so that what it sent before is read first.
+LATE: Final = 0.1
+LATE_GRACE: Final = 1.0
 #: between the counters of a source; also its watermark's age when it is silent.
 STATS_INTERVAL: Final = 0.1
 #: for TLS and HELLO after a connection was accepted or made.

@@ -82,12 +82,19 @@ class Agent(Daemon):
             libpcap=libpcap,
         )
 
-    def reload(self) -> None:
-        """Use renewed certificates, and another limit for captures to come."""
+    def prepare(self) -> Callable[[], None]:
+        """Read renewed certificates, and another limit for captures to come."""
+        config = self.config
         if self._reread is not None:
             most = self._reread().capture.max_captures
-            self.config = replace(self.config, capture=replace(self.config.capture, max_captures=most))
-        self._context.reload()
+            config = replace(config, capture=replace(config.capture, max_captures=most))
+        use_certificates = self._context.prepare()
+
+        def use() -> None:
+            self.config = config
+            use_certificates()
+
+        return use
 
     def drain(self) -> Deferred[Any]:
         """Refuse new captures, end the running ones."""

@@ -49,6 +49,7 @@ from pcapd.limits import (
     STATS_INTERVAL,
 )
 from pcapd.net.addresses import plain_address
+from pcapd.net.clock import Deadline
 from pcapd.net.framed import FramedProtocol
 from pcapd.records import check, split
 from pcapd.wire import (
@@ -143,9 +144,8 @@ class AgentSession(FramedProtocol):
         self._agent.joined(self)
         self.transport.registerProducer(self, True)
         self.transport.write(self._session.hello(self._agent.hello()))
-        self._timer = self._reactor.callLater(
-            START_TIMEOUT, self.give_up, PcapdError(f"no START within {START_TIMEOUT:g} s")
-        )
+        cause = PcapdError(f"no START within {START_TIMEOUT:g} s")
+        self._timer = Deadline(self._reactor, START_TIMEOUT, self.give_up, cause)
 
     def event(self, event: Event) -> None:
         """The api said something."""
@@ -390,7 +390,7 @@ class AgentSession(FramedProtocol):
         # PING that we have not read would be enough.  The api may be held up by a
         # slow client, so it gets as long as that one.
         self.transport.unregisterProducer()
-        self._timer = self._reactor.callLater(CLIENT_SILENCE_TIMEOUT, self.transport.abortConnection)
+        self._timer = Deadline(self._reactor, CLIENT_SILENCE_TIMEOUT, self.transport.abortConnection)
 
     def _close(self, *readings: Reading) -> None:
         self.release()

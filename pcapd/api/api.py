@@ -119,22 +119,28 @@ class Api(Daemon):
             where = self.config.metrics
             self.listen(BoundedPort(where.port, metrics, interface=where.host, reactor=self.reactor))
 
-    def reload(self) -> None:
-        """Use renewed certificates, and other limits and policies for captures to come."""
+    def prepare(self) -> Callable[[], None]:
+        """Read renewed certificates, and other limits and policies for captures to come."""
+        config = self.config
         if self._reread is not None:
             new = self._reread()
-            self.config = replace(
-                self.config,
+            config = replace(
+                config,
                 limits=new.limits,
                 policy=new.policy,
                 drain_timeout=new.drain_timeout,
                 trusted_proxies=new.trusted_proxies,
             )
-        self._client_context.reload()
-        if self._server_context is not None:
-            self._server_context.reload()
-        for resolver in self._resolvers:
-            resolver.reload()
+        contexts = [self._client_context, self._server_context]
+        parts = [context for context in contexts if context is not None]
+        uses = [part.prepare() for part in (*parts, *self._resolvers)]
+
+        def use() -> None:
+            self.config = config
+            for use_part in uses:
+                use_part()
+
+        return use
 
     def drain(self) -> Deferred[Any]:
         """Refuse new captures, end the running ones, let the clients read the end."""

@@ -612,11 +612,10 @@ class Capture:
         """Give up each agent that does not move, or takes too long."""
         if self._paused:
             return
-        now = self._reactor.seconds()
         for link in list(self._links):
             if self._stop_time_left <= 0:
                 link.give_up(AgentUnavailable("its capture did not end in time after the stop"))
-            elif now - link.progress.moved_at > STOP_STALL_TIMEOUT:
+            elif link.ran - link.progress.moved_at > STOP_STALL_TIMEOUT:
                 words = f"its capture stood still for {STOP_STALL_TIMEOUT:g} s after the stop"
                 link.give_up(AgentUnavailable(words))
 

@@ -12,6 +12,7 @@ the api starts without it, and a request finds out for itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -25,7 +26,7 @@ from pcapd.config.schema import CloudFoundryConfig
 from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
 from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
 from pcapd.net.clock import now_us
-from pcapd.net.fetch import Answer, Authority, Conversation
+from pcapd.net.fetch import Answer, Authority, Conversation, Trust
 from pcapd.wire import App, Request
 
 __all__ = ["CloudFoundryResolver"]
@@ -50,7 +51,8 @@ class CloudFoundryResolver:
         self._config = config
         self._agent_port = agent_port
         self._reactor = reactor
-        self._authority = Authority(reactor, "Cloud Controller", config.api, config.ca)
+        self._trust = Trust(config.ca)
+        self._authority = Authority(reactor, "Cloud Controller", config.api, self._trust)
         self._questions = Questions(reactor, "Cloud Controller")
         self._links: cc.Links | None = None
         self._lookout = Lookout(reactor, "Cloud Controller", "apps cannot be captured", self._look)
@@ -66,9 +68,15 @@ class CloudFoundryResolver:
         self._lookout.stop()
         self._authority.close()
 
-    def reload(self) -> None:
-        """Read the file with its authority again."""
-        self._authority.reload()
+    def prepare(self) -> Callable[[], None]:
+        """Read the file with its authority again; see `Resolver.prepare`."""
+        use_trust = self._trust.prepare()
+
+        def use() -> None:
+            use_trust()
+            self._authority.renew()
+
+        return use
 
     @property
     def healthy(self) -> bool:

@@ -7,7 +7,7 @@ Foundry's apps, a director's deployments.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,8 +89,8 @@ class Resolver(Protocol):
     def stop(self) -> None:
         """It stops: leave nothing running."""
 
-    def reload(self) -> None:
-        """Read again what may change while running.
+    def prepare(self) -> Callable[[], None]:
+        """Read again what may change while running; the result puts it into force.
 
         Raises:
             ConfigError: It is no good; go on with the old.

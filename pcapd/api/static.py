@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -40,8 +41,9 @@ class StaticResolver:
     def stop(self) -> None:
         """It has nothing to stop."""
 
-    def reload(self) -> None:
+    def prepare(self) -> Callable[[], None]:
         """Nor to read again."""
+        return lambda: None
 
     @property
     def healthy(self) -> bool:

@@ -34,7 +34,8 @@ from pcapd.limits import (
     HANDSHAKE_TIMEOUT,
     START_TIMEOUT,
 )
-from pcapd.net.clock import now_us
+from pcapd.net.clock import Deadline, now_us
+from pcapd.running import RunningTime
 from pcapd.wire import (
     Callee,
     End,
@@ -127,12 +128,13 @@ class StreamProtocol:
         self._flush_soon: Any = None
         self._timer: Any = None
         self._pinger: Any = None
-        self._heard_at = self._reactor.seconds()
+        self._time = RunningTime(CLIENT_PING_INTERVAL)
+        self._heard_at = 0.0  # by that time
 
     def opened(self, websocket: WebSocket) -> None:
         """The WebSocket is open: greet, and wait for START."""
         self._websocket = websocket
-        self._timer = self._reactor.callLater(START_TIMEOUT, self._no_start)
+        self._timer = Deadline(self._reactor, START_TIMEOUT, self._no_start)
         self._ping_later()
         self._front.joined(self)
         self._send(self._session.hello(self._front.hello()))
@@ -142,7 +144,7 @@ class StreamProtocol:
     def message(self, data: bytes) -> None:
         """Frames from the client."""
         assert self._websocket is not None
-        self._heard_at = self._reactor.seconds()
+        self._heard_at = self._time.at(self._reactor.seconds())
         try:
             for event in self._session.receive(data):
                 self._websocket.count()
@@ -158,7 +160,7 @@ class StreamProtocol:
 
     def alive(self) -> None:
         """A pong."""
-        self._heard_at = self._reactor.seconds()
+        self._heard_at = self._time.at(self._reactor.seconds())
 
     def closed(self) -> None:
         """The WebSocket closes: what is written is sent, and the capture ends."""
@@ -302,7 +304,7 @@ class StreamProtocol:
         if self._state is not _State.CLOSED:
             self._state = _State.OVER
             self._drop_timer()
-            self._timer = self._reactor.callLater(seconds, self._channel.transport.abortConnection)
+            self._timer = Deadline(self._reactor, seconds, self._channel.transport.abortConnection)
 
     def _abandon(self, why: str) -> None:
         """The capture has ended, or does so now."""
@@ -316,7 +318,7 @@ class StreamProtocol:
         self._pinger = self._reactor.callLater(CLIENT_PING_INTERVAL, self._ping)
 
     def _ping(self) -> None:
-        if self._reactor.seconds() - self._heard_at > CLIENT_SILENCE_TIMEOUT:
+        if self._time.at(self._reactor.seconds()) - self._heard_at > CLIENT_SILENCE_TIMEOUT:
             self._channel.transport.abortConnection()
         elif self._state is not _State.CLOSED and self._websocket is not None:
             self._websocket.ping()

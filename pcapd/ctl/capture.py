@@ -18,8 +18,10 @@ from pcapd.limits import (
     API_STOP_TIMEOUT,
     INSTANCES_MAX,
     NAME_MAX,
+    TURN_MAX,
 )
 from pcapd.records import Form
+from pcapd.running import RunningTime
 from pcapd.savefile.account import Account
 from pcapd.savefile.assembly import Assembly, Piece
 from pcapd.savefile.cut import Tail, tail
@@ -96,10 +98,10 @@ class Capture:
         self._session = Caller()
         self._state = _State.WAITING
         self._send: List[bytes] = []
-        self._began = now
-        self._heard = now
-        self._stopped = now
-        self._progress = Progress(now)
+        # The api is judged by the time in which we ran: not after Ctrl-Z, or a write that blocked.
+        self._time = RunningTime(TURN_MAX)
+        self._began = self._heard = self._stopped = self._time.at(now)
+        self._progress = Progress(self._began)
         self._end: Optional[End] = None
         self._errors: List[PcapdError] = []
         self._failed_targets = 0
@@ -126,14 +128,14 @@ class Capture:
             RemoteProtocolError: They are not what an honest api sends.
             MixedLinkTypes: The format cannot hold what is captured.
         """
-        self._heard = now
+        self.alive(now)
         for event in self._session.receive(data):
             if not self.over:  # the one before may have been the end of us
                 self._event(event, now, now_us)
 
     def alive(self, now: float) -> None:
         """Something came that is no frame.  An app that is followed may have no instance for a while."""
-        self._heard = now
+        self._heard = self._time.at(now)
 
     def tick(self, now: float) -> None:
         """Time passed: look at the stop conditions."""
@@ -141,21 +143,24 @@ class Capture:
             self.stop("the limit of packets or bytes is reached", now)
         if self.started is not None and self._duration is not None and now - self.started >= self._duration:
             self.stop(f"{self._duration:g} s are over", now)
+        self._judge(self._time.at(now))
+
+    def _judge(self, ran: float) -> None:
         if self._state is _State.STOPPING:
-            if self._left(now) <= 0:
+            if self._left(ran) <= 0:
                 self.fail(PcapdError("the api did not end the capture in time"))
-        elif self._state is _State.CAPTURING and now - self._heard >= API_SILENCE_TIMEOUT:
+        elif self._state is _State.CAPTURING and ran - self._heard >= API_SILENCE_TIMEOUT:
             self.fail(PcapdError(f"nothing was heard from the api for {API_SILENCE_TIMEOUT:g} s"))
-        elif self._state is _State.WAITING and now - self._began >= API_START_TIMEOUT:
+        elif self._state is _State.WAITING and ran - self._began >= API_START_TIMEOUT:
             self.fail(PcapdError("the api did not start the capture in time"))
 
-    def _left(self, now: float) -> float:
+    def _left(self, ran: float) -> float:
         """Seconds until the api is given up after a stop.
 
         Packets are from before the stop, so they are waited for longer than words: the
         api itself waits for its agents, but not for ever.
         """
-        return min(self._progress.moved_at + API_STOP_TIMEOUT, self._stopped + API_STOP_LIMIT) - now
+        return min(self._progress.moved_at + API_STOP_TIMEOUT, self._stopped + API_STOP_LIMIT) - ran
 
     def stop(self, reason: str, now: float) -> None:
         """Ask for the end; what was captured until now still comes."""
@@ -164,8 +169,8 @@ class Capture:
         elif self._state is _State.CAPTURING:
             self.reason = reason
             self._state = _State.STOPPING
-            self._stopped = now
-            self._progress.moved(now)
+            self._stopped = self._time.at(now)
+            self._progress.moved(self._stopped)
             self._send.append(self._session.stop())
 
     def fail(self, error: PcapdError) -> None:
@@ -197,7 +202,8 @@ class Capture:
         if self._state is not _State.STOPPING:
             return None
         names = tuple(account.name for account in self._accounts if not account.stats.final)
-        return Waiting(names, now - self._stopped, max(0.0, self._left(now)))
+        ran = self._time.at(now)
+        return Waiting(names, ran - self._stopped, max(0.0, self._left(ran)))
 
     @property
     def error(self) -> Optional[PcapdError]:
@@ -280,7 +286,7 @@ class Capture:
     def _event(self, event: Event, now: float, now_us: int) -> None:
         message = event.message
         if isinstance(message, Packets):
-            self._progress.received(len(message.records), now)
+            self._progress.received(len(message.records), self._time.at(now))
             self.assembly.packets(event.source, message.records, now)
         elif isinstance(message, Stats):
             self.assembly.stats(event.source, message)

@@ -14,7 +14,8 @@ import time
 from collections import deque
 from typing import Deque, List, NamedTuple, Optional, TextIO
 
-from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX, TERMINAL_PATIENCE
+from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX, TERMINAL_PATIENCE, TURN_MAX
+from pcapd.running import RunningTime
 
 __all__ = ["Line", "Terminal", "say", "silence"]
 
@@ -96,12 +97,14 @@ class Terminal:
                 return
             self._region = []
             self._changed.notify_all()
-            taken, since = self._taken, time.monotonic()
+            ran = RunningTime(TURN_MAX)  # it is not to blame for Ctrl-Z
+            taken, since = self._taken, ran.at(time.monotonic())
             while (self._writing or self._pending) and not self._broken:
                 self._changed.wait(0.1)
+                now = ran.at(time.monotonic())
                 if self._taken != taken:
-                    taken, since = self._taken, time.monotonic()
-                elif time.monotonic() - since > self._patience:
+                    taken, since = self._taken, now
+                elif now - since > self._patience:
                     return
 
     @property

@@ -40,6 +40,7 @@ from zope.interface import implementer
 
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
+from pcapd.net.clock import Deadline
 from pcapd.net.tls import verdict
 
 __all__ = ["TLSTransport", "Verify", "connect_tls", "outgoing_socket"]
@@ -95,6 +96,8 @@ class TLSTransport(abstract.FileDescriptor):
         self._handshaking = True
         self._out: deque[bytes | memoryview] = deque()
         self._out_size = 0
+        #: Bytes that the peer's machine, or the network, has taken.
+        self.sent = 0
         self._read_wants_write = False
         self._write_wants_read = False
         self._offered = False
@@ -106,7 +109,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._peer = _address(peer) if peer is not None else None
         self._host = _address(sock.getsockname())
         self.connected = 1
-        self._timer = reactor.callLater(timeout, self._timed_out)
+        self._timer = Deadline(reactor, timeout, self._timed_out)
         _tune(sock)
         self.startReading()
         if self._connecting:
@@ -245,6 +248,7 @@ class TLSTransport(abstract.FileDescriptor):
             sent = self._tls.send(head)
             self._offered = False
             left -= sent
+            self.sent += sent
             self._out_size -= sent
             if sent == len(head):
                 self._out.popleft()

@@ -77,31 +77,51 @@ def test_at_the_kernel(chain: Chain) -> None:
 
 
 def test_at_the_interface(chain: Chain) -> None:
-    """Packets over the interface's MTU are its drops (rx_dropped), told by the first packet after them."""
+    """What the interface lost is its drops, told by the first packet after them; not where it lost none."""
     require("tshark")
     chain.web1.ip("link", "set", "eth0", "mtu", "600")
     try:
-        client = chain.begin("web-0", "web-1", "--filter", FILTER)
-        client.wait_for("web-0:eth0", "web-1:eth0")
-        before, dropped, after = 150, 321, 50
-        for size, count in ((200, before), (1000, dropped), (200, after)):
-            send_by_socket(chain, size, count)
-        result = client.stop()
+        with chain.third:
+            client = chain.begin("web-0", "card-1", "--filter", FILTER)
+            client.wait_for("web-0:eth0", "card-1:eth0")
+            before, dropped, after = 150, 321, 50
+            for size, count in ((200, before), (1000, dropped), (200, after)):
+                send_by_socket(chain, size, count)
+            result = client.stop()
     finally:
         chain.web1.ip("link", "set", "eth0", "mtu", "1500")
     assert_accounted(result)
     assert result.status == 3 and result.report["lost"] == dropped
-    sender, receiver = result.sources["web-0:eth0"], result.sources["web-1:eth0"]
+    sender, receiver = result.sources["web-0:eth0"], result.sources["card-1:eth0"]
     assert sender["drops"] == NOWHERE and sender["written"] == before + dropped + after
     assert receiver["drops"] == {**NOWHERE, "interface": dropped}
     assert receiver["received"] == receiver["written"] == before + after
-    assert told_by_tshark(result, "web-1:eth0") == [(before, dropped)]
-    (counters,) = (each for each in result.file.interfaces if each.name == "web-1:eth0")
+    assert told_by_tshark(result, "card-1:eth0") == [(before, dropped)]
+    (counters,) = (each for each in result.file.interfaces if each.name == "card-1:eth0")
     assert (counters.received, counters.dropped_interface, counters.dropped_os) == (
         before + after,
         dropped,
         0,
     )
+
+
+def test_what_captures_see_is_not_lost(chain: Chain) -> None:
+    """A frame with two VLAN tags, which nobody here takes: the kernel counts a drop, and it is in the file."""
+    frame = bytes.fromhex("ffffffffffff 000000000000 88a80064 8100000a 0800") + b"in two VLANs" + bytes(60)
+    code = (
+        "import socket\ns=socket.socket(socket.AF_PACKET,socket.SOCK_RAW)\n"
+        f"s.bind(('eth0',0)); s.send(bytes.fromhex('{frame.hex()}'))"
+    )
+    client = chain.begin("web-1")
+    client.wait_for("web-1:eth0")
+    before = chain.web1.counters()["rx_dropped"]
+    assert chain.web0.popen(sys.executable, "-c", code).wait(60) == 0
+    wait_until(lambda: chain.web1.counters()["rx_dropped"] == before + 1, "the kernel has dropped it")
+    client.wait_for("web-1:eth0", packets=1)
+    result = client.stop()
+    assert_accounted(result)
+    assert any(b"in two VLANs" in packet.data for packet in result.file.packets)
+    assert (result.status, result.report["lost"], result.sources["web-1:eth0"]["drops"]) == (0, 0, NOWHERE)
 
 
 def test_in_the_agent(chain: Chain) -> None:

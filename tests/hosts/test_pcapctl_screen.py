@@ -153,9 +153,11 @@ def test_many_instances(credentials: Credentials, tmp_path: Path) -> None:
         for number in range(1, 201):
             client.open(number, "[b]evil[/b]" if number == 100 else f"web-{number}")
         client.packets(record(1), 100)
-        stage.wait()
-        for number in range(1, 201):
-            client.stats(int(number == 100), number=number, final=True)
+        for final in (False, True):
+            for number in range(1, 201):
+                client.stats(int(number == 100), number=number, final=final)
+            if not final:
+                stage.wait()
         client.say(client.callee.end(End(EndReason.DURATION)))
         client.close()
         client.wait()

@@ -534,6 +534,22 @@ def test_silence_before_a_stop_does_not_count(
     assert not network["web-0"].transport.closed
 
 
+def test_a_pause_of_the_api_during_a_stop_gives_nobody_up(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """What the agent delivered meanwhile is read next; one that stays silent is given up as ever."""
+    capture = make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    capture.stop(EndReason.STOPPED)
+    reactor.advance(5.0)
+    assert not any(network[name].transport.closed for name in ("web-0", "web-1"))
+    network["web-0"].end()
+    reactor.pump([0.25] * int(STOP_STALL_TIMEOUT / 0.25 + 1))
+    assert notices(sink, "web-0") == [] and notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
+    assert len(sink.ends) == 1
+
+
 def test_the_first_stop_counts(make: Make, network: Network, sink: Sink) -> None:
     """An end that comes while it ends already changes nothing of the reason."""
     capture = make("web-0")

@@ -28,7 +28,7 @@ from pcapd.api.download import parse_query
 from pcapd.api.resolvers import Resolved
 from pcapd.api.static import StaticResolver
 from pcapd.api.web import ClientInfo
-from pcapd.config.schema import ApiLimits, PolicyConfig
+from pcapd.config.schema import ApiLimits
 from pcapd.errors import BadRequest, LimitReached, TargetNotFound
 from pcapd.limits import (
     ANSWER_RATE_MIN,
@@ -1131,12 +1131,3 @@ def test_values_that_make_no_sense(wrong: dict[str, Any]) -> None:
 def test_hostile_numbers_are_bad_requests_over_http(front: Front, value: str) -> None:
     """What Python takes for a digit, or no float holds, is answered with 400."""
     assert front.ask(f"/capture?target=web-0&duration={quote(value)}").status == 400
-
-
-def test_sighup_reads_limits_again(reactor: Clock, credentials: Credentials) -> None:
-    """After a reload the new limits and the new policy hold, and everything else is as before."""
-    before, after = config(credentials, per_user=1), config(credentials, per_user=3)
-    after = replace(after, policy=PolicyConfig(devices=("lo",)))
-    api = Api(before, reactor, lambda: after)
-    api.reload()
-    assert api.config == replace(before, limits=after.limits, policy=after.policy)

@@ -23,6 +23,7 @@ from pcapd.limits import (
     ANSWERS_BURST,
     ANSWERS_PER_SECOND,
     CLIENT_MESSAGE_MAX,
+    CLIENT_PING_INTERVAL,
     CLIENT_SILENCE_TIMEOUT,
     CONTROL_MAX,
     HANDSHAKE_TIMEOUT,
@@ -353,16 +354,31 @@ def test_a_client_that_says_goodbye_ends_its_capture(client: Client) -> None:
     assert client.transport.aborted
 
 
+def turns(client: Client, seconds: float) -> None:
+    """Let time pass as in an api that nothing holds up."""
+    client.front.reactor.pump([CLIENT_PING_INTERVAL] * int(seconds / CLIENT_PING_INTERVAL))
+
+
 def test_a_silent_client_is_given_up(client: Client) -> None:
     """One that answers no ping is gone; a pong keeps it."""
     client.start()
     client.capture()
-    client.front.reactor.pump([CLIENT_SILENCE_TIMEOUT / 2] * 2)
+    turns(client, CLIENT_SILENCE_TIMEOUT)
     client.receive(client.end.send(ws.Pong()))
-    client.front.reactor.pump([CLIENT_SILENCE_TIMEOUT / 2] * 2)
+    turns(client, CLIENT_SILENCE_TIMEOUT)
     client.heard()
     assert client.pings > 0 and not client.transport.aborted
-    client.front.reactor.pump([CLIENT_SILENCE_TIMEOUT / 2] * 2)
+    turns(client, CLIENT_PING_INTERVAL)
+    assert client.transport.aborted
+
+
+def test_a_pause_of_the_api_is_not_the_clients_silence(client: Client) -> None:
+    """Its pong waits in the socket; without one it is given up as late as ever."""
+    client.start()
+    client.capture()
+    client.front.reactor.advance(10 * CLIENT_SILENCE_TIMEOUT)
+    assert not client.transport.aborted
+    turns(client, CLIENT_SILENCE_TIMEOUT + CLIENT_PING_INTERVAL)
     assert client.transport.aborted
 
 

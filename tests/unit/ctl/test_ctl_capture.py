@@ -54,6 +54,14 @@ class Api:
         self.turn()
 
     def turn(self, seconds: float = 0.0) -> None:
+        """Let time pass as in a pcapctl that nothing holds up, which looks at the clock all the time."""
+        end = self.now + seconds
+        while self.now + 0.25 < end:
+            self.pause(0.25)
+        self.pause(end - self.now)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass in which it does nothing: Ctrl-Z, or a pipe that is stuck."""
         self.now += seconds
         self.capture.tick(self.now)
         self.heard += [event.message for event in self.callee.receive(self.capture.to_send())]
@@ -224,6 +232,29 @@ def test_what_a_stop_waits_for() -> None:
     assert api.capture.waiting(api.now) == (("web-1:eth0",), 2.0, API_STOP_TIMEOUT)
     api.end()
     assert api.capture.waiting(api.now) is None
+
+
+@pytest.mark.parametrize("state", ["waiting", "capturing", "stopping"])
+def test_ctrl_z_is_not_the_apis_silence(state: str) -> None:
+    """After ``fg`` the api is judged by what it does from then on: what it sent before is read piece by piece."""
+    api = Api()
+    if state != "waiting":
+        api.start()
+    if state == "stopping":
+        api.capture.stop("interrupted", api.now)
+    for _ in range(3):
+        api.pause(600)
+    assert not api.capture.over
+    api.turn(max(API_SILENCE_TIMEOUT, API_START_TIMEOUT))
+    assert api.capture.outcome is Outcome.FAILED
+
+
+def test_the_duration_is_over_after_ctrl_z() -> None:
+    """The user meant the clock on the wall."""
+    api = Api(duration=60)
+    api.start()
+    api.pause(600)
+    assert api.asked_to_stop and not api.capture.over
 
 
 def test_ctrl_c_before_anything_started() -> None:

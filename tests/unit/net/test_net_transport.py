@@ -27,6 +27,9 @@ from tests.lab.configurations import free_port
 
 T = TypeVar("T")
 
+#: RFC 6125 lets it stand for `API_NAME`.
+WILDCARD = f"*.{API_NAME.partition('.')[2]}"
+
 
 @pytest.fixture
 def reactor() -> Any:
@@ -199,13 +202,27 @@ async def test_a_client_without_any_name(reactor: Any, authority: Authority, age
     assert isinstance(theirs, PeerIdentityError) and "no name at all" in theirs.message
 
 
+@pytest.mark.parametrize("name", ["other-agent.example.com", WILDCARD])
 @pytest_twisted.ensureDeferred
-async def test_a_client_of_another_name(reactor: Any, authority: Authority, agent: Credentials) -> None:
-    """A valid certificate is no identity: another agent's does not let one in."""
-    other = client_context(authority.issue("other", dns=("other-agent.example.com",)))
+async def test_a_client_of_another_name(
+    reactor: Any, authority: Authority, agent: Credentials, name: str
+) -> None:
+    """Another agent's certificate does not let one in, nor one for whatever name below a domain."""
+    other = client_context(authority.issue("other", dns=(name,)))
     _, theirs, _ = await refusal(reactor, agent, other)
     assert isinstance(theirs, PeerIdentityError)
-    assert "other-agent.example.com" in theirs.message and "allowed_clients" in theirs.message
+    assert repr(name) in theirs.message and "allowed_clients" in theirs.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_of_several_names(reactor: Any, authority: Authority, server: Server) -> None:
+    """One allowed name is enough, whatever its case."""
+    names = (WILDCARD, "other.example.com", API_NAME.upper())
+    accepted = server.accepted()
+    client, _ = connect(reactor, server.address, client_context(authority.issue("several", dns=names)))
+    there = await soon(reactor, accepted)
+    await soon(reactor, there.ready)
+    client.transport.abortConnection()
 
 
 # --- every byte ------------------------------------------------------------------
