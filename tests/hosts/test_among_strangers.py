@@ -19,7 +19,7 @@ import pytest
 from chain_tools import MIB, Chain, Client, assert_accounted
 
 from tests.lab import processes
-from tests.lab.attacks import ATTACKS, Place
+from tests.lab.attacks import ATTACKS, CROWD, Place
 from tests.lab.daemons import environment
 from tests.lab.generator import FILTER, Generator
 from tests.lab.processes import ROOT, usage, wait_until
@@ -44,7 +44,12 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     directory = tmp_path_factory.mktemp("strangers")
     (directory / "cli").mkdir()
     (directory / "cli" / "client").write_bytes(os.urandom(4 * MIB))
-    with Chain(directory, api={"cli": {"directory": str(directory / "cli")}, "log_level": "info"}) as chain:
+    chain = Chain(directory, api={"cli": {"directory": str(directory / "cli")}, "log_level": "info"})
+    chain.agent.config["capture"] = {**chain.agent.config.get("capture", {}), "max_captures": 100}
+    static = chain.api.config["static"]
+    static["users"]["bob"]["targets"] += CROWD
+    static["targets"] |= dict.fromkeys(CROWD, static["targets"]["web-1"])
+    with chain:
         yield chain
 
 

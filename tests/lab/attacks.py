@@ -30,6 +30,11 @@ from pcapd.wire import Caller, Hello, Request
 LOCAL = "127.0.0.1"
 #: Connections that are held at once: more than a listener takes.
 MANY = 1100
+#: Targets of one agent, as an app with many instances on a cell has them.
+CROWD = tuple(f"crowd-{number}" for number in range(70))
+#: Filters that libpcap takes seconds for, and some milliseconds.
+SLOW = " or ".join(f"portrange {number}-{number + 5}" for number in range(220))
+LONG = " or ".join(f"portrange {number}-{number + 5}" for number in range(60))
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Place:
         api, agent: TCP ports on 127.0.0.1.
         ca: File of the CA.
         token: Of a user; the attacks without a token do not use it.
-        target: That this user may capture.
+        target: That this user may capture; and all of `CROWD`.
         certificate, private_key: Issued by the CA, for a name that no agent allows.
     """
 
@@ -190,11 +195,12 @@ class Stream:
     def say(self, *frames: bytes) -> None:
         self.connection.sendall(self.end.send(BytesMessage(b"".join(frames))))
 
-    def start(self) -> None:
+    def start(self, targets: tuple[str, ...] = (), filter: str = "") -> None:
         """Greet and begin a capture."""
         self.say(self.session.hello(Hello(COMPATIBILITY_LEVEL, "client", "attacker", "1", 0)))
         self.session._state = type(self.session._state).READY  # whatever the api says
-        self.say(self.session.start(Request((self.place.target,), token=self.place.token)))
+        wanted = Request(targets or (self.place.target,), filter=filter, token=self.place.token)
+        self.say(self.session.start(wanted))
 
 
 def websocket_pings(attacker: Attacker) -> None:
@@ -219,6 +225,26 @@ def frame_pings(attacker: Attacker) -> None:
                 stream.say(pings)
 
 
+def left_openings(attacker: Attacker) -> None:
+    """Captures with a filter that takes long to compile; the client leaves meanwhile."""
+    for _ in attacker.rounds():
+        with contextlib.suppress(OSError):
+            stream = Stream(attacker)
+            stream.start(filter=SLOW)
+            time.sleep(0.06)
+            stream.connection.close()
+
+
+def crowds(attacker: Attacker) -> None:
+    """Captures of many targets of one agent, each with a long filter."""
+    for _ in attacker.rounds():
+        with contextlib.suppress(OSError):
+            stream = Stream(attacker)
+            stream.start(CROWD, LONG)
+            time.sleep(1.0)
+            stream.connection.close()
+
+
 ATTACKS: dict[str, Callable[[Attacker], None]] = {
     "pipelined answers": pipelined,
     "downloads": downloads,
@@ -232,6 +258,8 @@ ATTACKS: dict[str, Callable[[Attacker], None]] = {
     "idle WebSockets": idle_websockets,
     "WebSocket PINGs": websocket_pings,
     "frame PINGs": frame_pings,
+    "openings that are left": left_openings,
+    "many targets of an agent": crowds,
 }
 
 
