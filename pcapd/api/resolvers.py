@@ -68,7 +68,7 @@ class Resolver(Protocol):
         """Read again what may change while running; the result puts it into force.
 
         Raises:
-            ConfigError: It is no good; go on with the old.
+            ConfigError: It cannot be used; everything stays as it is.
         """
 
     def health(self) -> tuple[bool, str]:
