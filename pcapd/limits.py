@@ -215,11 +215,11 @@ AUDIT_RESERVE: Final = 1 * MIB
 #: between two turns of a loop that nothing holds up (`pcapd.running`): twice what pcapctl
 #: sleeps, five times the interval of counters.
 TURN_MAX: Final = 0.5
-#: between two looks at whether the other end of an agent's connection is silent.  As much of
-#: a pause of our own is taken for its silence; less than `STOP_STALL_TIMEOUT`.
+#: between two looks at whether the other end of an agent's connection is silent.  So much of
+#: a pause of our own counts as its silence, so it is less than `STOP_STALL_TIMEOUT`.
 SILENCE_TURN: Final = 1.0
-#: lateness of a timer from which on we were held up ourselves, and what a peer gets then,
-#: once, so that what it sent before is read first.
+#: lateness of a timer that shows that we were held up ourselves, and the time that the peer
+#: gets then, once, so that we read first what it sent before.
 LATE: Final = 0.1
 LATE_GRACE: Final = 1.0
 #: between the counters of a source; also its watermark's age when it is silent.

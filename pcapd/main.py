@@ -17,8 +17,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT, then drain; ends by `SystemExit`."""
-    # Before the imports, which take a while: a SIGHUP would end us until the daemon takes it
-    # for the wish to reload.  It waits for that.
+    # Before the imports, which take a while.  Until the daemon handles it, a SIGHUP would end
+    # the process; blocked, it waits for the handler.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from twisted.python import usage
 

@@ -1,7 +1,7 @@
-"""Time in which one ran, to judge others by.  Pure.
+"""The time in which a process ran, by which it judges the silence of others.  Pure.
 
-SIGSTOP, a frozen machine or a write that blocks stop a process as a whole.  What
-others sent meanwhile waits in its sockets: their silence was not theirs.
+SIGSTOP, a frozen machine or a blocked write stop a process as a whole.  What its
+peers sent meanwhile waits in its sockets, so they were not silent.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ __all__ = ["RunningTime"]
 
 
 class RunningTime:
-    """Seconds of somebody who looks at a clock again and again, without pauses of their own.
+    """Counts seconds for an owner that looks at a clock again and again; its pauses do not count.
 
     Args:
-        turn: Seconds between two looks, at most, while nothing holds them up.  A longer
-            time between two looks counts as this long.
+        turn: Seconds between two looks, at most, while nothing holds the owner up.  A
+            longer time between two looks counts as this long.
     """
 
     def __init__(self, turn: float) -> None:

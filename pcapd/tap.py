@@ -18,7 +18,7 @@ def makeService(options: Any) -> Any:
     Raises:
         SystemExit: The configuration cannot be used; twistd would show a traceback.
     """
-    # Until the daemon takes it for the wish to reload, a SIGHUP waits.
+    # As in `pcapd.main`: a SIGHUP waits until the daemon handles it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         return build(options)

@@ -45,6 +45,7 @@ from pcapd.limits import (
     PIPELINED_MAX,
     REQUEST_TIMEOUT,
 )
+from pcapd.net.clock import Deadline
 
 __all__ = ["ApiSite", "HttpConnection", "Successor"]
 
@@ -162,7 +163,7 @@ class HttpConnection(http.HTTPChannel):
             self._deadline.cancel()
         self._deadline = None
         if seconds is not None:
-            self._deadline = self.factory.clock.callLater(seconds, self._too_late)
+            self._deadline = Deadline(self.factory.clock, seconds, self._too_late)
 
     def _limit_the_rest(self) -> None:
         if self._capture_over is not None:

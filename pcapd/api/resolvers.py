@@ -93,7 +93,7 @@ class Resolver(Protocol):
         """Read again what may change while running; the result puts it into force.
 
         Raises:
-            ConfigError: It is no good; go on with the old.
+            ConfigError: It cannot be used; everything stays as it is.
         """
 
     @property

@@ -37,7 +37,7 @@ _U64 = struct.Struct("=Q")
 #: Offsets in struct rtnl_link_stats64 of what a capture cannot have seen: rx_fifo_errors and
 #: rx_missed_errors.  libpcap counts the same (linux_if_drops in pcap-linux.c).  Not rx_dropped:
 #: the kernel counts there, too, what it throws away after every capture has seen it, such as
-#: frames of a protocol or a VLAN that nobody on this machine takes.
+#: frames of a protocol or a VLAN that this machine does not have.
 _RX_LOST = (14 * 8, 15 * 8)
 
 _ANSWER_MAX = 256 * 1024

@@ -40,7 +40,7 @@ def _borrowed(fd: int) -> Iterator[socket.socket]:
 
 
 def bound_to(fd: int) -> int | None:
-    """Index of the interface that a packet socket is bound to, 0 for all; None when it is no such socket."""
+    """Index of the interface that a packet socket is bound to, 0 for all; None for anything else."""
     buffer = ctypes.create_string_buffer(_PACKET_ADDRESS.size)
     length = ctypes.c_uint32(_PACKET_ADDRESS.size)
     if _libc.getsockname(fd, buffer, ctypes.byref(length)):

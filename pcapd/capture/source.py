@@ -53,9 +53,9 @@ __all__ = ["CaptureSource", "Filter", "KernelCounters", "open_source"]
 
 # Return codes of pcap_activate(3PCAP) that are worth their own words.
 _NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9, -11
-#: Interfaces can be called so, and libpcap takes it for something else: pcap-linux.c,
+#: Names that an interface can have, and that mean something else to libpcap: pcap-linux.c,
 #: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  Opening that can
-#: have effects: packets of an nfqueue are held up until somebody decides about them.
+#: have effects: an nfqueue holds packets until its reader decides about them.
 _NO_INTERFACE = re.compile(r"any|(?:usbmon|bluetooth)[-+]?[0-9]+|nflog|nfqueue|dbus-(?:system|session)")
 _RENAME_HINT = "give the interface another name: ip link set dev NAME name OTHER"
 _NO_CAPABILITY_HINT = "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces"
@@ -300,7 +300,7 @@ def open_source(
 
 @contextlib.contextmanager
 def _there(watch: InterfaceWatch) -> Iterator[None]:
-    """Whatever fails while an interface goes away fails because of that."""
+    """Report every failure as the interface's end when the interface is gone by then."""
     name = watch.interface.name
     try:
         yield
@@ -313,7 +313,7 @@ def _there(watch: InterfaceWatch) -> Iterator[None]:
 
 
 def _check_opened(reader: pcapy.Reader, watch: InterfaceWatch) -> None:
-    """Refuse what libpcap opened instead of the interface: another of that name, or none at all."""
+    """Refuse a handle that is not bound to the interface that was looked up."""
     if kernelfilter.bound_to(reader.getfd()) != watch.interface.index:
         raise CaptureFailed(
             f"libpcap opens something else than the interface {watch.interface.name!r}", _RENAME_HINT

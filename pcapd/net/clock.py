@@ -28,15 +28,16 @@ def keep_steady(reactor: Any) -> None:
 
 
 class Deadline:
-    """Calls a function when a peer has not done in time what it should.
+    """Calls a function when a peer has not done something in time.
 
-    A timer that comes late means that we did not run for a while (SIGSTOP, a frozen
-    machine), and timers come before what waits in our sockets.  So the peer gets
-    `limits.LATE_GRACE` then, once: what it did in time is read first, and cancels this.
+    A timer that fires late shows that we did not run for a while (SIGSTOP, a frozen
+    machine), and the reactor runs timers before it reads sockets.  In that case the
+    function is called `limits.LATE_GRACE` later: what the peer sent in time is read
+    first, and its handler can cancel this.
 
     Args:
         reactor: For time.
-        seconds: How long it has.
+        seconds: How long the peer has.
         function: Called with the arguments.
     """
 
@@ -53,9 +54,9 @@ class Deadline:
             self._call = self._reactor.callLater(LATE_GRACE, self._function)
 
     def active(self) -> bool:
-        """Whether it is still to come."""
+        """Whether the function is still to be called."""
         return bool(self._call.active())
 
     def cancel(self) -> None:
-        """Let it not come."""
+        """Do not call the function."""
         self._call.cancel()

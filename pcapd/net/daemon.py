@@ -50,7 +50,7 @@ class Daemon(Service):
             What puts it into force; it does not fail.
 
         Raises:
-            ConfigError: Some of it is no good; go on with the old.
+            ConfigError: Part of it cannot be used; everything stays as it is.
         """
         return lambda: None
 

@@ -60,16 +60,16 @@ class Answer:
 
 
 class Trust:
-    """Who must have issued an authority's certificate; several authorities may share one.
+    """The CAs, one of which must have issued an authority's certificate.  Authorities can share it.
 
     Args:
-        ca: The file with those who may; None trusts the system's.
+        ca: The file with the CAs; None trusts the system's.
 
     Raises:
         ConfigError: It cannot be used.
 
     Attributes:
-        root: As Twisted wants it; another object after each change.
+        root: As Twisted takes it; a new object after each change.
     """
 
     def __init__(self, ca: Path | None) -> None:
@@ -98,7 +98,7 @@ class Authority:
         reactor: Where it runs.
         name: For people, such as ``Cloud Controller``.
         url: Its https URL; of the path nothing is used.
-        trust: Who must have issued its certificate.
+        trust: The CAs, one of which must have issued its certificate.
     """
 
     def __init__(self, reactor: Any, name: str, url: str, trust: Trust) -> None:

@@ -106,7 +106,7 @@ class FramedProtocol(Protocol):
         self.transport.abortConnection()
 
     def hear(self) -> None:
-        """The peer is alive, or not to be blamed: its silence begins now."""
+        """The peer is alive, or could not be heard until now: its silence begins anew."""
         self._heard_at = self.ran
 
     @property

@@ -107,8 +107,8 @@ def check_server_name(connection: SSL.Connection, name: str) -> None:
 def check_allowed(connection: SSL.Connection, allowed: Iterable[str]) -> None:
     """Refuse a client whose certificate carries none of the allowed names.
 
-    A pattern such as ``*.example.com`` (RFC 6125, section 6.4.3) stands for none of them:
-    it says what its holder may be called, not what the holder is called.
+    A wildcard such as ``*.example.com`` (RFC 6125, section 6.4.3) matches none of them: it
+    does not say which of the possible names its holder has.
 
     Args:
         allowed: DNS names in lower case.
@@ -167,7 +167,7 @@ def _alternative_names(connection: SSL.Connection) -> x509.SubjectAlternativeNam
         return None
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):  # the latter: its extensions make no sense
+    except (x509.ExtensionNotFound, ValueError):  # none, or extensions that cannot be parsed
         return None
 
 

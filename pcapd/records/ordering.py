@@ -10,11 +10,11 @@ clock is off), packets wait at most `hold_time` seconds and `hold_bytes` bytes:
 then they go anyway, and what arrives with an older timestamp afterwards is
 *late*: written at once, and counted, never hidden.
 
-The seconds count only while something arrives.  When nothing does, of no source,
-what all of them come through is held up (the api, the network, we ourselves).
-What waits then is little and becomes no more, and giving it out would cost the
-order of everything that is still to come.  Only when that lasts longer than an
-agent and an api wait for each other nothing of it will come any more.
+The seconds count only while something arrives.  When all sources are silent at
+once, their common way is held up (the api, the network, or we ourselves).  What
+waits then is little and does not grow, and to release it would cost the order of
+everything that is still to come.  After `limits.AGENT_SILENCE_TIMEOUT`, when
+agents and api have given each other up, the seconds count again.
 
 No reactor, no clock: time is an argument, in seconds of any steady clock.
 """
@@ -88,10 +88,10 @@ class Ordering:
         self._pending_bytes = 0
         self._last_us = 0
         self._time = RunningTime(TURN_MAX)
-        self._ran = 0.0  # by that time, when it was told last
-        self._heard = False  # of any source since then
-        self._silence = 0.0  # seconds of that time
-        self._now = 0.0  # what batches wait by
+        self._ran = 0.0  # by that time, at the last `_tell`
+        self._heard = False  # from any source since then
+        self._silence = 0.0  # of all sources, seconds of that time
+        self._now = 0.0  # the time that counts as waiting
         self._expecting = False
         self._patient = True
 
@@ -159,7 +159,7 @@ class Ordering:
     # --- how far ------------------------------------------------------------
 
     def _tell(self, now: float) -> None:
-        """What time it is.  Neither pauses of ours count as waiting, nor that all are silent."""
+        """Pass the time.  Our own pauses do not count, nor does silence of all sources at once."""
         ran = self._time.at(now)
         step, self._ran = ran - self._ran, ran
         self._silence = 0.0 if self._heard else self._silence + step

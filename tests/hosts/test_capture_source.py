@@ -460,7 +460,7 @@ SPECIAL = ["any", "usbmon0", "usbmon+1", "bluetooth0", "nflog", "nfqueue", "dbus
 def test_names_that_mean_something_else_to_libpcap(
     link: Link, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
-    """An interface of such a name is refused in words; also by what libpcap opens for a name that we do not know."""
+    """An interface of such a name is refused, by the name or, where it is not listed, by what libpcap opened."""
     if not known:
         monkeypatch.setattr(source, "_NO_INTERFACE", re.compile("(?!)"))
     for name in SPECIAL:
@@ -477,7 +477,7 @@ def test_names_that_mean_something_else_to_libpcap(
 
 
 def test_an_interface_that_goes_away_while_it_is_opened(link: Link) -> None:
-    """At whatever moment of the opening: it is gone, in words, and nothing stays open."""
+    """At every moment of the opening the error says that it is gone, and nothing stays open."""
     namespace = link.left.namespace
     before, gone, opened = open_descriptors(), 0, 0
     for attempt in range(40):

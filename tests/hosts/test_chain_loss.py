@@ -77,7 +77,7 @@ def test_at_the_kernel(chain: Chain) -> None:
 
 
 def test_at_the_interface(chain: Chain) -> None:
-    """What the interface lost is its drops, told by the first packet after them; not where it lost none."""
+    """What one interface lost is reported as its drops, at the first packet after them, and not for the other."""
     require("tshark")
     chain.web1.ip("link", "set", "eth0", "mtu", "600")
     try:
@@ -106,7 +106,7 @@ def test_at_the_interface(chain: Chain) -> None:
 
 
 def test_what_captures_see_is_not_lost(chain: Chain) -> None:
-    """A frame with two VLAN tags, which nobody here takes: the kernel counts a drop, and it is in the file."""
+    """The kernel drops a frame with two VLAN tags after the capture has seen it: it is not counted as lost."""
     frame = bytes.fromhex("ffffffffffff 000000000000 88a80064 8100000a 0800") + b"in two VLANs" + bytes(60)
     code = (
         "import socket\ns=socket.socket(socket.AF_PACKET,socket.SOCK_RAW)\n"

@@ -273,7 +273,7 @@ def by_everything(instance: Instance) -> Container:
 def test_an_entry_of_a_container_that_is_gone(
     cell: Cell, spare: Instance, request: pytest.FixtureRequest, where: str, way: Any
 ) -> None:
-    """Its address is another app's by now: neither is captured, in no way; once it is removed the other is."""
+    """Another container has its address: neither is captured, in any way to ask, until the entry is removed."""
     agent: CellAgent = request.getfixturevalue(where)
     gone = replace(spare, handle=GONE, app="another-app", index=3)
     cell.store.entries[GONE] = entry(GONE, gone.app, gone.index, gone.address)
@@ -300,7 +300,7 @@ def test_an_entry_of_a_container_that_is_gone(
 def test_a_container_that_takes_over_an_address(
     cell: Cell, spare: Instance, outside: CellAgent, address: str
 ) -> None:
-    """Its wire is there before its entry is: what was opened for the one before ends when the store knows better."""
+    """Its wire is there before its entry: a capture for a stale entry ends when the new entry appears."""
     mine = cell.store.entries.pop(spare.handle)
     cell.store.entries[GONE] = entry(GONE, APP, 7, spare.address)
     cell.store.write()
@@ -537,7 +537,7 @@ def test_a_container_that_ended_before(cell: Cell, spare: Instance, inside: Cell
 def test_a_container_that_goes_while_it_is_opened(
     cell: Cell, request: pytest.FixtureRequest, where: str
 ) -> None:
-    """At whatever moment: it is gone, in words, and never a defect of the agent."""
+    """At every moment the answer is that it is gone, and the agent's log has no traceback."""
     agent: CellAgent = request.getfixturevalue(where)
     told = set()
     for attempt in range(12):

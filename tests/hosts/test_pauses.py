@@ -1,4 +1,4 @@
-"""Processes that are stopped for a while: what others sent meanwhile is read before anybody is judged."""
+"""Processes that are stopped for a while read what came meanwhile before they give up a peer."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def assert_in_order(result: Result) -> None:
 
 @pytest.mark.parametrize("who", ["agent", "api"])
 def test_a_daemon_that_was_stopped_gives_nobody_up(chain: Chain, who: str) -> None:
-    """Longer than it bears silence; its peers' bytes wait in its sockets.  A silent peer it gives up as ever."""
+    """Stopped for longer than its limit of silence, it keeps its peers; one that is really silent it gives up."""
     with impatient(getattr(chain, who)) as daemon, Generator(chain.link, rate=RATE):
         client = begin(chain)
         pause(daemon.process, PAUSE)
@@ -96,7 +96,7 @@ def test_a_daemon_that_was_stopped_gives_nobody_up(chain: Chain, who: str) -> No
 
 
 def test_a_pause_of_the_api_costs_no_order(chain: Chain) -> None:
-    """For three times as long as packets are held back: none is late, and all are in order."""
+    """Stopped for three times as long as packets are held back: none is late, and all are in order."""
     with Generator(chain.link, rate=20_000) as many:  # so that of each host some are under way
         client = begin(chain)
         chain.api.signal(signal.SIGSTOP)
@@ -111,7 +111,7 @@ def test_a_pause_of_the_api_costs_no_order(chain: Chain) -> None:
 
 
 def test_a_pause_of_the_client_is_not_the_apis_silence(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-Z and ``fg``, for longer than the client bears silence: it takes what waits, in order."""
+    """After Ctrl-Z and ``fg``, later than its limit of silence, it takes what waits, in order."""
     monkeypatch.setattr(chain, "client_limits", {"API_SILENCE_TIMEOUT": SHORT})
     with Generator(chain.link, rate=RATE):
         client = begin(chain)

@@ -265,7 +265,7 @@ def send(chain: Chain, family: int, port: int, size: int, options: bytes = b"") 
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_the_gaps_of_an_exclusion(chain: Chain, closed: bool) -> None:
-    """A port does not exclude later fragments and what follows an extension header; the manual's filters do."""
+    """A port does not exclude later fragments, nor what follows an extension header; the manual's filters do."""
     closing = documented_exclusions()
     assert len(closing) == 2
     with ruled(chain, "gaps", {"exclude": [f"port {PORT}", *(closing if closed else [])]}) as api:
@@ -281,7 +281,7 @@ def test_the_gaps_of_an_exclusion(chain: Chain, closed: bool) -> None:
         result = client.stop()
     assert result.status == 0, result.stderr
     found = [packet.data for packet in result.file.packets if SECRET in packet.data]
-    # Of the other port each is there, of the excluded one what nobody sees through.
+    # Everything to the other port, and of the excluded port what the filter does not see.
     kinds = sorted(
         (packet[12:14], packet[20] if packet[12:14] == b"\x86\xdd" else packet[23]) for packet in found
     )

@@ -187,7 +187,7 @@ def test_a_source_without_watermarks_holds_back_for_the_hold_time_only() -> None
 
 @pytest.mark.parametrize(("looks", "turn"), [(60, 0.05), (38, 0.25), (3, 600.0)])
 def test_while_nothing_arrives_nothing_is_given_up(looks: int, turn: float) -> None:
-    """What all come through is held up, or we are: what waits is in order with all that comes afterwards."""
+    """While all sources are silent, or we do not run, packets wait, and are in order with what comes later."""
     ordering, written, now = opened(1, 2, hold_time=1.0), Written(), 10.0
     add(ordering, [Packet(5_000, 1, 0)], now)
     for _ in range(looks):
@@ -204,7 +204,7 @@ def test_while_nothing_arrives_nothing_is_given_up(looks: int, turn: float) -> N
 
 
 def test_when_nothing_arrives_for_long_it_goes() -> None:
-    """Agent and api have given each other up by then: nothing that is older will come."""
+    """After AGENT_SILENCE_TIMEOUT the agents are given up, so nothing older will come."""
     ordering, written, now = opened(1, 2, hold_time=1.0), Written(), 10.0
     add(ordering, [Packet(5_000, 1, 0)], now)
     while not written.packets:

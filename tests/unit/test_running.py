@@ -19,6 +19,6 @@ from pcapd.running import RunningTime
     ids=["the first look", "turns", "a pause", "after a pause", "a clock that goes back"],
 )
 def test_no_pause_counts(looks: list[float], ran: float) -> None:
-    """Whatever is between two looks is one turn at most, and never less than nothing."""
+    """The time between two looks counts as one turn at most, and never as less than 0."""
     time = RunningTime(0.5)
     assert [time.at(look) for look in looks][-1] == ran

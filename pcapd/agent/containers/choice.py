@@ -5,9 +5,9 @@ address (3.149 and later), or neither.  The best of what is told decides, and
 nothing else that is known may contradict it: two instances of one app can run
 on one cell, and an address can have gone to another app's container meanwhile.
 
-silk goes on when it fails to delete the entry of a container that is gone.  While
-another entry has the same address nobody knows which of the two is stale, and
-whose packets are on that address's wire: neither of them is captured.
+silk continues when it fails to delete the entry of a container that is gone.  When
+two entries have the same address, the store does not show which of them is stale,
+nor whose packets pass on the wire of that address: neither of them is captured.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def choose(wanted: Container, stored: Iterable[StoredContainer]) -> StoredContai
     Raises:
         BadRequest: The handle cannot be one.
         TargetNotFound: It is not on this cell.
-        CaptureFailed: It cannot be told which one it is, what is known contradicts itself, or
-            another one has the same address.
+        CaptureFailed: More than one fits, what is known contradicts itself, or another entry
+            has the same address.
     """
     stored = tuple(stored)
     named = [container for container in stored if container.handle]
@@ -99,7 +99,7 @@ def _same_process(wanted: Container, container: StoredContainer) -> bool:
 
 
 def _check_alone(address: str, stored: Iterable[StoredContainer]) -> None:
-    # The others are not named: they may be other people's.
+    # The message names no other container: it may belong to other people.
     if sum(container.address == address for container in stored) > 1:
         raise CaptureFailed(
             f"the cell's store has the address {address} for more than one container",

@@ -34,20 +34,20 @@ def find_container(config: ContainersConfig, wanted: Container) -> StoredContain
 
 
 class StoreWatch:
-    """Tells why a container is not the one any more that was asked for, None while it is.
+    """Returns why a container is no longer the one that was asked for, None while it is.
 
-    The entry that led to it may have been left behind by a container that is gone.  Another
-    one that is given the address has its wire, of the same name, before it is in the store:
-    whoever looks only once can be too early.
+    The entry that led to it may be a stale one.  When another container gets the address, its
+    wire, which has the same name, is there before its entry: one look at the store can come
+    too early.
 
-    A call does not block: when the store has changed since the last look, a thread looks again.
+    A call does not block: when the store has changed since the last look, a thread reads it.
     """
 
     def __init__(self, config: ContainersConfig, wanted: Container, found: StoredContainer) -> None:
         self._path = config.store
         self._wanted = wanted
         self._found = found
-        self._seen: object = None  # so that the first call looks: a change may share its time
+        self._seen: object = None  # the first call looks in any case
         self._looking: threading.Thread | None = None
         self._why: str | None = None
 
@@ -64,7 +64,7 @@ class StoreWatch:
         try:
             stored = read_store(self._path)
         except RequestError:
-            self._seen = None  # it may be there again the next time
+            self._seen = None  # try again with the next call
             return
         try:
             if choose(self._wanted, stored) != self._found:

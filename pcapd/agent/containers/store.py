@@ -10,8 +10,9 @@ cni-wrapper-plugin/main.go; guardian, netplugin/external_networker.go
 (metadata); executor, resources.go (log_config).
 
 Someone else's file is hostile until checked: a value that is not as it should be is
-unknown, an entry without a usable address is left out, and one without a usable
-handle is kept without any: nobody can ask for it, but it has the address.
+unknown, and an entry without a usable address is left out.  An entry without a
+usable handle is kept with an empty one: it cannot be asked for, but it occupies its
+address.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def parse_object(data: str | bytes) -> dict[str, Any]:
     """The JSON object that a text holds.
 
     Raises:
-        ValueError: It holds none, or one that says something twice.
+        ValueError: It holds none, or an object with the same key twice.
     """
     try:
         value = json.loads(data, object_pairs_hook=_once)
@@ -105,8 +106,8 @@ def parse_object(data: str | bytes) -> dict[str, Any]:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len(found) < len(pairs):  # each reader would believe another one
-        raise ValueError("a name stands twice in one object")
+    if len(found) < len(pairs):  # readers differ in which of the two values they take
+        raise ValueError("an object has the same key twice")
     return found
 
 
@@ -155,7 +156,7 @@ def _index(value: Any) -> int | None:
 
 
 def _address(value: Any) -> str | None:
-    """The address if a container can have it, and no other place has it, too."""
+    """The address, if a container can have it to itself."""
     # From text only: ip_address would make an address of a number.
     try:
         found = ipaddress.ip_address(usual(value)) if isinstance(value, str) else None
@@ -164,5 +165,5 @@ def _address(value: Any) -> str | None:
     if found is None or getattr(found, "scope_id", None) is not None:
         return None
     # 127.0.0.1 is in every namespace, and silk's gateway 169.254.0.1 on every wire.
-    nobody = found.is_unspecified or found.is_reserved or found.is_multicast
-    return None if nobody or found.is_loopback or found.is_link_local else str(found)
+    special = found.is_unspecified or found.is_reserved or found.is_multicast
+    return None if special or found.is_loopback or found.is_link_local else str(found)

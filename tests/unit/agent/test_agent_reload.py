@@ -18,7 +18,7 @@ from tests.lab.certificates import Authority
 
 @pytest.mark.parametrize("broken", [None, "agent.crt", "agent.key"])
 def test_all_or_nothing(tmp_path: Path, authority: Authority, broken: str | None) -> None:
-    """A file that is no good leaves the old limit in force, too; without one all is new."""
+    """When a file cannot be used, the old limit stays in force, too; otherwise everything is new."""
     shown = authority.issue_agent("reloading-agent")
     certificate, key = tmp_path / "agent.crt", tmp_path / "agent.key"
     shutil.copy(shown.certificate, certificate)

@@ -81,7 +81,7 @@ def test_what_is_no_store(data: bytes) -> None:
     ],
 )
 def test_an_entry_that_is_not_as_it_should_be_is_left_out(value: Any) -> None:
-    """Others are not: one broken entry does not hide a cell."""
+    """One broken entry does not hide the other containers of a cell."""
     other = {**entry(), "handle": TWO.handle}
     assert [found.handle for found in parse({HANDLE: value, TWO.handle: other})] == [TWO.handle]
 
@@ -91,7 +91,7 @@ def test_an_entry_that_is_not_as_it_should_be_is_left_out(value: Any) -> None:
     [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("FD00:0:0::1", "fd00::1")],
 )
 def test_an_address_has_one_spelling(written: str, meant: str) -> None:
-    """So that two entries with the same address are seen to have it; requests are spelled so, too."""
+    """Entries and requests are compared in the same spelling."""
     (found,) = parse({HANDLE: entry(ip=written, metadata={"app_id": APP})})
     assert found.address == meant
     assert choose(Container(APP, 0, address=written), [found]) == found
@@ -104,15 +104,15 @@ def test_an_address_has_one_spelling(written: str, meant: str) -> None:
         b'{"h":{"handle":"h","ip":"10.0.0.1","ip":"10.0.0.2"}}',
     ],
 )
-def test_a_store_that_says_something_twice(data: bytes) -> None:
-    """Which of the two silk would believe is not known."""
+def test_a_store_with_the_same_key_twice(data: bytes) -> None:
+    """It is refused: readers differ in which of the two values they take."""
     with pytest.raises(ValueError, match="twice"):
         parse_store(data)
 
 
 @pytest.mark.parametrize("value", [entry(handle="another"), entry(handle=None)])
-def test_an_entry_that_nobody_can_ask_for_has_its_address(value: Any) -> None:
-    """Whoever has the same one is refused, as with any other two."""
+def test_an_entry_without_a_usable_handle_occupies_its_address(value: Any) -> None:
+    """Another entry with the same address is not captured."""
     other = {**entry(), "handle": TWO.handle}
     stored = parse({HANDLE: value, TWO.handle: other})
     assert stored == (StoredContainer("", ONE.address), StoredContainer(TWO.handle, ONE.address))
@@ -294,7 +294,7 @@ def test_an_instance_that_is_known_is_chosen_beside_others_that_are_not() -> Non
     "other", [TWO, replace(TWO, app="b"), replace(TWO, app=None, index=None), replace(TWO, workload="task")]
 )
 def test_one_address_twice(way: str, other: StoredContainer) -> None:
-    """One of the two is gone, and nobody knows which: neither is captured, whoever asks in whatever way."""
+    """The store does not show which of the two entries is stale: neither is captured, in any way to ask."""
     one, other = replace(ONE, app="a"), replace(other, address=ONE.address)
     for found in (one, other):
         known = {"handle": found.handle, "address": found.address, "process": found.process}

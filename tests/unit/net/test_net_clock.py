@@ -1,4 +1,4 @@
-"""Deadlines for peers, which are not to blame for pauses of ours."""
+"""Deadlines for peers, which let us read first after a pause of our own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pcapd.net.clock import Deadline
 
 
 def test_a_deadline_in_time() -> None:
-    """It comes when the seconds are over, once."""
+    """The function is called when the seconds are over, once."""
     clock, called = Clock(), []
     deadline = Deadline(clock, 5.0, called.append, "called")
     clock.pump([0.5] * 9)
@@ -20,7 +20,7 @@ def test_a_deadline_in_time() -> None:
 
 
 def test_a_deadline_after_a_pause() -> None:
-    """What waits in the socket is read first; then it comes, however late that is, too."""
+    """The function is called later, so that what waits in the socket is read first, and then in any case."""
     clock, called = Clock(), []
     Deadline(clock, 5.0, called.append, "called")
     clock.advance(60.0)
@@ -31,7 +31,7 @@ def test_a_deadline_after_a_pause() -> None:
 
 @pytest.mark.parametrize("pauses", [0, 1])
 def test_a_deadline_that_was_met(pauses: int) -> None:
-    """Cancelled before it comes, or when what waited was read, it does not come."""
+    """Cancelled in time, or in the extra time after a pause, it does not call the function."""
     clock, called = Clock(), []
     deadline = Deadline(clock, 5.0, called.append, "called")
     for _ in range(pauses):
