@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from functools import partial
 from typing import Any
@@ -42,7 +43,18 @@ def build(options: Any) -> Any:
     keep_steady(reactor)
     daemon = _daemon(options, reactor)
     daemon.harden = harden
+    reactor.callWhenRunning(_leave_what_stays_uncollected)
     return daemon
+
+
+def _leave_what_stays_uncollected() -> None:
+    """Let the garbage collector look only at what is made from now on.
+
+    Python collects the oldest generation when a quarter as many objects have been added to it.
+    With the modules in it, that is some 30 MB of closed connections.
+    """
+    gc.freeze()
+    gc.collect()
 
 
 def _daemon(options: Any, reactor: Any) -> Any:

@@ -43,15 +43,19 @@ class Deadline:
 
     def __init__(self, reactor: Any, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
         self._reactor = reactor
-        self._function = partial(function, *arguments)
+        self._function: Callable[[], Any] = partial(function, *arguments)
         self._due = reactor.seconds() + seconds
         self._call = reactor.callLater(seconds, self._look)
 
     def _look(self) -> None:
         if self._reactor.seconds() - self._due < LATE:
-            self._function()
+            self._over()
         else:
-            self._call = self._reactor.callLater(LATE_GRACE, self._function)
+            self._call = self._reactor.callLater(LATE_GRACE, self._over)
+
+    def _over(self) -> None:
+        function, self._function = self._function, _nothing
+        function()
 
     def active(self) -> bool:
         """Whether the function is still to be called."""
@@ -60,3 +64,10 @@ class Deadline:
     def cancel(self) -> None:
         """Do not call the function."""
         self._call.cancel()
+        # It refers to the owner, and the owner to us.  A flood of connections makes more of
+        # such cycles than the garbage collector finds in time.
+        self._function = _nothing
+
+
+def _nothing() -> None:
+    """Stands where a function was that is not called any more."""

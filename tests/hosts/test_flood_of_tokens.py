@@ -161,7 +161,7 @@ def test_who_leaves_early(town: Town, kind: str) -> None:
     )
     assert_accounted(result)
     assert result.status == 0, result.report
-    assert statistics.median(starts) < 1.0 and max(starts) < 2.0
+    assert statistics.median(starts) < 1.0 and max(starts) < 5.0  # 30 s, when strangers could delay it
     assert watch.slowest < 1.0
     assert watch.growth < GROWTH * MIB
     assert town.cc.connections <= AUTHORITY_CALLERS // 2 + 1
