@@ -151,8 +151,12 @@ TERMINAL_LINE_MAX: Final = EFFECTIVE_FILTER_MAX + KIB
 
 #: seconds between two sightings of a packet: its way, and what clocks differ.
 MATCH_WINDOW: Final = 2.0
-#: packets that are remembered for that; some 300 bytes each.
-MATCH_PACKETS_MAX: Final = 100_000
+#: packets that are remembered for that; some 100 bytes each.
+MATCH_PACKETS_MAX: Final = 1_000_000
+#: the same in plain Python, where each takes some 500 bytes.
+MATCH_PACKETS_MAX_PURE: Final = 100_000
+#: sightings of equal packets that are looked through for the one that belongs to a sighting.
+MATCH_REPEATS_MAX: Final = 256
 
 #: flows that are told apart; further ones are counted together.
 FLOWS_MAX: Final = 10_000
@@ -165,6 +169,8 @@ FLOW_PAIRS_MAX: Final = 20_000
 
 #: bytes of a block; the largest packet and its options are far below.
 BLOCK_MAX: Final = 16 * MIB
+#: bytes of a file that are read at a time.
+FILE_READ_SIZE: Final = MIB
 #: interfaces of a file.
 FILE_INTERFACES_MAX: Final = 65536
 

@@ -30,8 +30,8 @@ from pcapd.capture.source import CaptureSource, Filter, open_source
 from pcapd.config.schema import AgentConfig, ContainersConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
 from pcapd.net.addresses import machine_addresses
+from pcapd.packet import linktypes
 from pcapd.records import HEADER_LINK_TYPES
-from pcapd.savefile import linktypes
 from pcapd.wire import CaptureStart, Container
 
 __all__ = ["Opened", "Opening", "in_new_thread", "open_capture"]

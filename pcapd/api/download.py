@@ -22,9 +22,9 @@ from pcapd.api.web import ClientInfo, Front, deny
 from pcapd.config.units import parse_duration, parse_size
 from pcapd.errors import BadRequest, CaptureFailed, Draining, MixedLinkTypes, RequestError
 from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
+from pcapd.merge.muxer import UNLIMITED, Muxer
 from pcapd.net.clock import now_us
-from pcapd.records import Form
-from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.savefile.form import Form
 from pcapd.wire import App, Deployment, End, EndReason, Notice, NoticeType, Request, Source, Stats
 from pcapd.wire.frames import Bytes
 
@@ -63,7 +63,7 @@ class DownloadResource(Resource):
         except RequestError as error:
             return deny(request, self._front.refused(Failure(error), client))
         form = Form.PCAPNG if _PCAPNG in (request.getHeader("accept") or "") else Form.PCAP
-        assembly = Assembly(
+        assembly = Muxer(
             form,
             wanted.snaplen,
             ordered=ordered,
@@ -204,9 +204,7 @@ class _Download:
 
     log = Logger()
 
-    def __init__(
-        self, front: Front, request: Any, client: ClientInfo, assembly: Assembly, form: Form
-    ) -> None:
+    def __init__(self, front: Front, request: Any, client: ClientInfo, assembly: Muxer, form: Form) -> None:
         self._front = front
         self._reactor = front.reactor
         self._request = request

@@ -19,11 +19,11 @@ from pcapd.limits import (
     OPEN_TIMEOUT,
     START_TIMEOUT,
 )
-from pcapd.records import Form
-from pcapd.savefile.account import Account
-from pcapd.savefile.assembly import Assembly, Piece
+from pcapd.merge.account import Account
+from pcapd.merge.muxer import Muxer, Piece
+from pcapd.merge.split import Split
 from pcapd.savefile.cut import Tail, tail
-from pcapd.savefile.split import Split
+from pcapd.savefile.form import Form
 from pcapd.wire import (
     Caller,
     End,
@@ -75,7 +75,7 @@ class Capture:
     """
 
     def __init__(
-        self, request: Request, assembly: Union[Assembly, Split], duration: Optional[float], now: float
+        self, request: Request, assembly: Union[Muxer, Split], duration: Optional[float], now: float
     ) -> None:
         self._request = request
         self.assembly = assembly
@@ -226,7 +226,7 @@ class Capture:
                 share = shares.get(account.interface, Tail(0, 0))
                 account.written -= share.packets
                 account.unwritten = (account.unwritten or 0) + share.packets
-                account.tell_again(share.drops)
+                account.told -= share.drops
         else:
             # Classic pcap does not tell one source's packets from another's.
             self._unwritten += missing

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,14 @@ from typing import Callable, Dict, List, Optional, Tuple
 from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
 from pcapd.ctl.output import Output, OutputError
-from pcapd.records import Form
-from pcapd.savefile.assembly import Kind, Piece
+from pcapd.merge.muxer import HEADERS, Kind, Piece
 from pcapd.savefile.cut import fit
+from pcapd.savefile.form import Form
 
 __all__ = ["Files", "Written", "check_files", "open_files"]
 
 #: macOS refuses more, whatever the limit says.
 _DESCRIPTORS = 10240
-#: How the block of an interface begins.
-_INTERFACE = struct.pack("<I", 1)
 
 #: Gives the statistics that end a file of a stream, at microseconds since the epoch.
 Closing = Callable[[int, str], List[bytes]]
@@ -252,7 +249,7 @@ class _Series:
         self._stream = stream
         self._output = output
         self._empty: Optional[Output] = None  # closed, without a packet
-        self._headers: List[bytes] = []
+        self._headers: List[Piece] = []
         self._interfaces = 0  # whose headers passed
         self._number = 0
         self._began = 0.0
@@ -266,8 +263,8 @@ class _Series:
             for piece in pieces:
                 if piece.kind is Kind.PACKETS:
                     self._add_packets(batch, piece, now)
-                elif piece.kind is Kind.HEADER:
-                    self._add_header(batch, piece.data, now)
+                elif piece.kind in HEADERS:
+                    self._add_header(batch, piece, now)
                 elif self._current is not None and (last or len(piece.data) <= self._room(batch)):
                     batch.add(piece.data, 0)
             self._flush(batch)
@@ -304,13 +301,13 @@ class _Series:
             if output is not None:
                 output.discard()
 
-    def _add_header(self, batch: _Batch, data: bytes, now: float) -> None:
-        current = self._current
+    def _add_header(self, batch: _Batch, piece: Piece, now: float) -> None:
+        current, data = self._current, piece.data
         if current is not None and current.packets + batch.packets and len(data) > self._room(batch):
             self._flush(batch)
             self._end()
-        self._headers.append(data)
-        self._interfaces += data[:4] == _INTERFACE
+        self._headers.append(piece)
+        self._interfaces += piece.kind is Kind.INTERFACE
         if self._current is not None:
             batch.add(data, 0)
         elif self._number == 0:
@@ -350,7 +347,9 @@ class _Series:
             self._output = self._files.next_output(self._stream, self._number)
         self._current = Written(self._output.name, self._stream)
         self._files.kept.append(self._current)
-        batch.add(b"".join(self._headers), 0)
+        # Names last: some readers want the interfaces together.
+        headers = sorted(self._headers, key=lambda piece: piece.kind is Kind.NAMES)
+        batch.add(b"".join(piece.data for piece in headers), 0)
         return self._current
 
     def _flush(self, batch: _Batch) -> None:

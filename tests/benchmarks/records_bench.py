@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Callable, Optional
 
 from pcapd.limits import BATCH_PACKETS, FRAME_TYPICAL, SNAPLEN_MAX
-from pcapd.records import Form, _reference
+from pcapd.records import _reference
+from pcapd.savefile.form import Form
 
 try:
     from pcapd.records import _native

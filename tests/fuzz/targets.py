@@ -68,8 +68,9 @@ from pcapd.errors import (
     Unauthenticated,
 )
 from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
-from pcapd.records import Form, _busiest, _reference
-from pcapd.savefile.assembly import Assembly
+from pcapd.records import _busiest, _reference
+from pcapd.savefile.form import Form
+from pcapd.merge.muxer import Muxer
 from pcapd.savefile.cut import cut
 from pcapd.wire import (
     App,
@@ -280,7 +281,7 @@ def client_capture(data: bytes) -> None:
     """What pcapctl hears from the api: the file holds whole blocks whatever comes, and words are clean."""
     choices = _Input(data)
     form = choices.pick((Form.PCAPNG, Form.PCAP))
-    assembly = Assembly(form, SNAPLEN_MAX, ordered=bool(choices.number() & 1))
+    assembly = Muxer(form, SNAPLEN_MAX, ordered=bool(choices.number() & 1))
     capture = Capture(Request(targets=("t",)), assembly, None, 0.0)
     written: List[bytes] = []
     try:
@@ -554,7 +555,7 @@ def savefile_cut(data: bytes) -> None:
     """Wherever the writing of our own blocks stopped, the cut is at the end of a block before it."""
     choices = _Input(data)
     form, stopped = choices.pick((Form.PCAPNG, Form.PCAP)), choices.number(2)
-    assembly = Assembly(form, SNAPLEN_MAX, ordered=False)
+    assembly = Muxer(form, SNAPLEN_MAX, ordered=False)
     names = choices.chunks(2)
     name = names[0].decode("utf-8", "replace")
     assembly.source(1, _source(name), 1)

@@ -12,7 +12,7 @@ from pcapd.ctl.extcap import install as installing
 from pcapd.ctl.main import main
 from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, read_token
 from pcapd.limits import OPEN_TIMEOUT
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 
 Pcapctl = Callable[..., Tuple[object, str]]
 

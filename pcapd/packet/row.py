@@ -1,0 +1,177 @@
+"""What is known of a packet, in a fixed number of bytes.
+
+A compiled function turns a whole batch or a whole stretch of a file into *rows*, one
+after the other, and compiled functions work on rows, so that nothing after a capture
+needs Python for each packet.  ``_row.h`` has the same layout.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntFlag
+from typing import TYPE_CHECKING, Final, Iterator, NamedTuple, Optional
+
+from pcapd.packet.flow import FlowKey, flow_key
+from pcapd.packet.headers import TCP, Fragment, walk
+from pcapd.packet.identity import digest, unchanging
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["ROW_SIZE", "Has", "Row", "Where", "make_row", "number_row", "rows_of"]
+
+_LAYOUT: Final = struct.Struct("=qIIIIBBBBHH16s16sIIHHIQQIHH")
+#: bytes
+ROW_SIZE: Final = _LAYOUT.size
+_HAS_AT: Final = struct.calcsize("=qIIIIBBB")
+_NUMBER_FIELD: Final = struct.Struct("=Q")
+_NUMBER_AT: Final = struct.calcsize("=qIIIIBBBBHH16s16sIIHHIQ")
+_TCP_FIELDS: Final = struct.Struct("!IIxBH")  # from byte 4 of its header on
+_U32_MAX: Final = 0xFFFF_FFFF
+
+
+class Has(IntFlag):
+    """What of a row has a meaning."""
+
+    #: An IP packet: family, protocol, addresses, digest.
+    IP = 1
+    PORTS = 2
+    #: The fixed part of a TCP header: flags, seq, ack, window.
+    TCP = 4
+    #: payload_at, payload.
+    PAYLOAD = 8
+    #: number
+    NUMBER = 16
+    #: The first fragment of several.
+    FIRST_FRAGMENT = 32
+    #: Another one, without the header of layer 4.
+    LATER_FRAGMENT = 64
+
+
+_PORTS, _TCP, _PAYLOAD, _NUMBER = int(Has.PORTS), int(Has.TCP), int(Has.PAYLOAD), int(Has.NUMBER)
+_IP_AND_FRAGMENT: Final = {
+    Fragment.WHOLE: int(Has.IP),
+    Fragment.FIRST: int(Has.IP | Has.FIRST_FRAGMENT),
+    Fragment.LATER: int(Has.IP | Has.LATER_FRAGMENT),
+}
+
+
+class Row(NamedTuple):
+    """One packet.  What it does not have is 0.
+
+    Attributes:
+        us: Microseconds since the epoch.
+        captured: Bytes of it that are there.
+        original: Bytes that it had.
+        interface: Number of the interface that saw it.
+        at: Where its first byte is in what the rows were made from.
+        family: 4 or 6.
+        protocol: Of IP.
+        flags: Of TCP.
+        has: What else has a meaning here.
+        source_port, destination_port: Of layer 4.
+        source, destination: Addresses; those of IPv4 in the first four bytes.
+        seq, ack, window: Of TCP, the window without its scale.
+        payload_at: Where the payload of layer 4 begins, from the packet's first byte.
+        payload: Bytes of the payload that the packet had, captured or not.
+        digest: `pcapd.packet.identity.digest` of what does not change on its way.
+        number: The packet's number where a file has one (epb_packetid).
+        drops: Packets that were lost before it, as the file says (epb_dropcount); at most 2**32 - 1.
+        kind: EtherType of its network layer.
+        transport_at: Where the header of layer 4 begins, from the packet's first byte.
+    """
+
+    us: int
+    captured: int
+    original: int
+    interface: int
+    at: int
+    family: int
+    protocol: int
+    flags: int
+    has: int
+    source_port: int
+    destination_port: int
+    source: bytes
+    destination: bytes
+    seq: int
+    ack: int
+    window: int
+    payload_at: int
+    payload: int
+    digest: int
+    number: int
+    drops: int
+    kind: int
+    transport_at: int
+
+    @property
+    def flow(self) -> FlowKey:
+        """The flow that it belongs to; only for IP."""
+        size = 4 if self.family == 4 else 16
+        ports = (self.source_port, self.destination_port) if self.has & Has.PORTS else None
+        return FlowKey(self.source[:size], self.destination[:size], self.protocol, ports)
+
+
+class Where(NamedTuple):
+    """What is known of a packet besides its bytes; see `Row`.  No number: the file has none."""
+
+    us: int
+    original: int
+    interface: int
+    at: int
+    number: Optional[int] = None
+    drops: int = 0
+
+
+def make_row(link_type: int, data: bytes, where: Where) -> bytes:
+    """The row of one packet.
+
+    Args:
+        link_type: LINKTYPE of the packet.
+        data: What was captured of it.
+        where: What else is known of it.
+    """
+    headers = walk(link_type, data)
+    has = 0 if where.number is None else _NUMBER
+    flow = flow_key(data, headers)
+    if flow is None:
+        source, destination, protocol, ports, content_digest = b"", b"", 0, None, 0
+    else:
+        source, destination, protocol, ports = flow
+        content_digest = digest(unchanging(data, headers) or b"")
+        has |= _IP_AND_FRAGMENT[headers.fragment]
+    if ports is not None:
+        has |= _PORTS
+    payload_at = payload = seq = ack = flags = window = 0
+    if headers.payload >= 0:
+        has |= _PAYLOAD
+        payload_at = headers.payload
+        payload = max(0, (headers.stop or where.original) - payload_at)
+        if protocol == TCP and headers.fragment is not Fragment.LATER:
+            has |= _TCP
+            seq, ack, flags, window = _TCP_FIELDS.unpack_from(data, headers.transport + 4)
+    return _LAYOUT.pack(
+        where.us, len(data), where.original, where.interface, where.at,
+        headers.family, protocol, flags, has, *(ports or (0, 0)), source, destination, seq, ack, window,
+        payload_at, payload, content_digest, where.number or 0, min(where.drops, _U32_MAX),
+        headers.kind, max(0, headers.transport),
+    )  # fmt: skip
+
+
+def number_row(rows: bytearray, index: int, number: int) -> None:
+    """Give the packet of a row its number.
+
+    Args:
+        rows: Whole rows.
+        index: Of the row, from 0 on.
+        number: At most 2**64 - 1.
+    """
+    begin = index * ROW_SIZE
+    rows[begin + _HAS_AT] |= _NUMBER
+    _NUMBER_FIELD.pack_into(rows, begin + _NUMBER_AT, number)
+
+
+def rows_of(rows: Buffer) -> Iterator[Row]:
+    """Take rows apart, for what has time for each packet."""
+    return map(Row._make, _LAYOUT.iter_unpack(rows))
