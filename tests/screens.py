@@ -21,8 +21,8 @@ from pcapd.ctl.meter import Meter, Progress, view
 from pcapd.ctl.options import CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.screen import Look, places, render
-from pcapd.savefile.form import Form
 from pcapd.merge.muxer import Muxer
+from pcapd.savefile.form import Form
 from pcapd.wire import App, Source, Stats
 from tests.lab.processes import ROOT
 

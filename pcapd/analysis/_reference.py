@@ -8,8 +8,7 @@ from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Deque, Dict, Final, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from pcapd.packet.flow import FlowKey
-from pcapd.packet.row import ROW_SIZE, Has, Row, rows_of
+from pcapd.packet.row import FLOWS, ROW_SIZE, Has, flow_of, rows_of
 from pcapd.records._reference import as_bytes, number
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ _I32: Final = 0x7FFF_FFFF
 _U32: Final = 0xFFFF_FFFF
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
 _US_MAX: Final = _I64 // 4
-_IP, _NUMBER = int(Has.IP), int(Has.NUMBER)
+_IP, _PORTS, _NUMBER = int(Has.IP), int(Has.PORTS), int(Has.NUMBER)
 
 
 class Flow(NamedTuple):
@@ -108,7 +107,7 @@ class FlowTable:
         self._delays_max = number("delays", delays, 1, _I32)
         self._waiting_max = number("waiting", waiting, 1, _U32)
         self._window_us = number("window_us", window_us, 0, _US_MAX)
-        self._flows: Dict[FlowKey, _Flow] = {}
+        self._flows: Dict[Tuple[bytes, int], _Flow] = {}
         self._waiting: Dict[int, _Waiting] = {}
         self._ages: Deque[_Waiting] = deque()
         self._newest_us = self._pairs = 0
@@ -126,16 +125,23 @@ class FlowTable:
         content = as_bytes(rows)
         if len(content) % ROW_SIZE:
             raise ValueError(f"{len(content)} bytes are not whole rows")
-        for row in rows_of(content):
-            if abs(row.us) > _US_MAX:
+        for us, place, has, fields, packet_number in FLOWS.iter_unpack(content):
+            if not -_US_MAX <= us <= _US_MAX:
                 raise ValueError("a row's time is out of range")
-            self._add(row)
+            self.packets += 1
+            flow = self._flow(fields, has) if has & _IP else None
+            if flow is not None:
+                flow.seen[place] = flow.seen.get(place, 0) + 1
+                if has & _NUMBER:
+                    self._see(packet_number, flow, place, us)
+            elif not has & _IP:
+                self.others += 1
 
     def flows(self) -> List[Flow]:
         """All flows, in the order in which they were first seen."""
         return [
             Flow(
-                *key,
+                *flow_of(*key),
                 flow.seen,
                 {
                     pair: (delays.count, delays.least, delays.greatest, delays.sample.tobytes())
@@ -145,36 +151,30 @@ class FlowTable:
             for key, flow in self._flows.items()
         ]
 
-    def _add(self, row: Row) -> None:
-        self.packets += 1
-        if not row.has & _IP:
-            self.others += 1
-            return
-        key = row.flow
+    def _flow(self, fields: bytes, has: int) -> Optional[_Flow]:
+        """The flow of a row; None when there are too many."""
+        key = fields, has & _PORTS
         flow = self._flows.get(key)
         if flow is None:
             if len(self._flows) >= self._flows_max:
                 self.beyond += 1
-                return
+                return None
             flow = self._flows[key] = _Flow()
-        place = row.interface
-        flow.seen[place] = flow.seen.get(place, 0) + 1
-        if row.has & _NUMBER:
-            self._see(row.number, flow, place, row.us)
+        return flow
 
     def _see(self, number: int, flow: _Flow, place: int, us: int) -> None:
         self._newest_us = max(self._newest_us, us)
-        self._forget()
+        if self._ages:
+            self._forget()
         waiting = self._waiting.get(number)
         if waiting is None:
             waiting = self._waiting[number] = _Waiting(number, flow, us)
             self._ages.append(waiting)
-        elif (
-            waiting.flow is not flow
-            or abs(us - waiting.us) > self._window_us
-            or any(place == other for other, _ in waiting.seen)
-        ):
+        elif waiting.flow is not flow or abs(us - waiting.us) > self._window_us:
             return  # a file that gives one number to several packets
+        for other, _ in waiting.seen:
+            if other == place:
+                return
         for other, before in waiting.seen:
             pair, delay = ((other, place), us - before) if other < place else ((place, other), before - us)
             delays = flow.delays.get(pair)

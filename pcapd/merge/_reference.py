@@ -14,7 +14,7 @@ from pcapd.limits import MATCH_REPEATS_MAX
 from pcapd.merge._types import Gap, Merged, Source
 from pcapd.packet.headers import walk
 from pcapd.packet.identity import digest, unchanging
-from pcapd.packet.row import ROW_SIZE, Has, number_row, rows_of
+from pcapd.packet.row import ROW_SIZE, SIGHTINGS, Has, number_row
 from pcapd.records import CAPTURED_MAX, HEADER_SIZE
 from pcapd.records._reference import as_bytes, number, walk_records
 from pcapd.savefile.blocks import enhanced_packet
@@ -28,15 +28,16 @@ _U32: Final = 0xFFFF_FFFF
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
 #: Times are far from the ends of 64 bits, so that differences of two stay in range.
 _US_MAX: Final = _I64 // 4
+_IP, _IP_NUMBER = int(Has.IP), int(Has.IP | Has.NUMBER)
 
 
 class _Seen:
     __slots__ = ("number", "places", "us")
 
-    def __init__(self, number: int, us: int) -> None:
+    def __init__(self, number: int, us: int, place: int) -> None:
         self.number = number
         self.us = us
-        self.places: List[int] = []
+        self.places: List[int] = [place]
 
 
 class Matcher:
@@ -79,18 +80,7 @@ class Matcher:
         """
         place = number("place", place, 0, _U32)
         us = number("us", us, -_US_MAX, _US_MAX)
-        self._newest_us = max(self._newest_us, us)
-        self._forget()
-        known = self._known.setdefault(digest, deque())
-        seen = self._find(known, place, us)
-        again = seen is not None
-        if seen is None:
-            seen = _Seen(self._next, us)
-            known.append(seen)
-            self._ages.append((us, digest))
-            self._next += 1
-        seen.places.append(place)
-        return seen.number, again
+        return self._see(place, us, digest)
 
     def number(self, rows: Buffer) -> bytes:
         """Number the packets of rows that have no number, each as seen at the place ``interface``.
@@ -102,13 +92,29 @@ class Matcher:
         if len(content) % ROW_SIZE:
             raise ValueError(f"{len(content)} bytes are not whole rows")
         numbered = bytearray(content)
-        for index, row in enumerate(rows_of(content)):
-            if row.has & (Has.IP | Has.NUMBER) == Has.IP:
-                if abs(row.us) > _US_MAX:
+        for index, (us, place, has, content_digest) in enumerate(SIGHTINGS.iter_unpack(content)):
+            if has & _IP_NUMBER == _IP:
+                if not -_US_MAX <= us <= _US_MAX:
                     raise ValueError("a row's time is out of range")
-                packet, _ = self.see(row.interface, row.us, row.digest)
-                number_row(numbered, index, packet)
+                number_row(numbered, index, self._see(place, us, content_digest)[0])
         return bytes(numbered)
+
+    def _see(self, place: int, us: int, digest: int) -> Tuple[int, bool]:
+        self._newest_us = max(self._newest_us, us)
+        if self._ages:
+            self._forget()
+        known = self._known.get(digest)
+        if known is None:
+            known = self._known[digest] = deque()
+        seen = self._find(known, place, us) if known else None
+        if seen is not None:
+            seen.places.append(place)
+            return seen.number, True
+        seen = _Seen(self._next, us, place)
+        known.append(seen)
+        self._ages.append((us, digest))
+        self._next += 1
+        return seen.number, False
 
     def _find(self, known: Deque[_Seen], place: int, us: int) -> Optional[_Seen]:
         """The oldest one that this place has not seen; older than one that it has seen there is none."""

@@ -20,7 +20,7 @@ enum {
 typedef struct {
     int64_t us;
     uint32_t captured, original, interface, at;
-    uint8_t family, protocol, flags, has;
+    uint8_t flags, has, family, protocol;
     uint16_t source_port, destination_port;
     uint8_t source[16], destination[16];
     uint32_t seq, ack;

@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from pcapd.packet.headers import TRANSPORTS, Fragment, Headers
 
-__all__ = ["FlowKey", "flow_key"]
+__all__ = ["FlowKey", "flow_key", "ports_of"]
 
 
 class FlowKey(NamedTuple):
@@ -37,10 +37,11 @@ def flow_key(data: bytes, headers: Headers) -> Optional[FlowKey]:
     size = 4 if headers.family == 4 else 16
     at = headers.network + (12 if headers.family == 4 else 8)
     source, destination = data[at : at + size], data[at + size : at + 2 * size]
-    return FlowKey(source, destination, headers.protocol, _ports(data, headers))
+    return FlowKey(source, destination, headers.protocol, ports_of(data, headers))
 
 
-def _ports(data: bytes, headers: Headers) -> Optional[Tuple[int, int]]:
+def ports_of(data: bytes, headers: Headers) -> Optional[Tuple[int, int]]:
+    """The ports of source and destination; None where there are none, or they were cut off."""
     at, transport = headers.transport, TRANSPORTS.get(headers.protocol)
     with_ports = transport is not None and transport.ports and headers.fragment is not Fragment.LATER
     if not with_ports or at < 0 or len(data) < at + 4:

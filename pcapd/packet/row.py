@@ -11,23 +11,29 @@ import struct
 from enum import IntFlag
 from typing import TYPE_CHECKING, Final, Iterator, NamedTuple, Optional
 
-from pcapd.packet.flow import FlowKey, flow_key
+from pcapd.packet.flow import FlowKey, ports_of
 from pcapd.packet.headers import TCP, Fragment, walk
 from pcapd.packet.identity import digest, unchanging
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["ROW_SIZE", "Has", "Row", "Where", "make_row", "number_row", "rows_of"]
+__all__ = ["FLOWS", "ROW_SIZE", "SIGHTINGS", "Has", "Row", "flow_of", "make_row", "number_row", "rows_of"]
 
 _LAYOUT: Final = struct.Struct("=qIIIIBBBBHH16s16sIIHHIQQIHH")
 #: bytes
 ROW_SIZE: Final = _LAYOUT.size
-_HAS_AT: Final = struct.calcsize("=qIIIIBBB")
+#: Of each row us, interface, has, digest; and us, interface, has, flow, number.
+SIGHTINGS: Final = struct.Struct("=q8xI5xB54xQ16x")
+FLOWS: Final = struct.Struct("=q8xI5xB38s24xQ8x")
+_FLOW: Final = struct.Struct("=BBHH16s16s")
+_HAS_AT: Final = struct.calcsize("=qIIIIB")
 _NUMBER_FIELD: Final = struct.Struct("=Q")
 _NUMBER_AT: Final = struct.calcsize("=qIIIIBBBBHH16s16sIIHHIQ")
 _TCP_FIELDS: Final = struct.Struct("!IIxBH")  # from byte 4 of its header on
 _U32_MAX: Final = 0xFFFF_FFFF
+_NO_PORTS: Final = (0, 0)
+_LATER: Final = Fragment.LATER
 
 
 class Has(IntFlag):
@@ -65,10 +71,10 @@ class Row(NamedTuple):
         original: Bytes that it had.
         interface: Number of the interface that saw it.
         at: Where its first byte is in what the rows were made from.
+        flags: Of TCP.
+        has: What else has a meaning here, see `Has`.
         family: 4 or 6.
         protocol: Of IP.
-        flags: Of TCP.
-        has: What else has a meaning here.
         source_port, destination_port: Of layer 4.
         source, destination: Addresses; those of IPv4 in the first four bytes.
         seq, ack, window: Of TCP, the window without its scale.
@@ -86,10 +92,10 @@ class Row(NamedTuple):
     original: int
     interface: int
     at: int
-    family: int
-    protocol: int
     flags: int
     has: int
+    family: int
+    protocol: int
     source_port: int
     destination_port: int
     source: bytes
@@ -105,58 +111,60 @@ class Row(NamedTuple):
     kind: int
     transport_at: int
 
-    @property
-    def flow(self) -> FlowKey:
-        """The flow that it belongs to; only for IP."""
-        size = 4 if self.family == 4 else 16
-        ports = (self.source_port, self.destination_port) if self.has & Has.PORTS else None
-        return FlowKey(self.source[:size], self.destination[:size], self.protocol, ports)
 
-
-class Where(NamedTuple):
-    """What is known of a packet besides its bytes; see `Row`.  No number: the file has none."""
-
-    us: int
-    original: int
-    interface: int
-    at: int
-    number: Optional[int] = None
-    drops: int = 0
-
-
-def make_row(link_type: int, data: bytes, where: Where) -> bytes:
+def make_row(  # noqa: PLR0917 - what differs from packet to packet, fast
+    link_type: int,
+    data: bytes,
+    us: int,
+    original: int,
+    interface: int,
+    at: int,
+    number: Optional[int] = None,
+    drops: int = 0,
+) -> bytes:
     """The row of one packet.
 
     Args:
         link_type: LINKTYPE of the packet.
         data: What was captured of it.
-        where: What else is known of it.
+        us, original, interface, at, number, drops: See `Row`; no number: the file has none.
     """
     headers = walk(link_type, data)
-    has = 0 if where.number is None else _NUMBER
-    flow = flow_key(data, headers)
-    if flow is None:
-        source, destination, protocol, ports, content_digest = b"", b"", 0, None, 0
+    kind, network, family, protocol, transport, payload_at, fragment, _, stop = headers
+    has = 0 if number is None else _NUMBER
+    if not family:
+        return _LAYOUT.pack(
+            us, len(data), original, interface, at, 0, has, 0, 0, 0, 0, b"", b"", 0, 0, 0, 0, 0, 0,
+            number or 0, min(drops, _U32_MAX), kind, 0,
+        )  # fmt: skip
+    has |= _IP_AND_FRAGMENT[fragment]
+    if family == 4:
+        source, destination = data[network + 12 : network + 16], data[network + 16 : network + 20]
     else:
-        source, destination, protocol, ports = flow
-        content_digest = digest(unchanging(data, headers) or b"")
-        has |= _IP_AND_FRAGMENT[headers.fragment]
+        source, destination = data[network + 8 : network + 24], data[network + 24 : network + 40]
+    ports = ports_of(data, headers)
     if ports is not None:
         has |= _PORTS
-    payload_at = payload = seq = ack = flags = window = 0
-    if headers.payload >= 0:
+    payload = seq = ack = flags = window = 0
+    if payload_at >= 0:
         has |= _PAYLOAD
-        payload_at = headers.payload
-        payload = max(0, (headers.stop or where.original) - payload_at)
-        if protocol == TCP and headers.fragment is not Fragment.LATER:
+        payload = max(0, (stop or original) - payload_at)
+        if protocol == TCP and fragment is not _LATER:
             has |= _TCP
-            seq, ack, flags, window = _TCP_FIELDS.unpack_from(data, headers.transport + 4)
+            seq, ack, flags, window = _TCP_FIELDS.unpack_from(data, transport + 4)
     return _LAYOUT.pack(
-        where.us, len(data), where.original, where.interface, where.at,
-        headers.family, protocol, flags, has, *(ports or (0, 0)), source, destination, seq, ack, window,
-        payload_at, payload, content_digest, where.number or 0, min(where.drops, _U32_MAX),
-        headers.kind, max(0, headers.transport),
+        us, len(data), original, interface, at, flags, has, family, protocol, *(ports or _NO_PORTS),
+        source, destination, seq, ack, window, max(0, payload_at), payload,
+        digest(unchanging(data, headers) or b""), number or 0, min(drops, _U32_MAX), kind, max(0, transport),
     )  # fmt: skip
+
+
+def flow_of(fields: bytes, has: int) -> FlowKey:
+    """The flow of a row, from the fields that `FLOWS` gives."""
+    family, protocol, source_port, destination_port, source, destination = _FLOW.unpack(fields)
+    size = 4 if family == 4 else 16
+    ports = (source_port, destination_port) if has & _PORTS else None
+    return FlowKey(source[:size], destination[:size], protocol, ports)
 
 
 def number_row(rows: bytearray, index: int, number: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Iterator
 
 from pcapd.errors import RecordError
 from pcapd.packet.headers import LINKS, walk
-from pcapd.packet.row import Where, make_row
+from pcapd.packet.row import make_row
 from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, Checked
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def rows(records: Buffer, link_type: int, interface: int) -> bytes:
     made = []
     for us, original, begin, end in walk_records(content, CAPTURED_MAX):
         at = begin + HEADER_SIZE
-        made.append(make_row(link_type, content[at:end], Where(us, original, interface, at)))
+        made.append(make_row(link_type, content[at:end], us, original, interface, at))
     return b"".join(made)
 
 

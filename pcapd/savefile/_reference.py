@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, Iterable, List, Tuple
 
-from pcapd.packet.row import Where, make_row
+from pcapd.packet.row import make_row
 from pcapd.records._reference import as_bytes, number
 from pcapd.savefile import blocks
 from pcapd.savefile.blocks import BadFile, FileInterface
@@ -17,6 +17,8 @@ __all__ = ["packed_interfaces", "packet_rows"]
 
 #: Number, link type, snaplen, nothing; ticks in a second, microseconds to add.
 _INTERFACE: Final = struct.Struct("=IIIIqq")
+#: The usual time stamps.
+_MICROS: Final = (1_000_000, 0)
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
 _U32: Final = 0xFFFF_FFFF
 
@@ -65,15 +67,21 @@ def packet_rows(data: Buffer, position: int, big_endian: bool, interfaces: Buffe
     order = ">" if big_endian else "<"
     rows: List[bytes] = []
     while True:
-        try:
-            block = blocks.whole_block(content, position, order)
-            packet = blocks.read_packet(block, order, known) if block else None
-        except BadFile:
-            break
-        if packet is None or fields[packet.number][4] <= 0:
-            break
-        own, link_type = fields[packet.number][:2]
-        where = Where(packet.us, packet.length, own, position + packet.at, packet.packet_id, packet.drops)
-        rows.append(make_row(link_type, packet.data, where))
-        position += len(block)
+        plain = blocks.plain_packet(content, position, order)
+        if plain is not None and plain[0] < len(fields) and fields[plain[0]][4:] == _MICROS:
+            index, us, length, captured, end = plain
+            data, drops, packet_id, at = content[position + 28 : position + 28 + captured], 0, None, 28
+        else:
+            try:
+                block = blocks.whole_block(content, position, order)
+                packet = blocks.read_packet(block, order, known) if block else None
+            except BadFile:
+                break
+            if packet is None or fields[packet.number][4] <= 0:
+                break
+            _, us, length, data, packet_id, drops, index, at = packet
+            end = position + len(block)
+        own, link_type = fields[index][:2]
+        rows.append(make_row(link_type, data, us, length, own, position + at, packet_id, drops))
+        position = end
     return b"".join(rows), position

@@ -37,6 +37,7 @@ BLOCK_FRAME: Final = 12
 US_MAX: Final = 2**61 - 1
 #: type, total length, interface, timestamp high and low, captured length, original length.
 _PACKET: Final = struct.Struct("<7I")
+_PLAIN: Final = {order: struct.Struct(f"{order}7I") for order in "<>"}
 _LENGTH: Final = struct.Struct("<I")
 #: bytes of a packet block around its padded data and its options.
 _PACKET_FRAME: Final = _PACKET.size + _LENGTH.size
@@ -395,6 +396,24 @@ def read_packet(block: bytes, order: str, interfaces: Sequence[FileInterface]) -
     except struct.error as error:
         raise _too_short() from error
     return None
+
+
+def plain_packet(data: bytes, position: int, order: str) -> Optional[Tuple[int, int, int, int, int]]:
+    """The usual block, an enhanced one without options, faster; None when it is another, or lies.
+
+    Returns:
+        Interface, time as it stands there, bytes on the wire, captured bytes (which begin
+        at byte 28), and where the block ends.
+    """
+    if len(data) - position < _PACKET_FRAME:
+        return None
+    kind, length, interface, high, low, captured, original = _PLAIN[order].unpack_from(data, position)
+    end = position + length
+    if kind != _ENHANCED_PACKET or length != _PACKET_FRAME + (captured + 3 & ~3) or length > BLOCK_MAX:
+        return None
+    if end > len(data) or data[end - 4 : end] != data[position + 4 : position + 8] or high >> 29:
+        return None
+    return interface, high << 32 | low, original, captured, end
 
 
 def _enhanced(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> FilePacket:

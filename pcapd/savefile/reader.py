@@ -10,7 +10,7 @@ import os
 from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional
 
 from pcapd.limits import FILE_INTERFACES_MAX, FILE_READ_SIZE
-from pcapd.packet.row import Where, make_row
+from pcapd.packet.row import make_row
 from pcapd.savefile import blocks
 from pcapd.savefile._reference import packed_interfaces
 from pcapd.savefile.blocks import BadFile, FileInterface, FilePacket
@@ -59,7 +59,10 @@ class Reader:
         Raises:
             BadFile: There can be no such block.
         """
-        self.order = blocks.section_order(data[position : position + blocks.BLOCK_FRAME]) or self.order
+        start = data[position : position + blocks.BLOCK_FRAME]
+        if len(start) < blocks.BLOCK_FRAME:
+            return b""
+        self.order = blocks.section_order(start) or self.order
         return blocks.whole_block(data, position, self.order)
 
     def block(self, block: bytes) -> Optional[FilePacket]:
@@ -148,7 +151,9 @@ def read_rows(file: BinaryIO, place: Callable[[FileInterface], int]) -> Iterator
         packet = reader.block(block) if block else None
         window.position += len(block)
         if packet is not None:  # one that only Python can read
-            where = Where(
+            row = make_row(
+                packet.interface.link_type,
+                packet.data,
                 packet.us,
                 packet.length,
                 places[packet.number],
@@ -156,7 +161,7 @@ def read_rows(file: BinaryIO, place: Callable[[FileInterface], int]) -> Iterator
                 packet.packet_id,
                 packet.drops,
             )
-            yield Rows(make_row(packet.interface.link_type, packet.data, where), window.data)
+            yield Rows(row, window.data)
         elif not block and not window.move():
             return
         elif len(places) != len(reader.interfaces):

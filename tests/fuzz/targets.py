@@ -68,10 +68,10 @@ from pcapd.errors import (
     Unauthenticated,
 )
 from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
-from pcapd.records import _busiest, _reference
-from pcapd.savefile.form import Form
 from pcapd.merge.muxer import Muxer
+from pcapd.records import _busiest, _reference
 from pcapd.savefile.cut import cut
+from pcapd.savefile.form import Form
 from pcapd.wire import (
     App,
     Callee,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pcapd.ctl.flows import Flows, Hop, as_event, as_line, read
 from pcapd.ctl.main import cli
 from pcapd.errors import PcapdError
-from pcapd.packet.row import Where, make_row, rows_of
+from pcapd.packet.row import make_row, rows_of
 from pcapd.savefile.reader import BadFile, FileInterface, read_rows
 from tests.kit.files import block, interface, section
 from tests.kit.implementations import implementations
@@ -35,8 +35,7 @@ def packet(number: int, port: int = 40000) -> bytes:
 
 def add(flows: Flows, interface: FileInterface, us: int, data: bytes, number: Optional[int] = None) -> None:
     """A packet that an interface saw."""
-    where = Where(us, len(data), flows.place(interface), 0, number)
-    flows.add(make_row(interface.link_type, data, where))
+    flows.add(make_row(interface.link_type, data, us, len(data), flows.place(interface), 0, number))
 
 
 def hops(sightings: Iterable[Tuple[FileInterface, int, int]], *, ids: bool = False) -> List[Hop]:
@@ -160,10 +159,10 @@ def test_bounds() -> None:
         table = analysis.FlowTable(2, 1, 9, 3, 2_000_000)
         for port in range(4):
             for place in (0, 1):
-                table.add(make_row(101, packet(1, port), Where(port, 99, place, 0, port + 1)))
+                table.add(make_row(101, packet(1, port), port, 99, place, 0, port + 1))
         assert table.beyond == 4 + 1 and len(table.flows()) == 2
         for number in range(5):
-            table.add(make_row(101, packet(number, 0), Where(9, 99, 0, 0, 100 + number)))
+            table.add(make_row(101, packet(number, 0), 9, 99, 0, 0, 100 + number))
         assert table.forgotten == 2, "the two before them were seen at both"
 
 
@@ -260,9 +259,7 @@ def test_the_command(tmp_path: Path) -> None:
 def test_both_implementations_count_the_same(sightings: Any, bounds: Any) -> None:
     """Flows, places, delays, and what is beyond the bounds."""
     rows = b"".join(
-        make_row(
-            101, packet(number, port) if port else b"?", Where(us, 99, place, 0, number if named else None)
-        )
+        make_row(101, packet(number, port) if port else b"?", us, 99, place, 0, number if named else None)
         for place, port, us, number, named in sightings
     )
     found = []
@@ -286,7 +283,7 @@ def test_both_implementations_count_the_same(sightings: Any, bounds: Any) -> Non
 def test_both_implementations_merge_the_same(times: List[List[int]]) -> None:
     """Several files are read in the order of their times, and each in its own order, to the end."""
     files = [
-        b"".join(make_row(101, b"", Where(us, number, index, 0)) for number, us in enumerate(own))
+        b"".join(make_row(101, b"", us, number, index, 0) for number, us in enumerate(own))
         for index, own in enumerate(times)
     ]
     results = []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pcapd.ctl.decode import decode
 from pcapd.ctl.printing import Printer, PrintingFailed, as_line
-from pcapd.merge.muxer import Kind, Muxer, Piece
+from pcapd.merge.muxer import HEADERS, Kind, Muxer, Piece
 from pcapd.packet import linktypes
 from pcapd.savefile.form import Form
 from pcapd.savefile.reader import FileInterface, FilePacket
@@ -273,7 +273,7 @@ def test_each_instance_has_its_own_interfaces(capfd: pytest.CaptureFixture[str])
     """Files of their own number them from 0 each."""
     printer = Printer(json=False, stream=sys.stdout)
     both = [[piece._replace(stream=name) for piece in pieces(name, b"")] for name in ("a", "b")]
-    headers = [piece for each in both for piece in each if piece.kind is Kind.HEADER]
+    headers = [piece for each in both for piece in each if piece.kind in HEADERS]
     packets = [piece for each in both for piece in each if piece.kind is Kind.PACKETS]
     printer.write(headers + packets)
     assert [text.split()[1] for text in capfd.readouterr().out.splitlines()] == ["a:eth0", "b:eth0"]

@@ -18,9 +18,9 @@ from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
 from pcapd.ctl.files import Files, check_files
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
 from pcapd.ctl.output import OutputError
+from pcapd.merge import split as split_module
 from pcapd.merge.muxer import Kind, Muxer, Piece
 from pcapd.merge.split import Split
-from pcapd.savefile import split as split_module
 from pcapd.savefile.form import Form
 from pcapd.wire import Request, Source, Stats
 
@@ -473,6 +473,6 @@ def test_a_piece_knows_its_packets() -> None:
     assembly.packets(1, record(0, 4) + record(1, 4), 0.0)
     kinds = [(piece.kind, piece.packets) for piece in assembly.finish_pieces(10)]
     assert kinds == [
-        (Kind.HEADER, 0), (Kind.HEADER, 0), (Kind.HEADER, 0), (Kind.PACKETS, 2), (Kind.STATISTICS, 0),
+        (Kind.HEADER, 0), (Kind.INTERFACE, 0), (Kind.NAMES, 0), (Kind.PACKETS, 2), (Kind.STATISTICS, 0),
     ]  # fmt: skip
     assert isinstance(assembly.finish_pieces(10)[0], Piece)

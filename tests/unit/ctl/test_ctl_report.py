@@ -12,6 +12,7 @@ from pcapd.ctl.capture import Capture
 from pcapd.ctl.options import CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
+from pcapd.merge import Matcher
 from pcapd.merge.matching import PacketIds
 from pcapd.merge.muxer import Account, Muxer
 from pcapd.savefile.form import Form
@@ -81,7 +82,9 @@ def test_a_clock_that_nobody_compared(tmp_path: Path) -> None:
 def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
     """A file with numbers must say where they may be wrong; one with duplicates left out, how many."""
     ids = PacketIds(dedupe=True)
-    ids._matcher.forgotten = 7
+    ids.matcher = Matcher(1, 10, 1)
+    for number in range(8):
+        ids.matcher.see(0, number, number)
     assembly = Muxer(Form.PCAPNG, 262144, packet_ids=ids)
     assembly.source(1, SOURCE, 5)
     capture = Capture(Request(("web-0",)), assembly, None, 0.0)

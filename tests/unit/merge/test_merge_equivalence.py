@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcapd.merge import _reference
-from pcapd.packet.row import Where, make_row
+from pcapd.packet.row import make_row
 from tests.kit.implementations import outcome
 from tests.kit.packets import ethernet, ipv4, udp
 from tests.kit.record_samples import batches, forms, honest_batches, interfaces, limits, moments, record
@@ -131,9 +131,7 @@ def test_sightings_are_the_same(sightings: list[tuple[int, int, int]], remember:
     for place, us, content in sightings:
         assert native.see(place, us, content) == reference.see(place, us, content)
     rows = b"".join(
-        make_row(
-            1, ethernet(ipv4(udp(bytes([content])))), Where(us, 99, place, 0, 7 if content == 3 else None)
-        )
+        make_row(1, ethernet(ipv4(udp(bytes([content])))), us, 99, place, 0, 7 if content == 3 else None)
         for place, us, content in sightings
     )
     assert native.number(rows) == reference.number(rows)

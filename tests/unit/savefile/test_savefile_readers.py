@@ -8,8 +8,8 @@ from typing import Sequence
 import pytest
 from savefile_tools import blocks_of, datagram, fields, record, run
 
-from pcapd.merge import Gap, merge
-from pcapd.merge.matching import PacketIds
+from pcapd.merge import Gap, Source, merge
+from pcapd.merge.matching import new_matcher
 from pcapd.packet import linktypes
 from pcapd.savefile import blocks, pcap
 from pcapd.savefile.form import Form
@@ -194,9 +194,9 @@ def test_packets_that_were_lost(tmp_path: Path, numbered: bool) -> None:
     """Wireshark's library shows epb_dropcount as frame.drop_count; capinfos and tcpdump read the file."""
     batch = b"".join(record(START + us, datagram(), 42) for us in range(3))
     gaps = [(START, 5), (START + 1, 2**40)]
-    data = rendered(batch, 0, gaps)
-    if numbered:
-        data = PacketIds(dedupe=False).rewrite("", data, [linktypes.ETHERNET]).data
+    matcher = new_matcher() if numbered else None
+    source = Source(0, [batch], gaps, linktypes.ETHERNET)
+    data = merge([source], UNLIMITED, 0, Form.PCAPNG, UNLIMITED, UNLIMITED, matcher).data
     path = tmp_path / "lost.pcapng"
     path.write_bytes(blocks.section_header("pcapd") + interface(0) + data)
     assert fields(path, "frame.drop_count") == [[""], ["5"], [str(2**40)]]
