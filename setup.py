@@ -37,7 +37,7 @@ setup(
         for package in ("records", "savefile", "merge", "analysis")
     ],
     install_requires=[
-        "twisted[websocket]>=26.4",
+        "twisted>=26.4",
         "pyopenssl>=25.3",
         "service-identity>=24.1",
         "pyyaml>=6",

@@ -17,12 +17,15 @@
         ├── Unauthenticated      401
         ├── Forbidden            403
         ├── TargetNotFound       404
+        ├── MethodNotAllowed     405
         ├── LimitReached         429
         ├── CaptureFailed        502
         │   ├── CapturePermission    the agent lacks the privileges
         │   ├── NamespaceGone        the network namespace is not there any more
         │   └── AgentUnavailable     no agent at that address, or not one that we may trust
+        ├── ClientLeft           499: the client did not wait for the answer; only recorded
         ├── ResolverUnavailable  503: whoever decides about the request cannot be asked
+        ├── AuditUnavailable     503: the capture could not be recorded
         └── Draining             503
 
 A message is one sentence for the person who made the request; ``hint`` says
@@ -91,10 +94,12 @@ class RequestError(PcapdError):
     Attributes:
         code: Name of the cause on the wire and in HTTP error bodies.
         status: The HTTP status that says the same.
+        user: The user whose request it was, where that is known; for the audit log.
     """
 
     code = "error"
     status = 500
+    user: Optional[str] = None
 
 
 class BadRequest(RequestError):
@@ -143,6 +148,18 @@ class TargetNotFound(RequestError):
     status = 404
 
 
+class MethodNotAllowed(RequestError):
+    """The page does not support this HTTP method.
+
+    Attributes:
+        allowed: The methods that it answers.
+    """
+
+    code = "method_not_allowed"
+    status = 405
+    allowed: Sequence[str] = ()
+
+
 class LimitReached(RequestError):
     """A limit of the api, an agent or an authority stands in the way.
 
@@ -178,6 +195,20 @@ class AgentUnavailable(CaptureFailed):
     """No agent answers at the address, or not one that we may trust."""
 
     code = "agent_unavailable"
+
+
+class ClientLeft(RequestError):
+    """The client left before its capture started."""
+
+    code = "client_left"
+    status = 499  # not a standard; nginx logs the same case so
+
+
+class AuditUnavailable(RequestError):
+    """The audit record of a capture cannot be written, so there is no capture."""
+
+    code = "audit_unavailable"
+    status = 503
 
 
 class ResolverUnavailable(RequestError):

@@ -80,6 +80,8 @@ NAME_MAX: Final = 256
 #: characters of a notice's, an error's or an END's words that we send.  Several of them,
 #: with every character written as six, still fit a control frame.
 TEXT_MAX: Final = 2048
+#: proxies on a request's way whose entries in X-Forwarded-For are looked at.
+FORWARDED_MAX: Final = 32
 #: IP addresses of a machine by which its own traffic is recognised.  On a machine with
 #: more of them, the traffic of every address that uses pcapd's ports is left out.
 OWN_ADDRESSES_MAX: Final = 24
@@ -129,9 +131,17 @@ EXCLUSION_TIME: Final = 300.0
 SEND_BUFFER: Final = 512 * KIB
 #: bytes read from a socket per wake-up.
 READ_PIECE: Final = 256 * KIB
+#: bytes read per wake-up from a peer that connected to us: requests and control frames.
+ACCEPTED_READ: Final = 4 * KIB
+#: bytes that wait to be sent on a connection that has not authenticated: some answers, or
+#: a piece of a file.
+STRANGER_BUFFER: Final = 8 * KIB
+#: bytes of further requests that wait while one of their connection is answered.
+PIPELINED_MAX: Final = 4 * KIB
 #: bytes of packets that an ordered merge holds back before it gives up order.
 HOLD_BACK_BYTES: Final = 64 * MIB
-#: seconds that an ordered merge waits for a source that shows no watermark.
+#: seconds that an ordered merge waits for a source that shows no watermark, while others
+#: are heard.
 HOLD_BACK_TIME: Final = 1.0
 #: bytes that a WebSocket client may send in one message: it only ever sends
 #: control frames.
@@ -184,14 +194,50 @@ SERVE_BACKLOG: Final = 64 * MIB
 #: at the end, for readers to take the rest: seconds without progress, and in all.
 SERVE_LAST_TIME: Final = (5.0, 60.0)
 
+# --- work that a peer causes ---------------------------------------------------
+
+#: answers (PONGs) and small frames of one peer in a row, and per second after that.  An honest
+#: peer pings every few seconds, also while it does not read (up to `TCP_USER_TIMEOUT`).
+ANSWERS_BURST: Final = 256
+ANSWERS_PER_SECOND: Final = 64
+
+# --- log lines that others cause -------------------------------------------------
+
+#: seconds; further lines of the same peer in this time are counted and become one line.
+SUM_INTERVAL: Final = 1.0
+#: peers whose lines are counted separately; further peers share one line.
+SUM_PEERS_MAX: Final = 64
+
+# --- the audit log ---------------------------------------------------------------
+
+#: seconds between checks whether audit records can be written.
+AUDIT_CHECK_INTERVAL: Final = 2.0
+#: bytes of free disk that running captures need to record their ends; on a small file
+#: system it is an eighth of it.
+AUDIT_RESERVE: Final = 1 * MIB
+
 # --- time, seconds -----------------------------------------------------------
 
+#: between two turns of a loop that nothing holds up (`pcapd.running`): twice what pcapctl
+#: sleeps, five times the interval of counters.
+TURN_MAX: Final = 0.5
+#: between two looks at whether the other end of an agent's connection is silent.  So much of
+#: a pause of our own counts as its silence, so it is less than `STOP_STALL_TIMEOUT`.
+SILENCE_TURN: Final = 1.0
+#: lateness of a timer that shows that we were held up ourselves, and the time that the peer
+#: gets then, once, so that we read first what it sent before.
+LATE: Final = 0.1
+LATE_GRACE: Final = 1.0
 #: between the counters of a source; also its watermark's age when it is silent.
 STATS_INTERVAL: Final = 0.1
 #: for TLS and HELLO after a connection was accepted or made.
 HANDSHAKE_TIMEOUT: Final = 5.0
 #: for the whole head of an HTTP request, from the connection or the answer before.
 REQUEST_TIMEOUT: Final = 15.0
+#: for a client to read an answer, and the bytes of a file that give it a second more:
+#: 131 kbit/s, which is slower than any line over which somebody downloads megabytes.
+ANSWER_TIMEOUT: Final = 15.0
+ANSWER_RATE_MIN: Final = 16 * KIB
 #: for START after a client or api connected.
 START_TIMEOUT: Final = 8.0
 #: targets of a capture from which on its agents start together, once all are connected
@@ -201,6 +247,11 @@ GATHER_TARGETS: Final = 32
 #: later starts alone.  An agent waits no longer than `START_TIMEOUT`.
 GATHER_PATIENCE: Final = 0.5
 GATHER_TIME: Final = 4.0
+#: for an agent to accept a connection, when the api's configuration does not say.
+AGENT_CONNECT_TIMEOUT: Final = 5.0
+#: after the duration that a client asked for over a WebSocket, until the api ends the capture:
+#: the client's own clock begins a little later, and it stops by itself.
+DURATION_GRACE: Final = 2.0
 #: for opening the capture on an agent.
 OPEN_TIMEOUT: Final = 10.0
 #: between PINGs to an agent; agents never block, so silence means trouble.
@@ -214,17 +265,30 @@ CLIENT_PING_INTERVAL: Final = 20.0
 CLIENT_SILENCE_TIMEOUT: Final = 120.0
 #: without any byte from the api, at a client: three of its pings.
 API_SILENCE_TIMEOUT: Final = 60.0
-#: the same after STOP, when counters or packets come all the time.
-API_STOP_SILENCE_TIMEOUT: Final = 5.0
 #: TCP keep-alive: idle, interval (seconds), probes.
 TCP_KEEPALIVE: Final = (10, 5, 3)
 #: TCP_USER_TIMEOUT towards clients.  Linux counts a closed window too, so this is
 #: also how long a client may be stuck.
 TCP_USER_TIMEOUT: Final = 120.0
-#: after STOP, without any byte from an agent, until it is given up.
+#: After STOP the waits nest: an agent that stops moving is given up by the api, alone,
+#: before the client gives up the api and with it everybody's packets.
+#:
+#: between two looks of the api at whether its agents still move.
+STOP_WATCH_INTERVAL: Final = 0.25
+#: without movement of an agent, until the api gives it up.
 STOP_STALL_TIMEOUT: Final = 1.5
-#: after STOP, until a capture is ended whatever still flows.
+#: bytes that are a movement, as a whole frame is: a slow line carries less than a frame in
+#: that time, and a peer that sends a byte now and then never gets there.
+STOP_STALL_BYTES: Final = 4 * KIB
+#: until the api gives up an agent whatever it still sends, and a daemon ends whatever still runs.
 DRAIN_TIMEOUT: Final = 10.0
+#: for what the api says then to reach its clients, over a slow line too.
+DRAIN_LINGER: Final = 3.0
+#: without `STOP_STALL_BYTES` of packets from the api, until its client gives it up.
+API_STOP_TIMEOUT: Final = DRAIN_TIMEOUT + STOP_WATCH_INTERVAL + DRAIN_LINGER
+#: until the client leaves although packets come: the api bears a client that holds it up
+#: for `CLIENT_SILENCE_TIMEOUT`.
+API_STOP_LIMIT: Final = API_STOP_TIMEOUT + CLIENT_SILENCE_TIMEOUT
 
 #: at the end, for a terminal that takes nothing of the report.
 TERMINAL_PATIENCE: Final = 10.0
@@ -297,6 +361,24 @@ KEY_ID_MAX: Final = 256
 #: expired; for BOSH we decide, and an expired one gets no grace.
 TOKEN_LEEWAY: Final = 10.0
 
+# --- pcapctl before the capture, seconds ----------------------------------------
+
+#: for one exchange with a server: from its name to the last byte of its answer, however
+#: slowly they come.  Cloud Controller takes some seconds where it is busy.
+EXCHANGE_TIMEOUT: Final = 30.0
+#: of these at most for each step of a connection: its name, TCP to one address, TLS.
+CONNECT_TIMEOUT: Final = 10.0
+#: for the api to open a first source.  More than everything that it may wait for itself, one
+#: after the other, so that it is the api that says what was too slow.
+API_START_TIMEOUT: Final = (
+    AUTHORITY_TIMEOUT
+    + AGENT_CONNECT_TIMEOUT
+    + 2 * HANDSHAKE_TIMEOUT
+    + GATHER_TIME
+    + OPEN_TIMEOUT
+    + DRAIN_LINGER
+)
+
 # --- following an app ---------------------------------------------------------
 
 #: seconds between looks at where an app's instances are.
@@ -312,6 +394,11 @@ FOLLOW_ATTEMPTS: Final = 5
 
 #: connections that an agent or api accepts at once.
 CONNECTIONS_MAX: Final = 1024
+#: of these, connections that have sent something and have not authenticated.  The worst of
+#: them, which does not read its answers, takes some 60 KiB with its TLS; a silent one less than 2.
+STRANGERS_MAX: Final = 384
+#: connections that wait in the kernel to be accepted; net.core.somaxconn may be less.
+ACCEPT_QUEUE: Final = 4096
 #: captures at once on one agent, when its configuration does not say.
 AGENT_CAPTURES: Final = 16
 #: bytes; a configuration file.

@@ -5,27 +5,26 @@ Exit status 0 after a drain, 1 on any failure: monit must be able to tell.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.python import usage
-
 from pcapd.errors import ConfigError
-from pcapd.options import Options
 
 __all__ = ["main"]
 
 
-class _ForegroundOptions(Options):
-    optFlags = [  # noqa: RUF012
-        ["check-config", None, "Check the configuration and exit."],
-    ]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT, then drain; ends by `SystemExit`."""
-    options = _ForegroundOptions()
+    # Before the imports, which take a while.  Until the daemon handles it, a SIGHUP would end
+    # the process; blocked, it waits for the handler.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    from twisted.python import usage
+
+    from pcapd.options import ForegroundOptions
+
+    options = ForegroundOptions()
     try:
         options.parseOptions(list(sys.argv[1:] if arguments is None else arguments))
     except usage.UsageError as error:

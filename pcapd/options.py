@@ -6,7 +6,7 @@ from twisted.python import usage
 
 import pcapd
 
-__all__ = ["Options"]
+__all__ = ["ForegroundOptions", "Options"]
 
 ROLES = ("agent", "api")
 
@@ -36,3 +36,11 @@ class Options(usage.Options):
             raise usage.UsageError("--role must be agent or api")
         if not self["config"]:
             raise usage.UsageError("--config FILE is missing")
+
+
+class ForegroundOptions(Options):
+    """Of ``pcapd`` alone."""
+
+    optFlags = [  # noqa: RUF012
+        ["check-config", None, "Check the configuration and exit."],
+    ]

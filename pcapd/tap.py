@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,8 @@ def makeService(options: Any) -> Any:
     Raises:
         SystemExit: The configuration cannot be used; twistd would show a traceback.
     """
+    # As in `pcapd.main`: a SIGHUP waits until the daemon handles it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         return build(options)
     except ConfigError as error:

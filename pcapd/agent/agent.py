@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from pcapd.limits import DRAIN_TIMEOUT
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.ports import TLSPort
+from pcapd.net.tally import Tally
 from pcapd.net.tls import ServerContext, check_allowed
 from pcapd.wire import EndReason, Hello
 
@@ -50,6 +51,7 @@ class Agent(Daemon):
         self._context = ServerContext(config.listen.tls)
         self._sessions: set[AgentSession] = set()
         self._captures: set[AgentSession] = set()
+        self._strangers = Tally(reactor, self._log_strangers)
         self._draining = False
         self.compiler = FilterCompiler()
         self.feedback = Feedback(reactor, self._sessions)
@@ -80,17 +82,25 @@ class Agent(Daemon):
             libpcap=libpcap,
         )
 
-    def reload(self) -> None:
-        """Use renewed certificates, and another limit for captures to come."""
+    def prepare(self) -> Callable[[], None]:
+        """Read renewed certificates, and another limit for captures to come."""
+        config = self.config
         if self._reread is not None:
             most = self._reread().capture.max_captures
-            self.config = replace(self.config, capture=replace(self.config.capture, max_captures=most))
-        self._context.reload()
+            config = replace(config, capture=replace(config.capture, max_captures=most))
+        use_certificates = self._context.prepare()
+
+        def use() -> None:
+            self.config = config
+            use_certificates()
+
+        return use
 
     def drain(self) -> Deferred[Any]:
         """Refuse new captures, end the running ones."""
         self._draining = True
         self.feedback.stop()
+        self._strangers.flush()
         sessions = list(self._sessions)
         ended = DeferredList([session.finished for session in sessions], consumeErrors=True)
         for session in sessions:
@@ -136,6 +146,13 @@ class Agent(Daemon):
     def released(self, session: AgentSession) -> None:
         """Nothing is open any more, or being opened, of what was counted in."""
         self._captures.discard(session)
+
+    def left_without_start(self, peer: str, reason: str) -> None:
+        """Log that a peer left without a capture; any machine on the network can cause this."""
+        self._strangers.add((peer.rpartition(":")[0], reason), {"peer": peer, "reason": reason})
+
+    def _log_strangers(self, count: int, facts: Mapping[str, Any]) -> None:
+        self.log.warn("{peer} left without START: {reason}", count=count, **facts)
 
     def admit(self, session: AgentSession) -> None:
         """Count a capture in.

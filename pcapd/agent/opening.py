@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pcapd.agent.containers.cellside import CONTAINER_INTERFACE, cell_interface, check_interfaces
-from pcapd.agent.containers.lookup import find_container
+from pcapd.agent.containers.lookup import StoreWatch, find_container
 from pcapd.agent.containers.namespace import Gone, mount_gone, open_container
 from pcapd.agent.containers.store import StoredContainer
 from pcapd.agent.owntraffic import Ends, own_traffic
@@ -169,7 +169,7 @@ def _from_cell(opening: Opening, config: ContainersConfig, wanted: Container) ->
         raise
     source.show_as(CONTAINER_INTERFACE, (f"{found.address}/32",))
     # When the container goes, its wire does, and the source says so itself.
-    return Opened([source], _never_gone, found.handle)
+    return Opened([source], StoreWatch(config, wanted, found), found.handle)
 
 
 def _wire_of(container: StoredContainer) -> str:

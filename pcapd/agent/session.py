@@ -49,6 +49,7 @@ from pcapd.limits import (
     STATS_INTERVAL,
 )
 from pcapd.net.addresses import plain_address
+from pcapd.net.clock import Deadline
 from pcapd.net.framed import FramedProtocol
 from pcapd.records import check, split
 from pcapd.wire import (
@@ -90,6 +91,9 @@ class SessionOwner(Protocol):
 
     def released(self, session: AgentSession) -> None:
         """Nothing is open any more, or being opened, of what was counted in."""
+
+    def left_without_start(self, peer: str, reason: str) -> None:
+        """A peer left without a capture."""
 
     def admit(self, session: AgentSession) -> None:
         """Count a capture in, or raise `LimitReached`."""
@@ -140,9 +144,8 @@ class AgentSession(FramedProtocol):
         self._agent.joined(self)
         self.transport.registerProducer(self, True)
         self.transport.write(self._session.hello(self._agent.hello()))
-        self._timer = self._reactor.callLater(
-            START_TIMEOUT, self.give_up, PcapdError(f"no START within {START_TIMEOUT:g} s")
-        )
+        cause = PcapdError(f"no START within {START_TIMEOUT:g} s")
+        self._timer = Deadline(self._reactor, START_TIMEOUT, self.give_up, cause)
 
     def event(self, event: Event) -> None:
         """The api said something."""
@@ -159,7 +162,7 @@ class AgentSession(FramedProtocol):
         if self._start is not None and self._state is not _State.ENDED:
             self._agent.log.info("capture abandoned: {reason}", reason=str(reason), **self._about())
         elif self._start is None:
-            self._agent.log.warn("{peer} left without START: {reason}", peer=self._peer(), reason=str(reason))
+            self._agent.left_without_start(self._peer(), str(reason))
         self._state = _State.ENDED
         self._withheld.clear()
         self._close_all()
@@ -387,7 +390,7 @@ class AgentSession(FramedProtocol):
         # PING that we have not read would be enough.  The api may be held up by a
         # slow client, so it gets as long as that one.
         self.transport.unregisterProducer()
-        self._timer = self._reactor.callLater(CLIENT_SILENCE_TIMEOUT, self.transport.abortConnection)
+        self._timer = Deadline(self._reactor, CLIENT_SILENCE_TIMEOUT, self.transport.abortConnection)
 
     def _close(self, *readings: Reading) -> None:
         self.release()
@@ -470,7 +473,7 @@ class AgentSession(FramedProtocol):
 
     def _peer(self) -> str:
         peer = self.transport.getPeer()
-        return f"{peer.host}:{peer.port}" if peer else "nobody"
+        return f"{peer.host}:{peer.port}"
 
     def _about(self) -> dict[str, str]:
         assert self._start is not None

@@ -16,8 +16,14 @@
     where a capture's frames go: a WebSocket, or an HTTP response.
 ``clientfiles``
     the client for download, under ``/cli/``.
+``connection``
+    a client's HTTP connection: one request at a time, a time limit for each step.
+``websocket``
+    the same connection after its upgrade: messages and their bounds.
 ``web``
-    the HTTP front: routes, errors, tokens, request ids.
+    the HTTP front: plain pages, errors, tokens, request ids.
+``forwarded``
+    the address of the client behind a proxy: plain functions.
 ``audit``, ``metrics``
     what is kept of it.
 """

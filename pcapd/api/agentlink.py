@@ -8,9 +8,9 @@ from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api.resolvers import Target
 from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_error
 from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
-from pcapd.net.clock import now_us
+from pcapd.net.clock import Deadline, now_us
 from pcapd.net.framed import FramedProtocol
-from pcapd.wire import Caller, CaptureStart, End, Error, Event, Hello, Packets, Pong, Source
+from pcapd.wire import Caller, CaptureStart, End, Error, Event, Hello, Packets, Pong, Progress, Source
 
 __all__ = ["AgentLink", "LinkOwner"]
 
@@ -57,6 +57,8 @@ class AgentLink(FramedProtocol):
         self._timer: Any = None
         #: The agent's clock minus ours, microseconds; None until it is measured.
         self.clock_offset_us: int | None = None
+        #: Whether the agent moves, by `ran`: what counts after STOP.
+        self.progress = Progress(self.ran)
 
     # --- conversation ------------------------------------------------------
 
@@ -64,8 +66,14 @@ class AgentLink(FramedProtocol):
         """TLS is done.  Ready is only who says HELLO: TLS 1.3 reports a refused certificate late."""
         self._expect(HANDSHAKE_TIMEOUT, "HELLO")
 
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes arrived."""
+        self.progress.received(len(data), self.ran)
+        super().dataReceived(data)
+
     def event(self, event: Event) -> None:
         """The agent said something."""
+        self.progress.moved(self.ran)
         message = event.message
         if isinstance(message, Hello):
             self._greet()
@@ -117,9 +125,8 @@ class AgentLink(FramedProtocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if seconds is not None:
-            self._timer = self._reactor.callLater(
-                seconds, self.give_up, PcapdError(f"waited {seconds:g} s for {what}")
-            )
+            cause = PcapdError(f"waited {seconds:g} s for {what}")
+            self._timer = Deadline(self._reactor, seconds, self.give_up, cause)
 
     # --- what the capture does with it -------------------------------------
 
@@ -142,7 +149,8 @@ class AgentLink(FramedProtocol):
     def stop(self) -> None:
         """Ask it to stop; without a capture there, leave at once."""
         if self._asked:
-            self.heard_at = self._reactor.seconds()
+            self.hear()
+            self.progress.moved(self.ran)
             self.transport.write(self._session.stop())
         else:
             self.give_up(PcapdError("stopped before the capture started"))
@@ -156,7 +164,8 @@ class AgentLink(FramedProtocol):
     def resume(self) -> None:
         """Read on."""
         self._paused = False
-        self.heard_at = self._reactor.seconds()
+        self.hear()
+        self.progress.moved(self.ran)
         if self._started and not self._over:
             self.transport.resumeProducing()
 

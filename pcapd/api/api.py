@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -12,44 +12,43 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.server import Site
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
-from pcapd.api import audit
+from pcapd.api.audit import Trail
 from pcapd.api.bosh import BoshResolver
 from pcapd.api.capture import Agents, Capture
 from pcapd.api.clientfiles import ClientFilesResource
 from pcapd.api.cloudfoundry import CloudFoundryResolver
+from pcapd.api.connection import ApiSite, HttpConnection
 from pcapd.api.download import DownloadResource
 from pcapd.api.following import Following
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import permitted, still_permitted
-from pcapd.api.resolvers import Resolved, Resolver
+from pcapd.api.resolvers import Resolved, Resolver, asked_by
 from pcapd.api.static import StaticResolver
 from pcapd.api.stream import StreamResource
-from pcapd.api.web import ApiSite, ClientInfo, HealthResource, HttpConnection, NotFoundResource
+from pcapd.api.web import ClientInfo, HealthResource, NotFoundResource
 from pcapd.config.schema import ApiConfig
 from pcapd.errors import (
     BadRequest,
     CaptureFailed,
+    ClientLeft,
     Draining,
     LimitReached,
     RequestError,
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import OWN_ADDRESSES_MAX
+from pcapd.limits import DRAIN_LINGER, OWN_ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.ports import BoundedPort, TLSPort
+from pcapd.net.tally import Tally
 from pcapd.net.tls import ClientContext, ServerContext
 from pcapd.wire import ApiTraffic, EndReason, Hello, Request
 
 __all__ = ["Api"]
-
-#: Seconds that a draining api waits for its clients to read the end, however long its captures took.
-_LINGER = 3.0
 
 
 class Api(Daemon):
@@ -71,6 +70,9 @@ class Api(Daemon):
         self._reread = reread
         self.config = config
         self.metrics = Metrics()
+        self._trail = Trail(reactor, config.audit.file if config.audit else None, self.metrics.audit_failures)
+        self._trail.on_trouble = self._cannot_record
+        self._defects = Tally(reactor, self._log_defect)
         self._client_context = ClientContext(config.agents.tls)
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
         self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
@@ -111,43 +113,50 @@ class Api(Daemon):
         )
         for resolver in self._resolvers:
             resolver.start()
+        self._trail.start()
         if self.config.metrics is not None:
-            metrics = Site(self.metrics.resource(), reactor=self.reactor)
-            metrics.noisy = False
-            self.listen(
-                BoundedPort(
-                    self.config.metrics.port,
-                    metrics,
-                    interface=self.config.metrics.host,
-                    reactor=self.reactor,
-                )
-            )
+            metrics = ApiSite(self.metrics.pages(), self.reactor)
+            where = self.config.metrics
+            self.listen(BoundedPort(where.port, metrics, interface=where.host, reactor=self.reactor))
 
-    def reload(self) -> None:
-        """Use renewed certificates, and other limits and policies for captures to come."""
+    def prepare(self) -> Callable[[], None]:
+        """Read renewed certificates, and other limits and policies for captures to come."""
+        config = self.config
         if self._reread is not None:
             new = self._reread()
-            self.config = replace(
-                self.config, limits=new.limits, policy=new.policy, drain_timeout=new.drain_timeout
+            config = replace(
+                config,
+                limits=new.limits,
+                policy=new.policy,
+                drain_timeout=new.drain_timeout,
+                trusted_proxies=new.trusted_proxies,
             )
-        self._client_context.reload()
-        if self._server_context is not None:
-            self._server_context.reload()
-        for resolver in self._resolvers:
-            resolver.reload()
+        contexts = [self._client_context, self._server_context]
+        parts = [context for context in contexts if context is not None]
+        uses = [part.prepare() for part in (*parts, *self._resolvers)]
+
+        def use() -> None:
+            self.config = config
+            for use_part in uses:
+                use_part()
+
+        return use
 
     def drain(self) -> Deferred[Any]:
         """Refuse new captures, end the running ones, let the clients read the end."""
         self._draining = True
         for resolver in self._resolvers:
             resolver.stop()
+        self._trail.stop()
+        self._defects.flush()
         until = self.reactor.seconds() + self.config.drain_timeout
         captures = list(self._captures)
         ended = DeferredList([capture.finished for capture in captures], consumeErrors=True)
         for capture in captures:
-            capture.stop(EndReason.DRAINING, "the api is shutting down")
+            capture.stop(EndReason.DRAINING, "the api is shutting down", within=self.config.drain_timeout)
         ended.addTimeout(self.config.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
-        return ended.addCallback(lambda _: self._let_read(max(until, self.reactor.seconds() + _LINGER)))
+        ended.addCallback(lambda _: self._let_read(max(until, self.reactor.seconds() + DRAIN_LINGER)))
+        return ended.addCallback(lambda _: self._trail.stop())  # what was refused meanwhile
 
     def _let_read(self, until: float) -> Any:
         # Those that come later are only told that we are shutting down.
@@ -185,19 +194,29 @@ class Api(Daemon):
 
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""
-        resolvers = {}
-        for resolver in self._resolvers:
-            healthy, message = resolver.health()
-            resolvers[resolver.name] = {"healthy": healthy, "message": message}
-        healthy = not self._draining and all(state["healthy"] for state in resolvers.values())
-        message = "shutting down" if self._draining else "ready" if healthy else "a resolver is not ready"
+        # The answer is public: it says which part is not ready, and the log says why.
+        states = {resolver.name: resolver.healthy for resolver in self._resolvers}
+        trouble = ""
+        if self._draining:
+            trouble = "shutting down"
+        elif self._trail.trouble:
+            trouble = "audit records cannot be written"
+        elif not all(states.values()):
+            trouble = "a resolver is not ready"
         return {
-            "healthy": healthy,
+            "healthy": not trouble,
             "compatibility_level": COMPATIBILITY_LEVEL,
             "version": __version__,
-            "message": message,
-            "resolvers": resolvers,
+            "message": trouble or "ready",
+            "resolvers": {
+                name: {"healthy": healthy, "message": "ready" if healthy else "not ready"}
+                for name, healthy in states.items()
+            },
         }
+
+    def client(self, request: Any) -> ClientInfo:
+        """The client that sent an HTTP request."""
+        return ClientInfo.of(request, self.config.trusted_proxies)
 
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
         """Authenticate, resolve, count in: fires with a `Capture` to be started.
@@ -217,21 +236,33 @@ class Api(Daemon):
             admitted.addCallback(self._follow, lambda: resolver.survey(request, token, client.address))
         return admitted
 
-    def refused(self, failure: Failure, client: ClientInfo) -> RequestError:
-        """Account for a request that came to nothing, and say why."""
+    def refused(
+        self, failure: Failure, client: ClientInfo, wanted: Mapping[str, Any] | None = None
+    ) -> RequestError:
+        """Count and record a refused request; returns the error for the client."""
         error = failure.value
-        if not isinstance(error, RequestError):
-            self.log.failure("a request failed", failure, request_id=client.request_id)
+        if failure.check(CancelledError):
+            error = ClientLeft("the client left before the capture started")
+        elif not isinstance(error, RequestError):
+            self._defects.add(client.address, {"failure": failure, "request_id": client.request_id})
             error = CaptureFailed("the api failed; its log says more")
         self.metrics.captures_refused.labels(error.code).inc()
-        audit.record(
-            "capture_refused",
-            request_id=client.request_id,
-            client=client.peer,
-            code=error.code,
-            reason=error.message,
-        )
+        facts = {"request_id": client.request_id, **client.facts, "reason": error.message}
+        if error.user is not None:
+            facts["user"] = error.user
+        self._trail.refused(client.address, error.code, {**facts, **(wanted or {})})
         return error
+
+    def _log_defect(self, count: int, facts: Mapping[str, Any]) -> None:
+        self.log.failure("a request failed", facts["failure"], request_id=facts["request_id"], count=count)
+
+    def _cannot_record(self, trouble: str) -> None:
+        for capture in list(self._captures):
+            capture.stop(EndReason.UNRECORDED, trouble)
+
+    def released(self, capture: Capture) -> None:
+        """The client has read all of a capture, or is gone: the capture no longer counts."""
+        self._captures.discard(capture)
 
     def joined(self, sink: Any) -> None:
         """A WebSocket is open."""
@@ -266,6 +297,10 @@ class Api(Daemon):
         raise TargetNotFound(f"this api captures no {words}", f"its operator must configure {name}")
 
     def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
+        with asked_by(resolved.user):
+            return self._admit_known(resolved, request, client, sink)
+
+    def _admit_known(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
         self.accepting()  # it may have changed while the resolver worked
         limits = self.config.limits
         request, resolved = permitted(self.config.policy, request, resolved)
@@ -288,10 +323,10 @@ class Api(Daemon):
             exclude_filters=self.config.policy.exclude,
             id=str(uuid.uuid4()),
             request_id=client.request_id,
-            client=client.peer,
+            trail=self._trail,
+            asked_from=client.facts,
         )
         self._captures.add(capture)
-        capture.finished.addCallback(lambda _: self._captures.discard(capture))
         return capture
 
     def _follow(self, capture: Capture, survey: Callable[[], Deferred[Resolved]]) -> Capture:

@@ -1,28 +1,179 @@
-"""The audit log: who captured what, where, under which filter and limits.
+"""The audit log: which user captured what, where, under which filter and limits; and refusals.
 
-One record before the first packet, one at the end; written whatever the log
-level is.  Tokens are never part of it.
+A capture has a record before its first packet and one at its end; a refused attempt has one.
+They are written whatever the log level is.  Tokens are never part of them.
+
+A capture that cannot be recorded does not start: `Trail.record` raises.  While records cannot
+be written, ``/health`` and a metric show it, and the trail retries by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from pcapd.net.logs import AUDIT_NAMESPACE
+from pcapd.errors import AuditUnavailable
+from pcapd.limits import AUDIT_CHECK_INTERVAL
+from pcapd.net.logs import AUDIT_NAMESPACE, Outcome, check_room
+from pcapd.net.tally import Tally
+from pcapd.wire import Request
 
-__all__ = ["record"]
+__all__ = ["Trail", "wanted"]
 
 _log = Logger(namespace=AUDIT_NAMESPACE)
 
 
-def record(event: str, **facts: Any) -> None:
-    """Write one audit record.
+class Trail:
+    """Writes audit records, and knows whether they can be written.
 
     Args:
-        event: ``capture_started``, ``capture_refused``, ``capture_extended`` (by a
-            target that appeared while it ran) or ``capture_ended``.
-        facts: Its fields; only what may be kept.
+        reactor: Where time is.
+        file: Where `pcapd.net.logs` writes them; None is the log itself.
+        failures: A counter of Prometheus: how often it was not possible.
+
+    Attributes:
+        trouble: Why they cannot be written; empty when they can.
+        on_trouble: Called with the reason when the trouble begins.
     """
-    _log.info("audit: {audit}", audit=event, **facts)
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, file: Path | None, failures: Any) -> None:
+        self._file = file
+        self._failures = failures
+        self._refusals = Tally(reactor, self._refused)
+        self._lost = 0  # records, since the trouble began
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
+        self.trouble = ""
+        self.on_trouble: Callable[[str], None] = lambda _: None
+
+    def start(self) -> None:
+        """Check periodically whether records can be written."""
+        self._looking.start(AUDIT_CHECK_INTERVAL)
+
+    def stop(self) -> None:
+        """Stop checking, and write the refusals that are still being summed up."""
+        if self._looking.running:
+            self._looking.stop()
+        self._refusals.flush()
+
+    def record(self, event: str, **facts: Any) -> None:
+        """Write a record; what it records must not begin when this fails.
+
+        Args:
+            event: ``capture_started`` or ``capture_extended`` (by a target that appeared
+                while it ran).
+            facts: Its fields; only what may be kept.
+
+        Raises:
+            AuditUnavailable: It is not written.
+        """
+        try:
+            self._make_sure()
+            self._write(event, facts)
+        except OSError as error:
+            self._fail(error)
+            raise AuditUnavailable(
+                f"the capture could not be recorded: {_reason(error)}",
+                "ask the operator of the api",
+            ) from error
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Write a record of something that is over; if that fails, write it to the log instead.
+
+        Args:
+            event: ``capture_ended`` or ``capture_refused``.
+            facts: Its fields; only what may be kept.
+        """
+        try:
+            self._write(event, facts)
+        except OSError as error:
+            self._lost += 1
+            self._fail(error)
+            self.log.error("an audit record could not be written: {audit}", audit=event, **facts)
+
+    def refused(self, peer: str, code: str, facts: Mapping[str, Any]) -> None:
+        """Record a refusal; refusals of the same peer, user and code are summed up by second."""
+        self._refusals.add((peer, facts.get("user"), code), {"code": code, **facts})
+
+    def _refused(self, count: int, facts: Mapping[str, Any]) -> None:
+        self.note("capture_refused", count=count, **facts)
+
+    # --- whether they can be written ----------------------------------------
+
+    def _write(self, event: str, facts: Mapping[str, Any]) -> None:
+        outcome = Outcome()
+        _log.info("audit: {audit}", audit=event, log_outcome=outcome, **facts)
+        if outcome.error is not None:
+            raise OSError(*outcome.error.args) from outcome.error
+
+    def _make_sure(self) -> None:
+        """Check that records can be written.
+
+        Raises:
+            OSError: They cannot.
+        """
+        if self._file is not None:
+            check_room(self._file)
+        if self.trouble:
+            # Only a successful write proves that records can be written.  This record also marks the gap.
+            self._write("audit_resumed", {"lost": self._lost})
+            self.trouble, self._lost = "", 0
+            self.log.info("audit records can be written again")
+
+    def _look(self) -> None:
+        try:
+            self._make_sure()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self._failures.inc()
+        if not self.trouble:
+            self.trouble = f"audit records cannot be written: {_reason(error)}"
+            self.log.error("{trouble}; until they can, there are no captures", trouble=self.trouble)
+            self.on_trouble(self.trouble)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def wanted(request: Request) -> dict[str, Any]:
+    """What a request asks for, as fields of a record."""
+    return {
+        **_app(request),
+        **_deployment(request),
+        "targets": list(request.targets),
+        "interfaces": list(request.interfaces),
+        "filter": request.filter,
+        "snaplen": request.snaplen,
+        "headers_only": request.headers_only,
+    }
+
+
+def _app(request: Request) -> dict[str, Any]:
+    if request.app is None:
+        return {}
+    return {
+        "app": request.app.guid,
+        "process_type": request.app.type,
+        "instances": list(request.app.indices) or "all",
+        "follow": request.follow,
+    }
+
+
+def _deployment(request: Request) -> dict[str, Any]:
+    if request.deployment is None:
+        return {}
+    named = request.deployment
+    return {
+        "deployment": named.name,
+        "groups": list(named.groups) or "all",
+        "instances": list(named.instances) or "all",
+    }

@@ -12,7 +12,7 @@ the api starts without them, and a request finds out for itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -22,11 +22,11 @@ from twisted.logger import Logger
 from pcapd.api import director, tokens
 from pcapd.api.lookout import Lookout
 from pcapd.api.questions import Questions
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers import Resolved, asked_by
 from pcapd.config.schema import BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
-from pcapd.net.fetch import Answer, Authority, Conversation
+from pcapd.net.fetch import Answer, Authority, Conversation, Trust
 from pcapd.wire import Deployment, Request
 
 __all__ = ["BoshResolver"]
@@ -58,7 +58,8 @@ class BoshResolver:
     def __init__(self, config: BoshConfig, reactor: Any) -> None:
         self._config = config
         self._reactor = reactor
-        self._authority = Authority(reactor, "the director", config.director, config.ca)
+        self._trust = Trust(config.ca)
+        self._authority = Authority(reactor, "the director", config.director, self._trust)
         self._questions = Questions(reactor, "the director")
         self._world: _World | None = None
         self._lookout = Lookout(reactor, "the director", "BOSH VMs cannot be captured", self._look)
@@ -76,18 +77,22 @@ class BoshResolver:
         if self._world is not None:
             self._world.keys.close()
 
-    def reload(self) -> None:
-        """Read the file with their authority again."""
-        self._authority.reload()
-        if self._world is not None:
-            self._world.keys.reload()
+    def prepare(self) -> Callable[[], None]:
+        """Read the file with their authority again; see `Resolver.prepare`."""
+        use_trust = self._trust.prepare()
 
-    def health(self) -> tuple[bool, str]:
+        def use() -> None:
+            use_trust()
+            self._authority.renew()
+            if self._world is not None:
+                self._world.keys.renew()
+
+        return use
+
+    @property
+    def healthy(self) -> bool:
         """Whether director and UAA answered when they were asked last."""
-        if self._lookout.trouble or self._world is None:
-            return False, self._lookout.trouble
-        info = self._world.director
-        return True, f"director {info.name} ({info.uuid}) {info.version}, UAA {info.issuer.url}"
+        return not self._lookout.trouble and self._world is not None
 
     async def _look(self) -> None:
         """Ask for everything anew: a key that is gone from UAA must not be believed much longer."""
@@ -104,7 +109,7 @@ class BoshResolver:
         world = self._world
         if world is None or world.director.issuer != info.issuer:
             # Another UAA: nothing that the old one said counts any more.
-            keys = _Keys(self._reactor, info.issuer.url, self._config)
+            keys = _Keys(self._reactor, info.issuer.url, self._trust)
             self.log.info(
                 "{url} is director {name}, its UAA is {uaa}",
                 url=self._config.director,
@@ -147,11 +152,12 @@ class BoshResolver:
         issuer = world.director.issuer
         key = await world.keys.get(tokens.key_id(token, issuer))
         caller = tokens.verify(token, key, issuer, world.policy)
-        await question.permitted(world.policy, caller)
-        vms = await question.instances()
-        targets, notices = director.choose(wanted, vms, self._config.agent_port)
-        if not targets and not may_be_none:
-            raise director.nothing_there(wanted, notices)
+        with asked_by(caller.user):
+            await question.permitted(world.policy, caller)
+            vms = await question.instances()
+            targets, notices = director.choose(wanted, vms, self._config.agent_port)
+            if not targets and not may_be_none:
+                raise director.nothing_there(wanted, notices)
         return Resolved(caller.user, targets, notices, identity=caller.identity, origin=caller.origin)
 
 
@@ -169,9 +175,9 @@ class _Keys:
 
     log = Logger(namespace="pcapd.api.bosh")
 
-    def __init__(self, reactor: Any, url: str, config: BoshConfig) -> None:
+    def __init__(self, reactor: Any, url: str, trust: Trust) -> None:
         self._reactor = reactor
-        self._authority = Authority(reactor, "UAA", url, config.ca)
+        self._authority = Authority(reactor, "UAA", url, trust)
         # UAA may serve below a path.
         self._target = url.removeprefix(self._authority.base) + "/token_keys"
         self._keys: Mapping[str, RSAPublicKey] = {}
@@ -181,9 +187,9 @@ class _Keys:
         self._trouble: RequestError | None = None
         self._problems: tuple[str, ...] = ()
 
-    def reload(self) -> None:
-        """Read the file with its authority again."""
-        self._authority.reload()
+    def renew(self) -> None:
+        """Others are trusted now."""
+        self._authority.renew()
 
     def close(self) -> None:
         """Drop the connections that are kept."""

@@ -12,9 +12,10 @@ Pressure: when the sink pauses us, every agent's transport is paused; when an
 agent's data arrives while it is paused, that is at most one read.  So what
 this capture can hold is a read per agent and the client's send buffer.
 
-The end, whoever wants it: STOP to all agents, who drain and END; those that
-fall silent (`limits.STOP_STALL_TIMEOUT`) are given up, so that a stop takes
-bounded time.  Then the sink gets END, or ERROR when nothing ever started.
+The end, whoever wants it: STOP to all agents, which drain and END; an agent that
+does not move (`limits.STOP_STALL_TIMEOUT`) or takes too long (`limits.DRAIN_TIMEOUT`)
+is given up, alone, so that a stop takes bounded time.  Then the sink gets END, or
+ERROR when nothing ever started.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import dataclasses
 import hashlib
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -33,13 +34,20 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pcapd.api import audit
 from pcapd.api.agentlink import AgentLink
+from pcapd.api.audit import Trail, wanted
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import unconfirmed
 from pcapd.api.resolvers import Resolved, Target
 from pcapd.config.schema import AgentsConfig, ApiLimits
-from pcapd.errors import AgentUnavailable, CaptureFailed, RecordError, RemoteProtocolError, RequestError
+from pcapd.errors import (
+    AgentUnavailable,
+    AuditUnavailable,
+    CaptureFailed,
+    RecordError,
+    RemoteProtocolError,
+    RequestError,
+)
 from pcapd.limits import (
     AGENT_PING_INTERVAL,
     DRAIN_TIMEOUT,
@@ -50,6 +58,7 @@ from pcapd.limits import (
     SNAPLEN_MAX,
     SOURCES_MAX,
     STOP_STALL_TIMEOUT,
+    STOP_WATCH_INTERVAL,
 )
 from pcapd.net.tls import ClientContext, check_server_name
 from pcapd.net.transport import connect_tls, outgoing_socket
@@ -72,12 +81,17 @@ from pcapd.wire.frames import Bytes
 
 __all__ = ["Agents", "Capture", "Sink", "Watcher"]
 
-_WATCH_INTERVAL = 0.25  # seconds; how exactly STOP_STALL_TIMEOUT is kept
 _ORIGIN = "api"
 
 
 class Sink(Protocol):
-    """Where a capture goes; it may call `Capture.pauseProducing` at any time."""
+    """Where a capture goes; it may call `Capture.pauseProducing` at any time.
+
+    Attributes:
+        grace: Seconds in which its client stops by itself when the duration is over.
+    """
+
+    grace: float
 
     def source(self, number: int, source: Source) -> None:
         """A source is open."""
@@ -159,7 +173,8 @@ class Capture:
         exclude_filters: What of these passes is not captured.
         id: The capture's id.
         request_id: What ties the logs together.
-        client: The client's address and port.
+        trail: Where it is recorded.
+        asked_from: Where the request came from, as fields of a record.
     """
 
     log = Logger()
@@ -176,7 +191,8 @@ class Capture:
         exclude_filters: tuple[str, ...] = (),
         id: str,
         request_id: str,
-        client: str,
+        trail: Trail,
+        asked_from: Mapping[str, str],
     ) -> None:
         self._agents = agents
         self._metrics = metrics
@@ -195,7 +211,8 @@ class Capture:
         identity = f"{agents.api_id} {resolved.identity}"
         self._user_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
         self.targets = resolved.targets
-        self._client = client
+        self._trail = trail
+        self._asked_from = asked_from
         self._duration = min(request.duration or limits.max_duration, limits.max_duration)
         self._max_bytes = min(request.max_bytes or limits.max_bytes, limits.max_bytes)
         self._state = _State.NEW
@@ -214,7 +231,7 @@ class Capture:
         self._paused = False
         self._stop_time_left = DRAIN_TIMEOUT
         self._timer: Any = None
-        self._watch = LoopingCall(self._check_links)
+        self._watch = LoopingCall(self._watch_links)
         self._watch.clock = self._reactor
         self._pinger = LoopingCall(self._ping)
         self._pinger.clock = self._reactor
@@ -226,12 +243,16 @@ class Capture:
     # --- life --------------------------------------------------------------
 
     def start(self) -> None:
-        """Dial every agent at once.  The audit record comes first."""
+        """Dial every agent at once.  The audit record comes first.
+
+        Raises:
+            AuditUnavailable: There can be no record, so it does not start.
+        """
+        self._trail.record("capture_started", **self._about(), **self._facts())
         self._state = _State.STARTING
-        audit.record("capture_started", **self._about(), **self._facts())
         self._metrics.captures_started.inc()
         self._metrics.captures_active.inc()
-        self._timer = self._reactor.callLater(self._duration, self._time_is_up)
+        self._timer = self._reactor.callLater(self._limits.max_duration, self._time_is_up)
         self._pinger.start(AGENT_PING_INTERVAL, now=False)
         # All sockets first: each notice says how many instances are still awaited.
         links, failed = [], []
@@ -256,7 +277,11 @@ class Capture:
         if len(self._links) >= self._limits.max_targets or len(self._sources) + INTERFACES_MAX > SOURCES_MAX:
             self.say(NoticeType.LIMIT_REACHED, "is not captured: there are too many already", target.name)
             return False
-        audit.record("capture_extended", **self._about(), targets=[_describe(target)])
+        try:
+            self._trail.record("capture_extended", **self._about(), targets=[_describe(target)])
+        except AuditUnavailable as error:
+            self.say(NoticeType.START_CAPTURE_FAILED, error.message, target.name)
+            return False
         try:
             link, sock = self._new_link(target)
         except OSError as error:
@@ -276,14 +301,19 @@ class Capture:
     def _notice(self, notice: Notice) -> None:
         self._sink.notice(dataclasses.replace(notice, awaited=len(self._awaited)))
 
-    def stop(self, reason: EndReason, message: str = "") -> None:
-        """End it in good order."""
+    def stop(self, reason: EndReason, message: str = "", within: float = DRAIN_TIMEOUT) -> None:
+        """End it in good order.
+
+        Args:
+            within: Seconds that the agents have for it, also when it is ending already.
+        """
+        self._stop_time_left = min(self._stop_time_left, within)
         if self._state not in (_State.STARTING, _State.RUNNING):
             return
         self._state = _State.STOPPING
         self._reason, self._message = reason, message
         self._drop_gather_timer()
-        self._watch.start(_WATCH_INTERVAL, now=False)
+        self._watch.start(STOP_WATCH_INTERVAL, now=False)
         for link in list(self._links):
             link.stop()
         self._finish_if_over()
@@ -429,6 +459,8 @@ class Capture:
         self._opened_by[link] += 1
         if self._state is _State.STARTING:
             self._state = _State.RUNNING
+            at_most = self._timer.getTime() - self._reactor.seconds()
+            self._timer.reset(min(self._duration + self._sink.grace, at_most))
         self._awaited.discard(link)
         described = dataclasses.replace(
             source,
@@ -487,7 +519,7 @@ class Capture:
             if opened.link is link and not opened.stats.final:
                 # So that an ordered merge does not wait for it.
                 opened.stats = dataclasses.replace(
-                    opened.stats, final=True, exact=False, forwarded=opened.packets
+                    opened.stats.seen(opened.packets), final=True, exact=False, forwarded=opened.packets
                 )
                 self._sink.stats(opened.number, opened.stats)
         if self.watcher is not None:
@@ -533,7 +565,9 @@ class Capture:
                 call.stop()
         self._metrics.captures_active.dec()
         self._metrics.captures_ended.labels(reason).inc()
-        audit.record(
+        for opened in self._sources.values():
+            opened.stats = opened.stats.seen(opened.packets)
+        self._trail.note(
             "capture_ended",
             **self._about(),
             reason=reason,
@@ -567,15 +601,23 @@ class Capture:
         words = "; ".join(dict.fromkeys(error.message for error in self._errors))
         return CaptureFailed(f"no target could be captured: {words}")
 
+    def _watch_links(self) -> None:
+        """While stopping, time counts as long as it is not the client that keeps us."""
+        if not self._paused:
+            self._stop_time_left -= STOP_WATCH_INTERVAL
+            # A process that was suspended reads first what came meanwhile, and judges then.
+            self._reactor.callLater(0, self._check_links)
+
     def _check_links(self) -> None:
-        """While stopping: give up who falls silent."""
+        """Give up each agent that does not move, or takes too long."""
         if self._paused:
-            return  # it is the client that keeps us; time does not count
-        self._stop_time_left -= _WATCH_INTERVAL
-        now = self._reactor.seconds()
+            return
         for link in list(self._links):
-            if self._stop_time_left <= 0 or now - link.heard_at > STOP_STALL_TIMEOUT:
-                link.give_up(AgentUnavailable("it did not end its capture in time"))
+            if self._stop_time_left <= 0:
+                link.give_up(AgentUnavailable("its capture did not end in time after the stop"))
+            elif link.ran - link.progress.moved_at > STOP_STALL_TIMEOUT:
+                words = f"its capture stood still for {STOP_STALL_TIMEOUT:g} s after the stop"
+                link.give_up(AgentUnavailable(words))
 
     def _ping(self) -> None:
         for link in self._links:
@@ -612,18 +654,14 @@ class Capture:
         return {**about, "origin": self._origin} if self._origin else about
 
     def _facts(self) -> dict[str, Any]:
+        """What is in force."""
         return {
-            **_describe_app(self.request),
-            **_describe_deployment(self.request),
+            **wanted(self.request),
             "targets": [_describe(target) for target in self.targets],
-            "interfaces": list(self.request.interfaces),
-            "filter": self.request.filter,
-            "snaplen": self.request.snaplen,
-            "headers_only": self.request.headers_only,
             "exclude": list(self._exclude_filters),
             "duration": self._duration,
             "max_bytes": self._max_bytes,
-            "client": self._client,
+            **self._asked_from,
         }
 
 
@@ -634,25 +672,3 @@ def _describe(target: Target) -> str:
     if target.container:
         words += f", container {target.container.handle or target.container.address or 'unknown'}"
     return words
-
-
-def _describe_deployment(request: Request) -> dict[str, Any]:
-    if request.deployment is None:
-        return {}
-    wanted = request.deployment
-    return {
-        "deployment": wanted.name,
-        "groups": list(wanted.groups) or "all",
-        "instances": list(wanted.instances) or "all",
-    }
-
-
-def _describe_app(request: Request) -> dict[str, Any]:
-    if request.app is None:
-        return {}
-    return {
-        "app": request.app.guid,
-        "process_type": request.app.type,
-        "instances": list(request.app.indices) or "all",
-        "follow": request.follow,
-    }

@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 import re
 import stat
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
+from twisted.internet.interfaces import IPushProducer
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
-from twisted.web.static import NoRangeStaticProducer
+from zope.interface import implementer
 
-from pcapd.api.web import NotFoundResource, deny
+from pcapd.api.web import NotFoundResource, Page, deny
 from pcapd.errors import TargetNotFound
+from pcapd.limits import STRANGER_BUFFER
 
 __all__ = ["ClientFilesResource"]
 
@@ -45,7 +48,57 @@ class ClientFilesResource(NotFoundResource):
         return _FileResource(self._directory / path.decode("ascii"))
 
 
-class _FileResource(Resource):
+@implementer(IPushProducer)
+class _Sending:
+    """Sends a file, a piece in each turn, as fast as the client reads.
+
+    Args:
+        request: The request that it answers.
+        file: It is closed in the end.
+        clock: The reactor.
+    """
+
+    def __init__(self, request: Any, file: FileIO, clock: Any) -> None:
+        self._request = request
+        self._file = file
+        self._clock = clock
+        self._turn: Any = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._request.notifyFinish().addBoth(lambda _: self.stopProducing())
+        self._request.registerProducer(self, True)
+        self._send()
+
+    def resumeProducing(self) -> None:
+        """The client reads."""
+        if self._turn is None:
+            self._turn = self._clock.callLater(0, self._send)
+
+    def pauseProducing(self) -> None:
+        """It does not."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def stopProducing(self) -> None:
+        """It is gone, or has all."""
+        self.pauseProducing()
+        self._file.close()
+        self._request = None  # breaks a reference cycle; the garbage collector would be late
+
+    def _send(self) -> None:
+        self._turn = None
+        piece = self._file.read(STRANGER_BUFFER)
+        if piece:
+            self.resumeProducing()
+            self._request.write(piece)
+        else:
+            self._request.unregisterProducer()
+            self._request.finish()
+
+
+class _FileResource(Page):
     isLeaf = True
 
     def __init__(self, path: Path) -> None:
@@ -71,14 +124,14 @@ class _FileResource(Resource):
             file.close()
             request.finish()
         else:
-            NoRangeStaticProducer(request, file).start()
+            _Sending(request, file, request.channel.factory.clock).start()
         return NOT_DONE_YET
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def _open_regular(path: Path) -> FileIO:
     # Without waiting for the writer of a pipe, and not through a link.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FileNotFoundError(path)
-    return os.fdopen(descriptor, "rb")
+    return os.fdopen(descriptor, "rb", buffering=0)

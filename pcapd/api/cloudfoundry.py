@@ -12,6 +12,7 @@ the api starts without it, and a request finds out for itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -20,12 +21,12 @@ from twisted.logger import Logger
 from pcapd.api import cc, tokens
 from pcapd.api.lookout import Lookout
 from pcapd.api.questions import Questions
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers import Resolved, asked_by
 from pcapd.config.schema import CloudFoundryConfig
 from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
 from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
 from pcapd.net.clock import now_us
-from pcapd.net.fetch import Answer, Authority, Conversation
+from pcapd.net.fetch import Answer, Authority, Conversation, Trust
 from pcapd.wire import App, Request
 
 __all__ = ["CloudFoundryResolver"]
@@ -50,7 +51,8 @@ class CloudFoundryResolver:
         self._config = config
         self._agent_port = agent_port
         self._reactor = reactor
-        self._authority = Authority(reactor, "Cloud Controller", config.api, config.ca)
+        self._trust = Trust(config.ca)
+        self._authority = Authority(reactor, "Cloud Controller", config.api, self._trust)
         self._questions = Questions(reactor, "Cloud Controller")
         self._links: cc.Links | None = None
         self._lookout = Lookout(reactor, "Cloud Controller", "apps cannot be captured", self._look)
@@ -66,15 +68,20 @@ class CloudFoundryResolver:
         self._lookout.stop()
         self._authority.close()
 
-    def reload(self) -> None:
-        """Read the file with its authority again."""
-        self._authority.reload()
+    def prepare(self) -> Callable[[], None]:
+        """Read the file with its authority again; see `Resolver.prepare`."""
+        use_trust = self._trust.prepare()
 
-    def health(self) -> tuple[bool, str]:
+        def use() -> None:
+            use_trust()
+            self._authority.renew()
+
+        return use
+
+    @property
+    def healthy(self) -> bool:
         """Whether Cloud Controller answered when it was asked last."""
-        if self._lookout.trouble or self._links is None:
-            return False, self._lookout.trouble
-        return True, f"Cloud Controller {self._links.version}, UAA {self._links.uaa or 'unknown'}"
+        return not self._lookout.trouble and self._links is not None
 
     async def _look(self) -> None:
         await self._discover(self._authority.conversation())
@@ -116,13 +123,13 @@ class CloudFoundryResolver:
 
     async def _ask(self, question: _Question, wanted: App, *, may_be_none: bool) -> Resolved:
         v3 = (self._links or await self._discover(question.conversation)).v3
-        config = self._config
+        config, caller = self._config, question.caller
         app, whole = await question.permitted(v3, config.required_permission, config.headers_only_permission)
-        processes = await question.processes(v3)
-        targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
-        if not targets and not may_be_none:
-            raise cc.none_running(app, wanted, notices)
-        caller = question.caller
+        with asked_by(caller.user):
+            processes = await question.processes(v3)
+            targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
+            if not targets and not may_be_none:
+                raise cc.none_running(app, wanted, notices)
         return Resolved(
             caller.user,
             targets,
@@ -162,10 +169,12 @@ class _Question:
         """
         guid = self._wanted.guid
         app = cc.parse_app(await self._get(f"{v3}/apps/{guid}"), guid)
-        granted = await self._get(f"{v3}/apps/{guid}/permissions")
-        whole = cc.parse_permission(granted, permission)
-        if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
-            raise cc.forbidden(self.caller.user, app, weaker or permission)
+        # Cloud Controller has accepted the token by now.
+        with asked_by(self.caller.user):
+            granted = await self._get(f"{v3}/apps/{guid}/permissions")
+            whole = cc.parse_permission(granted, permission)
+            if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
+                raise cc.forbidden(self.caller.user, app, weaker or permission)
         return app, whole
 
     async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:

@@ -7,21 +7,30 @@ told by breaking the connection off, which every client notices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from pcapd.api import audit
 from pcapd.api.capture import Capture
-from pcapd.api.web import ClientInfo, Front, deny
+from pcapd.api.web import ClientInfo, Front, Page, deny
 from pcapd.config.units import parse_duration, parse_size
-from pcapd.errors import BadRequest, CaptureFailed, Draining, MixedLinkTypes, RequestError
-from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
+from pcapd.errors import (
+    AuditUnavailable,
+    BadRequest,
+    CaptureFailed,
+    ClientLeft,
+    Draining,
+    MixedLinkTypes,
+    RequestError,
+)
+from pcapd.limits import INSTANCES_MAX, INTERFACES_MAX, NAME_MAX, SNAPLEN_DEFAULT
 from pcapd.merge.muxer import UNLIMITED, Muxer
 from pcapd.net.clock import now_us
 from pcapd.savefile.form import Form
@@ -39,10 +48,13 @@ _STATISTICS_INTERVAL = 5.0
 #: What means that the file lacks something that was asked for.
 _FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
 
+#: Why a download that has not begun never will, where it is not the capture's own failure.
+_KINDS = {EndReason.DRAINING: Draining, EndReason.UNRECORDED: AuditUnavailable}
+
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-class DownloadResource(Resource):
+class DownloadResource(Page):
     """Answers ``GET /capture``.
 
     Args:
@@ -50,6 +62,7 @@ class DownloadResource(Resource):
     """
 
     isLeaf = True
+    methods = ("GET",)
 
     def __init__(self, front: Front) -> None:
         super().__init__()
@@ -57,21 +70,38 @@ class DownloadResource(Resource):
 
     def render_GET(self, request: Any) -> Any:
         """Start a capture and stream it."""
-        client = ClientInfo.of(request)
+        client = self._front.client(request)
         try:
-            wanted, max_packets, ordered = parse_query(request.args)
+            asked, max_packets, ordered = parse_query(request.args)
         except RequestError as error:
-            return deny(request, self._front.refused(Failure(error), client))
+            return self.refuse(request, error)
         form = Form.PCAPNG if _PCAPNG in (request.getHeader("accept") or "") else Form.PCAP
         assembly = Muxer(
             form,
-            wanted.snaplen,
+            asked.snaplen,
             ordered=ordered,
             max_packets=max_packets,
-            max_bytes=wanted.max_bytes or UNLIMITED,
+            max_bytes=asked.max_bytes or UNLIMITED,
         )
-        _Download(self._front, request, client, assembly, form).begin(wanted)
+        _Download(self._front, request, client, assembly, form).begin(asked)
         return NOT_DONE_YET
+
+    def refuse(self, request: Any, error: RequestError) -> bytes:
+        """Refuse a request, and record what it names as far as it can be understood."""
+        client = self._front.client(request)
+        return deny(request, self._front.refused(Failure(error), client, _named(request.args)))
+
+
+#: What a query that is refused may name in the audit log.
+_NAMES = {"targets": b"target", "app": b"appid", "deployment": b"deployment", "interfaces": b"device"}
+
+
+def _named(arguments: Mapping[bytes, list[bytes]]) -> dict[str, list[str]]:
+    return {
+        field: [value.decode("utf-8", "replace")[:NAME_MAX] for value in arguments[key][:INTERFACES_MAX]]
+        for field, key in _NAMES.items()
+        if key in arguments
+    }
 
 
 def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool]:
@@ -203,6 +233,7 @@ class _Download:
     """One response; the capture's sink."""
 
     log = Logger()
+    grace = 0.0
 
     def __init__(self, front: Front, request: Any, client: ClientInfo, assembly: Muxer, form: Form) -> None:
         self._front = front
@@ -211,8 +242,9 @@ class _Download:
         self._client = client
         self._assembly = assembly
         self._form = form
+        self._wanted: Mapping[str, Any] = {}
+        self._asked: Deferred[Any] | None = None
         self._capture: Capture | None = None
-        self._beginning: Deferred[Capture] | None = None
         self._started = False
         self._gone = False
         self._incomplete = False
@@ -221,29 +253,39 @@ class _Download:
         self._ticker.clock = self._reactor
         self._statistics_at = 0.0
 
-    def begin(self, wanted: Request) -> None:
+    def begin(self, request: Request) -> None:
         """Ask for the capture."""
         self._request.notifyFinish().addBoth(self._left)
-        self._beginning = self._front.begin(wanted, self._client.token, self._client, self)
-        self._beginning.addCallbacks(
-            self._begun, lambda failure: self.error(self._front.refused(failure, self._client))
-        )
+        self._wanted = audit.wanted(request)
+        self._asked = self._front.begin(request, self._client.token, self._client, self)
+        self._asked.addCallback(self._begun).addErrback(self._not_begun)
 
     def _begun(self, capture: Capture) -> None:
+        released = partial(self._front.released, capture)
+        if self._gone:
+            capture.abandon("the client left before the capture started")
+            released()
+            left = ClientLeft("the client left before the capture started")
+            left.user = capture.user
+            raise left
         self._capture = capture
+        self._request.channel.admitted(released)
         capture.start()
+
+    def _not_begun(self, failure: Failure) -> None:
+        self.error(self._front.refused(failure, self._client, self._wanted))
 
     def _left(self, _: Any) -> None:
         """The response is over, finished or not."""
         self._let_go("the client is gone")
+        if self._asked is not None:
+            self._asked.cancel()
 
     def _let_go(self, why: str) -> None:
         """Nothing more is written; what still runs ends, and says nothing more."""
         self._gone = True
         if self._ticker.running:
             self._ticker.stop()
-        if self._beginning is not None:
-            self._beginning.cancel()
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.abandon(why)
@@ -285,7 +327,7 @@ class _Download:
     def end(self, end: End) -> None:
         """It is over."""
         if not self._started:
-            kind = Draining if end.reason is EndReason.DRAINING else CaptureFailed
+            kind = _KINDS.get(end.reason, CaptureFailed)
             self.error(kind(f"it was over before anything could be captured: {end.message}"))
             return
         self._capture = None
@@ -301,7 +343,9 @@ class _Download:
 
     def error(self, error: RequestError) -> None:
         """Nothing ever started."""
-        self._capture = None
+        if self._capture is not None:
+            capture, self._capture = self._capture, None
+            capture.abandon(error.message)
         if not self._gone:
             self._request.write(deny(self._request, error))
             self._request.finish()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.twisted import MetricsResource
-from twisted.web.resource import Resource
+from prometheus_client.exposition import choose_encoder
+
+from pcapd.api.web import NotFoundResource, Page
 
 __all__ = ["Metrics"]
 
@@ -28,11 +29,14 @@ class Metrics:
         self.bytes = self._counter("pcapd_packet_bytes", "Bytes of records that agents delivered")
         self.dropped = self._counter("pcapd_packets_dropped", "Packets that were lost, by place", "place")
         self.agents_failed = self._counter("pcapd_agents_failed", "Targets that failed, by cause", "code")
+        self.audit_failures = self._counter(
+            "pcapd_audit_failures", "Times that the audit log could not be written"
+        )
 
-    def resource(self) -> Resource:
-        """What answers ``GET /metrics``."""
-        root = Resource()
-        root.putChild(b"metrics", MetricsResource(self.registry))
+    def pages(self) -> NotFoundResource:
+        """The listener's pages: ``GET /metrics``."""
+        root = NotFoundResource("there is /metrics")
+        root.putChild(b"metrics", _MetricsPage(self.registry))
         return root
 
     def _counter(self, name: str, text: str, *labels: str) -> Any:
@@ -40,3 +44,18 @@ class Metrics:
 
     def _gauge(self, name: str, text: str) -> Any:
         return Gauge(name, text, registry=self.registry)
+
+
+class _MetricsPage(Page):
+    isLeaf = True
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._registry = registry
+
+    def render_GET(self, request: Any) -> bytes:
+        """Answer in the format that is asked for."""
+        encode, content_type = choose_encoder(request.getHeader("accept") or "")
+        request.setHeader("Content-Type", content_type)
+        body: bytes = encode(self._registry)
+        return body

@@ -6,14 +6,31 @@ Foundry's apps, a director's deployments.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from pcapd.errors import RequestError
 from pcapd.wire import Container, Notice, Request
 
-__all__ = ["Resolved", "Resolver", "Target"]
+__all__ = ["Resolved", "Resolver", "Target", "asked_by"]
+
+
+@contextlib.contextmanager
+def asked_by(user: str) -> Iterator[None]:
+    """Note in a refusal whom it concerns, for the audit log.
+
+    Args:
+        user: Whose token was accepted.
+    """
+    try:
+        yield
+    except RequestError as error:
+        error.user = user
+        raise
 
 
 @dataclass(frozen=True)
@@ -72,15 +89,16 @@ class Resolver(Protocol):
     def stop(self) -> None:
         """It stops: leave nothing running."""
 
-    def reload(self) -> None:
-        """Read again what may change while running.
+    def prepare(self) -> Callable[[], None]:
+        """Read again what may change while running; the result puts it into force.
 
         Raises:
-            ConfigError: It is no good; go on with the old.
+            ConfigError: It cannot be used; everything stays as it is.
         """
 
-    def health(self) -> tuple[bool, str]:
-        """Whether it can answer now, and a sentence about it."""
+    @property
+    def healthy(self) -> bool:
+        """Whether it can answer now."""
 
     def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """Find the user of this token, and the targets that the request names.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.resolvers import Resolved, Target, asked_by
 from pcapd.config.schema import StaticConfig, StaticUser
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request
@@ -22,29 +24,38 @@ class StaticResolver:
         config: The ``static`` section.
     """
 
+    log = Logger()
     name = "static"
 
     def __init__(self, config: StaticConfig) -> None:
         self._config = config
 
     def start(self) -> None:
-        """It has nothing to start."""
+        """It only says what it knows."""
+        self.log.info(
+            "{users} users may capture {targets} targets by name",
+            users=len(self._config.users),
+            targets=len(self._config.targets),
+        )
 
     def stop(self) -> None:
-        """Nor to stop."""
+        """It has nothing to stop."""
 
-    def reload(self) -> None:
+    def prepare(self) -> Callable[[], None]:
         """Nor to read again."""
+        return lambda: None
 
-    def health(self) -> tuple[bool, str]:
+    @property
+    def healthy(self) -> bool:
         """It depends on nothing."""
-        return True, f"{len(self._config.targets)} targets"
+        return True
 
     def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.resolve`."""
         try:
             name, user = self._authenticate(token)
-            targets = tuple(self._target(user, target) for target in request.targets)
+            with asked_by(name):
+                targets = tuple(self._target(user, target) for target in request.targets)
         except RequestError as error:
             return fail(error)
         found = Resolved(name, targets, headers_only=user.headers_only, identity=f"{self.name}:{name}")

@@ -1,36 +1,41 @@
 """A capture as frames over a WebSocket (``GET /v1/stream``).
 
 Messages to the client hold whole frames, as many as come together in one turn
-of the reactor: small writes are what costs most.  Messages from the client
-are control frames only, so they are bounded.
+of the reactor: small writes are what costs most.
+
+::
+
+    GREETED ──START──▶ ASKING ──admitted──▶ CAPTURING ──END──▶ OVER ──▶ CLOSED
+       └────── ERROR ─────┴────────────────────┴───────────────▲
 """
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Mapping
+from enum import Enum, auto
+from functools import partial
 from typing import Any
 
-import h11
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
-from twisted.web.websocket import WebSocketResource
-from wsproto.utilities import ProtocolError
 
+from pcapd.api import audit
 from pcapd.api.capture import Capture
-from pcapd.api.web import ClientInfo, Front, deny
-from pcapd.errors import BadRequest, RemoteProtocolError, RequestError
+from pcapd.api.connection import HttpConnection
+from pcapd.api.web import ClientInfo, Front, Page, deny
+from pcapd.api.websocket import WebSocket, accept
+from pcapd.errors import BadRequest, ClientLeft, RemoteProtocolError, RequestError
 from pcapd.limits import (
-    CLIENT_MESSAGE_MAX,
     CLIENT_PING_INTERVAL,
     CLIENT_SILENCE_TIMEOUT,
+    DURATION_GRACE,
     FRAME_TYPICAL,
     HANDSHAKE_TIMEOUT,
     START_TIMEOUT,
 )
-from pcapd.net.clock import now_us
+from pcapd.net.clock import Deadline, now_us
+from pcapd.running import RunningTime
 from pcapd.wire import (
     Callee,
     End,
@@ -45,12 +50,12 @@ from pcapd.wire import (
 )
 from pcapd.wire.frames import Bytes
 
-__all__ = ["StreamResource"]
+__all__ = ["StreamProtocol", "StreamResource"]
 
-_NORMAL, _PROTOCOL_ERROR, _TOO_BIG = 1000, 1002, 1009
+_PROTOCOL_ERROR = 1002  # RFC 6455, section 7.4.1
 
 
-class StreamResource(WebSocketResource):
+class StreamResource(Page):
     """Upgrades a request to a `StreamProtocol`.
 
     Args:
@@ -58,118 +63,91 @@ class StreamResource(WebSocketResource):
     """
 
     isLeaf = True
+    methods = ("GET",)
 
     def __init__(self, front: Front) -> None:
-        super().__init__(self)  # type: ignore[arg-type]  # the factory's one method is below
+        super().__init__()
         self._front = front
 
-    def buildProtocol(self, request: Any) -> StreamProtocol:
-        """See `twisted.web.websocket.WebSocketServerFactory`."""
-        return StreamProtocol(self._front, ClientInfo.of(request), request.channel)
-
     def render_GET(self, request: Any) -> Any:
-        """Answer an upgrade; anything else is told what this is."""
+        """Answer an upgrade, and refuse anything else."""
         try:
             self._front.accepting()
+            if (request.getHeader("upgrade") or "").lower() != "websocket":
+                raise BadRequest("this is a WebSocket endpoint", "use pcapctl, or GET /capture")
+            end, accepted = accept(request)
         except RequestError as error:
-            return deny(request, error)
-        if (request.getHeader("upgrade") or "").lower() != "websocket":
-            return deny(request, BadRequest("this is a WebSocket endpoint", "use pcapctl, or GET /capture"))
-        try:
-            answer = super().render_GET(request)
-        except (ProtocolError, h11.ProtocolError, UnicodeError) as error:  # such as two Host headers
-            return deny(request, BadRequest(f"no request for a WebSocket: {error}"))
-        if answer == NOT_DONE_YET:
-            request.channel.upgraded()
-            _bound(request.channel)
-        return answer
+            return self.refuse(request, error)
+        channel = request.channel
+        stream = StreamProtocol(self._front, self._front.client(request), channel)
+        channel.write(accepted)
+        stream.opened(WebSocket(channel, end, self._front.reactor, stream))
+        return NOT_DONE_YET
+
+    def refuse(self, request: Any, error: RequestError) -> bytes:
+        """Refuse a request; it is recorded when it has a token."""
+        client = self._front.client(request)
+        if client.token is not None:
+            error = self._front.refused(Failure(error), client)
+        return deny(request, error)
 
 
-def _bound(channel: Any) -> None:
-    """Refuse a client that sends more than control frames ever need.
-
-    Twisted joins the pieces of a message without a bound.
-    """
-    receive = channel.dataReceived
-    protocol: StreamProtocol = channel.dataReceived.__self__._wsp
-
-    def bounded(data: bytes) -> None:
-        protocol.unread += len(data)
-        if protocol.unread > CLIENT_MESSAGE_MAX:
-            protocol.close(_TOO_BIG)
-            return
-        try:
-            receive(data)
-        except ProtocolError:  # wsproto has closed it already, and Twisted does so again
-            channel.transport.abortConnection()
-        protocol.heed_goodbye()
-
-    channel.dataReceived = bounded
-
-
-def _binary_header(length: int) -> bytes:
-    """The header of a whole, unmasked binary message (RFC 6455, section 5.2)."""
-    if length < 126:
-        return struct.pack("!BB", 0x82, length)
-    if length < 65536:
-        return struct.pack("!BBH", 0x82, 126, length)
-    return struct.pack("!BBQ", 0x82, 127, length)
+class _State(Enum):
+    GREETED = auto()
+    ASKING = auto()
+    CAPTURING = auto()
+    OVER = auto()  #: END or ERROR is written
+    CLOSED = auto()  #: nothing is written any more
 
 
 class StreamProtocol:
-    """The api's end of a client's WebSocket; the capture's sink.
+    """The conversation with a client; the capture's sink.
 
     Args:
         front: The api.
         client: Who connected.
-        channel: The HTTP channel that the connection was.
+        channel: The connection.
     """
 
-    def __init__(self, front: Front, client: ClientInfo, channel: Any) -> None:
+    grace = DURATION_GRACE
+
+    def __init__(self, front: Front, client: ClientInfo, channel: HttpConnection) -> None:
         self._front = front
         self._reactor = front.reactor
         self._client = client
         self._channel = channel
         self._session = Callee(Request)
+        self._state = _State.GREETED
+        self._websocket: WebSocket | None = None
+        self._wanted: Mapping[str, Any] = {}
+        self._asked: Deferred[Any] | None = None
+        self._stop_asked = False  # while it was not decided yet
         self._capture: Capture | None = None
-        self._beginning: Deferred[Any] | None = None
-        self._wire: Any = None
         self._out: list[Bytes] = []
         self._out_size = 0
         self._flush_soon: Any = None
-        self._closing = False
-        self._gone = False
-        self._over = False  # END or ERROR is written
-        self._stop_asked = False
         self._timer: Any = None
-        self._pinger = LoopingCall(self._ping)
-        self._pinger.clock = self._reactor
-        self._heard_at = self._reactor.seconds()
-        #: Bytes that came since the last whole message.
-        self.unread = 0
+        self._pinger: Any = None
+        self._time = RunningTime(CLIENT_PING_INTERVAL)
+        self._heard_at = 0.0  # by that time
 
-    # --- twisted.web.websocket.WebSocketProtocol ---------------------------
-
-    def negotiationStarted(self, transport: Any) -> None:
-        """There is a transport."""
-        self._transport = transport
-
-    def negotiationFinished(self) -> None:
+    def opened(self, websocket: WebSocket) -> None:
         """The WebSocket is open: greet, and wait for START."""
-        self._wire = self._transport.transport
-        # Until now the HTTP channel was the producer of its own transport.
-        IConsumer(self._wire).unregisterProducer()
-        self._timer = self._reactor.callLater(START_TIMEOUT, self._no_start)
-        self._pinger.start(CLIENT_PING_INTERVAL, now=False)
+        self._websocket = websocket
+        self._timer = Deadline(self._reactor, START_TIMEOUT, self._no_start)
+        self._ping_later()
         self._front.joined(self)
         self._send(self._session.hello(self._front.hello()))
 
-    def bytesMessageReceived(self, data: bytes) -> None:
+    # --- WebSocketUser -----------------------------------------------------
+
+    def message(self, data: bytes) -> None:
         """Frames from the client."""
-        self.unread = 0
-        self._heard_at = self._reactor.seconds()
+        assert self._websocket is not None
+        self._heard_at = self._time.at(self._reactor.seconds())
         try:
             for event in self._session.receive(data):
+                self._websocket.count()
                 if isinstance(event.message, Request):
                     self._start(event.message)
                 elif isinstance(event.message, Stop):
@@ -178,85 +156,90 @@ class StreamProtocol:
                     self._send(self._session.pong(event.message, now_us()))
             self._session.eof()  # a message holds whole frames
         except RemoteProtocolError as error:
-            self._refuse(BadRequest(error.message, error.hint))
+            self._broken(error)
 
-    def textMessageReceived(self, message: str) -> None:
-        """Not in this protocol."""
-        self.close(_PROTOCOL_ERROR)
+    def alive(self) -> None:
+        """A pong."""
+        self._heard_at = self._time.at(self._reactor.seconds())
 
-    def pongReceived(self, payload: bytes) -> None:
-        """The client is alive."""
-        self.unread = 0
-        self._heard_at = self._reactor.seconds()
+    def closed(self) -> None:
+        """The WebSocket closes: what is written is sent, and the capture ends."""
+        self._flush()
+        self._leave("the client is gone")
 
-    def heed_goodbye(self) -> None:
-        """Bytes came: when a Close was among them, let the capture go.
-
-        Twisted has answered it, and closes when no producer is registered any more;
-        the capture is one, and nobody tells it.
-        """
-        if self._wire is not None and self._wire.disconnecting and not (self._closing or self._gone):
-            self._closing = True
-            self._drop_timer()
-            self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self._wire.abortConnection)
-            self._cancel_the_start()
-            if self._capture is not None:
-                IConsumer(self._wire).unregisterProducer()
-                capture, self._capture = self._capture, None
-                capture.abandon("the client is gone")
-
-    def connectionLost(self, reason: Failure) -> None:
+    def lost(self) -> None:
         """The client is gone."""
-        self._gone = True
+        self._leave("the client is gone")
         self._front.left(self)
+        for call in (self._flush_soon, self._pinger):
+            if call is not None and call.active():
+                call.cancel()
+        self._websocket = None
+
+    def _leave(self, why: str) -> None:
+        before, self._state = self._state, _State.CLOSED
         self._drop_timer()
-        if self._flush_soon is not None and self._flush_soon.active():
-            self._flush_soon.cancel()
-        if self._pinger.running:
-            self._pinger.stop()
-        self._cancel_the_start()
-        if self._capture is not None:
-            self._capture.abandon("the client is gone")
+        if before is _State.GREETED and self._client.token is not None:
+            self._refused(ClientLeft("the client left before it asked for a capture"))
+        elif before is _State.ASKING and self._asked is not None:
+            self._asked.cancel()  # which records it
+        self._abandon(why)
 
     # --- the start ---------------------------------------------------------
 
     def _start(self, request: Request) -> None:
         self._drop_timer()
+        self._state = _State.ASKING
+        self._wanted = audit.wanted(request)
         token = self._client.token or request.token
-        self._beginning = self._front.begin(request, token, self._client, self)
-        self._beginning.addCallbacks(self._started, self._not_started)
-
-    def _cancel_the_start(self) -> None:
-        """Give up the question behind a capture; one that has started is not concerned."""
-        if self._beginning is not None:
-            self._beginning.cancel()
+        self._asked = self._front.begin(request, token, self._client, self)
+        self._asked.addCallback(self._started).addErrback(self._not_started)
 
     def _no_start(self) -> None:
-        self._refuse(BadRequest(f"no START within {START_TIMEOUT:g} s"))
+        error: RequestError = BadRequest(f"no START within {START_TIMEOUT:g} s")
+        if self._client.token is not None:
+            error = self._refused(error)
+        self.error(error)
 
     def _stop(self) -> None:
-        self._stop_asked = True
-        if self._capture is not None:
+        if self._state is _State.ASKING:
+            self._stop_asked = True
+        elif self._capture is not None:
             self._capture.stop(EndReason.STOPPED)
 
     def _started(self, capture: Capture) -> None:
-        self._capture = capture
-        IConsumer(self._wire).registerProducer(capture, True)
+        released = partial(self._front.released, capture)
+        if self._state is not _State.ASKING:
+            capture.abandon("the client left before the capture started")
+            released()
+            left = ClientLeft("the client left before the capture started")
+            left.user = capture.user
+            raise left
+        self._state, self._capture = _State.CAPTURING, capture
+        self._channel.admitted(released)
+        self._channel.registerProducer(capture, True)
         capture.start()
         if self._stop_asked:
             capture.stop(EndReason.STOPPED)
 
     def _not_started(self, failure: Failure) -> None:
-        error = self._front.refused(failure, self._client)
-        if not self._over:
-            self._refuse(error)
+        error = self._front.refused(failure, self._client, self._wanted)
+        if self._state in (_State.ASKING, _State.CAPTURING):
+            self.error(error)
 
-    def _refuse(self, error: RequestError) -> None:
-        if self._capture is not None:
-            capture, self._capture = self._capture, None
-            capture.abandon(error.message)
-        self.error(error)
-        self._cancel_the_start()
+    def _refused(self, error: BaseException) -> RequestError:
+        return self._front.refused(Failure(error), self._client, self._wanted)
+
+    def _broken(self, error: RemoteProtocolError) -> None:
+        """The client broke the protocol: refuse it."""
+        assert self._websocket is not None
+        refusal: RequestError = BadRequest(error.message, error.hint)
+        if self._state is _State.GREETED:
+            refusal = self._refused(refusal)
+        if self._state in (_State.OVER, _State.CLOSED):
+            self._websocket.close(_PROTOCOL_ERROR, error.message)
+        else:
+            self.error(refusal)
 
     # --- Sink --------------------------------------------------------------
 
@@ -278,68 +261,68 @@ class StreamProtocol:
 
     def end(self, end: End) -> None:
         """The last message."""
-        self._capture, self._over = None, True
-        self._send(self._session.end(end))
-        self._await_close()
+        # Generous: the client may be slow, and closing early would lose what is under way.
+        self._finish(end, end.message, CLIENT_SILENCE_TIMEOUT)
 
     def error(self, error: RequestError) -> None:
         """The last message."""
-        self._capture, self._over = None, True
-        self._send(self._session.end(Error(error.code, error.message, error.hint)))
-        self._await_close(HANDSHAKE_TIMEOUT)  # no packets are under way, and anybody can be refused
+        # No packets are under way, and any client can be refused.
+        self._finish(Error(error.code, error.message, error.hint), error.message, HANDSHAKE_TIMEOUT)
 
     # --- writing -----------------------------------------------------------
 
     def _send(self, *pieces: Bytes) -> bool:
         """Queue whole frames, if there is still somebody: a message never ends within one."""
-        if self._gone or self._closing:
+        if self._state is _State.CLOSED:
             return False
         for piece in pieces:
             self._out.append(piece)
             self._out_size += len(piece)
         if self._out_size >= FRAME_TYPICAL:
             self._flush()
-        elif self._flush_soon is None or not self._flush_soon.active():
-            self._flush_soon = self._reactor.callLater(0, self._flush)
+        elif self._flush_soon is None:
+            self._flush_soon = self._reactor.callLater(0, self._turn_is_over)
         return True
 
+    def _turn_is_over(self) -> None:
+        self._flush_soon = None  # breaks a reference cycle; the garbage collector would be late
+        self._flush()
+
     def _flush(self) -> None:
-        if self._out and not self._gone:
-            # Written past wsproto, which would copy every byte three times.
-            self._wire.write(_binary_header(self._out_size))
-            self._wire.writeSequence(self._out)
-            self._out.clear()
+        if self._out and self._websocket is not None:
+            self._websocket.send(self._out, self._out_size)
+            self._out = []
             self._out_size = 0
 
     # --- the end -----------------------------------------------------------
 
-    def _await_close(self, seconds: float = CLIENT_SILENCE_TIMEOUT) -> None:
-        """The client closes when it has read the end; if it does not, we do."""
-        if self._gone:
-            return
+    def _finish(self, last: End | Error, why: str, seconds: float) -> None:
+        """Send the last message.  The client closes when it has read it; if it does not, we do."""
+        self._send(self._session.end(last))
         self._flush()
-        IConsumer(self._wire).unregisterProducer()
-        self._drop_timer()
-        # Generous: it may be slow, and closing early would cut off what is under way.
-        self._timer = self._reactor.callLater(seconds, self._wire.abortConnection)
-
-    def close(self, code: int) -> None:
-        """Close the WebSocket; what is queued is sent first."""
-        if not self._closing and not self._gone:
-            self._flush()
-            self._closing = True
-            self._cancel_the_start()
+        self._abandon(why)
+        if self._state is not _State.CLOSED:
+            self._state = _State.OVER
             self._drop_timer()
-            if self._capture is not None:
-                IConsumer(self._wire).unregisterProducer()
-            self._transport.loseConnection(code)
-            self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self._wire.abortConnection)
+            self._timer = Deadline(self._reactor, seconds, self._channel.transport.abortConnection)
+
+    def _abandon(self, why: str) -> None:
+        """The capture has ended, or does so now."""
+        if self._capture is not None:
+            capture, self._capture = self._capture, None
+            self._channel.unregisterProducer()
+            self._channel.capture_ended()
+            capture.abandon(why)
+
+    def _ping_later(self) -> None:
+        self._pinger = self._reactor.callLater(CLIENT_PING_INTERVAL, self._ping)
 
     def _ping(self) -> None:
-        if self._reactor.seconds() - self._heard_at > CLIENT_SILENCE_TIMEOUT:
-            self._wire.abortConnection()
-        else:
-            self._transport.ping()
+        if self._time.at(self._reactor.seconds()) - self._heard_at > CLIENT_SILENCE_TIMEOUT:
+            self._channel.transport.abortConnection()
+        elif self._state is not _State.CLOSED and self._websocket is not None:
+            self._websocket.ping()
+            self._ping_later()
 
     def _drop_timer(self) -> None:
         if self._timer is not None and self._timer.active():

@@ -1,28 +1,26 @@
-"""The HTTP front: who asks, how errors look, and the routes."""
+"""The HTTP front: clients, error bodies, and the plain pages."""
 
 from __future__ import annotations
 
 import json
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import Resource
-from twisted.web.server import Request as WebRequest
-from twisted.web.server import Site
 
-from pcapd.errors import BadRequest, LimitReached, RequestError, TargetNotFound, Unauthenticated
-from pcapd.limits import NAME_MAX, REQUEST_TIMEOUT, TCP_USER_TIMEOUT
+from pcapd.api.forwarded import Networks, client_address, contains
+from pcapd.errors import LimitReached, MethodNotAllowed, RequestError, TargetNotFound, Unauthenticated
+from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
 from pcapd.net.addresses import plain_address
 from pcapd.wire import Hello, Request
 
-__all__ = ["ApiSite", "ClientInfo", "Front", "HealthResource", "HttpConnection", "NotFoundResource", "deny"]
+__all__ = ["ClientInfo", "Front", "HealthResource", "NotFoundResource", "Page", "deny"]
 
 
 class Front(Protocol):
@@ -39,14 +37,26 @@ class Front(Protocol):
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""
 
+    def client(self, request: Any) -> ClientInfo:
+        """The client that sent an HTTP request."""
+
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Any]:
-        """Authenticate, resolve, count in: fires with a `Capture` to be started.
+        """Authenticate, resolve, count in: fires with a `Capture` to be started, then `released`.
 
         Cancelling it means that the client has left.
         """
 
-    def refused(self, failure: Failure, client: ClientInfo) -> RequestError:
-        """Account for a request that came to nothing, and say why."""
+    def refused(
+        self, failure: Failure, client: ClientInfo, wanted: Mapping[str, Any] | None = None
+    ) -> RequestError:
+        """Count and record a refused request; returns the error for the client.
+
+        Args:
+            wanted: What it asked for (`pcapd.api.audit.wanted`).
+        """
+
+    def released(self, capture: Any) -> None:
+        """The client has read all of a capture, or is gone: the capture no longer counts."""
 
     def joined(self, sink: Any) -> None:
         """A WebSocket is open."""
@@ -60,32 +70,49 @@ class ClientInfo:
     """Who connected.
 
     Attributes:
-        peer: Address and port, for logs.
-        request_id: The router's, or one of ours.
+        peer: Address, and the port where the client itself is connected to us; for logs.
+        request_id: A trusted proxy's, or one of ours.
         token: From the Authorization header.
+        proxy: Address and port of the trusted proxy that handed the request on.
     """
 
     peer: str
     request_id: str
     token: str | None = field(repr=False)
+    proxy: str | None = None
 
     @property
     def address(self) -> str:
-        """Its IP address: whose share of what is bounded it uses."""
-        return self.peer.rpartition(":")[0]
+        """The client's IP address."""
+        return self.peer if self.proxy is not None else self.peer.rpartition(":")[0]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Where the request comes from, as fields of an audit record."""
+        return {"client": self.peer} | ({"proxy": self.proxy} if self.proxy is not None else {})
 
     @classmethod
-    def of(cls, request: Any) -> ClientInfo:
-        """Read it off an HTTP request.  Also tells TCP when to give the client up."""
+    def of(cls, request: Any, trusted: Networks = ()) -> ClientInfo:
+        """Read it off an HTTP request.  Also tells TCP when to give the client up.
+
+        Args:
+            trusted: Proxies whose headers for the client's address and the request's id are used.
+        """
         transport = request.channel.transport
         peer = transport.getPeer()
         transport.getHandle().setsockopt(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(TCP_USER_TIMEOUT * 1000)
         )
+        address = plain_address(peer.host)
+        connected = f"{address}:{peer.port}"
+        by_proxy = contains(trusted, address)
+        named = request.requestHeaders.getRawHeaders(b"x-forwarded-for", [])
+        client = client_address(b",".join(named).decode("latin-1"), address, trusted)
         return cls(
-            peer=f"{plain_address(peer.host)}:{peer.port}",
-            request_id=_request_id(_header(request, b"x-vcap-request-id")),
+            peer=client if client != address else connected,
+            request_id=_request_id(_header(request, b"x-vcap-request-id") if by_proxy else None),
             token=_bearer(_header(request, b"authorization")),
+            proxy=connected if client != address else None,
         )
 
 
@@ -111,6 +138,8 @@ def deny(request: Any, error: RequestError) -> bytes:
     body = {"errors": [{"code": error.code, "title": error.message, "detail": error.hint}]}
     if isinstance(error, Unauthenticated):
         request.setHeader("WWW-Authenticate", 'Bearer realm="pcapd"')
+    if isinstance(error, MethodNotAllowed):
+        request.setHeader("Allow", ", ".join(error.allowed))
     if isinstance(error, LimitReached) and error.retry_after is not None:
         request.setHeader("Retry-After", str(error.retry_after))
     return _json(request, error.status, body)
@@ -122,7 +151,26 @@ def _json(request: Any, status: int, body: Any) -> bytes:
     return json.dumps(body).encode() + b"\n"
 
 
-class HealthResource(Resource):
+class Page(Resource):
+    """A page that answers the HTTP methods that it supports, and refuses others."""
+
+    methods: tuple[str, ...] = ("GET", "HEAD")
+
+    def render(self, request: Any) -> Any:
+        """Answer."""
+        method = request.method.decode("ascii")
+        if method in self.methods:
+            return super().render(request)
+        error = MethodNotAllowed(f"this page does not support {method}", f"use {' or '.join(self.methods)}")
+        error.allowed = self.methods
+        return self.refuse(request, error)
+
+    def refuse(self, request: Any, error: RequestError) -> bytes:
+        """Answer with an error."""
+        return deny(request, error)
+
+
+class HealthResource(Page):
     """``GET /health``: 200 or 503, always JSON.
 
     Args:
@@ -142,7 +190,15 @@ class HealthResource(Resource):
 
 
 class NotFoundResource(Resource):
-    """Everything else."""
+    """Everything else.
+
+    Args:
+        hint: What there is.
+    """
+
+    def __init__(self, hint: str = "there are /health, /capture and /v1/stream") -> None:
+        super().__init__()
+        self._hint = hint
 
     def getChild(self, path: bytes, request: Any) -> Resource:
         """It has no children either."""
@@ -150,91 +206,4 @@ class NotFoundResource(Resource):
 
     def render(self, request: Any) -> bytes:
         """Say what there is."""
-        return deny(request, TargetNotFound("no such page", "there are /health, /capture and /v1/stream"))
-
-
-class _Request(WebRequest):
-    """A request without a body, because none of our pages takes one, and with headers that are text."""
-
-    def process(self) -> None:
-        """Refuse what Twisted could not decode."""
-        try:
-            (self.method + self.uri).decode("ascii")
-            for name, values in self.requestHeaders.getAllRawHeaders():
-                if name.lower() != b"authorization":  # read as bytes: who asks without text is nobody known
-                    b"".join(values).decode()
-        except UnicodeDecodeError:
-            body = deny(self, BadRequest("the request line or a header is not text"))
-            self.setHeader("Content-Length", str(len(body)))
-            self.write(body)
-            self.finish()
-        else:
-            super().process()
-
-    def gotLength(self, length: int | None) -> None:
-        """Refuse a body before a byte of it is stored."""
-        super().gotLength(0)
-        if length != 0:
-            channel = self.channel  # which forgets us, and we it, when we are finished
-            self.clientproto = b"HTTP/1.1"  # known to Twisted only after the body
-            body = deny(self, BadRequest("this api takes no request bodies"))
-            self.setResponseCode(http.REQUEST_ENTITY_TOO_LARGE)
-            self.setHeader("Connection", "close")
-            self.write(body)
-            self.finish()
-            channel.loseConnection()
-
-
-class HttpConnection(http.HTTPChannel):
-    """A connection whose request must come in time as a whole, and not just byte after byte."""
-
-    factory: ApiSite
-    transport: Any
-
-    def connectionMade(self) -> None:
-        """Count it in."""
-        super().connectionMade()
-        self.factory.connections.add(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Count it out."""
-        self.factory.connections.discard(self)
-        super().connectionLost(reason)
-
-    def upgraded(self) -> None:
-        """It is a WebSocket from now on; Twisted tells only that when it is over."""
-        self.factory.connections.discard(self)
-
-    def hang_up(self) -> None:
-        """Close it once the answer that is under way is sent."""
-        if not (self.requests or self.transport.disconnecting):
-            self.loseConnection()
-
-    def resetTimeout(self) -> None:
-        """Not for every byte: the time runs from the connection, and from an answer, on."""
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """Close at once.  Twisted's own would wait for itself, as the transport's producer."""
-        self.loseConnection()
-
-
-class ApiSite(Site):
-    """The site; it keeps no access log, because the audit log says more.
-
-    Args:
-        root: The routes.
-        reactor: Where it runs.
-    """
-
-    # HTTP/1.1 only: what Twisted has there chooses between that and HTTP/2.
-    protocol = HttpConnection  # type: ignore[assignment]
-
-    def __init__(self, root: Resource, reactor: Any) -> None:
-        super().__init__(root, requestFactory=_Request, reactor=reactor, timeout=REQUEST_TIMEOUT)
-        self.noisy = False
-        self.displayTracebacks = False
-        #: Those that are open.
-        self.connections: set[HttpConnection] = set()
-
-    def log(self, request: Any) -> None:
-        """Not here."""
+        return deny(request, TargetNotFound("no such page", self._hint))

@@ -34,7 +34,11 @@ _ADDRESS = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _U64 = struct.Struct("=Q")
-_RX_DROPPED, _RX_MISSED = 6 * 8, 15 * 8  # offsets in struct rtnl_link_stats64
+#: Offsets in struct rtnl_link_stats64 of what a capture cannot have seen: rx_fifo_errors and
+#: rx_missed_errors.  libpcap counts the same (linux_if_drops in pcap-linux.c).  Not rx_dropped:
+#: the kernel counts there, too, what it throws away after every capture has seen it, such as
+#: frames of a protocol or a VLAN that this machine does not have.
+_RX_LOST = (14 * 8, 15 * 8)
 
 _ANSWER_MAX = 256 * 1024
 
@@ -44,7 +48,7 @@ class Interface:
     """An interface as the kernel describes it.
 
     Attributes:
-        dropped: Packets that it lost before any filter saw them, since it exists.
+        dropped: Packets that card or driver lost before any capture could see them, since it exists.
         addresses: With their prefix lengths, as in ``192.0.2.1/24``.
     """
 
@@ -173,7 +177,7 @@ def _parse_link(message: bytes) -> Interface:
         name=attributes[_IFLA_IFNAME].rstrip(b"\0").decode(),
         up=bool(flags & _IFF_UP),
         loopback=bool(flags & _IFF_LOOPBACK),
-        dropped=_U64.unpack_from(stats, _RX_DROPPED)[0] + _U64.unpack_from(stats, _RX_MISSED)[0],
+        dropped=sum(_U64.unpack_from(stats, offset)[0] for offset in _RX_LOST),
     )
 
 

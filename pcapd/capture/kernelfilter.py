@@ -1,4 +1,4 @@
-"""The filter program of a packet socket, read and replaced in one step.
+"""What libpcap does not do with its packet socket: above all, its filter read and replaced in one step.
 
 libpcap compiles and attaches, but it cannot do two things that exact counting
 needs: hold a capture closed until everything from before its filter is out of
@@ -17,13 +17,14 @@ from collections.abc import Iterator
 
 from pcapd.errors import BadFilter
 
-__all__ = ["DROP_ALL", "attach", "attached", "ignore_outgoing", "program"]
+__all__ = ["DROP_ALL", "attach", "attached", "bound_to", "ignore_outgoing", "program"]
 
 _SO_ATTACH_FILTER = 26  # SO_GET_FILTER has the same number
 _SOL_PACKET = 263
 _PACKET_IGNORE_OUTGOING = 23
 _INSTRUCTION = struct.Struct("=HBBI")
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
+_PACKET_ADDRESS = struct.Struct("=HHiHBB8s")  # struct sockaddr_ll
 
 #: A program that lets nothing through: ``ret #0``.
 DROP_ALL = _INSTRUCTION.pack(0x06, 0, 0, 0)
@@ -36,6 +37,16 @@ def _borrowed(fd: int) -> Iterator[socket.socket]:
     # The fd is libpcap's: a socket object may only ever close a duplicate.
     with socket.socket(fileno=os.dup(fd)) as packet_socket:
         yield packet_socket
+
+
+def bound_to(fd: int) -> int | None:
+    """Index of the interface that a packet socket is bound to, 0 for all; None for anything else."""
+    buffer = ctypes.create_string_buffer(_PACKET_ADDRESS.size)
+    length = ctypes.c_uint32(_PACKET_ADDRESS.size)
+    if _libc.getsockname(fd, buffer, ctypes.byref(length)):
+        return None
+    family, _, index, *_ = _PACKET_ADDRESS.unpack(buffer.raw)
+    return int(index) if family == socket.AF_PACKET else None
 
 
 def program(fd: int) -> bytes:

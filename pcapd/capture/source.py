@@ -31,8 +31,9 @@ packed (`pcapd.records.pack`), where the length is still known.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ from pcapd.capture.compiling import Asker, FilterCompiler
 from pcapd.capture.exclusion import Connection, OwnTraffic
 from pcapd.capture.interfaces import Interface, InterfaceWatch
 from pcapd.capture.tally import Tally
-from pcapd.errors import CaptureFailed, CapturePermission, NoSuchInterface
+from pcapd.errors import CaptureFailed, CapturePermission, NoSuchInterface, RequestError
 from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, RING_LAG, SNAPLEN_MAX
 from pcapd.packet import linktypes
 
@@ -52,6 +53,11 @@ __all__ = ["CaptureSource", "Filter", "KernelCounters", "open_source"]
 
 # Return codes of pcap_activate(3PCAP) that are worth their own words.
 _NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9, -11
+#: Names that an interface can have, and that mean something else to libpcap: pcap-linux.c,
+#: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  Opening that can
+#: have effects: an nfqueue holds packets until its reader decides about them.
+_NO_INTERFACE = re.compile(r"any|(?:usbmon|bluetooth)[-+]?[0-9]+|nflog|nfqueue|dbus-(?:system|session)")
+_RENAME_HINT = "give the interface another name: ip link set dev NAME name OTHER"
 _NO_CAPABILITY_HINT = "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces"
 
 
@@ -271,15 +277,18 @@ def open_source(
             directions of the filter; the source's own `filter` stays the user's.
 
     Raises:
-        BadFilter, NoSuchInterface, CapturePermission, CaptureFailed
+        BadFilter, CapturePermission, CaptureFailed
+        NoSuchInterface: There is none, or it went away meanwhile.
     """
     wanted.check()
     installed = wanted.mirrored() if mirror else wanted
     with contextlib.ExitStack() as undo:
         watch = InterfaceWatch(name)
         undo.callback(watch.close)
+        undo.enter_context(_there(watch))
         reader = _activated(name, ring_bytes, promiscuous)
         undo.callback(reader.close)
+        _check_opened(reader, watch)
         tally = Tally(watch.interface)
         undo.callback(tally.close)
         program = _compiled(reader, name, installed, compiler, asker)
@@ -289,7 +298,31 @@ def open_source(
     return source
 
 
+@contextlib.contextmanager
+def _there(watch: InterfaceWatch) -> Iterator[None]:
+    """Report every failure as the interface's end when the interface is gone by then."""
+    name = watch.interface.name
+    try:
+        yield
+    except (pcapy.PcapError, OSError, RequestError) as error:
+        if watch.dropped() is None:
+            raise NoSuchInterface(f"interface {name!r} went away while it was opened", "try again") from error
+        if isinstance(error, RequestError):
+            raise
+        raise CaptureFailed(f"interface {name!r} cannot be opened: {error}") from error
+
+
+def _check_opened(reader: pcapy.Reader, watch: InterfaceWatch) -> None:
+    """Refuse a handle that is not bound to the interface that was looked up."""
+    if kernelfilter.bound_to(reader.getfd()) != watch.interface.index:
+        raise CaptureFailed(
+            f"libpcap opens something else than the interface {watch.interface.name!r}", _RENAME_HINT
+        )
+
+
 def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
+    if _NO_INTERFACE.fullmatch(name):
+        raise CaptureFailed(f"libpcap does not take {name!r} for the name of an interface", _RENAME_HINT)
     reader = pcapy.create(name)
     reader.set_snaplen(SNAPLEN_MAX)
     reader.set_promisc(int(promiscuous))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Callable, List, Tuple, TypeVar
+from typing import Callable, List, Tuple, TypeVar, Union
 from urllib.parse import urlsplit
 
 from pcapd.config.units import format_size, parse_duration, parse_size
@@ -30,6 +30,7 @@ __all__ = [
     "kind",
     "listening_port",
     "name",
+    "network",
     "one_of",
     "port",
     "scope",
@@ -42,6 +43,7 @@ __all__ = [
 
 T = TypeVar("T")
 Check = Callable[[object], T]
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 # bool before int: True is an instance of both.
 _KINDS: Tuple[Tuple[type, str], ...] = (
@@ -219,6 +221,17 @@ def address(value: object) -> str:
     if not _is_address(found) or "%" in found:
         raise ValueError("must be an IP address, version 4 or 6")
     return str(ipaddress.ip_address(found))
+
+
+def network(value: object) -> Network:
+    """A network in CIDR notation, or one address."""
+    found = text(value)
+    try:
+        if "%" in found:
+            raise ValueError
+        return ipaddress.ip_network(found)
+    except ValueError:
+        raise ValueError("must be an IP address, or a network such as 10.0.16.0/24") from None
 
 
 def https_url(value: object) -> str:

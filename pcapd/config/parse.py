@@ -144,6 +144,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         agents=agents,
         limits=section.default_section("limits", _limits),
         drain_timeout=section.optional("drain_timeout", checks.duration, ApiConfig.drain_timeout),
+        trusted_proxies=section.optional_items("trusted_proxies", checks.network),
         cloud_foundry=section.optional_section("cloud_foundry", _cloud_foundry),
         bosh=section.optional_section("bosh", lambda section: _bosh(section, agent_port)),
         static=section.optional_section("static", lambda section: static(section, agent_port)),
@@ -152,6 +153,9 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", _audit),
     )
+    for network in config.trusted_proxies:
+        if network.prefixlen == 0:
+            section.warning("trusted_proxies", f"{network} is everybody: anyone may claim any address")
     section.finish()
     if not any(section.has(resolver) for resolver in _RESOLVERS):
         section.problem(", ".join(_RESOLVERS), "at least one is required, or there is nothing to capture")

@@ -8,10 +8,11 @@ absolute by the configuration file's directory where they were relative.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Final, Literal, Mapping, Optional, Tuple
+from typing import Final, Literal, Mapping, Optional, Tuple, Union
 
-from pcapd.limits import AGENT_CAPTURES, DRAIN_TIMEOUT, RING_BYTES
+from pcapd.limits import AGENT_CAPTURES, AGENT_CONNECT_TIMEOUT, DRAIN_TIMEOUT, RING_BYTES
 
 __all__ = [
     "ANY_TARGET",
@@ -167,7 +168,7 @@ class AgentsConfig:
 
     tls: ClientTLS
     port: int = _AGENT_PORT
-    connect_timeout: float = 5.0
+    connect_timeout: float = AGENT_CONNECT_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -315,6 +316,7 @@ class ApiConfig:
 
     Attributes:
         drain_timeout: Seconds for running captures to end, and for clients to read it, when the api stops.
+        trusted_proxies: Whose headers for the client's address and the request's id are used.
         warnings: What works but should not stay so, one sentence each.
     """
 
@@ -324,6 +326,7 @@ class ApiConfig:
     listen: ListenConfig = ListenConfig()
     limits: ApiLimits = ApiLimits()
     drain_timeout: float = DRAIN_TIMEOUT
+    trusted_proxies: Tuple[Union[IPv4Network, IPv6Network], ...] = ()
     cloud_foundry: Optional[CloudFoundryConfig] = None
     bosh: Optional[BoshConfig] = None
     static: Optional[StaticConfig] = None

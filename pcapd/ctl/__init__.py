@@ -19,7 +19,9 @@ compiled.  What is pure is kept apart from what touches the outside:
 ``text``            numbers for people; text of strangers made harmless
 ``cfconfig``        the cf CLI's configuration: read, and tokens replaced
 ------------------  ------------------------------------------------- I/O --
+``deadline``        the time limit of an exchange
 ``connection``      TCP, TLS and the WebSocket to the api
+``stopping``        signals, and the end of the program that started us
 ``output``          the file or the pipe that is written
 ``reportfile``      the report as a file, after failures too
 ``terminal``        writing to a terminal that may not read

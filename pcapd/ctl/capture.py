@@ -7,21 +7,23 @@ of a steady clock.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import pcapd
 from pcapd.errors import PcapdError, RequestError, request_error
 from pcapd.limits import (
     API_SILENCE_TIMEOUT,
-    API_STOP_SILENCE_TIMEOUT,
+    API_START_TIMEOUT,
+    API_STOP_LIMIT,
+    API_STOP_TIMEOUT,
     INSTANCES_MAX,
     NAME_MAX,
-    OPEN_TIMEOUT,
-    START_TIMEOUT,
+    TURN_MAX,
 )
 from pcapd.merge.account import Account
 from pcapd.merge.muxer import Muxer, Piece
 from pcapd.merge.split import Split
+from pcapd.running import RunningTime
 from pcapd.savefile.cut import Tail, tail
 from pcapd.savefile.form import Form
 from pcapd.wire import (
@@ -35,16 +37,15 @@ from pcapd.wire import (
     NoticeType,
     Packets,
     Ping,
+    Progress,
     Request,
     Source,
     Stats,
 )
 from pcapd.wire.frames import Bytes
 
-__all__ = ["Capture", "Outcome"]
+__all__ = ["Capture", "Outcome", "Waiting"]
 
-#: Seconds after STOP until we leave whatever comes.
-STOP_LIMIT = 120.0
 #: Notices that mean that something is missing from the file.
 _FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
 
@@ -55,6 +56,20 @@ class Outcome(Enum):
     COMPLETE = 0
     FAILED = 1
     INCOMPLETE = 3
+
+
+class Waiting(NamedTuple):
+    """What a capture waits for that was asked to stop.
+
+    Attributes:
+        names: Sources whose last word has not come; none when only the end is missing.
+        seconds: Since the stop.
+        left: Seconds until the api is given up; more when packets come.
+    """
+
+    names: Tuple[str, ...]
+    seconds: float
+    left: float
 
 
 class _State(Enum):
@@ -83,9 +98,10 @@ class Capture:
         self._session = Caller()
         self._state = _State.WAITING
         self._send: List[bytes] = []
-        self._began = now
-        self._heard = now
-        self._stopped = now
+        # The api is judged by the time in which we ran: not after Ctrl-Z, or a write that blocked.
+        self._time = RunningTime(TURN_MAX)
+        self._began = self._heard = self._stopped = self._time.at(now)
+        self._progress = Progress(self._began)
         self._end: Optional[End] = None
         self._errors: List[PcapdError] = []
         self._failed_targets = 0
@@ -112,14 +128,14 @@ class Capture:
             RemoteProtocolError: They are not what an honest api sends.
             MixedLinkTypes: The format cannot hold what is captured.
         """
-        self._heard = now
+        self.alive(now)
         for event in self._session.receive(data):
             if not self.over:  # the one before may have been the end of us
                 self._event(event, now, now_us)
 
     def alive(self, now: float) -> None:
         """Something came that is no frame.  An app that is followed may have no instance for a while."""
-        self._heard = now
+        self._heard = self._time.at(now)
 
     def tick(self, now: float) -> None:
         """Time passed: look at the stop conditions."""
@@ -127,16 +143,24 @@ class Capture:
             self.stop("the limit of packets or bytes is reached", now)
         if self.started is not None and self._duration is not None and now - self.started >= self._duration:
             self.stop(f"{self._duration:g} s are over", now)
+        self._judge(self._time.at(now))
+
+    def _judge(self, ran: float) -> None:
         if self._state is _State.STOPPING:
-            # As long as packets come it goes on: they are from before the stop.
-            if now - max(self._heard, self._stopped) >= API_STOP_SILENCE_TIMEOUT:
+            if self._left(ran) <= 0:
                 self.fail(PcapdError("the api did not end the capture in time"))
-            elif now - self._stopped >= STOP_LIMIT:
-                self.fail(PcapdError("the capture did not end in time"))
-        elif self._state is _State.CAPTURING and now - self._heard >= API_SILENCE_TIMEOUT:
+        elif self._state is _State.CAPTURING and ran - self._heard >= API_SILENCE_TIMEOUT:
             self.fail(PcapdError(f"nothing was heard from the api for {API_SILENCE_TIMEOUT:g} s"))
-        elif self._state is _State.WAITING and now - self._began >= START_TIMEOUT + OPEN_TIMEOUT:
+        elif self._state is _State.WAITING and ran - self._began >= API_START_TIMEOUT:
             self.fail(PcapdError("the api did not start the capture in time"))
+
+    def _left(self, ran: float) -> float:
+        """Seconds until the api is given up after a stop.
+
+        Packets are from before the stop, so they are waited for longer than words: the
+        api itself waits for its agents, but not for ever.
+        """
+        return min(self._progress.moved_at + API_STOP_TIMEOUT, self._stopped + API_STOP_LIMIT) - ran
 
     def stop(self, reason: str, now: float) -> None:
         """Ask for the end; what was captured until now still comes."""
@@ -145,7 +169,8 @@ class Capture:
         elif self._state is _State.CAPTURING:
             self.reason = reason
             self._state = _State.STOPPING
-            self._stopped = now
+            self._stopped = self._time.at(now)
+            self._progress.moved(self._stopped)
             self._send.append(self._session.stop())
 
     def fail(self, error: PcapdError) -> None:
@@ -172,14 +197,27 @@ class Capture:
         """Nothing more will come."""
         return self._state is _State.ENDED
 
+    def waiting(self, now: float) -> Optional[Waiting]:
+        """What it waits for since it was asked to stop; None before and afterwards."""
+        if self._state is not _State.STOPPING:
+            return None
+        names = tuple(account.name for account in self._accounts if not account.stats.final)
+        ran = self._time.at(now)
+        return Waiting(names, ran - self._stopped, max(0.0, self._left(ran)))
+
     @property
     def error(self) -> Optional[PcapdError]:
         """What broke it."""
         return self._errors[0] if self._errors else None
 
     @property
-    def lost(self) -> int:
-        """Packets that are known to be missing from the file."""
+    def lost(self) -> Optional[int]:
+        """Packets that are missing from the file; None when nobody knows."""
+        return self.lost_at_least if all(account.traced for account in self._accounts) else None
+
+    @property
+    def lost_at_least(self) -> int:
+        """Packets that are known to be missing."""
         return self._unwritten + self._held + sum(sum(account.known) for account in self._accounts)
 
     @property
@@ -239,7 +277,7 @@ class Capture:
         if self._errors:
             return Outcome.FAILED
         unknown = any(account.lost_in_transit is None or None in account.drops for account in self._accounts)
-        if self._failed_targets or self.lost or unknown:
+        if self._failed_targets or self.lost_at_least or unknown:
             return Outcome.INCOMPLETE
         return Outcome.COMPLETE
 
@@ -248,6 +286,7 @@ class Capture:
     def _event(self, event: Event, now: float, now_us: int) -> None:
         message = event.message
         if isinstance(message, Packets):
+            self._progress.received(len(message.records), self._time.at(now))
             self.assembly.packets(event.source, message.records, now)
         elif isinstance(message, Stats):
             self.assembly.stats(event.source, message)
@@ -287,7 +326,7 @@ class Capture:
         self._state = _State.ENDED
         if end.reason is EndReason.FAILED or self.started is None:
             self._errors.append(RequestError(end.message or "the capture failed"))
-        if end.reason in (EndReason.SOURCES_GONE, EndReason.DRAINING):
+        if end.reason in (EndReason.SOURCES_GONE, EndReason.DRAINING, EndReason.UNRECORDED):
             self._failed_targets += 1
         if not self.reason:
             self.reason = end.message or end.reason.value

@@ -1,7 +1,7 @@
 """The connection to the api: TLS on a socket, and the WebSocket (RFC 6455) on it.
 
-The hand-shakes are done blocking, with a time limit; then the socket does not
-block any more and the loop in `pcapd.ctl.run` asks for what is there.  TLS
+The hand-shakes are done blocking, with one deadline for all of them; then the socket
+does not block any more and the loop in `pcapd.ctl.run` asks for what is there.  TLS
 hands out records of at most 16 KiB, so they are collected in one buffer until
 the socket is empty or the buffer full: everything after that is done once per
 turn.
@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import select
 import socket
 import ssl
+import threading
 import time
-from typing import List, Tuple
+from typing import Any, List, Tuple
 from urllib.parse import urlsplit
 
 from wsproto import ConnectionType, WSConnection
@@ -32,15 +34,15 @@ from wsproto.events import (
 from wsproto.utilities import ProtocolError as WebSocketError
 
 import pcapd
+from pcapd.ctl.deadline import Deadline
 from pcapd.ctl.options import Access, Trust, UsageProblem
 from pcapd.ctl.websocket import Splitter
 from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, RequestError, request_error
+from pcapd.limits import CONNECT_TIMEOUT, EXCHANGE_TIMEOUT
 from pcapd.wire.frames import Bytes
 
 __all__ = ["UNKNOWN_AUTHORITY", "ApiUnreachable", "Connection", "address_of", "dial"]
 
-#: Seconds for TCP, TLS and the upgrade, each.
-CONNECT_TIMEOUT = 10.0
 #: Bytes collected per turn.
 TURN_BYTES = 512 * 1024
 #: By OpenSSL's verify codes (X509_V_ERR_*).
@@ -81,17 +83,21 @@ def address_of(api: str, *, secret: bool = True) -> Tuple[bool, str, int, str]:
     return secure, url.hostname, port or (443 if secure else 80), url.path.rstrip("/")
 
 
-def dial(access: Access) -> socket.socket:
+def dial(access: Access, deadline: Deadline) -> socket.socket:
     """Connect to the api and check that it is the right one.
+
+    Args:
+        deadline: Of the exchange that begins with it.
 
     Raises:
         ApiUnreachable: It cannot be reached, or its certificate is not good.
     """
     secure, host, port, _ = address_of(access.api, secret=bool(access.token))
     try:
-        plain = socket.create_connection((host, port), CONNECT_TIMEOUT)
-    except socket.gaierror as error:
-        raise ApiUnreachable(f"there is no host {host!r}: {error.strerror}", "check --api") from error
+        plain = _connect(host, port, deadline)
+    except (socket.gaierror, UnicodeError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        raise ApiUnreachable(f"there is no host {host!r}: {words}", "check --api") from error
     except OSError as error:
         words = "no answer" if isinstance(error, socket.timeout) else error.strerror or str(error)
         raise ApiUnreachable(f"cannot connect to {host} port {port}: {words}", "check --api") from error
@@ -100,6 +106,7 @@ def dial(access: Access) -> socket.socket:
     if not secure:
         return plain
     try:
+        plain.settimeout(deadline.left(CONNECT_TIMEOUT))
         return _context(access).wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         plain.close()
@@ -111,6 +118,48 @@ def dial(access: Access) -> socket.socket:
         plain.close()
         words = getattr(error, "reason", None) or error.strerror or str(error)
         raise ApiUnreachable(f"no TLS with {host} port {port}: {words}") from error
+
+
+def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """TCP to the first address that answers."""
+    addresses = _addresses(host, port, deadline)
+    failure: OSError = socket.timeout()
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            # An address that does not answer leaves time for the others.
+            share = deadline.left() / (len(addresses) - index)
+            connection.settimeout(min(CONNECT_TIMEOUT, share))
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure
+
+
+def _addresses(host: str, port: int, deadline: Deadline) -> Any:
+    """What `socket.getaddrinfo` says; in a thread, because it has no time limit of its own."""
+    answers: queue.Queue[Any] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="addresses", daemon=True).start()
+    try:
+        answer = answers.get(timeout=deadline.left(CONNECT_TIMEOUT))
+    except queue.Empty:
+        raise socket.timeout("no answer about its name") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _context(access: Access) -> ssl.SSLContext:
@@ -143,8 +192,8 @@ class Connection:
 
     def __init__(self, access: Access) -> None:
         _, host, port, path = address_of(access.api)
-        self._socket = dial(access)
-        self._socket.settimeout(CONNECT_TIMEOUT)
+        self._deadline = Deadline(EXCHANGE_TIMEOUT)
+        self._socket = dial(access, self._deadline)
         self._websocket = WSConnection(ConnectionType.CLIENT)
         self._buffer = bytearray(TURN_BYTES)
         self._early = b""  # what came together with the answer to the upgrade
@@ -170,6 +219,7 @@ class Connection:
         try:
             # A server that wants a client certificate says so to whoever reads.
             with contextlib.suppress(ssl.SSLError, ConnectionError):
+                self._socket.settimeout(self._deadline.left())
                 self._socket.sendall(self._websocket.send(request))
             head, self._early = self._read_head()
             self._websocket.receive_data(head)
@@ -178,6 +228,9 @@ class Connection:
                     return
                 if isinstance(event, RejectConnection):
                     raise refused(event.status_code, self._read_body())
+        except socket.timeout as error:
+            words = f"the api did not answer within {self._deadline.seconds:g} s"
+            raise ApiUnreachable(words, "check --api") from error
         except (WebSocketError, ssl.SSLError, OSError) as error:
             if "CERTIFICATE_REQUIRED" in str(getattr(error, "reason", "")):
                 raise ApiUnreachable(
@@ -191,7 +244,7 @@ class Connection:
         """The answer's head, and what came with it."""
         received = b""
         while b"\r\n\r\n" not in received:
-            data = self._socket.recv(65536)
+            data = self._receive()
             if not data:
                 raise ApiUnreachable("the api closed the connection")
             received += data
@@ -201,7 +254,7 @@ class Connection:
         return head + b"\r\n\r\n", rest
 
     def _read_body(self) -> bytes:
-        """The body of a refusal, as much of it as comes."""
+        """The body of a refusal, as much of it as comes in time."""
         body = b""
         data = self._early
         while len(body) < _ANSWER_MAX:
@@ -212,10 +265,17 @@ class Connection:
                     body += bytes(event.data)
                     if event.body_finished:
                         return body
-            data = self._socket.recv(65536)
+            try:
+                data = self._receive()
+            except socket.timeout:
+                return body
             if not data:
                 return body
         return body
+
+    def _receive(self) -> bytes:
+        self._socket.settimeout(self._deadline.left())
+        return self._socket.recv(65536)
 
     # --- reading ------------------------------------------------------------
 

@@ -5,12 +5,9 @@ A token goes to the host that it was meant for and nowhere else.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import socket
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
@@ -18,16 +15,15 @@ from urllib.parse import urlsplit
 
 import pcapd
 from pcapd.ctl.connection import ApiUnreachable, address_of, dial
+from pcapd.ctl.deadline import Deadline
 from pcapd.ctl.options import Access, Trust
 from pcapd.errors import PcapdError
-from pcapd.limits import MIB
+from pcapd.limits import EXCHANGE_TIMEOUT, MIB
 
 __all__ = ["Answer", "Client", "CloudUnreachable"]
 
 #: Bytes of an answer; fifty apps, which is a page of Cloud Controller, are a tenth of it.
 BODY_MAX = 2 * MIB
-#: Seconds for one request and its whole answer, however it trickles; TCP and TLS have their own.
-ANSWER_TIMEOUT = 30.0
 #: For Cloud Controller and UAA.
 CF_HINTS = {"check --api": "check: cf api"}
 
@@ -63,7 +59,6 @@ class Client:
     Args:
         ca: More authorities to trust.
         trust: Whom else.
-        timeout: Seconds for an answer.
         pem: More authorities, as text.
         hints: What to say instead of hints that are about --api.
     """
@@ -72,14 +67,12 @@ class Client:
         self,
         ca: Optional[Path],
         trust: Trust,
-        timeout: float = ANSWER_TIMEOUT,
         *,
         pem: str = "",
         hints: Mapping[str, str] = CF_HINTS,
     ) -> None:
         self._ca = ca
         self._trust = trust
-        self._timeout = timeout
         self._pem = pem
         self._hints = hints
 
@@ -108,44 +101,34 @@ class Client:
         secure, host, port, _ = address_of(access.api)
         connection = http.client.HTTPConnection(host, port)
         connection.default_port = 443 if secure else 80  # what the Host header need not say
-        connection.sock = _dial(access, self._hints)
-        connection.sock.settimeout(self._timeout)
-        # Each read has its time by this, all of them together by that.
-        timer = threading.Timer(self._timeout, _shut, (connection.sock,))
-        timer.daemon = True
-        late_at = time.monotonic() + self._timeout
-        timer.start()
+        deadline = Deadline(EXCHANGE_TIMEOUT)
+        connection.sock = _dial(access, self._hints, deadline)
         try:
-            headers = {"Accept": "application/json", "User-Agent": f"pcapctl/{pcapd.__version__}", **headers}
-            target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-            connection.request(method, target, body, headers)
-            answer = _read(connection.getresponse(), host)
-            if time.monotonic() >= late_at:
-                raise TimeoutError  # a body without a length ends when it is cut off, too
+            with deadline.shuts(connection.sock):
+                connection.sock.settimeout(deadline.left())
+                agent = f"pcapctl/{pcapd.__version__}"
+                headers = {"Accept": "application/json", "User-Agent": agent, **headers}
+                target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+                connection.request(method, target, body, headers)
+                answer = _read(connection.getresponse(), host)
+            if deadline.over:
+                raise socket.timeout  # a body without a length ends when it is cut off, too
             return answer
         except (OSError, http.client.HTTPException, ValueError) as error:
-            late = time.monotonic() >= late_at
-            words = f"did not answer within {self._timeout:g} s" if late else "broke off, or speaks no HTTP"
+            late = f"did not answer within {deadline.seconds:g} s"
+            words = late if deadline.over else "broke off, or speaks no HTTP"
             # Not the error's own words: those of http.client may quote what we sent.
             raise CloudUnreachable(f"{host} port {port} {words}", "try again later") from error
         finally:
-            timer.cancel()
             connection.close()
 
 
-def _dial(access: Access, hints: Mapping[str, str]) -> socket.socket:
+def _dial(access: Access, hints: Mapping[str, str], deadline: Deadline) -> socket.socket:
     try:
-        return dial(access)
+        return dial(access, deadline)
     except ApiUnreachable as error:
         # This host was not named by --api.
         raise CloudUnreachable(error.message, hints.get(error.hint, error.hint)) from error
-
-
-def _shut(connection: socket.socket) -> None:
-    # Shut rather than closed: that ends a read in progress.  By the plain class, as
-    # an SSLSocket's own method would take its TLS state away from the reader.
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _read(response: http.client.HTTPResponse, host: str) -> Answer:

@@ -9,11 +9,13 @@ from typing import TextIO
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.meter import Meter, Progress, view
 from pcapd.ctl.options import CaptureOptions
+from pcapd.ctl.report import waiting_parts
 from pcapd.ctl.screen import Look, places, render
 from pcapd.ctl.terminal import Terminal
 
 __all__ = ["Live"]
 
+_NAMES = 2  # sources that are named when the stop waits for them
 _INTERVAL = 0.5  # seconds; drawing takes some milliseconds, in which nothing is read
 
 
@@ -45,14 +47,20 @@ class Live:
         self._shown_at = now
         accounts = capture.assembly.accounts
         self._meter.sample(accounts, now)
-        if self._terminal.busy or _in_background(self._stream.fileno()):
+        if self._terminal.busy or self.hidden:
             return
         look = self._look()
         progress = self._progress(capture, size, now)
         self._terminal.show(render(view(accounts, capture.failed, self._meter, progress, places(look)), look))
 
+    @property
+    def hidden(self) -> bool:
+        """Nothing is drawn: the terminal is somebody else's now."""
+        return _in_background(self._stream.fileno())
+
     def _progress(self, capture: Capture, size: int, now: float) -> Progress:
         options = self._options
+        waiting = capture.waiting(now)
         return Progress(
             seconds=None if capture.started is None else now - capture.started,
             duration=options.duration,
@@ -62,6 +70,7 @@ class Live:
             max_packets=options.count,
             awaited=capture.awaited,
             stopping=capture.reason,
+            waiting=tuple(waiting_parts(waiting, _NAMES)) if waiting is not None else (),
         )
 
     def _look(self) -> Look:

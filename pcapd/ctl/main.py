@@ -28,6 +28,7 @@ from pcapd.ctl.options import (
     parse_instances,
     read_token,
 )
+from pcapd.ctl.terminal import say
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 
@@ -95,9 +96,11 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     trust = _trust(given, Trust.ALSO_GIVEN)
     asked = Asked(app, instance_numbers, process_type, follow, given["api"], given["ca"], trust)
     options = _capture_options(app, given)
+    cli = click.get_current_context().obj
     with reported(options):
-        access, wanted = prepare(asked, options, click.get_current_context().obj)
-        status = _capture(access, options, wanted)
+        parent = cli.parent() if cli is not None else None
+        access, wanted = prepare(asked, options, cli)
+        status = _capture(access, options, wanted, parent)
     raise SystemExit(status)
 
 
@@ -344,11 +347,11 @@ def _capture_options(name: str, given: Any) -> CaptureOptions:
     )
 
 
-def _capture(access: Access, options: CaptureOptions, wanted: Wanted) -> int:
+def _capture(access: Access, options: CaptureOptions, wanted: Wanted, parent: Any = None) -> int:
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
 
-    return run(access, options, wanted)
+    return run(access, options, wanted, parent=parent)
 
 
 def main(
@@ -386,12 +389,12 @@ def main(
 def _failed(error: str, status: int, text: str = "") -> NoReturn:
     """Say that nothing was captured, to people and, where a script listens, to it."""
     if text:
-        print(text, file=sys.stderr)
+        say(text, sys.stderr)
     arguments = sys.argv[1:]
     if "--json" in arguments and arguments[0] not in ("status", "flows"):
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
         from pcapd.ctl.reportfile import nothing
 
         facts = {"event": "end", **nothing(error, status)}
-        print(json_module.dumps(facts), file=sys.stderr if packets_to_stdout else sys.stdout)
+        say(json_module.dumps(facts), sys.stderr if packets_to_stdout else sys.stdout)
     sys.exit(status)

@@ -22,7 +22,10 @@ _STATUSES = (
     (2, "wrong usage"),
     (3, "the file is good, but an instance failed or packets were dropped"),
 )
-_CTRL_C = "Ctrl-C once stops, drains and finishes the file; twice leaves at once."
+_CTRL_C = (
+    "Ctrl-C once stops, drains, finishes the file and shows what it waits for; twice leaves at once.  "
+    "A closed terminal (SIGHUP) stops like Ctrl-C once, except under nohup."
+)
 
 #: The end of the help of every command that captures.
 EXIT_STATUS = (

@@ -87,6 +87,7 @@ class Row:
         rates: Packets per second, the latest last.
         drops: As in `DROPS`.
         clock_us: The agent's clock minus the api's, microseconds.
+        more: More may be dropped than is known.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Row:
     rates: Tuple[float, ...] = ()
     drops: Tuple[int, ...] = (0,) * len(DROPS)
     clock_us: Optional[int] = None
+    more: bool = False
 
     @property
     def rate(self) -> float:
@@ -127,6 +129,7 @@ class Progress:
         written: Packets in it.
         awaited: Instances that have neither opened a source nor failed.
         stopping: Why it stops; empty while it goes on.
+        waiting: What the stop waits for, in pieces of text.
     """
 
     seconds: Optional[float] = None
@@ -137,6 +140,7 @@ class Progress:
     max_packets: Optional[int] = None
     awaited: int = 0
     stopping: str = ""
+    waiting: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def sums(name: str, rows: List[Row]) -> Row:
         bytes=sum(row.bytes for row in rows),
         rates=tuple(map(sum, zip(*padded))),
         drops=tuple(map(sum, zip(*(row.drops for row in rows)))),
+        more=any(row.more for row in rows),
     )
 
 
@@ -213,5 +218,6 @@ def _row(account: Account, rates: Tuple[float, ...], progress: Progress) -> Row:
         bytes=account.bytes,
         rates=rates,
         drops=tuple(drop.count(account) for drop in DROPS),
+        more=not account.traced,
         clock_us=account.source.clock_offset_us,
     )

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from pcapd.ctl.fileoptions import FileOptions
 from pcapd.errors import PcapdError
-from pcapd.limits import INSTANCES_MAX, OPEN_TIMEOUT, SNAPLEN_DEFAULT
+from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Deployment, Request
 
@@ -147,8 +147,7 @@ class CaptureOptions:
                 filter=self.filter,
                 snaplen=self.snaplen,
                 headers_only=self.headers_only,
-                # The api ends it too, should we be unable to; it counts from START.
-                duration=self.duration + OPEN_TIMEOUT if self.duration else None,
+                duration=self.duration,
             )
         except ValueError as error:
             raise UsageProblem(str(error)) from error

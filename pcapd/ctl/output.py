@@ -12,6 +12,7 @@ import errno
 import os
 import select
 import stat
+import tempfile
 from pathlib import Path
 from typing import List, Optional
 
@@ -20,7 +21,7 @@ from pcapd.errors import PcapdError
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
 
-__all__ = ["Output", "OutputError"]
+__all__ = ["Output", "OutputError", "is_special", "replace"]
 
 _STDOUT_FD = 1
 _LARGE = 64 * 1024  # bytes; less is joined before it is written
@@ -133,18 +134,21 @@ class Output:
 
     def _open(self) -> int:
         path = Path(self.name)
-        special = _is_special(path)
+        special = is_special(path)
         flags = os.O_WRONLY | os.O_CLOEXEC
-        if not special:
-            flags |= os.O_CREAT | (os.O_TRUNC if self._force else os.O_EXCL)
         try:
             self._created = not path.exists()
-            self._fd = os.open(path, flags, _MODE)
+            if self._force and not special:
+                self._fd = replace(path)
+            else:
+                self._fd = os.open(path, flags if special else flags | os.O_CREAT | os.O_EXCL, _MODE)
         except FileExistsError as error:
             raise OutputError(f"{self.name} exists", "use --force to overwrite it") from error
         except OSError as error:
             raise self._failure(error) from error
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        if self._regular and special:
+            raise OutputError(f"{self.name} was replaced by a file meanwhile")
         return self._fd
 
     def _cut_back(self, fd: int, data: bytes, written: int) -> None:
@@ -172,17 +176,55 @@ def _joined(blocks: List[bytes]) -> List[bytes]:
     return [b"".join(blocks)] if 0 < size < _LARGE else [block for block in blocks if block]
 
 
-def _is_special(path: Path) -> bool:
-    """A device or a named pipe: nothing in it can be overwritten."""
+def is_special(path: Path) -> bool:
+    """A device or a named pipe: nothing in it can be overwritten, and its mode is its owner's business."""
     return path.exists() and not path.is_file()
 
 
+def replace(path: Path) -> int:
+    """Put a new, empty file in the place of one that there may be, and return its descriptor.
+
+    The old file is not written to: its mode, its owner, its other names or somebody who
+    has it open would show them the packets.  Of a symbolic link it is the target.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        fd, temporary = tempfile.mkstemp(prefix=".pcapctl-", dir=target.parent)  # its owner's alone
+    except PermissionError:
+        return _emptied(target)
+    try:
+        Path(temporary).replace(target)
+    except BaseException:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    return fd
+
+
+def _emptied(path: Path) -> int:
+    """A file of ours, made ours alone: its directory takes no other one."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        os.fchmod(fd, _MODE)
+        os.ftruncate(fd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _check_path(path: Path, force: bool) -> None:
-    directory = path.parent
     if path.is_dir():
         raise OutputError(f"{path} is a directory", "name a file in it")
     if path.is_file() and not force:
         raise OutputError(f"{path} exists", "use --force to overwrite it")
+    directory = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if not directory.is_dir():
         raise OutputError(f"there is no directory {directory}", "make it first")
     if not os.access(path if path.exists() else directory, os.W_OK):

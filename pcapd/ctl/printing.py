@@ -7,6 +7,7 @@ capture, which drop and count.
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -16,6 +17,7 @@ import time
 from typing import Dict, List, TextIO
 
 from pcapd.ctl.decode import decode
+from pcapd.ctl.terminal import silence
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Piece
@@ -39,6 +41,7 @@ class Printer:
     def __init__(self, *, json: bool, stream: TextIO = sys.stdout) -> None:
         self._json = json
         self._stream = stream
+        self._terminal = stream.isatty()
         self._readers: Dict[str, Reader] = {}
 
     def write(self, pieces: List[Piece]) -> None:
@@ -67,7 +70,9 @@ class Printer:
                     select.select([], [self._stream], [])
         except OSError as error:
             # Neither what Python still has for it nor what we still print must fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            silence(self._stream.fileno())
+            if self._terminal and error.errno == errno.EIO:
+                return  # it was closed: SIGHUP ends the capture, unless it is to be ignored
             if isinstance(error, BrokenPipeError):
                 raise PrintingFailed("whoever read the lines has closed the pipe") from error
             raise PrintingFailed(f"cannot print: {error.strerror}") from error

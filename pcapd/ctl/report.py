@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from pcapd.ctl.capture import Capture
+from pcapd.ctl.capture import Capture, Waiting
 from pcapd.ctl.files import Files, Written
 from pcapd.ctl.meter import CLOCK_OFF_US
 from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
@@ -25,6 +25,7 @@ __all__ = [
     "opened_line",
     "plan",
     "source_line",
+    "waiting_parts",
 ]
 
 #: Targets that are named before a capture starts.
@@ -56,6 +57,7 @@ def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any
         "seconds": round(seconds, 3),
         "packets": capture.written,
         "lost": capture.lost,
+        "lost_at_least": capture.lost_at_least,
         "packets_forgotten": _forgotten(capture),
         "sources": [
             _source(account, pcapng=outlets.form is Form.PCAPNG)
@@ -73,7 +75,7 @@ def file_facts(written: Written) -> Dict[str, Any]:
 
 
 def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
-    stats = account.stats
+    stats = account.at_least
     return {
         "name": account.name,
         "instance": account.source.instance,
@@ -92,6 +94,7 @@ def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
         "lost_after_last": account.lost_after_last if pcapng else None,
         "received_here": account.received,
         "written": account.written,
+        "excluded": stats.excluded,
         "duplicates": account.duplicates,
         "unwanted": account.unwanted,
         "late": account.late,
@@ -177,19 +180,29 @@ def _outputs(options: CaptureOptions) -> str:
     return words
 
 
+def waiting_parts(waiting: Waiting, names: int = _NAMES_MAX) -> List[str]:
+    """What a stop waits for, for how long, and what to do about it.
+
+    Args:
+        names: Of so many sources at most.
+    """
+    sources = _shortened(", ".join(waiting.names), names) or "the end of the capture"
+    return [
+        f"waiting {waiting.seconds:.0f} s for {escape(sources)}",
+        f"{waiting.left:.0f} s left",
+        "a second Ctrl-C or SIGTERM leaves at once",
+    ]
+
+
 def effective_filter(source: Source) -> str:
     """The filter in force at one source, exclusions included."""
     return escape(f"filter in force at {source.instance}:{source.interface}: {source.filter or 'none'}")
 
 
-def _shortened(words: str) -> str:
+def _shortened(words: str, most: int = _NAMES_MAX) -> str:
     """A list of very many names is not read."""
     names = words.split(", ")
-    return (
-        words
-        if len(names) <= _NAMES_MAX
-        else f"{', '.join(names[:_NAMES_MAX])} and {len(names) - _NAMES_MAX} more"
-    )
+    return words if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def opened_line(source: Source) -> str:
@@ -206,11 +219,13 @@ def opened_line(source: Source) -> str:
 def source_line(account: Account) -> str:
     """One source's counters."""
     drops = account.drops
+    # Of a source that was lost, what was counted last.
+    least = "" if account.exact else "at least "
     parts = [
         f"{escape(account.name)}: {account.written} written",
-        f"{account.stats.received} received by the filter",
-        f"{drops.kernel} dropped by the kernel",
-        f"{drops.interface} by the interface",
+        f"{least}{account.at_least.received} received by the filter",
+        f"{least}{drops.kernel} dropped by the kernel",
+        f"{least}{drops.interface} by the interface",
         f"{_known(drops.agent)} by the agent",
         f"{_known(drops.api)} by the api",
         f"{_known(drops.client)} here",
@@ -219,6 +234,8 @@ def source_line(account: Account) -> str:
         parts.append("more may be missing, because its agent or the api was lost")
     if account.unwanted:
         parts.append(f"{account.unwanted} came after the limit")
+    if account.stats.excluded:
+        parts.append(f"{account.stats.excluded} excluded as traffic of captures")
     if account.duplicates:
         parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
     if account.late:

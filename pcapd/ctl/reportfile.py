@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, Optional
 
 import pcapd
 from pcapd.ctl.options import STDOUT, CaptureOptions, UsageProblem, Wanted
+from pcapd.ctl.output import is_special
 from pcapd.errors import PcapdError
 
 __all__ = ["FORMAT", "ReportFailed", "asked", "check", "facts", "nothing", "reported", "write"]
@@ -42,12 +43,14 @@ def check(options: CaptureOptions) -> None:
         raise UsageProblem("the report cannot be the file of the packets", "name another with --report")
     if path.is_dir():
         raise ReportFailed(f"{path} is a directory", "name a file in it with --report")
-    if _is_special(path):
+    if is_special(path):
         if not os.access(path, os.W_OK):
             raise ReportFailed(f"the report {path} cannot be written", "check its permissions")
         return
     if path.exists() and not options.force:
         raise ReportFailed(f"the report {path} exists", "use --force to overwrite it")
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise ReportFailed(f"there is no directory {path.parent} for the report", "make it first")
     if not os.access(path.parent, os.W_OK):
@@ -92,6 +95,7 @@ def nothing(error: str, status: int) -> Dict[str, Any]:
         "seconds": 0.0,
         "packets": 0,
         "lost": 0,
+        "lost_at_least": 0,
         "packets_forgotten": 0,
         "sources": [],
     }
@@ -100,26 +104,32 @@ def nothing(error: str, status: int) -> Dict[str, Any]:
 def write(options: CaptureOptions, report: Dict[str, Any]) -> None:
     """Write it in one step: there is the whole report or none.
 
+    It is a new file, which is its owner's alone, whatever was in its place; of a
+    symbolic link it is the target.
     A device or a named pipe is written to; a file in its place would be another thing.
 
     Raises:
         ReportFailed: The system does not take it.
     """
-    path = options.report
-    if path is None:
+    named = options.report
+    if named is None:
         return
-    ended = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    report = {
+        **report,
+        "ended": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+    }
+    path = Path(os.path.realpath(named))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if _is_special(path):
-            _dump({**report, "ended": ended}, path, 0)
+        if is_special(named):
+            _dump(report, named, 0)
             return
-        _dump({**report, "ended": ended}, temporary, os.O_CREAT | os.O_EXCL)
+        _dump(report, temporary, os.O_CREAT | os.O_EXCL)
         if path.exists() and not options.force:  # somebody made it meanwhile
-            raise ReportFailed(f"the report {path} exists", "use --force to overwrite it")
+            raise ReportFailed(f"the report {named} exists", "use --force to overwrite it")
         temporary.replace(path)
     except OSError as error:
-        raise ReportFailed(f"cannot write the report {path}: {os.strerror(error.errno or 0)}") from error
+        raise ReportFailed(f"cannot write the report {named}: {os.strerror(error.errno or 0)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -130,11 +140,6 @@ def _dump(report: Dict[str, Any], path: Path, flags: int) -> None:
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         json.dump(report, file, indent=2)
         file.write("\n")
-
-
-def _is_special(path: Path) -> bool:
-    """A device or a named pipe: nothing in it can be overwritten."""
-    return path.exists() and not path.is_file()
 
 
 @contextlib.contextmanager

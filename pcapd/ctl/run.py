@@ -1,20 +1,18 @@
 """The loop: socket → capture → output, until it is over.  Blocking, one thread.
 
-The first Ctrl-C (or SIGTERM) stops the capture in good order, the second one
-leaves at once, also out of a write that a stuck reader blocks.  When the
-output is slow we do not read, the api's send buffer fills, and the pressure
-goes up the chain to the kernels that capture, which drop and count.
+A stop (`pcapd.ctl.stopping`) ends the capture in good order, and the second Ctrl-C
+leaves at once, also out of a write that a stuck reader blocks.  When the output is
+slow we do not read, the api's send buffer fills, and the pressure goes up the chain
+to the kernels that capture, which drop and count.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import secrets
 import select
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol, Type, Union
@@ -26,7 +24,8 @@ from pcapd.ctl.fileoptions import FileOptions
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.output import OutputError
-from pcapd.ctl.terminal import Terminal
+from pcapd.ctl.stopping import LeaveNow, Parent, Stops
+from pcapd.ctl.terminal import Terminal, say
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
@@ -45,50 +44,7 @@ _TURN = 0.05  # seconds between looks at the clock while packets are held back
 _IDLE_TURN = 0.25
 _STATISTICS_INTERVAL = 5.0
 _EVENT_INTERVAL = 1.0
-
-
-class _LeaveNow(BaseException):
-    """The second Ctrl-C."""
-
-
-class _Signals:
-    """Counts Ctrl-C and SIGTERM, and wakes poll up."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        #: There is nothing yet that could be finished in good order.
-        self.leave_at_once = True
-        #: There is nothing any more that would have to be left.
-        self.left = False
-        self._read_fd, self._write_fd = os.pipe()
-        os.set_blocking(self._read_fd, False)
-        os.set_blocking(self._write_fd, False)
-
-    def __enter__(self) -> _Signals:
-        self._wakeup = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, self._caught) for number in numbers}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            # Who is impatient must not turn our exit status into a signal's.
-            signal.signal(number, signal.SIG_IGN if self.count else handler)
-        signal.set_wakeup_fd(self._wakeup)
-        os.close(self._read_fd)
-        os.close(self._write_fd)
-
-    def fileno(self) -> int:
-        return self._read_fd
-
-    def drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._read_fd, 512)
-
-    def _caught(self, number: int, frame: Any) -> None:
-        self.count += 1
-        if self.leave_at_once or (self.count == 2 and not self.left):
-            raise _LeaveNow
+_STOP_TELL_AFTER = 1.0
 
 
 class Front(Protocol):
@@ -122,8 +78,8 @@ class _Speaker:
         #: Those that came, for the report, and how many more.
         self._notices: List[Notice] = []
         self._notices_omitted = 0
-        self._deaf = False
         self._opened = 0
+        self._stop_told = False
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
         # Whoever reads the packets from a pipe may write to the same terminal, and so do printed packets.
@@ -142,17 +98,13 @@ class _Speaker:
             if self._terminal is not None:
                 self._terminal.line(text)
             else:
-                print(text, file=sys.stderr, flush=True)
+                say(text, sys.stderr)
 
     def event(self, kind: str, **facts: Any) -> None:
         """A line for scripts."""
-        if self._options.json and not self._deaf:
-            try:
-                print(json.dumps({"event": kind, **facts}), file=self._events, flush=True)
-            except BrokenPipeError:
-                # Whoever read the events is gone; the packets still count.
-                self._deaf = True
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._events.fileno())
+        if self._options.json:
+            # When nobody reads the events any more, the packets still count.
+            say(json.dumps({"event": kind, **facts}), self._events)
 
     def notice(self, notice: Notice) -> None:
         if len(self._notices) < REPORT_NOTICES_MAX:
@@ -213,6 +165,21 @@ class _Speaker:
             self.event("file", state=word, **report.file_facts(written))
         output.news.clear()
 
+    def stopping(self, capture: Capture, now: float, *, asked: bool) -> None:
+        """What a stop waits for: at once when somebody asked for it, else when it takes a while.
+
+        The table shows it all the time; where there is none, one line does.
+        """
+        waiting = None if self._stop_told else capture.waiting(now)
+        if waiting is None or not (asked or waiting.seconds >= _STOP_TELL_AFTER):
+            return
+        if self._table is not None and not self._table.hidden:
+            return
+        self._stop_told = True
+        self.line(f"stopping: {escape(capture.reason)}; {'; '.join(report.waiting_parts(waiting))}")
+        facts = {"waiting_for": waiting.names, "seconds_left": round(waiting.left, 1)}
+        self.event("stopping", reason=capture.reason, **facts)
+
     def progress(self, capture: Capture, outlets: Outlets, now: float) -> None:
         if self._table is not None:
             self._table.show(capture, outlets.files.size, now)
@@ -239,16 +206,23 @@ def _brief(account: Any) -> Dict[str, Any]:
         "name": account.name,
         "packets": account.received,
         "bytes": account.bytes,
-        "dropped": sum(account.known),
+        "dropped": sum(account.known) if account.traced else None,
         "drops": account.drops._asdict(),
     }
 
 
-def run(access: Access, options: CaptureOptions, wanted: Wanted, front: Optional[Front] = None) -> int:
+def run(
+    access: Access,
+    options: CaptureOptions,
+    wanted: Wanted,
+    front: Optional[Front] = None,
+    parent: Optional[Parent] = None,
+) -> int:
     """Capture, and return the exit status.
 
     Args:
         front: Is told what happens, and tells whether it failed.
+        parent: The program whose end stops the capture.
 
     Raises:
         PcapdError: Nothing could be captured.
@@ -267,26 +241,26 @@ def run(access: Access, options: CaptureOptions, wanted: Wanted, front: Optional
     speaker = _Speaker(options, front)
     outlets = Outlets(options, assembly.closing)
     keep_memory()
-    with _Signals() as signals:
+    with Stops(parent) as stops:
         try:
             connection = Connection(access)
-        except _LeaveNow:
+        except LeaveNow:
             raise PcapdError("interrupted before the capture started") from None
-        signals.leave_at_once = False
+        stops.leave_at_once = False
         capture = Capture(request, assembly, options.duration, time.monotonic())
         speaker.event("start", **reportfile.asked(options, wanted), file=options.output or None)
         speaker.plan(wanted)
         speaker.serving(outlets)
         try:
-            _loop(connection, capture, outlets, signals, speaker)
+            _loop(connection, capture, outlets, stops, speaker)
             _finish(capture, outlets)
-        except _LeaveNow:
+        except LeaveNow:
             capture.fail(PcapdError("interrupted twice, left at once"))
             capture.reason = "interrupted twice"
         finally:
-            signals.left = True
+            stops.left = True
             connection.close()
-    status = _conclude(capture, outlets, speaker, options, wanted)
+        status = _conclude(capture, outlets, speaker, options, wanted)
     return status if front is None else int(front.failed(capture))
 
 
@@ -298,22 +272,23 @@ def _packet_ids(options: FileOptions) -> Optional[PacketIds]:
 
 
 def _loop(
-    connection: Connection, capture: Capture, outlets: Outlets, signals: _Signals, speaker: _Speaker
+    connection: Connection, capture: Capture, outlets: Outlets, stops: Stops, speaker: _Speaker
 ) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
-    poll.register(signals, select.POLLIN)
+    stops.watch(poll)
     outlets.watch(poll)
     statistics_at = time.monotonic()
     while not capture.over:
         if not connection.ready:
             poll.poll(1000 * (_TURN if capture.assembly.waiting else _IDLE_TURN))
-        signals.drain()
+        stops.drain()
         now = time.monotonic()
+        reason = stops.reason
         try:
             _receive(connection, capture, now)
-            if signals.count:
-                capture.stop("interrupted", now)
+            if reason:
+                capture.stop(reason, now)
             capture.tick(now)
             connection.send(capture.to_send())
             outlets.last = pieces = capture.assembly.take_pieces(now)
@@ -328,6 +303,7 @@ def _loop(
             speaker.notice(notice)
         capture.notices.clear()
         speaker.outlets(outlets)
+        speaker.stopping(capture, now, asked=bool(reason))
         speaker.progress(capture, outlets, now)
 
 

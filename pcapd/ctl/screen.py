@@ -138,7 +138,10 @@ def _columns(view: View, look: Look) -> List[_Column]:
 
 
 def _dropped(index: int) -> Callable[[Row], Tuple[str, str]]:
-    return lambda row: (_count(row.drops[index]), "bold red" if row.drops[index] else "")
+    return lambda row: (
+        _count(row.drops[index]) + ("+" if row.more else ""),
+        "bold red" if row.drops[index] else "",
+    )
 
 
 def _fit(columns: List[_Column], rows: List[Row], width: int) -> Tuple[List[_Column], List[int]]:
@@ -210,7 +213,7 @@ def _below(progress: Progress, look: Look, width: int) -> List[str]:
     if progress.awaited:
         notes.append(f"waiting for {progress.awaited} more instance{'s' if progress.awaited > 1 else ''}")
     if progress.stopping:
-        notes.append(f"stopping: {escape(progress.stopping)}")
+        notes += [f"stopping: {escape(progress.stopping)}", *progress.waiting]
     elif progress.seconds is not None:
         notes.append("Ctrl-C stops and finishes the file")
     lines = [*_filled(_distance(progress), between, width), *_filled(notes, between, width)]

@@ -17,8 +17,9 @@ from collections import deque
 from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from pcapd.errors import PcapdError
-from pcapd.limits import SERVE_BACKLOG, SERVE_LAST_TIME, SERVE_READERS_MAX
+from pcapd.limits import SERVE_BACKLOG, SERVE_LAST_TIME, SERVE_READERS_MAX, TURN_MAX
 from pcapd.merge.muxer import HEADERS, Piece
+from pcapd.running import RunningTime
 
 __all__ = ["News", "Server"]
 
@@ -137,8 +138,10 @@ class Server:
         for reader in self._readers.values():
             reader.watched = 0
         patience, in_all = SERVE_LAST_TIME
-        moved = began = time.monotonic()
-        while self._readers and (now := time.monotonic()) - moved < patience and now - began < in_all:
+        # What readers do while we are stopped (Ctrl-Z) does not count against them.
+        ran = RunningTime(TURN_MAX)
+        moved = ran.at(time.monotonic())
+        while self._readers and (now := ran.at(time.monotonic())) - moved < patience and now < in_all:
             before = self._behind
             for reader in list(self._readers.values()):
                 if self._serve(reader) and not reader.backlog:

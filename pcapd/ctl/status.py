@@ -7,8 +7,10 @@ import json
 from typing import Any, Dict, List, Tuple
 
 from pcapd.ctl.connection import ApiUnreachable, address_of, dial
+from pcapd.ctl.deadline import Deadline
 from pcapd.ctl.options import Access
 from pcapd.ctl.text import escape
+from pcapd.limits import EXCHANGE_TIMEOUT
 
 __all__ = ["as_text", "ask"]
 
@@ -23,11 +25,17 @@ def ask(access: Access) -> Dict[str, Any]:
     """
     _, host, port, path = address_of(access.api, secret=bool(access.token))
     connection = http.client.HTTPConnection(host, port)
-    connection.sock = dial(access)
+    deadline = Deadline(EXCHANGE_TIMEOUT)
+    connection.sock = dial(access, deadline)
     try:
-        connection.request("GET", f"{path}/health")
-        body = json.loads(connection.getresponse().read(_BODY_MAX))
+        with deadline.shuts(connection.sock):
+            connection.sock.settimeout(deadline.left())
+            connection.request("GET", f"{path}/health")
+            body = json.loads(connection.getresponse().read(_BODY_MAX))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+        if deadline.over:
+            words = f"{host} port {port} did not answer within {deadline.seconds:g} s"
+            raise ApiUnreachable(words, "check --api") from error
         raise ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api") from error
     finally:
         connection.close()
@@ -47,6 +55,7 @@ def as_text(body: Dict[str, Any]) -> Tuple[bool, List[str]]:
     resolvers = body.get("resolvers")
     for name, state in resolvers.items() if isinstance(resolvers, dict) else ():
         mark = "ok" if isinstance(state, dict) and state.get("healthy") is True else "not ready"
-        message = state.get("message", "") if isinstance(state, dict) else ""
-        lines.append(f"{escape(str(name))}: {mark}, {escape(str(message))}")
+        message = str(state.get("message", "")) if isinstance(state, dict) else ""
+        said = f", {escape(message)}" if message not in ("", "ready", "not ready") else ""
+        lines.append(f"{escape(str(name))}: {mark}{said}")
     return healthy, lines

@@ -3,6 +3,7 @@
 Lines scroll; below them stands a region that is drawn anew again and again.  A
 thread writes.  While it is held up (Ctrl-S, a terminal over a network that is
 stuck) only the latest region is kept, and a bounded number of lines.
+`say` is for streams that are no terminal, and waits for them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,31 @@ import time
 from collections import deque
 from typing import Deque, List, NamedTuple, Optional, TextIO
 
-from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX, TERMINAL_PATIENCE
+from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX, TERMINAL_PATIENCE, TURN_MAX
+from pcapd.running import RunningTime
 
-__all__ = ["Line", "Terminal"]
+__all__ = ["Line", "Terminal", "say", "silence"]
 
 #: Bytes per write: small, so that we see whether the terminal still takes them.
 _PIECE = 512
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Write a line; when the pipe or the terminal was closed, nothing more is written there.
+
+    What Python still holds would otherwise fail again when it ends, and change the exit status.
+    """
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        silence(stream.fileno())
+
+
+def silence(fd: int) -> None:
+    """Let everything that is written to a descriptor from now on go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, fd)
+    os.close(nowhere)
 
 
 class Line(NamedTuple):
@@ -77,12 +97,14 @@ class Terminal:
                 return
             self._region = []
             self._changed.notify_all()
-            taken, since = self._taken, time.monotonic()
+            ran = RunningTime(TURN_MAX)  # it is not to blame for Ctrl-Z
+            taken, since = self._taken, ran.at(time.monotonic())
             while (self._writing or self._pending) and not self._broken:
                 self._changed.wait(0.1)
+                now = ran.at(time.monotonic())
                 if self._taken != taken:
-                    taken, since = self._taken, time.monotonic()
-                elif time.monotonic() - since > self._patience:
+                    taken, since = self._taken, now
+                elif now - since > self._patience:
                     return
 
     @property

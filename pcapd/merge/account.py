@@ -133,6 +133,14 @@ class Account:
         return self._noticed - self.told
 
     @property
+    def at_least(self) -> Stats:
+        """What is known of the counters: the agent's last ones, or more where more came here.
+
+        They are final and complete where `exact` is true.
+        """
+        return self._stats.seen(self.received)
+
+    @property
     def exact(self) -> bool:
         """The counters tell all of it: the agent has said its last word, or still speaks."""
         return self._stats.exact and (self._stats.final or not self.over)
@@ -171,10 +179,16 @@ class Account:
         )
 
     @property
+    def traced(self) -> bool:
+        """It is known where each packet went that did not come here."""
+        return self.drops.agent is not None and self.drops.api is not None
+
+    @property
     def remarks(self) -> str:
         """What the counters of a statistics block have no place for, in words for people."""
         drops = self.drops._asdict()
-        words = [] if self._stats.exact else ["the agent was lost; these are the last counters it sent"]
+        lost = "api" if self._stats.exact else "agent"
+        words = [] if self.exact else [f"the {lost} was lost: what was received and dropped is at least this"]
         for place in ("agent", "api", "client"):
             count = drops[place]
             if count != 0:
@@ -182,6 +196,7 @@ class Account:
         for count, why in (
             (self.duplicates, "left out as duplicates"),
             (self.unwanted, "came after the limit"),
+            (self._stats.excluded, "excluded as traffic of captures"),
         ):
             if count:
                 words.append(f"{count} {why}")

@@ -323,7 +323,7 @@ class Muxer:
             self._budget.bytes = max(0, self._budget.bytes - len(block))
 
     def _statistics(self, account: Account, now_us: int) -> bytes:
-        stats = account.stats
+        stats = account.at_least
         return blocks.interface_statistics(
             account.interface,
             now_us,

@@ -10,6 +10,12 @@ clock is off), packets wait at most `hold_time` seconds and `hold_bytes` bytes:
 then they go anyway, and what arrives with an older timestamp afterwards is
 *late*: written at once, and counted, never hidden.
 
+The seconds count only while something arrives.  When all sources are silent at
+once, their common way is held up (the api, the network, or we ourselves).  What
+waits then is little and does not grow, and to release it would cost the order of
+everything that is still to come.  After `limits.AGENT_SILENCE_TIMEOUT`, when
+agents and api have given each other up, the seconds count again.
+
 No reactor, no clock: time is an argument, in seconds of any steady clock.
 """
 
@@ -17,11 +23,12 @@ from __future__ import annotations
 
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from pcapd.limits import FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME
+from pcapd.limits import AGENT_SILENCE_TIMEOUT, FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME, TURN_MAX
 from pcapd.merge._choice import merge
 from pcapd.merge._types import Gap, Source
 from pcapd.merge.matching import PacketIds
 from pcapd.records import Checked
+from pcapd.running import RunningTime
 from pcapd.savefile.form import Form
 
 __all__ = ["Released", "ReorderBuffer"]
@@ -31,8 +38,6 @@ Bytes = Union[bytes, bytearray, memoryview]
 #: microseconds; several processors fill one ring, so that neighbours in it can
 #: be this much out of order.  A batch proves no more than that.
 _DISORDER_US = 1000
-#: seconds that may pass between two calls of an owner that is not held up itself.
-_TURN_MAX = 0.5
 #: bytes of records per merge call: more at once thrashes the allocator.
 _PIECE = FRAME_MAX
 
@@ -102,8 +107,11 @@ class ReorderBuffer:
         self._sources: Dict[int, _Source] = {}
         self._pending_bytes = 0
         self._last_us = 0
-        self._now = 0.0
-        self._told: Optional[float] = None
+        self._time = RunningTime(TURN_MAX)
+        self._ran = 0.0  # by that time, at the last `_tell`
+        self._heard = False  # from any source since then
+        self._silence = 0.0  # of all sources, seconds of that time
+        self._now = 0.0  # the time that counts as waiting
         self._expecting = False
         self._patient = True
 
@@ -132,11 +140,13 @@ class ReorderBuffer:
             link_type: LINKTYPE of its packets.
             place: Its number for what numbers the packets.
         """
+        self._heard = True
         self._sources[number] = _Source(interface, link_type, place)
 
     def add(self, number: int, records: Bytes, checked: Checked, now: float) -> None:
         """A batch of a source arrived, and `check` approved it."""
         source = self._sources[number]
+        self._heard = True
         self._tell(now)
         source.pending.append(_Batch(records, checked.earliest_us, checked.latest_us, self._now))
         self._pending_bytes += len(records)
@@ -144,6 +154,7 @@ class ReorderBuffer:
 
     def watermark(self, number: int, captured_up_to_us: int) -> None:
         """A source promises that nothing older follows."""
+        self._heard = True
         source = self._sources[number]
         source.watermark_us = max(source.watermark_us, captured_up_to_us)
 
@@ -173,14 +184,13 @@ class ReorderBuffer:
     # --- how far ------------------------------------------------------------
 
     def _tell(self, now: float) -> None:
-        """What time it is.
-
-        A pause of our own (we were stopped, or our output was stuck) says
-        nothing about the sources: it does not count as their waiting.
-        """
-        if self._told is not None:
-            self._now += min(max(0.0, now - self._told), _TURN_MAX)
-        self._told = now
+        """Pass the time.  Our own pauses do not count, nor does silence of all sources at once."""
+        ran = self._time.at(now)
+        step, self._ran = ran - self._ran, ran
+        self._silence = 0.0 if self._heard else self._silence + step
+        self._heard = False
+        if not TURN_MAX <= self._silence <= AGENT_SILENCE_TIMEOUT:
+            self._now += step
 
     def _bound(self) -> int:
         """Microseconds up to which packets may go."""

@@ -1,11 +1,15 @@
-"""The clocks that the daemon reads: one for people and packets, one for timers."""
+"""The clocks that the daemon reads, one for people and packets, one for timers; and deadlines for peers."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-__all__ = ["keep_steady", "now_us"]
+from pcapd.limits import LATE, LATE_GRACE
+
+__all__ = ["Deadline", "keep_steady", "now_us"]
 
 
 def now_us() -> int:
@@ -21,3 +25,38 @@ def keep_steady(reactor: Any) -> None:
     keep every timer from firing for as long.
     """
     reactor.seconds = time.monotonic
+
+
+class Deadline:
+    """Calls a function when a peer has not done something in time.
+
+    A timer that fires late shows that we did not run for a while (SIGSTOP, a frozen
+    machine), and the reactor runs timers before it reads sockets.  In that case the
+    function is called `limits.LATE_GRACE` later: what the peer sent in time is read
+    first, and its handler can cancel this.
+
+    Args:
+        reactor: For time.
+        seconds: How long the peer has.
+        function: Called with the arguments.
+    """
+
+    def __init__(self, reactor: Any, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
+        self._reactor = reactor
+        self._function = partial(function, *arguments)
+        self._due = reactor.seconds() + seconds
+        self._call = reactor.callLater(seconds, self._look)
+
+    def _look(self) -> None:
+        if self._reactor.seconds() - self._due < LATE:
+            self._function()
+        else:
+            self._call = self._reactor.callLater(LATE_GRACE, self._function)
+
+    def active(self) -> bool:
+        """Whether the function is still to be called."""
+        return bool(self._call.active())
+
+    def cancel(self) -> None:
+        """Do not call the function."""
+        self._call.cancel()

@@ -43,12 +43,16 @@ class Daemon(Service):
     def start(self) -> None:
         """Begin to serve."""
 
-    def reload(self) -> None:
-        """Read again what may change while running.
+    def prepare(self) -> Callable[[], None]:
+        """Read again what may change while running, all of it, and change nothing yet.
+
+        Returns:
+            What puts it into force; it does not fail.
 
         Raises:
-            ConfigError: It is no good; go on with the old.
+            ConfigError: Part of it cannot be used; everything stays as it is.
         """
+        return lambda: None
 
     def drain(self) -> Deferred[Any]:
         """Refuse what is new, end what runs; fires when done."""
@@ -65,7 +69,9 @@ class Daemon(Service):
         self.start()
         self.harden()
         # From the reactor's thread; twistd and pcapd both call this there.
-        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._reload))
+        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self.reload))
+        # `main` and `tap` have blocked it: one that came since then reloads now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def stopService(self) -> Deferred[Any]:
         """Drain, then stop listening."""
@@ -85,13 +91,17 @@ class Daemon(Service):
     def _stop_listening(self, _: Any) -> Any:
         return DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
 
-    def _reload(self) -> None:
+    def reload(self) -> None:
+        """Put everything that may change while running into force, or nothing of it."""
         try:
-            self.reload()
+            use = self.prepare()
         except ConfigError as error:
-            self.log.error("not reloaded, the old certificates stay in use: {problem}", problem=str(error))
-        else:
-            self.log.info("{role} reloaded its certificates and limits", role=self.role)
+            self.log.error(
+                "not reloaded, the old certificates and limits stay in use: {problem}", problem=str(error)
+            )
+            return
+        use()
+        self.log.info("{role} reloaded its certificates and limits", role=self.role)
 
 
 def _raise_file_limit() -> None:

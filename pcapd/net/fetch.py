@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,7 +43,7 @@ from pcapd.limits import (
     HANDSHAKE_TIMEOUT,
 )
 
-__all__ = ["Answer", "Authority", "Conversation"]
+__all__ = ["Answer", "Authority", "Conversation", "Trust"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,38 @@ class Answer:
     body: bytes = field(repr=False)
 
 
+class Trust:
+    """The CAs, one of which must have issued an authority's certificate.  Authorities can share it.
+
+    Args:
+        ca: The file with the CAs; None trusts the system's.
+
+    Raises:
+        ConfigError: It cannot be used.
+
+    Attributes:
+        root: As Twisted takes it; a new object after each change.
+    """
+
+    def __init__(self, ca: Path | None) -> None:
+        self._ca = ca
+        self.root = self._read()
+
+    def prepare(self) -> Callable[[], None]:
+        """Read the file again; the result puts it into force.
+
+        Raises:
+            ConfigError: It cannot be used; what was read before stays in force.
+        """
+        return partial(self._use, self._read())
+
+    def _use(self, root: Any) -> None:
+        self.root = root
+
+    def _read(self) -> Any:
+        return platformTrust() if self._ca is None else trustRootFromCertificates(_certificates(self._ca))
+
+
 class Authority:
     """An HTTPS server that decides something for us.
 
@@ -65,37 +98,31 @@ class Authority:
         reactor: Where it runs.
         name: For people, such as ``Cloud Controller``.
         url: Its https URL; of the path nothing is used.
-        ca: File with the authorities that may have issued its certificate; None trusts the system's.
-
-    Raises:
-        ConfigError: The file cannot be used.
+        trust: The CAs, one of which must have issued its certificate.
     """
 
-    def __init__(self, reactor: Any, name: str, url: str, ca: Path | None) -> None:
+    def __init__(self, reactor: Any, name: str, url: str, trust: Trust) -> None:
         self.name = name
         self._reactor = reactor
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self.base = f"https://{parts.netloc}"
-        self._ca = ca
+        self._trust = trust
         self._pool = HTTPConnectionPool(reactor)
-        self.reload()
+        self.renew()
 
-    def reload(self) -> None:
-        """Read the file again; no connection that the old one verified is used for another request.
-
-        Raises:
-            ConfigError: It cannot be used; the old one stays in use.
-        """
-        trust = platformTrust() if self._ca is None else trustRootFromCertificates(_certificates(self._ca))
-        # Checks the chain and the name, or the address where the URL has one.
-        self._options = optionsForClientTLS(self._host, trustRoot=trust)
+    def renew(self) -> None:
+        """Others are trusted now: no connection that was verified before is used for another request."""
         self.close()
         self._pool = HTTPConnectionPool(self._reactor)
         self._pool.maxPersistentPerHost = AUTHORITY_KEPT
         self._pool.cachedConnectionTimeout = AUTHORITY_IDLE_TIME
-        endpoints = _Endpoints(self._reactor, lambda: self._options)
+        endpoints = _Endpoints(self._reactor, self._options)
         self._agent = Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
+
+    def _options(self) -> Any:
+        """Those that check the chain and the name, or the address where the URL has one."""
+        return optionsForClientTLS(self._host, trustRoot=self._trust.root)
 
     def close(self) -> None:
         """Drop the connections that are kept; those in use are dropped when their answer is there."""

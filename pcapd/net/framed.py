@@ -15,8 +15,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pcapd.errors import PcapdError, RemoteProtocolError
-from pcapd.net.clock import now_us
-from pcapd.wire import Callee, Caller, Event, Ping
+from pcapd.limits import SILENCE_TURN
+from pcapd.net.clock import Deadline, now_us
+from pcapd.running import RunningTime
+from pcapd.wire import Answers, Callee, Caller, Event, Ping
 
 __all__ = ["FramedProtocol"]
 
@@ -28,7 +30,8 @@ class FramedProtocol(Protocol):
     Args:
         reactor: For time.
         session: Our end of the wire session.
-        silence_timeout: Seconds without a byte from the peer after which it counts as dead.
+        silence_timeout: Seconds without a byte from the peer after which it counts as dead;
+            pauses of our own aside.
     """
 
     log = Logger()
@@ -38,8 +41,10 @@ class FramedProtocol(Protocol):
         self._session: Any = session
         self._silence_timeout = silence_timeout
         self._silence: Any = None
-        #: When the last byte came, by the reactor's clock.
-        self.heard_at: float = reactor.seconds()
+        self._time = RunningTime(SILENCE_TURN)
+        self._heard_at = 0.0  # by that time
+        self._answers = Answers()
+        self._sent = 0  # by the transport, when the last PING came
         self.transport: Any = None
 
     # --- for subclasses ----------------------------------------------------
@@ -58,23 +63,29 @@ class FramedProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         """TLS is done and the peer has the right name."""
-        self.heard_at = self._reactor.seconds()
+        self.hear()
         self._check_silence()
         self.ready()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes arrived."""
-        self.heard_at = self._reactor.seconds()
+        self.hear()
         try:
             for event in self._session.receive(data):
                 if isinstance(event.message, Ping):
-                    self.transport.write(self._session.pong(event.message, now_us()))
+                    self._answer(event.message)
                 else:
                     self.event(event)
                 if self.transport.disconnecting:
                     break
         except RemoteProtocolError as error:
             self.give_up(error)
+
+    def _answer(self, ping: Ping) -> None:
+        """Answer a PING, unless there are too many, or the peer does not take the answers."""
+        before, self._sent = self._sent, self.transport.sent
+        self._answers.count(self._reactor.seconds(), taken=self._sent > before)
+        self.transport.write(self._session.pong(ping, now_us()))
 
     def connectionLost(self, reason: Failure = Failure(PcapdError("closed"))) -> None:  # noqa: B008
         """The transport is gone."""
@@ -94,14 +105,29 @@ class FramedProtocol(Protocol):
         self._cause = self._cause or cause
         self.transport.abortConnection()
 
+    def hear(self) -> None:
+        """The peer is alive, or could not be heard until now: its silence begins anew."""
+        self._heard_at = self.ran
+
+    @property
+    def ran(self) -> float:
+        """Seconds of this connection in which we ran: pauses of our own do not count."""
+        return self._time.at(self._reactor.seconds())
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the last byte came, in which we could have read one."""
+        return self.ran - self._heard_at
+
     def _check_silence(self) -> None:
-        now = self._reactor.seconds()
-        since = now if self.excused else self.heard_at
-        left = since + self._silence_timeout - now
+        if self.excused:
+            self.hear()
+        left = self._silence_timeout - self.silent
         if left <= 0:
             self.give_up(PcapdError(f"nothing was heard for {self._silence_timeout:g} s"))
             return
-        self._silence = self._reactor.callLater(left, self._check_silence)
+        # Often, so that a pause of our own is taken for no more than one turn of silence.
+        self._silence = Deadline(self._reactor, min(left, SILENCE_TURN), self._check_silence)
 
     @property
     def excused(self) -> bool:

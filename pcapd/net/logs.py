@@ -8,6 +8,7 @@ data: there is no redaction to forget.
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import sys
@@ -26,8 +27,9 @@ from twisted.logger import (
 from zope.interface import implementer
 
 from pcapd.errors import ConfigError
+from pcapd.limits import AUDIT_RESERVE
 
-__all__ = ["AUDIT_NAMESPACE", "JsonLines", "start_logging"]
+__all__ = ["AUDIT_NAMESPACE", "JsonLines", "Outcome", "check_room", "start_logging"]
 
 #: What is logged here is written whatever the level is.
 AUDIT_NAMESPACE = "pcapd.audit"
@@ -48,6 +50,16 @@ class Output(Protocol):
 
     def flush(self) -> Any:
         """Hold nothing back."""
+
+
+class Outcome:
+    """What became of an event that has it as ``log_outcome``.
+
+    Attributes:
+        error: Why it is not written; None as long as nothing went wrong.
+    """
+
+    error: OSError | ValueError | None = None
 
 
 @implementer(ILogObserver)
@@ -80,8 +92,9 @@ class JsonLines:
         try:
             self._output.write(json.dumps(line, default=str) + "\n")
             self._output.flush()
-        except (OSError, ValueError):
-            pass  # a full disk must not stop a capture
+        except (OSError, ValueError) as error:  # a full disk must not stop the daemon
+            if "log_outcome" in event:
+                event["log_outcome"].error = error
 
 
 _OLDER = frozenset(("format", "time", "isError", "system", "message", "log", "why", "failure", "level"))
@@ -109,19 +122,44 @@ class _AuditFile:
         self._path = path
 
     def write(self, line: str) -> None:
-        """Append a line in one piece.
+        """Append a line in one piece, or nothing of it.
 
         Raises:
             OSError: It cannot be written.
         """
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            os.write(descriptor, line.encode())
+            whole = line.encode()
+            written = os.write(descriptor, whole)
+            if written < len(whole):  # that much room was left
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
 
     def flush(self) -> None:
         """Nothing is ever held back."""
+
+
+def check_room(path: Path) -> None:
+    """Look whether records can be appended to a file, without writing any.
+
+    Args:
+        path: The file; it need not be there, as between two steps of a rotation.
+
+    Raises:
+        OSError: It cannot be opened, or its disk has no room for many more records.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        disk = os.fstatvfs(descriptor)
+    finally:
+        os.close(descriptor)
+    if disk.f_bavail * disk.f_frsize < min(AUDIT_RESERVE, disk.f_blocks * disk.f_frsize // 8):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def start_logging(level: str, audit: Path | None = None, **daemon: str) -> None:

@@ -1,7 +1,19 @@
-"""Listening ports that accept a bounded number of connections, in clear or with `TLSTransport`."""
+"""Listening ports that hold a bounded number of connections, in clear or with `TLSTransport`.
+
+::
+
+    accepted ──▶ SILENT ──first byte──▶ STRANGER ──authenticates──▶ KNOWN
+                                             ◀──its capture is over──
+
+A silent connection is a socket and nothing else.  With its first byte it becomes a stranger,
+with a transport and a protocol.  It becomes known when its certificate is accepted, or when its
+protocol says so.  When there are too many, the oldest silent one or stranger is closed for a
+new one.  When all are known, no more are accepted: they wait in the kernel's queue.
+"""
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -9,76 +21,296 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pcapd.limits import CONNECTIONS_MAX
+from pcapd.limits import (
+    ACCEPT_QUEUE,
+    ACCEPTED_READ,
+    CONNECTIONS_MAX,
+    HANDSHAKE_TIMEOUT,
+    SEND_BUFFER,
+    STRANGER_BUFFER,
+    STRANGERS_MAX,
+)
 from pcapd.net.transport import TLSTransport, Verify
 
 __all__ = ["BoundedPort", "TLSPort"]
 
 _ACCEPTS = 100  # connections per wake-up
-_TELL_INTERVAL = 10.0  # seconds between warnings that a port is full
+_LOG_INTERVAL = 10.0  # seconds between warnings that a port is full
+#: What accept(2) says when this process or machine can have no more connections.
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_ROOM_PAUSE = 0.1  # seconds until it is asked again
 
 
 class BoundedPort(tcp.Port):
-    """A listening port that stops accepting while `limits.CONNECTIONS_MAX` are open.
+    """A listening port that holds at most `limits.CONNECTIONS_MAX` connections.
 
-    New ones wait in the kernel's queue meanwhile, and get in when others leave.
+    The peer must speak first.
     """
 
     log = Logger()
+    reactor: Any
+    factory: Any
     limit = CONNECTIONS_MAX
+    strangers_limit = STRANGERS_MAX
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.open = 0
-        self._told_at: float | None = None
+        self.backlog = ACCEPT_QUEUE
+        self._silent: dict[_Silent, None] = {}  # the oldest first
+        self._strangers: dict[Any, None] = {}  # likewise
+        self._known: set[Any] = set()
+        self._closing: list[_Silent] = []
+        self._closer: Any = None
+        self._sweeper: Any = None
+        self._closed_since = 0
+        self._logged_at: float | None = None
+
+    @property
+    def open(self) -> int:
+        """Connections, without those that were closed to make room."""
+        return len(self._silent) + len(self._strangers) + len(self._known)
+
+    def connectionLost(self, reason: Any) -> None:
+        """Nothing is accepted any more."""
+        super().connectionLost(reason)
+        for silent in list(self._silent):
+            self._drop(silent)
+        for call in (self._sweeper, self._closer):
+            if call is not None and call.active():
+                call.cancel()
+        self._close()
+
+    # --- silent ------------------------------------------------------------
+
+    def doRead(self) -> None:
+        """Accept waiting connections, while there is room or another one can be closed for them."""
+        for _ in range(_ACCEPTS):
+            if self.open >= self.limit and not (self._silent or self._strangers):
+                self._log_that_it_is_full()
+                self.stopReading()
+                return
+            try:
+                sock, address = self.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # most often the connection was over before it began
+                if error.errno in _NO_ROOM:
+                    self._make_room()
+                    self.stopReading()
+                    self.reactor.callLater(_NO_ROOM_PAUSE, self._accept_or_wait)
+                return
+            if self.open >= self.limit:
+                self._make_room()
+            self._accepted(sock, address)
+
+    def _accepted(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        sock.setblocking(False)
+        silent = _Silent(self, sock, address, self.reactor.seconds())
+        self._silent[silent] = None
+        self.reactor.addReader(silent)
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        if self._sweeper is None and self._silent:
+            oldest = next(iter(self._silent))
+            left = oldest.since + HANDSHAKE_TIMEOUT - self.reactor.seconds()
+            self._sweeper = self.reactor.callLater(max(0.0, left), self._sweep)
+
+    def _sweep(self) -> None:
+        """Close the connections that have been silent for too long."""
+        self._sweeper = None
+        too_old = self.reactor.seconds() - HANDSHAKE_TIMEOUT
+        while self._silent and (oldest := next(iter(self._silent))).since <= too_old:
+            self._drop(oldest)
+        self._sweep_later()
+
+    def _drop(self, silent: _Silent) -> None:
+        """Close it in the next turn: in this one its descriptor may still have an event."""
+        del self._silent[silent]
+        self.reactor.removeReader(silent)
+        if not self._closing:
+            self._closer = self.reactor.callLater(0, self._close)
+        self._closing.append(silent)
+
+    def _close(self) -> None:
+        closing, self._closing = self._closing, []
+        for silent in closing:
+            silent.socket.close()
+
+    def spoke(self, silent: _Silent) -> None:
+        """Something came: bytes, or the end."""
+        try:
+            first = silent.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            first = b""
+        if not first:
+            self.left(silent)
+            return
+        del self._silent[silent]
+        self.reactor.removeReader(silent)
+        self._introduce(silent.socket, silent.address)
+
+    def left(self, silent: _Silent) -> None:
+        """It is gone without having sent anything."""
+        if silent in self._silent:
+            self._drop(silent)
+            self._accept_or_wait()
+
+    # --- strangers and the known --------------------------------------------
+
+    def _introduce(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        kind = IPv6Address if len(address) == 4 else IPv4Address
+        protocol = self.factory.buildProtocol(kind("TCP", *address))
+        transport = self.transport(sock, protocol, address, self, self.sessionno, self.reactor)
+        self._strangers[transport] = None
+        if len(self._strangers) > self.strangers_limit:
+            self._close_oldest_stranger()
+        protocol.makeConnection(transport)
 
     def transport(  # type: ignore[override]  # a class there, its factory here
         self, sock: socket.socket, protocol: Any, *args: Any
     ) -> Any:
-        """Build the transport of an accepted connection (`tcp.Port` calls this)."""
-        self._opened()
-        return _CountedServer(sock, protocol, *args)
+        """Build the transport of a stranger."""
+        return _PlainTransport(sock, protocol, *args)
 
-    def _opened(self) -> None:
-        self.open += 1
-        if self.open >= self.limit:
-            self.stopReading()
-            self._tell_that_it_is_full()
+    def known(self, transport: Any) -> None:
+        """Its peer has authenticated: it is not closed to make room."""
+        if transport in self._strangers:
+            del self._strangers[transport]
+            self._known.add(transport)
 
-    def doRead(self) -> None:
-        """Accept those who wait, but no more than the limit in one go."""
-        self.numberAccepts = max(1, min(_ACCEPTS, self.limit - self.open))
-        super().doRead()
+    def stranger(self, transport: Any) -> None:
+        """Its capture is over: it may be closed to make room."""
+        if transport in self._known:
+            self._known.discard(transport)
+            self._strangers[transport] = None
+            self._accept_or_wait()
 
-    def _tell_that_it_is_full(self) -> None:
-        # A flood comes and goes within the limit many times a second.
-        now = time.monotonic()
-        if self._told_at is None or now - self._told_at >= _TELL_INTERVAL:
-            self._told_at = now
-            self.log.warn(
-                "{limit} connections to port {port} are open, which is the limit: others wait",
-                limit=self.limit,
-                port=self.getHost().port,
-            )
+    def closed(self, transport: Any) -> None:
+        """It is gone."""
+        self._strangers.pop(transport, None)
+        self._known.discard(transport)
+        self._accept_or_wait()
 
-    def closed(self) -> None:
-        """One of them is gone."""
-        self.open -= 1
-        if self.connected and self.open < self.limit:
+    def _accept_or_wait(self) -> None:
+        if self.connected:
             self.startReading()
 
+    # --- room ----------------------------------------------------------------
 
-class _CountedServer(tcp.Server):
-    server: BoundedPort
+    def _make_room(self) -> None:
+        """Close the oldest connection that is not known."""
+        if self._silent:
+            self._log_that_it_is_full()
+            self._closed_since += 1
+            self._drop(next(iter(self._silent)))
+        elif self._strangers:
+            self._close_oldest_stranger()
+
+    def _close_oldest_stranger(self) -> None:
+        self._log_that_it_is_full()
+        self._closed_since += 1
+        oldest = next(iter(self._strangers))
+        del self._strangers[oldest]
+        oldest.abortConnection()
+
+    def _log_that_it_is_full(self) -> None:
+        # A flood comes and goes within the limit many times a second.
+        now = time.monotonic()
+        if self._logged_at is None or now - self._logged_at >= _LOG_INTERVAL:
+            self._logged_at = now
+            closed, self._closed_since = self._closed_since, 0
+            self.log.warn(
+                "{open} connections to port {port} are open, {strangers} of them not authenticated, "
+                "which is the limit; {closed} were closed for others",
+                open=self.open,
+                strangers=self.open - len(self._known),
+                port=self.getHost().port,
+                closed=closed,
+            )
+
+
+class _Silent:
+    """An accepted connection on which nothing has come yet; the reactor reads it."""
+
+    __slots__ = ("address", "port", "since", "socket")
+
+    def __init__(
+        self, port: BoundedPort, sock: socket.socket, address: tuple[Any, ...], since: float
+    ) -> None:
+        self.port = port
+        self.socket = sock
+        self.address = address
+        self.since = since
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def doRead(self) -> None:
+        self.port.spoke(self)
 
     def connectionLost(self, reason: Failure) -> None:
-        counted = hasattr(self, "socket")
+        self.port.left(self)
+
+    def logPrefix(self) -> str:
+        return "silent"
+
+
+class _Accepted:
+    """What the transports of accepted connections have in common.
+
+    Attributes:
+        port: Where they came in.
+    """
+
+    port: BoundedPort
+    connected: Any
+    _known_buffer: int
+    _maybePauseProducer: Callable[[], None]
+    bufferSize = STRANGER_BUFFER
+
+    def known(self) -> None:
+        """The peer has authenticated: more may wait to be sent, and the port keeps the connection."""
+        self.bufferSize = self._known_buffer
+        self.port.known(self)
+
+    def stranger(self) -> None:
+        """The capture is over.  The producer is paused until almost everything is sent."""
+        if self.connected:
+            self.bufferSize = STRANGER_BUFFER
+            self.port.stranger(self)
+            self._maybePauseProducer()
+
+
+class _PlainTransport(_Accepted, tcp.Server):
+    server: Any
+    _known_buffer = tcp.Server.bufferSize
+
+    @property
+    def port(self) -> BoundedPort:  # type: ignore[override]
+        port: BoundedPort = self.server
+        return port
+
+    def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)
-        if counted:
-            self.server.closed()
+        self.server.closed(self)
+
+
+class _TLSTransport(_Accepted, TLSTransport):
+    read_size = ACCEPTED_READ
+    _known_buffer = SEND_BUFFER
+
+    def authenticated(self) -> None:
+        self.known()
+
+    def released(self) -> None:
+        self.port.closed(self)
 
 
 class TLSPort(BoundedPort):
@@ -86,7 +318,7 @@ class TLSPort(BoundedPort):
 
     Args:
         context: Called per connection, so that renewed certificates are used at once.
-        verify: Called after each handshake.
+        verify: Called after each handshake; a peer that passes is known.
     """
 
     def __init__(  # noqa: PLR0917
@@ -105,11 +337,9 @@ class TLSPort(BoundedPort):
     def transport(  # type: ignore[override]  # a class there, its factory here
         self, sock: socket.socket, protocol: Any, *args: Any
     ) -> Any:
-        """Build the transport of an accepted connection (`tcp.Port` calls this)."""
+        """Build the transport of a stranger."""
         connection = SSL.Connection(self._context(), sock)
         connection.set_accept_state()
-        transport = TLSTransport(
-            self.reactor, sock, protocol, connection, self._verify, peer=args[0], on_close=self.closed
-        )
-        self._opened()  # now that it will be closed, too
+        transport = _TLSTransport(self.reactor, sock, protocol, connection, self._verify, peer=args[0])
+        transport.port = self
         return transport

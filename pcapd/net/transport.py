@@ -40,6 +40,7 @@ from zope.interface import implementer
 
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
+from pcapd.net.clock import Deadline
 from pcapd.net.tls import verdict
 
 __all__ = ["TLSTransport", "Verify", "connect_tls", "outgoing_socket"]
@@ -63,10 +64,11 @@ class TLSTransport(abstract.FileDescriptor):
         verify: Called after the handshake; raises `PeerIdentityError` to refuse the peer.
         peer: Its address, as accept(2) told it; None when the TCP connection is still to be made.
         timeout: Seconds for TCP, TLS and the peer's name to be settled.
-        on_close: Called once when it is over.
     """
 
     bufferSize = SEND_BUFFER
+    #: bytes read per wake-up.
+    read_size = READ_PIECE
     #: ALPN: what the HTTP server asks to choose between HTTP/1.1 and 2.
     negotiatedProtocol = None
     TLS = True
@@ -81,7 +83,6 @@ class TLSTransport(abstract.FileDescriptor):
         *,
         peer: tuple[Any, ...] | None,
         timeout: float = HANDSHAKE_TIMEOUT,
-        on_close: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(reactor)
         self.reactor: Any = reactor
@@ -91,11 +92,12 @@ class TLSTransport(abstract.FileDescriptor):
         self.protocol: Any = protocol
         self._tls = connection
         self._verify = verify
-        self._on_close = on_close
         self._connecting = peer is None
         self._handshaking = True
         self._out: deque[bytes | memoryview] = deque()
         self._out_size = 0
+        #: Bytes that the peer's machine, or the network, has taken.
+        self.sent = 0
         self._read_wants_write = False
         self._write_wants_read = False
         self._offered = False
@@ -107,7 +109,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._peer = _address(peer) if peer is not None else None
         self._host = _address(sock.getsockname())
         self.connected = 1
-        self._timer = reactor.callLater(timeout, self._timed_out)
+        self._timer = Deadline(reactor, timeout, self._timed_out)
         _tune(sock)
         self.startReading()
         if self._connecting:
@@ -131,8 +133,8 @@ class TLSTransport(abstract.FileDescriptor):
     def _receive(self, pieces: list[bytes]) -> Any:
         size = 0
         try:
-            while size < READ_PIECE:
-                piece = self._tls.recv(_RECORD)
+            while size < self.read_size:
+                piece = self._tls.recv(min(_RECORD, self.read_size))
                 pieces.append(piece)
                 size += len(piece)
             self._read_soon()
@@ -246,6 +248,7 @@ class TLSTransport(abstract.FileDescriptor):
             sent = self._tls.send(head)
             self._offered = False
             left -= sent
+            self.sent += sent
             self._out_size -= sent
             if sent == len(head):
                 self._out.popleft()
@@ -294,6 +297,8 @@ class TLSTransport(abstract.FileDescriptor):
             return error
         self._handshaking = False
         self._timer.cancel()
+        if self._verify is not None:
+            self.authenticated()
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
         self._read_soon()  # the peer may have sent more together with its last message
@@ -353,10 +358,18 @@ class TLSTransport(abstract.FileDescriptor):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.socket.close()
         self._out.clear()
+        self._broken = None  # its traceback refers to us; the garbage collector would be late
         protocol, self.protocol = self.protocol, None
-        if self._on_close is not None:
-            self._on_close()
+        self.released()
         protocol.connectionLost(reason)
+
+    # --- for subclasses --------------------------------------------------
+
+    def authenticated(self) -> None:
+        """`verify` has accepted the peer."""
+
+    def released(self) -> None:
+        """The socket is closed; called once."""
 
     # --- what protocols ask ----------------------------------------------
 

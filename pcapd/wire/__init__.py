@@ -1,7 +1,8 @@
 """The protocol between client, api and agent, as values and bytes: no I/O here.
 
 ``frames`` cuts the stream, ``messages`` says what the control frames mean, ``codec``
-writes and reads them, and ``sessions`` knows who may say what when.  docs/wire-protocol.rst is its prose.
+writes and reads them, ``sessions`` knows who may say what when, and ``progress`` whether a peer
+still moves after STOP.  docs/wire-protocol.rst is its prose.
 """
 
 from pcapd.wire.codec import decode, encode
@@ -27,10 +28,12 @@ from pcapd.wire.messages import (
     Stats,
     Stop,
 )
-from pcapd.wire.sessions import Callee, Caller, Event, Packets, encode_message
+from pcapd.wire.progress import Progress
+from pcapd.wire.sessions import Answers, Callee, Caller, Event, Packets, encode_message
 
 __all__ = [
     "HEADER_SIZE",
+    "Answers",
     "ApiTraffic",
     "App",
     "Callee",
@@ -53,6 +56,7 @@ __all__ = [
     "Packets",
     "Ping",
     "Pong",
+    "Progress",
     "Request",
     "Source",
     "Stats",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import List, Optional, Sequence, Set, Tuple, Union
 
@@ -74,6 +74,7 @@ class EndReason(str, Enum):
     COUNT = "count"  #: its packets were up
     SOURCES_GONE = "sources_gone"  #: nothing is left to capture from
     DRAINING = "draining"  #: the daemon is shutting down
+    UNRECORDED = "unrecorded"  #: the api can write no audit records any more
     FAILED = "failed"  #: something broke; the message says what
 
 
@@ -274,7 +275,7 @@ class Request:
         app: A Cloud Foundry app.
         deployment: VMs of a BOSH deployment.
         follow: Go on with instances that restart, move or are added meanwhile.
-        duration: Seconds after which the api ends the capture.
+        duration: Seconds from the first source on, after which the api ends the capture.
         max_bytes: Bytes of packets after which it does.
         token: Instead of an Authorization header, for clients that cannot set one.
         headers_only: As in `CaptureStart`.
@@ -397,6 +398,16 @@ class Stats:
             self.at_us or 0,
             self.excluded,
         )
+
+    def seen(self, packets: int) -> Stats:
+        """Counters that are not smaller than what came from the source, whatever it said last.
+
+        Args:
+            packets: So many came.
+        """
+        delivered = max(self.delivered, self.forwarded or 0, packets)
+        received = max(self.received, delivered + self.dropped_kernel + self.dropped_agent)
+        return replace(self, received=received, delivered=delivered)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ Anything else is a `RemoteProtocolError`.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Dict, Iterator, Mapping, NamedTuple, Set, Tuple, Type, Union
+from typing import Dict, Iterator, Mapping, NamedTuple, Optional, Set, Tuple, Type, Union
 
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.errors import LocalProtocolError, RemoteProtocolError
-from pcapd.limits import SOURCES_MAX
+from pcapd.limits import ANSWERS_BURST, ANSWERS_PER_SECOND, SOURCES_MAX
 from pcapd.wire.codec import decode, encode
 from pcapd.wire.frames import Bytes, Frame, FrameDecoder, FrameType, encode_frame, frame_header
 from pcapd.wire.messages import (
@@ -42,7 +42,7 @@ from pcapd.wire.messages import (
     Stop,
 )
 
-__all__ = ["Callee", "Caller", "Event", "Packets", "encode_message"]
+__all__ = ["Answers", "Callee", "Caller", "Event", "Packets", "encode_message"]
 
 
 class Packets(NamedTuple):
@@ -56,6 +56,37 @@ class Event(NamedTuple):
 
     source: int
     message: Union[Message, Packets]
+
+
+class Answers:
+    """Bounds what a peer can make us do for next to nothing: answer PINGs, take small frames.
+
+    A bucket of `limits.ANSWERS_BURST`, refilled by `limits.ANSWERS_PER_SECOND` as long as
+    the peer takes what we send.  While it does not, nothing is added: answers that nobody
+    reads would fill our memory.
+    """
+
+    def __init__(self) -> None:
+        self._left = float(ANSWERS_BURST)
+        self._counted_at: Optional[float] = None
+
+    def count(self, now: float, *, taken: bool) -> None:
+        """Count one more.
+
+        Args:
+            now: Seconds, of a clock that does not jump.
+            taken: Whether the peer takes what is sent to it.
+
+        Raises:
+            RemoteProtocolError: It is one too many.
+        """
+        if taken and self._counted_at is not None:
+            self._left += (now - self._counted_at) * ANSWERS_PER_SECOND
+            self._left = min(self._left, float(ANSWERS_BURST))
+        self._counted_at = now
+        if self._left < 1:
+            raise RemoteProtocolError("more PINGs or small frames than are answered")
+        self._left -= 1
 
 
 class _State(Enum):

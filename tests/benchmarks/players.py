@@ -89,7 +89,9 @@ def main(port: int, rate: int, seconds: float, *files: str) -> None:
     certificate, key, authority = (Path(name) for name in files)
     factory = Factory.forProtocol(lambda: Player(rate, seconds))
     context = ServerContext(ServerTLS(certificate, key, authority))
-    TLSPort(port, factory, "127.0.0.1", reactor, context).startListening()
+    agents = TLSPort(port, factory, "127.0.0.1", reactor, context, lambda _: None)
+    agents.strangers_limit = agents.limit  # these many agents have one port
+    agents.startListening()
     reactor.run()
     print(json.dumps({"sent": Player.sent_by_all}))
 

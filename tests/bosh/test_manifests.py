@@ -85,6 +85,7 @@ def test_the_api(issued: Issued, interpolate: Any) -> None:
         render("pcap-api", filled(properties, issued)).yaml("config/pcap-api.yml"), host_name="x"
     )
     assert config.cloud_foundry is not None and config.bosh is not None
+    assert list(map(str, config.trusted_proxies)) == ["10.0.1.10/32", "10.0.1.11/32"]
     (route,) = job_of(manifest, "pcap-api", "route_registrar")["properties"]["route_registrar"]["routes"]
     assert route["tls_port"] == config.listen.port
     health = route["health_check"]["script_path"].removeprefix("/var/vcap/jobs/pcap-api/")

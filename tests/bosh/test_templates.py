@@ -66,6 +66,7 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "limits.max_bytes": "1GiB",
         "limits.max_targets": 12,
         "drain_timeout": "1m",
+        "trusted_proxies": ["10.0.1.10", "10.0.2.0/28"],
         "cloud_foundry.api": "https://api.example.com",
         "cloud_foundry.ca": ca,
         "cloud_foundry.required_permission": "read_basic_data",

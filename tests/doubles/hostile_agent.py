@@ -6,15 +6,17 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from types import TracebackType
-from typing import Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.wire import CaptureStart, Hello, Source
+from pcapd.wire import CaptureStart, Hello, Ping, Source, Stop
 from pcapd.wire.sessions import Callee, encode_message
 from tests.lab.certificates import Credentials
 
 Script = Callable[["Conversation"], None]
+T = TypeVar("T", CaptureStart, Stop)
 
 
 class Conversation:
@@ -34,15 +36,27 @@ class Conversation:
 
     def await_start(self) -> CaptureStart:
         """Answer PINGs until START comes."""
-        from pcapd.wire import Ping
+        return self._await(CaptureStart)
 
+    def await_stop(self) -> None:
+        """Answer PINGs until STOP comes."""
+        self._await(Stop)
+
+    def _await(self, kind: type[T]) -> T:
         while data := self._connection.recv(65536):
-            for event in self.session.receive(data):
-                if isinstance(event.message, Ping):
-                    self.send(self.session.pong(event.message, 0))
-                elif isinstance(event.message, CaptureStart):
-                    return event.message
-        raise ConnectionError("the api left before START")
+            # All at once: what is left in a generator comes again.
+            for message in [event.message for event in self.session.receive(data)]:
+                if isinstance(message, Ping):
+                    self.send(self.session.pong(message, 0))
+                elif isinstance(message, kind):
+                    return message
+        raise ConnectionError(f"the api left before {kind.__name__}")
+
+    def trickle(self, data: bytes, size: int, beat: float) -> None:
+        """Send so many bytes each `beat` seconds, as a slow line carries them, until the api leaves."""
+        for begin in range(0, len(data), size):
+            time.sleep(beat)
+            self.send(data[begin : begin + size])
 
     def open(self) -> CaptureStart:
         """Do what an honest agent does until its source 1 is open."""

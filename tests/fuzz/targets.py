@@ -20,6 +20,7 @@ import json
 import os
 import struct
 import urllib.parse
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -38,10 +39,11 @@ from pcapd.agent.containers.runtime import parse_process, parse_runc_state, pars
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
 from pcapd.api import cc
+from pcapd.api.connection import ApiSite
 from pcapd.api.download import DownloadResource, parse_query
 from pcapd.api.stream import StreamResource
 from pcapd.api.tokens import caller_of, check_form, parse_keys
-from pcapd.api.web import ApiSite, HealthResource, NotFoundResource
+from pcapd.api.web import ClientInfo, HealthResource, NotFoundResource
 from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.config import certificates
@@ -349,6 +351,12 @@ class _Wire(StringTransport):
     def abortConnection(self) -> None:
         self.disconnecting = True
 
+    def known(self) -> None:
+        pass
+
+    def stranger(self) -> None:
+        pass
+
 
 class _Front:
     """An api that refuses every capture, having read what is asked for."""
@@ -370,7 +378,15 @@ class _Front:
         repr((request, token, client)).encode()
         return fail(Unauthenticated("no"))
 
-    def refused(self, failure: Any, client: Any) -> RequestError:
+    def client(self, request: Any) -> ClientInfo:
+        info = ClientInfo.of(request, (ip_network("0.0.0.0/0"), ip_network("::/0")))
+        repr((info, info.facts)).encode()
+        return info
+
+    def released(self, capture: Any) -> None:
+        pass
+
+    def refused(self, failure: Any, client: Any, wanted: Any = None) -> RequestError:
         failure.trap(RequestError)
         assert isinstance(failure.value, RequestError)
         return failure.value
@@ -647,7 +663,7 @@ def container_store(data: bytes) -> None:
     """The cell's container store, which another program writes."""
     with contextlib.suppress(ValueError):
         for container in parse_store(data):
-            assert is_handle(container.handle)
+            assert not container.handle or is_handle(container.handle)
             assert isinstance(container.runs_app, bool)
 
 

@@ -260,6 +260,7 @@ class Apps:
         base = api_config(self.authority.issue_api(), free_port(), {}, {})
         changes: Config = {
             "agents": {"port": self.port, "connect_timeout": "1s"},
+            "trusted_proxies": [LOCAL],
             "cloud_foundry": {"api": self.cc.url, "ca": str(self.authority.certificate_path)},
             "limits": {"per_user": 50},
             "static": None,
@@ -356,6 +357,7 @@ class Apps:
         url: Optional[str] = None,
         headers: Sequence[str] = (),
         duration: str = "1s",
+        address: str = LOCAL,
     ) -> tuple[subprocess.CompletedProcess[bytes], Path]:
         """``curl -N -H "Authorization: $(cf oauth-token)" …/capture?appid=…`` into a file."""
         path = self.directory / f"curl-{next(_serial)}.pcap"
@@ -363,6 +365,7 @@ class Apps:
         given = [f"Authorization: bearer {token or self.token()}", *headers]
         argv = ["curl", "-N", "--silent", "--show-error", "--write-out", "%{http_code}"]
         argv += ["--cacert", str(self.authority.certificate_path), "--output", str(path)]
+        argv += ["--interface", address]
         argv += [word for header in given for word in ("-H", header)]
         done = subprocess.run(
             [*argv, f"{url or self.url}/capture?{asked}"], capture_output=True, check=False, timeout=PATIENCE

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
+from tests.lab import interfacedrops
 from tests.lab.configurations import LOCAL, agent_config, free_port, merged
 from tests.lab.daemons import CLIENT_TIMEOUT, Daemon, Lab
 from tests.lab.generator import stamp
@@ -278,7 +279,9 @@ class Chain(Lab):
     Targets: ``web-0`` and ``web-1`` at the agent; ``tiny-0`` and ``tiny-1``, the same
     hosts at a second agent whose rings are as small as can be; ``machine``, the
     first agent's own machine; ``gone``, a namespace that is not there; ``nobody``,
-    where nobody listens; ``silent``, where somebody listens and never answers.
+    where nobody listens; ``silent``, where somebody listens and never answers;
+    ``card-1``, web-1 at a third agent, which only the test that wants it starts
+    (`tests.lab.interfacedrops`).
     """
 
     def __init__(self, directory: Path, **changes: Any) -> None:
@@ -289,6 +292,9 @@ class Chain(Lab):
         namespaces = {"web-0": self.web0.path, "web-1": self.web1.path}
         second = agent_config(self.authority.issue_agent("second"), free_port(), namespaces, "second")
         self.second = Daemon("agent", merged(second, {"capture": {"ring_bytes": TINY_RING}}), directory)
+        third = agent_config(self.authority.issue_agent("third"), free_port(), namespaces, "third")
+        self.third = Daemon("agent", third, directory)
+        self.third.below = interfacedrops.COMMAND
         self._silent = socket.create_server((LOCAL, 0), backlog=64)
         place = {"host": LOCAL, "port": self.agent.port}
         tiny = {"host": LOCAL, "port": self.second.port}
@@ -300,6 +306,7 @@ class Chain(Lab):
         static["targets"] |= {
             "tiny-0": {**tiny, "namespace": "web-0"},
             "tiny-1": {**tiny, "namespace": "web-1"},
+            "card-1": {"host": LOCAL, "port": self.third.port, "namespace": "web-1"},
             "machine": place,
             "gone": {**place, "namespace": "gone"},
             "unknown-there": {**place, "namespace": "nowhere"},
@@ -307,6 +314,7 @@ class Chain(Lab):
             "silent": {"host": LOCAL, "port": self._silent.getsockname()[1]},
         }
         self.api.config["metrics"] = {"host": LOCAL, "port": free_port()}
+        self.api.config["trusted_proxies"] = [LOCAL]
 
     def start_daemons(self) -> None:
         """Start both agents and the api."""

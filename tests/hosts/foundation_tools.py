@@ -77,6 +77,7 @@ class Foundation:
         base = api_config(credentials, free_port(), targets, {"bob": self.static_token})
         settings = {
             "agents": {"port": self._port, "connect_timeout": "1s"},
+            "trusted_proxies": [LOCAL],
             "cloud_foundry": {"api": self.cc.url, "ca": str(self.authority.certificate_path)},
         }
         config = merged(merged(base, settings), self._api_changes)

@@ -154,10 +154,11 @@ def test_nothing_else_is_sent(server: Server, path: str) -> None:
     assert b'"target_not_found"' in answer.body
 
 
-@pytest.mark.parametrize(("method", "status"), [("POST", 405), ("PUT", 501), ("DELETE", 501)])
-def test_it_is_for_reading(server: Server, method: str, status: int) -> None:
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_it_is_for_reading(server: Server, method: str) -> None:
     """Nothing can be written."""
-    assert server.fetch("/cli/pcapctl", method).status == status
+    answer = server.fetch("/cli/pcapctl", method)
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
     assert (server.directory / "pcapctl").read_bytes() == CONTENT
 
 

@@ -7,8 +7,9 @@ import re
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
@@ -258,6 +259,73 @@ def test_an_ambiguous_index_is_refused(cell: Cell, pair: list[Instance], inside:
         cell.delete(double)
 
 
+GONE = "5f0c2b7e-91aa-4c1e-6d3b-2f10"
+
+
+def by_everything(instance: Instance) -> Container:
+    return Container(
+        instance.app, instance.index, handle=instance.handle, address=instance.address, process=instance.app
+    )
+
+
+@pytest.mark.parametrize("way", [by_handle, by_address, by_index, by_everything])
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_an_entry_of_a_container_that_is_gone(
+    cell: Cell, spare: Instance, request: pytest.FixtureRequest, where: str, way: Any
+) -> None:
+    """Another container has its address: neither is captured, in any way to ask, until the entry is removed."""
+    agent: CellAgent = request.getfixturevalue(where)
+    gone = replace(spare, handle=GONE, app="another-app", index=3)
+    cell.store.entries[GONE] = entry(GONE, gone.app, gone.index, gone.address)
+    cell.store.write()
+    try:
+        for instance in (gone, spare):
+            error = refusal(agent, way(instance))
+            assert error.code == "capture_failed"
+            assert f"{spare.address} for more than one container" in error.message
+            assert "restart the instance" in error.hint
+            assert GONE not in error.message and spare.handle not in error.message
+    finally:
+        del cell.store.entries[GONE]
+        cell.store.write()
+    with agent.call() as call:
+        call.start(way(spare))
+        call.wait(Source)
+        cell.ping(spare, b"it is there")
+        call.wait_for(b"it is there", 2)
+        call.stop()
+
+
+@pytest.mark.parametrize("address", ["the same", "another"])
+def test_a_container_that_takes_over_an_address(
+    cell: Cell, spare: Instance, outside: CellAgent, address: str
+) -> None:
+    """Its wire is there before its entry: a capture for a stale entry ends when the new entry appears."""
+    mine = cell.store.entries.pop(spare.handle)
+    cell.store.entries[GONE] = entry(GONE, APP, 7, spare.address)
+    cell.store.write()
+    try:
+        with outside.call() as call:
+            call.start(Container(APP, 7, handle=GONE))
+            call.wait(Source)
+            cell.store.entries[spare.handle] = (
+                mine if address == "the same" else {**mine, "ip": "10.255.93.251"}
+            )
+            cell.store.write()
+            if address == "the same":
+                end = call.wait(End)
+                assert end.reason is EndReason.SOURCES_GONE
+                assert "more than one container" in call.all(Notice)[0].message
+            else:
+                cell.ping(spare, b"it goes on..")
+                call.wait_for(b"it goes on..", 2)
+                call.stop()
+    finally:
+        del cell.store.entries[GONE]
+        cell.store.entries[spare.handle] = mine
+        cell.store.write()
+
+
 def test_a_container_without_log_config_is_no_instance_0(cell: Cell, inside: CellAgent) -> None:
     old = cell.run("old-app", 0, log_config=None)
     task = cell.run("task-app", 0, container_workload="task")
@@ -463,6 +531,33 @@ def test_a_container_that_ended_before(cell: Cell, spare: Instance, inside: Cell
     error = refusal(inside, by_handle(spare))
     assert error.code == "namespace_gone"
     assert error.hint
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_a_container_that_goes_while_it_is_opened(
+    cell: Cell, request: pytest.FixtureRequest, where: str
+) -> None:
+    """At every moment the answer is that it is gone, and the agent's log has no traceback."""
+    agent: CellAgent = request.getfixturevalue(where)
+    told = set()
+    for attempt in range(12):
+        instance = cell.run(APP, 8)
+        with agent.call() as call:
+            ending = threading.Timer(0.01 * attempt, cell.delete, (instance,))
+            ending.start()
+            call.start(by_handle(instance))
+            call.wait_for_the_end()
+            told |= {event.message.code for event in call.events if isinstance(event.message, Error)}
+            told |= {event.message.reason.value for event in call.events if isinstance(event.message, End)}
+            ending.join()
+    assert told <= {
+        "namespace_gone",
+        "target_not_found",
+        "no_such_interface",
+        "capture_failed",
+        "sources_gone",
+    }
+    assert not [record for record in agent.daemon.records() if "failure" in record]
 
 
 # --- privileges ----------------------------------------------------------------

@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import pytest
 from chain_tools import Chain, read_pcapng
@@ -213,8 +213,8 @@ def test_killed(chain: Chain, alice: User, tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
     finally:
         end(process)
-    wait_until(lambda: not alice.left_behind(), "nothing is left running")
-    wait_until(chain.settled, "the agents have stopped")
+    wait_until(lambda: not alice.left_behind(), "nothing is left running", timeout=3)
+    wait_until(chain.settled, "the agents have stopped", timeout=3)
 
 
 def _children(pid: int, name: str) -> list[int]:
@@ -302,9 +302,13 @@ def test_both_filters(chain: Chain, alice: User, tmp_path: Path) -> None:
 
 
 class Wireshark:
-    """Wireshark's side of a capture: the pipe of the packets, and the two of the toolbar."""
+    """Wireshark's side of a capture: the pipe of the packets, and the two of the toolbar.
 
-    def __init__(self, user: User, directory: Path, *arguments: str) -> None:
+    Args:
+        through: A program that starts the extcap in our place.
+    """
+
+    def __init__(self, user: User, directory: Path, *arguments: str, through: Sequence[str] = ()) -> None:
         self.pipes = {name: directory / name for name in ("fifo", "control-in", "control-out")}
         for path in self.pipes.values():
             os.mkfifo(path)
@@ -321,7 +325,7 @@ class Wireshark:
             option = name.removeprefix("pcapctl_hosts.").replace("tokenfile", "token-file")
             argv += [f"--{option}", value]
         self.process = subprocess.Popen(
-            [*argv, *arguments],
+            [*through, *argv, *arguments],
             env=user.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -410,6 +414,34 @@ def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
     assert [interface.received for interface in file.interfaces] == [
         len(file.of(interface.name)) for interface in file.interfaces
     ]
+
+
+#: Starts a program and waits for it.
+STARTER = (sys.executable, "-c", "import subprocess, sys; subprocess.call(sys.argv[1:])")
+
+
+def test_the_program_that_started_it_is_killed(chain: Chain, alice: User, tmp_path: Path) -> None:
+    """The reader of the pipe lives on, as dumpcap may: the capture stops soon, drained and finished."""
+    before = len(chain.api.records())
+    with Generator(chain.link, rate=500):
+        wireshark = Wireshark(alice, tmp_path, "--filter", FILTER, through=STARTER)
+        try:
+            wait_packets(wireshark)
+            wireshark.process.kill()
+            assert wireshark.process.stderr is not None
+            wireshark.process.stderr.close()  # nobody reads its pipe any more, either
+            wait_until(lambda: not (wireshark.read() or alice.left_behind()), "it ends", timeout=3)
+        finally:
+            wireshark.close()
+    path = tmp_path / "web.pcapng"
+    path.write_bytes(wireshark.data)
+    file = read_pcapng(path)
+    assert file.rest == 0 and len(file.packets) > 0
+    assert [interface.received for interface in file.interfaces] == [
+        len(file.of(interface.name)) for interface in file.interfaces
+    ]
+    (ended,) = [line for line in chain.api.records()[before:] if line.get("audit") == "capture_ended"]
+    assert ended["reason"] == "stopped" and all(source["exact"] for source in ended["sources"])
 
 
 def test_toolbar_shows_drops(chain: Chain, alice: User, tmp_path: Path) -> None:

@@ -230,3 +230,4 @@ def test_others_are_not_taken_for_a_loop(world: World) -> None:
     assert len(done.loops) == 1 and f":{ROUTER_PORT} " in done.loops[0]
     (source,) = done.events[-1]["sources"]
     assert source["received"] == source["written"] + source["drops"]["kernel"] and 7000 in done.ports
+    assert source["excluded"] > 0, "those of the loop, after it was found"

@@ -30,6 +30,7 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection
 from wsproto.events import Request as Upgrade
 
 import pcapd
+from pcapd.ctl import fetch
 from pcapd.ctl.fetch import BODY_MAX, Client, CloudUnreachable
 from pcapd.ctl.options import Trust
 from pcapd.wire import App, Callee, End, EndReason, Hello, Request, Source, Stats
@@ -854,10 +855,11 @@ def test_cloud_controller_in_trouble(foundation: Foundation, answer: Canned, wor
 @pytest.mark.parametrize(
     "answer", [Canned(200, b"x" * 100, trickle=0.1), Canned(200, b"x", length=100, trickle=60)]
 )
-def test_trickle(foundation: Foundation, answer: Canned) -> None:
+def test_trickle(foundation: Foundation, answer: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer has its time as a whole, however many bytes come in it."""
     foundation.state.canned["/slow"] = answer
-    client = Client(foundation.ca, Trust.GIVEN, timeout=0.5)
+    monkeypatch.setattr(fetch, "EXCHANGE_TIMEOUT", 0.5)
+    client = Client(foundation.ca, Trust.GIVEN)
     began = time.monotonic()
     with pytest.raises(CloudUnreachable, match=r"within 0\.5 s"):
         client.get(f"https://localhost:{foundation.server.server_port}/slow")

@@ -265,6 +265,52 @@ def test_an_agent_that_was_lost(credentials: Credentials, tmp_path: Path) -> Non
     assert done.status == 3 and done.end["sources"][0]["lost_in_transit"] is None
 
 
+def api_lost(client: Client) -> None:
+    """It breaks off."""
+
+
+def agent_lost(client: Client) -> None:
+    """The api says so, with the counters that it heard last."""
+    client.stats(2, final=True, exact=False)
+    client.say(client.callee.end(End(EndReason.SOURCES_GONE, "no target is left")))
+
+
+def nothing_lost(client: Client) -> None:
+    """The control."""
+    ended(client, 3)
+
+
+@pytest.mark.parametrize("then", [api_lost, agent_lost, nothing_lost])
+def test_counters_after_a_cut(then: Script, credentials: Credentials, tmp_path: Path) -> None:
+    """None is smaller than what came after the last counters; what nobody knows is not 0, in report and file."""
+
+    def script(client: Client) -> None:
+        client.greet()
+        client.open()
+        client.packets(record(1) + record(2))
+        client.stats(2)
+        client.packets(record(3))
+        then(client)
+
+    done = play(script, credentials, tmp_path, "--verbose", json_lines=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("web-0:eth0: 3 written")]
+    done.path.unlink()
+    done = play(script, credentials, tmp_path)
+    (source,) = done.end["sources"]
+    assert source["received"] == source["delivered"] == source["received_here"] == source["written"] == 3
+    assert done.file.interfaces[0].received == 3
+    exact = then is nothing_lost
+    assert source["exact"] is exact and done.end["lost_at_least"] == 0
+    if exact:
+        assert done.end["lost"] == 0 and source["drops"]["agent"] == 0
+        assert "3 received by the filter, 0 dropped by the kernel" in line and "unknown" not in line
+    else:
+        assert done.end["lost"] is None and source["drops"]["agent"] is None
+        assert source["lost_in_transit"] is None
+        assert "at least 3 received by the filter, at least 0 dropped by the kernel" in line
+        assert "unknown by the agent" in line
+
+
 def test_a_refusal_is_told(credentials: Credentials, tmp_path: Path) -> None:
     """The api's words and hint, status 1, and no file."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +153,11 @@ def test_many_instances(credentials: Credentials, tmp_path: Path) -> None:
         for number in range(1, 201):
             client.open(number, "[b]evil[/b]" if number == 100 else f"web-{number}")
         client.packets(record(1), 100)
-        stage.wait()
-        for number in range(1, 201):
-            client.stats(int(number == 100), number=number, final=True)
+        for final in (False, True):
+            for number in range(1, 201):
+                client.stats(int(number == 100), number=number, final=final)
+            if not final:
+                stage.wait()
         client.say(client.callee.end(End(EndReason.DURATION)))
         client.close()
         client.wait()
@@ -336,3 +340,65 @@ def test_a_terminal_that_hangs_up(credentials: Credentials, tmp_path: Path) -> N
         stage.go()
         assert process.wait(30) == 0
     assert len(read_pcapng(path).packets) == 3
+
+
+# --- a stop that takes its time --------------------------------------------------------
+
+
+def talks_on(client: Client) -> None:
+    """After STOP the second source goes on with counters, and never ends."""
+    client.greet()
+    client.open(1, "web-0")
+    client.open(2, "web-1")
+    next(client.heard())
+    client.stats(0, number=1, final=True)
+    while True:  # until the client leaves
+        client.stats(0, number=2)
+        time.sleep(0.1)
+
+
+def test_a_stop_shows_what_it_waits_for(credentials: Credentials, tmp_path: Path) -> None:
+    """The table counts the seconds, says for whom, for how long at most, and what leaves at once; which it does."""
+    with StreamApi(credentials, talks_on) as api, Terminal(100, 24) as terminal:
+        terminal.read()
+        process = begin(terminal, api, credentials, tmp_path / "x.pcapng")
+        terminal.wait_for("web-1:eth0 open")
+        process.send_signal(signal.SIGINT)
+        terminal.wait_for(
+            "waiting 1 s for web-1:eth0", "12 s left", "a second Ctrl-C or SIGTERM leaves at once"
+        )
+        terminal.wait_for("waiting 2 s for web-1:eth0", "11 s left")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 1
+        terminal.wait_for("stopped: interrupted twice")
+    assert not api.failures
+
+
+@pytest.mark.parametrize("json_lines", [False, True], ids=["text", "json"])
+def test_a_stop_without_a_table_says_so_once(
+    json_lines: bool, credentials: Credentials, tmp_path: Path
+) -> None:
+    """One line, or one event, at the first Ctrl-C."""
+    with StreamApi(credentials, talks_on) as api:
+        path = tmp_path / "out"
+        with path.open("wb") as out:
+            argv = [sys.executable, "-m", "pcapd.ctl", "hosts", "web-0", "web-1", "--api", api.url]
+            argv += ["--ca", str(credentials.ca), "--output", str(tmp_path / "x.pcapng")]
+            argv += ["--json"] if json_lines else ["--verbose"]
+            env = {**environment(), "PCAP_TOKEN": TOKEN}
+            process = subprocess.Popen(argv, env=env, stdout=out, stderr=out)
+        words = '"stopping"' if json_lines else "stopping: interrupted; waiting 0 s for web-"
+        wait_until(lambda: "web-1:eth0" in path.read_text(), "it captures", timeout=30)
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: words in path.read_text(), "it says what it waits for")
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 1
+    (line,) = [line for line in path.read_text().splitlines() if words in line]
+    assert "web-1:eth0" in line
+    if json_lines:
+        event = json.loads(line)
+        assert event["reason"] == "interrupted" and 12 < event["seconds_left"] <= 13.3
+    else:
+        assert line.endswith("13 s left; a second Ctrl-C or SIGTERM leaves at once")
+    assert not api.failures

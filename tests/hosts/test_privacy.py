@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -22,6 +23,7 @@ from tests.lab.configurations import free_port, merged
 from tests.lab.containers import in_namespace
 from tests.lab.daemons import Daemon
 from tests.lab.generator import FILTER, Generator
+from tests.lab.processes import ROOT
 from tests.lab.readers import capinfos, require, tshark_fields
 
 SECRET = b"nobody-elses-business"
@@ -240,6 +242,51 @@ def test_an_exclusion_cannot_be_escaped(chain: Chain, text: str) -> None:
     assert str(OTHER_PORT) in ports
     (source,) = result.sources.values()
     assert f"not (port {PORT}) and not (icmp6)" in source["filter"]
+
+
+def documented_exclusions() -> list[str]:
+    """Return the filters of docs/operations.rst that close an exclusion's gaps."""
+    page = (ROOT / "docs" / "operations.rst").read_text()
+    return re.findall(r'^ +- "(ip.*?)" +#', page, re.MULTILINE)
+
+
+def send(chain: Chain, family: int, port: int, size: int, options: bytes = b"") -> None:
+    """Say the secret over UDP from one host to the other, `options` in an extension header of IPv6."""
+
+    def say() -> None:
+        with socket.socket(family, socket.SOCK_DGRAM) as udp:
+            if options:
+                udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, options)
+            udp.sendto(SECRET.ljust(size, b".") + SECRET, (address, port))
+
+    address = chain.link.right.ipv6 if family == socket.AF_INET6 else chain.link.right.ipv4
+    in_namespace(Path(chain.web0.path), say)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_gaps_of_an_exclusion(chain: Chain, closed: bool) -> None:
+    """A port does not exclude later fragments, nor what follows an extension header; the manual's filters do."""
+    closing = documented_exclusions()
+    assert len(closing) == 2
+    with ruled(chain, "gaps", {"exclude": [f"port {PORT}", *(closing if closed else [])]}) as api:
+        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+        client = chain.begin("web-1", "--filter", "not icmp and not icmp6", env=env)
+        client.wait_for("web-1:eth0")
+        send(chain, socket.AF_INET, PORT, 4000)
+        send(chain, socket.AF_INET6, PORT, 0)
+        send(chain, socket.AF_INET6, PORT, 0, bytes((0, 0, 1, 4, 0, 0, 0, 0)))  # RFC 8200: PadN
+        for family in (socket.AF_INET, socket.AF_INET6):
+            send(chain, family, OTHER_PORT, 0)
+        client.wait_for("web-1:eth0", packets=2)
+        result = client.stop()
+    assert result.status == 0, result.stderr
+    found = [packet.data for packet in result.file.packets if SECRET in packet.data]
+    # Everything to the other port, and of the excluded port what the filter does not see.
+    kinds = sorted(
+        (packet[12:14], packet[20] if packet[12:14] == b"\x86\xdd" else packet[23]) for packet in found
+    )
+    seen = [(b"\x08\x00", 17), (b"\x86\xdd", 17)]
+    assert kinds == (seen if closed else sorted([*seen, (b"\x08\x00", 17), (b"\x86\xdd", 60)]))
 
 
 def test_nothing_but_what_is_excluded(chain: Chain) -> None:

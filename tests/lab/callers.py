@@ -82,6 +82,11 @@ class AgentCaller:
             self._hear()
         return self.all(kind)[count - 1]
 
+    def wait_for_the_end(self) -> None:
+        """Wait until nothing more follows, however it ended."""
+        while not self._caller.ended:
+            self._hear()
+
     def seen(self, mark: bytes, source: Optional[int] = None) -> list[bytes]:
         """The packets that came so far and hold a mark, from one source or all."""
         return [packet for packet in self.packets(source) if mark in packet]

@@ -259,6 +259,7 @@ class Lab:
         agent: The agent's process.
         api: The api's process.
         token: Alice's.
+        client_limits: Of pcapctl, as `Daemon.limits`.
     """
 
     web0: Namespace
@@ -277,6 +278,7 @@ class Lab:
         self.directory = directory
         self.authority = Authority(directory / "certificates")
         self.token = secrets.token_urlsafe(24)
+        self.client_limits: Mapping[str, float] = {}
         first, second = names or (None, None)
         self.web0 = Namespace(first) if first else Namespace.unique("web-0")
         self.web1 = Namespace(second) if second else Namespace.unique("web-1")
@@ -313,7 +315,7 @@ class Lab:
 
     def client_command(self, *arguments: str) -> list[str]:
         """Return the command line of a pcapctl that trusts this lab's api."""
-        argv = [sys.executable, "-m", "pcapd.ctl", *arguments]
+        argv = [sys.executable, *Daemon.module("pcapd.ctl", self.client_limits), *arguments]
         # Options of a command stand behind it: `pcapctl --version` takes none.
         if arguments and not arguments[0].startswith("-"):
             argv += ["--ca", str(self.authority.certificate_path)]

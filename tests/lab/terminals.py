@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
@@ -38,6 +39,7 @@ class Terminal:
         self._master, self.slave = pty.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._thread: Optional[threading.Thread] = None
+        self._closing = False
         self.raw = b""
 
     def __enter__(self) -> Terminal:
@@ -52,7 +54,7 @@ class Terminal:
         self.hang_up()
         if self._thread is not None:
             self._thread.join(10)
-        os.close(self._master)
+        self._close()
 
     def hang_up(self) -> None:
         """Close our copy of the process's end: reading ends with the last process."""
@@ -63,6 +65,31 @@ class Terminal:
     def start(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start a process whose stderr is the terminal."""
         return subprocess.Popen(argv, stderr=self.slave, stdin=subprocess.DEVNULL, **options)
+
+    def log_in(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a process that has it as its terminal, from which Ctrl-C and its end come."""
+        streams = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
+        # Whoever runs the tests under nohup ignores SIGHUP, which children inherit.
+        start = ["setsid", "--ctty", "env", "--default-signal=HUP"]
+        process = subprocess.Popen([*start, *argv], **streams, **options)
+        self.hang_up()
+        return process
+
+    def type(self, text: str) -> None:
+        """What a person types."""
+        os.write(self._master, text.encode())
+
+    def shut(self) -> None:
+        """Close it, as closing its window does: the processes whose terminal it is get SIGHUP."""
+        self._closing = True
+        if self._thread is not None:
+            self._thread.join(10)  # a read under way would keep it open
+        self._close()
+
+    def _close(self) -> None:
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
 
     def read(self) -> None:
         """Begin to read."""
@@ -112,7 +139,9 @@ class Terminal:
         return seen
 
     def _run(self) -> None:
-        while True:
+        while not self._closing:
+            if not select.select([self._master], [], [], 0.05)[0]:
+                continue
             try:
                 data = os.read(self._master, 65536)
             except OSError:  # the last process is gone

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 
 import pcapd
-from pcapd.wire import App
+from pcapd.wire import App, End, EndReason, Stop
+from tests.doubles.stream_api import Client, Script, StreamApi, record
 from tests.hosts.test_pcapctl_cf import GUID, Foundation
 from tests.lab.certificates import Authority
-from tests.lab.processes import ROOT, run
+from tests.lab.configurations import LOCAL
+from tests.lab.processes import ROOT, run, wait_until
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 SOURCE = ROOT / "tests" / "lab" / "cfcli" / "main.go"
@@ -61,18 +67,26 @@ class Cf:
         self._login.write_text(json.dumps({**login, **changes}))
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        environ = {"PATH": path, "HOME": "/nonexistent", "CF_HOME": str(self.home)}
-        environ |= {"STANDIN_LOGIN": str(self._login), "PYTHONPATH": str(self._site)}
         return subprocess.run(
             [str(self._binary), *arguments],
-            env=environ,
-            cwd=self.foundation.work,
+            **self._options,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=False,
         )
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start it as a shell does that has job control: in a process group of its own."""
+        argv = [str(self._binary), *arguments, "--ca", str(self.foundation.ca)]
+        return subprocess.Popen(argv, **self._options, start_new_session=True)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        environ = {"PATH": path, "HOME": "/nonexistent", "CF_HOME": str(self.home)}
+        environ |= {"STANDIN_LOGIN": str(self._login), "PYTHONPATH": str(self._site)}
+        return {"env": environ, "cwd": self.foundation.work}
 
     def pcap(self, *arguments: str, command: str = "pcap") -> subprocess.CompletedProcess[str]:
         """Capture, trusting the foundation's authority."""
@@ -176,6 +190,84 @@ def test_skipped_validation_is_not_implied(cf: Cf) -> None:
     assert "which does not count here" in done.stderr
     assert "the certificate of api.sys.example.test is not good" in done.stderr
     assert not cf.foundation.state.asked
+
+
+def until_it_is_stopped(stopped: threading.Event, over: threading.Event) -> Script:
+    """An api that captures until it is asked to stop, drains, and ends; or ends because it wants to."""
+
+    def script(client: Client) -> None:
+        client.greet()
+        client.open(1, "myapp/0")
+        client.packets(record(1) + record(2) + record(3))
+        client.stats(3)
+        count = 3
+        while not over.is_set():
+            if select.select([client._socket], [], [], 0.05)[0]:
+                assert isinstance(next(client.heard()), Stop)
+                stopped.set()
+                client.packets(record(4) + record(5))
+                count = 5
+                break
+        client.stats(count, final=True)
+        client.say(client.callee.end(End(EndReason.STOPPED, "over")))
+        client.close()
+        client.wait()
+
+    return script
+
+
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+
+
+def ctrl_c(process: subprocess.Popen[bytes]) -> None:
+    """The whole process group gets SIGINT, of which the cf CLI dies at once."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def nothing(process: subprocess.Popen[bytes]) -> None:
+    """The control: it lives on."""
+
+
+@pytest.mark.parametrize(
+    ("end_cf", "reason", "packets"),
+    [
+        (terminate, "the cf CLI is gone", 5),
+        (kill, "the cf CLI is gone", 5),
+        (ctrl_c, "interrupted", 5),
+        (nothing, "over", 3),
+    ],
+)
+def test_the_end_of_the_cf_cli_is_a_stop(
+    cf: Cf, authority: Authority, end_cf: Callable[[Any], None], reason: str, packets: int
+) -> None:
+    """The plugin, which nobody sees any more, drains, finishes its file and reports; once, with Ctrl-C too."""
+    stopped, over = threading.Event(), threading.Event()
+    credentials = authority.issue("plugin-api", ips=(LOCAL,))
+    work = cf.foundation.work
+    with StreamApi(credentials, until_it_is_stopped(stopped, over)) as api:
+        process = cf.start(
+            *("pcap", "myapp", "--api", api.url, "--output", "x.pcapng", "--report", "report.json")
+        )
+        wait_until((work / "x.pcapng").exists, "it captures", timeout=30)
+        end_cf(process)
+        if end_cf is nothing:
+            assert not stopped.wait(1.0)
+            over.set()
+        wait_until((work / "report.json").exists, "it reports", timeout=2)
+        process.wait(10)
+        with pytest.raises(ProcessLookupError):  # nobody is left of the group
+            for _ in range(100):
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+    assert not api.failures, api.failures
+    report = json.loads((work / "report.json").read_text())
+    assert (report["reason"], report["outcome"], report["packets"]) == (reason, "complete", packets)
+    assert capinfos(work / "x.pcapng")["Number of packets"] == str(packets)
 
 
 def test_without_a_cli(client_file: Path) -> None:

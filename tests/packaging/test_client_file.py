@@ -116,6 +116,7 @@ def test_the_table_with_a_bare_python(
         client.greet()
         client.open()
         client.packets(record(1))
+        client.stats(1)
         assert go.wait(60)
         client.stats(1, final=True)
         client.say(client.callee.end(End(EndReason.DURATION)))

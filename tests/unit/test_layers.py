@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Lowest first.  Within one layer, packages may import each other unless they
 #: are of `STRANGERS`; a cycle is never allowed.
 LAYERS = (
-    {"errors", "limits"},
+    {"errors", "limits", "running"},
     {"records", "savefile", "wire", "config"},
     {"capture"},
     {"net"},
@@ -35,6 +35,7 @@ STRANGERS = {"agent", "api", "ctl"}
 THIRD_PARTIES: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "limits": frozenset(),
+    "running": frozenset(),
     "records": frozenset(),
     "savefile": frozenset(),
     "wire": frozenset(),
@@ -47,7 +48,7 @@ THIRD_PARTIES: Mapping[str, frozenset[str]] = {
 ONLY_IN = {"pcapy": "capture", "prctl": "capture", "ctypes": "capture"}
 
 #: Bytes and values in, bytes and values out: no reactor, no sockets, no clock.
-PURE = {"errors", "limits", "records", "savefile", "wire", "config"}
+PURE = {"errors", "limits", "running", "records", "savefile", "wire", "config"}
 IMPURE = {"asyncio", "logging", "select", "selectors", "signal", "socket", "ssl", "subprocess"}
 IMPURE |= {"multiprocessing", "socketserver", "threading", "time"}
 

@@ -4,14 +4,17 @@ Cloud Controller tells the handle (API 3.192 and later), or the container's
 address (3.149 and later), or neither.  The best of what is told decides, and
 nothing else that is known may contradict it: two instances of one app can run
 on one cell, and an address can have gone to another app's container meanwhile.
+
+silk continues when it fails to delete the entry of a container that is gone.  When
+two entries have the same address, the store does not show which of them is stale,
+nor whose packets pass on the wire of that address: neither of them is captured.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 
-from pcapd.agent.containers.store import StoredContainer, is_handle
+from pcapd.agent.containers.store import StoredContainer, is_handle, usual
 from pcapd.errors import BadRequest, CaptureFailed, TargetNotFound
 from pcapd.wire import Container
 
@@ -30,15 +33,20 @@ def choose(wanted: Container, stored: Iterable[StoredContainer]) -> StoredContai
     Raises:
         BadRequest: The handle cannot be one.
         TargetNotFound: It is not on this cell.
-        CaptureFailed: It cannot be told which one it is, or what is known contradicts itself.
+        CaptureFailed: More than one fits, what is known contradicts itself, or another entry
+            has the same address.
     """
     stored = tuple(stored)
+    named = [container for container in stored if container.handle]
+    if wanted.address is not None:
+        _check_alone(usual(wanted.address), stored)
     if wanted.handle is not None:
-        found = _by_handle(wanted.handle, stored)
+        found = _by_handle(wanted.handle, named)
     elif wanted.address is not None:
-        found = _by_address(wanted.address, stored)
+        found = _by_address(wanted.address, named)
     else:
-        found = _by_index(wanted, stored)
+        found = _by_index(wanted, named)
+    _check_alone(found.address, stored)
     contradictions = list(_contradictions(wanted, found))
     if contradictions:
         raise CaptureFailed(
@@ -59,14 +67,14 @@ def _by_handle(handle: str, stored: Sequence[StoredContainer]) -> StoredContaine
 
 
 def _by_address(address: str, stored: Sequence[StoredContainer]) -> StoredContainer:
-    usual = str(ipaddress.ip_address(address))
+    address = usual(address)
     found = _only(
-        [container for container in stored if container.address == usual],
-        f"there is no container with the address {usual} on this cell",
+        [container for container in stored if container.address == address],
+        f"there is no container with the address {address} on this cell",
     )
     if found.app is None:  # addresses are used again, so alone they prove nothing
         raise CaptureFailed(
-            f"the cell does not tell which app the container with the address {usual} belongs to"
+            f"the cell does not tell which app the container with the address {address} belongs to"
         )
     return found
 
@@ -90,6 +98,16 @@ def _same_process(wanted: Container, container: StoredContainer) -> bool:
     return None in (wanted.process, container.process) or wanted.process == container.process
 
 
+def _check_alone(address: str, stored: Iterable[StoredContainer]) -> None:
+    # The message names no other container: it may belong to other people.
+    if sum(container.address == address for container in stored) > 1:
+        raise CaptureFailed(
+            f"the cell's store has the address {address} for more than one container",
+            "one of them is gone, and its entry was left behind: restart the instance, "
+            "or ask the operator to remove that entry from the cell's store",
+        )
+
+
 def _only(matches: Sequence[StoredContainer], not_found: str) -> StoredContainer:
     if not matches:
         raise TargetNotFound(not_found, _GONE)
@@ -107,7 +125,7 @@ def _contradictions(wanted: Container, found: StoredContainer) -> Iterator[str]:
         yield f"it runs {'a task' if found.workload is None else found.workload}, not an app"
     if found.app not in (None, wanted.app):
         yield "it belongs to another app"
-    if wanted.address is not None and found.address != str(ipaddress.ip_address(wanted.address)):
+    if wanted.address is not None and found.address != usual(wanted.address):
         yield f"its address is {found.address}, not {wanted.address}"
     if found.index not in (None, wanted.index):
         yield f"it is instance {found.index}, not {wanted.index}"

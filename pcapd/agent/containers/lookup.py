@@ -5,6 +5,9 @@ Everything is read again for each request: containers come and go.
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 from pcapd.agent.containers import commands
 from pcapd.agent.containers.choice import choose
 from pcapd.agent.containers.files import read_bounded, read_store, start_of
@@ -12,11 +15,11 @@ from pcapd.agent.containers.runtime import Process, parse_runc_state, parse_stat
 from pcapd.agent.containers.store import StoredContainer
 from pcapd.capture import privileges
 from pcapd.config.schema import ContainersConfig
-from pcapd.errors import CaptureFailed, CapturePermission, NamespaceGone
+from pcapd.errors import CaptureFailed, CapturePermission, NamespaceGone, RequestError
 from pcapd.limits import RUNC_OUTPUT_MAX, RUNC_TIMEOUT
 from pcapd.wire import Container
 
-__all__ = ["find_container", "first_process"]
+__all__ = ["StoreWatch", "find_container", "first_process"]
 
 _GONE = "it may be restarting: try again"
 
@@ -28,6 +31,55 @@ def find_container(config: ContainersConfig, wanted: Container) -> StoredContain
         RequestError: There is none, or more than one; or the cell does not tell.
     """
     return choose(wanted, read_store(config.store))
+
+
+class StoreWatch:
+    """Returns why a container is no longer the one that was asked for, None while it is.
+
+    The entry that led to it may be a stale one.  When another container gets the address, its
+    wire, which has the same name, is there before its entry: one look at the store can come
+    too early.
+
+    A call does not block: when the store has changed since the last look, a thread reads it.
+    """
+
+    def __init__(self, config: ContainersConfig, wanted: Container, found: StoredContainer) -> None:
+        self._path = config.store
+        self._wanted = wanted
+        self._found = found
+        self._seen: object = None  # the first call looks in any case
+        self._looking: threading.Thread | None = None
+        self._why: str | None = None
+
+    def __call__(self) -> str | None:
+        """Why it is gone."""
+        version = _version(self._path)
+        if version != self._seen and not (self._looking and self._looking.is_alive()):
+            self._seen = version
+            self._looking = threading.Thread(target=self._look, name="container-store", daemon=True)
+            self._looking.start()
+        return self._why
+
+    def _look(self) -> None:
+        try:
+            stored = read_store(self._path)
+        except RequestError:
+            self._seen = None  # try again with the next call
+            return
+        try:
+            if choose(self._wanted, stored) != self._found:
+                self._why = f"container {self._found.handle} is being replaced"
+        except RequestError as error:
+            self._why = error.message
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    """Changes when a file does; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def first_process(config: ContainersConfig, handle: str) -> Process:

@@ -9,8 +9,10 @@ Sources: silk-release, src/code.cloudfoundry.org/lib/datastore/datastore.go and
 cni-wrapper-plugin/main.go; guardian, netplugin/external_networker.go
 (metadata); executor, resources.go (log_config).
 
-Someone else's file is hostile until checked: an entry that is not as it should
-be is left out, and a value that is not is unknown.
+Someone else's file is hostile until checked: a value that is not as it should be is
+unknown, and an entry without a usable address is left out.  An entry without a
+usable handle is kept with an empty one: it cannot be asked for, but it occupies its
+address.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any
 
 from pcapd.limits import INSTANCES_MAX
 
-__all__ = ["StoredContainer", "is_handle", "parse_object", "parse_store"]
+__all__ = ["StoredContainer", "is_handle", "parse_object", "parse_store", "usual"]
 
 # It becomes part of a path and an argument of a command; runc itself allows no more.
 _HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}")
@@ -37,7 +39,7 @@ class StoredContainer:
     """A container of this cell; None is what the store does not tell.
 
     Attributes:
-        handle: Cloud Controller's instance_guid, if it is of an app.
+        handle: Cloud Controller's instance_guid, if it is of an app; empty when it cannot be used.
         address: Its IP address, in its usual spelling.
         app: GUID of its app.
         workload: ``app``, ``task`` or ``staging``.
@@ -65,6 +67,16 @@ def is_handle(text: str) -> bool:
     return _HANDLE.fullmatch(text) is not None
 
 
+def usual(address: str) -> str:
+    """An IP address in its usual spelling, also an IPv4 address that is written as IPv6 (RFC 4291, 2.5.5.2).
+
+    Raises:
+        ValueError: It is not an address.
+    """
+    found = ipaddress.ip_address(address)
+    return str(getattr(found, "ipv4_mapped", None) or found)
+
+
 def parse_store(data: bytes) -> tuple[StoredContainer, ...]:
     """The containers in a store; an empty file is an empty store.
 
@@ -81,10 +93,10 @@ def parse_object(data: str | bytes) -> dict[str, Any]:
     """The JSON object that a text holds.
 
     Raises:
-        ValueError: It holds none.
+        ValueError: It holds none, or an object with the same key twice.
     """
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(value, dict):
@@ -92,12 +104,19 @@ def parse_object(data: str | bytes) -> dict[str, Any]:
     return value
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # readers differ in which of the two values they take
+        raise ValueError("an object has the same key twice")
+    return found
+
+
 def _container(key: str, value: Any) -> StoredContainer | None:
-    if not isinstance(value, dict) or value.get("handle") != key or not is_handle(key):
-        return None
-    address = _address(value.get("ip"))
+    address = _address(value.get("ip")) if isinstance(value, dict) else None
     if address is None:
         return None
+    if value.get("handle") != key or not is_handle(key):
+        return StoredContainer("", address)
     metadata = _mapping(value.get("metadata"))
     log_config = _log_config(metadata.get("log_config"), key)
     tags = _mapping(log_config.get("tags"))
@@ -137,8 +156,14 @@ def _index(value: Any) -> int | None:
 
 
 def _address(value: Any) -> str | None:
+    """The address, if a container can have it to itself."""
     # From text only: ip_address would make an address of a number.
     try:
-        return str(ipaddress.ip_address(value)) if isinstance(value, str) else None
+        found = ipaddress.ip_address(usual(value)) if isinstance(value, str) else None
     except ValueError:
         return None
+    if found is None or getattr(found, "scope_id", None) is not None:
+        return None
+    # 127.0.0.1 is in every namespace, and silk's gateway 169.254.0.1 on every wire.
+    special = found.is_unspecified or found.is_reserved or found.is_multicast
+    return None if special or found.is_loopback or found.is_link_local else str(found)

@@ -24,6 +24,7 @@ from pcapd.ctl.options import (
     parse_instances,
     read_token,
 )
+from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 from pcapd.savefile.form import Form
@@ -84,6 +85,7 @@ def _reload(interface: sentences.Interface, option: str, call: Call) -> List[str
 
 
 def _capture(interface: sentences.Interface, call: Call) -> int:
+    parent = Parent("Wireshark")
     # ssl and wsproto take most of the start-up: the other calls do without.
     from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark, has_reader
     from pcapd.ctl.run import run
@@ -92,12 +94,12 @@ def _capture(interface: sentences.Interface, call: Call) -> int:
     if not fifo:
         raise UsageProblem("no --fifo to write to")
     # Before anything can go wrong: dumpcap waits for ever on a pipe that nobody has opened.
-    _write_to(fifo)
+    _write_to(fifo, parent)
     options = options_of(call)
     access, wanted = PREPARE[interface.value](call, options)
     front = Wireshark(_STDOUT_FD, Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out")))
     try:
-        status = run(access, options, wanted, front)
+        status = run(access, options, wanted, front, parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise
@@ -239,7 +241,7 @@ def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
 PREPARE: Dict[str, Prepare] = {"pcapctl-cf": _cf, "pcapctl-bosh": _bosh, "pcapctl-hosts": _hosts}
 
 
-def _write_to(fifo: str) -> None:
+def _write_to(fifo: str, parent: Parent) -> None:
     """Make the pipe our standard output, when its reader is there; without one, opening would wait for ever.
 
     Raises:
@@ -251,7 +253,7 @@ def _write_to(fifo: str) -> None:
             fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
             break
         except OSError as error:
-            if error.errno != errno.ENXIO or time.monotonic() >= until:
+            if error.errno != errno.ENXIO or time.monotonic() >= until or parent.look():
                 words = "nobody reads it" if error.errno == errno.ENXIO else error.strerror
                 raise PcapdError(f"cannot write to {fifo}: {words}") from error
         time.sleep(0.02)

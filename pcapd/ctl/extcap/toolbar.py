@@ -17,6 +17,7 @@ from pcapd.ctl.extcap.sentences import Control
 from pcapd.ctl.meter import DROPS
 from pcapd.ctl.output import OutputError
 from pcapd.ctl.report import source_line
+from pcapd.ctl.terminal import say
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Account
@@ -157,7 +158,10 @@ class Wireshark:
             return
         accounts = list(capture.assembly.accounts.values())
         drops = [(drop.place, sum(map(drop.count, accounts))) for drop in DROPS]
-        words = ", ".join(f"{place} {count}" for place, count in drops if count) or "0"
+        parts = [f"{place} {count}" for place, count in drops if count]
+        if not all(account.traced for account in accounts):
+            parts.append("more unknown" if parts else "unknown")
+        words = ", ".join(parts) or "0"
         shown = (str(sum(account.received for account in accounts)), words)
         for control, new, old in zip((Control.PACKETS, Control.DROPPED), shown, self._shown):
             if new != old:
@@ -168,7 +172,7 @@ class Wireshark:
         data = f"{words}\n"
         if self._said + len(data.encode("utf-8", "replace")) <= _STDERR_MAX:
             self._said += len(data.encode("utf-8", "replace"))
-            print(words, file=sys.stderr, flush=True)
+            say(words, sys.stderr)
 
 
 def _dropped(account: Account) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Dict, Type, TypeVar
 from pcapd.ctl.cfconfig import Login, LoginProblem, check_url
 from pcapd.ctl.plugin.calls import Call, CallRefused
 from pcapd.ctl.plugin.gob import STRING, Kind
+from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError, RemoteProtocolError
 
 __all__ = ["CfCli", "CliUnreachable", "RpcSession"]
@@ -36,6 +37,19 @@ class CfCli:
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self._parent = Parent("the cf CLI")
+
+    def parent(self) -> Parent:
+        """The cf CLI as the program whose end is ours.  Ctrl-C kills it without a word.
+
+        Raises:
+            CliUnreachable: It is gone already.
+        """
+        try:
+            self._parent.hold(self._connect())
+        except OSError as error:
+            raise self._unreachable(error) from error
+        return self._parent
 
     def call(self, method: str, kind: Kind = STRING, argument: Any = "") -> Any:
         """Call a method and return its reply.
@@ -60,8 +74,10 @@ class CfCli:
         except socket.timeout as error:
             raise CliUnreachable(f"the cf CLI did not answer within {REPLY_TIMEOUT:g} s") from error
         except OSError as error:
-            words = error.strerror or str(error)
-            raise CliUnreachable(f"no cf CLI on port {self._port}: {words}", _START) from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: OSError) -> CliUnreachable:
+        return CliUnreachable(f"no cf CLI on port {self._port}: {error.strerror or error}", _START)
 
     def _connect(self) -> socket.socket:
         for _ in range(ATTEMPTS - 1):

@@ -71,6 +71,7 @@ class Transport:
         self.producer: Any = None
         self.protocol: Any = None
         self.closed = ""
+        self.sent = 0
         #: Called after each write, as a transport that may pause its producer.
         self.after_write: Callable[[], None] = lambda: None
 
@@ -84,6 +85,7 @@ class Transport:
 
     def take(self) -> bytes:
         taken, self._written = bytes(self._written), bytearray()
+        self.sent += len(taken)
         return taken
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:

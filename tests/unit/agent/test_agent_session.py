@@ -20,12 +20,15 @@ from pcapd.errors import BadFilter, CaptureFailed
 from pcapd.limits import (
     ADDRESSES_MAX,
     AGENT_SILENCE_TIMEOUT,
+    ANSWERS_BURST,
+    ANSWERS_PER_SECOND,
     BATCH_PACKETS,
     BATCHES_PER_WAKEUP,
     CLIENT_SILENCE_TIMEOUT,
     DRAIN_TIMEOUT,
     EXCLUSION_TIME,
     FRAME_TYPICAL,
+    LATE_GRACE,
     RING_LAG,
     SNAPLEN_MAX,
     START_TIMEOUT,
@@ -62,6 +65,7 @@ def world(monkeypatch: pytest.MonkeyPatch, credentials: Credentials) -> Iterator
     yield world
     for session in list(world.agent._sessions):
         session.transport.leave()
+    world.agent.drain()  # which logs what was summed up
     world.reactor.advance(0)
     assert world.reactor.getDelayedCalls() == []
     assert world.reactor.readers == set()
@@ -113,6 +117,22 @@ def test_a_ping_is_answered_with_both_times(world: World) -> None:
     """PONG repeats the api's time and adds the agent's."""
     (pong,) = Conversation(world).say(Ping(7))
     assert isinstance(pong, Pong) and pong.sent_us == 7 and pong.answered_us > 10**15
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_flood_of_pings(world: World, reads: bool) -> None:
+    """One that is faster than answers are due ends the connection; one now and then only if nobody reads them."""
+    conversation = Conversation(world)
+    for _ in range(ANSWERS_BURST):
+        world.reactor.advance(1 / ANSWERS_PER_SECOND)
+        conversation.session.dataReceived(encode_message(Ping(1)))
+        if reads:
+            conversation.hear()
+    conversation.session.dataReceived(encode_message(Ping(1)))
+    assert conversation.transport.closed == ("" if reads else "aborted")
+    for _ in range(ANSWERS_BURST + 1):
+        conversation.say(Ping(1))
+    assert conversation.transport.closed == "aborted"
 
 
 def test_a_start_opens_what_it_names(world: World) -> None:
@@ -448,15 +468,20 @@ def test_the_watermark_never_goes_back_nor_beyond_what_is_unread(world: World) -
 # --- silence ---------------------------------------------------------------------
 
 
+def turns(world: World, seconds: float) -> None:
+    """Let time pass as in an agent that nothing holds up."""
+    world.reactor.pump([0.25] * int(seconds / 0.25))
+
+
 def test_an_api_that_falls_silent_is_given_up(world: World) -> None:
     """Its capture ends with it, also when there is no traffic."""
     conversation = Conversation(world)
     conversation.say(START)
-    world.reactor.advance(AGENT_SILENCE_TIMEOUT / 2)
+    turns(world, AGENT_SILENCE_TIMEOUT / 2)
     conversation.say(Ping(1))
-    world.reactor.advance(AGENT_SILENCE_TIMEOUT - 0.1)
+    turns(world, AGENT_SILENCE_TIMEOUT - 0.25)
     assert conversation.transport.closed == ""
-    world.reactor.advance(0.1)
+    turns(world, 0.25)
     assert conversation.transport.closed == "aborted"
     assert "close" in world.sources[0].calls
 
@@ -466,9 +491,34 @@ def test_an_api_that_pings_is_alive(world: World) -> None:
     conversation = Conversation(world)
     conversation.say(START)
     for _ in range(10):
-        world.reactor.advance(AGENT_SILENCE_TIMEOUT / 2)
+        turns(world, AGENT_SILENCE_TIMEOUT / 2)
         conversation.say(Ping(1))
     assert conversation.transport.closed == ""
+
+
+def test_a_pause_of_the_agent_is_not_the_apis_silence(world: World) -> None:
+    """What it sent meanwhile is read first, even when its time was all but over; then it is judged as ever."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    for _ in range(3):
+        turns(world, AGENT_SILENCE_TIMEOUT - 0.25)
+        world.reactor.advance(12 * AGENT_SILENCE_TIMEOUT)
+        assert conversation.transport.closed == ""
+        conversation.say(Ping(1))
+    turns(world, AGENT_SILENCE_TIMEOUT - 0.25)
+    world.reactor.advance(12 * AGENT_SILENCE_TIMEOUT)
+    turns(world, LATE_GRACE)
+    assert conversation.transport.closed == "aborted"
+
+
+def test_a_start_that_waits_in_the_socket(world: World) -> None:
+    """After a pause of the agent it is read first; a peer that sent none is given up a moment later."""
+    late, never = Conversation(world), Conversation(world)
+    world.reactor.advance(START_TIMEOUT + 3600)
+    assert late.transport.closed == never.transport.closed == ""
+    assert isinstance(late.say(START)[0], Source)
+    world.reactor.advance(LATE_GRACE)
+    assert (late.transport.closed, never.transport.closed) == ("", "aborted")
 
 
 # --- ends ------------------------------------------------------------------------

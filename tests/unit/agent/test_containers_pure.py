@@ -71,22 +71,63 @@ def test_what_is_no_store(data: bytes) -> None:
         None,
         [],
         {},
-        entry(handle="another"),
         entry(ip="nonsense"),
         entry(ip=None),
         entry(ip=42),
         {"handle": HANDLE},
+        # Where a container cannot be, or not it alone.
+        *(entry(ip=ip) for ip in ("0.0.0.0", "127.0.0.1", "169.254.0.1", "224.0.0.1", "255.255.255.255")),
+        *(entry(ip=ip) for ip in ("::", "::1", "fe80::1", "fd00::1%eth0", "::ffff:127.0.0.1", "010.0.0.1")),
     ],
 )
 def test_an_entry_that_is_not_as_it_should_be_is_left_out(value: Any) -> None:
+    """One broken entry does not hide the other containers of a cell."""
     other = {**entry(), "handle": TWO.handle}
     assert [found.handle for found in parse({HANDLE: value, TWO.handle: other})] == [TWO.handle]
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("10.0.0.1", "10.0.0.1"), ("::ffff:10.0.0.1", "10.0.0.1"), ("FD00:0:0::1", "fd00::1")],
+)
+def test_an_address_has_one_spelling(written: str, meant: str) -> None:
+    """Entries and requests are compared in the same spelling."""
+    (found,) = parse({HANDLE: entry(ip=written, metadata={"app_id": APP})})
+    assert found.address == meant
+    assert choose(Container(APP, 0, address=written), [found]) == found
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"h":{"handle":"h","ip":"10.0.0.1"},"h":{"handle":"h","ip":"10.0.0.2"}}',
+        b'{"h":{"handle":"h","ip":"10.0.0.1","ip":"10.0.0.2"}}',
+    ],
+)
+def test_a_store_with_the_same_key_twice(data: bytes) -> None:
+    """It is refused: readers differ in which of the two values they take."""
+    with pytest.raises(ValueError, match="twice"):
+        parse_store(data)
+
+
+@pytest.mark.parametrize("value", [entry(handle="another"), entry(handle=None)])
+def test_an_entry_without_a_usable_handle_occupies_its_address(value: Any) -> None:
+    """Another entry with the same address is not captured."""
+    other = {**entry(), "handle": TWO.handle}
+    stored = parse({HANDLE: value, TWO.handle: other})
+    assert stored == (StoredContainer("", ONE.address), StoredContainer(TWO.handle, ONE.address))
+    for wanted in (Container(APP, 0, handle=TWO.handle), Container(APP, 0, address=ONE.address)):
+        with pytest.raises(CaptureFailed, match="more than one container"):
+            choose(wanted, stored)
+    with pytest.raises(RequestError):
+        choose(Container(APP, 0), stored[:1])
+
+
 @pytest.mark.parametrize("handle", ["", ".", "..", "-x", "a/b", "a\0", "a b", "é", "x" * 129, "a\n"])
 def test_what_can_be_no_handle(handle: str) -> None:
+    """It becomes part of a path and an argument of a command."""
     assert not is_handle(handle)
-    assert parse({handle: entry(handle=handle)}) == ()
+    assert parse({handle: entry(handle=handle)}) == (StoredContainer("", ONE.address),)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +173,8 @@ JSON = st.recursive(
 )
 def test_any_json_is_taken(store: Any) -> None:
     for found in parse_store(json.dumps(store).encode()):
-        assert is_handle(found.handle)
-        assert store[found.handle]["handle"] == found.handle
+        assert not found.handle or is_handle(found.handle)
+        assert not found.handle or store[found.handle]["handle"] == found.handle
 
 
 @given(st.binary())
@@ -248,9 +289,25 @@ def test_an_instance_that_is_known_is_chosen_beside_others_that_are_not() -> Non
     assert choose(Container(APP, 0), [ONE, replace(TWO, index=None)]) == ONE
 
 
-def test_one_address_twice() -> None:
-    with pytest.raises(CaptureFailed, match="which container"):
-        choose(Container(APP, 0, address=ONE.address), [ONE, replace(TWO, address=ONE.address)])
+@pytest.mark.parametrize("way", ["handle", "address", "index", "all"])
+@pytest.mark.parametrize(
+    "other", [TWO, replace(TWO, app="b"), replace(TWO, app=None, index=None), replace(TWO, workload="task")]
+)
+def test_one_address_twice(way: str, other: StoredContainer) -> None:
+    """The store does not show which of the two entries is stale: neither is captured, in any way to ask."""
+    one, other = replace(ONE, app="a"), replace(other, address=ONE.address)
+    for found in (one, other):
+        known = {"handle": found.handle, "address": found.address, "process": found.process}
+        given = {"all": known, "index": {}}.get(way, {way: known.get(way)})
+        wanted = Container(found.app or APP, found.index or 0, **given)
+        if way == "index" and (found.app is None or found.workload == "task"):
+            continue
+        with pytest.raises(CaptureFailed, match=f"{ONE.address} for more than one container") as refused:
+            choose(wanted, [one, other])
+        assert "restart the instance" in refused.value.hint
+        # Alone it is what is wanted, or at least refused for another reason.
+        with contextlib.suppress(RequestError):
+            assert choose(wanted, [found]) == found
 
 
 CONTAINERS = st.builds(
@@ -282,6 +339,7 @@ def test_what_is_chosen_fits_in_everything_that_is_known(
         assert error.message
         return
     assert found.runs_app
+    assert [container.address for container in stored].count(found.address) == 1
     assert found.app in (None, wanted.app)
     assert found.index in (None, wanted.index)
     assert wanted.handle in (None, found.handle)

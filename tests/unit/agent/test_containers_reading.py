@@ -28,6 +28,7 @@ from pcapd.limits import (
     STORE_LOCK_TIMEOUT,
     STORE_MAX,
 )
+from pcapd.wire import Container
 
 ENTRY = b'{"h":{"handle":"h","ip":"10.0.0.1","metadata":null}}\n'
 
@@ -286,3 +287,68 @@ def test_a_process_that_is_another_one_afterwards(tmp_path: Path) -> None:
         script = f"if [ -e {asked} ]; then {says(os.getpid())}; else {says(other.pid)}; fi; touch {asked}"
         with pytest.raises(NamespaceGone, match="is being restarted"):
             open_container(runc_that(tmp_path, script), "a-handle")
+
+
+# --- while it is captured --------------------------------------------------------
+
+
+class Cell:
+    """A store that a watch looks at; what a change of it says is waited for."""
+
+    def __init__(self, store: Path) -> None:
+        self._config = ContainersConfig(store=store)
+        self.write(h="10.0.0.1")
+        wanted = Container("an-app", 0, handle="h")
+        self.watch = lookup.StoreWatch(self._config, wanted, lookup.find_container(self._config, wanted))
+
+    def write(self, **addresses: str) -> None:
+        entries = {handle: {"handle": handle, "ip": ip} for handle, ip in addresses.items()}
+        self._config.store.write_text(json.dumps(entries))
+
+    def look(self) -> Optional[str]:
+        """What the watch says after it has looked."""
+        self.watch()
+        if self.watch._looking is not None:
+            self.watch._looking.join()
+        return self.watch()
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"h": "10.0.0.1", "other": "10.0.0.1"}, "more than one container"),
+        ({"h": "10.0.0.2"}, "is being replaced"),
+        ({"other": "10.0.0.1"}, "no container h"),
+        ({"h": "10.0.0.1", "other": "10.0.0.2"}, None),
+    ],
+    ids=["another has its address", "it has another address", "it is deleted", "another comes"],
+)
+def test_a_store_that_changes_during_a_capture(
+    tmp_path: Path, entries: dict[str, str], words: Optional[str]
+) -> None:
+    """A container that is not the only one of its address any more is not captured any longer."""
+    cell = Cell(tmp_path / "s")
+    assert cell.look() is None and cell.look() is None
+    cell.write(**entries)
+    why = cell.look()
+    assert why is None if words is None else words in (why or "")
+
+
+def test_a_store_that_cannot_be_read_during_a_capture(tmp_path: Path) -> None:
+    """Nothing is known then, and it is looked at again."""
+    cell = Cell(tmp_path / "s")
+    (tmp_path / "s").rename(tmp_path / "away")
+    assert cell.look() is None
+    (tmp_path / "away").rename(tmp_path / "s")
+    assert cell.look() is None
+    cell.write(other="10.0.0.1")
+    assert "no container h" in (cell.look() or "")
+
+
+def test_a_watch_reads_a_store_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked ten times a second, and a store may be large."""
+    cell, reads = Cell(tmp_path / "s"), []
+    monkeypatch.setattr(lookup, "read_store", lambda path: reads.append(path) or read_store(path))
+    for _ in range(5):
+        assert cell.look() is None
+    assert len(reads) == 1

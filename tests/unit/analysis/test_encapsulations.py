@@ -111,7 +111,16 @@ def test_printed_as_tshark_sees_it(file: Path) -> None:
     """Addresses and ports of every packet in every encapsulation."""
     if shutil.which("tshark") is None:
         pytest.skip("tshark is not installed")
-    names = ["ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport", "udp.srcport", "udp.dstport"]
+    names = [
+        "ip.src",
+        "ip.dst",
+        "ipv6.src",
+        "ipv6.dst",
+        "tcp.srcport",
+        "tcp.dstport",
+        "udp.srcport",
+        "udp.dstport",
+    ]
     # Reassembly would show the first fragment, which is all there is, without ports.
     command = ["tshark", "-n", "-r", str(file), "-o", "ip.defragment:FALSE", "-T", "fields"]
     command += [flag for name in names for flag in ("-e", name)]
@@ -125,4 +134,7 @@ def test_printed_as_tshark_sees_it(file: Path) -> None:
         if four_from:
             assert (found.source, found.destination) == (f"{four_from}:{source}", f"{four_to}:{destination}")
         else:
-            assert (found.source, found.destination) == (f"[{six_from}]:{source}", f"[{six_to}]:{destination}")
+            assert (found.source, found.destination) == (
+                f"[{six_from}]:{source}",
+                f"[{six_to}]:{destination}",
+            )

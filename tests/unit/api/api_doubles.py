@@ -238,6 +238,8 @@ class Network:
 class Sink:
     """Keeps what a capture gives."""
 
+    grace = 0.0
+
     def __init__(self) -> None:
         self.sources: dict[int, Source] = {}
         self.records: dict[int, bytes] = {}
@@ -310,6 +312,8 @@ class HttpTransport(StringTransport):
     """A client's connection to the api."""
 
     aborted = False
+    #: Whether it keeps its place when the listener is full.
+    keeps_its_place = False
 
     def __init__(self) -> None:
         super().__init__(IPv4Address("TCP", "192.0.2.1", 8080), IPv4Address("TCP", "203.0.113.7", 5555))
@@ -325,3 +329,9 @@ class HttpTransport(StringTransport):
     def abortConnection(self) -> None:
         self.aborted = True
         super().abortConnection()
+
+    def known(self) -> None:
+        self.keeps_its_place = True
+
+    def stranger(self) -> None:
+        self.keeps_its_place = False

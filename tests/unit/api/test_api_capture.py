@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api import agentlink as agentlink_module
 from pcapd.api import capture as capture_module
+from pcapd.api.audit import Trail
 from pcapd.api.capture import Agents, Capture
 from pcapd.api.metrics import Metrics
 from pcapd.api.resolvers import Resolved, Target
@@ -26,11 +27,11 @@ from pcapd.limits import (
     INTERFACES_MAX,
     OPEN_TIMEOUT,
     SNAPLEN_MAX,
+    STOP_STALL_BYTES,
     STOP_STALL_TIMEOUT,
 )
 from pcapd.wire import ApiTraffic, EndReason, Hello, NoticeType, Ping, Request, Source
 
-CLIENT = "203.0.113.7:5555"
 TRAFFIC = ApiTraffic(("192.0.2.1",), 8080, None, (9494,))
 
 Make = Callable[..., Capture]
@@ -55,16 +56,18 @@ def make(reactor: Clock, network: Network, sink: Sink) -> Iterator[Make]:
         chosen = places or targets(*names)
         request = Request(targets=tuple(target.name for target in chosen), **wanted)
         agents: Any = Agents(reactor, "api/0", AgentsConfig(tls=None), lambda: None, lambda: TRAFFIC)  # type: ignore[arg-type]
+        metrics = Metrics()
         capture = Capture(
             agents,
-            Metrics(),
+            metrics,
             limits or ApiLimits(),
             request,
             Resolved("alice", chosen, identity="static:alice"),
             sink,
             id="capture-1",
             request_id="request-1",
-            client=CLIENT,
+            trail=Trail(reactor, None, metrics.audit_failures),
+            asked_from={"client": "203.0.113.7:5555"},
         )
         captures.append(capture)
         capture.start()
@@ -437,6 +440,64 @@ def test_a_stop_ends_although_an_agent_never_stops(
     assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
 
 
+@pytest.mark.parametrize(
+    ("beat", "size", "moves"),
+    [(0.25, 1, False), (0.25, STOP_STALL_BYTES // 4, True), (1.0, STOP_STALL_BYTES, True)],
+    ids=["a byte now and then", "a slow line", "a slow line that stutters"],
+)
+def test_what_is_a_movement_after_a_stop(
+    make: Make, network: Network, sink: Sink, reactor: Clock, beat: float, size: int, moves: bool
+) -> None:
+    """Pieces of a frame that is not whole for long keep an agent only when they are more than a dribble."""
+    capture = make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    capture.stop(EndReason.STOPPED)
+    network["web-1"].end()
+    header, payload = network["web-0"].session.packets(1, record(1, bytes(100_000)))
+    network["web-0"].send(header)
+    sent = 0
+    while reactor.seconds() < STOP_STALL_TIMEOUT + 2.0 and not sink.over:
+        network["web-0"].send(bytes(payload[sent : sent + size]))
+        sent += size
+        reactor.pump([0.25] * int(beat / 0.25))
+    assert bool(sink.over) is not moves
+    if moves:
+        network["web-0"].send(bytes(payload[sent:]))
+        network["web-0"].end()
+    (end,) = sink.ends
+    assert end.reason is EndReason.STOPPED and sink.records.keys() == ({1} if moves else set())
+    assert notices(sink, "web-0") == ([] if moves else [NoticeType.CONNECTION_ERROR])
+    assert notices(sink, "web-1") == []
+
+
+def test_a_shutdown_shortens_a_stop(make: Make, network: Network, sink: Sink, reactor: Clock) -> None:
+    """An api that has less time than an agent may take does not take the other agents' packets with it."""
+    capture = make("web-0")
+    network["web-0"].start()
+    capture.stop(EndReason.STOPPED)
+    capture.stop(EndReason.DRAINING, "the api is shutting down", within=3.0)
+    for _ in range(3):
+        assert not sink.over
+        network["web-0"].stats(1)
+        reactor.pump([0.25] * 4)
+    reactor.advance(0.25)
+    assert len(sink.ends) == 1
+
+
+def test_counters_of_an_agent_that_was_lost(make: Make, network: Network, sink: Sink) -> None:
+    """They are not smaller than what came from it after its last word."""
+    make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    network["web-0"].stats(2, 1)
+    network["web-0"].deliver(record(1) + record(2) + record(3))
+    network["web-0"].transport.leave()
+    last = sink.last_stats[1]
+    assert (last.received, last.delivered, last.dropped_kernel, last.forwarded) == (4, 3, 1, 3)
+    assert last.final and not last.exact
+
+
 def test_a_stop_does_not_count_the_time_that_the_client_takes(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
@@ -471,6 +532,22 @@ def test_silence_before_a_stop_does_not_count(
         capture.stop(EndReason.STOPPED)
     reactor.pump([STOP_STALL_TIMEOUT / 4] * 3)
     assert not network["web-0"].transport.closed
+
+
+def test_a_pause_of_the_api_during_a_stop_gives_nobody_up(
+    make: Make, network: Network, sink: Sink, reactor: Clock
+) -> None:
+    """What the agent delivered meanwhile is read next; one that stays silent is given up as ever."""
+    capture = make("web-0", "web-1")
+    for name in ("web-0", "web-1"):
+        network[name].start()
+    capture.stop(EndReason.STOPPED)
+    reactor.advance(5.0)
+    assert not any(network[name].transport.closed for name in ("web-0", "web-1"))
+    network["web-0"].end()
+    reactor.pump([0.25] * int(STOP_STALL_TIMEOUT / 0.25 + 1))
+    assert notices(sink, "web-0") == [] and notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
+    assert len(sink.ends) == 1
 
 
 def test_the_first_stop_counts(make: Make, network: Network, sink: Sink) -> None:
@@ -602,6 +679,40 @@ def test_a_capture_is_on_record_before_any_agent_is_asked(
     assert (record_["request_id"], record_["capture"]) == ("request-1", "capture-1")
     assert record_["targets"] == ["web-0 at 198.51.100.1:9494, namespace web-0"]
     assert record_["duration"] == 5.0 and record_["client"] == "203.0.113.7:5555"
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "in_force"), [(2.0, 3600.0, 2.0), (None, 60.0, 60.0), (90.0, 60.0, 60.0)]
+)
+def test_the_record_says_what_is_in_force(
+    make: Make,
+    network: Network,
+    events: list[dict[str, Any]],
+    asked: Optional[float],
+    limit: float,
+    in_force: float,
+) -> None:
+    """The duration and bytes that end the capture: the request's or the limit's, whichever is less."""
+    limits = ApiLimits(max_duration=limit, max_bytes=1000)
+    make("web-0", duration=asked, max_bytes=10, limits=limits)
+    (record_,) = audits(events)
+    assert (record_["duration"], record_["max_bytes"]) == (in_force, 10)
+
+
+def test_the_duration_counts_from_the_first_source(
+    make: Make, network: Network, reactor: Clock, sink: Sink
+) -> None:
+    """However long opening takes; a client that stops by itself has a moment more, within the limit."""
+    sink.grace = 1.0
+    make("web-0", duration=5.0, limits=ApiLimits(max_duration=9.0))
+    reactor.advance(2.0)
+    network["web-0"].start()
+    reactor.advance(5.9)
+    assert not network["web-0"].stopped
+    reactor.advance(0.1)
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert sink.ends[0].reason is EndReason.DURATION
 
 
 def test_the_end_is_on_record_with_counters(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Iterator, Optional
 from urllib.parse import quote
@@ -16,6 +18,7 @@ from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.logger import FilteringLogObserver, PredicateResult, globalLogPublisher
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL
@@ -25,10 +28,21 @@ from pcapd.api.download import parse_query
 from pcapd.api.resolvers import Resolved
 from pcapd.api.static import StaticResolver
 from pcapd.api.web import ClientInfo
-from pcapd.config.schema import PolicyConfig
+from pcapd.config.schema import ApiLimits
 from pcapd.errors import BadRequest, LimitReached, TargetNotFound
-from pcapd.limits import HOLD_BACK_TIME, REQUEST_TIMEOUT, SNAPLEN_MAX, TCP_USER_TIMEOUT
-from pcapd.wire import App, Request, Source
+from pcapd.limits import (
+    ANSWER_RATE_MIN,
+    ANSWER_TIMEOUT,
+    AUDIT_CHECK_INTERVAL,
+    CLIENT_SILENCE_TIMEOUT,
+    HOLD_BACK_TIME,
+    PIPELINED_MAX,
+    REQUEST_TIMEOUT,
+    SNAPLEN_MAX,
+    TCP_USER_TIMEOUT,
+)
+from pcapd.net.logs import JsonLines
+from pcapd.wire import App, EndReason, Request, Source
 from tests.lab.certificates import Credentials
 
 GENEROUS = {"per_user": 5, "concurrent_captures": 50}
@@ -165,18 +179,18 @@ def test_health_of_an_api_that_is_well(front: Front) -> None:
     assert answer.status == 200
     body = json.loads(answer.body)
     assert body["healthy"] is True and body["compatibility_level"] == COMPATIBILITY_LEVEL
-    assert body["resolvers"] == {"static": {"healthy": True, "message": "3 targets"}}
+    assert body["resolvers"] == {"static": {"healthy": True, "message": "ready"}}
     assert set(body) == {"healthy", "compatibility_level", "version", "message", "resolvers"}
 
 
 def test_health_of_an_api_whose_resolver_is_not_ready(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    """503, and it says which one and why."""
-    monkeypatch.setattr(StaticResolver, "health", lambda _: (False, "away"))
+    """503, and it says which one; the reason is in the log only."""
+    monkeypatch.setattr(StaticResolver, "healthy", False)
     answer = front.ask("/health", token=None)
     body = json.loads(answer.body)
     assert answer.status == 503 and body["healthy"] is False
     assert body["message"] == "a resolver is not ready"
-    assert body["resolvers"] == {"static": {"healthy": False, "message": "away"}}
+    assert body["resolvers"] == {"static": {"healthy": False, "message": "not ready"}}
 
 
 def test_health_of_an_api_that_shuts_down(front: Front) -> None:
@@ -228,7 +242,7 @@ def test_a_client_on_a_socket_for_both_families(
     front.ask("/capture?target=web-0")
     network["web-0"].start()
     (capture,) = front.api._captures
-    assert capture._client == "203.0.113.7:5555"
+    assert capture._asked_from == {"client": "203.0.113.7:5555"}
 
 
 def test_a_client_is_given_up_by_tcp(front: Front) -> None:
@@ -243,15 +257,15 @@ def test_a_client_is_given_up_by_tcp(front: Front) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "token", "status", "code"),
+    ("path", "token", "status", "code", "user"),
     [
-        ("/capture?target=web-0", None, 401, "unauthenticated"),
-        ("/capture?target=web-0", "wrong", 401, "unauthenticated"),
-        ("/capture?target=web-1", BOB, 403, "forbidden"),
-        ("/capture?target=web-9", TOKEN, 404, "target_not_found"),
-        ("/capture?target=web-0&target=web-0", TOKEN, 400, "bad_request"),
-        ("/capture", TOKEN, 400, "bad_request"),
-        ("/capture?target=web-0&snaplen=x", TOKEN, 400, "bad_request"),
+        ("/capture?target=web-0", None, 401, "unauthenticated", None),
+        ("/capture?target=web-0", "wrong", 401, "unauthenticated", None),
+        ("/capture?target=web-1", BOB, 403, "forbidden", "bob"),
+        ("/capture?target=web-9", TOKEN, 404, "target_not_found", "alice"),
+        ("/capture?target=web-0&target=web-0", TOKEN, 400, "bad_request", "alice"),
+        ("/capture", TOKEN, 400, "bad_request", None),
+        ("/capture?target=web-0&snaplen=x", TOKEN, 400, "bad_request", None),
     ],
 )
 def test_requests_that_are_refused(
@@ -262,13 +276,16 @@ def test_requests_that_are_refused(
     token: Optional[str],
     status: int,
     code: str,
+    user: Optional[str],
 ) -> None:
-    """Each has its status and code, no agent is dialled, and the refusal is on record."""
-    answer = front.ask(path, token=token, X_Vcap_Request_Id="router-7")
+    """Each has its status and code, no agent is dialled, and the user, the target and the client are recorded."""
+    answer = front.ask(path, token=token)
     assert (answer.status, answer.error["code"]) == (status, code)
     assert network.agents == {}
     (audit,) = [event for event in events if event.get("audit") == "capture_refused"]
-    assert (audit["code"], audit["request_id"], audit["client"]) == (code, "router-7", "203.0.113.7:5555")
+    assert (audit["code"], audit["client"], audit["count"]) == (code, "203.0.113.7:5555", 1)
+    assert (audit["reason"], audit.get("user")) == (answer.error["title"], user)
+    assert audit.get("targets", [])[:1] == ([path[16:21]] if "target" in path else [])
     assert ("www-authenticate" in answer.headers) == (status == 401)
 
 
@@ -418,22 +435,276 @@ def test_an_api_that_drains_lets_answers_end(front: Front, network: Network, rea
     assert busy.complete and busy.transport.disconnecting
 
 
-# --- request ids -----------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------
 
 
-def test_a_routers_request_id_is_kept(front: Front, network: Network) -> None:
-    """What the router calls a request is what the agents' logs call it."""
+def refusals(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event.get("audit") == "capture_refused"]
+
+
+def test_refusals_are_summed_up(front: Front, events: list[dict[str, Any]]) -> None:
+    """The first of a client and cause is recorded at once, then one record a second has the number."""
+    for _ in range(100):
+        front.ask("/capture?target=web-0", token=None)
+    assert [event["count"] for event in refusals(events)] == [1]
+    front.ask("/capture?target=web-1", token=BOB)
+    assert [event["count"] for event in refusals(events)] == [1, 1]
+    front.reactor.pump([0.25] * 16)
+    front.ask("/capture?target=web-0", token=None)
+    found = [(event["code"], event["count"]) for event in refusals(events)]
+    assert found == [
+        ("unauthenticated", 1),
+        ("forbidden", 1),
+        ("unauthenticated", 99),
+        ("unauthenticated", 1),
+    ]
+
+
+def test_nothing_is_left_unwritten_by_an_api_that_drains(front: Front, events: list[dict[str, Any]]) -> None:
+    """Counted refusals are written before the daemon ends."""
+    for _ in range(3):
+        front.ask("/capture?target=web-0", token=None)
+    front.api.drain()
+    assert [event["count"] for event in refusals(events)] == [1, 2]
+
+
+# --- methods ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/health", "GET, HEAD"),
+        ("/capture?target=web-0", "GET"),
+        ("/v1/stream", "GET"),
+        ("/cli/pcapctl", "GET, HEAD"),
+    ],
+)
+def test_methods_that_have_no_meaning(
+    front: Front, network: Network, client_file: Path, path: str, allowed: str, events: list[dict[str, Any]]
+) -> None:
+    """405 lists the supported ones; nothing starts, and an attempt with a token is recorded."""
+    for method in {"HEAD", "OPTIONS", "DELETE", "TRACE", "BREW"} - set(allowed.split(", ")):
+        answer = front.ask(path, method=method)
+        assert answer.status == 405 and f"\nallow: {allowed.lower()}" in answer.headers.replace("\r", "")
+        assert method == "HEAD" or answer.error["code"] == "method_not_allowed"
+    assert network.agents == {}
+    assert bool(refusals(events)) == (path.startswith(("/capture", "/v1")))
+
+
+@pytest.mark.parametrize("path", ["/health", "/capture", "/nothing", "/cli/pcapctl", "*"])
+def test_no_answer_says_what_it_is_made_with(front: Front, client_file: Path, path: str) -> None:
+    """There is no Server header."""
+    answer = front.ask(path)
+    assert answer.status and "\nserver:" not in answer.headers
+
+
+# --- proxies ------------------------------------------------------------------------------
+
+
+PROXIES = (ip_network("203.0.113.0/24"), ip_network("192.0.2.9"), ip_network("2001:db8::/64"))
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "client"),
+    [
+        ((), "198.51.100.5", "203.0.113.7:5555"),
+        (PROXIES, "", "203.0.113.7:5555"),
+        (PROXIES, "198.51.100.5", "198.51.100.5"),
+        (PROXIES, "6.6.6.6, 198.51.100.5", "198.51.100.5"),
+        (PROXIES, "6.6.6.6, 198.51.100.5, 192.0.2.9, 2001:db8::1", "198.51.100.5"),
+        (PROXIES, "198.51.100.5:40123, 203.0.113.9", "198.51.100.5"),
+        (PROXIES, "[2001:db8:1::5]:443", "2001:db8:1::5"),
+        (PROXIES, "::ffff:198.51.100.5", "198.51.100.5"),
+        (PROXIES, "198.51.100.5, unknown, 192.0.2.9", "192.0.2.9"),
+        (PROXIES, "fe80::1%evil", "203.0.113.7:5555"),
+        (PROXIES, ", ".join(["192.0.2.9"] * 200), "192.0.2.9"),
+    ],
+)
+def test_the_client_behind_a_proxy(
+    front: Front, events: list[dict[str, Any]], trusted: Any, forwarded: str, client: str
+) -> None:
+    """Only what trusted proxies added is used."""
+    front.api.config = replace(front.api.config, trusted_proxies=trusted)
+    front.ask("/capture?target=web-0", token=None, X_Forwarded_For=forwarded)
+    (audit,) = refusals(events)
+    assert (audit["client"], "proxy" in audit) == (client, ":5555" not in client)
+
+
+def test_refusals_are_summed_up_for_the_client_and_not_its_proxy(
+    front: Front, events: list[dict[str, Any]]
+) -> None:
+    """Behind one router a flood of one client does not hide the refusals of another."""
+    front.api.config = replace(front.api.config, trusted_proxies=PROXIES)
+    for client in ("198.51.100.5", "198.51.100.5", "198.51.100.6"):
+        front.ask("/capture?target=web-0", token=None, X_Forwarded_For=client)
+    assert [event["client"] for event in refusals(events)] == ["198.51.100.5", "198.51.100.6"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_routers_request_id_is_kept(front: Front, network: Network, trusted: bool) -> None:
+    """A trusted router's id is in the agents' logs; the id of any other client is replaced."""
+    front.api.config = replace(front.api.config, trusted_proxies=PROXIES if trusted else ())
     front.ask("/capture?target=web-0", X_Vcap_Request_Id="router-7")
     network["web-0"].start()
-    assert network["web-0"].started and network["web-0"].started.request_id == "router-7"
+    assert network["web-0"].started
+    assert (network["web-0"].started.request_id == "router-7") == trusted
 
 
 @pytest.mark.parametrize("given", ["", "x" * 257, "caf\u00e9", "a\tb"])
 def test_a_request_id_that_is_none_is_replaced(front: Front, network: Network, given: str) -> None:
     """Too long or not printable: we make our own."""
+    front.api.config = replace(front.api.config, trusted_proxies=PROXIES)
     front.ask("/capture?target=web-0", X_Vcap_Request_Id=given)
     network["web-0"].start()
     assert network["web-0"].started and len(network["web-0"].started.request_id) == 36
+
+
+# --- the connection -----------------------------------------------------------------------
+
+
+def test_one_request_at_a_time(front: Front) -> None:
+    """The next one is answered in another turn, and not before the client has read the answer."""
+    answer = front.ask("/health")
+    more = b"GET /health HTTP/1.1\r\nHost: api\r\n\r\n" * 3
+    answer._channel.dataReceived(more)
+    assert answer.raw.count(b"HTTP/1.1 200") == 1
+    answer.transport.producer.pauseProducing()
+    front.reactor.pump([0.1] * 5)
+    assert answer.raw.count(b"HTTP/1.1 200") == 1
+    answer.transport.producer.resumeProducing()
+    front.reactor.pump([0.1] * 5)
+    assert answer.raw.count(b"HTTP/1.1 200") == 4
+
+
+def test_what_waits_to_be_answered_is_bounded(front: Front, network: Network) -> None:
+    """While a capture runs, only a few more bytes are read from its client."""
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    assert answer.transport.producerState == "producing"
+    answer._channel.dataReceived(b"GET /health HTTP/1.1\r\n" * (PIPELINED_MAX // 22 + 1))
+    assert answer.transport.producerState == "paused"
+
+
+def test_an_answer_has_a_time(front: Front) -> None:
+    """A client that does not read it in time is disconnected."""
+    answer = front.ask("/health")
+    answer.transport.producer.pauseProducing()
+    front.reactor.pump([ANSWER_TIMEOUT / 10] * 9)
+    assert not answer.transport.aborted
+    front.reactor.pump([ANSWER_TIMEOUT / 10] * 2)
+    assert answer.transport.aborted
+
+
+@pytest.mark.parametrize("mebibytes", [0, 1])
+def test_a_file_has_more_time(front: Front, client_file: Path, mebibytes: int) -> None:
+    """A slow line is enough: 16 KiB a second."""
+    size = mebibytes * 1024 * 1024
+    client_file.write_bytes(bytes(size))
+    answer = front.ask("/cli/pcapctl")
+    answer.transport.producer.pauseProducing()
+    front.reactor.advance(ANSWER_TIMEOUT + size / ANSWER_RATE_MIN - 1)
+    assert not answer.transport.aborted
+    front.reactor.advance(2)
+    assert answer.transport.aborted
+    answer.leave()
+
+
+def test_a_capture_has_all_the_time(front: Front, network: Network) -> None:
+    """It has no time limit while it runs; its rest has one, and counts as running until it is read."""
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    assert answer.transport.keeps_its_place
+    answer.transport.producer.pauseProducing()
+    front.reactor.advance(ANSWER_TIMEOUT * 20)
+    assert not answer.transport.aborted
+    (capture,) = front.api._captures
+    capture.stop(EndReason.STOPPED)
+    network["web-0"].end()
+    assert not answer.transport.keeps_its_place and front.api._captures == {capture}
+    front.reactor.advance(CLIENT_SILENCE_TIMEOUT)
+    assert answer.transport.aborted
+    answer.leave()
+    assert front.api._captures == set()
+
+
+# --- no record, no capture ---------------------------------------------------------------
+
+
+class Disk:
+    """Where the audit records go, which may be full."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, line: str) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.lines.append(json.loads(line))
+
+    def flush(self) -> None:
+        pass
+
+    def names(self) -> list[str]:
+        return [line["audit"] for line in self.lines]
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk()
+    observer = FilteringLogObserver(
+        JsonLines(disk),
+        [lambda event: PredicateResult.maybe if "audit" in event else PredicateResult.no],
+    )
+    globalLogPublisher.addObserver(observer)
+    yield disk
+    globalLogPublisher.removeObserver(observer)
+
+
+def test_no_record_no_capture(front: Front, network: Network, disk: Disk) -> None:
+    """503 says why, health and a metric show it, and it is noticed when records can be written again."""
+    front.api._trail.start()
+    disk.full = True
+    refused = front.ask("/capture?target=web-0")
+    assert (refused.status, refused.error["code"]) == (503, "audit_unavailable")
+    assert "No space left on device" in refused.error["title"]
+    assert network.agents == {} and front.api._captures == set()
+    health = front.ask("/health")
+    assert health.status == 503
+    assert json.loads(health.body)["message"] == "audit records cannot be written"
+    assert front.api.metrics.audit_failures._value.get() > 0
+    disk.full = False
+    front.reactor.advance(AUDIT_CHECK_INTERVAL)
+    assert front.ask("/health").status == 200
+    assert disk.names() == ["audit_resumed"] and disk.lines[0]["lost"] == 1
+    assert front.ask("/capture?target=web-0").status == 0
+    assert disk.names() == ["audit_resumed", "capture_started"]
+    front.api._trail.stop()
+
+
+def test_a_capture_ends_when_nothing_can_be_recorded_any_more(
+    front: Front, network: Network, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In good order, and complete up to then."""
+    answer = front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    network["web-0"].deliver(record(1_000_000))
+    disk.full = True
+    assert front.ask("/capture?target=web-1").status == 503
+    assert network["web-0"].stopped
+    network["web-0"].end()
+    assert answer.complete and answer.body[24:] == record(1_000_000)
+
+
+def test_no_record_no_extension(front: Front, network: Network, disk: Disk) -> None:
+    """A target that appears while a capture runs is not captured without a record."""
+    front.ask("/capture?target=web-0")
+    network["web-0"].start()
+    (capture,) = front.api._captures
+    disk.full = True
+    assert not capture.add_target(targets("web-0", "web-1")[1])
+    assert "web-1" not in network.agents
 
 
 # --- a capture as a file -----------------------------------------------------------------
@@ -607,7 +878,8 @@ def test_a_capture_that_ends_before_it_begins_is_no_file(
     front: Front, network: Network, reason: str, status: int, code: str
 ) -> None:
     """An agent that still opens when all is over leaves nothing that could be taken for a capture."""
-    answer = front.ask("/capture?target=web-0&duration=5")
+    front.api.config = replace(front.api.config, limits=ApiLimits(max_duration=5.0))
+    answer = front.ask("/capture?target=web-0")
     network["web-0"].greet()
     if "api" in reason:
         front.api.drain()
@@ -859,12 +1131,3 @@ def test_values_that_make_no_sense(wrong: dict[str, Any]) -> None:
 def test_hostile_numbers_are_bad_requests_over_http(front: Front, value: str) -> None:
     """What Python takes for a digit, or no float holds, is answered with 400."""
     assert front.ask(f"/capture?target=web-0&duration={quote(value)}").status == 400
-
-
-def test_sighup_reads_limits_again(reactor: Clock, credentials: Credentials) -> None:
-    """After a reload the new limits and the new policy hold, and everything else is as before."""
-    before, after = config(credentials, per_user=1), config(credentials, per_user=3)
-    after = replace(after, policy=PolicyConfig(devices=("lo",)))
-    api = Api(before, reactor, lambda: after)
-    api.reload()
-    assert api.config == replace(before, limits=after.limits, policy=after.policy)

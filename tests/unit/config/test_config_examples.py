@@ -38,6 +38,7 @@ def test_the_api_example(etc: Path, now: datetime) -> None:
     config = load_api(etc / "pcapd-api.yml", host_name="here", now=now)
     assert ApiConfig.limits == config.limits
     assert ApiConfig.drain_timeout == config.drain_timeout
+    assert ApiConfig.trusted_proxies == config.trusted_proxies
     assert config.static is not None
     assert tuple(target.namespace for target in config.static.targets.values()) == ("web-0", None)
     assert config.warnings == ()

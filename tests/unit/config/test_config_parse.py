@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -158,6 +159,7 @@ agents:
   tls: {{certificate: c, private_key: k, ca: ca, server_name: Pcap-Agent.example}}
 limits: {{concurrent_captures: 1, per_user: 2, max_duration: 5m, max_bytes: 64KiB, max_targets: 3}}
 drain_timeout: 1m
+trusted_proxies: [192.0.2.9, 10.0.16.0/24, "2001:db8::/64"]
 cloud_foundry: {{api: "https://api.example.com/", ca: ca, required_permission: read_sensitive_data}}
 bosh: {{director: "https://192.0.2.1:25555", ca: ca, agent_port: 5, token_scope: pcap.capture}}
 static:
@@ -179,6 +181,8 @@ audit: {{file: audit.log}}
     ) == (1234, 0.5, "pcap-agent.example")
     assert ApiLimits(1, 2, 300.0, 65536, 3) == config.limits
     assert config.drain_timeout == 60.0
+    networks = ("192.0.2.9/32", "10.0.16.0/24", "2001:db8::/64")
+    assert tuple(map(ip_network, networks)) == config.trusted_proxies
     assert CloudFoundryConfig("https://api.example.com", ca) == config.cloud_foundry
     assert BoshConfig("https://192.0.2.1:25555", ca, 5, "pcap.capture") == config.bosh
     assert config.static is not None
@@ -358,6 +362,10 @@ def test_wrong_allowed_clients(clients: str, problem: str) -> None:
         ),
         ("drain_timeout: '10'", "drain_timeout: must be a duration such as"),
         ("drain_timeout: 0s", "drain_timeout: must be longer than nothing"),
+        ("trusted_proxies: 10.0.0.1", "trusted_proxies: must be a list, not text"),
+        ("trusted_proxies: [router]", "trusted_proxies[0]: must be an IP address, or a network"),
+        ("trusted_proxies: [10.0.0.1/24]", "trusted_proxies[0]: must be an IP address, or a network"),
+        ("trusted_proxies: ['fe80::1%eth0']", "trusted_proxies[0]: must be an IP address, or a network"),
         ("limits: {per_user: 0}", "limits.per_user: must be from 1 to 1024"),
         ("limits: {max_bytes: 0}", "limits.max_bytes: must be from 1 to 1024TiB"),
         ("limits: {max_targets: 65536}", "limits.max_targets: must be from 1 to 65535"),
@@ -541,6 +549,12 @@ def test_mere_visibility_is_a_warning() -> None:
     """To let everyone who sees an app read its payloads is a warning."""
     (warning,) = api(API + CLOUD_FOUNDRY.replace("}", ", required_permission: read_basic_data}")).warnings
     assert warning.startswith("cloud_foundry.required_permission: ")
+
+
+def test_to_trust_everybody_is_a_warning() -> None:
+    """Then anyone may claim any address."""
+    (warning,) = api(API + CLOUD_FOUNDRY + 'trusted_proxies: ["::/0"]').warnings
+    assert warning.startswith("trusted_proxies: ")
 
 
 # --- anything at all ----------------------------------------------------------

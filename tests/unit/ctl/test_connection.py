@@ -14,9 +14,10 @@ from typing import Callable, Tuple, Union
 import pytest
 
 from pcapd.ctl import connection as connection_module
-from pcapd.ctl.connection import CONNECT_TIMEOUT, ApiUnreachable, Connection, address_of
+from pcapd.ctl.connection import ApiUnreachable, Connection, address_of
 from pcapd.ctl.options import Access, UsageProblem
 from pcapd.errors import Forbidden, RemoteProtocolError
+from pcapd.limits import CONNECT_TIMEOUT
 from tests.doubles.stream_api import Client, StreamApi
 from tests.lab.certificates import Authority, Credentials
 from tests.lab.configurations import LOCAL
@@ -131,7 +132,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuple[Connection, 
 
     def connected(*said: Union[bytes, OSError]) -> Tuple[Connection, Peer]:
         peer = Peer(*said)
-        monkeypatch.setattr(connection_module, "dial", lambda access: peer)
+        monkeypatch.setattr(connection_module, "dial", lambda *_: peer)
         return Connection(Access("https://pcap.example.com", "token")), peer
 
     return connected

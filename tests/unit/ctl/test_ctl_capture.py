@@ -8,14 +8,15 @@ from typing import Any, List, Optional, Tuple, Union
 import pytest
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.ctl.capture import STOP_LIMIT, Capture, Outcome
+from pcapd.ctl.capture import Capture, Outcome
 from pcapd.errors import PcapdError
 from pcapd.limits import (
     API_SILENCE_TIMEOUT,
-    API_STOP_SILENCE_TIMEOUT,
+    API_START_TIMEOUT,
+    API_STOP_LIMIT,
+    API_STOP_TIMEOUT,
     NAME_MAX,
-    OPEN_TIMEOUT,
-    START_TIMEOUT,
+    STOP_STALL_BYTES,
 )
 from pcapd.merge.muxer import UNLIMITED, Muxer, Piece
 from pcapd.merge.split import Split
@@ -53,6 +54,14 @@ class Api:
         self.turn()
 
     def turn(self, seconds: float = 0.0) -> None:
+        """Let time pass as in a pcapctl that nothing holds up, which looks at the clock all the time."""
+        end = self.now + seconds
+        while self.now + 0.25 < end:
+            self.pause(0.25)
+        self.pause(end - self.now)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass in which it does nothing: Ctrl-Z, or a pipe that is stuck."""
         self.now += seconds
         self.capture.tick(self.now)
         self.heard += [event.message for event in self.callee.receive(self.capture.to_send())]
@@ -152,7 +161,7 @@ def test_a_late_packet_is_written_and_counted() -> None:
 def test_an_api_that_accepts_and_says_nothing() -> None:
     """It gets the time that a start may take, and no more."""
     api = Api()
-    api.turn(START_TIMEOUT + OPEN_TIMEOUT - 0.1)
+    api.turn(API_START_TIMEOUT - 0.1)
     assert not api.capture.over
     api.turn(0.2)
     assert api.capture.outcome is Outcome.FAILED
@@ -179,21 +188,73 @@ def test_an_api_that_only_pings_is_there() -> None:
     assert not api.capture.over
 
 
-def test_an_api_that_does_not_stop() -> None:
-    """Silence after STOP ends it soon, endless packets later."""
-    silent = Api()
-    silent.start()
-    silent.capture.stop("interrupted", silent.now)
-    silent.turn(API_STOP_SILENCE_TIMEOUT + 0.1)
-    assert silent.capture.outcome is Outcome.FAILED
-    chatty = Api()
-    chatty.start()
-    chatty.capture.stop("interrupted", chatty.now)
-    for number in range(int(STOP_LIMIT)):
-        assert not chatty.capture.over
-        chatty.now += 1
-        chatty.packets(number)
-    assert chatty.capture.outcome is Outcome.FAILED and "did not end" in str(chatty.capture.error)
+#: Packets that are a movement together.
+MOVEMENT = range(STOP_STALL_BYTES // len(record(0)) + 1)
+
+
+@pytest.mark.parametrize(
+    ("says", "limit"),
+    [
+        ("nothing", API_STOP_TIMEOUT),
+        ("counters", API_STOP_TIMEOUT),
+        ("a packet now and then", API_STOP_TIMEOUT),
+        ("packets", API_STOP_LIMIT),
+    ],
+)
+def test_an_api_that_does_not_stop(says: str, limit: float) -> None:
+    """It is given up some time after the last packets, however much it talks, and packets are not endless."""
+    api = Api()
+    api.start()
+    api.capture.stop("interrupted", api.now)
+    for second in range(1, int(limit) + 1):
+        api.turn(1.0)
+        if says == "counters":
+            api.stats(0, second)
+        elif says != "nothing":
+            api.packets(*(MOVEMENT if says == "packets" else [second]))
+        assert not api.capture.over or second >= limit, second
+    api.turn(1.0)
+    assert api.capture.outcome is Outcome.FAILED and "did not end" in str(api.capture.error)
+
+
+def test_what_a_stop_waits_for() -> None:
+    """The sources whose last word is missing; how long it has been, and how long it may be."""
+    api = Api()
+    api.start()
+    api.say(api.callee.source(2, Source("web-1", "eth0", 1, 262144, "")))
+    assert api.capture.waiting(api.now) is None
+    api.capture.stop("interrupted", api.now)
+    assert api.capture.waiting(api.now) == (("web-0:eth0", "web-1:eth0"), 0.0, API_STOP_TIMEOUT)
+    api.turn(2.0)
+    api.stats(0, 1, final=True)
+    assert api.capture.waiting(api.now) == (("web-1:eth0",), 2.0, API_STOP_TIMEOUT - 2.0)
+    api.packets(*MOVEMENT)
+    assert api.capture.waiting(api.now) == (("web-1:eth0",), 2.0, API_STOP_TIMEOUT)
+    api.end()
+    assert api.capture.waiting(api.now) is None
+
+
+@pytest.mark.parametrize("state", ["waiting", "capturing", "stopping"])
+def test_ctrl_z_is_not_the_apis_silence(state: str) -> None:
+    """After ``fg`` the api is judged by what it does from then on: what it sent before is read piece by piece."""
+    api = Api()
+    if state != "waiting":
+        api.start()
+    if state == "stopping":
+        api.capture.stop("interrupted", api.now)
+    for _ in range(3):
+        api.pause(600)
+    assert not api.capture.over
+    api.turn(max(API_SILENCE_TIMEOUT, API_START_TIMEOUT))
+    assert api.capture.outcome is Outcome.FAILED
+
+
+def test_the_duration_is_over_after_ctrl_z() -> None:
+    """The user meant the clock on the wall."""
+    api = Api(duration=60)
+    api.start()
+    api.pause(600)
+    assert api.asked_to_stop and not api.capture.over
 
 
 def test_ctrl_c_before_anything_started() -> None:
@@ -349,7 +410,7 @@ def test_what_is_missing_is_counted_once() -> None:
     capture, pieces = captured(Muxer(Form.PCAP, 262144), "a:eth0", "a:lo")
     for _ in range(2):
         capture.settle(Form.PCAP, {"": 1}, pieces)
-        assert (capture.lost, capture.written, unwritten(capture)) == (1, 1, [None, None])
+        assert (capture.lost_at_least, capture.written, unwritten(capture)) == (1, 1, [None, None])
 
 
 def test_what_is_missing_from_one_file_is_looked_for_in_it() -> None:

@@ -119,7 +119,7 @@ def test_files_by_size_hold_every_packet_once(
         assert len(found) == written.packets
         assert path.stat().st_size == written.bytes
         # The closing statistics come on top, with a remark where somebody never said its last word.
-        assert written.bytes <= size + 160 * interfaces or len(found) <= 1
+        assert written.bytes <= size + 224 * interfaces or len(found) <= 1
         assert statistics >= interfaces
         numbers += found
     assert numbers == list(range(sum(map(len, batches))))
@@ -270,8 +270,9 @@ def test_existing_files_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.
     assert second.read_text() == "mine"
     assert read(tmp_path / "x_00001_20260131T120000Z.pcapng")[0] == [0]
     (tmp_path / "x_00001_20260131T120000Z.pcapng").unlink()
+    second.chmod(0o666)
     capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1)), [[4] * 3], force=True)
-    assert read(second)[0] == [1]
+    assert read(second)[0] == [1] and second.stat().st_mode & 0o777 == 0o600
 
 
 @given(room=st.integers(0, 6000), form=st.sampled_from(Form), split=st.booleans())
@@ -320,7 +321,7 @@ def test_a_full_disk_leaves_whole_files(
         assert len(numbers) == each.packets
         found += len(numbers)
     assert found + unwritten == packets
-    assert capture.written == found and capture.lost == packets - found
+    assert capture.written == found and capture.lost_at_least == packets - found
     if split or form is Form.PCAPNG or not unwritten:
         # Each source knows its own.
         for number, account in assembly.accounts.items():

@@ -11,7 +11,6 @@ import pytest
 from pcapd.ctl.extcap import install as installing
 from pcapd.ctl.main import main
 from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, read_token
-from pcapd.limits import OPEN_TIMEOUT
 from pcapd.savefile.form import Form
 
 Pcapctl = Callable[..., Tuple[object, str]]
@@ -69,9 +68,9 @@ def test_the_launcher(action: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_the_api_ends_what_we_cannot() -> None:
-    """Its clock begins with START, ours with the first source: it gets as much more as opening may take."""
+    """It is asked for the same duration, which its audit log records; both clocks begin with the first source."""
     options = CaptureOptions("x.pcapng", Form.PCAPNG, duration=30.0)
-    assert options.request(Wanted(("web-0",))).duration == 30.0 + OPEN_TIMEOUT
+    assert options.request(Wanted(("web-0",))).duration == 30.0
     assert CaptureOptions("x.pcapng", Form.PCAPNG).request(Wanted(("web-0",))).duration is None
 
 

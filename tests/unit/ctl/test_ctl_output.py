@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, NoReturn
 
 import pytest
 
@@ -80,6 +81,75 @@ def test_force_replaces_the_whole_file(tmp_path: Path) -> None:
     output.write([HEADER])
     output.close()
     assert path.read_bytes() == HEADER
+
+
+def shared(path: Path) -> Path:
+    """A file that everybody may read."""
+    path.write_text("old")
+    path.chmod(0o666)
+    return path
+
+
+def plain(directory: Path) -> Path:
+    return shared(directory / "x.pcapng")
+
+
+def symlink(directory: Path) -> Path:
+    (directory / "elsewhere").mkdir()
+    (directory / "x.pcapng").symlink_to(shared(directory / "elsewhere" / "target.pcapng"))
+    return directory / "x.pcapng"
+
+
+def hard_link(directory: Path) -> Path:
+    (directory / "x.pcapng").hardlink_to(shared(directory / "other-name.pcapng"))
+    return directory / "x.pcapng"
+
+
+def of_somebody_else(directory: Path) -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    path = shared(directory / "x.pcapng")
+    os.chown(path, 65534, 65534)
+    return path
+
+
+@pytest.mark.parametrize("make", [plain, symlink, hard_link, of_somebody_else])
+def test_force_makes_the_file_its_users_alone(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    """Nobody else sees the new packets: not by the old mode or owner, another name, or a file that is open."""
+    path = make(tmp_path)
+    linked = path.is_symlink()
+    with path.open("rb") as reader:
+        output = Output(str(path), Form.PCAPNG, force=True)
+        output.write([HEADER])
+        output.close()
+        assert reader.read() == b"old"
+    found = path.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, os.geteuid())
+    assert path.read_bytes() == HEADER and path.is_symlink() == linked
+    assert not list(tmp_path.glob(".pcapctl-*"))
+    other = tmp_path / "other-name.pcapng"
+    assert not other.exists() or other.read_text() == "old"
+
+
+def test_force_in_a_directory_that_takes_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file there is made its user's alone before it is written; one of somebody else is left as it is."""
+
+    def refuse(**_: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(output_module.tempfile, "mkstemp", refuse)
+    path = shared(tmp_path / "x.pcapng")
+    output = Output(str(path), Form.PCAPNG, force=True)
+    output.write([HEADER])
+    output.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_bytes() == HEADER
+    shared(path)
+    monkeypatch.setattr(output_module.os, "geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(OutputError, match="Operation not permitted"):
+        Output(str(path), Form.PCAPNG, force=True).write([HEADER])
+    assert path.read_text() == "old"
 
 
 def test_a_full_device() -> None:

@@ -82,6 +82,18 @@ def test_a_pipe_stays_one(place: Path) -> None:
     assert (place / "pipe").is_fifo()
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_it_is_its_users_alone(linked: bool, place: Path) -> None:
+    """Also where a file was that everybody may read, and somebody reads; of a symbolic link it is the target."""
+    (place / "there").chmod(0o666)
+    (place / "link").symlink_to(place / "there")
+    with (place / "there").open() as reader:
+        write(options(place, "link" if linked else "there", force=True), {"packets": 3})
+        assert reader.read() == "mine"
+    assert (place / "there").stat().st_mode & 0o777 == 0o600
+    assert (place / "link").is_symlink() and json.loads((place / "link").read_text())["packets"] == 3
+
+
 def test_nobody_wants_one(tmp_path: Path) -> None:
     """Then there is nothing to check, and nothing to write."""
     without = CaptureOptions(str(tmp_path / "x.pcapng"), Form.PCAPNG)

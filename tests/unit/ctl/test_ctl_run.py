@@ -96,6 +96,15 @@ class Stage:
         return report
 
 
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """A capture that was interrupted ignores further signals, which is for a process that ends."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)

@@ -28,8 +28,10 @@ def asked(body: bytes) -> Any:
 
 def test_an_api() -> None:
     """It is healthy when it says so, and nothing that it says can drive a terminal."""
-    healthy, lines = as_text(asked(b'{"healthy":true,"message":"a\\u001b[2J","resolvers":{"static":{}}}'))
-    assert healthy and lines[0] == "healthy: a\\x1b[2J" and lines[-1].startswith("static: not ready")
+    resolvers = b'{"static":{},"bosh":{"healthy":true,"message":"ready"}}'
+    healthy, lines = as_text(asked(b'{"healthy":true,"message":"a\\u001b[2J","resolvers":%s}' % resolvers))
+    assert healthy and lines[0] == "healthy: a\\x1b[2J"
+    assert lines[-2:] == ["static: not ready", "bosh: ok"]
 
 
 @pytest.mark.parametrize(

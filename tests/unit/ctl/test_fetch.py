@@ -8,9 +8,10 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from pcapd.ctl import fetch
-from pcapd.ctl.fetch import ANSWER_TIMEOUT, Answer, Client, CloudUnreachable
+from pcapd.ctl import deadline, fetch
+from pcapd.ctl.fetch import Answer, Client, CloudUnreachable
 from pcapd.ctl.options import Trust
+from pcapd.limits import EXCHANGE_TIMEOUT
 
 Ask = Callable[[bytes], Answer]
 
@@ -25,7 +26,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
         theirs.shutdown(socket.SHUT_WR)
         return Client(None, Trust.GIVEN).get("https://api.x/v3")
 
-    monkeypatch.setattr(fetch, "dial", lambda access: ours)
+    monkeypatch.setattr(fetch, "dial", lambda *_: ours)
     yield served
     ours.close()
     theirs.close()
@@ -54,13 +55,13 @@ def test_less_than_was_promised(ask: Ask) -> None:
         ask(response(b'{"resources": []}', 100))
 
 
-@pytest.mark.parametrize(("seconds", "late"), [(ANSWER_TIMEOUT - 1, False), (ANSWER_TIMEOUT, True)])
+@pytest.mark.parametrize(("seconds", "late"), [(EXCHANGE_TIMEOUT - 1, False), (EXCHANGE_TIMEOUT, True)])
 def test_an_answer_that_was_cut_off(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, seconds: float, late: bool
 ) -> None:
     """A body without a length ends when its time is over, too, and is not taken for a whole one."""
-    times: Any = iter([0.0])
-    monkeypatch.setattr(fetch, "time", types.SimpleNamespace(monotonic=lambda: next(times, seconds)))
+    times: Any = iter([0.0, 0.0, 0.0])
+    monkeypatch.setattr(deadline, "time", types.SimpleNamespace(monotonic=lambda: next(times, seconds)))
     if late:
         with pytest.raises(CloudUnreachable, match="did not answer within 30 s"):
             ask(b"HTTP/1.0 200 OK\r\n\r\n{}")

@@ -96,6 +96,15 @@ def test_the_worst_and_the_busiest() -> None:
         == shown.hidden.sums.packets + sum(row.packets for row in shown.rows)
     )
     assert sum(shown.all.drops) == shown.all.drops[0] == 3 and not any(shown.hidden.sums.drops)
+    # What a lost agent dropped last nobody knows.
+    assert [row.more for row in (*shown.rows, shown.all, shown.hidden.sums)] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_sums_of_rates_of_different_ages() -> None:

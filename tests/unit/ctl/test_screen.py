@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 
-from pcapd.ctl.meter import DROPS, Drop, Hidden, Progress, Row, View
+from pcapd.ctl.meter import DROPS, Drop, Hidden, Progress, Row, View, sums
 from pcapd.ctl.screen import Look, places, render
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -37,6 +38,28 @@ def shown(view: View, look: Look = PLAIN) -> list[str]:
         assert line.cells < look.width
         assert SGR.sub("", line.text).isprintable()
     return [line.text for line in lines]
+
+
+def test_a_source_that_was_lost() -> None:
+    """What it dropped is at least this, and so are the sums."""
+    rows = [Row("web-0:eth0", "lost", drops=drops(kernel=7), more=True), Row("web-1:eth0", "open")]
+    lines = shown(View(tuple(rows), None, sums("all", rows), NOW))
+    assert [re.findall(r"\d+\+?", line.partition(" 0 B ")[2]) for line in lines[2:5]] == [
+        ["0", "7+", "0+"],
+        ["0", "0", "0"],
+        ["0", "7+", "0+"],
+    ]
+
+
+def test_what_a_stop_waits_for() -> None:
+    """It stands below the table, in its pieces."""
+    lines = shown(
+        View(ROWS, None, ALL, replace(NOW, stopping="interrupted", waiting=("waiting 3 s for a", "9 s left")))
+    )
+    assert lines[-2:] == [
+        "waiting for 2 more instances · stopping: interrupted · waiting 3 s for a",
+        "9 s left",
+    ]
 
 
 def test_80_columns() -> None:

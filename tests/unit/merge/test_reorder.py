@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.limits import FRAME_MAX, SNAPLEN_MAX
+from pcapd.limits import AGENT_SILENCE_TIMEOUT, FRAME_MAX, SNAPLEN_MAX
 from pcapd.merge.reorder import Released, ReorderBuffer
 from pcapd.records import HEADER_SIZE, check
 from pcapd.savefile.form import Form
@@ -86,6 +86,14 @@ def opened(*sources: int, hold_time: float = 1.0, hold_bytes: int = 2**20) -> Re
 def release(ordering: ReorderBuffer, now: float, written: Optional[Written] = None) -> list[Packet]:
     """Take what may go without any limit."""
     return (written or Written()).take(ordering.release(now, UNLIMITED, UNLIMITED))
+
+
+def heard_and_released(
+    ordering: ReorderBuffer, now: float, written: Optional[Written] = None, source: int = 1
+) -> list[Packet]:
+    """As `release`, after a source that is heard, and promises nothing new."""
+    ordering.watermark(source, 0)
+    return release(ordering, now, written)
 
 
 @st.composite
@@ -173,9 +181,37 @@ def test_a_source_without_watermarks_holds_back_for_the_hold_time_only() -> None
     ordering = opened(1, 2, hold_time=1.0)
     packet = Packet(5_000, 1, 0)
     add(ordering, [packet], now=10.0)
-    assert release(ordering, 10.5) == []
-    assert release(ordering, 10.99) == []
-    assert release(ordering, 11.0) == [packet]
+    assert heard_and_released(ordering, 10.5) == []
+    assert heard_and_released(ordering, 10.99) == []
+    assert heard_and_released(ordering, 11.0) == [packet]
+
+
+@pytest.mark.parametrize(("looks", "turn"), [(60, 0.05), (38, 0.25), (3, 600.0)])
+def test_while_nothing_arrives_nothing_is_given_up(looks: int, turn: float) -> None:
+    """While all sources are silent, or we do not run, packets wait, and are in order with what comes later."""
+    ordering, written, now = opened(1, 2, hold_time=1.0), Written(), 10.0
+    add(ordering, [Packet(5_000, 1, 0)], now)
+    for _ in range(looks):
+        now += turn
+        assert release(ordering, now, written) == []
+    add(ordering, [Packet(9_000, 1, 1)], now)
+    ordering.watermark(1, 9_500)
+    assert release(ordering, now, written) == []
+    add(ordering, [Packet(3_000, 2, 0), Packet(8_000, 2, 1)], now + 0.1)
+    ordering.watermark(2, 9_500)
+    release(ordering, now + 0.1, written)
+    assert [packet.us for packet in written.packets] == [3_000, 5_000, 8_000, 9_000]
+    assert written.late == 0
+
+
+def test_when_nothing_arrives_for_long_it_goes() -> None:
+    """After AGENT_SILENCE_TIMEOUT the agents are given up, so nothing older will come."""
+    ordering, written, now = opened(1, 2, hold_time=1.0), Written(), 10.0
+    add(ordering, [Packet(5_000, 1, 0)], now)
+    while not written.packets:
+        now += 0.25
+        release(ordering, now, written)
+    assert AGENT_SILENCE_TIMEOUT < now - 10.0 < AGENT_SILENCE_TIMEOUT + 1.5
 
 
 def test_a_pause_of_ours_is_not_held_against_the_sources() -> None:
@@ -196,8 +232,8 @@ def test_only_what_has_waited_too_long_goes_early() -> None:
     old, young = Packet(5_000, 1, 0), Packet(9_000, 1, 1)
     add(ordering, [old], now=10.0)
     add(ordering, [young], now=10.5)
-    assert release(ordering, 11.0) == [old]
-    assert release(ordering, 11.5) == [young]
+    assert heard_and_released(ordering, 11.0) == [old]
+    assert heard_and_released(ordering, 11.5) == [young]
 
 
 def test_what_has_waited_too_long_and_may_go_anyway_holds_nothing_back() -> None:
@@ -247,8 +283,8 @@ def test_a_late_packet_goes_at_once_and_is_counted_for_its_source() -> None:
     """What comes behind a newer packet is written and counted as late, once."""
     ordering = opened(1, 2, hold_time=1.0)
     add(ordering, [Packet(5_000, 1, 0)], now=0.0)
-    release(ordering, 0.5)
-    assert release(ordering, 1.0) != []
+    heard_and_released(ordering, 0.5)
+    assert heard_and_released(ordering, 1.0) != []
     late, right = Packet(3_000, 2, 0), Packet(7_000, 2, 1)
     add(ordering, [late, right], now=1.0)
     ordering.watermark(1, 8_000)
@@ -389,8 +425,8 @@ def test_who_is_expected_for_too_long_is_waited_for_once() -> None:
     add(ordering, [Packet(5_000, 0, 0)])
     ordering.watermark(0, 9_000)
     for now in (0.4, 0.8):
-        assert written.take(ordering.release(now, UNLIMITED, UNLIMITED)) == []
-    assert written.take(ordering.release(1.2, UNLIMITED, UNLIMITED)) == [Packet(5_000, 0, 0)]
+        assert heard_and_released(ordering, now, written, source=0) == []
+    assert heard_and_released(ordering, 1.2, written, source=0) == [Packet(5_000, 0, 0)]
     ordering.expect(True)
     add(ordering, [Packet(8_000, 0, 1)], 1.2)
     assert written.take(ordering.release(1.2, UNLIMITED, UNLIMITED)) == [Packet(8_000, 0, 1)]

@@ -58,7 +58,9 @@ async def test_renewed_files_are_shown_to_new_connections(
         assert await shown(server, authority) == "renewable-agent"
         _copied(authority.issue_agent("renewed-agent"), renewable.certificate.parent)
         assert await shown(server, authority) == "renewable-agent"
-        context.reload()
+        use = context.prepare()
+        assert await shown(server, authority) == "renewable-agent"
+        use()
         assert await shown(server, authority) == "renewed-agent"
     finally:
         await server.close()
@@ -85,7 +87,7 @@ def test_bad_files_are_refused_and_the_old_ones_stay(
     else:
         renewable.certificate.write_text("nonsense" if flaw == "garbage" else "")
     with pytest.raises(ConfigError, match=r"own\.crt.*own\.key"):
-        context.reload()
+        context.prepare()
     assert context() is before
 
 

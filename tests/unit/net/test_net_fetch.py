@@ -17,7 +17,7 @@ from twisted.internet.tcp import Client
 from pcapd.errors import ResolverUnavailable
 from pcapd.limits import AUTHORITY_BODY_MAX
 from pcapd.net import fetch
-from pcapd.net.fetch import Authority, Conversation
+from pcapd.net.fetch import Authority, Conversation, Trust
 from tests.doubles.https import Answer, Asked, HttpsDouble
 from tests.lab import certificates
 
@@ -43,7 +43,7 @@ def server(authority: certificates.Authority) -> Iterator[Double]:
 
 @pytest_twisted.async_yield_fixture()
 async def source(reactor: Any, server: Double, authority: certificates.Authority) -> AsyncIterator[Authority]:
-    source = Authority(reactor, "the authority", server.url, authority.certificate_path)
+    source = Authority(reactor, "the authority", server.url, Trust(authority.certificate_path))
     server.connections = 0
     yield source
     source.close()
@@ -178,7 +178,9 @@ async def test_a_connection_that_nobody_takes(
             waiting[-1].setblocking(False)
             waiting[-1].connect_ex(listener.getsockname())
         url = f"https://{LOCAL}:{listener.getsockname()[1]}"
-        conversation = Authority(reactor, "the authority", url, authority.certificate_path).conversation()
+        conversation = Authority(
+            reactor, "the authority", url, Trust(authority.certificate_path)
+        ).conversation()
         with pytest.raises(ResolverUnavailable, match=f"the authority {words}"):
             await Deferred.fromCoroutine(conversation.get("/"))
     for each in waiting:
@@ -207,7 +209,7 @@ async def test_so_many_are_kept(
     """And for so long."""
     monkeypatch.setattr(fetch, "AUTHORITY_KEPT", 2)
     monkeypatch.setattr(fetch, "AUTHORITY_IDLE_TIME", 0.2)
-    source.reload()
+    source.renew()
     server.canned["/x"] = Answer(delay=0.1)
     await DeferredList([Deferred.fromCoroutine(source.get("/x")) for _ in range(4)])
     await deferLater(reactor, 0.05)
@@ -276,12 +278,14 @@ async def test_another_authority(
     """No connection that the old one verified is used again: not one that is kept, nor one that is in use."""
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority.certificate_path.read_bytes())
-    source = Authority(reactor, "the authority", server.url, ca)
+    trust = Trust(ca)
+    source = Authority(reactor, "the authority", server.url, trust)
     server.canned["/x"] = Answer(delay=0.2)
     both = [Deferred.fromCoroutine(source.get(target)) for target in ("/x", "/y")]
     assert (await both[1]).status == 200
     ca.write_bytes(certificates.Authority(tmp_path / "other").certificate_path.read_bytes())
-    source.reload()
+    trust.prepare()()
+    source.renew()
     assert (await both[0]).status == 200
     await deferLater(reactor, 0.05)
     assert not connected(reactor)

@@ -95,16 +95,24 @@ def test_a_value_that_json_does_not_know_is_written_as_text(log: Logger, output:
     assert lines(output)[0]["where"] == "{1, 2}"
 
 
+_TRAIL = """
+import os, sys
+from pathlib import Path
+from pcapd.api.audit import Trail
+from pcapd.api.metrics import Metrics
+from pcapd.net.logs import start_logging
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+"""
+
+
 @pytest.mark.parametrize("level", ["info", "warn", "error"])
 def test_the_audit_log_is_written_whatever_the_level(level: str) -> None:
     """Who captured what is kept also where the daemon is told to be quiet."""
-    program = f"""
-from pcapd.api import audit
-from pcapd.net.logs import start_logging
-from twisted.logger import Logger
+    program = f"""{_TRAIL}
 start_logging({level!r}, role="api", id="api/0")
 Logger(namespace="pcapd.api.api").info("chatter")
-audit.record("capture_started", user="alice")
+Trail(Clock(), None, Metrics().audit_failures).record("capture_started", user="alice")
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
@@ -125,17 +133,13 @@ def test_a_full_disk_does_not_stop_the_daemon() -> None:
     observer({"log_time": 0.0, "log_level": LogLevel.info, "log_format": "hello"})
 
 
-_AUDITED = """
-import os, sys
-from pathlib import Path
-from pcapd.api import audit
-from pcapd.net.logs import start_logging
-from twisted.logger import Logger
+_AUDITED = f"""{_TRAIL}
 file = Path(sys.argv[1])
 start_logging("info", file, role="api", id="api/0")
-audit.record("capture_started", user="alice")
+trail = Trail(Clock(), file, Metrics().audit_failures)
+trail.record("capture_started", user="alice")
 os.rename(file, file.with_suffix(".1"))
-audit.record("capture_ended", user="alice")
+trail.note("capture_ended", user="alice")
 Logger(namespace="pcapd.api.api").info("chatter")
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -205,6 +206,43 @@ def test_sighup_shows_renewed_certificates(
         (complaint,) = [record for record in api.records() if "not reloaded" in record["message"]]
         assert complaint["level"] == "error" and own["certificate"] in complaint["message"]
         api.stop()
+
+
+def holds_up_hangups(pid: int) -> bool:
+    """Whether a process has blocked SIGHUP (proc(5), ``SigBlk``)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (blocked,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigBlk:"))
+    return bool(blocked >> (signal.SIGHUP - 1) & 1)
+
+
+TWISTD = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "pcapd"]
+
+
+@pytest.mark.parametrize("command", [["-m", "pcapd"], TWISTD], ids=["pcapd", "twistd"])
+def test_a_sighup_during_the_start_is_heeded(
+    config: dict[str, Any], tmp_path: Path, command: list[str]
+) -> None:
+    """Before the daemon can reload, it neither ends by it nor forgets it."""
+    path = Path(written(tmp_path, config)).rename(tmp_path / "whole.yml")
+    # Whoever reads its configuration from a pipe waits for us.
+    os.mkfifo(tmp_path / "config.yml")
+    argv = [sys.executable, *command, "--role", "api", "--config", str(tmp_path / "config.yml")]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, cwd=ROOT, env=environment(), stdout=output, stderr=output)
+    try:
+        with (tmp_path / "config.yml").open("w") as pipe:
+            assert holds_up_hangups(process.pid)
+            process.send_signal(signal.SIGHUP)
+            text = path.read_text()
+            path.rename(tmp_path / "config.yml")  # for the next time
+            pipe.write(text)
+        wait_until(lambda: "api reloaded its certificates" in log.read_text(), "it reloads")
+        assert "listens on" in log.read_text()
+        assert not holds_up_hangups(process.pid)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_an_agent_starts_without_any_capability_and_says_so(authority: Authority, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
-import struct
 import sys
 from typing import Any, AsyncIterator, Callable, Iterator, TypeVar
 
@@ -16,19 +15,20 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import SEND_BUFFER, TCP_KEEPALIVE
-from pcapd.net.ports import BoundedPort
 from pcapd.net.tls import ClientContext
 from tests.lab.certificates import API_NAME, Authority, Credentials
 from tests.lab.configurations import free_port
 
 T = TypeVar("T")
+
+#: RFC 6125 lets it stand for `API_NAME`.
+WILDCARD = f"*.{API_NAME.partition('.')[2]}"
 
 
 @pytest.fixture
@@ -202,13 +202,27 @@ async def test_a_client_without_any_name(reactor: Any, authority: Authority, age
     assert isinstance(theirs, PeerIdentityError) and "no name at all" in theirs.message
 
 
+@pytest.mark.parametrize("name", ["other-agent.example.com", WILDCARD])
 @pytest_twisted.ensureDeferred
-async def test_a_client_of_another_name(reactor: Any, authority: Authority, agent: Credentials) -> None:
-    """A valid certificate is no identity: another agent's does not let one in."""
-    other = client_context(authority.issue("other", dns=("other-agent.example.com",)))
+async def test_a_client_of_another_name(
+    reactor: Any, authority: Authority, agent: Credentials, name: str
+) -> None:
+    """Another agent's certificate does not let one in, nor one for whatever name below a domain."""
+    other = client_context(authority.issue("other", dns=(name,)))
     _, theirs, _ = await refusal(reactor, agent, other)
     assert isinstance(theirs, PeerIdentityError)
-    assert "other-agent.example.com" in theirs.message and "allowed_clients" in theirs.message
+    assert repr(name) in theirs.message and "allowed_clients" in theirs.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_of_several_names(reactor: Any, authority: Authority, server: Server) -> None:
+    """One allowed name is enough, whatever its case."""
+    names = (WILDCARD, "other.example.com", API_NAME.upper())
+    accepted = server.accepted()
+    client, _ = connect(reactor, server.address, client_context(authority.issue("several", dns=names)))
+    there = await soon(reactor, accepted)
+    await soon(reactor, there.ready)
+    client.transport.abortConnection()
 
 
 # --- every byte ------------------------------------------------------------------
@@ -560,60 +574,3 @@ async def test_garbage_instead_of_tls(reactor: Any, server: Server, garbage: byt
         assert isinstance(await soon(reactor, there.closed), PcapdError)
     assert there.events == ["closed"]
     assert server.port.open == 0
-
-
-class Greeter(Peer):
-    """Over plain TCP, where nobody shakes hands."""
-
-    def connectionMade(self) -> None:
-        self.ready.callback(None)
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize("encrypted", [True, False])
-@pytest_twisted.ensureDeferred
-async def test_a_port_takes_so_many_connections_and_no_more(
-    reactor: Any, server: Server, encrypted: bool, at_once: bool
-) -> None:
-    """Whoever comes beyond the limit waits outside, and gets in when somebody leaves."""
-    peers: list[Peer] = server.peers
-    port: BoundedPort = server.port
-    if not encrypted:
-        peers = []
-        factory = Factory()
-        factory.noisy = False
-        factory.buildProtocol = lambda _: peers.append(Greeter()) or peers[-1]  # type: ignore[method-assign]
-        port = BoundedPort(0, factory, interface=LOCAL, reactor=reactor)
-        port.startListening()
-    port.limit = 2
-    clients = []
-    for _ in range(3):
-        clients.append(socket.create_connection((LOCAL, port.getHost().port)))
-        if not at_once:
-            await deferLater(reactor, 0.02)
-    await until(reactor, lambda: len(peers) >= 2)
-    await deferLater(reactor, 0.02)
-    assert (len(peers), port.open) == (2, 2)
-    clients[0].close()
-    await until(reactor, lambda: len(peers) == 3)
-    assert port.open == 2
-    for client in clients[1:]:
-        client.close()
-    await until(reactor, lambda: port.open == 0)
-    if not encrypted:
-        await port.stopListening()
-
-
-@pytest_twisted.ensureDeferred
-async def test_who_resets_before_being_accepted_takes_no_place(
-    reactor: Any, server: Server, api: ClientContext
-) -> None:
-    """A connection that is over when it is accepted is over at once, and counts no longer."""
-    for _ in range(3):
-        client = socket.create_connection(server.address)  # the kernel answers, and the reactor waits for us
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.close()
-    await until(reactor, lambda: len(server.peers) == 3)
-    await until(reactor, lambda: server.port.open == 0)
-    assert [peer.events for peer in server.peers] == [["closed"]] * 3
-    await pair(reactor, server, api)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.errors import LocalProtocolError, RemoteProtocolError
+from pcapd.limits import ANSWERS_BURST, ANSWERS_PER_SECOND
 from pcapd.wire import (
+    Answers,
     Callee,
     Caller,
     CaptureStart,
@@ -265,3 +267,18 @@ def test_arbitrary_bytes_raise_nothing_but_a_protocol_error(
         session.eof()
     except RemoteProtocolError:
         pass
+
+
+def test_answers_are_bounded() -> None:
+    """A burst, and then a rate; while the peer does not read, the bound is not refilled."""
+    answers = Answers()
+    for _ in range(ANSWERS_BURST):
+        answers.count(0.0, taken=True)
+    with pytest.raises(RemoteProtocolError):
+        answers.count(0.0, taken=True)
+    with pytest.raises(RemoteProtocolError):
+        answers.count(10.0, taken=False)
+    for _ in range(ANSWERS_PER_SECOND):
+        answers.count(11.0, taken=True)
+    with pytest.raises(RemoteProtocolError):
+        answers.count(11.0, taken=True)

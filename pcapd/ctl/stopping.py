@@ -1,0 +1,136 @@
+"""What ends a capture from outside: signals, and the end of the program that started pcapctl.
+
+The first Ctrl-C or SIGTERM stops the capture in good order, the second one leaves at once.
+SIGHUP only ever stops: when a terminal closes, both the kernel and the shell send it.  Where
+it was ignored when pcapctl started (``nohup``) it stays ignored.
+
+A plain pcapctl goes on when the shell that started it ends, as any job in the background
+does.  Under the cf CLI or Wireshark nobody would see that the capture goes on, so their
+end is a stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from typing import TYPE_CHECKING, Any, Optional
+
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["LeaveNow", "Parent", "Stops"]
+
+
+class LeaveNow(BaseException):
+    """The second Ctrl-C."""
+
+
+class Parent:
+    """The program that started us, where its end is ours.  Make it before anything else is done.
+
+    Args:
+        name: For people.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.gone = False
+        self._pid = os.getppid()
+        self._lifeline: Optional[socket.socket] = None
+        self._poll: Optional[select.poll] = None
+
+    def hold(self, lifeline: socket.socket) -> None:
+        """Take a connection to it, whose end is seen at once; that it could be made proves that it lived."""
+        lifeline.setblocking(False)
+        self._lifeline = lifeline
+
+    def watch(self, poll: select.poll) -> None:
+        """What may wake up the loop."""
+        if self._lifeline is not None:
+            self._poll = poll
+            poll.register(self._lifeline, select.POLLIN)
+
+    def look(self) -> bool:
+        """Whether it is gone: then we have another parent, or the connection has ended."""
+        if not self.gone and (os.getppid() != self._pid or self._ended()):
+            self.gone = True
+            self._let_go()
+        return self.gone
+
+    def _ended(self) -> bool:
+        try:
+            return self._lifeline is not None and not self._lifeline.recv(4096)
+        except BlockingIOError:
+            return False
+        except OSError:  # reset
+            return True
+
+    def _let_go(self) -> None:
+        if self._lifeline is not None:
+            if self._poll is not None:
+                self._poll.unregister(self._lifeline)
+            self._lifeline.close()
+            self._lifeline = None
+
+
+class Stops:
+    """Reasons to stop, from outside; wakes poll up.
+
+    Args:
+        parent: Whose end is ours, if anybody's.
+    """
+
+    def __init__(self, parent: Optional[Parent] = None) -> None:
+        self._parent = parent
+        self._signalled = ""
+        self._impatience = 0
+        #: There is nothing yet that could be finished in good order.
+        self.leave_at_once = True
+        #: Everything is finished: a second Ctrl-C has no effect.
+        self.left = False
+        self._read_fd, self._write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        os.set_blocking(self._write_fd, False)
+
+    @property
+    def reason(self) -> str:
+        """Why to stop, for people; empty as long as there is none."""
+        if not self._signalled and self._parent is not None and self._parent.look():
+            return f"{self._parent.name} is gone"
+        return self._signalled
+
+    def watch(self, poll: select.poll) -> None:
+        """What may wake up the loop."""
+        poll.register(self._read_fd, select.POLLIN)
+        if self._parent is not None:
+            self._parent.watch(poll)
+
+    def drain(self) -> None:
+        """Forget what woke it up."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read_fd, 512)
+
+    def __enter__(self) -> Stops:
+        self._wakeup = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._caught) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            # Further signals do not turn our exit status into their own.
+            signal.signal(number, signal.SIG_IGN if self._signalled else handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+
+    def _caught(self, number: int, frame: Any) -> None:
+        hung_up = number == signal.SIGHUP
+        self._signalled = self._signalled or ("hung up" if hung_up else "interrupted")
+        self._impatience += not hung_up
+        if self.leave_at_once or (self._impatience == 2 and not self.left):
+            raise LeaveNow

@@ -1,0 +1,67 @@
+"""Log lines that a peer can cause at will: the first at once, the others summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from pcapd.limits import SUM_INTERVAL, SUM_PEERS_MAX
+
+__all__ = ["Tally"]
+
+Write = Callable[[int, Mapping[str, Any]], None]
+
+#: The key of all peers beyond `limits.SUM_PEERS_MAX`.
+_OTHERS = object()
+
+
+class Tally:
+    """Writes the first line of a peer at once, and one line per second for what follows.
+
+    However many peers do it however often, at most two lines per second are written for
+    each of `limits.SUM_PEERS_MAX` peers, and one for all others together.
+
+    Args:
+        reactor: Where time is.
+        write: Gets how often it happened, and the facts of the last time.
+    """
+
+    def __init__(self, reactor: Any, write: Write) -> None:
+        self._reactor = reactor
+        self._write = write
+        self._since: dict[Hashable, tuple[int, Mapping[str, Any]]] = {}
+        self._timer: Any = None
+
+    def add(self, peer: Hashable, facts: Mapping[str, Any]) -> None:
+        """Count it once.
+
+        Args:
+            peer: Whose lines are summed up.
+            facts: What the line says besides the number.
+        """
+        if peer not in self._since and len(self._since) >= SUM_PEERS_MAX:
+            peer = _OTHERS
+        if peer in self._since or peer is _OTHERS:
+            count, _ = self._since.get(peer, (0, facts))
+            self._since[peer] = count + 1, facts
+        else:
+            self._since[peer] = 0, facts
+            self._write(1, facts)
+        if self._timer is None:
+            self._timer = self._reactor.callLater(SUM_INTERVAL, self._sum_up)
+
+    def flush(self) -> None:
+        """Write what was counted until now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        self._timer = None
+        counted, self._since = self._since, {}
+        for peer, (count, facts) in counted.items():
+            if count:
+                self._since[peer] = 0, facts  # it may go on
+                self._write(count, facts)
+        if self._since:
+            self._timer = self._reactor.callLater(SUM_INTERVAL, self._sum_up)

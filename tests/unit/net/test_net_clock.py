@@ -1,0 +1,41 @@
+"""Deadlines for peers, which let us read first after a pause of our own."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from pcapd.limits import LATE_GRACE
+from pcapd.net.clock import Deadline
+
+
+def test_a_deadline_in_time() -> None:
+    """The function is called when the seconds are over, once."""
+    clock, called = Clock(), []
+    deadline = Deadline(clock, 5.0, called.append, "called")
+    clock.pump([0.5] * 9)
+    assert called == [] and deadline.active()
+    clock.pump([0.5] * 9)
+    assert called == ["called"] and not deadline.active()
+
+
+def test_a_deadline_after_a_pause() -> None:
+    """The function is called later, so that what waits in the socket is read first, and then in any case."""
+    clock, called = Clock(), []
+    Deadline(clock, 5.0, called.append, "called")
+    clock.advance(60.0)
+    assert called == []
+    clock.advance(60.0)
+    assert called == ["called"]
+
+
+@pytest.mark.parametrize("pauses", [0, 1])
+def test_a_deadline_that_was_met(pauses: int) -> None:
+    """Cancelled in time, or in the extra time after a pause, it does not call the function."""
+    clock, called = Clock(), []
+    deadline = Deadline(clock, 5.0, called.append, "called")
+    for _ in range(pauses):
+        clock.advance(60.0)
+    deadline.cancel()
+    clock.pump([LATE_GRACE] * 10)
+    assert called == [] and not deadline.active() and not clock.getDelayedCalls()
