@@ -56,6 +56,8 @@ FILTER_QUICK: Final = 150
 FILTER_COMPILE_CPU: Final = 1.0
 #: seconds for that trial by the clock, on a busy machine; within `OPEN_TIMEOUT`.
 FILTER_COMPILE_TIMEOUT: Final = 5.0
+#: threads of an agent that open or close captures at once, half of them for one user.
+AGENT_THREADS: Final = 4
 #: long filters that an agent tries and compiles at once, and one for each user, so
 #: that filters leave processors for the captures.
 TRIALS_MAX: Final = 4

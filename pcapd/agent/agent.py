@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.agent.feedback import Feedback
 from pcapd.agent.session import AgentSession
+from pcapd.agent.threads import Threads
 from pcapd.capture import privileges
 from pcapd.capture.compiling import FilterCompiler
 from pcapd.capture.libpcap import libpcap_version
@@ -54,6 +55,7 @@ class Agent(Daemon):
         self._strangers = Tally(reactor, self._log_strangers)
         self._draining = False
         self.compiler = FilterCompiler()
+        self.threads = Threads(reactor)
         self.feedback = Feedback(reactor, self._sessions)
 
     # --- life --------------------------------------------------------------

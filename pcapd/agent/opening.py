@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
-
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from typing import NamedTuple, TypeVar
 
 from pcapd.agent.containers.cellside import CONTAINER_INTERFACE, cell_interface, check_interfaces
 from pcapd.agent.containers.lookup import StoreWatch, find_container
@@ -34,7 +30,7 @@ from pcapd.packet import linktypes
 from pcapd.records import HEADER_LINK_TYPES
 from pcapd.wire import CaptureStart, Container
 
-__all__ = ["Opened", "Opening", "in_new_thread", "open_capture"]
+__all__ = ["Opened", "Opening", "open_capture"]
 
 T = TypeVar("T")
 
@@ -85,6 +81,8 @@ def open_capture(opening: Opening) -> Opened:
         RequestError: One of them cannot be opened.
     """
     start, config = opening.start, opening.config
+    if opening.gone:
+        raise CaptureFailed("the capture was given up before it was opened")
     if start.container is None:
         path = opening.namespace
         gone = _never_gone if path is None else _enter_path(path)
@@ -98,22 +96,6 @@ def open_capture(opening: Opening) -> Opened:
     if config.containers.access == "host-veth":
         return _from_cell(opening, config.containers, start.container)
     return _from_inside(opening, config.containers, start.container)
-
-
-def in_new_thread(reactor: Any, function: Callable[[], T]) -> Deferred[T]:
-    """Run a function on a thread of its own and fire with its result on the reactor's."""
-    done: Deferred[T] = Deferred()
-
-    def run() -> None:
-        result: Any
-        try:
-            result = function()
-        except BaseException:  # noqa: BLE001 - whatever it is belongs to the caller
-            result = Failure()
-        reactor.callFromThread(done.callback, result)
-
-    threading.Thread(target=run, name="open-capture", daemon=True).start()
-    return done
 
 
 # --- this machine, and its named namespaces ------------------------------------

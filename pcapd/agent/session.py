@@ -31,9 +31,10 @@ from zope.interface import implementer
 
 from pcapd.agent.containers.namespace import Gone
 from pcapd.agent.feedback import Feedback
-from pcapd.agent.opening import Opened, Opening, in_new_thread, open_capture
+from pcapd.agent.opening import Opened, Opening, open_capture
 from pcapd.agent.owntraffic import Ends
 from pcapd.agent.reading import Reading
+from pcapd.agent.threads import Threads
 from pcapd.capture.compiling import FilterCompiler
 from pcapd.capture.exclusion import Connection
 from pcapd.capture.source import CaptureSource
@@ -79,6 +80,7 @@ class SessionOwner(Protocol):
     config: AgentConfig
     compiler: FilterCompiler
     feedback: Feedback
+    threads: Threads
 
     def hello(self) -> Hello:
         """The agent's greeting."""
@@ -432,7 +434,8 @@ class AgentSession(FramedProtocol):
 
     def _in_thread(self, function: Callable[[], T]) -> Deferred[T]:
         self._threads += 1
-        return in_new_thread(self._reactor, function)
+        assert self._start is not None
+        return self._agent.threads.run(self._start.user or self._start.capture, function)
 
     def _thread_ended(self, result: T) -> T:
         self._threads -= 1

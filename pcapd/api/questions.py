@@ -10,7 +10,6 @@ room for the next.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -30,8 +29,9 @@ from pcapd.limits import (
     AUTHORITY_WAITING_EACH,
 )
 from pcapd.net.fetch import Conversation
+from pcapd.net.turns import Queue
 
-__all__ = ["Question", "Questions", "Queue", "share_of"]
+__all__ = ["Question", "Questions", "share_of"]
 
 
 def share_of(address: str) -> str:
@@ -62,70 +62,6 @@ class Question:
     answer: Deferred[Resolved] = field(default_factory=Deferred)
 
 
-class Queue:
-    """The order of questions.  Plain: it neither asks nor waits.
-
-    Clients take turns.  A client takes a place only while more places are free than it
-    has already, so that there is one for the next client however slow the answers are.
-    When too many questions wait in all, the client with the most of them gives up its
-    last one.
-    """
-
-    def __init__(
-        self,
-        places: int = AUTHORITY_CALLERS,
-        waiting: int = AUTHORITY_WAITING,
-        waiting_each: int = AUTHORITY_WAITING_EACH,
-    ) -> None:
-        self._free = places
-        self._bounds = waiting, waiting_each
-        self._asking: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[Question]] = OrderedDict()  # the next client first
-
-    def add(self, question: Question) -> Question | None:
-        """Let a question wait; returns the one that has to go for it, which may be itself."""
-        in_all, of_each = self._bounds
-        mine = self._waiting.setdefault(question.client, deque())
-        mine.append(question)
-        if len(mine) > of_each:
-            return self.remove(question)
-        if sum(map(len, self._waiting.values())) > in_all:
-            longest = max(reversed(self._waiting.values()), key=len)
-            return self.remove(longest[-1])
-        return None
-
-    def remove(self, question: Question) -> Question:
-        """Nobody waits for it any more."""
-        mine = self._waiting.get(question.client, deque())
-        if question in mine:
-            mine.remove(question)
-            self._forget_if_empty(question.client)
-        return question
-
-    def take(self) -> Question | None:
-        """The next question, which has a place from now on; None while there is none that may have one."""
-        for client, mine in self._waiting.items():
-            if self._asking[client] < self._free:
-                self._free -= 1
-                self._asking[client] += 1
-                self._waiting.move_to_end(client)
-                question = mine.popleft()
-                self._forget_if_empty(client)
-                return question
-        return None
-
-    def give_back(self, client: str) -> None:
-        """A question of this client does not need its place any more."""
-        self._free += 1
-        self._asking[client] -= 1
-        if not self._asking[client]:
-            del self._asking[client]
-
-    def _forget_if_empty(self, client: str) -> None:
-        if not self._waiting[client]:
-            del self._waiting[client]
-
-
 class Questions:
     """Asks one authority what clients want to know.
 
@@ -139,7 +75,7 @@ class Questions:
     def __init__(self, reactor: Any, name: str) -> None:
         self._reactor = reactor
         self._name = name
-        self._queue = Queue()
+        self._queue: Queue[Question] = Queue(AUTHORITY_CALLERS, AUTHORITY_WAITING, AUTHORITY_WAITING_EACH)
         self._serving = False
 
     def put(

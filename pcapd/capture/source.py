@@ -45,8 +45,8 @@ from pcapd.capture.compiling import Asker, FilterCompiler
 from pcapd.capture.exclusion import Connection, OwnTraffic
 from pcapd.capture.interfaces import Interface, InterfaceWatch
 from pcapd.capture.tally import Tally
-from pcapd.errors import CaptureFailed, CapturePermission, NoSuchInterface, RequestError
-from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, RING_LAG, SNAPLEN_MAX
+from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface, RequestError
+from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, FILTER_QUICK, RING_LAG, SNAPLEN_MAX
 from pcapd.packet import linktypes
 
 __all__ = ["CaptureSource", "Filter", "KernelCounters", "open_source"]
@@ -281,7 +281,7 @@ def open_source(
         NoSuchInterface: There is none, or it went away meanwhile.
     """
     wanted.check()
-    installed = wanted.mirrored() if mirror else wanted
+    compiled = _compiled_mirrored if mirror else _compiled
     with contextlib.ExitStack() as undo:
         watch = InterfaceWatch(name)
         undo.callback(watch.close)
@@ -291,7 +291,7 @@ def open_source(
         _check_opened(reader, watch)
         tally = Tally(watch.interface)
         undo.callback(tally.close)
-        program = _compiled(reader, name, installed, compiler, asker)
+        program = compiled(reader, name, wanted, compiler, asker)
         _close_and_empty(reader, loopback=watch.interface.loopback)
         source = CaptureSource(reader, watch, tally, wanted, program, snaplen)
         undo.pop_all()
@@ -351,7 +351,21 @@ def _compiled(
     not by parentheses, and not by ``vlan`` or ``mpls``, which move all offsets behind them.
     """
     programs = [compiler.compile(reader, name, text, asker) for text in (*wanted.never, wanted.text)]
+    together = effective_filter("", wanted.never, wanted.text)
+    if wanted.never and len(together) <= FILTER_QUICK:
+        compiler.compile(reader, name, together, asker)  # refuses what rejects all packets
     return exclusion.chain(programs[:-1], programs[-1])
+
+
+def _compiled_mirrored(
+    reader: pcapy.Reader, name: str, wanted: Filter, compiler: FilterCompiler, asker: Asker
+) -> bytes:
+    """The same for the other end of a wire; what is refused is quoted as it was written."""
+    try:
+        return _compiled(reader, name, wanted.mirrored(), compiler, asker)
+    except BadFilter:
+        _compiled(reader, name, wanted, compiler, asker)
+        raise
 
 
 def _close_and_empty(reader: pcapy.Reader, *, loopback: bool) -> None:

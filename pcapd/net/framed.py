@@ -44,7 +44,7 @@ class FramedProtocol(Protocol):
         self._time = RunningTime(SILENCE_TURN)
         self._heard_at = 0.0  # by that time
         self._answers = Answers()
-        self._sent = 0  # by the transport, when the last PING came
+        self._taken = 0  # bytes by the network, when the last PING came
         self.transport: Any = None
 
     # --- for subclasses ----------------------------------------------------
@@ -83,8 +83,8 @@ class FramedProtocol(Protocol):
 
     def _answer(self, ping: Ping) -> None:
         """Answer a PING, unless there are too many, or the peer does not take the answers."""
-        before, self._sent = self._sent, self.transport.sent
-        self._answers.count(self._reactor.seconds(), taken=self._sent > before)
+        before, self._taken = self._taken, self.transport.sent
+        self._answers.count(self._reactor.seconds(), taken=self._taken > before)
         self.transport.write(self._session.pong(ping, now_us()))
 
     def connectionLost(self, reason: Failure = Failure(PcapdError("closed"))) -> None:  # noqa: B008

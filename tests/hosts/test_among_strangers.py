@@ -28,7 +28,7 @@ from tests.lab.processes import ROOT, usage, wait_until
 SECONDS = float(os.environ.get("PCAPD_ATTACK_SECONDS", "2"))
 #: Packets per second of the victim.
 RATE = 1000
-#: bytes that a daemon may grow by in one attack; in all of them together twice as many,
+#: bytes that a daemon may grow by in one attack, the rings of captures aside, which users may have; in all of them together twice as many,
 #: because memory that an allocator keeps hides what the next attack takes.
 GROWTH = 32 * MIB
 #: Seconds within which ``/health`` answers.
@@ -61,7 +61,7 @@ class Watch:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._pids = (chain.api.pid, chain.agent.pid)
-        self._before = {pid: usage(pid).rss for pid in self._pids}
+        self._before = {pid: usage(pid).own for pid in self._pids}
         for pid, size in self._before.items():
             self._first.setdefault(pid, size)
         self._over = threading.Event()
@@ -84,7 +84,7 @@ class Watch:
             except OSError:
                 self.answers.append(float("inf"))
             for pid in self._pids:
-                size = usage(pid).rss
+                size = usage(pid).own
                 self.growth = max(self.growth, size - self._before[pid])
                 self.growth_in_all = max(self.growth_in_all, size - self._first[pid])
 

@@ -108,7 +108,9 @@ HOSTILE: dict[str, tuple[Callable[[Conversation], None], str]] = {
     "START from an agent": (after_open(start()), "START frame"),
     "older level": (older, "speaks level"),
     "too many sources": (
-        after_open(*(encode_message(Source("i", f"e{n}", 1, 96, ""), n) for n in range(2, 10))),
+        after_open(
+            *(encode_message(Source("i", f"e{n}", 1, 96, "", excludes_api=True), n) for n in range(2, 10))
+        ),
         "more sources than",
     ),
     "another protocol": (garbage, "frame"),

@@ -67,6 +67,7 @@ class Usage:
 
     Attributes:
         rss: Resident memory, bytes.
+        own: Of it what is no file's and no capture's ring, bytes.
         peak_rss: The most it ever was, bytes.
         cpu: User and system time since its start, seconds.
         fds: Open file descriptors.
@@ -74,6 +75,7 @@ class Usage:
     """
 
     rss: int
+    own: int
     peak_rss: int
     cpu: float
     fds: int
@@ -89,6 +91,7 @@ def usage(pid: int) -> Usage:
     user, system = int(stat[11]), int(stat[12])
     return Usage(
         rss=_kilobytes(status["VmRSS"]),
+        own=_kilobytes(status["RssAnon"]),
         peak_rss=_kilobytes(status["VmHWM"]),
         cpu=(user + system) / os.sysconf("SC_CLK_TCK"),
         fds=len(list((proc / "fd").iterdir())),

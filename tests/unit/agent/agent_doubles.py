@@ -207,7 +207,7 @@ class World:
         self.refusals: dict[str, CaptureFailed] = {}
         self._waiting: list[Callable[[], None]] = []
         monkeypatch.setattr(session_module, "open_capture", self._open)
-        monkeypatch.setattr(session_module, "in_new_thread", self._in_new_thread)
+        monkeypatch.setattr(self.agent.threads, "run", self._in_new_thread)
 
     def _open(self, opening: Opening) -> Opened:
         start, config, namespace = opening.start, opening.config, opening.namespace
@@ -223,7 +223,7 @@ class World:
         gone = partial(mount_gone, namespace, identity(namespace)) if namespace else lambda: None
         return Opened(opened, gone)  # type: ignore[arg-type]
 
-    def _in_new_thread(self, reactor: Any, function: Callable[[], Any]) -> Deferred[Any]:
+    def _in_new_thread(self, user: str, function: Callable[[], Any]) -> Deferred[Any]:
         done: Deferred[Any] = Deferred()
 
         def run() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from pcapd.api.questions import Question, Questions, Queue, share_of
+from pcapd.api.questions import Question, Questions, share_of
 from pcapd.api.resolvers import Resolved
 from pcapd.errors import Forbidden, LimitReached, ResolverUnavailable
 from pcapd.limits import (
@@ -22,6 +22,7 @@ from pcapd.limits import (
     AUTHORITY_WAITING_EACH,
 )
 from pcapd.net.fetch import Conversation
+from pcapd.net.turns import Queue
 
 # --- the order ---------------------------------------------------------------
 
@@ -32,14 +33,18 @@ def question(client: str) -> Question:
     return Question(client, unused, unused)
 
 
-def filled(queue: Queue, clients: str) -> list[Question]:
+def new_queue(places: int = 32, waiting: int = 256, waiting_each: int = 64) -> Queue[Question]:
+    return Queue(places, waiting, waiting_each)
+
+
+def filled(queue: Queue[Question], clients: str) -> list[Question]:
     """Let each letter's client add a question."""
     added = [question(client) for client in clients]
     assert not any(queue.add(one) for one in added)
     return added
 
 
-def taken(queue: Queue) -> str:
+def taken(queue: Queue[Question]) -> str:
     """Whose questions get a place now, in order."""
     found = []
     while (one := queue.take()) is not None:
@@ -53,7 +58,7 @@ def taken(queue: Queue) -> str:
 )
 def test_clients_take_turns(added: str, order: str) -> None:
     """A client that asks once is served next, however many questions others have."""
-    queue = Queue(places=1)
+    queue = new_queue(places=1)
     filled(queue, added)
     served = ""
     while name := taken(queue):
@@ -65,7 +70,7 @@ def test_clients_take_turns(added: str, order: str) -> None:
 
 def test_a_clients_own_order() -> None:
     """Its first question is asked first."""
-    queue = Queue()
+    queue = new_queue()
     assert filled(queue, "aaa") == [queue.take(), queue.take(), queue.take()]
 
 
@@ -74,7 +79,7 @@ def test_a_clients_own_order() -> None:
 )
 def test_a_place_is_left_for_the_next_client(added: str, got: str) -> None:
     """A client gets another place only while more are free than it has; many clients use all places."""
-    queue = Queue(places=8)
+    queue = new_queue(places=8)
     filled(queue, added)
     assert taken(queue) == got
     # The next one does not wait, unless nobody could have a place.
@@ -84,7 +89,7 @@ def test_a_place_is_left_for_the_next_client(added: str, got: str) -> None:
 
 def test_too_many_of_one_client() -> None:
     """It is refused, and others are not."""
-    queue = Queue(waiting_each=3)
+    queue = new_queue(waiting_each=3)
     filled(queue, "aaa")
     fourth = question("a")
     assert queue.add(fourth) is fourth
@@ -93,7 +98,7 @@ def test_too_many_of_one_client() -> None:
 
 def test_too_many_in_all() -> None:
     """The client with the most questions gives up its last one; where nobody has more, the newest goes."""
-    queue = Queue(waiting=4)
+    queue = new_queue(waiting=4)
     kept = filled(queue, "aaab")
     assert queue.add(question("c")) is kept[2]
     assert queue.add(question("d")) is kept[1]
@@ -103,7 +108,7 @@ def test_too_many_in_all() -> None:
 
 def test_leaving_the_queue() -> None:
     """A question that nobody waits for is not asked; nor is it missed when it is gone already."""
-    queue = Queue()
+    queue = new_queue()
     first, second, _ = filled(queue, "aab")
     queue.remove(first)
     assert queue.take() is second
@@ -114,7 +119,7 @@ def test_leaving_the_queue() -> None:
 @given(st.lists(st.tuples(st.sampled_from(["add", "take", "give back", "remove"]), st.sampled_from("abcd"))))
 def test_bounds_hold(steps: list[tuple[str, str]]) -> None:
     """Whatever happens in whatever order: nothing is lost, nothing is in two places, no bound is passed."""
-    queue = Queue(places=4, waiting=6, waiting_each=3)
+    queue = new_queue(places=4, waiting=6, waiting_each=3)
     waiting: list[Question] = []
     asking: list[str] = []
     for step, client in steps:
