@@ -23,7 +23,7 @@ from pcapd.errors import CaptureFailed
 from pcapd.limits import BATCH_PACKETS, BATCHES_PER_WAKEUP, FRAME_TYPICAL, RING_LAG
 from pcapd.net.clock import now_us
 from pcapd.records import pack
-from pcapd.wire import Counters, Stats
+from pcapd.wire import Stats
 
 __all__ = ["DISORDER_US", "Reading", "log_losses"]
 
@@ -195,18 +195,6 @@ class Reading:
             dropped_agent=max(0, unread) if final else 0,
             at_us=at_us,
             excluded=self.source.excluded,
-        )
-
-    def counters(self, stats: Stats) -> Counters:
-        """The final ones for END."""
-        return Counters(
-            source=self.number,
-            received=stats.received,
-            dropped_kernel=stats.dropped_kernel,
-            dropped_interface=stats.dropped_interface,
-            delivered=stats.delivered,
-            dropped_agent=stats.dropped_agent,
-            excluded=stats.excluded,
         )
 
     def _captured_up_to(self, *, proof: bool) -> int:

@@ -327,7 +327,7 @@ class AgentSession(FramedProtocol):
             self._readings.remove(reading)
             reading.end()
             stats = reading.stats(final=True)
-            self._ended_counters.append(reading.counters(stats))
+            self._ended_counters.append(stats.counters(reading.number))
             self.transport.write(self._session.stats(reading.number, stats))
             log_losses(self._agent.log, stats, self._about())
         self._close_sources([reading.source for reading in readings])

@@ -168,6 +168,23 @@ class Stats:
             self.excluded,
         )
 
+    def counters(self, source: int) -> Counters:
+        """The same counters for END.
+
+        Args:
+            source: The source's id.
+        """
+        return Counters(
+            source=source,
+            received=self.received,
+            dropped_kernel=self.dropped_kernel,
+            dropped_interface=self.dropped_interface,
+            delivered=self.delivered,
+            dropped_agent=self.dropped_agent,
+            forwarded=self.forwarded,
+            excluded=self.excluded,
+        )
+
     def seen(self, packets: int) -> Stats:
         """Counters that are not smaller than what came from the source, whatever it said last.
 
