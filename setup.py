@@ -1,4 +1,4 @@
-"""Packaging of pcapd.  The compiled records module is optional: see pcapd/records."""
+"""Packaging of pcapd.  The compiled modules are optional: see pcapd/records."""
 
 from pathlib import Path
 
@@ -23,16 +23,18 @@ setup(
     # twisted/plugins must be listed by name: it must have no __init__.py, so
     # find_packages() cannot see it (Twisted's plugin how-to).
     packages=[*find_packages(include=["pcapd", "pcapd.*"]), "twisted.plugins"],
-    package_data={"pcapd": ["py.typed"], "pcapd.records": ["*.pyi"]},
+    package_data={"pcapd": ["py.typed"], "": ["*.pyi"]},
     # The BOSH release has no docs.
     data_files=[("share/man/man1", [name]) for name in ["docs/pcapctl.1"] if (here / name).exists()],
     ext_modules=[
         Extension(
-            "pcapd.records._native",
-            ["pcapd/records/_native.c"],
+            f"pcapd.{package}._native",
+            [f"pcapd/{package}/_native.c"],
+            depends=[str(header.relative_to(here)) for header in here.glob("pcapd/*/_*.h")],
             extra_compile_args=["-O3", "-Wall", "-Wextra"],
             optional=True,
         )
+        for package in ("records", "savefile", "merge", "analysis")
     ],
     install_requires=[
         "twisted>=26.4",

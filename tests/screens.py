@@ -21,8 +21,8 @@ from pcapd.ctl.meter import Meter, Progress, view
 from pcapd.ctl.options import CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.screen import Look, places, render
-from pcapd.records import Form
-from pcapd.savefile.assembly import Assembly
+from pcapd.merge.muxer import Muxer
+from pcapd.savefile.form import Form
 from pcapd.wire import App, Source, Stats
 from tests.lab.processes import ROOT
 
@@ -49,7 +49,7 @@ class Scene:
     ) -> None:
         self.options = options
         self.wanted = Wanted(app=App(_GUID), name="myapp")
-        self.assembly = Assembly(Form.PCAPNG, options.snaplen)
+        self.assembly = Muxer(Form.PCAPNG, options.snaplen)
         self.capture = Capture(options.request(self.wanted), self.assembly, options.duration, 0.0)
         self.capture.started = 0.0
         self.meter = Meter()

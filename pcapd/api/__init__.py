@@ -8,8 +8,18 @@
     the connection to one agent, for one target of one capture.
 ``resolvers``, ``static``, ``cloudfoundry``
     from a request and a token to a user and targets.
+``bosh``, ``director``
+    the resolver for VMs of a BOSH deployment, and what the director's answers mean.
 ``cc``
     what Cloud Controller's answers mean: plain functions.
+``tokens``
+    UAA's tokens: whether they can be real, whose they are and what they allow.
+``questions``
+    questions of many clients to one authority: their order, and which are refused.
+``lookout``
+    looks again and again whether an authority is there, for ``/health``.
+``policy``
+    what the operator lets nobody do.
 ``following``
     adds the instances that restart, move or appear while a capture runs.
 ``stream``, ``download``

@@ -60,8 +60,8 @@ from pcapd.limits import (
     STOP_STALL_TIMEOUT,
     STOP_WATCH_INTERVAL,
 )
+from pcapd.net.outgoing import connect_tls, outgoing_socket
 from pcapd.net.tls import ClientContext, check_server_name
-from pcapd.net.transport import connect_tls, outgoing_socket
 from pcapd.records import check
 from pcapd.wire import (
     ApiTraffic,

@@ -31,9 +31,9 @@ from pcapd.errors import (
     RequestError,
 )
 from pcapd.limits import INSTANCES_MAX, INTERFACES_MAX, NAME_MAX, SNAPLEN_DEFAULT
+from pcapd.merge.muxer import UNLIMITED, Muxer
 from pcapd.net.clock import now_us
-from pcapd.records import Form
-from pcapd.savefile.assembly import UNLIMITED, Assembly
+from pcapd.savefile.form import Form
 from pcapd.wire import App, Deployment, End, EndReason, Notice, NoticeType, Request, Source, Stats
 from pcapd.wire.frames import Bytes
 
@@ -76,7 +76,7 @@ class DownloadResource(Page):
         except RequestError as error:
             return self.refuse(request, error)
         form = Form.PCAPNG if _PCAPNG in (request.getHeader("accept") or "") else Form.PCAP
-        assembly = Assembly(
+        assembly = Muxer(
             form,
             asked.snaplen,
             ordered=ordered,
@@ -235,9 +235,7 @@ class _Download:
     log = Logger()
     grace = 0.0
 
-    def __init__(
-        self, front: Front, request: Any, client: ClientInfo, assembly: Assembly, form: Form
-    ) -> None:
+    def __init__(self, front: Front, request: Any, client: ClientInfo, assembly: Muxer, form: Form) -> None:
         self._front = front
         self._reactor = front.reactor
         self._request = request

@@ -47,7 +47,7 @@ from pcapd.capture.interfaces import Interface, InterfaceWatch
 from pcapd.capture.tally import Tally
 from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface, RequestError
 from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, FILTER_QUICK, RING_LAG, SNAPLEN_MAX
-from pcapd.savefile import linktypes
+from pcapd.packet import linktypes
 
 __all__ = ["CaptureSource", "Filter", "KernelCounters", "open_source"]
 

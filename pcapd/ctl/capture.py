@@ -20,12 +20,12 @@ from pcapd.limits import (
     NAME_MAX,
     TURN_MAX,
 )
-from pcapd.records import Form
+from pcapd.merge.account import Account
+from pcapd.merge.muxer import Muxer, Piece
+from pcapd.merge.split import Split
 from pcapd.running import RunningTime
-from pcapd.savefile.account import Account
-from pcapd.savefile.assembly import Assembly, Piece
 from pcapd.savefile.cut import Tail, tail
-from pcapd.savefile.split import Split
+from pcapd.savefile.form import Form
 from pcapd.wire import (
     Caller,
     End,
@@ -90,7 +90,7 @@ class Capture:
     """
 
     def __init__(
-        self, request: Request, assembly: Union[Assembly, Split], duration: Optional[float], now: float
+        self, request: Request, assembly: Union[Muxer, Split], duration: Optional[float], now: float
     ) -> None:
         self._request = request
         self.assembly = assembly
@@ -264,7 +264,7 @@ class Capture:
                 share = shares.get(account.interface, Tail(0, 0))
                 account.written -= share.packets
                 account.unwritten = (account.unwritten or 0) + share.packets
-                account.tell_again(share.drops)
+                account.told -= share.drops
         else:
             # Classic pcap does not tell one source's packets from another's.
             self._unwritten += missing

@@ -8,40 +8,27 @@ A library could read the headers.  dpkt (1.9.8, of 2022) takes 0.2 s to import a
 wants a TLS record whole, which today's ClientHellos in one packet often are not;
 names and server names would still be taken apart here.
 
-Packets are whatever anybody sent.  Every read is bounded by the packet's own
-bytes, and a packet that is not what it says becomes a shorter line, never an error.
+Packets are whatever anybody sent.  A packet that is not what it says becomes a
+shorter line, never an error.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import struct
-from typing import Dict, Final, List, NamedTuple, Optional, Tuple
+from typing import Final, NamedTuple, Optional, Tuple
 
-from pcapd.savefile import linktypes
-from pcapd.savefile.network import IPV4, IPV6, network
+from pcapd.packet import dns, http, linktypes, tls
+from pcapd.packet.flow import FlowKey, flow_key
+from pcapd.packet.headers import ARP, ICMP, ICMPV6, IPV4, IPV6, TCP, UDP, Fragment, Headers, walk
 
-__all__ = ["Decoded", "decode"]
+__all__ = ["Decoded", "decode", "ends_of"]
 
-_ARP = 0x0806
-_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
-_PROTOCOLS: Final = {2: "IGMP", 47: "GRE", 50: "ESP", 51: "AH", 132: "SCTP"}
-#: Hop-by-hop, routing, destination options: their length is in units of 8 bytes.
-_EXTENSIONS: Final = (0, 43, 60)
-_EXTENSION_FRAGMENT: Final = 44
-#: Headers in a row that are looked at; more of them are nobody's real traffic.
-_NESTED_MAX: Final = 8
-_FLAGS: Final = ((2, "SYN"), (1, "FIN"), (4, "RST"), (8, "PSH"), (16, "ACK"), (32, "URG"))
-_METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
-_DNS_PORTS: Final = (53, 5353)
-_DNS_TYPES: Final = {
-    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 65: "HTTPS",
+_NETWORKS: Final = {IPV4: "IPv4", IPV6: "IPv6", ARP: "ARP"}
+_PROTOCOLS: Final = {
+    ICMP: "ICMP", 2: "IGMP", TCP: "TCP", UDP: "UDP", 47: "GRE", 50: "ESP", 51: "AH", ICMPV6: "ICMPv6",
+    132: "SCTP",
 }  # fmt: skip
-_DNS_CODES: Final = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
-_DNS_ANSWERS: Final = 4
-_NAME_MAX: Final = 255
-_TLS_TYPES: Final = {20: "change cipher spec", 21: "alert", 22: "handshake", 23: "application data"}
-_HANDSHAKES: Final = {1: "ClientHello", 2: "ServerHello", 11: "Certificate"}
+_FLAGS: Final = ((2, "SYN"), (1, "FIN"), (4, "RST"), (8, "PSH"), (16, "ACK"), (32, "URG"))
 _ICMP_TYPES: Final = {
     0: "echo reply",
     3: "unreachable",
@@ -73,28 +60,6 @@ class Decoded(NamedTuple):
     info: str = ""
 
 
-class _Short(Exception):
-    """It ends before what it should hold."""
-
-
-class _Bytes:
-    """Reads on; raises `_Short` at the end."""
-
-    def __init__(self, data: bytes, position: int = 0) -> None:
-        self.data = data
-        self.position = position
-
-    def take(self, count: int) -> bytes:
-        begin = self.position
-        if begin + count > len(self.data):
-            raise _Short
-        self.position = begin + count
-        return self.data[begin : begin + count]
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-
 def decode(link_type: int, data: bytes) -> Decoded:
     """Say what a packet is.
 
@@ -102,220 +67,99 @@ def decode(link_type: int, data: bytes) -> Decoded:
         link_type: LINKTYPE, not DLT.
         data: What was captured of it.
     """
-    place = network(link_type, data)
-    if place is None:
+    headers = walk(link_type, data)
+    flow = flow_key(data, headers)
+    if flow is not None:
+        return _ip(data, headers, flow)
+    if headers.network < 0:
         return Decoded("", "", linktypes.name(link_type))
-    try:
-        if place.type == IPV4:
-            return _ipv4(data[place.offset :])
-        if place.type == IPV6:
-            return _ipv6(data[place.offset :])
-        if place.type == _ARP:
-            return _arp(data[place.offset :])
-    except _Short:
-        names = {IPV4: "IPv4", IPV6: "IPv6", _ARP: "ARP"}
-        return Decoded("", "", names[place.type], "cut short")
-    return Decoded("", "", f"ethertype 0x{place.type:04x}" if place.type >= 0x600 else "802.3")
+    if headers.kind == ARP and headers.end > headers.network:
+        return _arp(data[headers.network : headers.end])
+    if headers.kind in _NETWORKS:
+        cut_short = headers.kind != ARP or len(data) < headers.network + 28
+        return Decoded("", "", _NETWORKS[headers.kind], "cut short" if cut_short else "")
+    return Decoded("", "", f"ethertype 0x{headers.kind:04x}" if headers.kind >= 0x600 else "802.3")
 
 
-def _ipv4(data: bytes) -> Decoded:
-    head = _Bytes(data).take(20)
-    header, total = (head[0] & 15) * 4, int.from_bytes(head[2:4], "big")
-    source, destination = (str(ipaddress.IPv4Address(head[at : at + 4])) for at in (12, 16))
-    if head[0] >> 4 != 4 or header < 20:
-        raise _Short
-    fragment = int.from_bytes(head[6:8], "big") & 0x1FFF
-    # Without a total length (segmentation offload) all of it is the packet's.
-    payload = data[header : total if total >= header else None]
-    return _transport(source, destination, head[9], payload, fragment > 0)
+def ends_of(flow: FlowKey) -> Tuple[str, str]:
+    """Both addresses of a flow, with their ports where there are some."""
+    ends = []
+    for index, packed in enumerate((flow.source, flow.destination)):
+        address = str(ipaddress.ip_address(packed))
+        if flow.ports is not None:
+            address = f"[{address}]" if ":" in address else address
+            address = f"{address}:{flow.ports[index]}"
+        ends.append(address)
+    return ends[0], ends[1]
 
 
-def _ipv6(data: bytes) -> Decoded:
-    head = _Bytes(data).take(40)
-    source, destination = (str(ipaddress.IPv6Address(head[at : at + 16])) for at in (8, 24))
-    length = int.from_bytes(head[4:6], "big")
-    rest = _Bytes(data[: 40 + length if length else None], 40)
-    protocol, fragment = head[6], False
-    for _ in range(_NESTED_MAX):
-        if protocol in _EXTENSIONS:
-            protocol, size = rest.take(2)
-            rest.take(size * 8 + 6)
-        elif protocol == _EXTENSION_FRAGMENT:
-            part = rest.take(8)
-            protocol, fragment = part[0], fragment or int.from_bytes(part[2:4], "big") >= 8
-        else:
-            break
-    return _transport(source, destination, protocol, rest.data[rest.position :], fragment)
-
-
-def _arp(data: bytes) -> Decoded:
-    head = _Bytes(data).take(28)
-    if head[:6] != b"\0\1\x08\0\6\4":
-        return Decoded("", "", "ARP")
-    sender, target = (str(ipaddress.IPv4Address(head[at : at + 4])) for at in (14, 24))
-    if head[7] == 1:
+def _arp(packet: bytes) -> Decoded:
+    sender, target = (str(ipaddress.IPv4Address(packet[at : at + 4])) for at in (14, 24))
+    if packet[7] == 1:
         return Decoded(sender, target, "ARP", f"who has {target}")
-    return Decoded(sender, target, "ARP", f"{sender} is at {head[8:14].hex(':')}")
+    return Decoded(sender, target, "ARP", f"{sender} is at {packet[8:14].hex(':')}")
 
 
-def _transport(source: str, destination: str, protocol: int, payload: bytes, fragment: bool) -> Decoded:
-    name = {_TCP: "TCP", _UDP: "UDP", _ICMP: "ICMP", _ICMPV6: "ICMPv6"}.get(protocol)
-    if fragment or name is None:
-        name = name or _PROTOCOLS.get(protocol, f"IP protocol {protocol}")
-        return Decoded(source, destination, name, "fragment" if fragment else "")
-    if protocol in (_ICMP, _ICMPV6):
-        kinds = _ICMP_TYPES if protocol == _ICMP else _ICMPV6_TYPES
-        info = kinds.get(payload[0], f"type {payload[0]}") if payload else "cut short"
-        return Decoded(source, destination, name, info)
-    if len(payload) < (20 if protocol == _TCP else 8):
-        return Decoded(source, destination, name, "cut short")
-    ports = struct.unpack_from("!HH", payload)
-    ends = (_end(source, ports[0]), _end(destination, ports[1]))
-    return _tcp(ends, ports, payload) if protocol == _TCP else _udp(ends, ports, payload)
+def _ip(data: bytes, headers: Headers, flow: FlowKey) -> Decoded:
+    ends, protocol = ends_of(flow), flow.protocol
+    name = _PROTOCOLS.get(protocol, f"IP protocol {protocol}")
+    # What is behind the IP packet is padding.
+    packet = data[: headers.stop] if headers.stop else data
+    if headers.fragment is Fragment.LATER:
+        return Decoded(*ends, name, "fragment")
+    if protocol in (ICMP, ICMPV6):
+        kinds = _ICMP_TYPES if protocol == ICMP else _ICMPV6_TYPES
+        kind = packet[headers.transport] if 0 <= headers.transport < len(packet) else None
+        return Decoded(*ends, name, "cut short" if kind is None else kinds.get(kind, f"type {kind}"))
+    if protocol in (TCP, UDP):
+        found = _layer4(packet, headers, flow) if headers.payload >= 0 else (name, "cut short")
+        return Decoded(*ends, *found)
+    return Decoded(*ends, name)
 
 
-def _end(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def _layer4(packet: bytes, headers: Headers, flow: FlowKey) -> Tuple[str, str]:
+    """Protocol and text of a TCP segment or a UDP datagram."""
+    content = packet[headers.payload :]
+    found = _in_clear(flow.protocol, flow.ports or (0, 0), content)
+    if found is not None:
+        return found
+    if flow.protocol == UDP:
+        length = int.from_bytes(packet[headers.transport + 4 : headers.transport + 6], "big")
+        return "UDP", f"{max(0, length - 8)} bytes"
+    bits = packet[headers.transport + 13]
+    flags = " ".join(flag for bit, flag in _FLAGS if bits & bit)
+    return "TCP", f"{flags}, {len(content)} bytes" if content else flags
 
 
-def _tcp(ends: Tuple[str, str], ports: Tuple[int, ...], segment: bytes) -> Decoded:
-    content = segment[max(20, (segment[12] >> 4) * 4) :]
-    flags = " ".join(name for bit, name in _FLAGS if segment[13] & bit)
-    if content:
-        # Behind its length (RFC 1035, section 4.2.2).
-        found = _http(content) or _tls(content) or (_dns(content[2:]) if 53 in ports else None)
-        if found:
-            return Decoded(*ends, *found)
-    return Decoded(*ends, "TCP", f"{flags}, {len(content)} bytes" if content else flags)
-
-
-def _udp(ends: Tuple[str, str], ports: Tuple[int, ...], datagram: bytes) -> Decoded:
-    length = int.from_bytes(datagram[4:6], "big")
-    content = datagram[8 : length if length >= 8 else None]
-    if any(port in _DNS_PORTS for port in ports):
-        found = _dns(content)
-        if found:
-            return Decoded(*ends, *found)
-    return Decoded(*ends, "UDP", f"{max(0, length - 8)} bytes")
-
-
-# --- what is in clear ---------------------------------------------------------
-
-
-def _http(content: bytes) -> Optional[Tuple[str, str]]:
-    if not (content.startswith(b"HTTP/1.") or content.split(b" ", 1)[0] in _METHODS):
-        return None
-    line = content.split(b"\n", 1)[0].rstrip(b"\r")
-    if not content.startswith(b"HTTP/1.") and b" HTTP/" not in line and len(line) < len(content):
-        return None
-    return "HTTP", _text(line)
+def _in_clear(protocol: int, ports: Tuple[int, int], content: bytes) -> Optional[Tuple[str, str]]:
+    """Protocol and text of a payload that is recognized."""
+    if protocol == UDP:
+        return _dns(content) if any(port in dns.PORTS for port in ports) else None
+    line = http.first_line(content)
+    if line is not None:
+        return "HTTP", _text(line)
+    record = tls.read_record(content)
+    if record is not None:
+        return "TLS", f"{record.kind} {_text(record.server_name)}" if record.server_name else record.kind
+    # Behind its length (RFC 1035, section 4.2.2).
+    return _dns(content[2:]) if 53 in ports else None
 
 
 def _text(line: bytes) -> str:
-    text = line.decode("utf-8", "backslashreplace")
-    return text if len(text) <= _INFO_MAX else f"{text[:_INFO_MAX]}…"
-
-
-def _tls(content: bytes) -> Optional[Tuple[str, str]]:
-    if len(content) < 6 or content[0] not in _TLS_TYPES or content[1] != 3 or content[2] > 4:
-        return None
-    kind = _TLS_TYPES[content[0]]
-    if content[0] == 22:
-        kind = _HANDSHAKES.get(content[5], kind)
-        if content[5] == 1:
-            name = _server_name(content)
-            return "TLS", f"{kind} {_text(name)}" if name else kind
-    return "TLS", kind
-
-
-def _server_name(content: bytes) -> bytes:
-    """Of a ClientHello (RFC 8446, RFC 6066); empty where there is none in this packet."""
-    hello = _Bytes(content, 9)
-    try:
-        hello.take(2 + 32)
-        hello.take(hello.number(1))  # session
-        hello.take(hello.number(2))  # cipher suites
-        hello.take(hello.number(1))  # compression
-        hello.take(2)
-        while True:
-            extension, size = hello.number(2), hello.number(2)
-            if extension == 0:
-                hello.take(3)
-                return hello.take(hello.number(2))
-            hello.take(size)
-    except _Short:
-        return b""
-
-
-def _dns(content: bytes) -> Optional[Tuple[str, str]]:
-    """Of a message (RFC 1035)."""
-    message = _Bytes(content)
-    try:
-        _, flags, questions, answers, _, _ = struct.unpack("!6H", message.take(12))
-        if questions > 16 or flags >> 11 & 15 > 6:
-            return None
-        asked = []
-        for _ in range(questions):
-            name, kind = _name(message), message.number(2)
-            message.take(2)
-            asked.append(f"{_DNS_TYPES.get(kind, kind)} {name}")
-    except _Short:
-        return None
-    if not flags & 0x8000:
-        return "DNS", _shortened(f"query {', '.join(asked)}")
-    found = ", ".join(_answers(message, min(answers, _DNS_ANSWERS)))
-    code = _DNS_CODES.get(flags & 15, "") if flags & 15 else ""
-    more = f" and {answers - _DNS_ANSWERS} more" if answers > _DNS_ANSWERS else ""
-    words = f"response {', '.join(asked)}: {code or found or 'nothing'}{more}"
-    return "DNS", _shortened(words)
+    return _shortened(line.decode("utf-8", "backslashreplace"))
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _INFO_MAX else f"{text[:_INFO_MAX]}…"
 
 
-def _answers(message: _Bytes, count: int) -> List[str]:
-    found: List[str] = []
-    try:
-        for _ in range(count):
-            _name(message)
-            kind = message.number(2)
-            message.take(6)
-            size = message.number(2)
-            begin = message.position
-            value = message.take(size)
-            if kind == 1 and size == 4:
-                found.append(str(ipaddress.IPv4Address(value)))
-            elif kind == 28 and size == 16:
-                found.append(str(ipaddress.IPv6Address(value)))
-            elif kind in (2, 5, 12):
-                found.append(_name(_Bytes(message.data, begin)))
-            else:
-                found.append(str(_DNS_TYPES.get(kind, f"type {kind}")))
-    except _Short:
-        found.append("…")
-    return found
-
-
-def _name(message: _Bytes) -> str:
-    """A name, compressed or not; a chain of pointers that does not end is cut off."""
-    labels: List[str] = []
-    at, length = message, 0
-    seen: Dict[int, bool] = {}
-    while True:
-        size = at.number(1)
-        if size == 0:
-            return ".".join(labels) or "."
-        if size >= 0xC0:
-            target = (size & 0x3F) << 8 | at.number(1)
-            if target in seen:
-                raise _Short
-            seen[target] = True
-            at = _Bytes(message.data, target)
-        elif size >= 0x40:
-            raise _Short
-        else:
-            labels.append(at.take(size).decode("ascii", "backslashreplace"))
-            length += size + 1
-            if length > _NAME_MAX:
-                raise _Short
+def _dns(content: bytes) -> Optional[Tuple[str, str]]:
+    message = dns.read_message(content)
+    if message is None:
+        return None
+    asked = ", ".join(f"{kind} {name}" for kind, name in message.questions)
+    if not message.response:
+        return "DNS", _shortened(f"query {asked}")
+    more = message.answer_count - dns.ANSWERS_MAX
+    answers = message.code or ", ".join(message.answers) or "nothing"
+    return "DNS", _shortened(f"response {asked}: {answers}" + (f" and {more} more" if more > 0 else ""))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 
 __all__ = ["FileOptions", "Rotation", "parse_place", "part_name"]
 

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from pcapd.savefile.assembly import Account
+from pcapd.merge.muxer import Account
 
 __all__ = ["CLOCK_OFF_US", "DROPS", "HISTORY", "Hidden", "Meter", "Progress", "Row", "View", "sums", "view"]
 

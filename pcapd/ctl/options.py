@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from pcapd.ctl.fileoptions import FileOptions
 from pcapd.errors import PcapdError
 from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 from pcapd.wire import App, Deployment, Request
 
 __all__ = [

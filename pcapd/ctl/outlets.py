@@ -10,7 +10,7 @@ from pcapd.ctl.files import Closing, Files, open_files
 from pcapd.ctl.options import NOWHERE, CaptureOptions
 from pcapd.ctl.printing import Printer
 from pcapd.ctl.serving import Server
-from pcapd.savefile.assembly import Piece
+from pcapd.merge.muxer import Piece
 
 __all__ = ["Outlets"]
 

@@ -18,8 +18,8 @@ from typing import List, Optional
 
 from pcapd.ctl.options import STDOUT
 from pcapd.errors import PcapdError
-from pcapd.records import Form
 from pcapd.savefile.cut import cut
+from pcapd.savefile.form import Form
 
 __all__ = ["Output", "OutputError", "is_special", "replace"]
 

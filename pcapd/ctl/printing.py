@@ -20,7 +20,7 @@ from pcapd.ctl.decode import decode
 from pcapd.ctl.terminal import silence
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
-from pcapd.savefile.assembly import Piece
+from pcapd.merge.muxer import Piece
 from pcapd.savefile.reader import FilePacket, Reader
 
 __all__ = ["Printer", "PrintingFailed", "as_event", "as_line"]

@@ -11,9 +11,9 @@ from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
 from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
-from pcapd.records import Form
-from pcapd.savefile import linktypes
-from pcapd.savefile.assembly import Account, describe
+from pcapd.merge.muxer import Account, describe
+from pcapd.packet import linktypes
+from pcapd.savefile.form import Form
 from pcapd.wire import Notice, Source
 
 __all__ = [

@@ -29,10 +29,10 @@ from pcapd.ctl.terminal import Terminal, say
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
+from pcapd.merge.matching import PacketIds
+from pcapd.merge.muxer import UNLIMITED, Muxer
+from pcapd.merge.split import Split
 from pcapd.records import keep_memory
-from pcapd.savefile.assembly import UNLIMITED, Assembly
-from pcapd.savefile.matching import PacketIds
-from pcapd.savefile.split import Split
 from pcapd.wire import Notice
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def run(
         PcapdError: Nothing could be captured.
     """
     request = options.request(wanted)
-    kind: Type[Union[Assembly, Split]] = Split if options.files.split else Assembly
+    kind: Type[Union[Muxer, Split]] = Split if options.files.split else Muxer
     assembly = kind(
         options.form,
         options.snaplen,

@@ -18,8 +18,8 @@ from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from pcapd.errors import PcapdError
 from pcapd.limits import SERVE_BACKLOG, SERVE_LAST_TIME, SERVE_READERS_MAX, TURN_MAX
+from pcapd.merge.muxer import HEADERS, Piece
 from pcapd.running import RunningTime
-from pcapd.savefile.assembly import Kind, Piece
 
 __all__ = ["News", "Server"]
 
@@ -123,7 +123,7 @@ class Server:
         for reader in list(self._readers.values()):
             if self._serve(reader) and pieces and reader.backlog > SERVE_BACKLOG:
                 self._cut_off(reader)
-        self._headers += [piece.data for piece in pieces if piece.kind is Kind.HEADER]
+        self._headers += [piece.data for piece in pieces if piece.kind in HEADERS]
         if pieces:
             for reader in list(self._readers.values()):
                 for piece in pieces:

@@ -4,17 +4,17 @@ A *record* is one packet as in a pcap savefile, always little endian::
 
     u32 seconds | u32 microseconds | u32 captured length | u32 original length | captured bytes
 
-A *batch* is records back to back, the payload of one PACKETS frame.  Five
+A *batch* is records back to back, the payload of one PACKETS frame.  These
 functions work on whole batches, so that the cost per packet is a copy and not a
 Python object:
 
-========  ====================================================================
-pack      what pcapy-ng hands out → batches (agent)
-check     is this batch, which came from a peer, what it claims to be? (api, pcapctl)
-render    one batch → bytes of a pcap or pcapng file, in the batch's order
-merge     batches of many sources → bytes of a file, in time order
-busiest   the TCP connections that a result of pcapy-ng mostly consists of (agent)
-========  ====================================================================
+=========  ===================================================================
+pack()     what pcapy-ng hands out → batches (agent)
+check()    is this batch, which came from a peer, what it claims to be? (api, pcapctl)
+rows()     what is known of each packet, see `pcapd.packet.row`
+busiest()  the TCP connections that a result of pcapy-ng mostly consists of (agent)
+split()    one batch → two
+=========  ===================================================================
 
 There are two implementations with the same results and the same errors: a
 readable one in Python (`_reference`) and one in C (`_native`), which is used
@@ -29,40 +29,40 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from pcapd.records._headers import LINK_TYPES as HEADER_LINK_TYPES
+from pcapd.packet.headers import LINKS
 from pcapd.records._split import split
-from pcapd.records._types import HEADER_SIZE, Busy, Checked, Form, Gap, Merged, Rendered
+from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, Busy, Checked
 
 try:
     if os.environ.get("PCAPD_PURE"):
         raise ImportError("PCAPD_PURE asks for the reference")
-    from pcapd.records._native import busiest, check, keep_memory, merge, pack, render
+    from pcapd.records._native import busiest, check, keep_memory, pack, rows
 
     _name = "native"
 except ImportError:
     from pcapd.records._busiest import busiest
-    from pcapd.records._reference import check, keep_memory, merge, pack, render
+    from pcapd.records._reference import check, keep_memory, pack, rows
 
     _name = "reference"
+
+#: Link types whose headers are known, so that packets can be cut after them.
+HEADER_LINK_TYPES: Final = frozenset(LINKS)
 
 #: Which implementation runs: "native" or "reference".
 IMPLEMENTATION: Final[str] = _name
 
 __all__ = [
+    "CAPTURED_MAX",
     "HEADER_LINK_TYPES",
     "HEADER_SIZE",
     "IMPLEMENTATION",
+    "MICROS",
     "Busy",
     "Checked",
-    "Form",
-    "Gap",
-    "Merged",
-    "Rendered",
     "busiest",
     "check",
     "keep_memory",
-    "merge",
     "pack",
-    "render",
+    "rows",
     "split",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Dict, Final, List, Optional, Tuple
 
-from pcapd.records._headers import LINK_TYPES
+from pcapd.packet.flow import flow_key
+from pcapd.packet.headers import TCP, walk
 from pcapd.records._types import MICROS, Busy
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ PACKETS: Final = 512
 PART: Final = 32
 
 _META: Final = struct.Struct("=4I")
-_TAGS: Final = (0x8100, 0x88A8, 0x9100)
-_TAGS_MAX: Final = 4
 
 
 def busiest(packets: Buffer, meta: Buffer, link_type: int) -> Tuple[int, int, List[Busy]]:
@@ -61,36 +60,11 @@ def busiest(packets: Buffer, meta: Buffer, link_type: int) -> Tuple[int, int, Li
 
 def _connection(link_type: int, packet: bytes) -> Optional[bytes]:
     """Both ends of a TCP connection, in an order that both directions share."""
-    at = _network_at(link_type, packet)
-    if at is None or len(packet) <= at:
+    flow = flow_key(packet, walk(link_type, packet))
+    if flow is None or flow.protocol != TCP or flow.ports is None:
         return None
-    if packet[at] >> 4 == 4:
-        start, size, tcp = at + 12, 4, at + (packet[at] & 0x0F) * 4
-        whole = tcp >= at + 20 and len(packet) >= tcp + 4
-        usable = whole and packet[at + 9] == 6 and not int.from_bytes(packet[at + 6 : at + 8], "big") & 0x1FFF
-    else:
-        start, size, tcp = at + 8, 16, at + 40
-        usable = packet[at] >> 4 == 6 and len(packet) >= tcp + 4 and packet[at + 6] == 6
-    if not usable:
-        return None
-    source = packet[start : start + size] + packet[tcp : tcp + 2]
-    destination = packet[start + size : start + 2 * size] + packet[tcp + 2 : tcp + 4]
+    source, destination = (
+        address + port.to_bytes(2, "big")
+        for address, port in zip((flow.source, flow.destination), flow.ports)
+    )
     return min(source, destination) + max(source, destination)
-
-
-def _network_at(link_type: int, packet: bytes) -> Optional[int]:
-    """Where the IP header is."""
-    if link_type not in LINK_TYPES:
-        return None
-    size, type_at = {1: (14, 12), 113: (16, 14), 276: (20, 0)}.get(link_type, (0, -1))
-    if type_at < 0:
-        return 0
-    if len(packet) < size:
-        return None
-    ether_type = int.from_bytes(packet[type_at : type_at + 2], "big")
-    for _ in range(_TAGS_MAX):
-        if ether_type not in _TAGS or len(packet) < size + 4:
-            break
-        ether_type = int.from_bytes(packet[size + 2 : size + 4], "big")
-        size += 4
-    return size if ether_type in (0x0800, 0x86DD) else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Final, NamedTuple, Tuple
+from typing import Final, NamedTuple
 
 #: bytes; seconds, microseconds, captured length, original length: u32 each.
 HEADER_SIZE: Final = 16
@@ -12,20 +11,6 @@ MICROS: Final = 1_000_000
 #: bytes; no record may claim more, so that the length of a pcapng block around
 #: it always fits the block's 32 bits.
 CAPTURED_MAX: Final = 0x7FFF_FFFF
-
-
-#: Packets that a source lost: `drops` of them after `after_us`, microseconds since the epoch.
-#: They are told (epb_dropcount) with its first record that is written and is later than that.
-Gap = Tuple[int, int]
-
-
-class Form(IntEnum):
-    """How records are written to a file."""
-
-    #: Savefile records, as they are.
-    PCAP = 0
-    #: Enhanced packet blocks.
-    PCAPNG = 1
 
 
 class Checked(NamedTuple):
@@ -38,33 +23,6 @@ class Checked(NamedTuple):
     earliest_us: int
     #: microseconds since the epoch; the largest timestamp, not the last one.
     latest_us: int
-
-
-class Rendered(NamedTuple):
-    """Output bytes, and how many packets they hold."""
-
-    data: bytes
-    packets: int
-    #: gaps that were told with them.
-    told: int = 0
-
-
-class Merged(NamedTuple):
-    """Output bytes in time order, and what was left behind, per source."""
-
-    data: bytes
-    #: written now, per source.
-    packets: tuple[int, ...]
-    #: of those, how many belong before something that an earlier call wrote.
-    late: tuple[int, ...]
-    #: records not written, per source, in their order of arrival.
-    rests: list[bytes]
-    #: microseconds since the epoch; the largest timestamp written so far.
-    last_us: int
-    #: a limit kept back records whose time had come.
-    full: bool
-    #: gaps that were told with the packets written now, per source.
-    told: tuple[int, ...] = ()
 
 
 class Busy(NamedTuple):

@@ -1,20 +1,15 @@
-"""The frame of a capture file: headers, interfaces, counters, names.
+"""Capture files: what is in them besides the packets, and how they are read.
 
-Plain functions that return the bytes of whole blocks; the packets between them
-come from `pcapd.records`.  A writer that only ever appends what one of these
-returned leaves a readable file whenever it is killed.
+========  ====================================================================
+blocks    pcapng: the only place that knows the layout of its blocks
+pcap      the classic format
+form      which of the two
+cut       where the last whole block of a part of a file ends
+reader    reads files, whoever wrote them
+========  ====================================================================
 
-`pcapng`
-    What we write by default: one section, one interface block per source,
-    counters and names.
-`pcap`
-    The classic header, for one link type only.
-`linktypes`
-    Numbers and names of link types.
+Plain functions return the bytes of whole blocks.  A writer that only ever appends what
+one of these returned leaves a readable file whenever it is killed.
 """
 
 from __future__ import annotations
-
-from pcapd.savefile import linktypes, pcap, pcapng
-
-__all__ = ["linktypes", "pcap", "pcapng"]

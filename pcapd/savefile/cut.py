@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 from typing import Dict, NamedTuple
 
-from pcapd.records import HEADER_SIZE, Form
+from pcapd.records import HEADER_SIZE
+from pcapd.savefile import blocks
+from pcapd.savefile.form import Form
 
 __all__ = ["Cut", "Fit", "Tail", "cut", "fit", "tail"]
 
 _PCAP_HEADER = 24
-_ENHANCED_PACKET = 6
-_DROP_COUNT = 4
 
 
 class Cut(NamedTuple):
@@ -97,35 +97,19 @@ def tail(data: bytes, packets: int) -> Dict[int, Tail]:
         data: Whole blocks, as we make them.
         packets: How many of the last ones; at most those there are.
     """
-    blocks = []
-    position = 0
-    while position < len(data):
-        kind, size = struct.unpack_from("<II", data, position)
-        if kind == _ENHANCED_PACKET:
-            blocks.append((position, position + size))
-        position += size
     found: Dict[int, Tail] = {}
-    for begin, end in blocks[max(0, len(blocks) - packets) :]:
-        interface, _, _, captured = struct.unpack_from("<4I", data, begin + 8)
+    theirs = [(begin, end) for kind, begin, end in blocks.own_blocks(data) if blocks.is_packet(kind)]
+    for begin, end in theirs[max(0, len(theirs) - packets) :]:
+        interface, drops = blocks.own_packet(data[begin:end])
         before = found.get(interface, Tail(0, 0))
-        drops = _drop_count(data, begin + 28 + (captured + 3 & ~3), end - 4)
         found[interface] = Tail(before.packets + 1, before.drops + drops)
     return found
 
 
-def _drop_count(data: bytes, position: int, end: int) -> int:
-    while position < end:
-        code, length = struct.unpack_from("<HH", data, position)
-        if code == _DROP_COUNT:
-            return int.from_bytes(data[position + 4 : position + 12], "little")
-        position += 4 + (length + 3 & ~3)
-    return 0
-
-
 def _block(form: Form, data: bytes, position: int, begins_file: bool) -> tuple[int, bool]:
     if form is Form.PCAPNG:
-        kind, size = struct.unpack_from("<II", data, position)
-        return size, kind == _ENHANCED_PACKET
+        kind, begin, end = next(blocks.own_blocks(data, position))
+        return end - begin, blocks.is_packet(kind)
     if begins_file and position == 0:
         return _PCAP_HEADER, False
     (captured,) = struct.unpack_from("<I", data, position + 8)

@@ -7,6 +7,7 @@
     bin/bench client                            pcapctl alone, fed from a socket
     bin/bench latency | fanin | idle            one of the others
     bin/bench clients                           many captures at once, and a slow client beside a fast one
+    bin/bench matching                          the same packet at two places, and flows, against tcptrace and tshark
     bin/bench filter                            how long libpcap takes to compile one
     bin/bench soak --minutes 10                 one capture for long; not part of everything
 """
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
-from tests.benchmarks import client, clients, fanin, filters, latency, loss, soak
+from tests.benchmarks import client, clients, fanin, filters, latency, loss, matching, soak
 
 #: What docs/performance.rst promises, packets per second by size.
 RATES = {100: (100_000, 200_000, 300_000, 400_000), 1400: (50_000, 100_000, 150_000)}
@@ -67,6 +68,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows += [fanin.measure(options.agents), loss.idle()]
     rows += run_clients(options)
     rows += filters.measure()
+    rows += matching.measure()
     return rows
 
 
@@ -77,7 +79,18 @@ def main() -> None:
         "what",
         nargs="?",
         default="all",
-        choices=["all", "loss", "client", "latency", "fanin", "idle", "clients", "filter", "soak"],
+        choices=[
+            "all",
+            "loss",
+            "client",
+            "latency",
+            "fanin",
+            "idle",
+            "clients",
+            "filter",
+            "matching",
+            "soak",
+        ],
     )
     parser.add_argument("--size", type=int, default=100, help="bytes of a packet on the wire")
     parser.add_argument("--rate", type=int, default=400_000, help="packets per second; 0 as fast as possible")
@@ -98,6 +111,7 @@ def main() -> None:
         "idle": lambda: [loss.idle()],
         "clients": lambda: run_clients(options),
         "filter": filters.measure,
+        "matching": matching.measure,
         "soak": lambda: [soak.measure(60 * options.minutes)],
     }
     rows = runs[options.what]()

@@ -27,7 +27,7 @@ from pcapd.ctl.options import (
 from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 
 __all__ = ["PREPARE", "answer", "options_of"]
 

@@ -20,7 +20,7 @@ from pcapd.ctl.report import source_line
 from pcapd.ctl.terminal import say
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
-from pcapd.savefile.assembly import Account
+from pcapd.merge.muxer import Account
 
 __all__ = ["Toolbar", "Wireshark", "has_reader"]
 

@@ -22,7 +22,7 @@ from pcapd.ctl.fetch import Answer
 from pcapd.ctl.options import CaptureOptions, UsageProblem
 from pcapd.ctl.output import OutputError
 from pcapd.errors import Forbidden, PcapdError, TargetNotFound, Unauthenticated
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 from pcapd.wire import Deployment
 
 DIRECTOR, UAA = "https://192.0.2.6:25555", "https://192.0.2.6:8443"

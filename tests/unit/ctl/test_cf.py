@@ -20,7 +20,7 @@ from pcapd.ctl.fetch import Answer
 from pcapd.ctl.options import CaptureOptions, UsageProblem
 from pcapd.ctl.output import OutputError
 from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticated
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 from pcapd.wire import App
 
 API, LOGIN = "https://api.x", "https://login.x"

@@ -6,7 +6,7 @@ import pytest
 
 from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances
 from pcapd.ctl.report import opened_line
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 from pcapd.wire import App, Source
 
 

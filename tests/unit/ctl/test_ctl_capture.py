@@ -18,9 +18,9 @@ from pcapd.limits import (
     NAME_MAX,
     STOP_STALL_BYTES,
 )
-from pcapd.records import Form
-from pcapd.savefile.assembly import UNLIMITED, Assembly, Piece
-from pcapd.savefile.split import Split
+from pcapd.merge.muxer import UNLIMITED, Muxer, Piece
+from pcapd.merge.split import Split
+from pcapd.savefile.form import Form
 from pcapd.wire import Callee, End, EndReason, Error, Hello, Notice, NoticeType, Request, Source, Stats, Stop
 
 NOW_US = 1_700_000_000_000_000
@@ -43,7 +43,7 @@ class Api:
         **limits: Any,
     ) -> None:
         self.now = 100.0
-        assembly = Assembly(Form.PCAPNG, 262144, ordered=ordered, **{"max_packets": UNLIMITED, **limits})
+        assembly = Muxer(Form.PCAPNG, 262144, ordered=ordered, **{"max_packets": UNLIMITED, **limits})
         self.capture = Capture(Request(("web-0",), headers_only=headers_only), assembly, duration, self.now)
         self.callee = Callee(Request)
         self.heard: list[Any] = []
@@ -390,7 +390,7 @@ def test_the_first_error_counts() -> None:
 # --- what is not in the file after all ----------------------------------------------
 
 
-def captured(assembly: Union[Assembly, Split], *names: str) -> Tuple[Capture, List[Piece]]:
+def captured(assembly: Union[Muxer, Split], *names: str) -> Tuple[Capture, List[Piece]]:
     """Sources with these names, a packet of each whose name has no ``-``, and all that is to be written."""
     for number, name in enumerate(names, 1):
         instance, _, interface = name.strip("-").partition(":")
@@ -407,7 +407,7 @@ def unwritten(capture: Capture) -> List[Optional[int]]:
 
 def test_what_is_missing_is_counted_once() -> None:
     """Also when it is asked for twice: a capture that is left at once is settled where it was left."""
-    capture, pieces = captured(Assembly(Form.PCAP, 262144), "a:eth0", "a:lo")
+    capture, pieces = captured(Muxer(Form.PCAP, 262144), "a:eth0", "a:lo")
     for _ in range(2):
         capture.settle(Form.PCAP, {"": 1}, pieces)
         assert (capture.lost_at_least, capture.written, unwritten(capture)) == (1, 1, [None, None])
@@ -422,6 +422,6 @@ def test_what_is_missing_from_one_file_is_looked_for_in_it() -> None:
 
 def test_what_is_missing_can_only_be_of_who_has_sent_something() -> None:
     """Classic pcap does not say whose a packet is; where one source alone has any it is its."""
-    capture, pieces = captured(Assembly(Form.PCAP, 262144), "a:eth0", "a:lo-")
+    capture, pieces = captured(Muxer(Form.PCAP, 262144), "a:eth0", "a:lo-")
     capture.settle(Form.PCAP, {"": 0}, pieces)
     assert unwritten(capture) == [1, 0]

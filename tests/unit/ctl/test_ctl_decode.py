@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from pcapd.ctl.decode import decode
 from pcapd.ctl.printing import Printer, PrintingFailed, as_line
-from pcapd.records import Form
-from pcapd.savefile import linktypes
-from pcapd.savefile.assembly import Assembly, Kind, Piece
-from pcapd.savefile.network import network
+from pcapd.merge.muxer import HEADERS, Kind, Muxer, Piece
+from pcapd.packet import linktypes
+from pcapd.savefile.form import Form
 from pcapd.savefile.reader import FileInterface, FilePacket
 from pcapd.wire import Source
 
@@ -202,7 +201,6 @@ def test_padding_is_no_content(ip: Callable[[bytes, int], bytes]) -> None:
 def test_link_types(link_type: int, head: bytes) -> None:
     """Those that captures have."""
     assert decode(link_type, head + ipv4(udp(b"abc"))).destination == "192.0.2.2:9"
-    assert network(link_type, head[:-1]) is None or head[:-1] == b"\2\0\0"
 
 
 def test_arp_and_others() -> None:
@@ -252,7 +250,7 @@ def check(link_type: int, data: bytes) -> None:
 
 
 def pieces(instance: str, content: bytes) -> List[Piece]:
-    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
     assembly.source(1, Source(instance, "eth0", 1, 262144, ""), 5)
     packet = frame(ipv4(udp(content)))
     assembly.packets(1, struct.pack("<4I", 9, 5, len(packet), 1514) + packet, 0.0)
@@ -275,7 +273,7 @@ def test_each_instance_has_its_own_interfaces(capfd: pytest.CaptureFixture[str])
     """Files of their own number them from 0 each."""
     printer = Printer(json=False, stream=sys.stdout)
     both = [[piece._replace(stream=name) for piece in pieces(name, b"")] for name in ("a", "b")]
-    headers = [piece for each in both for piece in each if piece.kind is Kind.HEADER]
+    headers = [piece for each in both for piece in each if piece.kind in HEADERS]
     packets = [piece for each in both for piece in each if piece.kind is Kind.PACKETS]
     printer.write(headers + packets)
     assert [text.split()[1] for text in capfd.readouterr().out.splitlines()] == ["a:eth0", "b:eth0"]

@@ -18,10 +18,10 @@ from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
 from pcapd.ctl.files import Files, check_files
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
 from pcapd.ctl.output import OutputError
-from pcapd.records import Form
-from pcapd.savefile import split as split_module
-from pcapd.savefile.assembly import Assembly, Kind, Piece
-from pcapd.savefile.split import Split
+from pcapd.merge import split as split_module
+from pcapd.merge.muxer import Kind, Muxer, Piece
+from pcapd.merge.split import Split
+from pcapd.savefile.form import Form
 from pcapd.wire import Request, Source, Stats
 
 
@@ -78,7 +78,7 @@ def capture(
     times: Optional[List[float]] = None,
 ) -> Files:
     """Packets of the given sizes from two interfaces; the second one opens after the first batch."""
-    kind: Any = Split if options.split else Assembly
+    kind: Any = Split if options.split else Muxer
     assembly = kind(form, 262144, ordered=False)
     suffix = ".pcap" if form is Form.PCAP else ".pcapng"
     files = Files(str(directory / f"x{suffix}"), form, options, assembly.closing, force=force)
@@ -162,7 +162,7 @@ def test_a_ring_says_what_it_deleted(tmp_path: Path) -> None:
 
 def test_a_file_that_somebody_else_deleted(tmp_path: Path) -> None:
     """Is gone, which is what the ring wanted."""
-    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
     options = FileOptions(Rotation(size=1, files=1))
     files = Files(str(tmp_path / "x.pcapng"), Form.PCAPNG, options, assembly.closing, force=False)
     assembly.source(1, source("a/0"), 5)
@@ -224,7 +224,7 @@ def test_limits_count_over_all_instances() -> None:
 
 
 def test_time_order_within_each_instance() -> None:
-    """Ordering works as in one file, and a source that ends stops nobody."""
+    """ReorderBuffer works as in one file, and a source that ends stops nobody."""
     assembly = Split(Form.PCAPNG, 262144)
     assembly.source(1, source("a/0"), 5)
     assembly.source(2, source("a/0", "lo"), 5)
@@ -281,7 +281,7 @@ def test_a_full_disk_leaves_whole_files(
 ) -> None:
     """Wherever the disk is full, every file is whole, and the packets that are missing are counted."""
     directory = tmp_path_factory.mktemp("full")
-    kind: Any = Split if split else Assembly
+    kind: Any = Split if split else Muxer
     assembly = kind(form, 262144, ordered=False)
     suffix = form.name.lower()
     options = FileOptions(Rotation(size=700), split=split)
@@ -388,7 +388,7 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest
 def test_packets_for_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They go to readers or a terminal alone, and into no file of any name."""
     monkeypatch.chdir(tmp_path)
-    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
     files = Files(NOWHERE, Form.PCAPNG, FileOptions(print=True), assembly.closing, force=True)
     assembly.source(1, source("a/0"), 5)
     assembly.packets(1, record(0, 4), 0.0)
@@ -413,7 +413,7 @@ def test_where_packets_go_without_a_file(options: FileOptions, elsewhere: bool) 
 
 def test_an_interface_that_does_not_fit(tmp_path: Path) -> None:
     """A file that is full ends where it is: what opens later is in the next one."""
-    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
     assembly.source(1, source("a/0"), 5)
     assembly.packets(1, record(0, 4), 0.0)
     pieces = assembly.take_pieces(0.0)
@@ -469,11 +469,11 @@ def test_one_file_is_as_it_was(tmp_path: Path) -> None:
 
 def test_a_piece_knows_its_packets() -> None:
     """What rotation counts by."""
-    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
     assembly.source(1, source("a/0"), 5)
     assembly.packets(1, record(0, 4) + record(1, 4), 0.0)
     kinds = [(piece.kind, piece.packets) for piece in assembly.finish_pieces(10)]
     assert kinds == [
-        (Kind.HEADER, 0), (Kind.HEADER, 0), (Kind.HEADER, 0), (Kind.PACKETS, 2), (Kind.STATISTICS, 0),
+        (Kind.HEADER, 0), (Kind.INTERFACE, 0), (Kind.NAMES, 0), (Kind.PACKETS, 2), (Kind.STATISTICS, 0),
     ]  # fmt: skip
     assert isinstance(assembly.finish_pieces(10)[0], Piece)

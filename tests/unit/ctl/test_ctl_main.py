@@ -11,7 +11,7 @@ import pytest
 from pcapd.ctl.extcap import install as installing
 from pcapd.ctl.main import main
 from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, read_token
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 
 Pcapctl = Callable[..., Tuple[object, str]]
 

@@ -12,11 +12,11 @@ import pytest
 
 from pcapd.ctl import output as output_module
 from pcapd.ctl.output import Output, OutputError
-from pcapd.records import Form
-from pcapd.savefile import pcapng
+from pcapd.savefile import blocks
+from pcapd.savefile.form import Form
 
-HEADER = pcapng.section_header("pcapd", "")
-BLOCK = pcapng.interface_description("web-0:eth0", 1, 262144, "", "", ())
+HEADER = blocks.section_header("pcapd", "")
+BLOCK = blocks.interface_description("web-0:eth0", 1, 262144, "", "", ())
 
 
 def test_a_file_is_made_with_its_first_block(tmp_path: Path) -> None:

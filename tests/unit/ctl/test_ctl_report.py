@@ -12,9 +12,10 @@ from pcapd.ctl.capture import Capture
 from pcapd.ctl.options import CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
 from pcapd.ctl.text import escape, quantity
-from pcapd.records import Form
-from pcapd.savefile.assembly import Account, Assembly
-from pcapd.savefile.matching import PacketIds
+from pcapd.merge import Matcher
+from pcapd.merge.matching import PacketIds
+from pcapd.merge.muxer import Account, Muxer
+from pcapd.savefile.form import Form
 from pcapd.wire import Request, Source, Stats
 
 SOURCE = Source(
@@ -60,7 +61,7 @@ def test_a_source_that_opens_is_described() -> None:
 
 def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
     """Times in the file are as that clock told them, so who reads must know."""
-    assembly = Assembly(Form.PCAPNG, 262144)
+    assembly = Muxer(Form.PCAPNG, 262144)
     source = Source("web-0", "eth0", 1, 262144, "", agent="a", clock_offset_us=-2_000_000)
     assembly.source(1, source, 5)
     capture = Capture(Request(("web-0",)), assembly, None, 0.0)
@@ -71,7 +72,7 @@ def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
 
 def test_a_clock_that_nobody_compared(tmp_path: Path) -> None:
     """There is nothing to warn of."""
-    assembly = Assembly(Form.PCAPNG, 262144)
+    assembly = Muxer(Form.PCAPNG, 262144)
     assembly.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
     capture = Capture(Request(("web-0",)), assembly, None, 0.0)
     outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)
@@ -81,8 +82,10 @@ def test_a_clock_that_nobody_compared(tmp_path: Path) -> None:
 def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
     """A file with numbers must say where they may be wrong; one with duplicates left out, how many."""
     ids = PacketIds(dedupe=True)
-    ids._matcher.forgotten = 7
-    assembly = Assembly(Form.PCAPNG, 262144, packet_ids=ids)
+    ids.matcher = Matcher(1, 10, 1)
+    for number in range(8):
+        ids.matcher.see(0, number, number)
+    assembly = Muxer(Form.PCAPNG, 262144, packet_ids=ids)
     assembly.source(1, SOURCE, 5)
     capture = Capture(Request(("web-0",)), assembly, None, 0.0)
     outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)

@@ -12,7 +12,7 @@ import pytest
 from pcapd.ctl.options import CaptureOptions, UsageProblem
 from pcapd.ctl.reportfile import ReportFailed, check, reported, write
 from pcapd.errors import PcapdError
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 
 
 def options(directory: Path, name: str = "report.json", **changes: Any) -> CaptureOptions:

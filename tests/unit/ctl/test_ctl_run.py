@@ -23,8 +23,8 @@ from pcapd.ctl.run import can_redraw, run
 from pcapd.ctl.terminal import Line
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX
-from pcapd.records import Form
-from pcapd.savefile.assembly import Assembly
+from pcapd.merge.muxer import Muxer
+from pcapd.savefile.form import Form
 from pcapd.savefile.reader import read_file
 from pcapd.wire import Counters, End, EndReason, Notice, NoticeType, Request, Source, Stop
 from tests.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
@@ -287,7 +287,7 @@ def test_how_often_a_table_is_drawn(
     ours = os.getpgrp()
     group = ours
     monkeypatch.setattr(live_module.os, "tcgetpgrp", lambda fd: group)
-    assembly = Assembly(Form.PCAPNG, 262144)
+    assembly = Muxer(Form.PCAPNG, 262144)
     assembly.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
     capture = Capture(Request(("web-0",)), assembly, None, 0.0)
     screen: Any = Screen()

@@ -17,8 +17,8 @@ from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
 from pcapd.ctl.serving import Server
 from pcapd.errors import PcapdError
 from pcapd.limits import SERVE_READERS_MAX
-from pcapd.records import Form
-from pcapd.savefile.assembly import Kind, Piece
+from pcapd.merge.muxer import Kind, Piece
+from pcapd.savefile.form import Form
 
 HEADER = Piece(Kind.HEADER, b"section header;")
 INTERFACE = Piece(Kind.HEADER, b"interface;")

@@ -22,7 +22,7 @@ from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
 from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted
 from pcapd.errors import PcapdError
 from pcapd.limits import FILTER_MAX
-from pcapd.records import Form
+from pcapd.savefile.form import Form
 
 #: As Wireshark takes sentences apart (extcap_parser.c).
 FIELD = re.compile(r"\{([a-zA-Z_-]*?)=(.*?)\}(?=\{|$|\s)")

@@ -13,8 +13,8 @@ from pcapd.ctl.extcap.control import Controls, Kind, Message, encode, text
 from pcapd.ctl.extcap.sentences import Control
 from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark, has_reader
 from pcapd.errors import PcapdError
-from pcapd.records import Form
-from pcapd.savefile.assembly import Assembly
+from pcapd.merge.muxer import Muxer
+from pcapd.savefile.form import Form
 from pcapd.wire import Request, Source, Stats
 
 #: What may wait for the toolbar, in bytes.
@@ -75,7 +75,7 @@ def pipes(tmp_path: Path) -> Iterator[Pipes]:
 
 def a_capture(*received: int, **stats: Any) -> Capture:
     """A capture of sources from which so many packets came; the counters are those of the last one."""
-    assembly = Assembly(Form.PCAPNG, 262144, ordered=False)
+    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
     for number, count in enumerate(received, 1):
         assembly.source(number, Source(f"web-{number}", "eth0", 1, 262144, ""), 5)
         counters = {"received": count, "delivered": count, "captured_up_to_us": 9, "final": True}

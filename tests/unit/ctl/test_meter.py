@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pcapd.ctl.meter import HISTORY, Meter, Progress, Row, sums, view
-from pcapd.savefile.assembly import Account
+from pcapd.merge.muxer import Account
 from pcapd.wire import Source, Stats
 
 NOW = Progress(seconds=5.0)

@@ -6,10 +6,10 @@ import struct
 from types import ModuleType
 
 import pytest
-from records_samples import record
 
 from pcapd.errors import RecordError, RemoteProtocolError
 from pcapd.records import Checked
+from tests.kit.record_samples import record
 
 GOOD = record(5_000_001, b"abc", original=1500)
 HUGE = 2**32 - 1

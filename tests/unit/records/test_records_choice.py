@@ -9,10 +9,9 @@ import tracemalloc
 from contextlib import suppress
 
 import pytest
-from records_samples import UNLIMITED, meta, record
 
 from pcapd.errors import RecordError
-from tests.fuzz.race import CHANGES, race
+from tests.kit.record_samples import meta, record
 
 SHOW = "import pcapd.records; print(pcapd.records.IMPLEMENTATION, pcapd.records.pack.__module__)"
 
@@ -36,13 +35,6 @@ def test_the_compiled_module_is_preferred() -> None:
     assert chosen()[0] == "native"
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_a_batch_that_another_thread_changes(what: str) -> None:
-    """merge lets others run in between, and refuses what is not what it was before."""
-    native = pytest.importorskip("pcapd.records._native", reason="the compiled module is not built")
-    assert race(native, what) > 0
-
-
 def test_no_memory_stays_behind() -> None:
     """Thousands of calls, failing ones among them, leave neither memory nor references."""
     native = pytest.importorskip("pcapd.records._native", reason="the compiled module is not built")
@@ -52,16 +44,11 @@ def test_no_memory_stays_behind() -> None:
     def everything() -> None:
         native.pack(b"abcd", meta((1, 2, 0, 2), (1, 3, 2, 2)), 1, 17)
         native.check(early, 9)
-        native.render(late + early, 0, 1, 1, 999)
-        native.merge([(0, [late, early]), (1, [late])], 8, 0, 1, UNLIMITED, UNLIMITED)
-        native.merge([(0, [late]), (1, [late, early])], 99, 0, 0, 1, UNLIMITED)
+        native.rows(late + early, 1, 1)
         for call in (
             lambda: native.pack(b"abcd", meta((1, 2, 0, 2), (1, 3, 3, 2)), 1, 1),
             lambda: native.check(broken, 9),
-            lambda: native.render(broken, 0, 1, 9, 999),
-            lambda: native.merge([(0, [late]), (1, [early, broken])], 99, 0, 1, 9, 999),
-            lambda: native.merge([(0, [late]), (1, [early, None])], 99, 0, 1, 9, 999),
-            lambda: native.merge([(0, [late]), (-1, [early])], 99, 0, 1, 9, 999),
+            lambda: native.rows(broken, 1, 1),
         ):
             with suppress(RecordError, ValueError, TypeError):
                 call()

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any, Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records_samples import batches, forms, honest_batches, interfaces, limits, meta, moments, record, u32
 
+from pcapd.packet.headers import LINKS
 from pcapd.records import _reference
-from pcapd.records._headers import LINK_TYPES
+from tests.kit.implementations import outcome
+from tests.kit.record_samples import batches, honest_batches, interfaces, limits, meta, record, u32
 
 _native = pytest.importorskip("pcapd.records._native", reason="the compiled module is not built")
 
 # tests/fuzz goes on for longer.
 thorough = settings(max_examples=120, deadline=None)
-
-
-def outcome(function: Callable[..., Any], *args: object) -> tuple[object, object]:
-    """The result with its type, or the error with its words."""
-    try:
-        result = function(*args)
-    except Exception as error:
-        return type(error), str(error)
-    return type(result), result
 
 
 @st.composite
@@ -73,7 +64,7 @@ _packets = st.builds(
 
 
 @settings(thorough, max_examples=400)
-@given(st.lists(_packets, max_size=4), st.sampled_from([*sorted(LINK_TYPES), -1, 0, 9]), limits)
+@given(st.lists(_packets, max_size=4), st.sampled_from([*sorted(LINKS), -1, 0, 9]), limits)
 def test_headers_are_the_same(packets: list[bytes], link_type: int, snaplen: int) -> None:
     """Both cut every packet at the same place."""
     entries = []
@@ -85,90 +76,28 @@ def test_headers_are_the_same(packets: list[bytes], link_type: int, snaplen: int
     assert outcome(_native.pack, *args) == outcome(_reference.pack, *args)
 
 
+@settings(thorough, max_examples=400)
+@given(st.lists(st.tuples(_packets, st.integers(0, 99)), max_size=4), st.sampled_from([*sorted(LINKS), 2]))
+def test_rows_are_the_same(packets: list[tuple[bytes, int]], link_type: int) -> None:
+    """Both say the same of every packet."""
+    batch = b"".join(record(7, packet, len(packet) + more) for packet, more in packets)
+    args = (batch, link_type, 3)
+    assert outcome(_native.rows, *args) == outcome(_reference.rows, *args)
+
+
+@thorough
+@given(batches, st.sampled_from([1, 101, -1, 2**32]), interfaces)
+def test_rows_of_any_bytes_are_the_same(batch: bytes, link_type: int, interface: int) -> None:
+    """And make equal errors."""
+    args = (batch, link_type, interface)
+    assert outcome(_native.rows, *args) == outcome(_reference.rows, *args)
+
+
 @thorough
 @given(batches, limits | u32())
 def test_check_is_the_same(batch: bytes, max_captured: int) -> None:
     """check finds equal numbers and equal lies in any bytes."""
     assert outcome(_native.check, batch, max_captured) == outcome(_reference.check, batch, max_captured)
-
-
-@thorough
-@given(batches, interfaces, forms, limits, limits)
-def test_render_is_the_same(batch: bytes, interface: int, form: int, packets: int, size: int) -> None:
-    """render gives equal bytes and equal errors for any bytes and any limits."""
-    args = (batch, interface, form, packets, size)
-    assert outcome(_native.render, *args) == outcome(_reference.render, *args)
-
-
-sources = st.lists(
-    st.tuples(interfaces, st.lists(honest_batches | honest_batches | batches, max_size=3)), max_size=5
-)
-honest_sources = st.lists(st.tuples(st.integers(0, 9), st.lists(honest_batches, max_size=4)), max_size=6)
-
-
-@thorough
-@given(sources, moments, moments, forms, limits, limits)
-def test_merge_is_the_same(sources: Any, until: int, last: int, form: int, packets: int, size: int) -> None:
-    """merge gives equal results and equal errors for any sources and any limits."""
-    args = (sources, until, last, form, packets, size)
-    assert outcome(_native.merge, *args) == outcome(_reference.merge, *args)
-
-
-@thorough
-@given(
-    honest_sources,
-    st.integers(999_999, 1_000_013),
-    st.integers(0, 1_000_013),
-    st.sampled_from([0, 1]),
-    st.integers(0, 30) | st.just(2**40),
-    st.integers(0, 900) | st.just(2**40),
-)
-def test_merge_of_honest_sources_is_the_same(
-    sources: Any, until: int, last: int, form: int, packets: int, size: int
-) -> None:
-    """merge agrees on order, ties and rests when nothing is wrong with the input."""
-    args = (sources, until, last, form, packets, size)
-    assert outcome(_native.merge, *args) == outcome(_reference.merge, *args)
-
-
-gaps = st.lists(
-    st.tuples(
-        st.integers(999_998, 1_000_014) | moments,
-        st.integers(0, 9) | st.sampled_from([2**32, 2**63 - 1, 2**63 - 1, 2**63, -1]),
-    ),
-    max_size=5,
-)
-honest_gaps = st.lists(st.tuples(st.integers(999_998, 1_000_014), st.integers(0, 2**40)), max_size=5).map(
-    sorted
-)
-
-
-@thorough
-@given(batches, gaps | honest_gaps, forms, limits, limits)
-def test_render_with_gaps_is_the_same(
-    batch: bytes, gaps: list[tuple[int, int]], form: int, packets: int, size: int
-) -> None:
-    """render tells of lost packets in equal bytes, whatever was lost when."""
-    args = (batch, 1, form, packets, size, gaps)
-    assert outcome(_native.render, *args) == outcome(_reference.render, *args)
-
-
-@thorough
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 9), st.lists(honest_batches, max_size=4), gaps | honest_gaps)
-        | st.tuples(st.integers(0, 9), st.lists(honest_batches, max_size=4), honest_gaps),
-        max_size=6,
-    ),
-    st.integers(999_999, 1_000_013),
-    st.sampled_from([0, 1]),
-    st.integers(0, 30) | st.just(2**40),
-    st.integers(0, 900) | st.just(2**40),
-)
-def test_merge_with_gaps_is_the_same(sources: Any, until: int, form: int, packets: int, size: int) -> None:
-    """merge tells of lost packets in equal bytes, and of as many gaps."""
-    args = (sources, until, 0, form, packets, size)
-    assert outcome(_native.merge, *args) == outcome(_reference.merge, *args)
 
 
 @given(
@@ -179,11 +108,7 @@ def test_any_bytes_like_object_will_do(wrap: Callable[[bytes], Any], batch: byte
     """bytearrays and memoryviews give what bytes give, in both implementations."""
     for module in (_native, _reference):
         assert outcome(module.check, wrap(batch), 99) == outcome(module.check, batch, 99)
-        assert module.render(wrap(batch), 1, 0, 9, 999) == module.render(batch, 1, 0, 9, 999)
-        chunks = [wrap(batch), wrap(batch)]
-        assert module.merge([(1, chunks)], 1_000_005, 0, 1, 9, 999) == module.merge(
-            [(1, [batch, batch])], 1_000_005, 0, 1, 9, 999
-        )
+        assert module.rows(wrap(batch), 1, 0) == module.rows(batch, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -195,21 +120,10 @@ def test_any_bytes_like_object_will_do(wrap: Callable[[bytes], Any], batch: byte
         ("check", (7, 1)),
         ("check", (b"",)),
         ("check", (b"", "1")),
-        ("render", ("text", 0, 0, 1, 1)),
-        ("render", (b"", 0, None, 1, 1)),
-        ("merge", ([], 1, 1, 0, 1)),
-        ("merge", (7, 1, 1, 0, 1, 1)),
-        ("merge", ([7], 1, 1, 0, 1, 1)),
-        ("merge", ([(0, 7)], 1, 1, 0, 1, 1)),
-        ("merge", ([(0, b"chunk")], 1, 1, 0, 1, 1)),
-        ("merge", ([(0, ["text"])], 1, 1, 0, 1, 1)),
-        ("merge", ([("0", [b""])], 1, 1, 0, 1, 1)),
-        ("merge", ([(0, [], 1)], 1, 1, 0, 1, 1)),
-        ("merge", ([(0, [], [7])], 1, 1, 0, 1, 1)),
-        ("merge", ([(0, [], [(7,)])], 1, 1, 0, 1, 1)),
-        ("merge", ([(0, [], [(7, "8")])], 1, 1, 0, 1, 1)),
-        ("render", (b"", 0, 0, 1, 1, 7)),
-        ("render", (b"", 0, 0, 1, 1, [(1, 2, 3)])),
+        ("rows", ("text", 1, 0)),
+        ("rows", (b"", 1)),
+        ("rows", (b"", None, 0)),
+        ("rows", (b"", 1, -1)),
     ],
 )
 def test_wrong_types_are_refused_alike(name: str, args: tuple[object, ...]) -> None:
@@ -224,27 +138,4 @@ def test_keywords_are_the_same() -> None:
     for module in (_native, _reference):
         assert module.pack(packets=b"", meta=b"", snaplen=1, limit=1) == []
         assert module.check(records=bytes(16), max_captured=0).packets == 1
-        assert module.render(records=b"", interface=0, form=0, max_packets=1, max_bytes=1).packets == 0
-        assert not module.merge(sources=[], until_us=0, last_us=0, form=0, max_packets=1, max_bytes=1).full
-
-
-@pytest.mark.parametrize("disorder", [0, 3, 10_000])
-def test_thousands_of_records_are_the_same(disorder: int) -> None:
-    """merge agrees on inputs that outgrow its first allocation, in order, nearly so and not at all."""
-    chance = random.Random(disorder)
-    many = [
-        (
-            source,
-            [
-                b"".join(
-                    record(10**6 + 9 * n + chance.randint(0, disorder), bytes(n % 7))
-                    for n in range(500 * chunk, 500 * chunk + 500)
-                )
-                for chunk in range(4)
-            ],
-        )
-        for source in range(7)
-    ]
-    for bounds in ((2**40, 2**40), (5_000, 2**40), (2**40, 99_999)):
-        args = (many, 10**6 + 15_000, 10**6 + 500, 1, *bounds)
-        assert outcome(_native.merge, *args) == outcome(_reference.merge, *args)
+        assert module.rows(records=b"", link_type=1, interface=0) == b""

@@ -8,7 +8,9 @@ from types import ModuleType
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from records_samples import UNLIMITED, implementations, meta, record
+
+from tests.kit.implementations import implementations
+from tests.kit.record_samples import UNLIMITED, meta, record
 
 PACKETS = b"onetwothree"
 META = meta((1, 1, 0, 3), (1, 2, 3, 3), (2, 0, 6, 5))
@@ -73,7 +75,7 @@ def test_metadata_cut_short(records: ModuleType) -> None:
 )
 def test_nothing_is_lost(packets: list[bytes], snaplen: int, limit: int) -> None:
     """However it is split, the batches hold every packet once, in order, within the limit."""
-    for records in implementations():
+    for records in implementations("records"):
         split_and_join(records, packets, snaplen, limit)
 
 

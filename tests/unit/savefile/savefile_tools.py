@@ -31,7 +31,7 @@ def fields(path: Path, *names: str) -> list[list[str]]:
     return [line.split("\t") for line in out.splitlines()]
 
 
-def blocks(path: Path) -> str:
+def blocks_of(path: Path) -> str:
     """All blocks of a pcapng file as tshark takes them apart."""
     return run("tshark", "-r", str(path), "-X", "read_format:MIME Files Format", "-V")
 

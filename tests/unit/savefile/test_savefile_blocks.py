@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.savefile import linktypes, pcap, pcapng
+from pcapd.packet import linktypes
+from pcapd.savefile import blocks, pcap
 
 
 def options_of(block: bytes, fixed: int) -> list[tuple[int, bytes]]:
@@ -31,20 +32,20 @@ def options_of(block: bytes, fixed: int) -> list[tuple[int, bytes]]:
 
 def test_section_header() -> None:
     """A section says its byte order, version 1.0 and an unknown length, then who wrote it."""
-    block = pcapng.section_header("pcapd 1.0", "for Ops")
+    block = blocks.section_header("pcapd 1.0", "for Ops")
     assert block[:24] == bytes.fromhex("0a0d0d0a 3c000000 4d3c2b1a 0100 0000 ffffffffffffffff")
     assert options_of(block, 16) == [(1, b"for Ops"), (4, b"pcapd 1.0")]
 
 
 def test_empty_text_is_left_out() -> None:
     """An option that says nothing is not written, and without options no end of options is."""
-    assert options_of(pcapng.section_header("pcapd"), 16) == [(4, b"pcapd")]
-    assert len(pcapng.section_header("")) == 28
+    assert options_of(blocks.section_header("pcapd"), 16) == [(4, b"pcapd")]
+    assert len(blocks.section_header("")) == 28
 
 
 def test_interface_description() -> None:
     """An interface has its link type, snaplen, names, addresses with networks, resolution and filter."""
-    block = pcapng.interface_description(
+    block = blocks.interface_description(
         "a/0:lo", 276, 262144, "VM", "port 80", ["192.0.2.7/20", "2001:db8::7/48"]
     )
     assert block[:4] == b"\x01\x00\x00\x00"
@@ -62,7 +63,7 @@ def test_interface_description() -> None:
 def test_interface_statistics() -> None:
     """Counters are 64 bits each, and every time has its high half first."""
     at, start, end = 2**32 + 1, 2**33 + 2, 2**34 + 3
-    block = pcapng.interface_statistics(3, at, start, end, 10, 20, 30, 2**64 - 1)
+    block = blocks.interface_statistics(3, at, start, end, 10, 20, 30, 2**64 - 1)
     assert block[:4] == b"\x05\x00\x00\x00"
     assert block[8:20] == struct.pack("<III", 3, 1, 1)
     assert options_of(block, 12) == [
@@ -77,7 +78,7 @@ def test_interface_statistics() -> None:
 
 def test_name_resolution() -> None:
     """A name record is the address, the name and a NUL, padded; the list has an end."""
-    block = pcapng.name_resolution([("192.0.2.1", "web"), ("::1", "six")])
+    block = blocks.name_resolution([("192.0.2.1", "web"), ("::1", "six")])
     body = bytes.fromhex("0100 0800 c0000201 77656200")
     body += bytes.fromhex("0200 1400 00000000000000000000000000000001 73697800") + bytes(4)
     assert block == struct.pack("<II", 4, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
@@ -85,12 +86,12 @@ def test_name_resolution() -> None:
 
 def test_no_names_no_block() -> None:
     """Without names nothing is written."""
-    assert pcapng.name_resolution([]) == b""
+    assert blocks.name_resolution([]) == b""
 
 
 def test_text_is_cleaned() -> None:
     """Control characters, line breaks, direction marks and lone surrogates become U+FFFD; the rest stays."""
-    block = pcapng.section_header("a\x00b\x1bc\x7fd\x9be\nf\u202eg\udc80 ü 日本")
+    block = blocks.section_header("a\x00b\x1bc\x7fd\x9be\nf\u202eg\udc80 ü 日本")
     text = options_of(block, 16)[0][1].decode("utf-8")
     assert text == "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg\ufffd ü 日本"
 
@@ -99,16 +100,16 @@ def test_text_is_cleaned() -> None:
 def test_text_is_cut_between_characters(lead: int) -> None:
     """Text that does not fit 65535 bytes ends with its last whole character."""
     text = "x" * lead + "日" * 30_000
-    (_, value), *_ = options_of(pcapng.section_header(text), 16)
+    (_, value), *_ = options_of(blocks.section_header(text), 16)
     assert 65535 - 3 < len(value) <= 65535
     assert text.startswith(value.decode("utf-8"))
 
 
 def test_long_filter_and_name_fit_with_what_precedes_them() -> None:
     """The filter's leading byte and a name record's address count for the 65535 bytes."""
-    filters = options_of(pcapng.interface_description("", 1, 0, filter_text="x" * 70_000), 8)
+    filters = options_of(blocks.interface_description("", 1, 0, filter_text="x" * 70_000), 8)
     assert filters[-1] == (11, b"\x00" + b"x" * 65534)
-    names = pcapng.name_resolution([("::1", "x" * 70_000)])
+    names = blocks.name_resolution([("::1", "x" * 70_000)])
     assert struct.unpack_from("<HH", names, 8) == (2, 65535)
 
 
@@ -117,8 +118,8 @@ def test_blocks_are_well_formed_for_any_text(
     name: str, description: str, expression: str, comment: str
 ) -> None:
     """Whatever the text, options can be walked to the block's end and hold valid UTF-8 without NUL."""
-    interface = pcapng.interface_description(name, 1, 262144, description, expression)
-    section = pcapng.section_header(name, comment)
+    interface = blocks.interface_description(name, 1, 262144, description, expression)
+    section = blocks.section_header(name, comment)
     for code, value in options_of(interface, 8) + options_of(section, 16):
         text = value[1:] if code == 11 else value
         assert "\x00" not in text.decode("utf-8")
@@ -127,14 +128,14 @@ def test_blocks_are_well_formed_for_any_text(
 @pytest.mark.parametrize(
     "write",
     [
-        lambda: pcapng.interface_description("x", 65536, 0),
-        lambda: pcapng.interface_description("x", 1, -1),
-        lambda: pcapng.interface_description("x", 1, 0, addresses=["10.0.0.256/8"]),
-        lambda: pcapng.interface_statistics(2**32, 0, 0, 0, 0, 0, 0, 0),
-        lambda: pcapng.interface_statistics(0, -1, 0, 0, 0, 0, 0, 0),
-        lambda: pcapng.interface_statistics(0, 0, 0, 0, -1, 0, 0, 0),
-        lambda: pcapng.interface_statistics(0, 0, 0, 0, 2**64, 0, 0, 0),
-        lambda: pcapng.name_resolution([("web", "10.0.0.1")]),
+        lambda: blocks.interface_description("x", 65536, 0),
+        lambda: blocks.interface_description("x", 1, -1),
+        lambda: blocks.interface_description("x", 1, 0, addresses=["10.0.0.256/8"]),
+        lambda: blocks.interface_statistics(2**32, 0, 0, 0, 0, 0, 0, 0),
+        lambda: blocks.interface_statistics(0, -1, 0, 0, 0, 0, 0, 0),
+        lambda: blocks.interface_statistics(0, 0, 0, 0, -1, 0, 0, 0),
+        lambda: blocks.interface_statistics(0, 0, 0, 0, 2**64, 0, 0, 0),
+        lambda: blocks.name_resolution([("web", "10.0.0.1")]),
         lambda: pcap.file_header(65536, 0),
         lambda: pcap.file_header(-1, 0),
         lambda: pcap.file_header(1, -1),

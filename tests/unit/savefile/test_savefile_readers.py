@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
 import pytest
-from savefile_tools import blocks, datagram, fields, record, run
+from savefile_tools import blocks_of, datagram, fields, record, run
 
-from pcapd.records import Form, merge, render
-from pcapd.savefile import linktypes, pcap, pcapng
-from pcapd.savefile.matching import PacketIds
+from pcapd.merge import Gap, Source, merge
+from pcapd.merge.matching import new_matcher
+from pcapd.packet import linktypes
+from pcapd.savefile import blocks, pcap
+from pcapd.savefile.form import Form
 
 START = 1_700_000_000_123_456
 UNLIMITED = 2**62
@@ -20,8 +23,13 @@ SOURCES = [
 ]
 
 
+def rendered(batch: bytes, interface: int = 0, gaps: Sequence[Gap] = ()) -> bytes:
+    """The packet blocks of a batch."""
+    return merge([(interface, [batch], gaps)], UNLIMITED, 0, Form.PCAPNG, UNLIMITED, UNLIMITED).data
+
+
 def interface(number: int, link_type: int = linktypes.ETHERNET) -> bytes:
-    return pcapng.interface_description(
+    return blocks.interface_description(
         f"myapp/{number}:eth0",
         link_type,
         SNAPLEN,
@@ -36,19 +44,19 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with all that we ever write, in the order in which it happens."""
     path = tmp_path_factory.mktemp("savefile") / "capture.pcapng"
     merged = merge(SOURCES, UNLIMITED, 0, Form.PCAPNG, UNLIMITED, UNLIMITED)
-    late = render(record(START + 9, datagram(), 42), 2, Form.PCAPNG, UNLIMITED, UNLIMITED)
+    late = rendered(record(START + 9, datagram(), 42), 2)
     path.write_bytes(
-        pcapng.section_header("pcapd 1.0", "Grüße")
+        blocks.section_header("pcapd 1.0", "Grüße")
         + interface(0)
         + interface(1)
-        + pcapng.name_resolution(
+        + blocks.name_resolution(
             [("10.0.0.1", "myapp-0"), ("10.0.0.2", "router/3f2a"), ("2001:db8::7", "v6")]
         )
         + merged.data
-        + pcapng.interface_statistics(0, START + 5, START, START + 4, 3, 0, 1, 2)
+        + blocks.interface_statistics(0, START + 5, START, START + 4, 3, 0, 1, 2)
         + interface(2)
-        + late.data
-        + pcapng.interface_statistics(0, START + 9, START, START + 8, 2**40, 7, 2**33, 5)
+        + late
+        + blocks.interface_statistics(0, START + 9, START, START + 8, 2**40, 7, 2**33, 5)
     )
     return path
 
@@ -88,7 +96,7 @@ def test_capinfos(capture: Path) -> None:
 
 def test_statistics(capture: Path) -> None:
     """Counters of more than 32 bits arrive, each under its own name, with the time of reading."""
-    last = blocks(capture).rsplit("Block: Interface Statistics Block", 1)[1]
+    last = blocks_of(capture).rsplit("Block: Interface Statistics Block", 1)[1]
     for line in (
         "[Timestamp: Nov 14, 2023 22:13:20.123465000 UTC]",
         f"Number of Accepted Packets = {2**40}",
@@ -103,7 +111,7 @@ def test_statistics(capture: Path) -> None:
 
 def test_addresses(capture: Path) -> None:
     """An interface's addresses arrive with their networks, and no block is malformed."""
-    out = blocks(capture)
+    out = blocks_of(capture)
     assert "IPv4 Address = 10.0.0.1/255.255.255.0" in out
     assert "IPv6 Address = 2001:db8::7/64" in out
     assert "Malformed" not in out
@@ -145,7 +153,7 @@ def test_classic_pcap(tmp_path: Path) -> None:
 def test_empty_files(tmp_path: Path) -> None:
     """A capture without traffic is a valid file in both formats."""
     for name, content in (
-        ("empty.pcapng", pcapng.section_header("pcapd") + interface(0)),
+        ("empty.pcapng", blocks.section_header("pcapd") + interface(0)),
         ("empty.pcap", pcap.file_header(linktypes.ETHERNET, SNAPLEN)),
     ):
         path = tmp_path / name
@@ -159,8 +167,8 @@ def test_any_link_type_of_linux(tmp_path: Path) -> None:
     """Raw IP, which libpcap numbers differently in files, is dissected as such."""
     path = tmp_path / "raw.pcapng"
     packet = datagram()[14:]
-    data = render(record(START, packet, len(packet)), 0, Form.PCAPNG, UNLIMITED, UNLIMITED).data
-    path.write_bytes(pcapng.section_header("pcapd") + interface(0, linktypes.from_dlt(12)) + data)
+    data = rendered(record(START, packet, len(packet)))
+    path.write_bytes(blocks.section_header("pcapd") + interface(0, linktypes.from_dlt(12)) + data)
     assert fields(path, "frame.protocols", "ip.dst") == [["raw:ip:udp", "10.0.0.2"]]
     assert len(run("tcpdump", "-nr", str(path)).splitlines()) == 1
 
@@ -169,11 +177,11 @@ def test_hostile_and_endless_text(tmp_path: Path) -> None:
     """Names that are too long, or would drive a terminal, harm neither the file nor its reader."""
     path = tmp_path / "hostile.pcapng"
     hostile = "\x1b[2J\x00\n\u202e\ud800" + "ü" * 70_000
-    data = render(record(START, datagram(), 42), 0, Form.PCAPNG, UNLIMITED, UNLIMITED).data
+    data = rendered(record(START, datagram(), 42))
     path.write_bytes(
-        pcapng.section_header(hostile, hostile)
-        + pcapng.interface_description(hostile, 1, SNAPLEN, hostile, hostile)
-        + pcapng.name_resolution([("10.0.0.1", hostile), ("10.0.0.2", "after")])
+        blocks.section_header(hostile, hostile)
+        + blocks.interface_description(hostile, 1, SNAPLEN, hostile, hostile)
+        + blocks.name_resolution([("10.0.0.1", hostile), ("10.0.0.2", "after")])
         + data
     )
     assert fields(path, "ip.dst_host") == [["after"]]
@@ -186,14 +194,14 @@ def test_packets_that_were_lost(tmp_path: Path, numbered: bool) -> None:
     """Wireshark's library shows epb_dropcount as frame.drop_count; capinfos and tcpdump read the file."""
     batch = b"".join(record(START + us, datagram(), 42) for us in range(3))
     gaps = [(START, 5), (START + 1, 2**40)]
-    data = render(batch, 0, Form.PCAPNG, UNLIMITED, UNLIMITED, gaps).data
-    if numbered:
-        data = PacketIds(dedupe=False).rewrite("", data, [linktypes.ETHERNET]).data
+    matcher = new_matcher() if numbered else None
+    source = Source(0, [batch], gaps, linktypes.ETHERNET)
+    data = merge([source], UNLIMITED, 0, Form.PCAPNG, UNLIMITED, UNLIMITED, matcher).data
     path = tmp_path / "lost.pcapng"
-    path.write_bytes(pcapng.section_header("pcapd") + interface(0) + data)
+    path.write_bytes(blocks.section_header("pcapd") + interface(0) + data)
     assert fields(path, "frame.drop_count") == [[""], ["5"], [str(2**40)]]
     ids = [["1"], ["2"], ["3"]] if numbered else [[""]] * 3
     assert fields(path, "frame.packet_id") == ids
     assert "Number of packets:   3" in run("capinfos", "-c", str(path))
     assert len(run("tcpdump", "-nr", str(path)).splitlines()) == 3
-    assert "Malformed" not in blocks(path)
+    assert "Malformed" not in blocks_of(path)

@@ -1,0 +1,363 @@
+"""A capture's events become the bytes of its file.
+
+What pcapctl writes to disk and what the api sends to ``curl`` is made here, by
+the same code: interfaces, packets in time order (or as they come), statistics.
+Only whole blocks come out, so whoever writes them can stop anywhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import Enum, auto
+from typing import Dict, Final, Iterator, List, NamedTuple, Optional, Tuple
+
+import pcapd
+from pcapd.errors import MixedLinkTypes
+from pcapd.merge.account import Account
+from pcapd.merge.matching import PacketIds
+from pcapd.merge.reorder import Released, ReorderBuffer
+from pcapd.packet import linktypes
+from pcapd.records import Checked, check
+from pcapd.savefile import blocks, pcap
+from pcapd.savefile.form import Form
+from pcapd.wire import Source, Stats
+from pcapd.wire.frames import Bytes
+
+__all__ = ["HEADERS", "UNLIMITED", "Account", "Budget", "Kind", "Muxer", "Piece"]
+
+UNLIMITED = 2**62
+
+
+class Kind(Enum):
+    """What a piece of a file is."""
+
+    HEADER = auto()  #: of the file
+    INTERFACE = auto()
+    NAMES = auto()
+    PACKETS = auto()
+    STATISTICS = auto()
+
+
+#: Every part of a capture begins with all of these, names last.
+HEADERS: Final = (Kind.HEADER, Kind.INTERFACE, Kind.NAMES)
+
+
+class Piece(NamedTuple):
+    """Whole blocks of a file.
+
+    Attributes:
+        packets: How many are in it.
+        stream: The instance whose file it belongs to; empty where there is one file for all.
+    """
+
+    kind: Kind
+    data: bytes
+    packets: int = 0
+    stream: str = ""
+
+
+class Budget:
+    """What may still be written; several muxers can share one.
+
+    Args:
+        packets: At most.
+        bytes: At most, closing statistics aside.
+
+    Attributes:
+        full: A limit is reached: nothing more will be written.
+    """
+
+    def __init__(self, packets: int = UNLIMITED, bytes: int = UNLIMITED) -> None:
+        self.packets = packets
+        self.bytes = bytes
+        self.full = False
+
+
+class Muxer:
+    """Makes a file.
+
+    Args:
+        form: Of which kind.
+        snaplen: The one snaplen of the file, bytes.
+        ordered: In time order, with bounded hold-back.
+        max_packets: Packets in the file at most.
+        max_bytes: Bytes of the file at most, the closing statistics aside.
+        comment: About the file, for people.
+        budget: Counts instead of `max_packets` and `max_bytes`, where it is given.
+        stream: The instance whose file it is, where each has its own.
+        packet_ids: Tells which packets are the same (pcapng only).
+    """
+
+    #: Whether each instance has a file of its own.
+    split = False
+
+    def __init__(
+        self,
+        form: Form,
+        snaplen: int,
+        *,
+        ordered: bool = True,
+        max_packets: int = UNLIMITED,
+        max_bytes: int = UNLIMITED,
+        comment: str = "",
+        budget: Optional[Budget] = None,
+        stream: str = "",
+        packet_ids: Optional[PacketIds] = None,
+    ) -> None:
+        self._form = form
+        self._snaplen = snaplen
+        self._ordered = ordered
+        self._buffer = ReorderBuffer(form, ordered=ordered, packet_ids=packet_ids)
+        self._budget = budget or Budget(max_packets, max_bytes)
+        self._comment = comment
+        self._stream = stream
+        #: As given.
+        self.packet_ids = packet_ids
+        self._out: List[Piece] = []
+        self._names: List[Piece] = []  # wait until all interfaces of the start are there
+        self._accounts: Dict[int, Account] = {}
+
+    @property
+    def full(self) -> bool:
+        """A limit is reached: nothing more will be written."""
+        return self._budget.full
+
+    @property
+    def accounts(self) -> Dict[int, Account]:
+        """By source id."""
+        return self._accounts
+
+    @property
+    def waiting(self) -> bool:
+        """Whether packets are held back, so that `take` should be called again soon."""
+        return self.pending > 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are held back."""
+        return self._buffer.pending
+
+    def bound(self, hold_bytes: int) -> None:
+        """From now on hold back so many bytes at most."""
+        self._buffer.bound(hold_bytes)
+
+    # --- events -------------------------------------------------------------
+
+    def source(self, number: int, source: Source, now_us: int) -> None:
+        """A source is open; `now_us` is in microseconds since the epoch.
+
+        Raises:
+            MixedLinkTypes: A classic pcap file has one link type, and this is another.
+        """
+        account = Account(source, len(self._accounts), now_us)
+        if self._form is Form.PCAPNG:
+            self._describe(account)
+        else:
+            self._classic_header(source)
+        self._accounts[number] = account
+        place = self.packet_ids.place(self._stream, account.interface) if self.packet_ids is not None else 0
+        self._buffer.open(number, account.interface, source.link_type, place)
+        self.await_instances(source.awaited)
+
+    def await_instances(self, count: Optional[int]) -> None:
+        """So many instances have neither opened a source nor failed; None when it is not known.
+
+        Packets of those that opened first wait for the others, within the bounds of
+        the hold-back.
+        """
+        if count is not None:
+            self._buffer.expect(count > 0)
+
+    def packets(self, number: int, records: Bytes, now: float) -> Checked:
+        """A batch arrived; `now` is in seconds of a steady clock.
+
+        Raises:
+            RecordError: It is not what its lengths say, or longer than the snaplen.
+        """
+        account = self._accounts[number]
+        checked = check(records, account.source.snaplen)
+        account.received += checked.packets
+        account.bytes += len(records)
+        account.last_us = max(account.last_us, checked.latest_us)
+        account.newest_us = max(account.newest_us, checked.latest_us)
+        if not self.full:  # else it is counted, but not wanted any more
+            self._buffer.add(number, records, checked, now)
+            if not self._ordered:  # as they come, so that the next batch is behind it
+                self._release(now)
+        return checked
+
+    def stats(self, number: int, stats: Stats) -> None:
+        """Counters and watermark of a source."""
+        account = self._accounts[number]
+        account.stats = stats
+        gap = account.notice() if self._form is Form.PCAPNG else None
+        if gap is not None:
+            self._buffer.lost(number, gap)
+        self._buffer.watermark(number, stats.captured_up_to_us)
+        if stats.final:
+            self._buffer.close(number)
+
+    # --- bytes --------------------------------------------------------------
+
+    def take(self, now: float) -> List[bytes]:
+        """Whole blocks that can be written by now."""
+        return _data(self.take_pieces(now))
+
+    def take_pieces(self, now: float) -> List[Piece]:
+        """As `take`, with what they are."""
+        self._release(now)
+        return self._taken()
+
+    def statistics(self, now_us: int) -> List[bytes]:
+        """Blocks with every source's counters, if they still fit; may be written again and again."""
+        return _data(self.statistics_pieces(now_us))
+
+    def statistics_pieces(self, now_us: int) -> List[Piece]:
+        """As `statistics`, with what they are."""
+        blocks = self.closing(now_us)
+        size = sum(len(block) for block in blocks)
+        if size <= self._budget.bytes:
+            self._out += self._as_statistics(blocks)
+            self._budget.bytes -= size
+        return self._taken()
+
+    def finish(self, now_us: int) -> List[bytes]:
+        """Everything that is held back, and the closing statistics."""
+        return _data(self.finish_pieces(now_us))
+
+    def finish_pieces(self, now_us: int) -> List[Piece]:
+        """As `finish`, with what they are."""
+        if not self.full:
+            self._add(self._buffer.flush(self._budget.packets, self._budget.bytes))
+        self.settle()
+        self._out += self._as_statistics(self.closing(now_us))
+        return self._taken()
+
+    def settle(self) -> None:
+        """Nothing more will be given out; each account says then what became of its packets."""
+        for account in self._accounts.values():
+            account.settle(full=self.full)
+
+    def closing(self, now_us: int, stream: str = "") -> List[bytes]:
+        """The statistics that end a file: one block per interface, in their order.
+
+        Args:
+            stream: Of the file; there is but one here.
+        """
+        if self._form is not Form.PCAPNG:
+            return []
+        return [self._statistics(account, now_us) for account in self._accounts.values()]
+
+    def _as_statistics(self, blocks: List[bytes]) -> List[Piece]:
+        return [Piece(Kind.STATISTICS, block, 0, self._stream) for block in blocks]
+
+    def _taken(self) -> List[Piece]:
+        out, self._out = self._out, []
+        if self._names and any(piece.kind not in HEADERS for piece in out):
+            # Before what follows the interfaces: some readers want these together.
+            place = next(index for index, piece in enumerate(out) if piece.kind not in HEADERS)
+            out[place:place] = self._names
+            self._names = []
+        return out
+
+    def _release(self, now: float) -> None:
+        if not self.full:
+            self._add(self._buffer.release(now, self._budget.packets, self._budget.bytes))
+
+    def _add(self, pieces: Iterator[Released]) -> None:
+        """Take what may go."""
+        for released in pieces:
+            self._budget.full |= released.full
+            self._wrote(released)
+
+    def _wrote(self, released: Released) -> None:
+        packets = sum(released.packets.values())
+        for number, count in released.packets.items():
+            account = self._accounts[number]
+            account.written += count
+            account.late += released.late[number]
+            account.duplicates += released.left_out[number]
+            account.told += released.drops[number]
+        if released.data:
+            self._out.append(Piece(Kind.PACKETS, released.data, packets, self._stream))
+        self._budget.packets -= packets
+        self._budget.bytes -= len(released.data)
+        self._budget.full |= self._budget.packets <= 0
+
+    # --- headers ------------------------------------------------------------
+
+    def _describe(self, account: Account) -> None:
+        if not self._accounts:
+            self._header(Kind.HEADER, blocks.section_header(f"pcapd {pcapd.__version__}", self._comment))
+        source = account.source
+        self._header(
+            Kind.INTERFACE,
+            blocks.interface_description(
+                account.name,
+                source.link_type,
+                self._snaplen,
+                describe(source),
+                source.filter,
+                source.addresses,
+            ),
+        )
+        self._header(Kind.NAMES, blocks.name_resolution(_names(source)))
+
+    def _classic_header(self, source: Source) -> None:
+        if not self._accounts:
+            self._header(Kind.HEADER, pcap.file_header(source.link_type, self._snaplen))
+            return
+        first = next(iter(self._accounts.values())).source
+        if first.link_type != source.link_type:
+            raise MixedLinkTypes(
+                f"{source.instance}:{source.interface} has link type {linktypes.name(source.link_type)}, "
+                f"{first.instance}:{first.interface} has {linktypes.name(first.link_type)}, "
+                "and a classic pcap file has one",
+                "ask for pcapng, or for one of them",
+            )
+
+    def _header(self, kind: Kind, block: bytes) -> None:
+        if block:
+            pieces = self._names if kind is Kind.NAMES else self._out
+            pieces.append(Piece(kind, block, 0, self._stream))
+            self._budget.bytes = max(0, self._budget.bytes - len(block))
+
+    def _statistics(self, account: Account, now_us: int) -> bytes:
+        stats = account.at_least
+        return blocks.interface_statistics(
+            account.interface,
+            now_us,
+            account.opened_us,
+            max(account.last_us, stats.captured_up_to_us),
+            stats.received,
+            stats.dropped_interface,
+            stats.dropped_kernel,
+            account.written,
+            account.remarks,
+        )
+
+
+def _data(pieces: List[Piece]) -> List[bytes]:
+    return [piece.data for piece in pieces]
+
+
+def describe(source: Source) -> str:
+    """Where a source's packets come from, in words for people."""
+    words = f"agent {source.agent}" if source.agent else "an agent"
+    if source.agent_address:
+        words += f" at {source.agent_address}"
+    if source.headers_only:
+        words += ", headers only"
+    if source.clock_offset_us is not None:
+        words += f", clock offset {source.clock_offset_us / 1000:+.1f} ms"
+    return words
+
+
+def _names(source: Source) -> List[Tuple[str, str]]:
+    """The instance's name for its addresses, loopback ones aside: those are everybody's."""
+    names = []
+    for text in source.addresses:
+        address = ipaddress.ip_interface(text).ip
+        if not address.is_loopback and not address.is_link_local:
+            names.append((str(address), source.instance))
+    return names

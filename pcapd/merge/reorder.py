@@ -1,0 +1,309 @@
+"""Time order over many sources, with bounded hold-back.
+
+Goal: packets leave in the order of their timestamps, although each source
+arrives in its own rhythm, and none waits long or is lost.
+
+A source's *watermark* is the promise that nothing older will follow.  What is
+not newer than every open source's watermark can go.  A silent source still
+sends watermarks, so it stalls nobody.  When one does not (its agent hangs, its
+clock is off), packets wait at most `hold_time` seconds and `hold_bytes` bytes:
+then they go anyway, and what arrives with an older timestamp afterwards is
+*late*: written at once, and counted, never hidden.
+
+The seconds count only while something arrives.  When all sources are silent at
+once, their common way is held up (the api, the network, or we ourselves).  What
+waits then is little and does not grow, and to release it would cost the order of
+everything that is still to come.  After `limits.AGENT_SILENCE_TIMEOUT`, when
+agents and api have given each other up, the seconds count again.
+
+No reactor, no clock: time is an argument, in seconds of any steady clock.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+
+from pcapd.limits import AGENT_SILENCE_TIMEOUT, FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME, TURN_MAX
+from pcapd.merge._choice import merge
+from pcapd.merge._types import Gap, Source
+from pcapd.merge.matching import PacketIds
+from pcapd.records import Checked
+from pcapd.running import RunningTime
+from pcapd.savefile.form import Form
+
+__all__ = ["Released", "ReorderBuffer"]
+
+Bytes = Union[bytes, bytearray, memoryview]
+
+#: microseconds; several processors fill one ring, so that neighbours in it can
+#: be this much out of order.  A batch proves no more than that.
+_DISORDER_US = 1000
+#: bytes of records per merge call: more at once thrashes the allocator.
+_PIECE = FRAME_MAX
+
+
+class _Batch(NamedTuple):
+    records: Bytes
+    earliest_us: int
+    latest_us: int
+    arrived: float
+
+
+class _Source:
+    def __init__(self, interface: int, link_type: int, place: int) -> None:
+        self.interface = interface
+        self.link_type = link_type
+        self.place = place
+        self.gaps: List[Gap] = []
+        self.watermark_us = 0
+        self.open = True
+        self.pending: List[_Batch] = []
+
+
+class Released(NamedTuple):
+    """Output bytes in time order.
+
+    Attributes:
+        packets: Written now, by source.
+        late: Of these, older than something written before.
+        left_out: Not written, because another source saw them before.
+        drops: What these packets tell was lost before them (epb_dropcount).
+        full: A limit kept packets back that could have gone.
+    """
+
+    data: bytes
+    packets: Dict[int, int]
+    late: Dict[int, int]
+    left_out: Dict[int, int]
+    drops: Dict[int, int]
+    full: bool
+
+
+class ReorderBuffer:
+    """Holds batches back until their time has come.
+
+    Args:
+        form: How to write them.
+        hold_time: Seconds that a packet waits at most.
+        hold_bytes: Bytes that wait at most.
+        ordered: Otherwise nothing waits: packets go as they arrive.
+        packet_ids: Numbers the packets.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        hold_time: float = HOLD_BACK_TIME,
+        hold_bytes: int = HOLD_BACK_BYTES,
+        *,
+        ordered: bool = True,
+        packet_ids: Optional[PacketIds] = None,
+    ) -> None:
+        self._form = form
+        self._ordered = ordered
+        self._packet_ids = packet_ids
+        self._hold_time = hold_time
+        self._hold_bytes = hold_bytes
+        self._sources: Dict[int, _Source] = {}
+        self._pending_bytes = 0
+        self._last_us = 0
+        self._time = RunningTime(TURN_MAX)
+        self._ran = 0.0  # by that time, at the last `_tell`
+        self._heard = False  # from any source since then
+        self._silence = 0.0  # of all sources, seconds of that time
+        self._now = 0.0  # the time that counts as waiting
+        self._expecting = False
+        self._patient = True
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait."""
+        return self._pending_bytes
+
+    def bound(self, hold_bytes: int) -> None:
+        """From now on so many bytes wait at most."""
+        self._hold_bytes = hold_bytes
+
+    def expect(self, more: bool) -> None:
+        """Whether more sources are about to open, with packets as old as those that wait.
+
+        Then nothing goes before they are there, or `hold_time` is over once: whoever
+        is that late is not waited for again.
+        """
+        self._expecting = more and self._patient
+
+    def open(self, number: int, interface: int, link_type: int = -1, place: int = 0) -> None:
+        """A source begins.
+
+        Args:
+            interface: Its number in the file.
+            link_type: LINKTYPE of its packets.
+            place: Its number for what numbers the packets.
+        """
+        self._heard = True
+        self._sources[number] = _Source(interface, link_type, place)
+
+    def add(self, number: int, records: Bytes, checked: Checked, now: float) -> None:
+        """A batch of a source arrived, and `check` approved it."""
+        source = self._sources[number]
+        self._heard = True
+        self._tell(now)
+        source.pending.append(_Batch(records, checked.earliest_us, checked.latest_us, self._now))
+        self._pending_bytes += len(records)
+        self.watermark(number, checked.latest_us - _DISORDER_US)
+
+    def watermark(self, number: int, captured_up_to_us: int) -> None:
+        """A source promises that nothing older follows."""
+        self._heard = True
+        source = self._sources[number]
+        source.watermark_us = max(source.watermark_us, captured_up_to_us)
+
+    def lost(self, number: int, gap: Gap) -> None:
+        """A source lost packets, which its next packet after that will tell."""
+        self._sources[number].gaps.append(gap)
+
+    def close(self, number: int) -> None:
+        """Nothing follows from a source; what it has pending still counts."""
+        self._sources[number].open = False
+
+    def release(self, now: float, max_packets: int, max_bytes: int) -> Iterator[Released]:
+        """Give out what can go, in pieces.
+
+        Args:
+            now: Seconds of the clock that `add` was given.
+            max_packets: Packets that may still be written.
+            max_bytes: Bytes of output that may still be written.
+        """
+        self._tell(now)
+        return self._release(self._bound(), max_packets, max_bytes)
+
+    def flush(self, max_packets: int, max_bytes: int) -> Iterator[Released]:
+        """Give out everything: nothing will follow."""
+        return self._release(self._latest(), max_packets, max_bytes)
+
+    # --- how far ------------------------------------------------------------
+
+    def _tell(self, now: float) -> None:
+        """Pass the time.  Our own pauses do not count, nor does silence of all sources at once."""
+        ran = self._time.at(now)
+        step, self._ran = ran - self._ran, ran
+        self._silence = 0.0 if self._heard else self._silence + step
+        self._heard = False
+        if not TURN_MAX <= self._silence <= AGENT_SILENCE_TIMEOUT:
+            self._now += step
+
+    def _bound(self) -> int:
+        """Microseconds up to which packets may go."""
+        if not self._ordered:
+            return self._latest()
+        open_sources = [source.watermark_us for source in self._sources.values() if source.open]
+        bound = min(open_sources) if open_sources else self._latest()
+        if self._expecting:
+            bound = 0
+        expired = [
+            batch.latest_us
+            for batch in self._batches()
+            if self._now - batch.arrived >= self._hold_time and batch.latest_us > bound
+        ]
+        if expired:
+            bound = max(expired)
+            self._expecting = self._patient = False
+        if self._pending_bytes > self._hold_bytes:
+            bound = max(bound, self._middle())
+        return bound
+
+    def _middle(self) -> int:
+        """A bound that releases about the older half of what waits."""
+        times = sorted(batch.latest_us for batch in self._batches())
+        return times[len(times) // 2]
+
+    def _latest(self) -> int:
+        return max((batch.latest_us for batch in self._batches()), default=0)
+
+    def _batches(self) -> Iterator[_Batch]:
+        for source in self._sources.values():
+            yield from source.pending
+
+    # --- letting go ---------------------------------------------------------
+
+    def _release(self, bound: int, max_packets: int, max_bytes: int) -> Iterator[Released]:
+        for step in self._steps(bound):
+            ready = self._take_ready(step)
+            if not ready:
+                continue
+            released = self._merge(ready, step, max_packets, max_bytes)
+            yield released
+            max_packets -= sum(released.packets.values())
+            max_bytes -= len(released.data)
+            if released.full:
+                return
+
+    def _steps(self, bound: int) -> List[int]:
+        """Times on the way to the bound, so that a merge never has much more than `_PIECE` to do."""
+        steps = []
+        size = 0
+        for latest_us, length in sorted((batch.latest_us, len(batch.records)) for batch in self._batches()):
+            size += length
+            if size >= _PIECE and latest_us < bound:
+                steps.append(latest_us)
+                size = 0
+        return [*steps, bound]
+
+    def _take_ready(self, bound: int) -> List[Tuple[int, List[_Batch]]]:
+        """Take out the batches that hold something to release; others are not even looked at."""
+        ready = []
+        for number, source in self._sources.items():
+            taken = [batch for batch in source.pending if batch.earliest_us <= bound]
+            if taken:
+                source.pending = [batch for batch in source.pending if batch.earliest_us > bound]
+                ready.append((number, taken))
+        return ready
+
+    def _merge(
+        self, ready: List[Tuple[int, List[_Batch]]], bound: int, max_packets: int, max_bytes: int
+    ) -> Released:
+        ids = self._packet_ids
+        merged = merge(
+            [self._as_source(number, batches) for number, batches in ready],
+            bound,
+            self._last_us,
+            self._form,
+            max_packets,
+            max_bytes,
+            ids.matcher if ids is not None else None,
+            ids is not None and ids.dedupe,
+        )
+        if self._ordered:  # else there is nothing that a packet could be late for
+            self._last_us = merged.last_us
+        for (number, batches), rest in zip(ready, merged.rests):
+            self._pending_bytes += len(rest) - sum(len(batch.records) for batch in batches)
+            if rest:
+                self._put_back(number, batches, rest, bound, merged.full)
+        numbers = [number for number, _ in ready]
+        return Released(
+            merged.data,
+            dict(zip(numbers, merged.packets)),
+            dict(zip(numbers, merged.late)),
+            dict(zip(numbers, merged.left_out)),
+            {number: self._told_drops(number, count) for number, count in zip(numbers, merged.told)},
+            merged.full,
+        )
+
+    def _as_source(self, number: int, batches: List[_Batch]) -> Source:
+        source = self._sources[number]
+        records = [batch.records for batch in batches]
+        return Source(source.interface, records, source.gaps, source.link_type, source.place)
+
+    def _told_drops(self, number: int, count: int) -> int:
+        """The packets of a source's first gaps, which are told now."""
+        gaps = self._sources[number].gaps
+        told = sum(drops for _, drops in gaps[:count])
+        del gaps[:count]
+        return told
+
+    def _put_back(self, number: int, batches: List[_Batch], rest: bytes, bound: int, full: bool) -> None:
+        earliest = min(batch.earliest_us for batch in batches) if full else bound + 1
+        self._sources[number].pending.insert(
+            0,
+            _Batch(rest, earliest, max(batch.latest_us for batch in batches), batches[-1].arrived),
+        )

@@ -1,0 +1,288 @@
+"""The walker: which headers a packet has, and where each of them begins.
+
+Everything that looks into packets uses `walk`: headers-only captures, flow keys, the
+matching of packets seen at several places, and printing.  ``_walker.h`` is the same
+in C.
+
+The layers are data: a new link type, tag or transport protocol is one line in a table
+here and one in ``_walker.h``; a test compares the two for every possible number.
+
+Packets come from anybody.  Nothing is read before its place was checked, and every
+chain of headers has a bound.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, Mapping, NamedTuple, Optional
+
+from pcapd.packet import linktypes
+
+__all__ = [
+    "ARP",
+    "DCCP",
+    "ICMP",
+    "ICMPV6",
+    "IPV4",
+    "IPV6",
+    "LINKS",
+    "SCTP",
+    "TCP",
+    "TRANSPORTS",
+    "UDP",
+    "UDP_LITE",
+    "Fragment",
+    "Headers",
+    "walk",
+]
+
+#: EtherTypes of what a network layer can be.
+IPV4: Final = 0x0800
+ARP: Final = 0x0806
+IPV6: Final = 0x86DD
+_MPLS: Final = 0x8847
+
+#: Protocols of IP.
+ICMP: Final = 1
+TCP: Final = 6
+UDP: Final = 17
+DCCP: Final = 33
+ICMPV6: Final = 58
+SCTP: Final = 132
+UDP_LITE: Final = 136
+
+
+#: How a header says what follows it: by an EtherType; by a protocol number of PPP; not at all,
+#: and the next four bits are the version of IP; or so after the bottom of an MPLS label
+#: stack, and by another label before.
+_ETHERTYPE, _PPP, _VERSION, _LABEL = range(4)
+
+
+class Layer(NamedTuple):
+    """A header before the network layer.
+
+    Attributes:
+        size: Bytes.
+        type_at: Where in it the type of the next layer is.
+        next: How to read that: `_ETHERTYPE` and so on.
+    """
+
+    size: int
+    type_at: int
+    next: int
+
+
+#: LINKTYPE → what every packet of it begins with.
+LINKS: Final[Mapping[int, Layer]] = {
+    linktypes.NULL: Layer(4, 0, _VERSION),
+    linktypes.ETHERNET: Layer(14, 12, _ETHERTYPE),
+    linktypes.PPP: Layer(4, 2, _PPP),
+    linktypes.PPP_HDLC: Layer(4, 2, _PPP),
+    linktypes.PPP_ETHER: Layer(8, 6, _PPP),
+    linktypes.RAW: Layer(0, 0, _VERSION),
+    linktypes.C_HDLC: Layer(4, 2, _ETHERTYPE),
+    linktypes.LOOP: Layer(4, 0, _VERSION),
+    linktypes.LINUX_SLL: Layer(16, 14, _ETHERTYPE),
+    linktypes.PPP_PPPD: Layer(4, 2, _PPP),
+    linktypes.IPV4: Layer(0, 0, _VERSION),
+    linktypes.IPV6: Layer(0, 0, _VERSION),
+    linktypes.LINUX_SLL2: Layer(20, 0, _ETHERTYPE),
+}
+
+#: EtherType → a header between link and network: VLAN tags (IEEE 802.1Q, 802.1ad, and what
+#: some switches use for the outer one), MPLS labels (RFC 3032), PPPoE sessions (RFC 2516).
+_SHIMS: Final[Mapping[int, Layer]] = {
+    0x8100: Layer(4, 2, _ETHERTYPE),
+    0x88A8: Layer(4, 2, _ETHERTYPE),
+    0x9100: Layer(4, 2, _ETHERTYPE),
+    _MPLS: Layer(4, 2, _LABEL),
+    0x8848: Layer(4, 2, _LABEL),
+    0x8864: Layer(8, 6, _PPP),
+}
+#: Of them in a row; no real traffic has more.
+_SHIMS_MAX: Final = 8
+#: PPP's protocol number → EtherType (RFC 1332, RFC 5072, RFC 3032).
+_PPP_TYPES: Final[Mapping[int, int]] = {0x0021: IPV4, 0x0057: IPV6, 0x0281: _MPLS, 0x0283: _MPLS}
+_VERSIONS: Final[Mapping[int, int]] = {4: IPV4, 6: IPV6}
+
+#: An ARP packet of Ethernet and IPv4 (RFC 826) is a header as a whole.
+_ARP_START: Final = b"\x00\x01\x08\x00\x06\x04"
+_ARP_SIZE: Final = 28
+_IPV4_MIN: Final = 20
+_IPV6_SIZE: Final = 40
+
+#: IPv6 extension headers with their length in units of eight bytes: hop-by-hop, routing,
+#: destination options (RFC 8200), mobility (RFC 6275), HIP (RFC 7401), shim6 (RFC 5533).
+_EXTENSIONS: Final = (0, 43, 60, 135, 139, 140)
+_FRAGMENT: Final = 44
+#: RFC 4302; its length is in units of four bytes.
+_AUTHENTICATION: Final = 51
+_EXTENSIONS_MAX: Final = 8
+
+
+class Transport(NamedTuple):
+    """A header of layer 4.
+
+    Attributes:
+        size: Bytes of its fixed part.
+        ports: It begins with the ports of source and destination, two bytes each.
+        checksum_at: Where a checksum is that includes the addresses; 0 when there is none.
+            Network cards often compute it later than a capture sees the packet.
+    """
+
+    size: int
+    ports: bool
+    checksum_at: int
+
+
+#: What follows in an ICMP error quotes a packet; it belongs to the payload.
+TRANSPORTS: Final[Mapping[int, Transport]] = {
+    ICMP: Transport(8, False, 0),
+    TCP: Transport(20, True, 16),
+    UDP: Transport(8, True, 6),
+    DCCP: Transport(0, True, 0),
+    ICMPV6: Transport(8, False, 2),
+    SCTP: Transport(12, True, 0),
+    UDP_LITE: Transport(8, True, 6),
+}
+_NO_TRANSPORT: Final = Transport(0, False, 0)
+
+
+class Fragment(IntEnum):
+    """What of an IP packet this is."""
+
+    WHOLE = 0
+    FIRST = 1  # with the header of layer 4
+    LATER = 2  # without
+
+
+_WHOLE, _FIRST, _LATER = Fragment
+
+
+class Headers(NamedTuple):
+    """Where the headers of one packet are, as offsets from its first byte.
+
+    An offset may be beyond what was captured: the headers say so before they end.
+
+    Attributes:
+        kind: EtherType of the network layer, or of what could not be read; 0 when unknown.
+        network: Where the network layer begins; -1 when it was not found.
+        family: 4 or 6 when there is a header of IP, whole but perhaps for its options; else 0.
+        protocol: Of IP, after the extension headers; -1 without IP.
+        transport: Where the header of layer 4 is, or what stands in its place; -1 when it
+            was not found.
+        payload: Where the payload of layer 4 begins, all of it for an unknown protocol and
+            for later fragments; -1 when the header of layer 4 was cut off.
+        fragment: What of an IP packet this is.
+        end: Where the headers end.  A header counts only when all of it is there and it is
+            what it says, so that no payload is taken for a header.
+        stop: Where the IP packet ends by its own length; 0 when it does not say, as a packet
+            that a network card is to cut into segments.
+    """
+
+    kind: int
+    network: int
+    family: int
+    protocol: int
+    transport: int
+    payload: int
+    fragment: Fragment
+    end: int
+    stop: int
+
+
+def walk(link_type: int, data: bytes) -> Headers:
+    """Find the headers of a packet.
+
+    Args:
+        link_type: LINKTYPE of the packet.
+        data: What was captured of it.
+    """
+    layer: Optional[Layer] = LINKS.get(link_type)
+    kind = at = 0
+    for _ in range(_SHIMS_MAX + 1):
+        if layer is None or len(data) < at + layer.size:
+            break
+        kind, at = _next_kind(layer, kind, data, at), at + layer.size
+        layer = _SHIMS.get(kind)
+    if kind == IPV4:
+        return _ipv4(data, at)
+    if kind == IPV6:
+        return _ipv6(data, at)
+    known = kind == ARP and data.startswith(_ARP_START, at) and len(data) >= at + _ARP_SIZE
+    return _without_ip(kind, at, at + _ARP_SIZE if known else at)
+
+
+def _next_kind(layer: Layer, kind: int, data: bytes, at: int) -> int:
+    """What follows a header at `at`; 0 when nobody knows."""
+    after = at + layer.size
+    if layer.next == _LABEL and not data[at + layer.type_at] & 1:
+        return kind  # not the bottom of the stack
+    if layer.next in (_LABEL, _VERSION):
+        return _VERSIONS.get(data[after] >> 4, 0) if len(data) > after else 0
+    number = data[at + layer.type_at] << 8 | data[at + layer.type_at + 1]
+    return _PPP_TYPES.get(number, 0) if layer.next == _PPP else number
+
+
+def _without_ip(kind: int, at: int, end: int) -> Headers:
+    return Headers(kind, at if kind else -1, 0, -1, -1, -1, _WHOLE, end, 0)
+
+
+def _ipv4(data: bytes, at: int) -> Headers:
+    """RFC 791."""
+    size = (data[at] & 0x0F) * 4 if len(data) > at else 0
+    if len(data) < at + _IPV4_MIN or data[at] >> 4 != 4 or size < _IPV4_MIN:
+        return _without_ip(IPV4, at, at)
+    total = data[at + 2] << 8 | data[at + 3]
+    bits = data[at + 6] << 8 | data[at + 7]
+    fragment = _LATER if bits & 0x1FFF else _FIRST if bits & 0x2000 else _WHOLE
+    transport, stop = at + size, at + total if total >= size else 0
+    if len(data) < transport:
+        return Headers(IPV4, at, 4, data[at + 9], transport, -1, fragment, at, stop)
+    payload, end = _transport(data, data[at + 9], transport, fragment)
+    return Headers(IPV4, at, 4, data[at + 9], transport, payload, fragment, end, stop)
+
+
+def _ipv6(data: bytes, at: int) -> Headers:
+    """RFC 8200; a jumbogram (RFC 2675) and BIG TCP say 0 as their length."""
+    if len(data) < at + _IPV6_SIZE or data[at] >> 4 != 6:
+        return _without_ip(IPV6, at, at)
+    length = data[at + 4] << 8 | data[at + 5]
+    stop = at + _IPV6_SIZE + length if length else 0
+    protocol, end, fragment = data[at + 6], at + _IPV6_SIZE, _WHOLE
+    for _ in range(_EXTENSIONS_MAX):
+        size = _extension_size(data, protocol, end)
+        if size == 0:
+            payload, last = _transport(data, protocol, end, fragment)
+            return Headers(IPV6, at, 6, protocol, end, payload, fragment, last, stop)
+        if len(data) < end + size:
+            break
+        if protocol == _FRAGMENT:
+            bits = data[end + 2] << 8 | data[end + 3]
+            fragment = _LATER if bits >> 3 else _FIRST if bits & 1 else fragment
+        protocol, end = data[end], end + size
+        if fragment is _LATER:
+            return Headers(IPV6, at, 6, protocol, end, end, fragment, end, stop)
+    return Headers(IPV6, at, 6, protocol, -1, -1, fragment, end, stop)
+
+
+def _extension_size(data: bytes, protocol: int, at: int) -> int:
+    """Bytes of an extension header, at least 8; 0 when the protocol is something else."""
+    if protocol == _FRAGMENT:
+        return 8
+    units = data[at + 1] if len(data) > at + 1 else 0
+    if protocol in _EXTENSIONS:
+        return (units + 1) * 8
+    return max(8, (units + 2) * 4) if protocol == _AUTHENTICATION else 0
+
+
+def _transport(data: bytes, protocol: int, at: int, fragment: Fragment) -> tuple[int, int]:
+    """Where the payload begins, and where the headers end that count."""
+    size = TRANSPORTS.get(protocol, _NO_TRANSPORT).size if fragment is not _LATER else 0
+    if len(data) < at + size:
+        return -1, at
+    if protocol == TCP and size:
+        size = (data[at + 12] >> 4) * 4  # RFC 9293
+        if size < TRANSPORTS[TCP].size:
+            return -1, at
+    return at + size, at + size if len(data) >= at + size else at

@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def packet_rows(data: Buffer, position: int, big_endian: bool, interfaces: Buffer) -> tuple[bytes, int]: ...

@@ -1,0 +1,16 @@
+"""The formats of the files that we write."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["Form"]
+
+
+class Form(IntEnum):
+    """How records are written to a file."""
+
+    #: Savefile records, as they are.
+    PCAP = 0
+    #: Enhanced packet blocks.
+    PCAPNG = 1

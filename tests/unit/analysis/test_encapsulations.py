@@ -1,0 +1,140 @@
+"""The same packets in every encapsulation that we know: one flow, whatever is around it, as tshark sees it."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import pytest
+
+from pcapd.ctl.decode import decode
+from pcapd.ctl.flows import as_event, read
+from pcapd.savefile import blocks
+from tests.kit.packets import MACS, ipv4, ipv6, tcp, udp
+
+ETHERNET, PPP, PPP_ETHER, RAW, SLL, SLL2 = 1, 9, 51, 101, 113, 276
+
+#: Hop-by-hop options with one of no meaning, and destination options (RFC 8200).
+_EXTENSIONS = b"\x3c\0\1\4\0\0\0\0" + b"\x06\0\1\4\0\0\0\0"
+#: The jumbo option (RFC 2675), as Linux writes it for BIG TCP.
+_BIG = tcp(bytes(70_000))
+_JUMBO = b"\x06\0\xc2\4" + struct.pack("!I", 8 + len(_BIG))
+
+PACKETS: Dict[str, bytes] = {
+    "TCP": ipv4(tcp(b"abc"), 6),
+    "UDP": ipv4(udp(b"abc"), 17),
+    "TCP over IPv6": ipv6(tcp(b"abc"), 6),
+    "behind extensions": ipv6(_EXTENSIONS + tcp(b"abc"), 0),
+    "BIG TCP": ipv6(_JUMBO + _BIG, 0, length=0),
+    "first fragment": ipv4(udp(bytes(40)), 17, fragment=0x2000),
+}
+
+
+def _tagged(*kinds: int) -> bytes:
+    """VLAN tags of these EtherTypes."""
+    return b"".join(struct.pack("!HH", kind, 10 + place) for place, kind in enumerate(kinds))
+
+
+def _type(packet: bytes) -> bytes:
+    return b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd"
+
+
+def _ppp(packet: bytes) -> bytes:
+    return b"\0\x21" if packet[0] >> 4 == 4 else b"\0\x57"
+
+
+def _pppoe(packet: bytes) -> bytes:
+    length = min(len(packet) + 2, 0xFFFF)
+    return struct.pack("!BBHH", 0x11, 0, 1, length) + _ppp(packet) + packet
+
+
+def places(packet: bytes) -> List[Tuple[str, int, bytes]]:
+    """Name, link type and frame at each place on its way."""
+    labels = struct.pack("!II", 100 << 12 | 64, 200 << 12 | 1 << 8 | 64)
+    return [
+        ("plain", ETHERNET, MACS + _type(packet) + packet),
+        ("vlan", ETHERNET, MACS + _tagged(0x8100) + _type(packet) + packet),
+        ("qinq", ETHERNET, MACS + _tagged(0x88A8, 0x8100) + _type(packet) + packet),
+        ("old qinq", ETHERNET, MACS + _tagged(0x9100, 0x8100) + _type(packet) + packet),
+        ("pppoe", ETHERNET, MACS + b"\x88\x64" + _pppoe(packet)),
+        ("vlan, pppoe", ETHERNET, MACS + _tagged(0x8100) + b"\x88\x64" + _pppoe(packet)),
+        ("mpls", ETHERNET, MACS + b"\x88\x47" + labels + packet),
+        ("ppp", PPP, b"\xff\x03" + _ppp(packet) + packet),
+        ("raw", RAW, packet),
+        ("cooked", SLL, b"\0\0\0\1\0\6" + bytes(8) + _type(packet) + packet),
+        ("cooked, new", SLL2, _type(packet) + bytes(18) + packet),
+    ]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every packet at every place, a millisecond apart."""
+    names = places(PACKETS["TCP"])
+    data = [blocks.section_header("pcapd")]
+    data += [blocks.interface_description(name, link_type, 262144) for name, link_type, _ in names]
+    us = 1_000_000
+    for packet in PACKETS.values():
+        for interface, (_, _, frame) in enumerate(places(packet)):
+            data.append(blocks.enhanced_packet(interface, us, len(frame), frame))
+            us += 1000
+    path = tmp_path_factory.mktemp("encapsulations") / "all.pcapng"
+    path.write_bytes(b"".join(data))
+    return path
+
+
+def test_one_flow_at_all_places(file: Path) -> None:
+    """Each packet is recognised at all places, and has its ports there."""
+    found: Dict[Tuple[str, str, str], Dict[str, int]] = {}
+    for hop in read([str(file)]).hops():
+        event = as_event(hop)
+        seen = found.setdefault((event["protocol"], event["from"], event["to"]), {})
+        seen[event["a"]["source"]] = event["a"]["packets"]
+        assert event["b"] is not None, f"{event['from']} is seen at {event['a']['source']} alone"
+        seen[event["b"]["source"]] = event["b"]["packets"]
+    names = {name for name, _, _ in places(b"\x45")}
+    assert {flow: set(seen) for flow, seen in found.items()} == {
+        ("TCP", "192.0.2.1:40000", "192.0.2.2:80"): names,
+        ("UDP", "192.0.2.1:40000", "192.0.2.2:9"): names,
+        ("TCP", "[2001:db8::1]:40000", "[2001:db8::2]:80"): names,
+    }
+    assert {flow: set(seen.values()) for flow, seen in found.items()} == {
+        ("TCP", "192.0.2.1:40000", "192.0.2.2:80"): {1},
+        ("UDP", "192.0.2.1:40000", "192.0.2.2:9"): {2},
+        ("TCP", "[2001:db8::1]:40000", "[2001:db8::2]:80"): {3},
+    }
+
+
+def test_printed_as_tshark_sees_it(file: Path) -> None:
+    """Addresses and ports of every packet in every encapsulation."""
+    if shutil.which("tshark") is None:
+        pytest.skip("tshark is not installed")
+    names = [
+        "ip.src",
+        "ip.dst",
+        "ipv6.src",
+        "ipv6.dst",
+        "tcp.srcport",
+        "tcp.dstport",
+        "udp.srcport",
+        "udp.dstport",
+    ]
+    # Reassembly would show the first fragment, which is all there is, without ports.
+    command = ["tshark", "-n", "-r", str(file), "-o", "ip.defragment:FALSE", "-T", "fields"]
+    command += [flag for name in names for flag in ("-e", name)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    frames = [(link, frame) for packet in PACKETS.values() for _, link, frame in places(packet)]
+    assert len(lines) == len(frames)
+    for line, (link_type, frame) in zip(lines, frames):
+        four_from, four_to, six_from, six_to, *ports = line.split("\t")
+        source, destination = (port for port in ports if port)
+        found = decode(link_type, frame)
+        if four_from:
+            assert (found.source, found.destination) == (f"{four_from}:{source}", f"{four_to}:{destination}")
+        else:
+            assert (found.source, found.destination) == (
+                f"[{six_from}]:{source}",
+                f"[{six_to}]:{destination}",
+            )
