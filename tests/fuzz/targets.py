@@ -38,12 +38,12 @@ from zope.interface import implementer
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
-from pcapd.api import cc
-from pcapd.api.connection import ApiSite
-from pcapd.api.download import DownloadResource, parse_query
-from pcapd.api.stream import StreamResource
-from pcapd.api.tokens import caller_of, check_form, parse_keys
-from pcapd.api.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.http.connection import ApiSite
+from pcapd.api.http.download import DownloadResource, parse_query
+from pcapd.api.http.stream import StreamResource
+from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.resolvers import cc
+from pcapd.api.resolvers.tokens import caller_of, check_form, parse_keys
 from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.config import certificates

@@ -15,8 +15,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.api import capture as capture_module
-from pcapd.api.resolvers import Target
+from pcapd.api.capture import life as capture_module
+from pcapd.api.resolvers.base import Target
 from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,

@@ -11,8 +11,8 @@ from typing import Any, Iterable
 
 import pytest
 
-from pcapd.api import tokens
-from pcapd.api.tokens import Issuer, Policy, key_id, parse_keys, same_url, verify
+from pcapd.api.resolvers import tokens
+from pcapd.api.resolvers.tokens import Issuer, Policy, key_id, parse_keys, same_url, verify
 from pcapd.errors import ResolverUnavailable, Unauthenticated
 from pcapd.limits import KEY_BITS, KEY_ID_MAX, KEYS_MAX, NAME_MAX, TOKEN_LEEWAY, TOKEN_MAX
 from tests.doubles.uaa import Key, Uaa, b64

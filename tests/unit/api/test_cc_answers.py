@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.api import cc
+from pcapd.api.resolvers import cc
 from pcapd.errors import (
     BadRequest,
     Forbidden,

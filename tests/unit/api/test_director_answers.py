@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pcapd.api import director
-from pcapd.api.director import Vm
+from pcapd.api.resolvers import director
+from pcapd.api.resolvers.director import Vm
 from pcapd.errors import (
     BadRequest,
     Forbidden,

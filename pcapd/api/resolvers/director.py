@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pcapd.api.resolvers import Target
-from pcapd.api.tokens import Issuer, same_url
+from pcapd.api.resolvers.base import Target
+from pcapd.api.resolvers.tokens import Issuer, same_url
 from pcapd.errors import ResolverUnavailable
 from pcapd.limits import NAME_MAX
 from pcapd.wire import Deployment, Notice, director

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.logger import Logger
 
-from pcapd.api import director, tokens
-from pcapd.api.lookout import Lookout
-from pcapd.api.questions import Questions
-from pcapd.api.resolvers import Resolved, asked_by
+from pcapd.api.resolvers import director, tokens
+from pcapd.api.resolvers.base import Resolved, asked_by
+from pcapd.api.resolvers.probe import Lookout
+from pcapd.api.resolvers.questions import Questions
 from pcapd.config.schema import BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
@@ -173,7 +173,7 @@ class _World:
 class _Keys:
     """The keys of one UAA, fetched from there and from nowhere else."""
 
-    log = Logger(namespace="pcapd.api.bosh")
+    log = Logger(namespace="pcapd.api.resolvers.bosh")
 
     def __init__(self, reactor: Any, url: str, trust: Trust) -> None:
         self._reactor = reactor
@@ -266,7 +266,7 @@ class _Keys:
 class _Question:
     """What the director is asked about one deployment, with one token."""
 
-    log = Logger(namespace="pcapd.api.bosh")
+    log = Logger(namespace="pcapd.api.resolvers.bosh")
 
     def __init__(self, conversation: Conversation, wanted: Deployment, token: str) -> None:
         self._conversation = conversation

@@ -18,10 +18,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
-from pcapd.api import cc, tokens
-from pcapd.api.lookout import Lookout
-from pcapd.api.questions import Questions
-from pcapd.api.resolvers import Resolved, asked_by
+from pcapd.api.resolvers import cc, tokens
+from pcapd.api.resolvers.base import Resolved, asked_by
+from pcapd.api.resolvers.probe import Lookout
+from pcapd.api.resolvers.questions import Questions
 from pcapd.config.schema import CloudFoundryConfig
 from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
 from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
@@ -148,7 +148,7 @@ class _Question:
             has accepted it.
     """
 
-    log = Logger(namespace="pcapd.api.cloudfoundry")
+    log = Logger(namespace="pcapd.api.resolvers.cloudfoundry")
 
     def __init__(self, conversation: Conversation, wanted: App, token: str, caller: tokens.Caller) -> None:
         self.conversation = conversation

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pcapd.api.resolvers import Target
+from pcapd.api.resolvers.base import Target
 from pcapd.errors import (
     BadRequest,
     Forbidden,
