@@ -14,9 +14,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
+from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
-from pcapd.api.capture.life import Agents, Capture
+from pcapd.api.capture.life import Capture
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.connection import ApiSite, HttpConnection
 from pcapd.api.http.download import DownloadResource

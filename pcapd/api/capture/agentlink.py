@@ -1,18 +1,43 @@
-"""The connection to one agent, for one target of one capture."""
+"""The connection to one agent, for one target of one capture.
+
+::
+
+    GREETING ──PONG──▶ READY ──START──▶ OPENING ──SOURCE──▶ CAPTURING
+    any ──END, ERROR, lost, abandoned──▶ OVER
+"""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Protocol
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api.resolvers.base import Target
+from pcapd.config.schema import AgentsConfig
 from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_error
 from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
 from pcapd.net.clock import Deadline, now_us
 from pcapd.net.framed import FramedProtocol
-from pcapd.wire import Caller, CaptureStart, End, Error, Event, Hello, Packets, Pong, Progress, Source
+from pcapd.net.tls import ClientContext, check_server_name
+from pcapd.net.transport import connect_tls, outgoing_socket
+from pcapd.wire import (
+    ApiTraffic,
+    Caller,
+    CaptureStart,
+    End,
+    Error,
+    Event,
+    Hello,
+    Packets,
+    Pong,
+    Progress,
+    Source,
+)
 
-__all__ = ["AgentLink", "LinkOwner"]
+__all__ = ["AgentLink", "Agents", "LinkOwner"]
 
 
 class LinkOwner(Protocol):
@@ -29,6 +54,17 @@ class LinkOwner(Protocol):
 
     def link_failed(self, link: AgentLink, error: RequestError) -> None:
         """It refused, broke the protocol, or was lost."""
+
+
+class _State(Enum):
+    GREETING = auto()
+    READY = auto()  #: it may be asked to capture
+    OPENING = auto()
+    CAPTURING = auto()
+    OVER = auto()  #: nothing more is told to the owner
+
+
+_ASKED = (_State.OPENING, _State.CAPTURING)
 
 
 class AgentLink(FramedProtocol):
@@ -48,11 +84,8 @@ class AgentLink(FramedProtocol):
         self.target = target
         self._api_id = api_id
         self._owner = owner
-        self._over = False
-        self._paused = False
-        self._ready = False
-        self._asked = False
-        self._started = False
+        self._state = _State.GREETING
+        self._paused = False  # by the owner, in whatever state
         self._best_round_trip: int | None = None
         self._timer: Any = None
         #: The agent's clock minus ours, microseconds; None until it is measured.
@@ -79,8 +112,8 @@ class AgentLink(FramedProtocol):
             self._greet()
         elif isinstance(message, Pong):
             self._measure_clock(message)
-            if not self._ready:
-                self._ready = True
+            if self._state is _State.GREETING:
+                self._state = _State.READY
                 self._expect(None)  # what follows is the owner's turn
                 self._owner.link_ready(self)
         elif isinstance(message, End):
@@ -92,7 +125,8 @@ class AgentLink(FramedProtocol):
         else:
             if isinstance(message, Source):
                 self._expect(None)
-                self._started = True
+                if self._state is _State.OPENING:
+                    self._state = _State.CAPTURING
             self._owner.link_event(self, event)
             if isinstance(message, Packets) and self._paused:
                 self.transport.pauseProducing()
@@ -100,8 +134,8 @@ class AgentLink(FramedProtocol):
     def lost(self, reason: Exception) -> None:
         """The connection is gone."""
         self._expect(None)
-        if not self._over:
-            self._over = True
+        if self._state is not _State.OVER:
+            self._state = _State.OVER
             words = reason.message if isinstance(reason, PcapdError) else str(reason)
             hint = reason.hint if isinstance(reason, PcapdError) else ""
             where = f"agent {self.target.host}:{self.target.port}"
@@ -137,18 +171,18 @@ class AgentLink(FramedProtocol):
 
     def ask(self, start: CaptureStart) -> None:
         """Let it capture.  Only after `LinkOwner.link_ready`, and once."""
-        self._asked = True
+        self._state = _State.OPENING
         self.transport.write(self._session.start(start))
         self._expect(OPEN_TIMEOUT, "the capture to start")
 
     def ping(self) -> None:
         """Show that we are there, and ask whether it is."""
-        if self._asked and not self._over:
+        if self._state in _ASKED:
             self.transport.write(self._session.ping(now_us()))
 
     def stop(self) -> None:
         """Ask it to stop; without a capture there, leave at once."""
-        if self._asked:
+        if self._state in _ASKED:
             self.hear()
             self.progress.moved(self.ran)
             self.transport.write(self._session.stop())
@@ -158,7 +192,7 @@ class AgentLink(FramedProtocol):
     def pause(self) -> None:
         """Do not read from it; its kernel will drop, and count."""
         self._paused = True
-        if self._started and not self._over:
+        if self._state is _State.CAPTURING:
             self.transport.pauseProducing()
 
     def resume(self) -> None:
@@ -166,14 +200,50 @@ class AgentLink(FramedProtocol):
         self._paused = False
         self.hear()
         self.progress.moved(self.ran)
-        if self._started and not self._over:
+        if self._state is _State.CAPTURING:
             self.transport.resumeProducing()
 
     def abandon(self) -> None:
         """Leave it without a word; nothing more is told to the owner."""
-        self._over = True
+        self._state = _State.OVER
         self.transport.abortConnection()
 
     def _finish(self) -> None:
-        self._over = True
+        self._state = _State.OVER
         self.transport.loseConnection()
+
+
+@dataclass(frozen=True)
+class Agents:
+    """How agents are reached, and what they must not capture.
+
+    Attributes:
+        traffic: The api's own connections, as they are now.
+    """
+
+    reactor: Any
+    api_id: str
+    config: AgentsConfig
+    context: ClientContext
+    traffic: Callable[[], ApiTraffic]
+
+    def link(self, target: Target, owner: LinkOwner) -> tuple[AgentLink, socket.socket]:
+        """A link that is not dialled yet, and the socket for it.
+
+        Raises:
+            OSError: The api has no descriptor or port left.
+        """
+        sock = outgoing_socket(target.host)
+        return AgentLink(self.reactor, target, self.api_id, owner), sock
+
+    def dial(self, link: AgentLink, sock: socket.socket) -> None:
+        """Connect it."""
+        connect_tls(
+            self.reactor,
+            sock,
+            (link.target.host, link.target.port),
+            link,
+            self.context(),
+            lambda connection: check_server_name(connection, self.config.tls.server_name),
+            self.config.connect_timeout,
+        )

@@ -243,7 +243,7 @@ def test_a_client_on_a_socket_for_both_families(
     front.ask("/capture?target=web-0")
     network["web-0"].start()
     (capture,) = front.api._captures
-    assert capture._asked_from == {"client": "203.0.113.7:5555"}
+    assert capture.facts.asked_from == {"client": "203.0.113.7:5555"}
 
 
 def test_a_client_is_given_up_by_tcp(front: Front) -> None:
