@@ -3,11 +3,17 @@
 The status line waits until a first agent captures, so that a bad filter or an
 unknown interface is an honest 400.  After the first byte a failure can only be
 told by breaking the connection off, which every client notices.
+
+::
+
+    ASKING ──first source──▶ WRITING ──count──▶ FULL
+    any ──answered, refused, broken off, the client is gone──▶ GONE
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -76,14 +82,14 @@ class DownloadResource(Page):
         except RequestError as error:
             return self.refuse(request, error)
         form = Form.PCAPNG if _PCAPNG in (request.getHeader("accept") or "") else Form.PCAP
-        assembly = Muxer(
+        muxer = Muxer(
             form,
             asked.snaplen,
             ordered=ordered,
             max_packets=max_packets,
             max_bytes=asked.max_bytes or UNLIMITED,
         )
-        _Download(self._front, request, client, assembly, form).begin(asked)
+        _Download(self._front, request, client, muxer, form).begin(asked)
         return NOT_DONE_YET
 
     def refuse(self, request: Any, error: RequestError) -> bytes:
@@ -229,26 +235,31 @@ def _flag(text: str) -> bool:
     raise ValueError("must be true or false")
 
 
+class _State(Enum):
+    ASKING = auto()  #: nothing is answered yet
+    WRITING = auto()
+    FULL = auto()  #: the capture was told to stop: the file has all that was asked for
+    GONE = auto()  #: nothing more is written
+
+
 class _Download:
     """One response; the capture's sink."""
 
     log = Logger()
     grace = 0.0
 
-    def __init__(self, front: Front, request: Any, client: ClientInfo, assembly: Muxer, form: Form) -> None:
+    def __init__(self, front: Front, request: Any, client: ClientInfo, muxer: Muxer, form: Form) -> None:
         self._front = front
         self._reactor = front.reactor
         self._request = request
         self._client = client
-        self._assembly = assembly
+        self._muxer = muxer
         self._form = form
         self._wanted: Mapping[str, Any] = {}
         self._asked: Deferred[Any] | None = None
         self._capture: Capture | None = None
-        self._started = False
-        self._gone = False
-        self._incomplete = False
-        self._stopping = False
+        self._state = _State.ASKING
+        self._incomplete = False  # the file lacks something that was asked for
         self._ticker = LoopingCall(self._flush)
         self._ticker.clock = self._reactor
         self._statistics_at = 0.0
@@ -262,7 +273,7 @@ class _Download:
 
     def _begun(self, capture: Capture) -> None:
         released = partial(self._front.released, capture)
-        if self._gone:
+        if self._state is _State.GONE:
             capture.abandon("the client left before the capture started")
             released()
             left = ClientLeft("the client left before the capture started")
@@ -283,7 +294,7 @@ class _Download:
 
     def _let_go(self, why: str) -> None:
         """Nothing more is written; what still runs ends, and says nothing more."""
-        self._gone = True
+        self._state = _State.GONE
         if self._ticker.running:
             self._ticker.stop()
         if self._capture is not None:
@@ -295,14 +306,14 @@ class _Download:
     def source(self, number: int, source: Source) -> None:
         """A source is open; the first one decides the status."""
         try:
-            self._assembly.source(number, source, now_us())
+            self._muxer.source(number, source, now_us())
         except MixedLinkTypes as error:  # so it is not the first one
             self.log.warn("a download was broken off: {reason}", reason=str(error))
             self._request.transport.abortConnection()
             self._let_go(str(error))
             return
-        if not self._started:
-            self._started = True
+        if self._state is _State.ASKING:
+            self._state = _State.WRITING
             self._request.setHeader("Content-Type", _PCAPNG if self._form is Form.PCAPNG else _PCAP)
             self._request.setHeader("X-Content-Type-Options", "nosniff")
             self._request.registerProducer(self._capture, True)
@@ -311,28 +322,28 @@ class _Download:
     def packets(self, number: int, records: Bytes) -> bool:
         """Checked records of one source."""
         # What comes after the count was reached is counted there, and not lost: nobody asked for it.
-        self._assembly.packets(number, records, self._reactor.seconds())
+        self._muxer.packets(number, records, self._reactor.seconds())
         return True
 
     def stats(self, number: int, stats: Stats) -> None:
         """Counters and watermark of one source."""
-        self._assembly.stats(number, stats)
+        self._muxer.stats(number, stats)
 
     def notice(self, notice: Notice) -> None:
         """A file has no place for words, but an incomplete one must not look complete."""
         if notice.type in _FAILURES:
             self._incomplete = True
-        self._assembly.await_instances(notice.awaited)
+        self._muxer.await_instances(notice.awaited)
 
     def end(self, end: End) -> None:
         """It is over."""
-        if not self._started:
+        if self._state is _State.ASKING:
             kind = _KINDS.get(end.reason, CaptureFailed)
             self.error(kind(f"it was over before anything could be captured: {end.message}"))
             return
         self._capture = None
         self._ticker.stop()
-        self._write(self._assembly.finish(now_us()))
+        self._write(self._muxer.finish(now_us()))
         self._request.unregisterProducer()
         if self._incomplete or end.reason in (EndReason.FAILED, EndReason.SOURCES_GONE):
             # After what is written, without the last chunk.  Through the channel: it is its
@@ -346,7 +357,7 @@ class _Download:
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.abandon(error.message)
-        if not self._gone:
+        if self._state is not _State.GONE:
             self._request.write(deny(self._request, error))
             self._request.finish()
 
@@ -356,13 +367,13 @@ class _Download:
         if self._capture is not None and self._capture.paused:
             # The client is slow: no source can show a watermark now, and that is not their fault.
             return
-        self._write(self._assembly.take(self._reactor.seconds()))
+        self._write(self._muxer.take(self._reactor.seconds()))
         now = self._reactor.seconds()
         if now - self._statistics_at >= _STATISTICS_INTERVAL:
             self._statistics_at = now
-            self._write(self._assembly.statistics(now_us()))
-        if self._assembly.full and not self._stopping and self._capture is not None:
-            self._stopping = True
+            self._write(self._muxer.statistics(now_us()))
+        if self._muxer.full and self._state is _State.WRITING and self._capture is not None:
+            self._state = _State.FULL
             self._capture.stop(EndReason.COUNT)
 
     def _write(self, blocks: list[bytes]) -> None:

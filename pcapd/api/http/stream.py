@@ -6,7 +6,8 @@ of the reactor: small writes are what costs most.
 ::
 
     GREETED ──START──▶ ASKING ──admitted──▶ CAPTURING ──END──▶ OVER ──▶ CLOSED
-       └────── ERROR ─────┴────────────────────┴───────────────▲
+       │                  └─STOP─▶ WITHDRAWN ──▲               ▲
+       └────── ERROR ─────┴────────────┴───────┴───────────────┘
 """
 
 from __future__ import annotations
@@ -95,9 +96,13 @@ class StreamResource(Page):
 class _State(Enum):
     GREETED = auto()
     ASKING = auto()
+    WITHDRAWN = auto()  #: STOP came before it was decided
     CAPTURING = auto()
     OVER = auto()  #: END or ERROR is written
     CLOSED = auto()  #: nothing is written any more
+
+
+_UNDECIDED = (_State.ASKING, _State.WITHDRAWN)
 
 
 class StreamProtocol:
@@ -121,7 +126,6 @@ class StreamProtocol:
         self._websocket: WebSocket | None = None
         self._wanted: Mapping[str, Any] = {}
         self._asked: Deferred[Any] | None = None
-        self._stop_asked = False  # while it was not decided yet
         self._capture: Capture | None = None
         self._out: list[Bytes] = []
         self._out_size = 0
@@ -181,7 +185,7 @@ class StreamProtocol:
         self._drop_timer()
         if before is _State.GREETED and self._client.token is not None:
             self._refused(ClientLeft("the client left before it asked for a capture"))
-        elif before is _State.ASKING and self._asked is not None:
+        elif before in _UNDECIDED and self._asked is not None:
             self._asked.cancel()  # which records it
         self._abandon(why)
 
@@ -203,28 +207,29 @@ class StreamProtocol:
 
     def _stop(self) -> None:
         if self._state is _State.ASKING:
-            self._stop_asked = True
+            self._state = _State.WITHDRAWN
         elif self._capture is not None:
             self._capture.stop(EndReason.STOPPED)
 
     def _started(self, capture: Capture) -> None:
         released = partial(self._front.released, capture)
-        if self._state is not _State.ASKING:
+        if self._state not in _UNDECIDED:
             capture.abandon("the client left before the capture started")
             released()
             left = ClientLeft("the client left before the capture started")
             left.user = capture.user
             raise left
+        withdrawn = self._state is _State.WITHDRAWN
         self._state, self._capture = _State.CAPTURING, capture
         self._channel.admitted(released)
         self._channel.registerProducer(capture, True)
         capture.start()
-        if self._stop_asked:
+        if withdrawn:
             capture.stop(EndReason.STOPPED)
 
     def _not_started(self, failure: Failure) -> None:
         error = self._front.refused(failure, self._client, self._wanted)
-        if self._state in (_State.ASKING, _State.CAPTURING):
+        if self._state in (*_UNDECIDED, _State.CAPTURING):
             self.error(error)
 
     def _refused(self, error: BaseException) -> RequestError:
