@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from pcapd.api.resolvers import tokens
 from pcapd.api.resolvers.base import Resolved, asked_by
 from pcapd.api.resolvers.director import choose
-from pcapd.api.resolvers.probe import Lookout
+from pcapd.api.resolvers.probe import HealthProbe
 from pcapd.api.resolvers.questions import Questions
 from pcapd.clouds import director
 from pcapd.clouds.tokens import Issuer, TokenOwner, check_form
@@ -66,17 +66,17 @@ class BoshResolver:
         self._authority = Authority(reactor, "the director", config.director, self._trust)
         self._questions = Questions(reactor, "the director")
         self._world: _World | None = None
-        self._lookout = Lookout(reactor, "the director", "BOSH VMs cannot be captured", self._look)
+        self._probe = HealthProbe(reactor, "the director", "BOSH VMs cannot be captured", self._look)
 
     # --- is it there? ------------------------------------------------------
 
     def start(self) -> None:
         """Begin to look whether director and UAA are there."""
-        self._lookout.start()
+        self._probe.start()
 
     def stop(self) -> None:
         """Look no more."""
-        self._lookout.stop()
+        self._probe.stop()
         self._authority.close()
         if self._world is not None:
             self._world.keys.close()
@@ -96,7 +96,7 @@ class BoshResolver:
     @property
     def healthy(self) -> bool:
         """Whether director and UAA answered when they were asked last."""
-        return not self._lookout.trouble and self._world is not None
+        return not self._probe.trouble and self._world is not None
 
     async def _look(self) -> None:
         """Ask for everything anew: a key that is gone from UAA must not be believed much longer."""

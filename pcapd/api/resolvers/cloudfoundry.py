@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from pcapd.api.resolvers.base import Resolved, asked_by
 from pcapd.api.resolvers.cc import choose
-from pcapd.api.resolvers.probe import Lookout
+from pcapd.api.resolvers.probe import HealthProbe
 from pcapd.api.resolvers.questions import Questions
 from pcapd.clouds import cloudcontroller as cc
 from pcapd.clouds.tokens import CF_LOG_IN, TokenOwner, check_form, owner_of
@@ -57,17 +57,17 @@ class CloudFoundryResolver:
         self._authority = Authority(reactor, "Cloud Controller", config.api, self._trust)
         self._questions = Questions(reactor, "Cloud Controller")
         self._links: cc.Links | None = None
-        self._lookout = Lookout(reactor, "Cloud Controller", "apps cannot be captured", self._look)
+        self._probe = HealthProbe(reactor, "Cloud Controller", "apps cannot be captured", self._look)
 
     # --- is it there? ------------------------------------------------------
 
     def start(self) -> None:
         """Begin to look whether Cloud Controller is there."""
-        self._lookout.start()
+        self._probe.start()
 
     def stop(self) -> None:
         """Look no more."""
-        self._lookout.stop()
+        self._probe.stop()
         self._authority.close()
 
     def prepare(self) -> Callable[[], None]:
@@ -83,7 +83,7 @@ class CloudFoundryResolver:
     @property
     def healthy(self) -> bool:
         """Whether Cloud Controller answered when it was asked last."""
-        return not self._lookout.trouble and self._links is not None
+        return not self._probe.trouble and self._links is not None
 
     async def _look(self) -> None:
         await self._discover(self._authority.conversation())

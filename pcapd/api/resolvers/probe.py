@@ -13,10 +13,10 @@ from twisted.python.failure import Failure
 from pcapd.errors import RequestError
 from pcapd.limits import AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY, AUTHORITY_TIMEOUT
 
-__all__ = ["Lookout"]
+__all__ = ["HealthProbe"]
 
 
-class Lookout:
+class HealthProbe:
     """Asks every minute, more often while there is trouble, never twice at once.
 
     Args:
