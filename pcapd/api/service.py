@@ -26,9 +26,7 @@ from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
-from pcapd.api.resolvers.bosh import BoshResolver
-from pcapd.api.resolvers.cloudfoundry import CloudFoundryResolver
-from pcapd.api.resolvers.static import StaticResolver
+from pcapd.api.resolvers.kinds import configured, resolver_for
 from pcapd.config.schema import ApiConfig
 from pcapd.errors import (
     BadRequest,
@@ -37,7 +35,6 @@ from pcapd.errors import (
     Draining,
     LimitReached,
     RequestError,
-    TargetNotFound,
     Unauthenticated,
 )
 from pcapd.limits import DRAIN_LINGER, OWN_ADDRESSES_MAX
@@ -78,14 +75,7 @@ class Api(Daemon):
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
         self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
         self._listens_on = config.listen.port
-        self._resolvers: list[Resolver] = []
-        if config.cloud_foundry is not None:
-            port = config.agents.port
-            self._resolvers.append(CloudFoundryResolver(config.cloud_foundry, port, reactor))
-        if config.bosh is not None:
-            self._resolvers.append(BoshResolver(config.bosh, reactor))
-        if config.static is not None:
-            self._resolvers.append(StaticResolver(config.static))
+        self._resolvers = configured(config, reactor)
         self._captures: set[Capture] = set()
         self._streams: set[Any] = set()
         self._site = self._make_site()
@@ -287,15 +277,7 @@ class Api(Daemon):
     def _resolver(self, request: Request) -> Resolver:
         if request.follow and request.app is None:
             raise BadRequest("only an app can be followed")
-        name, words = ("static", "named hosts")
-        if request.app is not None:
-            name, words = ("cloud_foundry", "Cloud Foundry apps")
-        elif request.deployment is not None:
-            name, words = ("bosh", "BOSH deployments")
-        for resolver in self._resolvers:
-            if resolver.name == name:
-                return resolver
-        raise TargetNotFound(f"this api captures no {words}", f"its operator must configure {name}")
+        return resolver_for(request, self._resolvers)
 
     def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
         with asked_by(resolved.user):

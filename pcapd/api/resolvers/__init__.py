@@ -2,6 +2,8 @@
 
 ``base``
     what a resolver is, and what it answers.
+``kinds``
+    which ones there are, and which one a request is for.
 ``static``
     the targets and users of the configuration.
 ``cloudfoundry``, ``cc``

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from pcapd.config.schema import ApiConfig
 from pcapd.errors import RequestError
 from pcapd.wire import Container, Notice, Request
 
@@ -82,6 +83,20 @@ class Resolver(Protocol):
 
     #: As in the configuration and in /health.
     name: str
+    #: What it captures, for people.
+    captures: str
+
+    @classmethod
+    def of(cls, config: ApiConfig, reactor: Any) -> Resolver | None:
+        """Make one of its section of the configuration; None without that.
+
+        Raises:
+            ConfigError: A file that it needs cannot be used.
+        """
+
+    @staticmethod
+    def asked(request: Request) -> bool:
+        """Whether a request names something of its world."""
 
     def start(self) -> None:
         """The api starts."""

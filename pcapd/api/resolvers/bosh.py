@@ -26,7 +26,7 @@ from pcapd.api.resolvers.probe import HealthProbe
 from pcapd.api.resolvers.questions import Questions
 from pcapd.clouds import director
 from pcapd.clouds.tokens import Issuer, TokenOwner, check_form
-from pcapd.config.schema import BoshConfig
+from pcapd.config.schema import ApiConfig, BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
 from pcapd.net.clock import now_us
@@ -58,6 +58,17 @@ class BoshResolver:
 
     log = Logger()
     name = "bosh"
+    captures = "BOSH deployments"
+
+    @classmethod
+    def of(cls, config: ApiConfig, reactor: Any) -> BoshResolver | None:
+        """See `Resolver.of`."""
+        return None if config.bosh is None else cls(config.bosh, reactor)
+
+    @staticmethod
+    def asked(request: Request) -> bool:
+        """See `Resolver.asked`."""
+        return request.deployment is not None
 
     def __init__(self, config: BoshConfig, reactor: Any) -> None:
         self._config = config

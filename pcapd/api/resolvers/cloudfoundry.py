@@ -24,7 +24,7 @@ from pcapd.api.resolvers.probe import HealthProbe
 from pcapd.api.resolvers.questions import Questions
 from pcapd.clouds import cloudcontroller as cc
 from pcapd.clouds.tokens import CF_LOG_IN, TokenOwner, check_form, owner_of
-from pcapd.config.schema import CloudFoundryConfig
+from pcapd.config.schema import ApiConfig, CloudFoundryConfig
 from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
 from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
 from pcapd.net.clock import now_us
@@ -48,6 +48,18 @@ class CloudFoundryResolver:
 
     log = Logger()
     name = "cloud_foundry"
+    captures = "Cloud Foundry apps"
+
+    @classmethod
+    def of(cls, config: ApiConfig, reactor: Any) -> CloudFoundryResolver | None:
+        """See `Resolver.of`."""
+        section = config.cloud_foundry
+        return None if section is None else cls(section, config.agents.port, reactor)
+
+    @staticmethod
+    def asked(request: Request) -> bool:
+        """See `Resolver.asked`."""
+        return request.app is not None
 
     def __init__(self, config: CloudFoundryConfig, agent_port: int, reactor: Any) -> None:
         self._config = config

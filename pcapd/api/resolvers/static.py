@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
 from pcapd.api.resolvers.base import Resolved, Target, asked_by
-from pcapd.config.schema import StaticConfig, StaticUser
+from pcapd.config.schema import ApiConfig, StaticConfig, StaticUser
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request
 
@@ -26,6 +27,17 @@ class StaticResolver:
 
     log = Logger()
     name = "static"
+    captures = "named hosts"
+
+    @classmethod
+    def of(cls, config: ApiConfig, reactor: Any) -> StaticResolver | None:
+        """See `Resolver.of`."""
+        return None if config.static is None else cls(config.static)
+
+    @staticmethod
+    def asked(request: Request) -> bool:
+        """Whatever no cloud is asked for is a name of the configuration."""
+        return request.app is None and request.deployment is None
 
     def __init__(self, config: StaticConfig) -> None:
         self._config = config
