@@ -19,7 +19,7 @@ from pcapd.api.resolvers.base import Target
 from pcapd.config.schema import AgentsConfig
 from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_error
 from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
-from pcapd.net.clock import Deadline, now_us
+from pcapd.net.clock import Deadline, cancel, now_us
 from pcapd.net.framed import FramedProtocol
 from pcapd.net.tls import ClientContext, check_server_name
 from pcapd.net.transport import connect_tls, outgoing_socket
@@ -156,8 +156,7 @@ class AgentLink(FramedProtocol):
             self.clock_offset_us = pong.answered_us - (pong.sent_us + now) // 2
 
     def _expect(self, seconds: float | None, what: str = "") -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
         if seconds is not None:
             cause = PcapdError(f"waited {seconds:g} s for {what}")
             self._timer = Deadline(self._reactor, seconds, self.give_up, cause)

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import LimitReached, RequestError, ResolverUnavailable
 from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX, FOLLOW_JITTER
-from pcapd.net.clock import now_us
+from pcapd.net.clock import cancel, now_us
 from pcapd.wire import NoticeType
 
 __all__ = ["Followed", "Following"]
@@ -109,8 +109,7 @@ class Following:
     def stop(self) -> None:
         """The capture is over."""
         self.watching = False
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
         if self._asking is not None:
             self._asking.cancel()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pcapd.api.capture.agentlink import AgentLink
 from pcapd.limits import GATHER_PATIENCE, GATHER_TARGETS, GATHER_TIME
+from pcapd.net.clock import cancel
 
 __all__ = ["Gathering"]
 
@@ -62,8 +63,7 @@ class Gathering:
 
     def stop(self) -> None:
         """Ask nobody by the clock."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
 
     def _ask_if_all_are_here(self) -> None:
         if self._ready and len(self._ready) == len(self._links):

@@ -41,6 +41,7 @@ from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.config.schema import ApiLimits
 from pcapd.errors import AgentUnavailable, AuditUnavailable, RecordError, RemoteProtocolError, RequestError
 from pcapd.limits import AGENT_PING_INTERVAL, DRAIN_TIMEOUT, SNAPLEN_MAX
+from pcapd.net.clock import cancel
 from pcapd.records import check
 from pcapd.wire import End, EndReason, Event, Notice, NoticeType, Packets, Request, Source, Stats
 from pcapd.wire.frames import Bytes
@@ -353,8 +354,7 @@ class Capture:
 
     def _over(self, reason: str, message: str) -> None:
         self._machine.step(Step.OVER)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
         self._gathering.stop()
         self._stop_watch.stop()
         if self._pinger.running:

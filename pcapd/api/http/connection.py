@@ -45,7 +45,7 @@ from pcapd.limits import (
     PIPELINED_MAX,
     REQUEST_TIMEOUT,
 )
-from pcapd.net.clock import Deadline
+from pcapd.net.clock import Deadline, cancel
 
 __all__ = ["ApiSite", "HttpConnection", "Successor"]
 
@@ -159,8 +159,7 @@ class HttpConnection(http.HTTPChannel):
         self.loseConnection()
 
     def _allow(self, seconds: float | None) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        cancel(self._deadline)
         self._deadline = None
         if seconds is not None:
             self._deadline = Deadline(self.factory.clock, seconds, self._too_late)

@@ -35,7 +35,7 @@ from pcapd.limits import (
     HANDSHAKE_TIMEOUT,
     START_TIMEOUT,
 )
-from pcapd.net.clock import Deadline, now_us
+from pcapd.net.clock import Deadline, cancel, now_us
 from pcapd.running import RunningTime
 from pcapd.wire import (
     Callee,
@@ -176,8 +176,7 @@ class StreamProtocol:
         self._leave("the client is gone")
         self._front.left(self)
         for call in (self._flush_soon, self._pinger):
-            if call is not None and call.active():
-                call.cancel()
+            cancel(call)
         self._websocket = None
 
     def _leave(self, why: str) -> None:
@@ -330,5 +329,4 @@ class StreamProtocol:
             self._ping_later()
 
     def _drop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from pcapd.errors import RequestError
 from pcapd.limits import AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY, AUTHORITY_TIMEOUT
+from pcapd.net.clock import cancel
 
 __all__ = ["HealthProbe"]
 
@@ -53,8 +54,7 @@ class HealthProbe:
     def stop(self) -> None:
         """Leave nothing running."""
         self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
         if self._looking is not None:
             self._looking.cancel()
 
