@@ -172,7 +172,7 @@ class Api(Daemon):
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
         return ApiSite(root, self.reactor)
 
-    # --- Front -------------------------------------------------------------
+    # --- CaptureService ----------------------------------------------------
 
     def accepting(self) -> None:
         """Raises `Draining` when no new capture is taken."""

@@ -35,9 +35,9 @@ __all__ = [
     "CfApp",
     "Instance",
     "Links",
-    "Page",
     "Placed",
     "Process",
+    "ProcessPage",
     "check_app",
     "error_title",
     "forbidden",
@@ -95,7 +95,7 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Page:
+class ProcessPage:
     """A page of processes, and the path and query of the next."""
 
     processes: Tuple[Process, ...]
@@ -240,7 +240,7 @@ def parse_permission(body: bytes, permission: str) -> bool:
     return _ANSWER.mapping(body, "permissions").get(permission) is True
 
 
-def parse_processes(body: bytes, authority: str) -> Page:
+def parse_processes(body: bytes, authority: str) -> ProcessPage:
     """Read a page of ``GET /v3/apps/GUID/processes``.
 
     Args:
@@ -257,11 +257,11 @@ def parse_processes(body: bytes, authority: str) -> Page:
     )
     following = _ANSWER.member(value, "pagination", dict, what).get("next")
     if following is None:
-        return Page(processes, None)
+        return ProcessPage(processes, None)
     url = urlsplit(_href(following))
     if url.netloc.lower() != authority.lower():
         raise ResolverUnavailable("the next page of Cloud Controller's answer is somewhere else")
-    return Page(processes, f"{url.path}?{url.query}")
+    return ProcessPage(processes, f"{url.path}?{url.query}")
 
 
 def _entries(value: Dict[str, Any], what: str) -> List[Dict[str, Any]]:

@@ -25,7 +25,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from pcapd.api.capture import audit
 from pcapd.api.capture.life import Capture
-from pcapd.api.http.web import ClientInfo, Front, Page, deny
+from pcapd.api.http.web import CaptureService, ClientInfo, Page, deny
 from pcapd.config.units import parse_duration, parse_size
 from pcapd.errors import (
     AuditUnavailable,
@@ -70,7 +70,7 @@ class DownloadResource(Page):
     isLeaf = True
     methods = ("GET",)
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: CaptureService) -> None:
         super().__init__()
         self._front = front
 
@@ -248,7 +248,9 @@ class _Download:
     log = Logger()
     grace = 0.0
 
-    def __init__(self, front: Front, request: Any, client: ClientInfo, muxer: Muxer, form: Form) -> None:
+    def __init__(
+        self, front: CaptureService, request: Any, client: ClientInfo, muxer: Muxer, form: Form
+    ) -> None:
         self._front = front
         self._reactor = front.reactor
         self._request = request

@@ -24,7 +24,7 @@ from twisted.web.server import NOT_DONE_YET
 from pcapd.api.capture import audit
 from pcapd.api.capture.life import Capture
 from pcapd.api.http.connection import HttpConnection
-from pcapd.api.http.web import ClientInfo, Front, Page, deny
+from pcapd.api.http.web import CaptureService, ClientInfo, Page, deny
 from pcapd.api.http.websocket import WebSocket, accept
 from pcapd.errors import BadRequest, ClientLeft, RemoteProtocolError, RequestError
 from pcapd.limits import (
@@ -66,7 +66,7 @@ class StreamResource(Page):
     isLeaf = True
     methods = ("GET",)
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: CaptureService) -> None:
         super().__init__()
         self._front = front
 
@@ -116,7 +116,7 @@ class StreamProtocol:
 
     grace = DURATION_GRACE
 
-    def __init__(self, front: Front, client: ClientInfo, channel: HttpConnection) -> None:
+    def __init__(self, front: CaptureService, client: ClientInfo, channel: HttpConnection) -> None:
         self._front = front
         self._reactor = front.reactor
         self._client = client

@@ -20,10 +20,10 @@ from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
 from pcapd.net.addresses import plain_address
 from pcapd.wire import Hello, Request
 
-__all__ = ["ClientInfo", "Front", "HealthResource", "NotFoundResource", "Page", "deny"]
+__all__ = ["CaptureService", "ClientInfo", "HealthResource", "NotFoundResource", "Page", "deny"]
 
 
-class Front(Protocol):
+class CaptureService(Protocol):
     """What the HTTP side asks of the api."""
 
     reactor: Any

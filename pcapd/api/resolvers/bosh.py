@@ -156,13 +156,13 @@ class BoshResolver:
         except RequestError as error:
             return fail(error)
         conversation = self._authority.conversation()
-        question = _Question(conversation, wanted, token)
+        question = _DeploymentQuestion(conversation, wanted, token)
         return self._questions.put(
             client, conversation, lambda: self._ask(question, wanted, token, may_be_none=may_be_none)
         )
 
     async def _ask(
-        self, question: _Question, wanted: Deployment, token: str, *, may_be_none: bool
+        self, question: _DeploymentQuestion, wanted: Deployment, token: str, *, may_be_none: bool
     ) -> Resolved:
         world = self._world or await self._discover()
         issuer = world.issuer
@@ -279,7 +279,7 @@ class _Keys:
                 self.log.warn("of UAA's keys some are not used: {problems}", problems=problems[:_NAMED])
 
 
-class _Question:
+class _DeploymentQuestion:
     """What the director is asked about one deployment, with one token."""
 
     log = Logger(namespace="pcapd.api.resolvers.bosh")

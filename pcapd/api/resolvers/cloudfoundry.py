@@ -130,12 +130,12 @@ class CloudFoundryResolver:
             return fail(error)
         conversation = self._authority.conversation()
         owner = owner_of(claims, self.name, str(claims.get("iss", "")))
-        question = _Question(conversation, wanted, token, owner)
+        question = _AppQuestion(conversation, wanted, token, owner)
         return self._questions.put(
             client, conversation, lambda: self._ask(question, wanted, may_be_none=may_be_none)
         )
 
-    async def _ask(self, question: _Question, wanted: App, *, may_be_none: bool) -> Resolved:
+    async def _ask(self, question: _AppQuestion, wanted: App, *, may_be_none: bool) -> Resolved:
         v3 = (self._links or await self._discover(question.conversation)).v3
         config, owner = self._config, question.owner
         app, whole = await question.permitted(v3, config.required_permission, config.headers_only_permission)
@@ -154,7 +154,7 @@ class CloudFoundryResolver:
         )
 
 
-class _Question:
+class _AppQuestion:
     """What is asked about one app, with one token.
 
     Attributes:

@@ -299,7 +299,7 @@ def test_other_urls() -> None:
 )
 def test_bad_uaa(changes: dict[str, Any]) -> None:
     with pytest.raises(ResolverUnavailable):
-        director.parse_info(options(**changes))
+        _ = director.parse_info(options(**changes)).issuer
 
 
 def test_without_uaa() -> None:
