@@ -43,7 +43,7 @@ from pcapd.limits import (
     STATS_INTERVAL,
 )
 from pcapd.net.addresses import plain_address
-from pcapd.net.clock import Deadline
+from pcapd.net.clock import Deadline, cancel
 from pcapd.net.framed import FramedProtocol
 from pcapd.wire import (
     Callee,
@@ -117,8 +117,7 @@ class AgentSession(FramedProtocol):
 
     def lost(self, reason: Exception) -> None:
         """The api is gone, so nobody wants these packets."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
         if self._start is not None and self._state is not _State.ENDED:
             self._agent.log.info("capture abandoned: {reason}", reason=str(reason), **self._about())
         elif self._start is None:

@@ -76,7 +76,7 @@ def _load(
 def _look_at_files(report: Report, now: datetime) -> None:
     for pair in report.key_pairs:
         _look_at_pair(report, pair, now)
-    for authority in report.authorities:
+    for authority in report.ca_files:
         with _noting(report, authority.where, authority.file):
             check_authorities(_read(authority.file), now)
             _warn_if_open(report, authority.where, authority.file)

@@ -35,7 +35,7 @@ from pcapd.config.schema import (
     PolicyConfig,
     ServerTLS,
 )
-from pcapd.config.section import Authority, Directory, KeyPair, Report, Section
+from pcapd.config.section import CaFile, Directory, KeyPair, Report, Section
 from pcapd.errors import ConfigError
 from pcapd.limits import MIB, POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX, SOURCES_MAX
 
@@ -338,5 +338,5 @@ def _key_pair(section: Section) -> Tuple[Path, Path]:
 
 def _authority(section: Section, key: str, file: F) -> F:
     if isinstance(file, Path):
-        section.report.authorities.append(Authority(f"{section.path}.{key}", file))
+        section.report.ca_files.append(CaFile(f"{section.path}.{key}", file))
     return file

@@ -17,7 +17,7 @@ from typing import Callable, Final, Iterable, Iterator, List, Mapping, Optional,
 from pcapd.config import checks
 from pcapd.config.checks import Check
 
-__all__ = ["Authority", "Directory", "KeyPair", "Report", "Section"]
+__all__ = ["CaFile", "Directory", "KeyPair", "Report", "Section"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -39,7 +39,7 @@ class KeyPair:
 
 
 @dataclass(frozen=True)
-class Authority:
+class CaFile:
     """A file of trusted certificates, and the path of the key that names it."""
 
     where: str
@@ -61,7 +61,7 @@ class Report:
     problems: List[str] = field(default_factory=list)
     warnings: List[str] = field(default_factory=list)
     key_pairs: List[KeyPair] = field(default_factory=list)
-    authorities: List[Authority] = field(default_factory=list)
+    ca_files: List[CaFile] = field(default_factory=list)
     directories: List[Directory] = field(default_factory=list)
 
 

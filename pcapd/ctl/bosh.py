@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
+from pcapd.clouds.director import Vm, check_deployment, nothing_there, pick
 from pcapd.ctl.boshconfig import config_path, settings
 from pcapd.ctl.boshdirector import Director, Session
 from pcapd.ctl.boshlogin import read_authority, read_environment
@@ -19,7 +20,6 @@ from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProble
 from pcapd.ctl.text import escape
 from pcapd.errors import BadRequest, PcapdError
 from pcapd.wire import Deployment
-from pcapd.wire.director import Vm, check_deployment, nothing_there, pick
 
 __all__ = ["Asked", "prepare", "table"]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Optional, Tuple
 from urllib.parse import urlsplit
 
-from pcapd.ctl.cfconfig import Login, LoginProblem, check_url, config_path, is_guid, pcap_of_api
+from pcapd.clouds.uaa import LoginProblem, check_url
+from pcapd.ctl.cfconfig import Login, config_path, is_guid, pcap_of_api
 from pcapd.ctl.cflogin import read_login
 from pcapd.ctl.cloud import CloudController, Session, Tokens
 from pcapd.ctl.connection import address_of

@@ -9,7 +9,7 @@ from typing import Any
 
 from pcapd.limits import LATE, LATE_GRACE
 
-__all__ = ["Deadline", "keep_steady", "now_us"]
+__all__ = ["Deadline", "cancel", "keep_steady", "now_us"]
 
 
 def now_us() -> int:
@@ -25,6 +25,12 @@ def keep_steady(reactor: Any) -> None:
     keep every timer from firing for as long.
     """
     reactor.seconds = time.monotonic
+
+
+def cancel(timer: Any) -> None:
+    """Cancel a delayed call or a `Deadline`, if there is one that was not called yet."""
+    if timer is not None and timer.active():
+        timer.cancel()
 
 
 class Deadline:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from pcapd.errors import PcapdError, RemoteProtocolError
 from pcapd.limits import SILENCE_TURN
-from pcapd.net.clock import Deadline, now_us
+from pcapd.net.clock import Deadline, cancel, now_us
 from pcapd.running import RunningTime
 from pcapd.wire import Answers, Callee, Caller, Event, Ping
 
@@ -89,8 +89,7 @@ class FramedProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(PcapdError("closed"))) -> None:  # noqa: B008
         """The transport is gone."""
-        if self._silence is not None and self._silence.active():
-            self._silence.cancel()
+        cancel(self._silence)
         cause = self._cause if self._cause is not None else reason.value
         if not isinstance(cause, PcapdError):
             cause = PcapdError("the connection was closed")

@@ -34,6 +34,7 @@ from pcapd.limits import (
     STRANGER_BUFFER,
     STRANGERS_MAX,
 )
+from pcapd.net.clock import cancel
 from pcapd.net.transport import TLSTransport, Verify
 
 __all__ = ["BoundedPort", "TLSPort"]
@@ -80,8 +81,7 @@ class BoundedPort(tcp.Port):
         for silent in list(self._silent):
             self._drop(silent)
         for call in (self._sweeper, self._closer):
-            if call is not None and call.active():
-                call.cancel()
+            cancel(call)
         self._close()
 
     # --- silent ------------------------------------------------------------

@@ -31,21 +31,19 @@ _TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 _NOT_FOR_IT = (VerificationError, CertificateError)
 
 
-class ServerContext:
-    """The context for a listener; `prepare` reads the files again.
+class _Context:
+    """The context for the next connection; `prepare` reads the files again.
 
     Args:
-        tls: Where the files are.
-        protocol: What is spoken here, for clients that ask by ALPN (RFC 7301).
+        read: Reads them.
 
     Raises:
         ConfigError: They cannot be used.
     """
 
-    def __init__(self, tls: ServerTLS, protocol: bytes | None = None) -> None:
-        self._tls = tls
-        self._protocol = protocol
-        self._context = self._read()
+    def __init__(self, read: Callable[[], SSL.Context]) -> None:
+        self._read = read
+        self._context = read()
 
     def __call__(self) -> SSL.Context:
         """The context for the next connection."""
@@ -62,32 +60,28 @@ class ServerContext:
     def _use(self, context: SSL.Context) -> None:
         self._context = context
 
-    def _read(self) -> SSL.Context:
-        tls = self._tls
+
+class ServerContext(_Context):
+    """The context for a listener.
+
+    Args:
+        tls: Where the files are.
+        protocol: What is spoken here, for clients that ask by ALPN (RFC 7301).
+
+    Raises:
+        ConfigError: They cannot be used.
+    """
+
+    def __init__(self, tls: ServerTLS, protocol: bytes | None = None) -> None:
         trusted = str(tls.client_cas) if tls.client_cas else None
-        return _context(str(tls.certificate), str(tls.private_key), trusted, self._protocol)
+        super().__init__(partial(_context, str(tls.certificate), str(tls.private_key), trusted, protocol))
 
 
-class ClientContext:
+class ClientContext(_Context):
     """The context for outgoing connections; like `ServerContext`."""
 
     def __init__(self, tls: ClientTLS) -> None:
-        self._tls = tls
-        self._context = self._read()
-
-    def __call__(self) -> SSL.Context:
-        """The context for the next connection."""
-        return self._context
-
-    def prepare(self) -> Callable[[], None]:
-        """Read renewed files; like `ServerContext.prepare`."""
-        return partial(self._use, self._read())
-
-    def _use(self, context: SSL.Context) -> None:
-        self._context = context
-
-    def _read(self) -> SSL.Context:
-        return _context(str(self._tls.certificate), str(self._tls.private_key), str(self._tls.ca))
+        super().__init__(partial(_context, str(tls.certificate), str(tls.private_key), str(tls.ca)))
 
 
 def check_server_name(connection: SSL.Connection, name: str) -> None:

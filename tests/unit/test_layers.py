@@ -22,7 +22,7 @@ LAYERS = (
     {"errors", "limits", "running"},
     {"packet"},
     {"records"},
-    {"savefile", "wire", "config"},
+    {"savefile", "wire", "clouds", "config"},
     {"merge"},
     {"analysis"},
     {"capture"},
@@ -43,9 +43,10 @@ THIRD_PARTIES: Mapping[str, frozenset[str]] = {
     "packet": frozenset(),
     "records": frozenset(),
     "savefile": frozenset(),
-    "wire": frozenset(),
     "merge": frozenset(),
     "analysis": frozenset(),
+    "wire": frozenset(),
+    "clouds": frozenset(),
     "config": frozenset({"yaml", "cryptography", "OpenSSL"}),
     # Ships as one portable file, so: pure Python (PyYAML without its C part), and no Twisted.
     "ctl": frozenset({"wsproto", "click", "rich", "yaml"}),
@@ -55,7 +56,8 @@ THIRD_PARTIES: Mapping[str, frozenset[str]] = {
 ONLY_IN = {"pcapy": "capture", "prctl": "capture", "ctypes": "capture"}
 
 #: Bytes and values in, bytes and values out: no reactor, no sockets, no clock.
-PURE = {"errors", "limits", "running", "packet", "records", "savefile", "wire", "merge", "analysis", "config"}
+PURE = {"errors", "limits", "running", "packet", "records", "savefile", "merge", "analysis"}
+PURE |= {"wire", "clouds", "config"}
 IMPURE = {"asyncio", "logging", "select", "selectors", "signal", "socket", "ssl", "subprocess"}
 IMPURE |= {"multiprocessing", "socketserver", "threading", "time"}
 

@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import List, Optional
 
-from pcapd.ctl.cfconfig import LoginProblem, config_path
+from pcapd.clouds.uaa import LoginProblem
+from pcapd.ctl.cfconfig import config_path
 from pcapd.ctl.cflogin import read_login
 from pcapd.ctl.cloud import CloudController, Session
 from pcapd.ctl.extcap.sentences import Choice

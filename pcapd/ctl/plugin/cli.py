@@ -6,7 +6,8 @@ import socket
 import time
 from typing import Any, Dict, Type, TypeVar
 
-from pcapd.ctl.cfconfig import Login, LoginProblem, check_url
+from pcapd.clouds.uaa import LoginProblem, check_url
+from pcapd.ctl.cfconfig import Login
 from pcapd.ctl.plugin.calls import Call, CallRefused
 from pcapd.ctl.plugin.gob import STRING, Kind
 from pcapd.ctl.stopping import Parent

@@ -15,8 +15,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.api import capture as capture_module
-from pcapd.api.resolvers import Target
+from pcapd.api.capture import agentlink as agentlink_module
+from pcapd.api.resolvers.base import Target
 from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,
@@ -200,8 +200,8 @@ class Network:
         self.dialled: Callable[[], None] = lambda: None
         #: How many sockets the machine still gives.
         self.sockets = 10_000
-        monkeypatch.setattr(capture_module, "connect_tls", self._connect)
-        monkeypatch.setattr(capture_module, "outgoing_socket", self._reserve)
+        monkeypatch.setattr(agentlink_module, "connect_tls", self._connect)
+        monkeypatch.setattr(agentlink_module, "outgoing_socket", self._reserve)
 
     def _reserve(self, host: str) -> Any:
         if not self.sockets:

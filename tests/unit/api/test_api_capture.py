@@ -9,12 +9,13 @@ from api_doubles import Network, Sink, record, targets
 from twisted.internet.task import Clock
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.api import agentlink as agentlink_module
-from pcapd.api import capture as capture_module
-from pcapd.api.audit import Trail
-from pcapd.api.capture import Agents, Capture
+from pcapd.api.capture import agentlink as agentlink_module
+from pcapd.api.capture import sources as sources_module
+from pcapd.api.capture.agentlink import Agents
+from pcapd.api.capture.audit import Trail
+from pcapd.api.capture.life import Capture
 from pcapd.api.metrics import Metrics
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.config.schema import AgentsConfig, ApiLimits
 from pcapd.limits import (
     AGENT_PING_INTERVAL,
@@ -817,7 +818,7 @@ def test_sources_have_an_end(
     make: Make, network: Network, sink: Sink, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """The agent that would open one too many is left; the others capture; nobody is added who might do it."""
-    monkeypatch.setattr(capture_module, "SOURCES_MAX", most)
+    monkeypatch.setattr(sources_module, "SOURCES_MAX", most)
     capture = make("web-0", "web-1")
     network["web-0"].start()
     network["web-1"].start()

@@ -22,12 +22,12 @@ from twisted.logger import FilteringLogObserver, PredicateResult, globalLogPubli
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.api.api import Api
-from pcapd.api.clientfiles import ClientFilesResource
-from pcapd.api.download import parse_query
-from pcapd.api.resolvers import Resolved
-from pcapd.api.static import StaticResolver
-from pcapd.api.web import ClientInfo
+from pcapd.api.http.clientfiles import ClientFilesResource
+from pcapd.api.http.download import parse_query
+from pcapd.api.http.web import ClientInfo
+from pcapd.api.resolvers.base import Resolved
+from pcapd.api.resolvers.static import StaticResolver
+from pcapd.api.service import Api
 from pcapd.config.schema import ApiLimits
 from pcapd.errors import BadRequest, LimitReached, TargetNotFound
 from pcapd.limits import (
@@ -243,7 +243,7 @@ def test_a_client_on_a_socket_for_both_families(
     front.ask("/capture?target=web-0")
     network["web-0"].start()
     (capture,) = front.api._captures
-    assert capture._asked_from == {"client": "203.0.113.7:5555"}
+    assert capture.facts.asked_from == {"client": "203.0.113.7:5555"}
 
 
 def test_a_client_is_given_up_by_tcp(front: Front) -> None:

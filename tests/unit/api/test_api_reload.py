@@ -11,7 +11,7 @@ import pytest
 from api_doubles import config
 from twisted.internet.task import Clock
 
-from pcapd.api.api import Api
+from pcapd.api.service import Api
 from pcapd.config.schema import (
     ApiConfig,
     BoshConfig,

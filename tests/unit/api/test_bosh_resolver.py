@@ -12,9 +12,9 @@ from authority_doubles import Authorities, outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from pcapd.api import bosh as bosh_module
-from pcapd.api.bosh import BoshResolver
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.resolvers import bosh as bosh_module
+from pcapd.api.resolvers.base import Resolved, Target
+from pcapd.api.resolvers.bosh import BoshResolver
 from pcapd.config.schema import BoshConfig
 from pcapd.errors import BadRequest, Forbidden, ResolverUnavailable, TargetNotFound, Unauthenticated
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL, TOKEN_MAX

@@ -12,9 +12,9 @@ from authority_doubles import Authorities, outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from pcapd.api import cloudfoundry as cloudfoundry_module
-from pcapd.api.cloudfoundry import CloudFoundryResolver
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers import cloudfoundry as cloudfoundry_module
+from pcapd.api.resolvers.base import Resolved
+from pcapd.api.resolvers.cloudfoundry import CloudFoundryResolver
 from pcapd.config.schema import CloudFoundryConfig, Permission
 from pcapd.errors import (
     BadRequest,

@@ -11,12 +11,12 @@ from typing import Any, Dict, Optional
 import pytest
 from ctl_doubles import Request, Web, access, answer
 
+from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl import bosh
 from pcapd.ctl.bosh import UNASKED_MAX, Asked, NotConfirmed, prepare
 from pcapd.ctl.boshconfig import Settings
 from pcapd.ctl.boshdirector import Director, Session
 from pcapd.ctl.boshlogin import read_environment
-from pcapd.ctl.cfconfig import LoginProblem
 from pcapd.ctl.cloud import CloudProblem
 from pcapd.ctl.fetch import Answer
 from pcapd.ctl.options import CaptureOptions, UsageProblem

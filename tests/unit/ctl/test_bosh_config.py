@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapd.clouds.uaa import LoginProblem, Tokens
 from pcapd.ctl.boshconfig import (
     Environment,
     Settings,
@@ -26,7 +27,6 @@ from pcapd.ctl.boshconfig import (
     with_tokens,
 )
 from pcapd.ctl.boshlogin import read_authority, read_environment, save_tokens
-from pcapd.ctl.cfconfig import LoginProblem, Tokens
 from pcapd.ctl.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
 from tests.lab.certificates import Authority

@@ -9,9 +9,9 @@ from typing import Any, Dict, Optional
 import pytest
 from ctl_doubles import Web, access, answer
 
+from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl import cf
 from pcapd.ctl.cf import Asked, prepare
-from pcapd.ctl.cfconfig import LoginProblem
 from pcapd.ctl.cflogin import read_login
 from pcapd.ctl.cloud import PAGES_MAX, CloudController, CloudProblem, Session
 from pcapd.ctl.extcap.choices import apps

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pcapd.ctl.cfconfig import LoginProblem, Tokens, parse_login
+from pcapd.clouds.uaa import LoginProblem, Tokens
+from pcapd.ctl.cfconfig import parse_login
 from pcapd.ctl.cflogin import NotSaved, read_login, save_tokens
 from pcapd.ctl.cloud import Session
 from pcapd.ctl.fetch import Answer

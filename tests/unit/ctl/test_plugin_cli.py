@@ -11,8 +11,8 @@ import pytest
 
 import pcapd.ctl.main
 import pcapd.ctl.plugin.command
+from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.__main__ import start
-from pcapd.ctl.cfconfig import LoginProblem
 from pcapd.ctl.plugin.cli import CfCli, CliUnreachable
 from pcapd.ctl.plugin.gob import BOOL, STRING, UINT, Decoder, Encoder, Kind, Struct
 from pcapd.ctl.plugin.metadata import metadata

@@ -1,0 +1,248 @@
+"""The connection to one agent, for one target of one capture.
+
+::
+
+    GREETING ──PONG──▶ READY ──START──▶ OPENING ──SOURCE──▶ CAPTURING
+    any ──END, ERROR, lost, abandoned──▶ OVER
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from pcapd import COMPATIBILITY_LEVEL, __version__
+from pcapd.api.resolvers.base import Target
+from pcapd.config.schema import AgentsConfig
+from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_error
+from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
+from pcapd.net.clock import Deadline, cancel, now_us
+from pcapd.net.framed import FramedProtocol
+from pcapd.net.outgoing import connect_tls, outgoing_socket
+from pcapd.net.tls import ClientContext, check_server_name
+from pcapd.wire import (
+    ApiTraffic,
+    Caller,
+    CaptureStart,
+    End,
+    Error,
+    Event,
+    Hello,
+    Packets,
+    Pong,
+    Progress,
+    Source,
+)
+
+__all__ = ["AgentLink", "Agents", "LinkOwner"]
+
+
+class LinkOwner(Protocol):
+    """Who is told what an agent says: the capture."""
+
+    def link_ready(self, link: AgentLink) -> None:
+        """The agent said HELLO, and may be asked (`AgentLink.ask`) to capture."""
+
+    def link_event(self, link: AgentLink, event: Event) -> None:
+        """SOURCE, PACKETS, STATS or NOTICE."""
+
+    def link_ended(self, link: AgentLink, end: End) -> None:
+        """It delivered everything and said END."""
+
+    def link_failed(self, link: AgentLink, error: RequestError) -> None:
+        """It refused, broke the protocol, or was lost."""
+
+
+class _State(Enum):
+    GREETING = auto()
+    READY = auto()  #: it may be asked to capture
+    OPENING = auto()
+    CAPTURING = auto()
+    OVER = auto()  #: nothing more is told to the owner
+
+
+_ASKED = (_State.OPENING, _State.CAPTURING)
+
+
+class AgentLink(FramedProtocol):
+    """Our end of the conversation with an agent.
+
+    Args:
+        reactor: For time.
+        target: What to capture there.
+        api_id: How we introduce ourselves.
+        owner: Who is told.
+    """
+
+    _session: Caller
+
+    def __init__(self, reactor: Any, target: Target, api_id: str, owner: LinkOwner) -> None:
+        super().__init__(reactor, Caller(), AGENT_SILENCE_TIMEOUT)
+        self.target = target
+        self._api_id = api_id
+        self._owner = owner
+        self._state = _State.GREETING
+        self._paused = False  # by the owner, in whatever state
+        self._best_round_trip: int | None = None
+        self._timer: Any = None
+        #: The agent's clock minus ours, microseconds; None until it is measured.
+        self.clock_offset_us: int | None = None
+        #: Whether the agent moves, by `ran`: what counts after STOP.
+        self.progress = Progress(self.ran)
+
+    # --- conversation ------------------------------------------------------
+
+    def ready(self) -> None:
+        """TLS is done.  Ready is only who says HELLO: TLS 1.3 reports a refused certificate late."""
+        self._expect(HANDSHAKE_TIMEOUT, "HELLO")
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes arrived."""
+        self.progress.received(len(data), self.ran)
+        super().dataReceived(data)
+
+    def event(self, event: Event) -> None:
+        """The agent said something."""
+        self.progress.moved(self.ran)
+        message = event.message
+        if isinstance(message, Hello):
+            self._greet()
+        elif isinstance(message, Pong):
+            self._measure_clock(message)
+            if self._state is _State.GREETING:
+                self._state = _State.READY
+                self._expect(None)  # what follows is the owner's turn
+                self._owner.link_ready(self)
+        elif isinstance(message, End):
+            self._finish()
+            self._owner.link_ended(self, message)
+        elif isinstance(message, Error):
+            self._finish()
+            self._owner.link_failed(self, request_error(message.code, message.message, message.hint))
+        else:
+            if isinstance(message, Source):
+                self._expect(None)
+                if self._state is _State.OPENING:
+                    self._state = _State.CAPTURING
+            self._owner.link_event(self, event)
+            if isinstance(message, Packets) and self._paused:
+                self.transport.pauseProducing()
+
+    def lost(self, reason: Exception) -> None:
+        """The connection is gone."""
+        self._expect(None)
+        if self._state is not _State.OVER:
+            self._state = _State.OVER
+            words = reason.message if isinstance(reason, PcapdError) else str(reason)
+            hint = reason.hint if isinstance(reason, PcapdError) else ""
+            where = f"agent {self.target.host}:{self.target.port}"
+            self._owner.link_failed(self, AgentUnavailable(f"{where}: {words}", hint))
+
+    def _greet(self) -> None:
+        hello = Hello(COMPATIBILITY_LEVEL, "api", self._api_id, __version__, now_us())
+        # PING before START: later the agent is busy, and the clock offset would be less exact.
+        self.transport.write(self._session.hello(hello) + self._session.ping(now_us()))
+        self._expect(HANDSHAKE_TIMEOUT, "PONG")
+
+    def _measure_clock(self, pong: Pong) -> None:
+        now = now_us()
+        round_trip = now - pong.sent_us
+        # The shorter the way, the smaller the error (RFC 5905, section 10).
+        if round_trip >= 0 and (self._best_round_trip is None or round_trip < self._best_round_trip):
+            self._best_round_trip = round_trip
+            self.clock_offset_us = pong.answered_us - (pong.sent_us + now) // 2
+
+    def _expect(self, seconds: float | None, what: str = "") -> None:
+        cancel(self._timer)
+        if seconds is not None:
+            cause = PcapdError(f"waited {seconds:g} s for {what}")
+            self._timer = Deadline(self._reactor, seconds, self.give_up, cause)
+
+    # --- what the capture does with it -------------------------------------
+
+    @property
+    def excused(self) -> bool:
+        """While we do not read, we cannot hear; and whoever opens a capture has its own time."""
+        return self._paused or (self._timer is not None and bool(self._timer.active()))
+
+    def ask(self, start: CaptureStart) -> None:
+        """Let it capture.  Only after `LinkOwner.link_ready`, and once."""
+        self._state = _State.OPENING
+        self.transport.write(self._session.start(start))
+        self._expect(OPEN_TIMEOUT, "the capture to start")
+
+    def ping(self) -> None:
+        """Show that we are there, and ask whether it is."""
+        if self._state in _ASKED:
+            self.transport.write(self._session.ping(now_us()))
+
+    def stop(self) -> None:
+        """Ask it to stop; without a capture there, leave at once."""
+        if self._state in _ASKED:
+            self.hear()
+            self.progress.moved(self.ran)
+            self.transport.write(self._session.stop())
+        else:
+            self.give_up(PcapdError("stopped before the capture started"))
+
+    def pause(self) -> None:
+        """Do not read from it; its kernel will drop, and count."""
+        self._paused = True
+        if self._state is _State.CAPTURING:
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        self.hear()
+        self.progress.moved(self.ran)
+        if self._state is _State.CAPTURING:
+            self.transport.resumeProducing()
+
+    def abandon(self) -> None:
+        """Leave it without a word; nothing more is told to the owner."""
+        self._state = _State.OVER
+        self.transport.abortConnection()
+
+    def _finish(self) -> None:
+        self._state = _State.OVER
+        self.transport.loseConnection()
+
+
+@dataclass(frozen=True)
+class Agents:
+    """How agents are reached, and what they must not capture.
+
+    Attributes:
+        traffic: The api's own connections, as they are now.
+    """
+
+    reactor: Any
+    api_id: str
+    config: AgentsConfig
+    context: ClientContext
+    traffic: Callable[[], ApiTraffic]
+
+    def link(self, target: Target, owner: LinkOwner) -> tuple[AgentLink, socket.socket]:
+        """A link that is not dialled yet, and the socket for it.
+
+        Raises:
+            OSError: The api has no descriptor or port left.
+        """
+        sock = outgoing_socket(target.host)
+        return AgentLink(self.reactor, target, self.api_id, owner), sock
+
+    def dial(self, link: AgentLink, sock: socket.socket) -> None:
+        """Connect it."""
+        connect_tls(
+            self.reactor,
+            sock,
+            (link.target.host, link.target.port),
+            link,
+            self.context(),
+            lambda connection: check_server_name(connection, self.config.tls.server_name),
+            self.config.connect_timeout,
+        )

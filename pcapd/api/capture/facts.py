@@ -1,0 +1,120 @@
+"""The facts of a capture, as agents, logs, audit records and users get them.  No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pcapd.api.capture.audit import wanted
+from pcapd.api.capture.sources import Sources
+from pcapd.api.resolvers.base import Resolved, Target
+from pcapd.errors import CaptureFailed, RequestError
+from pcapd.wire import ApiTraffic, CaptureStart, Request
+
+__all__ = ["Facts", "describe", "worst_error"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a capture before it starts.
+
+    Attributes:
+        capture: Its id.
+        request_id: What ties the logs together.
+        resolved: Who wants it, and the targets.
+        request: What is wanted, and allowed.
+        exclude: Filters: what of these passes is not captured.
+        duration: Seconds, at most.
+        max_bytes: Bytes of records, at most.
+        asked_from: Where the request came from, as fields of a record.
+    """
+
+    capture: str
+    request_id: str
+    resolved: Resolved
+    request: Request
+    exclude: tuple[str, ...]
+    duration: float
+    max_bytes: int
+    asked_from: Mapping[str, str]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Which capture: a part of each line of the log and each record."""
+        who = self.resolved
+        about = {"capture": self.capture, "request_id": self.request_id, "user": who.user}
+        return {**about, "origin": who.origin} if who.origin else about
+
+    def order(self, target: Target, api_id: str, traffic: ApiTraffic) -> CaptureStart:
+        """What the agent of one target is asked to do.
+
+        Args:
+            traffic: The api's own connections, as they are now.
+        """
+        # Agents tell users apart by it, and learn nothing else of them.
+        identity = f"{api_id} {self.resolved.identity}"
+        request = self.request
+        return CaptureStart(
+            capture=self.capture,
+            request_id=self.request_id,
+            instance=target.name,
+            interfaces=request.interfaces,
+            filter=request.filter,
+            snaplen=request.snaplen,
+            namespace=target.namespace,
+            container=target.container,
+            api=traffic,
+            user=hashlib.sha256(identity.encode()).hexdigest()[:32],
+            headers_only=request.headers_only,
+            exclude_filters=self.exclude,
+        )
+
+    def started(self) -> dict[str, Any]:
+        """The record of its start: what is in force."""
+        return {
+            **self.about,
+            **wanted(self.request),
+            "targets": [describe(target) for target in self.resolved.targets],
+            "exclude": list(self.exclude),
+            "duration": self.duration,
+            "max_bytes": self.max_bytes,
+            **self.asked_from,
+        }
+
+    def extended(self, target: Target) -> dict[str, Any]:
+        """The record of one more target."""
+        return {**self.about, "targets": [describe(target)]}
+
+    def ended(self, reason: str, detail: str, sources: Sources) -> dict[str, Any]:
+        """The record of its end."""
+        return {
+            **self.about,
+            "reason": reason,
+            "detail": detail,
+            "packets": sum(opened.packets for opened in sources),
+            "bytes": sources.bytes,
+            "sources": [opened.record() for opened in sources],
+        }
+
+
+def describe(target: Target) -> str:
+    """A target, for the audit log."""
+    words = f"{target.name} at {target.host}:{target.port}"
+    if target.namespace:
+        words += f", namespace {target.namespace}"
+    if target.container:
+        words += f", container {target.container.handle or target.container.address or 'unknown'}"
+    return words
+
+
+def worst_error(errors: Sequence[RequestError]) -> RequestError:
+    """What to tell when every target failed: a request that is wrong is wrong everywhere."""
+    kinds = {type(error) for error in errors}
+    if len(kinds) == 1:
+        first = errors[0]
+        if len(errors) == 1 or first.status < 500:
+            return first
+    words = "; ".join(dict.fromkeys(error.message for error in errors))
+    return CaptureFailed(f"no target could be captured: {words}")

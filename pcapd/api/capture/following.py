@@ -1,0 +1,212 @@
+"""Following an app: instances that restart, move or appear while it is captured.
+
+Nobody tells us of them, so Cloud Controller is asked again and again, with the
+caller's token and at a bounded rate.  Containers are compared, not instances:
+one that restarts keeps its index, and gets a new container.  Nothing is taken
+away here: what ends is noticed by its agent.
+
+No gap is hidden: when an instance is captured (again), the user is told from
+when to when it was not.  So is the end of following, when the token is not
+accepted any more; what is being captured goes on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pcapd.api.resolvers.base import Resolved, Target
+from pcapd.errors import LimitReached, RequestError, ResolverUnavailable
+from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX, FOLLOW_JITTER
+from pcapd.net.clock import cancel, now_us
+from pcapd.wire import NoticeType
+
+__all__ = ["Followed", "Following"]
+
+#: What identifies a container: the cell, and its handle or address (or, of an
+#: old Cloud Controller, at least the process and index).
+Key = tuple[str, str]
+
+
+class Followed(Protocol):
+    """What is asked of the capture."""
+
+    targets: tuple[Target, ...]
+
+    def add_target(self, target: Target) -> bool:
+        """Capture one more; tells whether it is tried at all."""
+
+    def settle(self) -> None:
+        """No more targets will be added."""
+
+    def say(self, kind: NoticeType, message: str, origin: str = ...) -> None:
+        """Tell the user something."""
+
+
+class Following:
+    """Keeps one capture going.  A `pcapd.api.capture.life.Watcher`.
+
+    Args:
+        reactor: For time.
+        survey: Asks where the instances are now.
+        capture: What to add them to.
+        clock: Microseconds since the epoch.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        survey: Callable[[], Deferred[Resolved]],
+        capture: Followed,
+        clock: Callable[[], int] = now_us,
+    ) -> None:
+        self._reactor = reactor
+        self._survey = survey
+        self._capture = capture
+        self._clock = clock
+        self._began_us = clock()
+        self._interval = FOLLOW_INTERVAL
+        self._held = {_key(target) for target in capture.targets}  # being captured, or dialled
+        self._opened: set[Key] = set()
+        self._late: set[Key] = set()  # not captured from the beginning of the capture
+        self._lost_us: dict[Key | str, int] = {}  # since when, by container and by name
+        self._attempts: Counter[Key] = Counter()
+        self._said: set[tuple[str, str]] = set()
+        self._asking: Deferred[None] | None = None
+        self._timer: Any = None
+        #: Whether more targets may come.
+        self.watching = True
+
+    # --- Watcher -----------------------------------------------------------
+
+    def opened(self, target: Target) -> None:
+        """A source of this target is open; a target may have several."""
+        key = _key(target)
+        if key not in self._opened:
+            self._opened.add(key)
+            if key in self._late:
+                self._say_gap(target, key)
+        self._ask_later()
+
+    def gone(self, target: Target) -> None:
+        """It is not captured any more, or could not be."""
+        key = _key(target)
+        self._held.discard(key)
+        self._late.add(key)
+        if key in self._opened:
+            self._opened.remove(key)
+            self._lost_us[key] = self._lost_us[target.name] = self._clock()
+
+    def stop(self) -> None:
+        """The capture is over."""
+        self.watching = False
+        cancel(self._timer)
+        if self._asking is not None:
+            self._asking.cancel()
+
+    # --- asking ------------------------------------------------------------
+
+    def _ask_later(self) -> None:
+        if self.watching and self._asking is None and (self._timer is None or not self._timer.active()):
+            spread = random.uniform(1 - FOLLOW_JITTER, 1 + FOLLOW_JITTER)  # noqa: S311
+            self._timer = self._reactor.callLater(self._interval * spread, self._ask)
+
+    def _ask(self) -> None:
+        # Callbacks come last: they may find it answered already.
+        self._asking = asking = self._survey().addCallbacks(self._answered, self._refused)
+        asking.addErrback(lambda failure: self.log.failure("following failed", failure))
+        asking.addCallback(self._asked)
+
+    def _asked(self, _: None) -> None:
+        self._asking = None
+        self._ask_later()
+
+    def _answered(self, resolved: Resolved) -> None:
+        if not self.watching:
+            return
+        if self._interval != FOLLOW_INTERVAL:
+            self._interval = FOLLOW_INTERVAL
+            self._capture.say(NoticeType.UNKNOWN, "the app can be followed again")
+        now = {(notice.origin, notice.message) for notice in resolved.notices}
+        for notice in resolved.notices:
+            if (notice.origin, notice.message) not in self._said:
+                self._capture.say(notice.type, notice.message, notice.origin)
+        self._said = now
+        for target in resolved.targets:
+            self._consider(target)
+
+    def _consider(self, target: Target) -> None:
+        key = _key(target)
+        if key in self._held or self._attempts[key] >= FOLLOW_ATTEMPTS:
+            return
+        self._attempts[key] += 1
+        self._late.add(key)
+        self._held.add(key)
+        if not self._capture.add_target(target):
+            self._held.discard(key)
+            self._attempts[key] = FOLLOW_ATTEMPTS
+
+    def _refused(self, failure: Failure) -> None:
+        if not self.watching:
+            return
+        error = failure.value
+        if isinstance(error, (ResolverUnavailable, LimitReached)):
+            if self._interval == FOLLOW_INTERVAL:
+                words = f"the app cannot be followed at the moment: {error}"
+                self._capture.say(NoticeType.UNKNOWN, words)
+            self._interval = min(2 * self._interval, FOLLOW_INTERVAL_MAX)
+            if isinstance(error, LimitReached) and error.retry_after is not None:
+                # Jitter must not bring us back too early.
+                self._interval = max(self._interval, error.retry_after / (1 - FOLLOW_JITTER))
+            return
+        if not isinstance(error, RequestError):
+            self.log.failure("following failed", failure)
+            error = RequestError("the api failed; its log says more")
+        self.watching = False
+        # It may miss something from now on, and nobody would notice.
+        self._capture.say(
+            NoticeType.INSTANCE_UNAVAILABLE,
+            f"the app is not followed any more, since {_time(self._clock())}: {error}; "
+            "instances that start from now on are missing",
+        )
+        self._capture.settle()
+
+    # --- gaps --------------------------------------------------------------
+
+    def _say_gap(self, target: Target, key: Key) -> None:
+        since, until = self._missed_since(target, key), self._clock()
+        self._capture.say(
+            NoticeType.INSTANCE_UNAVAILABLE,
+            f"was not captured from {_time(since)} to {_time(until)}; now it is, on {target.host}",
+            target.name,
+        )
+
+    def _missed_since(self, target: Target, key: Key) -> int:
+        if key in self._lost_us:
+            return self._lost_us[key]
+        # A new container: from the end of its predecessor, or its own start,
+        # whichever was earlier; but not from before the capture.
+        known = [self._lost_us.get(target.name), target.started_us]
+        times = [time for time in known if time is not None]
+        return max(self._began_us, min(times, default=self._began_us))
+
+
+def _key(target: Target) -> Key:
+    container = target.container
+    if container is None:
+        return target.host, target.name
+    return target.host, container.handle or container.address or target.name
+
+
+def _time(microseconds: int) -> str:
+    moment = datetime.datetime.fromtimestamp(microseconds // 1_000_000, datetime.timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

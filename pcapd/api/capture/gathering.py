@@ -1,0 +1,78 @@
+"""Lets the agents of a large capture start together.
+
+From `limits.GATHER_TARGETS` targets on they start when all are connected or have failed:
+else the first would capture for seconds beside the TLS handshakes of the last, and their
+packets could not be put in order.  One that does neither delays the others by
+`limits.GATHER_PATIENCE`, and all by `limits.GATHER_TIME` at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pcapd.api.capture.agentlink import AgentLink
+from pcapd.limits import GATHER_PATIENCE, GATHER_TARGETS, GATHER_TIME
+from pcapd.net.clock import cancel
+
+__all__ = ["Gathering"]
+
+
+class Gathering:
+    """See the module.
+
+    Args:
+        reactor: For time.
+        targets: How many there are.
+        links: Those that are connected or being dialled; the capture changes it.
+        ask: Lets one start.
+    """
+
+    def __init__(
+        self, reactor: Any, targets: int, links: list[AgentLink], ask: Callable[[AgentLink], None]
+    ) -> None:
+        self._reactor = reactor
+        self._links = links
+        self._ask = ask
+        self._ready: list[AgentLink] = []  # connected, and not yet asked to capture
+        self._until = 0.0
+        self._timer: Any = None
+        #: Whether they wait for each other.
+        self.waiting = targets >= GATHER_TARGETS
+
+    def arrived(self, link: AgentLink) -> None:
+        """An agent may be asked to capture."""
+        if not self.waiting:
+            self._ask(link)
+            return
+        now = self._reactor.seconds()
+        if not self._ready:
+            self._until = now + GATHER_TIME
+        self._ready.append(link)
+        self.stop()
+        patience = max(0.0, min(GATHER_PATIENCE, self._until - now))
+        self._timer = self._reactor.callLater(patience, self._ask_all)
+        self._ask_if_all_are_here()
+
+    def left(self, link: AgentLink) -> None:
+        """An agent is gone: it is not waited for."""
+        if self.waiting:
+            if link in self._ready:
+                self._ready.remove(link)
+            self._ask_if_all_are_here()
+
+    def stop(self) -> None:
+        """Ask nobody by the clock."""
+        cancel(self._timer)
+
+    def _ask_if_all_are_here(self) -> None:
+        if self._ready and len(self._ready) == len(self._links):
+            self._ask_all()
+
+    def _ask_all(self) -> None:
+        """Let them start; whoever comes later starts alone."""
+        self.stop()
+        self.waiting = False
+        ready, self._ready = self._ready, []
+        for link in ready:
+            self._ask(link)

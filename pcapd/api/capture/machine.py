@@ -1,0 +1,61 @@
+"""The states of a capture.
+
+::
+
+    NEW ──START──▶ STARTING ──OPENED──▶ RUNNING ──STOP──▶ STOPPING ──OVER──▶ ENDED
+     │                └───────STOP────────────────────────▲                   ▲
+     └── any: OVER: abandoned, failed, no target is left ─────────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+__all__ = ["Machine", "State", "Step"]
+
+
+class State(Enum):
+    """See the module."""
+
+    NEW = auto()
+    STARTING = auto()
+    RUNNING = auto()
+    STOPPING = auto()
+    ENDED = auto()
+
+
+class Step(Enum):
+    """What happens to a capture."""
+
+    START = auto()  #: the record is written, the agents are dialled
+    OPENED = auto()  #: a source is open
+    STOP = auto()
+    OVER = auto()  #: no agent is left, or the client is gone
+
+
+#: What follows from a step; any other step is none.
+_NEXT: Mapping[tuple[State, Step], State] = {
+    (State.NEW, Step.START): State.STARTING,
+    (State.NEW, Step.OVER): State.ENDED,
+    (State.STARTING, Step.OPENED): State.RUNNING,
+    (State.STARTING, Step.STOP): State.STOPPING,
+    (State.STARTING, Step.OVER): State.ENDED,
+    (State.RUNNING, Step.STOP): State.STOPPING,
+    (State.RUNNING, Step.OVER): State.ENDED,
+    (State.STOPPING, Step.OVER): State.ENDED,
+}
+
+
+class Machine:
+    """Where a capture is in its life."""
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+
+    def step(self, step: Step) -> bool:
+        """Make a step, and return whether it leads anywhere from here."""
+        following = _NEXT.get((self.state, step))
+        if following is not None:
+            self.state = following
+        return following is not None

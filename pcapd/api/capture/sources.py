@@ -1,0 +1,153 @@
+"""The open sources of one capture: numbered as they open, counted as they deliver."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from pcapd.api.capture.agentlink import AgentLink
+from pcapd.api.metrics import Metrics
+from pcapd.limits import INTERFACES_MAX, SOURCES_MAX
+from pcapd.wire import Counters, Source, Stats
+
+__all__ = ["OpenSource", "Sources"]
+
+
+@dataclasses.dataclass
+class OpenSource:
+    """One source, and what became of its packets.
+
+    Attributes:
+        number: In this capture, from 1 on.
+        stats: What its agent said last.
+        packets: That came here.
+        dropped: Of these, not passed on.
+    """
+
+    number: int
+    link: AgentLink
+    source: Source
+    stats: Stats
+    packets: int = 0
+    dropped: int = 0
+
+    def counters(self) -> Counters:
+        """Its part of END."""
+        stats = self.stats
+        return Counters(
+            self.number,
+            stats.received,
+            stats.dropped_kernel,
+            stats.dropped_interface,
+            stats.delivered,
+            stats.dropped_agent,
+            self.packets,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Its part of the audit record."""
+        stats = self.stats
+        return {
+            "source": f"{self.source.instance}:{self.source.interface}",
+            "received": stats.received,
+            "dropped_kernel": stats.dropped_kernel,
+            "dropped_interface": stats.dropped_interface,
+            "dropped_agent": stats.dropped_agent,
+            "dropped_api": self.dropped,
+            "delivered": stats.delivered,
+            "forwarded": self.packets,
+            "exact": stats.exact and stats.final,
+        }
+
+
+class Sources:
+    """See the module.
+
+    Args:
+        metrics: Where to count, besides.
+
+    Attributes:
+        bytes: Of records, that came here.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._found: dict[tuple[AgentLink, int], OpenSource] = {}
+        self._opened_by: Counter[AgentLink] = Counter()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __iter__(self) -> Iterator[OpenSource]:
+        return iter(self._found.values())
+
+    def __getitem__(self, key: tuple[AgentLink, int]) -> OpenSource:
+        return self._found[key]
+
+    def of(self, link: AgentLink) -> list[OpenSource]:
+        """Those of one agent."""
+        return [opened for opened in self if opened.link is link]
+
+    def full(self, link: AgentLink) -> bool:
+        """Whether this agent opened all that a request can ask for, or all agents together what we keep."""
+        return self._opened_by[link] >= INTERFACES_MAX or len(self) >= SOURCES_MAX
+
+    @property
+    def room(self) -> bool:
+        """Whether those of one more agent have room."""
+        return len(self) + INTERFACES_MAX <= SOURCES_MAX
+
+    def open(self, link: AgentLink, number: int, source: Source) -> OpenSource:
+        """Count one in.
+
+        Args:
+            number: Its agent's, for it.
+            source: As our client sees it.
+        """
+        opened = OpenSource(len(self) + 1, link, source, Stats(0, 0, 0, 0, 0))
+        self._opened_by[link] += 1
+        self._found[link, number] = opened
+        return opened
+
+    def came(self, opened: OpenSource, packets: int, size: int) -> None:
+        """Count packets that came here, and the bytes of their records."""
+        opened.packets += packets
+        self.bytes += size
+        self._metrics.packets.inc(packets)
+        self._metrics.bytes.inc(size)
+
+    def lost(self, opened: OpenSource, packets: int) -> None:
+        """Count packets that came here and are not passed on."""
+        opened.dropped += packets
+        self._metrics.dropped.labels("api").inc(packets)
+
+    def report(self, opened: OpenSource, stats: Stats) -> Stats:
+        """Note what an agent says; returns it with what was passed on."""
+        before = opened.stats
+        for place, now, then in (
+            ("interface", stats.dropped_interface, before.dropped_interface),
+            ("kernel", stats.dropped_kernel, before.dropped_kernel),
+            ("agent", stats.dropped_agent, before.dropped_agent),
+        ):
+            self._metrics.dropped.labels(place).inc(max(0, now - then))
+        # What is passed on before this and does not arrive there, we have lost.
+        opened.stats = dataclasses.replace(stats, forwarded=opened.packets)
+        return opened.stats
+
+    def end(self, link: AgentLink) -> Iterator[OpenSource]:
+        """End those of an agent that is gone without their final counters, and yield each."""
+        for opened in self.of(link):
+            if not opened.stats.final:
+                # So that an ordered merge does not wait for it.
+                opened.stats = dataclasses.replace(
+                    opened.stats.seen(opened.packets), final=True, exact=False, forwarded=opened.packets
+                )
+                yield opened
+
+    def close(self) -> None:
+        """The capture is over: what came here is the least that was captured."""
+        for opened in self:
+            opened.stats = opened.stats.seen(opened.packets)

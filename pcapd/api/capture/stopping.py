@@ -1,0 +1,63 @@
+"""The time that agents have after STOP, and which of them are given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+
+from pcapd.api.capture.agentlink import AgentLink
+from pcapd.errors import AgentUnavailable
+from pcapd.limits import DRAIN_TIMEOUT, STOP_STALL_TIMEOUT, STOP_WATCH_INTERVAL
+
+__all__ = ["StopWatch"]
+
+
+class StopWatch:
+    """Gives up each agent that does not move, or takes too long.
+
+    Time counts as long as it is not the client that keeps us.
+
+    Args:
+        reactor: For time.
+        links: Those that have not ended; the capture changes it.
+        excused: Whether the client keeps us.
+    """
+
+    def __init__(self, reactor: Any, links: list[AgentLink], excused: Callable[[], bool]) -> None:
+        self._reactor = reactor
+        self._links = links
+        self._excused = excused
+        self._time_left = DRAIN_TIMEOUT
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
+
+    def limit(self, seconds: float) -> None:
+        """They have so much time, if they have not less already."""
+        self._time_left = min(self._time_left, seconds)
+
+    def start(self) -> None:
+        """They were told to stop."""
+        self._looking.start(STOP_WATCH_INTERVAL, now=False)
+
+    def stop(self) -> None:
+        """Everything is over."""
+        if self._looking.running:
+            self._looking.stop()
+
+    def _look(self) -> None:
+        if not self._excused():
+            self._time_left -= STOP_WATCH_INTERVAL
+            # A process that was suspended reads first what came meanwhile, and judges then.
+            self._reactor.callLater(0, self._judge)
+
+    def _judge(self) -> None:
+        if self._excused():
+            return
+        for link in list(self._links):
+            if self._time_left <= 0:
+                link.give_up(AgentUnavailable("its capture did not end in time after the stop"))
+            elif link.ran - link.progress.moved_at > STOP_STALL_TIMEOUT:
+                words = f"its capture stood still for {STOP_STALL_TIMEOUT:g} s after the stop"
+                link.give_up(AgentUnavailable(words))

@@ -1,0 +1,332 @@
+"""A capture as frames over a WebSocket (``GET /v1/stream``).
+
+Messages to the client hold whole frames, as many as come together in one turn
+of the reactor: small writes are what costs most.
+
+::
+
+    GREETED ──START──▶ ASKING ──admitted──▶ CAPTURING ──END──▶ OVER ──▶ CLOSED
+       │                  └─STOP─▶ WITHDRAWN ──▲               ▲
+       └────── ERROR ─────┴────────────┴───────┴───────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET
+
+from pcapd.api.capture import audit
+from pcapd.api.capture.life import Capture
+from pcapd.api.http.connection import HttpConnection
+from pcapd.api.http.web import CaptureService, ClientInfo, Page, deny
+from pcapd.api.http.websocket import WebSocket, accept
+from pcapd.errors import BadRequest, ClientLeft, RemoteProtocolError, RequestError
+from pcapd.limits import (
+    CLIENT_PING_INTERVAL,
+    CLIENT_SILENCE_TIMEOUT,
+    DURATION_GRACE,
+    FRAME_TYPICAL,
+    HANDSHAKE_TIMEOUT,
+    START_TIMEOUT,
+)
+from pcapd.net.clock import Deadline, cancel, now_us
+from pcapd.running import RunningTime
+from pcapd.wire import (
+    Callee,
+    End,
+    EndReason,
+    Error,
+    Notice,
+    Ping,
+    Request,
+    Source,
+    Stats,
+    Stop,
+)
+from pcapd.wire.frames import Bytes
+
+__all__ = ["StreamProtocol", "StreamResource"]
+
+_PROTOCOL_ERROR = 1002  # RFC 6455, section 7.4.1
+
+
+class StreamResource(Page):
+    """Upgrades a request to a `StreamProtocol`.
+
+    Args:
+        front: The api.
+    """
+
+    isLeaf = True
+    methods = ("GET",)
+
+    def __init__(self, front: CaptureService) -> None:
+        super().__init__()
+        self._front = front
+
+    def render_GET(self, request: Any) -> Any:
+        """Answer an upgrade, and refuse anything else."""
+        try:
+            self._front.accepting()
+            if (request.getHeader("upgrade") or "").lower() != "websocket":
+                raise BadRequest("this is a WebSocket endpoint", "use pcapctl, or GET /capture")
+            end, accepted = accept(request)
+        except RequestError as error:
+            return self.refuse(request, error)
+        channel = request.channel
+        stream = StreamProtocol(self._front, self._front.client(request), channel)
+        channel.write(accepted)
+        stream.opened(WebSocket(channel, end, self._front.reactor, stream))
+        return NOT_DONE_YET
+
+    def refuse(self, request: Any, error: RequestError) -> bytes:
+        """Refuse a request; it is recorded when it has a token."""
+        client = self._front.client(request)
+        if client.token is not None:
+            error = self._front.refused(Failure(error), client)
+        return deny(request, error)
+
+
+class _State(Enum):
+    GREETED = auto()
+    ASKING = auto()
+    WITHDRAWN = auto()  #: STOP came before it was decided
+    CAPTURING = auto()
+    OVER = auto()  #: END or ERROR is written
+    CLOSED = auto()  #: nothing is written any more
+
+
+_UNDECIDED = (_State.ASKING, _State.WITHDRAWN)
+
+
+class StreamProtocol:
+    """The conversation with a client; the capture's sink.
+
+    Args:
+        front: The api.
+        client: Who connected.
+        channel: The connection.
+    """
+
+    grace = DURATION_GRACE
+
+    def __init__(self, front: CaptureService, client: ClientInfo, channel: HttpConnection) -> None:
+        self._front = front
+        self._reactor = front.reactor
+        self._client = client
+        self._channel = channel
+        self._session = Callee(Request)
+        self._state = _State.GREETED
+        self._websocket: WebSocket | None = None
+        self._wanted: Mapping[str, Any] = {}
+        self._asked: Deferred[Any] | None = None
+        self._capture: Capture | None = None
+        self._out: list[Bytes] = []
+        self._out_size = 0
+        self._flush_soon: Any = None
+        self._timer: Any = None
+        self._pinger: Any = None
+        self._time = RunningTime(CLIENT_PING_INTERVAL)
+        self._heard_at = 0.0  # by that time
+
+    def opened(self, websocket: WebSocket) -> None:
+        """The WebSocket is open: greet, and wait for START."""
+        self._websocket = websocket
+        self._timer = Deadline(self._reactor, START_TIMEOUT, self._no_start)
+        self._ping_later()
+        self._front.joined(self)
+        self._send(self._session.hello(self._front.hello()))
+
+    # --- WebSocketUser -----------------------------------------------------
+
+    def message(self, data: bytes) -> None:
+        """Frames from the client."""
+        assert self._websocket is not None
+        self._heard_at = self._time.at(self._reactor.seconds())
+        try:
+            for event in self._session.receive(data):
+                self._websocket.count()
+                if isinstance(event.message, Request):
+                    self._start(event.message)
+                elif isinstance(event.message, Stop):
+                    self._stop()
+                elif isinstance(event.message, Ping):
+                    self._send(self._session.pong(event.message, now_us()))
+            self._session.eof()  # a message holds whole frames
+        except RemoteProtocolError as error:
+            self._broken(error)
+
+    def alive(self) -> None:
+        """A pong."""
+        self._heard_at = self._time.at(self._reactor.seconds())
+
+    def closed(self) -> None:
+        """The WebSocket closes: what is written is sent, and the capture ends."""
+        self._flush()
+        self._leave("the client is gone")
+
+    def lost(self) -> None:
+        """The client is gone."""
+        self._leave("the client is gone")
+        self._front.left(self)
+        for call in (self._flush_soon, self._pinger):
+            cancel(call)
+        self._websocket = None
+
+    def _leave(self, why: str) -> None:
+        before, self._state = self._state, _State.CLOSED
+        self._drop_timer()
+        if before is _State.GREETED and self._client.token is not None:
+            self._refused(ClientLeft("the client left before it asked for a capture"))
+        elif before in _UNDECIDED and self._asked is not None:
+            self._asked.cancel()  # which records it
+        self._abandon(why)
+
+    # --- the start ---------------------------------------------------------
+
+    def _start(self, request: Request) -> None:
+        self._drop_timer()
+        self._state = _State.ASKING
+        self._wanted = audit.wanted(request)
+        token = self._client.token or request.token
+        self._asked = self._front.begin(request, token, self._client, self)
+        self._asked.addCallback(self._started).addErrback(self._not_started)
+
+    def _no_start(self) -> None:
+        error: RequestError = BadRequest(f"no START within {START_TIMEOUT:g} s")
+        if self._client.token is not None:
+            error = self._refused(error)
+        self.error(error)
+
+    def _stop(self) -> None:
+        if self._state is _State.ASKING:
+            self._state = _State.WITHDRAWN
+        elif self._capture is not None:
+            self._capture.stop(EndReason.STOPPED)
+
+    def _started(self, capture: Capture) -> None:
+        released = partial(self._front.released, capture)
+        if self._state not in _UNDECIDED:
+            capture.abandon("the client left before the capture started")
+            released()
+            left = ClientLeft("the client left before the capture started")
+            left.user = capture.user
+            raise left
+        withdrawn = self._state is _State.WITHDRAWN
+        self._state, self._capture = _State.CAPTURING, capture
+        self._channel.admitted(released)
+        self._channel.registerProducer(capture, True)
+        capture.start()
+        if withdrawn:
+            capture.stop(EndReason.STOPPED)
+
+    def _not_started(self, failure: Failure) -> None:
+        error = self._front.refused(failure, self._client, self._wanted)
+        if self._state in (*_UNDECIDED, _State.CAPTURING):
+            self.error(error)
+
+    def _refused(self, error: BaseException) -> RequestError:
+        return self._front.refused(Failure(error), self._client, self._wanted)
+
+    def _broken(self, error: RemoteProtocolError) -> None:
+        """The client broke the protocol: refuse it."""
+        assert self._websocket is not None
+        refusal: RequestError = BadRequest(error.message, error.hint)
+        if self._state is _State.GREETED:
+            refusal = self._refused(refusal)
+        if self._state in (_State.OVER, _State.CLOSED):
+            self._websocket.close(_PROTOCOL_ERROR, error.message)
+        else:
+            self.error(refusal)
+
+    # --- Sink --------------------------------------------------------------
+
+    def source(self, number: int, source: Source) -> None:
+        """A source is open."""
+        self._send(self._session.source(number, source))
+
+    def packets(self, number: int, records: Bytes) -> bool:
+        """Records, unopened."""
+        return self._send(*self._session.packets(number, records))
+
+    def stats(self, number: int, stats: Stats) -> None:
+        """Counters and watermark."""
+        self._send(self._session.stats(number, stats))
+
+    def notice(self, notice: Notice) -> None:
+        """Something the user should know."""
+        self._send(self._session.notice(notice))
+
+    def end(self, end: End) -> None:
+        """The last message."""
+        # Generous: the client may be slow, and closing early would lose what is under way.
+        self._finish(end, end.message, CLIENT_SILENCE_TIMEOUT)
+
+    def error(self, error: RequestError) -> None:
+        """The last message."""
+        # No packets are under way, and any client can be refused.
+        self._finish(Error(error.code, error.message, error.hint), error.message, HANDSHAKE_TIMEOUT)
+
+    # --- writing -----------------------------------------------------------
+
+    def _send(self, *pieces: Bytes) -> bool:
+        """Queue whole frames, if there is still somebody: a message never ends within one."""
+        if self._state is _State.CLOSED:
+            return False
+        for piece in pieces:
+            self._out.append(piece)
+            self._out_size += len(piece)
+        if self._out_size >= FRAME_TYPICAL:
+            self._flush()
+        elif self._flush_soon is None:
+            self._flush_soon = self._reactor.callLater(0, self._turn_is_over)
+        return True
+
+    def _turn_is_over(self) -> None:
+        self._flush_soon = None  # breaks a reference cycle; the garbage collector would be late
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._out and self._websocket is not None:
+            self._websocket.send(self._out, self._out_size)
+            self._out = []
+            self._out_size = 0
+
+    # --- the end -----------------------------------------------------------
+
+    def _finish(self, last: End | Error, why: str, seconds: float) -> None:
+        """Send the last message.  The client closes when it has read it; if it does not, we do."""
+        self._send(self._session.end(last))
+        self._flush()
+        self._abandon(why)
+        if self._state is not _State.CLOSED:
+            self._state = _State.OVER
+            self._drop_timer()
+            self._timer = Deadline(self._reactor, seconds, self._channel.transport.abortConnection)
+
+    def _abandon(self, why: str) -> None:
+        """The capture has ended, or does so now."""
+        if self._capture is not None:
+            capture, self._capture = self._capture, None
+            self._channel.unregisterProducer()
+            self._channel.capture_ended()
+            capture.abandon(why)
+
+    def _ping_later(self) -> None:
+        self._pinger = self._reactor.callLater(CLIENT_PING_INTERVAL, self._ping)
+
+    def _ping(self) -> None:
+        if self._time.at(self._reactor.seconds()) - self._heard_at > CLIENT_SILENCE_TIMEOUT:
+            self._channel.transport.abortConnection()
+        elif self._state is not _State.CLOSED and self._websocket is not None:
+            self._websocket.ping()
+            self._ping_later()
+
+    def _drop_timer(self) -> None:
+        cancel(self._timer)

@@ -1,0 +1,209 @@
+"""The HTTP front: clients, error bodies, and the plain pages."""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.resource import Resource
+
+from pcapd.api.http.forwarded import Networks, client_address, contains
+from pcapd.errors import LimitReached, MethodNotAllowed, RequestError, TargetNotFound, Unauthenticated
+from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
+from pcapd.net.addresses import plain_address
+from pcapd.wire import Hello, Request
+
+__all__ = ["CaptureService", "ClientInfo", "HealthResource", "NotFoundResource", "Page", "deny"]
+
+
+class CaptureService(Protocol):
+    """What the HTTP side asks of the api."""
+
+    reactor: Any
+
+    def accepting(self) -> None:
+        """Raises `Draining` when no new capture is taken."""
+
+    def hello(self) -> Hello:
+        """The api's greeting."""
+
+    def health(self) -> dict[str, Any]:
+        """The body of ``GET /health``."""
+
+    def client(self, request: Any) -> ClientInfo:
+        """The client that sent an HTTP request."""
+
+    def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Any]:
+        """Authenticate, resolve, count in: fires with a `Capture` to be started, then `released`.
+
+        Cancelling it means that the client has left.
+        """
+
+    def refused(
+        self, failure: Failure, client: ClientInfo, wanted: Mapping[str, Any] | None = None
+    ) -> RequestError:
+        """Count and record a refused request; returns the error for the client.
+
+        Args:
+            wanted: What it asked for (`pcapd.api.capture.audit.wanted`).
+        """
+
+    def released(self, capture: Any) -> None:
+        """The client has read all of a capture, or is gone: the capture no longer counts."""
+
+    def joined(self, sink: Any) -> None:
+        """A WebSocket is open."""
+
+    def left(self, sink: Any) -> None:
+        """It is gone."""
+
+
+@dataclass(frozen=True)
+class ClientInfo:
+    """Who connected.
+
+    Attributes:
+        peer: Address, and the port where the client itself is connected to us; for logs.
+        request_id: A trusted proxy's, or one of ours.
+        token: From the Authorization header.
+        proxy: Address and port of the trusted proxy that handed the request on.
+    """
+
+    peer: str
+    request_id: str
+    token: str | None = field(repr=False)
+    proxy: str | None = None
+
+    @property
+    def address(self) -> str:
+        """The client's IP address."""
+        return self.peer if self.proxy is not None else self.peer.rpartition(":")[0]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Where the request comes from, as fields of an audit record."""
+        return {"client": self.peer} | ({"proxy": self.proxy} if self.proxy is not None else {})
+
+    @classmethod
+    def of(cls, request: Any, trusted: Networks = ()) -> ClientInfo:
+        """Read it off an HTTP request.  Also tells TCP when to give the client up.
+
+        Args:
+            trusted: Proxies whose headers for the client's address and the request's id are used.
+        """
+        transport = request.channel.transport
+        peer = transport.getPeer()
+        transport.getHandle().setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(TCP_USER_TIMEOUT * 1000)
+        )
+        address = plain_address(peer.host)
+        connected = f"{address}:{peer.port}"
+        by_proxy = contains(trusted, address)
+        named = request.requestHeaders.getRawHeaders(b"x-forwarded-for", [])
+        client = client_address(b",".join(named).decode("latin-1"), address, trusted)
+        return cls(
+            peer=client if client != address else connected,
+            request_id=_request_id(_header(request, b"x-vcap-request-id") if by_proxy else None),
+            token=_bearer(_header(request, b"authorization")),
+            proxy=connected if client != address else None,
+        )
+
+
+def _header(request: Any, name: bytes) -> str | None:
+    # As bytes: Twisted fails on text that is not UTF-8.
+    value = request.getHeader(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _request_id(given: str | None) -> str:
+    if given and len(given) <= NAME_MAX and given.isascii() and given.isprintable():
+        return given
+    return str(uuid.uuid4())
+
+
+def _bearer(header: str | None) -> str | None:
+    scheme, _, token = (header or "").strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def deny(request: Any, error: RequestError) -> bytes:
+    """Answer with an error in Cloud Controller's form."""
+    body = {"errors": [{"code": error.code, "title": error.message, "detail": error.hint}]}
+    if isinstance(error, Unauthenticated):
+        request.setHeader("WWW-Authenticate", 'Bearer realm="pcapd"')
+    if isinstance(error, MethodNotAllowed):
+        request.setHeader("Allow", ", ".join(error.allowed))
+    if isinstance(error, LimitReached) and error.retry_after is not None:
+        request.setHeader("Retry-After", str(error.retry_after))
+    return _json(request, error.status, body)
+
+
+def _json(request: Any, status: int, body: Any) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", "application/json")
+    return json.dumps(body).encode() + b"\n"
+
+
+class Page(Resource):
+    """A page that answers the HTTP methods that it supports, and refuses others."""
+
+    methods: tuple[str, ...] = ("GET", "HEAD")
+
+    def render(self, request: Any) -> Any:
+        """Answer."""
+        method = request.method.decode("ascii")
+        if method in self.methods:
+            return super().render(request)
+        error = MethodNotAllowed(f"this page does not support {method}", f"use {' or '.join(self.methods)}")
+        error.allowed = self.methods
+        return self.refuse(request, error)
+
+    def refuse(self, request: Any, error: RequestError) -> bytes:
+        """Answer with an error."""
+        return deny(request, error)
+
+
+class HealthResource(Page):
+    """``GET /health``: 200 or 503, always JSON.
+
+    Args:
+        health: Makes the body.
+    """
+
+    isLeaf = True
+
+    def __init__(self, health: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        self._health = health
+
+    def render_GET(self, request: Any) -> bytes:
+        """Answer."""
+        body = self._health()
+        return _json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
+
+
+class NotFoundResource(Resource):
+    """Everything else.
+
+    Args:
+        hint: What there is.
+    """
+
+    def __init__(self, hint: str = "there are /health, /capture and /v1/stream") -> None:
+        super().__init__()
+        self._hint = hint
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        """It has no children either."""
+        return self
+
+    def render(self, request: Any) -> bytes:
+        """Say what there is."""
+        return deny(request, TargetNotFound("no such page", self._hint))

@@ -1,0 +1,179 @@
+"""The api's end of a WebSocket (RFC 6455), on a connection that was HTTP.
+
+Messages from the client are control frames only, so a message is bounded, and so is the
+number of its frames: each costs us more than it costs the client.  What the api sends is
+written past wsproto, which would copy every byte three times.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import h11
+from twisted.python.failure import Failure
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.utilities import ProtocolError
+
+from pcapd.api.http.connection import HttpConnection
+from pcapd.errors import BadRequest, RemoteProtocolError
+from pcapd.limits import CLIENT_MESSAGE_MAX
+from pcapd.wire import Answers
+from pcapd.wire.frames import Bytes
+
+__all__ = ["WebSocket", "WebSocketUser", "accept"]
+
+#: RFC 6455, section 7.4.1.
+_PROTOCOL_ERROR, _TOO_BIG = 1002, 1009
+
+
+class WebSocketUser(Protocol):
+    """Receives what arrives."""
+
+    def message(self, data: bytes) -> None:
+        """A whole binary message.
+
+        Raises:
+            RemoteProtocolError: It is one too many; the WebSocket is closed.
+        """
+
+    def alive(self) -> None:
+        """A pong."""
+
+    def closed(self) -> None:
+        """Nothing is sent or received any more."""
+
+    def lost(self) -> None:
+        """The connection is gone; the last call."""
+
+
+def accept(request: Any) -> tuple[Connection, bytes]:
+    """Check a request for a WebSocket.
+
+    Returns:
+        wsproto's end of it, without what is needed for the handshake only, and the
+        bytes that accept it.
+
+    Raises:
+        BadRequest: It is not one, such as with two Host headers.
+    """
+    raw = request.requestHeaders.getAllRawHeaders()
+    headers = [(name, value) for name, values in raw for value in values]
+    end = WSConnection(ConnectionType.SERVER)
+    try:
+        end.initiate_upgrade_connection(headers, request.path)
+        accepted = end.send(AcceptConnection())
+    except (ProtocolError, h11.ProtocolError, UnicodeError) as error:
+        raise BadRequest(f"no request for a WebSocket: {error}") from error
+    assert end.connection is not None
+    return end.connection, accepted
+
+
+class WebSocket:
+    """An open WebSocket.
+
+    Args:
+        channel: The connection, which it takes over.
+        end: What `accept` returned.
+        clock: The reactor.
+        user: Receives what arrives.
+    """
+
+    def __init__(self, channel: HttpConnection, end: Connection, clock: Any, user: WebSocketUser) -> None:
+        self._channel = channel
+        self._end = end
+        self._clock = clock
+        self._user = user
+        self._message = b""
+        self._closing = False
+        self._answers = Answers()
+        channel.upgrade(self)
+
+    # --- what arrives (Successor) ------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the client."""
+        if self._closing:
+            return
+        try:
+            self._end.receive_data(data)
+            for event in self._end.events():
+                self.count()
+                self._take(event)
+                if self._closing:
+                    break
+        except RemoteProtocolError as error:
+            self.close(_PROTOCOL_ERROR, error.message)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone."""
+        self._closing = True
+        self._user.lost()
+
+    def count(self) -> None:
+        """Count a frame: each costs us more than it costs the client.
+
+        Raises:
+            RemoteProtocolError: It is one too many.
+        """
+        self._answers.count(self._clock.seconds(), taken=not self._channel.full)
+
+    def _take(self, event: Any) -> None:
+        if isinstance(event, BytesMessage):
+            self._gather(event)
+        elif isinstance(event, Ping):
+            self._channel.write(self._end.send(event.response()))
+        elif isinstance(event, Pong):
+            self._user.alive()
+        elif isinstance(event, CloseConnection):  # also what wsproto makes of a broken frame
+            self._goodbye(event.response())
+        elif isinstance(event, TextMessage):
+            self.close(_PROTOCOL_ERROR, "only binary messages are understood here")
+
+    def _gather(self, piece: BytesMessage) -> None:
+        if len(self._message) + len(piece.data) > CLIENT_MESSAGE_MAX:
+            self.close(_TOO_BIG, f"a message has at most {CLIENT_MESSAGE_MAX} bytes")
+            return
+        self._message += piece.data
+        if piece.message_finished:
+            message, self._message = self._message, b""
+            self._user.message(message)
+
+    # --- what is sent --------------------------------------------------------
+
+    def send(self, pieces: Sequence[Bytes], size: int) -> None:
+        """Send a binary message.
+
+        Args:
+            pieces: Of it.
+            size: Their bytes together.
+        """
+        self._channel.write(_binary_header(size))
+        self._channel.writeSequence(pieces)
+
+    def ping(self) -> None:
+        """Ask for a pong."""
+        self._channel.write(self._end.send(Ping()))
+
+    def close(self, code: int, reason: str) -> None:
+        """Close it; what is written is sent first."""
+        if not self._closing:
+            self._goodbye(CloseConnection(code, reason))
+
+    def _goodbye(self, event: CloseConnection) -> None:
+        self._closing = True
+        self._user.closed()
+        self._channel.write(self._end.send(event))
+        self._channel.loseConnection()
+
+
+def _binary_header(length: int) -> bytes:
+    """The header of a whole, unmasked binary message (RFC 6455, section 5.2)."""
+    if length < 126:
+        return struct.pack("!BB", 0x82, length)
+    if length < 65536:
+        return struct.pack("!BBH", 0x82, 126, length)
+    return struct.pack("!BBQ", 0x82, 127, length)

@@ -1,0 +1,318 @@
+"""The resolver for the VMs of BOSH deployments: asks the director, with the caller's own token.
+
+The director names its UAA; whose keys verify the token, here, before the director
+sees it.  A capture needs what ``bosh ssh`` needs, an admin of the deployment: that
+the director lets a token list instances proves only that it may read.  Then the
+director says where the instances are.  A token goes to the configured director and
+nowhere else; it is never kept longer than the question, and never logged.
+
+Whether director and UAA are there is looked at in the background, for ``/health``;
+the api starts without them, and a request finds out for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.logger import Logger
+
+from pcapd.api.resolvers import tokens
+from pcapd.api.resolvers.base import Resolved, asked_by
+from pcapd.api.resolvers.director import choose
+from pcapd.api.resolvers.probe import HealthProbe
+from pcapd.api.resolvers.questions import Questions
+from pcapd.clouds import director
+from pcapd.clouds.tokens import Issuer, TokenOwner, check_form
+from pcapd.config.schema import ApiConfig, BoshConfig
+from pcapd.errors import RequestError, ResolverUnavailable
+from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
+from pcapd.net.clock import now_us
+from pcapd.net.fetch import Answer, Authority, Conversation, Trust
+from pcapd.wire import Deployment, Request
+
+__all__ = ["BoshResolver"]
+
+#: Everything but names and teams left out, which is most of it.
+_DEPLOYMENTS = (
+    "/deployments?exclude_configs=true&exclude_releases=true&exclude_stemcells=true&exclude_lock=true"
+)
+
+
+#: Problems with keys that a line of the log names one by one.
+_NAMED = 10
+
+
+class BoshResolver:
+    """See the module.
+
+    Args:
+        config: The ``bosh`` section.
+        reactor: Where it runs.
+
+    Raises:
+        ConfigError: The file with their authority cannot be used.
+    """
+
+    log = Logger()
+    name = "bosh"
+    captures = "BOSH deployments"
+
+    @classmethod
+    def of(cls, config: ApiConfig, reactor: Any) -> BoshResolver | None:
+        """See `Resolver.of`."""
+        return None if config.bosh is None else cls(config.bosh, reactor)
+
+    @staticmethod
+    def asked(request: Request) -> bool:
+        """See `Resolver.asked`."""
+        return request.deployment is not None
+
+    def __init__(self, config: BoshConfig, reactor: Any) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._trust = Trust(config.ca)
+        self._authority = Authority(reactor, "the director", config.director, self._trust)
+        self._questions = Questions(reactor, "the director")
+        self._world: _World | None = None
+        self._probe = HealthProbe(reactor, "the director", "BOSH VMs cannot be captured", self._look)
+
+    # --- is it there? ------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look whether director and UAA are there."""
+        self._probe.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._probe.stop()
+        self._authority.close()
+        if self._world is not None:
+            self._world.keys.close()
+
+    def prepare(self) -> Callable[[], None]:
+        """Read the file with their authority again; see `Resolver.prepare`."""
+        use_trust = self._trust.prepare()
+
+        def use() -> None:
+            use_trust()
+            self._authority.renew()
+            if self._world is not None:
+                self._world.keys.renew()
+
+        return use
+
+    @property
+    def healthy(self) -> bool:
+        """Whether director and UAA answered when they were asked last."""
+        return not self._probe.trouble and self._world is not None
+
+    async def _look(self) -> None:
+        """Ask for everything anew: a key that is gone from UAA must not be believed much longer."""
+        await (await self._discover()).keys.fetch()
+
+    async def _discover(self) -> _World:
+        answer = await self._authority.get("/info")
+        if answer.status != 200:
+            raise ResolverUnavailable(
+                f"the director answered with an error ({answer.status}) when asked for itself",
+                "is it one? tell the operator",
+            )
+        info = director.parse_info(answer.body)
+        issuer = info.issuer
+        world = self._world
+        if world is None or world.issuer != issuer:
+            # Another UAA: nothing that the old one said counts any more.
+            keys = _Keys(self._reactor, issuer.url, self._trust)
+            self.log.info(
+                "{url} is director {name}, its UAA is {uaa}",
+                url=self._config.director,
+                name=info.name,
+                uaa=issuer.url,
+            )
+        else:
+            keys = world.keys
+        self._world = world = _World(issuer, keys, tokens.ScopeRule(info.uuid, self._config.token_scope))
+        return world
+
+    # --- Resolver ----------------------------------------------------------
+
+    def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.resolve`."""
+        return self._put(request, token, client, may_be_none=False)
+
+    def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.survey`."""
+        return self._put(request, token, client, may_be_none=True)
+
+    def _put(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
+        wanted = request.deployment
+        assert wanted is not None  # the api chose us for it
+        try:
+            director.check_deployment(wanted)
+            check_form(token, now_us() / 1e6)
+        except RequestError as error:
+            return fail(error)
+        conversation = self._authority.conversation()
+        question = _DeploymentQuestion(conversation, wanted, token)
+        return self._questions.put(
+            client, conversation, lambda: self._ask(question, wanted, token, may_be_none=may_be_none)
+        )
+
+    async def _ask(
+        self, question: _DeploymentQuestion, wanted: Deployment, token: str, *, may_be_none: bool
+    ) -> Resolved:
+        world = self._world or await self._discover()
+        issuer = world.issuer
+        key = await world.keys.get(tokens.key_id(token, issuer))
+        owner = tokens.verify(token, key, issuer, world.rule)
+        with asked_by(owner.user):
+            await question.permitted(world.rule, owner)
+            vms = await question.instances()
+            targets, notices = choose(wanted, vms, self._config.agent_port)
+            if not targets and not may_be_none:
+                raise director.nothing_there(wanted, notices)
+        return Resolved(owner.user, targets, notices, identity=owner.identity, origin=owner.origin)
+
+
+class _World:
+    """What the director said, and what follows from it."""
+
+    def __init__(self, issuer: Issuer, keys: _Keys, rule: tokens.ScopeRule) -> None:
+        self.issuer = issuer
+        self.keys = keys
+        self.rule = rule
+
+
+class _Keys:
+    """The keys of one UAA, fetched from there and from nowhere else."""
+
+    log = Logger(namespace="pcapd.api.resolvers.bosh")
+
+    def __init__(self, reactor: Any, url: str, trust: Trust) -> None:
+        self._reactor = reactor
+        self._authority = Authority(reactor, "UAA", url, trust)
+        # UAA may serve below a path.
+        self._target = url.removeprefix(self._authority.base) + "/token_keys"
+        self._keys: Mapping[str, RSAPublicKey] = {}
+        self._one_at_a_time = DeferredLock()
+        self._tried_at: float | None = None
+        self._fetched_at: float | None = None
+        self._trouble: RequestError | None = None
+        self._problems: tuple[str, ...] = ()
+
+    def renew(self) -> None:
+        """Others are trusted now."""
+        self._authority.renew()
+
+    def close(self) -> None:
+        """Drop the connections that are kept."""
+        self._authority.close()
+
+    async def get(self, name: str) -> RSAPublicKey:
+        """The key of an id; UAA is asked again for one that is not known, but not too often.
+
+        Raises:
+            Unauthenticated: UAA shows no such key.
+            ResolverUnavailable: UAA cannot be asked.
+        """
+        if not self._known(name):
+            await self._one_at_a_time.acquire()
+            try:
+                # Whoever was before us may have fetched it.
+                if not self._known(name) and self._may_ask():
+                    await self._fetch()
+            finally:
+                self._one_at_a_time.release()
+        if self._known(name):
+            return self._keys[name]
+        if self._trouble is not None:
+            raise ResolverUnavailable(self._trouble.message, self._trouble.hint)
+        raise tokens.unknown_key()
+
+    async def fetch(self) -> None:
+        """Ask now.
+
+        Raises:
+            ResolverUnavailable: There is no answer, or none that makes sense.
+        """
+        await self._one_at_a_time.acquire()
+        try:
+            await self._fetch()
+        finally:
+            self._one_at_a_time.release()
+
+    def _known(self, name: str) -> bool:
+        fresh = self._fetched_at is not None and self._reactor.seconds() - self._fetched_at < KEYS_AGE_MAX
+        return fresh and name in self._keys
+
+    def _may_ask(self) -> bool:
+        return self._tried_at is None or self._reactor.seconds() - self._tried_at >= KEYS_INTERVAL
+
+    async def _fetch(self) -> None:
+        # This stays when it is cancelled: what UAA shows is not known then.
+        self._trouble = ResolverUnavailable("UAA did not say all its keys", "try again later")
+        try:
+            answer = await self._authority.get(self._target)
+            if answer.status != 200:
+                raise ResolverUnavailable(
+                    f"UAA answered with an error ({answer.status}) when asked for its keys", "try again later"
+                )
+            keys, problems = tokens.parse_keys(answer.body)
+        except ResolverUnavailable as error:
+            self._trouble = error
+            raise
+        finally:
+            # Counted from the end, or each question that waited for a slow answer would ask again.
+            self._tried_at = self._reactor.seconds()
+        self._note(keys, problems)
+        self._keys, self._fetched_at, self._trouble = keys, self._reactor.seconds(), None
+
+    def _note(self, keys: Mapping[str, RSAPublicKey], problems: tuple[str, ...]) -> None:
+        if set(keys) != set(self._keys):
+            self.log.info("UAA has the keys {keys}", keys=sorted(keys))
+        if problems != self._problems:
+            self._problems = problems
+            if problems:
+                self.log.warn("of UAA's keys some are not used: {problems}", problems=problems[:_NAMED])
+
+
+class _DeploymentQuestion:
+    """What the director is asked about one deployment, with one token."""
+
+    log = Logger(namespace="pcapd.api.resolvers.bosh")
+
+    def __init__(self, conversation: Conversation, wanted: Deployment, token: str) -> None:
+        self._conversation = conversation
+        self._wanted = wanted
+        self._token = token
+
+    async def permitted(self, rule: tokens.ScopeRule, owner: TokenOwner) -> None:
+        """Ask for the deployment's teams, where they decide.
+
+        Raises:
+            RequestError: They may not capture there, or the director does not say.
+        """
+        if rule.allows(owner):
+            return
+        if rule.depends_on_teams(owner):
+            teams = director.parse_teams(await self._get(_DEPLOYMENTS), self._wanted.name)
+            if teams is not None and rule.allows(owner, teams):
+                return
+        raise rule.forbidden(owner, self._wanted.name)
+
+    async def instances(self) -> tuple[director.Vm, ...]:
+        """All of the deployment."""
+        return director.parse_instances(await self._get(f"/deployments/{self._wanted.name}/instances"))
+
+    async def _get(self, target: str) -> bytes:
+        answer = await self._conversation.get(target, self._token)
+        if answer.status != 200:
+            self._note(target, answer)
+            raise director.refusal(answer.status, answer.body, self._wanted.name)
+        return answer.body
+
+    def _note(self, target: str, answer: Answer) -> None:
+        self.log.info("the director answered {status} to GET {target}", status=answer.status, target=target)

@@ -1,0 +1,228 @@
+"""The resolver for Cloud Foundry apps: asks Cloud Controller, with the caller's own token.
+
+Cloud Controller decides: the app must be visible to the token, and its
+``permissions`` must grant what the configuration requires.  Where each instance
+runs is then read from its processes' stats.  The token goes to the configured
+host and nowhere else, whatever Cloud Controller's links say; it is never kept
+longer than the question, and never logged.
+
+Whether Cloud Controller is there is checked in the background, for ``/health``;
+the api starts without it, and a request finds out for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+
+from pcapd.api.resolvers.base import Resolved, asked_by
+from pcapd.api.resolvers.cc import choose
+from pcapd.api.resolvers.probe import HealthProbe
+from pcapd.api.resolvers.questions import Questions
+from pcapd.clouds import cloudcontroller as cc
+from pcapd.clouds.tokens import CF_LOG_IN, TokenOwner, check_form, owner_of
+from pcapd.config.schema import ApiConfig, CloudFoundryConfig
+from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
+from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
+from pcapd.net.clock import now_us
+from pcapd.net.fetch import Answer, Authority, Conversation, Trust
+from pcapd.wire import App, Request
+
+__all__ = ["CloudFoundryResolver"]
+
+
+class CloudFoundryResolver:
+    """See the module.
+
+    Args:
+        config: The ``cloud_foundry`` section.
+        agent_port: TCP port of the cells' agents.
+        reactor: Where it runs.
+
+    Raises:
+        ConfigError: The file with its authority cannot be used.
+    """
+
+    log = Logger()
+    name = "cloud_foundry"
+    captures = "Cloud Foundry apps"
+
+    @classmethod
+    def of(cls, config: ApiConfig, reactor: Any) -> CloudFoundryResolver | None:
+        """See `Resolver.of`."""
+        section = config.cloud_foundry
+        return None if section is None else cls(section, config.agents.port, reactor)
+
+    @staticmethod
+    def asked(request: Request) -> bool:
+        """See `Resolver.asked`."""
+        return request.app is not None
+
+    def __init__(self, config: CloudFoundryConfig, agent_port: int, reactor: Any) -> None:
+        self._config = config
+        self._agent_port = agent_port
+        self._reactor = reactor
+        self._trust = Trust(config.ca)
+        self._authority = Authority(reactor, "Cloud Controller", config.api, self._trust)
+        self._questions = Questions(reactor, "Cloud Controller")
+        self._links: cc.Links | None = None
+        self._probe = HealthProbe(reactor, "Cloud Controller", "apps cannot be captured", self._look)
+
+    # --- is it there? ------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look whether Cloud Controller is there."""
+        self._probe.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._probe.stop()
+        self._authority.close()
+
+    def prepare(self) -> Callable[[], None]:
+        """Read the file with its authority again; see `Resolver.prepare`."""
+        use_trust = self._trust.prepare()
+
+        def use() -> None:
+            use_trust()
+            self._authority.renew()
+
+        return use
+
+    @property
+    def healthy(self) -> bool:
+        """Whether Cloud Controller answered when it was asked last."""
+        return not self._probe.trouble and self._links is not None
+
+    async def _look(self) -> None:
+        await self._discover(self._authority.conversation())
+
+    async def _discover(self, conversation: Conversation) -> cc.Links:
+        answer = await conversation.get("/")
+        if answer.status != 200:
+            raise cc.refusal(answer.status, answer.headers.get("retry-after"), "")
+        links = cc.parse_root(answer.body)
+        if links != self._links:
+            self.log.info("{api} is Cloud Controller {version}", api=self._config.api, version=links.version)
+        self._links = links
+        return links
+
+    # --- Resolver ----------------------------------------------------------
+
+    def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.resolve`."""
+        return self._put(request, token, client, may_be_none=False)
+
+    def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.survey`."""
+        return self._put(request, token, client, may_be_none=True)
+
+    def _put(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
+        wanted = request.app
+        assert wanted is not None  # the api chose us for it
+        try:
+            cc.check_app(wanted)
+            claims = check_form(token, now_us() / 1e6, CF_LOG_IN, TOKEN_LEEWAY)
+        except RequestError as error:
+            return fail(error)
+        conversation = self._authority.conversation()
+        owner = owner_of(claims, self.name, str(claims.get("iss", "")))
+        question = _AppQuestion(conversation, wanted, token, owner)
+        return self._questions.put(
+            client, conversation, lambda: self._ask(question, wanted, may_be_none=may_be_none)
+        )
+
+    async def _ask(self, question: _AppQuestion, wanted: App, *, may_be_none: bool) -> Resolved:
+        v3 = (self._links or await self._discover(question.conversation)).v3
+        config, owner = self._config, question.owner
+        app, whole = await question.permitted(v3, config.required_permission, config.headers_only_permission)
+        with asked_by(owner.user):
+            processes = await question.processes(v3)
+            targets, notices = choose(app, wanted, processes, self._agent_port, now_us())
+            if not targets and not may_be_none:
+                raise cc.none_running(app, wanted, notices)
+        return Resolved(
+            owner.user,
+            targets,
+            notices,
+            headers_only=not whole,
+            identity=owner.identity,
+            origin=owner.origin,
+        )
+
+
+class _AppQuestion:
+    """What is asked about one app, with one token.
+
+    Attributes:
+        owner: Whose token it claims to be: not to be believed before Cloud Controller
+            has accepted it.
+    """
+
+    log = Logger(namespace="pcapd.api.resolvers.cloudfoundry")
+
+    def __init__(self, conversation: Conversation, wanted: App, token: str, owner: TokenOwner) -> None:
+        self.conversation = conversation
+        self.owner = owner
+        self._wanted = wanted
+        self._token = token
+
+    async def permitted(self, v3: str, permission: str, weaker: str | None) -> tuple[cc.CfApp, bool]:
+        """The app, and whether the caller may see packets whole.
+
+        Args:
+            v3: Path of the V3 API.
+            permission: Allows that.
+            weaker: Allows headers; None: nothing less than `permission` allows anything.
+
+        Raises:
+            RequestError: They may not capture it, or Cloud Controller does not say.
+        """
+        guid = self._wanted.guid
+        app = cc.parse_app(await self._get(f"{v3}/apps/{guid}"), guid)
+        # Cloud Controller has accepted the token by now.
+        with asked_by(self.owner.user):
+            granted = await self._get(f"{v3}/apps/{guid}/permissions")
+            whole = cc.parse_permission(granted, permission)
+            if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
+                raise cc.forbidden(self.owner.user, app, weaker or permission)
+        return app, whole
+
+    async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:
+        """The processes of the wanted type: two while a deployment rolls, and both serve."""
+        found: list[cc.Process] = []
+        target: str | None = f"{v3}/apps/{self._wanted.guid}/processes?types={self._wanted.type}"
+        pages = 0
+        while target is not None:
+            page = cc.parse_processes(await self._get(target), self.conversation.host)
+            found += page.processes
+            target, pages = page.next, pages + 1
+            if len(found) > PROCESSES_MAX or pages > AUTHORITY_PAGES_MAX:
+                raise ResolverUnavailable(f"the app has more than {PROCESSES_MAX} processes of that type")
+        return [(process, await self._stats(v3, process)) for process in found]
+
+    async def _stats(self, v3: str, process: cc.Process) -> tuple[cc.Instance, ...]:
+        try:
+            return cc.parse_stats(await self._get(f"{v3}/processes/{process.guid}/stats"))
+        except TargetNotFound:
+            # Gone since it was listed: the end of a rolling deployment.
+            return ()
+
+    async def _get(self, target: str) -> bytes:
+        answer = await self.conversation.get(target, self._token)
+        if answer.status != 200:
+            self._note(target, answer)
+            raise cc.refusal(answer.status, answer.headers.get("retry-after"), self._wanted.guid)
+        return answer.body
+
+    def _note(self, target: str, answer: Answer) -> None:
+        # Its own request id leads to Cloud Controller's log.
+        self.log.info(
+            "Cloud Controller answered {status} to GET {target}",
+            status=answer.status,
+            target=target,
+            cc_request_id=answer.headers.get("x-vcap-request-id", "")[:256],
+        )

@@ -1,0 +1,86 @@
+"""Looks again and again whether an authority is there, for ``/health``."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pcapd.errors import RequestError
+from pcapd.limits import AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY, AUTHORITY_TIMEOUT
+from pcapd.net.clock import cancel
+
+__all__ = ["HealthProbe"]
+
+
+class HealthProbe:
+    """Asks every minute, more often while there is trouble, never twice at once.
+
+    Args:
+        reactor: Where it runs.
+        name: Of the authority, for people.
+        consequence: What does not work without it.
+        look: Asks; fails with a `RequestError` when it is not there.
+
+    Attributes:
+        trouble: What is wrong; empty when nothing is.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, reactor: Any, name: str, consequence: str, look: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._consequence = consequence
+        self._look = look
+        self.trouble = f"{name} has not answered yet"
+        self._retry = AUTHORITY_RETRY[0]
+        self._looking: Deferred[None] | None = None
+        self._timer: Any = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin."""
+        looking = Deferred.fromCoroutine(self._look())
+        looking.addTimeout(AUTHORITY_TIMEOUT, self._reactor)
+        self._looking = looking.addBoth(self._looked)
+
+    def stop(self) -> None:
+        """Leave nothing running."""
+        self._stopped = True
+        cancel(self._timer)
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _looked(self, result: Any) -> None:
+        self._looking = None
+        if self._stopped:
+            return
+        if isinstance(result, Failure):
+            self._is_away(result)
+            delay = self._retry
+            self._retry = min(2 * self._retry, AUTHORITY_RETRY[1])
+        else:
+            self.trouble = ""
+            delay, self._retry = AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY[0]
+        # Jitter: several apis do not ask in step.
+        self._timer = self._reactor.callLater(delay * random.uniform(0.8, 1.2), self.start)  # noqa: S311
+
+    def _is_away(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, RequestError):
+            trouble = error.message
+        else:
+            trouble = f"{self._name} did not answer in time"
+            if not isinstance(error, TimeoutError):
+                trouble = f"looking for {self._name} failed"
+                self.log.failure("looking for {name} failed", failure, name=self._name)
+        if trouble != self.trouble:
+            self.log.warn("{trouble}; {consequence}", trouble=trouble, consequence=self._consequence)
+        self.trouble = trouble

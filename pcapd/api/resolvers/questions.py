@@ -1,0 +1,142 @@
+"""Questions of many clients to one authority: their order, and which are refused.
+
+An authority answers a few questions at a time.  The others wait in a queue that
+serves clients in turn, so that one that asks a thousand times does not delay one
+that asks once.  A question that nobody waits for any more leaves the queue.  One
+that is being asked keeps its place until what it has begun is answered: an authority
+goes on working on a request whose sender has left, so leaving early must not make
+room for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pcapd.api.resolvers.base import Resolved
+from pcapd.errors import LimitReached, RequestError, ResolverUnavailable
+from pcapd.limits import (
+    AUTHORITY_CALLERS,
+    AUTHORITY_FULL_RETRY,
+    AUTHORITY_TIMEOUT,
+    AUTHORITY_WAITING,
+    AUTHORITY_WAITING_EACH,
+)
+from pcapd.net.fetch import Conversation
+from pcapd.net.turns import Queue
+
+__all__ = ["Question", "Questions", "share_of"]
+
+
+def share_of(address: str) -> str:
+    """What a client's address counts as: of IPv6 the /64, of which one machine can use every address."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(ip, IPv6Address):
+        return address
+    return str(ip.ipv4_mapped or ip_network((ip, 64), strict=False))
+
+
+@dataclass(eq=False)
+class Question:
+    """One question of one client.
+
+    Attributes:
+        client: Whose share it counts against.
+        conversation: Closed when nobody waits for the answer any more, and at the end.
+        ask: Begins to ask.
+        answer: For the client.
+    """
+
+    client: str
+    conversation: Conversation
+    ask: Callable[[], Coroutine[Any, Any, Resolved]]
+    answer: Deferred[Resolved] = field(default_factory=Deferred)
+
+
+class Questions:
+    """Asks one authority what clients want to know.
+
+    Args:
+        reactor: Where it runs.
+        name: Of whom is asked, for people.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._queue: Queue[Question] = Queue(AUTHORITY_CALLERS, AUTHORITY_WAITING, AUTHORITY_WAITING_EACH)
+        self._serving = False
+
+    def put(
+        self, client: str, conversation: Conversation, ask: Callable[[], Coroutine[Any, Any, Resolved]]
+    ) -> Deferred[Resolved]:
+        """Ask when it is this client's turn.
+
+        Args:
+            client: Its address.
+            conversation: The one that ``ask`` uses; it is closed at the end, or when
+                the result is cancelled.
+            ask: Begins to ask.
+
+        Returns:
+            What ``ask`` returns; the time spent waiting for a turn counts too.  It fails
+            with what ``ask`` raises, `ResolverUnavailable` when there is no answer in
+            time, or `LimitReached` when too many questions wait.
+        """
+        question = Question(share_of(client), conversation, ask)
+        question.answer = Deferred(lambda _: self._left(question))
+        refused = self._queue.add(question)
+        if refused is question:
+            return fail(self._full())
+        if refused is not None:
+            refused.answer.errback(Failure(self._full()))
+        answer = question.answer.addTimeout(AUTHORITY_TIMEOUT, self._reactor).addErrback(self._in_time)
+        self._serve()
+        return answer
+
+    def _left(self, question: Question) -> None:
+        question.conversation.close()
+        self._queue.remove(question)
+
+    def _serve(self) -> None:
+        if self._serving:  # a question that is answered at once gives its place back within the loop
+            return
+        self._serving = True
+        while (question := self._queue.take()) is not None:
+            Deferred.fromCoroutine(question.ask()).addBoth(self._asked, question)
+        self._serving = False
+
+    def _asked(self, result: Any, question: Question) -> None:
+        question.conversation.close()
+        self._queue.give_back(question.client)
+        if not question.answer.called:
+            give = question.answer.errback if isinstance(result, Failure) else question.answer.callback
+            give(result)
+        elif isinstance(result, Failure) and not result.check(RequestError, CancelledError):
+            self.log.failure("a question that nobody waited for any more failed", result)
+        self._serve()
+
+    def _full(self) -> LimitReached:
+        error = LimitReached(
+            f"too many requests wait for an answer of {self._name}",
+            f"try again in {AUTHORITY_FULL_RETRY} s",
+        )
+        error.retry_after = AUTHORITY_FULL_RETRY
+        return error
+
+    def _in_time(self, failure: Failure) -> Any:
+        failure.trap(TimeoutError)
+        raise ResolverUnavailable(
+            f"{self._name} did not answer completely within {AUTHORITY_TIMEOUT:g} s", "try again later"
+        )

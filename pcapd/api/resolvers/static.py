@@ -1,0 +1,99 @@
+"""The resolver for targets and users that the configuration names."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+
+from pcapd.api.resolvers.base import Resolved, Target, asked_by
+from pcapd.config.schema import ApiConfig, StaticConfig, StaticUser
+from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
+from pcapd.wire import Request
+
+__all__ = ["StaticResolver"]
+
+
+class StaticResolver:
+    """Knows tokens by their hashes and targets by their names.
+
+    Args:
+        config: The ``static`` section.
+    """
+
+    log = Logger()
+    name = "static"
+    captures = "named hosts"
+
+    @classmethod
+    def of(cls, config: ApiConfig, reactor: Any) -> StaticResolver | None:
+        """See `Resolver.of`."""
+        return None if config.static is None else cls(config.static)
+
+    @staticmethod
+    def asked(request: Request) -> bool:
+        """Whatever no cloud is asked for is a name of the configuration."""
+        return request.app is None and request.deployment is None
+
+    def __init__(self, config: StaticConfig) -> None:
+        self._config = config
+
+    def start(self) -> None:
+        """It only says what it knows."""
+        self.log.info(
+            "{users} users may capture {targets} targets by name",
+            users=len(self._config.users),
+            targets=len(self._config.targets),
+        )
+
+    def stop(self) -> None:
+        """It has nothing to stop."""
+
+    def prepare(self) -> Callable[[], None]:
+        """Nor to read again."""
+        return lambda: None
+
+    @property
+    def healthy(self) -> bool:
+        """It depends on nothing."""
+        return True
+
+    def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.resolve`."""
+        try:
+            name, user = self._authenticate(token)
+            with asked_by(name):
+                targets = tuple(self._target(user, target) for target in request.targets)
+        except RequestError as error:
+            return fail(error)
+        found = Resolved(name, targets, headers_only=user.headers_only, identity=f"{self.name}:{name}")
+        return succeed(found)
+
+    def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.survey`."""
+        return self.resolve(request, token, client)
+
+    def _authenticate(self, token: str) -> tuple[str, StaticUser]:
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+        found = None
+        # All are compared, in constant time: how long it takes tells nothing.
+        for name, user in self._config.users.items():
+            if hmac.compare_digest(digest, user.token_sha256):
+                found = name, user
+        if found is None:
+            raise Unauthenticated("the token is not known here", "ask the operator for one")
+        return found
+
+    def _target(self, user: StaticUser, name: str) -> Target:
+        target = self._config.targets.get(name)
+        if not user.may_capture(name):
+            # The same words whether it exists: names are not to be probed.
+            raise Forbidden(f"you may not capture {name!r}", "ask the operator to add it to your targets")
+        if target is None:
+            known = ", ".join(sorted(self._config.targets)[:20])
+            raise TargetNotFound(f"there is no target {name!r}", f"there are: {known}")
+        return Target(name, target.host, target.port, target.namespace)

@@ -1,0 +1,327 @@
+"""The api as a service: it listens, admits captures and drains."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pcapd import COMPATIBILITY_LEVEL, __version__
+from pcapd.api.capture.agentlink import Agents
+from pcapd.api.capture.audit import Trail
+from pcapd.api.capture.following import Following
+from pcapd.api.capture.life import Capture
+from pcapd.api.http.clientfiles import ClientFilesResource
+from pcapd.api.http.connection import ApiSite, HttpConnection
+from pcapd.api.http.download import DownloadResource
+from pcapd.api.http.stream import StreamResource
+from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.metrics import Metrics
+from pcapd.api.policy import permitted, still_permitted
+from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
+from pcapd.api.resolvers.kinds import configured, resolver_for
+from pcapd.config.schema import ApiConfig
+from pcapd.errors import (
+    BadRequest,
+    CaptureFailed,
+    ClientLeft,
+    Draining,
+    LimitReached,
+    RequestError,
+    Unauthenticated,
+)
+from pcapd.limits import DRAIN_LINGER, OWN_ADDRESSES_MAX
+from pcapd.net.addresses import machine_addresses
+from pcapd.net.clock import now_us
+from pcapd.net.daemon import Daemon, effective_capabilities
+from pcapd.net.ports import BoundedPort, TLSPort
+from pcapd.net.tally import Tally
+from pcapd.net.tls import ClientContext, ServerContext
+from pcapd.wire import ApiTraffic, EndReason, Hello, Request
+
+__all__ = ["Api"]
+
+
+class Api(Daemon):
+    """Serves captures over HTTP and WebSocket.
+
+    Args:
+        config: What `pcapd.config` read.
+        reactor: Where it runs.
+        reread: Reads the configuration again, for its limits; None keeps them.
+    """
+
+    log = Logger()
+    role = "api"
+
+    def __init__(
+        self, config: ApiConfig, reactor: Any, reread: Callable[[], ApiConfig] | None = None
+    ) -> None:
+        super().__init__(reactor)
+        self._reread = reread
+        self.config = config
+        self.metrics = Metrics()
+        self._trail = Trail(reactor, config.audit.file if config.audit else None, self.metrics.audit_failures)
+        self._trail.on_trouble = self._cannot_record
+        self._defects = Tally(reactor, self._log_defect)
+        self._client_context = ClientContext(config.agents.tls)
+        self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
+        self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
+        self._listens_on = config.listen.port
+        self._resolvers = configured(config, reactor)
+        self._captures: set[Capture] = set()
+        self._streams: set[Any] = set()
+        self._site = self._make_site()
+        self._draining = False
+
+    # --- life --------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen."""
+        if effective_capabilities():
+            self.log.warn("the api has privileges, and needs none: start it as another user than root")
+        site = self._site
+        listen = self.config.listen
+        port: BoundedPort
+        if self._server_context is None:
+            port = BoundedPort(listen.port, site, interface=listen.host, reactor=self.reactor)
+        else:
+            port = TLSPort(listen.port, site, listen.host, self.reactor, self._server_context)
+        self.listen(port)
+        self._listens_on = port.getHost().port
+        self.log.info(
+            "api {version} listens on {host}:{port}",
+            version=__version__,
+            host=listen.host,
+            port=self._listens_on,
+        )
+        for resolver in self._resolvers:
+            resolver.start()
+        self._trail.start()
+        if self.config.metrics is not None:
+            metrics = ApiSite(self.metrics.pages(), self.reactor)
+            where = self.config.metrics
+            self.listen(BoundedPort(where.port, metrics, interface=where.host, reactor=self.reactor))
+
+    def prepare(self) -> Callable[[], None]:
+        """Read renewed certificates, and other limits and policies for captures to come."""
+        config = self.config
+        if self._reread is not None:
+            new = self._reread()
+            config = replace(
+                config,
+                limits=new.limits,
+                policy=new.policy,
+                drain_timeout=new.drain_timeout,
+                trusted_proxies=new.trusted_proxies,
+            )
+        contexts = [self._client_context, self._server_context]
+        parts = [context for context in contexts if context is not None]
+        uses = [part.prepare() for part in (*parts, *self._resolvers)]
+
+        def use() -> None:
+            self.config = config
+            for use_part in uses:
+                use_part()
+
+        return use
+
+    def drain(self) -> Deferred[Any]:
+        """Refuse new captures, end the running ones, let the clients read the end."""
+        self._draining = True
+        for resolver in self._resolvers:
+            resolver.stop()
+        self._trail.stop()
+        self._defects.flush()
+        until = self.reactor.seconds() + self.config.drain_timeout
+        captures = list(self._captures)
+        ended = DeferredList([capture.finished for capture in captures], consumeErrors=True)
+        for capture in captures:
+            capture.stop(EndReason.DRAINING, "the api is shutting down", within=self.config.drain_timeout)
+        ended.addTimeout(self.config.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
+        ended.addCallback(lambda _: self._let_read(max(until, self.reactor.seconds() + DRAIN_LINGER)))
+        return ended.addCallback(lambda _: self._trail.stop())  # what was refused meanwhile
+
+    def _let_read(self, until: float) -> Any:
+        # Those that come later are only told that we are shutting down.
+        return self._linger(self._site.connections.copy(), until)
+
+    def _linger(self, readers: set[HttpConnection], until: float) -> Any:
+        readers &= self._site.connections
+        for connection in readers:
+            connection.hang_up()
+        if not (self._streams or readers) or self.reactor.seconds() >= until:
+            return None
+        return deferLater(self.reactor, 0.05, self._linger, readers, until)
+
+    def _make_site(self) -> ApiSite:
+        root = NotFoundResource()
+        root.putChild(b"health", HealthResource(self.health))
+        root.putChild(b"capture", DownloadResource(self))
+        version_1 = NotFoundResource()
+        version_1.putChild(b"stream", StreamResource(self))
+        root.putChild(b"v1", version_1)
+        if self.config.cli is not None:
+            root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
+        return ApiSite(root, self.reactor)
+
+    # --- CaptureService ----------------------------------------------------
+
+    def accepting(self) -> None:
+        """Raises `Draining` when no new capture is taken."""
+        if self._draining:
+            raise Draining("the api is shutting down", "try again in a moment")
+
+    def hello(self) -> Hello:
+        """Our greeting."""
+        return Hello(COMPATIBILITY_LEVEL, self.role, self.config.id, __version__, now_us())
+
+    def health(self) -> dict[str, Any]:
+        """The body of ``GET /health``."""
+        # The answer is public: it says which part is not ready, and the log says why.
+        states = {resolver.name: resolver.healthy for resolver in self._resolvers}
+        trouble = ""
+        if self._draining:
+            trouble = "shutting down"
+        elif self._trail.trouble:
+            trouble = "audit records cannot be written"
+        elif not all(states.values()):
+            trouble = "a resolver is not ready"
+        return {
+            "healthy": not trouble,
+            "compatibility_level": COMPATIBILITY_LEVEL,
+            "version": __version__,
+            "message": trouble or "ready",
+            "resolvers": {
+                name: {"healthy": healthy, "message": "ready" if healthy else "not ready"}
+                for name, healthy in states.items()
+            },
+        }
+
+    def client(self, request: Any) -> ClientInfo:
+        """The client that sent an HTTP request."""
+        return ClientInfo.of(request, self.config.trusted_proxies)
+
+    def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
+        """Authenticate, resolve, count in: fires with a `Capture` to be started.
+
+        Cancelling it means that the client has left.
+        """
+        try:
+            self.accepting()
+            if not token:
+                raise Unauthenticated("no token was given", "send one: Authorization: bearer TOKEN")
+            resolver = self._resolver(request)
+        except RequestError as error:
+            return fail(error)
+        resolved = resolver.resolve(request, token, client.address)
+        admitted = resolved.addErrback(_left).addCallback(self._admit, request, client, sink)
+        if request.follow:
+            admitted.addCallback(self._follow, lambda: resolver.survey(request, token, client.address))
+        return admitted
+
+    def refused(
+        self, failure: Failure, client: ClientInfo, wanted: Mapping[str, Any] | None = None
+    ) -> RequestError:
+        """Count and record a refused request; returns the error for the client."""
+        error = failure.value
+        if failure.check(CancelledError):
+            error = ClientLeft("the client left before the capture started")
+        elif not isinstance(error, RequestError):
+            self._defects.add(client.address, {"failure": failure, "request_id": client.request_id})
+            error = CaptureFailed("the api failed; its log says more")
+        self.metrics.captures_refused.labels(error.code).inc()
+        facts = {"request_id": client.request_id, **client.facts, "reason": error.message}
+        if error.user is not None:
+            facts["user"] = error.user
+        self._trail.refused(client.address, error.code, {**facts, **(wanted or {})})
+        return error
+
+    def _log_defect(self, count: int, facts: Mapping[str, Any]) -> None:
+        self.log.failure("a request failed", facts["failure"], request_id=facts["request_id"], count=count)
+
+    def _cannot_record(self, trouble: str) -> None:
+        for capture in list(self._captures):
+            capture.stop(EndReason.UNRECORDED, trouble)
+
+    def released(self, capture: Capture) -> None:
+        """The client has read all of a capture, or is gone: the capture no longer counts."""
+        self._captures.discard(capture)
+
+    def joined(self, sink: Any) -> None:
+        """A WebSocket is open."""
+        self._streams.add(sink)
+
+    def left(self, sink: Any) -> None:
+        """It is gone."""
+        self._streams.discard(sink)
+
+    def _traffic(self) -> ApiTraffic:
+        """Where our connections are, for agents, which capture none of them."""
+        listens_at = self.config.listen.host
+        return ApiTraffic(
+            # One more than they can name shows them that there are too many.
+            addresses=tuple(machine_addresses()[: OWN_ADDRESSES_MAX + 1]),
+            port=self._listens_on,
+            listens_at=None if ip_address(listens_at).is_unspecified else listens_at,
+            agent_ports=self.config.agent_ports,
+        )
+
+    def _resolver(self, request: Request) -> Resolver:
+        if request.follow and request.app is None:
+            raise BadRequest("only an app can be followed")
+        return resolver_for(request, self._resolvers)
+
+    def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
+        with asked_by(resolved.user):
+            return self._admit_known(resolved, request, client, sink)
+
+    def _admit_known(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
+        self.accepting()  # it may have changed while the resolver worked
+        limits = self.config.limits
+        request, resolved = permitted(self.config.policy, request, resolved)
+        if len(resolved.targets) != len({target.name for target in resolved.targets}):
+            raise BadRequest("a target is named twice")
+        if len(resolved.targets) > limits.max_targets:
+            raise LimitReached(f"more than {limits.max_targets} targets", "name fewer")
+        if len(self._captures) >= limits.concurrent_captures:
+            raise LimitReached(f"{limits.concurrent_captures} captures run already", "try again later")
+        mine = sum(capture.identity == resolved.identity for capture in self._captures)
+        if mine >= limits.per_user:
+            raise LimitReached(f"you already run {mine} captures", "stop one of them")
+        capture = Capture(
+            self._agents,
+            self.metrics,
+            limits,
+            request,
+            resolved,
+            sink,
+            exclude_filters=self.config.policy.exclude,
+            id=str(uuid.uuid4()),
+            request_id=client.request_id,
+            trail=self._trail,
+            asked_from=client.facts,
+        )
+        self._captures.add(capture)
+        return capture
+
+    def _follow(self, capture: Capture, survey: Callable[[], Deferred[Resolved]]) -> Capture:
+        def again() -> Deferred[Resolved]:
+            return survey().addCallback(lambda resolved: still_permitted(capture.request, resolved))
+
+        following = Following(self.reactor, again, capture)
+        capture.watcher = following
+        capture.finished.addCallback(lambda _: following.stop())
+        return capture
+
+
+def _left(failure: Failure) -> Any:
+    failure.trap(CancelledError)
+    raise CaptureFailed("the client left before the capture started")

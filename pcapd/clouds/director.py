@@ -1,0 +1,287 @@
+"""What a BOSH director's answers mean, to the api and to pcapctl.  Plain functions.
+
+Sources: the director's API documentation (https://bosh.io/docs/director-api-v1) and,
+for what it leaves open, its info_controller.rb and deployments_controller.rb:
+``instances`` without a format answers at once, from the director's database; an
+instance without a VM has ``ips: []`` and null for ``cid``; a token that is not
+accepted and one that lacks a scope are both 401, of which only the latter has a
+JSON body (code 600000).  The director is believed, but what it says is checked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from pcapd.clouds.reading import AGAIN, AnswerReader, json_object, printable
+from pcapd.clouds.tokens import Issuer, same_url
+from pcapd.errors import (
+    BadRequest,
+    Forbidden,
+    LimitReached,
+    RequestError,
+    ResolverUnavailable,
+    TargetNotFound,
+    Unauthenticated,
+)
+from pcapd.limits import INSTANCES_MAX, NAME_MAX
+from pcapd.wire.messages import Notice, NoticeType
+from pcapd.wire.requests import Deployment
+
+__all__ = [
+    "DirectorInfo",
+    "Vm",
+    "check_deployment",
+    "nothing_there",
+    "parse_info",
+    "parse_instances",
+    "parse_teams",
+    "pick",
+    "refusal",
+]
+
+_ANSWER = AnswerReader("the director's")
+
+#: Names become part of URLs; a group and an id together, of a target's name (`NAME_MAX`).
+_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,189}")
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+_UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+
+#: The director's codes for what is not there and what is not allowed (errors.rb).
+_NO_DEPLOYMENT, _NOT_ALLOWED = 70000, 600000
+
+
+@dataclass(frozen=True)
+class DirectorInfo:
+    """What ``GET /info`` says.
+
+    Attributes:
+        uaa: The UAA that it names, whose tokens it takes; its URL is not checked yet.
+        others: More of UAA's URLs.
+    """
+
+    name: str
+    uuid: str
+    version: str
+    uaa: str
+    others: Tuple[str, ...] = ()
+
+    @property
+    def issuer(self) -> Issuer:
+        """The UAA, as what issues tokens.
+
+        Raises:
+            ResolverUnavailable: It has no https URL.
+        """
+        return Issuer(_https(self.uaa), tuple(_https(other) for other in self.others))
+
+
+def _https(url: str) -> str:
+    url = url.rstrip("/")
+    if len(url) > NAME_MAX or not same_url(url, url):
+        raise ResolverUnavailable("the director names a UAA without an https URL", "tell the operator")
+    return url
+
+
+@dataclass(frozen=True)
+class Vm:
+    """An instance, with or without a VM.
+
+    Attributes:
+        address: The first of its IP addresses; None without a VM.
+        zone: Its availability zone, where it has one.
+        expected: It is meant to have a VM: an errand's instance is not.
+    """
+
+    group: str
+    id: str
+    index: int
+    address: Optional[str] = None
+    zone: str = ""
+    expected: bool = True
+
+    @property
+    def name(self) -> str:
+        """As BOSH writes it."""
+        return f"{self.group}/{self.id}"
+
+
+def check_deployment(wanted: Deployment) -> None:
+    """Refuse what no BOSH name is, before it becomes part of a URL.
+
+    Raises:
+        BadRequest: The deployment's name, a group's or an instance's.
+    """
+    if not _NAME.fullmatch(wanted.name):
+        raise BadRequest(f"{wanted.name!r} is no name of a deployment", "bosh deployments lists them")
+    for group in wanted.groups:
+        if not _NAME.fullmatch(group):
+            raise BadRequest(f"{group!r} is no name of an instance group", "bosh instances lists them")
+    for instance in wanted.instances:
+        group, slash, id = instance.rpartition("/")
+        if not _ID.fullmatch(id) or (slash and not _NAME.fullmatch(group)):
+            raise BadRequest(
+                f"{instance!r} is no id or index of an instance", "it looks like 0, UUID or GROUP/UUID"
+            )
+
+
+# --- what the director says --------------------------------------------------
+
+
+def refusal(status: int, body: bytes, deployment: str) -> RequestError:
+    """The error for any answer but 200 to a question about a deployment."""
+    code = json_object(body).get("code")
+    if status == 403 or (status == 401 and code == _NOT_ALLOWED):
+        return Forbidden(
+            f"the director does not let this token read deployment {deployment}",
+            "bosh deployments lists those you may see",
+        )
+    if status == 401:
+        return Unauthenticated("the director does not accept the token", "log in again: bosh log-in")
+    if status == 404 and code == _NO_DEPLOYMENT:
+        return TargetNotFound(
+            f"there is no deployment {deployment}", "bosh deployments lists those you may see"
+        )
+    if status == 429:
+        return LimitReached("the director limits how often you may ask it", AGAIN)
+    if 300 <= status < 400:
+        return ResolverUnavailable(
+            f"the director answered with a redirect ({status})",
+            "bosh.director must be its own address; tell the operator",
+        )
+    return ResolverUnavailable(f"the director answered with an error ({status})", AGAIN)
+
+
+def parse_info(body: bytes) -> DirectorInfo:
+    """Read ``GET /info``.
+
+    Raises:
+        ResolverUnavailable: It is not a director's, or one without UAA.
+    """
+    what = "itself"
+    value = _ANSWER.mapping(body, what)
+    authentication = _ANSWER.member(value, "user_authentication", dict, what)
+    kind = authentication.get("type")
+    if kind != "uaa":
+        raise ResolverUnavailable(
+            f"the director's users are not in UAA but in {printable(str(kind))}",
+            "deploy it with UAA; tell the operator",
+        )
+    options = _ANSWER.member(authentication, "options", dict, what)
+    url = _ANSWER.member(options, "url", str, what)
+    others = _ANSWER.texts(options.get("urls"), what)
+    uuid = _ANSWER.matching(_UUID, value, "uuid", what)
+    version = value.get("version")
+    return DirectorInfo(
+        printable(_ANSWER.member(value, "name", str, what)),
+        uuid,
+        printable(version) if isinstance(version, str) else "unknown",
+        url,
+        tuple(others),
+    )
+
+
+def parse_teams(body: bytes, deployment: str) -> Optional[Tuple[str, ...]]:
+    """Read ``GET /deployments``: the teams of one of them; None when it is not listed.
+
+    Raises:
+        ResolverUnavailable: It is not that.
+    """
+    what = "deployments"
+    for entry in _ANSWER.entries(_ANSWER.value(body, what), what):
+        if entry.get("name") == deployment:
+            teams = _ANSWER.texts(entry.get("teams"), what)
+            if not all(teams):
+                raise _ANSWER.nonsense(what)
+            return tuple(teams)
+    return None
+
+
+def parse_instances(body: bytes) -> Tuple[Vm, ...]:
+    """Read ``GET /deployments/NAME/instances``.
+
+    Raises:
+        ResolverUnavailable: It is not that.
+    """
+    vms = tuple(_vm(entry) for entry in _ANSWER.entries(_ANSWER.value(body, _INSTANCES), _INSTANCES))
+    if len(vms) > INSTANCES_MAX:
+        raise ResolverUnavailable(f"the deployment has more than {INSTANCES_MAX} instances")
+    if len({vm.name for vm in vms}) != len(vms):
+        raise _ANSWER.nonsense(_INSTANCES)
+    return vms
+
+
+_INSTANCES = "instances"
+
+
+def _vm(entry: Dict[str, Any]) -> Vm:
+    index = _ANSWER.member(entry, "index", int, _INSTANCES)
+    if not 0 <= index < INSTANCES_MAX:
+        raise _ANSWER.nonsense(_INSTANCES)
+    zone = entry.get("az")
+    return Vm(
+        group=_ANSWER.matching(_NAME, entry, "job", _INSTANCES),
+        id=_ANSWER.matching(_ID, entry, "id", _INSTANCES),
+        index=index,
+        address=_address(entry.get("ips")),
+        zone=printable(zone) if isinstance(zone, str) else "",
+        expected=entry.get("expects_vm") is not False,
+    )
+
+
+def _address(addresses: object) -> Optional[str]:
+    if addresses is None or addresses == []:
+        return None
+    try:
+        if isinstance(addresses, list) and isinstance(addresses[0], str):
+            return str(ipaddress.ip_address(addresses[0]))
+    except ValueError as error:
+        raise _ANSWER.nonsense(_INSTANCES) from error
+    raise _ANSWER.nonsense(_INSTANCES)
+
+
+# --- what follows from it ----------------------------------------------------
+
+
+def pick(wanted: Deployment, vms: Sequence[Vm]) -> Tuple[Tuple[Vm, ...], Tuple[Notice, ...]]:
+    """The VMs that can be captured, and a notice for all that is named and cannot."""
+    found, lost = wanted.select([(vm.group, vm.id, vm.index) for vm in vms])
+    picked: List[Vm] = []
+    notices: List[Notice] = []
+    for vm in sorted((vms[position] for position in found), key=lambda vm: (vm.group, vm.index, vm.id)):
+        if vm.address is not None:
+            picked.append(vm)
+        elif vm.expected or wanted.groups or wanted.instances:
+            # Errands have no VM most of the time; that is only news to who named them.
+            notices.append(Notice(NoticeType.INSTANCE_UNAVAILABLE, "has no VM", vm.name))
+    where = f"deployment {wanted.name}"
+    notices += [
+        Notice(NoticeType.INSTANCE_UNAVAILABLE, f"there is no {name} in {_scope(wanted, name)}", where)
+        for name in lost
+    ]
+    return tuple(picked), tuple(notices)
+
+
+def _scope(wanted: Deployment, name: str) -> str:
+    if name.startswith("instance ") and wanted.groups:
+        return f"the group{'s' if len(wanted.groups) > 1 else ''} {', '.join(wanted.groups[:_NAMED])}"
+    return f"deployment {wanted.name}"
+
+
+def nothing_there(wanted: Deployment, notices: Sequence[Notice]) -> TargetNotFound:
+    """The error for a request of which nothing can be captured."""
+    hint = f"bosh -d {wanted.name} instances lists what it has"
+    if not notices:
+        return TargetNotFound(f"deployment {wanted.name} has no VM", hint)
+    words = "; ".join(
+        notice.message if notice.message.startswith("there is no") else f"{notice.origin} {notice.message}"
+        for notice in notices[:_NAMED]
+    )
+    more = f"; and {len(notices) - _NAMED} more" if len(notices) > _NAMED else ""
+    return TargetNotFound(f"nothing of deployment {wanted.name} can be captured: {words}{more}", hint)
+
+
+#: What an error names one by one.
+_NAMED = 10
