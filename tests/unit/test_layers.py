@@ -20,7 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 #: are of `STRANGERS`; a cycle is never allowed.
 LAYERS = (
     {"errors", "limits", "running"},
-    {"records", "savefile", "wire", "config"},
+    {"packet", "wire", "config"},
+    {"records"},
+    {"savefile"},
+    {"merge"},
+    {"analysis"},
     {"capture"},
     {"net"},
     {"agent", "api", "ctl"},
@@ -36,8 +40,11 @@ THIRD_PARTIES: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "limits": frozenset(),
     "running": frozenset(),
+    "packet": frozenset(),
     "records": frozenset(),
     "savefile": frozenset(),
+    "merge": frozenset(),
+    "analysis": frozenset(),
     "wire": frozenset(),
     "config": frozenset({"yaml", "cryptography", "OpenSSL"}),
     # Ships as one portable file, so: pure Python (PyYAML without its C part), and no Twisted.
@@ -48,7 +55,7 @@ THIRD_PARTIES: Mapping[str, frozenset[str]] = {
 ONLY_IN = {"pcapy": "capture", "prctl": "capture", "ctypes": "capture"}
 
 #: Bytes and values in, bytes and values out: no reactor, no sockets, no clock.
-PURE = {"errors", "limits", "running", "records", "savefile", "wire", "config"}
+PURE = {"errors", "limits", "running", "packet", "records", "savefile", "merge", "analysis", "wire", "config"}
 IMPURE = {"asyncio", "logging", "select", "selectors", "signal", "socket", "ssl", "subprocess"}
 IMPURE |= {"multiprocessing", "socketserver", "threading", "time"}
 
