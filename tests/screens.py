@@ -14,13 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import Callable, Sequence
 
-from pcapd.ctl import report
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.files import Written
-from pcapd.ctl.meter import Meter, Progress, view
+from pcapd.ctl.display import report
+from pcapd.ctl.display.progress import Meter, Progress, view
+from pcapd.ctl.display.table import Look, places, render
 from pcapd.ctl.options import CaptureOptions, Wanted
-from pcapd.ctl.outlets import Outlets
-from pcapd.ctl.screen import Look, places, render
+from pcapd.ctl.sinks.files import Written
+from pcapd.ctl.sinks.outlets import Outlets
+from pcapd.ctl.stream.session import Capture
 from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source, Stats

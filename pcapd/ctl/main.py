@@ -11,11 +11,12 @@ from typing import Any, NoReturn, Optional, Sequence, Tuple
 import click
 
 import pcapd
-from pcapd.ctl.arguments import access_options, capture_options, token_file_option
-from pcapd.ctl.completion import SHELLS, environments, files, one_of, script
+from pcapd.ctl.commands.arguments import access_options, capture_options, token_file_option
+from pcapd.ctl.commands.completion import SHELLS, environments, files, one_of, script
+from pcapd.ctl.commands.man import EXIT_STATUS, page
+from pcapd.ctl.display.terminal import say
+from pcapd.ctl.display.text import escape
 from pcapd.ctl.extcap.calls import is_call
-from pcapd.ctl.fileoptions import FileOptions
-from pcapd.ctl.manual import EXIT_STATUS, page
 from pcapd.ctl.options import (
     NOWHERE,
     Access,
@@ -28,8 +29,7 @@ from pcapd.ctl.options import (
     parse_instances,
     read_token,
 )
-from pcapd.ctl.terminal import say
-from pcapd.ctl.text import escape
+from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.errors import PcapdError
 
 __all__ = ["main"]
@@ -89,8 +89,8 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     for Cloud Controller and UAA too, besides the system's; --insecure counts for them too.
     """
     # ssl and HTTP take most of the start-up: --help does without.
-    from pcapd.ctl.cf import Asked, prepare
-    from pcapd.ctl.reportfile import reported
+    from pcapd.ctl.login.cf import Asked, prepare
+    from pcapd.ctl.sinks.reportfile import reported
 
     instance_numbers = parse_instances(instances)
     trust = _trust(given, Trust.ALSO_GIVEN)
@@ -150,8 +150,8 @@ def bosh(
     BOSH_CA_CERT, BOSH_CLIENT and BOSH_CLIENT_SECRET.  --insecure counts for the director and UAA too.
     """
     # ssl and HTTP take most of the start-up: --help does without.
-    from pcapd.ctl.bosh import Asked, prepare
-    from pcapd.ctl.reportfile import reported
+    from pcapd.ctl.login.bosh import Asked, prepare
+    from pcapd.ctl.sinks.reportfile import reported
 
     if not deployment:
         raise UsageProblem("no deployment", "set BOSH_DEPLOYMENT, or name it with --deployment")
@@ -178,7 +178,7 @@ def bosh(
 @token_file_option
 def hosts(names: Tuple[str, ...], token_file: Optional[Path], **given: Any) -> None:
     """Capture targets that the api's configuration names."""
-    from pcapd.ctl.reportfile import reported
+    from pcapd.ctl.sinks.reportfile import reported
 
     options = _capture_options(names[0], given)
     with reported(options):
@@ -191,7 +191,7 @@ def hosts(names: Tuple[str, ...], token_file: Optional[Path], **given: Any) -> N
 @access_options
 def status(**given: Any) -> None:
     """Tell what the api can reach."""
-    from pcapd.ctl.status import as_text, ask
+    from pcapd.ctl.stream.health import as_text, ask
 
     body = ask(_access(given, None))
     healthy, lines = as_text(body)
@@ -220,7 +220,7 @@ def flows(names: Tuple[str, ...], json: bool) -> None:
     The delay is the least, the median and the greatest, by the clocks of both
     machines: what they differ is in it.
     """
-    from pcapd.ctl.flows import as_event, as_line, read
+    from pcapd.ctl.display.flows import as_event, as_line, read
 
     found = read(names)
     for hop in found.hops():
@@ -393,7 +393,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
     arguments = sys.argv[1:]
     if "--json" in arguments and arguments[0] not in ("status", "flows"):
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
-        from pcapd.ctl.reportfile import nothing
+        from pcapd.ctl.sinks.reportfile import nothing
 
         facts = {"event": "end", **nothing(error, status)}
         say(json_module.dumps(facts), sys.stderr if packets_to_stdout else sys.stdout)

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from pcapd.ctl.fileoptions import FileOptions
+from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.errors import PcapdError
 from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
 from pcapd.savefile.form import Form

@@ -17,16 +17,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol, Type, Union
 
-from pcapd.ctl import report, reportfile
-from pcapd.ctl.capture import Capture, Outcome
-from pcapd.ctl.connection import Connection
-from pcapd.ctl.fileoptions import FileOptions
+from pcapd.ctl.display import report
+from pcapd.ctl.display.terminal import Terminal, say
+from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
-from pcapd.ctl.outlets import Outlets
-from pcapd.ctl.output import OutputError
+from pcapd.ctl.sinks import reportfile
+from pcapd.ctl.sinks.fileoptions import FileOptions
+from pcapd.ctl.sinks.outlets import Outlets
+from pcapd.ctl.sinks.output import OutputError
 from pcapd.ctl.stopping import LeaveNow, Parent, Stops
-from pcapd.ctl.terminal import Terminal, say
-from pcapd.ctl.text import escape
+from pcapd.ctl.stream.connection import Connection
+from pcapd.ctl.stream.session import Capture, Outcome
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
 from pcapd.merge.matching import PacketIds
@@ -36,7 +37,7 @@ from pcapd.records import keep_memory
 from pcapd.wire import Notice
 
 if TYPE_CHECKING:
-    from pcapd.ctl.live import Live
+    from pcapd.ctl.display.live import Live
 
 __all__ = ["Front", "run"]
 
@@ -86,7 +87,7 @@ class _Speaker:
         alone = options.output != STDOUT and not (options.quiet or options.json or options.files.print)
         if self._terminal is not None and alone and can_redraw(os.environ):
             # rich takes a while to import.
-            from pcapd.ctl.live import Live  # noqa: PLC0415
+            from pcapd.ctl.display.live import Live  # noqa: PLC0415
 
             self._table = Live(self._terminal, sys.stderr, options)
 

@@ -49,13 +49,13 @@ from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirror
 from pcapd.config import certificates
 from pcapd.config.document import read_document
 from pcapd.config.parse import survey_agent, survey_api
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.cfconfig import LoginProblem, Tokens, expiry, parse_login, parse_tokens, with_tokens
-from pcapd.ctl.connection import refused
-from pcapd.ctl.plugin.calls import Call, CallRefused
-from pcapd.ctl.plugin.gob import Decoder
-from pcapd.ctl.text import escape
-from pcapd.ctl.websocket import Splitter
+from pcapd.ctl.cfplugin.calls import Call, CallRefused
+from pcapd.ctl.cfplugin.gob import Decoder
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.login.cfconfig import LoginProblem, Tokens, expiry, parse_login, parse_tokens, with_tokens
+from pcapd.ctl.stream.connection import refused
+from pcapd.ctl.stream.session import Capture
+from pcapd.ctl.stream.websocket import Splitter
 from pcapd.errors import (
     BadFilter,
     BadRequest,

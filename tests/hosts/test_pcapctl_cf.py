@@ -30,8 +30,8 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection
 from wsproto.events import Request as Upgrade
 
 import pcapd
-from pcapd.ctl import fetch
-from pcapd.ctl.fetch import BODY_MAX, Client, CloudUnreachable
+from pcapd.ctl.login import fetch
+from pcapd.ctl.login.fetch import BODY_MAX, Client, CloudUnreachable
 from pcapd.ctl.options import Trust
 from pcapd.wire import App, Callee, End, EndReason, Hello, Request, Source, Stats
 from pcapd.wire.frames import Bytes

@@ -187,7 +187,7 @@ def _needed_api(call: Call) -> str:
 
 
 def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
-    from pcapd.ctl.cf import Asked, prepare
+    from pcapd.ctl.login.cf import Asked, prepare
 
     app = call.get("--app-name") or call.get("--app")
     if not app:
@@ -206,7 +206,7 @@ def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
 
 
 def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
-    from pcapd.ctl.bosh import Asked, prepare
+    from pcapd.ctl.login.bosh import Asked, prepare
 
     deployment = call.get("--deployment", os.environ.get("BOSH_DEPLOYMENT", ""))
     groups = tuple(words(call.get("--groups")))

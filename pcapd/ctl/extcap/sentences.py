@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from pcapd.ctl.text import escape
+from pcapd.ctl.display.text import escape
 from pcapd.limits import FILTER_MAX, SNAPLEN_DEFAULT, SNAPLEN_MAX
 
 __all__ = [

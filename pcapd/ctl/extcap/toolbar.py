@@ -11,14 +11,14 @@ import select
 import sys
 from typing import List, Optional
 
-from pcapd.ctl.capture import Capture, Outcome
+from pcapd.ctl.display.progress import DROPS
+from pcapd.ctl.display.report import source_line
+from pcapd.ctl.display.terminal import say
+from pcapd.ctl.display.text import escape
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode, text
 from pcapd.ctl.extcap.sentences import Control
-from pcapd.ctl.meter import DROPS
-from pcapd.ctl.output import OutputError
-from pcapd.ctl.report import source_line
-from pcapd.ctl.terminal import say
-from pcapd.ctl.text import escape
+from pcapd.ctl.sinks.output import OutputError
+from pcapd.ctl.stream.session import Capture, Outcome
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Account
 

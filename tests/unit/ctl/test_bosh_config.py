@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.ctl.boshconfig import (
+from pcapd.ctl.login.boshconfig import (
     Environment,
     Settings,
     config_path,
@@ -25,9 +25,9 @@ from pcapd.ctl.boshconfig import (
     settings,
     with_tokens,
 )
-from pcapd.ctl.boshlogin import read_authority, read_environment, save_tokens
-from pcapd.ctl.cfconfig import LoginProblem, Tokens
-from pcapd.ctl.cflogin import NotSaved
+from pcapd.ctl.login.boshlogin import read_authority, read_environment, save_tokens
+from pcapd.ctl.login.cfconfig import LoginProblem, Tokens
+from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
 from tests.lab.certificates import Authority
 from tests.lab.memory import traced

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.ctl.cfconfig import (
+from pcapd.ctl.login.cfconfig import (
     Login,
     LoginProblem,
     Tokens,

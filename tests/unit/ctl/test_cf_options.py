@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pcapd.ctl.display.report import opened_line
 from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances
-from pcapd.ctl.report import opened_line
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 from click.shell_completion import get_completion_class
 
-from pcapd.ctl.completion import SHELLS, script
+from pcapd.ctl.commands.completion import SHELLS, script
 from pcapd.ctl.main import cli
 from tests.lab.processes import ROOT
 

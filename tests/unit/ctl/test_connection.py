@@ -13,9 +13,9 @@ from typing import Callable, Tuple, Union
 
 import pytest
 
-from pcapd.ctl import connection as connection_module
-from pcapd.ctl.connection import ApiUnreachable, Connection, address_of
 from pcapd.ctl.options import Access, UsageProblem
+from pcapd.ctl.stream import connection as connection_module
+from pcapd.ctl.stream.connection import ApiUnreachable, Connection, address_of
 from pcapd.errors import Forbidden, RemoteProtocolError
 from pcapd.limits import CONNECT_TIMEOUT
 from tests.doubles.stream_api import Client, StreamApi

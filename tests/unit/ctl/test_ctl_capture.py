@@ -8,7 +8,7 @@ from typing import Any, List, Optional, Tuple, Union
 import pytest
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.ctl.capture import Capture, Outcome
+from pcapd.ctl.stream.session import Capture, Outcome
 from pcapd.errors import PcapdError
 from pcapd.limits import (
     API_SILENCE_TIMEOUT,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.ctl.decode import decode
-from pcapd.ctl.printing import Printer, PrintingFailed, as_line
+from pcapd.ctl.display.decode import decode
+from pcapd.ctl.sinks.printing import Printer, PrintingFailed, as_line
 from pcapd.merge.muxer import HEADERS, Kind, Muxer, Piece
 from pcapd.packet import linktypes
 from pcapd.savefile.form import Form

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.ctl import files as files_module
-from pcapd.ctl import output as output_module
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
-from pcapd.ctl.files import Files, check_files
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
-from pcapd.ctl.output import OutputError
+from pcapd.ctl.sinks import files as files_module
+from pcapd.ctl.sinks import output as output_module
+from pcapd.ctl.sinks.fileoptions import FileOptions, Rotation, part_name
+from pcapd.ctl.sinks.files import Files, check_files
+from pcapd.ctl.sinks.output import OutputError
+from pcapd.ctl.stream.session import Capture
 from pcapd.merge import split as split_module
 from pcapd.merge.muxer import Kind, Muxer, Piece
 from pcapd.merge.split import Split

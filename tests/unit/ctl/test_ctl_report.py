@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pcapd.ctl import report
-from pcapd.ctl.capture import Capture
+from pcapd.ctl.display import report
+from pcapd.ctl.display.text import escape, quantity
 from pcapd.ctl.options import CaptureOptions, Wanted
-from pcapd.ctl.outlets import Outlets
-from pcapd.ctl.text import escape, quantity
+from pcapd.ctl.sinks.outlets import Outlets
+from pcapd.ctl.stream.session import Capture
 from pcapd.merge import Matcher
 from pcapd.merge.matching import PacketIds
 from pcapd.merge.muxer import Account, Muxer

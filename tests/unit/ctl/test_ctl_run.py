@@ -14,13 +14,13 @@ from typing import Any, Dict, Iterator
 
 import pytest
 
-from pcapd.ctl import live as live_module
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.fileoptions import FileOptions
-from pcapd.ctl.live import Live
+from pcapd.ctl.display import live as live_module
+from pcapd.ctl.display.live import Live
+from pcapd.ctl.display.terminal import Line
 from pcapd.ctl.options import Access, CaptureOptions, Wanted
 from pcapd.ctl.run import can_redraw, run
-from pcapd.ctl.terminal import Line
+from pcapd.ctl.sinks.fileoptions import FileOptions
+from pcapd.ctl.stream.session import Capture
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX
 from pcapd.merge.muxer import Muxer

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.ctl import cf
-from pcapd.ctl.cf import Asked
 from pcapd.ctl.extcap import install as install_module
 from pcapd.ctl.extcap import sentences
 from pcapd.ctl.extcap.calls import Call, is_call, parse
 from pcapd.ctl.extcap.command import PREPARE, options_of
 from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, encode, text
 from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
+from pcapd.ctl.login import cf
+from pcapd.ctl.login.cf import Asked
 from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted
 from pcapd.errors import PcapdError
 from pcapd.limits import FILTER_MAX

@@ -8,10 +8,10 @@ from typing import Any, Iterator, List, Tuple
 
 import pytest
 
-from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode, text
 from pcapd.ctl.extcap.sentences import Control
 from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark, has_reader
+from pcapd.ctl.stream.session import Capture, Outcome
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form

@@ -13,8 +13,8 @@ from typing import Iterator
 import click
 import pytest
 
+from pcapd.ctl.commands.man import ENVIRONMENT, EXIT_STATUS, page
 from pcapd.ctl.main import cli
-from pcapd.ctl.manual import ENVIRONMENT, EXIT_STATUS, page
 from tests.lab.processes import ROOT
 
 PAGE = ROOT / "docs" / "pcapctl.1"

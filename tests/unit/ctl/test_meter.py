@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pcapd.ctl.meter import HISTORY, Meter, Progress, Row, sums, view
+from pcapd.ctl.display.progress import HISTORY, Meter, Progress, Row, sums, view
 from pcapd.merge.muxer import Account
 from pcapd.wire import Source, Stats
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from pcapd.ctl.meter import DROPS, Drop, Hidden, Progress, Row, View, sums
-from pcapd.ctl.screen import Look, places, render
+from pcapd.ctl.display.progress import DROPS, Drop, Hidden, Progress, Row, View, sums
+from pcapd.ctl.display.table import Look, places, render
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 PLAIN = Look(color=False)
@@ -175,7 +175,7 @@ def test_a_narrow_terminal_has_more_lines() -> None:
 def test_further_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """A place is a line in DROPS; its column appears with the first packet that is dropped there."""
     places_now = (*DROPS, Drop("agent", lambda account: 0), Drop("client", lambda account: 0))
-    monkeypatch.setattr("pcapd.ctl.screen.DROPS", places_now)
+    monkeypatch.setattr("pcapd.ctl.display.table.DROPS", places_now)
     none = (0,) * (len(DROPS) + 2)
     rows = (Row("web-0:eth0", "open", drops=none), Row("web-1:eth0", "open", drops=(*none[:-1], 4)))
     assert not {"agent", "client"} & set("\n".join(shown(View(rows[:1], None, None, NOW))).split())

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Sequence, Tuple
 
 from pcapd.analysis.flows import Flows, Hop
-from pcapd.ctl.decode import ends_of
-from pcapd.ctl.text import escape
+from pcapd.ctl.display.decode import ends_of
+from pcapd.ctl.display.text import escape
 from pcapd.errors import PcapdError
 from pcapd.packet.flow import FlowKey
 from pcapd.savefile.reader import BadFile, read_rows

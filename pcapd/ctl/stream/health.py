@@ -6,10 +6,10 @@ import http.client
 import json
 from typing import Any, Dict, List, Tuple
 
-from pcapd.ctl.connection import ApiUnreachable, address_of, dial
-from pcapd.ctl.deadline import Deadline
+from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import Access
-from pcapd.ctl.text import escape
+from pcapd.ctl.stream.connection import ApiUnreachable, address_of, dial
+from pcapd.ctl.stream.deadline import Deadline
 from pcapd.limits import EXCHANGE_TIMEOUT
 
 __all__ = ["as_text", "ask"]

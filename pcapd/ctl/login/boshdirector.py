@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Callable, Tuple
 from urllib.parse import urlsplit
 
-from pcapd.ctl.boshconfig import Environment, Settings, grant_for
-from pcapd.ctl.boshlogin import read_environment, save_tokens
-from pcapd.ctl.cfconfig import LoginProblem, check_url, expiry, parse_tokens
-from pcapd.ctl.cflogin import NotSaved
-from pcapd.ctl.cloud import CloudProblem
-from pcapd.ctl.fetch import Answer, Client
+from pcapd.ctl.login.boshconfig import Environment, Settings, grant_for
+from pcapd.ctl.login.boshlogin import read_environment, save_tokens
+from pcapd.ctl.login.cfconfig import LoginProblem, check_url, expiry, parse_tokens
+from pcapd.ctl.login.cflogin import NotSaved
+from pcapd.ctl.login.cloud import CloudProblem
+from pcapd.ctl.login.fetch import Answer, Client
 from pcapd.errors import Unauthenticated
 from pcapd.wire import Deployment
 from pcapd.wire.director import Vm, parse_info, parse_instances, refusal

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Optional, Tuple
 from urllib.parse import urlsplit
 
-from pcapd.ctl.cfconfig import Login, LoginProblem, check_url, config_path, is_guid, pcap_of_api
-from pcapd.ctl.cflogin import read_login
-from pcapd.ctl.cloud import CloudController, Session, Tokens
-from pcapd.ctl.connection import address_of
-from pcapd.ctl.fetch import Client
-from pcapd.ctl.files import check_files
+from pcapd.ctl.cfplugin.cli import CfCli, RpcSession
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.login.cfconfig import Login, LoginProblem, check_url, config_path, is_guid, pcap_of_api
+from pcapd.ctl.login.cflogin import read_login
+from pcapd.ctl.login.cloud import CloudController, Session, Tokens
+from pcapd.ctl.login.fetch import Client
 from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted, instances_in_words
-from pcapd.ctl.plugin.cli import CfCli, RpcSession
-from pcapd.ctl.text import escape
+from pcapd.ctl.sinks.files import check_files
+from pcapd.ctl.stream.connection import address_of
 from pcapd.errors import TargetNotFound
 from pcapd.wire import App
 

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pcapd.ctl.meter import CLOCK_OFF_US, DROPS, Progress, Row, View
-from pcapd.ctl.terminal import Line
-from pcapd.ctl.text import escape, quantity
+from pcapd.ctl.display.progress import CLOCK_OFF_US, DROPS, Progress, Row, View
+from pcapd.ctl.display.terminal import Line
+from pcapd.ctl.display.text import escape, quantity
 
 __all__ = ["Look", "places", "render"]
 

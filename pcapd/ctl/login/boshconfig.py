@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import yaml
 
-from pcapd.ctl.cfconfig import Grant, LoginProblem, Tokens, check_url
+from pcapd.ctl.login.cfconfig import Grant, LoginProblem, Tokens, check_url
 
 __all__ = [
     "Environment",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Protocol, Tuple
 from urllib.parse import urljoin, urlsplit
 
-from pcapd.ctl.cfconfig import (
+from pcapd.ctl.login.cfconfig import (
     Login,
     LoginProblem,
     check_url,
@@ -22,8 +22,8 @@ from pcapd.ctl.cfconfig import (
     list_parameter,
     parse_tokens,
 )
-from pcapd.ctl.cflogin import NotSaved, read_login, save_tokens
-from pcapd.ctl.fetch import Answer, Client
+from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
+from pcapd.ctl.login.fetch import Answer, Client
 from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticated
 
 __all__ = ["CloudController", "CloudProblem", "Session", "Tokens"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from pcapd.ctl.capture import Capture, Waiting
-from pcapd.ctl.files import Files, Written
-from pcapd.ctl.meter import CLOCK_OFF_US
+from pcapd.ctl.display.progress import CLOCK_OFF_US
+from pcapd.ctl.display.text import escape, quantity
 from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
-from pcapd.ctl.outlets import Outlets
-from pcapd.ctl.text import escape, quantity
+from pcapd.ctl.sinks.files import Files, Written
+from pcapd.ctl.sinks.outlets import Outlets
+from pcapd.ctl.stream.session import Capture, Waiting
 from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
 from pcapd.merge.muxer import Account, describe
 from pcapd.packet import linktypes

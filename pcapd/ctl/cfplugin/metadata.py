@@ -7,7 +7,7 @@ from typing import Any, Dict, Tuple
 
 import click
 
-from pcapd.ctl.plugin.gob import INT, STRING, Map, Slice, Struct
+from pcapd.ctl.cfplugin.gob import INT, STRING, Map, Slice, Struct
 
 __all__ = ["ALIAS", "COMMAND", "METADATA", "metadata"]
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, Optional
 
 import pcapd
 from pcapd.ctl.options import STDOUT, CaptureOptions, UsageProblem, Wanted
-from pcapd.ctl.output import is_special
+from pcapd.ctl.sinks.output import is_special
 from pcapd.errors import PcapdError
 
 __all__ = ["FORMAT", "ReportFailed", "asked", "check", "facts", "nothing", "reported", "write"]

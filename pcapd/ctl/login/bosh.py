@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
-from pcapd.ctl.boshconfig import config_path, settings
-from pcapd.ctl.boshdirector import Director, Session
-from pcapd.ctl.boshlogin import read_authority, read_environment
-from pcapd.ctl.connection import UNKNOWN_AUTHORITY, address_of
-from pcapd.ctl.fetch import Client
-from pcapd.ctl.files import check_files
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.login.boshconfig import config_path, settings
+from pcapd.ctl.login.boshdirector import Director, Session
+from pcapd.ctl.login.boshlogin import read_authority, read_environment
+from pcapd.ctl.login.fetch import Client
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, Wanted
-from pcapd.ctl.text import escape
+from pcapd.ctl.sinks.files import check_files
+from pcapd.ctl.stream.connection import UNKNOWN_AUTHORITY, address_of
 from pcapd.errors import BadRequest, PcapdError
 from pcapd.wire import Deployment
 from pcapd.wire.director import Vm, check_deployment, nothing_there, pick

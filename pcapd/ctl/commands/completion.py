@@ -56,8 +56,8 @@ def one_of(*values: str) -> Complete:
 def environments(context: Any, parameter: Any, incomplete: str) -> Items:
     """The aliases of directors in the BOSH CLI's configuration; none where it cannot be read."""
     # YAML takes time, which other completions do without.
-    from pcapd.ctl.boshconfig import config_path
-    from pcapd.ctl.boshlogin import read_aliases
+    from pcapd.ctl.login.boshconfig import config_path
+    from pcapd.ctl.login.boshlogin import read_aliases
 
     try:
         known = read_aliases(config_path(os.environ))

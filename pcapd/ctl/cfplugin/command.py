@@ -6,10 +6,10 @@ import sys
 from typing import List, Sequence
 
 import pcapd
+from pcapd.ctl.cfplugin.cli import CfCli
+from pcapd.ctl.cfplugin.metadata import ALIAS, COMMAND, METADATA, metadata
+from pcapd.ctl.display.text import escape
 from pcapd.ctl.main import cf, main
-from pcapd.ctl.plugin.cli import CfCli
-from pcapd.ctl.plugin.metadata import ALIAS, COMMAND, METADATA, metadata
-from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 
 __all__ = ["start"]

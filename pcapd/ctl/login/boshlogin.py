@@ -7,9 +7,9 @@ import ssl
 from pathlib import Path
 from typing import List, Optional
 
-from pcapd.ctl.boshconfig import Environment, Settings, aliases, environment_of, with_tokens
-from pcapd.ctl.cfconfig import LoginProblem, Tokens
-from pcapd.ctl.cflogin import NotSaved, replace_file
+from pcapd.ctl.login.boshconfig import Environment, Settings, aliases, environment_of, with_tokens
+from pcapd.ctl.login.cfconfig import LoginProblem, Tokens
+from pcapd.ctl.login.cflogin import NotSaved, replace_file
 from pcapd.limits import CONFIG_MAX
 
 __all__ = ["read_aliases", "read_authority", "read_environment", "save_tokens"]

@@ -8,8 +8,8 @@ from typing import Any, Callable, TypeVar
 import click
 
 from pcapd.config.units import parse_duration, parse_size
-from pcapd.ctl.completion import files, one_of
-from pcapd.ctl.fileoptions import parse_place
+from pcapd.ctl.commands.completion import files, one_of
+from pcapd.ctl.sinks.fileoptions import parse_place
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 
 __all__ = ["access_options", "capture_options", "token_file_option"]

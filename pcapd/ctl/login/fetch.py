@@ -14,9 +14,9 @@ from typing import Any, Dict, Mapping, Optional
 from urllib.parse import urlsplit
 
 import pcapd
-from pcapd.ctl.connection import ApiUnreachable, address_of, dial
-from pcapd.ctl.deadline import Deadline
 from pcapd.ctl.options import Access, Trust
+from pcapd.ctl.stream.connection import ApiUnreachable, address_of, dial
+from pcapd.ctl.stream.deadline import Deadline
 from pcapd.errors import PcapdError
 from pcapd.limits import EXCHANGE_TIMEOUT, MIB
 

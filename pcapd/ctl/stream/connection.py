@@ -34,9 +34,9 @@ from wsproto.events import (
 from wsproto.utilities import ProtocolError as WebSocketError
 
 import pcapd
-from pcapd.ctl.deadline import Deadline
 from pcapd.ctl.options import Access, Trust, UsageProblem
-from pcapd.ctl.websocket import Splitter
+from pcapd.ctl.stream.deadline import Deadline
+from pcapd.ctl.stream.websocket import Splitter
 from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, RequestError, request_error
 from pcapd.limits import CONNECT_TIMEOUT, EXCHANGE_TIMEOUT
 from pcapd.wire.frames import Bytes

@@ -6,12 +6,12 @@ import contextlib
 import os
 from typing import TextIO
 
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.meter import Meter, Progress, view
+from pcapd.ctl.display.progress import Meter, Progress, view
+from pcapd.ctl.display.report import waiting_parts
+from pcapd.ctl.display.table import Look, places, render
+from pcapd.ctl.display.terminal import Terminal
 from pcapd.ctl.options import CaptureOptions
-from pcapd.ctl.report import waiting_parts
-from pcapd.ctl.screen import Look, places, render
-from pcapd.ctl.terminal import Terminal
+from pcapd.ctl.stream.session import Capture
 
 __all__ = ["Live"]
 

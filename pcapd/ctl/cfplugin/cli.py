@@ -6,9 +6,9 @@ import socket
 import time
 from typing import Any, Dict, Type, TypeVar
 
-from pcapd.ctl.cfconfig import Login, LoginProblem, check_url
-from pcapd.ctl.plugin.calls import Call, CallRefused
-from pcapd.ctl.plugin.gob import STRING, Kind
+from pcapd.ctl.cfplugin.calls import Call, CallRefused
+from pcapd.ctl.cfplugin.gob import STRING, Kind
+from pcapd.ctl.login.cfconfig import Login, LoginProblem, check_url
 from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError, RemoteProtocolError
 

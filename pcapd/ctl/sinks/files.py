@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
-from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
-from pcapd.ctl.output import Output, OutputError
+from pcapd.ctl.sinks.fileoptions import FileOptions, Rotation, part_name
+from pcapd.ctl.sinks.output import Output, OutputError
 from pcapd.merge.muxer import HEADERS, Kind, Piece
 from pcapd.savefile.cut import fit
 from pcapd.savefile.form import Form

@@ -1,7 +1,7 @@
 """How a capture stands, in numbers for a screen.  No I/O, no clock.
 
 `Meter` looks at the accounts a few times a second and remembers what it needs for
-rates; `view` says what is to be seen, and `pcapd.ctl.screen` how it looks.
+rates; `view` says what is to be seen, and `pcapd.ctl.display.table` how it looks.
 """
 
 from __future__ import annotations

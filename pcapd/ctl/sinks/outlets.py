@@ -6,10 +6,10 @@ import contextlib
 import select
 from typing import List, Optional
 
-from pcapd.ctl.files import Closing, Files, open_files
 from pcapd.ctl.options import NOWHERE, CaptureOptions
-from pcapd.ctl.printing import Printer
-from pcapd.ctl.serving import Server
+from pcapd.ctl.sinks.files import Closing, Files, open_files
+from pcapd.ctl.sinks.printing import Printer
+from pcapd.ctl.sinks.serving import Server
 from pcapd.merge.muxer import Piece
 
 __all__ = ["Outlets"]

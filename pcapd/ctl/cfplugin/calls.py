@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Optional
 
-from pcapd.ctl.plugin.gob import STRING, UINT, Decoder, Encoder, Kind, Struct
+from pcapd.ctl.cfplugin.gob import STRING, UINT, Decoder, Encoder, Kind, Struct
 from pcapd.errors import PcapdError, RemoteProtocolError
 
 __all__ = ["Call", "CallRefused"]

@@ -16,9 +16,9 @@ import sys
 import time
 from typing import Dict, List, TextIO
 
-from pcapd.ctl.decode import decode
-from pcapd.ctl.terminal import silence
-from pcapd.ctl.text import escape
+from pcapd.ctl.display.decode import decode
+from pcapd.ctl.display.terminal import silence
+from pcapd.ctl.display.text import escape
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Piece
 from pcapd.savefile.reader import FilePacket, Reader
