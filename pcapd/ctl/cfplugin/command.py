@@ -8,8 +8,9 @@ from typing import List, Sequence
 import pcapd
 from pcapd.ctl.cfplugin.cli import CfCli
 from pcapd.ctl.cfplugin.metadata import ALIAS, COMMAND, METADATA, metadata
+from pcapd.ctl.commands.cf import cf
 from pcapd.ctl.display.text import escape
-from pcapd.ctl.main import cf, main
+from pcapd.ctl.main import main
 from pcapd.errors import PcapdError
 
 __all__ = ["start"]

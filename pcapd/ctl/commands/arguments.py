@@ -2,19 +2,80 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, List, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from pcapd.config.units import parse_duration, parse_size
-from pcapd.ctl.commands.completion import files, one_of
 from pcapd.ctl.sinks.fileoptions import parse_place
+from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 
-__all__ = ["access_options", "capture_options", "token_file_option"]
+__all__ = [
+    "EXIT_STATUS",
+    "access_options",
+    "capture_options",
+    "environments",
+    "files",
+    "one_of",
+    "token_file_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Items = List["CompletionItem[str]"]  # generic only in newer click
+Complete = Callable[[Any, Any, str], Items]
+
+#: The scripts take a word apart at anything else.
+_WHOLE_WORD = re.compile(r"[\w.@+-]+")
+
+STATUSES = (
+    (0, "complete, and nothing was lost"),
+    (1, "failed"),
+    (2, "wrong usage"),
+    (3, "the file is good, but an instance failed or packets were dropped"),
+)
+CTRL_C = (
+    "Ctrl-C once stops, drains, finishes the file and shows what it waits for; twice leaves at once.  "
+    "A closed terminal (SIGHUP) stops like Ctrl-C once, except under nohup."
+)
+
+#: The end of the help of every command that captures.
+EXIT_STATUS = (
+    "\b\nExit status:\n" + "".join(f"  {status}  {words}\n" for status, words in STATUSES) + f"\n{CTRL_C}"
+)
+
+
+def files(context: Any, parameter: Any, incomplete: str) -> Items:
+    """Paths, which the shell completes itself."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def one_of(*values: str) -> Complete:
+    """Values that are usual; others are as good."""
+
+    def complete(context: Any, parameter: Any, incomplete: str) -> Items:
+        return [CompletionItem(value) for value in values if value.startswith(incomplete)]
+
+    return complete
+
+
+def environments(context: Any, parameter: Any, incomplete: str) -> Items:
+    """The aliases of directors in the BOSH CLI's configuration; none where it cannot be read."""
+    # YAML takes time, which other completions do without.
+    from pcapd.ctl.login.boshconfig import config_path
+    from pcapd.ctl.login.boshlogin import read_aliases
+
+    try:
+        known = read_aliases(config_path(os.environ))
+    except PcapdError:
+        return []
+    names = [name for name in known if name.startswith(incomplete) and _WHOLE_WORD.fullmatch(name)]
+    return [CompletionItem(name) for name in names]
 
 
 class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click

@@ -1,4 +1,4 @@
-"""The man page of pcapctl, pcapctl(1), made from what ``--help`` says, and what both have from here.
+"""``pcapctl man``: the man page, pcapctl(1), made from what ``--help`` says, and what both have from here.
 
 The language is man(7) as groff and mandoc understand it, in ASCII.
 """
@@ -13,24 +13,9 @@ from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
 import click
 
 import pcapd
+from pcapd.ctl.commands.arguments import CTRL_C, EXIT_STATUS, STATUSES
 
-__all__ = ["ENVIRONMENT", "EXIT_STATUS", "page"]
-
-_STATUSES = (
-    (0, "complete, and nothing was lost"),
-    (1, "failed"),
-    (2, "wrong usage"),
-    (3, "the file is good, but an instance failed or packets were dropped"),
-)
-_CTRL_C = (
-    "Ctrl-C once stops, drains, finishes the file and shows what it waits for; twice leaves at once.  "
-    "A closed terminal (SIGHUP) stops like Ctrl-C once, except under nohup."
-)
-
-#: The end of the help of every command that captures.
-EXIT_STATUS = (
-    "\b\nExit status:\n" + "".join(f"  {status}  {words}\n" for status, words in _STATUSES) + f"\n{_CTRL_C}"
-)
+__all__ = ["ENVIRONMENT", "man", "page"]
 
 #: What pcapctl reads, by who else reads it.
 ENVIRONMENT = (
@@ -91,6 +76,18 @@ _SEE_ALSO = ("pcap-filter(7)", "tcpdump(8)", "tshark(1)", "wireshark(1)", "cf(1)
 _Option = Tuple[str, str]
 
 
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl man | man -l -\n"
+    "  pcapctl man > ~/.local/share/man/man1/pcapctl.1      then: man pcapctl\n"
+)
+def man() -> None:
+    """Print the man page, pcapctl(1), in the language of man."""
+    group = click.get_current_context().find_root().command
+    assert isinstance(group, click.Group)
+    print(page(group), end="")
+
+
 def page(group: click.Group) -> str:
     """The man page.
 
@@ -98,8 +95,8 @@ def page(group: click.Group) -> str:
         group: pcapctl.
     """
     context = click.Context(group, info_name="pcapctl", **group.context_settings)
-    found = {name: group.commands[name] for name in group.list_commands(context)}
-    commands = {name: command for name, command in found.items() if not command.hidden}
+    found = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    commands = {name: command for name, command in found.items() if command and not command.hidden}
     options = {name: _options(command.params) for name, command in commands.items()}
     shared = _shared(options)
     summary = (group.help or "").strip().rstrip(".")
@@ -124,8 +121,8 @@ def page(group: click.Group) -> str:
     lines += [".SH SHARED OPTIONS"]
     for names, together in shared.items():
         lines += [f".SS {_text(_title(names))}", *_listed(together)]
-    lines += [".SH EXIT STATUS", *_listed([(_bold(str(status)), words) for status, words in _STATUSES])]
-    lines += [".PP", _text(_CTRL_C)]
+    lines += [".SH EXIT STATUS", *_listed([(_bold(str(status)), words) for status, words in STATUSES])]
+    lines += [".PP", _text(CTRL_C)]
     lines += [".SH ENVIRONMENT", *_listed([(_bold(name), words) for name, words in ENVIRONMENT])]
     lines += [".SH FILES", *_listed([(_italic(name), words) for name, words in _FILES])]
     lines += [".SH EXAMPLES", *_formatted((group.epilog or "").replace("Examples:\n", ""), first=True)]
