@@ -18,8 +18,8 @@ from pcapd.ctl.display import report
 from pcapd.ctl.display.progress import Meter, Progress, view
 from pcapd.ctl.display.table import Look, places, render
 from pcapd.ctl.options import CaptureOptions, Wanted
-from pcapd.ctl.sinks.files import Written
-from pcapd.ctl.sinks.outlets import Outlets
+from pcapd.ctl.sinks.inventory import Written
+from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import Capture
 from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form
@@ -116,10 +116,10 @@ class Scene:
         self.capture.reason = f"{self.options.duration:g} s are over"
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / self.options.output
-            outlets = Outlets(dataclasses.replace(self.options, output=str(path)), self.assembly.closing)
-            outlets.files.kept.append(Written(str(path), ""))
-            outlets.files._finished_bytes = self.size
-            lines = report.as_text(self.capture, outlets, self.options.duration)
+            sinks = Sinks(dataclasses.replace(self.options, output=str(path)), self.assembly.closing)
+            sinks.inventory.kept.append(Written(str(path), ""))
+            sinks.inventory.size = self.size
+            lines = report.as_text(self.capture, sinks, self.options.duration)
             return [line.replace(f"{directory}/", "") for line in lines]
 
 

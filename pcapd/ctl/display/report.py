@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Optional
 from pcapd.ctl.display.progress import CLOCK_OFF_US
 from pcapd.ctl.display.text import escape, quantity
 from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
-from pcapd.ctl.sinks.files import Files, Written
-from pcapd.ctl.sinks.outlets import Outlets
+from pcapd.ctl.sinks.inventory import Inventory, Written
+from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import Capture, Waiting
 from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
 from pcapd.merge.muxer import Account, describe
@@ -34,9 +34,9 @@ _NAMES_MAX = 12
 _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
 
 
-def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any]:
+def as_dict(capture: Capture, sinks: Sinks, seconds: float) -> Dict[str, Any]:
     """The report for scripts."""
-    output, server = outlets.files, outlets.server
+    files, server = sinks.inventory, sinks.server
     served = (
         {"address": server.address, "readers": server.readers, "cut_off": server.cut_off} if server else None
     )
@@ -45,14 +45,14 @@ def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any
         "exit_status": capture.outcome.value,
         "reason": capture.reason,
         "error": str(capture.error) if capture.error else None,
-        "file": output.name if output.opened and not output.several else None,
-        "files": [file_facts(written) for written in output.kept],
+        "file": files.name if files.opened and not files.several else None,
+        "files": [file_facts(written) for written in files.kept],
         "deleted": {
-            "files": output.deleted_files,
-            "packets": output.deleted_packets,
-            "bytes": output.deleted_bytes,
+            "files": files.deleted_files,
+            "packets": files.deleted_packets,
+            "bytes": files.deleted_bytes,
         },
-        "bytes": output.size,
+        "bytes": files.size,
         "served": served,
         "seconds": round(seconds, 3),
         "packets": capture.written,
@@ -60,7 +60,7 @@ def as_dict(capture: Capture, outlets: Outlets, seconds: float) -> Dict[str, Any
         "lost_at_least": capture.lost_at_least,
         "packets_forgotten": _forgotten(capture),
         "sources": [
-            _source(account, pcapng=outlets.form is Form.PCAPNG)
+            _source(account, pcapng=sinks.form is Form.PCAPNG)
             for account in capture.assembly.accounts.values()
         ],
     }
@@ -106,17 +106,17 @@ def notice_as_dict(notice: Notice) -> Dict[str, Any]:
     return {"type": notice.type.value, "origin": notice.origin, "message": notice.message}
 
 
-def as_text(capture: Capture, outlets: Outlets, seconds: float) -> List[str]:
+def as_text(capture: Capture, sinks: Sinks, seconds: float) -> List[str]:
     """The report for people, one line each."""
-    output, server = outlets.files, outlets.server
+    files, server = sinks.inventory, sinks.server
     lines = [source_line(account) for account in capture.assembly.accounts.values()]
     lines += _warnings(capture)
-    if output.opened and output.several:
-        lines += _files(capture, output, seconds)
-    elif output.opened:
-        size = quantity(output.size)
-        lines.append(f"{capture.written} packets, {size} in {seconds:.1f} s, written to {output.name}")
-    elif output.name == NOWHERE:
+    if files.opened and files.several:
+        lines += _files(capture, files, seconds)
+    elif files.opened:
+        size = quantity(files.size)
+        lines.append(f"{capture.written} packets, {size} in {seconds:.1f} s, written to {files.name}")
+    elif files.name == NOWHERE:
         lines.append(f"{capture.written} packets in {seconds:.1f} s, not written to a file")
     else:
         lines.append("nothing was written")
@@ -127,20 +127,20 @@ def as_text(capture: Capture, outlets: Outlets, seconds: float) -> List[str]:
     return lines
 
 
-def _files(capture: Capture, output: Files, seconds: float) -> List[str]:
+def _files(capture: Capture, files: Inventory, seconds: float) -> List[str]:
     lines = [
-        f"{written.name}: {written.packets} packets, {quantity(written.bytes)}" for written in output.kept
+        f"{written.name}: {written.packets} packets, {quantity(written.bytes)}" for written in files.kept
     ]
-    count = len(output.kept)
-    kept = sum(written.packets for written in output.kept)
+    count = len(files.kept)
+    kept = sum(written.packets for written in files.kept)
     lines.append(
-        f"{kept} packets, {quantity(output.size)} in {seconds:.1f} s, "
+        f"{kept} packets, {quantity(files.size)} in {seconds:.1f} s, "
         f"written to {count} {'files' if count != 1 else 'file'}"
     )
-    if output.deleted_files:
+    if files.deleted_files:
         lines.append(
-            f"{output.deleted_packets} more packets were deleted with the {output.deleted_files} oldest "
-            f"{'files' if output.deleted_files != 1 else 'file'} (--rotate-files), "
+            f"{files.deleted_packets} more packets were deleted with the {files.deleted_files} oldest "
+            f"{'files' if files.deleted_files != 1 else 'file'} (--rotate-files), "
             f"{capture.written} were written in all"
         )
     return lines

@@ -99,7 +99,7 @@ class Toolbar:
 
 
 class Wireshark:
-    """What a capture tells and asks for while Wireshark reads it: see `pcapd.ctl.run.Front`.
+    """What a capture tells and asks for while Wireshark reads it: see `pcapd.ctl.display.reporter.Frontend`.
 
     Args:
         packets: Descriptor of the pipe that takes the packets.

@@ -19,6 +19,7 @@ from typing import Dict, List, TextIO
 from pcapd.ctl.display.decode import decode
 from pcapd.ctl.display.terminal import silence
 from pcapd.ctl.display.text import escape
+from pcapd.ctl.sinks.sink import Sink
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Piece
 from pcapd.savefile.reader import FilePacket, Reader
@@ -30,7 +31,7 @@ class PrintingFailed(PcapdError):
     """Nobody takes the lines.  A file is not concerned."""
 
 
-class Printer:
+class Printer(Sink):
     """Writes lines to standard output.
 
     Args:
@@ -44,7 +45,7 @@ class Printer:
         self._terminal = stream.isatty()
         self._readers: Dict[str, Reader] = {}
 
-    def write(self, pieces: List[Piece]) -> None:
+    def write(self, pieces: List[Piece], now: float = 0.0, *, last: bool = False) -> None:
         """Print the packets of pieces, which are pcapng.
 
         Raises:

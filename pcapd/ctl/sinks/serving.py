@@ -16,6 +16,7 @@ import time
 from collections import deque
 from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
+from pcapd.ctl.sinks.sink import Sink
 from pcapd.errors import PcapdError
 from pcapd.limits import SERVE_BACKLOG, SERVE_LAST_TIME, SERVE_READERS_MAX, TURN_MAX
 from pcapd.merge.muxer import HEADERS, Piece
@@ -78,7 +79,7 @@ class _Reader:
         return (select.POLLIN if self.listens else 0) | (select.POLLOUT if self._pending else 0)
 
 
-class Server:
+class Server(Sink):
     """Listens from the beginning.
 
     Args:
@@ -117,7 +118,7 @@ class Server:
         self._poll = poll
         poll.register(self._socket, select.POLLIN)
 
-    def write(self, pieces: List[Piece]) -> None:
+    def write(self, pieces: List[Piece], now: float = 0.0, *, last: bool = False) -> None:
         """Give pieces to every reader, and look after who comes and goes."""
         self._accept()
         for reader in list(self._readers.values()):

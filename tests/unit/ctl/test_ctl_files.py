@@ -15,7 +15,8 @@ from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
 from pcapd.ctl.sinks import files as files_module
 from pcapd.ctl.sinks import output as output_module
 from pcapd.ctl.sinks.fileoptions import FileOptions, Rotation, part_name
-from pcapd.ctl.sinks.files import Files, check_files
+from pcapd.ctl.sinks.files import check_files
+from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.sinks.output import OutputError
 from pcapd.ctl.stream.session import Capture
 from pcapd.merge import split as split_module
@@ -68,6 +69,17 @@ def read(path: Path) -> tuple[List[int], List[int], int, int]:
     return numbers, origins, interfaces, statistics
 
 
+def opened(name: object, form: Form, options: FileOptions, assembly: Any, *, force: bool = False) -> Sinks:
+    """Files as a capture has them."""
+    return Sinks(CaptureOptions(str(name), form, files=options, force=force), assembly.closing)
+
+
+def write(sinks: Sinks, pieces: List[Piece], now: float, *, last: bool = False) -> None:
+    """As the loop does."""
+    for sink in sinks.all:
+        sink.write(pieces, now, last=last)
+
+
 def capture(
     directory: Path,
     form: Form,
@@ -76,12 +88,12 @@ def capture(
     *,
     force: bool = False,
     times: Optional[List[float]] = None,
-) -> Files:
+) -> Sinks:
     """Packets of the given sizes from two interfaces; the second one opens after the first batch."""
     kind: Any = Split if options.split else Muxer
     assembly = kind(form, 262144, ordered=False)
     suffix = ".pcap" if form is Form.PCAP else ".pcapng"
-    files = Files(str(directory / f"x{suffix}"), form, options, assembly.closing, force=force)
+    files = opened(directory / f"x{suffix}", form, options, assembly, force=force)
     serial = 0
     assembly.source(1, source("a/0"), 5)
     for index, sizes in enumerate(batches):
@@ -93,9 +105,8 @@ def capture(
             data = b"".join(record(serial + offset, size) for offset, size in enumerate(sizes))
             serial += len(sizes)
             assembly.packets(number, data, now)
-        files.write(assembly.take_pieces(now), now)
-        files.tick(now)
-    files.write(assembly.finish_pieces(10), len(batches), last=True)
+        write(files, assembly.take_pieces(now), now)
+    write(files, assembly.finish_pieces(10), len(batches), last=True)
     files.close()
     return files
 
@@ -112,8 +123,8 @@ def test_files_by_size_hold_every_packet_once(
     directory = tmp_path_factory.mktemp("rotation")
     files = capture(directory, form, FileOptions(Rotation(size=size)), batches)
     numbers: List[int] = []
-    assert files.size == sum(written.bytes for written in files.kept)
-    for written in files.kept:
+    assert files.inventory.size == sum(written.bytes for written in files.inventory.kept)
+    for written in files.inventory.kept:
         path = Path(written.name)
         found, _, interfaces, statistics = read(path)
         assert len(found) == written.packets
@@ -123,13 +134,15 @@ def test_files_by_size_hold_every_packet_once(
         assert statistics >= interfaces
         numbers += found
     assert numbers == list(range(sum(map(len, batches))))
-    assert sorted(path.name for path in directory.iterdir()) == [Path(each.name).name for each in files.kept]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        Path(each.name).name for each in files.inventory.kept
+    ]
 
 
 def test_names_are_those_of_dumpcap(tmp_path: Path) -> None:
     """Number and time before the suffix."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1)), [[4], [4]])
-    names = [Path(written.name) for written in files.kept]
+    names = [Path(written.name) for written in files.inventory.kept]
     assert names[0].match("x_00001_????????T??????Z.pcapng") and names[1].match("x_00002_*Z.pcapng")
 
 
@@ -138,24 +151,27 @@ def test_files_by_time(tmp_path: Path) -> None:
     options = FileOptions(Rotation(time=10.0))
     times = [0.0, 5.0, 12.0, 40.0, 41.0]
     files = capture(tmp_path, Form.PCAPNG, options, [[4], [4], [], [], [4]], times=times)
-    assert [read(Path(written.name))[0] for written in files.kept] == [[0, 1], [2]]
-    assert read(Path(files.kept[1].name))[2] == 2, "a later file knows all interfaces"
+    assert [read(Path(written.name))[0] for written in files.inventory.kept] == [[0, 1], [2]]
+    assert read(Path(files.inventory.kept[1].name))[2] == 2, "a later file knows all interfaces"
 
 
 def test_a_time_without_packets_makes_one_file(tmp_path: Path) -> None:
     """With the headers, as a capture without packets always does."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(time=1.0)), [[], [], []])
-    assert [read(Path(written.name))[0] for written in files.kept] == [[]]
+    assert [read(Path(written.name))[0] for written in files.inventory.kept] == [[]]
 
 
 def test_a_ring_says_what_it_deleted(tmp_path: Path) -> None:
     """The newest files stay; packets of the others are counted, and each is told."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1, files=2)), [[4] * 5, [4] * 2])
-    assert [read(Path(written.name))[0] for written in files.kept] == [[5], [6]]
-    assert (files.deleted_files, files.deleted_packets) == (5, 5) and files.deleted_bytes > 0
+    assert [read(Path(written.name))[0] for written in files.inventory.kept] == [[5], [6]]
+    assert (files.inventory.deleted_files, files.inventory.deleted_packets) == (
+        5,
+        5,
+    ) and files.inventory.deleted_bytes > 0
     assert len(list(tmp_path.iterdir())) == 2
-    assert files.size == sum(path.stat().st_size for path in tmp_path.iterdir())
-    told = [(word, Path(written.name).name[2:7]) for word, written in files.news]
+    assert files.inventory.size == sum(path.stat().st_size for path in tmp_path.iterdir())
+    told = [(word, Path(written.name).name[2:7]) for word, written in files.inventory.news]
     assert [number for word, number in told if word == "deleted"] == [f"{n:05d}" for n in range(1, 6)]
     assert [number for word, number in told if word == "finished"] == [f"{n:05d}" for n in range(1, 8)]
 
@@ -164,15 +180,15 @@ def test_a_file_that_somebody_else_deleted(tmp_path: Path) -> None:
     """Is gone, which is what the ring wanted."""
     assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
     options = FileOptions(Rotation(size=1, files=1))
-    files = Files(str(tmp_path / "x.pcapng"), Form.PCAPNG, options, assembly.closing, force=False)
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, options, assembly, force=False)
     assembly.source(1, source("a/0"), 5)
     for number in range(3):
         assembly.packets(1, record(number, 4), 0.0)
-        files.write(assembly.take_pieces(0.0), 0.0)
+        write(files, assembly.take_pieces(0.0), 0.0)
         for path in tmp_path.iterdir():
             path.unlink()
     files.close()
-    assert files.deleted_files == 2
+    assert files.inventory.deleted_files == 2
 
 
 @pytest.mark.parametrize("form", Form)
@@ -181,10 +197,10 @@ def test_a_file_per_instance(tmp_path: Path, form: Form) -> None:
     files = capture(tmp_path, form, FileOptions(split=True), [[4], [4], [4]])
     suffix = form.name.lower()
     assert {path.name for path in tmp_path.iterdir()} == {f"x_a_0.{suffix}", f"x_b_0.{suffix}"}
-    first, second = (read(Path(written.name)) for written in files.kept)
+    first, second = (read(Path(written.name)) for written in files.inventory.kept)
     assert first[0] == [0, 2] and second[0] == [1]
     assert set(second[1]) <= {0}
-    assert [written.instance for written in files.kept] == ["a/0", "b/0"]
+    assert [written.instance for written in files.inventory.kept] == ["a/0", "b/0"]
 
 
 def test_a_file_per_instance_by_size(tmp_path: Path) -> None:
@@ -194,21 +210,19 @@ def test_a_file_per_instance_by_size(tmp_path: Path) -> None:
     )
     names = sorted(path.name[:11] for path in tmp_path.iterdir())
     assert names == ["x_a_0_00003", "x_a_0_00004", "x_b_0_00001"]
-    assert files.deleted_packets == 2
+    assert files.inventory.deleted_packets == 2
 
 
 def test_instances_whose_names_become_the_same(tmp_path: Path) -> None:
     """Each has its own file, whatever a name from the network looks like."""
     assembly = Split(Form.PCAPNG, 262144)
-    files = Files(
-        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=True
-    )
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, FileOptions(split=True), assembly, force=True)
     for number, name in enumerate(("a/0", "a_0", "A_0", "../../a", "é" * 200), 1):
         assembly.source(number, source(name), 5)
-    files.write(assembly.take_pieces(0.0), 0.0)
+    write(files, assembly.take_pieces(0.0), 0.0)
     files.close()
-    assert len(files.kept) == len(list(tmp_path.iterdir())) == 5
-    assert all(Path(written.name).parent == tmp_path for written in files.kept)
+    assert len(files.inventory.kept) == len(list(tmp_path.iterdir())) == 5
+    assert all(Path(written.name).parent == tmp_path for written in files.inventory.kept)
 
 
 def test_limits_count_over_all_instances() -> None:
@@ -285,10 +299,10 @@ def test_a_full_disk_leaves_whole_files(
     assembly = kind(form, 262144, ordered=False)
     suffix = form.name.lower()
     options = FileOptions(Rotation(size=700), split=split)
-    files = Files(str(directory / f"x.{suffix}"), form, options, assembly.closing, force=False)
+    files = opened(directory / f"x.{suffix}", form, options, assembly, force=False)
     written = os.write
 
-    def write(fd: int, data: Any) -> int:
+    def write_some(fd: int, data: Any) -> int:
         nonlocal room
         if room <= 0:
             raise OSError(28, "No space left on device")
@@ -300,7 +314,7 @@ def test_a_full_disk_leaves_whole_files(
     unwritten = 0
     pieces: List[Piece] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output_module.os, "write", write)
+        patch.setattr(output_module.os, "write", write_some)
         for number in (1, 2):
             assembly.source(number, source(f"a/{number}"), 5)
         try:
@@ -309,14 +323,14 @@ def test_a_full_disk_leaves_whole_files(
                     assembly.packets(number, b"".join(record(n, 60) for n in range(5)), 0.0)
                 pieces = assembly.take_pieces(0.0)
                 packets += sum(piece.packets for piece in pieces)
-                files.write(pieces, float(turn))
+                write(files, pieces, float(turn))
         except OutputError as error:
             unwritten = error.unwritten
         files.close()
     capture = Capture(Request(("a",)), assembly, None, 0.0)
-    capture.settle(form, files.written, pieces)
+    capture.settle(form, files.inventory.written, pieces)
     found = 0
-    for each in files.kept:
+    for each in files.inventory.kept:
         numbers = read(Path(each.name))[0]
         assert len(numbers) == each.packets
         found += len(numbers)
@@ -327,7 +341,7 @@ def test_a_full_disk_leaves_whole_files(
         for number, account in assembly.accounts.items():
             assert account.drops.client == account.received - account.written
             if split:
-                own = [each.packets for each in files.kept if each.instance == f"a/{number}"]
+                own = [each.packets for each in files.inventory.kept if each.instance == f"a/{number}"]
                 assert account.written == sum(own)
     else:
         assert {account.drops.client for account in assembly.accounts.values()} == {None}
@@ -336,16 +350,14 @@ def test_a_full_disk_leaves_whole_files(
 def test_a_failed_capture_without_packets_leaves_no_files(tmp_path: Path) -> None:
     """Files with headers only are removed again."""
     assembly = Split(Form.PCAPNG, 262144)
-    files = Files(
-        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=False
-    )
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, FileOptions(split=True), assembly, force=False)
     for number in (1, 2):
         assembly.source(number, source(f"a/{number}"), 5)
-    files.write(assembly.take_pieces(0.0), 0.0)
+    write(files, assembly.take_pieces(0.0), 0.0)
     assert len(list(tmp_path.iterdir())) == 2
     files.close()
     files.discard()
-    assert list(tmp_path.iterdir()) == [] and not files.opened
+    assert list(tmp_path.iterdir()) == [] and not files.inventory.opened
 
 
 WRONG = {
@@ -389,12 +401,12 @@ def test_packets_for_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """They go to readers or a terminal alone, and into no file of any name."""
     monkeypatch.chdir(tmp_path)
     assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
-    files = Files(NOWHERE, Form.PCAPNG, FileOptions(print=True), assembly.closing, force=True)
+    files = opened(NOWHERE, Form.PCAPNG, FileOptions(serve=("127.0.0.1", 0)), assembly, force=True)
     assembly.source(1, source("a/0"), 5)
     assembly.packets(1, record(0, 4), 0.0)
-    files.write(assembly.take_pieces(0.0), 0.0)
+    write(files, assembly.take_pieces(0.0), 0.0)
     files.close()
-    assert not files.opened and files.written == {} and list(tmp_path.iterdir()) == []
+    assert not files.inventory.opened and files.inventory.written == {} and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -418,26 +430,24 @@ def test_an_interface_that_does_not_fit(tmp_path: Path) -> None:
     assembly.packets(1, record(0, 4), 0.0)
     pieces = assembly.take_pieces(0.0)
     options = FileOptions(Rotation(size=sum(len(piece.data) for piece in pieces)))
-    files = Files(str(tmp_path / "x.pcapng"), Form.PCAPNG, options, assembly.closing, force=False)
-    files.write(pieces, 0.0)
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, options, assembly, force=False)
+    write(files, pieces, 0.0)
     assembly.source(2, source("b/0"), 5)
-    files.write(assembly.take_pieces(0.0), 0.0)
+    write(files, assembly.take_pieces(0.0), 0.0)
     assembly.packets(2, record(1, 4), 0.0)
-    files.write(assembly.take_pieces(0.0), 0.0)
+    write(files, assembly.take_pieces(0.0), 0.0)
     files.close()
-    found = [read(Path(written.name))[:3] for written in files.kept]
+    found = [read(Path(written.name))[:3] for written in files.inventory.kept]
     assert found == [([0], [0], 1), ([1], [1], 2)]
 
 
 def test_files_that_cannot_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the system could not keep is told, and the other files are closed all the same."""
     assembly = Split(Form.PCAPNG, 262144)
-    files = Files(
-        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=False
-    )
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, FileOptions(split=True), assembly, force=False)
     for number in (1, 2):
         assembly.source(number, source(f"a/{number}"), 5)
-    files.write(assembly.take_pieces(0.0), 0.0)
+    write(files, assembly.take_pieces(0.0), 0.0)
     closed: List[int] = []
     close = os.close
 
@@ -464,7 +474,7 @@ def test_one_file_is_as_it_was(tmp_path: Path) -> None:
     files = capture(tmp_path, Form.PCAPNG, FileOptions(), [[4, 4], [4]])
     assert [path.name for path in tmp_path.iterdir()] == ["x.pcapng"]
     assert read(tmp_path / "x.pcapng")[0] == [0, 1, 2]
-    assert not files.several and files.size == (tmp_path / "x.pcapng").stat().st_size
+    assert not files.inventory.several and files.inventory.size == (tmp_path / "x.pcapng").stat().st_size
 
 
 def test_a_piece_knows_its_packets() -> None:

@@ -16,9 +16,10 @@ import pytest
 
 from pcapd.ctl.display import live as live_module
 from pcapd.ctl.display.live import Live
+from pcapd.ctl.display.reporter import can_redraw
 from pcapd.ctl.display.terminal import Line
 from pcapd.ctl.options import Access, CaptureOptions, Wanted
-from pcapd.ctl.run import can_redraw, run
+from pcapd.ctl.run import run
 from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.ctl.stream.session import Capture
 from pcapd.errors import PcapdError
