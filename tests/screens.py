@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Callable, Sequence
 
+from demo.processes import ROOT
 from pcapd.ctl.display import report
 from pcapd.ctl.display.progress import Meter, Progress, view
 from pcapd.ctl.display.table import Look, places, render
@@ -24,7 +25,6 @@ from pcapd.ctl.stream.session import Capture
 from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source, Stats
-from tests.lab.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "for-app-developers.rst"
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.processes import CommandFailed, run
+from demo.processes import CommandFailed, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "twisted/plugins/pcapd_plugin.py"
@@ -28,7 +28,7 @@ PLUGIN = "twisted/plugins/pcapd_plugin.py"
 PATIENCE = 600
 
 #: What a build needs of a checkout.
-SOURCES = ("bin", "bosh", "docs", "etc", "pcapd", "tests", "twisted")
+SOURCES = ("bin", "bosh", "demo", "docs", "etc", "pcapd", "tests", "twisted")
 
 
 @dataclass(frozen=True)

@@ -9,5 +9,6 @@
 ``table``     the live table as text (rich).  Pure.
 ``terminal``  writing to a terminal that may not read
 ``live``      the live table on its terminal
+``reporter``  what happens during a capture, as lines, a table or events
 ============  ===============================================================
 """

@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from demo.certificates import Authority
 from pcapd.ctl.login.boshconfig import (
     Environment,
     Settings,
@@ -29,7 +30,6 @@ from pcapd.ctl.login.boshlogin import read_authority, read_environment, save_tok
 from pcapd.ctl.login.cfconfig import LoginProblem, Tokens
 from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
-from tests.lab.certificates import Authority
 from tests.lab.memory import traced
 
 URL = "https://10.0.0.6:25555"

@@ -17,9 +17,9 @@ from typing import NoReturn
 import pytest
 from click.shell_completion import get_completion_class
 
+from demo.processes import ROOT
 from pcapd.ctl.commands.completion import SHELLS, completion, script
 from pcapd.ctl.main import cli
-from tests.lab.processes import ROOT
 
 PATIENCE = 60.0
 PROMPT = "READY> "

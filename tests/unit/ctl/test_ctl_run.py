@@ -14,6 +14,8 @@ from typing import Any, Dict, Iterator
 
 import pytest
 
+from demo.configurations import LOCAL
+from demo.processes import wait_until
 from pcapd.ctl.display import live as live_module
 from pcapd.ctl.display.live import Live
 from pcapd.ctl.display.reporter import can_redraw
@@ -29,8 +31,6 @@ from pcapd.savefile.form import Form
 from pcapd.savefile.reader import read_file
 from pcapd.wire import Counters, End, EndReason, Notice, NoticeType, Request, Source, Stop
 from tests.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
-from tests.lab.configurations import LOCAL
-from tests.lab.processes import wait_until
 from tests.lab.terminals import Terminal
 
 

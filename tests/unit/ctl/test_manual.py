@@ -13,10 +13,10 @@ from typing import Iterator
 import click
 import pytest
 
+from demo.processes import ROOT
 from pcapd.ctl.commands.arguments import EXIT_STATUS
 from pcapd.ctl.commands.man import ENVIRONMENT, page
 from pcapd.ctl.main import cli
-from tests.lab.processes import ROOT
 
 PAGE = ROOT / "docs" / "pcapctl.1"
 PATIENCE = 60.0

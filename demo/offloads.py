@@ -4,7 +4,7 @@ A veth end leaves checksums empty and hands over segments of up to 64 KiB.
 Run as a script inside the namespace whose interfaces are meant (ethtool does
 the same, but is not installed everywhere)::
 
-    python tests/lab/offloads.py eth0
+    python demo/offloads.py eth0
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Optional, Sequence
 
-from tests.lab.daemons import Daemon, Lab
-from tests.lab.namespaces import DIRECTORY
-from tests.lab.processes import CommandFailed
-from tests.lab.traffic import HttpTraffic
+from demo.daemons import Daemon, Lab
+from demo.namespaces import DIRECTORY
+from demo.processes import CommandFailed
+from demo.traffic import HttpTraffic
 
 HOSTS = ("web-0", "web-1")
 DURATION = "5s"

@@ -25,10 +25,10 @@ from typing import Any, Mapping, Optional, Sequence
 
 import yaml
 
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL, Config, agent_config, api_config, free_port, merged
-from tests.lab.namespaces import Link, Namespace, connect, remove_stale
-from tests.lab.processes import ROOT, CommandFailed, Usage, end, usage, wait_until
+from demo.certificates import Authority
+from demo.configurations import LOCAL, Config, agent_config, api_config, free_port, merged
+from demo.namespaces import Link, Namespace, connect, remove_stale
+from demo.processes import ROOT, CommandFailed, Usage, end, usage, wait_until
 
 #: Seconds until a daemon must serve.
 START_TIMEOUT = 15.0

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any, Mapping
 
-from tests.lab.certificates import AGENT_NAME, API_NAME, Credentials
+from demo.certificates import AGENT_NAME, API_NAME, Credentials
 
 LOCAL = "127.0.0.1"
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
-from tests.lab import offloads
-from tests.lab.processes import CommandFailed, end, run, wait_until
+from demo import offloads
+from demo.processes import CommandFailed, end, run, wait_until
 
 DIRECTORY = Path("/run/netns")
 

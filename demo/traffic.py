@@ -16,8 +16,8 @@ import time
 from types import TracebackType
 from typing import Any, NoReturn, Optional, Sequence
 
-from tests.lab.namespaces import End
-from tests.lab.processes import COMMAND_TIMEOUT, ROOT, CommandFailed, end
+from demo.namespaces import End
+from demo.processes import COMMAND_TIMEOUT, ROOT, CommandFailed, end
 
 PORT = 8080
 
@@ -69,7 +69,7 @@ class HttpTraffic:
     @staticmethod
     def _start(host: End, role: Sequence[str]) -> subprocess.Popen[Any]:
         return host.namespace.popen(
-            *(sys.executable, "-m", "tests.lab.traffic", *role),
+            *(sys.executable, "-m", "demo.traffic", *role),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """A throw-away certificate authority.
 
-``python -m tests.lab.certificates DIR`` (``bin/make-certificates DIR``) writes
+``python -m demo.certificates DIR`` (``bin/make-certificates DIR``) writes
 what one agent and one api on this machine need.  Tests issue the wrong ones:
 another name, expired, not for this use, of another authority.
 

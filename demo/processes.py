@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-#: Of the checkout; ``python -m tests.lab...`` is started there.
-ROOT = Path(__file__).resolve().parents[2]
+#: Of the checkout; ``python -m demo...`` is started there.
+ROOT = Path(__file__).resolve().parents[1]
 
 #: Seconds that any single short command may take.
 COMMAND_TIMEOUT = 60.0
