@@ -78,7 +78,7 @@ class Wanted:
     follow: bool = False
     deployment: Optional[Deployment] = None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For people."""
         if self.deployment is not None:
             words = f"deployment: {self.deployment.name}, {', '.join(self.deployment.groups)}"

@@ -21,7 +21,7 @@ from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.sinks.output import OutputError
 from pcapd.ctl.stopping import LeaveNow, Parent, Stops
 from pcapd.ctl.stream.connection import Connection
-from pcapd.ctl.stream.session import Capture
+from pcapd.ctl.stream.session import CaptureSession
 from pcapd.errors import PcapdError
 from pcapd.merge.matching import PacketIds
 from pcapd.merge.muxer import UNLIMITED, Muxer
@@ -62,7 +62,7 @@ def run(
         except LeaveNow:
             raise PcapdError("interrupted before the capture started") from None
         stops.leave_at_once = False
-        capture = Capture(request, muxer, options.duration, time.monotonic())
+        capture = CaptureSession(request, muxer, options.duration, time.monotonic())
         reporter.event("start", **reportfile.asked(options, wanted), file=options.output or None)
         reporter.plan(wanted)
         reporter.serving(sinks)
@@ -88,7 +88,7 @@ def _muxer(options: CaptureOptions, wanted: Wanted) -> Union[Muxer, Split]:
         ordered=options.ordered,
         max_packets=options.count or UNLIMITED,
         max_bytes=options.max_bytes or UNLIMITED,
-        comment=f"{wanted.words()}; filter: {options.filter or 'none'}",
+        comment=f"{wanted.describe()}; filter: {options.filter or 'none'}",
         packet_ids=_packet_ids(options.files),
     )
 
@@ -100,7 +100,9 @@ def _packet_ids(options: FileOptions) -> Optional[PacketIds]:
     return PacketIds(dedupe=options.dedupe, first=secrets.randbits(31) << 32 | 1)
 
 
-def _loop(connection: Connection, capture: Capture, sinks: Sinks, stops: Stops, reporter: Reporter) -> None:
+def _loop(
+    connection: Connection, capture: CaptureSession, sinks: Sinks, stops: Stops, reporter: Reporter
+) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     stops.watch(poll)
@@ -108,7 +110,7 @@ def _loop(connection: Connection, capture: Capture, sinks: Sinks, stops: Stops, 
     statistics_at = time.monotonic()
     while not capture.over:
         if not connection.ready:
-            poll.poll(1000 * (_TURN if capture.assembly.waiting else _IDLE_TURN))
+            poll.poll(1000 * (_TURN if capture.muxer.waiting else _IDLE_TURN))
         stops.drain()
         now = time.monotonic()
         reason = stops.reason
@@ -118,10 +120,10 @@ def _loop(connection: Connection, capture: Capture, sinks: Sinks, stops: Stops, 
                 capture.stop(reason, now)
             capture.tick(now)
             connection.send(capture.to_send())
-            sinks.last = pieces = capture.assembly.take_pieces(now)
+            sinks.last = pieces = capture.muxer.take_pieces(now)
             if now - statistics_at >= _STATISTICS_INTERVAL:
                 statistics_at = now
-                pieces += capture.assembly.statistics_pieces(_now_us())
+                pieces += capture.muxer.statistics_pieces(_now_us())
             for sink in sinks.all:
                 sink.write(pieces, now)
         except PcapdError as error:
@@ -135,7 +137,7 @@ def _loop(connection: Connection, capture: Capture, sinks: Sinks, stops: Stops, 
         reporter.progress(capture, sinks, now)
 
 
-def _receive(connection: Connection, capture: Capture, now: float) -> None:
+def _receive(connection: Connection, capture: CaptureSession, now: float) -> None:
     for data in connection.read():
         capture.receive(data, now, _now_us())
         if capture.over:
@@ -146,11 +148,11 @@ def _receive(connection: Connection, capture: Capture, now: float) -> None:
         capture.disconnected()
 
 
-def _finish(capture: Capture, sinks: Sinks) -> None:
+def _finish(capture: CaptureSession, sinks: Sinks) -> None:
     """Write what is held back.  When the output broke, the file ends where it did."""
     try:
-        if capture.assembly.accounts and not isinstance(capture.error, OutputError):
-            sinks.last = capture.assembly.finish_pieces(_now_us())
+        if capture.muxer.accounts and not isinstance(capture.error, OutputError):
+            sinks.last = capture.muxer.finish_pieces(_now_us())
             for sink in sinks.all:
                 sink.write(sinks.last, time.monotonic(), last=True)
     except PcapdError as error:
@@ -164,7 +166,7 @@ def _finish(capture: Capture, sinks: Sinks) -> None:
         sinks.discard()
 
 
-def _settle(capture: Capture, sinks: Sinks) -> None:
+def _settle(capture: CaptureSession, sinks: Sinks) -> None:
     capture.settle(sinks.form, sinks.inventory.written if sinks.kept else None, sinks.last)
 
 

@@ -139,7 +139,7 @@ def test_sdist_is_complete(built: Built) -> None:
     files = _sdist_files(built.sdist)
     assert [name for name in files if name.startswith("twisted/")] == [PLUGIN]
     assert {"LICENSE", "README.rst", "setup.py", "pyproject.toml", "pcapd/records/_native.c"} <= set(files)
-    for directory in ("bin", "bosh", "docs", "etc", "tests"):
+    for directory in ("bin", "bosh", "demo", "docs", "etc", "tests"):
         sources = [path for path in (built.sources / directory).rglob("*") if path.is_file()]
         assert {str(path.relative_to(built.sources)) for path in sources} - set(files) == set()
     assert [name for name in files if name.endswith((".so", ".pyc", "dropin.cache"))] == []

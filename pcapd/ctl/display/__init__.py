@@ -9,6 +9,7 @@
 ``table``     the live table as text (rich).  Pure.
 ``terminal``  writing to a terminal that may not read
 ``live``      the live table on its terminal
+``messages``  warnings and details before a capture starts
 ``reporter``  what happens during a capture, as lines, a table or events
 ============  ===============================================================
 """

@@ -6,12 +6,12 @@ import contextlib
 import os
 from typing import TextIO
 
-from pcapd.ctl.display.progress import Meter, Progress, view
+from pcapd.ctl.display.progress import Meter, Totals, view
 from pcapd.ctl.display.report import waiting_parts
 from pcapd.ctl.display.table import Look, places, render
 from pcapd.ctl.display.terminal import Terminal
 from pcapd.ctl.options import CaptureOptions
-from pcapd.ctl.stream.session import Capture
+from pcapd.ctl.stream.session import CaptureSession
 
 __all__ = ["Live"]
 
@@ -35,7 +35,7 @@ class Live:
         self._meter = Meter()
         self._shown_at = 0.0
 
-    def show(self, capture: Capture, size: int, now: float) -> None:
+    def show(self, capture: CaptureSession, size: int, now: float) -> None:
         """Show how it stands, if the last time is a while ago, the terminal reads, and we are in front.
 
         Args:
@@ -45,7 +45,7 @@ class Live:
         if now - self._shown_at < _INTERVAL:
             return
         self._shown_at = now
-        accounts = capture.assembly.accounts
+        accounts = capture.muxer.accounts
         self._meter.sample(accounts, now)
         if self._terminal.busy or self.hidden:
             return
@@ -58,10 +58,10 @@ class Live:
         """Nothing is drawn: the terminal is somebody else's now."""
         return _in_background(self._stream.fileno())
 
-    def _progress(self, capture: Capture, size: int, now: float) -> Progress:
+    def _progress(self, capture: CaptureSession, size: int, now: float) -> Totals:
         options = self._options
         waiting = capture.waiting(now)
-        return Progress(
+        return Totals(
             seconds=None if capture.started is None else now - capture.started,
             duration=options.duration,
             size=size,

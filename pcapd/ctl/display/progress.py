@@ -12,7 +12,7 @@ from typing import Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, 
 
 from pcapd.merge.muxer import Account
 
-__all__ = ["CLOCK_OFF_US", "DROPS", "HISTORY", "Hidden", "Meter", "Progress", "Row", "View", "sums", "view"]
+__all__ = ["CLOCK_OFF_US", "DROPS", "HISTORY", "Hidden", "Meter", "Row", "Totals", "View", "sums", "view"]
 
 
 class Drop(NamedTuple):
@@ -119,7 +119,7 @@ class Hidden(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Progress:
+class Totals:
     """Where the capture as a whole stands.
 
     Attributes:
@@ -156,11 +156,11 @@ class View:
     rows: Tuple[Row, ...]
     hidden: Optional[Hidden]
     all: Optional[Row]
-    progress: Progress
+    progress: Totals
 
 
 def view(
-    accounts: Dict[int, Account], failed: Iterable[str], meter: Meter, progress: Progress, places: int
+    accounts: Dict[int, Account], failed: Iterable[str], meter: Meter, progress: Totals, places: int
 ) -> View:
     """What is to be seen of a capture.
 
@@ -205,7 +205,7 @@ def _choose(rows: List[Row], places: int) -> Tuple[List[Row], Optional[Hidden]]:
     return [row for index, row in enumerate(rows) if index in chosen], Hidden(len(rest), sums("", rest))
 
 
-def _row(account: Account, rates: Tuple[float, ...], progress: Progress) -> Row:
+def _row(account: Account, rates: Tuple[float, ...], progress: Totals) -> Row:
     stats = account.stats
     if stats.final:
         state = "closed" if stats.exact else "lost"

@@ -9,7 +9,7 @@ from pcapd.ctl.display.text import escape, quantity
 from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.sinks.inventory import Inventory, Written
 from pcapd.ctl.sinks.opening import Sinks
-from pcapd.ctl.stream.session import Capture, Waiting
+from pcapd.ctl.stream.session import CaptureSession, Waiting
 from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
 from pcapd.merge.muxer import Account, describe
 from pcapd.packet import linktypes
@@ -34,7 +34,7 @@ _NAMES_MAX = 12
 _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
 
 
-def as_dict(capture: Capture, sinks: Sinks, seconds: float) -> Dict[str, Any]:
+def as_dict(capture: CaptureSession, sinks: Sinks, seconds: float) -> Dict[str, Any]:
     """The report for scripts."""
     files, server = sinks.inventory, sinks.server
     served = (
@@ -60,8 +60,7 @@ def as_dict(capture: Capture, sinks: Sinks, seconds: float) -> Dict[str, Any]:
         "lost_at_least": capture.lost_at_least,
         "packets_forgotten": _forgotten(capture),
         "sources": [
-            _source(account, pcapng=sinks.form is Form.PCAPNG)
-            for account in capture.assembly.accounts.values()
+            _source(account, pcapng=sinks.form is Form.PCAPNG) for account in capture.muxer.accounts.values()
         ],
     }
 
@@ -106,10 +105,10 @@ def notice_as_dict(notice: Notice) -> Dict[str, Any]:
     return {"type": notice.type.value, "origin": notice.origin, "message": notice.message}
 
 
-def as_text(capture: Capture, sinks: Sinks, seconds: float) -> List[str]:
+def as_text(capture: CaptureSession, sinks: Sinks, seconds: float) -> List[str]:
     """The report for people, one line each."""
     files, server = sinks.inventory, sinks.server
-    lines = [source_line(account) for account in capture.assembly.accounts.values()]
+    lines = [source_line(account) for account in capture.muxer.accounts.values()]
     lines += _warnings(capture)
     if files.opened and files.several:
         lines += _files(capture, files, seconds)
@@ -127,7 +126,7 @@ def as_text(capture: Capture, sinks: Sinks, seconds: float) -> List[str]:
     return lines
 
 
-def _files(capture: Capture, files: Inventory, seconds: float) -> List[str]:
+def _files(capture: CaptureSession, files: Inventory, seconds: float) -> List[str]:
     lines = [
         f"{written.name}: {written.packets} packets, {quantity(written.bytes)}" for written in files.kept
     ]
@@ -161,7 +160,7 @@ def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
     interfaces = f"; interfaces: {', '.join(options.interfaces)}" if options.interfaces else ""
     target = _outputs(options)
     lines = [
-        f"{_shortened(wanted.words())}{interfaces}",
+        f"{_shortened(wanted.describe())}{interfaces}",
         f"filter: {options.filter or 'none'}, without the capture's own connections; {lengths}",
         f"limits: {', '.join(limits) or 'none'}; writing to {target}",
     ]
@@ -247,13 +246,13 @@ def _known(count: Optional[int]) -> str:
     return "unknown" if count is None else str(count)
 
 
-def _forgotten(capture: Capture) -> int:
+def _forgotten(capture: CaptureSession) -> int:
     """Packets that --packet-ids could not remember as long as it should."""
-    ids = capture.assembly.packet_ids
+    ids = capture.muxer.packet_ids
     return 0 if ids is None else ids.forgotten
 
 
-def _warnings(capture: Capture) -> List[str]:
+def _warnings(capture: CaptureSession) -> List[str]:
     warnings = []
     forgotten = _forgotten(capture)
     if forgotten:
@@ -261,7 +260,7 @@ def _warnings(capture: Capture) -> List[str]:
             f"warning: {forgotten} packets were too many within {MATCH_WINDOW:g} s: "
             "where they were seen again they count as other packets"
         )
-    for account in capture.assembly.accounts.values():
+    for account in capture.muxer.accounts.values():
         offset = account.source.clock_offset_us
         if offset is not None and abs(offset) > CLOCK_OFF_US:
             warnings.append(

@@ -14,7 +14,7 @@ from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.opening import Sinks
-from pcapd.ctl.stream.session import Capture, Outcome
+from pcapd.ctl.stream.session import CaptureSession, Outcome
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
 from pcapd.wire import Notice
 
@@ -30,19 +30,19 @@ _STOP_TELL_AFTER = 1.0
 class Frontend(Protocol):
     """What shows a capture instead of a terminal, such as Wireshark."""
 
-    def line(self, words: str, *, important: bool) -> None:
+    def line(self, message: str, *, important: bool) -> None:
         """A line for people."""
         ...
 
-    def turn(self, capture: Capture, now: float) -> None:
+    def turn(self, capture: CaptureSession, now: float) -> None:
         """The loop went round: show it, or stop it."""
         ...
 
-    def ended(self, capture: Capture) -> None:
+    def ended(self, capture: CaptureSession) -> None:
         """It is over, and everything is written that could be."""
         ...
 
-    def failed(self, capture: Capture) -> bool:
+    def failed(self, capture: CaptureSession) -> bool:
         """Whether that is a failure."""
         ...
 
@@ -114,9 +114,9 @@ class Reporter:
             for text in report.plan(self._options, wanted):
                 self.line(text)
 
-    def opened(self, capture: Capture) -> None:
+    def opened(self, capture: CaptureSession) -> None:
         """The first filter in force; with --verbose all sources that were opened since the last time."""
-        accounts = capture.assembly.accounts
+        accounts = capture.muxer.accounts
         if self._table is not None and not self._options.verbose and accounts and not self._opened:
             self.line(report.effective_filter(next(iter(accounts.values())).source))
             self._opened = 1
@@ -141,8 +141,8 @@ class Reporter:
         """Files that were finished or deleted since the last time, and readers that came or went."""
         server, inventory = sinks.server, sinks.inventory
         for news in server.news if server is not None else ():
-            self.line(f"{news.reader} {news.state}: {news.words}", important=news.state == "cut off")
-            self.event("reader", state=news.state, reader=news.reader, message=news.words)
+            self.line(f"{news.reader} {news.state}: {news.message}", important=news.state == "cut off")
+            self.event("reader", state=news.state, reader=news.reader, message=news.message)
         if server is not None:
             server.news.clear()
         for word, written in inventory.news if inventory.several else ():
@@ -151,7 +151,7 @@ class Reporter:
             self.event("file", state=word, **report.file_facts(written))
         inventory.news.clear()
 
-    def stopping(self, capture: Capture, now: float, *, asked: bool) -> None:
+    def stopping(self, capture: CaptureSession, now: float, *, asked: bool) -> None:
         """What a stop waits for: at once when somebody asked for it, else when it takes a while.
 
         The table shows it all the time; where there is none, one line does.
@@ -166,7 +166,7 @@ class Reporter:
         facts = {"waiting_for": waiting.names, "seconds_left": round(waiting.left, 1)}
         self.event("stopping", reason=capture.reason, **facts)
 
-    def progress(self, capture: Capture, sinks: Sinks, now: float) -> None:
+    def progress(self, capture: CaptureSession, sinks: Sinks, now: float) -> None:
         """The loop went round: draw the table, ask the frontend, print events."""
         if self._table is not None:
             self._table.show(capture, sinks.inventory.size, now)
@@ -174,10 +174,10 @@ class Reporter:
             self._frontend.turn(capture, now)
         if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
             self._said_at = now
-            accounts = capture.assembly.accounts.values()
+            accounts = capture.muxer.accounts.values()
             self.event("progress", sources=[_brief(account) for account in accounts])
 
-    def conclude(self, capture: Capture, sinks: Sinks, wanted: Wanted, seconds: float) -> int:
+    def conclude(self, capture: CaptureSession, sinks: Sinks, wanted: Wanted, seconds: float) -> int:
         """Show how it went, write the report, and return the exit status.
 
         Args:

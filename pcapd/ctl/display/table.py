@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pcapd.ctl.display.progress import CLOCK_OFF_US, DROPS, Progress, Row, View
+from pcapd.ctl.display.progress import CLOCK_OFF_US, DROPS, Row, Totals, View
 from pcapd.ctl.display.terminal import Line
 from pcapd.ctl.display.text import escape, quantity
 
@@ -207,7 +207,7 @@ def _cut(text: str, width: int, look: Look) -> str:
 # --- below the table ------------------------------------------------------------
 
 
-def _below(progress: Progress, look: Look, width: int) -> List[str]:
+def _below(progress: Totals, look: Look, width: int) -> List[str]:
     between = " · " if look.unicode else " | "
     notes = []
     if progress.awaited:
@@ -220,7 +220,7 @@ def _below(progress: Progress, look: Look, width: int) -> List[str]:
     return [_cut(line, width, look) for line in lines]
 
 
-def _distance(progress: Progress) -> List[str]:
+def _distance(progress: Totals) -> List[str]:
     """How far it is, and how far it may go."""
     if progress.seconds is None:
         return ["waiting for the first instance"]

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import List, Optional
 
-from pcapd.ctl.extcap.sentences import Choice
+from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login.cfconfig import LoginProblem, config_path
 from pcapd.ctl.login.cflogin import read_login
 from pcapd.ctl.login.cloud import CloudController, Session

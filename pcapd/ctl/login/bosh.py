@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
+from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.boshconfig import config_path, settings
 from pcapd.ctl.login.boshdirector import Director, Session
@@ -73,24 +74,24 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
     address_of(asked.api)
     given = settings(os.environ, asked.environment)
-    voice = _Voice(options)
+    messages = Messages(options)
     if os.environ.get("BOSH_ALL_PROXY"):
-        voice.warn("BOSH_ALL_PROXY is set, but pcapctl does not use it: it connects directly")
+        messages.warn("BOSH_ALL_PROXY is set, but pcapctl does not use it: it connects directly")
     path = config_path(os.environ)
     environment = read_environment(path, given)
     client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS)
-    session = Session(path, given, environment, client, voice.warn)
+    session = Session(path, given, environment, client, messages.warn)
     vms, notices = pick(deployment, Director(environment.url, session, client).instances(deployment))
     if not vms:
         raise nothing_there(deployment, notices)
     ask = len(vms) > UNASKED_MAX and not asked.yes
-    voice.targets(deployment.name, vms, needed=ask)
+    _show(options, deployment.name, vms, needed=ask)
     if ask:
         _confirm(len(vms), script=options.json)
     # The question may have waited longer than the token was good for.
     token = session.token()
     if session.refreshed:
-        voice.detail("your BOSH login was refreshed")
+        messages.detail("your BOSH login was refreshed")
     return Access(asked.api, token, asked.ca, asked.trust), wanted
 
 
@@ -126,30 +127,13 @@ def table(vms: Sequence[Vm]) -> str:
     )
 
 
-class _Voice:
-    """The table, warnings and, with --verbose, details."""
-
-    def __init__(self, options: CaptureOptions) -> None:
-        self._json = options.json
-        self._quiet = options.quiet
-        self._verbose = options.verbose and not options.quiet and not options.json
-        self._events = sys.stderr if options.output == STDOUT else sys.stdout
-
-    def warn(self, text: str) -> None:
-        # Not even --quiet hides it.
-        line = json.dumps({"event": "warning", "message": text}) if self._json else f"warning: {escape(text)}"
-        print(line, file=sys.stderr, flush=True)
-
-    def detail(self, text: str) -> None:
-        if self._verbose:
-            print(escape(text), file=sys.stderr, flush=True)
-
-    def targets(self, deployment: str, vms: Sequence[Vm], *, needed: bool) -> None:
-        if self._json:
-            targets = [
-                {"instance": vm.name, "index": vm.index, "zone": vm.zone, "address": vm.address} for vm in vms
-            ]
-            event = {"event": "targets", "deployment": deployment, "targets": targets}
-            print(json.dumps(event), file=self._events, flush=True)
-        elif needed or not self._quiet:
-            print(table(vms), file=sys.stderr, flush=True)
+def _show(options: CaptureOptions, deployment: str, vms: Sequence[Vm], *, needed: bool) -> None:
+    """Print what would be captured; with --quiet only when the user is asked."""
+    if options.json:
+        targets = [
+            {"instance": vm.name, "index": vm.index, "zone": vm.zone, "address": vm.address} for vm in vms
+        ]
+        event = {"event": "targets", "deployment": deployment, "targets": targets}
+        print(json.dumps(event), file=sys.stderr if options.output == STDOUT else sys.stdout, flush=True)
+    elif needed or not options.quiet:
+        print(table(vms), file=sys.stderr, flush=True)

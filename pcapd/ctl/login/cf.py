@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Tuple
 from urllib.parse import urlsplit
 
 from pcapd.ctl.cfplugin.cli import CfCli, RpcSession
-from pcapd.ctl.display.text import escape
+from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.login.cfconfig import Login, LoginProblem, check_url, config_path, is_guid, pcap_of_api
 from pcapd.ctl.login.cflogin import read_login
 from pcapd.ctl.login.cloud import CloudController, Session, Tokens
@@ -61,46 +59,24 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
         address_of(asked.api)
     path = config_path(os.environ) if cli is None else Path()
     login = read_login(path) if cli is None else cli.login()
-    say = _Voice(options)
+    messages = Messages(options)
     if login.ssl_disabled and asked.trust is not Trust.ANYBODY and asked.ca is None:
-        say.note(
+        messages.note(
             "cf logged in with --skip-ssl-validation, which does not count here: certificates are checked, "
             "with the authority of --ca FILE, unless --insecure is given"
         )
     client = Client(asked.ca, asked.trust)
     session: Tokens
-    session = Session(path, login, client, say.warn) if cli is None else RpcSession(cli)
+    session = Session(path, login, client, messages.warn) if cli is None else RpcSession(cli)
     controller = CloudController(login.target, session, client)
     guid = _guid(asked.app, login, controller)
     api, reason = _api(asked, login, controller)
     token = session.token()
     if session.refreshed:
-        say.detail("your cf login was refreshed")
-    say.detail(_plan(asked, guid, login))
-    say.detail(f"pcap api {api}, {reason}")
+        messages.detail("your cf login was refreshed")
+    messages.detail(_plan(asked, guid, login))
+    messages.detail(f"pcap api {api}, {reason}")
     return Access(api, token, asked.ca, asked.trust), _wanted(asked, guid)
-
-
-class _Voice:
-    """Warnings and, with --verbose, details; on stderr."""
-
-    def __init__(self, options: CaptureOptions) -> None:
-        self._json = options.json
-        self._quiet = options.quiet
-        self._verbose = options.verbose and not options.quiet and not options.json
-
-    def warn(self, text: str) -> None:
-        # Not even --quiet hides it.
-        line = json.dumps({"event": "warning", "message": text}) if self._json else f"warning: {escape(text)}"
-        print(line, file=sys.stderr, flush=True)
-
-    def note(self, text: str) -> None:
-        if not self._quiet:
-            self.warn(text)
-
-    def detail(self, text: str) -> None:
-        if self._verbose:
-            print(escape(text), file=sys.stderr, flush=True)
 
 
 def _wanted(asked: Asked, guid: str) -> Wanted:

@@ -37,7 +37,7 @@ class News(NamedTuple):
 
     state: str
     reader: str
-    words: str
+    message: str
 
 
 class _Reader:

@@ -44,7 +44,7 @@ from pcapd.wire import (
 )
 from pcapd.wire.frames import Bytes
 
-__all__ = ["Capture", "Outcome", "Waiting"]
+__all__ = ["CaptureSession", "Outcome", "Waiting"]
 
 #: Notices that mean that something is missing from the file.
 _FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
@@ -79,21 +79,21 @@ class _State(Enum):
     ENDED = auto()
 
 
-class Capture:
+class CaptureSession:
     """See the module.
 
     Args:
         request: What to capture.
-        assembly: Makes the file's blocks.
+        muxer: Makes the file's blocks.
         duration: Seconds after the first source is open.
         now: When it begins.
     """
 
     def __init__(
-        self, request: Request, assembly: Union[Muxer, Split], duration: Optional[float], now: float
+        self, request: Request, muxer: Union[Muxer, Split], duration: Optional[float], now: float
     ) -> None:
         self._request = request
-        self.assembly = assembly
+        self.muxer = muxer
         self._duration = duration
         self._session = Caller()
         self._state = _State.WAITING
@@ -139,7 +139,7 @@ class Capture:
 
     def tick(self, now: float) -> None:
         """Time passed: look at the stop conditions."""
-        if self.assembly.full and self._state is _State.CAPTURING:
+        if self.muxer.full and self._state is _State.CAPTURING:
             self.stop("the limit of packets or bytes is reached", now)
         if self.started is not None and self._duration is not None and now - self.started >= self._duration:
             self.stop(f"{self._duration:g} s are over", now)
@@ -227,7 +227,7 @@ class Capture:
 
     @property
     def _accounts(self) -> List[Account]:
-        return list(self.assembly.accounts.values())
+        return list(self.muxer.accounts.values())
 
     def settle(self, form: Form, written: Optional[Dict[str, int]], pieces: List[Piece]) -> None:
         """Nothing more will be written: find out what came and is not in the file.
@@ -243,14 +243,14 @@ class Capture:
         if written is not None:
             streams: Dict[str, List[Account]] = {}
             for account in self._accounts:
-                streams.setdefault(account.source.instance if self.assembly.split else "", []).append(account)
+                streams.setdefault(account.source.instance if self.muxer.split else "", []).append(account)
             for stream, accounts in streams.items():
                 missing = sum(account.written for account in accounts) - written.get(stream, 0)
                 data = b"".join(piece.data for piece in pieces if piece.stream == stream)
                 if missing > 0:
                     self._subtract(accounts, missing, data if form is Form.PCAPNG else b"")
-        self.assembly.settle()
-        if not self.assembly.full:
+        self.muxer.settle()
+        if not self.muxer.full:
             self._held = sum(account.rest for account in self._accounts)
 
     def _subtract(self, accounts: List[Account], missing: int, data: bytes) -> None:
@@ -287,15 +287,15 @@ class Capture:
         message = event.message
         if isinstance(message, Packets):
             self._progress.received(len(message.records), self._time.at(now))
-            self.assembly.packets(event.source, message.records, now)
+            self.muxer.packets(event.source, message.records, now)
         elif isinstance(message, Stats):
-            self.assembly.stats(event.source, message)
+            self.muxer.stats(event.source, message)
         elif isinstance(message, Source):
             if self._request.headers_only and not message.headers_only:
                 hint = "ask the operator to upgrade it"
                 self.fail(PcapdError("the api does not know how to cut packets after their headers", hint))
                 return
-            self.assembly.source(event.source, message, now_us)
+            self.muxer.source(event.source, message, now_us)
             self._await(message.awaited)
             if self.started is None:
                 self.started = now
@@ -306,7 +306,7 @@ class Capture:
                 if len(self.failed) < INSTANCES_MAX:
                     self.failed[message.origin[:NAME_MAX]] = None
             self._await(message.awaited)
-            self.assembly.await_instances(message.awaited)
+            self.muxer.await_instances(message.awaited)
             self.notices.append(message)
         elif isinstance(message, Ping):
             self._send.append(self._session.pong(message, now_us))

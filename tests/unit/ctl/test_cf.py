@@ -10,7 +10,7 @@ import pytest
 from ctl_doubles import Web, access, answer
 
 from pcapd.ctl.extcap.choices import apps
-from pcapd.ctl.extcap.sentences import Choice
+from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import cf
 from pcapd.ctl.login.cf import Asked, prepare
 from pcapd.ctl.login.cfconfig import LoginProblem

@@ -52,7 +52,7 @@ def test_request_for_an_app() -> None:
 )
 def test_words(wanted: Wanted, words: str) -> None:
     """What is captured, for the comment of the file."""
-    assert wanted.words() == words
+    assert wanted.describe() == words
 
 
 def opened(**changes: object) -> str:

@@ -23,7 +23,7 @@ from pcapd.ctl.display.terminal import Line
 from pcapd.ctl.options import Access, CaptureOptions, Wanted
 from pcapd.ctl.run import run
 from pcapd.ctl.sinks.fileoptions import FileOptions
-from pcapd.ctl.stream.session import Capture
+from pcapd.ctl.stream.session import CaptureSession
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX
 from pcapd.merge.muxer import Muxer
@@ -288,9 +288,9 @@ def test_how_often_a_table_is_drawn(
     ours = os.getpgrp()
     group = ours
     monkeypatch.setattr(live_module.os, "tcgetpgrp", lambda fd: group)
-    assembly = Muxer(Form.PCAPNG, 262144)
-    assembly.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
-    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
+    muxer = Muxer(Form.PCAPNG, 262144)
+    muxer.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
+    capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
     screen: Any = Screen()
     with os.fdopen(os.dup(terminal.slave), "w") as stream:
         live = Live(screen, stream, stage.options())

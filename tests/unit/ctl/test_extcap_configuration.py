@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapd.ctl.extcap import configuration
 from pcapd.ctl.extcap import install as install_module
-from pcapd.ctl.extcap import sentences
 from pcapd.ctl.extcap.calls import Call, is_call, parse
 from pcapd.ctl.extcap.command import PREPARE, options_of
 from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, encode, text
@@ -146,7 +146,7 @@ def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch
 
 def test_interfaces() -> None:
     """The version first, the three interfaces, and a toolbar with numbers of its own."""
-    lines = sentences.interfaces("1.2.3")
+    lines = configuration.interfaces("1.2.3")
     assert fields(lines[0]) == {"version": "1.2.3", "display": "pcapd"}
     shown = [fields(line)["display"] for line in lines if line.startswith("interface ")]
     assert shown == ["Cloud Foundry app", "BOSH VMs", "pcapd hosts"]
@@ -161,10 +161,10 @@ def test_interfaces() -> None:
     assert len(lines) == 8
 
 
-@pytest.mark.parametrize("interface", sentences.INTERFACES.values(), ids=lambda one: one.value)
-def test_arguments(interface: sentences.Interface) -> None:
+@pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
+def test_arguments(interface: configuration.Interface) -> None:
     """Numbers are in order, options are not used twice, and all of it survives Wireshark's parser."""
-    lines = [fields(line) for line in sentences.arguments_of(interface) if line.startswith("arg ")]
+    lines = [fields(line) for line in configuration.arguments_of(interface) if line.startswith("arg ")]
     assert [one["number"] for one in lines] == [str(number) for number in range(len(lines))]
     assert len({one["call"] for one in lines}) == len(lines)
     for line, argument in zip(lines, interface.arguments):
@@ -181,27 +181,27 @@ def test_arguments(interface: sentences.Interface) -> None:
             assert bool(validations["--instances"].search(instances)) is good
 
 
-@pytest.mark.parametrize("interface", sentences.INTERFACES.values(), ids=lambda one: one.value)
-def test_what_is_not_set_is_not_told(interface: sentences.Interface) -> None:
+@pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
+def test_what_is_not_set_is_not_told(interface: configuration.Interface) -> None:
     """Wireshark takes an empty field for a value."""
-    lines = sentences.interfaces("1.2.3") + sentences.arguments_of(interface)
+    lines = configuration.interfaces("1.2.3") + configuration.arguments_of(interface)
     assert not [line for line in lines if "=}" in line and not line.startswith("value ")]
 
 
 @pytest.mark.parametrize("number", range(5))
 def test_choices_have_the_number_of_their_argument(number: int) -> None:
     """As the answer with all arguments had it."""
-    interface = sentences.INTERFACES["pcapctl-cf"]
+    interface = configuration.INTERFACES["pcapctl-cf"]
     call = interface.arguments[number].call
-    (line,) = sentences.choices_of(interface, call, [sentences.Choice("x", "X")])
+    (line,) = configuration.choices_of(interface, call, [configuration.Choice("x", "X")])
     assert fields(line)["arg"] == str(number)
 
 
 @given(st.text())
 def test_a_choice_stays_one_sentence(name: str) -> None:
     """Whatever an app is called, its sentence has three fields on one line."""
-    (line,) = sentences.choices_of(
-        sentences.INTERFACES["pcapctl-cf"], "--app", [sentences.Choice("guid", name)]
+    (line,) = configuration.choices_of(
+        configuration.INTERFACES["pcapctl-cf"], "--app", [configuration.Choice("guid", name)]
     )
     assert line.isprintable()
     assert list(fields(line)) == ["arg", "value", "display"]
@@ -226,7 +226,7 @@ def test_a_choice_stays_one_sentence(name: str) -> None:
 )
 def test_filter_problem(text: str, words: str) -> None:
     """What is seen without libpcap; nothing that libpcap takes is refused."""
-    problem = sentences.filter_problem(text)
+    problem = configuration.filter_problem(text)
     assert words in problem and bool(words) is bool(problem)
 
 
