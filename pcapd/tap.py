@@ -51,7 +51,7 @@ def _daemon(options: Any, reactor: Any) -> Any:
         from pcapd.config.load import load_agent
 
         return Agent(load_agent(options["config"]), reactor, partial(load_agent, options["config"]))
-    from pcapd.api.api import Api
+    from pcapd.api.service import Api
     from pcapd.config.load import load_api
 
     return Api(load_api(options["config"]), reactor, partial(load_api, options["config"]))

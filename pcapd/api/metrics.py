@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 
-from pcapd.api.web import NotFoundResource, Page
+from pcapd.api.http.web import NotFoundResource, Page
 
 __all__ = ["Metrics"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers.base import Resolved
 from pcapd.config.schema import PolicyConfig
 from pcapd.errors import Forbidden
 from pcapd.wire import Notice, NoticeType, Request, Source

@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import struct
+import time
 import urllib.parse
 from ipaddress import ip_network
 from pathlib import Path
@@ -38,21 +39,24 @@ from zope.interface import implementer
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
-from pcapd.api import cc
-from pcapd.api.connection import ApiSite
-from pcapd.api.download import DownloadResource, parse_query
-from pcapd.api.stream import StreamResource
-from pcapd.api.tokens import caller_of, check_form, parse_keys
-from pcapd.api.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.http.connection import ApiSite
+from pcapd.api.http.download import DownloadResource, parse_query
+from pcapd.api.http.stream import StreamResource
+from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.resolvers.cc import choose
+from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
+from pcapd.clouds import cloudcontroller as cc
+from pcapd.clouds.tokens import check_form, expiry, owner_of
+from pcapd.clouds.uaa import LoginProblem, Tokens, parse_tokens
 from pcapd.config import certificates
 from pcapd.config.document import read_document
 from pcapd.config.parse import survey_agent, survey_api
 from pcapd.ctl.cfplugin.calls import Call, CallRefused
 from pcapd.ctl.cfplugin.gob import Decoder
 from pcapd.ctl.display.text import escape
-from pcapd.ctl.login.cfconfig import LoginProblem, Tokens, expiry, parse_login, parse_tokens, with_tokens
+from pcapd.ctl.login.cfconfig import parse_login, with_tokens
 from pcapd.ctl.stream.connection import refused
 from pcapd.ctl.stream.session import CaptureSession
 from pcapd.ctl.stream.websocket import Splitter
@@ -708,7 +712,7 @@ def authority_answers(data: bytes) -> None:
     if parse is cc.parse_stats:
         app = cc.CfApp(_GUID, "app")
         wanted = App(_GUID, indices=(0, 7))
-        _, notices = cc.choose(app, wanted, [(cc.Process(_GUID, "2026"), result)], 9494, 10**15)
+        _, notices = choose(app, wanted, [(cc.Process(_GUID, "2026"), result)], 9494, 10**15)
         for notice in notices:
             encode(notice)
         str(cc.none_running(app, wanted, notices))
@@ -720,9 +724,9 @@ def tokens(data: bytes) -> None:
     token = data.decode("utf-8", "replace")
     for text in (token, f"e30.{base64.urlsafe_b64encode(data).decode().rstrip('=')}.x"):
         with contextlib.suppress(Unauthenticated):
-            caller = caller_of(check_form(text, leeway=1e12), "cloud_foundry")
+            owner = owner_of(check_form(text, time.time(), leeway=1e12), "cloud_foundry")
             text.encode("ascii")
-            assert caller.identity.isascii() and f"{caller.user}{caller.origin}".isprintable()
+            assert owner.identity.isascii() and f"{owner.user}{owner.origin}".isprintable()
         ends: Optional[float] = expiry(text)
         assert ends is None or isinstance(ends, float)
     found = parse_tokens(data)

@@ -160,7 +160,7 @@ def test_in_the_agent(chain: Chain) -> None:
 
 LOSING_API = """
 import os
-from pcapd.api import stream
+from pcapd.api.http import stream
 from pcapd.main import main
 from pcapd.records import check
 

@@ -29,8 +29,8 @@ Each check of the given files is taken out, one at a time, in copies of the chec
 Then the unit tests that run its line must fail; a check that "survived" has no such test.
 
 examples:
-  bin/mutants pcapd/wire pcapd/api/cc.py
-  bin/mutants pcapd/api/bosh.py --with tests/hosts/test_bosh_api.py
+  bin/mutants pcapd/wire pcapd/api/resolvers/cc.py
+  bin/mutants pcapd/api/resolvers/bosh.py --with tests/hosts/test_bosh_api.py
   bin/mutants                              all checks: hours
 """
 

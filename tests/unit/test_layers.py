@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: are of `STRANGERS`; a cycle is never allowed.
 LAYERS = (
     {"errors", "limits", "running"},
-    {"packet", "wire", "config"},
+    {"packet"},
     {"records"},
-    {"savefile"},
+    {"savefile", "wire", "clouds", "config"},
     {"merge"},
     {"analysis"},
     {"capture"},
@@ -46,6 +46,7 @@ THIRD_PARTIES: Mapping[str, frozenset[str]] = {
     "merge": frozenset(),
     "analysis": frozenset(),
     "wire": frozenset(),
+    "clouds": frozenset(),
     "config": frozenset({"yaml", "cryptography", "OpenSSL"}),
     # Ships as one portable file, so: pure Python (PyYAML without its C part), and no Twisted.
     "ctl": frozenset({"wsproto", "click", "rich", "yaml"}),
@@ -55,7 +56,8 @@ THIRD_PARTIES: Mapping[str, frozenset[str]] = {
 ONLY_IN = {"pcapy": "capture", "prctl": "capture", "ctypes": "capture"}
 
 #: Bytes and values in, bytes and values out: no reactor, no sockets, no clock.
-PURE = {"errors", "limits", "running", "packet", "records", "savefile", "merge", "analysis", "wire", "config"}
+PURE = {"errors", "limits", "running", "packet", "records", "savefile", "merge", "analysis"}
+PURE |= {"wire", "clouds", "config"}
 IMPURE = {"asyncio", "logging", "select", "selectors", "signal", "socket", "ssl", "subprocess"}
 IMPURE |= {"multiprocessing", "socketserver", "threading", "time"}
 

@@ -6,9 +6,10 @@ import socket
 import time
 from typing import Any, Dict, Type, TypeVar
 
+from pcapd.clouds.uaa import LoginProblem, check_url
 from pcapd.ctl.cfplugin.calls import Call, CallRefused
 from pcapd.ctl.cfplugin.gob import STRING, Kind
-from pcapd.ctl.login.cfconfig import Login, LoginProblem, check_url
+from pcapd.ctl.login.cfconfig import Login
 from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError, RemoteProtocolError
 

@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 from typing import List, Optional
 
+from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.extcap.configuration import Choice
-from pcapd.ctl.login.cfconfig import LoginProblem, config_path
+from pcapd.ctl.login.cfconfig import config_path
 from pcapd.ctl.login.cflogin import read_login
 from pcapd.ctl.login.cloud import CloudController, Session
 from pcapd.ctl.login.fetch import Client

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
+from pcapd.clouds.director import Vm, check_deployment, nothing_there, pick
 from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.boshconfig import config_path, settings
@@ -20,7 +21,6 @@ from pcapd.ctl.sinks.files import check_files
 from pcapd.ctl.stream.connection import UNKNOWN_AUTHORITY, address_of
 from pcapd.errors import BadRequest, PcapdError
 from pcapd.wire import Deployment
-from pcapd.wire.director import Vm, check_deployment, nothing_there, pick
 
 __all__ = ["Asked", "prepare", "table"]
 

@@ -8,7 +8,6 @@ the text, tokens and all.
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 import yaml
 
-from pcapd.ctl.login.cfconfig import Grant, LoginProblem, Tokens, check_url
+from pcapd.clouds.uaa import Grant, LoginProblem, Tokens, basic, check_url
 
 __all__ = [
     "Environment",
@@ -181,15 +180,11 @@ def grant_for(environment: Environment) -> Grant:
     """
     if environment.client:
         form = {"grant_type": "client_credentials"}
-        return Grant(urlencode(form), _basic(environment.client, environment.client_secret))
+        return Grant(urlencode(form), basic(environment.client, environment.client_secret))
     if not environment.refresh_token:
         raise LoginProblem("your BOSH login has expired", f"log in with: bosh -e {environment.key} log-in")
     form = {"grant_type": "refresh_token", "refresh_token": environment.refresh_token}
-    return Grant(urlencode(form), _basic(CLIENT, ""))
-
-
-def _basic(client: str, secret: str) -> str:
-    return f"Basic {base64.b64encode(f'{client}:{secret}'.encode()).decode()}"
+    return Grant(urlencode(form), basic(CLIENT, ""))
 
 
 def with_tokens(text: str, key: str, tokens: Tokens) -> str:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Callable, Tuple
 from urllib.parse import urlsplit
 
+from pcapd.clouds.director import Vm, parse_info, parse_instances, refusal
+from pcapd.clouds.tokens import lasts
+from pcapd.clouds.uaa import LoginProblem, check_url, parse_tokens
 from pcapd.ctl.login.boshconfig import Environment, Settings, grant_for
 from pcapd.ctl.login.boshlogin import read_environment, save_tokens
-from pcapd.ctl.login.cfconfig import LoginProblem, check_url, expiry, parse_tokens
 from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.ctl.login.cloud import CloudProblem
 from pcapd.ctl.login.fetch import Answer, Client
 from pcapd.errors import Unauthenticated
 from pcapd.wire import Deployment
-from pcapd.wire.director import Vm, parse_info, parse_instances, refusal
 
 __all__ = ["Director", "Session"]
 
@@ -62,7 +63,7 @@ class Session:
         Raises:
             PcapdError: The login is over, or the director or UAA do not answer as they should.
         """
-        if not _good(self._access):
+        if not lasts(self._access, time.time() + TOKEN_MARGIN):
             self.refresh()
         return self._access
 
@@ -75,7 +76,9 @@ class Session:
         environment = self._environment
         if not environment.client:
             environment = read_environment(self._path, self._given)
-            if environment.access_token != self._access and _good(environment.access_token):
+            if environment.access_token != self._access and lasts(
+                environment.access_token, time.time() + TOKEN_MARGIN
+            ):
                 # The BOSH CLI, or another pcapctl, was faster.
                 self._access = environment.access_token
                 return
@@ -107,12 +110,6 @@ class Session:
         url = parse_info(answer.body).uaa.rstrip("/")
         check_url(url, "the UAA that the director names", "tell the operator")
         return url
-
-
-def _good(token: str) -> bool:
-    """Whether it is there and not about to end; one that does not say is tried."""
-    ends = expiry(token)
-    return bool(token) and (ends is None or ends - time.time() >= TOKEN_MARGIN)
 
 
 def _not_granted(answer: Answer, environment: Environment, host: str) -> Exception:

@@ -7,8 +7,8 @@ import ssl
 from pathlib import Path
 from typing import List, Optional
 
+from pcapd.clouds.uaa import LoginProblem, Tokens
 from pcapd.ctl.login.boshconfig import Environment, Settings, aliases, environment_of, with_tokens
-from pcapd.ctl.login.cfconfig import LoginProblem, Tokens
 from pcapd.ctl.login.cflogin import NotSaved, replace_file
 from pcapd.limits import CONFIG_MAX
 

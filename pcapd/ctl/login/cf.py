@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Optional, Tuple
 from urllib.parse import urlsplit
 
+from pcapd.clouds.uaa import LoginProblem, check_url
 from pcapd.ctl.cfplugin.cli import CfCli, RpcSession
 from pcapd.ctl.display.messages import Messages
-from pcapd.ctl.login.cfconfig import Login, LoginProblem, check_url, config_path, is_guid, pcap_of_api
+from pcapd.ctl.login.cfconfig import Login, config_path, is_guid, pcap_of_api
 from pcapd.ctl.login.cflogin import read_login
 from pcapd.ctl.login.cloud import CloudController, Session, Tokens
 from pcapd.ctl.login.fetch import Client

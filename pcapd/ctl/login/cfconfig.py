@@ -7,30 +7,23 @@ replace old ones in its text, and every other byte stays as it is.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]  # not in typeshed
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 from urllib.parse import quote, urlencode, urlsplit
 
-from pcapd.errors import PcapdError
+from pcapd.clouds.uaa import Grant, LoginProblem, Tokens, basic, check_url
 
 __all__ = [
-    "Grant",
     "Login",
-    "LoginProblem",
-    "Tokens",
-    "check_url",
     "config_path",
-    "expiry",
     "grant_for",
     "is_guid",
     "list_parameter",
     "parse_login",
-    "parse_tokens",
     "pcap_of_api",
     "with_tokens",
 ]
@@ -41,14 +34,9 @@ CONFIG_VERSION = 4
 _TOKEN = re.compile(r"[!-~]+")
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SPACES = re.compile(r"[ \t\r\n]*")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _LOG_IN = "log in with: cf login"
 _REPAIR = f"{_LOG_IN}, which repairs it"
 _DECODER = json.JSONDecoder()
-
-
-class LoginProblem(PcapdError):
-    """The login of the cf CLI, or of the BOSH CLI, is not there, not whole, or over."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +63,6 @@ class Login:
     space: str = ""
     space_guid: str = ""
     ssl_disabled: bool = False
-
-
-class Tokens(NamedTuple):
-    """What UAA gives; without a refresh token the old one stays good."""
-
-    access: str
-    refresh: str = ""
-    scheme: str = "bearer"
-
-
-class Grant(NamedTuple):
-    """A request for tokens, to be posted."""
-
-    form: str
-    authorization: Optional[str]
 
 
 def config_path(environment: Mapping[str, str]) -> Path:
@@ -182,23 +155,6 @@ def _token(token: str, key: str) -> str:
 # --- addresses ------------------------------------------------------------------
 
 
-def check_url(url: str, what: str, hint: str) -> None:
-    """Make sure that a token may be sent there: by https, or to this machine.
-
-    Raises:
-        LoginProblem: It may not.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or not url.isprintable() or "@" in parts.netloc or parts.scheme not in ("https", "http"):
-        raise LoginProblem(f"{what}, {url!r}, is no https URL", hint)
-    if parts.scheme == "http" and host not in _LOOPBACK:
-        raise LoginProblem(f"{what}, {url}, is not https, and a token is not sent in clear", hint)
-
-
 def pcap_of_api(target: str) -> Optional[str]:
     """The pcap api's URL beside Cloud Controller's: ``api.`` → ``pcap.``; None without an ``api.``."""
     parts = urlsplit(target)
@@ -220,17 +176,6 @@ def list_parameter(value: str) -> str:
 # --- tokens ---------------------------------------------------------------------
 
 
-def expiry(token: str) -> Optional[float]:
-    """When an access token ends, seconds since the epoch; None when it does not say (an opaque one)."""
-    parts = token.split(".")
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        ends = claims["exp"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return float(ends) if isinstance(ends, (int, float)) and abs(ends) < 1e15 else None
-
-
 def grant_for(login: Login) -> Grant:
     """What the cf CLI would post for new tokens (``cf/api/authentication``, ``api/uaa/refresh_token.go``).
 
@@ -244,21 +189,7 @@ def grant_for(login: Login) -> Grant:
         raise LoginProblem("your cf login has expired", _LOG_IN)
     # The empty scope asks for all that the user has.
     form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token, "scope": ""}
-    basic = base64.b64encode(f"{login.client}:{login.client_secret}".encode()).decode()
-    return Grant(urlencode(form), f"Basic {basic}")
-
-
-def parse_tokens(body: bytes) -> Optional[Tokens]:
-    """Read UAA's answer; None when it is none."""
-    try:
-        values = json.loads(body)
-        access, refresh = values["access_token"], values.get("refresh_token") or ""
-        scheme = values.get("token_type") or "bearer"
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    # Before they go into a header and a file.
-    fit = all(isinstance(text, str) and _TOKEN.fullmatch(text) for text in (access, refresh or "-", scheme))
-    return Tokens(access, refresh, scheme) if fit else None
+    return Grant(urlencode(form), basic(login.client, login.client_secret))
 
 
 def with_tokens(text: str, tokens: Tokens) -> str:

@@ -8,7 +8,8 @@ import stat
 import tempfile
 from pathlib import Path
 
-from pcapd.ctl.login.cfconfig import Login, LoginProblem, Tokens, parse_login, with_tokens
+from pcapd.clouds.uaa import LoginProblem, Tokens
+from pcapd.ctl.login.cfconfig import Login, parse_login, with_tokens
 from pcapd.errors import PcapdError
 from pcapd.limits import CONFIG_MAX
 

@@ -7,20 +7,19 @@ quotes the refresh token in its own.
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Protocol, Tuple
 from urllib.parse import urljoin, urlsplit
 
+from pcapd.clouds.cloudcontroller import error_title
+from pcapd.clouds.reading import AGAIN, retry_seconds
+from pcapd.clouds.tokens import lasts
+from pcapd.clouds.uaa import LoginProblem, check_url, parse_tokens
 from pcapd.ctl.login.cfconfig import (
     Login,
-    LoginProblem,
-    check_url,
-    expiry,
     grant_for,
     list_parameter,
-    parse_tokens,
 )
 from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
 from pcapd.ctl.login.fetch import Answer, Client
@@ -36,7 +35,6 @@ PAGES_MAX = 20
 PER_PAGE = 100
 
 _LOG_IN = "log in with: cf login"
-_TITLE = re.compile(r"[A-Za-z-]{1,50}")
 
 
 class CloudProblem(PcapdError):
@@ -82,7 +80,7 @@ class Session:
             LoginProblem: The login is over.
             CloudProblem: UAA does not answer as it should.
         """
-        if not _good(self.login.access_token):
+        if not lasts(self.login.access_token, time.time() + TOKEN_MARGIN):
             self.refresh()
         return self.login.access_token
 
@@ -94,7 +92,9 @@ class Session:
             CloudProblem: UAA does not answer as it should.
         """
         current = read_login(self._path)
-        if current.access_token != self.login.access_token and _good(current.access_token):
+        if current.access_token != self.login.access_token and lasts(
+            current.access_token, time.time() + TOKEN_MARGIN
+        ):
             # The cf CLI, or another pcapctl, was faster.
             self.login = current
             return
@@ -112,12 +112,6 @@ class Session:
         except NotSaved as error:
             self._warn(f"{error}; you may have to log in again with: cf login")
         self.login = _with(current, tokens.access, tokens.refresh)
-
-
-def _good(token: str) -> bool:
-    """Whether it is there and not about to end; one that does not say is tried."""
-    ends = expiry(token)
-    return bool(token) and (ends is None or ends - time.time() >= TOKEN_MARGIN)
 
 
 def _with(login: Login, access: str, refresh: str) -> Login:
@@ -257,14 +251,11 @@ def _check_load(answer: Answer, who: str) -> None:
 
 
 def _later(answer: Answer) -> str:
-    seconds = answer.headers.get("retry-after", "")
-    fit = seconds.isascii() and seconds.isdigit() and len(seconds) < 6
-    return f"try again in {seconds} s" if fit else "try again later"
+    seconds = retry_seconds(answer.headers.get("retry-after"))
+    return AGAIN if seconds is None else f"try again in {seconds} s"
 
 
 def _title(answer: Answer) -> str:
     """Name of the error in the answer, where it has one of Cloud Controller's."""
-    errors = answer.json().get("errors")
-    first = errors[0] if isinstance(errors, list) and errors else None
-    title = first.get("title") if isinstance(first, dict) else None
-    return f" ({title})" if isinstance(title, str) and _TITLE.fullmatch(title) else ""
+    title = error_title(answer.json())
+    return f" ({title})" if title else ""

@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 
 from demo.certificates import AGENT_NAME, Credentials
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.api import capture as capture_module
-from pcapd.api.resolvers import Target
+from pcapd.api.capture import life as capture_module
+from pcapd.api.resolvers.base import Target
 from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,

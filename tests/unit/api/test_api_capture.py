@@ -9,12 +9,12 @@ from api_doubles import Network, Sink, record, targets
 from twisted.internet.task import Clock
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.api import agentlink as agentlink_module
-from pcapd.api import capture as capture_module
-from pcapd.api.audit import Trail
-from pcapd.api.capture import Agents, Capture
+from pcapd.api.capture import agentlink as agentlink_module
+from pcapd.api.capture import life as capture_module
+from pcapd.api.capture.audit import Trail
+from pcapd.api.capture.life import Agents, Capture
 from pcapd.api.metrics import Metrics
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.config.schema import AgentsConfig, ApiLimits
 from pcapd.limits import (
     AGENT_PING_INTERVAL,

@@ -12,7 +12,7 @@ from api_doubles import config
 from twisted.internet.task import Clock
 
 from demo.certificates import Authority, Credentials
-from pcapd.api.api import Api
+from pcapd.api.service import Api
 from pcapd.config.schema import (
     ApiConfig,
     BoshConfig,

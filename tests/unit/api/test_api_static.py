@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from demo.certificates import Credentials
-from pcapd.api.resolvers import Resolved, Target
-from pcapd.api.static import StaticResolver
+from pcapd.api.resolvers.base import Resolved, Target
+from pcapd.api.resolvers.static import StaticResolver
 from pcapd.config.schema import StaticTarget
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request

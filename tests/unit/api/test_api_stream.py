@@ -15,9 +15,9 @@ from wsproto import ConnectionType, WSConnection
 from wsproto import events as ws
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.api.connection import ApiSite
-from pcapd.api.stream import StreamResource
-from pcapd.api.web import ClientInfo
+from pcapd.api.http.connection import ApiSite
+from pcapd.api.http.stream import StreamResource
+from pcapd.api.http.web import ClientInfo
 from pcapd.errors import AuditUnavailable, BadRequest, ClientLeft, RequestError, TargetNotFound
 from pcapd.limits import (
     ANSWERS_BURST,

@@ -13,9 +13,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from demo.certificates import Authority, Credentials
-from pcapd.api import bosh as bosh_module
-from pcapd.api.bosh import BoshResolver
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.resolvers import bosh as bosh_module
+from pcapd.api.resolvers.base import Resolved, Target
+from pcapd.api.resolvers.bosh import BoshResolver
 from pcapd.config.schema import BoshConfig
 from pcapd.errors import BadRequest, Forbidden, ResolverUnavailable, TargetNotFound, Unauthenticated
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL, TOKEN_MAX

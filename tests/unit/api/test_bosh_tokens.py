@@ -11,14 +11,15 @@ from typing import Any, Iterable
 
 import pytest
 
-from pcapd.api import tokens
-from pcapd.api.tokens import Issuer, Policy, key_id, parse_keys, same_url, verify
+from pcapd.api.resolvers import tokens
+from pcapd.api.resolvers.tokens import ScopeRule, key_id, parse_keys, verify
+from pcapd.clouds.tokens import Issuer, TokenOwner, check_form, owner_of, same_url
 from pcapd.errors import ResolverUnavailable, Unauthenticated
 from pcapd.limits import KEY_BITS, KEY_ID_MAX, KEYS_MAX, NAME_MAX, TOKEN_LEEWAY, TOKEN_MAX
 from tests.doubles.uaa import Key, Uaa, b64
 
 DIRECTOR = "7c1b3c1e-5f0c-4d6a-9a55-0d5a2f6f9f10"
-POLICY = Policy(DIRECTOR)
+POLICY = ScopeRule(DIRECTOR)
 
 
 class OfflineUaa(Uaa):
@@ -53,11 +54,11 @@ def keys(uaa: Uaa) -> Any:
     return parse_keys(listed(*(key.public() for key in uaa.keys)))[0]
 
 
-def caller(scopes: Iterable[str], user: str = "alice") -> tokens.Caller:
-    return tokens.Caller(user, frozenset(scopes), f"bosh:{user}")
+def caller(scopes: Iterable[str], user: str = "alice") -> TokenOwner:
+    return TokenOwner(user, frozenset(scopes), f"bosh:{user}")
 
 
-def check(uaa: Uaa, token: str, policy: Policy = POLICY) -> tokens.Caller:
+def check(uaa: Uaa, token: str, policy: ScopeRule = POLICY) -> TokenOwner:
     """As the resolver does."""
     known = keys(uaa)
     name = key_id(token, ISSUER)
@@ -351,7 +352,7 @@ HEADER = {"alg": "RS256"}
 def test_form(token: str, words: str) -> None:
     """What cannot be a token that is valid now; the error says what to do, and does not repeat it."""
     with pytest.raises(Unauthenticated, match=words) as caught:
-        tokens.check_form(token, "log in again: cf login")
+        check_form(token, time.time(), "log in again: cf login")
     assert caught.value.hint == "log in again: cf login"
     assert not token or token not in str(caught.value)
 
@@ -360,8 +361,8 @@ def test_form(token: str, words: str) -> None:
 def test_form_of_a_token(header: Any) -> None:
     """Of a token for Cloud Controller nothing else is looked at."""
     made = unsigned(header, {"exp": time.time() + 60.5, "user_name": "eve"})
-    assert tokens.check_form(made)["user_name"] == "eve"
-    assert tokens.check_form(made.rpartition(".")[0] + ".")["user_name"] == "eve"
+    assert check_form(made, time.time())["user_name"] == "eve"
+    assert check_form(made.rpartition(".")[0] + ".", time.time())["user_name"] == "eve"
 
 
 @pytest.mark.parametrize(("leeway", "expired"), [(0.0, True), (TOKEN_LEEWAY, False)])
@@ -369,7 +370,7 @@ def test_leeway_of_the_form(leeway: float, expired: bool) -> None:
     """Our clock may be ahead of the one that decides; where we decide there is no grace."""
     made = unsigned(HEADER, {"exp": time.time() - TOKEN_LEEWAY / 2})
     try:
-        tokens.check_form(made, leeway=leeway)
+        check_form(made, time.time(), leeway=leeway)
     except Unauthenticated:
         assert expired
     else:
@@ -395,7 +396,7 @@ def test_leeway_of_the_form(leeway: float, expired: bool) -> None:
 )
 def test_names(claims: dict[str, Any], name: str) -> None:
     """The name for people: a user's, else a client's, always printable; the identity is never empty."""
-    found = tokens.caller_of(claims, "cloud_foundry", "")
+    found = owner_of(claims, "cloud_foundry", "")
     assert found.user == name
     assert found.identity.isascii() and found.identity.startswith("cloud_foundry:")
 
@@ -417,17 +418,17 @@ PEOPLE: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 
 def test_identities() -> None:
     """All of them differ, whatever their names; a new name, or another client program, changes no identity."""
-    assert len({tokens.caller_of(claims, *realm).identity for realm, claims in PEOPLE}) == len(PEOPLE)
+    assert len({owner_of(claims, *realm).identity for realm, claims in PEOPLE}) == len(PEOPLE)
     realm, claims = PEOPLE[2]
     renamed = {**claims, "user_name": "alison", "client_id": "other"}
-    assert tokens.caller_of(renamed, *realm).identity == tokens.caller_of(claims, *realm).identity
+    assert owner_of(renamed, *realm).identity == owner_of(claims, *realm).identity
 
 
 def test_origin() -> None:
     """It is a user's, and printable."""
     made = {"user_id": "1", "client_id": "cf", "origin": "ldap\n"}
-    assert tokens.caller_of(made, "bosh").origin == "ldap?"
-    assert tokens.caller_of({"client_id": "cf", "origin": "ldap"}, "bosh").origin == ""
+    assert owner_of(made, "bosh").origin == "ldap?"
+    assert owner_of({"client_id": "cf", "origin": "ldap"}, "bosh").origin == ""
 
 
 # --- scopes ------------------------------------------------------------------
@@ -465,7 +466,7 @@ def test_scope_text(uaa: Uaa) -> None:
 
 def test_token_scope(uaa: Uaa) -> None:
     """A configured scope decides alone: who is an admin without it may not, who has it need be no admin."""
-    policy = Policy(DIRECTOR, "pcap.capture")
+    policy = ScopeRule(DIRECTOR, "pcap.capture")
     token = uaa.forge(claims(uaa, scope=["pcap.capture"], aud=["pcap", "some_client"]))
     assert policy.allows(check(uaa, token, policy))
     for scopes in (["bosh.admin"], ["bosh.teams.blue.admin"], ["pcap"], ["pcap.capture2"]):

@@ -13,9 +13,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from demo.certificates import Authority, Credentials
-from pcapd.api import cloudfoundry as cloudfoundry_module
-from pcapd.api.cloudfoundry import CloudFoundryResolver
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers import cloudfoundry as cloudfoundry_module
+from pcapd.api.resolvers.base import Resolved
+from pcapd.api.resolvers.cloudfoundry import CloudFoundryResolver
 from pcapd.config.schema import CloudFoundryConfig, Permission
 from pcapd.errors import (
     BadRequest,

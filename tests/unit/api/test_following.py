@@ -8,8 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from pcapd.api.following import Following
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.capture.following import Following
+from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import LimitReached, ResolverUnavailable, TargetNotFound, Unauthenticated
 from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX
 from pcapd.wire import Container, Notice, NoticeType

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from pcapd.api.lookout import Lookout
+from pcapd.api.resolvers.probe import Lookout
 from pcapd.errors import ResolverUnavailable
 from pcapd.limits import AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY, AUTHORITY_TIMEOUT
 

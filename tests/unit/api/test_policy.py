@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcapd.api.policy import permitted, still_permitted, unconfirmed
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.config.schema import PolicyConfig
 from pcapd.errors import Forbidden
 from pcapd.wire import NoticeType, Request, Source

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from pcapd.api.questions import Question, Questions, share_of
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers.base import Resolved
+from pcapd.api.resolvers.questions import Question, Questions, share_of
 from pcapd.errors import Forbidden, LimitReached, ResolverUnavailable
 from pcapd.limits import (
     AUTHORITY_CALLERS,

@@ -11,12 +11,12 @@ from typing import Any, Dict, Optional
 import pytest
 from ctl_doubles import Request, Web, access, answer
 
+from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.login import bosh
 from pcapd.ctl.login.bosh import UNASKED_MAX, Asked, NotConfirmed, prepare
 from pcapd.ctl.login.boshconfig import Settings
 from pcapd.ctl.login.boshdirector import Director, Session
 from pcapd.ctl.login.boshlogin import read_environment
-from pcapd.ctl.login.cfconfig import LoginProblem
 from pcapd.ctl.login.cloud import CloudProblem
 from pcapd.ctl.login.fetch import Answer
 from pcapd.ctl.options import CaptureOptions, UsageProblem

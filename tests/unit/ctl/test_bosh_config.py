@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.certificates import Authority
+from pcapd.clouds.uaa import LoginProblem, Tokens
 from pcapd.ctl.login.boshconfig import (
     Environment,
     Settings,
@@ -27,7 +28,6 @@ from pcapd.ctl.login.boshconfig import (
     with_tokens,
 )
 from pcapd.ctl.login.boshlogin import read_authority, read_environment, save_tokens
-from pcapd.ctl.login.cfconfig import LoginProblem, Tokens
 from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
 from tests.lab.memory import traced

@@ -9,11 +9,11 @@ from typing import Any, Dict, Optional
 import pytest
 from ctl_doubles import Web, access, answer
 
+from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.extcap.choices import apps
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import cf
 from pcapd.ctl.login.cf import Asked, prepare
-from pcapd.ctl.login.cfconfig import LoginProblem
 from pcapd.ctl.login.cflogin import read_login
 from pcapd.ctl.login.cloud import PAGES_MAX, CloudController, CloudProblem, Session
 from pcapd.ctl.login.fetch import Answer

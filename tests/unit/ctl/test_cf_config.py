@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any, Optional
@@ -12,17 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapd.clouds.uaa import LoginProblem, Tokens
 from pcapd.ctl.login.cfconfig import (
     Login,
-    LoginProblem,
-    Tokens,
     config_path,
-    expiry,
     grant_for,
     is_guid,
     list_parameter,
     parse_login,
-    parse_tokens,
     pcap_of_api,
     with_tokens,
 )
@@ -203,25 +199,6 @@ def test_list_parameter(name: str) -> None:
 # --- tokens -------------------------------------------------------------------
 
 
-def jwt(**claims: Any) -> str:
-    """A token with these claims and no good signature."""
-    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
-    return f"eyJhbGciOiJub25lIn0.{body}.c2ln"
-
-
-def test_expiry() -> None:
-    """A JWT says when it ends."""
-    assert expiry(jwt(exp=1700000000)) == 1700000000.0
-
-
-@pytest.mark.parametrize(
-    "token", ["", "opaque", "a.b.c", "a..c", jwt(), jwt(exp="soon"), jwt(exp=None), jwt(exp=1e300), "ü.ü.ü"]
-)
-def test_no_expiry(token: str) -> None:
-    """One that says nothing sensible is tried as it is."""
-    assert expiry(token) is None
-
-
 def test_refresh_grant() -> None:
     """What the cf CLI posts: Basic ``cf:``, the refresh token, an empty scope."""
     grant = grant_for(parse_login(config()))
@@ -250,33 +227,6 @@ def test_nothing_to_refresh_with() -> None:
     """Without a refresh token there is only a new login."""
     with pytest.raises(LoginProblem, match="cf login"):
         grant_for(parse_login(config(RefreshToken="")))
-
-
-def test_answers_of_uaa() -> None:
-    """The refresh token may be missing, the scheme is UAA's."""
-    assert parse_tokens(b'{"access_token": "a", "token_type": "Bearer"}') == Tokens("a", "", "Bearer")
-    assert parse_tokens(b'{"access_token": "a", "refresh_token": "r"}') == Tokens("a", "r", "bearer")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"\xff",
-        b"[]",
-        b"{}",
-        b'{"access_token": ""}',
-        b'{"access_token": 1}',
-        b'{"access_token": "a b"}',
-        b'{"access_token": "a\\r\\nX: y"}',
-        b'{"access_token": "a", "refresh_token": 1}',
-        b'{"access_token": "a", "refresh_token": "r\\n"}',
-        b'{"access_token": "a", "token_type": ["bearer"]}',
-    ],
-)
-def test_no_answers_of_uaa(body: bytes) -> None:
-    """What is no token never reaches a header."""
-    assert parse_tokens(body) is None
 
 
 # --- writing ------------------------------------------------------------------

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pcapd.ctl.login.cfconfig import LoginProblem, Tokens, parse_login
+from pcapd.clouds.uaa import LoginProblem, Tokens
+from pcapd.ctl.login.cfconfig import parse_login
 from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
 from pcapd.ctl.login.cloud import Session
 from pcapd.ctl.login.fetch import Answer

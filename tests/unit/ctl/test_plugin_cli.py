@@ -11,11 +11,11 @@ import pytest
 
 import pcapd.ctl.cfplugin.command
 import pcapd.ctl.main
+from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.__main__ import start
 from pcapd.ctl.cfplugin.cli import CfCli, CliUnreachable
 from pcapd.ctl.cfplugin.gob import BOOL, STRING, UINT, Decoder, Encoder, Kind, Struct
 from pcapd.ctl.cfplugin.metadata import metadata
-from pcapd.ctl.login.cfconfig import LoginProblem
 from pcapd.errors import RemoteProtocolError
 
 RESPONSE = Struct("Response", (("ServiceMethod", STRING), ("Seq", UINT), ("Error", STRING)))

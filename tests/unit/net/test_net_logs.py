@@ -98,7 +98,7 @@ def test_a_value_that_json_does_not_know_is_written_as_text(log: Logger, output:
 _TRAIL = """
 import os, sys
 from pathlib import Path
-from pcapd.api.audit import Trail
+from pcapd.api.capture.audit import Trail
 from pcapd.api.metrics import Metrics
 from pcapd.net.logs import start_logging
 from twisted.internet.task import Clock
@@ -111,7 +111,7 @@ def test_the_audit_log_is_written_whatever_the_level(level: str) -> None:
     """Who captured what is kept also where the daemon is told to be quiet."""
     program = f"""{_TRAIL}
 start_logging({level!r}, role="api", id="api/0")
-Logger(namespace="pcapd.api.api").info("chatter")
+Logger(namespace="pcapd.api.service").info("chatter")
 Trail(Clock(), None, Metrics().audit_failures).record("capture_started", user="alice")
 """
     done = subprocess.run(
@@ -140,7 +140,7 @@ trail = Trail(Clock(), file, Metrics().audit_failures)
 trail.record("capture_started", user="alice")
 os.rename(file, file.with_suffix(".1"))
 trail.note("capture_ended", user="alice")
-Logger(namespace="pcapd.api.api").info("chatter")
+Logger(namespace="pcapd.api.service").info("chatter")
 """
 
 

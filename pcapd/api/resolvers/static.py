@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
-from pcapd.api.resolvers import Resolved, Target, asked_by
+from pcapd.api.resolvers.base import Resolved, Target, asked_by
 from pcapd.config.schema import StaticConfig, StaticUser
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request

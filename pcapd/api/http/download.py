@@ -17,9 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
-from pcapd.api import audit
-from pcapd.api.capture import Capture
-from pcapd.api.web import ClientInfo, Front, Page, deny
+from pcapd.api.capture import audit
+from pcapd.api.capture.life import Capture
+from pcapd.api.http.web import ClientInfo, Front, Page, deny
 from pcapd.config.units import parse_duration, parse_size
 from pcapd.errors import (
     AuditUnavailable,

@@ -19,13 +19,17 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.logger import Logger
 
-from pcapd.api import director, tokens
-from pcapd.api.lookout import Lookout
-from pcapd.api.questions import Questions
-from pcapd.api.resolvers import Resolved, asked_by
+from pcapd.api.resolvers import tokens
+from pcapd.api.resolvers.base import Resolved, asked_by
+from pcapd.api.resolvers.director import choose
+from pcapd.api.resolvers.probe import Lookout
+from pcapd.api.resolvers.questions import Questions
+from pcapd.clouds import director
+from pcapd.clouds.tokens import Issuer, TokenOwner, check_form
 from pcapd.config.schema import BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
+from pcapd.net.clock import now_us
 from pcapd.net.fetch import Answer, Authority, Conversation, Trust
 from pcapd.wire import Deployment, Request
 
@@ -106,19 +110,20 @@ class BoshResolver:
                 "is it one? tell the operator",
             )
         info = director.parse_info(answer.body)
+        issuer = info.issuer
         world = self._world
-        if world is None or world.director.issuer != info.issuer:
+        if world is None or world.issuer != issuer:
             # Another UAA: nothing that the old one said counts any more.
-            keys = _Keys(self._reactor, info.issuer.url, self._trust)
+            keys = _Keys(self._reactor, issuer.url, self._trust)
             self.log.info(
                 "{url} is director {name}, its UAA is {uaa}",
                 url=self._config.director,
                 name=info.name,
-                uaa=info.issuer.url,
+                uaa=issuer.url,
             )
         else:
             keys = world.keys
-        self._world = world = _World(info, keys, tokens.Policy(info.uuid, self._config.token_scope))
+        self._world = world = _World(issuer, keys, tokens.ScopeRule(info.uuid, self._config.token_scope))
         return world
 
     # --- Resolver ----------------------------------------------------------
@@ -136,7 +141,7 @@ class BoshResolver:
         assert wanted is not None  # the api chose us for it
         try:
             director.check_deployment(wanted)
-            tokens.check_form(token)
+            check_form(token, now_us() / 1e6)
         except RequestError as error:
             return fail(error)
         conversation = self._authority.conversation()
@@ -149,31 +154,31 @@ class BoshResolver:
         self, question: _Question, wanted: Deployment, token: str, *, may_be_none: bool
     ) -> Resolved:
         world = self._world or await self._discover()
-        issuer = world.director.issuer
+        issuer = world.issuer
         key = await world.keys.get(tokens.key_id(token, issuer))
-        caller = tokens.verify(token, key, issuer, world.policy)
-        with asked_by(caller.user):
-            await question.permitted(world.policy, caller)
+        owner = tokens.verify(token, key, issuer, world.rule)
+        with asked_by(owner.user):
+            await question.permitted(world.rule, owner)
             vms = await question.instances()
-            targets, notices = director.choose(wanted, vms, self._config.agent_port)
+            targets, notices = choose(wanted, vms, self._config.agent_port)
             if not targets and not may_be_none:
                 raise director.nothing_there(wanted, notices)
-        return Resolved(caller.user, targets, notices, identity=caller.identity, origin=caller.origin)
+        return Resolved(owner.user, targets, notices, identity=owner.identity, origin=owner.origin)
 
 
 class _World:
     """What the director said, and what follows from it."""
 
-    def __init__(self, info: director.Director, keys: _Keys, policy: tokens.Policy) -> None:
-        self.director = info
+    def __init__(self, issuer: Issuer, keys: _Keys, rule: tokens.ScopeRule) -> None:
+        self.issuer = issuer
         self.keys = keys
-        self.policy = policy
+        self.rule = rule
 
 
 class _Keys:
     """The keys of one UAA, fetched from there and from nowhere else."""
 
-    log = Logger(namespace="pcapd.api.bosh")
+    log = Logger(namespace="pcapd.api.resolvers.bosh")
 
     def __init__(self, reactor: Any, url: str, trust: Trust) -> None:
         self._reactor = reactor
@@ -266,26 +271,26 @@ class _Keys:
 class _Question:
     """What the director is asked about one deployment, with one token."""
 
-    log = Logger(namespace="pcapd.api.bosh")
+    log = Logger(namespace="pcapd.api.resolvers.bosh")
 
     def __init__(self, conversation: Conversation, wanted: Deployment, token: str) -> None:
         self._conversation = conversation
         self._wanted = wanted
         self._token = token
 
-    async def permitted(self, policy: tokens.Policy, caller: tokens.Caller) -> None:
+    async def permitted(self, rule: tokens.ScopeRule, owner: TokenOwner) -> None:
         """Ask for the deployment's teams, where they decide.
 
         Raises:
             RequestError: They may not capture there, or the director does not say.
         """
-        if policy.allows(caller):
+        if rule.allows(owner):
             return
-        if policy.depends_on_teams(caller):
+        if rule.depends_on_teams(owner):
             teams = director.parse_teams(await self._get(_DEPLOYMENTS), self._wanted.name)
-            if teams is not None and policy.allows(caller, teams):
+            if teams is not None and rule.allows(owner, teams):
                 return
-        raise policy.forbidden(caller, self._wanted.name)
+        raise rule.forbidden(owner, self._wanted.name)
 
     async def instances(self) -> tuple[director.Vm, ...]:
         """All of the deployment."""

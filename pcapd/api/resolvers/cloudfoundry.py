@@ -18,10 +18,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
-from pcapd.api import cc, tokens
-from pcapd.api.lookout import Lookout
-from pcapd.api.questions import Questions
-from pcapd.api.resolvers import Resolved, asked_by
+from pcapd.api.resolvers.base import Resolved, asked_by
+from pcapd.api.resolvers.cc import choose
+from pcapd.api.resolvers.probe import Lookout
+from pcapd.api.resolvers.questions import Questions
+from pcapd.clouds import cloudcontroller as cc
+from pcapd.clouds.tokens import CF_LOG_IN, TokenOwner, check_form, owner_of
 from pcapd.config.schema import CloudFoundryConfig
 from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
 from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
@@ -111,32 +113,32 @@ class CloudFoundryResolver:
         assert wanted is not None  # the api chose us for it
         try:
             cc.check_app(wanted)
-            claims = tokens.check_form(token, cc.LOG_IN, TOKEN_LEEWAY)
+            claims = check_form(token, now_us() / 1e6, CF_LOG_IN, TOKEN_LEEWAY)
         except RequestError as error:
             return fail(error)
         conversation = self._authority.conversation()
-        caller = tokens.caller_of(claims, self.name, str(claims.get("iss", "")))
-        question = _Question(conversation, wanted, token, caller)
+        owner = owner_of(claims, self.name, str(claims.get("iss", "")))
+        question = _Question(conversation, wanted, token, owner)
         return self._questions.put(
             client, conversation, lambda: self._ask(question, wanted, may_be_none=may_be_none)
         )
 
     async def _ask(self, question: _Question, wanted: App, *, may_be_none: bool) -> Resolved:
         v3 = (self._links or await self._discover(question.conversation)).v3
-        config, caller = self._config, question.caller
+        config, owner = self._config, question.owner
         app, whole = await question.permitted(v3, config.required_permission, config.headers_only_permission)
-        with asked_by(caller.user):
+        with asked_by(owner.user):
             processes = await question.processes(v3)
-            targets, notices = cc.choose(app, wanted, processes, self._agent_port, now_us())
+            targets, notices = choose(app, wanted, processes, self._agent_port, now_us())
             if not targets and not may_be_none:
                 raise cc.none_running(app, wanted, notices)
         return Resolved(
-            caller.user,
+            owner.user,
             targets,
             notices,
             headers_only=not whole,
-            identity=caller.identity,
-            origin=caller.origin,
+            identity=owner.identity,
+            origin=owner.origin,
         )
 
 
@@ -144,15 +146,15 @@ class _Question:
     """What is asked about one app, with one token.
 
     Attributes:
-        caller: Whose token it claims to be: not to be believed before Cloud Controller
+        owner: Whose token it claims to be: not to be believed before Cloud Controller
             has accepted it.
     """
 
-    log = Logger(namespace="pcapd.api.cloudfoundry")
+    log = Logger(namespace="pcapd.api.resolvers.cloudfoundry")
 
-    def __init__(self, conversation: Conversation, wanted: App, token: str, caller: tokens.Caller) -> None:
+    def __init__(self, conversation: Conversation, wanted: App, token: str, owner: TokenOwner) -> None:
         self.conversation = conversation
-        self.caller = caller
+        self.owner = owner
         self._wanted = wanted
         self._token = token
 
@@ -170,11 +172,11 @@ class _Question:
         guid = self._wanted.guid
         app = cc.parse_app(await self._get(f"{v3}/apps/{guid}"), guid)
         # Cloud Controller has accepted the token by now.
-        with asked_by(self.caller.user):
+        with asked_by(self.owner.user):
             granted = await self._get(f"{v3}/apps/{guid}/permissions")
             whole = cc.parse_permission(granted, permission)
             if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
-                raise cc.forbidden(self.caller.user, app, weaker or permission)
+                raise cc.forbidden(self.owner.user, app, weaker or permission)
         return app, whole
 
     async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:

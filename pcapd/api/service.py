@@ -14,20 +14,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
-from pcapd.api.audit import Trail
-from pcapd.api.bosh import BoshResolver
-from pcapd.api.capture import Agents, Capture
-from pcapd.api.clientfiles import ClientFilesResource
-from pcapd.api.cloudfoundry import CloudFoundryResolver
-from pcapd.api.connection import ApiSite, HttpConnection
-from pcapd.api.download import DownloadResource
-from pcapd.api.following import Following
+from pcapd.api.capture.audit import Trail
+from pcapd.api.capture.following import Following
+from pcapd.api.capture.life import Agents, Capture
+from pcapd.api.http.clientfiles import ClientFilesResource
+from pcapd.api.http.connection import ApiSite, HttpConnection
+from pcapd.api.http.download import DownloadResource
+from pcapd.api.http.stream import StreamResource
+from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import permitted, still_permitted
-from pcapd.api.resolvers import Resolved, Resolver, asked_by
-from pcapd.api.static import StaticResolver
-from pcapd.api.stream import StreamResource
-from pcapd.api.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
+from pcapd.api.resolvers.bosh import BoshResolver
+from pcapd.api.resolvers.cloudfoundry import CloudFoundryResolver
+from pcapd.api.resolvers.static import StaticResolver
 from pcapd.config.schema import ApiConfig
 from pcapd.errors import (
     BadRequest,

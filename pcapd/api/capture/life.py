@@ -34,11 +34,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pcapd.api.agentlink import AgentLink
-from pcapd.api.audit import Trail, wanted
+from pcapd.api.capture.agentlink import AgentLink
+from pcapd.api.capture.audit import Trail, wanted
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import unconfirmed
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.config.schema import AgentsConfig, ApiLimits
 from pcapd.errors import (
     AgentUnavailable,
@@ -113,7 +113,7 @@ class Sink(Protocol):
 
 
 class Watcher(Protocol):
-    """Who adds targets while a capture runs (`pcapd.api.following`)."""
+    """Who adds targets while a capture runs (`pcapd.api.capture.following`)."""
 
     @property
     def watching(self) -> bool:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import Resource
 
-from pcapd.api.forwarded import Networks, client_address, contains
+from pcapd.api.http.forwarded import Networks, client_address, contains
 from pcapd.errors import LimitReached, MethodNotAllowed, RequestError, TargetNotFound, Unauthenticated
 from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
 from pcapd.net.addresses import plain_address
@@ -52,7 +52,7 @@ class Front(Protocol):
         """Count and record a refused request; returns the error for the client.
 
         Args:
-            wanted: What it asked for (`pcapd.api.audit.wanted`).
+            wanted: What it asked for (`pcapd.api.capture.audit.wanted`).
         """
 
     def released(self, capture: Any) -> None:

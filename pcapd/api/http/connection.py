@@ -35,7 +35,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site
 
-from pcapd.api.web import deny
+from pcapd.api.http.web import deny
 from pcapd.errors import BadRequest
 from pcapd.limits import (
     ANSWER_RATE_MIN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
-from pcapd.api.resolvers import Target
+from pcapd.api.resolvers.base import Target
 from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_error
 from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
 from pcapd.net.clock import Deadline, now_us

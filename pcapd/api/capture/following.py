@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pcapd.api.resolvers import Resolved, Target
+from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import LimitReached, RequestError, ResolverUnavailable
 from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX, FOLLOW_JITTER
 from pcapd.net.clock import now_us
@@ -51,7 +51,7 @@ class Followed(Protocol):
 
 
 class Following:
-    """Keeps one capture going.  A `pcapd.api.capture.Watcher`.
+    """Keeps one capture going.  A `pcapd.api.capture.life.Watcher`.
 
     Args:
         reactor: For time.

@@ -20,11 +20,11 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
-from pcapd.api import audit
-from pcapd.api.capture import Capture
-from pcapd.api.connection import HttpConnection
-from pcapd.api.web import ClientInfo, Front, Page, deny
-from pcapd.api.websocket import WebSocket, accept
+from pcapd.api.capture import audit
+from pcapd.api.capture.life import Capture
+from pcapd.api.http.connection import HttpConnection
+from pcapd.api.http.web import ClientInfo, Front, Page, deny
+from pcapd.api.http.websocket import WebSocket, accept
 from pcapd.errors import BadRequest, ClientLeft, RemoteProtocolError, RequestError
 from pcapd.limits import (
     CLIENT_PING_INTERVAL,

@@ -11,11 +11,12 @@ JSON body (code 600000).  The director is believed, but what it says is checked.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from pcapd.clouds.reading import AGAIN, AnswerReader, json_object, printable
+from pcapd.clouds.tokens import Issuer, same_url
 from pcapd.errors import (
     BadRequest,
     Forbidden,
@@ -29,7 +30,7 @@ from pcapd.limits import INSTANCES_MAX, NAME_MAX
 from pcapd.wire.messages import Deployment, Notice, NoticeType
 
 __all__ = [
-    "Info",
+    "DirectorInfo",
     "Vm",
     "check_deployment",
     "nothing_there",
@@ -37,24 +38,22 @@ __all__ = [
     "parse_instances",
     "parse_teams",
     "pick",
-    "printable",
     "refusal",
 ]
 
-T = TypeVar("T")
+_ANSWER = AnswerReader("the director's")
 
 #: Names become part of URLs; a group and an id together, of a target's name (`NAME_MAX`).
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,189}")
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 _UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
-_AGAIN = "try again later"
 
 #: The director's codes for what is not there and what is not allowed (errors.rb).
 _NO_DEPLOYMENT, _NOT_ALLOWED = 70000, 600000
 
 
 @dataclass(frozen=True)
-class Info:
+class DirectorInfo:
     """What ``GET /info`` says.
 
     Attributes:
@@ -67,6 +66,22 @@ class Info:
     version: str
     uaa: str
     others: Tuple[str, ...] = ()
+
+    @property
+    def issuer(self) -> Issuer:
+        """The UAA, as what issues tokens.
+
+        Raises:
+            ResolverUnavailable: It has no https URL.
+        """
+        return Issuer(_https(self.uaa), tuple(_https(other) for other in self.others))
+
+
+def _https(url: str) -> str:
+    url = url.rstrip("/")
+    if len(url) > NAME_MAX or not same_url(url, url):
+        raise ResolverUnavailable("the director names a UAA without an https URL", "tell the operator")
+    return url
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ def check_deployment(wanted: Deployment) -> None:
 
 def refusal(status: int, body: bytes, deployment: str) -> RequestError:
     """The error for any answer but 200 to a question about a deployment."""
-    code = _code(body)
+    code = json_object(body).get("code")
     if status == 403 or (status == 401 and code == _NOT_ALLOWED):
         return Forbidden(
             f"the director does not let this token read deployment {deployment}",
@@ -129,49 +144,37 @@ def refusal(status: int, body: bytes, deployment: str) -> RequestError:
             f"there is no deployment {deployment}", "bosh deployments lists those you may see"
         )
     if status == 429:
-        return LimitReached("the director limits how often you may ask it", _AGAIN)
+        return LimitReached("the director limits how often you may ask it", AGAIN)
     if 300 <= status < 400:
         return ResolverUnavailable(
             f"the director answered with a redirect ({status})",
             "bosh.director must be its own address; tell the operator",
         )
-    return ResolverUnavailable(f"the director answered with an error ({status})", _AGAIN)
+    return ResolverUnavailable(f"the director answered with an error ({status})", AGAIN)
 
 
-def _code(body: bytes) -> object:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value.get("code") if isinstance(value, dict) else None
-
-
-def parse_info(body: bytes) -> Info:
+def parse_info(body: bytes) -> DirectorInfo:
     """Read ``GET /info``.
 
     Raises:
         ResolverUnavailable: It is not a director's, or one without UAA.
     """
     what = "itself"
-    value = _json(body, what)
-    if not isinstance(value, dict):
-        raise _nonsense(what)
-    authentication = _member(value, "user_authentication", dict, what)
+    value = _ANSWER.mapping(body, what)
+    authentication = _ANSWER.member(value, "user_authentication", dict, what)
     kind = authentication.get("type")
     if kind != "uaa":
         raise ResolverUnavailable(
             f"the director's users are not in UAA but in {printable(str(kind))}",
             "deploy it with UAA; tell the operator",
         )
-    options = _member(authentication, "options", dict, what)
-    url = _member(options, "url", str, what)
-    others = options.get("urls") or []
-    if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
-        raise _nonsense(what)
-    uuid = _matching(_UUID, value, "uuid", what)
+    options = _ANSWER.member(authentication, "options", dict, what)
+    url = _ANSWER.member(options, "url", str, what)
+    others = _ANSWER.texts(options.get("urls"), what)
+    uuid = _ANSWER.matching(_UUID, value, "uuid", what)
     version = value.get("version")
-    return Info(
-        printable(_member(value, "name", str, what)),
+    return DirectorInfo(
+        printable(_ANSWER.member(value, "name", str, what)),
         uuid,
         printable(version) if isinstance(version, str) else "unknown",
         url,
@@ -186,11 +189,11 @@ def parse_teams(body: bytes, deployment: str) -> Optional[Tuple[str, ...]]:
         ResolverUnavailable: It is not that.
     """
     what = "deployments"
-    for entry in _entries(body, what):
+    for entry in _ANSWER.entries(_ANSWER.value(body, what), what):
         if entry.get("name") == deployment:
-            teams = entry.get("teams") or []
-            if not isinstance(teams, list) or not all(isinstance(team, str) and team for team in teams):
-                raise _nonsense(what)
+            teams = _ANSWER.texts(entry.get("teams"), what)
+            if not all(teams):
+                raise _ANSWER.nonsense(what)
             return tuple(teams)
     return None
 
@@ -201,11 +204,11 @@ def parse_instances(body: bytes) -> Tuple[Vm, ...]:
     Raises:
         ResolverUnavailable: It is not that.
     """
-    vms = tuple(_vm(entry) for entry in _entries(body, _INSTANCES))
+    vms = tuple(_vm(entry) for entry in _ANSWER.entries(_ANSWER.value(body, _INSTANCES), _INSTANCES))
     if len(vms) > INSTANCES_MAX:
         raise ResolverUnavailable(f"the deployment has more than {INSTANCES_MAX} instances")
     if len({vm.name for vm in vms}) != len(vms):
-        raise _nonsense(_INSTANCES)
+        raise _ANSWER.nonsense(_INSTANCES)
     return vms
 
 
@@ -213,13 +216,13 @@ _INSTANCES = "instances"
 
 
 def _vm(entry: Dict[str, Any]) -> Vm:
-    index = _member(entry, "index", int, _INSTANCES)
+    index = _ANSWER.member(entry, "index", int, _INSTANCES)
     if not 0 <= index < INSTANCES_MAX:
-        raise _nonsense(_INSTANCES)
+        raise _ANSWER.nonsense(_INSTANCES)
     zone = entry.get("az")
     return Vm(
-        group=_matching(_NAME, entry, "job", _INSTANCES),
-        id=_matching(_ID, entry, "id", _INSTANCES),
+        group=_ANSWER.matching(_NAME, entry, "job", _INSTANCES),
+        id=_ANSWER.matching(_ID, entry, "id", _INSTANCES),
         index=index,
         address=_address(entry.get("ips")),
         zone=printable(zone) if isinstance(zone, str) else "",
@@ -234,8 +237,8 @@ def _address(addresses: object) -> Optional[str]:
         if isinstance(addresses, list) and isinstance(addresses[0], str):
             return str(ipaddress.ip_address(addresses[0]))
     except ValueError as error:
-        raise _nonsense(_INSTANCES) from error
-    raise _nonsense(_INSTANCES)
+        raise _ANSWER.nonsense(_INSTANCES) from error
+    raise _ANSWER.nonsense(_INSTANCES)
 
 
 # --- what follows from it ----------------------------------------------------
@@ -281,43 +284,3 @@ def nothing_there(wanted: Deployment, notices: Sequence[Notice]) -> TargetNotFou
 
 #: What an error names one by one.
 _NAMED = 10
-
-
-# --- reading JSON ------------------------------------------------------------
-
-
-def _nonsense(what: str) -> ResolverUnavailable:
-    return ResolverUnavailable(f"the director's answer about {what} makes no sense", _AGAIN)
-
-
-def _json(body: bytes, what: str) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _nonsense(what) from error
-
-
-def _entries(body: bytes, what: str) -> List[Dict[str, Any]]:
-    entries = _json(body, what)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise _nonsense(what)
-    return entries
-
-
-def _member(value: Mapping[str, Any], key: str, kind: Type[T], what: str) -> T:
-    member = value.get(key)
-    if type(member) is not kind:  # exact: a JSON true is no number
-        raise _nonsense(what)
-    return member
-
-
-def _matching(pattern: re.Pattern[str], value: Mapping[str, Any], key: str, what: str) -> str:
-    text = _member(value, key, str, what)
-    if not pattern.fullmatch(text):
-        raise _nonsense(what)
-    return text
-
-
-def printable(text: str) -> str:
-    """What may be shown and logged: at most `NAME_MAX` characters, none of them a control."""
-    return "".join(character if character.isprintable() else "?" for character in text[:NAME_MAX])

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.api import cc
+from pcapd.api.resolvers.cc import choose
+from pcapd.clouds import cloudcontroller as cc
 from pcapd.errors import (
     BadRequest,
     Forbidden,
@@ -118,7 +119,7 @@ def test_any_stats(changes: dict[str, Any]) -> None:
         instances = cc.parse_stats(stats(**changes))
     except ResolverUnavailable:
         return
-    cc.choose(APP, App(GUID), [(WEB, instances)], 9494, NOW)
+    choose(APP, App(GUID), [(WEB, instances)], 9494, NOW)
 
 
 @given(st.binary(max_size=200) | json_values.map(body))
@@ -143,7 +144,7 @@ def test_any_body(content: bytes) -> None:
 
 def test_target() -> None:
     """A running instance is captured on its cell, by its container."""
-    targets, notices = cc.choose(APP, App(GUID), [(WEB, [RUNNING])], 9494, NOW)
+    targets, notices = choose(APP, App(GUID), [(WEB, [RUNNING])], 9494, NOW)
     (target,) = targets
     assert (target.name, target.host, target.port, target.namespace) == ("myapp/0", "10.0.16.21", 9494, None)
     container = target.container
@@ -167,7 +168,7 @@ def test_target() -> None:
 )
 def test_unavailable(instance: cc.Instance, words: str) -> None:
     """What does not run is said, by name and with the reason, beside the rest."""
-    targets, notices = cc.choose(APP, App(GUID), [(WEB, [instance, RUNNING])], 9494, NOW)
+    targets, notices = choose(APP, App(GUID), [(WEB, [instance, RUNNING])], 9494, NOW)
     assert [target.name for target in targets] == ["myapp/0"]
     (notice,) = notices
     assert (notice.type, notice.origin) == (NoticeType.INSTANCE_UNAVAILABLE, "myapp/1")
@@ -178,7 +179,7 @@ def test_indices() -> None:
     """Only what is asked for is captured and reported; what does not exist is named."""
     instances = [cc.Instance(index, "RUNNING", "10.0.16.21", f"h{index}") for index in range(4)]
     instances[3] = cc.Instance(3, "CRASHED")
-    targets, notices = cc.choose(APP, App(GUID, indices=(2, 0, 9)), [(WEB, instances)], 9494, NOW)
+    targets, notices = choose(APP, App(GUID, indices=(2, 0, 9)), [(WEB, instances)], 9494, NOW)
     assert [target.name for target in targets] == ["myapp/0", "myapp/2"]
     assert [notice.origin for notice in notices] == ["myapp/9"]
     assert "does not exist: app myapp has 4 of type web" in notices[0].message
@@ -188,7 +189,7 @@ def test_rolling() -> None:
     """The newest process has the plain names; nothing is named twice."""
     processes = [(WEB, [RUNNING]), (NEWER, [cc.Instance(0, "RUNNING", "10.0.16.22", "h2")])]
     for order in (processes, processes[::-1]):
-        targets, _ = cc.choose(APP, App(GUID), order, 9494, NOW)
+        targets, _ = choose(APP, App(GUID), order, 9494, NOW)
         assert [(target.name, target.host) for target in targets] == [
             ("myapp/0", "10.0.16.22"),
             ("myapp/0@p1111111", "10.0.16.21"),
@@ -199,7 +200,7 @@ def test_long_name() -> None:
     """A name never grows beyond what the wire carries, and keeps its index."""
     app = cc.CfApp(GUID, "x" * NAME_MAX)
     instances = [cc.Instance(index, "RUNNING", "10.0.16.21", "h") for index in (0, 9999)]
-    targets, _ = cc.choose(app, App(GUID), [(WEB, instances), (NEWER, instances)], 9494, NOW)
+    targets, _ = choose(app, App(GUID), [(WEB, instances), (NEWER, instances)], 9494, NOW)
     assert all(len(target.name) <= NAME_MAX for target in targets)
     assert len({target.name for target in targets}) == 4
 

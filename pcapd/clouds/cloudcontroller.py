@@ -12,14 +12,13 @@ wrong type or shape is an error here, never a surprise later.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
-from pcapd.api.resolvers import Target
+from pcapd.clouds.reading import AGAIN, AnswerReader, printable, retry_seconds
+from pcapd.clouds.tokens import CF_LOG_IN
 from pcapd.errors import (
     BadRequest,
     Forbidden,
@@ -30,17 +29,17 @@ from pcapd.errors import (
     Unauthenticated,
 )
 from pcapd.limits import INSTANCES_MAX, NAME_MAX
-from pcapd.wire import App, Container, Notice, NoticeType
+from pcapd.wire import App, Notice, NoticeType
 
 __all__ = [
-    "LOG_IN",
     "CfApp",
     "Instance",
     "Links",
     "Page",
+    "Placed",
     "Process",
     "check_app",
-    "choose",
+    "error_title",
     "forbidden",
     "none_running",
     "parse_app",
@@ -48,21 +47,20 @@ __all__ = [
     "parse_processes",
     "parse_root",
     "parse_stats",
+    "pick",
     "refusal",
 ]
 
-T = TypeVar("T")
+_ANSWER = AnswerReader("Cloud Controller's")
 
 #: GUIDs of apps and processes become part of URLs.
 _GUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 #: So do process types; a comma would mean "or" there.
 _TYPE = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,254}")
+_TITLE = re.compile(r"[A-Za-z-]{1,50}")
 _HANDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 
 _RUNNING = "RUNNING"
-_AGAIN = "try again later"
-#: How to get a good token.
-LOG_IN = "log in again: cf login"
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,8 @@ class Process:
 class Page:
     """A page of processes, and the path and query of the next."""
 
-    processes: tuple[Process, ...]
-    next: str | None
+    processes: Tuple[Process, ...]
+    next: Optional[str]
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,9 @@ class Instance:
 
     index: int
     state: str
-    host: str | None = None
-    handle: str | None = None
-    address: str | None = None
+    host: Optional[str] = None
+    handle: Optional[str] = None
+    address: Optional[str] = None
     uptime: int = 0
     details: str = ""
 
@@ -143,10 +141,10 @@ def check_app(app: App) -> None:
 # --- what Cloud Controller says ----------------------------------------------
 
 
-def refusal(status: int, retry_after: str | None, guid: str) -> RequestError:
+def refusal(status: int, retry_after: Optional[str], guid: str) -> RequestError:
     """The error for any answer but 200 to a question about an app."""
     if status == 401:
-        return Unauthenticated("Cloud Controller does not accept the token", LOG_IN)
+        return Unauthenticated("Cloud Controller does not accept the token", CF_LOG_IN)
     if status == 403:
         return Forbidden(
             "Cloud Controller does not let this token read apps", "it needs the scope cloud_controller.read"
@@ -154,20 +152,27 @@ def refusal(status: int, retry_after: str | None, guid: str) -> RequestError:
     if status == 404:
         return _no_app(guid)
     if status == 429:
-        seconds = (retry_after or "").strip()
-        known = seconds.isascii() and seconds.isdigit() and len(seconds) < 6
+        seconds = retry_seconds(retry_after)
         limit = LimitReached(
             "Cloud Controller limits how often you may ask it",
-            f"try again in {int(seconds)} s" if known else _AGAIN,
+            AGAIN if seconds is None else f"try again in {seconds} s",
         )
-        limit.retry_after = int(seconds) if known else None
+        limit.retry_after = seconds
         return limit
     if 300 <= status < 400:
         return ResolverUnavailable(
             f"Cloud Controller answered with a redirect ({status})",
             "cloud_foundry.api must be its own address; tell the operator",
         )
-    return ResolverUnavailable(f"Cloud Controller answered with an error ({status})", _AGAIN)
+    return ResolverUnavailable(f"Cloud Controller answered with an error ({status})", AGAIN)
+
+
+def error_title(answer: Mapping[str, Any]) -> str:
+    """Title of the first error in an answer; empty where it has none of Cloud Controller's."""
+    errors = answer.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else None
+    title = first.get("title") if isinstance(first, dict) else None
+    return title if isinstance(title, str) and _TITLE.fullmatch(title) else ""
 
 
 def _no_app(guid: str) -> TargetNotFound:
@@ -189,7 +194,7 @@ def parse_root(body: bytes) -> Links:
     Raises:
         ResolverUnavailable: It is not Cloud Controller's, or one without the V3 API.
     """
-    links = _member(_object(body, "/"), "links", dict, "/")
+    links = _ANSWER.member(_ANSWER.mapping(body, "/"), "links", dict, "/")
     v3 = links.get("cloud_controller_v3")
     path = urlsplit(_href(v3)).path.rstrip("/")
     if not path:
@@ -198,8 +203,8 @@ def parse_root(body: bytes) -> Links:
     version = meta.get("version") if isinstance(meta, dict) else None
     return Links(
         path,
-        _printable(_href(links.get("uaa"))),
-        _printable(version) if isinstance(version, str) else "unknown",
+        printable(_href(links.get("uaa"))),
+        printable(version) if isinstance(version, str) else "unknown",
     )
 
 
@@ -220,10 +225,10 @@ def parse_app(body: bytes, guid: str) -> CfApp:
     Raises:
         ResolverUnavailable: It is not that.
     """
-    value = _object(body, "an app")
+    value = _ANSWER.mapping(body, "an app")
     if value.get("guid") != guid:
-        raise _nonsense("an app")
-    return CfApp(guid, _printable(_member(value, "name", str, "an app")) or guid)
+        raise _ANSWER.nonsense("an app")
+    return CfApp(guid, printable(_ANSWER.member(value, "name", str, "an app")) or guid)
 
 
 def parse_permission(body: bytes, permission: str) -> bool:
@@ -232,7 +237,7 @@ def parse_permission(body: bytes, permission: str) -> bool:
     Raises:
         ResolverUnavailable: It is not that.
     """
-    return _object(body, "permissions").get(permission) is True
+    return _ANSWER.mapping(body, "permissions").get(permission) is True
 
 
 def parse_processes(body: bytes, authority: str) -> Page:
@@ -245,12 +250,12 @@ def parse_processes(body: bytes, authority: str) -> Page:
         ResolverUnavailable: It is not that.
     """
     what = "processes"
-    value = _object(body, what)
+    value = _ANSWER.mapping(body, what)
     processes = tuple(
-        Process(_matching(_GUID, entry, "guid", what), _member(entry, "created_at", str, what))
+        Process(_ANSWER.matching(_GUID, entry, "guid", what), _ANSWER.member(entry, "created_at", str, what))
         for entry in _entries(value, what)
     )
-    following = _member(value, "pagination", dict, what).get("next")
+    following = _ANSWER.member(value, "pagination", dict, what).get("next")
     if following is None:
         return Page(processes, None)
     url = urlsplit(_href(following))
@@ -259,66 +264,80 @@ def parse_processes(body: bytes, authority: str) -> Page:
     return Page(processes, f"{url.path}?{url.query}")
 
 
-def parse_stats(body: bytes) -> tuple[Instance, ...]:
+def _entries(value: Dict[str, Any], what: str) -> List[Dict[str, Any]]:
+    return _ANSWER.entries(value.get("resources"), what)
+
+
+def parse_stats(body: bytes) -> Tuple[Instance, ...]:
     """Read ``GET /v3/processes/GUID/stats``.
 
     Raises:
         ResolverUnavailable: It is not that.
     """
-    instances = tuple(_instance(entry) for entry in _entries(_object(body, _STATS), _STATS))
+    instances = tuple(_instance(entry) for entry in _entries(_ANSWER.mapping(body, _STATS), _STATS))
     if len({instance.index for instance in instances}) != len(instances):
-        raise _nonsense(_STATS)
+        raise _ANSWER.nonsense(_STATS)
     return instances
 
 
 _STATS = "process stats"
 
 
-def _instance(entry: dict[str, Any]) -> Instance:
-    index = _member(entry, "index", int, _STATS)
+def _instance(entry: Dict[str, Any]) -> Instance:
+    index = _ANSWER.member(entry, "index", int, _STATS)
     if not 0 <= index < INSTANCES_MAX:
-        raise _nonsense(_STATS)
+        raise _ANSWER.nonsense(_STATS)
     uptime = entry.get("uptime")
     return Instance(
         index=index,
-        state=_printable(_member(entry, "state", str, _STATS)),
+        state=printable(_ANSWER.member(entry, "state", str, _STATS)),
         host=_address(entry, "host"),
-        handle=_matching(_HANDLE, entry, "instance_guid", _STATS) if entry.get("instance_guid") else None,
+        handle=_ANSWER.matching(_HANDLE, entry, "instance_guid", _STATS)
+        if entry.get("instance_guid")
+        else None,
         address=_address(entry, "instance_internal_ip"),
         uptime=uptime if type(uptime) is int and uptime > 0 else 0,
-        details=_printable(entry["details"]) if isinstance(entry.get("details"), str) else "",
+        details=printable(entry["details"]) if isinstance(entry.get("details"), str) else "",
     )
 
 
-def _address(entry: dict[str, Any], key: str) -> str | None:
+def _address(entry: Dict[str, Any], key: str) -> Optional[str]:
     value = entry.get(key)
     if value is None or value == "":
         return None
     try:
-        return str(ipaddress.ip_address(_member(entry, key, str, _STATS)))
+        return str(ipaddress.ip_address(_ANSWER.member(entry, key, str, _STATS)))
     except ValueError as error:
-        raise _nonsense(_STATS) from error
+        raise _ANSWER.nonsense(_STATS) from error
 
 
 # --- what follows from it ----------------------------------------------------
 
 
-def choose(
-    app: CfApp,
-    wanted: App,
-    processes: Sequence[tuple[Process, Sequence[Instance]]],
-    port: int,
-    now_us: int,
-) -> tuple[tuple[Target, ...], tuple[Notice, ...]]:
+class Placed(NamedTuple):
+    """An instance that can be captured: it runs, and its cell is known.
+
+    Attributes:
+        name: As the user sees it.
+        host: IP address of its cell.
+    """
+
+    name: str
+    host: str
+    process: Process
+    instance: Instance
+
+
+def pick(
+    app: CfApp, wanted: App, processes: Sequence[Tuple[Process, Sequence[Instance]]]
+) -> Tuple[Tuple[Placed, ...], Tuple[Notice, ...]]:
     """The instances that can be captured, and a notice for each that cannot.
 
     Args:
         processes: Of the wanted type, with their instances.
-        port: Of agents.
-        now_us: When Cloud Controller was asked.
     """
-    targets: list[Target] = []
-    notices: list[Notice] = []
+    picked: List[Placed] = []
+    notices: List[Notice] = []
     newest_first = sorted(processes, key=lambda pair: pair[0].created_at, reverse=True)
     for number, (process, instances) in enumerate(newest_first):
         for instance in sorted(instances, key=lambda one: one.index):
@@ -326,11 +345,11 @@ def choose(
                 continue
             name = _name(app, instance, process if number else None)
             problem = _problem(instance)
-            if problem:
+            if problem or instance.host is None:
                 notices.append(Notice(NoticeType.INSTANCE_UNAVAILABLE, problem, name))
             else:
-                targets.append(_target(app, process, instance, name, port, now_us))
-    return tuple(targets), tuple(notices + _missing(app, wanted, processes))
+                picked.append(Placed(name, instance.host, process, instance))
+    return tuple(picked), tuple(notices + _missing(app, wanted, processes))
 
 
 def none_running(app: CfApp, wanted: App, notices: Sequence[Notice]) -> TargetNotFound:
@@ -349,7 +368,7 @@ def none_running(app: CfApp, wanted: App, notices: Sequence[Notice]) -> TargetNo
 _NAMED = 10
 
 
-def _name(app: CfApp, instance: Instance, older: Process | None) -> str:
+def _name(app: CfApp, instance: Instance, older: Optional[Process]) -> str:
     """As the user sees it: APP/INDEX; that of an older process, in a rolling deployment, is marked."""
     tail = f"/{instance.index}" + (f"@{older.guid[:8]}" if older is not None else "")
     return app.name[: NAME_MAX - len(tail)] + tail
@@ -363,18 +382,9 @@ def _problem(instance: Instance) -> str:
     return "" if instance.host else "is running, but Cloud Controller does not say where"
 
 
-def _target(  # noqa: PLR0917
-    app: CfApp, process: Process, instance: Instance, name: str, port: int, now_us: int
-) -> Target:
-    assert instance.host is not None  # or `_problem` would have said so
-    container = Container(app.guid, instance.index, instance.handle, instance.address, process.guid)
-    started = now_us - instance.uptime * 1_000_000
-    return Target(name, instance.host, port, container=container, started_us=started)
-
-
 def _missing(
-    app: CfApp, wanted: App, processes: Sequence[tuple[Process, Sequence[Instance]]]
-) -> list[Notice]:
+    app: CfApp, wanted: App, processes: Sequence[Tuple[Process, Sequence[Instance]]]
+) -> List[Notice]:
     there = {instance.index for _, instances in processes for instance in instances}
     has = f"app {app.name} has {len(there)} of type {wanted.type}"
     return [
@@ -382,46 +392,3 @@ def _missing(
         for index in wanted.indices
         if index not in there
     ]
-
-
-# --- reading JSON ------------------------------------------------------------
-
-
-def _nonsense(what: str) -> ResolverUnavailable:
-    return ResolverUnavailable(f"Cloud Controller's answer about {what} makes no sense", _AGAIN)
-
-
-def _object(body: bytes, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _nonsense(what) from error
-    if not isinstance(value, dict):
-        raise _nonsense(what)
-    return value
-
-
-def _member(value: dict[str, Any], key: str, kind: type[T], what: str) -> T:
-    member = value.get(key)
-    if type(member) is not kind:  # exact: a JSON true is no number
-        raise _nonsense(what)
-    return member
-
-
-def _matching(pattern: re.Pattern[str], value: dict[str, Any], key: str, what: str) -> str:
-    text = _member(value, key, str, what)
-    if not pattern.fullmatch(text):
-        raise _nonsense(what)
-    return text
-
-
-def _entries(value: dict[str, Any], what: str) -> list[dict[str, Any]]:
-    entries = _member(value, "resources", list, what)
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise _nonsense(what)
-    return entries
-
-
-def _printable(text: str) -> str:
-    """What may be shown and logged: at most `NAME_MAX` characters, none of them a control."""
-    return "".join(character if character.isprintable() else "?" for character in text[:NAME_MAX])

@@ -18,7 +18,7 @@ from wsproto.connection import Connection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import ProtocolError
 
-from pcapd.api.connection import HttpConnection
+from pcapd.api.http.connection import HttpConnection
 from pcapd.errors import BadRequest, RemoteProtocolError
 from pcapd.limits import CLIENT_MESSAGE_MAX
 from pcapd.wire import Answers

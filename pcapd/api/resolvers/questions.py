@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pcapd.api.resolvers import Resolved
+from pcapd.api.resolvers.base import Resolved
 from pcapd.errors import LimitReached, RequestError, ResolverUnavailable
 from pcapd.limits import (
     AUTHORITY_CALLERS,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pcapd.api import director
-from pcapd.api.director import Vm
+from pcapd.api.resolvers.director import choose
+from pcapd.clouds import director
+from pcapd.clouds.director import Vm
 from pcapd.errors import (
     BadRequest,
     Forbidden,
@@ -165,7 +166,7 @@ ALL = (SECOND, ROUTER, CELL, STOPPED, ERRAND)
     ],
 )
 def test_choice(groups: Any, chosen: Any, names: list[str], notices: Any) -> None:
-    targets, said = director.choose(Deployment("cf", groups, chosen), ALL, 9494)
+    targets, said = choose(Deployment("cf", groups, chosen), ALL, 9494)
     assert [target.name for target in targets] == names
     if notices is not None:
         assert [f"{notice.origin}: {notice.message}" for notice in said] == notices
@@ -176,7 +177,7 @@ def test_choice(groups: Any, chosen: Any, names: list[str], notices: Any) -> Non
 
 def test_target() -> None:
     """A VM itself is captured: no namespace, no container."""
-    ((target,), _) = director.choose(Deployment("cf", ("router",), ("0",)), ALL, 1234)
+    ((target,), _) = choose(Deployment("cf", ("router",), ("0",)), ALL, 1234)
     assert (target.host, target.port) == ("10.0.1.8", 1234)
     assert target.namespace is None and target.container is None
 
@@ -192,7 +193,7 @@ def test_long_names() -> None:
 def test_nothing() -> None:
     """Everything that is named and is not there is in the answer."""
     wanted = Deployment("cf", ("haproxy", "smoke-tests"), ("9",))
-    targets, notices = director.choose(wanted, ALL, 9494)
+    targets, notices = choose(wanted, ALL, 9494)
     assert not targets
     error = director.nothing_there(wanted, notices)
     assert isinstance(error, TargetNotFound)
@@ -206,7 +207,7 @@ def test_nothing_at_all() -> None:
 def test_many_missing() -> None:
     """An error stays readable however much is missing."""
     wanted = Deployment("cf", tuple(f"g{number}" for number in range(500)))
-    _, notices = director.choose(wanted, ALL, 9494)
+    _, notices = choose(wanted, ALL, 9494)
     assert len(notices) == 500
     message = director.nothing_there(wanted, notices).message
     assert len(message) < 1000 and "and 490 more" in message

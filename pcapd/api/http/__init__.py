@@ -1,0 +1,17 @@
+"""The clients' side of the api: HTTP and WebSocket.
+
+``web``
+    who asks, error bodies, and the plain pages.
+``connection``
+    a client's HTTP connection: one request at a time, a time limit for each step.
+``websocket``
+    the same connection after its upgrade: messages and their bounds.
+``stream``
+    a capture as frames over a WebSocket.
+``download``
+    a capture as a file in an HTTP response.
+``clientfiles``
+    the client for download, under ``/cli/``.
+``forwarded``
+    the address of the client behind a proxy: plain functions.
+"""

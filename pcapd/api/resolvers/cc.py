@@ -1,0 +1,36 @@
+"""From Cloud Controller's answers (`pcapd.clouds.cloudcontroller`) to targets.  Plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pcapd.api.resolvers.base import Target
+from pcapd.clouds.cloudcontroller import CfApp, Instance, Placed, Process, pick
+from pcapd.wire import App, Container, Notice
+
+__all__ = ["choose"]
+
+
+def choose(
+    app: CfApp,
+    wanted: App,
+    processes: Sequence[tuple[Process, Sequence[Instance]]],
+    port: int,
+    now_us: int,
+) -> tuple[tuple[Target, ...], tuple[Notice, ...]]:
+    """The instances that can be captured, as targets, and a notice for each that cannot.
+
+    Args:
+        processes: Of the wanted type, with their instances.
+        port: Of agents.
+        now_us: When Cloud Controller was asked.
+    """
+    picked, notices = pick(app, wanted, processes)
+    return tuple(_target(app, placed, port, now_us) for placed in picked), notices
+
+
+def _target(app: CfApp, placed: Placed, port: int, now_us: int) -> Target:
+    instance = placed.instance
+    container = Container(app.guid, instance.index, instance.handle, instance.address, placed.process.guid)
+    started = now_us - instance.uptime * 1_000_000
+    return Target(placed.name, placed.host, port, container=container, started_us=started)

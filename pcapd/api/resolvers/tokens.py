@@ -1,0 +1,221 @@
+"""Tokens for BOSH: are they UAA's, and what do they allow?
+
+Plain functions: no reactor, no sockets.  The signature and the times are PyJWT's work;
+what is ours is whom to believe.  Keys are those of the UAA that the director names and of nobody else:
+``jku``, the address of keys that a token carries itself, is compared and never followed
+(pcap-release compared its beginning, so ``https://uaa.example.com.evil.org`` passed).
+
+Sources: RFC 7515 and 7519; UAA's UaaTokenServices.java, KeyInfo.java and
+TokenKeyEndpoint.java; the director's permission_authorizer.rb for scopes and
+uaa_token_decoder's refusal of refresh tokens, whose ``jti`` ends in ``-r``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import RSAAlgorithm
+
+from pcapd.clouds.reading import printable
+from pcapd.clouds.tokens import BOSH_LOG_IN, Issuer, TokenOwner, owner_of, texts
+from pcapd.errors import Forbidden, ResolverUnavailable, Unauthenticated
+from pcapd.limits import KEY_BITS, KEY_ID_MAX, KEYS_MAX, TOKEN_LEEWAY
+
+__all__ = [
+    "ALGORITHMS",
+    "ScopeRule",
+    "key_id",
+    "parse_keys",
+    "unknown_key",
+    "verify",
+]
+
+#: What UAA signs with, as far as we believe it.  Neither "none" nor any that
+#: takes a public key for a secret (HS256) can ever be among them.
+ALGORITHMS = ("RS256", "RS384", "RS512")
+
+#: The client that the BOSH CLI is to UAA.
+_CLI = "bosh_cli"
+
+
+# --- keys --------------------------------------------------------------------
+
+
+def parse_keys(body: bytes) -> tuple[Mapping[str, RSAPublicKey], tuple[str, ...]]:
+    """Read UAA's ``/token_keys``.
+
+    Returns:
+        RSA keys for signatures by their ids, other kinds left out; and a text about each
+        of them that cannot be used.  It makes no other key useless.
+
+    Raises:
+        ResolverUnavailable: It is not that, or none of them can be used.
+    """
+    nonsense = ResolverUnavailable("UAA's answer about its keys makes no sense", "try again later")
+    try:
+        entries = json.loads(body)["keys"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise nonsense from error
+    if not isinstance(entries, list):
+        raise nonsense
+    if len(entries) > KEYS_MAX:
+        raise ResolverUnavailable(f"UAA shows more than {KEYS_MAX} keys")
+    found, problems = _named_keys(entries)
+    ids = Counter(name for name, _ in found)
+    problems += [f"{count} keys have the id {printable(name)}" for name, count in ids.items() if count > 1]
+    known = {name: key for name, key in found if ids[name] == 1}
+    if problems and not known:
+        raise nonsense
+    strong = {name: key for name, key in known.items() if KEY_BITS[0] <= key.key_size <= KEY_BITS[1]}
+    return strong, tuple(problems)
+
+
+def _named_keys(entries: list[Any]) -> tuple[list[tuple[str, RSAPublicKey]], list[str]]:
+    found, problems = [], []
+    for number, entry in enumerate(entries, 1):
+        given = entry if isinstance(entry, dict) else {"kty": "RSA"}
+        if given.get("kty") != "RSA" or given.get("use", "sig") != "sig":
+            continue
+        name, key = given.get("kid"), _key(given)
+        if isinstance(name, str) and 0 < len(name) <= KEY_ID_MAX and key is not None:
+            found.append((name, key))
+        else:
+            problems.append(f"key {number} cannot be read")
+    return found, problems
+
+
+def _key(entry: dict[str, Any]) -> RSAPublicKey | None:
+    # Only what makes a public key: what else is there could make it a private one.
+    public = {name: entry.get(name) for name in ("kty", "n", "e")}
+    if not all(isinstance(value, str) and len(value) <= 2 * KEY_BITS[1] for value in public.values()):
+        return None
+    try:
+        key = RSAAlgorithm.from_jwk(public)
+    except (jwt.InvalidKeyError, ValueError, TypeError):
+        return None
+    return key if isinstance(key, RSAPublicKey) else None
+
+
+# --- tokens ------------------------------------------------------------------
+
+
+def key_id(token: str, issuer: Issuer) -> str:
+    """The id of the key that a token says it is signed with; all else in its header is checked.
+
+    Nothing of it is verified: it only tells which key to try.
+
+    Raises:
+        Unauthenticated: No token of this UAA has such a header.
+    """
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
+        raise Unauthenticated("the token is not one of UAA's", BOSH_LOG_IN) from error
+    algorithm, name = header.get("alg"), header.get("kid")
+    if algorithm not in ALGORITHMS:
+        raise Unauthenticated(
+            f"the token is not signed with {', '.join(ALGORITHMS)}", "only signatures of UAA's keys count"
+        )
+    if "jku" in header and not issuer.keeps_keys_at(header["jku"]):
+        raise Unauthenticated("the token says that its key is somewhere else than UAA's", BOSH_LOG_IN)
+    if not isinstance(name, str) or not 0 < len(name) <= KEY_ID_MAX:
+        raise Unauthenticated("the token does not say which of UAA's keys signed it", BOSH_LOG_IN)
+    return name
+
+
+def unknown_key() -> Unauthenticated:
+    """The error for a key id that UAA does not show."""
+    return Unauthenticated("the token is not signed with one of UAA's keys", BOSH_LOG_IN)
+
+
+def verify(token: str, key: RSAPublicKey, issuer: Issuer, rule: ScopeRule) -> TokenOwner:
+    """Check a token; what it says is true afterwards.
+
+    Args:
+        key: The one that `key_id` named.
+        rule: Knows whom tokens for this purpose are for.
+
+    Raises:
+        Unauthenticated: It is not signed with that key, not for us, not from UAA, not valid
+            now, or no access token at all.
+    """
+    try:
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=list(ALGORITHMS),
+            leeway=TOKEN_LEEWAY,
+            # Those two have rules of their own here.
+            options={"verify_aud": False, "verify_iss": False, "require": ["exp", "iss", "aud", "jti"]},
+        )
+        expired = float(claims["exp"]) <= time.time()
+    except jwt.ExpiredSignatureError:
+        expired = True
+    except jwt.ImmatureSignatureError as error:
+        raise Unauthenticated("the token is not valid yet", "are the clocks right?") from error
+    except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise Unauthenticated("the token is not UAA's, or is damaged", BOSH_LOG_IN) from error
+    if expired:
+        raise Unauthenticated("the token has expired", BOSH_LOG_IN)
+    if not issuer.issued(claims["iss"]):
+        raise Unauthenticated("the token is from another UAA than the director's", BOSH_LOG_IN)
+    if claims["jti"].endswith("-r"):
+        raise Unauthenticated("this is a refresh token, and an access token is needed", BOSH_LOG_IN)
+    if not rule.addresses(texts(claims["aud"])):
+        raise Unauthenticated("the token is not meant for BOSH", BOSH_LOG_IN)
+    return owner_of(claims, "bosh", rule.director, issuer.url)
+
+
+# --- what they allow ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ScopeRule:
+    """Who may capture: as `bosh ssh`, an admin of the deployment, or whoever has one scope.
+
+    Attributes:
+        director: Its uuid.
+        token_scope: A scope that decides alone, instead of those of admins.
+    """
+
+    director: str
+    token_scope: str | None = None
+
+    def addresses(self, audience: Collection[str]) -> bool:
+        """Whether a token's ``aud`` names BOSH: UAA derives it from scopes, up to their last dot."""
+        ours = {"bosh", _CLI, f"bosh.{self.director}"}
+        if self.token_scope is not None:
+            ours.add(self.token_scope.rpartition(".")[0] or self.token_scope)
+        return any(name in ours or name.startswith("bosh.teams.") for name in audience)
+
+    def allows(self, owner: TokenOwner, teams: Collection[str] = ()) -> bool:
+        """Whether they may capture on a deployment of these teams."""
+        if self.token_scope is not None:
+            return self.token_scope in owner.scopes
+        admins = {
+            "bosh.admin",
+            f"bosh.{self.director}.admin",
+            *(f"bosh.teams.{team}.admin" for team in teams),
+        }
+        return not admins.isdisjoint(owner.scopes)
+
+    def depends_on_teams(self, owner: TokenOwner) -> bool:
+        """Whether they are the admin of some team, so that the deployment's teams decide."""
+        if self.token_scope is not None:
+            return False
+        return any(scope.startswith("bosh.teams.") and scope.endswith(".admin") for scope in owner.scopes)
+
+    def forbidden(self, owner: TokenOwner, deployment: str) -> Forbidden:
+        """The error for somebody who may not."""
+        needed = self.token_scope or "bosh.admin, or bosh.teams.TEAM.admin of one of its teams"
+        # The same words whether it exists: names are not to be probed.
+        return Forbidden(
+            f"{owner.user} may not capture on deployment {deployment}", f"it needs the scope {needed}"
+        )

@@ -1,0 +1,97 @@
+"""Reads JSON answers of an authority: what does not make sense is one error, never a surprise later."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar
+
+from pcapd.errors import ResolverUnavailable
+from pcapd.limits import NAME_MAX
+
+__all__ = ["AGAIN", "AnswerReader", "json_object", "printable", "retry_seconds"]
+
+T = TypeVar("T")
+
+#: The hint where only time helps.
+AGAIN = "try again later"
+
+
+class AnswerReader:
+    """Takes an authority's answers apart.
+
+    Each method raises `ResolverUnavailable` for what is not as it should be; ``what`` is
+    what the answer is about, for the message.
+
+    Args:
+        whose: The possessive of the authority, such as ``the director's``.
+    """
+
+    def __init__(self, whose: str) -> None:
+        self._whose = whose
+
+    def nonsense(self, what: str) -> ResolverUnavailable:
+        """The error for an answer that makes no sense."""
+        return ResolverUnavailable(f"{self._whose} answer about {what} makes no sense", AGAIN)
+
+    def value(self, body: bytes, what: str) -> Any:
+        """What the JSON says."""
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise self.nonsense(what) from error
+
+    def mapping(self, body: bytes, what: str) -> Dict[str, Any]:
+        """The JSON object that a body is."""
+        value = self.value(body, what)
+        if not isinstance(value, dict):
+            raise self.nonsense(what)
+        return value
+
+    def entries(self, value: object, what: str) -> List[Dict[str, Any]]:
+        """A list of objects."""
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise self.nonsense(what)
+        return value
+
+    def texts(self, value: object, what: str) -> List[str]:
+        """A list of strings; empty where there is none."""
+        texts = value or []
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise self.nonsense(what)
+        return texts
+
+    def member(self, value: Mapping[str, Any], key: str, kind: Type[T], what: str) -> T:
+        """A member of exactly this type: a JSON true is no number."""
+        member = value.get(key)
+        if type(member) is not kind:
+            raise self.nonsense(what)
+        return member
+
+    def matching(self, pattern: re.Pattern[str], value: Mapping[str, Any], key: str, what: str) -> str:
+        """A member that is a string of this form."""
+        text = self.member(value, key, str, what)
+        if not pattern.fullmatch(text):
+            raise self.nonsense(what)
+        return text
+
+
+def json_object(body: bytes) -> Dict[str, Any]:
+    """The JSON object that a body is; an empty one where it is something else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def printable(text: str) -> str:
+    """What may be shown and logged: at most `NAME_MAX` characters, none of them a control."""
+    return "".join(character if character.isprintable() else "?" for character in text[:NAME_MAX])
+
+
+def retry_seconds(retry_after: Optional[str]) -> Optional[int]:
+    """Seconds of a ``Retry-After`` (RFC 9110, section 10.2.3); None where it is a date, or not credible."""
+    seconds = (retry_after or "").strip()
+    known = seconds.isascii() and seconds.isdigit() and len(seconds) < 6
+    return int(seconds) if known else None

@@ -1,0 +1,205 @@
+"""UAA's tokens: can they be real, from whom, and whose are they?  Nothing is verified here.
+
+Whatever a token is for, its form and its expiry are looked at before anybody is asked
+about it (`check_form`).  Cloud Controller verifies its tokens itself; nothing else of
+them is believed before.  For BOSH the api verifies them (`pcapd.api.resolvers.tokens`).
+
+Sources: RFC 7515 and 7519; UAA's UaaTokenServices.java.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
+from urllib.parse import quote, urlsplit
+
+from pcapd.clouds.reading import printable
+from pcapd.errors import Unauthenticated
+from pcapd.limits import TOKEN_MAX
+
+__all__ = [
+    "BOSH_LOG_IN",
+    "CF_LOG_IN",
+    "Issuer",
+    "TokenOwner",
+    "check_form",
+    "expiry",
+    "lasts",
+    "owner_of",
+    "same_url",
+    "texts",
+]
+
+#: How to get a good token.
+BOSH_LOG_IN = "log in again: bosh log-in"
+CF_LOG_IN = "log in again: cf login"
+
+#: Tokens are ASCII without spaces (RFC 6750, section 2.1).
+_TOKEN = re.compile(r"[!-~]+")
+#: Seconds since the epoch that no clock will show.
+_FAR = 1e15
+#: A JWS in its compact form; of an unsigned one the last part is empty.
+_JWT = re.compile(r"([\w-]+)\.([\w-]+)\.[\w-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """Who may have issued a token, as the director says.
+
+    Attributes:
+        url: UAA's, without a final slash; its keys are fetched there.
+        urls: Other names of the same UAA, by which a token may know it.
+    """
+
+    url: str
+    urls: Tuple[str, ...] = ()
+
+    def _says(self, url: object, path: str) -> bool:
+        return isinstance(url, str) and any(same_url(url, base + path) for base in (self.url, *self.urls))
+
+    def issued(self, issuer: object) -> bool:
+        """Whether a token's ``iss`` is this UAA."""
+        return self._says(issuer, "/oauth/token")
+
+    def keeps_keys_at(self, address: object) -> bool:
+        """Whether a token's ``jku`` is this UAA's address for keys."""
+        return self._says(address, "/token_keys")
+
+
+@dataclass(frozen=True)
+class TokenOwner:
+    """Who has a token that was verified.
+
+    Attributes:
+        user: For people and the audit log; printable, and not unique.
+        identity: Unique; for the limit per user.
+        origin: Which of UAA's sources of users knows them, such as ``uaa`` or ``ldap``;
+            empty for a client.  Printable.
+    """
+
+    user: str
+    scopes: FrozenSet[str]
+    identity: str
+    origin: str = ""
+
+
+def same_url(one: str, other: str) -> bool:
+    """Whether two https URLs name the same thing: scheme, host, port and path, to the letter."""
+    first, second = _taken_apart(one), _taken_apart(other)
+    return first is not None and first == second
+
+
+def _taken_apart(url: str) -> Optional[Tuple[str, int, str]]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError:
+        return None
+    strange = parts.scheme != "https" or "@" in parts.netloc or parts.query or parts.fragment
+    if strange or not parts.hostname or not _TOKEN.fullmatch(url) or "\\" in url:
+        return None
+    return parts.hostname, port, parts.path
+
+
+def check_form(token: str, now: float, log_in: str = BOSH_LOG_IN, leeway: float = 0.0) -> Mapping[str, Any]:
+    """Refuse what cannot be one of UAA's access tokens that is valid now, without asking an authority.
+
+    Args:
+        now: Seconds since the epoch.
+        log_in: How to get a better one.
+        leeway: Seconds after its end in which a token still passes.
+
+    Returns:
+        Its claims.  They are NOT verified.
+
+    Raises:
+        Unauthenticated: It cannot be a token, or has expired.
+    """
+    if len(token) > TOKEN_MAX or not _TOKEN.fullmatch(token):
+        raise Unauthenticated("the token holds characters that no token has, or too many", log_in)
+    parts = _JWT.fullmatch(token)
+    header, claims = map(_object, parts.groups()) if parts else (None, None)
+    if header is None or claims is None:
+        raise Unauthenticated("the token is not one of UAA's: it is not a JWT", log_in)
+    expires = _seconds(claims.get("exp"))
+    if expires is None:
+        raise Unauthenticated("the token is not one of UAA's: it does not say when it expires", log_in)
+    if expires + leeway <= now:
+        raise Unauthenticated("the token has expired", log_in)
+    return claims
+
+
+def expiry(token: str) -> Optional[float]:
+    """When an access token ends, seconds since the epoch; None when it does not say (an opaque one)."""
+    _, _, rest = token.partition(".")
+    claims = _object(rest.partition(".")[0])
+    ends = None if claims is None else _seconds(claims.get("exp"))
+    return ends if ends is not None and abs(ends) < _FAR else None
+
+
+def lasts(token: str, until: float) -> bool:
+    """Whether a token is there and good until a time; one that does not say is tried.
+
+    Args:
+        until: Seconds since the epoch.
+    """
+    ends = expiry(token)
+    return bool(token) and (ends is None or ends >= until)
+
+
+def _object(part: str) -> Optional[Dict[str, Any]]:
+    """A JSON object in base64url without padding (RFC 7515, section 2); None where it is not one."""
+    try:
+        value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _seconds(value: object) -> Optional[float]:
+    """A time (RFC 7519, NumericDate); None where it is not one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+# --- whose it is -------------------------------------------------------------
+
+
+def texts(value: object) -> FrozenSet[str]:
+    """The strings of a claim that may be one or a list (RFC 7519, section 4.1.3)."""
+    if isinstance(value, str):
+        return frozenset({value})
+    return (
+        frozenset(text for text in value if isinstance(text, str)) if isinstance(value, list) else frozenset()
+    )
+
+
+def owner_of(claims: Mapping[str, Any], *realm: str) -> TokenOwner:
+    """Read from a token's claims whose it is.
+
+    Args:
+        claims: Of a token that was verified, here or by the authority that accepted it.
+        realm: What the ids of users and clients are unique in.
+    """
+    name, user = _text(claims, "user_name"), _text(claims, "user_id")
+    client = _text(claims, "client_id") or "unknown"
+    # Tokens of clients, not of people, have no user.
+    origin = _text(claims, "origin") if name or user else ""
+    id = ("user", origin, user or name) if name or user else ("client", client)
+    identity = ":".join(quote(part, safe="/", errors="surrogatepass") for part in (*realm, *id))
+    shown, scopes = name or user or client, texts(claims.get("scope"))
+    return TokenOwner(printable(shown), scopes, identity, printable(origin))
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,74 @@
+"""UAA as the clients of the CLIs use it: requests for tokens, what they give, and where tokens may go.
+
+Sources: RFC 6749; UAA's API documentation (https://docs.cloudfoundry.org/api/uaa).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import NamedTuple, Optional
+from urllib.parse import urlsplit
+
+from pcapd.errors import PcapdError
+
+__all__ = ["Grant", "LoginProblem", "Tokens", "basic", "check_url", "parse_tokens"]
+
+#: Tokens are ASCII without spaces (RFC 6750, section 2.1).
+_TOKEN = re.compile(r"[!-~]+")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class LoginProblem(PcapdError):
+    """The login of the cf CLI, or of the BOSH CLI, is not there, not whole, or over."""
+
+
+class Tokens(NamedTuple):
+    """What UAA gives; without a refresh token the old one stays good."""
+
+    access: str
+    refresh: str = ""
+    scheme: str = "bearer"
+
+
+class Grant(NamedTuple):
+    """A request for tokens, to be posted."""
+
+    form: str
+    authorization: Optional[str]
+
+
+def basic(client: str, secret: str) -> str:
+    """The Authorization header of an OAuth client (RFC 6749, section 2.3.1)."""
+    return f"Basic {base64.b64encode(f'{client}:{secret}'.encode()).decode()}"
+
+
+def parse_tokens(body: bytes) -> Optional[Tokens]:
+    """Read UAA's answer; None when it is none."""
+    try:
+        values = json.loads(body)
+        access, refresh = values["access_token"], values.get("refresh_token") or ""
+        scheme = values.get("token_type") or "bearer"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    # Before they go into a header and a file.
+    fit = all(isinstance(text, str) and _TOKEN.fullmatch(text) for text in (access, refresh or "-", scheme))
+    return Tokens(access, refresh, scheme) if fit else None
+
+
+def check_url(url: str, what: str, hint: str) -> None:
+    """Make sure that a token may be sent there: by https, or to this machine.
+
+    Raises:
+        LoginProblem: It may not.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or not url.isprintable() or "@" in parts.netloc or parts.scheme not in ("https", "http"):
+        raise LoginProblem(f"{what}, {url!r}, is no https URL", hint)
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        raise LoginProblem(f"{what}, {url}, is not https, and a token is not sent in clear", hint)
