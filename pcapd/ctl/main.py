@@ -13,12 +13,10 @@ from pcapd.ctl.commands.registry import Commands
 from pcapd.ctl.display.terminal import say
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.extcap.calls import is_call
-from pcapd.ctl.options import UsageProblem
+from pcapd.ctl.options import FAILED, USAGE, UsageProblem
 from pcapd.errors import PcapdError
 
 __all__ = ["main"]
-
-_FAILED, _USAGE = 1, 2
 
 
 @click.group(
@@ -58,13 +56,13 @@ def main(
         command.main(arguments, name, standalone_mode=False, obj=obj)
     except click.ClickException as error:
         error.show()
-        _failed(error.format_message(), _USAGE)
+        _failed(error.format_message(), USAGE)
     except (click.Abort, KeyboardInterrupt):
-        _failed("interrupted", _FAILED, text="pcapctl: interrupted")
+        _failed("interrupted", FAILED, text="pcapctl: interrupted")
     except UsageProblem as error:
-        _failed(str(error), _USAGE, text=f"pcapctl: {escape(str(error))}")
+        _failed(str(error), USAGE, text=f"pcapctl: {escape(str(error))}")
     except PcapdError as error:
-        _failed(str(error), _FAILED, text=f"pcapctl: {escape(str(error))}")
+        _failed(str(error), FAILED, text=f"pcapctl: {escape(str(error))}")
 
 
 def _failed(error: str, status: int, text: str = "") -> NoReturn:

@@ -17,6 +17,8 @@ from pcapd.savefile.form import Form
 from pcapd.wire import App, Deployment, Request
 
 __all__ = [
+    "FAILED",
+    "USAGE",
     "Access",
     "CaptureOptions",
     "Trust",
@@ -27,6 +29,9 @@ __all__ = [
     "parse_instances",
     "read_token",
 ]
+
+#: Exit statuses of what did not begin; `pcapd.ctl.stream.session.Outcome` has those of captures.
+FAILED, USAGE = 1, 2
 
 STDOUT = "-"
 #: The packets go into no file.

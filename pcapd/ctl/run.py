@@ -45,7 +45,7 @@ def run(
     """Capture, and return the exit status.
 
     Args:
-        frontend: Is told what happens, and tells whether it failed.
+        frontend: Shows what happens instead of the terminal, and decides whether it failed.
         parent: The program whose end stops the capture.
 
     Raises:

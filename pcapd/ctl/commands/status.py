@@ -9,6 +9,7 @@ import click
 
 from pcapd.ctl.commands.arguments import access_options
 from pcapd.ctl.commands.capturing import access_of
+from pcapd.ctl.options import FAILED
 
 __all__ = ["status"]
 
@@ -25,4 +26,4 @@ def status(**given: Any) -> None:
         print(json.dumps(body))
     else:
         print("\n".join(lines))
-    raise SystemExit(0 if healthy else 1)
+    raise SystemExit(0 if healthy else FAILED)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 import pcapd
-from pcapd.ctl.options import STDOUT, CaptureOptions, UsageProblem, Wanted
+from pcapd.ctl.options import FAILED, STDOUT, USAGE, CaptureOptions, UsageProblem, Wanted
 from pcapd.ctl.sinks.output import is_special
 from pcapd.errors import PcapdError
 
@@ -21,7 +21,6 @@ __all__ = ["FORMAT", "ReportFailed", "asked", "check", "facts", "nothing", "repo
 
 #: Of the report; a change that breaks its readers makes it larger.
 FORMAT = 1
-_FAILED, _USAGE = 1, 2
 _MODE = 0o600  # names, addresses and filters are nobody else's business
 
 
@@ -155,11 +154,11 @@ def reported(options: CaptureOptions) -> Iterator[None]:
     except ReportFailed:
         raise
     except PcapdError as error:
-        status = _USAGE if isinstance(error, UsageProblem) else _FAILED
+        status = USAGE if isinstance(error, UsageProblem) else FAILED
         _write_nothing(options, str(error), status)
         raise
     except KeyboardInterrupt:
-        _write_nothing(options, "interrupted", _FAILED)
+        _write_nothing(options, "interrupted", FAILED)
         raise
 
 
