@@ -1,1 +1,1 @@
-"""Tests of pcapd; `tests.lab` is the lab that they and the quickstart share."""
+"""Tests of pcapd; `tests.lab` is the lab that they share."""

@@ -19,7 +19,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.lab.certificates import Authority
+from demo.certificates import Authority
 
 # Machines are noisy: how long an example takes says nothing about it.
 hypothesis.settings.register_profile(

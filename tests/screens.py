@@ -14,17 +14,17 @@ import tempfile
 from pathlib import Path
 from typing import Callable, Sequence
 
-from pcapd.ctl import report
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.files import Written
-from pcapd.ctl.meter import Meter, Progress, view
+from demo.processes import ROOT
+from pcapd.ctl.display import report
+from pcapd.ctl.display.progress import Meter, Totals, view
+from pcapd.ctl.display.table import Look, places, render
 from pcapd.ctl.options import CaptureOptions, Wanted
-from pcapd.ctl.outlets import Outlets
-from pcapd.ctl.screen import Look, places, render
+from pcapd.ctl.sinks.inventory import Written
+from pcapd.ctl.sinks.opening import Sinks
+from pcapd.ctl.stream.session import CaptureSession
 from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source, Stats
-from tests.lab.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "for-app-developers.rst"
 
@@ -49,8 +49,8 @@ class Scene:
     ) -> None:
         self.options = options
         self.wanted = Wanted(app=App(_GUID), name="myapp")
-        self.assembly = Muxer(Form.PCAPNG, options.snaplen)
-        self.capture = Capture(options.request(self.wanted), self.assembly, options.duration, 0.0)
+        self.muxer = Muxer(Form.PCAPNG, options.snaplen)
+        self.capture = CaptureSession(options.request(self.wanted), self.muxer, options.duration, 0.0)
         self.capture.started = 0.0
         self.meter = Meter()
         for index in instances:
@@ -64,8 +64,8 @@ class Scene:
                 agent="diego-cell/0",
                 clock_offset_us=clock,
             )
-            self.assembly.source(index + 1, source, 0)
-        self.accounts = self.assembly.accounts
+            self.muxer.source(index + 1, source, 0)
+        self.accounts = self.muxer.accounts
         for sample in range(_SAMPLES):
             self.meter.sample(self.accounts, sample * _HALF)
             for number, account in self.accounts.items():
@@ -95,7 +95,7 @@ class Scene:
 
     def table(self) -> list[str]:
         """The table at this moment."""
-        progress = Progress(
+        progress = Totals(
             self.seconds,
             self.options.duration,
             self.size,
@@ -116,10 +116,10 @@ class Scene:
         self.capture.reason = f"{self.options.duration:g} s are over"
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / self.options.output
-            outlets = Outlets(dataclasses.replace(self.options, output=str(path)), self.assembly.closing)
-            outlets.files.kept.append(Written(str(path), ""))
-            outlets.files._finished_bytes = self.size
-            lines = report.as_text(self.capture, outlets, self.options.duration)
+            sinks = Sinks(dataclasses.replace(self.options, output=str(path)), self.muxer.closing)
+            sinks.inventory.kept.append(Written(str(path), ""))
+            sinks.inventory.size = self.size
+            lines = report.as_text(self.capture, sinks, self.options.duration)
             return [line.replace(f"{directory}/", "") for line in lines]
 
 

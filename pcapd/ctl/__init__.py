@@ -1,9 +1,8 @@
 """pcapctl: the client that asks the api for a capture and writes one file.
 
-Standard library, wsproto, click and rich; runs on Python 3.9 and needs nothing
-compiled.  What is pure is kept apart from what touches the outside:
+Standard library, wsproto, click, rich and PyYAML; runs on Python 3.9 and needs nothing
+compiled.
 
-==================  =========================================================
 ``main``            the commands and their options, which need little time
 ``arguments``       what the commands take, as click reads it
 ``cf``              ``pcapctl cf``: an app and the pcap api, from cf's login
@@ -46,4 +45,18 @@ compiled.  What is pure is kept apart from what touches the outside:
 ``extcap``          pcapctl as a capture interface of Wireshark
 ``plugin``          pcapctl as a plugin of the cf CLI
 ==================  =========================================================
+=======
+=============  ==============================================================
+``main``       reads the command line and ends with an exit status
+``options``    the options that all capture commands share
+``run``        one capture from its options to its exit status: the loop
+``stopping``   signals, and the end of the program that started us
+``commands``   one module for each command
+``login``      the logins of the cf and the BOSH CLI
+``stream``     the connection to the api, and the capture as it comes
+``sinks``      where packets go: files, readers, lines
+``display``    what the user sees
+``extcap``     capture interfaces of Wireshark
+``cfplugin``   the plugin of the cf CLI
+=============  ==============================================================
 """

@@ -11,7 +11,7 @@ def start() -> None:
     """Run what the command line asks for; ends by `SystemExit`."""
     arguments = sys.argv[1:]
     if len(arguments) > 1 and _is_port(arguments[0]):
-        from pcapd.ctl.plugin.command import start as start_plugin
+        from pcapd.ctl.cfplugin.command import start as start_plugin
 
         start_plugin(arguments)
     from pcapd.ctl.main import main

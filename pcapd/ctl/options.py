@@ -10,13 +10,15 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from pcapd.ctl.fileoptions import FileOptions
+from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.errors import PcapdError
 from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Deployment, Request
 
 __all__ = [
+    "FAILED",
+    "USAGE",
     "Access",
     "CaptureOptions",
     "Trust",
@@ -27,6 +29,9 @@ __all__ = [
     "parse_instances",
     "read_token",
 ]
+
+#: Exit statuses of what did not begin; `pcapd.ctl.stream.session.Outcome` has those of captures.
+FAILED, USAGE = 1, 2
 
 STDOUT = "-"
 #: The packets go into no file.
@@ -78,7 +83,7 @@ class Wanted:
     follow: bool = False
     deployment: Optional[Deployment] = None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For people."""
         if self.deployment is not None:
             words = f"deployment: {self.deployment.name}, {', '.join(self.deployment.groups)}"

@@ -16,14 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from demo.certificates import Authority
+from demo.configurations import LOCAL
+from demo.daemons import environment
+from demo.processes import run, usage, wait_until
 from pcapd.limits import FRAME_TYPICAL
 from pcapd.records import HEADER_SIZE
 from pcapd.wire import Counters, End, EndReason, Stats
 from tests.doubles.stream_api import Client, StreamApi
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL
-from tests.lab.daemons import environment
-from tests.lab.processes import run, usage, wait_until
 
 __all__ = ["measure"]
 

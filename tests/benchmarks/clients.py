@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any, Iterator
 
-from tests.lab.daemons import Lab
+from demo.daemons import Lab
+from demo.processes import end, usage, wait_until
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import end, usage, wait_until
 
 __all__ = ["Capture", "beside", "concurrent", "excess"]
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Any, Iterator
 
+from demo.configurations import LOCAL, free_port
+from demo.daemons import Lab, environment
+from demo.processes import usage
 from tests.benchmarks.clients import Capture
-from tests.lab.configurations import LOCAL, free_port
-from tests.lab.daemons import Lab, environment
-from tests.lab.processes import usage
 
 __all__ = ["measure"]
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.lab.daemons import Lab
+from demo.daemons import Lab
 from tests.lab.generator import FILTER, Generator
 
 __all__ = ["measure"]

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.lab.daemons import Lab
+from demo.daemons import Lab
+from demo.processes import usage
 from tests.lab.generator import FILTER, Generator, Report
-from tests.lab.processes import usage
 
 __all__ = ["idle", "measure"]
 

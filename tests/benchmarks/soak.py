@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any, Sequence
 
+from demo.daemons import Lab
+from demo.processes import Usage, usage
 from tests.benchmarks.clients import Capture, excess
-from tests.lab.daemons import Lab
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import Usage, usage
 
 __all__ = ["RATE", "measure"]
 

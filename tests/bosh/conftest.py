@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from demo.certificates import Authority
+from demo.processes import run
 from tests.bosh.release import OPS, Issued
-from tests.lab.certificates import Authority
-from tests.lab.processes import run
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from typing import Any, Mapping, Optional
 
 import yaml
 
-from tests.lab.certificates import AGENT_NAME, API_NAME, Authority, Credentials
-from tests.lab.processes import ROOT, run
+from demo.certificates import AGENT_NAME, API_NAME, Authority, Credentials
+from demo.processes import ROOT, run
 
 RELEASE = ROOT / "bosh"
 MANIFESTS = RELEASE / "manifests"

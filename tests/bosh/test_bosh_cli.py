@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
+from demo.processes import run
 from tests.bosh.release import JOBS, MANIFESTS, OPS, RELEASE
 from tests.bosh.test_manifests import FOUNDATION, HAPROXY
-from tests.lab.processes import run
 
 pytestmark = pytest.mark.realbosh
 

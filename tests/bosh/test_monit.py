@@ -15,12 +15,12 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
+from demo.certificates import AGENT_NAME
+from demo.processes import end, run, wait_until
 from pcapd.wire import Container, Source
 from tests.bosh.release import JOBS, RELEASE, Issued, nested, render
 from tests.bosh.vm import AppContainer, Machine, compile_pcapd
 from tests.lab.callers import AgentCaller
-from tests.lab.certificates import AGENT_NAME
-from tests.lab.processes import end, run, wait_until
 
 BPM = Path(__file__).with_name("bpm.py")
 TOKEN = "a-token-of-the-monit-test"

@@ -12,6 +12,7 @@ from typing import Any, Mapping, Union
 import pytest
 import yaml
 
+from demo.certificates import API_NAME
 from pcapd.config.load import load_agent, load_api
 from pcapd.config.parse import parse_agent, parse_api
 from pcapd.config.schema import (
@@ -25,7 +26,6 @@ from pcapd.config.schema import (
     StaticTarget,
 )
 from tests.bosh.release import JOBS, RELEASE, Issued, Rendered, RenderError, job_spec, nested, render
-from tests.lab.certificates import API_NAME
 
 Properties = Mapping[str, Any]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
+from demo.processes import ROOT, end, run, wait_until
 from tests.bosh.release import RELEASE
 from tests.lab.containers import BUSYBOX, MAPPED_ROOT, Store, entry, specification
-from tests.lab.processes import ROOT, end, run, wait_until
 
 _SETUP = r"""
 set -eu

@@ -15,6 +15,8 @@ import time
 from types import TracebackType
 from typing import Any, Optional
 
+from demo.certificates import Credentials
+from demo.processes import wait_until
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.wire import (
     Callee,
@@ -31,8 +33,6 @@ from pcapd.wire import (
     Stats,
     Stop,
 )
-from tests.lab.certificates import Credentials
-from tests.lab.processes import wait_until
 
 #: Seconds between signs of life.
 BEAT = 0.1

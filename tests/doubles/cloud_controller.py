@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Sequence
 from urllib.parse import unquote, urlencode
 
+from demo.certificates import Credentials
 from tests.doubles.https import Answer, Asked, HttpsDouble
-from tests.lab.certificates import Credentials
 
 UAA = "https://uaa.sys.example.test"
 #: Entries of a page, unless asked otherwise; and the most.

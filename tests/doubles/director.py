@@ -14,9 +14,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from demo.certificates import Credentials
 from tests.doubles.https import Answer, Asked, HttpsDouble
 from tests.doubles.uaa import Uaa
-from tests.lab.certificates import Credentials
 
 DIRECTOR_UUID = "7c1b3c1e-5f0c-4d6a-9a55-0d5a2f6f9f10"
 #: Seconds that the BOSH CLI's access tokens are good, as in bosh-deployment.

@@ -10,10 +10,10 @@ import time
 from types import TracebackType
 from typing import Callable, Optional, TypeVar
 
+from demo.certificates import Credentials
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.wire import CaptureStart, Hello, Ping, Source, Stop
 from pcapd.wire.sessions import Callee, encode_message
-from tests.lab.certificates import Credentials
 
 Script = Callable[["Conversation"], None]
 T = TypeVar("T", CaptureStart, Stop)

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Mapping, Optional, Union
 from urllib.parse import parse_qs, urlsplit
 
-from tests.lab.certificates import Credentials
-from tests.lab.configurations import LOCAL
+from demo.certificates import Credentials
+from demo.configurations import LOCAL
 
 _PIECE = 64 * 1024
 

@@ -20,8 +20,8 @@ import uuid
 from types import TracebackType
 from typing import Any, Optional
 
-from tests.lab.certificates import Credentials
-from tests.lab.configurations import LOCAL
+from demo.certificates import Credentials
+from demo.configurations import LOCAL
 
 _HEAD_MAX = 65536
 _TICK = 0.05

@@ -16,9 +16,9 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Mess
 from wsproto.events import Request as Upgrade
 
 import pcapd
+from demo.certificates import Credentials
+from demo.configurations import LOCAL
 from pcapd.wire import Callee, Hello, Request, Source, Stats
-from tests.lab.certificates import Credentials
-from tests.lab.configurations import LOCAL
 
 #: Seconds that a script waits for its client.
 PATIENCE = 20.0

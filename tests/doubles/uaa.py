@@ -18,8 +18,8 @@ from typing import Any, Optional
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from demo.certificates import Credentials
 from tests.doubles.https import Answer, Asked, HttpsDouble
-from tests.lab.certificates import Credentials
 
 #: Seconds; as in cf-deployment.
 ACCESS_VALIDITY, REFRESH_VALIDITY = 1200, 30 * 24 * 3600

@@ -54,14 +54,14 @@ from pcapd.clouds.uaa import LoginProblem, Tokens, parse_tokens
 from pcapd.config import certificates
 from pcapd.config.document import read_document
 from pcapd.config.parse import survey_agent, survey_api
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.cfconfig import parse_login, with_tokens
-from pcapd.ctl.connection import refused
-from pcapd.ctl.decode import decode as decode_packet
-from pcapd.ctl.plugin.calls import Call, CallRefused
-from pcapd.ctl.plugin.gob import Decoder
-from pcapd.ctl.text import escape
-from pcapd.ctl.websocket import Splitter
+from pcapd.ctl.cfplugin.calls import Call, CallRefused
+from pcapd.ctl.cfplugin.gob import Decoder
+from pcapd.ctl.display.decode import decode as decode_packet
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.login.cfconfig import parse_login, with_tokens
+from pcapd.ctl.stream.connection import refused
+from pcapd.ctl.stream.session import CaptureSession
+from pcapd.ctl.stream.websocket import Splitter
 from pcapd.errors import (
     BadFilter,
     BadRequest,
@@ -299,17 +299,17 @@ def client_capture(data: bytes) -> None:
     """What pcapctl hears from the api: the file holds whole blocks whatever comes, and words are clean."""
     choices = _Input(data)
     form = choices.pick((Form.PCAPNG, Form.PCAP))
-    assembly = Muxer(form, SNAPLEN_MAX, ordered=bool(choices.number() & 1))
-    capture = Capture(Request(targets=("t",)), assembly, None, 0.0)
+    muxer = Muxer(form, SNAPLEN_MAX, ordered=bool(choices.number() & 1))
+    capture = CaptureSession(Request(targets=("t",)), muxer, None, 0.0)
     written: List[bytes] = []
     try:
         for number, piece in enumerate(choices.chunks(3)):
             capture.receive(piece, float(number), number)
-            written += assembly.take(float(number))
+            written += muxer.take(float(number))
             capture.to_send()
     except (RemoteProtocolError, MixedLinkTypes):
         pass
-    written += assembly.statistics(1) + assembly.finish(2)
+    written += muxer.statistics(1) + muxer.finish(2)
     content = b"".join(written)
     if content:
         assert cut(form, content, len(content), begins_file=True) == (len(content), 0)
@@ -675,13 +675,13 @@ def savefile_cut(data: bytes) -> None:
     """Wherever the writing of our own blocks stopped, the cut is at the end of a block before it."""
     choices = _Input(data)
     form, stopped = choices.pick((Form.PCAPNG, Form.PCAP)), choices.number(2)
-    assembly = Muxer(form, SNAPLEN_MAX, ordered=False)
+    muxer = Muxer(form, SNAPLEN_MAX, ordered=False)
     names = choices.chunks(2)
     name = names[0].decode("utf-8", "replace")
-    assembly.source(1, _source(name), 1)
+    muxer.source(1, _source(name), 1)
     with contextlib.suppress(RecordError):
-        assembly.packets(1, names[1], 0.0)
-    content = b"".join(assembly.take(0.0) + assembly.finish(1))
+        muxer.packets(1, names[1], 0.0)
+    content = b"".join(muxer.take(0.0) + muxer.finish(1))
     found = cut(form, content, stopped, begins_file=True)
     assert 0 <= found.kept <= min(stopped, len(content))
     assert cut(form, content[: found.kept], found.kept, begins_file=True) == (found.kept, 0)

@@ -23,17 +23,17 @@ from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 from urllib.parse import urlencode
 
+from demo.certificates import Authority
+from demo.configurations import LOCAL, Config, api_config, free_port, merged
+from demo.daemons import Daemon, environment
+from demo.processes import CommandFailed, end, run, wait_until
 from pcapd.errors import PcapdError
 from tests.doubles import cloud_controller as cc
 from tests.doubles.cloud_controller import CfApp, CloudController, Process, User
 from tests.doubles.uaa import Uaa
 from tests.hosts.chain_tools import Result
 from tests.hosts.containers_tools import CellAgent, cell_in, public_directory
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL, Config, api_config, free_port, merged
 from tests.lab.containers import Cell, Instance
-from tests.lab.daemons import Daemon, environment
-from tests.lab.processes import CommandFailed, end, run, wait_until
 
 #: Seconds that a pcapctl or curl of a test may run.
 PATIENCE = 60.0

@@ -6,12 +6,12 @@ import contextlib
 from pathlib import Path
 from typing import Any, Iterator
 
+from demo.certificates import Authority
+from demo.configurations import LOCAL, merged
+from demo.processes import wait_until
 from tests.doubles.director import Deployment, Director, Instance
 from tests.doubles.uaa import Uaa
 from tests.hosts.foundation_tools import Foundation, Response
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL, merged
-from tests.lab.processes import wait_until
 
 
 class Environment(Foundation):

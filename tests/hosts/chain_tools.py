@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
+from demo.configurations import LOCAL, agent_config, free_port, merged
+from demo.daemons import CLIENT_TIMEOUT, Daemon, Lab
+from demo.processes import wait_until
 from tests.lab import interfacedrops
-from tests.lab.configurations import LOCAL, agent_config, free_port, merged
-from tests.lab.daemons import CLIENT_TIMEOUT, Daemon, Lab
 from tests.lab.generator import stamp
-from tests.lab.processes import wait_until
 
 MIB = 1024 * 1024
 #: bytes; the least that an agent's configuration takes: drops come easily.

@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
+from demo.certificates import Authority
+from demo.configurations import Config, agent_config, free_port, merged
+from demo.daemons import Daemon
+from demo.namespaces import remove_stale
 from tests.lab.callers import AgentCaller
-from tests.lab.certificates import Authority
-from tests.lab.configurations import Config, agent_config, free_port, merged
 from tests.lab.containers import Cell
-from tests.lab.daemons import Daemon
-from tests.lab.namespaces import remove_stale
 
 #: The agents' user: as good as vcap is on a cell.
 USER = "nobody"

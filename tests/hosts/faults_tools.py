@@ -25,13 +25,13 @@ from typing import Any, Iterator, Mapping, Optional
 
 from chain_tools import Client, Result, SaveFile, usage_of
 
-from tests.lab.certificates import AGENT_NAME, API_NAME, Authority, Credentials
+from demo.certificates import AGENT_NAME, API_NAME, Authority, Credentials
+from demo.configurations import Config, agent_config, api_config, merged
+from demo.daemons import Daemon, environment
+from demo.namespaces import Namespace, connect, remove_stale
+from demo.processes import end, wait_until
 from tests.lab.clock import Clock
-from tests.lab.configurations import Config, agent_config, api_config, merged
-from tests.lab.daemons import Daemon, environment
 from tests.lab.generator import FILTER, Generator
-from tests.lab.namespaces import Namespace, connect, remove_stale
-from tests.lab.processes import end, wait_until
 from tests.lab.readers import capinfos, tcpdump_lines, tshark_fields
 
 PORT = 9494

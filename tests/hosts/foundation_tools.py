@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence
 from urllib.parse import urlencode
 
+from demo.certificates import Authority
+from demo.configurations import LOCAL, Config, api_config, free_port, merged
+from demo.daemons import Daemon, environment
+from demo.processes import wait_until
 from tests.doubles.agent import AgentDouble
 from tests.doubles.cloud_controller import CfApp, CloudController
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL, Config, api_config, free_port, merged
-from tests.lab.daemons import Daemon, environment
-from tests.lab.processes import wait_until
 
 #: Seconds that any answer may take.
 PATIENCE = 60.0

@@ -18,11 +18,11 @@ from typing import Any, Iterator
 import pytest
 from chain_tools import MIB, Chain, Client, assert_accounted
 
-from tests.lab import processes
+from demo import processes
+from demo.daemons import environment
+from demo.processes import ROOT, usage, wait_until
 from tests.lab.attacks import ATTACKS, CROWD, Place
-from tests.lab.daemons import environment
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import ROOT, usage, wait_until
 
 #: Seconds that an attack lasts.
 SECONDS = float(os.environ.get("PCAPD_ATTACK_SECONDS", "2"))

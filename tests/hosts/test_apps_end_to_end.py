@@ -19,6 +19,8 @@ import pytest
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 pytest.importorskip("prctl", reason="python-prctl is not installed")
 
+from demo.certificates import Authority
+from demo.processes import wait_until
 from tests.doubles import cloud_controller as cc
 from tests.doubles.agent import AgentDouble
 from tests.doubles.cloud_controller import CfApp, Process, User
@@ -26,9 +28,7 @@ from tests.doubles.router import Router
 from tests.hosts.apps_tools import Apps, apps_in, loop, wire
 from tests.hosts.chain_tools import Result, SaveFile, assert_accounted, ordered, read_pcap
 from tests.hosts.containers_tools import USER, needs
-from tests.lab.certificates import Authority
 from tests.lab.containers import Instance, entry
-from tests.lab.processes import wait_until
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 if needs():

@@ -14,9 +14,9 @@ from typing import Any, Iterator
 import pytest
 from chain_tools import Chain, assert_accounted
 
+from demo.processes import wait_until
 from pcapd.limits import AUDIT_CHECK_INTERVAL
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import wait_until
 
 #: bytes
 DISK = 256 * 1024

@@ -9,12 +9,12 @@ from typing import Iterator
 
 import pytest
 
+from demo.certificates import Authority
+from demo.configurations import LOCAL, free_port
+from demo.processes import end, wait_until
 from tests.doubles.cloud_controller import CfApp, Instance, Process
 from tests.doubles.router import Router
 from tests.hosts.foundation_tools import Foundation, foundation_in
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL, free_port
-from tests.lab.processes import end, wait_until
 from tests.lab.readers import capinfos, require, tcpdump_lines
 
 NGINX = """

@@ -14,15 +14,15 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
+from demo.certificates import Authority
+from demo.configurations import LOCAL
+from demo.processes import wait_until
 from pcapd.limits import AUTHORITY_BODY_MAX, AUTHORITY_CALL_TIMEOUT, KEYS_INTERVAL
 from tests.doubles import director as double
 from tests.doubles.director import DIRECTOR_UUID, Deployment, Instance
 from tests.doubles.https import Answer
 from tests.doubles.uaa import Key
 from tests.hosts.bosh_tools import Environment, environment_in
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL
-from tests.lab.processes import wait_until
 from tests.lab.readers import require, tshark_fields
 
 INFO, KEYS = "/info", "/token_keys"

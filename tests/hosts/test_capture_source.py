@@ -26,6 +26,8 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 if os.geteuid() != 0:
     pytest.skip("captures and namespaces need root", allow_module_level=True)
 
+from demo.namespaces import Link, Namespace, connect, remove_stale
+from demo.processes import ROOT, CommandFailed, wait_until
 from pcapd.capture import compiling, interfaces, kernelfilter, source
 from pcapd.capture.compiling import FilterCompiler
 from pcapd.capture.exclusion import Connection, OwnTraffic
@@ -39,8 +41,6 @@ from pcapd.limits import BATCH_PACKETS, RING_BYTES, RING_LAG
 from pcapd.records import pack
 from tests.lab import generator
 from tests.lab.generator import Generator
-from tests.lab.namespaces import Link, Namespace, connect, remove_stale
-from tests.lab.processes import ROOT, CommandFailed, wait_until
 
 T = TypeVar("T")
 

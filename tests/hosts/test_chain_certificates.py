@@ -17,10 +17,10 @@ from typing import Any, Iterator
 import pytest
 from chain_tools import Chain
 
-from tests.lab.certificates import AGENT_NAME, API_NAME, Authority, Credentials
-from tests.lab.configurations import LOCAL, Config, free_port, merged
-from tests.lab.daemons import Daemon, environment
-from tests.lab.processes import wait_until
+from demo.certificates import AGENT_NAME, API_NAME, Authority, Credentials
+from demo.configurations import LOCAL, Config, free_port, merged
+from demo.daemons import Daemon, environment
+from demo.processes import wait_until
 
 EXPIRE = timedelta(seconds=10)
 

@@ -8,8 +8,8 @@ import time
 import pytest
 from chain_tools import Chain, assert_accounted, elapsed, ordered
 
+from demo.processes import wait_until
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import wait_until
 from tests.lab.readers import capinfos, require, tshark_fields
 
 #: seconds; the contract says two for the stop, the rest is the process's own end.
@@ -140,7 +140,7 @@ def test_a_killed_api(chain: Chain) -> None:
 
 def test_a_namespace_that_goes_away(chain: Chain) -> None:
     """A target whose network namespace is deleted while it is captured is reported; the other goes on."""
-    from tests.lab.namespaces import Namespace
+    from demo.namespaces import Namespace
 
     gone = Namespace("pcapd-test-not-there")
     gone.create()

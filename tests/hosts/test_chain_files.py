@@ -7,9 +7,9 @@ import subprocess
 import pytest
 from chain_tools import Chain, assert_accounted, chatter, ordered, read_pcap, read_pcapng
 
+from demo.traffic import HttpTraffic
 from tests.lab.generator import FILTER, Generator
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
-from tests.lab.traffic import HttpTraffic
 
 SNAPLEN = 60
 

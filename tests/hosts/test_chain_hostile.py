@@ -16,13 +16,13 @@ from chain_tools import Chain, usage_of
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request, TextMessage
 
+from demo.configurations import LOCAL
+from demo.processes import usage, wait_until
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.wire import Error, Hello, Packets, Ping, Source
 from pcapd.wire.sessions import Caller, encode_message
 from tests.doubles.hostile_agent import Conversation, HostileAgent
-from tests.lab.configurations import LOCAL
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import usage, wait_until
 
 HELLO = encode_message(Hello(COMPATIBILITY_LEVEL, "api", "test", "1", 0))
 HEADER = struct.Struct("!IBBH")

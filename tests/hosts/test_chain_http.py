@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from chain_tools import Chain, ordered, read_pcap, read_pcapng
 
+from demo.processes import wait_until
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import wait_until
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 QUERY = "filter=udp+dst+port+9999"

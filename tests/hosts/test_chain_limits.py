@@ -11,10 +11,10 @@ from typing import Any, Iterator
 import pytest
 from chain_tools import Chain, Client, read_pcap
 
-from tests.lab.configurations import free_port, merged
-from tests.lab.daemons import Daemon
+from demo.configurations import free_port, merged
+from demo.daemons import Daemon
+from demo.processes import wait_until
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import wait_until
 
 LIMITS = {
     "concurrent_captures": 2,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from chain_tools import Client
 
-from tests.lab.configurations import LOCAL
-from tests.lab.daemons import Lab
+from demo.configurations import LOCAL
+from demo.daemons import Lab
 
 COUNT = 200
 

@@ -14,10 +14,10 @@ from typing import Any, Iterator
 import pytest
 from chain_tools import Chain, Result, assert_accounted, assert_drops_told, assert_explained, read_pcapng
 
-from tests.lab.daemons import environment
+from demo.daemons import environment
+from demo.namespaces import Namespace
+from demo.processes import run, wait_until
 from tests.lab.generator import FILTER, PORT, Generator
-from tests.lab.namespaces import Namespace
-from tests.lab.processes import run, wait_until
 from tests.lab.readers import require, tshark_fields
 
 NOWHERE = {"interface": 0, "kernel": 0, "agent": 0, "api": 0, "client": 0}
@@ -196,7 +196,7 @@ def losing_api(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return popen(argv, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tests.lab.daemons.subprocess.Popen", launch)
+        patch.setattr("demo.daemons.subprocess.Popen", launch)
         chain.api.start()
     yield lost
     chain.api.stop()

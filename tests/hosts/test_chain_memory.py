@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from chain_tools import MIB, Chain, assert_accounted, read_pcapng
 
+from demo.processes import usage
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import usage
 
 SECONDS = 6.0
 

@@ -59,7 +59,7 @@ def test_a_target_that_the_user_may_not_name(chain: Chain) -> None:
 
 def test_no_capability_to_capture(chain: Chain) -> None:
     """An agent without the privileges says which it needs, to the user and in its own log."""
-    from tests.lab.daemons import Daemon
+    from demo.daemons import Daemon
 
     config = {**chain.agent.config, "id": "powerless"}
     config["listen"] = {**config["listen"], "port": chain.api.config["static"]["targets"]["nobody"]["port"]}

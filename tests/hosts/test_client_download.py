@@ -13,10 +13,10 @@ from typing import Iterator
 
 import pytest
 
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL, api_config, free_port
-from tests.lab.daemons import Daemon
-from tests.lab.processes import wait_until
+from demo.certificates import Authority
+from demo.configurations import LOCAL, api_config, free_port
+from demo.daemons import Daemon
+from demo.processes import wait_until
 
 #: Far more than what sockets and buffers hold.
 CONTENT = os.urandom(24 * 1024 * 1024)

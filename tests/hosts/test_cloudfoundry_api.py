@@ -13,6 +13,10 @@ from typing import Any, Iterator
 
 import pytest
 
+from demo.certificates import Authority
+from demo.configurations import LOCAL, api_config, free_port, merged
+from demo.daemons import Daemon
+from demo.processes import wait_until
 from pcapd.limits import (
     AUTHORITY_BODY_MAX,
     AUTHORITY_CALL_TIMEOUT,
@@ -25,10 +29,6 @@ from tests.doubles import cloud_controller as cc
 from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, User
 from tests.doubles.https import Answer
 from tests.hosts.foundation_tools import Foundation, foundation_in
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL, api_config, free_port, merged
-from tests.lab.daemons import Daemon
-from tests.lab.processes import wait_until
 from tests.lab.readers import capinfos, require, tshark_fields
 
 #: More than any answer may have.

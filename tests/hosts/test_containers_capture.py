@@ -16,10 +16,10 @@ import pytest
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 pytest.importorskip("prctl", reason="python-prctl is not installed")
 
+from demo.certificates import Authority
 from pcapd.wire import Container, End, EndReason, Error, Notice, NoticeType, Source
 from tests.hosts.containers_tools import APP, USER, CellAgent, cell_in, needs, public_directory
 from tests.lab.callers import AgentCaller
-from tests.lab.certificates import Authority
 from tests.lab.containers import Cell, Instance, entry
 
 if needs():

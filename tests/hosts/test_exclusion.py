@@ -15,6 +15,7 @@ if os.geteuid() != 0:
 
 from test_capture_source import inside
 
+from demo.namespaces import Namespace
 from pcapd.capture import kernelfilter
 from pcapd.capture.exclusion import (
     ACCEPT,
@@ -28,7 +29,6 @@ from pcapd.capture.interfaces import Interface
 from pcapd.capture.kernelfilter import DROP_ALL
 from pcapd.capture.tally import Tally
 from pcapd.limits import AGENT_PORTS_MAX, EXCLUDED_CONNECTIONS_MAX, OWN_ADDRESSES_MAX
-from tests.lab.namespaces import Namespace
 
 ETHERNET = 1
 _ALL_PROTOCOLS = 3

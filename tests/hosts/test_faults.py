@@ -26,8 +26,8 @@ from faults_tools import (
     assert_success,
 )
 
+from demo.processes import run, wait_until
 from pcapd.limits import AGENT_SILENCE_TIMEOUT
-from tests.lab.processes import run, wait_until
 from tests.lab.readers import require
 
 #: Seconds that something takes which needs no time: processes on a busy machine.

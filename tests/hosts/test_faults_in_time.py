@@ -25,9 +25,9 @@ from faults_tools import (
     assert_success,
 )
 
-from tests.lab.certificates import Credentials
-from tests.lab.daemons import Daemon, environment
-from tests.lab.processes import ROOT, wait_until
+from demo.certificates import Credentials
+from demo.daemons import Daemon, environment
+from demo.processes import ROOT, wait_until
 from tests.lab.readers import require
 
 HOUR = 3600.0

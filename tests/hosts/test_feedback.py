@@ -17,12 +17,12 @@ from typing import Any, Iterator
 
 import pytest
 
+from demo.certificates import Authority
+from demo.configurations import agent_config, api_config
+from demo.daemons import Daemon, environment
+from demo.namespaces import Link, Namespace, connect
+from demo.processes import end, wait_until
 from tests.lab import forwarder
-from tests.lab.certificates import Authority
-from tests.lab.configurations import agent_config, api_config
-from tests.lab.daemons import Daemon, environment
-from tests.lab.namespaces import Link, Namespace, connect
-from tests.lab.processes import end, wait_until
 
 if os.geteuid() != 0:
     pytest.skip("captures and namespaces need root", allow_module_level=True)

@@ -24,6 +24,8 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 
 from chain_tools import MIB, Chain, assert_accounted
 
+from demo.configurations import LOCAL, free_port
+from demo.processes import usage, wait_until
 from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_WAITING_EACH
 from tests.doubles.agent import AgentDouble
 from tests.doubles.cloud_controller import (
@@ -34,10 +36,8 @@ from tests.doubles.cloud_controller import (
     Process,
     unsigned_token,
 )
-from tests.lab.configurations import LOCAL, free_port
 from tests.lab.generator import FILTER, Generator
 from tests.lab.leavers import Leavers
-from tests.lab.processes import usage, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="captures and namespaces need root")
 

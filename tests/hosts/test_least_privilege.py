@@ -13,10 +13,10 @@ from typing import Iterator
 import pytest
 from chain_tools import Chain
 
-from tests.lab.certificates import AGENT_NAME, Credentials
-from tests.lab.configurations import LOCAL, free_port, merged
-from tests.lab.daemons import Daemon
-from tests.lab.processes import ROOT, wait_until
+from demo.certificates import AGENT_NAME, Credentials
+from demo.configurations import LOCAL, free_port, merged
+from demo.daemons import Daemon
+from demo.processes import ROOT, wait_until
 
 NET_RAW, SYS_ADMIN = 1 << 13, 1 << 21
 

@@ -10,10 +10,10 @@ from typing import Any, Iterator
 import pytest
 from chain_tools import Chain, Client, Result, assert_explained, ordered
 
+from demo.daemons import Daemon
+from demo.processes import wait_until
 from pcapd.limits import HOLD_BACK_TIME
-from tests.lab.daemons import Daemon
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import wait_until
 
 #: Seconds of silence that the tested process bears, of which its peers bear more, and of its pause.
 SHORT, PAUSE = 3.0, 4.5

@@ -25,18 +25,18 @@ from typing import Any, Iterator, Optional
 import pytest
 import yaml
 
+from demo.certificates import Authority
+from demo.configurations import agent_config, free_port, merged
+from demo.daemons import Daemon
+from demo.daemons import environment as process_environment
+from demo.namespaces import Namespace
+from demo.processes import run, wait_until
 from tests.bosh.release import Issued, nested, render
 from tests.doubles.director import Deployment, Instance, director_error
 from tests.doubles.https import Answer
 from tests.doubles.uaa import audience, oauth_error
 from tests.hosts.bosh_tools import Environment, environment_in
 from tests.hosts.foundation_tools import PATIENCE
-from tests.lab.certificates import Authority
-from tests.lab.configurations import agent_config, free_port, merged
-from tests.lab.daemons import Daemon
-from tests.lab.daemons import environment as process_environment
-from tests.lab.namespaces import Namespace
-from tests.lab.processes import run, wait_until
 from tests.lab.readers import capinfos, require, tshark_fields
 
 ADMIN = ["bosh.admin"]

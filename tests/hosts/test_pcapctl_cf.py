@@ -30,15 +30,15 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection
 from wsproto.events import Request as Upgrade
 
 import pcapd
-from pcapd.ctl import fetch
-from pcapd.ctl.fetch import BODY_MAX, Client, CloudUnreachable
+from demo.certificates import Authority
+from demo.daemons import environment
+from demo.processes import ROOT
+from pcapd.ctl.login import fetch
+from pcapd.ctl.login.fetch import BODY_MAX, Client, CloudUnreachable
 from pcapd.ctl.options import Trust
 from pcapd.wire import App, Callee, End, EndReason, Hello, Request, Source, Stats
 from pcapd.wire.frames import Bytes
 from tests.doubles.stream_api import StreamApi
-from tests.lab.certificates import Authority
-from tests.lab.daemons import environment
-from tests.lab.processes import ROOT
 from tests.lab.readers import capinfos, require, tcpdump_lines
 
 SYSTEM_DOMAIN = "sys.example.test"

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from chain_tools import Chain, Client, Result, assert_accounted, ordered, read_pcap, read_pcapng
 
-from tests.lab.daemons import environment
+from demo.daemons import environment
+from demo.processes import run, wait_until
+from demo.traffic import HttpTraffic
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import run, wait_until
 from tests.lab.readers import capinfos, capinfos_of, require, tcpdump_lines, tshark_fields
-from tests.lab.traffic import HttpTraffic
 
 
 def files_of(result: Result) -> list[Path]:

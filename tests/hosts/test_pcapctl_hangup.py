@@ -15,12 +15,12 @@ import pytest
 from chain_tools import read_pcapng
 from test_pcapctl_hostile_api import TOKEN, ended, started
 
+from demo.certificates import Authority, Credentials
+from demo.configurations import LOCAL
+from demo.daemons import environment
+from demo.processes import run, wait_until
 from pcapd.wire import EndReason, Stop
 from tests.doubles.stream_api import Client, StreamApi, record
-from tests.lab.certificates import Authority, Credentials
-from tests.lab.configurations import LOCAL
-from tests.lab.daemons import environment
-from tests.lab.processes import run, wait_until
 from tests.lab.terminals import Terminal
 
 

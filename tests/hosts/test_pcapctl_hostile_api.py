@@ -15,11 +15,11 @@ import pytest
 from chain_tools import SaveFile, read_pcapng
 from wsproto.events import TextMessage
 
+from demo.certificates import Authority, Credentials
+from demo.configurations import LOCAL
+from demo.daemons import environment
 from pcapd.wire import Counters, End, EndReason, Error, Notice, NoticeType
 from tests.doubles.stream_api import HEADER, Client, Script, StreamApi, frame, record
-from tests.lab.certificates import Authority, Credentials
-from tests.lab.configurations import LOCAL
-from tests.lab.daemons import environment
 from tests.lab.readers import capinfos, require, tcpdump_lines
 
 TOKEN = "token-of-alice-secret"

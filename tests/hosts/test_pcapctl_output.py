@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from chain_tools import Chain, ordered, read_pcapng
 
+from demo.processes import run, wait_until
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import run, wait_until
 from tests.lab.readers import require, tshark_fields
 from tests.lab.terminals import Terminal
 

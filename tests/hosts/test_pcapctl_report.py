@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from test_pcapctl_hostile_api import TOKEN, ended, pcapctl, play, started
 
+from demo.certificates import Authority, Credentials
+from demo.configurations import LOCAL
+from demo.daemons import environment
+from demo.processes import ROOT, wait_until
 from pcapd.wire import Error, Notice, NoticeType
 from tests.doubles.stream_api import Client, StreamApi
-from tests.lab.certificates import Authority, Credentials
-from tests.lab.configurations import LOCAL
-from tests.lab.daemons import environment
-from tests.lab.processes import ROOT, wait_until
 
 
 @pytest.fixture(scope="module")

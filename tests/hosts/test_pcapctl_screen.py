@@ -17,12 +17,12 @@ import pytest
 from chain_tools import read_pcapng
 from test_pcapctl_hostile_api import TOKEN, ended, started
 
+from demo.certificates import Authority, Credentials
+from demo.configurations import LOCAL
+from demo.daemons import environment
+from demo.processes import wait_until
 from pcapd.wire import End, EndReason, Notice, NoticeType, Stats
 from tests.doubles.stream_api import Client, StreamApi, now_us, record
-from tests.lab.certificates import Authority, Credentials
-from tests.lab.configurations import LOCAL
-from tests.lab.daemons import environment
-from tests.lab.processes import wait_until
 from tests.lab.terminals import Terminal
 
 #: Lines and columns are moved and cleared, nothing else.

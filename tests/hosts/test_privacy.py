@@ -16,14 +16,14 @@ import pytest
 from chain_tools import Chain, Result, read_pcapng
 from foundation_tools import foundation_in
 
+from demo.certificates import Authority
+from demo.configurations import free_port, merged
+from demo.daemons import Daemon
+from demo.processes import ROOT
 from pcapd.errors import Forbidden
 from tests.doubles.cloud_controller import CfApp, Instance, Process
-from tests.lab.certificates import Authority
-from tests.lab.configurations import free_port, merged
 from tests.lab.containers import in_namespace
-from tests.lab.daemons import Daemon
 from tests.lab.generator import FILTER, Generator
-from tests.lab.processes import ROOT
 from tests.lab.readers import capinfos, require, tshark_fields
 
 SECRET = b"nobody-elses-business"

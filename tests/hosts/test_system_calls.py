@@ -15,11 +15,11 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 
 from chain_tools import Chain, assert_accounted
 
+from demo.certificates import Authority
+from demo.processes import ROOT, run
 from pcapd.wire import Container, End, Source
 from tests.hosts.containers_tools import APP, CellAgent, cell_in, needs, public_directory
 from tests.lab import systemcalls
-from tests.lab.certificates import Authority
-from tests.lab.processes import ROOT, run
 
 if needs() or systemcalls.missing():
     pytest.skip(needs() or systemcalls.missing(), allow_module_level=True)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Optional, Sequence, Type
 
 import pcapd
-from pcapd.ctl.connection import Connection
 from pcapd.ctl.options import Access
+from pcapd.ctl.stream.connection import Connection
 from pcapd.wire import Caller, End, Hello, Packets, Request, Source
 from tests.lab.generator import FILTER
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
+from demo.certificates import Credentials
+from demo.configurations import LOCAL
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.wire import (
     Caller,
@@ -24,8 +26,6 @@ from pcapd.wire import (
     Ping,
     Stats,
 )
-from tests.lab.certificates import Credentials
-from tests.lab.configurations import LOCAL
 from tests.lab.containers import in_namespace
 
 M = TypeVar("M", bound=Message)

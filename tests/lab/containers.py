@@ -28,10 +28,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Iterator, Optional, TypeVar
 
+from demo.configurations import Config
+from demo.namespaces import Namespace
+from demo.processes import CommandFailed, run, wait_until
 from pcapd.capture.namespaces import enter
-from tests.lab.configurations import Config
-from tests.lab.namespaces import Namespace
-from tests.lab.processes import CommandFailed, run, wait_until
 
 T = TypeVar("T")
 

@@ -26,8 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Optional
 
-from tests.lab.namespaces import Link
-from tests.lab.processes import COMMAND_TIMEOUT, CommandFailed, end, run
+from demo.namespaces import Link
+from demo.processes import COMMAND_TIMEOUT, CommandFailed, end, run
 
 SOURCE = Path(__file__).with_suffix(".c")
 

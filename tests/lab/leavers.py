@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional, Sequence
 
-from tests.lab.configurations import LOCAL
-from tests.lab.processes import ROOT, end
+from demo.configurations import LOCAL
+from demo.processes import ROOT, end
 
 
 class Leavers:

@@ -17,7 +17,7 @@ from typing import Any, Optional, Sequence
 
 import pyte
 
-from tests.lab.processes import wait_until
+from demo.processes import wait_until
 
 
 class Terminal:

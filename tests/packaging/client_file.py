@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Optional
 
-from tests.lab.processes import ROOT, run
+from demo.processes import ROOT, run
 
 REQUIREMENTS = ROOT / "bin" / "client-requirements.txt"
 #: Seconds; pip waits for a package index.

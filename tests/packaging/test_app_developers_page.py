@@ -12,9 +12,9 @@ from typing import Iterator
 
 import pytest
 
+from demo.certificates import Authority
+from demo.processes import ROOT
 from tests.hosts.test_pcapctl_cf import Foundation
-from tests.lab.certificates import Authority
-from tests.lab.processes import ROOT
 from tests.lab.readers import require
 from tests.packaging.client_file import PATIENCE
 

@@ -20,12 +20,12 @@ from typing import Any, Callable, Iterator
 import pytest
 
 import pcapd
+from demo.certificates import Authority
+from demo.configurations import LOCAL
+from demo.processes import ROOT, run, wait_until
 from pcapd.wire import App, End, EndReason, Stop
 from tests.doubles.stream_api import Client, Script, StreamApi, record
 from tests.hosts.test_pcapctl_cf import GUID, Foundation
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL
-from tests.lab.processes import ROOT, run, wait_until
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 SOURCE = ROOT / "tests" / "lab" / "cfcli" / "main.go"

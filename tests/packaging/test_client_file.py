@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 import pcapd
+from demo.certificates import Authority
+from demo.configurations import LOCAL
+from demo.daemons import Lab
+from demo.processes import ROOT, CommandFailed
+from demo.traffic import HttpTraffic
 from pcapd.wire import End, EndReason
 from tests.doubles.stream_api import Client, StreamApi, record
-from tests.lab.certificates import Authority
-from tests.lab.configurations import LOCAL
-from tests.lab.daemons import Lab
-from tests.lab.processes import ROOT, CommandFailed
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 from tests.lab.terminals import Terminal
-from tests.lab.traffic import HttpTraffic
 from tests.packaging.client_file import MINORS, Builder, bare, find_python
 
 SIZE_MAX = 5_000_000

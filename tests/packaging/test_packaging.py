@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.processes import CommandFailed, run
+from demo.processes import CommandFailed, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "twisted/plugins/pcapd_plugin.py"
@@ -28,7 +28,7 @@ PLUGIN = "twisted/plugins/pcapd_plugin.py"
 PATIENCE = 600
 
 #: What a build needs of a checkout.
-SOURCES = ("bin", "bosh", "docs", "etc", "pcapd", "tests", "twisted")
+SOURCES = ("bin", "bosh", "demo", "docs", "etc", "pcapd", "tests", "twisted")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def test_sdist_is_complete(built: Built) -> None:
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "pcapd").rglob("*.[ch]")} - set(
         files
     ) == set()
-    for directory in ("bin", "bosh", "docs", "etc", "tests"):
+    for directory in ("bin", "bosh", "demo", "docs", "etc", "tests"):
         sources = [path for path in (built.sources / directory).rglob("*") if path.is_file()]
         assert {str(path.relative_to(built.sources)) for path in sources} - set(files) == set()
     assert [name for name in files if name.endswith((".so", ".pyc", "dropin.cache"))] == []

@@ -307,6 +307,15 @@ def test_plugin_imports_nothing_of_ours() -> None:
     assert set(imported) <= {"__future__", "twisted.application.service"}
 
 
+def test_the_demo_does_without_the_tests() -> None:
+    """bin/quickstart runs where only the sources are, and shows nothing that a test needs alone."""
+    for path in (ROOT / "demo").glob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        imported = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        imported += [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
+        assert not {"tests", "pytest"} & set(map(top, imported)), path
+
+
 def plant(root: Path, files: Mapping[str, str]) -> Tree:
     """Write a made-up package and read it."""
     for name, source in files.items():

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import List, Optional
 
 from pcapd.clouds.uaa import LoginProblem
-from pcapd.ctl.cfconfig import config_path
-from pcapd.ctl.cflogin import read_login
-from pcapd.ctl.cloud import CloudController, Session
-from pcapd.ctl.extcap.sentences import Choice
-from pcapd.ctl.fetch import Client
+from pcapd.ctl.extcap.configuration import Choice
+from pcapd.ctl.login.cfconfig import config_path
+from pcapd.ctl.login.cflogin import read_login
+from pcapd.ctl.login.cloud import CloudController, Session
+from pcapd.ctl.login.fetch import Client
 from pcapd.ctl.options import Trust
 from pcapd.errors import PcapdError
 

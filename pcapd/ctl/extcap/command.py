@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import pcapd
 from pcapd.config.units import parse_duration
-from pcapd.ctl.extcap import sentences
+from pcapd.ctl.extcap import configuration
 from pcapd.ctl.extcap.calls import Call, parse
 from pcapd.ctl.options import (
     STDOUT,
@@ -46,24 +46,24 @@ def answer(arguments: Sequence[str]) -> int:
     """
     call = parse(arguments)
     if "--extcap-interfaces" in call.flags:
-        return _say(sentences.interfaces(pcapd.__version__))
+        return _say(configuration.interfaces(pcapd.__version__))
     named = call.get("--extcap-interface")
-    interface = sentences.INTERFACES.get(named)
+    interface = configuration.INTERFACES.get(named)
     if interface is None:
-        hint = f"there are: {', '.join(sentences.INTERFACES)}"
+        hint = f"there are: {', '.join(configuration.INTERFACES)}"
         raise UsageProblem(f"there is no interface {named!r}" if named else "no --extcap-interface", hint)
     if "--extcap-dlts" in call.flags:
-        return _say(sentences.link_types())
+        return _say(configuration.link_types())
     if "--extcap-config" in call.flags:
         option = call.get("--extcap-reload-option")
-        return _say(_reload(interface, option, call) if option else sentences.arguments_of(interface))
+        return _say(_reload(interface, option, call) if option else configuration.arguments_of(interface))
     if "--capture" in call.flags:
         return _capture(interface, call)
     if "--extcap-cleanup-postkill" in call.flags:
         return 0
     if "--extcap-capture-filter" in call.values:
         # Whatever is said here makes the filter's field red.
-        problem = sentences.filter_problem(call.values["--extcap-capture-filter"])
+        problem = configuration.filter_problem(call.values["--extcap-capture-filter"])
         return _say([problem] if problem else [])
     raise UsageProblem("Wireshark wants nothing of it", "see: pcapctl extcap --help")
 
@@ -74,17 +74,17 @@ def _say(lines: List[str]) -> int:
     return 0
 
 
-def _reload(interface: sentences.Interface, option: str, call: Call) -> List[str]:
+def _reload(interface: configuration.Interface, option: str, call: Call) -> List[str]:
     known = {one.call.lstrip("-") for one in interface.arguments if one.reload}
     if option.lstrip("-") not in known:
         return []
     # ssl and HTTP take most of the start-up: the other calls do without.
     from pcapd.ctl.extcap.choices import choices
 
-    return sentences.choices_of(interface, f"--{option.lstrip('-')}", choices(_ca(call)))
+    return configuration.choices_of(interface, f"--{option.lstrip('-')}", choices(_ca(call)))
 
 
-def _capture(interface: sentences.Interface, call: Call) -> int:
+def _capture(interface: configuration.Interface, call: Call) -> int:
     parent = Parent("Wireshark")
     # ssl and wsproto take most of the start-up: the other calls do without.
     from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark, has_reader
@@ -136,7 +136,7 @@ def _filter(call: Call) -> str:
     given = [call.get(name) for name in ("--extcap-capture-filter", "--filter")]
     filters = [text for text in given if text]
     for text in filters:
-        problem = sentences.filter_problem(text)
+        problem = configuration.filter_problem(text)
         if problem:
             raise UsageProblem(f"capture filter: {problem}")
     return filters[0] if len(filters) == 1 else " and ".join(f"({text})" for text in filters)
@@ -187,7 +187,7 @@ def _needed_api(call: Call) -> str:
 
 
 def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
-    from pcapd.ctl.cf import Asked, prepare
+    from pcapd.ctl.login.cf import Asked, prepare
 
     app = call.get("--app-name") or call.get("--app")
     if not app:
@@ -206,7 +206,7 @@ def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
 
 
 def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
-    from pcapd.ctl.bosh import Asked, prepare
+    from pcapd.ctl.login.bosh import Asked, prepare
 
     deployment = call.get("--deployment", os.environ.get("BOSH_DEPLOYMENT", ""))
     groups = tuple(words(call.get("--groups")))

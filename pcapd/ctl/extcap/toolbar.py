@@ -11,14 +11,14 @@ import select
 import sys
 from typing import List, Optional
 
-from pcapd.ctl.capture import Capture, Outcome
+from pcapd.ctl.display.progress import DROPS
+from pcapd.ctl.display.report import source_line
+from pcapd.ctl.display.terminal import say
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.extcap.configuration import Control
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode, text
-from pcapd.ctl.extcap.sentences import Control
-from pcapd.ctl.meter import DROPS
-from pcapd.ctl.output import OutputError
-from pcapd.ctl.report import source_line
-from pcapd.ctl.terminal import say
-from pcapd.ctl.text import escape
+from pcapd.ctl.sinks.output import OutputError
+from pcapd.ctl.stream.session import CaptureSession, Outcome
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Account
 
@@ -99,7 +99,7 @@ class Toolbar:
 
 
 class Wireshark:
-    """What a capture tells and asks for while Wireshark reads it: see `pcapd.ctl.run.Front`.
+    """What a capture tells and asks for while Wireshark reads it: see `pcapd.ctl.display.reporter.Frontend`.
 
     Args:
         packets: Descriptor of the pipe that takes the packets.
@@ -114,14 +114,14 @@ class Wireshark:
         self._said = 0
         self._stopped = False
 
-    def line(self, words: str, *, important: bool) -> None:
+    def line(self, message: str, *, important: bool) -> None:
         """A line for people: into the toolbar's log, and an important one into the dialog as well."""
-        self._toolbar.send(text(Control.LOG, Kind.ADD, f"{words}\n"))
+        self._toolbar.send(text(Control.LOG, Kind.ADD, f"{message}\n"))
         if important:
-            self._toolbar.send(text(0, Kind.STATUS_BAR, words))
-            self._dialog(words)
+            self._toolbar.send(text(0, Kind.STATUS_BAR, message))
+            self._dialog(message)
 
-    def turn(self, capture: Capture, now: float) -> None:
+    def turn(self, capture: CaptureSession, now: float) -> None:
         """Look at both sides: what was pressed, what is to be shown."""
         for message in self._toolbar.receive():
             if (message.control, message.kind) == (Control.STOP, Kind.SET):
@@ -136,12 +136,12 @@ class Wireshark:
             self._show(capture)
         self._toolbar.flush()
 
-    def ended(self, capture: Capture) -> None:
+    def ended(self, capture: CaptureSession) -> None:
         """Tell what went wrong, where somebody still wants to know."""
         self._show(capture)
         if not self.failed(capture):
             if capture.outcome is Outcome.INCOMPLETE and has_reader(self._packets):
-                for account in capture.assembly.accounts.values():
+                for account in capture.muxer.accounts.values():
                     if _dropped(account) or account.lost_in_transit != 0:
                         self._dialog(source_line(account))
         elif capture.error is not None:
@@ -149,14 +149,14 @@ class Wireshark:
             self._toolbar.send(text(Control.LOG, Kind.ADD, f"{words}\n"))
             self._dialog(f"pcapctl: {words}")
 
-    def failed(self, capture: Capture) -> bool:
+    def failed(self, capture: CaptureSession) -> bool:
         """Whether it ended otherwise than by Wireshark's will, which ends it by closing the pipe."""
         return capture.outcome is Outcome.FAILED and not self._stopped and has_reader(self._packets)
 
-    def _show(self, capture: Capture) -> None:
+    def _show(self, capture: CaptureSession) -> None:
         if not self._toolbar.idle:
             return
-        accounts = list(capture.assembly.accounts.values())
+        accounts = list(capture.muxer.accounts.values())
         drops = [(drop.place, sum(map(drop.count, accounts))) for drop in DROPS]
         parts = [f"{place} {count}" for place, count in drops if count]
         if not all(account.traced for account in accounts):

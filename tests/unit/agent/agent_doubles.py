@@ -14,6 +14,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from demo.certificates import API_NAME, Credentials
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.agent import session as session_module
 from pcapd.agent.agent import Agent
@@ -27,7 +28,6 @@ from pcapd.capture.source import KernelCounters
 from pcapd.config.schema import AgentConfig, AgentListenConfig, CaptureConfig, ServerTLS
 from pcapd.errors import CaptureFailed
 from pcapd.wire import Caller, CaptureStart, Event, Hello, Message, Packets, encode_message
-from tests.lab.certificates import API_NAME, Credentials
 
 API = Hello(COMPATIBILITY_LEVEL, "api", "api/0", "1.0", 1)
 START = CaptureStart("capture-1", "request-1", "web-0", ("eth0",), "udp", 96)

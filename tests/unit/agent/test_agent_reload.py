@@ -11,9 +11,9 @@ import pytest
 from agent_doubles import API_NAME
 from twisted.internet.task import Clock
 
+from demo.certificates import Authority
 from pcapd.agent.agent import Agent
 from pcapd.config.schema import AgentConfig, AgentListenConfig, CaptureConfig, ServerTLS
-from tests.lab.certificates import Authority
 
 
 @pytest.mark.parametrize("broken", [None, "agent.crt", "agent.key"])

@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from demo.certificates import Authority, Credentials
 from pcapd.agent import reading
 from pcapd.agent.owntraffic import Ends
 from pcapd.capture.exclusion import Connection
@@ -49,7 +50,6 @@ from pcapd.wire import (
     Stop,
     encode_message,
 )
-from tests.lab.certificates import Authority, Credentials
 
 
 @pytest.fixture(scope="module")

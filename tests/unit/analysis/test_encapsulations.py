@@ -10,8 +10,8 @@ from typing import Dict, List, Tuple
 
 import pytest
 
-from pcapd.ctl.decode import decode
-from pcapd.ctl.flows import as_event, read
+from pcapd.ctl.display.decode import decode
+from pcapd.ctl.display.flows import as_event, read
 from pcapd.savefile import blocks
 from tests.kit.packets import MACS, ipv4, ipv6, tcp, udp
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcapd.ctl.flows import Flows, Hop, as_event, as_line, read
+from pcapd.ctl.display.flows import Flows, Hop, as_event, as_line, read
 from pcapd.ctl.main import cli
 from pcapd.errors import PcapdError
 from pcapd.packet.row import make_row, rows_of

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from demo.certificates import AGENT_NAME, Credentials
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.capture import agentlink as agentlink_module
 from pcapd.api.resolvers.base import Target
@@ -42,7 +43,6 @@ from pcapd.wire import (
     Stats,
     Stop,
 )
-from tests.lab.certificates import AGENT_NAME, Credentials
 
 #: Alice's; no log line may ever hold it.
 TOKEN = "Tk-7f3a9c-very-secret"

@@ -10,8 +10,8 @@ from api_doubles import BOB, TOKEN, Network
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
+from demo.certificates import Authority, Credentials
 from pcapd.net.logs import JsonLines
-from tests.lab.certificates import Authority, Credentials
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from twisted.internet.task import Clock
 from twisted.logger import FilteringLogObserver, PredicateResult, globalLogPublisher
 from twisted.python.failure import Failure
 
+from demo.certificates import Credentials
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import parse_query
@@ -44,7 +45,6 @@ from pcapd.limits import (
 )
 from pcapd.net.logs import JsonLines
 from pcapd.wire import App, EndReason, Request, Source
-from tests.lab.certificates import Credentials
 
 GENEROUS = {"per_user": 5, "concurrent_captures": 50}
 

@@ -11,6 +11,7 @@ import pytest
 from api_doubles import config
 from twisted.internet.task import Clock
 
+from demo.certificates import Authority, Credentials
 from pcapd.api.service import Api
 from pcapd.config.schema import (
     ApiConfig,
@@ -21,7 +22,6 @@ from pcapd.config.schema import (
     ServerTLS,
 )
 from pcapd.errors import ConfigError
-from tests.lab.certificates import Authority, Credentials
 
 FILES = ("own.crt", "own.key", "agents.crt", "cc.crt", "bosh.crt")
 

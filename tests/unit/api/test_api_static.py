@@ -10,12 +10,12 @@ from api_doubles import BOB, TOKEN, config
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from demo.certificates import Credentials
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.api.resolvers.static import StaticResolver
 from pcapd.config.schema import StaticTarget
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request
-from tests.lab.certificates import Credentials
 
 #: Whose share it is matters to no resolver that answers at once.
 CLIENT = "203.0.113.7"

@@ -12,6 +12,7 @@ from authority_doubles import Authorities, outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
+from demo.certificates import Authority, Credentials
 from pcapd.api.resolvers import bosh as bosh_module
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.api.resolvers.bosh import BoshResolver
@@ -23,7 +24,6 @@ from tests.doubles import director as double
 from tests.doubles.director import Director, Instance
 from tests.doubles.https import Answer
 from tests.doubles.uaa import Key, Uaa
-from tests.lab.certificates import Authority, Credentials
 
 INFO, KEYS, DEPLOYMENTS, INSTANCES = "/info", "/token_keys", "/deployments", "/deployments/cf/instances"
 CLIENT = "203.0.113.7"

@@ -12,6 +12,7 @@ from authority_doubles import Authorities, outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
+from demo.certificates import Authority, Credentials
 from pcapd.api.resolvers import cloudfoundry as cloudfoundry_module
 from pcapd.api.resolvers.base import Resolved
 from pcapd.api.resolvers.cloudfoundry import CloudFoundryResolver
@@ -28,7 +29,6 @@ from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_PAGES_MAX, PROCESSES_MAX, 
 from pcapd.wire import App, Request
 from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
 from tests.doubles.https import Answer, Asked
-from tests.lab.certificates import Authority, Credentials
 
 
 class Scene:

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 
+from demo.processes import wait_until
 from pcapd.capture import compiling, kernelfilter
 from pcapd.capture.compiling import FilterCompiler
 from pcapd.errors import BadFilter, CaptureFailed
 from pcapd.limits import COMPILED_FILTERS_KEPT, FILTER_QUICK, SNAPLEN_MAX
-from tests.lab.processes import wait_until
 
 ETHERNET = SimpleNamespace(datalink=lambda: 1)
 

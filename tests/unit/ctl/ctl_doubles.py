@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from pcapd.ctl.fetch import Answer
+from pcapd.ctl.login.fetch import Answer
 
 __all__ = ["Request", "Web", "access", "answer"]
 
@@ -20,7 +20,7 @@ class Request(NamedTuple):
 
 
 class Web:
-    """What there is to be reached, in the place of the client that reaches it (`pcapd.ctl.fetch.Client`).
+    """What there is to be reached, in the place of the client that reaches it (`pcapd.ctl.login.fetch.Client`).
 
     Args:
         answers: By URL without the query; of several the last one stays.

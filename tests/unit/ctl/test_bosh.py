@@ -12,15 +12,15 @@ import pytest
 from ctl_doubles import Request, Web, access, answer
 
 from pcapd.clouds.uaa import LoginProblem
-from pcapd.ctl import bosh
-from pcapd.ctl.bosh import UNASKED_MAX, Asked, NotConfirmed, prepare
-from pcapd.ctl.boshconfig import Settings
-from pcapd.ctl.boshdirector import Director, Session
-from pcapd.ctl.boshlogin import read_environment
-from pcapd.ctl.cloud import CloudProblem
-from pcapd.ctl.fetch import Answer
+from pcapd.ctl.login import bosh
+from pcapd.ctl.login.bosh import UNASKED_MAX, Asked, NotConfirmed, prepare
+from pcapd.ctl.login.boshconfig import Settings
+from pcapd.ctl.login.boshdirector import Director, Session
+from pcapd.ctl.login.boshlogin import read_environment
+from pcapd.ctl.login.cloud import CloudProblem
+from pcapd.ctl.login.fetch import Answer
 from pcapd.ctl.options import CaptureOptions, UsageProblem
-from pcapd.ctl.output import OutputError
+from pcapd.ctl.sinks.output import OutputError
 from pcapd.errors import Forbidden, PcapdError, TargetNotFound, Unauthenticated
 from pcapd.savefile.form import Form
 from pcapd.wire import Deployment

@@ -15,8 +15,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from demo.certificates import Authority
 from pcapd.clouds.uaa import LoginProblem, Tokens
-from pcapd.ctl.boshconfig import (
+from pcapd.ctl.login.boshconfig import (
     Environment,
     Settings,
     config_path,
@@ -26,10 +27,9 @@ from pcapd.ctl.boshconfig import (
     settings,
     with_tokens,
 )
-from pcapd.ctl.boshlogin import read_authority, read_environment, save_tokens
-from pcapd.ctl.cflogin import NotSaved
+from pcapd.ctl.login.boshlogin import read_authority, read_environment, save_tokens
+from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
-from tests.lab.certificates import Authority
 from tests.lab.memory import traced
 
 URL = "https://10.0.0.6:25555"

@@ -10,15 +10,15 @@ import pytest
 from ctl_doubles import Web, access, answer
 
 from pcapd.clouds.uaa import LoginProblem
-from pcapd.ctl import cf
-from pcapd.ctl.cf import Asked, prepare
-from pcapd.ctl.cflogin import read_login
-from pcapd.ctl.cloud import PAGES_MAX, CloudController, CloudProblem, Session
 from pcapd.ctl.extcap.choices import apps
-from pcapd.ctl.extcap.sentences import Choice
-from pcapd.ctl.fetch import Answer
+from pcapd.ctl.extcap.configuration import Choice
+from pcapd.ctl.login import cf
+from pcapd.ctl.login.cf import Asked, prepare
+from pcapd.ctl.login.cflogin import read_login
+from pcapd.ctl.login.cloud import PAGES_MAX, CloudController, CloudProblem, Session
+from pcapd.ctl.login.fetch import Answer
 from pcapd.ctl.options import CaptureOptions, UsageProblem
-from pcapd.ctl.output import OutputError
+from pcapd.ctl.sinks.output import OutputError
 from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticated
 from pcapd.savefile.form import Form
 from pcapd.wire import App

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapd.clouds.uaa import LoginProblem, Tokens
-from pcapd.ctl.cfconfig import (
+from pcapd.ctl.login.cfconfig import (
     Login,
     config_path,
     grant_for,

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pcapd.clouds.uaa import LoginProblem, Tokens
-from pcapd.ctl.cfconfig import parse_login
-from pcapd.ctl.cflogin import NotSaved, read_login, save_tokens
-from pcapd.ctl.cloud import Session
-from pcapd.ctl.fetch import Answer
+from pcapd.ctl.login.cfconfig import parse_login
+from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
+from pcapd.ctl.login.cloud import Session
+from pcapd.ctl.login.fetch import Answer
 from pcapd.limits import CONFIG_MAX
 from tests.lab.memory import traced
 

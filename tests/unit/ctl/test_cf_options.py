@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pcapd.ctl.display.report import opened_line
 from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances
-from pcapd.ctl.report import opened_line
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source
 
@@ -52,7 +52,7 @@ def test_request_for_an_app() -> None:
 )
 def test_words(wanted: Wanted, words: str) -> None:
     """What is captured, for the comment of the file."""
-    assert wanted.words() == words
+    assert wanted.describe() == words
 
 
 def opened(**changes: object) -> str:

@@ -17,9 +17,9 @@ from typing import NoReturn
 import pytest
 from click.shell_completion import get_completion_class
 
-from pcapd.ctl.completion import SHELLS, script
+from demo.processes import ROOT
+from pcapd.ctl.commands.completion import SHELLS, completion, script
 from pcapd.ctl.main import cli
-from tests.lab.processes import ROOT
 
 PATIENCE = 60.0
 PROMPT = "READY> "
@@ -151,7 +151,7 @@ def test_fish(user: User, line: str) -> None:
 def test_every_shell_is_tested_and_explained() -> None:
     """What --help offers is what there is."""
     assert SHELLS == ("bash", "zsh", "fish")
-    epilog = cli.commands["completion"].epilog
+    epilog = completion.epilog
     assert epilog is not None and all(f"completion {shell}" in epilog for shell in SHELLS)
     assert all(script(shell, cli).startswith(("_", "#compdef", "function")) for shell in SHELLS)
 

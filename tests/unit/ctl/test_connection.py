@@ -13,14 +13,14 @@ from typing import Callable, Tuple, Union
 
 import pytest
 
-from pcapd.ctl import connection as connection_module
-from pcapd.ctl.connection import ApiUnreachable, Connection, address_of
+from demo.certificates import Authority, Credentials
+from demo.configurations import LOCAL
 from pcapd.ctl.options import Access, UsageProblem
+from pcapd.ctl.stream import connection as connection_module
+from pcapd.ctl.stream.connection import ApiUnreachable, Connection, address_of
 from pcapd.errors import Forbidden, RemoteProtocolError
 from pcapd.limits import CONNECT_TIMEOUT
 from tests.doubles.stream_api import Client, StreamApi
-from tests.lab.certificates import Authority, Credentials
-from tests.lab.configurations import LOCAL
 
 
 @pytest.mark.parametrize(

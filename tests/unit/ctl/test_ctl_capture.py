@@ -8,7 +8,7 @@ from typing import Any, List, Optional, Tuple, Union
 import pytest
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.ctl.capture import Capture, Outcome
+from pcapd.ctl.stream.session import CaptureSession, Outcome
 from pcapd.errors import PcapdError
 from pcapd.limits import (
     API_SILENCE_TIMEOUT,
@@ -43,8 +43,10 @@ class Api:
         **limits: Any,
     ) -> None:
         self.now = 100.0
-        assembly = Muxer(Form.PCAPNG, 262144, ordered=ordered, **{"max_packets": UNLIMITED, **limits})
-        self.capture = Capture(Request(("web-0",), headers_only=headers_only), assembly, duration, self.now)
+        muxer = Muxer(Form.PCAPNG, 262144, ordered=ordered, **{"max_packets": UNLIMITED, **limits})
+        self.capture = CaptureSession(
+            Request(("web-0",), headers_only=headers_only), muxer, duration, self.now
+        )
         self.callee = Callee(Request)
         self.heard: list[Any] = []
         self.blocks: list[bytes] = []
@@ -65,7 +67,7 @@ class Api:
         self.now += seconds
         self.capture.tick(self.now)
         self.heard += [event.message for event in self.callee.receive(self.capture.to_send())]
-        self.blocks += self.capture.assembly.take(self.now)
+        self.blocks += self.capture.muxer.take(self.now)
 
     def start(self) -> None:
         self.say(self.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
@@ -152,8 +154,8 @@ def test_a_late_packet_is_written_and_counted() -> None:
     api.turn(5.0)
     api.stats(2, 20, final=True)
     api.end()
-    api.capture.assembly.finish(NOW_US)
-    (account,) = api.capture.assembly.accounts.values()
+    api.capture.muxer.finish(NOW_US)
+    (account,) = api.capture.muxer.accounts.values()
     assert (account.written, account.late) == (2, 1)
     assert api.capture.outcome is Outcome.COMPLETE
 
@@ -390,19 +392,19 @@ def test_the_first_error_counts() -> None:
 # --- what is not in the file after all ----------------------------------------------
 
 
-def captured(assembly: Union[Muxer, Split], *names: str) -> Tuple[Capture, List[Piece]]:
+def captured(muxer: Union[Muxer, Split], *names: str) -> Tuple[CaptureSession, List[Piece]]:
     """Sources with these names, a packet of each whose name has no ``-``, and all that is to be written."""
     for number, name in enumerate(names, 1):
         instance, _, interface = name.strip("-").partition(":")
-        assembly.source(number, Source(instance, interface, 1, 262144, ""), NOW_US)
+        muxer.source(number, Source(instance, interface, 1, 262144, ""), NOW_US)
     for number, name in enumerate(names, 1):
         if not name.endswith("-"):
-            assembly.packets(number, record(number), 0.0)
-    return Capture(Request(("web-0",)), assembly, None, 0.0), assembly.finish_pieces(NOW_US)
+            muxer.packets(number, record(number), 0.0)
+    return CaptureSession(Request(("web-0",)), muxer, None, 0.0), muxer.finish_pieces(NOW_US)
 
 
-def unwritten(capture: Capture) -> List[Optional[int]]:
-    return [account.unwritten for account in capture.assembly.accounts.values()]
+def unwritten(capture: CaptureSession) -> List[Optional[int]]:
+    return [account.unwritten for account in capture.muxer.accounts.values()]
 
 
 def test_what_is_missing_is_counted_once() -> None:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.ctl.decode import decode
-from pcapd.ctl.printing import Printer, PrintingFailed, as_line
+from pcapd.ctl.display.decode import decode
+from pcapd.ctl.sinks.printing import Printer, PrintingFailed, as_line
 from pcapd.merge.muxer import HEADERS, Kind, Muxer, Piece
 from pcapd.packet import linktypes
 from pcapd.savefile.form import Form
@@ -250,11 +250,11 @@ def check(link_type: int, data: bytes) -> None:
 
 
 def pieces(instance: str, content: bytes) -> List[Piece]:
-    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
-    assembly.source(1, Source(instance, "eth0", 1, 262144, ""), 5)
+    muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
+    muxer.source(1, Source(instance, "eth0", 1, 262144, ""), 5)
     packet = frame(ipv4(udp(content)))
-    assembly.packets(1, struct.pack("<4I", 9, 5, len(packet), 1514) + packet, 0.0)
-    return assembly.finish_pieces(10)
+    muxer.packets(1, struct.pack("<4I", 9, 5, len(packet), 1514) + packet, 0.0)
+    return muxer.finish_pieces(10)
 
 
 def test_lines_and_events(capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.ctl import files as files_module
-from pcapd.ctl import output as output_module
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.fileoptions import FileOptions, Rotation, part_name
-from pcapd.ctl.files import Files, check_files
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
-from pcapd.ctl.output import OutputError
+from pcapd.ctl.sinks import files as files_module
+from pcapd.ctl.sinks import output as output_module
+from pcapd.ctl.sinks.fileoptions import FileOptions, Rotation, part_name
+from pcapd.ctl.sinks.files import check_files
+from pcapd.ctl.sinks.opening import Sinks
+from pcapd.ctl.sinks.output import OutputError
+from pcapd.ctl.stream.session import CaptureSession
 from pcapd.merge import split as split_module
 from pcapd.merge.muxer import Kind, Muxer, Piece
 from pcapd.merge.split import Split
@@ -68,6 +69,17 @@ def read(path: Path) -> tuple[List[int], List[int], int, int]:
     return numbers, origins, interfaces, statistics
 
 
+def opened(name: object, form: Form, options: FileOptions, muxer: Any, *, force: bool = False) -> Sinks:
+    """Files as a capture has them."""
+    return Sinks(CaptureOptions(str(name), form, files=options, force=force), muxer.closing)
+
+
+def write(sinks: Sinks, pieces: List[Piece], now: float, *, last: bool = False) -> None:
+    """As the loop does."""
+    for sink in sinks.all:
+        sink.write(pieces, now, last=last)
+
+
 def capture(
     directory: Path,
     form: Form,
@@ -76,26 +88,25 @@ def capture(
     *,
     force: bool = False,
     times: Optional[List[float]] = None,
-) -> Files:
+) -> Sinks:
     """Packets of the given sizes from two interfaces; the second one opens after the first batch."""
     kind: Any = Split if options.split else Muxer
-    assembly = kind(form, 262144, ordered=False)
+    muxer = kind(form, 262144, ordered=False)
     suffix = ".pcap" if form is Form.PCAP else ".pcapng"
-    files = Files(str(directory / f"x{suffix}"), form, options, assembly.closing, force=force)
+    files = opened(directory / f"x{suffix}", form, options, muxer, force=force)
     serial = 0
-    assembly.source(1, source("a/0"), 5)
+    muxer.source(1, source("a/0"), 5)
     for index, sizes in enumerate(batches):
         now = times[index] if times else float(index)
         number = 1 + index % 2 if index else 1
         if index == 1:
-            assembly.source(2, source("b/0" if options.split else "a/0", "lo"), 6)
+            muxer.source(2, source("b/0" if options.split else "a/0", "lo"), 6)
         if sizes:
             data = b"".join(record(serial + offset, size) for offset, size in enumerate(sizes))
             serial += len(sizes)
-            assembly.packets(number, data, now)
-        files.write(assembly.take_pieces(now), now)
-        files.tick(now)
-    files.write(assembly.finish_pieces(10), len(batches), last=True)
+            muxer.packets(number, data, now)
+        write(files, muxer.take_pieces(now), now)
+    write(files, muxer.finish_pieces(10), len(batches), last=True)
     files.close()
     return files
 
@@ -112,8 +123,8 @@ def test_files_by_size_hold_every_packet_once(
     directory = tmp_path_factory.mktemp("rotation")
     files = capture(directory, form, FileOptions(Rotation(size=size)), batches)
     numbers: List[int] = []
-    assert files.size == sum(written.bytes for written in files.kept)
-    for written in files.kept:
+    assert files.inventory.size == sum(written.bytes for written in files.inventory.kept)
+    for written in files.inventory.kept:
         path = Path(written.name)
         found, _, interfaces, statistics = read(path)
         assert len(found) == written.packets
@@ -123,13 +134,15 @@ def test_files_by_size_hold_every_packet_once(
         assert statistics >= interfaces
         numbers += found
     assert numbers == list(range(sum(map(len, batches))))
-    assert sorted(path.name for path in directory.iterdir()) == [Path(each.name).name for each in files.kept]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        Path(each.name).name for each in files.inventory.kept
+    ]
 
 
 def test_names_are_those_of_dumpcap(tmp_path: Path) -> None:
     """Number and time before the suffix."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1)), [[4], [4]])
-    names = [Path(written.name) for written in files.kept]
+    names = [Path(written.name) for written in files.inventory.kept]
     assert names[0].match("x_00001_????????T??????Z.pcapng") and names[1].match("x_00002_*Z.pcapng")
 
 
@@ -138,41 +151,44 @@ def test_files_by_time(tmp_path: Path) -> None:
     options = FileOptions(Rotation(time=10.0))
     times = [0.0, 5.0, 12.0, 40.0, 41.0]
     files = capture(tmp_path, Form.PCAPNG, options, [[4], [4], [], [], [4]], times=times)
-    assert [read(Path(written.name))[0] for written in files.kept] == [[0, 1], [2]]
-    assert read(Path(files.kept[1].name))[2] == 2, "a later file knows all interfaces"
+    assert [read(Path(written.name))[0] for written in files.inventory.kept] == [[0, 1], [2]]
+    assert read(Path(files.inventory.kept[1].name))[2] == 2, "a later file knows all interfaces"
 
 
 def test_a_time_without_packets_makes_one_file(tmp_path: Path) -> None:
     """With the headers, as a capture without packets always does."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(time=1.0)), [[], [], []])
-    assert [read(Path(written.name))[0] for written in files.kept] == [[]]
+    assert [read(Path(written.name))[0] for written in files.inventory.kept] == [[]]
 
 
 def test_a_ring_says_what_it_deleted(tmp_path: Path) -> None:
     """The newest files stay; packets of the others are counted, and each is told."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1, files=2)), [[4] * 5, [4] * 2])
-    assert [read(Path(written.name))[0] for written in files.kept] == [[5], [6]]
-    assert (files.deleted_files, files.deleted_packets) == (5, 5) and files.deleted_bytes > 0
+    assert [read(Path(written.name))[0] for written in files.inventory.kept] == [[5], [6]]
+    assert (files.inventory.deleted_files, files.inventory.deleted_packets) == (
+        5,
+        5,
+    ) and files.inventory.deleted_bytes > 0
     assert len(list(tmp_path.iterdir())) == 2
-    assert files.size == sum(path.stat().st_size for path in tmp_path.iterdir())
-    told = [(word, Path(written.name).name[2:7]) for word, written in files.news]
+    assert files.inventory.size == sum(path.stat().st_size for path in tmp_path.iterdir())
+    told = [(word, Path(written.name).name[2:7]) for word, written in files.inventory.news]
     assert [number for word, number in told if word == "deleted"] == [f"{n:05d}" for n in range(1, 6)]
     assert [number for word, number in told if word == "finished"] == [f"{n:05d}" for n in range(1, 8)]
 
 
 def test_a_file_that_somebody_else_deleted(tmp_path: Path) -> None:
     """Is gone, which is what the ring wanted."""
-    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
+    muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
     options = FileOptions(Rotation(size=1, files=1))
-    files = Files(str(tmp_path / "x.pcapng"), Form.PCAPNG, options, assembly.closing, force=False)
-    assembly.source(1, source("a/0"), 5)
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, options, muxer, force=False)
+    muxer.source(1, source("a/0"), 5)
     for number in range(3):
-        assembly.packets(1, record(number, 4), 0.0)
-        files.write(assembly.take_pieces(0.0), 0.0)
+        muxer.packets(1, record(number, 4), 0.0)
+        write(files, muxer.take_pieces(0.0), 0.0)
         for path in tmp_path.iterdir():
             path.unlink()
     files.close()
-    assert files.deleted_files == 2
+    assert files.inventory.deleted_files == 2
 
 
 @pytest.mark.parametrize("form", Form)
@@ -181,10 +197,10 @@ def test_a_file_per_instance(tmp_path: Path, form: Form) -> None:
     files = capture(tmp_path, form, FileOptions(split=True), [[4], [4], [4]])
     suffix = form.name.lower()
     assert {path.name for path in tmp_path.iterdir()} == {f"x_a_0.{suffix}", f"x_b_0.{suffix}"}
-    first, second = (read(Path(written.name)) for written in files.kept)
+    first, second = (read(Path(written.name)) for written in files.inventory.kept)
     assert first[0] == [0, 2] and second[0] == [1]
     assert set(second[1]) <= {0}
-    assert [written.instance for written in files.kept] == ["a/0", "b/0"]
+    assert [written.instance for written in files.inventory.kept] == ["a/0", "b/0"]
 
 
 def test_a_file_per_instance_by_size(tmp_path: Path) -> None:
@@ -194,68 +210,66 @@ def test_a_file_per_instance_by_size(tmp_path: Path) -> None:
     )
     names = sorted(path.name[:11] for path in tmp_path.iterdir())
     assert names == ["x_a_0_00003", "x_a_0_00004", "x_b_0_00001"]
-    assert files.deleted_packets == 2
+    assert files.inventory.deleted_packets == 2
 
 
 def test_instances_whose_names_become_the_same(tmp_path: Path) -> None:
     """Each has its own file, whatever a name from the network looks like."""
-    assembly = Split(Form.PCAPNG, 262144)
-    files = Files(
-        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=True
-    )
+    muxer = Split(Form.PCAPNG, 262144)
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, FileOptions(split=True), muxer, force=True)
     for number, name in enumerate(("a/0", "a_0", "A_0", "../../a", "é" * 200), 1):
-        assembly.source(number, source(name), 5)
-    files.write(assembly.take_pieces(0.0), 0.0)
+        muxer.source(number, source(name), 5)
+    write(files, muxer.take_pieces(0.0), 0.0)
     files.close()
-    assert len(files.kept) == len(list(tmp_path.iterdir())) == 5
-    assert all(Path(written.name).parent == tmp_path for written in files.kept)
+    assert len(files.inventory.kept) == len(list(tmp_path.iterdir())) == 5
+    assert all(Path(written.name).parent == tmp_path for written in files.inventory.kept)
 
 
 def test_limits_count_over_all_instances() -> None:
     """--count and --max-bytes are of the capture."""
-    assembly = Split(Form.PCAPNG, 262144, ordered=False, max_packets=3)
+    muxer = Split(Form.PCAPNG, 262144, ordered=False, max_packets=3)
     for number in (1, 2):
-        assembly.source(number, source(f"a/{number}"), 5)
-        assembly.packets(number, record(0, 4) + record(1, 4), 0.0)
-    assert assembly.full
-    pieces = assembly.take_pieces(0.0)
+        muxer.source(number, source(f"a/{number}"), 5)
+        muxer.packets(number, record(0, 4) + record(1, 4), 0.0)
+    assert muxer.full
+    pieces = muxer.take_pieces(0.0)
     assert sum(piece.packets for piece in pieces) == 3
-    assert sum(account.written for account in assembly.accounts.values()) == 3
+    assert sum(account.written for account in muxer.accounts.values()) == 3
 
 
 def test_time_order_within_each_instance() -> None:
     """ReorderBuffer works as in one file, and a source that ends stops nobody."""
-    assembly = Split(Form.PCAPNG, 262144)
-    assembly.source(1, source("a/0"), 5)
-    assembly.source(2, source("a/0", "lo"), 5)
-    assembly.source(3, source("b/0"), 5)
-    assembly.packets(1, record(5, 4), 0.0)
-    assembly.packets(2, record(3, 4), 0.0)
-    assert assembly.waiting
+    muxer = Split(Form.PCAPNG, 262144)
+    muxer.source(1, source("a/0"), 5)
+    muxer.source(2, source("a/0", "lo"), 5)
+    muxer.source(3, source("b/0"), 5)
+    muxer.packets(1, record(5, 4), 0.0)
+    muxer.packets(2, record(3, 4), 0.0)
+    assert muxer.waiting
     for number in (1, 2, 3):
-        assembly.stats(number, Stats(1, 0, 0, 1, 2_000_000_000, final=True))
-    data = {piece.stream: piece.data for piece in assembly.take_pieces(0.1) if piece.kind is Kind.PACKETS}
+        muxer.stats(number, Stats(1, 0, 0, 1, 2_000_000_000, final=True))
+    data = {piece.stream: piece.data for piece in muxer.take_pieces(0.1) if piece.kind is Kind.PACKETS}
     assert list(data) == ["a/0"]
     assert data["a/0"].index(struct.pack("<I", 3) + b"") < data["a/0"].rindex(struct.pack("<I", 5) + b"")
-    assert not assembly.waiting
+    assert not muxer.waiting
 
 
 def test_all_instances_together_are_held_back_as_one_file_would(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are; nothing is lost when they are more."""
     monkeypatch.setattr(split_module, "HOLD_BACK_BYTES", 10_000)
-    assembly = Split(Form.PCAPNG, 262144)
+    muxer = Split(Form.PCAPNG, 262144)
     for number in range(10):
         # The second interface says nothing, so that the first one's packets wait for it.
-        assembly.source(number, source(f"a/{number}"), 5)
-        assembly.source(100 + number, source(f"a/{number}", "lo"), 5)
+        muxer.source(number, source(f"a/{number}"), 5)
+        muxer.source(100 + number, source(f"a/{number}", "lo"), 5)
     written = 0
     for turn in range(40):
         for number in range(10):
-            assembly.packets(number, record(turn, 84), 0.0)
+            muxer.packets(number, record(turn, 84), 0.0)
         for _ in range(10):
-            written += sum(piece.packets for piece in assembly.take_pieces(0.0))
-        assert sum(part.pending for part in assembly._parts.values()) <= 10_000
-    written += sum(piece.packets for piece in assembly.finish_pieces(10))
+            written += sum(piece.packets for piece in muxer.take_pieces(0.0))
+        assert sum(part.pending for part in muxer._parts.values()) <= 10_000
+    written += sum(piece.packets for piece in muxer.finish_pieces(10))
     assert written == 400
 
 
@@ -282,13 +296,13 @@ def test_a_full_disk_leaves_whole_files(
     """Wherever the disk is full, every file is whole, and the packets that are missing are counted."""
     directory = tmp_path_factory.mktemp("full")
     kind: Any = Split if split else Muxer
-    assembly = kind(form, 262144, ordered=False)
+    muxer = kind(form, 262144, ordered=False)
     suffix = form.name.lower()
     options = FileOptions(Rotation(size=700), split=split)
-    files = Files(str(directory / f"x.{suffix}"), form, options, assembly.closing, force=False)
+    files = opened(directory / f"x.{suffix}", form, options, muxer, force=False)
     written = os.write
 
-    def write(fd: int, data: Any) -> int:
+    def write_some(fd: int, data: Any) -> int:
         nonlocal room
         if room <= 0:
             raise OSError(28, "No space left on device")
@@ -300,23 +314,23 @@ def test_a_full_disk_leaves_whole_files(
     unwritten = 0
     pieces: List[Piece] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output_module.os, "write", write)
+        patch.setattr(output_module.os, "write", write_some)
         for number in (1, 2):
-            assembly.source(number, source(f"a/{number}"), 5)
+            muxer.source(number, source(f"a/{number}"), 5)
         try:
             for turn in range(4):
                 for number in (1, 2):
-                    assembly.packets(number, b"".join(record(n, 60) for n in range(5)), 0.0)
-                pieces = assembly.take_pieces(0.0)
+                    muxer.packets(number, b"".join(record(n, 60) for n in range(5)), 0.0)
+                pieces = muxer.take_pieces(0.0)
                 packets += sum(piece.packets for piece in pieces)
-                files.write(pieces, float(turn))
+                write(files, pieces, float(turn))
         except OutputError as error:
             unwritten = error.unwritten
         files.close()
-    capture = Capture(Request(("a",)), assembly, None, 0.0)
-    capture.settle(form, files.written, pieces)
+    capture = CaptureSession(Request(("a",)), muxer, None, 0.0)
+    capture.settle(form, files.inventory.written, pieces)
     found = 0
-    for each in files.kept:
+    for each in files.inventory.kept:
         numbers = read(Path(each.name))[0]
         assert len(numbers) == each.packets
         found += len(numbers)
@@ -324,28 +338,26 @@ def test_a_full_disk_leaves_whole_files(
     assert capture.written == found and capture.lost_at_least == packets - found
     if split or form is Form.PCAPNG or not unwritten:
         # Each source knows its own.
-        for number, account in assembly.accounts.items():
+        for number, account in muxer.accounts.items():
             assert account.drops.client == account.received - account.written
             if split:
-                own = [each.packets for each in files.kept if each.instance == f"a/{number}"]
+                own = [each.packets for each in files.inventory.kept if each.instance == f"a/{number}"]
                 assert account.written == sum(own)
     else:
-        assert {account.drops.client for account in assembly.accounts.values()} == {None}
+        assert {account.drops.client for account in muxer.accounts.values()} == {None}
 
 
 def test_a_failed_capture_without_packets_leaves_no_files(tmp_path: Path) -> None:
     """Files with headers only are removed again."""
-    assembly = Split(Form.PCAPNG, 262144)
-    files = Files(
-        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=False
-    )
+    muxer = Split(Form.PCAPNG, 262144)
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, FileOptions(split=True), muxer, force=False)
     for number in (1, 2):
-        assembly.source(number, source(f"a/{number}"), 5)
-    files.write(assembly.take_pieces(0.0), 0.0)
+        muxer.source(number, source(f"a/{number}"), 5)
+    write(files, muxer.take_pieces(0.0), 0.0)
     assert len(list(tmp_path.iterdir())) == 2
     files.close()
     files.discard()
-    assert list(tmp_path.iterdir()) == [] and not files.opened
+    assert list(tmp_path.iterdir()) == [] and not files.inventory.opened
 
 
 WRONG = {
@@ -388,13 +400,13 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest
 def test_packets_for_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They go to readers or a terminal alone, and into no file of any name."""
     monkeypatch.chdir(tmp_path)
-    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
-    files = Files(NOWHERE, Form.PCAPNG, FileOptions(print=True), assembly.closing, force=True)
-    assembly.source(1, source("a/0"), 5)
-    assembly.packets(1, record(0, 4), 0.0)
-    files.write(assembly.take_pieces(0.0), 0.0)
+    muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
+    files = opened(NOWHERE, Form.PCAPNG, FileOptions(serve=("127.0.0.1", 0)), muxer, force=True)
+    muxer.source(1, source("a/0"), 5)
+    muxer.packets(1, record(0, 4), 0.0)
+    write(files, muxer.take_pieces(0.0), 0.0)
     files.close()
-    assert not files.opened and files.written == {} and list(tmp_path.iterdir()) == []
+    assert not files.inventory.opened and files.inventory.written == {} and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -413,31 +425,29 @@ def test_where_packets_go_without_a_file(options: FileOptions, elsewhere: bool) 
 
 def test_an_interface_that_does_not_fit(tmp_path: Path) -> None:
     """A file that is full ends where it is: what opens later is in the next one."""
-    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
-    assembly.source(1, source("a/0"), 5)
-    assembly.packets(1, record(0, 4), 0.0)
-    pieces = assembly.take_pieces(0.0)
+    muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
+    muxer.source(1, source("a/0"), 5)
+    muxer.packets(1, record(0, 4), 0.0)
+    pieces = muxer.take_pieces(0.0)
     options = FileOptions(Rotation(size=sum(len(piece.data) for piece in pieces)))
-    files = Files(str(tmp_path / "x.pcapng"), Form.PCAPNG, options, assembly.closing, force=False)
-    files.write(pieces, 0.0)
-    assembly.source(2, source("b/0"), 5)
-    files.write(assembly.take_pieces(0.0), 0.0)
-    assembly.packets(2, record(1, 4), 0.0)
-    files.write(assembly.take_pieces(0.0), 0.0)
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, options, muxer, force=False)
+    write(files, pieces, 0.0)
+    muxer.source(2, source("b/0"), 5)
+    write(files, muxer.take_pieces(0.0), 0.0)
+    muxer.packets(2, record(1, 4), 0.0)
+    write(files, muxer.take_pieces(0.0), 0.0)
     files.close()
-    found = [read(Path(written.name))[:3] for written in files.kept]
+    found = [read(Path(written.name))[:3] for written in files.inventory.kept]
     assert found == [([0], [0], 1), ([1], [1], 2)]
 
 
 def test_files_that_cannot_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the system could not keep is told, and the other files are closed all the same."""
-    assembly = Split(Form.PCAPNG, 262144)
-    files = Files(
-        str(tmp_path / "x.pcapng"), Form.PCAPNG, FileOptions(split=True), assembly.closing, force=False
-    )
+    muxer = Split(Form.PCAPNG, 262144)
+    files = opened(tmp_path / "x.pcapng", Form.PCAPNG, FileOptions(split=True), muxer, force=False)
     for number in (1, 2):
-        assembly.source(number, source(f"a/{number}"), 5)
-    files.write(assembly.take_pieces(0.0), 0.0)
+        muxer.source(number, source(f"a/{number}"), 5)
+    write(files, muxer.take_pieces(0.0), 0.0)
     closed: List[int] = []
     close = os.close
 
@@ -464,16 +474,16 @@ def test_one_file_is_as_it_was(tmp_path: Path) -> None:
     files = capture(tmp_path, Form.PCAPNG, FileOptions(), [[4, 4], [4]])
     assert [path.name for path in tmp_path.iterdir()] == ["x.pcapng"]
     assert read(tmp_path / "x.pcapng")[0] == [0, 1, 2]
-    assert not files.several and files.size == (tmp_path / "x.pcapng").stat().st_size
+    assert not files.inventory.several and files.inventory.size == (tmp_path / "x.pcapng").stat().st_size
 
 
 def test_a_piece_knows_its_packets() -> None:
     """What rotation counts by."""
-    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
-    assembly.source(1, source("a/0"), 5)
-    assembly.packets(1, record(0, 4) + record(1, 4), 0.0)
-    kinds = [(piece.kind, piece.packets) for piece in assembly.finish_pieces(10)]
+    muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
+    muxer.source(1, source("a/0"), 5)
+    muxer.packets(1, record(0, 4) + record(1, 4), 0.0)
+    kinds = [(piece.kind, piece.packets) for piece in muxer.finish_pieces(10)]
     assert kinds == [
         (Kind.HEADER, 0), (Kind.INTERFACE, 0), (Kind.NAMES, 0), (Kind.PACKETS, 2), (Kind.STATISTICS, 0),
     ]  # fmt: skip
-    assert isinstance(assembly.finish_pieces(10)[0], Piece)
+    assert isinstance(muxer.finish_pieces(10)[0], Piece)

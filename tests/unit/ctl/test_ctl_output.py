@@ -10,8 +10,8 @@ from typing import Any, Callable, NoReturn
 
 import pytest
 
-from pcapd.ctl import output as output_module
-from pcapd.ctl.output import Output, OutputError
+from pcapd.ctl.sinks import output as output_module
+from pcapd.ctl.sinks.output import Output, OutputError
 from pcapd.savefile import blocks
 from pcapd.savefile.form import Form
 

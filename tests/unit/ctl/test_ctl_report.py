@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pcapd.ctl import report
-from pcapd.ctl.capture import Capture
+from pcapd.ctl.display import report
+from pcapd.ctl.display.text import escape, quantity
 from pcapd.ctl.options import CaptureOptions, Wanted
-from pcapd.ctl.outlets import Outlets
-from pcapd.ctl.text import escape, quantity
+from pcapd.ctl.sinks.opening import Sinks
+from pcapd.ctl.stream.session import CaptureSession
 from pcapd.merge import Matcher
 from pcapd.merge.matching import PacketIds
 from pcapd.merge.muxer import Account, Muxer
@@ -61,22 +61,22 @@ def test_a_source_that_opens_is_described() -> None:
 
 def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
     """Times in the file are as that clock told them, so who reads must know."""
-    assembly = Muxer(Form.PCAPNG, 262144)
+    muxer = Muxer(Form.PCAPNG, 262144)
     source = Source("web-0", "eth0", 1, 262144, "", agent="a", clock_offset_us=-2_000_000)
-    assembly.source(1, source, 5)
-    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
-    outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)
-    lines = report.as_text(capture, outlets, 1.0)
+    muxer.source(1, source, 5)
+    capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
+    sinks = Sinks(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), muxer.closing)
+    lines = report.as_text(capture, sinks, 1.0)
     assert any("the clock is -2.00 s off" in line for line in lines)
 
 
 def test_a_clock_that_nobody_compared(tmp_path: Path) -> None:
     """There is nothing to warn of."""
-    assembly = Muxer(Form.PCAPNG, 262144)
-    assembly.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
-    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
-    outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)
-    assert not any("clock" in line for line in report.as_text(capture, outlets, 1.0))
+    muxer = Muxer(Form.PCAPNG, 262144)
+    muxer.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
+    capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
+    sinks = Sinks(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), muxer.closing)
+    assert not any("clock" in line for line in report.as_text(capture, sinks, 1.0))
 
 
 def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
     ids.matcher = Matcher(1, 10, 1)
     for number in range(8):
         ids.matcher.see(0, number, number)
-    assembly = Muxer(Form.PCAPNG, 262144, packet_ids=ids)
-    assembly.source(1, SOURCE, 5)
-    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
-    outlets = Outlets(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), assembly.closing)
-    assert any("7 packets were too many" in line for line in report.as_text(capture, outlets, 1.0))
-    assert report.as_dict(capture, outlets, 1.0)["packets_forgotten"] == 7
+    muxer = Muxer(Form.PCAPNG, 262144, packet_ids=ids)
+    muxer.source(1, SOURCE, 5)
+    capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
+    sinks = Sinks(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), muxer.closing)
+    assert any("7 packets were too many" in line for line in report.as_text(capture, sinks, 1.0))
+    assert report.as_dict(capture, sinks, 1.0)["packets_forgotten"] == 7
     assert "3 duplicates left out" in report.source_line(account(duplicates=3))
 
 

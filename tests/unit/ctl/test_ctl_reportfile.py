@@ -10,7 +10,7 @@ from typing import Any, Tuple, Type
 import pytest
 
 from pcapd.ctl.options import CaptureOptions, UsageProblem
-from pcapd.ctl.reportfile import ReportFailed, check, reported, write
+from pcapd.ctl.sinks.reportfile import ReportFailed, check, reported, write
 from pcapd.errors import PcapdError
 from pcapd.savefile.form import Form
 

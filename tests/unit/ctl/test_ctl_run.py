@@ -14,13 +14,16 @@ from typing import Any, Dict, Iterator
 
 import pytest
 
-from pcapd.ctl import live as live_module
-from pcapd.ctl.capture import Capture
-from pcapd.ctl.fileoptions import FileOptions
-from pcapd.ctl.live import Live
+from demo.configurations import LOCAL
+from demo.processes import wait_until
+from pcapd.ctl.display import live as live_module
+from pcapd.ctl.display.live import Live
+from pcapd.ctl.display.reporter import can_redraw
+from pcapd.ctl.display.terminal import Line
 from pcapd.ctl.options import Access, CaptureOptions, Wanted
-from pcapd.ctl.run import can_redraw, run
-from pcapd.ctl.terminal import Line
+from pcapd.ctl.run import run
+from pcapd.ctl.sinks.fileoptions import FileOptions
+from pcapd.ctl.stream.session import CaptureSession
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX
 from pcapd.merge.muxer import Muxer
@@ -28,8 +31,6 @@ from pcapd.savefile.form import Form
 from pcapd.savefile.reader import read_file
 from pcapd.wire import Counters, End, EndReason, Notice, NoticeType, Request, Source, Stop
 from tests.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
-from tests.lab.configurations import LOCAL
-from tests.lab.processes import wait_until
 from tests.lab.terminals import Terminal
 
 
@@ -287,9 +288,9 @@ def test_how_often_a_table_is_drawn(
     ours = os.getpgrp()
     group = ours
     monkeypatch.setattr(live_module.os, "tcgetpgrp", lambda fd: group)
-    assembly = Muxer(Form.PCAPNG, 262144)
-    assembly.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
-    capture = Capture(Request(("web-0",)), assembly, None, 0.0)
+    muxer = Muxer(Form.PCAPNG, 262144)
+    muxer.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
+    capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
     screen: Any = Screen()
     with os.fdopen(os.dup(terminal.slave), "w") as stream:
         live = Live(screen, stream, stage.options())

@@ -10,11 +10,11 @@ from typing import Iterator, List
 
 import pytest
 
-from pcapd.ctl import serving
-from pcapd.ctl.fileoptions import FileOptions, parse_place
-from pcapd.ctl.files import check_files
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
-from pcapd.ctl.serving import Server
+from pcapd.ctl.sinks import serving
+from pcapd.ctl.sinks.fileoptions import FileOptions, parse_place
+from pcapd.ctl.sinks.files import check_files
+from pcapd.ctl.sinks.serving import Server
 from pcapd.errors import PcapdError
 from pcapd.limits import SERVE_READERS_MAX
 from pcapd.merge.muxer import Kind, Piece

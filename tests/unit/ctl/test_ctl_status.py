@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pcapd.ctl.connection import ApiUnreachable
+from demo.configurations import LOCAL
 from pcapd.ctl.options import Access
-from pcapd.ctl.status import as_text, ask
+from pcapd.ctl.stream.connection import ApiUnreachable
+from pcapd.ctl.stream.health import as_text, ask
 from tests.doubles.stream_api import Client, StreamApi
-from tests.lab.configurations import LOCAL
 
 
 def asked(body: bytes) -> Any:

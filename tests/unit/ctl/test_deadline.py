@@ -11,15 +11,16 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from pcapd.ctl import connection as connection_module
-from pcapd.ctl import fetch, status
-from pcapd.ctl.connection import Connection
-from pcapd.ctl.deadline import Deadline
+from demo.certificates import Authority, Credentials
+from demo.configurations import LOCAL
+from pcapd.ctl.login import fetch
 from pcapd.ctl.options import Access, Trust
+from pcapd.ctl.stream import connection as connection_module
+from pcapd.ctl.stream import health as status
+from pcapd.ctl.stream.connection import Connection
+from pcapd.ctl.stream.deadline import Deadline
 from pcapd.errors import PcapdError
 from tests.doubles.stream_api import Client, StreamApi
-from tests.lab.certificates import Authority, Credentials
-from tests.lab.configurations import LOCAL
 
 #: Seconds instead of 30.
 SHORT = 0.6

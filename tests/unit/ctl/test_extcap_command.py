@@ -9,11 +9,12 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from pcapd.ctl import bosh, cf, run
+from pcapd.ctl import run
 from pcapd.ctl.extcap import choices, command
 from pcapd.ctl.extcap.calls import Call
 from pcapd.ctl.extcap.command import PREPARE, answer, options_of
-from pcapd.ctl.extcap.sentences import Choice
+from pcapd.ctl.extcap.configuration import Choice
+from pcapd.ctl.login import bosh, cf
 from pcapd.ctl.options import Access, UsageProblem, Wanted
 from pcapd.errors import PcapdError
 

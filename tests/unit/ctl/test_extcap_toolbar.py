@@ -8,10 +8,10 @@ from typing import Any, Iterator, List, Tuple
 
 import pytest
 
-from pcapd.ctl.capture import Capture, Outcome
+from pcapd.ctl.extcap.configuration import Control
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode, text
-from pcapd.ctl.extcap.sentences import Control
 from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark, has_reader
+from pcapd.ctl.stream.session import CaptureSession, Outcome
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form
@@ -73,16 +73,16 @@ def pipes(tmp_path: Path) -> Iterator[Pipes]:
     pipes.end()
 
 
-def a_capture(*received: int, **stats: Any) -> Capture:
+def a_capture(*received: int, **stats: Any) -> CaptureSession:
     """A capture of sources from which so many packets came; the counters are those of the last one."""
-    assembly = Muxer(Form.PCAPNG, 262144, ordered=False)
+    muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
     for number, count in enumerate(received, 1):
-        assembly.source(number, Source(f"web-{number}", "eth0", 1, 262144, ""), 5)
+        muxer.source(number, Source(f"web-{number}", "eth0", 1, 262144, ""), 5)
         counters = {"received": count, "delivered": count, "captured_up_to_us": 9, "final": True}
         counters |= {"dropped_kernel": 0, "dropped_interface": 0}
-        assembly.stats(number, Stats(**{**counters, **(stats if number == len(received) else {})}))
-        assembly.accounts[number].received = count
-    return Capture(Request(("web-1",)), assembly, None, 0.0)
+        muxer.stats(number, Stats(**{**counters, **(stats if number == len(received) else {})}))
+        muxer.accounts[number].received = count
+    return CaptureSession(Request(("web-1",)), muxer, None, 0.0)
 
 
 def shown(messages: List[Message]) -> List[Tuple[int, str]]:
@@ -181,7 +181,7 @@ def test_counters(pipes: Pipes) -> None:
     pipes.show()
     pipes.wireshark.turn(capture, 1.0)
     assert shown(pipes.read()) == [(Control.PACKETS, "12"), (Control.DROPPED, "0")]
-    capture.assembly.accounts[1].received = 6
+    capture.muxer.accounts[1].received = 6
     pipes.wireshark.turn(capture, 1.9)
     assert shown(pipes.read()) == []
     pipes.wireshark.turn(capture, 2.0)
@@ -198,7 +198,7 @@ def test_counters_of_a_toolbar_that_is_late(pipes: Pipes) -> None:
     capture = a_capture(5)
     pipes.wireshark.line("words", important=False)
     for second in range(1, 4):
-        capture.assembly.accounts[1].received += 1
+        capture.muxer.accounts[1].received += 1
         pipes.wireshark.turn(capture, float(second))
     pipes.show()
     pipes.toolbar.flush()

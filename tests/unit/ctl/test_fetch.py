@@ -8,9 +8,10 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from pcapd.ctl import deadline, fetch
-from pcapd.ctl.fetch import Answer, Client, CloudUnreachable
+from pcapd.ctl.login import fetch
+from pcapd.ctl.login.fetch import Answer, Client, CloudUnreachable
 from pcapd.ctl.options import Trust
+from pcapd.ctl.stream import deadline
 from pcapd.limits import EXCHANGE_TIMEOUT
 
 Ask = Callable[[bytes], Answer]

@@ -13,9 +13,10 @@ from typing import Iterator
 import click
 import pytest
 
+from demo.processes import ROOT
+from pcapd.ctl.commands.arguments import EXIT_STATUS
+from pcapd.ctl.commands.man import ENVIRONMENT, page
 from pcapd.ctl.main import cli
-from pcapd.ctl.manual import ENVIRONMENT, EXIT_STATUS, page
-from tests.lab.processes import ROOT
 
 PAGE = ROOT / "docs" / "pcapctl.1"
 PATIENCE = 60.0
@@ -34,7 +35,12 @@ def formatted(*command: str) -> str:
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    return ((name, command) for name, command in cli.commands.items() if not command.hidden)
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        if not command.hidden:
+            yield name, command
 
 
 def test_it_is_up_to_date(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pcapd.ctl.meter import HISTORY, Meter, Progress, Row, sums, view
+from pcapd.ctl.display.progress import HISTORY, Meter, Row, Totals, sums, view
 from pcapd.merge.muxer import Account
 from pcapd.wire import Source, Stats
 
-NOW = Progress(seconds=5.0)
+NOW = Totals(seconds=5.0)
 
 
 def account(number: int = 0, *, received: int = 0, **stats: Any) -> Account:
@@ -62,7 +62,7 @@ def test_the_history_is_bounded() -> None:
 )
 def test_states(stats: dict[str, Any], stopping: str, state: str, bad: bool) -> None:
     """From the counters."""
-    shown = view({1: account(**stats)}, (), Meter(), Progress(stopping=stopping), 9)
+    shown = view({1: account(**stats)}, (), Meter(), Totals(stopping=stopping), 9)
     (row,) = shown.rows
     assert (row.state, row.bad) == (state, bad)
     assert shown.all is None, "one row is its own sum"

@@ -9,13 +9,13 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import click
 import pytest
 
+import pcapd.ctl.cfplugin.command
 import pcapd.ctl.main
-import pcapd.ctl.plugin.command
 from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.__main__ import start
-from pcapd.ctl.plugin.cli import CfCli, CliUnreachable
-from pcapd.ctl.plugin.gob import BOOL, STRING, UINT, Decoder, Encoder, Kind, Struct
-from pcapd.ctl.plugin.metadata import metadata
+from pcapd.ctl.cfplugin.cli import CfCli, CliUnreachable
+from pcapd.ctl.cfplugin.gob import BOOL, STRING, UINT, Decoder, Encoder, Kind, Struct
+from pcapd.ctl.cfplugin.metadata import metadata
 from pcapd.errors import RemoteProtocolError
 
 RESPONSE = Struct("Response", (("ServiceMethod", STRING), ("Seq", UINT), ("Error", STRING)))
@@ -190,7 +190,7 @@ def test_who_starts_us(monkeypatch: pytest.MonkeyPatch, arguments: List[str], pl
         raise SystemExit
 
     monkeypatch.setattr(sys, "argv", ["pcapctl", *arguments])
-    monkeypatch.setattr(pcapd.ctl.plugin.command, "start", note)
+    monkeypatch.setattr(pcapd.ctl.cfplugin.command, "start", note)
     monkeypatch.setattr(pcapd.ctl.main, "main", note)
     with pytest.raises(SystemExit):
         start()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapd.ctl.plugin.calls import Call, CallRefused
-from pcapd.ctl.plugin.gob import (
+from pcapd.ctl.cfplugin.calls import Call, CallRefused
+from pcapd.ctl.cfplugin.gob import (
     FIRST_ID,
     INT,
     MESSAGE_MAX,

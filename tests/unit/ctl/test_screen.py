@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from pcapd.ctl.meter import DROPS, Drop, Hidden, Progress, Row, View, sums
-from pcapd.ctl.screen import Look, places, render
+from pcapd.ctl.display.progress import DROPS, Drop, Hidden, Row, Totals, View, sums
+from pcapd.ctl.display.table import Look, places, render
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 PLAIN = Look(color=False)
@@ -27,7 +27,7 @@ ROWS = (
     Row("web-2", "failed"),
 )
 ALL = Row("all", "", 99_001_234, 12_000_567_000, (2e6,), drops(kernel=7))
-NOW = Progress(5.0, 30.0, 1_230_000, 100_000_000, 1234, 5000, awaited=2)
+NOW = Totals(5.0, 30.0, 1_230_000, 100_000_000, 1234, 5000, awaited=2)
 
 
 def shown(view: View, look: Look = PLAIN) -> list[str]:
@@ -141,14 +141,14 @@ def test_wide_characters() -> None:
 @pytest.mark.parametrize(
     ("progress", "lines"),
     [
-        (Progress(), ["waiting for the first instance"]),
-        (Progress(awaited=3), ["waiting for the first instance", "waiting for 3 more instances"]),
+        (Totals(), ["waiting for the first instance"]),
+        (Totals(awaited=3), ["waiting for the first instance", "waiting for 3 more instances"]),
         (
-            Progress(3725.0, written=1, size=5, stopping="a\x1b[2J"),
+            Totals(3725.0, written=1, size=5, stopping="a\x1b[2J"),
             ["1:02:05 · 5 B · 1 packets written", "stopping: a\\x1b[2J"],
         ),
         (
-            Progress(9.0, 5.0, 9, 5, 9, 5, 1),
+            Totals(9.0, 5.0, 9, 5, 9, 5, 1),
             [
                 "0:09 (0:00 left) · 9 B (0 B left) · 9 packets written (0 left)",
                 "waiting for 1 more instance · Ctrl-C stops and finishes the file",
@@ -156,7 +156,7 @@ def test_wide_characters() -> None:
         ),
     ],
 )
-def test_below_the_table(progress: Progress, lines: list[str]) -> None:
+def test_below_the_table(progress: Totals, lines: list[str]) -> None:
     """Time and size left; nothing is ever less than none."""
     assert shown(View((), None, None, progress)) == lines
 
@@ -175,7 +175,7 @@ def test_a_narrow_terminal_has_more_lines() -> None:
 def test_further_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """A place is a line in DROPS; its column appears with the first packet that is dropped there."""
     places_now = (*DROPS, Drop("agent", lambda account: 0), Drop("client", lambda account: 0))
-    monkeypatch.setattr("pcapd.ctl.screen.DROPS", places_now)
+    monkeypatch.setattr("pcapd.ctl.display.table.DROPS", places_now)
     none = (0,) * (len(DROPS) + 2)
     rows = (Row("web-0:eth0", "open", drops=none), Row("web-1:eth0", "open", drops=(*none[:-1], 4)))
     assert not {"agent", "client"} & set("\n".join(shown(View(rows[:1], None, None, NOW))).split())

@@ -6,9 +6,9 @@ import os
 import threading
 from typing import TextIO
 
-from pcapd.ctl.terminal import Line, Terminal
+from demo.processes import wait_until
+from pcapd.ctl.display.terminal import Line, Terminal
 from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX
-from tests.lab.processes import wait_until
 from tests.lab.terminals import Terminal as Lab
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from pcapd.ctl.websocket import Splitter
+from pcapd.ctl.stream.websocket import Splitter
 from pcapd.errors import RemoteProtocolError
 
 PING = b"\x89\x04ping"

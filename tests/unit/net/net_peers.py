@@ -13,12 +13,12 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from demo.certificates import AGENT_NAME, API_NAME, Credentials
 from pcapd.config.schema import ClientTLS, ServerTLS
 from pcapd.net.outgoing import connect_tls, outgoing_socket
 from pcapd.net.ports import TLSPort
 from pcapd.net.tls import ClientContext, ServerContext, check_allowed, check_server_name
 from pcapd.net.transport import TLSTransport
-from tests.lab.certificates import AGENT_NAME, API_NAME, Credentials
 
 LOCAL = "127.0.0.1"
 #: Seconds after which a test that waits has failed.

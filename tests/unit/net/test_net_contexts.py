@@ -17,9 +17,9 @@ from cryptography.x509.oid import NameOID
 from net_peers import LONGEST, Server, client_context, connect, server_tls
 from OpenSSL import SSL
 
+from demo.certificates import Authority, Credentials
 from pcapd.errors import ConfigError
 from pcapd.net.tls import ServerContext
-from tests.lab.certificates import Authority, Credentials
 
 
 @pytest.fixture

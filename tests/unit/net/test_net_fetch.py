@@ -14,12 +14,12 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
 
+from demo import certificates
 from pcapd.errors import ResolverUnavailable
 from pcapd.limits import AUTHORITY_BODY_MAX
 from pcapd.net import fetch
 from pcapd.net.fetch import Authority, Conversation, Trust
 from tests.doubles.https import Answer, Asked, HttpsDouble
-from tests.lab import certificates
 
 
 class Double(HttpsDouble):

@@ -13,9 +13,9 @@ import pytest
 from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.python import log as older
 
+from demo.processes import ROOT
 from pcapd.errors import ConfigError
 from pcapd.net.logs import JsonLines, start_logging
-from tests.lab.processes import ROOT
 
 
 @pytest.fixture

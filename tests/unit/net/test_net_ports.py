@@ -15,10 +15,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from demo.certificates import API_NAME, Authority
 from pcapd.net import ports
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.tls import check_allowed
-from tests.lab.certificates import API_NAME, Authority
 
 
 @pytest.fixture

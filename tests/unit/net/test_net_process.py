@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 import pcapd
-from tests.lab.certificates import AGENT_NAME, Authority
-from tests.lab.configurations import LOCAL, agent_config, api_config, free_port, merged
-from tests.lab.daemons import Daemon, environment
-from tests.lab.processes import ROOT, wait_until
+from demo.certificates import AGENT_NAME, Authority
+from demo.configurations import LOCAL, agent_config, api_config, free_port, merged
+from demo.daemons import Daemon, environment
+from demo.processes import ROOT, wait_until
 
 TOKEN = "Tk-of-the-process-tests"
 

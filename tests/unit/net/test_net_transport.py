@@ -19,11 +19,11 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
+from demo.certificates import API_NAME, Authority, Credentials
+from demo.configurations import free_port
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import SEND_BUFFER, TCP_KEEPALIVE
 from pcapd.net.tls import ClientContext
-from tests.lab.certificates import API_NAME, Authority, Credentials
-from tests.lab.configurations import free_port
 
 T = TypeVar("T")
 

@@ -1,0 +1,85 @@
+"""Configurations of the lab's daemons, and changes to them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import random
+import socket
+from pathlib import Path
+from typing import Any, Mapping
+
+from demo.certificates import AGENT_NAME, API_NAME, Credentials
+
+LOCAL = "127.0.0.1"
+
+Config = dict[str, Any]
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on, and that the kernel gives to nobody as a client's."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)  # below ip_local_port_range
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((LOCAL, port))
+            return port
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
+    """Return ``base`` with ``changes`` laid over it, mapping by mapping; None removes a key."""
+    result = copy.deepcopy(dict(base))
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def agent_config(
+    credentials: Credentials, port: int, namespaces: Mapping[str, Path], name: str = "agent"
+) -> Config:
+    """Return an agent's configuration: on 127.0.0.1, may capture in ``namespaces``."""
+    return {
+        "id": name,
+        "log_level": "debug",
+        "listen": {
+            "host": LOCAL,
+            "port": port,
+            "tls": {
+                "certificate": str(credentials.certificate),
+                "private_key": str(credentials.private_key),
+                "client_cas": str(credentials.ca),
+                "allowed_clients": [API_NAME],
+            },
+        },
+        "namespaces": {target: str(path) for target, path in namespaces.items()},
+    }
+
+
+def api_config(
+    credentials: Credentials,
+    port: int,
+    targets: Mapping[str, Mapping[str, Any]],
+    users: Mapping[str, str],
+    name: str = "api",
+) -> Config:
+    """Return an api's configuration: on 127.0.0.1, static ``targets``, ``users`` by their tokens."""
+    certificate = {"certificate": str(credentials.certificate), "private_key": str(credentials.private_key)}
+    return {
+        "id": name,
+        "log_level": "debug",
+        "listen": {"host": LOCAL, "port": port, "tls": certificate},
+        "agents": {"tls": {**certificate, "ca": str(credentials.ca), "server_name": AGENT_NAME}},
+        "static": {
+            "users": {
+                user: {"token_sha256": hashlib.sha256(token.encode()).hexdigest(), "targets": ["*"]}
+                for user, token in users.items()
+            },
+            "targets": {target: dict(place) for target, place in targets.items()},
+        },
+    }

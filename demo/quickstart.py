@@ -1,0 +1,153 @@
+"""The whole chain on one machine, with real packets, in ten seconds.
+
+``bin/quickstart [FILE]`` runs this as root.  Two hosts with HTTP traffic between
+them, an agent and an api as separate processes, and pcapctl, which captures on
+both hosts into one file.  Only FILE stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, Optional, Sequence
+
+from demo.daemons import Daemon, Lab
+from demo.namespaces import DIRECTORY
+from demo.processes import CommandFailed
+from demo.traffic import HttpTraffic
+
+HOSTS = ("web-0", "web-1")
+DURATION = "5s"
+DEFAULT_FILE = "quickstart.pcapng"
+
+#: Lines of a daemon's log that are shown when something went wrong.
+LOG_LINES = 20
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run it; returns pcapctl's exit status."""
+    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+        print("usage: bin/quickstart [FILE]", file=sys.stderr)
+        return 2
+    if os.geteuid() != 0:
+        print("quickstart: network namespaces need root: use bin/quickstart, or sudo", file=sys.stderr)
+        return 1
+    file = Path(arguments[0] if arguments else DEFAULT_FILE).absolute()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        return _run(file)
+    except (CommandFailed, OSError) as error:
+        print(f"quickstart: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(file: Path) -> int:
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pcapd-quickstart-")))
+        lab = Lab(directory, names=_names())
+        stack.callback(lab.close)
+        try:
+            _build(lab, stack)
+            status = _capture(lab, file)
+        except CommandFailed:
+            _show_logs(lab)
+            raise
+        finally:
+            _ignore_signals()
+        if status == 1:
+            _show_logs(lab)
+    _hand_over(file)
+    if status in (0, 3):
+        _present(file)
+    return status
+
+
+def _names() -> Optional[Sequence[str]]:
+    """Choose the namespaces' names: the targets' own, unless somebody uses those already."""
+    if any((DIRECTORY / name).exists() for name in HOSTS):
+        print("(There are namespaces web-0 or web-1 already: they stay untouched, ours get other names.)")
+        return None
+    return HOSTS
+
+
+def _build(lab: Lab, stack: contextlib.ExitStack) -> None:
+    _step(1, "Two hosts, web-0 and web-1: network namespaces with a wire between them.")
+    try:
+        lab.connect_hosts()
+    except CommandFailed as error:
+        raise CommandFailed(f"{error}\nA container needs to be a privileged one for this.") from error
+    _step(2, "Real traffic: web-0 asks web-1 for a web page, twenty times a second.")
+    stack.enter_context(HttpTraffic(lab.link.left, lab.link.right))
+    _step(3, "An agent and the api, each a process of its own, with certificates made just now.")
+    lab.start_daemons()
+    print(f"   agent: process {lab.agent.pid}, port {lab.agent.port}")
+    print(f"   api:   process {lab.api.pid}, {lab.url}")
+
+
+def _capture(lab: Lab, file: Path) -> int:
+    arguments = ("hosts", *HOSTS, "--duration", DURATION, "--output", str(file), "--force")
+    _step(4, f"A capture on both hosts, for {DURATION}:")
+    print(f"   pcapctl {' '.join(arguments)}\n", flush=True)
+    # The terminal sends a Ctrl-C to pcapctl too, which then ends its capture in
+    # good order.  A function, because pcapctl would inherit SIG_IGN.
+    interrupt = signal.signal(signal.SIGINT, lambda *_: None)
+    client = lab.start_pcapctl(*arguments)
+    status = client.wait()
+    signal.signal(signal.SIGINT, interrupt)
+    print()
+    return status if status >= 0 else 128 - status
+
+
+def _present(file: Path) -> None:
+    _step(5, f"{file} has the packets of both hosts, in time order, each with where it came from.")
+    if shutil.which("capinfos"):
+        summary = subprocess.run(
+            ["capinfos", "-t", "-c", "-u", "-o", str(file)], capture_output=True, text=True, check=False
+        ).stdout
+        print("".join(f"   {line}\n" for line in summary.splitlines()[1:] if line), end="")
+    print(f"   Open it with:  wireshark {file}\n             or:  tshark -r {file}")
+
+
+def _show_logs(lab: Lab) -> None:
+    for daemon in (lab.agent, lab.api):
+        _show_log(daemon)
+
+
+def _show_log(daemon: Daemon) -> None:
+    if daemon.log_path.exists():
+        print(f"--- the end of the {daemon.role}'s log", file=sys.stderr)
+        print(*daemon.log().splitlines()[-LOG_LINES:], sep="\n", file=sys.stderr)
+
+
+def _hand_over(file: Path) -> None:
+    """Give the file to whoever called sudo."""
+    if "SUDO_UID" in os.environ and file.is_file():
+        os.chown(file, int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1")))
+
+
+def _step(number: int, text: str) -> None:
+    print(f"{number}. {text}", flush=True)
+
+
+def _ignore_signals() -> None:
+    """Let nothing disturb the cleaning up, of us and of the commands that do it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _leave(number: int, frame: Optional[FrameType]) -> NoReturn:
+    """End by an exception, so that every ``with`` on the way out cleans up."""
+    _ignore_signals()
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

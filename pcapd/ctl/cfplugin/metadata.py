@@ -1,0 +1,74 @@
+"""What the plugin says of itself, as the cf CLI wants it (plugin/plugin.go of cloudfoundry/cli)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, Tuple
+
+import click
+
+from pcapd.ctl.cfplugin.gob import INT, STRING, Map, Slice, Struct
+
+__all__ = ["ALIAS", "COMMAND", "METADATA", "metadata"]
+
+COMMAND = "pcap"
+#: The name that people try first.
+ALIAS = "tcpdump"
+
+_VERSION = Struct("VersionType", (("Major", INT), ("Minor", INT), ("Build", INT)))
+_USAGE = Struct("Usage", (("Usage", STRING), ("Options", Map(STRING, STRING, "map[string]string"))))
+_COMMAND = Struct(
+    "Command", (("Name", STRING), ("Alias", STRING), ("HelpText", STRING), ("UsageDetails", _USAGE))
+)
+METADATA = Struct(
+    "PluginMetadata",
+    (
+        ("Name", STRING),
+        ("Version", _VERSION),
+        ("LibraryVersion", _VERSION),
+        ("MinCliVersion", _VERSION),
+        ("Commands", Slice(_COMMAND, "[]plugin.Command")),
+    ),
+)
+
+_EXAMPLES = """
+
+EXAMPLES:
+   cf pcap myapp --duration 30s
+   cf pcap myapp --instance 0,2 --filter "tcp port 8080" --file myapp.pcapng
+   cf pcap myapp --device eth0 --device lo
+   cf pcap worker --type worker --follow --duration 1h
+   cf pcap myapp --file - | wireshark -k -i -"""
+
+
+def metadata(command: click.Command, version: str) -> Dict[str, Any]:
+    """The value of `METADATA`.
+
+    Args:
+        command: ``pcapctl cf``, whose options are the plugin's.
+        version: As in ``1.2.3``; what follows the numbers has no place there.
+    """
+    usage = f"cf {COMMAND} APP [OPTIONS]{_EXAMPLES}"
+    details = {"Usage": usage, "Options": dict(_options(command))}
+    help_text = (command.help or "").partition("\n")[0]
+    listed = {"Name": COMMAND, "Alias": ALIAS, "HelpText": help_text, "UsageDetails": details}
+    return {"Name": COMMAND, "Version": _version(version), "Commands": [listed]}
+
+
+def _version(version: str) -> Dict[str, int]:
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    assert numbers is not None
+    return dict(zip(("Major", "Minor", "Build"), map(int, numbers.groups())))
+
+
+def _options(command: click.Command) -> Tuple[Tuple[str, str], ...]:
+    """Each option by its longest name without dashes, as cf prints them; its other names in words."""
+    found = []
+    for option in command.params:
+        if not isinstance(option, click.Option) or option.hidden:
+            continue
+        names = sorted(option.opts, key=len)
+        others = [*names[:-1], *option.secondary_opts]
+        words = f"{option.help or ''}{f' (also {chr(44).join(others)})' if others else ''}"
+        found.append((names[-1].lstrip("-"), re.sub(r"\s+", " ", words).strip()))
+    return tuple(found)

@@ -1,0 +1,259 @@
+"""What the commands of ``pcapctl`` take, as click reads it: names, units and help."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Callable, List, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from pcapd.config.units import parse_duration, parse_size
+from pcapd.ctl.sinks.fileoptions import parse_place
+from pcapd.errors import PcapdError
+from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
+
+__all__ = [
+    "EXIT_STATUS",
+    "access_options",
+    "capture_options",
+    "environments",
+    "files",
+    "one_of",
+    "token_file_option",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Items = List["CompletionItem[str]"]  # generic only in newer click
+Complete = Callable[[Any, Any, str], Items]
+
+#: The scripts take a word apart at anything else.
+_WHOLE_WORD = re.compile(r"[\w.@+-]+")
+
+STATUSES = (
+    (0, "complete, and nothing was lost"),
+    (1, "failed"),
+    (2, "wrong usage"),
+    (3, "the file is good, but an instance failed or packets were dropped"),
+)
+CTRL_C = (
+    "Ctrl-C once stops, drains, finishes the file and shows what it waits for; twice leaves at once.  "
+    "A closed terminal (SIGHUP) stops like Ctrl-C once, except under nohup."
+)
+
+#: The end of the help of every command that captures.
+EXIT_STATUS = (
+    "\b\nExit status:\n" + "".join(f"  {status}  {words}\n" for status, words in STATUSES) + f"\n{CTRL_C}"
+)
+
+
+def files(context: Any, parameter: Any, incomplete: str) -> Items:
+    """Paths, which the shell completes itself."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def one_of(*values: str) -> Complete:
+    """Values that are usual; others are as good."""
+
+    def complete(context: Any, parameter: Any, incomplete: str) -> Items:
+        return [CompletionItem(value) for value in values if value.startswith(incomplete)]
+
+    return complete
+
+
+def environments(context: Any, parameter: Any, incomplete: str) -> Items:
+    """The aliases of directors in the BOSH CLI's configuration; none where it cannot be read."""
+    # YAML takes time, which other completions do without.
+    from pcapd.ctl.login.boshconfig import config_path
+    from pcapd.ctl.login.boshlogin import read_aliases
+
+    try:
+        known = read_aliases(config_path(os.environ))
+    except PcapdError:
+        return []
+    names = [name for name in known if name.startswith(incomplete) and _WHOLE_WORD.fullmatch(name)]
+    return [CompletionItem(name) for name in names]
+
+
+class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """A value with a unit."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Read it."""
+        try:
+            quantity = self._parse(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+        if quantity <= 0:
+            self.fail(f"{value!r} must be more than 0", param, ctx)
+        return quantity
+
+
+class _Place(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """Host and port."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Read it."""
+        try:
+            return parse_place(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+def _size_with_unit(text: str) -> int:
+    if text.isdigit():
+        raise ValueError("needs a unit, such as 100MB or 64KiB")
+    return parse_size(text)
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+access_options = _options(
+    click.option("--api", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
+    click.option(
+        "--ca",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Authority of the api's certificate (PEM).",
+    ),
+    click.option("--insecure", is_flag=True, help="Do not check certificates; warns each time."),
+    click.option("--json", is_flag=True, help="JSON lines for scripts instead of text."),
+)
+
+#: What all captures share, whatever they capture.
+capture_options = _options(
+    click.option(
+        "--output",
+        "-o",
+        "--file",
+        metavar="FILE|-",
+        shell_complete=files,
+        help="Where to write; - is standard output.  [default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["pcapng", "pcap"]),
+        help="File format.  [default: by FILE's suffix, else pcapng]",
+    ),
+    click.option("--filter", "-f", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
+    click.option(
+        "--device",
+        "-i",
+        "devices",
+        multiple=True,
+        metavar="IF",
+        shell_complete=one_of("eth0", "lo"),
+        help="Interface; repeatable.  [default: eth0]",
+    ),
+    click.option(
+        "--snaplen",
+        "-s",
+        type=click.IntRange(1, SNAPLEN_MAX),
+        default=SNAPLEN_DEFAULT,
+        metavar="N",
+        help="Bytes of each packet to keep.  [default: all]",
+    ),
+    click.option(
+        "--headers-only",
+        is_flag=True,
+        help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
+    ),
+    click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
+    click.option(
+        "--duration",
+        type=_Quantity("duration", parse_duration),
+        metavar="30s|5m|1h",
+        help="Stop after this time.",
+    ),
+    click.option(
+        "--max-bytes",
+        type=_Quantity("size", _size_with_unit),
+        metavar="100MB",
+        help="Stop before the file grows larger.",
+    ),
+    click.option(
+        "--rotate-size",
+        type=_Quantity("size", _size_with_unit),
+        metavar="100MB",
+        help="Begin another file before this size: FILE_00001_YYYYMMDDTHHMMSSZ.pcapng, _00002_…",
+    ),
+    click.option(
+        "--rotate-time",
+        type=_Quantity("duration", parse_duration),
+        metavar="5m",
+        help="Begin another file after this time.",
+    ),
+    click.option(
+        "--rotate-files",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Keep the newest N files, delete older ones (a ring; with --split-by, of each instance).",
+    ),
+    click.option(
+        "--split-by",
+        type=click.Choice(["instance"]),
+        help="A file for each instance: FILE_INSTANCE.pcapng.",
+    ),
+    click.option(
+        "--print",
+        is_flag=True,
+        help="One line per packet on standard output: time, instance, addresses, protocol, length; of HTTP "
+        "in clear the first line, DNS names, TLS server names.  For low rates, some ten thousand packets a "
+        "second: the capture waits for it, and what does not fit is counted as dropped by the kernel.  "
+        "Without --output there is no file then.",
+    ),
+    click.option(
+        "--packet-ids",
+        is_flag=True,
+        help="Give a packet that is seen at several instances the same number (epb_packetid) at each; "
+        "pcapctl flows FILE tells delays and losses.  It is work for each packet: for some ten thousand "
+        "packets a second.",
+    ),
+    click.option(
+        "--dedupe",
+        is_flag=True,
+        help="Keep a packet that is seen at several instances once, where it came first; count the others.",
+    ),
+    click.option(
+        "--serve",
+        type=_Place(),
+        metavar="HOST:PORT",
+        help="Serve the capture to TCP readers (PCAP-over-IP), for example: tshark -i TCP@127.0.0.1:57012. "
+        "Who reads too slowly is cut off.  Without --output there is no file then.",
+    ),
+    click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
+    click.option("--force", is_flag=True, help="Overwrite an existing file."),
+    click.option(
+        "--report",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write how it went, as JSON; after failures too.",
+    ),
+    access_options,
+    click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong."),
+    click.option("--verbose", "-v", is_flag=True, help="Say more."),
+)
+
+token_file_option = click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with your token (or PCAP_TOKEN).",
+)

@@ -1,0 +1,73 @@
+"""``pcapctl bosh``: VMs of a BOSH deployment."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Tuple
+
+import click
+
+from pcapd.ctl.commands.arguments import EXIT_STATUS, capture_options, environments
+from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
+from pcapd.ctl.options import Trust, UsageProblem
+
+__all__ = ["bosh"]
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl bosh -e prod -d cf --group router --duration 30s\n"
+    "  pcapctl bosh -d cf --group router --instance 0 --filter 'tcp port 80' --output router.pcapng\n"
+    "  pcapctl bosh -d cf --group router --group diego-cell --yes --duration 1m\n"
+    "  pcapctl bosh -d mysql --group mysql --output - | wireshark -k -i -\n\n"
+    "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
+    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS
+)
+@click.option(
+    "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."
+)
+@click.option(
+    "--group", "-g", "groups", multiple=True, required=True, metavar="G", help="Instance group; repeatable."
+)
+@click.option(
+    "--instance",
+    "instances",
+    multiple=True,
+    metavar="ID",
+    help="Id or index of an instance, or GROUP/ID; repeatable.  [default: all]",
+)
+@click.option(
+    "--environment",
+    "-e",
+    metavar="ENV",
+    shell_complete=environments,
+    help="Director: alias or URL (or BOSH_ENVIRONMENT).",
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask, however many VMs there are.")
+@capture_options
+def bosh(
+    deployment: Optional[str],
+    groups: Tuple[str, ...],
+    instances: Tuple[str, ...],
+    environment: Optional[str],
+    yes: bool,
+    **given: Any,
+) -> None:
+    """Capture on VMs of a BOSH deployment, with your BOSH login.
+
+    Shows the VMs first, and asks when there are more than five.  The director, its authority
+    and the login are the BOSH CLI's: those of ~/.bosh/config (or BOSH_CONFIG), BOSH_ENVIRONMENT,
+    BOSH_CA_CERT, BOSH_CLIENT and BOSH_CLIENT_SECRET.  --insecure counts for the director and UAA too.
+    """
+    # ssl and HTTP take most of the start-up: --help does without.
+    from pcapd.ctl.login.bosh import Asked, prepare
+    from pcapd.ctl.sinks.reportfile import reported
+
+    if not deployment:
+        raise UsageProblem("no deployment", "set BOSH_DEPLOYMENT, or name it with --deployment")
+    trust = trust_of(given, Trust.GIVEN)
+    asked = Asked(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)
+    options = capture_options_of(deployment, given)
+    with reported(options):
+        access, wanted = prepare(asked, options)
+        status = run_capture(access, options, wanted)
+    raise SystemExit(status)

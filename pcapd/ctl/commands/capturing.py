@@ -1,0 +1,87 @@
+"""From the options of a capture, by their names, to its exit status."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from typing import Any, Optional
+
+from pcapd.ctl.options import (
+    NOWHERE,
+    Access,
+    CaptureOptions,
+    Trust,
+    UsageProblem,
+    Wanted,
+    choose_form,
+    default_output,
+)
+from pcapd.ctl.sinks.fileoptions import FileOptions
+
+__all__ = ["access_of", "capture_options_of", "run_capture", "trust_of"]
+
+
+def access_of(given: Any, token: Optional[str]) -> Access:
+    """How the api is reached, from the options by their names.
+
+    Raises:
+        UsageProblem: It is not named, or the options exclude each other.
+    """
+    if not given["api"]:
+        raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
+    return Access(given["api"], token, given["ca"], trust_of(given, Trust.GIVEN))
+
+
+def trust_of(given: Any, checked: Trust) -> Trust:
+    """Whom to believe: as `checked` says, or anybody, which is said each time."""
+    if not given["insecure"]:
+        return checked
+    if given["ca"]:
+        raise UsageProblem("--insecure and --ca exclude each other", "with --ca certificates are checked")
+    text = (
+        "certificates are not checked (--insecure): somebody on the way could take over your login "
+        "and read the packets"
+    )
+    # Not even --quiet hides it.
+    line = json.dumps({"event": "warning", "message": text}) if given["json"] else f"warning: {text}"
+    print(line, file=sys.stderr, flush=True)
+    return Trust.ANYBODY
+
+
+def capture_options_of(name: str, given: Any) -> CaptureOptions:
+    """What the options of a capture say, by their names.
+
+    Args:
+        name: Of what is captured, for the name of the file.
+    """
+    now = datetime.datetime.now(datetime.timezone.utc)
+    files = FileOptions.of(given)
+    nothing_given = NOWHERE if files.elsewhere else default_output(name, given["form"], now)
+    output = given["output"] or nothing_given
+    return CaptureOptions(
+        output=output,
+        form=choose_form(given["form"], output),
+        filter=given["filter"],
+        interfaces=given["devices"],
+        snaplen=given["snaplen"],
+        headers_only=given["headers_only"],
+        count=given["count"],
+        duration=given["duration"],
+        max_bytes=given["max_bytes"],
+        ordered=given["order"],
+        force=given["force"],
+        report=given["report"],
+        quiet=given["quiet"],
+        verbose=given["verbose"],
+        json=given["json"],
+        files=files,
+    )
+
+
+def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent: Any = None) -> int:
+    """Capture, and return the exit status."""
+    # ssl and wsproto take most of the start-up: --help does without.
+    from pcapd.ctl.run import run
+
+    return run(access, options, wanted, parent=parent)

@@ -1,0 +1,45 @@
+"""``pcapctl flows``: where packets were seen, and what was lost between."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from typing import Tuple
+
+import click
+
+from pcapd.ctl.commands.arguments import files
+
+__all__ = ["flows"]
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl hosts web-0 web-1 --packet-ids --output both.pcapng --duration 30s\n"
+    "  pcapctl flows both.pcapng\n"
+    "    192.0.2.1:40000 > 192.0.2.2:80 TCP: web-0:eth0 12 -> web-1:eth0 11, "
+    "delay 0.110/0.140/0.300 ms, 1 lost\n"
+    "  pcapctl flows both_*.pcapng --json | jq 'select(.lost > 0)'\n"
+)
+@click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=files)
+@click.option("--json", is_flag=True, help="JSON lines for scripts instead of text.")
+def flows(names: Tuple[str, ...], json: bool) -> None:
+    """Tell per flow where its packets were seen, the delay between, and what was lost.
+
+    FILE is pcapng with several interfaces, best with --packet-ids; several files are
+    read as one capture, and - is standard input.  Each direction is a flow of its own.
+    The delay is the least, the median and the greatest, by the clocks of both
+    machines: what they differ is in it.
+    """
+    from pcapd.ctl.display.flows import as_event, as_line, read
+
+    found = read(names)
+    for hop in found.hops():
+        print(json_module.dumps(as_event(hop)) if json else as_line(hop))
+    for count, words in (
+        (found.others, "packets are not IP"),
+        (found.beyond, "packets are of more flows than fit; use a narrower filter"),
+        (found.forgotten, "packets were too many at once: their other ends may be counted as lost"),
+    ):
+        if count:
+            print(f"pcapctl: {count} {words}", file=sys.stderr)

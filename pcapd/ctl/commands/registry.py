@@ -1,0 +1,37 @@
+"""Which commands ``pcapctl`` has."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, List, Optional
+
+import click
+
+__all__ = ["COMMANDS", "Commands"]
+
+#: One line for each: the name of a module here, which has a click command of that name.
+COMMANDS = (
+    "bosh",
+    "cf",
+    "completion",
+    "extcap",
+    "flows",
+    "hosts",
+    "man",
+    "status",
+)
+
+
+class Commands(click.Group):
+    """The commands; each is imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> List[str]:
+        """Their names, in the order of ``--help``."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Optional[click.Command]:
+        """One of them; None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"{__package__}.{cmd_name}"), cmd_name)
+        return command

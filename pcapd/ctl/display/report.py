@@ -1,0 +1,270 @@
+"""What the user is told at the end, as text and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+from pcapd.ctl.display.progress import CLOCK_OFF_US
+from pcapd.ctl.display.text import escape, quantity
+from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
+from pcapd.ctl.sinks.inventory import Inventory, Written
+from pcapd.ctl.sinks.opening import Sinks
+from pcapd.ctl.stream.session import CaptureSession, Waiting
+from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
+from pcapd.merge.muxer import Account, describe
+from pcapd.packet import linktypes
+from pcapd.savefile.form import Form
+from pcapd.wire import Notice, Source
+
+__all__ = [
+    "as_dict",
+    "as_text",
+    "effective_filter",
+    "file_facts",
+    "notice_as_dict",
+    "opened_line",
+    "plan",
+    "source_line",
+    "waiting_parts",
+]
+
+#: Targets that are named before a capture starts.
+_NAMES_MAX = 12
+#: Words for the usual ones.
+_LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
+
+
+def as_dict(capture: CaptureSession, sinks: Sinks, seconds: float) -> Dict[str, Any]:
+    """The report for scripts."""
+    files, server = sinks.inventory, sinks.server
+    served = (
+        {"address": server.address, "readers": server.readers, "cut_off": server.cut_off} if server else None
+    )
+    return {
+        "outcome": capture.outcome.name.lower(),
+        "exit_status": capture.outcome.value,
+        "reason": capture.reason,
+        "error": str(capture.error) if capture.error else None,
+        "file": files.name if files.opened and not files.several else None,
+        "files": [file_facts(written) for written in files.kept],
+        "deleted": {
+            "files": files.deleted_files,
+            "packets": files.deleted_packets,
+            "bytes": files.deleted_bytes,
+        },
+        "bytes": files.size,
+        "served": served,
+        "seconds": round(seconds, 3),
+        "packets": capture.written,
+        "lost": capture.lost,
+        "lost_at_least": capture.lost_at_least,
+        "packets_forgotten": _forgotten(capture),
+        "sources": [
+            _source(account, pcapng=sinks.form is Form.PCAPNG) for account in capture.muxer.accounts.values()
+        ],
+    }
+
+
+def file_facts(written: Written) -> Dict[str, Any]:
+    """One file for scripts."""
+    facts: Dict[str, Any] = {"file": written.name, "packets": written.packets, "bytes": written.bytes}
+    if written.instance:
+        facts["instance"] = written.instance
+    return facts
+
+
+def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
+    stats = account.at_least
+    return {
+        "name": account.name,
+        "instance": account.source.instance,
+        "interface": account.source.interface,
+        "filter": account.source.filter,
+        "agent": account.source.agent,
+        "headers_only": account.source.headers_only,
+        "clock_offset_us": account.source.clock_offset_us,
+        "received": stats.received,
+        "dropped_kernel": stats.dropped_kernel,
+        "dropped_interface": stats.dropped_interface,
+        "delivered": stats.delivered,
+        "lost_in_transit": account.lost_in_transit,
+        "drops": account.drops._asdict(),
+        "exact": account.exact,
+        "lost_after_last": account.lost_after_last if pcapng else None,
+        "received_here": account.received,
+        "written": account.written,
+        "excluded": stats.excluded,
+        "duplicates": account.duplicates,
+        "unwanted": account.unwanted,
+        "late": account.late,
+    }
+
+
+def notice_as_dict(notice: Notice) -> Dict[str, Any]:
+    """A notice for scripts."""
+    return {"type": notice.type.value, "origin": notice.origin, "message": notice.message}
+
+
+def as_text(capture: CaptureSession, sinks: Sinks, seconds: float) -> List[str]:
+    """The report for people, one line each."""
+    files, server = sinks.inventory, sinks.server
+    lines = [source_line(account) for account in capture.muxer.accounts.values()]
+    lines += _warnings(capture)
+    if files.opened and files.several:
+        lines += _files(capture, files, seconds)
+    elif files.opened:
+        size = quantity(files.size)
+        lines.append(f"{capture.written} packets, {size} in {seconds:.1f} s, written to {files.name}")
+    elif files.name == NOWHERE:
+        lines.append(f"{capture.written} packets in {seconds:.1f} s, not written to a file")
+    else:
+        lines.append("nothing was written")
+    if server is not None:
+        slow = f", {server.cut_off} of them cut off because they were too slow" if server.cut_off else ""
+        lines.append(f"served to {server.readers} {'readers' if server.readers != 1 else 'reader'}{slow}")
+    lines.append(f"stopped: {escape(capture.reason)}")
+    return lines
+
+
+def _files(capture: CaptureSession, files: Inventory, seconds: float) -> List[str]:
+    lines = [
+        f"{written.name}: {written.packets} packets, {quantity(written.bytes)}" for written in files.kept
+    ]
+    count = len(files.kept)
+    kept = sum(written.packets for written in files.kept)
+    lines.append(
+        f"{kept} packets, {quantity(files.size)} in {seconds:.1f} s, "
+        f"written to {count} {'files' if count != 1 else 'file'}"
+    )
+    if files.deleted_files:
+        lines.append(
+            f"{files.deleted_packets} more packets were deleted with the {files.deleted_files} oldest "
+            f"{'files' if files.deleted_files != 1 else 'file'} (--rotate-files), "
+            f"{capture.written} were written in all"
+        )
+    return lines
+
+
+def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
+    """What is about to be captured: the targets, the filter, the limits."""
+    limits = []
+    if options.duration is not None:
+        limits.append(f"{options.duration:g} s")
+    if options.count is not None:
+        limits.append(f"{options.count} packets")
+    if options.max_bytes is not None:
+        limits.append(quantity(options.max_bytes))
+    lengths = "whole packets" if options.snaplen >= SNAPLEN_MAX else f"{options.snaplen} bytes of each packet"
+    if options.headers_only:
+        lengths = "headers only"
+    interfaces = f"; interfaces: {', '.join(options.interfaces)}" if options.interfaces else ""
+    target = _outputs(options)
+    lines = [
+        f"{_shortened(wanted.describe())}{interfaces}",
+        f"filter: {options.filter or 'none'}, without the capture's own connections; {lengths}",
+        f"limits: {', '.join(limits) or 'none'}; writing to {target}",
+    ]
+    return [escape(line) for line in lines]
+
+
+def _outputs(options: CaptureOptions) -> str:
+    """Where the packets go."""
+    files = options.files
+    places = {NOWHERE: "no file", STDOUT: "standard output"}
+    words = places.get(
+        options.output, f"files named after {options.output}" if files.several else options.output
+    )
+    if files.serve is not None:
+        words += ", and to readers that connect"
+    return words
+
+
+def waiting_parts(waiting: Waiting, names: int = _NAMES_MAX) -> List[str]:
+    """What a stop waits for, for how long, and what to do about it.
+
+    Args:
+        names: Of so many sources at most.
+    """
+    sources = _shortened(", ".join(waiting.names), names) or "the end of the capture"
+    return [
+        f"waiting {waiting.seconds:.0f} s for {escape(sources)}",
+        f"{waiting.left:.0f} s left",
+        "a second Ctrl-C or SIGTERM leaves at once",
+    ]
+
+
+def effective_filter(source: Source) -> str:
+    """The filter in force at one source, exclusions included."""
+    return escape(f"filter in force at {source.instance}:{source.interface}: {source.filter or 'none'}")
+
+
+def _shortened(words: str, most: int = _NAMES_MAX) -> str:
+    """A list of very many names is not read."""
+    names = words.split(", ")
+    return words if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def opened_line(source: Source) -> str:
+    """What one source is, when it has been opened."""
+    link_type = _LINK_TYPES.get(source.link_type) or linktypes.name(source.link_type)
+    words = f"{source.instance}:{source.interface}: {link_type}, agent {source.agent or 'unknown'}"
+    if source.agent_address:
+        words += f" at {source.agent_address}"
+    if source.clock_offset_us is not None:
+        words += f", clock {source.clock_offset_us / 1000:+.1f} ms"
+    return escape(f"{words}, filter {source.filter or 'none'}")
+
+
+def source_line(account: Account) -> str:
+    """One source's counters."""
+    drops = account.drops
+    # Of a source that was lost, what was counted last.
+    least = "" if account.exact else "at least "
+    parts = [
+        f"{escape(account.name)}: {account.written} written",
+        f"{least}{account.at_least.received} received by the filter",
+        f"{least}{drops.kernel} dropped by the kernel",
+        f"{least}{drops.interface} by the interface",
+        f"{_known(drops.agent)} by the agent",
+        f"{_known(drops.api)} by the api",
+        f"{_known(drops.client)} here",
+    ]
+    if not account.exact:
+        parts.append("more may be missing, because its agent or the api was lost")
+    if account.unwanted:
+        parts.append(f"{account.unwanted} came after the limit")
+    if account.stats.excluded:
+        parts.append(f"{account.stats.excluded} excluded as traffic of captures")
+    if account.duplicates:
+        parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
+    if account.late:
+        parts.append(f"{account.late} late (out of order)")
+    return ", ".join(parts)
+
+
+def _known(count: Optional[int]) -> str:
+    return "unknown" if count is None else str(count)
+
+
+def _forgotten(capture: CaptureSession) -> int:
+    """Packets that --packet-ids could not remember as long as it should."""
+    ids = capture.muxer.packet_ids
+    return 0 if ids is None else ids.forgotten
+
+
+def _warnings(capture: CaptureSession) -> List[str]:
+    warnings = []
+    forgotten = _forgotten(capture)
+    if forgotten:
+        warnings.append(
+            f"warning: {forgotten} packets were too many within {MATCH_WINDOW:g} s: "
+            "where they were seen again they count as other packets"
+        )
+    for account in capture.muxer.accounts.values():
+        offset = account.source.clock_offset_us
+        if offset is not None and abs(offset) > CLOCK_OFF_US:
+            warnings.append(
+                f"warning: {escape(account.name)}: the clock is {offset / 1e6:+.2f} s off "
+                f"({escape(describe(account.source))}); times in the file are as that clock told them"
+            )
+    return warnings

@@ -1,0 +1,232 @@
+"""What happens during a capture, as lines, as a live table, or as events for scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol
+
+from pcapd.ctl.display import report
+from pcapd.ctl.display.terminal import Terminal, say
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
+from pcapd.ctl.sinks import reportfile
+from pcapd.ctl.sinks.opening import Sinks
+from pcapd.ctl.stream.session import CaptureSession, Outcome
+from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
+from pcapd.wire import Notice
+
+if TYPE_CHECKING:
+    from pcapd.ctl.display.live import Live
+
+__all__ = ["Frontend", "Reporter", "can_redraw"]
+
+_EVENT_INTERVAL = 1.0
+_STOP_TELL_AFTER = 1.0
+
+
+class Frontend(Protocol):
+    """What shows a capture instead of a terminal, such as Wireshark."""
+
+    def line(self, message: str, *, important: bool) -> None:
+        """A line for people."""
+        ...
+
+    def turn(self, capture: CaptureSession, now: float) -> None:
+        """The loop went round: show it, or stop it."""
+        ...
+
+    def ended(self, capture: CaptureSession) -> None:
+        """It is over, and everything is written that could be."""
+        ...
+
+    def failed(self, capture: CaptureSession) -> bool:
+        """Whether that is a failure."""
+        ...
+
+
+class Reporter:
+    """Shows the user what happens: plain lines, a live table, or JSON lines.
+
+    Args:
+        options: Of the capture.
+        frontend: Takes the lines instead of the terminal.
+    """
+
+    def __init__(self, options: CaptureOptions, frontend: Optional[Frontend] = None) -> None:
+        self._options = options
+        self._frontend = frontend
+        self._events = sys.stderr if options.output == STDOUT else sys.stdout
+        self._said_at = 0.0
+        #: Those that came, for the report, and how many more.
+        self._notices: List[Notice] = []
+        self._notices_omitted = 0
+        self._opened = 0
+        self._stop_told = False
+        self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
+        self._table: Optional[Live] = None
+        # Whoever reads the packets from a pipe may write to the same terminal, and so do printed packets.
+        alone = options.output != STDOUT and not (options.quiet or options.json or options.files.print)
+        if self._terminal is not None and alone and can_redraw(os.environ):
+            # rich takes a while to import.
+            from pcapd.ctl.display.live import Live  # noqa: PLC0415
+
+            self._table = Live(self._terminal, sys.stderr, options)
+
+    def line(self, text: str, *, important: bool = False) -> None:
+        """A line for people; when quiet, only an important one."""
+        if self._frontend is not None:
+            self._frontend.line(text, important=important)
+        elif not self._options.json and (important or not self._options.quiet):
+            if self._terminal is not None:
+                self._terminal.line(text)
+            else:
+                say(text, sys.stderr)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """A line for scripts."""
+        if self._options.json:
+            # When nobody reads the events any more, the packets still count.
+            say(json.dumps({"event": kind, **facts}), self._events)
+
+    def notice(self, notice: Notice) -> None:
+        """Show a notice, and keep it for the report."""
+        if len(self._notices) < REPORT_NOTICES_MAX:
+            message = notice.message[:REPORT_NOTICE_MAX]
+            self._notices.append(
+                dataclasses.replace(notice, message=message, origin=notice.origin[:NAME_MAX])
+            )
+        else:
+            self._notices_omitted += 1
+        self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
+        self.event("notice", **report.notice_as_dict(notice))
+
+    def noticed(self) -> Dict[str, Any]:
+        """The notices, for the report."""
+        notices = [report.notice_as_dict(notice) for notice in self._notices]
+        return {"notices": notices, "notices_omitted": self._notices_omitted}
+
+    def plan(self, wanted: Wanted) -> None:
+        """What is about to be captured; who reads lines alone gets it with --verbose."""
+        if self._table is not None or self._options.verbose:
+            for text in report.plan(self._options, wanted):
+                self.line(text)
+
+    def opened(self, capture: CaptureSession) -> None:
+        """The first filter in force; with --verbose all sources that were opened since the last time."""
+        accounts = capture.muxer.accounts
+        if self._table is not None and not self._options.verbose and accounts and not self._opened:
+            self.line(report.effective_filter(next(iter(accounts.values())).source))
+            self._opened = 1
+        if self._options.verbose and len(accounts) > self._opened:
+            # In the order in which they were opened.
+            for account in list(accounts.values())[self._opened :]:
+                self.line(report.opened_line(account.source))
+            self._opened = len(accounts)
+
+    def serving(self, sinks: Sinks) -> None:
+        """Where readers may connect."""
+        server = sinks.server
+        if server is not None:
+            if not server.loopback:
+                words = f"whoever reaches {server.address} can read the packets: there is no password"
+                self.line(f"warning: {words}", important=True)
+                self.event("warning", message=words)
+            self.line(f"readers may connect to {server.address}, for example: tshark -i TCP@{server.address}")
+            self.event("serving", address=server.address)
+
+    def sinks(self, sinks: Sinks) -> None:
+        """Files that were finished or deleted since the last time, and readers that came or went."""
+        server, inventory = sinks.server, sinks.inventory
+        for news in server.news if server is not None else ():
+            self.line(f"{news.reader} {news.state}: {news.message}", important=news.state == "cut off")
+            self.event("reader", state=news.state, reader=news.reader, message=news.message)
+        if server is not None:
+            server.news.clear()
+        for word, written in inventory.news if inventory.several else ():
+            if self._options.verbose:
+                self.line(f"{written.name} {word}, {written.packets} packets")
+            self.event("file", state=word, **report.file_facts(written))
+        inventory.news.clear()
+
+    def stopping(self, capture: CaptureSession, now: float, *, asked: bool) -> None:
+        """What a stop waits for: at once when somebody asked for it, else when it takes a while.
+
+        The table shows it all the time; where there is none, one line does.
+        """
+        waiting = None if self._stop_told else capture.waiting(now)
+        if waiting is None or not (asked or waiting.seconds >= _STOP_TELL_AFTER):
+            return
+        if self._table is not None and not self._table.hidden:
+            return
+        self._stop_told = True
+        self.line(f"stopping: {escape(capture.reason)}; {'; '.join(report.waiting_parts(waiting))}")
+        facts = {"waiting_for": waiting.names, "seconds_left": round(waiting.left, 1)}
+        self.event("stopping", reason=capture.reason, **facts)
+
+    def progress(self, capture: CaptureSession, sinks: Sinks, now: float) -> None:
+        """The loop went round: draw the table, ask the frontend, print events."""
+        if self._table is not None:
+            self._table.show(capture, sinks.inventory.size, now)
+        if self._frontend is not None:
+            self._frontend.turn(capture, now)
+        if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
+            self._said_at = now
+            accounts = capture.muxer.accounts.values()
+            self.event("progress", sources=[_brief(account) for account in accounts])
+
+    def conclude(self, capture: CaptureSession, sinks: Sinks, wanted: Wanted, seconds: float) -> int:
+        """Show how it went, write the report, and return the exit status.
+
+        Args:
+            seconds: That it lasted.
+        """
+        went = report.as_dict(capture, sinks, seconds)
+        about = {**reportfile.facts(self._options, wanted), **went}
+        problem: Optional[reportfile.ReportFailed] = None
+        try:
+            # First of all: what follows may wait for a terminal or a pipe.
+            reportfile.write(self._options, {**about, **self.noticed()})
+        except reportfile.ReportFailed as error:
+            problem = error
+            went["exit_status"] = Outcome.FAILED.value
+            self.event("warning", message=str(problem))
+        self.sinks(sinks)
+        if capture.started is not None:
+            for line in report.as_text(capture, sinks, seconds):
+                self.line(line)
+        self.event("end", **went)
+        if self._frontend is not None:
+            self._frontend.ended(capture)
+        elif capture.error is not None:
+            self.line(f"pcapctl: {escape(str(capture.error))}", important=True)
+        elif capture.outcome is Outcome.INCOMPLETE:
+            self.line(
+                "pcapctl: the file is good, but something is missing from it: see above", important=True
+            )
+        if problem is not None:
+            self.line(f"pcapctl: {escape(str(problem))}", important=True)
+        self._close()
+        return int(went["exit_status"] if self._frontend is None else self._frontend.failed(capture))
+
+    def _close(self) -> None:
+        """Let the terminal take what was said, if it does."""
+        if self._terminal is not None:
+            self._terminal.close()
+
+
+def can_redraw(environ: Mapping[str, str]) -> bool:
+    """Whether a terminal moves its cursor; one without a name is not known to."""
+    return environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+
+
+def _brief(account: Any) -> Dict[str, Any]:
+    return {
+        "name": account.name,
+        "packets": account.received,
+        "bytes": account.bytes,
+        "dropped": sum(account.known) if account.traced else None,
+        "drops": account.drops._asdict(),
+    }

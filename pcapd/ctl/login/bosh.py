@@ -1,0 +1,139 @@
+"""``pcapctl bosh``: from a deployment and the BOSH CLI's login to what the pcap api is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Sequence, Tuple
+
+from pcapd.clouds.director import Vm, check_deployment, nothing_there, pick
+from pcapd.ctl.display.messages import Messages
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.login.boshconfig import config_path, settings
+from pcapd.ctl.login.boshdirector import Director, Session
+from pcapd.ctl.login.boshlogin import read_authority, read_environment
+from pcapd.ctl.login.fetch import Client
+from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, Wanted
+from pcapd.ctl.sinks.files import check_files
+from pcapd.ctl.stream.connection import UNKNOWN_AUTHORITY, address_of
+from pcapd.errors import BadRequest, PcapdError
+from pcapd.wire import Deployment
+
+__all__ = ["Asked", "prepare", "table"]
+
+#: So many VMs are captured without a question.
+UNASKED_MAX = 5
+
+_HINTS = {
+    "check --api": "check BOSH_ENVIRONMENT, or --environment; bosh environments lists yours",
+    UNKNOWN_AUTHORITY: UNKNOWN_AUTHORITY.replace("--ca", "BOSH_CA_CERT"),
+}
+
+
+class NotConfirmed(PcapdError):
+    """The user does not want it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says.
+
+    Attributes:
+        environment: Alias or URL; None to take BOSH_ENVIRONMENT.
+        api: The pcap api's URL.
+        ca: Authority of the api's certificate.
+        yes: Do not ask.
+        trust: Whose word counts for certificates.
+    """
+
+    deployment: str
+    groups: Tuple[str, ...]
+    instances: Tuple[str, ...]
+    environment: Optional[str]
+    api: Optional[str]
+    ca: Optional[Path]
+    yes: bool = False
+    trust: Trust = Trust.GIVEN
+
+
+def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
+    """Find the VMs, show them, and get a token that is good for a while.
+
+    Raises:
+        PcapdError: Something of it cannot be had; the message says what helps.
+    """
+    # What the command line alone gets wrong is said before anybody is asked.
+    deployment = _deployment(asked)
+    wanted = Wanted(deployment=deployment)
+    options.request(wanted)
+    check_files(options)
+    if not asked.api:
+        raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
+    address_of(asked.api)
+    given = settings(os.environ, asked.environment)
+    messages = Messages(options)
+    if os.environ.get("BOSH_ALL_PROXY"):
+        messages.warn("BOSH_ALL_PROXY is set, but pcapctl does not use it: it connects directly")
+    path = config_path(os.environ)
+    environment = read_environment(path, given)
+    client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS)
+    session = Session(path, given, environment, client, messages.warn)
+    vms, notices = pick(deployment, Director(environment.url, session, client).instances(deployment))
+    if not vms:
+        raise nothing_there(deployment, notices)
+    ask = len(vms) > UNASKED_MAX and not asked.yes
+    _show(options, deployment.name, vms, needed=ask)
+    if ask:
+        _confirm(len(vms), script=options.json)
+    # The question may have waited longer than the token was good for.
+    token = session.token()
+    if session.refreshed:
+        messages.detail("your BOSH login was refreshed")
+    return Access(asked.api, token, asked.ca, asked.trust), wanted
+
+
+def _deployment(asked: Asked) -> Deployment:
+    try:
+        deployment = Deployment(asked.deployment, asked.groups, asked.instances)
+        check_deployment(deployment)
+    except ValueError as error:
+        raise UsageProblem(str(error)) from error
+    except BadRequest as error:
+        raise UsageProblem(error.message, error.hint) from error
+    return deployment
+
+
+def _confirm(count: int, *, script: bool) -> None:
+    if script or not sys.stdin.isatty() or not sys.stderr.isatty():
+        raise UsageProblem(
+            f"{count} VMs are more than {UNASKED_MAX}, and there is nobody to ask",
+            "to capture them, say --yes",
+        )
+    print(f"Capture on these {count} VMs? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise NotConfirmed("not confirmed; nothing was captured")
+
+
+def table(vms: Sequence[Vm]) -> str:
+    """The VMs in columns."""
+    rows = [("instance", "index", "zone", "address")]
+    rows += [(escape(vm.name), str(vm.index), escape(vm.zone) or "-", vm.address or "-") for vm in vms]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
+
+
+def _show(options: CaptureOptions, deployment: str, vms: Sequence[Vm], *, needed: bool) -> None:
+    """Print what would be captured; with --quiet only when the user is asked."""
+    if options.json:
+        targets = [
+            {"instance": vm.name, "index": vm.index, "zone": vm.zone, "address": vm.address} for vm in vms
+        ]
+        event = {"event": "targets", "deployment": deployment, "targets": targets}
+        print(json.dumps(event), file=sys.stderr if options.output == STDOUT else sys.stdout, flush=True)
+    elif needed or not options.quiet:
+        print(table(vms), file=sys.stderr, flush=True)

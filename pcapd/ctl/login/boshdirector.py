@@ -1,0 +1,157 @@
+"""What pcapctl asks of a BOSH director and of its UAA, with the BOSH CLI's login.
+
+Messages name statuses, never what UAA says: it quotes the refresh token.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Callable, Tuple
+from urllib.parse import urlsplit
+
+from pcapd.clouds.director import Vm, parse_info, parse_instances, refusal
+from pcapd.clouds.tokens import lasts
+from pcapd.clouds.uaa import LoginProblem, check_url, parse_tokens
+from pcapd.ctl.login.boshconfig import Environment, Settings, grant_for
+from pcapd.ctl.login.boshlogin import read_environment, save_tokens
+from pcapd.ctl.login.cflogin import NotSaved
+from pcapd.ctl.login.cloud import CloudProblem
+from pcapd.ctl.login.fetch import Answer, Client
+from pcapd.errors import Unauthenticated
+from pcapd.wire import Deployment
+
+__all__ = ["Director", "Session"]
+
+#: Seconds that an access token must still have; the BOSH CLI's are good for 120.
+TOKEN_MARGIN = 30.0
+
+
+class Session:
+    """The login, kept fresh.
+
+    Args:
+        path: The BOSH CLI's configuration.
+        given: What the environment's login was found by.
+        environment: What they say together.
+        client: To reach the director and UAA with.
+        warn: Tells the user what went wrong without ending the command.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        given: Settings,
+        environment: Environment,
+        client: Client,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._path = path
+        self._given = given
+        self._environment = environment
+        self._client = client
+        self._warn = warn
+        # A client's tokens are never kept, so a user's must not be taken for them.
+        self._access = "" if environment.client else environment.access_token
+        #: New tokens of a user were needed.
+        self.refreshed = False
+
+    def token(self) -> str:
+        """An access token that is good for a while.
+
+        Raises:
+            PcapdError: The login is over, or the director or UAA do not answer as they should.
+        """
+        if not lasts(self._access, time.time() + TOKEN_MARGIN):
+            self.refresh()
+        return self._access
+
+    def refresh(self) -> None:
+        """Get a new token, as the BOSH CLI does.
+
+        Raises:
+            PcapdError: The login is over, or the director or UAA do not answer as they should.
+        """
+        environment = self._environment
+        if not environment.client:
+            environment = read_environment(self._path, self._given)
+            if environment.access_token != self._access and lasts(
+                environment.access_token, time.time() + TOKEN_MARGIN
+            ):
+                # The BOSH CLI, or another pcapctl, was faster.
+                self._access = environment.access_token
+                return
+        grant = grant_for(environment)
+        uaa = self._uaa()
+        answer = self._client.post(f"{uaa}/oauth/token", grant.form, grant.authorization)
+        tokens = parse_tokens(answer.body) if answer.status == 200 else None
+        if tokens is None:
+            raise _not_granted(answer, environment, urlsplit(uaa).hostname or uaa)
+        self._access = tokens.access
+        if environment.client:
+            return
+        self.refreshed = True
+        try:
+            save_tokens(self._path, environment, tokens)
+        except NotSaved as error:
+            self._warn(f"{error}; you may have to log in again with: bosh log-in")
+        self._environment = dataclasses.replace(
+            environment, refresh_token=tokens.refresh or environment.refresh_token
+        )
+
+    def _uaa(self) -> str:
+        answer = self._client.get(f"{self._environment.url}/info")
+        if answer.status != 200:
+            host = urlsplit(self._environment.url).hostname
+            raise CloudProblem(
+                f"the director at {host} answers with HTTP status {answer.status}", "is it a BOSH director?"
+            )
+        url = parse_info(answer.body).uaa.rstrip("/")
+        check_url(url, "the UAA that the director names", "tell the operator")
+        return url
+
+
+def _not_granted(answer: Answer, environment: Environment, host: str) -> Exception:
+    if answer.status in (400, 401, 403):
+        if environment.client:
+            hint = "check BOSH_CLIENT and BOSH_CLIENT_SECRET"
+            return LoginProblem(f"UAA at {host} does not accept client {environment.client}", hint)
+        hint = f"log in with: bosh -e {environment.key} log-in"
+        return LoginProblem("your BOSH login has expired", hint)
+    return CloudProblem(f"UAA at {host} gives no token: HTTP status {answer.status}", "try again later")
+
+
+class Director:
+    """Answers questions about a deployment.
+
+    Args:
+        url: Where it is.
+        session: Whose question it is.
+        client: To reach it with.
+    """
+
+    def __init__(self, url: str, session: Session, client: Client) -> None:
+        self._url = url
+        self._session = session
+        self._client = client
+
+    def instances(self, wanted: Deployment) -> Tuple[Vm, ...]:
+        """The instances of a deployment, whose name is known to be one.
+
+        Raises:
+            PcapdError: There is no such deployment, it may not be seen, or something failed.
+        """
+        try:
+            return self._instances(wanted)
+        except Unauthenticated:
+            # Its clock, or a new key, ended the token before its time.
+            self._session.refresh()
+        return self._instances(wanted)
+
+    def _instances(self, wanted: Deployment) -> Tuple[Vm, ...]:
+        url = f"{self._url}/deployments/{wanted.name}/instances"
+        answer = self._client.get(url, self._session.token())
+        if answer.status != 200:
+            raise refusal(answer.status, answer.body, wanted.name)
+        return parse_instances(answer.body)

@@ -1,0 +1,126 @@
+"""``pcapctl cf``: from an app's name and the cf CLI's login to what the pcap api is asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+from urllib.parse import urlsplit
+
+from pcapd.clouds.uaa import LoginProblem, check_url
+from pcapd.ctl.cfplugin.cli import CfCli, RpcSession
+from pcapd.ctl.display.messages import Messages
+from pcapd.ctl.login.cfconfig import Login, config_path, is_guid, pcap_of_api
+from pcapd.ctl.login.cflogin import read_login
+from pcapd.ctl.login.cloud import CloudController, Session, Tokens
+from pcapd.ctl.login.fetch import Client
+from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted, instances_in_words
+from pcapd.ctl.sinks.files import check_files
+from pcapd.ctl.stream.connection import address_of
+from pcapd.errors import TargetNotFound
+from pcapd.wire import App
+
+__all__ = ["Asked", "prepare"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says.
+
+    Attributes:
+        app: Name or GUID.
+        api: The pcap api's URL; None to find it.
+        ca: Authorities besides the system's.
+        trust: Whose word counts for certificates.
+    """
+
+    app: str
+    instances: Tuple[int, ...]
+    type: str
+    follow: bool
+    api: Optional[str]
+    ca: Optional[Path]
+    trust: Trust = Trust.ALSO_GIVEN
+
+
+def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) -> Tuple[Access, Wanted]:
+    """Find the app and the pcap api, with a login that is good for a while.
+
+    Args:
+        cli: Tells the login; None to read it from the cf CLI's configuration.
+
+    Raises:
+        PcapdError: Something of it cannot be had; the message says what helps.
+    """
+    # What the command line alone gets wrong is said before anybody is asked.
+    options.request(_wanted(asked, asked.app))
+    check_files(options)
+    if asked.api:
+        address_of(asked.api)
+    path = config_path(os.environ) if cli is None else Path()
+    login = read_login(path) if cli is None else cli.login()
+    messages = Messages(options)
+    if login.ssl_disabled and asked.trust is not Trust.ANYBODY and asked.ca is None:
+        messages.note(
+            "cf logged in with --skip-ssl-validation, which does not count here: certificates are checked, "
+            "with the authority of --ca FILE, unless --insecure is given"
+        )
+    client = Client(asked.ca, asked.trust)
+    session: Tokens
+    session = Session(path, login, client, messages.warn) if cli is None else RpcSession(cli)
+    controller = CloudController(login.target, session, client)
+    guid = _guid(asked.app, login, controller)
+    api, reason = _api(asked, login, controller)
+    token = session.token()
+    if session.refreshed:
+        messages.detail("your cf login was refreshed")
+    messages.detail(_plan(asked, guid, login))
+    messages.detail(f"pcap api {api}, {reason}")
+    return Access(api, token, asked.ca, asked.trust), _wanted(asked, guid)
+
+
+def _wanted(asked: Asked, guid: str) -> Wanted:
+    try:
+        return Wanted(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
+    except ValueError as error:
+        raise UsageProblem(str(error)) from error
+
+
+def _guid(app: str, login: Login, controller: CloudController) -> str:
+    if is_guid(app):
+        return app
+    if not login.space_guid:
+        raise LoginProblem("the cf CLI targets no space", "choose one with: cf target -o ORG -s SPACE")
+    guid = controller.app_guid(app, login.space_guid)
+    if guid is None:
+        hint = "cf apps lists those there are; cf target -s SPACE chooses another space"
+        raise TargetNotFound(f"there is no app {app!r} in {_space(login)}", hint)
+    return guid
+
+
+def _space(login: Login) -> str:
+    space = f"space {login.space or login.space_guid}"
+    return f"{space} of org {login.org}" if login.org else space
+
+
+def _api(asked: Asked, login: Login, controller: CloudController) -> Tuple[str, str]:
+    """The pcap api's URL, and where it is from."""
+    if asked.api:
+        return asked.api, "as given"
+    host = urlsplit(login.target).hostname
+    link = controller.pcap_link()
+    if link is not None:
+        check_url(link, f"the pcap link of {host}", "name the api with --api, or PCAP_API")
+        return link, f"from the pcap link of {host}"
+    derived = pcap_of_api(login.target)
+    if derived is None:
+        hint = "set PCAP_API, or name its URL with --api"
+        raise UsageProblem(f"no api: {host} has no pcap link, and does not begin with api.", hint)
+    return derived, f"beside {host}, which has no pcap link"
+
+
+def _plan(asked: Asked, guid: str, login: Login) -> str:
+    place = "by its GUID" if is_guid(asked.app) else f"({guid}) in {_space(login)}"
+    follow = ", followed when they move" if asked.follow else ""
+    return f"app {asked.app} {place}: {instances_in_words(asked.instances)} of type {asked.type}{follow}"

@@ -1,0 +1,261 @@
+"""What pcapctl asks of Cloud Controller (v3) and of UAA, with the cf CLI's login.
+
+Messages name statuses and the titles of errors, never their details: UAA
+quotes the refresh token in its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Protocol, Tuple
+from urllib.parse import urljoin, urlsplit
+
+from pcapd.clouds.cloudcontroller import error_title
+from pcapd.clouds.reading import AGAIN, retry_seconds
+from pcapd.clouds.tokens import lasts
+from pcapd.clouds.uaa import LoginProblem, check_url, parse_tokens
+from pcapd.ctl.login.cfconfig import (
+    Login,
+    grant_for,
+    list_parameter,
+)
+from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
+from pcapd.ctl.login.fetch import Answer, Client
+from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticated
+
+__all__ = ["CloudController", "CloudProblem", "Session", "Tokens"]
+
+#: Seconds that an access token must still have, as the cf CLI wants it.
+TOKEN_MARGIN = 60.0
+#: Pages of apps of one name (they are compared without regard to case): more is a loop.
+PAGES_MAX = 20
+#: Apps of a page, where all of a space are wanted.
+PER_PAGE = 100
+
+_LOG_IN = "log in with: cf login"
+
+
+class CloudProblem(PcapdError):
+    """Cloud Controller or UAA could not do what they were asked."""
+
+
+class Tokens(Protocol):
+    """A login that can be used: the cf CLI's configuration, or the cf CLI itself."""
+
+    refreshed: bool
+
+    def token(self) -> str:
+        """An access token that is good for a while."""
+        ...
+
+    def refresh(self) -> None:
+        """Get a new one: that one was refused."""
+        ...
+
+
+class Session:
+    """The user's tokens, kept fresh.
+
+    Args:
+        path: The cf CLI's configuration.
+        login: What it says.
+        client: To reach UAA with.
+        warn: Tells the user what went wrong without ending the command.
+    """
+
+    def __init__(self, path: Path, login: Login, client: Client, warn: Callable[[str], None]) -> None:
+        self._path = path
+        self._client = client
+        self._warn = warn
+        self.login = login
+        #: New tokens were needed.
+        self.refreshed = False
+
+    def token(self) -> str:
+        """An access token that is good for a while.
+
+        Raises:
+            LoginProblem: The login is over.
+            CloudProblem: UAA does not answer as it should.
+        """
+        if not lasts(self.login.access_token, time.time() + TOKEN_MARGIN):
+            self.refresh()
+        return self.login.access_token
+
+    def refresh(self) -> None:
+        """Get new tokens, as the cf CLI does.
+
+        Raises:
+            LoginProblem: The login is over.
+            CloudProblem: UAA does not answer as it should.
+        """
+        current = read_login(self._path)
+        if current.access_token != self.login.access_token and lasts(
+            current.access_token, time.time() + TOKEN_MARGIN
+        ):
+            # The cf CLI, or another pcapctl, was faster.
+            self.login = current
+            return
+        endpoint = current.authorization_endpoint
+        hint = "log in again with: cf login"
+        check_url(endpoint, "the cf CLI's AuthorizationEndpoint", hint)
+        grant = grant_for(current)
+        answer = self._client.post(f"{endpoint.rstrip('/')}/oauth/token", grant.form, grant.authorization)
+        tokens = parse_tokens(answer.body) if answer.status == 200 else None
+        if tokens is None:
+            _refresh_failed(answer, urlsplit(endpoint).hostname or endpoint)
+        self.refreshed = True
+        try:
+            save_tokens(self._path, current, tokens)
+        except NotSaved as error:
+            self._warn(f"{error}; you may have to log in again with: cf login")
+        self.login = _with(current, tokens.access, tokens.refresh)
+
+
+def _with(login: Login, access: str, refresh: str) -> Login:
+    return dataclasses.replace(login, access_token=access, refresh_token=refresh or login.refresh_token)
+
+
+def _refresh_failed(answer: Answer, host: str) -> NoReturn:
+    if answer.status in (400, 401, 403):
+        raise LoginProblem("your cf login has expired", _LOG_IN)
+    _check_load(answer, f"UAA at {host}")
+    raise CloudProblem(f"UAA at {host} gives no token: HTTP status {answer.status}", "is it UAA?")
+
+
+class CloudController:
+    """Answers questions about apps.
+
+    Args:
+        url: Where it is.
+        session: Whose apps.
+        client: To reach it with.
+    """
+
+    def __init__(self, url: str, session: Tokens, client: Client) -> None:
+        self._url = url
+        self._host = urlsplit(url).hostname or url
+        self._session = session
+        self._client = client
+
+    def pcap_link(self) -> Optional[str]:
+        """Where its root document says the pcap api is; None where it does not.
+
+        Raises:
+            PcapdError: It does not answer as it should.
+        """
+        answer = self._client.get(f"{self._url}/")
+        links = answer.json().get("links")
+        if answer.status != 200 or not isinstance(links, dict):
+            self._failed(answer)
+        link = links.get("pcap")
+        href = link.get("href") if isinstance(link, dict) else None
+        if href is not None and not isinstance(href, str):
+            raise CloudProblem(f"the pcap link of {self._host} is no text", "name the api with --api")
+        return href or None
+
+    def app_guid(self, name: str, space_guid: str) -> Optional[str]:
+        """GUID of the app of exactly this name in a space; None when there is none.
+
+        Raises:
+            PcapdError: It does not answer as it should.
+        """
+        query = f"names={list_parameter(name)}&space_guids={list_parameter(space_guid)}"
+        url: Optional[str] = f"{self._url}/v3/apps?{query}"
+        for _ in range(PAGES_MAX):
+            if url is None:
+                return None
+            answer = self._get(url)
+            for app in self._resources(answer):
+                # The filter takes MyApp for myapp.
+                if app.get("name") == name and isinstance(app.get("guid"), str):
+                    return str(app["guid"])
+            url = self._next(answer, url)
+        raise CloudProblem(
+            f"the list of apps of {self._host} has no end", "use what `cf app NAME --guid` says"
+        )
+
+    def apps(self, space_guid: str) -> List[Tuple[str, str]]:
+        """Names and GUIDs of the apps of a space, by name; the first of very many.
+
+        Raises:
+            PcapdError: It does not answer as it should.
+        """
+        query = f"space_guids={list_parameter(space_guid)}&order_by=name&per_page={PER_PAGE}"
+        url: Optional[str] = f"{self._url}/v3/apps?{query}"
+        found = []
+        for _ in range(PAGES_MAX):
+            if url is None:
+                break
+            answer = self._get(url)
+            for app in self._resources(answer):
+                if isinstance(app.get("name"), str) and isinstance(app.get("guid"), str):
+                    found.append((app["name"], app["guid"]))
+            url = self._next(answer, url)
+        return found
+
+    def _get(self, url: str) -> Answer:
+        answer = self._client.get(url, self._session.token())
+        if answer.status == 401:
+            # Its clock, or a revocation, ended the token before its time.
+            self._session.refresh()
+            answer = self._client.get(url, self._session.token())
+        if answer.status != 200:
+            self._failed(answer)
+        return answer
+
+    def _resources(self, answer: Answer) -> List[Dict[str, Any]]:
+        resources = answer.json().get("resources")
+        if not isinstance(resources, list):
+            self._failed(answer)
+        return [app for app in resources if isinstance(app, dict)]
+
+    def _next(self, answer: Answer, url: str) -> Optional[str]:
+        pagination = answer.json().get("pagination")
+        following = pagination.get("next") if isinstance(pagination, dict) else None
+        href = following.get("href") if isinstance(following, dict) else None
+        if not isinstance(href, str):
+            return None
+        try:
+            target = urljoin(url, href)
+            here = urlsplit(target)[:2] == urlsplit(url)[:2]
+        except ValueError:  # such as half an address in brackets
+            here = False
+        if not here:
+            # A token goes where the login is from, wherever a document points.
+            raise CloudProblem(f"{self._host} points to another host for its next page")
+        return target
+
+    def _failed(self, answer: Answer) -> NoReturn:
+        who = f"Cloud Controller at {self._host}"
+        _check_load(answer, who)
+        if answer.status == 401:
+            raise Unauthenticated(f"{who} does not accept your login", _LOG_IN)
+        if answer.status == 403:
+            raise CloudProblem(f"{who} does not let you read apps{_title(answer)}", "check: cf target")
+        if answer.status == 404:
+            raise TargetNotFound(f"{who} knows no apps{_title(answer)}", "is it one? check: cf api")
+        if answer.status == 200:
+            raise CloudProblem(f"{self._host} does not answer as Cloud Controller does", "check: cf api")
+        raise CloudProblem(f"{who} answers with HTTP status {answer.status}{_title(answer)}", "check: cf api")
+
+
+def _check_load(answer: Answer, who: str) -> None:
+    """Raise for what time may heal."""
+    if answer.status == 429:
+        raise LimitReached(f"{who} limits how often you may ask{_title(answer)}", _later(answer))
+    if answer.status >= 500:
+        raise CloudProblem(f"{who} is in trouble: HTTP {answer.status}{_title(answer)}", _later(answer))
+
+
+def _later(answer: Answer) -> str:
+    seconds = retry_seconds(answer.headers.get("retry-after"))
+    return AGAIN if seconds is None else f"try again in {seconds} s"
+
+
+def _title(answer: Answer) -> str:
+    """Name of the error in the answer, where it has one of Cloud Controller's."""
+    title = error_title(answer.json())
+    return f" ({title})" if title else ""

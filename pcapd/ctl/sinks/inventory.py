@@ -1,0 +1,91 @@
+"""The files of a capture, as its report and its account see them: names, packets, bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Tuple
+
+__all__ = ["Inventory", "Written"]
+
+
+@dataclass(eq=False)
+class Written:
+    """One file.
+
+    Attributes:
+        instance: Whose packets it holds; empty when everybody's.
+        packets: In it.
+        bytes: Of whole blocks.
+    """
+
+    name: str
+    instance: str
+    packets: int = 0
+    bytes: int = 0
+
+
+class Inventory:
+    """Every file of a capture.
+
+    Args:
+        name: A path, from which those of several files are made, ``-``, or `NOWHERE`.
+        several: There may be more than one file.
+
+    Attributes:
+        kept: Files there are, oldest first.
+        size: Their bytes.
+        deleted_files: Files that made room for newer ones.
+        deleted_packets: Packets in these.
+        deleted_bytes: Bytes of these.
+        written: Packets that were written, by instance with ``--split-by``, else all under "".
+        news: Files that were "finished" or "deleted" since they were looked at.
+    """
+
+    def __init__(self, name: str, *, several: bool = False) -> None:
+        self.name = name
+        self.several = several
+        self.kept: List[Written] = []
+        self.size = 0
+        self.deleted_files = self.deleted_packets = self.deleted_bytes = 0
+        self.written: Dict[str, int] = {}
+        self.news: List[Tuple[str, Written]] = []
+
+    @property
+    def opened(self) -> bool:
+        """There is something in a file."""
+        return bool(self.kept)
+
+    def begin(self, name: str, instance: str) -> Written:
+        """Add a file."""
+        written = Written(name, instance)
+        self.kept.append(written)
+        return written
+
+    def grow(self, written: Written, size: int, packets: int = 0) -> None:
+        """Note that a file has `size` bytes now, and so many more packets."""
+        self.size += size - written.bytes
+        written.bytes = size
+        written.packets += packets
+        self.written[written.instance] = self.written.get(written.instance, 0) + packets
+
+    def finish(self, written: Written) -> None:
+        """Note that a file does not grow any more."""
+        self.news.append(("finished", written))
+
+    def forget(self, written: Written) -> None:
+        """Drop a file that could not be opened."""
+        self.kept.remove(written)
+
+    def delete(self, written: Written) -> None:
+        """Note that a file was deleted to make room."""
+        self.kept.remove(written)
+        self.deleted_files += 1
+        self.deleted_packets += written.packets
+        self.deleted_bytes += written.bytes
+        self.size -= written.bytes
+        self.news.append(("deleted", written))
+
+    def clear(self) -> None:
+        """Forget all files: they are removed."""
+        self.kept.clear()
+        self.size = 0

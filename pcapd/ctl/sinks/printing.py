@@ -1,0 +1,113 @@
+"""One line per packet (``--print``): for people at low rates.
+
+This is Python for each packet, some ten thousand a second.  When it cannot keep
+up, nothing more is read, and the pressure goes up the chain to the kernels that
+capture, which drop and count.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import select
+import sys
+import time
+from typing import Dict, List, TextIO
+
+from pcapd.ctl.display.decode import decode
+from pcapd.ctl.display.terminal import silence
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.sinks.sink import Sink
+from pcapd.errors import PcapdError
+from pcapd.merge.muxer import Piece
+from pcapd.savefile.reader import FilePacket, Reader
+
+__all__ = ["Printer", "PrintingFailed", "as_event", "as_line"]
+
+
+class PrintingFailed(PcapdError):
+    """Nobody takes the lines.  A file is not concerned."""
+
+
+class Printer(Sink):
+    """Writes lines to standard output.
+
+    Args:
+        json: As events for scripts.
+        stream: Where to instead.
+    """
+
+    def __init__(self, *, json: bool, stream: TextIO = sys.stdout) -> None:
+        self._json = json
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._readers: Dict[str, Reader] = {}
+
+    def write(self, pieces: List[Piece], now: float = 0.0, *, last: bool = False) -> None:
+        """Print the packets of pieces, which are pcapng.
+
+        Raises:
+            PrintingFailed: Nobody takes the lines; said once.
+        """
+        lines: List[str] = []
+        for piece in pieces:
+            reader = self._readers.setdefault(piece.stream, Reader())
+            for packet in reader.packets(piece.data):
+                lines.append(json.dumps(as_event(packet)) if self._json else as_line(packet))
+        data = "".join(f"{line}\n" for line in lines)
+        encoding = self._stream.encoding or "utf-8"
+        try:
+            self._stream.flush()  # events, which go the same way
+            # Not through the stream: where Python does not buffer (PYTHONUNBUFFERED), it
+            # drops the rest of a write that a signal interrupted.
+            # A terminal that cannot show a character gets its number.
+            view = memoryview(data.encode(encoding, "backslashreplace"))
+            while view:
+                try:
+                    view = view[os.write(self._stream.fileno(), view) :]
+                except BlockingIOError:  # somebody made the pipe so; it is theirs, too
+                    select.select([], [self._stream], [])
+        except OSError as error:
+            # Neither what Python still has for it nor what we still print must fail again.
+            silence(self._stream.fileno())
+            if self._terminal and error.errno == errno.EIO:
+                return  # it was closed: SIGHUP ends the capture, unless it is to be ignored
+            if isinstance(error, BrokenPipeError):
+                raise PrintingFailed("whoever read the lines has closed the pipe") from error
+            raise PrintingFailed(f"cannot print: {error.strerror}") from error
+
+
+def as_line(packet: FilePacket) -> str:
+    """For people; nothing in it can drive a terminal."""
+    found = decode(packet.interface.link_type, packet.data)
+    ends = f" {found.source} > {found.destination}" if found.source else ""
+    info = f" {found.info}" if found.info else ""
+    seconds, micros = divmod(packet.us, 1_000_000)
+    line = f"{packet.interface.name}{ends} {found.protocol} {packet.length}{info}"
+    return f"{_clock(seconds)}.{micros:06d} {escape(line)}"
+
+
+def as_event(packet: FilePacket) -> Dict[str, object]:
+    """For scripts."""
+    found = decode(packet.interface.link_type, packet.data)
+    return {
+        "event": "packet",
+        "time_us": packet.us,
+        "source": packet.interface.name,
+        "from": found.source or None,
+        "to": found.destination or None,
+        "protocol": found.protocol,
+        "length": packet.length,
+        "info": found.info,
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def _clock(seconds: int) -> str:
+    """The local time of day, as tcpdump has it."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):  # no year that anybody knows
+        return str(seconds)

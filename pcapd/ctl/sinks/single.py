@@ -1,0 +1,82 @@
+"""One file, or standard output: every piece goes into it."""
+
+from __future__ import annotations
+
+from typing import Callable, List, Optional
+
+from pcapd.ctl.sinks.inventory import Inventory, Written
+from pcapd.ctl.sinks.output import Output
+from pcapd.ctl.sinks.sink import Sink
+from pcapd.merge.muxer import Piece
+
+__all__ = ["FileSink", "OpenFile", "SingleFile"]
+
+#: Makes the output of a file by its number, from 1 on.
+OpenFile = Callable[[int], Output]
+
+
+class FileSink(Sink):
+    """A sink whose packets are kept in files."""
+
+    def tick(self, now: float) -> None:
+        """Time passed; `now` is in seconds of a steady clock.
+
+        Raises:
+            OutputError: A file's end could not be written.
+        """
+
+    def discard(self) -> None:
+        """Remove the files that we made and that hold no packet."""
+        raise NotImplementedError
+
+
+class SingleFile(FileSink):
+    """See the module.
+
+    Args:
+        output: The file.
+        stream: Whose packets it holds; empty when everybody's.
+        inventory: Where it is noted.
+    """
+
+    def __init__(self, output: Output, stream: str, inventory: Inventory) -> None:
+        self._output = output
+        self._stream = stream
+        self._inventory = inventory
+        self._written: Optional[Written] = None
+
+    def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
+        """Write pieces.
+
+        Raises:
+            OutputError: They could not all be written; the file ends with a whole block.
+        """
+        if not pieces:
+            return
+        if self._written is None:
+            self._written = self._inventory.begin(self._output.name, self._stream)
+        packets = sum(piece.packets for piece in pieces)
+        before = self._output.unwritten
+        try:
+            self._output.write([piece.data for piece in pieces])
+        finally:
+            packets -= self._output.unwritten - before
+            self._inventory.grow(self._written, self._output.size, packets)
+            if not self._output.opened:
+                self._inventory.forget(self._written)
+                self._written = None
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises:
+            OutputError: The system could not keep what it had taken.
+        """
+        if self._written is not None:
+            self._inventory.finish(self._written)
+        self._output.close()
+
+    def discard(self) -> None:
+        """Remove the file if it holds no packet."""
+        if self._written is None or not self._written.packets:
+            self._output.discard()

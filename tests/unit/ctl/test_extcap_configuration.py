@@ -1,0 +1,346 @@
+"""Wireshark's calls, the sentences that answer them, the toolbar's messages, and the launcher."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcapd.ctl.extcap import configuration
+from pcapd.ctl.extcap import install as install_module
+from pcapd.ctl.extcap.calls import Call, is_call, parse
+from pcapd.ctl.extcap.command import PREPARE, options_of
+from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, encode, text
+from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
+from pcapd.ctl.login import cf
+from pcapd.ctl.login.cf import Asked
+from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted
+from pcapd.errors import PcapdError
+from pcapd.limits import FILTER_MAX
+from pcapd.savefile.form import Form
+
+#: As Wireshark takes sentences apart (extcap_parser.c).
+FIELD = re.compile(r"\{([a-zA-Z_-]*?)=(.*?)\}(?=\{|$|\s)")
+
+
+def fields(line: str) -> dict[str, str]:
+    return dict(FIELD.findall(line))
+
+
+# --- calls ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags", "values"),
+    [
+        (
+            ["--extcap-interfaces", "--extcap-version=4.0"],
+            {"--extcap-interfaces"},
+            {"--extcap-version": "4.0"},
+        ),
+        (
+            ["extcap", "--extcap-interface", "pcapctl-cf", "--extcap-dlts"],
+            {"--extcap-dlts"},
+            {"--extcap-interface": "pcapctl-cf"},
+        ),
+        (
+            ["--capture", "--extcap-capture-filter", "--", "--fifo=/a=b", "--app", "--extcap-config"],
+            {"--capture"},
+            {"--extcap-capture-filter": "--", "--fifo": "/a=b", "--app": "--extcap-config"},
+        ),
+        (["--extcap-new", "--extcap-config"], {"--extcap-config"}, {}),
+        (["--extcap-new", "value", "--extcap-config"], {"--extcap-config"}, {"--extcap-new": "value"}),
+        (["--extcap-config", "--extcap-new"], {"--extcap-config"}, {}),
+    ],
+)
+def test_parse(arguments: list[str], flags: set[str], values: dict[str, str]) -> None:
+    """Both spellings of a value; what is new is passed over."""
+    assert parse(arguments) == Call(frozenset(flags), values)
+    assert is_call(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--extcap-config", "stray"],
+        ["--extcap-config", "--app"],
+        ["--extcap-config", "stray", "words"],
+        ["--extcap-config", "a=b"],
+    ],
+)
+def test_no_call(arguments: list[str]) -> None:
+    with pytest.raises(UsageProblem):
+        parse(arguments)
+
+
+def test_our_own_commands_are_no_calls() -> None:
+    assert not is_call(["extcap", "--install"])
+    assert not is_call(["cf", "extcap", "--filter", "tcp"])
+
+
+def test_options_of_a_capture() -> None:
+    """Wireshark's own filter counts besides ours; lists have commas, spaces, or both."""
+    values = {
+        "--extcap-capture-filter": " tcp ",
+        "--filter": "port 80 or port 443",
+        "--device": ",eth0, lo,",
+        "--snaplen": "128",
+        "--duration": "5m",
+        "--order": "false",
+        "--headers-only": "true",
+    }
+    options = options_of(Call(values=values))
+    assert options.filter == "(tcp) and (port 80 or port 443)"
+    assert (options.interfaces, options.snaplen, options.duration) == (("eth0", "lo"), 128, 300.0)
+    assert (options.ordered, options.form, options.output) == (False, Form.PCAPNG, "-")
+    assert options.headers_only
+    assert options_of(Call(values={"--filter": "tcp"})).filter == "tcp"
+    assert options_of(Call()).ordered and not options_of(Call()).headers_only
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("--snaplen", "0"),
+        ("--snaplen", "262145"),
+        ("--snaplen", "-1"),
+        ("--snaplen", "many"),
+        ("--snaplen", "٣"),
+        ("--snaplen", "0000000001"),
+        ("--snaplen", "9" * 5000),
+        ("--duration", "30"),
+        ("--duration", "0s"),
+        ("--order", "maybe"),
+        ("--headers-only", "maybe"),
+        ("--filter", "(tcp"),
+        ("--extcap-capture-filter", "tcp\x07"),
+    ],
+)
+def test_options_that_cannot_be(name: str, value: str) -> None:
+    with pytest.raises(UsageProblem):
+        options_of(Call(values={name: value}))
+
+
+@pytest.mark.parametrize(("said", "follow"), [({}, False), ({"--follow": "true"}, True)])
+def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that was typed counts instead of the list; other instances only where they are wanted."""
+    asked: list[Asked] = []
+
+    def prepare(one: Asked, _options: CaptureOptions) -> tuple[Access, Wanted]:
+        asked.append(one)
+        return Access("https://pcap.example", None), Wanted()
+
+    monkeypatch.setattr(cf, "prepare", prepare)
+    call = Call(values={"--app": "listed", "--app-name": "typed", "--instances": "0,2", **said})
+    PREPARE["pcapctl-cf"](call, options_of(call))
+    assert asked == [Asked("typed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
+
+
+# --- sentences -----------------------------------------------------------------------
+
+
+def test_interfaces() -> None:
+    """The version first, the three interfaces, and a toolbar with numbers of its own."""
+    lines = configuration.interfaces("1.2.3")
+    assert fields(lines[0]) == {"version": "1.2.3", "display": "pcapd"}
+    shown = [fields(line)["display"] for line in lines if line.startswith("interface ")]
+    assert shown == ["Cloud Foundry app", "BOSH VMs", "pcapd hosts"]
+    controls = [fields(line) for line in lines if line.startswith("control ")]
+    assert [(one["number"], one["type"]) for one in controls] == [
+        ("0", "button"),
+        ("1", "string"),
+        ("2", "string"),
+        ("3", "button"),
+    ]
+    assert controls[3]["role"] == "logger"
+    assert len(lines) == 8
+
+
+@pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
+def test_arguments(interface: configuration.Interface) -> None:
+    """Numbers are in order, options are not used twice, and all of it survives Wireshark's parser."""
+    lines = [fields(line) for line in configuration.arguments_of(interface) if line.startswith("arg ")]
+    assert [one["number"] for one in lines] == [str(number) for number in range(len(lines))]
+    assert len({one["call"] for one in lines}) == len(lines)
+    for line, argument in zip(lines, interface.arguments):
+        assert (line["call"], line["display"], line["tooltip"]) == (
+            argument.call,
+            argument.display,
+            f"{argument.tooltip} ({argument.call})",
+        )
+        assert line["type"] in ("string", "integer", "boolean", "selector", "fileselect")  # as 4.0 has them
+        assert line.get("validation", "") == argument.validation
+    validations = {one["call"]: re.compile(one["validation"]) for one in lines if "validation" in one}
+    for instances, good in (("", True), ("all", True), ("0, 2", True), ("0,", False), ("x", False)):
+        if "--instances" in validations:
+            assert bool(validations["--instances"].search(instances)) is good
+
+
+@pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
+def test_what_is_not_set_is_not_told(interface: configuration.Interface) -> None:
+    """Wireshark takes an empty field for a value."""
+    lines = configuration.interfaces("1.2.3") + configuration.arguments_of(interface)
+    assert not [line for line in lines if "=}" in line and not line.startswith("value ")]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_choices_have_the_number_of_their_argument(number: int) -> None:
+    """As the answer with all arguments had it."""
+    interface = configuration.INTERFACES["pcapctl-cf"]
+    call = interface.arguments[number].call
+    (line,) = configuration.choices_of(interface, call, [configuration.Choice("x", "X")])
+    assert fields(line)["arg"] == str(number)
+
+
+@given(st.text())
+def test_a_choice_stays_one_sentence(name: str) -> None:
+    """Whatever an app is called, its sentence has three fields on one line."""
+    (line,) = configuration.choices_of(
+        configuration.INTERFACES["pcapctl-cf"], "--app", [configuration.Choice("guid", name)]
+    )
+    assert line.isprintable()
+    assert list(fields(line)) == ["arg", "value", "display"]
+    assert fields(line)["value"] == "guid"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ""),
+        ("tcp port 80 and (host a or (host b))", ""),
+        ("ip[6:2] & 0x1fff = 0", ""),
+        ("(tcp", "the ( at character 1 is not closed"),
+        ("tcp) or (udp", "the ) at character 4 closes nothing"),
+        ("((a) or (b)", "the ( at character 1 is not closed"),
+        ("tcp\nudp", "control characters"),
+        ("a" * FILTER_MAX, ""),
+        ("a" * (FILTER_MAX + 1), "at most"),
+        ("é" * (FILTER_MAX // 2 + 1), "at most"),
+        ("\udcff", "control characters"),
+    ],
+)
+def test_filter_problem(text: str, words: str) -> None:
+    """What is seen without libpcap; nothing that libpcap takes is refused."""
+    problem = configuration.filter_problem(text)
+    assert words in problem and bool(words) is bool(problem)
+
+
+# --- the toolbar's messages ---------------------------------------------------------
+
+
+def test_bytes_of_a_message() -> None:
+    """As in doc/extcap_example.py: T, 24 bits that count what follows, control, command."""
+    assert encode(text(2, Kind.SET, "kernel 3")) == b"T\x00\x00\x0a\x02\x01kernel 3"
+    assert encode(Message(0, Kind.DISABLE)) == b"T\x00\x00\x02\x00\x05"
+    assert encode(text(3, Kind.ADD, "x" * 70_000))[:6] == b"T\x01\x00\x01\x03\x02"
+    assert len(text(1, Kind.SET, "x" * 70_000).payload) == 32767
+
+
+@given(
+    st.lists(st.builds(Message, st.integers(0, 255), st.integers(0, 255), st.binary(max_size=300))),
+    st.integers(1, 50),
+)
+def test_messages_in_pieces(messages: list[Message], size: int) -> None:
+    """Whatever pieces they come in, the same messages come out."""
+    controls = Controls()
+    data = b"".join(map(encode, messages))
+    received = []
+    for start in range(0, len(data), size):
+        received += controls.receive(data[start : start + size])
+    assert received == messages
+
+
+@pytest.mark.parametrize("data", [b"X\0\0\2\0\0", b"T\0\0\1\0\0", b"T\xff\0\0\0\0"])
+def test_no_message(data: bytes) -> None:
+    """Something else, too short, and longer than Wireshark ever sends: no memory is taken for it."""
+    with pytest.raises(ControlProblem):
+        Controls().receive(data)
+
+
+# --- the launcher --------------------------------------------------------------------
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
+def test_launcher_quotes(command: list[str]) -> None:
+    """What it starts is what it was told, whatever is in a path."""
+    line = launcher(command).split("\n", 2)[2]
+    assert shlex.split(line) == ["exec", *command, "$@"]
+
+
+@pytest.mark.parametrize(
+    ("told", "folder"),
+    [
+        (
+            "Personal configuration:\t/h/.config/wireshark\nExtcap path: /usr/x\n",
+            "/h/.config/wireshark/extcap",
+        ),
+        (
+            "Personal configuration:\t/h/.config/wireshark\n"
+            "Personal Extcap path:\t/h/.local/lib/wireshark/extcap\nGlobal Extcap path:\t/usr/x\n",
+            "/h/.local/lib/wireshark/extcap",
+        ),
+        ("Personal configuration:\t/h\nPersonal Extcap path:\t\n", "/h/extcap"),
+        ("Extcap path: /usr/x\n", None),
+        ("", None),
+    ],
+)
+def test_folder(told: str, folder: str | None) -> None:
+    """Of 4.0, and of later versions; never the system's."""
+    assert folder_of(told) == (Path(folder) if folder else None)
+
+
+def test_install_and_uninstall(tmp_path: Path) -> None:
+    """Twice is as good as once; the launcher works from anywhere; nothing is left."""
+    folder = tmp_path / "a directory"
+    for _ in range(2):
+        path = install(folder)
+    assert [one.name for one in folder.iterdir()] == ["pcapctl"]
+    done = subprocess.run([path, "--extcap-interfaces"], cwd="/", capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("extcap {version=")
+    assert uninstall(folder) == [path]
+    assert not list(folder.iterdir())
+    assert uninstall(folder) == []
+
+
+def test_a_launcher_that_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried, and what it says is told."""
+    monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\necho broken >&2\nexit 3\n")
+    with pytest.raises(PcapdError, match="pcapctl does not work: broken"):
+        install(tmp_path)
+
+
+def test_programs_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the launcher nor tshark is waited for without end."""
+    monkeypatch.setattr(install_module, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexec sleep 30\n")
+    with pytest.raises(PcapdError, match="pcapctl does not answer"):
+        install(tmp_path)
+    assert install_module._told_by(str(tmp_path / "pcapctl")) is None
+
+
+def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place where every version looks; without a home there is none."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(install_module, "_MACOS_TSHARK", str(tmp_path / "none"))
+    monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexit 0\n")
+    assert install(None) == tmp_path / ".config" / "wireshark" / "extcap" / "pcapctl"
+    monkeypatch.setenv("HOME", "")
+    with pytest.raises(UsageProblem, match="there is no HOME"):
+        install(None)
+
+
+def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+    """A program of the same name is neither replaced nor removed."""
+    other = tmp_path / "pcapctl"
+    other.write_text("#!/bin/sh\n")
+    with pytest.raises(PcapdError, match="something else"):
+        install(tmp_path)
+    assert uninstall(tmp_path) == []
+    assert other.read_text() == "#!/bin/sh\n"
