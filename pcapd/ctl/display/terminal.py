@@ -29,9 +29,7 @@ def say(text: str, stream: TextIO) -> None:
     What Python still holds would otherwise fail again when it ends, and change the exit status.
     """
     try:
-        stream.write(
-            f"{text}\n"
-        )  # at once: print writes the end of the line by itself, which others may precede
+        stream.write(f"{text}\n")  # one write; print makes two, and another thread may write in between
         stream.flush()
     except OSError:
         silence(stream.fileno())
