@@ -29,11 +29,9 @@ SOURCES_MAX: Final = 65535
 SNAPLEN_MAX: Final = 262144
 #: bytes; a request without a snaplen keeps whole packets.
 SNAPLEN_DEFAULT: Final = SNAPLEN_MAX
-#: packets per next_batch call: larger thrashes the allocator (measured),
-#: smaller pays the call too often.
+#: packets per next_batch call: larger thrashes the allocator (measured), smaller pays the call too often.
 BATCH_PACKETS: Final = 512
-#: batches per wake-up of the reactor, so that one busy interface cannot starve
-#: the control connection.
+#: batches per wake-up of the reactor, so that one busy interface cannot starve the control connection.
 BATCHES_PER_WAKEUP: Final = 4
 #: milliseconds after which the kernel hands over a ring block that is not full.
 BLOCK_TIMEOUT_MS: Final = 4
@@ -135,18 +133,15 @@ SEND_BUFFER: Final = 512 * KIB
 READ_PIECE: Final = 256 * KIB
 #: bytes read per wake-up from a peer that connected to us: requests and control frames.
 ACCEPTED_READ: Final = 4 * KIB
-#: bytes that wait to be sent on a connection that has not authenticated: some answers, or
-#: a piece of a file.
+#: bytes that wait to be sent on a connection that has not authenticated: some answers, or a piece of a file.
 STRANGER_BUFFER: Final = 8 * KIB
 #: bytes of further requests that wait while one of their connection is answered.
 PIPELINED_MAX: Final = 4 * KIB
 #: bytes of packets that an ordered merge holds back before it gives up order.
 HOLD_BACK_BYTES: Final = 64 * MIB
-#: seconds that an ordered merge waits for a source that shows no watermark, while others
-#: are heard.
+#: seconds that an ordered merge waits for a source that shows no watermark, while others are heard.
 HOLD_BACK_TIME: Final = 1.0
-#: bytes that a WebSocket client may send in one message: it only ever sends
-#: control frames.
+#: bytes that a WebSocket client may send in one message: it only ever sends control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
 #: notices that a client's report keeps; more are counted.
@@ -297,8 +292,7 @@ TERMINAL_PATIENCE: Final = 10.0
 
 # --- containers --------------------------------------------------------------
 
-#: bytes; the metadata of a cell's containers.  One takes some 1.2 KB, and a
-#: cell has a few hundred at most.
+#: bytes; the metadata of a cell's containers.  One takes some 1.2 KB, and a cell has a few hundred at most.
 STORE_MAX: Final = 8 * MIB
 #: seconds to wait for the store's lock: its writers hold it for milliseconds.
 STORE_LOCK_TIMEOUT: Final = 1.0
@@ -306,16 +300,14 @@ STORE_LOCK_TIMEOUT: Final = 1.0
 #: it is written in place, so an empty or half file is normal for a moment.
 STORE_ATTEMPTS: Final = 5
 STORE_ATTEMPT_INTERVAL: Final = 0.02
-#: seconds for ``runc state``, which takes some 20 ms; it is asked twice within
-#: `OPEN_TIMEOUT`.
+#: seconds for ``runc state``, which takes some 20 ms; it is asked twice within `OPEN_TIMEOUT`.
 RUNC_TIMEOUT: Final = 3.0
 #: bytes; what ``runc state`` may say, and a container's state.json (some 20 KiB).
 RUNC_OUTPUT_MAX: Final = 1 * MIB
 
 # --- authorities: Cloud Controller, UAA, BOSH directors -----------------------
 
-#: bytes of one answer.  Process stats take some 700 bytes per instance, and an
-#: app may have `INSTANCES_MAX`.
+#: bytes of one answer.  Process stats take some 700 bytes per instance, and an app may have `INSTANCES_MAX`.
 AUTHORITY_BODY_MAX: Final = 8 * MIB
 #: bytes of what surrounds it: status lines, headers, the lengths of chunks.
 AUTHORITY_HEADERS_MAX: Final = 128 * KIB

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -25,12 +25,13 @@ from pcapd.capture.namespaces import enter, is_ours, open_namespace
 from pcapd.capture.source import CaptureSource, Filter, open_source
 from pcapd.config.schema import AgentConfig, ContainersConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
+from pcapd.limits import ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.packet import linktypes
 from pcapd.records import HEADER_LINK_TYPES
-from pcapd.wire import CaptureStart, Container
+from pcapd.wire import CaptureStart, Container, Source
 
-__all__ = ["Opened", "Opening", "open_capture"]
+__all__ = ["Opened", "Opening", "close_sources", "describe", "open_capture"]
 
 T = TypeVar("T")
 
@@ -219,3 +220,31 @@ def _check_headers(start: CaptureStart, source: CaptureSource) -> None:
             f"those of link type {linktypes.name(source.link_type)} are not known",
             "capture another interface",
         )
+
+
+def describe(source: CaptureSource, start: CaptureStart, agent: str) -> Source:
+    """What the api hears of a source that is open.
+
+    Args:
+        source: It.
+        start: What was asked for.
+        agent: The agent's id.
+    """
+    return Source(
+        instance=start.instance,
+        interface=source.interface.name,
+        link_type=source.link_type,
+        snaplen=source.snaplen,
+        filter=source.filter,
+        addresses=source.interface.addresses[:ADDRESSES_MAX],
+        agent=agent,
+        headers_only=start.headers_only,
+        exclude_filters=len(start.exclude_filters),
+        excludes_api=start.api is not None,
+    )
+
+
+def close_sources(sources: Iterable[CaptureSource]) -> None:
+    """Close sources: the kernel takes some 20 ms to take a ring down, for which the reactor has no time."""
+    for source in sources:
+        source.close()

@@ -10,10 +10,11 @@ kernel drops and counts.  There is no queue of our own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -22,9 +23,9 @@ from pcapd.errors import CaptureFailed
 from pcapd.limits import BATCH_PACKETS, BATCHES_PER_WAKEUP, FRAME_TYPICAL, RING_LAG
 from pcapd.net.clock import now_us
 from pcapd.records import pack
-from pcapd.wire import Counters, Stats
+from pcapd.wire import Stats
 
-__all__ = ["DISORDER_US", "Reading"]
+__all__ = ["DISORDER_US", "Reading", "log_losses"]
 
 _META = struct.Struct("=IIII")
 _RING_LAG_US = int(RING_LAG * 1_000_000)
@@ -196,18 +197,6 @@ class Reading:
             excluded=self.source.excluded,
         )
 
-    def counters(self, stats: Stats) -> Counters:
-        """The final ones for END."""
-        return Counters(
-            source=self.number,
-            received=stats.received,
-            dropped_kernel=stats.dropped_kernel,
-            dropped_interface=stats.dropped_interface,
-            delivered=stats.delivered,
-            dropped_agent=stats.dropped_agent,
-            excluded=stats.excluded,
-        )
-
     def _captured_up_to(self, *, proof: bool) -> int:
         """With an empty ring the clock proves it, otherwise only the last packet does."""
         before = now_us()
@@ -218,3 +207,27 @@ class Reading:
             # The kernel says it once, so that nobody else will meet it.
             self._reactor.callLater(0, self._lost, error)
         return max(0, self._last_us - DISORDER_US)
+
+
+def log_losses(log: Logger, stats: Stats, about: Mapping[str, str]) -> None:
+    """Log what a source lost.
+
+    Args:
+        log: The agent's.
+        stats: The source's final counters.
+        about: Which capture it belongs to.
+    """
+    if stats.dropped_kernel:
+        log.warn(
+            "{dropped} of {received} packets were dropped by the kernel",
+            dropped=stats.dropped_kernel,
+            received=stats.received,
+            **about,
+        )
+    if stats.dropped_agent:
+        log.warn(
+            "{dropped} of {received} packets were left in the ring when the capture ended",
+            dropped=stats.dropped_agent,
+            received=stats.received,
+            **about,
+        )

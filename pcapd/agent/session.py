@@ -6,7 +6,7 @@
                           └── ERROR ─────────────────────────────────▲
 
 Opening goes on when the api leaves meanwhile: until it has ended, and what it opened is
-closed, it counts as a capture of this agent (`SessionOwner.admit`).
+closed, it counts as a capture of this agent (`pcapd.agent.owner.SessionOwner.admit`).
 
 In DRAINING nothing new gets into the rings; they are read until they are
 empty, everything is written, then the counters are final and END follows.
@@ -15,44 +15,36 @@ The api closes after END; if it does not, we do.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
-from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pcapd.agent.containers.namespace import Gone
-from pcapd.agent.feedback import Feedback
-from pcapd.agent.opening import Opened, Opening, open_capture
+from pcapd.agent.opening import Opened, Opening, close_sources, describe, open_capture
+from pcapd.agent.owner import SessionOwner
 from pcapd.agent.owntraffic import Ends
-from pcapd.agent.reading import Reading
-from pcapd.agent.threads import Threads
-from pcapd.capture.compiling import FilterCompiler
+from pcapd.agent.reading import Reading, log_losses
+from pcapd.agent.withheld import Withheld
 from pcapd.capture.exclusion import Connection
 from pcapd.capture.source import CaptureSource
-from pcapd.config.schema import AgentConfig
 from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError, RequestError
 from pcapd.limits import (
-    ADDRESSES_MAX,
     AGENT_SILENCE_TIMEOUT,
     CLIENT_SILENCE_TIMEOUT,
     RING_LAG,
-    SNAPLEN_MAX,
     START_TIMEOUT,
     STATS_INTERVAL,
 )
 from pcapd.net.addresses import plain_address
 from pcapd.net.clock import Deadline, cancel
 from pcapd.net.framed import FramedProtocol
-from pcapd.records import check, split
 from pcapd.wire import (
     Callee,
     CaptureStart,
@@ -60,48 +52,14 @@ from pcapd.wire import (
     EndReason,
     Error,
     Event,
-    Hello,
     Notice,
     NoticeType,
-    Source,
     Stop,
 )
 
-__all__ = ["AgentSession", "SessionOwner"]
+__all__ = ["AgentSession"]
 
 T = TypeVar("T")
-
-
-class SessionOwner(Protocol):
-    """What a session asks of the agent."""
-
-    log: Logger
-    reactor: Any
-    config: AgentConfig
-    compiler: FilterCompiler
-    feedback: Feedback
-    threads: Threads
-
-    def hello(self) -> Hello:
-        """The agent's greeting."""
-
-    def joined(self, session: AgentSession) -> None:
-        """An authenticated api is connected."""
-
-    def left(self, session: AgentSession) -> None:
-        """It is gone."""
-
-    def released(self, session: AgentSession) -> None:
-        """Nothing is open any more, or being opened, of what was counted in."""
-
-    def left_without_start(self, peer: str, reason: str) -> None:
-        """A peer left without a capture."""
-
-    def admit(self, session: AgentSession) -> None:
-        """Count a capture in, or raise `LimitReached`."""
-
-    def namespace(self, name: str | None) -> str | None:
-        """Path of a network namespace that may be captured, or raise `TargetNotFound`."""
 
 
 class _State(Enum):
@@ -122,7 +80,7 @@ class AgentSession(FramedProtocol):
 
     _session: Callee
 
-    def __init__(self, agent: SessionOwner) -> None:
+    def __init__(self, agent: SessionOwner[AgentSession]) -> None:
         super().__init__(agent.reactor, Callee(CaptureStart), AGENT_SILENCE_TIMEOUT)
         self._agent = agent
         self._state = _State.GREETED
@@ -133,7 +91,7 @@ class AgentSession(FramedProtocol):
         self._timer: Any = None
         self._start: CaptureStart | None = None
         self._opening: Opening | None = None
-        self._withheld: deque[tuple[int, bytes]] = deque()
+        self._withheld = Withheld()
         self._threads = 0  # that open or close something for us
         self._gone: Gone = lambda: None
         self._end_reason = EndReason.STOPPED
@@ -212,12 +170,10 @@ class AgentSession(FramedProtocol):
             )
             source.exclude(self._agent.feedback.excluded)
             self._readings.append(reading)
-            self.transport.write(self._session.source(number, self._describe(source)))
+            described = describe(source, self._start, self._agent.config.id)
+            self.transport.write(self._session.source(number, described))
             self._agent.log.info(
-                "capturing {interface}",
-                interface=source.interface.name,
-                filter=source.filter,
-                **about,
+                "capturing {interface}", interface=source.interface.name, filter=source.filter, **about
             )
         self._agent.feedback.capture_begins()
         for reading in self._readings:
@@ -243,27 +199,11 @@ class AgentSession(FramedProtocol):
         self._release_if_over()
         self._await_close()
 
-    def _describe(self, source: CaptureSource) -> Source:
-        assert self._start is not None
-        return Source(
-            instance=self._start.instance,
-            interface=source.interface.name,
-            link_type=source.link_type,
-            snaplen=source.snaplen,
-            filter=source.filter,
-            addresses=source.interface.addresses[:ADDRESSES_MAX],
-            agent=self._agent.config.id,
-            headers_only=self._start.headers_only,
-            exclude_filters=len(self._start.exclude_filters),
-            excludes_api=self._start.api is not None,
-        )
-
     # --- capturing ---------------------------------------------------------
 
     def _deliver(self, number: int, payloads: list[bytes]) -> None:
         if self._agent.feedback.withholding and self._state is _State.CAPTURING:
-            self._withheld.extend((number, payload) for payload in payloads)
-            self._agent.feedback.withhold(sum(map(len, payloads)))
+            self._agent.feedback.withhold(self._withheld.add(number, payloads))
             return
         for payload in payloads:
             self.transport.writeSequence(self._session.packets(number, payload))
@@ -294,27 +234,15 @@ class AgentSession(FramedProtocol):
         Without these a merge on the way would keep packets back.
         """
         if size and self._withheld:
-            number, payload = self._withheld.popleft()
-            first, rest = split(payload, size)
-            if rest:
-                self._withheld.appendleft((number, rest))
-            self.transport.writeSequence(self._session.packets(number, first))
+            self.transport.writeSequence(self._session.packets(*self._withheld.take_some(size)))
         for reading in list(self._readings):
-            stats = reading.stats(withheld_us=self._withheld_from(reading.number))
+            stats = reading.stats(withheld_us=self._withheld.earliest_us(reading.number))
             self.transport.write(self._session.stats(reading.number, stats))
-
-    def _withheld_from(self, number: int) -> int | None:
-        """Time of the earliest packet of a source that is withheld."""
-        batches = (payload for withheld, payload in self._withheld if withheld == number)
-        # Batches are out of order by `DISORDER_US` at most, so that it is in one of the first.
-        first = [check(payload, SNAPLEN_MAX).earliest_us for payload in islice(batches, 2)]
-        return min(first, default=None)
 
     def release(self) -> None:
         """Send all that was withheld."""
         while self._withheld:
-            number, payload = self._withheld.popleft()
-            self.transport.writeSequence(self._session.packets(number, payload))
+            self.transport.writeSequence(self._session.packets(*self._withheld.take()))
 
     def exclude(self, connections: Sequence[Connection], new: Connection | None) -> None:
         """Capture these connections no more; the user shall know of the new one."""
@@ -335,9 +263,8 @@ class AgentSession(FramedProtocol):
     # --- what becomes of sources --------------------------------------------
 
     def _source_gone(self, reading: Reading, error: CaptureFailed) -> None:
-        self._notice(
-            NoticeType.INSTANCE_UNAVAILABLE, f"{reading.source.interface.name} is gone: {error.message}"
-        )
+        name = reading.source.interface.name
+        self._notice(NoticeType.INSTANCE_UNAVAILABLE, f"{name} is gone: {error.message}")
         # What a ring that goes on filling gets after the last look would be nobody's.
         reading.source.stop()
         reading.drained()
@@ -399,22 +326,9 @@ class AgentSession(FramedProtocol):
             self._readings.remove(reading)
             reading.end()
             stats = reading.stats(final=True)
-            self._ended_counters.append(reading.counters(stats))
+            self._ended_counters.append(stats.counters(reading.number))
             self.transport.write(self._session.stats(reading.number, stats))
-            if stats.dropped_kernel:
-                self._agent.log.warn(
-                    "{dropped} of {received} packets were dropped by the kernel",
-                    dropped=stats.dropped_kernel,
-                    received=stats.received,
-                    **self._about(),
-                )
-            if stats.dropped_agent:
-                self._agent.log.warn(
-                    "{dropped} of {received} packets were left in the ring when the capture ended",
-                    dropped=stats.dropped_agent,
-                    received=stats.received,
-                    **self._about(),
-                )
+            log_losses(self._agent.log, stats, self._about())
         self._close_sources([reading.source for reading in readings])
 
     def _close_all(self) -> None:
@@ -423,13 +337,8 @@ class AgentSession(FramedProtocol):
         self._close(*self._readings)
 
     def _close_sources(self, sources: list[CaptureSource]) -> None:
-        # The kernel takes some 20 ms to take a ring down; the reactor has no time for that.
-        def close() -> None:
-            for source in sources:
-                source.close()
-
         if sources:
-            self._in_thread(close).addBoth(self._thread_ended)
+            self._in_thread(partial(close_sources, sources)).addBoth(self._thread_ended)
 
     def _in_thread(self, function: Callable[[], T]) -> Deferred[T]:
         self._threads += 1

@@ -27,7 +27,8 @@ from pcapd.errors import (
     Unauthenticated,
 )
 from pcapd.limits import INSTANCES_MAX, NAME_MAX
-from pcapd.wire.messages import Deployment, Notice, NoticeType
+from pcapd.wire.messages import Notice, NoticeType
+from pcapd.wire.requests import Deployment
 
 __all__ = [
     "DirectorInfo",

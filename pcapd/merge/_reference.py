@@ -195,25 +195,11 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
     due = [record for record in records if record.us <= until_us]
     due.sort(key=operator.attrgetter("us"))
 
-    pieces: list[bytes] = []
-    size = done = 0
-    packets, late, told, left_out = ([0] * len(pending) for _ in range(4))
-    for us, _, source, original, data in due:
-        if len(pieces) == max_packets:
+    writing = _Writing(pending, form, last_us, matcher, dedupe)
+    done = 0
+    for record in due:
+        if not writing.take(record, max_packets, max_bytes):
             break
-        packet, again = _match(matcher, pending[source], us, data)
-        if again and dedupe:
-            left_out[source] += 1
-        else:
-            drops, next_gap = _drops_before(pending[source].gaps, us, told[source])
-            piece = _written(form, pending[source].interface, us, original, data, packet, drops)
-            if size + len(piece) > max_bytes:
-                break
-            size += len(piece)
-            told[source] = next_gap
-            pieces.append(piece)
-            packets[source] += 1
-            late[source] += us < last_us
         done += 1
 
     gone = {record.serial for record in due[:done]}
@@ -222,15 +208,52 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
         if record.serial not in gone:
             rests[record.source].append(record.data)
     return Merged(
-        data=b"".join(pieces),
-        packets=tuple(packets),
-        late=tuple(late),
+        data=b"".join(writing.pieces),
+        packets=tuple(writing.packets),
+        late=tuple(writing.late),
         rests=[b"".join(rest) for rest in rests],
         last_us=max(last_us, due[done - 1].us) if done else last_us,
         full=done < len(due),
-        told=tuple(told),
-        left_out=tuple(left_out),
+        told=tuple(writing.told),
+        left_out=tuple(writing.left_out),
     )
+
+
+class _Writing:
+    """What a merge has written so far; the counters are per source, see `Merged`."""
+
+    def __init__(
+        self, sources: List[Source], form: Form, last_us: int, matcher: Optional[Matcher], dedupe: bool
+    ) -> None:
+        self._sources = sources
+        self._form = form
+        self._last_us = last_us
+        self._matcher = matcher
+        self._dedupe = dedupe
+        self._size = 0
+        self.pieces: List[bytes] = []
+        self.packets, self.late, self.told, self.left_out = ([0] * len(sources) for _ in range(4))
+
+    def take(self, record: _Record, max_packets: int, max_bytes: int) -> bool:
+        """Write a record, or leave it out; returns False when a limit keeps it back."""
+        us, _, index, original, data = record
+        if len(self.pieces) == max_packets:
+            return False
+        source = self._sources[index]
+        packet, again = _match(self._matcher, source, us, data)
+        if again and self._dedupe:
+            self.left_out[index] += 1
+            return True
+        drops, next_gap = _drops_before(source.gaps, us, self.told[index])
+        piece = _written(self._form, source.interface, us, original, data, packet, drops)
+        if self._size + len(piece) > max_bytes:
+            return False
+        self._size += len(piece)
+        self.told[index] = next_gap
+        self.pieces.append(piece)
+        self.packets[index] += 1
+        self.late[index] += us < self._last_us
+        return True
 
 
 def _checked(given: Any) -> Source:

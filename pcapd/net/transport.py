@@ -16,16 +16,12 @@ than OpenSSL how to say it.
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import abstract, main
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
     IConsumer,
@@ -38,16 +34,16 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pcapd.errors import PcapdError, PeerIdentityError
-from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, TCP_KEEPALIVE
+from pcapd.errors import PcapdError
+from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER
 from pcapd.net.clock import Deadline
+from pcapd.net.sendqueue import RECORD, SendQueue
+from pcapd.net.sockets import as_address, tune, why_lost
 from pcapd.net.tls import verdict
 
-__all__ = ["TLSTransport", "Verify", "connect_tls", "outgoing_socket"]
+__all__ = ["TLSTransport", "Verify"]
 
-_RECORD = 16 * 1024  # the most that one TLS record holds
-_JOIN = 4 * _RECORD  # what is smaller is joined: copying it costs less than another call
-_TURN = 16 * _RECORD  # written per wake-up, so that one peer cannot starve the others
+_TURN = 16 * RECORD  # written per wake-up, so that one peer cannot starve the others
 
 Verify = Callable[[SSL.Connection], None]
 
@@ -92,27 +88,24 @@ class TLSTransport(abstract.FileDescriptor):
         self.protocol: Any = protocol
         self._tls = connection
         self._verify = verify
-        self._connecting = peer is None
         self._handshaking = True
-        self._out: deque[bytes | memoryview] = deque()
-        self._out_size = 0
+        self._out = SendQueue()
         #: Bytes that the peer's machine, or the network, has taken.
         self.sent = 0
         self._read_wants_write = False
         self._write_wants_read = False
-        self._offered = False
         self._broken: SSL.Error | OSError | None = None
         self._reading = True
         self._unread = False
         self._aborted = False
         # Not asked of the socket: whoever reset the connection meanwhile has no address any more.
-        self._peer = _address(peer) if peer is not None else None
-        self._host = _address(sock.getsockname())
+        self._peer = as_address(peer) if peer is not None else None
+        self._host = as_address(sock.getsockname())
         self.connected = 1
         self._timer = Deadline(reactor, timeout, self._timed_out)
-        _tune(sock)
+        tune(sock)
         self.startReading()
-        if self._connecting:
+        if peer is None:
             self.startWriting()
 
     # --- reading ---------------------------------------------------------
@@ -134,7 +127,7 @@ class TLSTransport(abstract.FileDescriptor):
         size = 0
         try:
             while size < self.read_size:
-                piece = self._tls.recv(min(_RECORD, self.read_size))
+                piece = self._tls.recv(min(RECORD, self.read_size))
                 pieces.append(piece)
                 size += len(piece)
             self._read_soon()
@@ -146,7 +139,7 @@ class TLSTransport(abstract.FileDescriptor):
         except SSL.ZeroReturnError:
             return main.CONNECTION_DONE
         except (SSL.Error, OSError) as error:
-            return _lost(error)
+            return why_lost(error)
         return None
 
     def _read_soon(self) -> None:
@@ -180,8 +173,7 @@ class TLSTransport(abstract.FileDescriptor):
     def write(self, data: bytes | memoryview) -> None:
         """Send bytes; the registered producer is paused when too many are waiting."""
         if data and self.connected and not self.disconnecting:
-            self._out.append(data)
-            self._out_size += len(data)
+            self._out.add(data)
             self._added()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
@@ -189,20 +181,19 @@ class TLSTransport(abstract.FileDescriptor):
         if self.connected and not self.disconnecting:
             for data in iovec:
                 if data:
-                    self._out.append(data)
-                    self._out_size += len(data)
+                    self._out.add(data)
             self._added()
 
     def _added(self) -> None:
         # What fills a record goes out at once: waiting for the reactor to find the
         # socket writable would cost more than the packets.
-        if self._out_size >= _RECORD and not (self._handshaking or self._offered or self._broken):
+        if self._out.size >= RECORD and not (self._handshaking or self._out.offered or self._broken):
             try:
                 self._send()
             except SSL.WantWriteError:
-                self._offered = True
+                self._out.offered = True
             except SSL.WantReadError:
-                self._offered = self._write_wants_read = True
+                self._out.offered = self._write_wants_read = True
                 return
             except (SSL.Error, OSError) as error:
                 self._broken = error
@@ -226,13 +217,13 @@ class TLSTransport(abstract.FileDescriptor):
                 raise self._broken
             self._send()
         except SSL.WantWriteError:
-            self._offered = True
+            self._out.offered = True
         except SSL.WantReadError:
-            self._offered = self._write_wants_read = True
+            self._out.offered = self._write_wants_read = True
             self.stopWriting()
         except (SSL.Error, OSError) as error:
-            return _lost(error)
-        if self.producerPaused and self._out_size <= self.bufferSize // 2 and self.producer is not None:
+            return why_lost(error)
+        if self.producerPaused and self._out.size <= self.bufferSize // 2 and self.producer is not None:
             self.producerPaused = False
             self.producer.resumeProducing()
         if not self._out:
@@ -244,44 +235,19 @@ class TLSTransport(abstract.FileDescriptor):
     def _send(self) -> None:
         left = _TURN
         while self._out and left > 0:
-            head = self._head()
-            sent = self._tls.send(head)
-            self._offered = False
+            sent = self._tls.send(self._out.head())
+            self._out.sent(sent)
             left -= sent
             self.sent += sent
-            self._out_size -= sent
-            if sent == len(head):
-                self._out.popleft()
-            else:
-                self._out[0] = memoryview(head)[sent:]
-
-    def _head(self) -> bytes | memoryview:
-        """The next piece, small ones joined."""
-        out = self._out
-        if self._offered or len(out) == 1 or len(out[0]) >= _JOIN:
-            return out[0]  # (what was offered to OpenSSL before, it must see again)
-        pieces: list[bytes | memoryview] = []
-        room = _JOIN
-        while out and room:
-            piece = out.popleft()
-            if len(piece) > room:
-                view = memoryview(piece)
-                out.appendleft(view[room:])
-                piece = view[:room]
-            pieces.append(piece)
-            room -= len(piece)
-        out.appendleft(b"".join(pieces))
-        return out[0]
 
     def _isSendBufferFull(self) -> bool:
-        return self._out_size > self.bufferSize
+        return self._out.size > self.bufferSize
 
     # --- life ------------------------------------------------------------
 
     def _shake_hands(self) -> Any:
         try:
-            if self._connecting:
-                self._finish_connecting()
+            self.about_to_shake_hands()
             self._tls.do_handshake()
             if self._verify is not None:
                 self._verify(self._tls)
@@ -292,7 +258,7 @@ class TLSTransport(abstract.FileDescriptor):
             self.startWriting()
             return None
         except (SSL.Error, OSError) as error:
-            return _lost(error, verdict(self._tls))
+            return why_lost(error, verdict(self._tls))
         except PcapdError as error:
             return error
         self._handshaking = False
@@ -308,17 +274,8 @@ class TLSTransport(abstract.FileDescriptor):
             self.stopWriting()
         return None
 
-    def _finish_connecting(self) -> None:
-        code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
-        self._peer = _address(self.socket.getpeername())
-        self._host = _address(self.socket.getsockname())
-        self._connecting = False
-
     def _timed_out(self) -> None:
-        what = "TCP connection" if self._connecting else "TLS handshake"
-        self._lose(PcapdError(f"the {what} was not made in time"))
+        self._lose(PcapdError(f"the {self.awaits} was not made in time"))
 
     def _say_goodbye(self) -> Any:
         # The peer may be gone, or not ready for it: TCP tells it all the same.
@@ -364,6 +321,16 @@ class TLSTransport(abstract.FileDescriptor):
         protocol.connectionLost(reason)
 
     # --- for subclasses --------------------------------------------------
+
+    #: What is still to be made.
+    awaits = "TLS handshake"
+
+    def about_to_shake_hands(self) -> None:
+        """A step of the handshake follows.
+
+        Raises:
+            OSError: There is no connection to do it on.
+        """
 
     def authenticated(self) -> None:
         """`verify` has accepted the peer."""
@@ -414,74 +381,3 @@ class TLSTransport(abstract.FileDescriptor):
     def logPrefix(self) -> str:
         """For Twisted's log."""
         return "TLS"
-
-
-def _lost(error: Exception, reason: str = "") -> Exception:
-    """Say what OpenSSL or the kernel mean, in one sentence.
-
-    Args:
-        error: Theirs.
-        reason: Why the peer's certificate was not accepted, if it was not.
-    """
-    if isinstance(error, SSL.SysCallError) or not isinstance(error, SSL.Error):
-        code = error.args[0] if error.args else 0
-        if not isinstance(code, int) or code in (-1, 0):
-            return PcapdError("the connection was closed without a TLS goodbye")
-        return PcapdError(os.strerror(code) if code != errno.EPIPE else "the peer closed the connection")
-    words = "; ".join(entry[-1] or entry[0] for entry in error.args[0]) if error.args else "TLS failed"
-    if "alert" in words:
-        return PeerIdentityError(f"the peer refused our certificate or handshake: {words}")
-    if "certificate" in words:
-        return PeerIdentityError(f"the peer's certificate is not accepted: {reason or words}")
-    return PcapdError(f"TLS: {words}")
-
-
-def _address(name: tuple[Any, ...]) -> IPv4Address | IPv6Address:
-    if len(name) == 4:
-        return IPv6Address("TCP", *name)
-    return IPv4Address("TCP", *name)
-
-
-def _tune(sock: socket.socket) -> None:
-    idle, interval, probes = TCP_KEEPALIVE
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
-
-
-def outgoing_socket(host: str) -> socket.socket:
-    """A socket for one outgoing connection.
-
-    Args:
-        host: The IP address that it will connect to.
-
-    Raises:
-        OSError: There is no descriptor left.
-    """
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    return sock
-
-
-def connect_tls(  # noqa: PLR0917
-    reactor: Any,
-    sock: socket.socket,
-    address: tuple[str, int],
-    protocol: Any,
-    context: SSL.Context,
-    verify: Verify,
-    timeout: float,
-) -> TLSTransport:
-    """Connect a socket and speak TLS on it; the protocol is told how it goes."""
-    connection = SSL.Connection(context, sock)
-    connection.set_connect_state()
-    code = sock.connect_ex(address)
-    transport = TLSTransport(reactor, sock, protocol, connection, verify, peer=None, timeout=timeout)
-    protocol.makeConnection(transport)
-    if code not in (0, errno.EINPROGRESS):
-        transport.stopReading()
-        transport.stopWriting()
-        reactor.callLater(0, transport._lose, PcapdError(os.strerror(code)))
-    return transport

@@ -8,13 +8,13 @@ A *batch* is records back to back, the payload of one PACKETS frame.  These
 functions work on whole batches, so that the cost per packet is a copy and not a
 Python object:
 
-========  ====================================================================
-pack      what pcapy-ng hands out → batches (agent)
-check     is this batch, which came from a peer, what it claims to be? (api, pcapctl)
-rows      what is known of each packet, see `pcapd.packet.row`
-busiest   the TCP connections that a result of pcapy-ng mostly consists of (agent)
-split     one batch → two
-========  ====================================================================
+=========  ===================================================================
+pack()     what pcapy-ng hands out → batches (agent)
+check()    is this batch, which came from a peer, what it claims to be? (api, pcapctl)
+rows()     what is known of each packet, see `pcapd.packet.row`
+busiest()  the TCP connections that a result of pcapy-ng mostly consists of (agent)
+split()    one batch → two
+=========  ===================================================================
 
 There are two implementations with the same results and the same errors: a
 readable one in Python (`_reference`) and one in C (`_native`), which is used

@@ -1,19 +1,21 @@
 """The protocol between client, api and agent, as values and bytes: no I/O here.
 
-``frames`` cuts the stream, ``messages`` says what the control frames mean, ``codec``
-writes and reads them, ``sessions`` knows who may say what when, and ``progress`` whether a peer
-still moves after STOP.  docs/wire-protocol.rst is its prose.
+========  ====================================================================
+frames    cuts the stream
+messages  what the control frames mean
+requests  what START asks for
+codec     writes and reads control frames
+sessions  knows which side may say what, and when
+progress  whether a peer still moves after STOP
+========  ====================================================================
+
+docs/wire-protocol.rst is its prose.
 """
 
 from pcapd.wire.codec import decode, encode
 from pcapd.wire.frames import HEADER_SIZE, Frame, FrameDecoder, FrameType, encode_frame, frame_header
 from pcapd.wire.messages import (
-    ApiTraffic,
-    App,
-    CaptureStart,
-    Container,
     Counters,
-    Deployment,
     End,
     EndReason,
     Error,
@@ -23,12 +25,12 @@ from pcapd.wire.messages import (
     NoticeType,
     Ping,
     Pong,
-    Request,
     Source,
     Stats,
     Stop,
 )
 from pcapd.wire.progress import Progress
+from pcapd.wire.requests import ApiTraffic, App, CaptureStart, Container, Deployment, Request
 from pcapd.wire.sessions import Answers, Callee, Caller, Event, Packets, encode_message
 
 __all__ = [

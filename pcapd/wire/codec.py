@@ -20,7 +20,6 @@ from pcapd.errors import RemoteProtocolError
 from pcapd.limits import CONTROL_MAX, TEXT_MAX
 from pcapd.wire.frames import FrameType
 from pcapd.wire.messages import (
-    CaptureStart,
     End,
     EndReason,
     Error,
@@ -30,11 +29,11 @@ from pcapd.wire.messages import (
     NoticeType,
     Ping,
     Pong,
-    Request,
     Source,
     Stats,
     Stop,
 )
+from pcapd.wire.requests import CaptureStart, Request
 
 __all__ = ["decode", "encode"]
 

@@ -28,7 +28,6 @@ from pcapd.limits import ANSWERS_BURST, ANSWERS_PER_SECOND, SOURCES_MAX
 from pcapd.wire.codec import decode, encode
 from pcapd.wire.frames import Bytes, Frame, FrameDecoder, FrameType, encode_frame, frame_header
 from pcapd.wire.messages import (
-    CaptureStart,
     End,
     Error,
     Hello,
@@ -36,11 +35,11 @@ from pcapd.wire.messages import (
     Notice,
     Ping,
     Pong,
-    Request,
     Source,
     Stats,
     Stop,
 )
+from pcapd.wire.requests import CaptureStart, Request
 
 __all__ = ["Answers", "Callee", "Caller", "Event", "Packets", "encode_message"]
 

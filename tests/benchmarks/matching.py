@@ -1,5 +1,6 @@
 """Packets per second of what is done after a capture: recognising the same packet at two places, and flows.
 
+Seconds are processor time, which other work on the machine does not change much.
 ``tcptrace`` and ``tshark -q -z conv,tcp`` read the same packets in the same run, where
 they are installed.
 """
@@ -7,6 +8,7 @@ they are installed.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -60,25 +62,26 @@ def _capture(count: int) -> list[tuple[int, bytes]]:
 
 
 def _mux(batches: list[tuple[int, bytes]], ids: PacketIds | None) -> tuple[float, list[bytes]]:
-    """Seconds, and the file."""
+    """Seconds of processor time, and the file."""
     muxer = Muxer(Form.PCAPNG, 262144, packet_ids=ids)
     for place in (0, 1):
         muxer.source(place, Source(f"place-{place}", "eth0", 1, 262144, ""), 0)
     file: list[bytes] = []
-    begin = time.perf_counter()
+    begin = time.process_time()
     for number, (place, records) in enumerate(batches):
         muxer.packets(place, records, 0.0)
         if number % 16 == 15:
             file += muxer.take(0.0)
     file += muxer.finish(1_700_001_000_000_000)
-    return time.perf_counter() - begin, file
+    return time.process_time() - begin, file
 
 
 def _run(*command: str, **environment: str) -> float:
-    """Seconds of a command."""
-    begin = time.perf_counter()
+    """Seconds of processor time of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _row(what: str, packets: int, seconds: float, beside: float | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Nanoseconds per packet of pcapd.records, compiled and reference: prints a table.
+"""Nanoseconds per packet of pcapd.records and pcapd.merge, compiled and reference: prints a table.
 
     python tests/benchmarks/records_bench.py [--seconds 0.5]
 
@@ -8,19 +8,15 @@ Every figure is the best of several rounds, warm caches, one core.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import struct
 import time
-from types import ModuleType
-from typing import Callable, Optional
+from importlib import import_module
+from typing import Any, Callable, Optional
 
 from pcapd.limits import BATCH_PACKETS, FRAME_TYPICAL, SNAPLEN_MAX
-from pcapd.records import _reference
+from pcapd.merge import Source
 from pcapd.savefile.form import Form
-
-try:
-    from pcapd.records import _native
-except ImportError:
-    _native = None  # type: ignore[assignment]
 
 #: Per call: what one wake-up of an agent brings.  Outputs of half a megabyte and
 #: more measure the page faults of malloc instead.
@@ -40,35 +36,31 @@ def batch(size: int, first: int, step: int, packets: int = PACKETS) -> bytes:
     )
 
 
-def cases(module: ModuleType, size: int) -> dict[str, tuple[int, Callable[[], object]]]:
+def cases(records: Any, merging: Any, size: int) -> dict[str, tuple[int, Callable[[], object]]]:
     """What is measured: its packets per call, and the call."""
     packets = bytes(size * PACKETS)
     meta = b"".join(struct.pack("=4I", 1, n, n * size, size) for n in range(PACKETS))
     headed = (HEADERS + bytes(size - len(HEADERS))) * PACKETS
+    with_headers = b"".join(
+        struct.pack("<4I", 1, number, size, size) + HEADERS + bytes(size - len(HEADERS))
+        for number in range(PACKETS)
+    )
     one, other = batch(size, 10**9, 2), batch(size, 10**9 + 1, 2)
-    many = [(n, [batch(size, 10**9 + n, 7, PACKETS // 16)]) for n in range(16)]
-    both = [(0, [one]), (1, [other])]
+    many = [Source(n, [batch(size, 10**9 + n, 7, PACKETS // 16)]) for n in range(16)]
+    both = [Source(0, [one]), Source(1, [other])]
+
+    def merge(sources: list[Source], until_us: int = UNLIMITED) -> Callable[[], object]:
+        return lambda: merging.merge(sources, until_us, 0, Form.PCAPNG, UNLIMITED, UNLIMITED)
+
     return {
-        "pack": (PACKETS, lambda: module.pack(packets, meta, SNAPLEN_MAX, FRAME_TYPICAL)),
-        "pack headers": (PACKETS, lambda: module.pack(headed, meta, SNAPLEN_MAX, FRAME_TYPICAL, ETHERNET)),
-        "check": (PACKETS, lambda: module.check(one, SNAPLEN_MAX)),
-        "render pcapng": (PACKETS, lambda: module.render(one, 0, Form.PCAPNG, UNLIMITED, UNLIMITED)),
-        "merge 1 pcapng": (
-            PACKETS,
-            lambda: module.merge([(0, [one])], UNLIMITED, 0, Form.PCAPNG, UNLIMITED, UNLIMITED),
-        ),
-        "merge 2 pcapng": (
-            2 * PACKETS,
-            lambda: module.merge(both, UNLIMITED, 0, Form.PCAPNG, UNLIMITED, UNLIMITED),
-        ),
-        "merge 2 half due": (
-            2 * PACKETS,
-            lambda: module.merge(both, 10**9 + PACKETS, 0, Form.PCAPNG, UNLIMITED, UNLIMITED),
-        ),
-        "merge 16 pcapng": (
-            PACKETS,
-            lambda: module.merge(many, UNLIMITED, 0, Form.PCAPNG, UNLIMITED, UNLIMITED),
-        ),
+        "pack": (PACKETS, lambda: records.pack(packets, meta, SNAPLEN_MAX, FRAME_TYPICAL)),
+        "pack headers": (PACKETS, lambda: records.pack(headed, meta, SNAPLEN_MAX, FRAME_TYPICAL, ETHERNET)),
+        "check": (PACKETS, lambda: records.check(one, SNAPLEN_MAX)),
+        "rows": (PACKETS, lambda: records.rows(with_headers, ETHERNET, 0)),
+        "merge 1 pcapng": (PACKETS, merge([Source(0, [one])])),
+        "merge 2 pcapng": (2 * PACKETS, merge(both)),
+        "merge 2 half due": (2 * PACKETS, merge(both, 10**9 + PACKETS)),
+        "merge 16 pcapng": (PACKETS, merge(many)),
     }
 
 
@@ -85,14 +77,16 @@ def best_ns(call: Callable[[], object], packets: int, seconds: float) -> float:
 
 
 def main(argv: Optional[list[str]] = None) -> None:
-    parser = argparse.ArgumentParser(description="ns per packet of pcapd.records")
+    parser = argparse.ArgumentParser(description="ns per packet of pcapd.records and pcapd.merge")
     parser.add_argument("--seconds", type=float, default=0.5, help="per figure")
     seconds = parser.parse_args(argv).seconds
-    modules = {"native": _native, "reference": _reference}
-    present = {name: module for name, module in modules.items() if module is not None}
+    present = {}
+    for name in ("native", "reference"):
+        with contextlib.suppress(ImportError):
+            present[name] = [import_module(f"pcapd.{package}._{name}") for package in ("records", "merge")]
     print(f"{'ns/packet':18}{'bytes':>7}" + "".join(f"{name:>12}" for name in present))
     for size in (100, 1400):
-        measured = {name: cases(module, size) for name, module in present.items()}
+        measured = {name: cases(*modules, size) for name, modules in present.items()}
         for case in next(iter(measured.values())):
             figures = (best_ns(calls[case][1], calls[case][0], seconds) for calls in measured.values())
             print(f"{case:18}{size:7}" + "".join(f"{figure:12.1f}" for figure in figures))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.fuzz.mutate import SIZE_MAX, mutations, seeds_of
 from tests.fuzz.sanitizer import build, environment
-from tests.fuzz.targets import CORPUS, NATIVE, NATIVE_FILE, TARGETS
+from tests.fuzz.targets import CORPUS, NATIVE, NATIVE_BUILDS, TARGETS
 
 _HELP = """\
 Each target gets inputs that atheris (libFuzzer) makes of the saved ones in
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             TARGETS[name](options.replay.read_bytes())
         return 0
     options.findings.mkdir(parents=True, exist_ok=True)
-    if options.sanitize and NATIVE_FILE not in os.environ:
+    if options.sanitize and NATIVE_BUILDS not in os.environ:
         return _sanitized(options)
     names = options.targets or list(NATIVE if options.sanitize else TARGETS)
     if options.mutate or options.sanitize:

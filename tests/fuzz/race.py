@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 from pcapd.errors import RecordError
+from pcapd.merge import Source
 
 __all__ = ["CHANGES", "race"]
 
@@ -20,7 +21,7 @@ def race(native: Any, what: str) -> int:
     """How often a merge was refused, because the batch was not what it had been.
 
     Args:
-        native: The compiled module.
+        native: The compiled module of `pcapd.merge`.
         what: One of `CHANGES`.
     """
     at, value, refusal = CHANGES[what]
@@ -45,7 +46,7 @@ def race(native: Any, what: str) -> int:
         for _ in range(1000):
             batch[at : at + 4] = states[0]
             try:
-                merged = native.merge([(0, [batch])], 5_000_000, 0, 0, 2**62, 2**62)
+                merged = native.merge([Source(0, [batch])], 5_000_000, 0, 0, 2**62, 2**62)
                 assert len(merged.data) + len(merged.rests[0]) == len(batch)
             except refusal:
                 refused += 1
@@ -59,6 +60,6 @@ def race(native: Any, what: str) -> int:
 
 
 if __name__ == "__main__":
-    from tests.fuzz.targets import NATIVE_MODULE
+    from tests.fuzz.targets import NATIVE_MODULES
 
-    print({what: race(NATIVE_MODULE, what) for what in CHANGES})
+    print({what: race(NATIVE_MODULES["merge"], what) for what in CHANGES})

@@ -16,6 +16,7 @@ import ctypes
 import dataclasses
 import importlib
 import importlib.util
+import io
 import json
 import os
 import struct
@@ -56,6 +57,7 @@ from pcapd.config.parse import survey_agent, survey_api
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.cfconfig import parse_login, with_tokens
 from pcapd.ctl.connection import refused
+from pcapd.ctl.decode import decode as decode_packet
 from pcapd.ctl.plugin.calls import Call, CallRefused
 from pcapd.ctl.plugin.gob import Decoder
 from pcapd.ctl.text import escape
@@ -73,9 +75,13 @@ from pcapd.errors import (
     ResolverUnavailable,
     Unauthenticated,
 )
-from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
+from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FLOW_DELAYS, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
+from pcapd.merge import Source as Batches
 from pcapd.merge.muxer import Muxer
+from pcapd.packet.row import ROW_SIZE, rows_of
 from pcapd.records import _busiest, _reference
+from pcapd.savefile import reader
+from pcapd.savefile.blocks import BadFile, FileInterface
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
 from pcapd.wire import (
@@ -104,17 +110,23 @@ Target = Callable[[bytes], None]
 
 #: By their names, which are also those of the directories in ``corpus``.
 TARGETS: Dict[str, Target] = {}
-#: Those that reach C: worth running under a sanitizer.
+#: Packages with a compiled module.
+COMPILED = ("records", "savefile", "merge", "analysis")
+#: Targets that reach C: worth running under a sanitizer.
 NATIVE = (
+    "analysis_flows",
+    "analysis_merge_rows",
+    "merge_batches",
+    "merge_matcher",
     "records_busiest",
     "records_check",
     "records_headers",
-    "records_merge",
     "records_pack",
-    "records_render",
+    "records_rows",
+    "savefile_rows",
 )
-#: Path of another build of ``_native.c`` to be used by them.
-NATIVE_FILE = "PCAPD_FUZZ_NATIVE"
+#: A directory with other builds to be used by them, each in a directory of its package's name.
+NATIVE_BUILDS = "PCAPD_FUZZ_NATIVE"
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -438,15 +450,16 @@ def api_http(data: bytes) -> None:
     assert not front.reactor.getDelayedCalls()
 
 
-# --- records: C against Python ------------------------------------------------------
+# --- C against Python ----------------------------------------------------------------
 
 
-def _native() -> Any:
-    """The compiled module, from the file that is named or as installed."""
-    path = os.environ.get(NATIVE_FILE)
-    if path is None:
-        return importlib.import_module("pcapd.records._native")
-    spec = importlib.util.spec_from_file_location("pcapd.records._native", path)
+def _native(package: str) -> Any:
+    """The compiled module of a package, from the builds that are named or as installed."""
+    name = f"pcapd.{package}._native"
+    builds = [*Path(os.environ.get(NATIVE_BUILDS, os.devnull), package).glob("_native*.so")]
+    if not builds:
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(name, builds[0])
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -454,7 +467,7 @@ def _native() -> Any:
     return module
 
 
-NATIVE_MODULE = _native()
+NATIVE_MODULES = {package: _native(package) for package in COMPILED}
 
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype = ctypes.c_void_p
@@ -476,17 +489,18 @@ def _exact(data: bytes) -> Iterator[Any]:
         _libc.free(address)
 
 
-_REFERENCE = SimpleNamespace(**{**vars(_reference), "busiest": _busiest.busiest})
+_REFERENCES = {package: importlib.import_module(f"pcapd.{package}._reference") for package in COMPILED}
+_REFERENCES["records"] = SimpleNamespace(**{**vars(_reference), "busiest": _busiest.busiest})  # type: ignore[assignment]
 
 
-def _both(name: str, pieces: Tuple[bytes, ...], call: Callable[[Any, Tuple[Any, ...]], Any]) -> Any:
+def _both(package: str, pieces: Tuple[bytes, ...], call: Callable[[Any, Tuple[Any, ...]], Any]) -> Any:
     """The result of both implementations, which must be the same; None for an error."""
     outcomes = []
-    for module in (_REFERENCE, NATIVE_MODULE):
+    for module in (_REFERENCES[package], NATIVE_MODULES[package]):
         with contextlib.ExitStack() as stack:
             buffers = tuple(stack.enter_context(_exact(piece)) for piece in pieces)
             try:
-                outcomes.append(call(getattr(module, name), buffers))
+                outcomes.append(call(module, buffers))
             except (RecordError, ValueError) as error:
                 outcomes.append((type(error), str(error)))
     assert outcomes[0] == outcomes[1]
@@ -494,6 +508,7 @@ def _both(name: str, pieces: Tuple[bytes, ...], call: Callable[[Any, Tuple[Any, 
 
 
 _EDGES = (0, 1, 16, 40, 300, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1)
+_LINK_TYPES = (1, 101, 113, 228, 229, 276, 9, 0, 51, 104)
 
 
 @target
@@ -501,39 +516,15 @@ def records_check(data: bytes) -> None:
     """Walking a peer's batch."""
     choices = _Input(data)
     most = choices.pick((SNAPLEN_MAX, 0, 64, 2**31 - 1))
-    _both("check", (choices.rest,), lambda check, pieces: check(pieces[0], most))
+    _both("records", (choices.rest,), lambda records, pieces: records.check(pieces[0], most))
 
 
 @target
-def records_render(data: bytes) -> None:
-    """Writing a batch as part of a file."""
+def records_rows(data: bytes) -> None:
+    """What is known of a peer's packets."""
     choices = _Input(data)
-    form, interface = choices.number() % 3, choices.pick(_EDGES)
-    packets, size = choices.pick(_EDGES), choices.pick(_EDGES)
-    gaps = [(0, packets), (interface, interface), (2**50, size)]
-
-    def render(function: Any, pieces: Tuple[Any, ...]) -> Any:
-        return function(pieces[0], interface, form, packets, size, gaps)
-
-    _both("render", (choices.rest,), render)
-
-
-@target
-def records_merge(data: bytes) -> None:
-    """Writing several sources' batches in time order; what is left can be merged again."""
-    choices = _Input(data)
-    form, packets, size = choices.number() % 2, choices.pick(_EDGES), choices.pick(_EDGES)
-    until, last = choices.number(7), choices.number(7)
-    chunks = tuple(choices.chunks(1 + choices.number() % 6))
-
-    def merge(function: Any, pieces: Tuple[Any, ...]) -> Any:
-        gaps = [(last, packets), (until // 2, size)]
-        sources = [(number, pieces[number::3], gaps[: 2 - number]) for number in range(3)]
-        return function(sources, until, last, form, packets, size)
-
-    result = _both("merge", chunks, merge)
-    if hasattr(result, "rests"):
-        _both("merge", tuple(result.rests), merge)
+    link_type, interface = choices.pick(_LINK_TYPES), choices.pick(_EDGES)
+    _both("records", (choices.rest,), lambda records, pieces: records.rows(pieces[0], link_type, interface))
 
 
 @target
@@ -543,7 +534,9 @@ def records_pack(data: bytes) -> None:
     snaplen, limit = choices.pick(_EDGES), choices.pick(_EDGES)
     index, packets = choices.chunks(2)
     headers_of = choices.pick((-1, 1, 101, 113, 228, 229, 276, 9))
-    result = _both("pack", (packets, index), lambda pack, pieces: pack(*pieces, snaplen, limit, headers_of))
+    result = _both(
+        "records", (packets, index), lambda records, pieces: records.pack(*pieces, snaplen, limit, headers_of)
+    )
     if isinstance(result, list):
         for batch in result:
             struct.unpack_from("<4I", batch)
@@ -555,7 +548,7 @@ def records_busiest(data: bytes) -> None:
     choices = _Input(data)
     link_type = choices.pick((1, 101, 113, 228, 229, 276, 9))
     index, packets = choices.chunks(2)
-    _both("busiest", (packets, index), lambda busiest, pieces: busiest(*pieces, link_type))
+    _both("records", (packets, index), lambda records, pieces: records.busiest(*pieces, link_type))
 
 
 @target
@@ -564,10 +557,117 @@ def records_headers(data: bytes) -> None:
     choices = _Input(data)
     headers_of = choices.pick((1, 101, 113, 228, 229, 276))
     index = struct.pack("=4I", 1, 2, 0, len(choices.rest))
-    _both("pack", (choices.rest, index), lambda pack, pieces: pack(*pieces, 2**18, 2**18, headers_of))
+    _both(
+        "records",
+        (choices.rest, index),
+        lambda records, pieces: records.pack(*pieces, 2**18, 2**18, headers_of),
+    )
+
+
+@target
+def merge_batches(data: bytes) -> None:
+    """Writing several sources' batches in time order; what is left can be merged again."""
+    choices = _Input(data)
+    form, packets, size = choices.number() % 2, choices.pick(_EDGES), choices.pick(_EDGES)
+    until, last = choices.number(7), choices.number(7)
+    chunks = tuple(choices.chunks(1 + choices.number() % 6))
+    # Of the number of chunks too, so that saved inputs stay what they are.
+    dedupe, numbered = bool(last & 1), bool(until & 1)
+
+    def merge(module: Any, pieces: Tuple[Any, ...]) -> Any:
+        gaps = [(last, packets), (until // 2, size)]
+        sources = [Batches(place, pieces[place::3], gaps[: 2 - place], 1, place) for place in range(3)]
+        matcher = module.Matcher(1, 2_000_000, 3) if numbered else None
+        merged = module.merge(sources, until, last, form, packets, size, matcher, dedupe)
+        return merged, matcher.forgotten if matcher is not None else 0
+
+    result = _both("merge", chunks, merge)
+    if hasattr(result[0], "rests"):
+        _both("merge", tuple(result[0].rests), merge)
+
+
+def _whole_rows(data: bytes) -> bytes:
+    """Rows, whatever is in them; the last one with zeros where nothing is left."""
+    return data + bytes(-len(data) % ROW_SIZE)
+
+
+@target
+def merge_matcher(data: bytes) -> None:
+    """Numbering packets; rows are made by us, but of what strangers sent."""
+    choices = _Input(data)
+    window, room = choices.pick((0, 1, 1000, 2**40)), choices.pick((1, 2, 3, 100))
+    parts = tuple(map(_whole_rows, choices.chunks(1 + choices.number() % 3)))
+
+    def see(module: Any, pieces: Tuple[Any, ...]) -> Any:
+        matcher = module.Matcher(1, window, room)
+        return [matcher.number(piece) for piece in pieces], matcher.forgotten
+
+    _both("merge", parts, see)
+
+
+@target
+def analysis_flows(data: bytes) -> None:
+    """Counting flows and the time between two places, with little room for either."""
+    choices = _Input(data)
+    most = [choices.pick((1, 2, 5, 100)) for _ in range(4)]
+    window = choices.pick((0, 1000, 2**40))
+    parts = tuple(map(_whole_rows, choices.chunks(1 + choices.number() % 3)))
+
+    def count(module: Any, pieces: Tuple[Any, ...]) -> Any:
+        table = module.FlowTable(*most[:2], min(most[2], FLOW_DELAYS), most[3], window)
+        for piece in pieces:
+            table.add(piece)
+        return table.flows(), table.packets, table.others, table.beyond, table.forgotten
+
+    _both("analysis", parts, count)
+
+
+@target
+def analysis_merge_rows(data: bytes) -> None:
+    """Several files' rows by time, each row once."""
+    choices = _Input(data)
+    parts = tuple(choices.chunks(1 + choices.number() % 5))
+    result = _both("analysis", parts, lambda analysis, pieces: analysis.merge_rows(pieces))
+    assert len(result[0]) == sum(result[1])
 
 
 # --- files ---------------------------------------------------------------------------
+
+
+@target
+def savefile_rows(data: bytes) -> None:
+    """Packet blocks of a file that anybody wrote."""
+    choices = _Input(data)
+    big_endian = bool(choices.number() & 1)
+    link_type, ticks = choices.pick(_LINK_TYPES), choices.pick((1_000_000, 1_000_000_000, 1, 2**70, 1024))
+    offset, snaplen = choices.pick((0, 1, -(2**63), 2**62)), choices.pick((0, 64, 2**32 - 1))
+    interfaces = [FileInterface("", link_type, ticks, offset, (), snaplen), FileInterface("", 101)]
+    packed = importlib.import_module("pcapd.savefile._reference").packed_interfaces(interfaces, (7, 8))
+
+    def rows(savefile: Any, pieces: Tuple[Any, ...]) -> Any:
+        return savefile.packet_rows(pieces[0], 0, big_endian, pieces[1])
+
+    _both("savefile", (choices.rest, packed), rows)
+
+
+@target
+def savefile_reading(data: bytes) -> None:
+    """A whole file that anybody wrote: both ways to read it find the same packets, and lines of them are clean."""
+    packets = _packets(data)
+    rows: List[Tuple[int, int, int]] = []
+    with contextlib.suppress(BadFile):
+        for part in reader.read_rows(io.BytesIO(data), lambda _: 0):
+            rows += [(row.us, row.captured, row.original) for row in rows_of(part.rows)]
+    assert rows == [(packet.us, len(packet.data), packet.length) for packet in packets]
+    for packet in packets:
+        assert escape(" ".join(decode_packet(packet.interface.link_type, packet.data))).isprintable()
+
+
+def _packets(data: bytes) -> List[reader.FilePacket]:
+    found: List[reader.FilePacket] = []
+    with contextlib.suppress(BadFile):
+        found.extend(reader.read_file(io.BytesIO(data)))
+    return found
 
 
 @target

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.mutate import mutations, seeds_of
-from tests.fuzz.sanitizer import SOURCE, build, environment
+from tests.fuzz.sanitizer import ROOT, build, environment
 from tests.fuzz.targets import CORPUS, NATIVE, TARGETS
 
 #: Mutations per target here; ``bin/fuzz`` has no end.
@@ -54,21 +54,17 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sanitized")
 
 
-def under_sanitizers(
-    source: Path, directory: Path, findings: Path, *names: str
-) -> subprocess.CompletedProcess[str]:
-    more = ["--sanitize", "--runs", "2000", "--seed", "1", "--findings", str(findings)]
-    return sanitized_run(source, directory, "tests.fuzz", *names, *more)
+def under_sanitizers(built: Path, findings: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    more = ["--sanitize", "--runs", "1000", "--seed", "1", "--findings", str(findings)]
+    return sanitized_run(built, "tests.fuzz", *names, *more)
 
 
-def sanitized_run(source: Path, directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """What a module of ours does with a build of that source."""
-    (directory / source.stem).mkdir()
-    built = build(directory / source.stem, source)
+def sanitized_run(built: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """What a module of ours does with these builds."""
     return subprocess.run(
         [sys.executable, "-m", *command],
         env=environment(built),
-        cwd=SOURCE.parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -76,43 +72,59 @@ def sanitized_run(source: Path, directory: Path, *command: str) -> subprocess.Co
     )
 
 
-def test_the_c_code_under_sanitizers(sanitized: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(sanitized: Path) -> Path:
+    """Builds of all compiled modules as they are."""
+    (sanitized / "whole").mkdir()
+    return build(sanitized / "whole")
+
+
+def test_the_c_code_under_sanitizers(whole: Path, tmp_path: Path) -> None:
     """No read or write out of bounds and nothing undefined, whatever a batch claims."""
-    done = under_sanitizers(SOURCE, sanitized, tmp_path, *NATIVE)
+    done = under_sanitizers(whole, tmp_path, *NATIVE)
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("inputs") == len(NATIVE)
 
 
-def test_a_batch_that_another_thread_changes_under_sanitizers(sanitized: Path, tmp_path: Path) -> None:
+def test_a_batch_that_another_thread_changes_under_sanitizers(whole: Path) -> None:
     """merge reads and writes within bounds then, too."""
-    source = tmp_path / "race.c"
-    source.write_text(SOURCE.read_text())
-    done = sanitized_run(source, sanitized, "tests.fuzz.race")
+    done = sanitized_run(whole, "tests.fuzz.race")
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-#: Checks of the C code: the targets that reach them, their words, and what is there without them.
+#: Checks of the C code: the targets that reach them, where they stand, and what is there without them.
 CHECKS = {
-    "record": ("records_render", "|| record->captured > left - HEADER_SIZE", ""),
-    "header": ("records_headers", "at + size <= packet->size", "1"),
-    "ipv4_header": ("records_headers", "!has(packet, at, IPV4_MIN) ||", ""),
-    "tcp_header": ("records_headers", "if (!has(packet, at, TCP_MIN))", "if (0)"),
-    "packet": ("records_pack", "(uint64_t)entry->offset + entry->length <= (uint64_t)packets->len", "1"),
-    "rest": ("race", "if (length > size)", "if (0)"),
+    "record": ("merge_batches", "records/_record.h", "|| record->captured > left - HEADER_SIZE", ""),
+    "header": ("records_headers", "packet/_walker.h", "at + size <= packet->size", "1"),
+    "ipv4_header": ("records_headers", "packet/_walker.h", "!has(packet, at, IPV4_MIN) ||", ""),
+    "transport": (
+        "records_rows",
+        "packet/_walker.h",
+        "    if (!has(packet, at, size))\n        return;\n",
+        "",
+    ),
+    "packet": (
+        "records_pack",
+        "records/_native.c",
+        "(uint64_t)entry->offset + entry->length <= (uint64_t)packets->len",
+        "1",
+    ),
+    "rest": ("race", "merge/_native.c", "if (length > size)", "if (0)"),
 }
 
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_sanitizers_see_a_check_that_is_missing(check: str, sanitized: Path, tmp_path: Path) -> None:
     """Without one of its checks the C code goes out of bounds, and these inputs show it."""
-    target, there, instead = CHECKS[check]
-    text = SOURCE.read_text()
+    target, place, there, instead = CHECKS[check]
+    text = (ROOT / "pcapd" / place).read_text()
     assert text.count(there) == 1
-    broken = tmp_path / f"{check}.c"
-    broken.write_text(text.replace(there, instead))
+    (sanitized / check).mkdir()
+    package = "merge" if target == "race" else target.partition("_")[0]
+    broken = build(sanitized / check, [package], {f"pcapd/{place}": text.replace(there, instead)})
     if target == "race":
-        done = sanitized_run(broken, sanitized, "tests.fuzz.race")
+        done = sanitized_run(broken, "tests.fuzz.race")
     else:
-        done = under_sanitizers(broken, sanitized, tmp_path, target)
+        done = under_sanitizers(broken, tmp_path, target)
     assert done.returncode == 1
     assert "ERROR: AddressSanitizer" in done.stderr

@@ -24,6 +24,12 @@ ROOT = Path(__file__).parents[2]
 #: Checks that are not tried: NAME<TAB>REASON.
 EXCEPTIONS = Path(__file__).with_name("exceptions.tsv")
 
+#: What tests the compiled modules: nobody measures which lines of C a test runs.
+_TESTS_OF_C = [
+    *(f"tests/unit/{package}" for package in ("packet", "records", "savefile", "merge", "analysis")),
+    "tests/fuzz",
+]
+
 _HELP = """\
 Each check of the given files is taken out, one at a time, in copies of the checkout.
 Then the unit tests that run its line must fail; a check that "survived" has no such test.
@@ -65,10 +71,14 @@ def mutants(places: Sequence[Path] = (ROOT / "pcapd",)) -> list[Mutant]:
     known = limits()
     found = []
     for place in places:
-        files = sorted([*place.rglob("*.py"), *place.rglob("*.c")]) if place.is_dir() else [place]
+        files = (
+            sorted(file for suffix in ("py", "c", "h") for file in place.rglob(f"*.{suffix}"))
+            if place.is_dir()
+            else [place]
+        )
         for file in files:
             text = file.read_text()
-            checks = c_checks_of(text) if file.suffix == ".c" else checks_of(text, known)
+            checks = checks_of(text, known) if file.suffix == ".py" else c_checks_of(text)
             found += [Mutant(str(file.resolve().relative_to(ROOT)), text, check) for check in checks]
     return found
 
@@ -140,8 +150,8 @@ def _judge(
 ) -> tuple[str, str]:
     """Whether a test fails without the check, and which."""
     candidates = list(tests) or tests_of.get(mutant.path, {}).get(mutant.check.line, [])
-    if mutant.path.endswith(".c") and not tests:
-        candidates = ["tests/unit/records", "tests/unit/test_ordering.py", "tests/fuzz"]
+    if not mutant.path.endswith(".py") and not tests:
+        candidates = _TESTS_OF_C
     if not candidates:
         return "not run by any test", ""
     failed, late = worker.run(mutant, candidates)
@@ -189,7 +199,7 @@ class Worker:
 
 
 def _copy(directory: Path) -> None:
-    """What git knows of the checkout, and the compiled module."""
+    """What git knows of the checkout, and the compiled modules."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -197,7 +207,7 @@ def _copy(directory: Path) -> None:
         capture_output=True,
         text=True,
     ).stdout.split("\0")
-    native = [str(file.relative_to(ROOT)) for file in (ROOT / "pcapd/records").glob("*.so")]
+    native = [str(file.relative_to(ROOT)) for file in ROOT.glob("pcapd/*/*.so")]
     for name in filter(None, [*listed, *native]):
         if (ROOT / name).is_file():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)

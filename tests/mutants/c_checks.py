@@ -1,6 +1,6 @@
 """The same for C: an ``if`` that ends in a refusal never finds what it looks for.
 
-By its words and brackets, not by a parser: `pcapd/records/_native.c` is plain
+By its words and brackets, not by a parser: our C is plain
 enough, and what does not compile without a check is told.
 """
 
@@ -15,7 +15,9 @@ __all__ = ["c_checks_of"]
 
 _FUNCTION = re.compile(r"^(\w+)\(", re.MULTILINE)
 _IF = re.compile(r"\bif \(")
-_REFUSAL = re.compile(r"\b(return (NULL|false|-1|0|at)\b|goto |refuse_|PyErr_)|\b(break|continue);")
+_REFUSAL = re.compile(
+    r"\b(return (NULL|false|-1|0|at|without_ip)\b|return;|goto |refuse_|PyErr_)|\b(break|continue);"
+)
 
 
 def c_checks_of(text: str) -> list[Check]:

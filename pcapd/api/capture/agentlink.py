@@ -21,8 +21,8 @@ from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_err
 from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
 from pcapd.net.clock import Deadline, cancel, now_us
 from pcapd.net.framed import FramedProtocol
+from pcapd.net.outgoing import connect_tls, outgoing_socket
 from pcapd.net.tls import ClientContext, check_server_name
-from pcapd.net.transport import connect_tls, outgoing_socket
 from pcapd.wire import (
     ApiTraffic,
     Caller,

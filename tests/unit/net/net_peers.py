@@ -14,9 +14,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pcapd.config.schema import ClientTLS, ServerTLS
+from pcapd.net.outgoing import connect_tls, outgoing_socket
 from pcapd.net.ports import TLSPort
 from pcapd.net.tls import ClientContext, ServerContext, check_allowed, check_server_name
-from pcapd.net.transport import TLSTransport, connect_tls, outgoing_socket
+from pcapd.net.transport import TLSTransport
 from tests.lab.certificates import AGENT_NAME, API_NAME, Credentials
 
 LOCAL = "127.0.0.1"

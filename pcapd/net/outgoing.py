@@ -1,0 +1,71 @@
+"""Outgoing connections: TCP first, then TLS on the same socket."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from OpenSSL import SSL
+
+from pcapd.errors import PcapdError
+from pcapd.net.sockets import as_address
+from pcapd.net.transport import TLSTransport, Verify
+
+__all__ = ["connect_tls", "outgoing_socket"]
+
+
+class _OutgoingTransport(TLSTransport):
+    """A transport whose TCP connection is still to be made."""
+
+    awaits = "TCP connection"
+    _connecting = True
+
+    def about_to_shake_hands(self) -> None:
+        """The socket is writable: it is connected, or will not be."""
+        if not self._connecting:
+            return
+        code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        self._peer = as_address(self.socket.getpeername())
+        self._host = as_address(self.socket.getsockname())
+        self._connecting = False
+        self.awaits = TLSTransport.awaits
+
+
+def outgoing_socket(host: str) -> socket.socket:
+    """A socket for one outgoing connection.
+
+    Args:
+        host: The IP address that it will connect to.
+
+    Raises:
+        OSError: There is no descriptor left.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    return sock
+
+
+def connect_tls(  # noqa: PLR0917
+    reactor: Any,
+    sock: socket.socket,
+    address: tuple[str, int],
+    protocol: Any,
+    context: SSL.Context,
+    verify: Verify,
+    timeout: float,
+) -> TLSTransport:
+    """Connect a socket and speak TLS on it; the protocol is told how it goes."""
+    connection = SSL.Connection(context, sock)
+    connection.set_connect_state()
+    code = sock.connect_ex(address)
+    transport = _OutgoingTransport(reactor, sock, protocol, connection, verify, peer=None, timeout=timeout)
+    protocol.makeConnection(transport)
+    if code not in (0, errno.EINPROGRESS):
+        transport.stopReading()
+        transport.stopWriting()
+        reactor.callLater(0, transport._lose, PcapdError(os.strerror(code)))
+    return transport

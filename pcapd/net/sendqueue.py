@@ -1,0 +1,64 @@
+"""Bytes that wait to be sent, in pieces of a size that suits TLS."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["RECORD", "SendQueue"]
+
+RECORD = 16 * 1024  # bytes; the most that one TLS record holds
+_JOIN = 4 * RECORD  # what is smaller is joined: copying it costs less than another call
+
+
+class SendQueue:
+    """Pieces in their order.
+
+    Attributes:
+        size: Bytes that wait.
+        offered: The head was offered to OpenSSL, which must see the same piece again.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes | memoryview] = deque()
+        self.size = 0
+        self.offered = False
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Append a piece."""
+        self._pieces.append(data)
+        self.size += len(data)
+
+    def head(self) -> bytes | memoryview:
+        """The next piece, small ones joined."""
+        pieces = self._pieces
+        if self.offered or len(pieces) == 1 or len(pieces[0]) >= _JOIN:
+            return pieces[0]
+        joined: list[bytes | memoryview] = []
+        room = _JOIN
+        while pieces and room:
+            piece = pieces.popleft()
+            if len(piece) > room:
+                view = memoryview(piece)
+                pieces.appendleft(view[room:])
+                piece = view[:room]
+            joined.append(piece)
+            room -= len(piece)
+        pieces.appendleft(b"".join(joined))
+        return pieces[0]
+
+    def sent(self, count: int) -> None:
+        """So many bytes of the head were taken."""
+        self.offered = False
+        self.size -= count
+        head = self._pieces[0]
+        if count == len(head):
+            self._pieces.popleft()
+        else:
+            self._pieces[0] = memoryview(head)[count:]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._pieces.clear()

@@ -1,0 +1,53 @@
+"""What sockets are told, and what they say, in our words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address
+
+from pcapd.errors import PcapdError, PeerIdentityError
+from pcapd.limits import TCP_KEEPALIVE
+
+__all__ = ["as_address", "tune", "why_lost"]
+
+
+def why_lost(error: Exception, reason: str = "") -> Exception:
+    """Say what OpenSSL or the kernel mean, in one sentence.
+
+    Args:
+        error: Theirs.
+        reason: Why the peer's certificate was not accepted, if it was not.
+    """
+    if isinstance(error, SSL.SysCallError) or not isinstance(error, SSL.Error):
+        code = error.args[0] if error.args else 0
+        if not isinstance(code, int) or code in (-1, 0):
+            return PcapdError("the connection was closed without a TLS goodbye")
+        return PcapdError(os.strerror(code) if code != errno.EPIPE else "the peer closed the connection")
+    words = "; ".join(entry[-1] or entry[0] for entry in error.args[0]) if error.args else "TLS failed"
+    if "alert" in words:
+        return PeerIdentityError(f"the peer refused our certificate or handshake: {words}")
+    if "certificate" in words:
+        return PeerIdentityError(f"the peer's certificate is not accepted: {reason or words}")
+    return PcapdError(f"TLS: {words}")
+
+
+def as_address(name: tuple[Any, ...]) -> IPv4Address | IPv6Address:
+    """What a socket says of an end, as Twisted has it."""
+    if len(name) == 4:
+        return IPv6Address("TCP", *name)
+    return IPv4Address("TCP", *name)
+
+
+def tune(sock: socket.socket) -> None:
+    """Send at once, and notice a peer that is gone."""
+    idle, interval, probes = TCP_KEEPALIVE
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)

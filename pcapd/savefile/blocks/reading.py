@@ -1,0 +1,294 @@
+"""Blocks that we or others wrote; see `pcapd.savefile.blocks`."""
+
+from __future__ import annotations
+
+import struct
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from pcapd.errors import PcapdError
+from pcapd.limits import BLOCK_MAX
+from pcapd.savefile.blocks.layout import (
+    BLOCK_FRAME,
+    DROP_COUNT,
+    ENHANCED_PACKET,
+    INTERFACE_DESCRIPTION,
+    MAGIC,
+    OBSOLETE_PACKET,
+    PACKET,
+    PACKET_FRAME,
+    PACKET_ID,
+    PACKETS,
+    PLAIN,
+    SIMPLE_PACKET,
+    TSRESOL_MICROS,
+    U16,
+    US_MAX,
+)
+
+__all__ = [
+    "BadFile",
+    "FileInterface",
+    "FilePacket",
+    "block_length",
+    "is_packet",
+    "own_blocks",
+    "own_packet",
+    "plain_packet",
+    "read_interface",
+    "read_packet",
+    "section_order",
+    "whole_block",
+]
+
+
+class BadFile(PcapdError):
+    """It is not what a pcapng file must be."""
+
+
+class FileInterface(NamedTuple):
+    """One interface block.
+
+    Attributes:
+        ticks: Of its timestamps in a second.
+        offset_us: Microseconds to add to them.
+        addresses: Of the interface, packed.
+        snaplen: Bytes of a packet at most; 0 when there is no limit.
+    """
+
+    name: str
+    link_type: int
+    ticks: int = 1_000_000
+    offset_us: int = 0
+    addresses: Tuple[bytes, ...] = ()
+    snaplen: int = 0
+
+
+class FilePacket(NamedTuple):
+    """One packet.
+
+    Attributes:
+        us: Microseconds since the epoch; 0 where the block has no time.
+        length: Bytes on the wire.
+        data: Those that were captured.
+        packet_id: epb_packetid; the same for the same packet at several interfaces.
+        drops: Packets that the interface lost before it (epb_dropcount).
+        number: Of the interface, in its section.
+        at: Where in the block its data begins.
+    """
+
+    interface: FileInterface
+    us: int
+    length: int
+    data: bytes
+    packet_id: Optional[int] = None
+    drops: int = 0
+    number: int = 0
+    at: int = 0
+
+
+def own_blocks(data: bytes, position: int = 0) -> Iterator[Tuple[int, int, int]]:
+    """The blocks of what we wrote: the type of each, where it begins, and where it ends."""
+    while position < len(data):
+        kind, length = struct.unpack_from("<II", data, position)
+        yield kind, position, position + length
+        position += length
+
+
+def is_packet(kind: int) -> bool:
+    """Whether a block holds a packet."""
+    return kind in PACKETS
+
+
+def own_packet(block: bytes) -> Tuple[int, int]:
+    """The interface and the epb_dropcount of a packet block of ours."""
+    interface, _, _, captured = struct.unpack_from("<4I", block, 8)
+    options = _options(block, PACKET.size + captured + (-captured & 3), "<")
+    return interface, int.from_bytes(_first(options, DROP_COUNT), "little")
+
+
+def section_order(block: bytes) -> Optional[str]:
+    """``<`` or ``>`` when these bytes begin a section, else None.
+
+    Raises:
+        BadFile: It has another magic number.
+    """
+    if block[:4] != b"\n\r\r\n":
+        return None
+    for order in "<>":
+        if block[8:12] == struct.pack(f"{order}I", MAGIC):
+            return order
+    raise BadFile("a section begins without its magic number")
+
+
+def block_length(start: bytes, order: str) -> int:
+    """Bytes of the block that begins with these twelve.
+
+    Raises:
+        BadFile: There can be no such block.
+    """
+    length: int = struct.unpack_from(f"{order}I", start, 4)[0]
+    if length < BLOCK_FRAME or length % 4 or length > BLOCK_MAX:
+        raise BadFile(f"a block says that it has {length} bytes")
+    return length
+
+
+def whole_block(data: bytes, position: int, order: str) -> bytes:
+    """The block at a position; empty when it is not all there.
+
+    Raises:
+        BadFile: There can be no such block.
+    """
+    if len(data) - position < BLOCK_FRAME:
+        return b""
+    length = block_length(data[position : position + BLOCK_FRAME], order)
+    if length > len(data) - position:
+        return b""
+    (again,) = struct.unpack_from(f"{order}I", data, position + length - 4)
+    if again != length:
+        raise BadFile(f"a block says that it has {length} bytes, and then {again}")
+    return data[position : position + length]
+
+
+def read_interface(block: bytes, order: str, default: str) -> Optional[FileInterface]:
+    """The interface that a block describes; None when it is another block.
+
+    Args:
+        default: Its name where the file gives it none.
+
+    Raises:
+        BadFile: It is too short, or lies.
+    """
+    if struct.unpack_from(f"{order}I", block)[0] != INTERFACE_DESCRIPTION:
+        return None
+    try:
+        link_type, _, snaplen = struct.unpack_from(f"{order}HHI", block, 8)
+    except struct.error as error:
+        raise _too_short() from error
+    options = _options(block, 16, order)
+    resolution = _first(options, 9) or TSRESOL_MICROS
+    base, exponent = (2, resolution[0] & 0x7F) if resolution[0] & 0x80 else (10, resolution[0])
+    offset = _first(options, 14)
+    seconds = struct.unpack(f"{order}q", offset)[0] if len(offset) == 8 else 0
+    addresses = [value[:4] for value in options.get(4, [])] + [value[:16] for value in options.get(5, [])]
+    name = _first(options, 2).decode("utf-8", "replace") or default
+    return FileInterface(name, link_type, base**exponent, seconds * 1_000_000, tuple(addresses), snaplen)
+
+
+def read_packet(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> Optional[FilePacket]:
+    """The packet that a whole block holds; None when it is another block.
+
+    Args:
+        interfaces: Of its section.
+
+    Raises:
+        BadFile: It is too short, or lies.
+    """
+    (kind,) = struct.unpack_from(f"{order}I", block)
+    try:
+        if kind == ENHANCED_PACKET:
+            return _enhanced(block, order, interfaces)
+        if kind == SIMPLE_PACKET:
+            return _simple(block, order, interfaces)
+        if kind == OBSOLETE_PACKET:
+            return _obsolete(block, order, interfaces)
+    except struct.error as error:
+        raise _too_short() from error
+    return None
+
+
+def plain_packet(data: bytes, position: int, order: str) -> Optional[Tuple[int, int, int, int, int]]:
+    """The usual block, an enhanced one without options, faster; None when it is another, or lies.
+
+    Returns:
+        Interface, time as it stands there, bytes on the wire, captured bytes (which begin
+        at byte 28), and where the block ends.
+    """
+    if len(data) - position < PACKET_FRAME:
+        return None
+    kind, length, interface, high, low, captured, original = PLAIN[order].unpack_from(data, position)
+    end = position + length
+    if kind != ENHANCED_PACKET or length != PACKET_FRAME + (captured + 3 & ~3) or length > BLOCK_MAX:
+        return None
+    if end > len(data) or data[end - 4 : end] != data[position + 4 : position + 8] or high >> 29:
+        return None
+    return interface, high << 32 | low, original, captured, end
+
+
+def _enhanced(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> FilePacket:
+    number, high, low, captured, length = struct.unpack_from(f"{order}5I", block, 8)
+    interface = _interface_of(number, interfaces)
+    data = _data(block, captured)
+    packet_id, drops = None, 0
+    if len(block) - PACKET_FRAME - captured - (-captured & 3) >= 4:
+        options = _options(block, PACKET.size + captured + (-captured & 3), order)
+        packet_id, drops = (
+            _number_in(options, PACKET_ID, order),
+            _number_in(options, DROP_COUNT, order) or 0,
+        )
+    us = _micros(interface, high << 32 | low)
+    return FilePacket(interface, us, length, data, packet_id, drops, number, PACKET.size)
+
+
+def _obsolete(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> FilePacket:
+    number, drops, high, low, captured, length = struct.unpack_from(f"{order}HH4I", block, 8)
+    interface = _interface_of(number, interfaces)
+    known = 0 if drops == U16 else drops
+    us = _micros(interface, high << 32 | low)
+    return FilePacket(interface, us, length, _data(block, captured), None, known, number, PACKET.size)
+
+
+def _simple(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> FilePacket:
+    """It is of the first interface, and cut at that one's snaplen."""
+    (length,) = struct.unpack_from(f"{order}I", block, 8)
+    interface = _interface_of(0, interfaces)
+    room = len(block) - BLOCK_FRAME - 4
+    if room < 0:
+        raise _too_short()
+    captured = min(length, room, interface.snaplen or room)
+    return FilePacket(interface, 0, length, block[12 : 12 + captured], None, 0, 0, 12)
+
+
+def _interface_of(number: int, interfaces: Sequence[FileInterface]) -> FileInterface:
+    if number >= len(interfaces):
+        raise BadFile(f"a packet is of interface {number}, and there are {len(interfaces)}")
+    return interfaces[number]
+
+
+def _data(block: bytes, captured: int) -> bytes:
+    if captured > len(block) - PACKET_FRAME:
+        raise BadFile(f"a packet says that it has {captured} bytes")
+    return block[PACKET.size : PACKET.size + captured]
+
+
+def _micros(interface: FileInterface, time: int) -> int:
+    us = time if interface.ticks == 1_000_000 else time * 1_000_000 // max(1, interface.ticks)
+    return max(-US_MAX, min(US_MAX, us + interface.offset_us))
+
+
+def _options(block: bytes, position: int, order: str) -> Dict[int, List[bytes]]:
+    """By code."""
+    found: Dict[int, List[bytes]] = {}
+    end = len(block) - 4
+    while position + 4 <= end:
+        code, size = struct.unpack_from(f"{order}2H", block, position)
+        position += 4
+        if code == 0:
+            break
+        if position + size > end:
+            raise BadFile("an option is longer than its block")
+        found.setdefault(code, []).append(block[position : position + size])
+        position += size + (-size & 3)
+    return found
+
+
+def _first(options: Dict[int, List[bytes]], code: int) -> bytes:
+    return options.get(code, [b""])[0]
+
+
+def _number_in(options: Dict[int, List[bytes]], code: int, order: str) -> Optional[int]:
+    value = _first(options, code)
+    return struct.unpack(f"{order}Q", value)[0] if len(value) == 8 else None
+
+
+def _too_short() -> BadFile:
+    return BadFile("a block is too short for what it holds")

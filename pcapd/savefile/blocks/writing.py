@@ -1,0 +1,215 @@
+"""Blocks that we write; see `pcapd.savefile.blocks`."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from typing import Iterable, Optional, Sequence, Union
+
+from pcapd.savefile.blocks.layout import (
+    DROP_COUNT,
+    END_OF_OPTIONS,
+    ENHANCED_PACKET,
+    FILTER_IS_TEXT,
+    INTERFACE_DESCRIPTION,
+    INTERFACE_STATISTICS,
+    LENGTH,
+    LENGTH_MAX,
+    LENGTH_UNKNOWN,
+    MAGIC,
+    NAME_RESOLUTION,
+    NUMBER_OPTION,
+    PACKET,
+    PACKET_FRAME,
+    PACKET_ID,
+    RECORD_IPV4,
+    RECORD_IPV6,
+    SECTION_HEADER,
+    TSRESOL_MICROS,
+    U16,
+    U32,
+    U64,
+    VERSION,
+)
+
+__all__ = [
+    "enhanced_packet",
+    "interface_description",
+    "interface_statistics",
+    "name_resolution",
+    "section_header",
+]
+
+
+def section_header(application: str, comment: str = "") -> bytes:
+    """The block that begins the file.
+
+    Args:
+        application: Name and version of the program that writes (shb_userappl).
+        comment: For people (opt_comment); left out when empty.
+    """
+    body = struct.pack("<IHHq", MAGIC, *VERSION, LENGTH_UNKNOWN)
+    return _block(SECTION_HEADER, body, [*_text_option(1, comment), *_text_option(4, application)])
+
+
+def interface_description(  # noqa: PLR0917 - the order of the block
+    name: str,
+    link_type: int,
+    snaplen: int,
+    description: str = "",
+    filter_text: str = "",
+    addresses: Sequence[str] = (),
+) -> bytes:
+    """The block of one source; the first one is interface 0, and so on.
+
+    Args:
+        name: As shown with every packet, for example ``myapp/0:eth0`` (if_name).
+        link_type: LINKTYPE, not DLT.
+        snaplen: bytes; must be the same for all interfaces of a file.
+        description: Where the packets come from, for people (if_description).
+        filter_text: The BPF expression in force (if_filter).
+        addresses: ``192.0.2.7/24`` or ``2001:db8::7/64`` (if_IPv4addr, if_IPv6addr).
+    """
+    body = struct.pack("<HHI", _number("link type", link_type, U16), 0, _number("snaplen", snaplen, U32))
+    options = [
+        *_text_option(2, name),
+        *_text_option(3, description),
+        *(_address_option(address) for address in addresses),
+        _option(9, TSRESOL_MICROS),
+        *_text_option(11, filter_text, prefix=FILTER_IS_TEXT),
+    ]
+    return _block(INTERFACE_DESCRIPTION, body, options)
+
+
+def interface_statistics(  # noqa: PLR0917 - the order of the block
+    interface: int,
+    at_us: int,
+    start_us: int,
+    end_us: int,
+    received: int,
+    dropped_interface: int,
+    dropped_kernel: int,
+    delivered: int,
+    comment: str = "",
+) -> bytes:
+    """A block of one source's counters, all since its start; may repeat.
+
+    isb_ifrecv, what the interface received before the filter, is left out: nobody counts it.
+
+    Args:
+        interface: Number of its interface block.
+        at_us: microseconds since the epoch when the counters were read.
+        start_us: microseconds since the epoch when the capture began (isb_starttime).
+        end_us: microseconds since the epoch up to which it counts (isb_endtime).
+        received: packets that passed the filter, dropped ones included (isb_filteraccept).
+        dropped_interface: packets lost by the network interface (isb_ifdrop).
+        dropped_kernel: packets lost for want of room in the ring (isb_osdrop).
+        delivered: packets in the file (isb_usrdeliv).
+        comment: What a reader should know about these counters (opt_comment).
+    """
+    body = struct.pack("<I", _number("interface", interface, U32)) + _time(at_us)
+    options = [
+        *_text_option(1, comment),
+        _option(2, _time(start_us)),
+        _option(3, _time(end_us)),
+        _option(5, _count(dropped_interface)),
+        _option(6, _count(received)),
+        _option(7, _count(dropped_kernel)),
+        _option(8, _count(delivered)),
+    ]
+    return _block(INTERFACE_STATISTICS, body, options)
+
+
+def enhanced_packet(  # noqa: PLR0917 - the order of the block
+    interface: int, us: int, original: int, data: bytes, packet_id: Optional[int] = None, drops: int = 0
+) -> bytes:
+    """The block of one packet.
+
+    Args:
+        interface: Number of its interface block.
+        us: microseconds since the epoch.
+        original: bytes that the packet had.
+        data: Those that were captured.
+        packet_id: The same for the same packet at several interfaces (epb_packetid); at most 2**64 - 1.
+        drops: packets that the interface lost before it (epb_dropcount); at most 2**64 - 1.
+    """
+    options = b"" if packet_id is None else NUMBER_OPTION.pack(PACKET_ID, 8, packet_id)
+    options += NUMBER_OPTION.pack(DROP_COUNT, 8, drops) if drops else b""
+    options += END_OF_OPTIONS if options else b""
+    total = PACKET_FRAME + len(data) + (-len(data) & 3) + len(options)
+    start = PACKET.pack(ENHANCED_PACKET, total, interface, us >> 32, us & U32, len(data), original)
+    return b"".join((start, _padded(data), options, LENGTH.pack(total)))
+
+
+def name_resolution(names: Sequence[tuple[str, str]]) -> bytes:
+    """A block that tells readers the names of addresses.
+
+    Args:
+        names: IPv4 or IPv6 address, and its name.  Nothing at all is written
+            when there is none.
+    """
+    if not names:
+        return b""
+    records = b"".join(_name_record(address, name) for address, name in names)
+    return _block(NAME_RESOLUTION, records + END_OF_OPTIONS, [])
+
+
+def _block(kind: int, body: bytes, options: Iterable[bytes]) -> bytes:
+    tail = b"".join(options)
+    content = body + (tail + END_OF_OPTIONS if tail else b"")
+    length = len(content) + 12
+    return struct.pack("<II", kind, length) + content + struct.pack("<I", length)
+
+
+def _option(code: int, value: bytes) -> bytes:
+    return struct.pack("<HH", code, len(value)) + _padded(value)
+
+
+def _text_option(code: int, text: str, prefix: bytes = b"") -> list[bytes]:
+    """One option, or none for an empty text."""
+    return [_option(code, prefix + _clean(text, LENGTH_MAX - len(prefix)))] if text else []
+
+
+def _address_option(text: str) -> bytes:
+    address = ipaddress.ip_interface(text)
+    if isinstance(address, ipaddress.IPv4Interface):
+        return _option(4, address.packed + address.netmask.packed)
+    return _option(5, address.packed + bytes([address.network.prefixlen]))
+
+
+def _name_record(text: str, name: str) -> bytes:
+    address: Union[ipaddress.IPv4Address, ipaddress.IPv6Address] = ipaddress.ip_address(text)
+    kind = RECORD_IPV4 if address.version == 4 else RECORD_IPV6
+    # _clean leaves no NUL that would end the name early.
+    cleaned = _clean(name, LENGTH_MAX - len(address.packed) - 1)
+    value = address.packed + cleaned + b"\x00"
+    return struct.pack("<HH", kind, len(value)) + _padded(value)
+
+
+def _clean(text: str, limit: int) -> bytes:
+    """UTF-8 of at most ``limit`` bytes.
+
+    Control characters, and whatever else is not printable, become U+FFFD: a
+    name must not be able to drive the terminal of whoever lists the file.
+    """
+    printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return printable.encode("utf-8")[:limit].decode("utf-8", "ignore").encode("utf-8")
+
+
+def _padded(value: bytes) -> bytes:
+    return value + bytes(-len(value) & 3)
+
+
+def _time(us: int) -> bytes:
+    """A timestamp as two u32, the high one first."""
+    return struct.pack("<II", _number("time", us, U64) >> 32, us & U32)
+
+
+def _count(value: int) -> bytes:
+    return struct.pack("<Q", _number("counter", value, U64))
+
+
+def _number(what: str, value: int, high: int) -> int:
+    if not 0 <= value <= high:
+        raise ValueError(f"{what} {value} is not within 0 and {high}")
+    return value
