@@ -7,7 +7,6 @@ requests  what START asks for
 codec     writes and reads control frames
 sessions  knows which side may say what, and when
 progress  whether a peer still moves after STOP
-director  what a BOSH Director answers
 ========  ====================================================================
 
 docs/wire-protocol.rst is its prose.

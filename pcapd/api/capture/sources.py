@@ -35,16 +35,7 @@ class OpenSource:
 
     def counters(self) -> Counters:
         """Its part of END."""
-        stats = self.stats
-        return Counters(
-            self.number,
-            stats.received,
-            stats.dropped_kernel,
-            stats.dropped_interface,
-            stats.delivered,
-            stats.dropped_agent,
-            self.packets,
-        )
+        return dataclasses.replace(self.stats, forwarded=self.packets).counters(self.number)
 
     def record(self) -> dict[str, Any]:
         """Its part of the audit record."""
