@@ -74,7 +74,7 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
     address_of(asked.api)
     given = settings(os.environ, asked.environment)
-    messages = Messages(options)
+    messages = Messages.of(options)
     if os.environ.get("BOSH_ALL_PROXY"):
         messages.warn("BOSH_ALL_PROXY is set, but pcapctl does not use it: it connects directly")
     path = config_path(os.environ)

@@ -49,10 +49,10 @@ class FileInterface(NamedTuple):
     """One interface block.
 
     Attributes:
-        ticks: Of its timestamps in a second.
-        offset_us: Microseconds to add to them.
-        addresses: Of the interface, packed.
-        snaplen: Bytes of a packet at most; 0 when there is no limit.
+        ticks: Timestamp units in one second.
+        offset_us: Microseconds to add to each timestamp.
+        addresses: The interface's IP addresses, packed.
+        snaplen: The most bytes that are kept of a packet; 0 means no limit.
     """
 
     name: str
