@@ -380,6 +380,9 @@ API_START_TIMEOUT: Final = (
     + OPEN_TIMEOUT
     + DRAIN_LINGER
 )
+#: seconds that a capture interface of Wireshark, when it ends early, waits for Wireshark's window to open
+#: the toolbar's pipe; a window that comes later stands still for ever.
+TOOLBAR_TIMEOUT: Final = 30.0
 
 # --- following an app ---------------------------------------------------------
 

@@ -30,5 +30,6 @@ compiled.  What is pure is kept apart from what touches the outside:
 ``cloud``           what is asked of Cloud Controller and UAA
 ``cflogin``         the cf CLI's configuration as a file
 ``completion``      the command line in shells
+``seentwice``       after a capture: packets that its file holds twice
 ==================  =========================================================
 """

@@ -14,6 +14,7 @@ import pcapd
 from pcapd.ctl.arguments import access_options, capture_options, token_file_option
 from pcapd.ctl.completion import SHELLS, environments, files, one_of, script
 from pcapd.ctl.extcap.calls import is_call
+from pcapd.ctl.extcap.profilecommand import say_installed, wireshark_profile
 from pcapd.ctl.fileoptions import FileOptions
 from pcapd.ctl.manual import EXIT_STATUS, page
 from pcapd.ctl.options import (
@@ -289,15 +290,23 @@ def extcap(install: bool, uninstall: bool, directory: Optional[Path]) -> None:
     --capture and others), also when it lies in their extcap directory as a copy or a link.
     """
     from pcapd.ctl.extcap import install as installing
+    from pcapd.ctl.extcap import profile
 
     if install == uninstall:
         raise UsageProblem("say what to do: --install or --uninstall", "see: pcapctl extcap --help")
     if install:
         path = installing.install(directory)
         print(f"installed {path}; in Wireshark, press F5 to see the interfaces")
+        if directory is None:
+            say_installed(profile.install(installing.configuration(), installing.version()))
         return
     removed = installing.uninstall(directory)
+    if directory is None:
+        removed += profile.uninstall(installing.configuration())
     print("\n".join(f"removed {path}" for path in removed) or "there was nothing to remove")
+
+
+cli.add_command(wireshark_profile)
 
 
 def _access(given: Any, token: Optional[str]) -> Access:

@@ -17,7 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol, Type, Union
 
-from pcapd.ctl import report, reportfile
+from pcapd.ctl import report, reportfile, seentwice
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
 from pcapd.ctl.fileoptions import FileOptions
@@ -357,7 +357,7 @@ def _conclude(
         speaker.event("warning", message=str(problem))
     speaker.outlets(outlets)
     if capture.started is not None:
-        for line in report.as_text(capture, outlets, seconds):
+        for line in [*report.as_text(capture, outlets, seconds), *seentwice.lines(capture, outlets)]:
             speaker.line(line)
     speaker.event("end", **went)
     if speaker.front is not None:

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
 import pcapd
 from pcapd.config.units import parse_duration
@@ -25,9 +25,13 @@ from pcapd.ctl.options import (
     read_token,
 )
 from pcapd.ctl.stopping import Parent
+from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 from pcapd.savefile.form import Form
+
+if TYPE_CHECKING:
+    from pcapd.ctl.extcap.toolbar import Toolbar
 
 __all__ = ["PREPARE", "answer", "options_of"]
 
@@ -87,7 +91,22 @@ def _reload(interface: sentences.Interface, option: str, call: Call) -> List[str
 def _capture(interface: sentences.Interface, call: Call) -> int:
     parent = Parent("Wireshark")
     # ssl and wsproto take most of the start-up: the other calls do without.
-    from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark, has_reader
+    from pcapd.ctl.extcap.toolbar import Toolbar
+
+    # First of all: Wireshark's window stands still until we have opened the toolbar's pipe.
+    toolbar = Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out"))
+    try:
+        return _captured(interface, call, parent, toolbar)
+    except PcapdError as error:
+        toolbar.log(escape(str(error)))
+        raise
+    finally:
+        # A window that opens the pipe after our end would stand still for ever.
+        toolbar.await_window(parent)
+
+
+def _captured(interface: sentences.Interface, call: Call, parent: Parent, toolbar: Toolbar) -> int:
+    from pcapd.ctl.extcap.toolbar import Wireshark, has_reader
     from pcapd.ctl.run import run
 
     fifo = call.get("--fifo")
@@ -97,14 +116,12 @@ def _capture(interface: sentences.Interface, call: Call) -> int:
     _write_to(fifo, parent)
     options = options_of(call)
     access, wanted = PREPARE[interface.value](call, options)
-    front = Wireshark(_STDOUT_FD, Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out")))
     try:
-        status = run(access, options, wanted, front, parent)
+        return run(access, options, wanted, Wireshark(_STDOUT_FD, toolbar), parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise
         return 0
-    return status
 
 
 def options_of(call: Call) -> CaptureOptions:
@@ -189,7 +206,7 @@ def _needed_api(call: Call) -> str:
 def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
     from pcapd.ctl.cf import Asked, prepare
 
-    app = call.get("--app-name") or call.get("--app")
+    app = call.get("--app")
     if not app:
         raise UsageProblem("no app", "choose one in the interface's options (the wheel beside its name)")
     instances = parse_instances(words(call.get("--instances")))
