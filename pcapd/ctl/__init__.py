@@ -21,6 +21,7 @@ compiled.  What is pure is kept apart from what touches the outside:
 ------------------  ------------------------------------------------- I/O --
 ``deadline``        the time limit of an exchange
 ``connection``      TCP, TLS and the WebSocket to the api
+``proxy``           proxies: which one, and the way through it
 ``stopping``        signals, and the end of the program that started us
 ``output``          the file or the pipe that is written
 ``reportfile``      the report as a file, after failures too

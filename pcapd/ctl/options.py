@@ -54,6 +54,7 @@ class Access:
         api: Its URL.
         ca: Who must have signed its certificate; None trusts the system's authorities.
         pem: The same, as text.
+        bosh: The BOSH CLI's own variable for a proxy counts.
     """
 
     api: str
@@ -61,6 +62,7 @@ class Access:
     ca: Optional[Path] = None
     trust: Trust = Trust.GIVEN
     pem: str = ""
+    bosh: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pytest
 
 from pcapd.ctl.main import cli
 from pcapd.ctl.manual import ENVIRONMENT, EXIT_STATUS, page
+from pcapd.ctl.proxy import VARIABLES
 from tests.lab.processes import ROOT
 
 PAGE = ROOT / "docs" / "pcapctl.1"
@@ -110,7 +111,7 @@ def test_every_variable_is_in_it() -> None:
     names = {"".join(found) for found in read}
     assert {"PCAP_API", "PCAP_TOKEN", "CF_HOME", "BOSH_CLIENT", "NO_COLOR", "TERM", "PCAPD_PURE"} <= names
     # OpenSSL reads this one.
-    assert {name for name, _ in ENVIRONMENT} == names | {"SSL_CERT_FILE"}
+    assert {name for name, _ in ENVIRONMENT} == names | {"SSL_CERT_FILE"} | set(VARIABLES)
 
 
 def test_the_statuses_are_said_once() -> None:
