@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import subprocess
 
 __all__ = [
-    "_BOSH",
     "VARIABLES",
     "Proxy",
     "ProxyProblem",
