@@ -64,7 +64,7 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 access_options = _options(
-    click.option("--api", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
+    click.option("--api", "-u", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
     click.option(
         "--ca",
         type=click.Path(path_type=Path),
@@ -91,7 +91,7 @@ capture_options = _options(
         type=click.Choice(["pcapng", "pcap"]),
         help="File format.  [default: by FILE's suffix, else pcapng]",
     ),
-    click.option("--filter", "-f", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
+    click.option("--filter", "-f", "-F", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
     click.option(
         "--device",
         "-i",

@@ -27,6 +27,7 @@ from pcapd.ctl.options import (
     choose_form,
     default_output,
     parse_instances,
+    parse_places,
     read_token,
 )
 from pcapd.ctl.terminal import say
@@ -108,7 +109,7 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
 @cli.command(
     epilog="\b\nExamples:\n"
     "  pcapctl bosh -e prod -d cf --group router --duration 30s\n"
-    "  pcapctl bosh -d cf --group router --instance 0 --filter 'tcp port 80' --output router.pcapng\n"
+    "  pcapctl bosh -d cf router/0 --filter 'tcp port 80' --output router.pcapng\n"
     "  pcapctl bosh -d cf --group router --group diego-cell --yes --duration 1m\n"
     "  pcapctl bosh -d mysql --group mysql --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
@@ -117,9 +118,8 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
 @click.option(
     "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."
 )
-@click.option(
-    "--group", "-g", "groups", multiple=True, required=True, metavar="G", help="Instance group; repeatable."
-)
+@click.argument("places", nargs=-1, metavar="[GROUP[/ID]]...")
+@click.option("--group", "-g", "groups", multiple=True, metavar="G", help="Instance group; repeatable.")
 @click.option(
     "--instance",
     "instances",
@@ -136,7 +136,8 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask, however many VMs there are.")
 @capture_options
-def bosh(
+def bosh(  # noqa: PLR0917  # click passes them by name
+    places: Tuple[str, ...],
     deployment: Optional[str],
     groups: Tuple[str, ...],
     instances: Tuple[str, ...],
@@ -156,6 +157,7 @@ def bosh(
 
     if not deployment:
         raise UsageProblem("no deployment", "set BOSH_DEPLOYMENT, or name it with --deployment")
+    groups, instances = parse_places(places, groups, instances)
     trust = _trust(given, Trust.GIVEN)
     asked = Asked(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)
     options = _capture_options(deployment, given)
