@@ -30,6 +30,7 @@ from pcapd.ctl.options import (
     parse_places,
     read_token,
 )
+from pcapd.ctl.plugin.install import cfplugin
 from pcapd.ctl.terminal import say
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
@@ -309,6 +310,7 @@ def extcap(install: bool, uninstall: bool, directory: Optional[Path]) -> None:
 
 
 cli.add_command(wireshark_profile)
+cli.add_command(cfplugin)
 
 
 def _access(given: Any, token: Optional[str]) -> Access:

@@ -45,6 +45,7 @@ _IDLE_TURN = 0.25
 _STATISTICS_INTERVAL = 5.0
 _EVENT_INTERVAL = 1.0
 _STOP_TELL_AFTER = 1.0
+_STOP_TELL_AGAIN = 5.0
 
 
 class Front(Protocol):
@@ -80,6 +81,8 @@ class _Speaker:
         self._notices_omitted = 0
         self._opened = 0
         self._stop_told = False
+        self._stop_told_at = 0.0
+        self._detached = False
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
         # Whoever reads the packets from a pipe may write to the same terminal, and so do printed packets.
@@ -170,13 +173,18 @@ class _Speaker:
 
         The table shows it all the time; where there is none, one line does.
         """
-        waiting = None if self._stop_told else capture.waiting(now)
+        again = self._detached and now - self._stop_told_at >= _STOP_TELL_AGAIN
+        waiting = None if self._stop_told and not again else capture.waiting(now)
         if waiting is None or not (asked or waiting.seconds >= _STOP_TELL_AFTER):
             return
         if self._table is not None and not self._table.hidden:
             return
-        self._stop_told = True
-        self.line(f"stopping: {escape(capture.reason)}; {'; '.join(report.waiting_parts(waiting))}")
+        self._stop_told, self._stop_told_at = True, now
+        parts = report.waiting_parts(waiting)
+        if self._detached:
+            # The terminal sends its Ctrl-C to somebody else now.
+            parts[-1] = f"kill {os.getpid()} leaves at once"
+        self.line(f"stopping: {escape(capture.reason)}; {'; '.join(parts)}")
         facts = {"waiting_for": waiting.names, "seconds_left": round(waiting.left, 1)}
         self.event("stopping", reason=capture.reason, **facts)
 
@@ -190,8 +198,18 @@ class _Speaker:
             accounts = capture.assembly.accounts.values()
             self.event("progress", sources=[_brief(account) for account in accounts])
 
+    def detach(self) -> None:
+        """Leave the table: the shell has the terminal again, and its prompt stands below."""
+        if not self._detached:
+            self._detached = True
+            self._table = None
+            if self._terminal is not None:
+                self._terminal.leave()
+
     def close(self) -> None:
         """Let the terminal take what was said, if it does."""
+        if self._detached:
+            self.line("")
         if self._terminal is not None:
             self._terminal.close()
 
@@ -285,6 +303,8 @@ def _loop(
         stops.drain()
         now = time.monotonic()
         reason = stops.reason
+        if reason and stops.parented:
+            speaker.detach()
         try:
             _receive(connection, capture, now)
             if reason:

@@ -31,6 +31,7 @@ __all__ = [
     "install",
     "launcher",
     "replace",
+    "this_command",
     "uninstall",
     "version",
 ]
@@ -63,7 +64,7 @@ def install(directory: Optional[Path]) -> Path:
         raise InstallProblem(f"{path} is something else", "move it away, or choose with --directory")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace(path, launcher(_command()), 0o755)
+        replace(path, launcher([*this_command(), "extcap"]), 0o755)
         done = subprocess.run(  # noqa: S603  # no shell, and nothing of it is anybody's input
             [str(path), "--extcap-interfaces"], check=False, capture_output=True, text=True, timeout=_TIMEOUT
         )
@@ -94,9 +95,9 @@ def uninstall(directory: Optional[Path]) -> List[Path]:
     return removed
 
 
-def launcher(command: Sequence[str]) -> str:
-    """The launcher's text: a script for sh that starts a command with what Wireshark gives it."""
-    return f'#!/bin/sh\n{_MARK}\nexec {" ".join(map(shlex.quote, command))} "$@"\n'
+def launcher(command: Sequence[str], mark: str = _MARK) -> str:
+    """The launcher's text: a script for sh that starts a command with the arguments that it is given."""
+    return f'#!/bin/sh\n{mark}\nexec {" ".join(map(shlex.quote, command))} "$@"\n'
 
 
 def folder_of(told: str) -> Optional[Path]:
@@ -188,14 +189,14 @@ def _told_by(tshark: str, *arguments: str) -> str:
     return done.stdout
 
 
-def _command() -> List[str]:
+def this_command() -> List[str]:
     """What starts this very pcapctl."""
     python = [sys.executable] if sys.executable else ["/usr/bin/env", "python3"]
     loader = pcapd.__spec__.loader if pcapd.__spec__ else None
     if isinstance(loader, zipimport.zipimporter):
-        return [*python, str(Path(loader.archive).resolve()), "extcap"]
+        return [*python, str(Path(loader.archive).resolve())]
     root = Path(pcapd.__file__).resolve().parents[1]
-    return [*python, "-c", _FROM_DIRECTORY, str(root), "extcap"]
+    return [*python, "-c", _FROM_DIRECTORY, str(root)]
 
 
 def _is_ours(path: Path) -> bool:

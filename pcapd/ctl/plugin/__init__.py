@@ -8,6 +8,7 @@ user typed.  It speaks Go's net/rpc with encoding/gob.
 ``calls``     one call of net/rpc: its request, and its reply as it comes.  Pure.
 ``metadata``  what the plugin says of itself, from the options of ``pcapctl cf``.  Pure.
 ``cli``       the cf CLI over TCP: who is logged in, where
+``install``   ``pcapctl cfplugin``: a plugin whose command has another name
 ``command``   from the arguments of the cf CLI to an exit status
 ============  ==============================================================
 """

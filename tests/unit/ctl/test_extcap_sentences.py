@@ -340,7 +340,7 @@ def test_programs_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexec sleep 30\n")
     with pytest.raises(PcapdError, match="pcapctl does not answer"):
         install(tmp_path)
-    assert install_module._told_by(str(tmp_path / "pcapctl")) is None
+    assert install_module._told_by(str(tmp_path / "pcapctl"), "-G", "folders") == ""
 
 
 def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
