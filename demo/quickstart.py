@@ -93,7 +93,7 @@ def _build(lab: Lab, stack: contextlib.ExitStack) -> None:
 
 
 def _capture(lab: Lab, file: Path) -> int:
-    arguments = ("hosts", *HOSTS, "--duration", DURATION, "--output", str(file), "--force")
+    arguments = ("hosts", *HOSTS, "--duration", DURATION, "--dedupe", "--output", str(file), "--force")
     _step(4, f"A capture on both hosts, for {DURATION}:")
     print(f"   pcapctl {' '.join(arguments)}\n", flush=True)
     # The terminal sends a Ctrl-C to pcapctl too, which then ends its capture in

@@ -362,8 +362,7 @@ TOKEN_LEEWAY: Final = 10.0
 EXCHANGE_TIMEOUT: Final = 30.0
 #: of these at most for each step of a connection: its name, TCP to one address, TLS.
 CONNECT_TIMEOUT: Final = 10.0
-#: for the api to open a first source.  More than everything that it may wait for itself, one
-#: after the other, so that it is the api that says what was too slow.
+#: for the api to open a first source: more than all its own waits, so that the api says what was too slow.
 API_START_TIMEOUT: Final = (
     AUTHORITY_TIMEOUT
     + AGENT_CONNECT_TIMEOUT
@@ -372,6 +371,8 @@ API_START_TIMEOUT: Final = (
     + OPEN_TIMEOUT
     + DRAIN_LINGER
 )
+#: seconds to wait, at an early end, for Wireshark's window to open the toolbar's pipe; later it would hang.
+TOOLBAR_TIMEOUT: Final = 30.0
 
 # --- following an app ---------------------------------------------------------
 

@@ -10,7 +10,8 @@ __all__ = ["start"]
 def start() -> None:
     """Run what the command line asks for; ends by `SystemExit`."""
     arguments = sys.argv[1:]
-    if len(arguments) > 1 and _is_port(arguments[0]):
+    named = arguments[:1] and arguments[0].startswith("--cf-plugin=")
+    if len(arguments) > 1 and (named or _is_port(arguments[0])):
         from pcapd.ctl.cfplugin.command import start as start_plugin
 
         start_plugin(arguments)

@@ -27,6 +27,7 @@ __all__ = [
     "default_output",
     "instances_in_words",
     "parse_instances",
+    "parse_places",
     "read_token",
 ]
 
@@ -59,6 +60,7 @@ class Access:
         api: Its URL.
         ca: Who must have signed its certificate; None trusts the system's authorities.
         pem: The same, as text.
+        bosh: The BOSH CLI's own variable for a proxy counts.
     """
 
     api: str
@@ -66,6 +68,7 @@ class Access:
     ca: Optional[Path] = None
     trust: Trust = Trust.GIVEN
     pem: str = ""
+    bosh: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,25 @@ def default_output(name: str, given: Optional[str], now: datetime.datetime) -> s
     """``NAME-YYYYMMDDTHHMMSSZ.pcapng`` in the current directory."""
     stem = re.sub(r"[^\w.-]", "_", name)
     return f"{stem}-{now:%Y%m%dT%H%M%SZ}.{given or 'pcapng'}"
+
+
+def parse_places(
+    places: Sequence[str], groups: Sequence[str], instances: Sequence[str]
+) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    """Instance groups and instances, named as ``GROUP`` and ``GROUP/ID`` or by options.
+
+    Raises:
+        UsageProblem: Nothing is named, or the names contradict each other.
+    """
+    several = [place for place in places if "/" in place]
+    if several and len(several) < len(places):
+        raise UsageProblem("name groups, or instances as GROUP/ID, not both", f"{several[0]} is an instance")
+    if places and (groups or instances):
+        raise UsageProblem("name groups and instances either as words or with --group and --instance")
+    found = (*groups, *(place.partition("/")[0] for place in places))
+    if not found:
+        raise UsageProblem("no instance group", "name it, as in: pcapctl bosh -d cf router")
+    return tuple(dict.fromkeys(found)), (*instances, *several)
 
 
 def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:

@@ -114,6 +114,8 @@ def _loop(
         stops.drain()
         now = time.monotonic()
         reason = stops.reason
+        if reason and stops.parented:
+            reporter.detach()
         try:
             _receive(connection, capture, now)
             if reason:

@@ -125,7 +125,7 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 access_options = _options(
-    click.option("--api", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
+    click.option("--api", "-u", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
     click.option(
         "--ca",
         type=click.Path(path_type=Path),
@@ -152,7 +152,7 @@ capture_options = _options(
         type=click.Choice(["pcapng", "pcap"]),
         help="File format.  [default: by FILE's suffix, else pcapng]",
     ),
-    click.option("--filter", "-f", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
+    click.option("--filter", "-f", "-F", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
     click.option(
         "--device",
         "-i",
@@ -223,8 +223,8 @@ capture_options = _options(
         "--packet-ids",
         is_flag=True,
         help="Give a packet that is seen at several instances the same number (epb_packetid) at each; "
-        "pcapctl flows FILE shows delays and losses.  Without the compiled modules, as in the one-file client, "
-        "it is for some ten thousand packets a second.",
+        "pcapctl flows FILE shows delays and losses.  Without the compiled modules, as in the one-file "
+        "client, it is for some ten thousand packets a second.",
     ),
     click.option(
         "--dedupe",

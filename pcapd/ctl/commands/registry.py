@@ -9,16 +9,19 @@ import click
 
 __all__ = ["COMMANDS", "Commands"]
 
-#: One line for each: the name of a module here, which has a click command of that name.
+#: One line for each: the name of a module here, which has a click command of that name.  A hyphen stands
+#: for an underscore in the module's name.
 COMMANDS = (
     "bosh",
     "cf",
+    "cfplugin",
     "completion",
     "extcap",
     "flows",
     "hosts",
     "man",
     "status",
+    "wireshark-profile",
 )
 
 
@@ -33,5 +36,6 @@ class Commands(click.Group):
         """One of them; None where there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"{__package__}.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"{__package__}.{name}"), name)
         return command

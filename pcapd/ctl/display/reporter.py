@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol
 
-from pcapd.ctl.display import report
+from pcapd.ctl.display import report, seentwice
 from pcapd.ctl.display.terminal import Terminal, say
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
@@ -25,6 +25,7 @@ __all__ = ["Frontend", "Reporter", "can_redraw"]
 
 _EVENT_INTERVAL = 1.0
 _STOP_TELL_AFTER = 1.0
+_STOP_TELL_AGAIN = 5.0
 
 
 class Frontend(Protocol):
@@ -65,6 +66,8 @@ class Reporter:
         self._notices_omitted = 0
         self._opened = 0
         self._stop_told = False
+        self._stop_told_at = 0.0
+        self._detached = False
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
         # Whoever reads the packets from a pipe may write to the same terminal, and so do printed packets.
@@ -156,13 +159,18 @@ class Reporter:
 
         The table shows it all the time; where there is none, one line does.
         """
-        waiting = None if self._stop_told else capture.waiting(now)
+        again = self._detached and now - self._stop_told_at >= _STOP_TELL_AGAIN
+        waiting = None if self._stop_told and not again else capture.waiting(now)
         if waiting is None or not (asked or waiting.seconds >= _STOP_TELL_AFTER):
             return
         if self._table is not None and not self._table.hidden:
             return
-        self._stop_told = True
-        self.line(f"stopping: {escape(capture.reason)}; {'; '.join(report.waiting_parts(waiting))}")
+        self._stop_told, self._stop_told_at = True, now
+        parts = report.waiting_parts(waiting)
+        if self._detached:
+            # The terminal sends its Ctrl-C to somebody else now.
+            parts[-1] = f"kill {os.getpid()} leaves at once"
+        self.line(f"stopping: {escape(capture.reason)}; {'; '.join(parts)}")
         facts = {"waiting_for": waiting.names, "seconds_left": round(waiting.left, 1)}
         self.event("stopping", reason=capture.reason, **facts)
 
@@ -176,6 +184,14 @@ class Reporter:
             self._said_at = now
             accounts = capture.muxer.accounts.values()
             self.event("progress", sources=[_brief(account) for account in accounts])
+
+    def detach(self) -> None:
+        """Leave the table: the shell has the terminal again, and its prompt stands below."""
+        if not self._detached:
+            self._detached = True
+            self._table = None
+            if self._terminal is not None:
+                self._terminal.leave()
 
     def conclude(self, capture: CaptureSession, sinks: Sinks, wanted: Wanted, seconds: float) -> int:
         """Show how it went, write the report, and return the exit status.
@@ -195,7 +211,7 @@ class Reporter:
             self.event("warning", message=str(problem))
         self.sinks(sinks)
         if capture.started is not None:
-            for line in report.as_text(capture, sinks, seconds):
+            for line in [*report.as_text(capture, sinks, seconds), *seentwice.lines(capture, sinks)]:
                 self.line(line)
         self.event("end", **went)
         if self._frontend is not None:
@@ -213,6 +229,8 @@ class Reporter:
 
     def _close(self) -> None:
         """Let the terminal take what was said, if it does."""
+        if self._detached:
+            self.line("")
         if self._terminal is not None:
             self._terminal.close()
 

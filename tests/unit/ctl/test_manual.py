@@ -17,6 +17,7 @@ from demo.processes import ROOT
 from pcapd.ctl.commands.arguments import EXIT_STATUS
 from pcapd.ctl.commands.man import ENVIRONMENT, page
 from pcapd.ctl.main import cli
+from pcapd.ctl.stream.proxy import VARIABLES
 
 PAGE = ROOT / "docs" / "pcapctl.1"
 PATIENCE = 60.0
@@ -116,7 +117,7 @@ def test_every_variable_is_in_it() -> None:
     names = {"".join(found) for found in read}
     assert {"PCAP_API", "PCAP_TOKEN", "CF_HOME", "BOSH_CLIENT", "NO_COLOR", "TERM", "PCAPD_PURE"} <= names
     # OpenSSL reads this one.
-    assert {name for name, _ in ENVIRONMENT} == names | {"SSL_CERT_FILE"}
+    assert {name for name, _ in ENVIRONMENT} == names | {"SSL_CERT_FILE"} | set(VARIABLES)
 
 
 def test_the_statuses_are_said_once() -> None:
