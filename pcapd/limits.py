@@ -177,6 +177,22 @@ FLOW_DELAYS: Final = 1000
 #: pairs of places of all flows together, each with its delays.
 FLOW_PAIRS_MAX: Final = 20_000
 
+# --- what went wrong (pcapctl explain) --------------------------------------------
+
+#: conversations that are followed at a time, some 900 bytes each and for each place; more
+#: close those that were silent for longest.
+CONVERSATIONS_MAX: Final = 65_536
+#: seconds between two sightings of a packet: its way, and what clocks differ.
+EXPLAIN_WINDOW: Final = 10.0
+#: seconds of silence that count: less than any idle timeout in use (Node.js closes after 5 s).
+IDLE_TIME: Final = 4.0
+#: different findings; more are counted.
+FINDINGS_MAX: Final = 1000
+#: conversations and requests that are shown.
+WORST_CONVERSATIONS: Final = 100
+#: findings that are shown as text where not all are asked for: a screenful.
+FINDINGS_SHOWN: Final = 10
+
 # --- files that are read (pcapctl flows) ----------------------------------------
 
 #: bytes of a block; the largest packet and its options are far below.

@@ -9,6 +9,7 @@
 #include "_table.h"
 
 enum { FIN_FLAG = 1, SYN_FLAG = 2, RST_FLAG = 4, ACK_FLAG = 16 };
+#define DNS_PORT 53
 #define NEVER (-1)
 #define NO_OFFSET (-((int64_t)1 << 62))
 #define TWIN_US 5000
@@ -720,9 +721,11 @@ give_payload(ConversationTable *self, const Conversation *one, uint32_t place, H
              int64_t offset)
 {
     const Row *row = now->row;
-    uint64_t start = (uint64_t)row->at + row->payload_at, end = (uint64_t)row->at + row->captured;
-    if (start + row->payload < end)
-        end = start + row->payload;
+    bool icmp = one->key.protocol == ICMP || one->key.protocol == ICMPV6; /* with its header */
+    uint64_t start = (uint64_t)row->at + (icmp ? row->transport_at : row->payload_at);
+    uint64_t end = (uint64_t)row->at + row->captured, behind = (uint64_t)row->at + row->payload_at + row->payload;
+    if (behind < end)
+        end = behind;
     if (end > now->size)
         end = now->size;
     uint64_t size = start < end ? end - start : 0;
@@ -780,6 +783,8 @@ follow(ConversationTable *self, Conversation *one, Seen *seen, const Now *now, b
             return false;
     } else if (one->key.protocol == ICMP || one->key.protocol == ICMPV6)
         fresh = is_error(now);
+    else if (one->key.protocol == UDP)
+        fresh = row->source_port == DNS_PORT || row->destination_port == DNS_PORT;
     return !row->payload || !fresh || row->has & HAS_LATER_FRAGMENT || half->wanted == NEVER
         || offset + row->payload <= half->wanted
         || give_payload(self, one, both->place, half, now, offset);

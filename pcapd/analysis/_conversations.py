@@ -27,7 +27,9 @@ _I32, _I64, _M32 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF
 _US_MAX: Final = _I64 // 4
 _IP, _TCP, _NUMBER, _LATER = 1, 4, 16, 64
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
-_ICMP, _ICMPV6 = 1, 58
+_ICMP, _UDP, _ICMPV6 = 1, 17, 58
+#: The only port of UDP whose payload is given out.
+_DNS: Final = 53
 #: What a reader of payloads answers when it wants no more of them.
 NEVER: Final = -1
 #: microseconds; an equal packet within this time was doubled by the network or by the capture:
@@ -288,6 +290,8 @@ class ConversationTable:
             offset, fresh, again = follow_tcp(half, peer, row, frame, silence, data)
         elif conversation.protocol in (_ICMP, _ICMPV6):
             fresh = _is_error(row, data)
+        elif conversation.protocol == _UDP:
+            fresh = _DNS in _FIELDS.unpack(row[7])[2:4]
         if (
             payload
             and fresh
@@ -295,8 +299,8 @@ class ConversationTable:
             and (half.wanted != NEVER)
             and offset + payload > half.wanted
         ):
-            start = at + row[11]
-            content = data[start : min(at + captured, start + payload)]
+            start = at + (row[17] if conversation.protocol in (_ICMP, _ICMPV6) else row[11])
+            content = data[start : min(at + captured, at + row[11] + payload)]
             half.wanted = self._payload(
                 conversation.serial, conversation.protocol, sighting.place, side, us, frame, offset, row[8],
                 payload, content,

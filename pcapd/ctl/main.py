@@ -236,6 +236,32 @@ def flows(names: Tuple[str, ...], json: bool) -> None:
 
 @cli.command(
     epilog="\b\nExamples:\n"
+    "  pcapctl hosts web-0 web-1 --output both.pcapng --duration 30s\n"
+    "  pcapctl explain both.pcapng\n"
+    "  pcapctl explain client.pcap server.pcap          tcpdump's files of both ends\n"
+    "  pcapctl explain both.pcapng --json | jq '.findings[] | .kind, .summary'\n"
+)
+@click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=files)
+@click.option("--json", is_flag=True, help="One JSON object for scripts instead of text.")
+@click.option("--all", "everything", is_flag=True, help="All findings, not only a screenful.")
+def explain(names: Tuple[str, ...], json: bool, everything: bool) -> None:
+    """Say what went wrong in a capture: who refused, lost, closed or waited, and where.
+
+    FILE is pcapng or pcap of any program; of several files each was captured elsewhere.
+    Packets that were seen at several places are recognised, the clocks of these places
+    are compared, and what the capture lost itself is not blamed on the network.
+    What each kind of finding means is in docs/findings.rst.
+    """
+    from pcapd.analysis.report import as_dict
+    from pcapd.ctl.explain import as_lines
+    from pcapd.ctl.explain import explain as read
+
+    found = read(names)
+    print(json_module.dumps(as_dict(found)) if json else "\n".join(as_lines(found, everything=everything)))
+
+
+@cli.command(
+    epilog="\b\nExamples:\n"
     "  bash  echo 'eval \"$(pcapctl completion bash)\"' >> ~/.bashrc\n"
     "  zsh   echo 'eval \"$(pcapctl completion zsh)\"' >> ~/.zshrc      below compinit\n"
     "  fish  pcapctl completion fish > ~/.config/fish/completions/pcapctl.fish\n\n"
@@ -391,7 +417,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
     if text:
         say(text, sys.stderr)
     arguments = sys.argv[1:]
-    if "--json" in arguments and arguments[0] not in ("status", "flows"):
+    if "--json" in arguments and arguments[0] not in ("status", "flows", "explain"):
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
         from pcapd.ctl.reportfile import nothing
 

@@ -1,0 +1,272 @@
+"""HTTP/1.1 (RFC 9112): which request got which answer, when, and how.
+
+Only heads are read; of bodies the lengths and the time of their last bytes.
+Nothing is kept of a head but its method, the path's first segment, the status, and the
+identifiers that tie a request to the same one on another connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Deque, Dict, Final, List, NamedTuple, Optional
+
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Stream
+
+__all__ = ["Http", "Message", "Request", "looks_like"]
+
+_REQUEST: Final = re.compile(rb"([A-Z]{3,16}) (\S{1,8192}) HTTP/1\.[01]\r?\n")
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[^\n]{0,512}\r?\n")
+_FIELDS: Final = re.compile(
+    rb"^(content-length|transfer-encoding|x-vcap-request-id|traceparent|x-request-id|x-cf-routererror|upgrade)"
+    rb":[ \t]*([^\r\n]{0,256})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[^\n]{0,1024}\n")
+_IDS: Final = (b"x-vcap-request-id", b"traceparent", b"x-request-id")
+#: bytes; servers refuse longer heads.
+_HEAD_MAX: Final = 64 * 1024
+#: Requests of a connection that wait for their answers; more are not looked at.
+_PIPELINED_MAX: Final = 256
+_PATH_MAX: Final = 64
+_METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC")
+
+
+def looks_like(content: bytes) -> bool:
+    """Whether a payload is the beginning of a request or an answer."""
+    return content[:4] in _METHODS or content[:7] == b"HTTP/1."
+
+
+class Message(NamedTuple):
+    """When a request or an answer was seen at a place: its first and last byte, and the first one's frame."""
+
+    first_us: int
+    last_us: int
+    frame: int
+
+
+class Request:
+    """A request and its answer, at one place.
+
+    Attributes:
+        seq: Sequence number of its first byte: the same at all places.
+        method, path: Of the path the first segment.
+        ids: What identifies it on other connections too.
+        sent: When it was seen; its last byte may not have been seen yet.
+        status: Of the answer; None without one.
+        answered: When the answer was seen.
+        whole: The answer has its end.
+        router_error: X-Cf-RouterError of the answer.
+    """
+
+    __slots__ = ("answered", "ids", "method", "path", "router_error", "sent", "seq", "status", "whole")
+
+    def __init__(self, seq: int, method: str, path: str, ids: List[bytes], sent: Message) -> None:
+        self.seq, self.method, self.path, self.ids, self.sent = seq, method, path, ids, sent
+        self.status: Optional[int] = None
+        self.answered: Optional[Message] = None
+        self.whole = False
+        self.router_error = ""
+
+
+class Http:
+    """A connection at one place.
+
+    Attributes:
+        done: Requests that were answered as a whole; whoever reads them empties it.
+        waiting: Requests without a whole answer, in their order.
+    """
+
+    def __init__(self) -> None:
+        self.done: List[Request] = []
+        self.waiting: Deque[Request] = deque()
+        self.requests = _Requests(self)
+        self.answers = _Answers(self)
+        self.upgraded = False
+
+    def stream(self, content: bytes) -> Stream:
+        """The direction that begins with these bytes."""
+        return self.answers if content[:5] == b"HTTP/" else self.requests
+
+    def answered(self) -> None:
+        """The first request has its whole answer."""
+        request = self.waiting.popleft()
+        request.whole = True
+        self.done.append(request)
+
+    def ended(self) -> None:
+        """The connection is over, and with it an answer that has no other end."""
+        if self.waiting and self.waiting[0].answered is not None and self.answers.until_end:
+            self.answered()
+
+
+class _Heads(Stream):
+    """Messages one after the other."""
+
+    def __init__(self, http: Http) -> None:
+        super().__init__()
+        self._http = http
+        self._head = b""  # the part of a head, or of a chunk's line, that is there
+        self._begin: Optional[Piece] = None  # the piece that it began with
+        self._begin_seq = 0
+        self._skip_to: Optional[int] = None  # offset of the last byte of a body
+        self._chunked = False
+
+    def read(self, piece: Piece, begin: int) -> int:
+        at, end, behind = piece.offset + begin, piece.offset + len(piece.content), piece.offset + piece.length
+        while at != NEVER:
+            if self._skip_to is not None:
+                if self._skip_to >= behind:
+                    return self._skip_to
+                at, self._skip_to = self._skip_to + 1, None
+                self.body_ended(piece)
+            elif at >= end:
+                break
+            else:
+                rest = piece.content[at - piece.offset :]
+                at = self._chunk(piece, at, rest) if self._chunked else self._message(piece, at, rest)
+        if at != NEVER and at < behind:
+            return self.missed(behind)  # a part of the packet was not captured
+        return at
+
+    def missed(self, offset: int) -> int:
+        if self._skip_to is not None and offset > self._skip_to:
+            self._skip_to = None
+        self._head, self._begin, self._chunked = b"", None, False
+        self._http.waiting.clear()
+        return offset
+
+    def _message(self, piece: Piece, at: int, rest: bytes) -> int:
+        if self._begin is None:
+            self._begin, self._begin_seq = piece, piece.seq + at - piece.offset
+        before = len(self._head)
+        head = self._head + rest if before else rest
+        end = head.find(b"\r\n\r\n")
+        if end < 0:
+            self._head = head
+            if (not looks_like(head[:8].ljust(8)) and len(head) >= 8) or len(head) > _HEAD_MAX:
+                self._head, self._begin = b"", None
+                return NEVER
+            return at + len(rest)
+        first, self._begin, self._head = self._begin, None, b""
+        after = at + end + 4 - before
+        fields = {name.lower(): value for name, value in _FIELDS.findall(head, 0, end + 2)}
+        return self.head(head, fields, first, piece, after)
+
+    def head(self, head: bytes, fields: Dict[bytes, bytes], first: Piece, last: Piece, after: int) -> int:
+        """A whole head, whose body begins at the offset `after`; returns what is wanted next."""
+        raise NotImplementedError
+
+    def body_ended(self, piece: Piece) -> None:
+        """The piece has the last byte of the body."""
+        raise NotImplementedError
+
+    def body(self, fields: Dict[bytes, bytes], piece: Piece, after: int) -> int:
+        """Go on behind a body of a known length; returns what is wanted next."""
+        if b"chunked" in fields.get(b"transfer-encoding", b"").lower():
+            self._chunked = True
+            return after
+        length = fields.get(b"content-length", b"0").strip()
+        size = int(length) if length.isdigit() and len(length) < 16 else 0
+        if not size:
+            self.body_ended(piece)
+            return after
+        self._skip_to = after + size - 1
+        return after
+
+    def _chunk(self, piece: Piece, at: int, rest: bytes) -> int:
+        before = len(self._head)
+        line = self._head + rest if before else rest
+        found = _CHUNK.match(line)
+        if found is None:
+            self._head = line
+            return at + len(rest) if len(line) <= 2048 else self._lost(piece)
+        size = int(found.group(1), 16)
+        begin = at + found.end() - before
+        if size:
+            self._head = b""
+            return begin + size + 2
+        end = line.find(b"\r\n", found.end())
+        if end != found.end():  # trailers
+            end = line.find(b"\r\n\r\n", found.end()) + 2
+        if end < found.end():
+            self._head = line
+            return at + len(rest) if len(line) <= _HEAD_MAX else self._lost(piece)
+        self._head, self._chunked = b"", False
+        self.body_ended(piece)
+        return at + end + 2 - before
+
+    def _lost(self, piece: Piece) -> int:
+        return self.missed(piece.offset + piece.length)
+
+
+class _Requests(_Heads):
+    _current: Optional[Request] = None
+
+    def head(self, head: bytes, fields: Dict[bytes, bytes], first: Piece, last: Piece, after: int) -> int:
+        line = _REQUEST.match(head)
+        if line is None or len(self._http.waiting) >= _PIPELINED_MAX:
+            return NEVER
+        ids = [fields[name][:128] for name in _IDS if name in fields]
+        message = Message(first.us, last.us, first.frame)
+        path = _segment(line.group(2))
+        request = Request(self._begin_seq & 0xFFFFFFFF, line.group(1).decode("ascii"), path, ids, message)
+        self._current = request
+        self._http.waiting.append(request)
+        return self.body(fields, last, after)
+
+    def body_ended(self, piece: Piece) -> None:
+        if self._current is not None:
+            self._current.sent = self._current.sent._replace(last_us=piece.us)
+
+
+class _Answers(_Heads):
+    #: The body that is being read ends with the connection.
+    until_end = False
+
+    def head(self, head: bytes, fields: Dict[bytes, bytes], first: Piece, last: Piece, after: int) -> int:
+        line = _STATUS.match(head)
+        if line is None:
+            return NEVER
+        status = int(line.group(1))
+        waiting = self._http.waiting
+        if status == 101 or (status < 300 and waiting and waiting[0].method == "CONNECT"):
+            self._http.upgraded = True
+            self._note(status, fields, first, last)
+            if waiting:
+                self._http.answered()
+            self._http.requests.at = NEVER
+            return NEVER
+        if status < 200:
+            return after
+        self._note(status, fields, first, last)
+        if status in (204, 304) or (waiting and waiting[0].method == "HEAD"):
+            self.body_ended(last)
+            return after
+        if b"content-length" not in fields and b"transfer-encoding" not in fields:
+            self.until_end = True
+            return NEVER
+        return self.body(fields, last, after)
+
+    def _note(self, status: int, fields: Dict[bytes, bytes], first: Piece, last: Piece) -> None:
+        if self._http.waiting:
+            request = self._http.waiting[0]
+            request.status = status
+            request.answered = Message(first.us, last.us, first.frame)
+            request.router_error = fields.get(b"x-cf-routererror", b"")[:64].decode("ascii", "replace")
+
+    def body_ended(self, piece: Piece) -> None:
+        if self._http.waiting and self._http.waiting[0].answered is not None:
+            request = self._http.waiting[0]
+            assert request.answered is not None
+            request.answered = request.answered._replace(last_us=piece.us)
+            self._http.answered()
+
+
+def _segment(target: bytes) -> str:
+    """The first segment of a path: the rest, and the query, may hold what is nobody's business."""
+    if target[:7].lower() == b"http://":
+        target = b"/" + target[7:].partition(b"/")[2]
+    path = target.partition(b"?")[0]
+    segment = path[1:].partition(b"/")[0] if path[:1] == b"/" else path.partition(b"/")[0]
+    return "/" + segment[:_PATH_MAX].decode("ascii", "backslashreplace")
