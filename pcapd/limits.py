@@ -186,6 +186,8 @@ CONVERSATIONS_MAX: Final = 65_536
 EXPLAIN_WINDOW: Final = 10.0
 #: seconds of silence that count: less than any idle timeout in use (Node.js closes after 5 s).
 IDLE_TIME: Final = 4.0
+#: bytes of all connections together that wait for a packet before them.
+EXCHANGE_BYTES: Final = 32 * MIB
 #: different findings; more are counted.
 FINDINGS_MAX: Final = 1000
 #: conversations and requests that are shown.

@@ -110,7 +110,8 @@ class Explanation:
     def statistics(self, place: int, counters: FileStatistics) -> None:
         """What a file says that a place lost, from the beginning until now."""
         own = self.world.places[place]
-        own.dropped = max(own.dropped or 0, counters.dropped)
+        own.dropped = counters.dropped
+        own.until_us = max(own.until_us, counters.until_us)
 
     def read(self, files: Sequence[Iterator[Rows]]) -> None:
         """Read files whose interfaces have the numbers that `place` gave them."""
@@ -162,7 +163,7 @@ class Explanation:
 
     def _compare(self) -> None:
         for place, (packets, first, last) in zip(self.world.places, self._table.places()):
-            place.packets, place.first_us, place.last_us = packets, first, last
+            place.packets, place.first_us, place.last_us = packets, first, max(last, place.until_us)
         if len(self.world.places) > 1:
             self.world.compare(self._table.clocks())
 

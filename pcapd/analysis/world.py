@@ -27,7 +27,8 @@ class Place:
         device: Its interface.
         file: Index of the file that has its packets.
         addresses: Of the interface, packed.
-        packets, first_us, last_us: What it saw.
+        packets, first_us, last_us: What it saw, and until when it looked.
+        until_us: What the file says about that; 0 when it says nothing.
         dropped: Packets that it lost; None when nobody says.
         losses: When: from, to, how many.
         known_offset: Its clock's offset and error in microseconds, where the file says them.
@@ -39,7 +40,7 @@ class Place:
         instance, colon, device = name.rpartition(":")
         self.instance: Optional[str] = instance if colon else None
         self.device = device
-        self.packets = self.first_us = self.last_us = 0
+        self.packets = self.first_us = self.last_us = self.until_us = 0
         self.dropped: Optional[int] = None
         self.losses: List[Tuple[int, int, int]] = []
         self.known_offset: Optional[Tuple[int, Optional[int]]] = None

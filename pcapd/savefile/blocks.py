@@ -279,10 +279,12 @@ class FileStatistics(NamedTuple):
     Attributes:
         number: Of the interface, in its section.
         dropped: Packets that were lost by the interface and by the kernel, since the beginning.
+        until_us: Microseconds since the epoch up to which it counts; 0 when the block does not say.
     """
 
     number: int
     dropped: int
+    until_us: int = 0
 
 
 class FilePacket(NamedTuple):
@@ -407,7 +409,9 @@ def _clock_offset(description: str) -> Optional[Tuple[int, Optional[int]]]:
     return offset or 0, error
 
 
-def read_statistics(block: bytes, order: str) -> Optional[FileStatistics]:
+def read_statistics(
+    block: bytes, order: str, interfaces: Sequence[FileInterface] = ()
+) -> Optional[FileStatistics]:
     """The counters that a block has; None when it is another block.
 
     Raises:
@@ -421,7 +425,11 @@ def read_statistics(block: bytes, order: str) -> Optional[FileStatistics]:
         raise _too_short() from error
     options = _options(block, 20, order)
     dropped = (_number_in(options, code, order) for code in (5, 7))
-    return FileStatistics(number, sum(count or 0 for count in dropped))
+    end, until = _first(options, 3), 0
+    if len(end) == 8 and number < len(interfaces):
+        high, low = struct.unpack(f"{order}II", end)
+        until = _micros(interfaces[number], high << 32 | low)
+    return FileStatistics(number, sum(count or 0 for count in dropped), until)
 
 
 def read_packet(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> Optional[FilePacket]:

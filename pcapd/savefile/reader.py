@@ -174,6 +174,6 @@ def read_rows(
             places += [place(interface) for interface in reader.interfaces[len(places) :]]
             packed = packed_interfaces(reader.interfaces, places)
         elif statistics is not None:
-            counters = blocks.read_statistics(block, reader.order)
+            counters = blocks.read_statistics(block, reader.order, reader.interfaces)
             if counters is not None and counters.number < len(places):
                 statistics(places[counters.number], counters)

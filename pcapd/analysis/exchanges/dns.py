@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, List, NamedTuple, Optional, Tuple
 
-from pcapd.analysis.exchanges.streams import NEVER, Piece, Stream
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.packet.dns import Message, read_message
 
 __all__ = ["Dns", "Question"]
@@ -44,12 +44,16 @@ class Question(NamedTuple):
 class Dns:
     """The messages of a conversation at one place.
 
+    Args:
+        room: See `Stream`.
+
     Attributes:
         done: Questions that were answered; whoever reads them empties it.
         waiting: Questions without an answer, by id and name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self.done: List[Question] = []
         self.waiting: OrderedDict[Tuple[int, str, str], Question] = OrderedDict()
 
@@ -86,7 +90,7 @@ class Dns:
 
 class _Messages(Stream):
     def __init__(self, dns: Dns) -> None:
-        super().__init__()
+        super().__init__(dns.room)
         self._dns = dns
         self._rest = b""
 

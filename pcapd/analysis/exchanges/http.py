@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Deque, Dict, Final, List, NamedTuple, Optional
+from typing import Deque, Dict, Final, List, NamedTuple, Optional, Set
 
-from pcapd.analysis.exchanges.streams import NEVER, Piece, Stream
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 
 __all__ = ["Http", "Message", "Request", "looks_like"]
 
@@ -72,17 +72,22 @@ class Request:
 class Http:
     """A connection at one place.
 
+    Args:
+        room: See `Stream`.
+
     Attributes:
         done: Requests that were answered as a whole; whoever reads them empties it.
         waiting: Requests without a whole answer, in their order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self.done: List[Request] = []
         self.waiting: Deque[Request] = deque()
         self.requests = _Requests(self)
         self.answers = _Answers(self)
         self.upgraded = False
+        self._recent: Deque[int] = deque(maxlen=_PIPELINED_MAX)
 
     def stream(self, content: bytes) -> Stream:
         """The direction that begins with these bytes."""
@@ -92,7 +97,13 @@ class Http:
         """The first request has its whole answer."""
         request = self.waiting.popleft()
         request.whole = True
+        self._recent.append(request.seq)
         self.done.append(request)
+
+    @property
+    def answered_last(self) -> Set[int]:
+        """Where the last requests that were answered began."""
+        return set(self._recent)
 
     def ended(self) -> None:
         """The connection is over, and with it an answer that has no other end."""
@@ -104,7 +115,7 @@ class _Heads(Stream):
     """Messages one after the other."""
 
     def __init__(self, http: Http) -> None:
-        super().__init__()
+        super().__init__(http.room)
         self._http = http
         self._head = b""  # the part of a head, or of a chunk's line, that is there
         self._begin: Optional[Piece] = None  # the piece that it began with

@@ -11,9 +11,10 @@ from pcapd.analysis.exchanges import tls as tls_module
 from pcapd.analysis.exchanges.dns import Dns
 from pcapd.analysis.exchanges.http import Http, Request
 from pcapd.analysis.exchanges.requests import Inner, Talks
-from pcapd.analysis.exchanges.streams import NEVER, Piece, Stream
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.analysis.exchanges.tls import Tls
 from pcapd.analysis.world import World
+from pcapd.limits import EXCHANGE_BYTES
 from pcapd.packet.dns import read_message
 
 __all__ = ["Icmp", "Log", "Said", "Talk"]
@@ -81,6 +82,7 @@ class Log:
     def __init__(self, world: World) -> None:
         self._world = world
         self._inner = Inner()
+        self._room = Room(EXCHANGE_BYTES)
         self._said: Dict[int, Said] = {}
         self._icmp: Dict[bytes, List[Icmp]] = {}
         self._icmp_count = 0
@@ -131,6 +133,8 @@ class Log:
         if icmp:
             said.icmp = icmp
             self._icmp_count -= len(icmp)
+        for stream in said.streams.values():
+            stream.close()
         for place, http in said.http.items():
             http.ended()
             self._drain(said, place, http)
@@ -146,9 +150,9 @@ class Log:
 
     def _begin(self, said: Said, protocol: int, place: int, side: int, piece: Piece) -> int:
         if protocol == _UDP:
-            dns = said.dns.setdefault(place, Dns())
+            dns = said.dns.setdefault(place, Dns(self._room))
             return dns.datagram(piece)
-        stream = _reader(said, place, side, piece.content)
+        stream = _reader(said, place, side, piece.content, self._room)
         if stream is None:
             tries = said.tries[place, side] = said.tries.get((place, side), 0) + 1
             return piece.offset + piece.length if tries < _TRIES and piece.content else NEVER
@@ -176,13 +180,13 @@ class Log:
         self._icmp.setdefault(key, []).append(Icmp(place, us, frame, content[0], content[1], mtu))
 
 
-def _reader(said: Said, place: int, side: int, content: bytes) -> Optional[Stream]:
+def _reader(said: Said, place: int, side: int, content: bytes, room: Room) -> Optional[Stream]:
     if http_module.looks_like(content):
-        return said.http.setdefault(place, Http()).stream(content)
+        return said.http.setdefault(place, Http(room)).stream(content)
     if tls_module.looks_like(content):
-        return said.tls.setdefault(place, Tls()).stream(side)
+        return said.tls.setdefault(place, Tls(room)).stream(side)
     if len(content) > 14 and content[0] << 8 | content[1] == len(content) - 2 and read_message(content[2:]):
-        return said.dns.setdefault(place, Dns()).stream()
+        return said.dns.setdefault(place, Dns(room)).stream()
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Dict, Final, Optional, Tuple
 
-from pcapd.analysis.exchanges.streams import NEVER, Piece, Stream
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.packet.cursor import Cursor, CutShort
 
 __all__ = ["ALERTS", "Tls", "looks_like"]
@@ -49,6 +49,9 @@ def looks_like(content: bytes) -> bool:
 class Tls:
     """A connection at one place.
 
+    Args:
+        room: See `Stream`.
+
     Attributes:
         server_name, alpn: What the client asked for, and the server chose (where it says so in clear).
         version: What the server chose; empty before it did.
@@ -62,7 +65,8 @@ class Tls:
             their type, and 16 of the cipher's tag), because no other message is as short.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self.server_name = self.alpn = self.version = ""
         self.alert: Optional[Tuple[int, str, int, int]] = None
         self.hello_us = self.answer_us = 0
@@ -79,7 +83,7 @@ class Tls:
 
 class _Records(Stream):
     def __init__(self, tls: Tls, side: int) -> None:
-        super().__init__()
+        super().__init__(tls.room)
         self._tls, self._side = tls, side
         self._rest = self._messages = b""
 

@@ -40,7 +40,12 @@ class DnsUnanswered(Kind):
             begin, end = (
                 world.aligned(place, us) for us in (question.asked_us[0], question.asked_us[1] + _PATIENCE_US)
             )
-            if key in answered or waited < _PATIENCE_US or world.lost_at(place, begin, end) or said.icmp:
+            if (
+                key in answered
+                or (waited < _PATIENCE_US and question.asked < 2)
+                or world.lost_at(place, begin, end)
+                or said.icmp
+            ):
                 continue
             yield Occurrence(
                 ERROR,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Iterator
+from typing import Final, Iterator, Set
 
 from pcapd.analysis.conversations import Conversation, View
 from pcapd.analysis.exchanges.http import Request
 from pcapd.analysis.exchanges.log import Said
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, milliseconds, packets
+from pcapd.analysis.findings.idle import how_cut
+from pcapd.analysis.findings.keepalive import lost_the_race
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
 
@@ -39,15 +41,19 @@ class HttpUnanswered(Kind):
     display = "http.request"
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
-        for view in in_order(conversation, world)[::-1]:
+        views = in_order(conversation, world)
+        if not said.http or any(lost_the_race(view, said) or how_cut(view) for view in views):
+            return
+        known: Set[int] = set()  # requests that a place nearer to the server saw
+        for view in views[::-1]:
             http = said.http.get(view.place)
             if http is None or http.upgraded:
                 continue
-            lost = [one for one in http.waiting if one.status is None]
+            lost = [one for one in http.waiting if one.status is None and one.seq not in known]
+            known |= {one.seq for one in http.waiting} | http.answered_last
+            begin, end = (lost[0].sent.first_us, view.seen.last_us) if lost else (0, 0)
             if not lost or world.lost_at(
-                view.place,
-                world.aligned(view.place, lost[0].sent.first_us),
-                world.aligned(view.place, view.seen.last_us),
+                view.place, world.aligned(view.place, begin), world.aligned(view.place, end)
             ):
                 continue
             why = _why(view, lost[0], world.places[view.place].last_us)
@@ -56,14 +62,14 @@ class HttpUnanswered(Kind):
                     ERROR,
                     conversation,
                     conversation.places,
-                    lost[0].sent.first_us,
-                    view.seen.last_us,
+                    begin,
+                    end,
                     [(view.place, one.sent.frame) for one in lost[:3]],
                     {"path": f"{lost[0].method} {lost[0].path}", "why": why},
                     (why.split(" after ")[0],),
                     len(lost),
                 )
-            return
+                return
 
     def summary(self, group: Group, world: World) -> str:
         facts = group.facts

@@ -11,7 +11,7 @@ from pcapd.analysis.findings.keepalive import lost_the_race
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
 
-__all__ = ["IdleCut"]
+__all__ = ["IdleCut", "how_cut"]
 
 #: microseconds after the silence in which the reset must come.
 _SOON_US: Final = 5_000_000
@@ -19,7 +19,7 @@ _SOON_US: Final = 5_000_000
 _REPEATED: Final = 3
 
 
-def _cut(view: View) -> Optional[Tuple[str, int]]:
+def how_cut(view: View) -> Optional[Tuple[str, int]]:
     """How, and at which frame."""
     seen = view.seen
     if not seen.idle_to_us or (view.client.fin_us and view.client.fin_us < seen.idle_to_us):
@@ -59,7 +59,7 @@ class IdleCut(Kind):
         if not is_tcp(conversation):
             return
         for view in in_order(conversation, world):
-            cut = _cut(view)
+            cut = how_cut(view)
             if cut is not None and not any(lost_the_race(one, said) for one in conversation.views):
                 seen = view.seen
                 yield Occurrence(

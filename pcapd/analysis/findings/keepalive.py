@@ -10,7 +10,7 @@ from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, is_tcp,
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
 
-__all__ = ["KeepaliveRace"]
+__all__ = ["KeepaliveRace", "lost_the_race"]
 
 
 def lost_the_race(view: View, said: Said) -> bool:
@@ -21,8 +21,11 @@ def lost_the_race(view: View, said: Said) -> bool:
         return False
     unread = client.next - bool(client.fin_us) > server.fin_acked
     http = said.http.get(view.place)
-    half_answered = http is not None and any(request.status is not None for request in http.waiting)
-    return unread and server.payload_us <= closed_us and not half_answered
+    if http is not None and http.waiting:
+        first = http.waiting[0]
+        if first.status is not None or (first.seq - client.base) & 0xFFFFFFFF < server.fin_acked:
+            return False  # the server had it, and closed without an answer
+    return unread and server.payload_us <= closed_us
 
 
 class KeepaliveRace(Kind):

@@ -21,11 +21,13 @@ _TAIL_US: Final = 500_000
 def _lost(own: Between, *, first_sends: bool) -> Tuple[int, int, int]:
     """Packets that were lost on their way, those that may have been, and the first one's frame."""
     if first_sends:
-        lost, other, again, since = own.only_first, own.only_second, own.again_first, own.since_first
+        lost, other, since = own.only_first, own.only_second, own.since_first
         frame = own.frame_first
     else:
-        lost, other, again, since = own.only_second, own.only_first, own.again_second, own.since_second
+        lost, other, since = own.only_second, own.only_first, own.since_second
         frame = own.frame_second
+    again, overtaken = (own.again_first, own.again_second) if first_sends else (own.again_second, own.again_first)
+    again = max(0, again - overtaken)  # where the second one came before the first, nothing was lost
     if other or (lost + since > 2 * (own.both + lost) and other + again):
         # Segments were cut or joined on the way by network cards: only what was sent again says more.
         return again, 0, own.again_frame
@@ -59,7 +61,8 @@ class LostBetween(Kind):
         lost, since, frame = _lost(own, first_sends=first_sends)
         here, there = (way.first, way.second) if first_sends else (way.second, way.first)
         begin, end = world.aligned(here, own.lost_first_us), world.aligned(here, own.lost_last_us)
-        if since and world.watched(there, end, 0) and world.watched(there, end + _TAIL_US, 0):
+        first_missing = begin if not lost else end
+        if since and world.watched(there, end, 0) and world.watched(there, first_missing + _TAIL_US, 0):
             lost += since
         if lost and world.lost_at(there, begin, end):
             lost -= world.places[there].lost_in_all

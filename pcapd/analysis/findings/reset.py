@@ -7,6 +7,7 @@ from typing import Final, Iterator, List, Optional
 from pcapd.analysis.conversations import Conversation, Half, View
 from pcapd.analysis.exchanges.log import Said
 from pcapd.analysis.findings.base import NOTE, WARNING, Group, Kind, Occurrence, address, is_tcp, packets
+from pcapd.analysis.findings.idle import how_cut
 from pcapd.analysis.findings.keepalive import lost_the_race
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
@@ -45,7 +46,7 @@ class ResetInUse(Kind):
         views = in_order(conversation, world)
         if not any(view.server.syn_us or view.server.payload_packets for view in views):
             return
-        if any(lost_the_race(view, said) for view in views):
+        if any(lost_the_race(view, said) or how_cut(view) for view in views):
             return
         for name in ("client", "server"):
             near, far = (views, "server") if name == "client" else (views[::-1], "client")
@@ -67,7 +68,9 @@ class ResetInUse(Kind):
         busy = bool(half.rst_unacked_own or half.rst_unacked_peer or waiting)
         forged = nearest is not view
         return Occurrence(
-            WARNING
+            NOTE
+            if _late_goodbye(name, view) and not waiting
+            else WARNING
             if busy or forged or (name == "server" and not view.server.fin_us and _used(view))
             else NOTE,
             conversation,
@@ -96,6 +99,11 @@ class ResetInUse(Kind):
         elif group.total["unacked"]:
             words += f"; {group.total['unacked']} bytes were not confirmed"
         return words + "."
+
+
+def _late_goodbye(name: str, view: View) -> bool:
+    """Whether the client had closed, and only answers to what came afterwards, as the last alert of TLS."""
+    return name == "client" and bool(view.client.fin_us) and view.client.fin_us <= view.client.rst_us
 
 
 def _used(view: View) -> bool:

@@ -12,7 +12,7 @@ from pcapd.analysis.world import World
 
 __all__ = ["Retransmissions"]
 
-#: Of the packets; below, losses are part of what TCP lives on.
+#: Of the packets with payload; below, losses are part of what TCP lives on.
 _MANY: Final = 0.005
 #: Fewer say nothing.
 _FEW: Final = 3
@@ -43,11 +43,12 @@ class Retransmissions(Kind):
             located += up.again_first + down.again_second
         count = max(again) - located
         total = view.client.packets + view.server.packets
+        most = max(view.client.payload_packets, view.server.payload_packets)
         if count <= 0:
             return
         half = view.client if view.client.retransmitted + view.client.late else view.server
         late = view.client.late + view.server.late
-        many = count >= _FEW and count > _MANY * total and not located
+        many = count >= _FEW and count > _MANY * most and not located
         yield Occurrence(
             WARNING if many else NOTE,
             conversation,

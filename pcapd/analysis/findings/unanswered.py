@@ -35,7 +35,7 @@ class Unanswered(Kind):
             return
         view, last = views[0], views[-1]
         until = world.places[view.place].last_us - view.client.syn_us
-        if until < _PATIENCE_US:
+        if until < _PATIENCE_US and view.client.syn_count < 2:
             return
         at = world.aligned(view.place, view.client.syn_us)
         missed = owners_that_saw_nothing(conversation, world, at)

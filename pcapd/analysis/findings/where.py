@@ -25,15 +25,10 @@ def client_first(way: Way, conversation: Conversation, world: World) -> bool:
         return True
     if conversation.client.address in addresses[1] or conversation.server.address in addresses[0]:
         return False
+    us = conversation.first_us
     if way.up.both:
-        return _apart(way, world, way.up.least_us) >= 0
-    return _apart(way, world, way.down.least_us) <= 0
-
-
-def _apart(way: Way, world: World, delta: int) -> int:
-    """A time between two places, by one clock."""
-    own = world.aligned(way.first, 0)
-    return delta + world.aligned(way.second, 0) - own
+        return world.aligned(way.second, us + way.up.least_us) >= world.aligned(way.first, us)
+    return world.aligned(way.second, us + way.down.least_us) <= world.aligned(way.first, us)
 
 
 def in_order(conversation: Conversation, world: World) -> List[View]:

@@ -435,13 +435,13 @@ def transfer(stage: Stage, draw: random.Random, size: int = 1_500_000, up: bool 
 
 
 @play("lost_between", may="retransmissions", client="retransmissions", server="retransmissions", faults=lambda draw: [
-    {"way": "down", "larger": 1000, "share": draw.uniform(0.01, 0.03), "do": "drop"}])  # fmt: skip
+    {"way": "down", "larger": 1000, "every": draw.randint(35, 90), "do": "drop"}])  # fmt: skip
 def loss_down(stage: Stage, draw: random.Random) -> None:
     transfer(stage, draw)
 
 
 @play("lost_between", may="retransmissions", client="retransmissions", server="retransmissions", faults=lambda draw: [
-    {"way": "up", "larger": 1000, "share": draw.uniform(0.01, 0.03), "do": "drop"}])  # fmt: skip
+    {"way": "up", "larger": 1000, "every": draw.randint(35, 90), "do": "drop"}])  # fmt: skip
 def loss_up(stage: Stage, draw: random.Random) -> None:
     transfer(stage, draw, up=True)
 
@@ -472,7 +472,7 @@ def udp_loss(stage: Stage, draw: random.Random) -> None:
 
 
 @play("retransmissions", may="lost_between", client="retransmissions", faults=lambda draw: [
-    {"way": "down", "larger": 1000, "share": draw.uniform(0.01, 0.03), "do": "damage"}])  # fmt: skip
+    {"way": "down", "larger": 1000, "every": draw.randint(35, 90), "do": "damage"}])  # fmt: skip
 def damaged(stage: Stage, draw: random.Random) -> None:
     """Packets arrive, and the checksum says that they are wrong: both places see them."""
     transfer(stage, draw)
@@ -520,7 +520,7 @@ def black_hole_up(stage: Stage, draw: random.Random) -> None:
 # --- ends -------------------------------------------------------------------------
 
 
-@play("receiver_stalled", client="receiver_stalled", server="receiver_stalled")
+@play("receiver_stalled", may="retransmissions", client="receiver_stalled", server="receiver_stalled")
 def client_does_not_read(stage: Stage, draw: random.Random) -> None:
     stage.serve(web(lambda number, head: answer(body=bytes(12_000_000))))
     pause = draw.uniform(1.6, 2.5)
@@ -535,7 +535,7 @@ def client_does_not_read(stage: Stage, draw: random.Random) -> None:
     stage.ask(run)
 
 
-@play("receiver_stalled", may="http_slow", client="receiver_stalled", server="receiver_stalled")
+@play("receiver_stalled", may="http_slow retransmissions", client="receiver_stalled", server="receiver_stalled")
 def server_does_not_read(stage: Stage, draw: random.Random) -> None:
     pause = draw.uniform(1.6, 2.5)
 
