@@ -9,9 +9,9 @@ from typing import Any, Dict, Final, Iterator, List, Optional, Sequence, Tuple
 from pcapd.analysis.conversations import Conversation, ConversationTable
 from pcapd.analysis.exchanges.log import Log, Said
 from pcapd.analysis.exchanges.requests import Bad, Sample
-from pcapd.analysis.findings.base import SEVERITIES, Group, Kind, Occurrence
+from pcapd.analysis.findings.base import SEVERITIES, Group, Kind, Occurrence, Sort
 from pcapd.analysis.findings.kinds import KINDS
-from pcapd.analysis.findings.where import client_first
+from pcapd.analysis.findings.where import client_first, sorts
 from pcapd.analysis.merging import in_order
 from pcapd.analysis.world import Place, World
 from pcapd.limits import (
@@ -74,6 +74,7 @@ class Explanation:
         self.packets = 0
         self._inner_requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
         self._kinds: List[Kind] = [kind() for kind in KINDS]
+        self._by_sort = {sort: [kind for kind in self._kinds if kind.looks_at is sort] for sort in Sort}
         self._found: Dict[Tuple[Any, ...], Group] = {}
         self._left_out = 0
         self._worst: List[Tuple[Tuple[int, int, int], int, Worst]] = []
@@ -187,18 +188,26 @@ class Explanation:
             self._judge(conversation, said)
 
     def _judge(self, conversation: Conversation, said: Said) -> None:
-        for kind in self._kinds:
-            self._add(kind, kind.judge(conversation, said, self.world))
-        lost = _lost_between(conversation, self.world)
-        worst = Worst(conversation, lost)
-        rank = (lost + worst.retransmissions, worst.bytes, -conversation.key.serial)
-        entry = (rank, conversation.key.serial, worst)
-        if len(self._worst) < WORST_CONVERSATIONS:
-            heapq.heappush(self._worst, entry)
-        elif rank > self._worst[0][0]:
-            heapq.heapreplace(self._worst, entry)
+        for sort in sorts(conversation, said):
+            for kind in self._by_sort[sort]:
+                self._add(kind, kind.judge(conversation, said, self.world))
+        self._rank(conversation)
         if said.talks is not None:
             self._requests(conversation, said)
+
+    def _rank(self, conversation: Conversation) -> None:
+        view = conversation.views[0]
+        client, server = view.client, view.server
+        lost = _lost_between(conversation, self.world) if conversation.ways else 0
+        trouble = lost + client.retransmitted + client.late + server.retransmitted + server.late
+        rank = trouble, client.bytes + server.bytes, -conversation.key.serial
+        if len(self._worst) >= WORST_CONVERSATIONS and rank <= self._worst[0][0]:
+            return
+        entry = rank, conversation.key.serial, Worst(conversation, lost)
+        if len(self._worst) < WORST_CONVERSATIONS:
+            heapq.heappush(self._worst, entry)
+        else:
+            heapq.heapreplace(self._worst, entry)
 
     def _requests(self, conversation: Conversation, said: Said) -> None:
         assert said.talks is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO, Callable, Final, Iterator, List, Optional
+from typing import BinaryIO, Callable, Final, Iterator, Optional
 
 from pcapd.limits import BLOCK_MAX, FILE_READ_SIZE
 from pcapd.packet.row import make_row
@@ -64,40 +64,42 @@ def read_pcap_rows(file: BinaryIO, name: str, place: Callable[[FileInterface], i
     while True:
         more = file.read(FILE_READ_SIZE)
         data = rest + more
-        ends = _ends(data, order)
-        if len(ends) > 1:
-            whole = data[: ends[-1]]
+        end = _end(data, order)
+        if end:
+            whole = data[:end]
             if (order, fine) == ("<", 1):
                 rows = rows_of_records(whole, link_type, number)
             else:
-                rows = _slow(whole, ends, order, fine, link_type, number)
+                rows = _slow(whole, order, fine, link_type, number)
             yield Rows(rows, whole)
-        rest = data[ends[-1] :]
+        rest = data[end:]
         if not more:
             return
 
 
-def _ends(data: bytes, order: str) -> List[int]:
-    """Where records begin, and where the last whole one ends."""
-    lengths = struct.Struct(f"{order}I")
-    ends, at, size = [0], 0, len(data)
-    while at + _RECORD <= size:
-        (captured,) = lengths.unpack_from(data, at + 8)
-        if captured > BLOCK_MAX:
-            raise BadFile(f"a packet says that it has {captured} bytes")
-        at += _RECORD + captured
-        if at > size:
+def _end(data: bytes, order: str) -> int:
+    """Where the last whole record ends."""
+    length_at = struct.Struct(f"{order}8xI4x").unpack_from
+    at, last = 0, len(data) - _RECORD
+    while at <= last:
+        (captured,) = length_at(data, at)
+        behind = at + _RECORD + captured
+        if behind > len(data):
+            if captured > BLOCK_MAX:
+                raise BadFile(f"a packet says that it has {captured} bytes")
             break
-        ends.append(at)
-    return ends
+        at = behind
+    return at
 
 
-def _slow(data: bytes, ends: List[int], order: str, fine: int, link_type: int, number: int) -> bytes:  # noqa: PLR0917
+def _slow(data: bytes, order: str, fine: int, link_type: int, number: int) -> bytes:
+    """Rows of records that are not ours."""
     record = struct.Struct(f"{order}IIII")
-    rows = []
-    for begin, end in zip(ends, ends[1:]):
-        seconds, part, _, original = record.unpack_from(data, begin)
-        at = begin + _RECORD
+    rows, at = [], 0
+    while at < len(data):
+        seconds, part, captured, original = record.unpack_from(data, at)
+        at += _RECORD
         us = seconds * 1_000_000 + part // fine
-        rows.append(make_row(link_type, data[at:end], us, original, number, at))
+        rows.append(make_row(link_type, data[at : at + captured], us, original, number, at))
+        at += captured
     return b"".join(rows)

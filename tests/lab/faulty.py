@@ -15,6 +15,7 @@ since the start; ``share`` is a probability, drawn from ``SEED``.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import random
@@ -66,7 +67,16 @@ def reset(packet: Packet) -> bytes:
     own = 0 if syn else ack
     length = len(packet.ip) - packet.size - (packet.ip[packet.size + 12] >> 4) * 4
     body = struct.pack(
-        "!HHIIBBHHH", packet.ports[1], packet.ports[0], own, (seq + max(syn, length)) & 0xFFFFFFFF, 0x50, 0x14, 0, 0, 0
+        "!HHIIBBHHH",
+        packet.ports[1],
+        packet.ports[0],
+        own,
+        (seq + max(syn, length)) & 0xFFFFFFFF,
+        0x50,
+        0x14,
+        0,
+        0,
+        0,
     )
     source, destination = packet.ip[16:20], packet.ip[12:16]
     pseudo = source + destination + struct.pack("!BBH", 0, 6, 20)
@@ -78,7 +88,12 @@ def icmp(packet: Packet, code: int, mtu: int = 0) -> bytes:
     """A "destination unreachable" in the name of the packet's receiver."""
     body = struct.pack("!BBHHH", 3, code, 0, 0, mtu) + packet.ip[: packet.size + 8]
     body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
-    return packet.frame[6:12] + packet.frame[:6] + b"\x08\x00" + ipv4(packet.ip[16:20], packet.ip[12:16], 1, body)
+    return (
+        packet.frame[6:12]
+        + packet.frame[:6]
+        + b"\x08\x00"
+        + ipv4(packet.ip[16:20], packet.ip[12:16], 1, body)
+    )
 
 
 class Rule:
@@ -97,7 +112,9 @@ class Rule:
             return False
         if given.get("protocol") is not None and given["protocol"] != packet.protocol:
             return False
-        if len(packet.ip) <= given.get("larger", 0) or packet.flags & given.get("flags", 0) != given.get("flags", 0):
+        if len(packet.ip) <= given.get("larger", 0) or packet.flags & given.get("flags", 0) != given.get(
+            "flags", 0
+        ):
             return False
         if not given.get("after", 0) <= now < given.get("until", 1e9):
             return False
@@ -178,10 +195,8 @@ class Wire:
 
     def _send(self, way: str, frame: bytes) -> None:
         self.passed += 1
-        try:
+        with contextlib.suppress(OSError):  # a full queue loses packets, as on any wire
             self._sockets["down" if way == "up" else "up"].send(frame)
-        except OSError:
-            pass  # a full queue loses packets, as on any wire
 
 
 def _open(device: str) -> socket.socket:
@@ -196,7 +211,9 @@ def main() -> None:
     wire = Wire(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4]))
 
     def leave(*_: object) -> None:
-        counts = [{"name": rule.given.get("name", rule.given["do"]), "count": rule.count} for rule in wire.rules]
+        counts = [
+            {"name": rule.given.get("name", rule.given["do"]), "count": rule.count} for rule in wire.rules
+        ]
         print(json.dumps({"passed": wire.passed, "rules": counts}), flush=True)
         raise SystemExit(0)
 

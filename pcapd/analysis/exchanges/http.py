@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Deque, Dict, Final, List, NamedTuple, Optional, Set
+from typing import Any, Deque, Final, List, Optional, Set
 
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 
 __all__ = ["Http", "Message", "Request", "looks_like"]
 
-_REQUEST: Final = re.compile(rb"([A-Z]{3,16}) (\S{1,8192}) HTTP/1\.[01]\r?\n")
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[^\n]{0,512}\r?\n")
-_FIELDS: Final = re.compile(
-    rb"^(content-length|transfer-encoding|x-vcap-request-id|traceparent|x-request-id|x-cf-routererror|upgrade)"
-    rb":[ \t]*([^\r\n]{0,256})",
-    re.IGNORECASE | re.MULTILINE,
-)
+_METHOD: Final = re.compile(rb"[A-Z]{3,16}")
+_IDS: Final = (b"\nx-vcap-request-id:", b"\ntraceparent:", b"\nx-request-id:")
+#: bytes of a field's value that are looked at.
+_VALUE_MAX: Final = 256
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[^\n]{0,1024}\n")
-_IDS: Final = (b"x-vcap-request-id", b"traceparent", b"x-request-id")
 #: bytes; servers refuse longer heads.
 _HEAD_MAX: Final = 64 * 1024
 #: Requests of a connection that wait for their answers; more are not looked at.
@@ -37,12 +33,13 @@ def looks_like(content: bytes) -> bool:
     return content[:4] in _METHODS or content[:7] == b"HTTP/1."
 
 
-class Message(NamedTuple):
+class Message:
     """When a request or an answer was seen at a place: its first and last byte, and the first one's frame."""
 
-    first_us: int
-    last_us: int
-    frame: int
+    __slots__ = ("first_us", "frame", "last_us")
+
+    def __init__(self, first_us: int, last_us: int, frame: int) -> None:
+        self.first_us, self.last_us, self.frame = first_us, last_us, frame
 
 
 class Request:
@@ -64,7 +61,7 @@ class Request:
     def __init__(self, seq: int, method: str, path: str, ids: List[bytes], sent: Message) -> None:
         self.seq, self.method, self.path, self.ids, self.sent = seq, method, path, ids, sent
         self.status: Optional[int] = None
-        self.answered: Optional[Message] = None
+        self.answered: Any = None  # a Message
         self.whole = False
         self.router_error = ""
 
@@ -161,10 +158,9 @@ class _Heads(Stream):
             return at + len(rest)
         first, self._begin, self._head = self._begin, None, b""
         after = at + end + 4 - before
-        fields = {name.lower(): value for name, value in _FIELDS.findall(head, 0, end + 2)}
-        return self.head(head, fields, first, piece, after)
+        return self.head(head[: end + 2], first, piece, after)
 
-    def head(self, head: bytes, fields: Dict[bytes, bytes], first: Piece, last: Piece, after: int) -> int:
+    def head(self, head: bytes, first: Piece, last: Piece, after: int) -> int:
         """A whole head, whose body begins at the offset `after`; returns what is wanted next."""
         raise NotImplementedError
 
@@ -172,12 +168,12 @@ class _Heads(Stream):
         """The piece has the last byte of the body."""
         raise NotImplementedError
 
-    def body(self, fields: Dict[bytes, bytes], piece: Piece, after: int) -> int:
+    def body(self, low: bytes, piece: Piece, after: int) -> int:
         """Go on behind a body of a known length; returns what is wanted next."""
-        if b"chunked" in fields.get(b"transfer-encoding", b"").lower():
+        if b"chunked" in _field(low, b"\ntransfer-encoding:"):
             self._chunked = True
             return after
-        length = fields.get(b"content-length", b"0").strip()
+        length = _field(low, b"\ncontent-length:")
         size = int(length) if length.isdigit() and len(length) < 16 else 0
         if not size:
             self.body_ended(piece)
@@ -214,64 +210,82 @@ class _Heads(Stream):
 class _Requests(_Heads):
     _current: Optional[Request] = None
 
-    def head(self, head: bytes, fields: Dict[bytes, bytes], first: Piece, last: Piece, after: int) -> int:
-        line = _REQUEST.match(head)
-        if line is None or len(self._http.waiting) >= _PIPELINED_MAX:
+    def head(self, head: bytes, first: Piece, last: Piece, after: int) -> int:
+        method, _, rest = head.partition(b" ")
+        target, _, version = rest.partition(b" ")
+        if (
+            not _METHOD.fullmatch(method)
+            or version[:7] != b"HTTP/1."
+            or len(self._http.waiting) >= _PIPELINED_MAX
+        ):
             return NEVER
-        ids = [fields[name][:128] for name in _IDS if name in fields]
-        message = Message(first.us, last.us, first.frame)
-        path = _segment(line.group(2))
-        request = Request(self._begin_seq & 0xFFFFFFFF, line.group(1).decode("ascii"), path, ids, message)
+        low = head.lower()
+        ids = [_field(low, name) for name in _IDS if name in low]
+        request = Request(
+            self._begin_seq & 0xFFFFFFFF,
+            method.decode("ascii"),
+            _segment(target),
+            ids,
+            Message(first.us, last.us, first.frame),
+        )
         self._current = request
         self._http.waiting.append(request)
-        return self.body(fields, last, after)
+        return self.body(low, last, after)
 
     def body_ended(self, piece: Piece) -> None:
         if self._current is not None:
-            self._current.sent = self._current.sent._replace(last_us=piece.us)
+            self._current.sent.last_us = piece.us
 
 
 class _Answers(_Heads):
     #: The body that is being read ends with the connection.
     until_end = False
 
-    def head(self, head: bytes, fields: Dict[bytes, bytes], first: Piece, last: Piece, after: int) -> int:
-        line = _STATUS.match(head)
-        if line is None:
+    def head(self, head: bytes, first: Piece, last: Piece, after: int) -> int:
+        code = head[9:12]
+        if head[:7] != b"HTTP/1." or not code.isdigit():
             return NEVER
-        status = int(line.group(1))
-        waiting = self._http.waiting
+        status, low, waiting = int(code), head.lower(), self._http.waiting
         if status == 101 or (status < 300 and waiting and waiting[0].method == "CONNECT"):
             self._http.upgraded = True
-            self._note(status, fields, first, last)
+            self._note(status, low, first, last)
             if waiting:
                 self._http.answered()
             self._http.requests.at = NEVER
             return NEVER
         if status < 200:
             return after
-        self._note(status, fields, first, last)
+        self._note(status, low, first, last)
         if status in (204, 304) or (waiting and waiting[0].method == "HEAD"):
             self.body_ended(last)
             return after
-        if b"content-length" not in fields and b"transfer-encoding" not in fields:
+        if b"\ncontent-length:" not in low and b"\ntransfer-encoding:" not in low:
             self.until_end = True
             return NEVER
-        return self.body(fields, last, after)
+        return self.body(low, last, after)
 
-    def _note(self, status: int, fields: Dict[bytes, bytes], first: Piece, last: Piece) -> None:
+    def _note(self, status: int, low: bytes, first: Piece, last: Piece) -> None:
         if self._http.waiting:
             request = self._http.waiting[0]
             request.status = status
             request.answered = Message(first.us, last.us, first.frame)
-            request.router_error = fields.get(b"x-cf-routererror", b"")[:64].decode("ascii", "replace")
+            if status >= 500:
+                request.router_error = _field(low, b"\nx-cf-routererror:")[:64].decode("ascii", "replace")
 
     def body_ended(self, piece: Piece) -> None:
         if self._http.waiting and self._http.waiting[0].answered is not None:
-            request = self._http.waiting[0]
-            assert request.answered is not None
-            request.answered = request.answered._replace(last_us=piece.us)
+            self._http.waiting[0].answered.last_us = piece.us
             self._http.answered()
+
+
+def _field(low: bytes, name: bytes) -> bytes:
+    """The value of a field of a head in small letters; empty without one."""
+    at = low.find(name)
+    if at < 0:
+        return b""
+    begin = at + len(name)
+    end = low.find(b"\r", begin, begin + _VALUE_MAX)
+    return low[begin : end if end >= 0 else begin + _VALUE_MAX].strip()
 
 
 def _segment(target: bytes) -> str:

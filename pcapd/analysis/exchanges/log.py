@@ -21,7 +21,7 @@ __all__ = ["Icmp", "Log", "Said", "Talk"]
 
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
 #: Packets of a direction in which a beginning is looked for: a capture may begin within a message.
-_TRIES: Final = 8
+_TRIES: Final = 4
 #: Requests of a conversation that wait for what the other places saw of them.
 _PENDING_MAX: Final = 512
 #: ICMP errors that are kept; questions about one conversation come in small numbers.

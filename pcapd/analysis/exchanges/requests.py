@@ -165,7 +165,8 @@ class Talks:
         assert outer.answered is not None
         bad = Bad(
             request.status, request.method, request.path, request.router_error, near, request.sent.frame,
-            outer.sent.first_us, outer.answered.last_us - outer.sent.first_us, waits[far], tuple(sorted(talk.at)),
+            outer.sent.first_us, outer.answered.last_us - outer.sent.first_us, waits[far],
+            tuple(sorted(talk.at)),
             waits[far] - waits[near] if len(waits) > 1 else None, envoy, app,
         )  # fmt: skip
         self._count(bad)

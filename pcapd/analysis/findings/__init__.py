@@ -3,6 +3,7 @@
 ===============  =============================================================
 base             what a kind of finding is
 kinds            all of them
+page             docs/findings.rst
 where            which place is nearer to which end
 refused          connection_refused
 unanswered       connection_unanswered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from pcapd.analysis.conversations import TCP, Conversation, End
@@ -17,6 +18,17 @@ ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
 #: Frames that a finding names.
 FRAMES_MAX = 10
+
+
+class Sort(Enum):
+    """Conversations in which something can have happened."""
+
+    TROUBLE = auto()  #: of TCP, with anything unusual
+    LOST = auto()  #: whose packets places saw or did not see
+    ICMP = auto()
+    HTTP = auto()
+    DNS = auto()
+    TLS = auto()
 
 
 class Occurrence(NamedTuple):
@@ -106,6 +118,7 @@ class Kind:
         remedy: What to do.
         platform: What Cloud Foundry has for it; empty where it has nothing.
         display: A display filter of Wireshark's that shows such packets.
+        looks_at: The conversations that can have one.
     """
 
     name: ClassVar[str]
@@ -114,6 +127,7 @@ class Kind:
     remedy: ClassVar[str]
     platform: ClassVar[str] = ""
     display: ClassVar[str] = ""
+    looks_at: ClassVar[Sort] = Sort.TROUBLE
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         """What of this kind happened in a conversation."""

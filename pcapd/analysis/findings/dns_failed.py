@@ -7,7 +7,7 @@ from typing import Final, Iterator, List, Set, Tuple
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.dns import Question
 from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import ERROR, NOTE, WARNING, Group, Kind, Occurrence, address, packets
+from pcapd.analysis.findings.base import ERROR, NOTE, WARNING, Group, Kind, Occurrence, Sort, address, packets
 from pcapd.analysis.world import World
 
 __all__ = ["DnsFailed"]
@@ -25,6 +25,7 @@ class DnsFailed(Kind):
     remedy = "Check the name, and the resolver that the client asks."
     platform = "An internal route (apps.internal) exists only while the app has an instance that runs."
     display = "dns.flags.rcode != 0"
+    looks_at = Sort.DNS
 
     def __init__(self) -> None:
         self._failed: List[Tuple[Conversation, int, Question]] = []

@@ -7,7 +7,16 @@ from typing import Dict, Final, Iterator, Tuple
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.dns import Question
 from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import WARNING, Group, Kind, Occurrence, address, milliseconds, packets
+from pcapd.analysis.findings.base import (
+    WARNING,
+    Group,
+    Kind,
+    Occurrence,
+    Sort,
+    address,
+    milliseconds,
+    packets,
+)
 from pcapd.analysis.world import World
 
 __all__ = ["DnsSlow"]
@@ -25,6 +34,7 @@ class DnsSlow(Kind):
     remedy = "Ask the server by hand (dig), and look at what it forwards to."
     platform = ""
     display = "dns.time > 0.5"
+    looks_at = Sort.DNS
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         best: Dict[Tuple[int, str, str, int], Tuple[int, Question, int]] = {}

@@ -7,7 +7,7 @@ from typing import Dict, Final, Iterator, Set, Tuple
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.dns import Question
 from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, address, packets
+from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, Sort, address, packets
 from pcapd.analysis.world import World
 
 __all__ = ["DnsUnanswered"]
@@ -27,6 +27,7 @@ class DnsUnanswered(Kind):
         "Apps may ask only the DNS servers that application security groups allow: port 53, UDP and TCP."
     )
     display = "dns.flags.response == 0"
+    looks_at = Sort.DNS
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         unanswered: Dict[Tuple[str, str, int], Tuple[int, Question]] = {}

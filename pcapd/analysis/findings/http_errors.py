@@ -6,7 +6,7 @@ from typing import Final, Iterator
 
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, packets
+from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, Sort, packets
 from pcapd.analysis.world import World
 
 __all__ = ["HttpErrors"]
@@ -24,6 +24,7 @@ class HttpErrors(Kind):
     remedy = "Look at the log of the instance at these times."
     platform = "With X-Cf-RouterError it is gorouter that answers: endpoint_failure, no_endpoints and unknown_route say why."
     display = "http.response.code >= 500"
+    looks_at = Sort.HTTP
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         talks = said.talks

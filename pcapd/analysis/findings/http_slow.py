@@ -6,7 +6,7 @@ from typing import Iterator
 
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import WARNING, Group, Kind, Occurrence, milliseconds, packets
+from pcapd.analysis.findings.base import WARNING, Group, Kind, Occurrence, Sort, milliseconds, packets
 from pcapd.analysis.world import World
 
 __all__ = ["HttpSlow"]
@@ -21,6 +21,7 @@ class HttpSlow(Kind):
     remedy = "Look at what the application does at these times."
     platform = "gorouter logs app_time and gorouter_time of each request."
     display = "http.time > 1"
+    looks_at = Sort.HTTP
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         talks = said.talks

@@ -7,7 +7,7 @@ from typing import Final, Iterator, Set
 from pcapd.analysis.conversations import Conversation, View
 from pcapd.analysis.exchanges.http import Request
 from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, milliseconds, packets
+from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, Sort, milliseconds, packets
 from pcapd.analysis.findings.idle import how_cut
 from pcapd.analysis.findings.keepalive import lost_the_race
 from pcapd.analysis.findings.where import in_order
@@ -39,6 +39,7 @@ class HttpUnanswered(Kind):
     remedy = "Look at the log of the instance: did the request arrive, and did the process end?"
     platform = "gorouter answers such requests with 502 and X-Cf-RouterError: endpoint_failure."
     display = "http.request"
+    looks_at = Sort.HTTP
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         views = in_order(conversation, world)

@@ -6,7 +6,7 @@ from typing import Final, Iterator, Tuple
 
 from pcapd.analysis.conversations import Between, Conversation, Way
 from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, is_tcp, packets
+from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, Sort, is_tcp, packets
 from pcapd.analysis.findings.where import client_first, in_order, owners_that_saw_nothing
 from pcapd.analysis.world import World
 
@@ -26,7 +26,9 @@ def _lost(own: Between, *, first_sends: bool) -> Tuple[int, int, int]:
     else:
         lost, other, since = own.only_second, own.only_first, own.since_second
         frame = own.frame_second
-    again, overtaken = (own.again_first, own.again_second) if first_sends else (own.again_second, own.again_first)
+    again, overtaken = (
+        (own.again_first, own.again_second) if first_sends else (own.again_second, own.again_first)
+    )
     again = max(0, again - overtaken)  # where the second one came before the first, nothing was lost
     if other or (lost + since > 2 * (own.both + lost) and other + again):
         # Segments were cut or joined on the way by network cards: only what was sent again says more.
@@ -43,6 +45,7 @@ class LostBetween(Kind):
     remedy = "Look at what is between the two places: links, queues, firewalls, policies."
     platform = "Between a cell and a VM these are the IaaS network and its security groups."
     display = "tcp.analysis.retransmission"
+    looks_at = Sort.LOST
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         found = False

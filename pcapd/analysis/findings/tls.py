@@ -7,7 +7,7 @@ from typing import Final, Iterator, Optional, Tuple
 from pcapd.analysis.conversations import Conversation, View
 from pcapd.analysis.exchanges.log import Said
 from pcapd.analysis.exchanges.tls import Tls
-from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, address, is_tcp, packets
+from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, Sort, address, is_tcp, packets
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
 
@@ -55,6 +55,7 @@ class TlsFailed(Kind):
     remedy = "Read the alert's name: it says what the end that sent it did not accept."
     platform = "Apps behind gorouter and Envoy must trust the instance identity authority where they ask for client certificates."
     display = "tls.alert_message"
+    looks_at = Sort.TLS
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         if not is_tcp(conversation) or not said.tls:

@@ -6,7 +6,7 @@ from typing import Final, Iterator
 
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, times
+from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, Sort, times
 from pcapd.analysis.world import World
 
 __all__ = ["Unreachable"]
@@ -30,6 +30,7 @@ class Unreachable(Kind):
     remedy = "Look at who sent the ICMP error: the refusal is configured there."
     platform = "Application security groups answer so where logging or rejecting is on."
     display = "icmp.type == 3 || icmpv6.type == 1"
+    looks_at = Sort.ICMP
 
     def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
         v4 = conversation.key.family == 4

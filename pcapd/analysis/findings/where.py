@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List
+from typing import TYPE_CHECKING, Iterator, List
 
-from pcapd.analysis.conversations import Conversation, View, Way
+from pcapd.analysis.conversations import TCP, Conversation, View, Way
+from pcapd.analysis.findings.base import Sort
 
 if TYPE_CHECKING:
+    from pcapd.analysis.exchanges.log import Said
     from pcapd.analysis.world import World
 
-__all__ = ["client_first", "in_order", "near_client", "near_server", "owners_that_saw_nothing"]
+__all__ = ["client_first", "in_order", "near_client", "near_server", "owners_that_saw_nothing", "sorts"]
+
+
+#: microseconds until a SYN is answered that are not unusual.
+_LATE_US = 100_000
 
 
 def client_first(way: Way, conversation: Conversation, world: World) -> bool:
@@ -68,3 +74,33 @@ def owners_that_saw_nothing(conversation: Conversation, world: World, us: int) -
         and world.watched(place.number, us, 0)
         and not world.lost_at(place.number, us, us)
     ]
+
+
+def sorts(conversation: Conversation, said: Said) -> Iterator[Sort]:
+    """What can have happened in a conversation; of a healthy one little is looked at."""
+    if conversation.protocol == TCP and any(_unusual(view) for view in conversation.views):
+        yield Sort.TROUBLE
+    if conversation.ways or conversation.protocol == TCP:
+        yield Sort.LOST
+    for there, sort in (
+        (said.icmp, Sort.ICMP),
+        (said.http, Sort.HTTP),
+        (said.dns, Sort.DNS),
+        (said.tls, Sort.TLS),
+    ):
+        if there:
+            yield sort
+
+
+def _unusual(view: View) -> bool:
+    client, server = view.client, view.server
+    if (
+        client.rst_us
+        or server.rst_us
+        or view.seen.idle_count
+        or (client.syn_us and not server.payload_packets)
+    ):
+        return True
+    return any(
+        half.retransmitted or half.late or half.zero_count or half.syn_count > 1 for half in (client, server)
+    ) or bool(client.syn_us and server.syn_us - client.syn_us > _LATE_US)

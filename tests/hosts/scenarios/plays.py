@@ -12,12 +12,19 @@ import ssl
 import struct
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from tests.hosts.scenarios.stage import (
-    SERVER, Stage, answer, connection, get, read_answer, read_head, web,
+    SERVER,
+    Stage,
+    answer,
+    connection,
+    get,
+    read_answer,
+    read_head,
+    web,
 )  # fmt: skip
 from tests.lab.certificates import Authority
 
@@ -190,7 +197,9 @@ def healthy_pipelined_and_head(stage: Stage, draw: random.Random) -> None:
 
     def run() -> None:
         with connection() as one:
-            wanted = b"HEAD /h HTTP/1.1\r\n\r\nDELETE /d HTTP/1.1\r\n\r\n" + b"GET /p HTTP/1.1\r\n\r\n" * count
+            wanted = (
+                b"HEAD /h HTTP/1.1\r\n\r\nDELETE /d HTTP/1.1\r\n\r\n" + b"GET /p HTTP/1.1\r\n\r\n" * count
+            )
             one.sendall(wanted)
             data = b""
             while data.count(b"ok") < count:
@@ -253,7 +262,9 @@ def _tls(version: Optional[ssl.TLSVersion] = None) -> tuple[ssl.SSLContext, ssl.
     return server, client
 
 
-def tls_scenario(stage: Stage, server: ssl.SSLContext, client: ssl.SSLContext, name: str, count: int = 2) -> None:
+def tls_scenario(
+    stage: Stage, server: ssl.SSLContext, client: ssl.SSLContext, name: str, count: int = 2
+) -> None:
     def handle(one: socket.socket) -> None:
         with contextlib.suppress(OSError), server.wrap_socket(one, server_side=True) as secured:
             while data := secured.recv(4096):
@@ -322,7 +333,12 @@ def refused(stage: Stage, draw: random.Random) -> None:
     stage.ask(some_gets(3), run)
 
 
-@play("connection_refused", may="lost_between", client="connection_refused", faults=lambda draw: [{"port": 8081, "way": "up", "do": "reset"}])
+@play(
+    "connection_refused",
+    may="lost_between",
+    client="connection_refused",
+    faults=lambda draw: [{"port": 8081, "way": "up", "do": "reset"}],
+)
 def refused_between(stage: Stage, draw: random.Random) -> None:
     stage.serve(OK)
     stage.serve(OK, 8081)
@@ -336,7 +352,11 @@ def refused_between(stage: Stage, draw: random.Random) -> None:
     stage.ask(some_gets(3))
 
 
-@play("connection_unanswered lost_between", client="connection_unanswered", faults=lambda draw: [{"port": 8081, "way": "up", "do": "drop"}])
+@play(
+    "connection_unanswered lost_between",
+    client="connection_unanswered",
+    faults=lambda draw: [{"port": 8081, "way": "up", "do": "drop"}],
+)
 def unanswered(stage: Stage, draw: random.Random) -> None:
     stage.serve(OK)
     stage.ask(some_gets(3))
@@ -357,8 +377,9 @@ def unanswered_by_the_host(stage: Stage, draw: random.Random) -> None:
     stage.serve(OK)
 
     def run() -> None:
-        with contextlib.suppress(OSError), contextlib.closing(
-            socket.create_connection(("10.98.9.5", 80), draw.uniform(1.3, 2.5))
+        with (
+            contextlib.suppress(OSError),
+            contextlib.closing(socket.create_connection(("10.98.9.5", 80), draw.uniform(1.3, 2.5))),
         ):
             pass
 
@@ -535,7 +556,9 @@ def client_does_not_read(stage: Stage, draw: random.Random) -> None:
     stage.ask(run)
 
 
-@play("receiver_stalled", may="http_slow retransmissions", client="receiver_stalled", server="receiver_stalled")
+@play(
+    "receiver_stalled", may="http_slow retransmissions", client="receiver_stalled", server="receiver_stalled"
+)
 def server_does_not_read(stage: Stage, draw: random.Random) -> None:
     pause = draw.uniform(1.6, 2.5)
 
@@ -662,7 +685,9 @@ def idle_silence(stage: Stage, draw: random.Random) -> None:
 # --- DNS ---------------------------------------------------------------------------
 
 
-def dns_play(stage: Stage, draw: random.Random, handle: Callable[..., None], count: int = 3, **more: Any) -> None:
+def dns_play(
+    stage: Stage, draw: random.Random, handle: Callable[..., None], count: int = 3, **more: Any
+) -> None:
     stage.serve_udp(handle, 53)
     stage.ask(lookups([f"db-{draw.randint(0, 999)}.example.com" for _ in range(count)], **more))
 
@@ -674,7 +699,9 @@ def dns_nxdomain(stage: Stage, draw: random.Random) -> None:
 
 @play("dns_failed", client="dns_failed", server="dns_failed")
 def dns_servfail(stage: Stage, draw: random.Random) -> None:
-    dns_play(stage, draw, lambda one, data, peer: one.sendto(dns_answer(data, draw.choice((2, 5))), peer) and None)
+    dns_play(
+        stage, draw, lambda one, data, peer: one.sendto(dns_answer(data, draw.choice((2, 5))), peer) and None
+    )
 
 
 @play("dns_unanswered", client="dns_unanswered", server="dns_unanswered")

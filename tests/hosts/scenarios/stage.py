@@ -74,7 +74,10 @@ class Stage:
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._wire.stdout is not None and self._wire.stdout.readline() == "ready\n"
-        macs = [json.loads(host.ip("-j", "link", "show", "eth0"))[0]["address"] for host in (self.client, self.server)]
+        macs = [
+            json.loads(host.ip("-j", "link", "show", "eth0"))[0]["address"]
+            for host in (self.client, self.server)
+        ]
         self.client.ip("neigh", "add", SERVER, "lladdr", macs[1], "dev", "eth0")
         self.server.ip("neigh", "add", CLIENT, "lladdr", macs[0], "dev", "eth0")
         for host, file in zip((self.client, self.server), self.files):
@@ -90,7 +93,10 @@ class Stage:
         self._captures.append(process)
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
     ) -> None:
         time.sleep(0.15)  # what is on its way
         for process in self._captures:
