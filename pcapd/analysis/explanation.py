@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import sys
-from typing import Any, Dict, Final, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Final, Iterator, List, Optional, Sequence, Tuple
 
 from pcapd.analysis.conversations import Conversation, ConversationTable
 from pcapd.analysis.exchanges.log import Log, Said
@@ -114,9 +114,15 @@ class Explanation:
         own.dropped = counters.dropped
         own.until_us = max(own.until_us, counters.until_us)
 
-    def read(self, files: Sequence[Iterator[Rows]]) -> None:
-        """Read files whose interfaces have the numbers that `place` gave them."""
+    def read(self, files: Sequence[Iterator[Rows]], also: Optional[Callable[[bytes], None]] = None) -> None:
+        """Read files whose interfaces have the numbers that `place` gave them.
+
+        Args:
+            also: Gets the rows too.
+        """
         for rows, parts in in_order(list(files)):
+            if also is not None:
+                also(rows)
             if len(self.world.places) > 1:
                 if self._matcher is None:
                     self._matcher = Matcher(_FIRST_NUMBER, int(EXPLAIN_WINDOW * 1e6), REMEMBERED)

@@ -3,46 +3,107 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from pathlib import Path
-from typing import Iterator, List, Sequence
+from typing import Callable, Final, Iterator, List, Optional, Sequence
 
 from pcapd.analysis.explanation import Explanation
+from pcapd.analysis.merging import in_order
+from pcapd.analysis.page.document import document, worst_conversation
+from pcapd.analysis.page.ladder import Ladder
+from pcapd.analysis.page.timeline import Timeline
 from pcapd.analysis.report import display_filter
 from pcapd.ctl.text import escape
 from pcapd.errors import PcapdError
 from pcapd.limits import FINDINGS_SHOWN
-from pcapd.savefile.blocks import BadFile
+from pcapd.savefile.blocks import BadFile, FileInterface, FileStatistics
 from pcapd.savefile.classic import read_any_rows
 from pcapd.savefile.reader import Rows
 
-__all__ = ["as_lines", "explain"]
+__all__ = ["as_lines", "explain", "write_page"]
+
+#: microseconds before the first sign of a finding from which on its packets are drawn.
+_LADDER_BEFORE_US: Final = 50_000
 
 
-def explain(names: Sequence[str]) -> Explanation:
+def explain(names: Sequence[str], also: Optional[Callable[[bytes], None]] = None) -> Explanation:
     """Read files (``-`` is standard input), each of them from other places, and explain them.
+
+    Args:
+        names: Of the files.
+        also: Gets the rows too, see `pcapd.packet.row`.
 
     Raises:
         PcapdError: One of them cannot be read, or is neither pcapng nor pcap.
     """
     explanation = Explanation(names)
-    explanation.read([_rows(index, name, explanation) for index, name in enumerate(names)])
+    places = [_Places(explanation, index) for index in range(len(names))]
+    explanation.read([_rows(name, own) for name, own in zip(names, places)], also)
     explanation.finish()
     return explanation
 
 
-def _rows(index: int, name: str, explanation: Explanation) -> Iterator[Rows]:
-    def rows() -> Iterator[Rows]:
-        with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
-            yield from read_any_rows(
-                file,
-                "standard input" if name == "-" else Path(name).name,
-                lambda interface: explanation.place(index, interface),
-                explanation.statistics,
-            )
+def write_page(names: Sequence[str], page: str) -> Explanation:
+    """As `explain`, and write it as an HTML page, which only its owner may read.
 
+    Raises:
+        PcapdError: Likewise, or the page cannot be written.
+    """
+    timeline = Timeline()
+    explanation = explain(names, timeline.add)
+    bad = worst_conversation(explanation)
+    ladder = None
+    if bad is not None and bad.example is not None and "-" not in names:
+        from_us = explanation.world.aligned(bad.places[0], bad.first_us) if bad.places else bad.first_us
+        ladder = Ladder(bad.example, explanation.world, from_us - _LADDER_BEFORE_US)
+        for rows, _ in in_order(
+            [_rows(name, _Again(index, explanation)) for index, name in enumerate(names)]
+        ):
+            ladder.add(rows)
+    content = document(explanation, timeline, ladder)
     try:
-        yield from rows()
+        handle = os.open(page, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(handle, 0o600)
+            file.write(content)
+    except OSError as error:
+        raise PcapdError(f"cannot write {page}: {error.strerror}") from error
+    return explanation
+
+
+class _Places:
+    """Gives the interfaces of a file their numbers."""
+
+    def __init__(self, explanation: Explanation, file: int) -> None:
+        self._explanation, self._file = explanation, file
+
+    def place(self, interface: FileInterface) -> int:
+        return self._explanation.place(self._file, interface)
+
+    def statistics(self, place: int, counters: FileStatistics) -> None:
+        self._explanation.statistics(place, counters)
+
+
+class _Again(_Places):
+    """Gives them the same ones again, when the file is read a second time."""
+
+    def __init__(self, file: int, explanation: Explanation) -> None:
+        super().__init__(explanation, file)
+        self._numbers = iter([place.number for place in explanation.world.places if place.file == file])
+
+    def place(self, interface: FileInterface) -> int:
+        return next(self._numbers, 0)
+
+    def statistics(self, place: int, counters: FileStatistics) -> None:
+        pass
+
+
+def _rows(name: str, places: _Places) -> Iterator[Rows]:
+    shown = "standard input" if name == "-" else Path(name).name
+    try:
+        with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
+            yield from read_any_rows(file, shown, places.place, places.statistics)
     except OSError as error:
         raise PcapdError(f"cannot read {name}: {error.strerror}") from error
     except BadFile as error:

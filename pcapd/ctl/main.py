@@ -239,12 +239,14 @@ def flows(names: Tuple[str, ...], json: bool) -> None:
     "  pcapctl hosts web-0 web-1 --output both.pcapng --duration 30s\n"
     "  pcapctl explain both.pcapng\n"
     "  pcapctl explain client.pcap server.pcap          tcpdump's files of both ends\n"
+    "  pcapctl explain both.pcapng --html both.html\n"
     "  pcapctl explain both.pcapng --json | jq '.findings[] | .kind, .summary'\n"
 )
 @click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=files)
 @click.option("--json", is_flag=True, help="One JSON object for scripts instead of text.")
+@click.option("--html", "page", metavar="FILE", help="Write a page with drawings, which needs no network.")
 @click.option("--all", "everything", is_flag=True, help="All findings, not only a screenful.")
-def explain(names: Tuple[str, ...], json: bool, everything: bool) -> None:
+def explain(names: Tuple[str, ...], json: bool, page: Optional[str], everything: bool) -> None:
     """Say what went wrong in a capture: who refused, lost, closed or waited, and where.
 
     FILE is pcapng or pcap of any program; of several files each was captured elsewhere.
@@ -253,10 +255,10 @@ def explain(names: Tuple[str, ...], json: bool, everything: bool) -> None:
     What each kind of finding means is in docs/findings.rst.
     """
     from pcapd.analysis.report import as_dict
-    from pcapd.ctl.explain import as_lines
+    from pcapd.ctl.explain import as_lines, write_page
     from pcapd.ctl.explain import explain as read
 
-    found = read(names)
+    found = read(names) if page is None else write_page(names, page)
     print(json_module.dumps(as_dict(found)) if json else "\n".join(as_lines(found, everything=everything)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import struct
 from pathlib import Path
 from typing import Any, List, Tuple
@@ -140,13 +141,30 @@ def test_two_places(tmp_path: Path) -> None:
         assert report["requests"]["slowest"][0]["network_us"] == 140
 
 
-@pytest.mark.parametrize("name", [b"\x1b[2J\x07boo", b"<script>alert(1)", b"a\nerror: forged", "a‮b".encode()])
+@pytest.mark.parametrize("name", [b"\x1b[2J\x07boo", b"<script>alert(1)", b"a\nerror: forged", "a\u202eb".encode()])
 def test_a_name_cannot_forge_anything(tmp_path: Path, name: bytes) -> None:
     """A question's name holds what somebody sent: no line of its own, nothing that drives a terminal."""
     found = explain([pcap(tmp_path / "a.pcap", nxdomain(name))])
     lines = as_lines(found, everything=True)
     assert sum(line.startswith(("error:", "warning:", "note:")) for line in lines) == 1
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("name", [b"<script>alert(1)", b'"><img src=x>', b"&amp;<!--"])
+def test_the_page(tmp_path: Path, name: bytes) -> None:
+    """It is its owner's alone, needs nothing from elsewhere, and nothing of a packet becomes a tag of it."""
+    script = b"GET /<svg/onload=1> HTTP/1.1\r\nHost: a\r\n\r\n"
+    file = pcap(tmp_path / "<b>.pcap", nxdomain(name) + talk(status=500, request=script))
+    done = CliRunner().invoke(cli, ["explain", file, "--html", str(tmp_path / "page.html")])
+    assert done.exit_code == 0, done.output
+    page_ = tmp_path / "page.html"
+    assert page_.stat().st_mode & 0o777 == 0o600 and page_.stat().st_size < 300_000
+    tags = set(re.findall(r"<[/!]?([a-zA-Z]+|--)", page_.read_text()))
+    assert tags <= {
+        "doctype", "html", "head", "meta", "title", "style", "body", "h", "p", "span", "table", "tr", "th", "td",
+        "div", "b", "br", "code", "svg", "text", "path", "polyline", "rect", "circle",
+    }, tags  # fmt: skip
+    assert "http:" not in page_.read_text() and "url(" not in page_.read_text()
 
 
 def test_the_command(tmp_path: Path) -> None:
