@@ -17,9 +17,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol, Type, Union
 
+from pcapd.analysis.report import as_dict
 from pcapd.ctl import report, reportfile
 from pcapd.ctl.capture import Capture, Outcome
 from pcapd.ctl.connection import Connection
+from pcapd.ctl.explain import as_lines, explain
 from pcapd.ctl.fileoptions import FileOptions
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Wanted
 from pcapd.ctl.outlets import Outlets
@@ -359,6 +361,8 @@ def _conclude(
     if capture.started is not None:
         for line in report.as_text(capture, outlets, seconds):
             speaker.line(line)
+    if options.files.explain:
+        _explain(outlets, speaker)
     speaker.event("end", **went)
     if speaker.front is not None:
         speaker.front.ended(capture)
@@ -370,6 +374,19 @@ def _conclude(
         speaker.line(f"pcapctl: {escape(str(problem))}", important=True)
     speaker.close()
     return int(went["exit_status"])
+
+
+def _explain(outlets: Outlets, speaker: _Speaker) -> None:
+    """Say what went wrong in the traffic; the packets are safe before."""
+    names = [written.name for written in outlets.files.kept if written.packets]
+    try:
+        found = explain(names)
+    except PcapdError as error:
+        speaker.line(f"pcapctl: {escape(str(error))}", important=True)
+        return
+    for line in as_lines(found, everything=False):
+        speaker.line(line)
+    speaker.event("explanation", **as_dict(found))
 
 
 def _now_us() -> int:

@@ -21,7 +21,7 @@ class ClocksApart(Kind):
     name = "clocks_apart"
     looks = "Packets seem to arrive before they were sent, or long after."
     means = "The machines' clocks differ; here the times are corrected, in the file and in logs they are not."
-    remedy = "Check NTP on these machines; pcapctl align writes the file with corrected times."
+    remedy = "Check NTP on these machines."
     platform = ""
     display = ""
 

@@ -44,10 +44,10 @@ def rates(lines: Sequence[Tuple[str, List[Tuple[int, float]]]], marks: Sequence[
         return left + (_WIDTH - left - 10) * min(1.0, max(0.0, (us - begin) / max(1, end - begin)))
 
     parts = [text(left - 6, 22, f"{most:.0f}/s", "small", "end"), text(left - 6, bottom, "0", "small", "end")]
-    parts.append(f'<path class="axis" d="M{left} 10V{bottom}H{_WIDTH - 10}"/>')
+    parts.append(f'<path class="axis" fill="none" d="M{left} 10V{bottom}H{_WIDTH - 10}"/>')
     for index, (name, line) in enumerate(lines):
         path = " ".join(f"{x(us):.1f},{bottom - (bottom - 18) * rate / most:.1f}" for us, rate in line)
-        parts.append(f'<polyline class="line c{index % _COLOURS}" points="{path}"/>')
+        parts.append(f'<polyline fill="none" class="line c{index % _COLOURS}" points="{path}"/>')
         parts.append(
             text(left + 8 + 180 * (index % 5), 212 - 190 * (index >= 5), name, f"small t{index % _COLOURS}")
         )
@@ -66,9 +66,9 @@ def latencies(rows: Sequence[Tuple[str, Sequence[int]]]) -> str:
         y = 12 + 22 * index
         parts.append(text(left - 8, y + 12, name, "small", "end"))
         for part, value in sorted(enumerate(values), key=lambda pair: -pair[1]):
-            width = max(1.0, (_WIDTH - left - 120) * value / most)
+            width = max(1.0, (_WIDTH - left - 180) * value / most)
             parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="15" class="p{part}"/>')
-        end = left + max(1.0, (_WIDTH - left - 120) * max(values) / most)
+        end = left + max(1.0, (_WIDTH - left - 180) * max(values) / most)
         words = " / ".join(f"{value / 1000:.1f}" for value in values)
         parts.append(text(end + 6, y + 12, f"{words} ms", "small"))
     return _frame(24 + 22 * len(rows), "latencies", parts)
@@ -90,11 +90,11 @@ def ladder(columns: Sequence[Tuple[int, str]], steps: Sequence[Step]) -> str:
     at = {place: 150 + gap * index if gap else 340 for index, (place, _) in enumerate(columns)}
     bottom = 50 + 22 * len(steps)
     parts = [text(at[place], 16, name, "small", "middle") for place, name in columns]
-    parts += [f'<path class="axis" d="M{x:.1f} 24V{bottom}"/>' for x in at.values()]
+    parts += [f'<path class="axis" fill="none" d="M{x:.1f} 24V{bottom}"/>' for x in at.values()]
     for index, step in enumerate(steps):
         y = 44 + 22 * index
         parts.append(text(90, y + 4, f"{(step.us - begin) / 1000:.3f} ms", "small", "end"))
-        parts.append(text(_WIDTH - 200, y + 4, ("→ " if step.up else "← ") + step.words, "small"))
+        parts.append(text(_WIDTH - 190, y + 4, ("→ " if step.up else "← ") + step.words, "small"))
         parts += _arrows([place for place, _ in columns], at, step, y)
     return _frame(bottom + 10, "packets of one conversation", parts)
 
@@ -105,15 +105,19 @@ def _arrows(places: List[int], at: Dict[int, float], step: Step, y: int) -> List
     if len(order) == 1:
         x, way = at[order[0]], 60 if step.up else -60
         head = f"l{-way / 10:.1f} -4m{way / 10:.1f} 4l{-way / 10:.1f} 4"
-        return [*parts, f'<path class="arrow" d="M{x - way:.1f} {y}H{x + way:.1f}{head}"/>']
+        return [*parts, f'<path class="arrow" fill="none" d="M{x - way:.1f} {y}H{x + way:.1f}{head}"/>']
     for here, there in zip(order, order[1:]):
         if here not in step.seen:
             continue
         a, b = at[here], at[there]
         if there in step.seen:
             tip = 7 if b > a else -7
-            parts.append(f'<path class="arrow" d="M{a:.1f} {y}H{b:.1f}l{-tip} -4m{tip} 4l{-tip} 4"/>')
+            parts.append(
+                f'<path class="arrow" fill="none" d="M{a:.1f} {y}H{b:.1f}l{-tip} -4m{tip} 4l{-tip} 4"/>'
+            )
         else:
             middle = (a + b) / 2
-            parts.append(f'<path class="lost" d="M{a:.1f} {y}H{middle:.1f}m-5 -5l10 10m-10 0l10 -10"/>')
+            parts.append(
+                f'<path class="lost" fill="none" d="M{a:.1f} {y}H{middle:.1f}m-5 -5l10 10m-10 0l10 -10"/>'
+            )
     return parts

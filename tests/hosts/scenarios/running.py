@@ -40,11 +40,12 @@ def perform(play: Play, seed: int, directory: Path) -> tuple[list[Outcome], dict
     draw = random.Random(seed)
     with Stage(directory, seed, play.faults(draw)) as stage:
         play.run(stage, draw)
+    play.after(stage, draw)
     wanted = {"both": play.must, "client": play.client - BOTH_ONLY, "server": play.server - BOTH_ONLY}
     allowed = play.must | play.may | play.client | play.server
     if "lost_between" in allowed:
         allowed |= ALONE
-    files = {"both": stage.files, "client": stage.files[:1], "server": stage.files[1:]}
+    files = stage.looks or {"both": stage.files, "client": stage.files[:1], "server": stage.files[1:]}
     outcomes = [look(name, files[name], wanted[name], allowed) for name in files]
     return outcomes, stage.truth
 

@@ -57,6 +57,9 @@ class Stage:
         self._threads: list[threading.Thread] = []
         self._captures: list[subprocess.Popen[bytes]] = []
         self.truth: dict[str, Any] = {}
+        #: Files that are explained instead of the two, by name.
+        self.looks: dict[str, list[Path]] = {}
+        self.loopback = directory / "loopback.pcap"
 
     def __enter__(self) -> Stage:
         enter = self._stack.enter_context
@@ -84,9 +87,13 @@ class Stage:
             self._capture(host, file)
         return self
 
-    def _capture(self, host: Namespace, file: Path) -> None:
+    def capture_loopback(self) -> None:
+        """Capture what the server's processes say to each other too."""
+        self._capture(self.server, self.loopback, "lo")
+
+    def _capture(self, host: Namespace, file: Path, device: str = "eth0") -> None:
         process = host.popen(
-            "tcpdump", "-U", "-n", "-Z", "root", "--immediate-mode", "-i", "eth0", "-w", str(file),
+            "tcpdump", "-U", "-n", "-Z", "root", "--immediate-mode", "-i", device, "-w", str(file),
             stderr=subprocess.PIPE,
         )  # fmt: skip
         assert process.stderr is not None and b"listening" in process.stderr.readline()
@@ -113,15 +120,17 @@ class Stage:
 
     # --- traffic -----------------------------------------------------------------
 
-    def serve(self, handle: Callable[[socket.socket], None], port: int = 8080, *, backlog: int = 64) -> None:
+    def serve(
+        self, handle: Callable[[socket.socket], None], port: int = 8080, *, address: str = SERVER
+    ) -> None:
         """Accept connections at the server; `handle` gets each in a thread of its own."""
         ready = threading.Event()
 
         def run() -> None:
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((SERVER, port))
-            listener.listen(backlog)
+            listener.bind((address, port))
+            listener.listen(64)
             ready.set()
             while True:
                 one, _ = listener.accept()

@@ -141,7 +141,9 @@ def test_two_places(tmp_path: Path) -> None:
         assert report["requests"]["slowest"][0]["network_us"] == 140
 
 
-@pytest.mark.parametrize("name", [b"\x1b[2J\x07boo", b"<script>alert(1)", b"a\nerror: forged", "a\u202eb".encode()])
+@pytest.mark.parametrize(
+    "name", [b"\x1b[2J\x07boo", b"<script>alert(1)", b"a\nerror: forged", "a\u202eb".encode()]
+)
 def test_a_name_cannot_forge_anything(tmp_path: Path, name: bytes) -> None:
     """A question's name holds what somebody sent: no line of its own, nothing that drives a terminal."""
     found = explain([pcap(tmp_path / "a.pcap", nxdomain(name))])
