@@ -173,7 +173,7 @@ def read_rows(
             places = [] if not reader.interfaces else places
             places += [place(interface) for interface in reader.interfaces[len(places) :]]
             packed = packed_interfaces(reader.interfaces, places)
-        elif statistics is not None:
+        elif block and statistics is not None:
             counters = blocks.read_statistics(block, reader.order, reader.interfaces)
             if counters is not None and counters.number < len(places):
                 statistics(places[counters.number], counters)

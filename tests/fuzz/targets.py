@@ -38,6 +38,8 @@ from zope.interface import implementer
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
+from pcapd.analysis.explanation import Explanation
+from pcapd.analysis.report import as_dict
 from pcapd.api import cc
 from pcapd.api.connection import ApiSite
 from pcapd.api.download import DownloadResource, parse_query
@@ -52,6 +54,7 @@ from pcapd.config.parse import survey_agent, survey_api
 from pcapd.ctl.capture import Capture
 from pcapd.ctl.cfconfig import LoginProblem, Tokens, expiry, parse_login, parse_tokens, with_tokens
 from pcapd.ctl.connection import refused
+from pcapd.ctl.explain import as_lines
 from pcapd.ctl.plugin.calls import Call, CallRefused
 from pcapd.ctl.plugin.gob import Decoder
 from pcapd.ctl.text import escape
@@ -71,9 +74,12 @@ from pcapd.errors import (
 )
 from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
 from pcapd.merge.muxer import Muxer
+from pcapd.packet.row import make_row
 from pcapd.records import _busiest, _reference
+from pcapd.savefile.blocks import FileInterface
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
+from pcapd.savefile.reader import Rows
 from pcapd.wire import (
     App,
     Callee,
@@ -742,6 +748,29 @@ def cf_login(data: bytes) -> None:
         return
     urllib.parse.quote(login.target)
     assert parse_login(renewed).target == login.target
+
+
+# --- what explain reads ------------------------------------------------------------------------
+
+
+@target
+def explanation(data: bytes) -> None:
+    """Packets of anybody at three places, as rows."""
+    choices = _Input(data)
+    found = Explanation(["a", "b"])
+    places = [found.place(file, FileInterface(f"p{number}", 101)) for number, file in enumerate((0, 0, 1))]
+    rows, content, us = [], b"", 1_000_000
+    for piece in choices.chunks(1 + choices.number() % 12):
+        us += 1 << choices.number() % 24
+        for place in places[: 1 + choices.number() % 3]:
+            rows.append(
+                make_row(101, piece, us, len(piece), place, len(content), len(content), len(piece) % 2)
+            )
+        content += piece
+    found.read([iter([Rows(b"".join(rows), content)]), iter([])])
+    found.finish()
+    json.dumps(as_dict(found))
+    assert all(line.isprintable() for line in as_lines(found, everything=True))
 
 
 # --- the cf CLI's RPC ------------------------------------------------------------------------

@@ -14,23 +14,19 @@ __all__ = ["LostBetween"]
 
 #: Of the packets of a conversation; more lost ones stop it for seconds (Mathis 1997).
 _SEVERE: Final = 0.05
+#: Packets that only the place behind saw, for each one that only the place before saw.
+_OTHERS: Final = 0.1
 #: microseconds that the second place must go on capturing, so that a packet was not only late.
 _TAIL_US: Final = 500_000
 
 
 def _lost(own: Between, *, first_sends: bool) -> Tuple[int, int, int]:
     """Packets that were lost on their way, those that may have been, and the first one's frame."""
-    if first_sends:
-        lost, other, since = own.only_first, own.only_second, own.since_first
-        frame = own.frame_first
-    else:
-        lost, other, since = own.only_second, own.only_first, own.since_second
-        frame = own.frame_second
-    again, overtaken = (
-        (own.again_first, own.again_second) if first_sends else (own.again_second, own.again_first)
-    )
-    again = max(0, again - overtaken)  # where the second one came before the first, nothing was lost
-    if other or (lost + since > 2 * (own.both + lost) and other + again):
+    first = own.only_first, own.since_first, own.again_first, own.frame_first
+    second = own.only_second, own.since_second, own.again_second, own.frame_second
+    (lost, since, again, frame), behind = (first, second) if first_sends else (second, first)
+    again = max(0, again - behind[2])  # where the second one came before the first, nothing was lost
+    if behind[0] + behind[1] > _OTHERS * (lost + since):
         # Segments were cut or joined on the way by network cards: only what was sent again says more.
         return again, 0, own.again_frame
     return max(lost, again), since, frame or own.again_frame
