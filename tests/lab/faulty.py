@@ -28,6 +28,8 @@ import time
 from typing import Any, Optional
 
 ETH_ALL = 3
+#: <asm-generic/socket.h>
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
 
 def checksum(data: bytes) -> int:
@@ -201,7 +203,8 @@ class Wire:
 
 def _open(device: str) -> socket.socket:
     one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_ALL))
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+    one.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 32 << 20)
     one.bind((device, ETH_ALL))
     one.setblocking(False)
     return one

@@ -17,7 +17,7 @@ from pcapd.analysis.world import World
 from pcapd.limits import EXCHANGE_BYTES
 from pcapd.packet.dns import read_message
 
-__all__ = ["Icmp", "Log", "Said", "Talk"]
+__all__ = ["Icmp", "Log", "Said"]
 
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
 #: Packets of a direction in which a beginning is looked for: a capture may begin within a message.
@@ -41,15 +41,6 @@ class Icmp(NamedTuple):
     mtu: int
 
 
-class Talk:
-    """A request as the places saw it."""
-
-    __slots__ = ("at",)
-
-    def __init__(self) -> None:
-        self.at: Dict[int, Request] = {}
-
-
 class Said:
     """What was said in one conversation.
 
@@ -69,7 +60,7 @@ class Said:
         self.talks: Optional[Talks] = None
         self.streams: Dict[Tuple[int, int], Stream] = {}
         self.tries: Dict[Tuple[int, int], int] = {}
-        self.pending: OrderedDict[int, Talk] = OrderedDict()
+        self.pending: OrderedDict[int, Dict[int, Request]] = OrderedDict()
 
 
 class Log:
@@ -143,7 +134,7 @@ class Log:
         said.pending.clear()
         return said
 
-    def _done(self, said: Said, talk: Talk) -> None:
+    def _done(self, said: Said, talk: Dict[int, Request]) -> None:
         if said.talks is None:
             said.talks = Talks()
         said.talks.add(talk, self._world, self._inner)
@@ -162,12 +153,15 @@ class Log:
 
     def _drain(self, said: Said, place: int, http: Http) -> None:
         for request in http.done:
+            if len(self._world.places) == 1:
+                self._done(said, {place: request})
+                continue
             talk = said.pending.get(request.seq)
             if talk is None:
-                talk = said.pending[request.seq] = Talk()
+                talk = said.pending[request.seq] = {}
                 if len(said.pending) > _PENDING_MAX:
                     self._done(said, said.pending.popitem(last=False)[1])
-            talk.at[place] = request
+            talk[place] = request
         http.done.clear()
 
     def _error(self, protocol: int, place: int, us: int, frame: int, content: bytes) -> None:

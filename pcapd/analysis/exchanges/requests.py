@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Callable, Deque, Dict, Final, List, NamedTuple
 from pcapd.analysis.exchanges.http import Request
 
 if TYPE_CHECKING:
-    from pcapd.analysis.exchanges.log import Talk
     from pcapd.analysis.world import World
 
 __all__ = ["SLOW_US", "Bad", "Inner", "Sample", "Talks"]
@@ -143,57 +142,57 @@ class Talks:
         self.slowest: List[Bad] = []
         self.groups: Dict[Tuple[int, str, str], Sample] = {}
 
-    def add(self, talk: Talk, world: World, inner: Inner) -> None:
-        """A request that was answered."""
-        waits = {
-            place: request.answered.first_us - request.sent.last_us
-            for place, request in talk.at.items()
-            if request.answered is not None
-        }
-        if not waits:
+    def add(self, at: Dict[int, Request], world: World, inner: Inner) -> None:
+        """A request that was answered, as the places saw it."""
+        near = far = next(iter(at))
+        if len(at) > 1:
+            near = min(at, key=lambda place: (at[place].wait_us, place))
+            far = max(at, key=lambda place: (at[place].wait_us, -place))
+        request, outer = at[near], at[far]
+        place = world.places[near]
+        loopback = place.device == _LOOPBACK
+        if loopback:
+            inner.add(place.instance, request, request.wait_us)
+        duration, wait = outer.duration_us, outer.wait_us
+        self._count(near, request, duration)
+        error, slow = request.status is not None and request.status >= 500, wait >= SLOW_US
+        longest = len(self.slowest) < _SHOWN or duration > self.slowest[-1].duration_us
+        if not (error or slow or longest):
             return
-        near = min(waits, key=lambda place: (waits[place], place))
-        far = max(waits, key=lambda place: (waits[place], -place))
-        request, outer = talk.at[near], talk.at[far]
-        instance = world.places[near].instance
-        if world.places[near].device == _LOOPBACK:
-            inner.add(instance, request, waits[near])
-            envoy = app = None
-        else:
-            app = inner.wait(instance, request)
-            envoy = max(0, waits[near] - app) if app is not None else None
-        assert outer.answered is not None
+        app = None if loopback else inner.wait(place.instance, request)
         bad = Bad(
             request.status, request.method, request.path, request.router_error, near, request.sent.frame,
-            outer.sent.first_us, outer.answered.last_us - outer.sent.first_us, waits[far],
-            tuple(sorted(talk.at)),
-            waits[far] - waits[near] if len(waits) > 1 else None, envoy, app,
+            outer.sent.first_us, duration, wait, tuple(sorted(at)),
+            wait - request.wait_us if len(at) > 1 else None,
+            max(0, request.wait_us - app) if app is not None else None, app,
         )  # fmt: skip
-        self._count(bad)
-
-    def _count(self, bad: Bad) -> None:
-        self.count += 1
-        error = bad.status is not None and bad.status >= 500
-        key = bad.place, bad.method, bad.path
-        if key not in self.groups and len(self.groups) >= _GROUPS_MAX:
-            key = bad.place, bad.method, "/…"
-        group = self.groups.get(key)
-        if group is None:
-            group = self.groups[key] = Sample()
-        group.add(bad.duration_us)
-        group.errors += error
-        if error and bad.status is not None:
-            count, first, _ = self.failed.get(bad.status, (0, bad.first_us, 0))
-            self.failed[bad.status] = count + 1, first, bad.first_us
-            if len(self.bad) < _SHOWN:
-                self.bad.append(bad)
-        if bad.wait_us >= SLOW_US:
+        if error:
+            self._note_error(bad)
+        if slow:
             self.slow_first_us = self.slow_first_us if self.slow_count else bad.first_us
             self.slow_last_us = bad.first_us + bad.duration_us
             self.slow_count += 1
             _keep(self.slow, bad, lambda one: one.wait_us)
-        if len(self.slowest) < _SHOWN or bad.duration_us > self.slowest[-1].duration_us:
+        if longest:
             _keep(self.slowest, bad, lambda one: one.duration_us)
+
+    def _count(self, place: int, request: Request, duration_us: int) -> None:
+        self.count += 1
+        key = place, request.method, request.path
+        group = self.groups.get(key)
+        if group is None:
+            if len(self.groups) >= _GROUPS_MAX:
+                key = place, request.method, "/…"
+            group = self.groups.setdefault(key, Sample())
+        group.add(duration_us)
+        group.errors += request.status is not None and request.status >= 500
+
+    def _note_error(self, bad: Bad) -> None:
+        assert bad.status is not None
+        count, first, _ = self.failed.get(bad.status, (0, bad.first_us, 0))
+        self.failed[bad.status] = count + 1, first, bad.first_us
+        if len(self.bad) < _SHOWN:
+            self.bad.append(bad)
 
 
 def _keep(best: List[Bad], one: Bad, of: Callable[[Bad], int]) -> None:

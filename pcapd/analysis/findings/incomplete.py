@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Dict, Iterator
 
-from pcapd.analysis.findings.base import NOTE, WARNING, Group, Kind, Occurrence, packets
+from pcapd.analysis.conversations import Conversation
+from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.findings.base import NOTE, WARNING, Group, Kind, Occurrence, Sort, packets, times
 from pcapd.analysis.world import World
 
 __all__ = ["CaptureIncomplete"]
@@ -21,11 +23,29 @@ class CaptureIncomplete(Kind):
     remedy = "Capture less (a filter, --snaplen, --headers-only), or more slowly."
     platform = ""
     display = ""
+    looks_at = Sort.LOST
+
+    def __init__(self) -> None:
+        self._unseen: Dict[int, int] = {}
+
+    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+        for view in conversation.views:
+            unseen = view.client.unseen + view.server.unseen
+            if unseen and view.client.payload_packets + view.server.payload_packets:
+                self._unseen[view.place] = self._unseen.get(view.place, 0) + unseen
+        return iter(())
 
     def judge_capture(self, world: World) -> Iterator[Occurrence]:
+        for number, unseen in self._unseen.items():
+            place = world.places[number]
+            if not place.lost_in_all:
+                facts = {"unseen": unseen, "seen": place.packets}
+                yield Occurrence(
+                    WARNING, None, (number,), place.first_us, place.last_us, [], facts, ("unseen",)
+                )
         for place in world.places:
             if place.lost_in_all:
-                times = [us for begin, end, _ in place.losses for us in (begin, end)] or [
+                moments = [us for begin, end, _ in place.losses for us in (begin, end)] or [
                     place.first_us,
                     place.last_us,
                 ]
@@ -33,8 +53,8 @@ class CaptureIncomplete(Kind):
                     WARNING,
                     None,
                     (place.number,),
-                    min(times),
-                    max(times),
+                    min(moments),
+                    max(moments),
                     [],
                     {"lost": place.lost_in_all, "seen": place.packets},
                 )
@@ -45,6 +65,11 @@ class CaptureIncomplete(Kind):
         if "words" in group.facts:
             return str(group.facts["words"])
         name = world.names(group.places)[0]
+        if "unseen" in group.facts:
+            return (
+                f"The capture at {name} misses packets: {times(group.total['unseen'])}, an end confirmed bytes "
+                "that are not there; nobody says how many were lost."
+            )
         lost, seen = group.total["lost"], group.total["seen"]
         return (
             f"The capture at {name} lost {packets(lost)} itself ({seen} are here): what is missing there "

@@ -32,6 +32,18 @@ def _lost(own: Between, *, first_sends: bool) -> Tuple[int, int, int]:
     return max(lost, again), since, frame or own.again_frame
 
 
+def _sent_again(conversation: Conversation, place: int, *, client: bool) -> int:
+    """How many packets of one end can have been lost: what is lost of TCP is sent again, or never confirmed.
+
+    What the other end confirmed without that was only not captured.
+    """
+    view = next(view for view in conversation.views if view.place == place)
+    half = view.client if client else view.server
+    if half.acked < half.next:
+        return half.packets
+    return half.retransmitted + max(0, half.syn_count - 1)
+
+
 class LostBetween(Kind):
     """Packets were lost between two places."""
 
@@ -63,6 +75,8 @@ class LostBetween(Kind):
         first_missing = begin if not lost else end
         if since and world.watched(there, end, 0) and world.watched(there, first_missing + _TAIL_US, 0):
             lost += since
+        if is_tcp(conversation):
+            lost = min(lost, _sent_again(conversation, here, client=own is way.up))
         if lost and world.lost_at(there, begin, end):
             lost -= world.places[there].lost_in_all
         if lost <= 0:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from tests.hosts.scenarios.files import named, shift
+from tests.hosts.scenarios.files import named, read, shift
 from tests.hosts.scenarios.stage import (
     SERVER,
     Stage,
@@ -322,6 +322,40 @@ def healthy_close_by_client(stage: Stage, draw: random.Random) -> None:
     stage.ask(*[run] * 5)
 
 
+@play()
+def healthy_idle_close(stage: Stage, draw: random.Random) -> None:
+    """The server closes an idle connection, as servers do, and the client notices."""
+    pause = draw.uniform(4.2, 5)
+
+    def handle(one: socket.socket) -> None:
+        read_head(one)
+        one.sendall(answer())
+        time.sleep(pause)
+
+    stage.serve(handle)
+
+    def run() -> None:
+        with connection(timeout=8) as one:
+            get(one)
+            one.recv(10)
+
+    stage.ask(run)
+
+
+@play()
+def healthy_reset_as_goodbye(stage: Stage, draw: random.Random) -> None:
+    """Some clients end with a RST when all is done."""
+    stage.serve(OK)
+
+    def run() -> None:
+        with connection() as one:
+            get(one)
+            time.sleep(0.1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+
+    stage.ask(run, run)
+
+
 # --- connections ------------------------------------------------------------------
 
 
@@ -541,6 +575,25 @@ def black_hole_up(stage: Stage, draw: random.Random) -> None:
             read_head(one)
 
     stage.ask(run)
+
+
+@play("lost_between", may="retransmissions http_slow", client="", server="")
+def shaped(stage: Stage, draw: random.Random) -> None:
+    """A token bucket whose queue is too short."""
+    rate = f"{draw.randint(10, 30)}mbit"
+    stage.middle.run(
+        "tc", "qdisc", "add", "dev", "left", "root", "tbf", "rate", rate, "burst", "16kb", "limit", "30kb"
+    )  # fmt: skip
+    transfer(stage, draw, size=2_500_000)
+
+
+@play(faults=lambda draw: [{"do": "delay", "ms": draw.uniform(1, 20), "jitter_ms": 0, "name": "late"}])
+def healthy_shaped(stage: Stage, draw: random.Random) -> None:
+    """A slow line with a long queue only delays."""
+    stage.middle.run(
+        "tc", "qdisc", "add", "dev", "left", "root", "tbf", "rate", "50mbit", "burst", "64kb", "limit", "4mb"
+    )  # fmt: skip
+    transfer(stage, draw, size=1_500_000)
 
 
 # --- ends -------------------------------------------------------------------------
@@ -873,6 +926,22 @@ def trouble_in_one_file(stage: Stage, draw: random.Random) -> None:
             pass
 
     stage.ask(*[some_gets(20) for _ in range(3)], run)
+
+
+def lost_silently(stage: Stage, draw: random.Random) -> None:
+    """Tcpdump's files have no counters."""
+    packets = list(read(stage.files[1]))
+    kept = [packet for packet in packets if draw.random() > 0.04]
+    head = stage.files[1].read_bytes()[:24]
+    records = (struct.pack("<IIII", *divmod(us, 1_000_000), len(data), len(data)) + data for us, data in kept)
+    stage.files[1].write_bytes(head + b"".join(records))
+
+
+@play("capture_incomplete", client="", server="capture_incomplete", after=lost_silently)
+def capture_loses_silently(stage: Stage, draw: random.Random) -> None:
+    """Nobody says what it lost, and still the network is not blamed."""
+    stage.serve(web(lambda number, head: answer(body=bytes(100_000))), 8081)
+    stage.ask(some_gets(20, 8081), some_gets(20, 8081))
 
 
 # --- behind a proxy ----------------------------------------------------------------

@@ -124,6 +124,21 @@ def test_the_object(tmp_path: Path) -> None:
     assert "secret" not in json.dumps(report)
 
 
+def test_ipv6(tmp_path: Path) -> None:
+    """Addresses, a filter, and what an ICMPv6 error quotes."""
+    here, there = bytes([0x20, 1, 0xD, 0xB8]) + bytes(11) + b"\1", bytes([0x20, 1, 0xD, 0xB8]) + bytes(11) + b"\2"
+
+    def ipv6(source: bytes, destination: bytes, protocol: int, payload: bytes) -> bytes:
+        return struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + source + destination + payload
+
+    syn = ipv6(here, there, 6, tcp((40000, 80), 99, 0, SYN))
+    error = ipv6(there, here, 58, bytes([1, 1]) + bytes(6) + syn)
+    (finding,) = as_dict(explain([pcap(tmp_path / "a.pcap", [(0, syn), (90, error)])]))["findings"]
+    assert (finding["kind"], finding["server"]) == ("connection_unreachable", {"address": "2001:db8::2", "port": 80})
+    assert finding["display_filter"].startswith("ipv6.addr == 2001:db8::1 && ipv6.addr == 2001:db8::2 && tcp.port == 40000")
+    assert "administratively prohibited" in finding["summary"]
+
+
 def test_two_places(tmp_path: Path) -> None:
     """A healthy connection that two places saw has no finding, whatever the clocks are apart."""
     seen = talk() + [(us + 3_000_000, data) for us, data in talk(40001)]
