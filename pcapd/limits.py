@@ -179,9 +179,11 @@ FLOW_PAIRS_MAX: Final = 20_000
 
 # --- what went wrong (pcapctl explain) --------------------------------------------
 
-#: conversations that are followed at a time, some 900 bytes each and for each place; more
+#: conversations that are followed at a time, each counted for each place, some 1 KB; more
 #: close those that were silent for longest.
-CONVERSATIONS_MAX: Final = 65_536
+CONVERSATIONS_MAX: Final = 131_072
+#: the same in plain Python, where each takes some 4 KB.
+CONVERSATIONS_MAX_PURE: Final = 20_000
 #: seconds between two sightings of a packet: its way, and what clocks differ.
 EXPLAIN_WINDOW: Final = 10.0
 #: seconds of silence that count: less than any idle timeout in use (Node.js closes after 5 s).

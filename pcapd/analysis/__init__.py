@@ -7,6 +7,7 @@ conversations  who talks to whom, and what each place saw of it
 world          the places, their clocks, what they lost
 exchanges      what is said in conversations: HTTP, DNS, TLS
 findings       what went wrong, each kind in a file of its own
+quiet          conversations in which nothing happened
 explanation    from packets to findings
 report         an explanation for scripts
 =============  ===============================================================

@@ -15,6 +15,8 @@ enum { FIN_FLAG = 1, SYN_FLAG = 2, RST_FLAG = 4, ACK_FLAG = 16 };
 #define TWIN_US 5000
 #define OVERTAKEN_US 3000
 #define HOLES 4u
+#define RECENT 8192u
+#define PLACE_FACTOR 0x9E3779B97F4A7C15u
 #define PLACES_OF_ONE 8u
 #define SEEN_AT 4u
 #define BINS 256u
@@ -86,12 +88,12 @@ typedef struct {
 typedef struct Conversation {
     ConversationKey key;
     bool syn_known[2], open;
-    uint8_t seen_count, pair_count;
+    uint8_t seen_count, pair_count; /* of these there is room for a power of two */
     uint32_t syn_seq[2];
     uint32_t references; /* of packets that are remembered */
     struct Conversation *older, *newer;
-    Seen *seen[PLACES_OF_ONE];
-    Pair *pairs[PLACES_OF_ONE * (PLACES_OF_ONE - 1) / 2];
+    Seen **seen;
+    Pair **pairs;
 } Conversation;
 
 typedef struct {
@@ -131,7 +133,8 @@ typedef struct {
     PyObject *closed, *payload, *lost;
     uint64_t seed;
     Conversation **slots; /* open addressing */
-    uint64_t slot_count, live;
+    uint64_t slot_count, live, seen_count;
+    uint64_t *recent; /* packets with payload, by digest */
     Conversation *oldest_used, *newest_used;
     Awaited *ring;
     uint64_t room, oldest, next;
@@ -273,6 +276,10 @@ empty_conversation(Conversation *one)
     }
     for (uint32_t i = 0; i < one->pair_count; i++)
         PyMem_Free(one->pairs[i]);
+    PyMem_Free(one->seen);
+    PyMem_Free(one->pairs);
+    one->seen = NULL;
+    one->pairs = NULL;
     one->seen_count = one->pair_count = 0;
 }
 
@@ -307,7 +314,8 @@ order_of_pairs(const void *left, const void *right)
 static PyObject *
 pairs_of(Conversation *one)
 {
-    qsort(one->pairs, one->pair_count, sizeof *one->pairs, order_of_pairs);
+    if (one->pair_count)
+        qsort(one->pairs, one->pair_count, sizeof *one->pairs, order_of_pairs);
     PyObject *list = PyList_New(one->pair_count);
     for (uint32_t i = 0; list && i < one->pair_count; i++) {
         const Pair *pair = one->pairs[i];
@@ -328,6 +336,7 @@ close_conversation(ConversationTable *self, Conversation *one)
     free_slot(self, slot_of(self, &one->key));
     unlink_used(self, one);
     self->live--;
+    self->seen_count -= one->seen_count;
     PyObject *seen = sightings_of(one), *pairs = seen ? pairs_of(one) : NULL;
     PyObject *answer = pairs ? PyObject_CallFunction(self->closed, "y#OO", (const char *)&one->key,
                                                      (Py_ssize_t)sizeof one->key, seen, pairs) : NULL;
@@ -358,11 +367,6 @@ key_of(const Row *row, uint32_t place, uint32_t *side)
 static Conversation *
 open_conversation(ConversationTable *self, const ConversationKey *key)
 {
-    if (self->live >= self->most) {
-        self->evicted++;
-        if (!close_conversation(self, self->oldest_used))
-            return NULL;
-    }
     if (!grow_slots(self))
         return NULL;
     Conversation *one = new_array(1, sizeof *one);
@@ -398,7 +402,7 @@ begun(ConversationTable *self, Conversation *one, uint32_t side, uint32_t place,
 
 /* The index of what a place saw; NONE when there are too many places.  False: an error is set. */
 static bool
-seen_at(Conversation *one, uint32_t place, uint32_t *index)
+seen_at(ConversationTable *self, Conversation *one, uint32_t place, uint32_t *index)
 {
     for (*index = 0; *index < one->seen_count; ++*index)
         if (one->seen[*index]->facts.place == place)
@@ -407,9 +411,16 @@ seen_at(Conversation *one, uint32_t place, uint32_t *index)
         *index = NONE;
         return true;
     }
-    Seen *seen = new_array(1, sizeof *seen);
-    if (!seen)
+    while (self->seen_count >= self->most && self->oldest_used != one) {
+        self->evicted++;
+        if (!close_conversation(self, self->oldest_used))
+            return false;
+    }
+    Seen *seen = NULL;
+    if (!grow_array((void **)&one->seen, one->seen_count, sizeof *one->seen)
+        || !(seen = new_array(1, sizeof *seen)))
         return false;
+    self->seen_count++;
     seen->facts.place = place;
     for (int side = 0; side < 2; side++)
         seen->halves[side].again_at = seen->halves[side].timed = NO_OFFSET;
@@ -528,12 +539,27 @@ add_hole(Half *half, const Now *now, int64_t begin, int64_t end)
     return true;
 }
 
+/* Whether its place saw an equal packet a little before; it is remembered. */
+static bool
+seen_again(ConversationTable *self, const Row *row)
+{
+    uint64_t own = row->digest + row->interface * PLACE_FACTOR, *slot = &self->recent[own % RECENT];
+    bool known = *slot == own;
+    *slot = own;
+    return known;
+}
+
 /* Sets whether it has bytes that were not seen, and whether it is sent again.  False: an error is set. */
 static bool
-segment(Half *half, const Half *peer, const Now *now, int64_t offset, int64_t end, bool *fresh, bool *again)
+segment(ConversationTable *self, Half *half, const Half *peer, const Now *now, int64_t offset, int64_t end, bool *fresh, bool *again)
 {
     const Row *row = now->row;
     HalfFacts *facts = &half->facts;
+    if (seen_again(self, row) && offset < facts->next) {
+        facts->duplicates++;
+        *fresh = false;
+        return true;
+    }
     *fresh = true;
     if (offset >= facts->next) {
         if (offset > facts->next && !add_hole(half, now, facts->next, offset))
@@ -657,7 +683,7 @@ see_syn(Half *half, const Now *now)
 }
 
 static bool
-follow_tcp(Half *half, Half *peer, const Now *now, int64_t silence, int64_t *offset, bool *fresh, bool *again)
+follow_tcp(ConversationTable *self, Half *half, Half *peer, const Now *now, int64_t silence, int64_t *offset, bool *fresh, bool *again)
 {
     const Row *row = now->row;
     HalfFacts *facts = &half->facts;
@@ -683,7 +709,7 @@ follow_tcp(Half *half, Half *peer, const Now *now, int64_t silence, int64_t *off
             facts->fin_frame = now->frame;
             facts->fin_idle_us = silence;
         }
-        if (!segment(half, peer, now, *offset, *offset + row->payload + fin, fresh, again))
+        if (!segment(self, half, peer, now, *offset, *offset + row->payload + fin, fresh, again))
             return false;
         if (fin && facts->fin_us == row->us && row->flags & ACK_FLAG && peer->started)
             facts->fin_acked = offset_of(&peer->facts, row->ack);
@@ -779,7 +805,7 @@ follow(ConversationTable *self, Conversation *one, Seen *seen, const Now *now, b
     int64_t offset = 0;
     bool fresh = true;
     if (row->has & HAS_TCP) {
-        if (!follow_tcp(half, &seen->halves[!now->side], now, silence, &offset, &fresh, again))
+        if (!follow_tcp(self, half, &seen->halves[!now->side], now, silence, &offset, &fresh, again))
             return false;
     } else if (one->key.protocol == ICMP || one->key.protocol == ICMPV6)
         fresh = is_error(now);
@@ -937,8 +963,9 @@ pair_between(Conversation *one, uint32_t a, uint32_t b)
     for (uint32_t i = 0; i < one->pair_count; i++)
         if (one->pairs[i]->a == a && one->pairs[i]->b == b)
             return one->pairs[i];
-    Pair *pair = new_array(1, sizeof *pair);
-    if (pair) {
+    Pair *pair = NULL;
+    if (grow_array((void **)&one->pairs, one->pair_count, sizeof *one->pairs)
+        && (pair = new_array(1, sizeof *pair))) {
         pair->a = a;
         pair->b = b;
         one->pairs[one->pair_count++] = pair;
@@ -1065,7 +1092,7 @@ take_row(ConversationTable *self, const Row *row, const Py_buffer *parts, size_t
         unlink_used(self, one);
         link_used(self, one);
     }
-    if (!seen_at(one, row->interface, &index))
+    if (!seen_at(self, one, row->interface, &index))
         return false;
     if (index == NONE) {
         self->beyond++;
@@ -1235,7 +1262,8 @@ conversation_table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->room = self->slot_count = 1024;
     self->ring = new_array(self->room, sizeof *self->ring);
     self->slots = self->ring ? new_array(self->slot_count, sizeof *self->slots) : NULL;
-    if (!self->slots || !secret_seed(&self->seed) || !make_numbers(self))
+    self->recent = self->slots ? new_array(RECENT, sizeof *self->recent) : NULL;
+    if (!self->recent || !secret_seed(&self->seed) || !make_numbers(self))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -1274,6 +1302,7 @@ conversation_table_dealloc(ConversationTable *self)
     }
     conversation_table_clear(self);
     PyMem_Free(self->slots);
+    PyMem_Free(self->recent);
     PyMem_Free(self->ring);
     PyMem_Free(self->numbers);
     PyMem_Free(self->places);

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Final, List, Optional, Sequence, Tuple
 
 from pcapd.analysis._facts import KEY
-from pcapd.analysis._halves import follow_tcp
+from pcapd.analysis._halves import follow_tcp, new_recent
 from pcapd.analysis._places import BetweenPlaces, Bins, Sighting
 from pcapd.packet.row import ROW_SIZE
 from pcapd.records._reference import as_bytes, number
@@ -71,7 +71,8 @@ class ConversationTable:
     """Follows conversations, whose packets come in the order of the files.
 
     Args:
-        conversations: At most at a time; the least recently used ones are closed for others.
+        conversations: At most at a time, each counted once for each place; the least recently used
+            ones are closed for others.
         waiting: Packets that are remembered until they are seen elsewhere.
         window_us: Microseconds that they are remembered.
         idle_us: Silence of a conversation that counts.
@@ -105,6 +106,8 @@ class ConversationTable:
         self._by_fields: Dict[bytes, Tuple[_Conversation, int]] = {}
         self._live: OrderedDict[int, _Conversation] = OrderedDict()
         self._newest = 0
+        self._seen_count = 0
+        self._recent = new_recent()
         self._waiting: Dict[int, _Waiting] = {}
         self._ages: Deque[_Waiting] = deque()
         self._newest_us = self._serial = 0
@@ -201,9 +204,6 @@ class ConversationTable:
         return found
 
     def _open(self, fields: bytes, scope: int) -> _Conversation:
-        if len(self._live) >= self._most:
-            self.evicted += 1
-            self._close(next(iter(self._live.values())))
         family, protocol, port0, port1, address0, address1 = _FIELDS.unpack(fields)
         there, back = fields, _FIELDS.pack(family, protocol, port1, port0, address1, address0)
         if (address0, port0) > (address1, port1):
@@ -239,11 +239,19 @@ class ConversationTable:
                 return index
         if len(conversation.sightings) >= _PLACES:
             return -1
+        while self._seen_count >= self._most:
+            oldest = next(iter(self._live.values()))
+            if oldest is conversation:
+                break
+            self.evicted += 1
+            self._close(oldest)
+        self._seen_count += 1
         conversation.sightings.append(Sighting(place))
         return len(conversation.sightings) - 1
 
     def _close(self, conversation: _Conversation) -> None:
         del self._live[conversation.serial]
+        self._seen_count -= len(conversation.sightings)
         for name in conversation.keys:
             self._by_fields.pop(name, None)
         sightings = conversation.sightings
@@ -287,7 +295,7 @@ class ConversationTable:
         fresh = True
         if has & _TCP:
             peer: Any = sighting.halves[1 - side]
-            offset, fresh, again = follow_tcp(half, peer, row, frame, silence, data)
+            offset, fresh, again = follow_tcp(half, peer, row, frame, silence, data, self._recent)
         elif conversation.protocol in (_ICMP, _ICMPV6):
             fresh = _is_error(row, data)
         elif conversation.protocol == _UDP:

@@ -6,7 +6,7 @@ from typing import Any, Final, List, Optional, Tuple
 
 from pcapd.analysis._facts import HALF, Half
 
-__all__ = ["FollowedHalf", "follow_tcp"]
+__all__ = ["FollowedHalf", "follow_tcp", "new_recent"]
 
 _M32: Final = 0xFFFF_FFFF
 #: Not an offset.
@@ -14,6 +14,11 @@ _NONE: Final = -(2**62)
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 #: microseconds; a packet that fills a hole sooner was overtaken, where nothing else says.
 _OVERTAKEN_US: Final = 3000
+#: Places for digests of packets with payload.  An equal packet a little later, with the same identification,
+#: was not sent again but seen again, by an interface that shows what comes in and what goes out.
+_RECENT: Final = 8192
+_PLACE_FACTOR: Final = 0x9E37_79B9_7F4A_7C15
+_M64: Final = 0xFFFF_FFFF_FFFF_FFFF
 #: Holes of one end that are remembered.
 _HOLES: Final = 4
 
@@ -46,6 +51,11 @@ class FollowedHalf:
         return HALF.pack(*(getattr(self, field) for field in Half._fields))
 
 
+def new_recent() -> List[int]:
+    """The digests of no packets."""
+    return [0] * _RECENT
+
+
 def follow_tcp(  # noqa: PLR0917
     half: Any,
     peer: Any,
@@ -53,7 +63,19 @@ def follow_tcp(  # noqa: PLR0917
     frame: int,
     silence: int,
     data: bytes,
+    recent: List[int],
 ) -> Tuple[int, bool, bool]:
+    """Follow one segment.
+
+    Args:
+        half, peer: The end that sent it, and the other one.
+        row: The packet; `data` is what its ``at`` means, `frame` its number.
+        silence: Microseconds before it without any packet of the conversation.
+        recent: What `new_recent` made, of the table.
+
+    Returns:
+        Its offset, whether it has bytes that were not seen, and whether it was sent again.
+    """
     us, flags, seq, ack, window, payload = row[0], row[5], row[8], row[9], row[10], row[12]
     half.flags |= flags
     if flags & _RST:
@@ -72,7 +94,7 @@ def follow_tcp(  # noqa: PLR0917
     elif payload or fin:
         if fin and not half.fin_us:
             half.fin_us, half.fin_frame, half.fin_idle_us = us, frame, silence
-        fresh, again = _segment(half, peer, row, frame, offset, offset + payload + fin, data)
+        fresh, again = _segment(half, peer, row, frame, offset, offset + payload + fin, data, recent)
         if fin and half.fin_us == us and flags & _ACK and peer.started:
             half.fin_acked = peer.next + _signed(ack - peer.base - peer.next)
         if payload and fresh and peer.fin_us:
@@ -107,9 +129,15 @@ def _segment(  # noqa: PLR0917
     offset: int,
     end: int,
     data: bytes,
+    recent: List[int],
 ) -> Tuple[bool, bool]:
     """Whether it has bytes that were not seen, and whether it is sent again."""
     us, payload = row[0], row[12]
+    own = row[13] + row[3] * _PLACE_FACTOR & _M64
+    known, recent[own % _RECENT] = recent[own % _RECENT] == own, own
+    if known and offset < half.next:
+        half.duplicates += 1
+        return False, False
     if offset >= half.next:
         if offset > half.next:
             if len(half.holes) == _HOLES:

@@ -6,15 +6,23 @@ import os
 from typing import Final, List, NamedTuple, Optional, Sequence, Tuple
 
 from pcapd.analysis._facts import BETWEEN, HALF, KEY, SIGHTING, Between, Half, Key, Seen
+from pcapd.limits import CONVERSATIONS_MAX, CONVERSATIONS_MAX_PURE
 
 try:
     if os.environ.get("PCAPD_PURE"):
         raise ImportError("PCAPD_PURE asks for the reference")
     from pcapd.analysis._native import ConversationTable
+
+    _followed = CONVERSATIONS_MAX
 except ImportError:
     from pcapd.analysis._conversations import ConversationTable  # type: ignore[assignment]
 
-__all__ = ["Between", "Conversation", "ConversationTable", "End", "Half", "View"]
+    _followed = CONVERSATIONS_MAX_PURE
+
+#: Conversations that a table follows.
+FOLLOWED = _followed
+
+__all__ = ["FOLLOWED", "Between", "Conversation", "ConversationTable", "End", "Half", "View"]
 
 TCP, UDP = 6, 17
 _SYN: Final = 2

@@ -6,16 +6,16 @@ import heapq
 import sys
 from typing import Any, Callable, Dict, Final, Iterator, List, Optional, Sequence, Tuple
 
-from pcapd.analysis.conversations import Conversation, ConversationTable
+from pcapd.analysis.conversations import FOLLOWED, Conversation, ConversationTable
 from pcapd.analysis.exchanges.log import Log, Said
 from pcapd.analysis.exchanges.requests import Bad, Sample
 from pcapd.analysis.findings.base import SEVERITIES, Group, Kind, Occurrence, Sort
 from pcapd.analysis.findings.kinds import KINDS
 from pcapd.analysis.findings.where import client_first, sorts
 from pcapd.analysis.merging import in_order
+from pcapd.analysis.quiet import quiet_bytes
 from pcapd.analysis.world import Place, World
 from pcapd.limits import (
-    CONVERSATIONS_MAX,
     EXPLAIN_WINDOW,
     FINDINGS_MAX,
     IDLE_TIME,
@@ -84,7 +84,7 @@ class Explanation:
         self._log = Log(self.world)
         self._matcher: Optional[Matcher] = None
         self._table = ConversationTable(
-            CONVERSATIONS_MAX, REMEMBERED, int(EXPLAIN_WINDOW * 1e6), int(IDLE_TIME * 1e6),
+            FOLLOWED, REMEMBERED, int(EXPLAIN_WINDOW * 1e6), int(IDLE_TIME * 1e6),
             self._close, self._log.payload, self._lost,
         )  # fmt: skip
 
@@ -185,6 +185,12 @@ class Explanation:
         self._closed += 1
         if not seen:
             return
+        if pairs or len(self.world.places) == 1:
+            size = quiet_bytes(packed, seen, pairs)
+            nothing_said = not (said.http or said.tls or said.dns or said.icmp)
+            full = len(self._worst) >= WORST_CONVERSATIONS
+            if size >= 0 and nothing_said and full and (0, size) <= self._worst[0][0][:2]:
+                return
         conversation = Conversation(packed, seen, pairs)
         if pairs:
             self.world.share(conversation.places, (conversation.client.address, conversation.server.address))

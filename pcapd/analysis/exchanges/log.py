@@ -50,7 +50,7 @@ class Said:
         talks: Its requests; None without any.
     """
 
-    __slots__ = ("dns", "http", "icmp", "pending", "streams", "talks", "tls", "tries")
+    __slots__ = ("dns", "http", "icmp", "pending", "streams", "talks", "tls")
 
     def __init__(self) -> None:
         self.http: Dict[int, Http] = {}
@@ -59,7 +59,6 @@ class Said:
         self.icmp: List[Icmp] = []
         self.talks: Optional[Talks] = None
         self.streams: Dict[Tuple[int, int], Stream] = {}
-        self.tries: Dict[Tuple[int, int], int] = {}
         self.pending: OrderedDict[int, Dict[int, Request]] = OrderedDict()
 
 
@@ -75,6 +74,8 @@ class Log:
         self._inner = Inner()
         self._room = Room(EXCHANGE_BYTES)
         self._said: Dict[int, Said] = {}
+        #: By conversation, and then by place and side: beginnings that were not recognised.
+        self._tries: Dict[int, Dict[Tuple[int, int], int]] = {}
         self._icmp: Dict[bytes, List[Icmp]] = {}
         self._icmp_count = 0
 
@@ -99,13 +100,13 @@ class Log:
         piece = Piece(us, frame, offset, seq, length, content)
         if said is None:
             said = Said()
-            wanted = self._begin(said, protocol, place, side, piece)
-            if said.streams or said.dns or said.tries:
+            wanted = self._begin(serial, said, protocol, place, side, piece)
+            if said.streams or said.dns:
                 self._said[serial] = said
         elif (place, side) in said.streams:
             wanted = said.streams[place, side].take(piece)
         else:
-            wanted = self._begin(said, protocol, place, side, piece)
+            wanted = self._begin(serial, said, protocol, place, side, piece)
         http = said.http.get(place)
         if http is not None and http.done:
             self._drain(said, place, http)
@@ -118,6 +119,7 @@ class Log:
             key: Family, protocol, ports and addresses of its ends, as in `pcapd.analysis._facts.KEY`.
         """
         said = self._said.pop(serial, None)
+        self._tries.pop(serial, None)
         icmp = self._icmp.pop(key, None) if self._icmp else None
         if said is None:
             said = Said()
@@ -139,17 +141,28 @@ class Log:
             said.talks = Talks()
         said.talks.add(talk, self._world, self._inner)
 
-    def _begin(self, said: Said, protocol: int, place: int, side: int, piece: Piece) -> int:
+    def _begin(  # noqa: PLR0917
+        self, serial: int, said: Said, protocol: int, place: int, side: int, piece: Piece
+    ) -> int:
         if protocol == _UDP:
             dns = said.dns.setdefault(place, Dns(self._room))
             return dns.datagram(piece)
         stream = _reader(said, place, side, piece.content, self._room)
         if stream is None:
-            tries = said.tries[place, side] = said.tries.get((place, side), 0) + 1
-            return piece.offset + piece.length if tries < _TRIES and piece.content else NEVER
+            return self._try_again(serial, place, side, piece)
         stream.at = piece.offset
         said.streams[place, side] = stream
         return stream.take(piece)
+
+    def _try_again(self, serial: int, place: int, side: int, piece: Piece) -> int:
+        own = self._tries.setdefault(serial, {})
+        tries = own.pop((place, side), 0) + 1
+        if tries < _TRIES and piece.content:
+            own[place, side] = tries
+            return piece.offset + piece.length
+        if not own:
+            del self._tries[serial]
+        return NEVER
 
     def _drain(self, said: Said, place: int, http: Http) -> None:
         for request in http.done:

@@ -94,12 +94,7 @@ def sorts(conversation: Conversation, said: Said) -> Iterator[Sort]:
 
 def _unusual(view: View) -> bool:
     client, server = view.client, view.server
-    if (
-        client.rst_us
-        or server.rst_us
-        or view.seen.idle_count
-        or (client.syn_us and not server.payload_packets)
-    ):
+    if client.rst_us or server.rst_us or view.seen.idle_count or (client.syn_us and not server.syn_us):
         return True
     return any(
         half.retransmitted or half.late or half.zero_count or half.syn_count > 1 for half in (client, server)

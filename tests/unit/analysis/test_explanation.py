@@ -126,7 +126,10 @@ def test_the_object(tmp_path: Path) -> None:
 
 def test_ipv6(tmp_path: Path) -> None:
     """Addresses, a filter, and what an ICMPv6 error quotes."""
-    here, there = bytes([0x20, 1, 0xD, 0xB8]) + bytes(11) + b"\1", bytes([0x20, 1, 0xD, 0xB8]) + bytes(11) + b"\2"
+    here, there = (
+        bytes([0x20, 1, 0xD, 0xB8]) + bytes(11) + b"\1",
+        bytes([0x20, 1, 0xD, 0xB8]) + bytes(11) + b"\2",
+    )
 
     def ipv6(source: bytes, destination: bytes, protocol: int, payload: bytes) -> bytes:
         return struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + source + destination + payload
@@ -134,8 +137,13 @@ def test_ipv6(tmp_path: Path) -> None:
     syn = ipv6(here, there, 6, tcp((40000, 80), 99, 0, SYN))
     error = ipv6(there, here, 58, bytes([1, 1]) + bytes(6) + syn)
     (finding,) = as_dict(explain([pcap(tmp_path / "a.pcap", [(0, syn), (90, error)])]))["findings"]
-    assert (finding["kind"], finding["server"]) == ("connection_unreachable", {"address": "2001:db8::2", "port": 80})
-    assert finding["display_filter"].startswith("ipv6.addr == 2001:db8::1 && ipv6.addr == 2001:db8::2 && tcp.port == 40000")
+    assert (finding["kind"], finding["server"]) == (
+        "connection_unreachable",
+        {"address": "2001:db8::2", "port": 80},
+    )
+    assert finding["display_filter"].startswith(
+        "ipv6.addr == 2001:db8::1 && ipv6.addr == 2001:db8::2 && tcp.port == 40000"
+    )
     assert "administratively prohibited" in finding["summary"]
 
 
@@ -154,6 +162,39 @@ def test_two_places(tmp_path: Path) -> None:
         assert not loud, loud
         assert abs(report["sources"][1]["clock_offset_us"] - apart) <= 100
         assert report["requests"]["slowest"][0]["network_us"] == 140
+
+
+def test_segments_that_a_network_card_cuts(tmp_path: Path) -> None:
+    """The sender's place sees large ones, the receiver's small ones: nothing was lost."""
+    before, after = talk()[:3], talk()[:3]
+    for number in range(30):
+        us, seq = 1000 + 200 * number, 300 + 2000 * number
+        large = ipv4(SERVER, CLIENT, 6, tcp((80, 40000), seq, 100, ACK, bytes(2000)), 100 + number)
+        before.append((us, large))
+        for half in (0, 1):
+            small = tcp((80, 40000), seq + 1000 * half, 100, ACK, bytes(1000))
+            after.append((us + 50 + half, ipv4(SERVER, CLIENT, 6, small, 500 + 2 * number + half)))
+        confirmed = ipv4(CLIENT, SERVER, 6, tcp((40000, 80), 100, seq + 2000, ACK), 900 + number)
+        before.append((us + 100, confirmed))
+        after.append((us + 70, confirmed))
+    other = [(us + 3_000_000, data) for us, data in talk(41000)]
+    names = [pcap(tmp_path / "server.pcap", before + other), pcap(tmp_path / "client.pcap", after + other)]
+    assert kinds(names) == []
+
+
+def test_an_interface_that_shows_everything_twice(tmp_path: Path) -> None:
+    """As ``any`` of a router does, in bursts: nothing was sent again."""
+    seen = talk()[:3]
+    for burst in range(5):
+        segments = []
+        for number in range(20 * burst, 20 * burst + 20):
+            segment = tcp((80, 40000), 300 + 1000 * number, 100, ACK, bytes(1000))
+            segments.append(ipv4(SERVER, CLIENT, 6, segment, 100 + number))
+        for again in (0, 1):
+            seen += [
+                (1000 + 3000 * burst + 500 * again + 10 * place, data) for place, data in enumerate(segments)
+            ]
+    assert kinds([pcap(tmp_path / "any.pcap", seen)]) == []
 
 
 @pytest.mark.parametrize(
