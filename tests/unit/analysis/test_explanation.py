@@ -273,7 +273,7 @@ def hostile(seed: int) -> List[Packet]:
     return out
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(10))
 def test_hostile_packets(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing breaks it, and both implementations say the same."""
     names = [
