@@ -50,6 +50,8 @@ class HttpUnanswered(Kind):
             http = said.http.get(view.place)
             if http is None or http.upgraded:
                 continue
+            if view.server.unseen or view.client.unseen:
+                return  # the answer may be among what was not captured here
             lost = [one for one in http.waiting if one.status is None and one.seq not in known]
             known |= {one.seq for one in http.waiting} | http.answered_last
             begin, end = (lost[0].sent.first_us, view.seen.last_us) if lost else (0, 0)
