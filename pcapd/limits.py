@@ -172,6 +172,26 @@ FLOW_DELAYS: Final = 1000
 #: pairs of places of all flows together, each with its delays.
 FLOW_PAIRS_MAX: Final = 20_000
 
+# --- what went wrong (pcapctl explain) --------------------------------------------
+
+#: conversations that are followed at a time, each counted for each place, some 1 KB; more
+#: close those that were silent for longest.
+CONVERSATIONS_MAX: Final = 131_072
+#: the same in plain Python, where each takes some 4 KB.
+CONVERSATIONS_MAX_PURE: Final = 20_000
+#: seconds between two sightings of a packet: its way, and what clocks differ.
+EXPLAIN_WINDOW: Final = 10.0
+#: seconds of silence that count: less than any idle timeout in use (Node.js closes after 5 s).
+IDLE_TIME: Final = 4.0
+#: bytes of all connections together that wait for a packet before them.
+EXCHANGE_BYTES: Final = 32 * MIB
+#: different findings; more are counted.
+FINDINGS_MAX: Final = 1000
+#: conversations and requests that are shown.
+WORST_CONVERSATIONS: Final = 100
+#: findings that are shown as text where not all are asked for: a screenful.
+FINDINGS_SHOWN: Final = 10
+
 # --- files that are read (pcapctl flows) ----------------------------------------
 
 #: bytes of a block; the largest packet and its options are far below.

@@ -8,6 +8,7 @@
 ``cf``                 ``pcapctl cf``: a Cloud Foundry app
 ``cfplugin``           ``pcapctl cfplugin``: a plugin whose command has another name
 ``completion``         ``pcapctl completion``: the scripts for shells
+``explain``            ``pcapctl explain``: what went wrong in a capture
 ``extcap``             ``pcapctl extcap``: puts a launcher where Wireshark looks
 ``flows``              ``pcapctl flows``: where packets were seen, and what was lost between
 ``hosts``              ``pcapctl hosts``: targets of the api's configuration

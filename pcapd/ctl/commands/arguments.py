@@ -238,6 +238,11 @@ capture_options = _options(
         help="Serve the capture to TCP readers (PCAP-over-IP), for example: tshark -i TCP@127.0.0.1:57012. "
         "Who reads too slowly is cut off.  Without --output there is no file then.",
     ),
+    click.option(
+        "--explain",
+        is_flag=True,
+        help="Say at the end what went wrong in the traffic, as pcapctl explain FILE does.",
+    ),
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     click.option(

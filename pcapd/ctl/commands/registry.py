@@ -16,6 +16,7 @@ COMMANDS = (
     "cf",
     "cfplugin",
     "completion",
+    "explain",
     "extcap",
     "flows",
     "hosts",

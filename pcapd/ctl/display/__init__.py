@@ -4,6 +4,7 @@
 ``text``       numbers for people; text of strangers made harmless.  Pure.
 ``decode``     one packet in a line of text.  Pure.
 ``flows``      what ``pcapctl flows`` found, for people and for scripts
+``explain``    what ``pcapctl explain`` found, for people, and its page
 ``seentwice``  packets that a finished file holds twice
 ``report``     sources and the end, as text and as a JSON object.  Pure.
 ``progress``   rates, and which sources the live table shows.  Pure.

@@ -15,6 +15,7 @@ from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession, Outcome
+from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
 from pcapd.wire import Notice
 
@@ -213,6 +214,8 @@ class Reporter:
         if capture.started is not None:
             for line in [*report.as_text(capture, sinks, seconds), *seentwice.lines(capture, sinks)]:
                 self.line(line)
+        if self._options.files.explain:
+            self._explain([written.name for written in sinks.inventory.kept if written.packets])
         self.event("end", **went)
         if self._frontend is not None:
             self._frontend.ended(capture)
@@ -226,6 +229,21 @@ class Reporter:
             self.line(f"pcapctl: {escape(str(problem))}", important=True)
         self._close()
         return int(went["exit_status"] if self._frontend is None else self._frontend.failed(capture))
+
+    def _explain(self, names: List[str]) -> None:
+        """Say what went wrong in the traffic; the packets are safe before."""
+        # Most captures do without what this imports.
+        from pcapd.analysis.report import as_dict  # noqa: PLC0415
+        from pcapd.ctl.display.explain import as_lines, explain  # noqa: PLC0415
+
+        try:
+            found = explain(names)
+        except PcapdError as error:
+            self.line(f"pcapctl: {escape(str(error))}", important=True)
+            return
+        for line in as_lines(found, everything=False):
+            self.line(line)
+        self.event("explanation", **as_dict(found))
 
     def _close(self) -> None:
         """Let the terminal take what was said, if it does."""

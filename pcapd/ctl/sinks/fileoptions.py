@@ -43,6 +43,7 @@ class FileOptions:
         print: A line per packet, to standard output.
         packet_ids: The same packet has the same number wherever it was seen.
         dedupe: Only its first sighting is kept.
+        explain: The files are explained at the end.
     """
 
     rotation: Rotation = Rotation()
@@ -51,6 +52,7 @@ class FileOptions:
     print: bool = False
     packet_ids: bool = False
     dedupe: bool = False
+    explain: bool = False
 
     @property
     def several(self) -> bool:
@@ -68,6 +70,7 @@ class FileOptions:
             given["print"],
             given["packet_ids"] or given["dedupe"],
             given["dedupe"],
+            given["explain"],
         )
 
     @property
@@ -96,6 +99,10 @@ class FileOptions:
             (
                 self.several and not output,
                 f"{several} needs files, and there is none: name a file with --output",
+            ),
+            (
+                self.explain and output in ("", "-"),
+                "--explain reads the file at the end, and there is none: name a file with --output",
             ),
             (
                 self.print and output == "-",
