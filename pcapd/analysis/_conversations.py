@@ -32,7 +32,7 @@ _ICMP, _UDP, _ICMPV6 = 1, 17, 58
 _DNS: Final = 53
 #: What a reader of payloads answers when it wants no more of them.
 NEVER: Final = -1
-#: microseconds; nobody sends a packet again so soon (RFC 6298: 1 s, Linux: 200 ms): it was doubled on the way.
+#: microseconds; nobody sends a packet again so soon (RFC 6298: 1 s, Linux: 200 ms): it was doubled.
 _TWIN_US: Final = 5000
 _PLACES, _SEEN_AT = 8, 4
 
