@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.errors import PcapdError
@@ -36,6 +36,7 @@ FAILED, USAGE = 1, 2
 STDOUT = "-"
 #: The packets go into no file.
 NOWHERE = ""
+_RANGE = re.compile(rf"([0-9]{{1,{len(str(INSTANCES_MAX))}}})(?:-([0-9]{{1,{len(str(INSTANCES_MAX))}}}))?")
 _CLASSIC_SUFFIXES = (".pcap", ".cap", ".dmp")
 
 
@@ -172,7 +173,7 @@ def default_output(name: str, given: Optional[str], now: datetime.datetime) -> s
 
 
 def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:
-    """Instances as given, such as ``0,2`` or ``all``, which is an empty tuple.
+    """Instances as given, such as ``0,2``, ``0-2`` or ``all``, which is an empty tuple.
 
     Raises:
         UsageProblem: They are no numbers, or all and some at once.
@@ -182,12 +183,14 @@ def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:
         if set(words) != {"all"}:
             raise UsageProblem("--instance wants either all or some")
         return ()
-    indices: List[int] = []
+    indices: Dict[int, None] = {}
     for word in words:
-        if not word.isascii() or not word.isdigit() or len(word) > len(str(INSTANCES_MAX)):
-            raise UsageProblem(f"{word!r} is no instance", "it looks like --instance 0,2 or --instance all")
-        if int(word) not in indices:
-            indices.append(int(word))
+        bounds = _RANGE.fullmatch(word)
+        first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds is not None else (1, 0)
+        if not first <= last < INSTANCES_MAX:
+            hint = "it looks like --instance 0,2 or --instance 0-2 or --instance all"
+            raise UsageProblem(f"{word!r} is no instance", hint)
+        indices.update(dict.fromkeys(range(first, last + 1)))
     return tuple(indices)
 
 

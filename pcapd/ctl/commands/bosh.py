@@ -6,7 +6,7 @@ from typing import Any, Optional, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, capture_options, environments
+from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, environments
 from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import Trust, UsageProblem
 
@@ -14,6 +14,7 @@ __all__ = ["bosh"]
 
 
 @click.command(
+    cls=CaptureCommand,
     epilog="\b\nExamples:\n"
     "  pcapctl bosh -e prod -d cf --group router --duration 30s\n"
     "  pcapctl bosh -d cf --group router --instance 0 --filter 'tcp port 80' --output router.pcapng\n"

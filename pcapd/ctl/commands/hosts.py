@@ -7,7 +7,7 @@ from typing import Any, Optional, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, capture_options, token_file_option
+from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, token_file_option
 from pcapd.ctl.commands.capturing import access_of, capture_options_of, run_capture
 from pcapd.ctl.options import Wanted, read_token
 
@@ -15,6 +15,7 @@ __all__ = ["hosts"]
 
 
 @click.command(
+    cls=CaptureCommand,
     epilog="\b\nExamples:\n"
     "  pcapctl hosts web-0 web-1 --duration 30s --output web.pcapng\n"
     "  pcapctl hosts web-0 --device eth0 --device lo --filter 'tcp port 80'\n"

@@ -3,6 +3,7 @@
 ============  ===============================================================
 ``text``      numbers for people; text of strangers made harmless.  Pure.
 ``decode``    one packet in a line of text.  Pure.
+``dump``      a packet's bytes as tcpdump -A and -X print them.  Pure.
 ``flows``     what ``pcapctl flows`` found, for people and for scripts
 ``report``    sources and the end, as text and as a JSON object.  Pure.
 ``progress``  rates, and which sources the live table shows.  Pure.

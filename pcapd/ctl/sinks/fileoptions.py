@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
 from pcapd.savefile.form import Form
 
-__all__ = ["FileOptions", "Rotation", "parse_place", "part_name"]
+__all__ = ["FileOptions", "Payload", "Rotation", "parse_place", "part_name"]
 
 #: Characters of an instance's name in a file's name; a path's part has 255 bytes.
 _INSTANCE_MAX = 100
@@ -33,6 +34,14 @@ class Rotation:
         return self.size is not None or self.time is not None
 
 
+class Payload(Enum):
+    """How a packet is printed behind its link header, as tcpdump's ``-A`` and ``-X`` do."""
+
+    NONE = auto()
+    TEXT = auto()
+    HEX = auto()
+
+
 @dataclass(frozen=True)
 class FileOptions:
     """See the module.
@@ -43,6 +52,7 @@ class FileOptions:
         print: A line per packet, to standard output.
         packet_ids: The same packet has the same number wherever it was seen.
         dedupe: Only its first sighting is kept.
+        payload: What is printed of a packet besides its line.
     """
 
     rotation: Rotation = Rotation()
@@ -51,6 +61,7 @@ class FileOptions:
     print: bool = False
     packet_ids: bool = False
     dedupe: bool = False
+    payload: Payload = Payload.NONE
 
     @property
     def several(self) -> bool:
@@ -60,14 +71,17 @@ class FileOptions:
     @staticmethod
     def of(given: Any) -> FileOptions:
         """From the command line's options by their names."""
-        rotation = Rotation(given["rotate_size"], given["rotate_time"], given["rotate_files"])
+        size, time = given["rotate_size"] or given["rotate_megabytes"], given["rotate_time"]
+        ring = given["files_wanted"] if size or not time else None  # else it ends the capture
+        payload = Payload.HEX if given["hex"] else Payload.TEXT if given["ascii"] else Payload.NONE
         return FileOptions(
-            rotation,
+            Rotation(size, time, given["rotate_files"] or ring),
             given["split_by"] is not None,
             given["serve"],
-            given["print"],
+            given["print"] or payload is not Payload.NONE,
             given["packet_ids"] or given["dedupe"],
             given["dedupe"],
+            payload,
         )
 
     @property

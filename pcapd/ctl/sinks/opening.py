@@ -25,7 +25,8 @@ def _server(options: CaptureOptions, inventory: Inventory, closing: Closing) -> 
 
 
 def _printer(options: CaptureOptions, inventory: Inventory, closing: Closing) -> Optional[Sink]:
-    return Printer(json=options.json) if options.files.print else None
+    files = options.files
+    return Printer(json=options.json, payload=files.payload) if files.print else None
 
 
 #: One line for each kind of sink, in the order in which they are given a piece: lines come
