@@ -44,7 +44,7 @@ from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.tally import Tally
 from pcapd.net.tls import ClientContext, ServerContext
-from pcapd.wire import ApiTraffic, EndReason, Hello, Request
+from pcapd.wire import ApiTraffic, EndReason, Hello, Limits, Request
 
 __all__ = ["Api"]
 
@@ -181,7 +181,8 @@ class Api(Daemon):
 
     def hello(self) -> Hello:
         """Our greeting."""
-        return Hello(COMPATIBILITY_LEVEL, self.role, self.config.id, __version__, now_us())
+        limits = Limits(self.config.limits.max_duration, self.config.limits.max_bytes)
+        return Hello(COMPATIBILITY_LEVEL, self.role, self.config.id, __version__, now_us(), limits=limits)
 
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""

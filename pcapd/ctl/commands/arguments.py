@@ -161,7 +161,9 @@ class CaptureCommand(click.Command):
         rest = super().parse_args(ctx, args)
         words = [*ctx.params.pop("words", ()), *behind]
         if words and ctx.params.get("filter"):
-            raise click.UsageError("there are two filters: that of --filter, and the words behind the name", ctx)
+            raise click.UsageError(
+                "there are two filters: --filter, and the words behind the name", ctx
+            )
         if words:
             ctx.params["filter"] = " ".join(words)
         return rest
@@ -295,14 +297,18 @@ capture_options = _options(
         "second: the capture waits for it, and what does not fit is counted as dropped by the kernel.  "
         "Without --output there is no file then.",
     ),
-    click.option("-A", "ascii", is_flag=True, help="--print, and each packet behind its link header as text."),
-    click.option("-X", "hex", is_flag=True, help="--print, and each packet in hexadecimal digits and as text."),
+    click.option(
+        "-A", "ascii", is_flag=True, help="--print, and what is behind the link header as text."
+    ),
+    click.option(
+        "-X", "hex", is_flag=True, help="--print, and the same in hexadecimal digits and as text."
+    ),
     click.option(
         "--packet-ids",
         is_flag=True,
         help="Give a packet that is seen at several instances the same number (epb_packetid) at each; "
-        "pcapctl flows FILE shows delays and losses.  Without the compiled modules, as in the one-file client, "
-        "it is for some ten thousand packets a second.",
+        "pcapctl flows FILE shows delays and losses.  Without the compiled modules, as in the one-file "
+        "client, it is for some ten thousand packets a second.",
     ),
     click.option(
         "--dedupe",
@@ -327,10 +333,7 @@ capture_options = _options(
     access_options,
     click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong."),
     click.option("--verbose", "-v", is_flag=True, help="Say more."),
-    *(
-        click.option(name, count=True, hidden=True, expose_value=False)
-        for name in _HABITS
-    ),
+    *(click.option(name, count=True, hidden=True, expose_value=False) for name in _HABITS),
 )
 
 token_file_option = click.option(

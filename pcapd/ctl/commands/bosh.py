@@ -21,7 +21,7 @@ __all__ = ["bosh"]
     "  pcapctl bosh -d cf --group router --group diego-cell --yes --duration 1m\n"
     "  pcapctl bosh -d mysql --group mysql --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
-    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS
+    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS,
 )
 @click.option(
     "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."

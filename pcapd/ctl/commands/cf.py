@@ -24,7 +24,7 @@ __all__ = ["cf"]
     "  pcapctl cf myapp --print --filter 'port 53 or tcp port 8080'\n"
     "  pcapctl cf myapp --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: cf login; choose the space: cf target -s SPACE.\n"
-    "You need to be a space developer of the app's space.\n\n" + EXIT_STATUS
+    "You need to be a space developer of the app's space.\n\n" + EXIT_STATUS,
 )
 @click.argument("app", metavar="APP")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")

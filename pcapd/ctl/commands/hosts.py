@@ -22,7 +22,7 @@ __all__ = ["hosts"]
     "  pcapctl hosts web-0 web-1 --split-by instance --rotate-size 100MB\n"
     "  pcapctl hosts web-0 --output - | wireshark -k -i -\n"
     "  pcapctl hosts web-0 --serve 127.0.0.1:57012              and: tshark -i TCP@127.0.0.1:57012\n\n"
-    + EXIT_STATUS
+    + EXIT_STATUS,
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @capture_options

@@ -21,7 +21,7 @@ from pcapd.errors import PcapdError
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
 
-__all__ = ["Output", "OutputError", "is_special", "replace"]
+__all__ = ["Output", "OutputError", "ReaderLeft", "is_special", "replace"]
 
 _STDOUT_FD = 1
 _LARGE = 64 * 1024  # bytes; less is joined before it is written
@@ -38,6 +38,10 @@ class OutputError(PcapdError):
     def __init__(self, message: str, hint: str = "", unwritten: int = 0) -> None:
         super().__init__(message, hint)
         self.unwritten = unwritten
+
+
+class ReaderLeft(OutputError):
+    """Whoever read the packets has enough of them: the capture ends in good order."""
 
 
 class Output:
@@ -163,7 +167,7 @@ class Output:
 
     def _failure(self, error: OSError) -> OutputError:
         if error.errno == errno.EPIPE:
-            return OutputError("whoever read the packets has closed the pipe")
+            return ReaderLeft("the reader has closed the pipe")
         target = "standard output" if self.name == STDOUT else self.name
         full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
         hint = "what was written before is good" if full else ""

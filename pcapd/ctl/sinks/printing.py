@@ -21,6 +21,7 @@ from pcapd.ctl.display.decode import decode
 from pcapd.ctl.display.terminal import silence
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.sinks.fileoptions import Payload
+from pcapd.ctl.sinks.output import ReaderLeft
 from pcapd.ctl.sinks.sink import Sink
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Piece
@@ -45,9 +46,7 @@ class Printer(Sink):
         stream: Where to instead.
     """
 
-    def __init__(
-        self, *, json: bool, payload: Payload = Payload.NONE, stream: TextIO = sys.stdout
-    ) -> None:
+    def __init__(self, *, json: bool, payload: Payload = Payload.NONE, stream: TextIO = sys.stdout) -> None:
         self._json = json
         self._dump = _DUMPS.get(payload)
         self._stream = stream
@@ -59,6 +58,7 @@ class Printer(Sink):
 
         Raises:
             PrintingFailed: Nobody takes the lines; said once.
+            ReaderLeft: Nobody wants more of them.
         """
         lines: List[str] = []
         for piece in pieces:
@@ -86,7 +86,7 @@ class Printer(Sink):
             if self._terminal and error.errno == errno.EIO:
                 return  # it was closed: SIGHUP ends the capture, unless it is to be ignored
             if isinstance(error, BrokenPipeError):
-                raise PrintingFailed("whoever read the lines has closed the pipe") from error
+                raise ReaderLeft("the reader of the lines has closed the pipe") from error
             raise PrintingFailed(f"cannot print: {error.strerror}") from error
 
 

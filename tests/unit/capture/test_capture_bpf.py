@@ -104,7 +104,12 @@ def test_a_display_filter_is_recognised(text: str, instead: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "nearest"),
-    [("tpc port 80", "tcp"), ("tcp prt 80", "port"), ("udp and grater 100", "greater"), ("hosts 192.0.2.1", "host")],
+    [
+        ("tpc port 80", "tcp"),
+        ("tcp prt 80", "port"),
+        ("udp and grater 100", "greater"),
+        ("hosts 192.0.2.1", "host"),
+    ],
 )
 def test_a_word_that_is_not_known_is_shown_with_the_nearest(text: str, nearest: str) -> None:
     """A slip of the finger is not taken for a host's name."""

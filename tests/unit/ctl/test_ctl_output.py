@@ -11,7 +11,7 @@ from typing import Any, Callable, NoReturn
 import pytest
 
 from pcapd.ctl.sinks import output as output_module
-from pcapd.ctl.sinks.output import Output, OutputError
+from pcapd.ctl.sinks.output import Output, OutputError, ReaderLeft
 from pcapd.savefile import blocks
 from pcapd.savefile.form import Form
 
@@ -187,7 +187,7 @@ def test_a_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(read_fd)
     monkeypatch.setattr(output_module, "_STDOUT_FD", write_fd)
     output = Output("-", Form.PCAPNG, force=False)
-    with pytest.raises(OutputError, match="closed the pipe"):
+    with pytest.raises(ReaderLeft, match="closed the pipe"):
         output.write([HEADER])
     os.close(write_fd)
 

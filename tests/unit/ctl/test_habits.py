@@ -109,7 +109,9 @@ def test_dumps_are_those_of_tcpdump(tmp_path: Path) -> None:
     payload = b"GET /\x00\xff HTTP/1.1\r\nHost: a\tb\r\n\r\nx\r"
     frame = packets.ethernet(packets.ipv4(packets.tcp(payload), 6))
     path = tmp_path / "x.pcap"
-    path.write_bytes(pcap.file_header(1, SNAPLEN_MAX) + struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame)
+    path.write_bytes(
+        pcap.file_header(1, SNAPLEN_MAX) + struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame
+    )
     for option, made in (("-X", dump.as_hex(1, frame)), ("-A", dump.as_text(1, frame))):
         said = subprocess.run(
             ["tcpdump", "-nq", option, "-r", str(path)], check=True, capture_output=True
