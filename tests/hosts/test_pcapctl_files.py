@@ -484,6 +484,10 @@ def test_both_ends_in_one_file(chain: Chain) -> None:
     assert flow["both"] == 230 and flow["lost"] == 70
     assert -1000 < flow["delay_us"]["median"] < 100_000
     text = flows_of(str(result.path)).stdout
+    assert text.splitlines()[:2] == [
+        "530 packets, 1 flow, 70 lost between two places",
+        "web-0:eth0 -> web-1:eth0: 1 flow, 300 packets, 70 lost",
+    ]
     assert ", 70 lost" in text and "web-0:eth0 300 -> web-1:eth0 230" in text
 
 

@@ -161,9 +161,7 @@ class CaptureCommand(click.Command):
         rest = super().parse_args(ctx, args)
         words = [*ctx.params.pop("words", ()), *behind]
         if words and ctx.params.get("filter"):
-            raise click.UsageError(
-                "there are two filters: --filter, and the words behind the name", ctx
-            )
+            raise click.UsageError("there are two filters: --filter, and the words behind the name", ctx)
         if words:
             ctx.params["filter"] = " ".join(words)
         return rest
@@ -297,12 +295,8 @@ capture_options = _options(
         "second: the capture waits for it, and what does not fit is counted as dropped by the kernel.  "
         "Without --output there is no file then.",
     ),
-    click.option(
-        "-A", "ascii", is_flag=True, help="--print, and what is behind the link header as text."
-    ),
-    click.option(
-        "-X", "hex", is_flag=True, help="--print, and the same in hexadecimal digits and as text."
-    ),
+    click.option("-A", "ascii", is_flag=True, help="--print, and what is behind the link header as text."),
+    click.option("-X", "hex", is_flag=True, help="--print, and the same in hexadecimal digits and as text."),
     click.option(
         "--packet-ids",
         is_flag=True,
