@@ -141,6 +141,8 @@ PIPELINED_MAX: Final = 4 * KIB
 HOLD_BACK_BYTES: Final = 64 * MIB
 #: seconds that an ordered merge waits for a source that shows no watermark, while others are heard.
 HOLD_BACK_TIME: Final = 1.0
+#: bytes, and seconds, that wait to be compressed together (``x.pcapng.gz``): what a kill loses at most.
+GZIP_WAITING: Final = (512 * KIB, 2.0)
 #: bytes that a WebSocket client may send in one message: it only ever sends control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
@@ -364,14 +366,8 @@ EXCHANGE_TIMEOUT: Final = 30.0
 CONNECT_TIMEOUT: Final = 10.0
 #: for the api to open a first source.  More than everything that it may wait for itself, one
 #: after the other, so that it is the api that says what was too slow.
-API_START_TIMEOUT: Final = (
-    AUTHORITY_TIMEOUT
-    + AGENT_CONNECT_TIMEOUT
-    + 2 * HANDSHAKE_TIMEOUT
-    + GATHER_TIME
-    + OPEN_TIMEOUT
-    + DRAIN_LINGER
-)
+_FIRST_AGENT: Final = AGENT_CONNECT_TIMEOUT + 2 * HANDSHAKE_TIMEOUT + GATHER_TIME + OPEN_TIMEOUT
+API_START_TIMEOUT: Final = AUTHORITY_TIMEOUT + _FIRST_AGENT + DRAIN_LINGER
 
 # --- following an app ---------------------------------------------------------
 

@@ -37,6 +37,7 @@ STDOUT = "-"
 #: The packets go into no file.
 NOWHERE = ""
 _RANGE = re.compile(rf"([0-9]{{1,{len(str(INSTANCES_MAX))}}})(?:-([0-9]{{1,{len(str(INSTANCES_MAX))}}}))?")
+_COMPRESSED_SUFFIXES = (".zst", ".xz", ".bz2", ".lz4", ".lzma", ".br", ".z", ".zip", ".7z")
 _CLASSIC_SUFFIXES = (".pcap", ".cap", ".dmp")
 
 
@@ -160,10 +161,19 @@ class CaptureOptions:
 
 
 def choose_form(given: Optional[str], output: str) -> Form:
-    """The format: as asked for, else by the file's suffix, else pcapng."""
+    """The format: as asked for, else by the file's suffix, else pcapng.
+
+    Raises:
+        UsageProblem: The suffix is that of a compression which pcapctl does not do.
+    """
+    path = Path(output)
+    if path.suffix.lower() in _COMPRESSED_SUFFIXES:
+        raise UsageProblem(f"pcapctl does not write {path.suffix} files", "it compresses NAME.pcapng.gz")
+    if path.suffix == ".gz":
+        path = path.with_suffix("")
     if given is not None:
         return Form[given.upper()]
-    return Form.PCAP if Path(output).suffix.lower() in _CLASSIC_SUFFIXES else Form.PCAPNG
+    return Form.PCAP if path.suffix.lower() in _CLASSIC_SUFFIXES else Form.PCAPNG
 
 
 def default_output(name: str, given: Optional[str], now: datetime.datetime) -> str:

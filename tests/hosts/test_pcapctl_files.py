@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -37,7 +38,8 @@ def files_of(result: Result) -> list[Path]:
 
 def of_prefix(path: Path) -> list[Path]:
     """What is there of a capture's files, by name."""
-    return sorted(path.parent.glob(f"{path.stem}_*{path.suffix}"))
+    stem, _, suffixes = path.name.partition(".")
+    return sorted(path.parent.glob(f"{stem}_*.{suffixes}"))
 
 
 def test_files_by_size(chain: Chain) -> None:
@@ -424,6 +426,31 @@ def test_where_lines_cannot_go(chain: Chain, output: str, words: str) -> None:
     """Not among packets, and not without the instance's name."""
     done = chain.pcapctl("hosts", "web-0", "--print", "--output", output)
     assert done.returncode == 2 and words in done.stderr
+
+
+# --- compressed -----------------------------------------------------------------------
+
+
+def test_compressed_files(chain: Chain) -> None:
+    """Wireshark's programs and zcat read them, whole or with a pcapctl that was killed; rotation makes several."""
+    require("tshark", "capinfos")
+    path = chain.path(".pcapng.gz")
+    with Generator(chain.link, rate=500):
+        done = chain.pcapctl("hosts", "web-0", "--filter", FILTER, "--count", "300", "--output", str(path))
+        assert done.returncode == 0, done.stderr
+        series = chain.path(".pcapng.gz")
+        arguments = ("--filter", FILTER, "--count", "300", "--rotate-time", "200ms", "--output", str(series))
+        assert chain.pcapctl("hosts", "web-0", *arguments).returncode == 0
+        killed = chain.path(".pcapng.gz")
+        process = chain.start_pcapctl("hosts", "web-0", "--filter", FILTER, "--output", str(killed))
+        wait_until(lambda: killed.exists() and killed.stat().st_size > 4000, "some is compressed", timeout=30)
+        process.kill()
+        process.wait(30)
+    assert int(capinfos(path)["Number of packets"]) == len(tshark_fields(path, ["frame.number"])) == 300
+    assert len(gzip.decompress(path.read_bytes())) > 5 * path.stat().st_size
+    assert all(name.endswith(".pcapng.gz") for name in map(str, of_prefix(series)))
+    assert sum(len(tshark_fields(part, ["frame.number"])) for part in of_prefix(series)) == 300
+    assert len(tshark_fields(killed, ["frame.number"])) > 100
 
 
 # --- both ends in one file ---------------------------------------------------------

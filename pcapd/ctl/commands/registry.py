@@ -33,7 +33,7 @@ class Commands(click.Group):
         return sorted(COMMANDS)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run one; a reader of its lines that has enough of them, such as ``head``, ends it as it should end."""
+        """Run one; a reader of its lines that has enough of them, such as ``head``, ends it with 0."""
         try:
             try:
                 return super().invoke(ctx)

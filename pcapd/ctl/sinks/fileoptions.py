@@ -142,7 +142,8 @@ def part_name(name: str, instance: str = "", number: int = 0, time: str = "") ->
         time: When it was begun, with its number.
     """
     path = Path(name)
-    stem, suffix = path.stem, path.suffix
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    stem = path.name[: len(path.name) - len(suffix)]
     if instance:
         stem += "_" + re.sub(r"[^A-Za-z0-9._-]", "_", instance)[:_INSTANCE_MAX]
     if number:
