@@ -251,6 +251,9 @@ AGENT_CONNECT_TIMEOUT: Final = 5.0
 #: after the duration that a client asked for over a WebSocket, until the api ends the capture:
 #: the client's own clock begins a little later, and it stops by itself.
 DURATION_GRACE: Final = 2.0
+#: for an interface that was removed to be made again, and between looks at which there are.
+INTERFACE_RETURN: Final = 15.0
+INTERFACE_LOOK_INTERVAL: Final = 1.0
 #: for opening the capture on an agent.
 OPEN_TIMEOUT: Final = 10.0
 #: between PINGs to an agent; agents never block, so silence means trouble.

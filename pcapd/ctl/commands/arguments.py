@@ -197,7 +197,8 @@ capture_options = _options(
         "--file",
         metavar="FILE|-",
         shell_complete=files,
-        help="Where to write; - is standard output, NAME.gz is compressed.  [default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
+        help="Where to write; - is standard output, NAME.gz is compressed.  "
+        "[default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
     ),
     click.option(
         "--format",

@@ -279,6 +279,6 @@ def test_a_full_disk_and_a_compressed_file(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", ["x.pcapng.zst", "x.xz", "x.pcap.BZ2", "x.pcapng.lz4"])
 def test_other_compressions_are_refused(name: str) -> None:
     """With the one that there is."""
-    with pytest.raises(UsageProblem, match="NAME.pcapng.gz"):
+    with pytest.raises(UsageProblem, match=r"NAME\.pcapng\.gz"):
         choose_form(None, name)
     assert choose_form(None, "x.pcap.gz") is Form.PCAP and choose_form(None, "x.gz") is Form.PCAPNG
