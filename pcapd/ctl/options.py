@@ -118,6 +118,7 @@ class CaptureOptions:
         max_bytes: Bytes that the file may have.
         report: Where to write how it went, as JSON.
         headers_only: Keep nothing of a packet behind its headers.
+        list_interfaces: Show the interfaces there are instead of a capture.
         files: Into how many files, and where else the packets go.
     """
 
@@ -136,6 +137,7 @@ class CaptureOptions:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    list_interfaces: bool = False
     files: FileOptions = field(default_factory=FileOptions)
 
     def request(self, wanted: Wanted) -> Request:

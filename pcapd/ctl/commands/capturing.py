@@ -75,6 +75,7 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         quiet=given["quiet"],
         verbose=given["verbose"],
         json=given["json"],
+        list_interfaces=given["list_interfaces"],
         files=files,
     )
 
@@ -92,4 +93,9 @@ def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent:
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
 
+    if options.list_interfaces:
+        from pcapd.ctl.display.interfaces import InterfaceList, listing_options
+
+        lister = InterfaceList(json=options.json)
+        return run(access, listing_options(options), wanted, lister, parent)
     return run(access, options, wanted, parent=parent)
