@@ -141,6 +141,8 @@ PIPELINED_MAX: Final = 4 * KIB
 HOLD_BACK_BYTES: Final = 64 * MIB
 #: seconds that an ordered merge waits for a source that shows no watermark, while others are heard.
 HOLD_BACK_TIME: Final = 1.0
+#: bytes, and seconds, that wait to be compressed together (``x.pcapng.gz``): what a kill loses at most.
+GZIP_WAITING: Final = (512 * KIB, 2.0)
 #: bytes that a WebSocket client may send in one message: it only ever sends control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
@@ -269,6 +271,9 @@ AGENT_CONNECT_TIMEOUT: Final = 5.0
 #: after the duration that a client asked for over a WebSocket, until the api ends the capture:
 #: the client's own clock begins a little later, and it stops by itself.
 DURATION_GRACE: Final = 2.0
+#: for an interface that was removed to be made again, and between looks at which there are.
+INTERFACE_RETURN: Final = 15.0
+INTERFACE_LOOK_INTERVAL: Final = 1.0
 #: for opening the capture on an agent.
 OPEN_TIMEOUT: Final = 10.0
 #: between PINGs to an agent; agents never block, so silence means trouble.
@@ -382,15 +387,10 @@ TOKEN_LEEWAY: Final = 10.0
 EXCHANGE_TIMEOUT: Final = 30.0
 #: of these at most for each step of a connection: its name, TCP to one address, TLS.
 CONNECT_TIMEOUT: Final = 10.0
-#: for the api to open a first source: more than all its own waits, so that the api says what was too slow.
-API_START_TIMEOUT: Final = (
-    AUTHORITY_TIMEOUT
-    + AGENT_CONNECT_TIMEOUT
-    + 2 * HANDSHAKE_TIMEOUT
-    + GATHER_TIME
-    + OPEN_TIMEOUT
-    + DRAIN_LINGER
-)
+#: for the api to open a first source.  More than everything that it may wait for itself, one
+#: after the other, so that it is the api that says what was too slow.
+_FIRST_AGENT: Final = AGENT_CONNECT_TIMEOUT + 2 * HANDSHAKE_TIMEOUT + GATHER_TIME + OPEN_TIMEOUT
+API_START_TIMEOUT: Final = AUTHORITY_TIMEOUT + _FIRST_AGENT + DRAIN_LINGER
 #: seconds to wait, at an early end, for Wireshark's window to open the toolbar's pipe; later it would hang.
 TOOLBAR_TIMEOUT: Final = 30.0
 

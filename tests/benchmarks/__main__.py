@@ -10,6 +10,7 @@
     bin/bench matching                          the same packet at two places, and flows, against tcptrace and tshark
     bin/bench explain                           what explain finds in the scenarios, and how fast it is; some minutes
     bin/bench filter                            how long libpcap takes to compile one
+    bin/bench start                             the one file of pcapctl, until it says its version
     bin/bench soak --minutes 10                 one capture for long; not part of everything
 """
 
@@ -21,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
-from tests.benchmarks import client, clients, explaining, fanin, filters, latency, loss, matching, soak
+from tests.benchmarks import client, clients, explaining, fanin, filters, latency, loss, matching, soak, start
 
 #: What docs/performance.rst promises, packets per second by size.
 RATES = {100: (100_000, 200_000, 300_000, 400_000), 1400: (50_000, 100_000, 150_000)}
@@ -70,6 +71,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows += run_clients(options)
     rows += filters.measure()
     rows += matching.measure()
+    rows += start.measure()
     return rows
 
 
@@ -91,6 +93,7 @@ def main() -> None:
             "filter",
             "matching",
             "explain",
+            "start",
             "soak",
         ],
     )
@@ -115,6 +118,7 @@ def main() -> None:
         "filter": filters.measure,
         "matching": matching.measure,
         "explain": explaining.measure,
+        "start": lambda: start.measure(options.python),
         "soak": lambda: [soak.measure(60 * options.minutes)],
     }
     rows = runs[options.what]()

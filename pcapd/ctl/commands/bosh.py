@@ -6,7 +6,7 @@ from typing import Any, Optional, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, capture_options, environments
+from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, environments
 from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import Trust, UsageProblem, parse_places
 
@@ -14,13 +14,14 @@ __all__ = ["bosh"]
 
 
 @click.command(
+    cls=CaptureCommand,
     epilog="\b\nExamples:\n"
     "  pcapctl bosh -e prod -d cf --group router --duration 30s\n"
     "  pcapctl bosh -d cf router/0 --filter 'tcp port 80' --output router.pcapng\n"
     "  pcapctl bosh -d cf --group router --group diego-cell --yes --duration 1m\n"
     "  pcapctl bosh -d mysql --group mysql --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
-    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS
+    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS,
 )
 @click.option(
     "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, List, Optional
 
 import click
+
+from pcapd.ctl.display.terminal import silence
 
 __all__ = ["COMMANDS", "Commands"]
 
@@ -32,6 +35,17 @@ class Commands(click.Group):
     def list_commands(self, ctx: Any) -> List[str]:
         """Their names, in the order of ``--help``."""
         return sorted(COMMANDS)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one; a reader of its lines that has enough of them, such as ``head``, ends it with 0."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            silence(sys.stdout.fileno())
+            raise SystemExit(0) from None
 
     def get_command(self, ctx: Any, cmd_name: str) -> Optional[click.Command]:
         """One of them; None where there is none of that name."""

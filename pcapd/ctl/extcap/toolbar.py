@@ -18,7 +18,7 @@ from pcapd.ctl.display.terminal import say
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.extcap.configuration import Control
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode, text
-from pcapd.ctl.sinks.output import OutputError
+from pcapd.ctl.sinks.output import ReaderLeft
 from pcapd.ctl.stopping import Parent
 from pcapd.ctl.stream.session import CaptureSession, Outcome
 from pcapd.errors import PcapdError
@@ -154,9 +154,9 @@ class Wireshark:
                 self._stopped = True
                 self._toolbar.send(Message(Control.STOP, Kind.DISABLE))
                 capture.stop("stopped in Wireshark", now)
-        if not capture.over and not has_reader(self._packets):
+        if not capture.output_over and not capture.over and not has_reader(self._packets):
             # Before packets come, no write would tell.
-            capture.fail(OutputError("Wireshark has closed the pipe"))
+            capture.output_ended(ReaderLeft("Wireshark has closed the pipe"), now, failed=False)
         if now - self._shown_at >= _INTERVAL:
             self._shown_at = now
             self._show(capture)

@@ -20,6 +20,8 @@ from pcapd.wire import App, Source
         (("0,2",), (0, 2)),
         (("2", "0, 1"), (2, 0, 1)),
         (("1,1", "1"), (1,)),
+        (("0-2",), (0, 1, 2)),
+        (("1,3-4", "4-5"), (1, 3, 4, 5)),
     ],
 )
 def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
@@ -27,7 +29,9 @@ def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
     assert parse_instances(given) == instances
 
 
-@pytest.mark.parametrize("given", ["", "0,", "-1", "web", "0-2", "1.0", "all,0", "²", "٣", "9" * 100])
+@pytest.mark.parametrize(
+    "given", ["", "0,", "-1", "web", "2-0", "0-", "0-2-4", "0-9999999", "1.0", "all,0", "²", "٣", "9" * 100]
+)
 def test_no_instances(given: str) -> None:
     """Anything else is refused."""
     with pytest.raises(UsageProblem):

@@ -88,7 +88,7 @@ def test_it_is_read_without_warnings(command: tuple[str, ...]) -> None:
         for option in one.params:
             if isinstance(option, click.Option) and not option.hidden:
                 assert {*option.opts, *option.secondary_opts} <= words, (name, option.name)
-    assert "\n       -h, --help" in text and "\n       -o, --output, --file FILE|-\n" in text
+    assert "\n       -h, --help" in text and "\n       -o, -w, --output, --file FILE|-\n" in text
     assert "pcapctl hosts web-0 --filter 'tcp port 80' -o - | tshark -r -\n" in text
     assert "~/.bosh/config" in text
     for title in ("NAME", "EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"):
