@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import json
-import sys
 from typing import Any, Optional
 
+from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.options import (
     NOWHERE,
     Access,
@@ -39,13 +38,10 @@ def trust_of(given: Any, checked: Trust) -> Trust:
         return checked
     if given["ca"]:
         raise UsageProblem("--insecure and --ca exclude each other", "with --ca certificates are checked")
-    text = (
+    Messages(json=given["json"]).warn(
         "certificates are not checked (--insecure): somebody on the way could take over your login "
         "and read the packets"
     )
-    # Not even --quiet hides it.
-    line = json.dumps({"event": "warning", "message": text}) if given["json"] else f"warning: {text}"
-    print(line, file=sys.stderr, flush=True)
     return Trust.ANYBODY
 
 

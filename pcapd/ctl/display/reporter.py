@@ -79,7 +79,7 @@ class Reporter:
         self._detached = False
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
-        # Whoever reads the packets from a pipe may write to the same terminal, and so do printed packets.
+        # A program that reads the packets from our pipe may write to the same terminal, and --print does.
         alone = options.output != STDOUT and not (options.quiet or options.json or options.files.print)
         if self._terminal is not None and alone and can_redraw(os.environ):
             # rich takes a while to import.

@@ -74,7 +74,7 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
     address_of(asked.api)
     given = settings(os.environ, asked.environment)
-    messages = Messages(options)
+    messages = Messages.of(options)
     path = config_path(os.environ)
     environment = read_environment(path, given)
     client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS, bosh=True)

@@ -60,7 +60,7 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
         address_of(asked.api)
     path = config_path(os.environ) if cli is None else Path()
     login = read_login(path) if cli is None else cli.login()
-    messages = Messages(options)
+    messages = Messages.of(options)
     if login.ssl_disabled and asked.trust is not Trust.ANYBODY and asked.ca is None:
         messages.note(
             "cf logged in with --skip-ssl-validation, which does not count here: certificates are checked, "

@@ -112,10 +112,12 @@ def _check_directory(name: str) -> None:
     directory = Path(name).parent
     path = Path(name)
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise OutputError(f"{name} is no file, and there would be several", "name a file with --output")
+        raise OutputError(
+            f"{name} is not a regular file, and several files are to be written", "name one with --output"
+        )
     if path.is_dir():
         raise OutputError(f"{name} is a directory", "name a file in it; the names are made from that")
     if not directory.is_dir():
-        raise OutputError(f"there is no directory {directory}", "make it first")
+        raise OutputError(f"the directory {directory} does not exist", "create it first")
     if not os.access(directory, os.W_OK):
         raise OutputError(f"{directory} cannot be written", "check its permissions")

@@ -240,6 +240,6 @@ def _check_path(path: Path, force: bool) -> None:
         raise OutputError(f"{path} exists", "use --force to overwrite it")
     directory = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if not directory.is_dir():
-        raise OutputError(f"there is no directory {directory}", "make it first")
+        raise OutputError(f"the directory {directory} does not exist", "create it first")
     if not os.access(path if path.exists() else directory, os.W_OK):
         raise OutputError(f"{path} cannot be written", "check its permissions")

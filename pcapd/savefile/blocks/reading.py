@@ -58,12 +58,12 @@ class FileInterface(NamedTuple):
     """One interface block.
 
     Attributes:
-        ticks: Of its timestamps in a second.
-        offset_us: Microseconds to add to them.
-        addresses: Of the interface, packed.
-        snaplen: Bytes of a packet at most; 0 when there is no limit.
-        clock_offset: Of the machine's clock and how much that may be wrong, in microseconds,
-            where the description says them as ours does.
+        ticks: Timestamp units in one second.
+        offset_us: Microseconds to add to each timestamp.
+        addresses: The interface's IP addresses, packed.
+        snaplen: The most bytes that are kept of a packet; 0 means no limit.
+        clock_offset: How far the machine's clock is ahead, and how much that may be wrong, in
+            microseconds, where the interface's description says so as ours does.
     """
 
     name: str

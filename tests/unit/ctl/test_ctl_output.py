@@ -50,7 +50,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "no directory"), ("there", "exists")]
+    ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "does not exist"), ("there", "exists")]
 )
 def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path: Path, name: str, words: str) -> None:
     """With a remedy."""
