@@ -376,7 +376,8 @@ def test_options_that_do_not_go_together(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "does not exist"), ("pipe", "is not a regular file")]
+    ("name", "words"),
+    [("", "is a directory"), ("no/where.pcapng", "does not exist"), ("pipe", "is not a regular file")],
 )
 def test_places_that_cannot_take_several_files(tmp_path: Path, name: str, words: str) -> None:
     """Said before anything starts."""
