@@ -63,7 +63,7 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         snaplen=given["snaplen"],
         headers_only=given["headers_only"],
         count=given["count"],
-        duration=given["duration"],
+        duration=_duration(given),
         max_bytes=given["max_bytes"],
         ordered=given["order"],
         force=given["force"],
@@ -71,8 +71,17 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         quiet=given["quiet"],
         verbose=given["verbose"],
         json=given["json"],
+        list_interfaces=given["list_interfaces"],
         files=files,
     )
+
+
+def _duration(given: Any) -> Optional[float]:
+    """Seconds; tcpdump's ``-G 60 -W 5`` ends when five files are full."""
+    time, wanted = given["rotate_time"], given["files_wanted"]
+    by_size = given["rotate_size"] or given["rotate_megabytes"]
+    full = time * wanted if time and wanted and not by_size else None
+    return min(filter(None, (given["duration"], full)), default=None)
 
 
 def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent: Any = None) -> int:
@@ -80,4 +89,9 @@ def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent:
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
 
+    if options.list_interfaces:
+        from pcapd.ctl.display.interfaces import InterfaceList, listing_options
+
+        lister = InterfaceList(json=options.json)
+        return run(access, listing_options(options), wanted, lister, parent)
     return run(access, options, wanted, parent=parent)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
+from pcapd.ctl.sinks.compressed import open_output
 from pcapd.ctl.sinks.fileoptions import part_name
 from pcapd.ctl.sinks.inventory import Inventory
 from pcapd.ctl.sinks.output import Output, OutputError
@@ -44,7 +45,7 @@ def open_files(options: CaptureOptions, inventory: Inventory, closing: Closing) 
 
     def files_of(stream: str) -> FileSink:
         def open_file(number: int) -> Output:
-            return Output(names.of(stream, number), options.form, force=options.force)
+            return open_output(names.of(stream, number), options.form, force=options.force)
 
         if not options.files.rotation:
             return SingleFile(open_file(0), stream, inventory)

@@ -76,7 +76,7 @@ def opened(name: object, form: Form, options: FileOptions, muxer: Any, *, force:
 
 def write(sinks: Sinks, pieces: List[Piece], now: float, *, last: bool = False) -> None:
     """As the loop does."""
-    for sink in sinks.all:
+    for sink in sinks._all:
         sink.write(pieces, now, last=last)
 
 
