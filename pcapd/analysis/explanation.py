@@ -91,10 +91,20 @@ class Explanation:
     # --- files -----------------------------------------------------------------
 
     def place(self, file: int, interface: FileInterface) -> int:
-        """The number of the place that an interface of a file is."""
+        """The number of the place that an interface of a file is.
+
+        In a file of ``--dedupe`` all interfaces are one place: an answer may be at another one
+        than its request.
+        """
+        if interface.deduped:
+            for known in self.world.places:
+                if known.file == file and known.deduped:
+                    known.joined(interface.addresses)
+                    return known.number
         number = self._table.open_place(file)
         place = Place(number, self._name(file, interface.name), file, interface.addresses)
         place.known_offset = interface.clock_offset
+        place.deduped = interface.deduped
         self.world.places.append(place)
         return number
 
@@ -111,7 +121,7 @@ class Explanation:
     def statistics(self, place: int, counters: FileStatistics) -> None:
         """What a file says that a place lost, from the beginning until now."""
         own = self.world.places[place]
-        own.dropped = counters.dropped
+        own.counted(counters.number, counters.dropped)
         own.until_us = max(own.until_us, counters.until_us)
 
     def read(self, files: Sequence[Iterator[Rows]], also: Optional[Callable[[bytes], None]] = None) -> None:

@@ -31,6 +31,7 @@ class Place:
         until_us: What the file says about that; 0 when it says nothing.
         dropped: Packets that it lost; None when nobody says.
         losses: When: from, to, how many.
+        deduped: It is all interfaces of a file in which each packet is once only.
         known_offset: Its clock's offset and error in microseconds, where the file says them.
         clock: Compared with the first place's, by the packets; None when nothing is known.
     """
@@ -42,10 +43,22 @@ class Place:
         self.device = device
         self.packets = self.first_us = self.last_us = self.until_us = 0
         self.dropped: Optional[int] = None
+        self.deduped = False
         self.losses: List[Tuple[int, int, int]] = []
         self.known_offset: Optional[Tuple[int, Optional[int]]] = None
         self.clock: Optional[Clock] = None
         self._last_loss_us = 0
+        self._dropped: Dict[int, int] = {}
+
+    def joined(self, addresses: Tuple[bytes, ...]) -> None:
+        """Another interface belongs to it, so that it is nobody's in particular."""
+        self.name, self.instance, self.device = "all places", None, ""
+        self.addresses += addresses
+
+    def counted(self, interface: int, dropped: int) -> None:
+        """One of its interfaces lost this many packets until now."""
+        self._dropped[interface] = dropped
+        self.dropped = sum(self._dropped.values())
 
     def lost(self, us: int, count: int) -> None:
         """It lost packets before a packet of this time."""

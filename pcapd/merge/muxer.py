@@ -304,12 +304,16 @@ class Muxer:
                 account.name,
                 source.link_type,
                 self._snaplen,
-                describe(source),
+                self._description(source),
                 source.filter,
                 source.addresses,
             ),
         )
         self._header(Kind.NAMES, blocks.name_resolution(_names(source)))
+
+    def _description(self, source: Source) -> str:
+        once = self.packet_ids is not None and self.packet_ids.dedupe
+        return describe(source) + (f", {blocks.DEDUPED}" if once else "")
 
     def _classic_header(self, source: Source) -> None:
         if not self._accounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,7 +33,11 @@ def pcapctl(home: Path, *arguments: str) -> List[str]:
 
 @pytest.mark.parametrize(("dedupe", "said"), [([], True), (["--dedupe"], False)], ids=["both", "dedupe"])
 def test_seen_at_two_places(chain: Chain, tmp_path: Path, dedupe: List[str], said: bool) -> None:
-    """tshark takes second sightings for retransmissions; the report says what they are, and the remedy."""
+    """tshark takes second sightings for retransmissions; the report says what they are, and the remedy.
+
+    ``explain`` finds nothing wrong in either file, also where an answer is at another place than
+    its request.
+    """
     require("tshark")
     path = tmp_path / "both.pcapng"
     with HttpTraffic(chain.link.left, chain.link.right):
@@ -42,6 +47,9 @@ def test_seen_at_two_places(chain: Chain, tmp_path: Path, dedupe: List[str], sai
     assert bool(tshark_fields(path, ["frame.number"], "tcp.analysis.flags")) is said
     (line,) = [line for line in done.stderr.splitlines() if "seen at two places" in line] or [""]
     assert bool(line) is said
+    explained = json.loads("\n".join(pcapctl(tmp_path, "explain", str(path), "--json")))
+    assert explained["packets"] > 100
+    assert [one["summary"] for one in explained["findings"] if one["severity"] != "note"] == []
     if said:
         twice, of = (int(word) for word in line.split() if word.isdigit())
         assert of // 2 - 5 <= twice <= of // 2 and "--dedupe" in line and "wireshark-profile" in line

@@ -90,9 +90,14 @@ class _Again(_Places):
 
     def __init__(self, file: int, explanation: Explanation) -> None:
         super().__init__(explanation, file)
+        self._joined: Optional[int] = None
         self._numbers = iter([place.number for place in explanation.world.places if place.file == file])
 
     def place(self, interface: FileInterface) -> int:
+        if interface.deduped:
+            if self._joined is None:
+                self._joined = next(self._numbers, 0)
+            return self._joined
         return next(self._numbers, 0)
 
     def statistics(self, place: int, counters: FileStatistics) -> None:

@@ -1,7 +1,7 @@
 """Blocks of a pcapng file (draft-ietf-opsawg-pcapng): the only place that knows their layout.
 
 =======  =====================================================================
-layout   the numbers that both of the others use
+layout   numbers and words that both of the others use
 writing  the blocks that we write
 reading  blocks that we or others wrote
 =======  =====================================================================
@@ -21,7 +21,7 @@ Text may come from other machines; it is cleaned, never refused.
 
 from __future__ import annotations
 
-from pcapd.savefile.blocks.layout import BLOCK_FRAME, US_MAX
+from pcapd.savefile.blocks.layout import BLOCK_FRAME, DEDUPED, US_MAX
 from pcapd.savefile.blocks.reading import (
     BadFile,
     FileInterface,
@@ -48,6 +48,7 @@ from pcapd.savefile.blocks.writing import (
 
 __all__ = [
     "BLOCK_FRAME",
+    "DEDUPED",
     "US_MAX",
     "BadFile",
     "FileInterface",

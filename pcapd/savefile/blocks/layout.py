@@ -47,3 +47,5 @@ U32: Final = 0xFFFF_FFFF
 U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 END_OF_OPTIONS: Final = b"\x00\x00\x00\x00"
+#: Ends the description of an interface whose file has each packet once only.
+DEDUPED: Final = "duplicates left out"

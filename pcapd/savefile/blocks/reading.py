@@ -10,6 +10,7 @@ from pcapd.errors import PcapdError
 from pcapd.limits import BLOCK_MAX
 from pcapd.savefile.blocks.layout import (
     BLOCK_FRAME,
+    DEDUPED,
     DROP_COUNT,
     ENHANCED_PACKET,
     INTERFACE_DESCRIPTION,
@@ -64,6 +65,7 @@ class FileInterface(NamedTuple):
         snaplen: The most bytes that are kept of a packet; 0 means no limit.
         clock_offset: How far the machine's clock is ahead, and how much that may be wrong, in
             microseconds, where the interface's description says so as ours does.
+        deduped: A packet that several interfaces saw is in the file once only (``--dedupe``).
     """
 
     name: str
@@ -73,6 +75,7 @@ class FileInterface(NamedTuple):
     addresses: Tuple[bytes, ...] = ()
     snaplen: int = 0
     clock_offset: Optional[Tuple[int, Optional[int]]] = None
+    deduped: bool = False
 
 
 class FileStatistics(NamedTuple):
@@ -197,9 +200,16 @@ def read_interface(block: bytes, order: str, default: str) -> Optional[FileInter
     seconds = struct.unpack(f"{order}q", offset)[0] if len(offset) == 8 else 0
     addresses = [value[:4] for value in options.get(4, [])] + [value[:16] for value in options.get(5, [])]
     name = _first(options, 2).decode("utf-8", "replace") or default
-    clock = _clock_offset(_first(options, 3).decode("utf-8", "replace"))
+    description = _first(options, 3).decode("utf-8", "replace")
     return FileInterface(
-        name, link_type, base**exponent, seconds * 1_000_000, tuple(addresses), snaplen, clock
+        name,
+        link_type,
+        base**exponent,
+        seconds * 1_000_000,
+        tuple(addresses),
+        snaplen,
+        _clock_offset(description),
+        description.endswith(DEDUPED),
     )
 
 
