@@ -187,7 +187,7 @@ def test_a_size_is_never_exceeded(limit: int, ordered: bool, dedupe: bool) -> No
     assembly = Muxer(Form.PCAPNG, 262144, ordered=ordered, max_bytes=limit, packet_ids=ids)
     data = both_ends(assembly, 30)
     closing = sum(map(len, assembly.closing(10)))
-    headers = sum(map(len, _headers()))
+    headers = sum(map(len, _headers(ids)))
     found = packets_of(data)
     assert len(data) <= max(limit, headers) + closing
     assert len(found) == sum(account.written for account in assembly.accounts.values())
@@ -195,8 +195,8 @@ def test_a_size_is_never_exceeded(limit: int, ordered: bool, dedupe: bool) -> No
         assert len(found) == (30 if dedupe else 60)
 
 
-def _headers() -> List[bytes]:
-    assembly = Muxer(Form.PCAPNG, 262144)
+def _headers(ids: PacketIds) -> List[bytes]:
+    assembly = Muxer(Form.PCAPNG, 262144, packet_ids=ids)
     for number, name in ((1, "a"), (2, "b")):
         assembly.source(number, Source(name, "eth0", 1, 262144, ""), 5)
     return assembly.take(0.0)

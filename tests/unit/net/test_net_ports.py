@@ -120,6 +120,7 @@ async def test_the_oldest_stranger_goes_when_there_are_too_many(reactor: Any, li
     listener.connect(b"x")
     await until(reactor, lambda: len(listener.peers) == 4)
     await listener.peers[1].closed
+    await until(reactor, lambda: bool(listener.peers[3].events))
     assert [peer.events[-1] for peer in listener.peers] == ["data", "closed", "data", "data"]
     assert listener.port.open == 3
 
