@@ -29,8 +29,9 @@ if os.geteuid() != 0:
 
 AGENT_PORT, API_PORT, ROUTER_PORT = 9494, 8080, 443
 USERS = 6
-#: Bytes of a file of an idle machine, however many captures there are.
-IDLE = 1_000_000
+#: Bytes of a file of an idle machine, however many captures there are: what a connection carries
+#: until it is recognised, on a machine that is busy too.  Without that it is hundreds of megabytes.
+IDLE = 4_000_000
 SECONDS = 2
 
 #: Sends without an end; and takes a few megabytes a second of it.
