@@ -13,7 +13,7 @@ report         an explanation for scripts
 page           the explanation as one HTML page with drawings
 =============  ===============================================================
 
-Like `pcapd.records` it has an implementation in C (``_native.c``, ``_conversations.h``) and
+Like `pcapd.records` it has an implementation in C (``_native.c`` and the headers beside it) and
 one in Python (`_reference`, `_conversations`) with the same results and the same errors.
 """
 

@@ -1,6 +1,6 @@
-"""The table of conversations in plain Python; ``_conversations.h`` says it faster.
+"""The table of conversations in plain Python; ``_conversations.h`` is the compiled one.
 
-What a conversation came to is given out when it is closed, payloads only as far as they are wanted.
+The table passes on the facts of a conversation when it closes it, and payloads while they are wanted.
 """
 
 from __future__ import annotations

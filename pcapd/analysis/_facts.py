@@ -1,6 +1,6 @@
 """What a conversation table says about a conversation, in a fixed number of bytes.
 
-``_conversations.h`` has the same layouts.  All times are microseconds since the epoch by
+``_facts.h`` has the same layouts.  All times are microseconds since the epoch by
 the clock of the place; offsets count the bytes of a direction from its first one on, or from
 the first one that was seen where the capture began later.
 """

@@ -173,7 +173,7 @@ def _extensions(body: bytes, *, client: bool) -> Dict[int, bytes]:
     """By number.
 
     Raises:
-        CutShort: It is no hello.
+        CutShort: The bytes are not a hello message.
     """
     cursor = Cursor(body)
     cursor.take(2 + 32)
