@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Lowest first.  Within one layer, packages may import each other unless they
 #: are of `STRANGERS`; a cycle is never allowed.
 LAYERS = (
-    {"errors", "limits", "running"},
+    {"errors", "limits", "running", "certificates"},
     {"packet"},
     {"records"},
     {"savefile", "wire", "clouds", "config"},
