@@ -1,4 +1,4 @@
-"""The HTTP front: clients, error bodies, and the plain pages."""
+"""The HTTP interface: clients, error bodies, and the plain pages."""
 
 from __future__ import annotations
 
@@ -201,26 +201,26 @@ class TargetsResource(Page):
     """``GET /v1/targets``: the names of the api's configuration that a user may capture.
 
     Args:
-        front: The api.
+        service: The api.
         names: Finds them by the user's token; raises `RequestError`.
     """
 
     isLeaf = True
 
-    def __init__(self, front: CaptureService, names: Callable[[str], list[str]]) -> None:
+    def __init__(self, service: CaptureService, names: Callable[[str], list[str]]) -> None:
         super().__init__()
-        self._front = front
+        self._service = service
         self._names = names
 
     def render_GET(self, request: Any) -> bytes:
         """Answer."""
-        client = self._front.client(request)
+        client = self._service.client(request)
         try:
             if client.token is None:
                 raise Unauthenticated("no token", "send an Authorization header")
             body = {"targets": self._names(client.token)}
         except RequestError as error:
-            return deny(request, self._front.refused(Failure(error), client))
+            return deny(request, self._service.refused(Failure(error), client))
         return _json(request, http.OK, body)
 
 

@@ -315,7 +315,7 @@ capture_options = _options(
         type=_Place(),
         metavar="HOST:PORT",
         help="Serve the capture to TCP readers (PCAP-over-IP), for example: tshark -i TCP@127.0.0.1:57012. "
-        "Who reads too slowly is cut off.  Without --output there is no file then.",
+        "A reader that is too slow is disconnected.  Without --output there is no file then.",
     ),
     click.option(
         "--explain",

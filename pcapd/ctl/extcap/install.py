@@ -107,7 +107,7 @@ def folder_of(told: str) -> Optional[Path]:
         told: What its ``tshark -G folders`` says.
     """
     folders = _told_folders(told)
-    # Up to 4.0 there is no line of its own for it.
+    # Wireshark up to 4.0 does not print a line for it.
     configuration = folders.get("personal configuration")
     return folders.get("personal extcap path") or (configuration / "extcap" if configuration else None)
 
@@ -134,7 +134,7 @@ def configuration() -> Path:
     """Where the Wireshark here keeps its user's configuration.
 
     Raises:
-        UsageProblem: There is no home directory.
+        UsageProblem: The user has no home directory.
     """
     for tshark in _tsharks():
         told = configuration_of(_told_by(tshark, "-G", "folders"))

@@ -99,7 +99,7 @@ def config_path(variables: Mapping[str, str]) -> Path:
     """Where the BOSH CLI keeps its configuration.
 
     Raises:
-        LoginProblem: There is no home directory to look in.
+        LoginProblem: The user has no home directory.
     """
     named, home = variables.get("BOSH_CONFIG"), variables.get("HOME")
     if named and not named.startswith("~/"):

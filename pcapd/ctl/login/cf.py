@@ -88,7 +88,7 @@ def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
         trust: Whose word counts for certificates.
 
     Raises:
-        LoginProblem: There is no login.
+        LoginProblem: Nobody is logged in.
         PcapdError: Cloud Controller does not answer as it should.
     """
     path = config_path(os.environ)

@@ -69,7 +69,7 @@ def config_path(environment: Mapping[str, str]) -> Path:
     """Where the cf CLI keeps its configuration.
 
     Raises:
-        LoginProblem: There is no home directory to look in.
+        LoginProblem: The user has no home directory.
     """
     home = environment.get("CF_HOME") or environment.get("HOME")
     if not home:

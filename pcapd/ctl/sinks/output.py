@@ -41,7 +41,7 @@ class OutputError(PcapdError):
 
 
 class ReaderLeft(OutputError):
-    """Whoever read the packets has enough of them: the capture ends in good order."""
+    """The reader of the packets closed its end: the capture ends in good order."""
 
 
 class Output:

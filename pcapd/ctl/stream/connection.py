@@ -103,7 +103,7 @@ def dial(access: Access, deadline: Deadline) -> socket.socket:
         hint = "check --api"
         if directly := bypassing(os.environ, host):
             hint += f", or {directly}, which says to connect to it directly"
-        raise ApiUnreachable(f"there is no host {host!r}: {words}", hint) from error
+        raise ApiUnreachable(f"the name of the host {host!r} cannot be resolved: {words}", hint) from error
     except OSError as error:
         words = "no answer" if isinstance(error, socket.timeout) else error.strerror or str(error)
         raise ApiUnreachable(f"cannot connect to {host} port {port}: {words}", "check --api") from error
