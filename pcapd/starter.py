@@ -7,6 +7,8 @@ them.  Where there is an authority already (CredHub, step-ca, an enterprise's), 
 from __future__ import annotations
 
 import argparse
+import ipaddress
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -25,6 +27,9 @@ _LIFETIME = timedelta(days=365)
 _AUTHORITY_LIFETIME = timedelta(days=3650)
 #: Names that the example configurations have.
 _API, _AGENT = "pcap-api.service.cf.internal", "pcap-agent.service.cf.internal"
+#: RFC 1123, section 2.1, with the underscore that BOSH uses, and a wildcard.
+_LABEL = re.compile(r"\*|[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_NAME_MAX = 253  # characters
 _LOCAL = ("localhost", "127.0.0.1")
 
 
@@ -81,6 +86,9 @@ def _example(role: str) -> str:
 
 
 def _certificates(directory: Path, api: Sequence[str], agent: Sequence[str]) -> str:
+    for name in (*api, *agent):
+        if not _is_name(name):
+            raise _Failed(f"{name!r} is neither a host name nor an IP address")
     directory.mkdir(parents=True, exist_ok=True)
     authority = _Authority(directory)
     made = ["ca.crt", "ca.key"] if authority.new else []
@@ -93,6 +101,14 @@ def _certificates(directory: Path, api: Sequence[str], agent: Sequence[str]) -> 
     if not made:
         raise _Failed(f"{directory} has all of them already; remove those that are to be made again")
     return f"made in {directory}: {', '.join(made)}\nkeep ca.key apart: who has it can pass for the api\n"
+
+
+def _is_name(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return len(text) <= _NAME_MAX and all(_LABEL.fullmatch(part) for part in text.split("."))
+    return True
 
 
 class _Authority:

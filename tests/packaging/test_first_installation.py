@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from demo.processes import CommandFailed
+from pcapd.starter import run
 from tests.packaging.test_packaging import Installed, built, installed, sources  # noqa: F401  # fixtures
 
 
@@ -41,3 +42,11 @@ def test_what_is_there_stays(installed: Installed, tmp_path: Path) -> None:  # n
     after = {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()}
     assert {name for name in after if after[name] != before[name]} == {"agent.crt", "agent.key"}
     assert "good configuration" in check(installed, tmp_path, "agent")
+
+
+@pytest.mark.parametrize("name", ["a b", "", "häuser.example", "a..b", "-x.example"])
+def test_what_is_not_a_name(tmp_path: Path, name: str) -> None:
+    """It is named before anything is made."""
+    with pytest.raises(SystemExit, match="neither a host name nor an IP address"):
+        run(["certificates", str(tmp_path / "tls"), f"--api={name}"])
+    assert not (tmp_path / "tls").exists()

@@ -214,7 +214,8 @@ def _problem(proxy: Proxy, message: str) -> ProxyProblem:
 
 
 def _connect_http(proxy: Proxy, connection: socket.socket, host: str, port: int) -> None:
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = host if _address(host) is not None else host.encode("idna").decode("ascii")
+    authority = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     lines = [
         f"CONNECT {authority} HTTP/1.1",
         f"Host: {authority}",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, Optional
 
 import pytest
 
-from pcapd.ctl.stream.proxy import Proxy, ProxyProblem, bypassing, chosen, of_bosh
+from pcapd.ctl.stream.deadline import Deadline
+from pcapd.ctl.stream.proxy import Proxy, ProxyProblem, bypassing, chosen, of_bosh, through
 
 
 @pytest.mark.parametrize(
@@ -82,3 +85,24 @@ def test_no_proxy_of_ours(value: str) -> None:
     with pytest.raises(ProxyProblem, match=r"^HTTPS_PROXY does not name a proxy") as caught:
         chosen({"HTTPS_PROXY": value.replace("//", "//alice:secret@")}, "x.example.com", secure=True)
     assert "secret" not in str(caught.value)
+
+
+def test_a_name_that_is_not_ascii() -> None:
+    """An HTTP proxy gets the name as DNS has it (RFC 5890)."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(_one_request, server)
+        proxy = Proxy("HTTPS_PROXY", "http", *server.getsockname())
+        with through(proxy, "bücher.example", 443, Deadline(10.0), _connect):
+            assert asked.result(10).startswith(b"CONNECT xn--bcher-kva.example:443 HTTP/1.1\r\n")
+
+
+def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    return socket.create_connection((host, port), deadline.seconds)
+
+
+def _one_request(server: socket.socket) -> bytes:
+    connection, _ = server.accept()
+    with connection:
+        request = connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+    return request
