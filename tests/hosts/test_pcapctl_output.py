@@ -233,7 +233,7 @@ def test_unreachable_apis(chain: Chain) -> None:
     port = chain.api.config["static"]["targets"]["nobody"]["port"]
     for url, words in (
         (f"https://127.0.0.1:{port}", "refused"),
-        ("https://api.invalid", "no host 'api.invalid'"),
+        ("https://api.invalid", "the host 'api.invalid' cannot be resolved"),
     ):
         done = chain.pcapctl("hosts", "web-0", "--output", str(chain.path()), env={"PCAP_API": url})
         assert done.returncode == 1
