@@ -160,7 +160,7 @@ class AgentSession(FramedProtocol):
         about = self._about() | ({"container": opened.container} if opened.container else {})
         for number, source in enumerate(opened.sources, start=1):
             reading = Reading(
-                self._reactor,
+                self._agent.reactor,
                 number,
                 source,
                 self._deliver,

@@ -223,8 +223,8 @@ capture_options = _options(
         "--packet-ids",
         is_flag=True,
         help="Give a packet that is seen at several instances the same number (epb_packetid) at each; "
-        "pcapctl flows FILE shows delays and losses.  Without the compiled modules, as in the one-file client, "
-        "it is for some ten thousand packets a second.",
+        "pcapctl flows FILE shows delays and losses.  Without the compiled modules, as in the one-file "
+        "client, it is for some ten thousand packets a second.",
     ),
     click.option(
         "--dedupe",
