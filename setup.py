@@ -11,6 +11,9 @@ version = next(
     if line.startswith("__version__")
 )
 
+# pcapd example-config prints them; the BOSH release has none.
+examples = {"pcapd.examples": "etc"} if (here / "etc").is_dir() else {}
+
 setup(
     name="pcapd",
     version=version,
@@ -22,8 +25,9 @@ setup(
     python_requires=">=3.10",
     # twisted/plugins must be listed by name: it must have no __init__.py, so
     # find_packages() cannot see it (Twisted's plugin how-to).
-    packages=[*find_packages(include=["pcapd", "pcapd.*"]), "twisted.plugins"],
-    package_data={"pcapd": ["py.typed"], "": ["*.pyi"]},
+    packages=[*find_packages(include=["pcapd", "pcapd.*"]), "twisted.plugins", *examples],
+    package_dir=examples,
+    package_data={"pcapd": ["py.typed"], "pcapd.examples": ["*.yml"], "": ["*.pyi"]},
     # The BOSH release has no docs.
     data_files=[("share/man/man1", [name]) for name in ["docs/pcapctl.1"] if (here / name).exists()],
     ext_modules=[

@@ -1,8 +1,7 @@
 """A throw-away certificate authority.
 
-``python -m demo.certificates DIR`` (``bin/make-certificates DIR``) writes
-what one agent and one api on this machine need.  Tests issue the wrong ones:
-another name, expired, not for this use, of another authority.
+Tests issue the right ones and the wrong ones: another name, expired, not for this
+use, of another authority.
 
 The authority's own key never leaves memory, so nothing can be issued in its
 name once the process is gone.
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -196,19 +194,3 @@ def _alternative_names(dns: Sequence[str], ips: Sequence[str]) -> list[x509.Gene
         *(x509.DNSName(name) for name in dns),
         *(x509.IPAddress(ipaddress.ip_address(address)) for address in ips),
     ]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write an authority, an agent's and an api's credentials into a directory."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: make-certificates DIRECTORY", file=sys.stderr)
-        return 2
-    authority = Authority(Path(arguments[0]))
-    authority.issue_agent()
-    authority.issue_api()
-    print(f"ca.crt, agent.crt, agent.key, api.crt and api.key are in {arguments[0]}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

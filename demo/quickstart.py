@@ -2,7 +2,7 @@
 
 ``bin/quickstart [FILE]`` runs this as root.  Two hosts with HTTP traffic between
 them, an agent and an api as separate processes, and pcapctl, which captures on
-both hosts into one file.  Only FILE stays.
+both hosts into one file.  Only FILE and its page stay.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _build(lab: Lab, stack: contextlib.ExitStack) -> None:
 
 
 def _capture(lab: Lab, file: Path) -> int:
-    arguments = ("hosts", *HOSTS, "--duration", DURATION, "--output", str(file), "--force")
+    arguments = ("hosts", *HOSTS, "--duration", DURATION, "--dedupe", "--output", str(file), "--force")
     _step(4, f"A capture on both hosts, for {DURATION}:")
     print(f"   pcapctl {' '.join(arguments)}\n", flush=True)
     # The terminal sends a Ctrl-C to pcapctl too, which then ends its capture in
@@ -114,6 +114,19 @@ def _present(file: Path) -> None:
         ).stdout
         print("".join(f"   {line}\n" for line in summary.splitlines()[1:] if line), end="")
     print(f"   Open it with:  wireshark {file}\n             or:  tshark -r {file}")
+    _explain(file)
+
+
+def _explain(file: Path) -> None:
+    page = file.with_suffix(".html")
+    _step(6, f"What went wrong in it (a healthy capture: nothing), and as a page, {page}:")
+    print(f"   pcapctl explain {file} --html {page}\n", flush=True)
+    pcapctl = Path(sys.executable).with_name("pcapctl")
+    done = subprocess.run(
+        [str(pcapctl), "explain", str(file), "--html", str(page)], capture_output=True, text=True, check=False
+    )
+    print("".join(f"   {line}\n" for line in (done.stdout + done.stderr).splitlines()), end="")
+    _hand_over(page)
 
 
 def _show_logs(lab: Lab) -> None:

@@ -141,6 +141,8 @@ PIPELINED_MAX: Final = 4 * KIB
 HOLD_BACK_BYTES: Final = 64 * MIB
 #: seconds that an ordered merge waits for a source that shows no watermark, while others are heard.
 HOLD_BACK_TIME: Final = 1.0
+#: bytes, and seconds, that wait to be compressed together (``x.pcapng.gz``): what a kill loses at most.
+GZIP_WAITING: Final = (512 * KIB, 2.0)
 #: bytes that a WebSocket client may send in one message: it only ever sends control frames.
 CLIENT_MESSAGE_MAX: Final = 2 * CONTROL_MAX
 
@@ -171,6 +173,26 @@ FLOWS_MAX: Final = 10_000
 FLOW_DELAYS: Final = 1000
 #: pairs of places of all flows together, each with its delays.
 FLOW_PAIRS_MAX: Final = 20_000
+
+# --- what went wrong (pcapctl explain) --------------------------------------------
+
+#: conversations that are followed at a time, each counted for each place, some 1 KB; more
+#: close those that were silent for longest.
+CONVERSATIONS_MAX: Final = 131_072
+#: the same in plain Python, where each takes some 4 KB.
+CONVERSATIONS_MAX_PURE: Final = 20_000
+#: seconds between two sightings of a packet: its way, and what clocks differ.
+EXPLAIN_WINDOW: Final = 10.0
+#: seconds of silence that count: less than any idle timeout in use (Node.js closes after 5 s).
+IDLE_TIME: Final = 4.0
+#: bytes of all connections together that wait for a packet before them.
+EXCHANGE_BYTES: Final = 32 * MIB
+#: different findings; more are counted.
+FINDINGS_MAX: Final = 1000
+#: conversations and requests that are shown.
+WORST_CONVERSATIONS: Final = 100
+#: findings that are shown as text where not all are asked for: a screenful.
+FINDINGS_SHOWN: Final = 10
 
 # --- files that are read (pcapctl flows) ----------------------------------------
 
@@ -249,6 +271,9 @@ AGENT_CONNECT_TIMEOUT: Final = 5.0
 #: after the duration that a client asked for over a WebSocket, until the api ends the capture:
 #: the client's own clock begins a little later, and it stops by itself.
 DURATION_GRACE: Final = 2.0
+#: for an interface that was removed to be made again, and between looks at which there are.
+INTERFACE_RETURN: Final = 15.0
+INTERFACE_LOOK_INTERVAL: Final = 1.0
 #: for opening the capture on an agent.
 OPEN_TIMEOUT: Final = 10.0
 #: between PINGs to an agent; agents never block, so silence means trouble.
@@ -364,14 +389,10 @@ EXCHANGE_TIMEOUT: Final = 30.0
 CONNECT_TIMEOUT: Final = 10.0
 #: for the api to open a first source.  More than everything that it may wait for itself, one
 #: after the other, so that it is the api that says what was too slow.
-API_START_TIMEOUT: Final = (
-    AUTHORITY_TIMEOUT
-    + AGENT_CONNECT_TIMEOUT
-    + 2 * HANDSHAKE_TIMEOUT
-    + GATHER_TIME
-    + OPEN_TIMEOUT
-    + DRAIN_LINGER
-)
+_FIRST_AGENT: Final = AGENT_CONNECT_TIMEOUT + 2 * HANDSHAKE_TIMEOUT + GATHER_TIME + OPEN_TIMEOUT
+API_START_TIMEOUT: Final = AUTHORITY_TIMEOUT + _FIRST_AGENT + DRAIN_LINGER
+#: seconds to wait, at an early end, for Wireshark's window to open the toolbar's pipe; later it would hang.
+TOOLBAR_TIMEOUT: Final = 30.0
 
 # --- following an app ---------------------------------------------------------
 

@@ -17,6 +17,11 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT, then drain; ends by `SystemExit`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["certificates"], ["example-config"]):
+        from pcapd.starter import run
+
+        raise SystemExit(run(given))
     # Before the imports, which take a while.  Until the daemon handles it, a SIGHUP would end
     # the process; blocked, it waits for the handler.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -26,12 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     options = ForegroundOptions()
     try:
-        options.parseOptions(list(sys.argv[1:] if arguments is None else arguments))
+        options.parseOptions(given)
     except usage.UsageError as error:
         print(f"{options}\npcapd: {error}", file=sys.stderr)  # str has the synopsis too
         raise SystemExit(1) from None
     try:
-        raise SystemExit(_check(options) if options["check-config"] else _run(options))
+        from pcapd.preflight import of_file
+
+        with of_file(options["config"]):
+            raise SystemExit(_check(options) if options["check-config"] else _run(options))
     except ConfigError as error:
         for problem in error.problems:
             print(f"pcapd: {error.source}: {problem}", file=sys.stderr)
@@ -48,7 +56,10 @@ def _load(options: Any) -> Any:
 
 
 def _check(options: Any) -> int:
-    for warning in _load(options).warnings:
+    from pcapd.preflight import preflight
+
+    config = _load(options)
+    for warning in (*config.warnings, *preflight(config, options["config"])):
         print(f"pcapd: {options['config']}: warning: {warning}", file=sys.stderr)
     print(f"{options['config']}: good configuration of an {options['role']}")
     return 0
@@ -73,7 +84,7 @@ def _run(options: Any) -> int:
     try:
         service.startService()
     except CannotListenError as error:
-        raise ConfigError(options["config"], [f"listen: {error}"]) from error
+        raise ConfigError("listen", [str(error)]) from error
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
     return 0

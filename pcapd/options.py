@@ -14,7 +14,11 @@ ROLES = ("agent", "api")
 class Options(usage.Options):
     """Options of both commands; a wrong one is a `usage.UsageError`."""
 
-    synopsis = "Usage: pcapd --role agent|api --config FILE"
+    synopsis = (
+        "Usage: pcapd --role agent|api --config FILE\n"
+        "       pcapd example-config agent|api\n"
+        "       pcapd certificates DIR [--api NAME]... [--agent NAME]..."
+    )
     longdesc = (
         "Capture network traffic remotely, from many machines at once. "
         "An agent captures on its machine; an api decides who may, and joins the agents' streams. "
@@ -22,7 +26,7 @@ class Options(usage.Options):
     )
     optParameters = [  # noqa: RUF012  usage.Options defines it so
         ["role", "r", None, "What to be: agent or api."],
-        ["config", "c", None, "The configuration file (YAML); etc/ has commented examples."],
+        ["config", "c", None, "The configuration file (YAML); pcapd example-config prints one."],
     ]
 
     def opt_version(self) -> None:

@@ -24,8 +24,11 @@ def makeService(options: Any) -> Any:
     """
     # As in `pcapd.main`: a SIGHUP waits until the daemon handles it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    from pcapd.preflight import of_file
+
     try:
-        return build(options)
+        with of_file(options["config"]):
+            return build(options)
     except ConfigError as error:
         raise SystemExit("\n".join(f"{error.source}: {problem}" for problem in error.problems)) from None
 

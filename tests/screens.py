@@ -90,8 +90,7 @@ class Scene:
 
     def before(self) -> list[str]:
         """What stands above the table."""
-        first = next(iter(self.accounts.values())).source
-        return [*report.plan(self.options, self.wanted), report.effective_filter(first)]
+        return report.plan(self.options, self.wanted)
 
     def table(self) -> list[str]:
         """The table at this moment."""
@@ -119,7 +118,7 @@ class Scene:
             sinks = Sinks(dataclasses.replace(self.options, output=str(path)), self.muxer.closing)
             sinks.inventory.kept.append(Written(str(path), ""))
             sinks.inventory.size = self.size
-            lines = report.as_text(self.capture, sinks, self.options.duration)
+            lines = report.as_text(self.capture, sinks, self.options.duration, self.options)
             return [line.replace(f"{directory}/", "") for line in lines]
 
 

@@ -4,6 +4,10 @@
     the service: listens, counts captures, drains.
 ``session``
     one conversation with an api, which is one capture of one target.
+``delivering``
+    what it says of its sources, and holds back while loops are looked for.
+``presence``
+    interfaces that come and go while a capture runs.
 ``owner``
     what a session asks of the agent.
 ``reading``

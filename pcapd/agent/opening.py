@@ -20,18 +20,21 @@ from pcapd.agent.containers.namespace import Gone, mount_gone, open_container
 from pcapd.agent.containers.store import StoredContainer
 from pcapd.agent.owntraffic import Ends, own_traffic
 from pcapd.capture.compiling import FilterCompiler
-from pcapd.capture.interfaces import addresses_here, way_to
+from pcapd.capture.interfaces import Links, addresses_here, way_to
 from pcapd.capture.namespaces import enter, is_ours, open_namespace
 from pcapd.capture.source import CaptureSource, Filter, open_source
 from pcapd.config.schema import AgentConfig, ContainersConfig
-from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
-from pcapd.limits import ADDRESSES_MAX
+from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, RequestError, TargetNotFound
+from pcapd.limits import ADDRESSES_MAX, INTERFACES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.packet import linktypes
 from pcapd.records import HEADER_LINK_TYPES
 from pcapd.wire import CaptureStart, Container, Source
 
-__all__ = ["Opened", "Opening", "close_sources", "describe", "open_capture"]
+__all__ = ["ANY", "Opened", "Opening", "close_sources", "describe", "open_capture"]
+
+#: Instead of an interface's name: all that are up.
+ANY = "any"
 
 T = TypeVar("T")
 
@@ -42,11 +45,13 @@ class Opened(NamedTuple):
     Attributes:
         gone: Why what they are of does not exist any more, None while it does.
         container: The handle of the container that they are of.
+        links: Knows which interfaces there are; None where none is to be opened later.
     """
 
     sources: list[CaptureSource]
     gone: Gone
     container: str | None = None
+    links: Links | None = None
 
 
 @dataclass
@@ -59,6 +64,7 @@ class Opening:
         config: Where containers are, and how to capture.
         compiler: Compiles the filters of all captures of the agent.
         namespace: Path of the network namespace that the request names.
+        names: Interfaces to open instead of those of the request.
         gone: Nobody waits for it any more; set by another thread.
     """
 
@@ -67,6 +73,7 @@ class Opening:
     config: AgentConfig
     compiler: FilterCompiler
     namespace: str | None = None
+    names: tuple[str, ...] = ()
     gone: bool = False
 
     @property
@@ -87,8 +94,7 @@ def open_capture(opening: Opening) -> Opened:
     if start.container is None:
         path = opening.namespace
         gone = _never_gone if path is None else _enter_path(path)
-        names = start.interfaces or (config.capture.default_device,)
-        return Opened(_open_all(names, opening), gone)
+        return _open_here(opening, gone, config.capture.default_device)
     if config.containers is None:
         raise TargetNotFound(
             f"agent {config.id} is not configured to capture containers",
@@ -132,12 +138,11 @@ def _from_inside(opening: Opening, config: ContainersConfig, wanted: Container) 
             "it may be starting: try again",
         )
     # Not default_device, which is the machine's: in a container CNI gives the name.
-    names = opening.start.interfaces or (CONTAINER_INTERFACE,)
-    return Opened(_open_all(names, opening), gone, found.handle)
+    return _open_here(opening, gone, CONTAINER_INTERFACE, found.handle)
 
 
 def _from_cell(opening: Opening, config: ContainersConfig, wanted: Container) -> Opened:
-    check_interfaces(opening.start.interfaces)
+    check_interfaces([name for name in opening.start.interfaces if name != ANY])
     found = find_container(config, wanted)
     try:
         (source,) = _open_all((_wire_of(found),), opening, mirror=True)
@@ -177,31 +182,79 @@ def _wire_index(container: StoredContainer) -> int | None:
 # --- sources -------------------------------------------------------------------------
 
 
-def _open_all(names: Sequence[str], opening: Opening, *, mirror: bool = False) -> list[CaptureSource]:
-    start, config = opening.start, opening.config.capture
+def _open_here(opening: Opening, gone: Gone, default: str, container: str | None = None) -> Opened:
+    """Open the interfaces that are asked for in the calling thread's network namespace.
+
+    Args:
+        default: Where none is asked for.
+        container: As in `Opened`.
+    """
+    asked = opening.start.interfaces or (default,)
+    every = ANY in asked
+    # A container that gets another interface is another container, unless all are wanted.
+    links = Links() if every or container is None else None
+    try:
+        names = opening.names or asked
+        if links is not None and ANY in names:
+            names = tuple(dict.fromkeys((*(name for name in names if name != ANY), *links.up().values())))
+        if not names:
+            raise NoSuchInterface("no interface is up")
+        return Opened(_open_all(names[:INTERFACES_MAX], opening, lenient=every), gone, container, links)
+    except BaseException:
+        if links is not None:
+            links.close()
+        raise
+
+
+def _open_all(
+    names: Sequence[str], opening: Opening, *, mirror: bool = False, lenient: bool = False
+) -> list[CaptureSource]:
+    """Open sources.
+
+    Args:
+        mirror: See `open_source`.
+        lenient: Do without those that cannot be opened, unless none can.
+    """
+    start = opening.start
     own = own_traffic(opening.ends, start.api, machine_addresses(), at_home=_at_home())
     wanted = Filter(start.filter, own, start.exclude_filters)
     sources: list[CaptureSource] = []
+    refusal: RequestError | None = None
     try:
         for name in names:
-            sources.append(
-                open_source(
-                    name,
-                    wanted,
-                    snaplen=start.snaplen,
-                    ring_bytes=config.ring_bytes,
-                    promiscuous=config.promiscuous,
-                    compiler=opening.compiler,
-                    asker=opening,
-                    mirror=mirror,
-                )
-            )
-            _check_headers(start, sources[-1])
+            try:
+                sources.append(_open_one(name, wanted, opening, mirror=mirror))
+            except (CaptureFailed, NoSuchInterface) as error:
+                if not lenient:
+                    raise
+                refusal = refusal or error
+        if refusal is not None and not sources:
+            raise refusal
     except BaseException:
         for source in sources:
             source.close()
         raise
     return sources
+
+
+def _open_one(name: str, wanted: Filter, opening: Opening, *, mirror: bool) -> CaptureSource:
+    config = opening.config.capture
+    source = open_source(
+        name,
+        wanted,
+        snaplen=opening.start.snaplen,
+        ring_bytes=config.ring_bytes,
+        promiscuous=config.promiscuous,
+        compiler=opening.compiler,
+        asker=opening,
+        mirror=mirror,
+    )
+    try:
+        _check_headers(opening.start, source)
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 def _at_home() -> bool:

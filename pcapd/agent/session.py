@@ -27,16 +27,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pcapd.agent.containers.namespace import Gone
+from pcapd.agent.delivering import DeliveringSession
 from pcapd.agent.opening import Opened, Opening, close_sources, describe, open_capture
 from pcapd.agent.owner import SessionOwner
 from pcapd.agent.owntraffic import Ends
+from pcapd.agent.presence import Presence
 from pcapd.agent.reading import Reading, log_losses
-from pcapd.agent.withheld import Withheld
-from pcapd.capture.exclusion import Connection
 from pcapd.capture.source import CaptureSource
 from pcapd.errors import CaptureFailed, NamespaceGone, PcapdError, RequestError
 from pcapd.limits import (
-    AGENT_SILENCE_TIMEOUT,
     CLIENT_SILENCE_TIMEOUT,
     RING_LAG,
     START_TIMEOUT,
@@ -44,15 +43,12 @@ from pcapd.limits import (
 )
 from pcapd.net.addresses import plain_address
 from pcapd.net.clock import Deadline, cancel
-from pcapd.net.framed import FramedProtocol
 from pcapd.wire import (
-    Callee,
     CaptureStart,
     End,
     EndReason,
     Error,
     Event,
-    Notice,
     NoticeType,
     Stop,
 )
@@ -71,31 +67,30 @@ class _State(Enum):
 
 
 @implementer(IPushProducer)
-class AgentSession(FramedProtocol):
+class AgentSession(DeliveringSession):
     """The agent's end of a connection.
 
     Args:
         agent: Whose configuration and limits apply.
     """
 
-    _session: Callee
-
     def __init__(self, agent: SessionOwner[AgentSession]) -> None:
-        super().__init__(agent.reactor, Callee(CaptureStart), AGENT_SILENCE_TIMEOUT)
-        self._agent = agent
+        super().__init__(agent)
         self._state = _State.GREETED
-        self._readings: list[Reading] = []
+        self._presence: Presence | None = None
         self._ended_counters: list[Any] = []
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = agent.reactor
         self._timer: Any = None
-        self._start: CaptureStart | None = None
         self._opening: Opening | None = None
-        self._withheld = Withheld()
         self._threads = 0  # that open or close something for us
         self._gone: Gone = lambda: None
         self._end_reason = EndReason.STOPPED
         self.finished: Deferred[None] = Deferred()
+
+    @property
+    def _capturing(self) -> bool:
+        return self._state is _State.CAPTURING
 
     # --- conversation ------------------------------------------------------
 
@@ -143,44 +138,58 @@ class AgentSession(FramedProtocol):
             self._refuse(error)
             return
         self._opening = Opening(start, self._ends(), self._agent.config, self._agent.compiler, path)
-        self._in_thread(partial(open_capture, self._opening)).addCallbacks(
-            self._opened, self._not_opened
-        ).addBoth(self._thread_ended)
+        self.in_thread(partial(open_capture, self._opening), self._opened, self._not_opened)
 
     def _opened(self, opened: Opened) -> None:
-        self._opening = None
+        opening, self._opening = self._opening, None
+        assert opening is not None
         if self._state is not _State.OPENING:  # stopped, or the api left, meanwhile
             self._close_sources(opened.sources)
+            if opened.links is not None:
+                opened.links.close()
             if self._state is _State.DRAINING:
                 self._finish()
             return
-        assert self._start is not None
         self._state = _State.CAPTURING
         self._gone = opened.gone
-        about = self._about() | ({"container": opened.container} if opened.container else {})
-        for number, source in enumerate(opened.sources, start=1):
-            reading = Reading(
-                self._agent.reactor,
-                number,
-                source,
-                self._deliver,
-                self._source_gone,
-                headers_only=self._start.headers_only,
-                inspect=self._agent.feedback.saw,
-            )
-            source.exclude(self._agent.feedback.excluded)
-            self._readings.append(reading)
-            described = describe(source, self._start, self._agent.config.id)
-            self.transport.write(self._session.source(number, described))
-            self._agent.log.info(
-                "capturing {interface}", interface=source.interface.name, filter=source.filter, **about
-            )
+        self._container = opened.container
+        self._presence = Presence(self, self._reactor, opening, opened.links)
+        self.begin(opened.sources)
+        self._ticker.start(STATS_INTERVAL)
+
+    def begin(self, sources: Sequence[CaptureSource]) -> None:
+        """Capture these from now on; close them where the capture has ended meanwhile."""
+        if self._state is not _State.CAPTURING:
+            self._close_sources(list(sources))
+            return
+        before = len(self.readings)
+        for source in sources:
+            self._add(source)
         self._agent.feedback.capture_begins()
-        for reading in self._readings:
+        for reading in self.readings[before:]:
             reading.start()
         if self._paused:
             self.pauseProducing()
-        self._ticker.start(STATS_INTERVAL)
+
+    def _add(self, source: CaptureSource) -> None:
+        assert self._start is not None and self._presence is not None
+        reading = Reading(
+            self._agent.reactor,
+            len(self._ended_counters) + len(self.readings) + 1,
+            source,
+            self._deliver,
+            self._source_gone,
+            headers_only=self._start.headers_only,
+            inspect=self._agent.feedback.saw,
+        )
+        source.exclude(self._agent.feedback.excluded)
+        self.readings.append(reading)
+        self._presence.opened(reading)
+        described = describe(source, self._start, self._agent.config.id)
+        self.transport.write(self._session.source(reading.number, described))
+        self._agent.log.info(
+            "capturing {interface}", interface=source.interface.name, filter=source.filter, **self._about()
+        )
 
     def _not_opened(self, failure: Failure) -> None:
         self._opening = None
@@ -201,81 +210,40 @@ class AgentSession(FramedProtocol):
 
     # --- capturing ---------------------------------------------------------
 
-    def _deliver(self, number: int, payloads: list[bytes]) -> None:
-        if self._agent.feedback.withholding and self._state is _State.CAPTURING:
-            self._agent.feedback.withhold(self._withheld.add(number, payloads))
-            return
-        for payload in payloads:
-            self.transport.writeSequence(self._session.packets(number, payload))
-
     def _tick(self) -> None:
         if self._agent.feedback.withholding:
             return  # counters are something that comes back, too; and their watermark would be ahead
-        for reading in list(self._readings):
+        for reading in list(self.readings):
             self.transport.write(self._session.stats(reading.number, reading.stats()))
-            if reading.source.taken_down:
-                self._source_gone(reading, CaptureFailed("it was taken down"))
+        if self._presence is not None:
+            self._presence.look()
         why = self._gone()
         if why is not None:
             gone = NamespaceGone(why)
-            for reading in list(self._readings):
+            if self._presence is not None:
+                self._presence.close()
+            for reading in list(self.readings):
                 self._source_gone(reading, gone)
-
-    # --- Feeding -----------------------------------------------------------
-
-    def look(self) -> bool:
-        """Read what was captured until now; False when some of it cannot be read."""
-        looked = [reading.look() for reading in list(self._readings)]
-        return all(looked)
-
-    def release_some(self, size: int) -> None:
-        """Send the first of the withheld packets, about so many bytes, and the counters.
-
-        Without these a merge on the way would keep packets back.
-        """
-        if size and self._withheld:
-            self.transport.writeSequence(self._session.packets(*self._withheld.take_some(size)))
-        for reading in list(self._readings):
-            stats = reading.stats(withheld_us=self._withheld.earliest_us(reading.number))
-            self.transport.write(self._session.stats(reading.number, stats))
-
-    def release(self) -> None:
-        """Send all that was withheld."""
-        while self._withheld:
-            self.transport.writeSequence(self._session.packets(*self._withheld.take()))
-
-    def exclude(self, connections: Sequence[Connection], new: Connection | None) -> None:
-        """Capture these connections no more; the user shall know of the new one."""
-        if self._state is not _State.CAPTURING:
-            return
-        for reading in list(self._readings):
-            try:
-                reading.source.exclude(connections)
-            except CaptureFailed as error:  # it goes on as it was
-                self._agent.log.warn("{reason}", reason=error.message, **self._about())
-        if new is not None and self._state is _State.CAPTURING:
-            self._notice(
-                NoticeType.CONGESTED,
-                f"the connection {new} carries captured packets back to this machine: "
-                "it is left out from now on, and counted",
-            )
+        self._finish_if_alone()
 
     # --- what becomes of sources --------------------------------------------
 
     def _source_gone(self, reading: Reading, error: CaptureFailed) -> None:
         name = reading.source.interface.name
-        self._notice(NoticeType.INSTANCE_UNAVAILABLE, f"{name} is gone: {error.message}")
+        then = self._presence.left(reading) if self._presence is not None else ""
+        self.say(NoticeType.INSTANCE_UNAVAILABLE, f"{name} is gone: {error.message}{then}")
         # What a ring that goes on filling gets after the last look would be nobody's.
         reading.source.stop()
         reading.drained()
         self._close(reading)
-        if not self._readings and self._state is _State.CAPTURING:
+        self._finish_if_alone()
+
+    def _finish_if_alone(self) -> None:
+        """End where nothing is captured any more, and nothing is waited for."""
+        waits = self._presence is not None and self._presence.waits
+        if not self.readings and not waits and self._state is _State.CAPTURING:
             self._end_reason = EndReason.SOURCES_GONE
             self._finish()
-
-    def _notice(self, kind: NoticeType, message: str) -> None:
-        assert self._start is not None
-        self.transport.write(self._session.notice(Notice(kind, message, self._start.instance)))
 
     # --- ending ------------------------------------------------------------
 
@@ -288,7 +256,7 @@ class AgentSession(FramedProtocol):
             self._state = _State.DRAINING
             self._end_reason = reason
             self.release()
-            for reading in self._readings:
+            for reading in self.readings:
                 reading.source.stop()
                 # From here on nothing is dropped: all drops are told before the last packets.
                 self.transport.write(self._session.stats(reading.number, reading.stats()))
@@ -300,7 +268,7 @@ class AgentSession(FramedProtocol):
         if self._state is not _State.DRAINING:
             return
         # A paused transport resumes us later: resumeProducing comes back here.
-        unread = [reading for reading in self._readings if not reading.drained()]
+        unread = [reading for reading in self.readings if not reading.drained()]
         if not unread and not self._paused:
             self._finish()
 
@@ -323,7 +291,7 @@ class AgentSession(FramedProtocol):
     def _close(self, *readings: Reading) -> None:
         self.release()
         for reading in readings:
-            self._readings.remove(reading)
+            self.readings.remove(reading)
             reading.end()
             stats = reading.stats(final=True)
             self._ended_counters.append(stats.counters(reading.number))
@@ -334,16 +302,27 @@ class AgentSession(FramedProtocol):
     def _close_all(self) -> None:
         if self._ticker.running:
             self._ticker.stop()
-        self._close(*self._readings)
+        if self._presence is not None:
+            self._presence.close()
+        self._close(*self.readings)
 
     def _close_sources(self, sources: list[CaptureSource]) -> None:
         if sources:
-            self._in_thread(partial(close_sources, sources)).addBoth(self._thread_ended)
+            self.in_thread(partial(close_sources, sources))
 
-    def _in_thread(self, function: Callable[[], T]) -> Deferred[T]:
+    def in_thread(
+        self,
+        function: Callable[[], T],
+        done: Callable[[T], Any] | None = None,
+        failed: Callable[[Failure], Any] | None = None,
+    ) -> None:
+        """Do what blocks; it counts as ours until what follows has ended, too."""
         self._threads += 1
         assert self._start is not None
-        return self._agent.threads.run(self._start.user or self._start.capture, function)
+        result = self._agent.threads.run(self._start.user or self._start.capture, function)
+        if done is not None:
+            result.addCallbacks(done, failed)
+        result.addBoth(self._thread_ended)
 
     def _thread_ended(self, result: T) -> T:
         self._threads -= 1
@@ -362,13 +341,13 @@ class AgentSession(FramedProtocol):
     def pauseProducing(self) -> None:
         """The api or the network is slow: let the rings fill."""
         self._paused = True
-        for reading in self._readings:
+        for reading in self.readings:
             reading.pause()
 
     def resumeProducing(self) -> None:
         """They caught up."""
         self._paused = False
-        for reading in self._readings:
+        for reading in self.readings:
             reading.resume()
         if self._state is _State.DRAINING and not (self._timer and self._timer.active()):
             self._timer = self._reactor.callLater(0, self._drain)
@@ -385,11 +364,3 @@ class AgentSession(FramedProtocol):
     def _peer(self) -> str:
         peer = self.transport.getPeer()
         return f"{peer.host}:{peer.port}"
-
-    def _about(self) -> dict[str, str]:
-        assert self._start is not None
-        return {
-            "capture": self._start.capture,
-            "request_id": self._start.request_id,
-            "instance": self._start.instance,
-        }

@@ -1,104 +1,10 @@
 /*
- * pcapd.analysis._native: _reference.py, compiled.
+ * pcapd.analysis._native: _reference.py and _conversations.py, compiled.
  *
  * _reference.py says what must come out; the property tests compare the two.
  * Rows may be made from anybody's file.  The GIL is held all the time.
  */
-#include "../packet/_row.h"
-
-#define NONE UINT32_MAX
-#define US_MAX (INT64_MAX / 4)
-
-/* ---- tables ----------------------------------------------------------------- */
-
-/* Words that nobody outside this process can make collide: see hash_of. */
-typedef struct {
-    uint64_t seed;
-    uint32_t *slots; /* open addressing, a power of two of them: an index, or NONE */
-    uint64_t slot_count;
-    uint64_t used;
-} Table;
-
-static inline uint64_t
-mix(uint64_t a, uint64_t b)
-{
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static inline uint64_t
-hash_of(uint64_t seed, const void *key, size_t size)
-{
-    uint64_t hash = seed;
-    for (size_t at = 0; at < size; at += 8) { /* keys have whole words */
-        uint64_t word;
-        memcpy(&word, (const uint8_t *)key + at, 8);
-        hash = mix(hash ^ word, 0x9E3779B97F4A7C15u ^ seed << 1 ^ at);
-    }
-    return hash;
-}
-
-static bool
-make_table(Table *table, uint64_t seed, uint64_t count)
-{
-    table->slots = PyMem_Malloc(count * sizeof *table->slots);
-    if (!table->slots) {
-        PyErr_NoMemory();
-        return false;
-    }
-    memset(table->slots, 0xFF, count * sizeof *table->slots);
-    table->seed = seed;
-    table->slot_count = count;
-    table->used = 0;
-    return true;
-}
-
-/* The slot of a key: its own, or a free one.  Item `index` of `items` begins with its key. */
-static inline uint32_t *
-find_slot(const Table *table, const void *items, size_t item_size, const void *key, size_t key_size)
-{
-    uint64_t at = hash_of(table->seed, key, key_size) & (table->slot_count - 1);
-    while (table->slots[at] != NONE
-           && memcmp((const uint8_t *)items + table->slots[at] * item_size, key, key_size))
-        at = (at + 1) & (table->slot_count - 1);
-    return &table->slots[at];
-}
-
-/* Makes room for one more item.  False: an error is set. */
-static bool
-grow_table(Table *table, const void *items, size_t item_size, size_t key_size)
-{
-    if (2 * table->used < table->slot_count)
-        return true;
-    Table larger;
-    if (!make_table(&larger, table->seed, 2 * table->slot_count))
-        return false;
-    for (uint64_t at = 0; at < table->slot_count; at++) {
-        uint32_t index = table->slots[at];
-        if (index != NONE)
-            *find_slot(&larger, items, item_size, (const uint8_t *)items + index * item_size, key_size) = index;
-    }
-    larger.used = table->used;
-    PyMem_Free(table->slots);
-    *table = larger;
-    return true;
-}
-
-/* An array that grows to hold `count + 1` items.  False: an error is set. */
-static bool
-grow_array(void **items, size_t count, size_t item_size)
-{
-    if (count & (count - 1) && count) /* room for a power of two */
-        return true;
-    size_t room = count ? 2 * count : 1;
-    void *grown = room > PY_SSIZE_T_MAX / item_size ? NULL : PyMem_Realloc(*items, room * item_size);
-    if (!grown) {
-        PyErr_NoMemory();
-        return false;
-    }
-    *items = grown;
-    return true;
-}
+#include "_conversations.h"
 
 /* ---- flows ------------------------------------------------------------------- */
 
@@ -469,18 +375,6 @@ flow_table_add(FlowTable *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-/* A number that an attacker does not know: Python's hash of a text has the key of the process. */
-static bool
-secret_seed(uint64_t *seed)
-{
-    PyObject *text = PyUnicode_FromString("pcapd.analysis");
-    if (!text)
-        return false;
-    *seed = (uint64_t)PyObject_Hash(text);
-    Py_DECREF(text);
-    return true;
-}
-
 static PyObject *
 flow_table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -676,12 +570,18 @@ merge_rows(PyObject *Py_UNUSED(module), PyObject *arg)
 /* ---- the module ------------------------------------------------------------------ */
 
 static int
-execute(PyObject *module)
+add_type(PyObject *module, PyType_Spec *spec)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &flow_table_spec, NULL);
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
     int status = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
     Py_XDECREF(type);
     return status;
+}
+
+static int
+execute(PyObject *module)
+{
+    return add_type(module, &flow_table_spec) < 0 ? -1 : add_type(module, &conversation_table_spec);
 }
 
 static PyMethodDef methods[] = {

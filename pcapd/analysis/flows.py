@@ -25,7 +25,7 @@ try:
 except ImportError:
     from pcapd.analysis._reference import FlowTable, merge_rows  # type: ignore[assignment]
 
-__all__ = ["Flows", "Hop"]
+__all__ = ["Flows", "Hop", "merge_rows"]
 
 #: Numbers that we give begin here, so that they are not among those that pcapctl writes into files.
 _FIRST_NUMBER = 1 << 62

@@ -22,11 +22,12 @@ from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.connection import ApiSite, HttpConnection
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource, TargetsResource
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.kinds import configured, resolver_for
+from pcapd.api.resolvers.static import StaticResolver
 from pcapd.config.schema import ApiConfig
 from pcapd.errors import (
     BadRequest,
@@ -35,6 +36,7 @@ from pcapd.errors import (
     Draining,
     LimitReached,
     RequestError,
+    TargetNotFound,
     Unauthenticated,
 )
 from pcapd.limits import DRAIN_LINGER, OWN_ADDRESSES_MAX
@@ -45,7 +47,7 @@ from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.reactor import Reactor
 from pcapd.net.tally import Tally
 from pcapd.net.tls import ClientContext, ServerContext
-from pcapd.wire import ApiTraffic, EndReason, Hello, Request
+from pcapd.wire import ApiTraffic, EndReason, Hello, Limits, Request
 
 __all__ = ["Api"]
 
@@ -168,10 +170,17 @@ class Api(Daemon):
         root.putChild(b"capture", DownloadResource(self))
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
+        version_1.putChild(b"targets", TargetsResource(self, self._names))
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
         return ApiSite(root, self.reactor)
+
+    def _names(self, token: str) -> list[str]:
+        named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]
+        if not named:
+            raise TargetNotFound("this api's configuration names no targets", "ask it for apps or VMs")
+        return named[0].names(token)
 
     # --- CaptureService ----------------------------------------------------
 
@@ -182,7 +191,8 @@ class Api(Daemon):
 
     def hello(self) -> Hello:
         """Our greeting."""
-        return Hello(COMPATIBILITY_LEVEL, self.role, self.config.id, __version__, now_us())
+        limits = Limits(self.config.limits.max_duration, self.config.limits.max_bytes)
+        return Hello(COMPATIBILITY_LEVEL, self.role, self.config.id, __version__, now_us(), limits=limits)
 
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""

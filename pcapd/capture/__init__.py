@@ -2,6 +2,8 @@
 
 ``bpf``
     what a filter may say.
+``displayfilter``
+    Wireshark's display filters, recognised, with the capture filter that was meant.
 ``compiling``
     from filter text to the kernel's program, also where that takes long.
 ``trial``

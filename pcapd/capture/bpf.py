@@ -8,10 +8,12 @@ before libpcap sees them.  The grammar is pcap-filter(7).
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
 
+from pcapd.capture import displayfilter
 from pcapd.errors import BadFilter
 from pcapd.limits import FILTER_MAX
 
@@ -28,7 +30,7 @@ _KEYWORDS = frozenset(
     "src dst host net mask port portrange proto protochain gateway broadcast multicast less greater "
     "inbound outbound ra ta addr1 addr2 addr3 addr4 address1 address2 address3 address4 "
     # logic and arithmetic
-    "and or not len byte "
+    "and or not len length byte "
     # named offsets and values
     "tcpflags tcp-fin tcp-syn tcp-rst tcp-push tcp-ack tcp-urg tcp-ece tcp-cwr icmptype icmpcode "
     "icmp-echoreply icmp-unreach icmp-sourcequench icmp-redirect icmp-echo icmp-routeradvert "
@@ -62,6 +64,11 @@ _RECENT = frozenset(
     "icmp6-destinationunreach icmp6-packettoobig icmp6-timeexceeded icmp6-parameterproblem".split()
 )
 
+#: After these stands a host or a network.
+_NAMES_HOSTS = frozenset("host src dst net gateway mask".split())
+#: Two words are taken for each other that have so much in common, of 1, and so many characters at most.
+_ALIKE, _WORD_MAX = 0.6, 32
+
 #: Pieces of a filter.  A run is never shorter than what libpcap's scanner takes for one token:
 #: of ``abcd.abcd.abcd.net`` it does not make an address and a keyword, nor may we.
 _TOKEN = re.compile(r"(?P<run>[\w.:$\\][-\w.:$\\]*)|(?P<other>\s+|.)", re.ASCII | re.DOTALL)
@@ -73,6 +80,7 @@ _ADDRESS = re.compile(
     | \$[0-9A-Fa-f]{{1,2}}                       # ARCNET
     | [0-9A-Fa-f]{{1,2}}([-.:])[0-9A-Fa-f]{{1,2}}(?:\1[0-9A-Fa-f]{{1,2}}){{4}}
     | (?:[0-9A-Fa-f]{{4}}\.){{2}}[0-9A-Fa-f]{{4}}
+    | [0-9A-Fa-f]{{12}}                          # a MAC address without separators
     """,
     re.VERBOSE,
 )
@@ -90,6 +98,13 @@ def check_text(text: str) -> None:
         raise BadFilter(f"the filter has {len(text)} characters, at most {FILTER_MAX} are allowed")
     if any(not " " <= character <= "~" and character not in "\t\n" for character in text):
         raise BadFilter("the filter holds characters that are not printable ASCII")
+    unknown = _unknown(text)
+    if unknown is not None:
+        raise _refused(text, *unknown)
+
+
+def _unknown(text: str) -> tuple[str, str] | None:
+    """The first word that is neither known nor an address, and what stands before it."""
     names_values = False
     before = ""
     for match in _TOKEN.finditer(text):
@@ -107,11 +122,32 @@ def check_text(text: str) -> None:
             or (names_values and _NAME.fullmatch(run))
             or (run in _RECENT and before in ("=", "<", ">"))
         ):
-            raise BadFilter(
-                f"the filter has {run!r} where an address is expected",
-                "host names are not looked up: write the address, for example host 192.0.2.1",
-            )
+            return run, before
         before = run
+    return None
+
+
+def _refused(text: str, run: str, before: str) -> BadFilter:
+    """What is wrong with a filter that has a word which is neither known nor an address.
+
+    Args:
+        run: The word.
+        before: What stands before it.
+    """
+    if displayfilter.is_display_filter(text):
+        instead = displayfilter.as_capture_filter(text)
+        if _unknown(instead) is not None:
+            instead = ""
+        hint = f"the capture filter is: {instead}" if instead else "see pcap-filter(7) for capture filters"
+        return BadFilter(f"the filter has {run!r}: that is a display filter of Wireshark", hint)
+    nearest = difflib.get_close_matches(run[: _WORD_MAX + 1], sorted(_KEYWORDS), 1, _ALIKE)
+    if nearest and len(run) <= _WORD_MAX and before not in _NAMES_HOSTS:
+        hint = f"did you mean {nearest[0]!r}? a host is written as its address, for example host 192.0.2.1"
+        return BadFilter(f"the filter has {run!r}, a word that it does not know", hint)
+    return BadFilter(
+        f"the filter has {run!r} where an address is expected",
+        "host names are not looked up: write the address, for example host 192.0.2.1",
+    )
 
 
 def _is_address(run: str) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from pcapd.errors import NoSuchInterface
 
-__all__ = ["Interface", "InterfaceWatch", "addresses_here", "way_to"]
+__all__ = ["Interface", "InterfaceWatch", "Links", "addresses_here", "way_to"]
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
@@ -104,6 +104,30 @@ class InterfaceWatch:
 
     def _addresses(self, index: int) -> Iterator[str]:
         return (address for owner, address in _all_addresses(self._socket) if owner == index)
+
+
+class Links:
+    """The interfaces of the calling thread's network namespace, at any time later.
+
+    Raises:
+        OSError: The kernel does not tell.
+    """
+
+    def __init__(self) -> None:
+        self._socket = _netlink()
+
+    def up(self) -> dict[int, str]:
+        """Names of those that are up, by their indexes; none where the kernel does not tell."""
+        body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+        try:
+            links = [_parse_link(answer) for answer in _ask(self._socket, _RTM_GETLINK, _NLM_F_DUMP, body)]
+        except OSError:
+            return {}
+        return {link.index: link.name for link in links if link.up}
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
 
 
 def addresses_here() -> frozenset[str]:

@@ -57,6 +57,8 @@ _NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9,
 #: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  Opening that can
 #: have effects: an nfqueue holds packets until its reader decides about them.
 _NO_INTERFACE = re.compile(r"any|(?:usbmon|bluetooth)[-+]?[0-9]+|nflog|nfqueue|dbus-(?:system|session)")
+#: Errors of an interface that is there, without a packet between them.
+_ERRORS_MAX = 100
 _RENAME_HINT = "give the interface another name: ip link set dev NAME name OTHER"
 _NO_CAPABILITY_HINT = "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces"
 
@@ -132,6 +134,7 @@ class CaptureSource:
         self._program = program
         self._excluded: tuple[Connection, ...] = ()
         self._started = False
+        self._errors = 0
         self.interface: Interface = watch.interface
         self.link_type = linktypes.from_dlt(reader.datalink())
         self.filter = str(wanted)
@@ -166,7 +169,14 @@ class CaptureSource:
         try:
             batch: tuple[bytes, bytes] = self._reader.next_batch(max_packets)
         except pcapy.PcapError as error:
+            # The kernel says once that it went down.  libpcap looks for it by its name then,
+            # but what we are bound to may have another name by now.
+            self._errors += 1
+            if self.interface_present and self._errors <= _ERRORS_MAX:
+                return b"", b""
             raise CaptureFailed(f"{self.interface.name}: {error}") from error
+        if batch[1]:
+            self._errors = 0
         return batch
 
     def counters(self) -> KernelCounters:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional, TypeVar, Union
@@ -27,6 +28,12 @@ from pcapd.limits import CONFIG_MAX
 __all__ = ["load_agent", "load_api"]
 
 C = TypeVar("C", AgentConfig, ApiConfig)
+
+#: Keys that only the file of one role has.
+_KEYS = {
+    "agent": {field.name for field in fields(AgentConfig)} - {field.name for field in fields(ApiConfig)},
+    "api": {field.name for field in fields(ApiConfig)} - {field.name for field in fields(AgentConfig)},
+}
 
 
 def load_agent(
@@ -65,12 +72,21 @@ def _load(
     values, problems = read_document(data)
     if values is None:
         raise ConfigError(str(path), problems)
+    _check_role(path, values, "agent" if survey is survey_agent else "api")
     # os.uname rather than the socket module: this package has no sockets.
     surveyed = survey(values, host_name or os.uname().nodename, path.parent.absolute())
     surveyed.report.problems[:0] = problems
     _warn_if_open(surveyed.report, "the configuration", path)
     _look_at_files(surveyed.report, now or datetime.now(timezone.utc))
     return surveyed.result(str(path))
+
+
+def _check_role(path: Path, values: Mapping[object, object], role: str) -> None:
+    """Say at once that the file is the other role's: every other problem follows from that."""
+    other = "api" if role == "agent" else "agent"
+    found = {one: len(_KEYS[one] & set(values)) for one in _KEYS}
+    if found[other] and not found[role]:
+        raise ConfigError(str(path), [f"this is the file of an {other}: use it with --role {other}"])
 
 
 def _look_at_files(report: Report, now: datetime) -> None:

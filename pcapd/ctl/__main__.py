@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+from functools import partial
+from typing import Callable, Iterator
 
 __all__ = ["start"]
 
 
 def start() -> None:
     """Run what the command line asks for; ends by `SystemExit`."""
+    with _interrupted_in_silence():
+        run = _entry()
+    run()
+
+
+def _entry() -> Callable[[], None]:
+    """What the command line asks for, imported."""
     arguments = sys.argv[1:]
-    if len(arguments) > 1 and _is_port(arguments[0]):
+    named = arguments[:1] and arguments[0].startswith("--cf-plugin=")
+    if len(arguments) > 1 and (named or _is_port(arguments[0])):
         from pcapd.ctl.cfplugin.command import start as start_plugin
 
-        start_plugin(arguments)
+        return partial(start_plugin, arguments)
     from pcapd.ctl.main import main
 
-    main()
+    return main
+
+
+@contextlib.contextmanager
+def _interrupted_in_silence() -> Iterator[None]:
+    """Let Ctrl-C end us without a word: nothing has begun that could be left behind."""
+    before = signal.getsignal(signal.SIGINT)
+    ours = before in (signal.default_int_handler, signal.SIG_DFL)
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    yield
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_port(word: str) -> bool:

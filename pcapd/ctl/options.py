@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.errors import PcapdError
@@ -27,6 +27,7 @@ __all__ = [
     "default_output",
     "instances_in_words",
     "parse_instances",
+    "parse_places",
     "read_token",
 ]
 
@@ -36,6 +37,8 @@ FAILED, USAGE = 1, 2
 STDOUT = "-"
 #: The packets go into no file.
 NOWHERE = ""
+_RANGE = re.compile(rf"([0-9]{{1,{len(str(INSTANCES_MAX))}}})(?:-([0-9]{{1,{len(str(INSTANCES_MAX))}}}))?")
+_COMPRESSED_SUFFIXES = (".zst", ".xz", ".bz2", ".lz4", ".lzma", ".br", ".z", ".zip", ".7z")
 _CLASSIC_SUFFIXES = (".pcap", ".cap", ".dmp")
 
 
@@ -59,6 +62,7 @@ class Access:
         api: Its URL.
         ca: Who must have signed its certificate; None trusts the system's authorities.
         pem: The same, as text.
+        bosh: The BOSH CLI's own variable for a proxy counts.
     """
 
     api: str
@@ -66,6 +70,7 @@ class Access:
     ca: Optional[Path] = None
     trust: Trust = Trust.GIVEN
     pem: str = ""
+    bosh: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ class CaptureOptions:
         max_bytes: Bytes that the file may have.
         report: Where to write how it went, as JSON.
         headers_only: Keep nothing of a packet behind its headers.
+        list_interfaces: Show the interfaces there are instead of a capture.
         files: Into how many files, and where else the packets go.
     """
 
@@ -134,6 +140,7 @@ class CaptureOptions:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    list_interfaces: bool = False
     files: FileOptions = field(default_factory=FileOptions)
 
     def request(self, wanted: Wanted) -> Request:
@@ -159,10 +166,19 @@ class CaptureOptions:
 
 
 def choose_form(given: Optional[str], output: str) -> Form:
-    """The format: as asked for, else by the file's suffix, else pcapng."""
+    """The format: as asked for, else by the file's suffix, else pcapng.
+
+    Raises:
+        UsageProblem: The suffix is that of a compression which pcapctl does not do.
+    """
+    path = Path(output)
+    if path.suffix.lower() in _COMPRESSED_SUFFIXES:
+        raise UsageProblem(f"pcapctl does not write {path.suffix} files", "it compresses NAME.pcapng.gz")
+    if path.suffix == ".gz":
+        path = path.with_suffix("")
     if given is not None:
         return Form[given.upper()]
-    return Form.PCAP if Path(output).suffix.lower() in _CLASSIC_SUFFIXES else Form.PCAPNG
+    return Form.PCAP if path.suffix.lower() in _CLASSIC_SUFFIXES else Form.PCAPNG
 
 
 def default_output(name: str, given: Optional[str], now: datetime.datetime) -> str:
@@ -171,8 +187,27 @@ def default_output(name: str, given: Optional[str], now: datetime.datetime) -> s
     return f"{stem}-{now:%Y%m%dT%H%M%SZ}.{given or 'pcapng'}"
 
 
+def parse_places(
+    places: Sequence[str], groups: Sequence[str], instances: Sequence[str]
+) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    """Instance groups and instances, named as ``GROUP`` and ``GROUP/ID`` or by options.
+
+    Raises:
+        UsageProblem: Nothing is named, or the names contradict each other.
+    """
+    several = [place for place in places if "/" in place]
+    if several and len(several) < len(places):
+        raise UsageProblem("name groups, or instances as GROUP/ID, not both", f"{several[0]} is an instance")
+    if places and (groups or instances):
+        raise UsageProblem("name groups and instances either as words or with --group and --instance")
+    found = (*groups, *(place.partition("/")[0] for place in places))
+    if not found:
+        raise UsageProblem("no instance group", "name it, as in: pcapctl bosh -d cf router")
+    return tuple(dict.fromkeys(found)), (*instances, *several)
+
+
 def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:
-    """Instances as given, such as ``0,2`` or ``all``, which is an empty tuple.
+    """Instances as given, such as ``0,2``, ``0-2`` or ``all``, which is an empty tuple.
 
     Raises:
         UsageProblem: They are no numbers, or all and some at once.
@@ -182,12 +217,14 @@ def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:
         if set(words) != {"all"}:
             raise UsageProblem("--instance wants either all or some")
         return ()
-    indices: List[int] = []
+    indices: Dict[int, None] = {}
     for word in words:
-        if not word.isascii() or not word.isdigit() or len(word) > len(str(INSTANCES_MAX)):
-            raise UsageProblem(f"{word!r} is no instance", "it looks like --instance 0,2 or --instance all")
-        if int(word) not in indices:
-            indices.append(int(word))
+        bounds = _RANGE.fullmatch(word)
+        first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds is not None else (1, 0)
+        if not first <= last < INSTANCES_MAX:
+            hint = "it looks like --instance 0,2 or --instance 0-2 or --instance all"
+            raise UsageProblem(f"{word!r} is no instance", hint)
+        indices.update(dict.fromkeys(range(first, last + 1)))
     return tuple(indices)
 
 

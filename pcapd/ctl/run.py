@@ -18,7 +18,7 @@ from pcapd.ctl.options import Access, CaptureOptions, Wanted
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.ctl.sinks.opening import Sinks
-from pcapd.ctl.sinks.output import OutputError
+from pcapd.ctl.sinks.output import OutputError, ReaderLeft
 from pcapd.ctl.stopping import LeaveNow, Parent, Stops
 from pcapd.ctl.stream.connection import Connection
 from pcapd.ctl.stream.session import CaptureSession
@@ -114,18 +114,21 @@ def _loop(
         stops.drain()
         now = time.monotonic()
         reason = stops.reason
+        if reason and stops.parented:
+            reporter.detach()
         try:
             _receive(connection, capture, now)
             if reason:
                 capture.stop(reason, now)
             capture.tick(now)
             connection.send(capture.to_send())
-            sinks.last = pieces = capture.muxer.take_pieces(now)
+            pieces = capture.muxer.take_pieces(now)
             if now - statistics_at >= _STATISTICS_INTERVAL:
                 statistics_at = now
                 pieces += capture.muxer.statistics_pieces(_now_us())
-            for sink in sinks.all:
-                sink.write(pieces, now)
+            sinks.write(pieces, now)
+        except OutputError as error:
+            capture.output_ended(error, now, failed=not isinstance(error, ReaderLeft))
         except PcapdError as error:
             capture.fail(error)
         reporter.opened(capture)
@@ -149,12 +152,12 @@ def _receive(connection: Connection, capture: CaptureSession, now: float) -> Non
 
 
 def _finish(capture: CaptureSession, sinks: Sinks) -> None:
-    """Write what is held back.  When the output broke, the file ends where it did."""
+    """Write what is held back; an output that broke ends where it did."""
     try:
-        if capture.muxer.accounts and not isinstance(capture.error, OutputError):
-            sinks.last = capture.muxer.finish_pieces(_now_us())
-            for sink in sinks.all:
-                sink.write(sinks.last, time.monotonic(), last=True)
+        if capture.muxer.accounts:
+            sinks.write(capture.muxer.finish_pieces(_now_us()), time.monotonic(), last=True)
+    except OutputError as error:
+        capture.output_ended(error, time.monotonic(), failed=not isinstance(error, ReaderLeft))
     except PcapdError as error:
         capture.fail(error)
     try:

@@ -95,6 +95,11 @@ class Stops:
         os.set_blocking(self._write_fd, False)
 
     @property
+    def parented(self) -> bool:
+        """The program that started us has the terminal: a Ctrl-C ends it too, and the shell goes on."""
+        return self._parent is not None
+
+    @property
     def reason(self) -> str:
         """Why to stop, for people; empty as long as there is none."""
         if not self._signalled and self._parent is not None and self._parent.look():

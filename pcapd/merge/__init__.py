@@ -3,6 +3,7 @@
 ========  ====================================================================
 reorder   holds batches back until their time has come, within bounds
 account   what became of each packet of a source
+clocks    how far the clocks of two places are apart, from packets that both saw
 matching  numbers packets, so that the same one seen at several places is recognised
 muxer     a capture's events → the blocks of its file
 split     the same with a file for each instance

@@ -214,6 +214,11 @@ class Account:
         elif self.unwritten is not None:
             self.unwritten += self.rest
 
+    def forgive(self) -> None:
+        """Nobody wants what is not written."""
+        self.unwanted += self.unwritten or 0
+        self.unwritten = 0
+
     @property
     def rest(self) -> int:
         """Packets that came here and are not accounted for, because they are held back."""

@@ -64,13 +64,21 @@ class Budget:
         bytes: At most, closing statistics aside.
 
     Attributes:
-        full: A limit is reached: nothing more will be written.
+        full: A limit is reached, or `close` was called: nothing more will be written.
+        broken: What comes from now on is lost, because the output does not take it.
+        most: Packets and bytes at most, as given.
     """
 
     def __init__(self, packets: int = UNLIMITED, bytes: int = UNLIMITED) -> None:
+        self.most = packets, bytes
         self.packets = packets
         self.bytes = bytes
         self.full = False
+        self.broken = False
+
+    def close(self, *, broken: bool) -> None:
+        """Let nothing more be written: the output is broken, or nobody wants more."""
+        self.full, self.broken = True, broken
 
 
 class Muxer:
@@ -108,7 +116,7 @@ class Muxer:
         self._snaplen = snaplen
         self._ordered = ordered
         self._buffer = ReorderBuffer(form, ordered=ordered, packet_ids=packet_ids)
-        self._budget = budget or Budget(max_packets, max_bytes)
+        self.budget = budget or Budget(max_packets, max_bytes)
         self._comment = comment
         self._stream = stream
         #: As given.
@@ -120,7 +128,7 @@ class Muxer:
     @property
     def full(self) -> bool:
         """A limit is reached: nothing more will be written."""
-        return self._budget.full
+        return self.budget.full
 
     @property
     def accounts(self) -> Dict[int, Account]:
@@ -216,9 +224,9 @@ class Muxer:
         """As `statistics`, with what they are."""
         blocks = self.closing(now_us)
         size = sum(len(block) for block in blocks)
-        if size <= self._budget.bytes:
+        if size <= self.budget.bytes:
             self._out += self._as_statistics(blocks)
-            self._budget.bytes -= size
+            self.budget.bytes -= size
         return self._taken()
 
     def finish(self, now_us: int) -> List[bytes]:
@@ -228,7 +236,7 @@ class Muxer:
     def finish_pieces(self, now_us: int) -> List[Piece]:
         """As `finish`, with what they are."""
         if not self.full:
-            self._add(self._buffer.flush(self._budget.packets, self._budget.bytes))
+            self._add(self._buffer.flush(self.budget.packets, self.budget.bytes))
         self.settle()
         self._out += self._as_statistics(self.closing(now_us))
         return self._taken()
@@ -236,7 +244,7 @@ class Muxer:
     def settle(self) -> None:
         """Nothing more will be given out; each account says then what became of its packets."""
         for account in self._accounts.values():
-            account.settle(full=self.full)
+            account.settle(full=self.full and not self.budget.broken)
 
     def closing(self, now_us: int, stream: str = "") -> List[bytes]:
         """The statistics that end a file: one block per interface, in their order.
@@ -262,12 +270,12 @@ class Muxer:
 
     def _release(self, now: float) -> None:
         if not self.full:
-            self._add(self._buffer.release(now, self._budget.packets, self._budget.bytes))
+            self._add(self._buffer.release(now, self.budget.packets, self.budget.bytes))
 
     def _add(self, pieces: Iterator[Released]) -> None:
         """Take what may go."""
         for released in pieces:
-            self._budget.full |= released.full
+            self.budget.full |= released.full
             self._wrote(released)
 
     def _wrote(self, released: Released) -> None:
@@ -280,9 +288,9 @@ class Muxer:
             account.told += released.drops[number]
         if released.data:
             self._out.append(Piece(Kind.PACKETS, released.data, packets, self._stream))
-        self._budget.packets -= packets
-        self._budget.bytes -= len(released.data)
-        self._budget.full |= self._budget.packets <= 0
+        self.budget.packets -= packets
+        self.budget.bytes -= len(released.data)
+        self.budget.full |= self.budget.packets <= 0
 
     # --- headers ------------------------------------------------------------
 
@@ -320,7 +328,7 @@ class Muxer:
         if block:
             pieces = self._names if kind is Kind.NAMES else self._out
             pieces.append(Piece(kind, block, 0, self._stream))
-            self._budget.bytes = max(0, self._budget.bytes - len(block))
+            self.budget.bytes = max(0, self.budget.bytes - len(block))
 
     def _statistics(self, account: Account, now_us: int) -> bytes:
         stats = account.at_least

@@ -52,7 +52,7 @@ class Split:
         self._comment = comment
         #: As given.
         self.packet_ids = packet_ids
-        self._budget = Budget(max_packets, max_bytes)
+        self.budget = Budget(max_packets, max_bytes)
         self._awaited: Optional[int] = None
         self._parts: Dict[str, Muxer] = {}
         self._part_of: Dict[int, Muxer] = {}
@@ -62,7 +62,7 @@ class Split:
     @property
     def full(self) -> bool:
         """A limit is reached: nothing more will be written."""
-        return self._budget.full
+        return self.budget.full
 
     @property
     def waiting(self) -> bool:
@@ -82,7 +82,7 @@ class Split:
                 self._snaplen,
                 ordered=self._ordered,
                 comment=self._comment,
-                budget=self._budget,
+                budget=self.budget,
                 stream=source.instance,
                 packet_ids=self.packet_ids,
             )

@@ -43,7 +43,7 @@ def outgoing_socket(host: str) -> socket.socket:
         host: The IP address that it will connect to.
 
     Raises:
-        OSError: There is no descriptor left.
+        OSError: The process has no file descriptor left.
     """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setblocking(False)

@@ -330,7 +330,7 @@ class TLSTransport(abstract.FileDescriptor):
         """A step of the handshake follows.
 
         Raises:
-            OSError: There is no connection to do it on.
+            OSError: The TCP connection could not be made.
         """
 
     def authenticated(self) -> None:

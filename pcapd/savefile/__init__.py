@@ -3,6 +3,7 @@
 ========  ====================================================================
 blocks    pcapng: the only place that knows the layout of its blocks
 pcap      the classic format
+classic   reads that, and any file
 form      which of the two
 cut       where the last whole block of a part of a file ends
 reader    reads files, whoever wrote them

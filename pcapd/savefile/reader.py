@@ -13,7 +13,7 @@ from pcapd.limits import FILE_INTERFACES_MAX, FILE_READ_SIZE
 from pcapd.packet.row import make_row
 from pcapd.savefile import blocks
 from pcapd.savefile._reference import packed_interfaces
-from pcapd.savefile.blocks import BadFile, FileInterface, FilePacket
+from pcapd.savefile.blocks import BadFile, FileInterface, FilePacket, FileStatistics
 
 try:
     if os.environ.get("PCAPD_PURE"):
@@ -130,11 +130,16 @@ def read_file(file: BinaryIO) -> Iterator[FilePacket]:
             return
 
 
-def read_rows(file: BinaryIO, place: Callable[[FileInterface], int]) -> Iterator[Rows]:
+def read_rows(
+    file: BinaryIO,
+    place: Callable[[FileInterface], int],
+    statistics: Optional[Callable[[int, FileStatistics], None]] = None,
+) -> Iterator[Rows]:
     """As `read_file`, what is known of the packets, many at a time.
 
     Args:
         place: Gives each interface the number that its rows have.
+        statistics: Takes that number and the interface's counters, as often as the file has them.
 
     Raises:
         BadFile: It is no pcapng file, or a broken one.
@@ -168,3 +173,7 @@ def read_rows(file: BinaryIO, place: Callable[[FileInterface], int]) -> Iterator
             places = [] if not reader.interfaces else places
             places += [place(interface) for interface in reader.interfaces[len(places) :]]
             packed = packed_interfaces(reader.interfaces, places)
+        elif block and statistics is not None:
+            counters = blocks.read_statistics(block, reader.order, reader.interfaces)
+            if counters is not None and counters.number < len(places):
+                statistics(places[counters.number], counters)

@@ -22,6 +22,7 @@ __all__ = [
     "EndReason",
     "Error",
     "Hello",
+    "Limits",
     "Message",
     "Notice",
     "NoticeType",
@@ -60,6 +61,23 @@ class EndReason(str, Enum):
 
 
 @dataclass(frozen=True)
+class Limits:
+    """When an api ends a capture, whatever its client asks for.
+
+    Attributes:
+        duration: Seconds from the first source on.
+        max_bytes: Bytes of packets, with their headers as in a file.
+    """
+
+    duration: float
+    max_bytes: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.duration < float("inf") or self.max_bytes <= 0:
+            raise ValueError("limits must be more than 0")
+
+
+@dataclass(frozen=True)
 class Hello:
     """First message of each side.
 
@@ -67,6 +85,7 @@ class Hello:
         level: Compatibility level; a caller refuses a callee with less than its own.
         role: ``agent``, ``api`` or ``client``.
         time_us: The sender's clock.
+        limits: Those of an api; one of an older version does not say them.
     """
 
     level: int
@@ -75,6 +94,7 @@ class Hello:
     version: str
     time_us: int
     libpcap: Optional[str] = None
+    limits: Optional[Limits] = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@
     bin/bench latency | fanin | idle            one of the others
     bin/bench clients                           many captures at once, and a slow client beside a fast one
     bin/bench matching                          the same packet at two places, and flows, against tcptrace and tshark
+    bin/bench explain                           what explain finds in the scenarios, and how fast it is; some minutes
     bin/bench filter                            how long libpcap takes to compile one
+    bin/bench start                             the one file of pcapctl, until it says its version
     bin/bench soak --minutes 10                 one capture for long; not part of everything
 """
 
@@ -20,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
-from tests.benchmarks import client, clients, fanin, filters, latency, loss, matching, soak
+from tests.benchmarks import client, clients, explaining, fanin, filters, latency, loss, matching, soak, start
 
 #: What docs/performance.rst promises, packets per second by size.
 RATES = {100: (100_000, 200_000, 300_000, 400_000), 1400: (50_000, 100_000, 150_000)}
@@ -69,6 +71,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows += run_clients(options)
     rows += filters.measure()
     rows += matching.measure()
+    rows += start.measure()
     return rows
 
 
@@ -89,6 +92,8 @@ def main() -> None:
             "clients",
             "filter",
             "matching",
+            "explain",
+            "start",
             "soak",
         ],
     )
@@ -112,6 +117,8 @@ def main() -> None:
         "clients": lambda: run_clients(options),
         "filter": filters.measure,
         "matching": matching.measure,
+        "explain": explaining.measure,
+        "start": lambda: start.measure(options.python),
         "soak": lambda: [soak.measure(60 * options.minutes)],
     }
     rows = runs[options.what]()

@@ -19,7 +19,7 @@ def issued(authority: Authority) -> Issued:
 
 @pytest.fixture(scope="session")
 def interpolate(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Returns a function that applies ops files to a manifest."""
+    """Returns a function that applies ops files to a manifest, and then puts variables in, as the BOSH CLI does."""
     if shutil.which("go") is None:
         pytest.skip("Go is not installed")
     directory = tmp_path_factory.mktemp("interpolate")
@@ -27,16 +27,11 @@ def interpolate(tmp_path_factory: pytest.TempPathFactory) -> Any:
     run(["go", "build", "-o", str(program), "."], cwd=Path(__file__).parent / "interpolate", timeout=300)
 
     def apply(manifest: dict[str, Any], *ops: str, **variables: str) -> Any:
-        paths = []
-        for name in ops:
-            path = directory / name
-            text = (OPS / name).read_text()
-            for variable, value in variables.items():
-                text = text.replace(f"(({variable}))", value)
-            path.write_text(text)
-            paths.append(str(path))
         base = directory / "manifest.yml"
         base.write_text(yaml.safe_dump(manifest))
-        return yaml.safe_load(run([str(program), str(base), *paths]).stdout)
+        text = run([str(program), str(base), *(str(OPS / name) for name in ops)]).stdout
+        for variable, value in variables.items():
+            text = text.replace(f"(({variable}))", value)
+        return yaml.safe_load(text)
 
     return apply

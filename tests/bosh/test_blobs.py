@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import runpy
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 import yaml
 
+from demo.daemons import ROOT
 from tests.bosh.release import RELEASE
+
+BLOBS = ROOT / "bin" / "bosh-blobs"
 
 
 def test_the_lock_and_the_index_agree() -> None:
@@ -23,3 +34,47 @@ def test_an_index_of_whole_entries() -> None:
     for name, facts in yaml.safe_load((RELEASE / "config/blobs.yml").read_text()).items():
         assert set(facts) == {"size", "sha"}, name
         assert facts["size"] > 0
+
+
+@pytest.mark.long
+def test_the_package_index_has_them(tmp_path: Path) -> None:
+    """Every wheel and source archive of the lock is still there, with the hash that BOSH will check."""
+    program = runpy.run_path(str(BLOBS))
+    program["collect_wheels"].__globals__.update(WHEELS=tmp_path / "wheels")
+    try:
+        program["collect_wheels"]()
+    except program["Failed"]:
+        index = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(tmp_path), "click"],
+            capture_output=True,
+            check=False,
+        )
+        if index.returncode:
+            pytest.skip("no package index can be reached")
+        raise
+    index = yaml.safe_load((RELEASE / "config/blobs.yml").read_text())
+    wheels = {
+        name.partition("/")[2]: facts for name, facts in index.items() if name.startswith("pcapd-wheels/")
+    }
+    found = {path.name: path.read_bytes() for path in (tmp_path / "wheels").iterdir()}
+    assert set(found) == set(wheels)
+    for name, content in found.items():
+        assert len(content) == wheels[name]["size"]
+        assert f"sha256:{hashlib.sha256(content).hexdigest()}" == wheels[name]["sha"]
+
+
+def test_libpcap_cannot_be_fetched(tmp_path: Path) -> None:
+    """The message has the URL and what to do; nothing is left half-done."""
+    with socket.create_server(("127.0.0.1", 0)) as refusing:
+        address = f"http://127.0.0.1:{refusing.getsockname()[1]}"
+    run = f"import runpy, sys; program = runpy.run_path({str(BLOBS)!r}); main = program['main']; "
+    run += f"main.__globals__.update(BLOBS=__import__('pathlib').Path({str(tmp_path)!r})); "
+    run += "sys.argv = ['bosh-blobs']; main()"
+    variables = {**os.environ, "https_proxy": address, "HTTPS_PROXY": address, "no_proxy": "", "NO_PROXY": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", run], env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "cannot fetch https://www.tcpdump.org/release/libpcap-" in done.stderr
+    assert "--libpcap FILE" in done.stderr and "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

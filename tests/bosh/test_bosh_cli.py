@@ -94,10 +94,11 @@ def test_create_release(bosh: str, release: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("base", "ops", "variables"),
     [
-        (None, ["add-route.yml", "add-bosh-resolver.yml"], {}),
+        (None, ["add-route.yml", "add-bosh-resolver.yml"], {"cf_network": "default"}),
         (FOUNDATION, ["add-pcap-agent.yml"], {}),
         (FOUNDATION, ["add-pcap-agent.yml", "use-host-veth.yml"], {}),
-        (HAPROXY, ["add-pcap-agent-to-group.yml"], {"pcap_instance_group": "haproxy"}),
+        (FOUNDATION, ["add-pcap-agent.yml", "add-pcap-agent-to-router.yml", "trust-pcap-ca.yml"], {}),
+        (HAPROXY, ["add-pcap-agent-to-haproxy.yml"], {}),
     ],
 )
 def test_interpolate(

@@ -19,7 +19,16 @@ from tests.bosh.release import MANIFESTS, OPS, Issued, job_spec, render
 FOUNDATION = {
     "name": "cf",
     "instance_groups": [
-        {"name": "router", "jobs": [{"name": "gorouter", "release": "routing", "properties": {}}]},
+        {
+            "name": "router",
+            "jobs": [
+                {
+                    "name": "gorouter",
+                    "release": "routing",
+                    "properties": {"router": {"ca_certs": ["((uaa_ssl.ca))"]}},
+                }
+            ],
+        },
         {"name": "diego-cell", "jobs": [{"name": "rep", "release": "diego", "properties": {}}]},
     ],
     "variables": [{"name": "service_cf_internal_ca", "type": "certificate", "options": {"is_ca": True}}],
@@ -90,7 +99,12 @@ def test_the_api(issued: Issued, interpolate: Any) -> None:
     assert route["tls_port"] == config.listen.port
     health = route["health_check"]["script_path"].removeprefix("/var/vcap/jobs/pcap-api/")
     assert health in job_spec("pcap-api")["templates"].values()
-    assert {release["name"] for release in manifest["releases"]} == {"bpm", "pcapd", "routing"}
+    assert {release["name"] for release in manifest["releases"]} == {
+        "bpm",
+        "pcapd",
+        "routing",
+        "bosh-dns-aliases",
+    }
 
 
 @pytest.mark.parametrize(
@@ -112,16 +126,71 @@ def test_an_agent_on_every_cell(ops: list[str], access: str, issued: Issued, int
     ]
 
 
-def test_an_agent_in_any_deployment(issued: Issued, interpolate: Any) -> None:
+@pytest.mark.parametrize(("base", "group"), [(HAPROXY, "haproxy"), (FOUNDATION, "router")])
+def test_an_agent_in_one_group(base: dict[str, Any], group: str, issued: Issued, interpolate: Any) -> None:
     """A deployment that has no variables gets them; the agent captures the VM and no containers."""
-    manifest = interpolate(HAPROXY, "add-pcap-agent-to-group.yml", pcap_instance_group="haproxy")
-    job = job_of(manifest, "haproxy", "pcap-agent")
+    manifest = interpolate(base, f"add-pcap-agent-to-{group}.yml")
+    job = job_of(manifest, group, "pcap-agent")
     declared(job["properties"], "pcap-agent")
     config = parse_agent(
         render("pcap-agent", filled(job["properties"], issued)).yaml("config/pcap-agent.yml"), host_name="x"
     )
     assert config.containers is None
-    assert [variable["name"] for variable in manifest["variables"]] == ["pcap_agent"]
+    assert "pcap_agent" in [variable["name"] for variable in manifest["variables"]]
+
+
+def test_an_agent_on_cells_and_routers(interpolate: Any) -> None:
+    """Both ops files of cf-deployment together: one certificate, one release."""
+    manifest = interpolate(FOUNDATION, "add-pcap-agent.yml", "add-pcap-agent-to-router.yml")
+    names = [variable["name"] for variable in manifest["variables"]]
+    assert names == ["service_cf_internal_ca", "pcap_agent"]
+    assert [release["name"] for release in manifest["releases"]] == ["diego", "pcapd"]
+
+
+def test_an_agent_on_all_vms(issued: Issued) -> None:
+    """The runtime config: not on cells, not twice, without bpm; nothing in it belongs to one deployment."""
+    config = own("runtime-configs/pcap-agent.yml")
+    (addon,) = config["addons"]
+    (job,) = addon["jobs"]
+    declared(job["properties"], "pcap-agent")
+    rendered = render("pcap-agent", filled(job["properties"], issued))
+    parse_agent(rendered.yaml("config/pcap-agent.yml"), host_name="x")
+    assert {"name": "rep", "release": "diego"} in addon["exclude"]["jobs"]
+    assert {"name": "pcap-agent", "release": "pcapd"} in addon["exclude"]["jobs"]
+    assert config["releases"] == [{"name": "pcapd", "version": "((pcapd_version))"}]
+    assert [variable["name"] for variable in config["variables"]] == ["/pcap_agent"]
+
+
+def test_variables_in_paths() -> None:
+    """The BOSH CLI applies operations before it puts variables in: one in a path is never replaced."""
+    for path in OPS.glob("*.yml"):
+        for operation in yaml.safe_load(path.read_text()):
+            assert "((" not in operation["path"], path.name
+
+
+def test_gorouter_trusts_the_api(interpolate: Any) -> None:
+    """It keeps whom it trusted before."""
+    manifest = interpolate(FOUNDATION, "trust-pcap-ca.yml")
+    router = job_of(manifest, "router", "gorouter")["properties"]["router"]
+    assert router["ca_certs"] == ["((uaa_ssl.ca))", "((/pcap_ca.certificate))"]
+
+
+def test_the_name_of_nats(interpolate: Any) -> None:
+    """A VM of another deployment knows it: the name that the link gives, and the one for single instances."""
+    manifest = interpolate(own("pcap-api.yml"), "add-route.yml", cf_network="default")
+    aliases = job_of(manifest, "pcap-api", "bosh-dns-aliases")["properties"]["aliases"]
+    assert [alias["domain"] for alias in aliases] == [
+        "nats.service.cf.internal",
+        "_.nats.service.cf.internal",
+    ]
+    assert [alias["targets"][0]["query"] for alias in aliases] == ["*", "_"]
+    for alias in aliases:
+        (target,) = alias["targets"]
+        assert (target["instance_group"], target["deployment"], target["network"]) == (
+            "nats",
+            "cf",
+            "default",
+        )
 
 
 def test_names_in_certificates(interpolate: Any) -> None:
@@ -142,11 +211,11 @@ def test_names_in_certificates(interpolate: Any) -> None:
 
 
 def test_every_variable_has_its_place() -> None:
-    """What is not generated is in vars-template.yml, apart from what cf-deployment brings."""
+    """What is not generated is in vars-template.yml."""
     given = set(own("vars-template.yml"))
     generated, used = set(), set()
-    for path in [MANIFESTS / "pcap-api.yml", *OPS.glob("*.yml")]:
+    for path in [*MANIFESTS.glob("*/*.yml"), MANIFESTS / "pcap-api.yml"]:
         text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
         used |= {name.partition(".")[0] for name in re.findall(r"\(\(([^)]+)\)\)", text)}
         generated |= set(re.findall(r"name: (/?pcap_\w+)\n\s+type: certificate", text))
-    assert used - generated - {"nats_client"} == given
+    assert used - generated == given

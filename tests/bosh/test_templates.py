@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Union
@@ -139,18 +138,14 @@ def load(rendered: Rendered, job: str, root: Path) -> Union[AgentConfig, ApiConf
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("much", ["least", "most"])
 def test_the_daemon_accepts_it(job: str, much: str, issued: Issued, tmp_path: Path) -> None:
-    """``pcapd --check-config`` is content with the least and with everything set."""
+    """The file and all files that it names are good, with the least and with everything set.
+
+    ``--check-config`` also looks at the machine, which is not a VM of BOSH's here.
+    """
     properties = least(job, issued) if much == "least" else MOST[job](issued)
     path = laid_out(render(job, nested(properties)), job, tmp_path)
-    role = job.removeprefix("pcap-")
-    done = subprocess.run(
-        [sys.executable, "-m", "pcapd", "--role", role, "--config", str(path), "--check-config"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=RELEASE.parent,
-    )
-    assert (done.returncode, done.stdout) == (0, f"{path}: good configuration of an {role}\n"), done.stderr
+    config = load_agent(path) if job == "pcap-agent" else load_api(path)
+    assert not config.warnings
 
 
 def test_the_defaults_of_the_api_are_the_daemons(api_least: Properties, tmp_path: Path) -> None:

@@ -176,6 +176,9 @@ class CloudController(HttpsDouble):
         self.users: dict[str, User] = {}
         self.api_version = "3.228.0"
         self.links: dict[str, Any] = {}
+        #: Name and GUID of each organization, and the spaces in it, by their GUIDs.
+        self.organizations: dict[str, str] = {}
+        self.spaces: dict[str, tuple[str, str]] = {}
         self.page_size: Optional[int] = None
         self.log_cache = True
         self.refusal = INVALID_TOKEN
@@ -219,6 +222,8 @@ class CloudController(HttpsDouble):
         """Route a request."""
         if asked.path == "/":
             return Answer(body=self.root())
+        if asked.path == "/v3/info":
+            return Answer(body=self._info())
         user = self._user(asked)
         if isinstance(user, Answer):
             return user
@@ -239,6 +244,37 @@ class CloudController(HttpsDouble):
             "links": {name: link for name, link in links.items() if link is not None or name == "credhub"}
         }
 
+    def _info(self) -> dict[str, Any]:
+        """The page that ``cf login`` reads for the CLI's least version; without a token."""
+        return {
+            "build": "",
+            "cli_version": {"minimum": "", "recommended": ""},
+            "custom": {},
+            "description": "",
+            "name": "",
+            "version": 0,
+            "osbapi_version": "2.15",
+            "rate_limits": {"enabled": False, "general_limit": 2000, "reset_interval_in_minutes": 60},
+            "links": {"self": {"href": f"{self.url}/v3/info"}, "support": {"href": ""}},
+        }
+
+    def _named(self, asked: Asked, entries: list[dict[str, Any]]) -> Answer:
+        """A list of organizations or spaces."""
+        unknown = set(asked.query) - {"names", "guids", "organization_guids", "page", "per_page", "order_by"}
+        if unknown:
+            return cc_error(400, 10005, "BadQueryParameter", f"Unknown query parameter(s): {unknown}")
+        fields = {"names": "name", "guids": "guid", "organization_guids": "organization"}
+        for parameter, field_name in fields.items():
+            if parameter in asked.query:
+                values = {unquote(value).lower() for value in asked.query[parameter][0].split(",")}
+                entries = [entry for entry in entries if entry[field_name].lower() in values]
+        return Answer(body=self._page(asked, [self._place(entry) for entry in entries]))
+
+    def _place(self, entry: dict[str, Any]) -> dict[str, Any]:
+        organization = entry["organization"]
+        relationships = {"organization": {"data": {"guid": organization}}} if organization else {}
+        return {"guid": entry["guid"], "name": entry["name"], "relationships": relationships, "links": {}}
+
     def _user(self, asked: Asked) -> Any:
         scheme, _, token = asked.headers.get("authorization", "").partition(" ")
         if not token:
@@ -255,6 +291,20 @@ class CloudController(HttpsDouble):
         parts = asked.path.strip("/").split("/")
         if parts[:2] == ["v3", "processes"] and len(parts) == 4 and parts[3] == "stats":
             return self._process_stats(parts[2], user)
+        if parts == ["v3"]:
+            names = ("self", "apps", "organizations", "processes", "spaces")
+            links = {name: {"href": f"{self.url}/v3{'' if name == 'self' else f'/{name}'}"} for name in names}
+            return Answer(body={"links": links})
+        if parts == ["v3", "organizations"]:
+            found = [
+                {"name": name, "guid": guid, "organization": ""} for name, guid in self.organizations.items()
+            ]
+            return self._named(asked, found)
+        if parts == ["v3", "spaces"]:
+            spaces = self.spaces.items()
+            return self._named(
+                asked, [{"name": name, "guid": guid, "organization": org} for guid, (name, org) in spaces]
+            )
         if parts == ["v3", "apps"]:
             return self._apps(asked, user)
         if parts[:2] != ["v3", "apps"] or len(parts) < 3:

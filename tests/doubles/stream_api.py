@@ -18,7 +18,7 @@ from wsproto.events import Request as Upgrade
 import pcapd
 from demo.certificates import Credentials
 from demo.configurations import LOCAL
-from pcapd.wire import Callee, Hello, Request, Source, Stats
+from pcapd.wire import Callee, Hello, Limits, Request, Source, Stats
 
 #: Seconds that a script waits for its client.
 PATIENCE = 20.0
@@ -57,6 +57,8 @@ class Client:
         self.callee = Callee(Request)
         #: The api knows rules of START that were added later.
         self.obedient = True
+        #: What it says of its limits.
+        self.limits: Optional[Limits] = None
 
     def head(self) -> bytes:
         """Read the HTTP request's head."""
@@ -93,7 +95,7 @@ class Client:
     def greet(self, level: int = pcapd.COMPATIBILITY_LEVEL) -> Request:
         """Exchange HELLOs and read START."""
         self.upgrade()
-        self.say(self.callee.hello(Hello(level, "api", "double", "0", now_us())))
+        self.say(self.callee.hello(Hello(level, "api", "double", "0", now_us(), limits=self.limits)))
         self.asked = next(message for message in self.heard() if isinstance(message, Request))
         return self.asked
 

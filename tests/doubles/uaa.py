@@ -13,7 +13,7 @@ import hmac
 import json
 import secrets
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -78,6 +78,8 @@ class Uaa(HttpsDouble):
         revoked: Access tokens that introspection denies.
         authorities: Scopes of clients' own tokens, where they are not the usual ones.
         rotating: A refresh gives a new refresh token and ends the old one.
+        passwords: Of users, for the password grant.
+        logged_in: Is called with the user and the access token of such a grant.
     """
 
     def __init__(self, credentials: Credentials, port: int = 0) -> None:
@@ -90,6 +92,8 @@ class Uaa(HttpsDouble):
         self.revoked: set[str] = set()
         self.authorities: dict[str, list[str]] = {}
         self.rotating = False
+        self.passwords: dict[str, str] = {}
+        self.logged_in: Callable[[str, str], None] = lambda user, token: None
 
     # --- tokens ------------------------------------------------------------
 
@@ -157,9 +161,28 @@ class Uaa(HttpsDouble):
             return Answer(body=self.keys[0].public())
         if asked.path == "/oauth/token" and asked.method == "POST":
             return self._grant(asked)
+        if asked.path == "/login" and asked.method == "GET":
+            return Answer(body=self._login_page())
         if asked.path == "/introspect":
             return self._introspect(asked) if asked.method == "POST" else Answer(405)
         return oauth_error(404, "not_found", "no such endpoint")
+
+    def _login_page(self) -> dict[str, Any]:
+        """What ``cf login`` asks the user for."""
+        return {
+            "app": {"version": "77.31.0"},
+            "commit_id": "0000000",
+            "timestamp": "2026-01-01T00:00:00+0000",
+            "zone_name": "uaa",
+            "entityID": "login.sys.example.test",
+            "idpDefinitions": {},
+            "links": {"uaa": self.url, "login": self.url, "passwd": "/forgot_password"},
+            "prompts": {
+                "username": ["text", "Email"],
+                "password": ["password", "Password"],
+                "passcode": ["password", f"Temporary Authentication Code ( Get one at {self.url}/passcode )"],
+            },
+        }
 
     def _token_keys(self, asked: Asked) -> Answer:
         body = {"keys": [key.public() for key in self.keys]}
@@ -177,6 +200,8 @@ class Uaa(HttpsDouble):
             scopes = self.authorities.get(client)
             own = {"scope": scopes, "aud": audience(scopes, client)} if scopes else {}
             return self._granted(self.token(client=client, user=None, **own), None)
+        if grant == "password":
+            return self._by_password(client, asked)
         given = asked.form.get("refresh_token", [""])[0]
         claims = self.refresh_tokens.get(given)
         if grant != "refresh_token" or claims is None or claims["client_id"] != client:
@@ -186,6 +211,14 @@ class Uaa(HttpsDouble):
             del self.refresh_tokens[given]
             given = self.refresh_token(client=client, user=claims["user_name"], **same)
         return self._granted(self.token(client=client, user=claims["user_name"], **same), given)
+
+    def _by_password(self, client: str, asked: Asked) -> Answer:
+        user, password = (asked.form.get(name, [""])[0] for name in ("username", "password"))
+        if not password or self.passwords.get(user) != password:
+            return oauth_error(401, "unauthorized", "Bad credentials")
+        access = self.token(client=client, user=user)
+        self.logged_in(user, access)
+        return self._granted(access, self.refresh_token(client=client, user=user))
 
     def _granted(self, access: str, refresh: Optional[str]) -> Answer:
         body: dict[str, Any] = {

@@ -40,6 +40,8 @@ from zope.interface import implementer
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
+from pcapd.analysis.explanation import Explanation
+from pcapd.analysis.report import as_dict
 from pcapd.api.http.connection import ApiSite
 from pcapd.api.http.download import DownloadResource, parse_query
 from pcapd.api.http.stream import StreamResource
@@ -57,6 +59,7 @@ from pcapd.config.parse import survey_agent, survey_api
 from pcapd.ctl.cfplugin.calls import Call, CallRefused
 from pcapd.ctl.cfplugin.gob import Decoder
 from pcapd.ctl.display.decode import decode as decode_packet
+from pcapd.ctl.display.explain import as_lines
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.cfconfig import parse_login, with_tokens
 from pcapd.ctl.stream.connection import refused
@@ -78,12 +81,13 @@ from pcapd.errors import (
 from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FLOW_DELAYS, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
 from pcapd.merge import Source as Batches
 from pcapd.merge.muxer import Muxer
-from pcapd.packet.row import ROW_SIZE, rows_of
+from pcapd.packet.row import ROW_SIZE, make_row, rows_of
 from pcapd.records import _busiest, _reference
 from pcapd.savefile import reader
 from pcapd.savefile.blocks import BadFile, FileInterface
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
+from pcapd.savefile.reader import Rows
 from pcapd.wire import (
     App,
     Callee,
@@ -846,6 +850,29 @@ def cf_login(data: bytes) -> None:
         return
     urllib.parse.quote(login.target)
     assert parse_login(renewed).target == login.target
+
+
+# --- what explain reads ------------------------------------------------------------------------
+
+
+@target
+def explanation(data: bytes) -> None:
+    """Packets of anybody at three places, as rows."""
+    choices = _Input(data)
+    found = Explanation(["a", "b"])
+    places = [found.place(file, FileInterface(f"p{number}", 101)) for number, file in enumerate((0, 0, 1))]
+    rows, content, us = [], b"", 1_000_000
+    for piece in choices.chunks(1 + choices.number() % 12):
+        us += 1 << choices.number() % 24
+        for place in places[: 1 + choices.number() % 3]:
+            rows.append(
+                make_row(101, piece, us, len(piece), place, len(content), len(content), len(piece) % 2)
+            )
+        content += piece
+    found.read([iter([Rows(b"".join(rows), content)]), iter([])])
+    found.finish()
+    json.dumps(as_dict(found))
+    assert all(line.isprintable() for line in as_lines(found, everything=True))
 
 
 # --- the cf CLI's RPC ------------------------------------------------------------------------

@@ -73,11 +73,13 @@ class CellAgent:
 
     def status(self) -> list[dict[str, str]]:
         """``/proc/PID/status`` of each of its threads."""
-        tasks = Path(f"/proc/{self.daemon.pid}/task").iterdir()
-        return [
-            {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-            for text in [(task / "status").read_text() for task in tasks]
-        ]
+        found = []
+        for task in Path(f"/proc/{self.daemon.pid}/task").iterdir():
+            # A thread may end between its listing and its reading.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                lines = (line.partition(":") for line in (task / "status").read_text().splitlines())
+                found.append({key: value.strip() for key, _, value in lines})
+        return found
 
 
 def needs() -> Optional[str]:

@@ -11,7 +11,6 @@ REFUSALS = {
     "escape": (("web-0", "--filter", "udp) or (tcp"), ["syntax error", "') or (tcp'"]),
     "host name": (("web-0", "--filter", "host example.com"), ["'example.com'", "write the address"]),
     "interface": (("web-0", "--device", "eth7"), ["no interface 'eth7'", "eth0", "lo"]),
-    "any": (("web-0", "--device", "any"), ["no interface 'any'"]),
     "target": (("web-7",), ["no target 'web-7'", "there are:", "web-0"]),
     "twice": (("web-0", "web-0"), ["named twice"]),
     "namespace gone": (("gone",), ["no network namespace", "pcapd-test-not-there"]),

@@ -1,7 +1,7 @@
 """What the installed commands make of packets in every encapsulation, as tshark sees them.
 
 The packets, and each place on their way, are those of
-``tests/unit/analysis/test_encapsulations.py``.
+``tests/unit/analysis/test_tunnels.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.doubles.stream_api import Client, now_us
 from tests.kit.files import interface, obsolete, section, simple
 from tests.kit.packets import ipv4, tcp
 from tests.lab.readers import require, tshark_fields
-from tests.unit.analysis.test_encapsulations import PACKETS, places
+from tests.unit.analysis.test_tunnels import PACKETS, places
 
 PCAPCTL = ROOT / ".venv" / "bin" / "pcapctl"
 PLACES = places(PACKETS["TCP"])

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -146,7 +148,7 @@ def test_preferences(user: User) -> None:
     )
     names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "api", "ca"]
     expected = {
-        "cf": ["app", "appname", "instances", "type", "follow"],
+        "cf": ["app", "instances", "type", "follow"],
         "bosh": ["deployment", "groups", "instances", "yes", "environment"],
         "hosts": ["targets", "tokenfile"],
     }
@@ -306,9 +308,12 @@ class Wireshark:
 
     Args:
         through: A program that starts the extcap in our place.
+        after: Seconds until the window opens its pipe.
     """
 
-    def __init__(self, user: User, directory: Path, *arguments: str, through: Sequence[str] = ()) -> None:
+    def __init__(
+        self, user: User, directory: Path, *arguments: str, through: Sequence[str] = (), after: float = 0.0
+    ) -> None:
         self.pipes = {name: directory / name for name in ("fifo", "control-in", "control-out")}
         for path in self.pipes.values():
             os.mkfifo(path)
@@ -331,8 +336,18 @@ class Wireshark:
             stderr=subprocess.PIPE,
             text=True,
         )
-        # As Wireshark does: waits for the other end.
-        self._press = os.open(self.pipes["control-in"], os.O_WRONLY)
+        time.sleep(after)
+        # Wireshark's window begins so: it stands still until somebody has the other end.
+        opener = ThreadPoolExecutor(1)
+        try:
+            self._press = opener.submit(os.open, str(self.pipes["control-in"]), os.O_WRONLY).result(PATIENCE)
+        except FutureTimeout:
+            # Let the thread go, which nothing else can end.
+            os.close(os.open(self.pipes["control-in"], os.O_RDONLY | os.O_NONBLOCK))
+            end(self.process)
+            pytest.fail("Wireshark's window stands still for ever")
+        finally:
+            opener.shutdown(wait=False)
         self.press(0, Kind.INITIALIZED)
 
     def press(self, control: int, kind: Kind = Kind.SET, payload: bytes = b"") -> None:
@@ -414,6 +429,31 @@ def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
     assert [interface.received for interface in file.interfaces] == [
         len(file.of(interface.name)) for interface in file.interfaces
     ]
+
+
+@pytest.mark.parametrize("after", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("preference", "value", "words"),
+    [
+        ("targets", "web-9", "web-9"),
+        ("targets", "", "no hosts (name them in the interface's options"),
+        ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
+        ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
+        ("duration", "soon", "'soon' must be a duration such as"),
+    ],
+)
+def test_a_capture_that_cannot_start(
+    alice: User, tmp_path: Path, preference: str, value: str, words: str, after: float
+) -> None:
+    """Wireshark's window goes on, however early we fail and however late it comes; dialog and log say why."""
+    alice.preferences[f"pcapctl_hosts.{preference}"] = value
+    wireshark = Wireshark(alice, tmp_path, after=after)
+    try:
+        assert words in wireshark.wait()
+        assert words in wireshark.log()
+    finally:
+        wireshark.close()
+    assert wireshark.process.returncode != 0
 
 
 #: Starts a program and waits for it.
@@ -556,8 +596,9 @@ def test_list_of_apps(apps: Apps, developer: User) -> None:
 def test_list_without_a_login(apps: Apps, developer: User) -> None:
     """Wireshark shows no error of this call: the list tells what helps."""
     (developer.home / ".cf" / "config.json").unlink()
-    (line,) = reloaded(developer)
-    assert line.startswith("value {arg=0}{value=}{display=there is no cf login: ") and "cf login" in line
+    remedy, problem = reloaded(developer)
+    assert remedy == "value {arg=0}{value=}{display=log in with: cf login}{default=true}"
+    assert problem.startswith("value {arg=0}{value=}{display=there is no cf login: ")
 
 
 def test_list_refreshes_the_login(apps: Apps, developer: User) -> None:
@@ -586,7 +627,7 @@ def test_an_app(apps: Apps, developer: User, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("preferences", "words"),
     [
-        ({"app": "myapp", "appname": "nosuchapp"}, "there is no app 'nosuchapp' in space dev of org acme"),
+        ({"app": "nosuchapp"}, "there is no app 'nosuchapp' in space dev of org acme"),
         ({}, "no app (choose one in the interface's options"),
         ({"app": "myapp", "instances": "one"}, "'one' is no instance"),
         ({"app": "myapp", "type": "clock"}, "clock"),

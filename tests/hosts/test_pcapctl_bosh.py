@@ -37,6 +37,7 @@ from tests.doubles.https import Answer
 from tests.doubles.uaa import audience, oauth_error
 from tests.hosts.bosh_tools import Environment, environment_in
 from tests.hosts.foundation_tools import PATIENCE
+from tests.lab.proxies import Proxies
 from tests.lab.readers import capinfos, require, tshark_fields
 
 ADMIN = ["bosh.admin"]
@@ -548,11 +549,39 @@ def test_authority_is_nonsense(operator: Operator) -> None:
     assert done.returncode == 1 and "BOSH_CA_CERT wants PEM" in done.stderr
 
 
-def test_proxy_is_not_used(operator: Operator) -> None:
-    """Said, rather than ignored in silence."""
+@pytest.mark.parametrize("scheme", ["ssh+socks5", "socks5"])
+def test_a_jump_box(operator: Operator, tmp_path: Path, scheme: str) -> None:
+    """Director, UAA and api through BOSH_ALL_PROXY, which goes before the other variables."""
+    require("unshare", "ssh", "ssh-keygen", "/usr/sbin/sshd")
+    operator.log_in(left=-10)  # UAA is asked, too
+    proxies = Proxies(tmp_path, "jumpbox")
+    with proxies.ssh() if scheme == "ssh+socks5" else proxies.socks() as address:
+        before = proxies.logins
+        rest = f"root@{address}?private-key={proxies.key}" if scheme == "ssh+socks5" else address
+        variables = {"BOSH_ALL_PROXY": f"{scheme}://{rest}", "HTTPS_PROXY": "http://127.0.0.1:1"}
+        done = operator.pcapctl(variables=variables)
+        assert done.returncode == 0, done.stderr
+        # One for each connection; ssh -D had logged in before.
+        assert scheme == "socks5" or proxies.logins - before >= 3
+    capinfos(operator.output)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("ssh+socks5://root@{}?private-key=/nonexistent/key", "ssh to 127.0.0.1: "),
+        ("ssh+socks5://root@127.0.0.1:1", "ssh to 127.0.0.1: "),
+        ("socks5://127.0.0.1:1", "cannot connect to the proxy 127.0.0.1 port 1"),
+    ],
+)
+def test_a_jump_box_that_does_not_help(operator: Operator, tmp_path: Path, proxy: str, words: str) -> None:
+    """What ssh says, and the variable to look at."""
+    require("unshare", "ssh", "ssh-keygen", "/usr/sbin/sshd")
     operator.log_in()
-    done = operator.pcapctl(variables={"BOSH_ALL_PROXY": "socks5://127.0.0.1:1"})
-    assert done.returncode == 0 and "warning: BOSH_ALL_PROXY" in done.stderr
+    with Proxies(tmp_path, "jumpbox").ssh() as address:
+        done = operator.pcapctl(variables={"BOSH_ALL_PROXY": proxy.format(address)})
+    assert done.returncode == 1 and words in done.stderr and "check BOSH_ALL_PROXY" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- what the director and the api say ---------------------------------------------

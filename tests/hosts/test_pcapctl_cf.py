@@ -380,8 +380,10 @@ class Foundation:
         value: dict[str, Any] = json.loads(self.config_path.read_text())
         return value
 
-    def pcapctl(self, *arguments: str, ca: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run ``pcapctl cf`` and make sure that it tells no secret."""
+    def pcapctl(
+        self, *arguments: str, ca: bool = True, command: str = "cf", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``pcapctl cf``, or another command, and make sure that it tells no secret."""
         environ = environment(
             PYTHONPATH=f"{self._directory / 'site'}:{ROOT}",
             HOME="/nonexistent",
@@ -390,7 +392,8 @@ class Foundation:
         )
         for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
             environ.pop(name, None)
-        argv = [sys.executable, "-m", "pcapd.ctl", "cf", *arguments, *(["--ca", str(self.ca)] if ca else [])]
+        argv = [sys.executable, "-m", "pcapd.ctl", command, *arguments]
+        argv += ["--ca", str(self.ca)] if ca else []
         done = subprocess.run(
             argv, cwd=self.work, env=environ, capture_output=True, timeout=TIMEOUT, check=False
         )
@@ -883,6 +886,18 @@ def test_link(foundation: Foundation) -> None:
     assert foundation.asked("/v1/stream")[0].host == f"capture.{SYSTEM_DOMAIN}"
     assert f"pcap api {foundation.url('capture')}, from the pcap link" in done.stderr
     assert foundation.asked("/")[0].authorization is None
+
+
+def test_status_of_the_same_api(foundation: Foundation) -> None:
+    """``pcapctl status`` finds the api as ``pcapctl cf`` does, and shows no token to it."""
+    healthy = b'{"healthy":true,"message":"ready","version":"1","compatibility_level":1,"resolvers":{}}'
+    foundation.state.canned["/health"] = Canned(200, healthy)
+    done = foundation.pcapctl(command="status")
+    assert done.returncode == 0, done.stderr
+    where = "beside api.sys.example.test, which has no pcap link"
+    assert done.stdout.splitlines()[:2] == [f"{foundation.url('pcap')}, {where}", "healthy: ready"]
+    (asked,) = foundation.asked("/health")
+    assert asked.host.startswith("pcap.") and asked.authorization is None
 
 
 @pytest.mark.parametrize("link", [None, {}, {"href": None}, {"href": ""}])

@@ -62,13 +62,16 @@ def test_a_full_disk(chain: Chain, tmp_path: Path, suffix: str) -> None:
             done = chain.pcapctl("hosts", "web-0", "--filter", FILTER, "--output", str(path))
         assert done.returncode == 1
         assert "No space left" in done.stderr and "good" in done.stderr
+        assert "agent or the api was lost" not in done.stderr
         assert len(tshark_fields(path, ["frame.number"])) > 100
     finally:
         run(["umount", str(tmp_path)])
 
 
-def test_the_reader_of_stdout_leaves(chain: Chain) -> None:
-    """When the reader closes the pipe, pcapctl ends with 1 and says so, without a traceback."""
+@pytest.mark.parametrize("reader", [("tshark", "-nr", "-", "-c", "5"), ("head", "-c", "1000")], ids=" ".join)
+def test_the_reader_of_stdout_leaves(chain: Chain, reader: tuple[str, ...]) -> None:
+    """A reader that has enough ends the capture in good order: one line, status 0, nothing lost."""
+    require(reader[0])
     with Generator(chain.link, rate=2000):
         process = chain.start_pcapctl(
             *("hosts", "web-0", "--filter", FILTER, "--output", "-"),
@@ -76,11 +79,11 @@ def test_the_reader_of_stdout_leaves(chain: Chain) -> None:
             stderr=subprocess.PIPE,
         )
         assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.read(100)
+        subprocess.run(reader, stdin=process.stdout, check=True, capture_output=True, timeout=30)
         process.stdout.close()
         words = process.stderr.read().decode()
-        assert process.wait(30) == 1
-    assert "closed the pipe" in words and "Traceback" not in words
+        assert process.wait(30) == 0
+    assert words.count("closed the pipe") == 1 and "nothing was lost" in words and "Traceback" not in words
 
 
 def test_ctrl_c_twice(chain: Chain) -> None:
@@ -142,14 +145,14 @@ def test_the_table_on_a_terminal(chain: Chain) -> None:
         )
         terminal.hang_up()
         terminal.wait_for("web-0:eth0 open", "web-1:eth0 open", "all  ", "left)")
-        assert re.search(rb"filter in force at web-[01]:eth0: [^\n]*not [^\n]*9999", terminal.raw)
+        assert b"filter in force" not in terminal.raw  # that is for --verbose
         # 500 packets per second come to one of the two.
         wait_until(
             lambda: re.search(r"web-1:eth0 open +[1-9]\d{2,} .* 0 +0", terminal.text) is not None,
             "the packets are shown",
         )
         assert process.wait(30) == 0
-        terminal.wait_for("received by the filter", "stopped: 3 s are over")
+        terminal.wait_for("nothing was lost", "stopped: 3 s are over")
 
 
 def test_what_is_said_without_a_terminal(chain: Chain) -> None:
@@ -165,7 +168,7 @@ def test_what_is_said_without_a_terminal(chain: Chain) -> None:
 
 USAGE = {
     "no target": ((), "NAME"),
-    "snaplen": (("web-0", "--snaplen", "0"), "--snaplen"),
+    "snaplen": (("web-0", "--snaplen", "-1"), "--snaplen"),
     "duration": (("web-0", "--duration", "soon"), "--duration"),
     "size without a unit": (("web-0", "--max-bytes", "100"), "needs a unit"),
     "format": (("web-0", "--format", "txt"), "--format"),

@@ -165,7 +165,7 @@ def test_a_named_pipe_stays_one(credentials: Credentials, tmp_path: Path, force:
     ("name", "status", "words"),
     [
         ("out.pcapng", 2, "cannot be the file of the packets"),
-        ("missing/report.json", 1, "there is no directory"),
+        ("missing/report.json", 1, "does not exist"),
         (".", 1, "is a directory"),
     ],
 )

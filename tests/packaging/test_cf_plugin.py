@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from pcapd.wire import App, End, EndReason, Stop
 from tests.doubles.stream_api import Client, Script, StreamApi, record
 from tests.hosts.test_pcapctl_cf import GUID, Foundation
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.lab.terminals import Terminal
 
 SOURCE = ROOT / "tests" / "lab" / "cfcli" / "main.go"
 #: Seconds; the first build compiles Go's own packages too.
@@ -140,19 +142,43 @@ def test_a_capture(cf: Cf) -> None:
     assert len([line for line in tcpdump_lines(file) if not line.startswith("\t")]) == 2
 
 
-@pytest.mark.parametrize("command", ["pcap", "tcpdump"])
-def test_the_options_of_2022(cf: Cf, command: str) -> None:
-    """File, filter, instance, type and device, under both names."""
-    done = cf.pcap(
-        *("myapp", "--file", "x.pcap", "--filter", "tcp", "--instance", "0,2", "--type", "worker"),
-        *("--device", "lo"),
-        command=command,
-    )
+LONG = ("--file", "x.pcap", "--filter", "tcp", "--instance", "0,2", "--type", "worker", "--device", "lo")
+SHORT = ("-o", "x.pcap", "-f", "tcp", "-i", "0", "-i", "2", "-t", "worker", "-d", "lo")
+#: As tcpdump has it: -i names an interface, where it is no number.
+MIXED = ("--file", "x.pcap", "-f", "tcp", "-i", "lo", "-i", "0,2", "-t", "worker")
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("pcap", LONG), ("tcpdump", LONG), ("pcapd", LONG), ("pcap", SHORT), ("tcpdump", MIXED)],
+)
+def test_the_options_of_2022(cf: Cf, command: str, options: tuple[str, ...]) -> None:
+    """File, filter, instance, type and device, under all names, long and short."""
+    done = cf.pcap("myapp", *options, command=command)
     assert done.returncode == 0, done.stderr
     request = cf.foundation.state.captures[-1]
     assert request.app == App(GUID, "worker", (0, 2))
     assert (request.filter, request.interfaces) == ("tcp", ("lo",))
     assert (cf.foundation.work / "x.pcap").read_bytes()[:4] == b"\xd4\xc3\xb2\xa1"
+
+
+def test_another_name(cf: Cf, client_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cf CLI takes a plugin with none of its names taken, or nothing: ``pcapctl cfplugin`` writes one."""
+    assert cf("uninstall-plugin", "pcap").returncode == 0
+    options = cf._options
+    options["env"] |= {"STANDIN_CORE": "pcap"}
+    monkeypatch.setattr(Cf, "_options", options)
+    refused = cf("install-plugin", str(client_file))
+    assert refused.returncode == 1 and "already used" in refused.stderr
+    written = cf.foundation.work / "plugin"
+    done = run([sys.executable, str(client_file), "cfplugin", "--name", "pcapd", "--output", str(written)])
+    assert f"cf install-plugin {written} -f" in done.stdout
+    installed = cf("install-plugin", str(written))
+    assert installed.stdout == f"Plugin pcapd {pcapd.__version__} successfully installed.\n", installed.stderr
+    done = cf.pcap("myapp", "-i", "0", "--file", "x.pcapng", command="pcapd")
+    assert done.returncode == 0, done.stderr
+    assert cf.foundation.state.captures[-1].app == App(GUID, "web", (0,))
+    assert "is not a registered command" in cf("pcap", "myapp").stderr
 
 
 @pytest.mark.parametrize(
@@ -268,6 +294,34 @@ def test_the_end_of_the_cf_cli_is_a_stop(
     report = json.loads((work / "report.json").read_text())
     assert (report["reason"], report["outcome"], report["packets"]) == (reason, "complete", packets)
     assert capinfos(work / "x.pcapng")["Number of packets"] == str(packets)
+
+
+def test_ctrl_c_at_a_terminal(cf: Cf, authority: Authority) -> None:
+    """The cf CLI dies at once and the shell prompts; the plugin draws no table over it, and ends with lines.
+
+    A real shell with job control has the terminal: only so the prompt comes when the real one would.
+    """
+    require("bash")
+    stopped, over = threading.Event(), threading.Event()
+    credentials = authority.issue("plugin-api", ips=(LOCAL,))
+    options = cf._options
+    options["env"] |= {"TERM": "xterm", "PS1": "prompt> "}
+    with StreamApi(credentials, until_it_is_stopped(stopped, over)) as api, Terminal(100, 40) as terminal:
+        terminal.read()
+        terminal.log_in(["bash", "--norc", "--noprofile", "-i"], **options)
+        terminal.wait_for("prompt>")
+        words = ["pcap", "myapp", "--ca", str(cf.foundation.ca), "--api", api.url, "--output", "x.pcapng"]
+        terminal.type(shlex.join([str(cf._binary), *words]) + "\n")
+        terminal.wait_for("3 packets written")
+        drawn = len(terminal.raw)
+        terminal.type("\x03")
+        terminal.wait_for("stopping: interrupted", "5 packets", "stopped: interrupted")
+        terminal.type("echo status $?\n")
+        terminal.wait_for("status 130")
+        after = terminal.raw[drawn:].partition(b"stopping: interrupted")[2]
+        terminal.type("exit\n")
+    assert b"\x1b[J" not in after and "\n\r\n" in after.decode().partition("stopped: interrupted")[2]
+    assert not api.failures, api.failures
 
 
 def test_without_a_cli(client_file: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import pcapd
 from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.daemons import Lab
-from demo.processes import ROOT, CommandFailed
+from demo.processes import ROOT, CommandFailed, run
 from demo.traffic import HttpTraffic
 from pcapd.wire import End, EndReason
 from tests.doubles.stream_api import Client, StreamApi, record
@@ -25,8 +27,16 @@ from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 from tests.lab.terminals import Terminal
 from tests.packaging.client_file import MINORS, Builder, bare, find_python
 
-SIZE_MAX = 5_000_000
+SIZE_MAX = 4_000_000
+#: What is compiled for one version of Python.
+VERSION_SIZE_MAX = 2_500_000
 VERSION = f"pcapctl, version {pcapd.__version__}\n"
+
+
+def compiled_for(client_file: Path) -> set[str]:
+    """Directories of compiled modules."""
+    with zipfile.ZipFile(client_file) as archive:
+        return {name.partition("/")[0] for name in archive.namelist() if name.startswith("pyc-")}
 
 
 @pytest.fixture(params=MINORS, ids=lambda minor: f"python3.{minor}")
@@ -58,12 +68,13 @@ def test_the_same_sources_make_the_same_bytes(builder: Builder, client_file: Pat
 def test_what_is_in_it(client_file: Path) -> None:
     """Executable, small, pure Python, with the licences of what it brings, and nothing of the daemon."""
     assert stat.S_IMODE(client_file.stat().st_mode) == 0o755
-    assert client_file.stat().st_size < SIZE_MAX
+    assert client_file.stat().st_size < SIZE_MAX + VERSION_SIZE_MAX * len(compiled_for(client_file))
     assert client_file.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     with zipfile.ZipFile(client_file) as archive:
         assert archive.testzip() is None
         names = archive.namelist()
-    assert not [name for name in names if name.endswith((".so", ".pyc"))]
+    assert not [name for name in names if name.endswith(".so")]
+    assert all(name.startswith("pyc-") for name in names if name.endswith(".pyc"))
     top = {name.partition("/")[0] for name in names}
     for package in ("click", "h11", "pyyaml", "rich", "wsproto"):
         assert {"pyyaml": "yaml"}.get(package, package) in top
@@ -157,6 +168,39 @@ def test_a_fast_start(client_file: Path) -> None:
         assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_nothing_is_compiled_at_the_start(client_file: Path) -> None:
+    """Every module of ours and of click comes compiled for the Python that built the file."""
+    program = (
+        "import runpy, sys\n"
+        "sys.argv = ['pcapctl', '--version']\n"
+        "try:\n"
+        f"    runpy.run_path({str(client_file)!r}, run_name='__main__')\n"
+        "finally:\n"
+        "    files = [getattr(m, '__file__', None) or '' for n, m in sys.modules.items()"
+        " if n.split('.')[0] in ('pcapd', 'click')]\n"
+        "    print(sorted({name.rpartition('.')[2] for name in files}))\n"
+    )
+    assert f"pyc-{importlib.util.MAGIC_NUMBER.hex()}" in compiled_for(client_file)
+    assert run([sys.executable, "-I", "-S", "-c", program]).stdout.splitlines()[-1] == "['pyc']"
+
+
+@pytest.mark.parametrize("module", ["pcapd", "click", "pcapd.ctl.options"])
+def test_ctrl_c_while_it_starts(client_file: Path, module: str) -> None:
+    """It ends without a word, of the signal."""
+    program = (
+        "import os, runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(name, *rest):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "sys.argv = ['pcapctl', '--version']\n"
+        f"runpy.run_path({str(client_file)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
 def test_it_runs_by_its_name(client_file: Path, tmp_path: Path) -> None:
     """The first line finds python3; from any directory, also through a link, and with nothing in HOME."""
     link = tmp_path / "pcapctl"
@@ -241,5 +285,5 @@ def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) ->
     for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
         assert said["-D"].count(f". {name}\n") == 1
     assert "\n#extcap.pcapctl_cf.type: web\n" in said["-G"]
-    assert said["-G"].count("#extcap.pcapctl_") == 36
+    assert said["-G"].count("#extcap.pcapctl_") == 35
     assert [path.name for path in folder.iterdir()] == ["pcapctl" if how == "launcher" else "clouds"]

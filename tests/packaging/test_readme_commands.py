@@ -1,4 +1,4 @@
-"""The five commands of README.rst, as they stand there, from the download to a file."""
+"""The four commands of README.rst, as they stand there, from the installation to a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLE = "example.com"
 def commands() -> list[str]:
     """The commands of the README's section."""
     section = re.search(
-        r"^Five commands\n-+\n(.*?)^\w[^\n]*\n-+$", (ROOT / "README.rst").read_text(), re.M | re.S
+        r"^Four commands\n-+\n(.*?)^\w[^\n]*\n-+$", (ROOT / "README.rst").read_text(), re.M | re.S
     )
     assert section is not None, "README.rst has the section"
     block = re.search(r"::\n\n((?:    [^\n]*\n)+)", section[1])
@@ -36,17 +36,13 @@ def commands() -> list[str]:
 
 
 class Shell:
-    """A shell of a user who has a cf CLI and curl, in an empty directory."""
+    """A shell of a user who has a cf CLI, in an empty directory."""
 
     def __init__(self, cf: Path, foundation: Foundation, directory: Path) -> None:
         self._foundation = foundation
         home, login = directory / "home", directory / "login.json"
         login.write_text(json.dumps({"LoggedIn": False}))
-        port = foundation.server.server_port
-        self._place = f"{SYSTEM_DOMAIN}:{port}"
-        # The names of the foundation are not in any DNS, and its authority is not the system's.
-        hosts = "".join(f'resolve = "{name}.{self._place}:127.0.0.1"\n' for name in ("api", "pcap"))
-        (home / ".curlrc").write_text(f'{hosts}cacert = "{foundation.ca}"\n')
+        self._place = f"{SYSTEM_DOMAIN}:{foundation.server.server_port}"
         self.environ = {
             "PATH": f"{cf.parent}:{Path(sys.executable).parent}:/usr/bin:/bin",
             "HOME": str(home),
@@ -54,6 +50,8 @@ class Shell:
             "STANDIN_LOGIN": str(login),
             "STANDIN_TOKEN": foundation.state.new_access(),
             "PYTHONPATH": str(directory / "site"),
+            # The names of the foundation are not in any DNS, and its authority is not the system's.
+            "STANDIN_RESOLVE": "127.0.0.1",
             "SSL_CERT_FILE": str(foundation.ca),
         }
 
@@ -73,31 +71,29 @@ class Shell:
 @pytest.fixture
 def shell(standin: Path, client_file: Path, tmp_path: Path, authority: Authority) -> Iterator[Shell]:
     """Return a shell at a foundation that offers the client for download."""
-    require("curl", "tshark", "capinfos", "tcpdump")
+    require("tshark", "capinfos", "tcpdump")
     with Foundation(tmp_path, authority) as foundation:
         foundation.config_path.unlink()
         foundation.state.canned["/cli/pcapctl"] = Canned(200, client_file.read_bytes())
         yield Shell(standin, foundation, tmp_path)
 
 
-def test_there_are_five() -> None:
+def test_there_are_four() -> None:
     """What the section promises."""
     words = [command.split()[0] for command in commands()]
-    assert words == ["curl", "cf", "cf", "cf", "cf"]
+    assert words == ["cf", "cf", "cf", "cf"]
 
 
-def test_each_of_them(shell: Shell, tmp_path: Path, client_file: Path) -> None:
+def test_each_of_them(shell: Shell, tmp_path: Path) -> None:
     """One after the other; each does what it is for, and at the end there is a file that all readers take."""
     work = tmp_path / "work"
-    download, install, login, target, capture = commands()
+    install, login, target, capture = commands()
 
     def succeeds(command: str) -> str:
         done = shell.run(command)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
-    succeeds(download)
-    assert (work / "pcapctl").read_bytes() == client_file.read_bytes()
     assert "successfully installed" in succeeds(install)
     refused = shell.run(capture)
     assert refused.returncode == 1 and "has no api" in refused.stderr, "the login is needed"
@@ -115,4 +111,4 @@ def test_each_of_them(shell: Shell, tmp_path: Path, client_file: Path) -> None:
     assert names == {"myapp/0:eth0", "myapp/1:eth0"}
     assert capinfos(work / name)["Number of packets"] == "2"
     assert len([line for line in tcpdump_lines(work / name) if not line.startswith("\t")]) == 2
-    assert sorted(os.listdir(work)) == sorted(["pcapctl", name])
+    assert os.listdir(work) == [name]

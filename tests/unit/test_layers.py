@@ -28,7 +28,7 @@ LAYERS = (
     {"capture"},
     {"net"},
     {"agent", "api", "ctl"},
-    {"options", "tap"},
+    {"options", "preflight", "starter", "tap"},
     {"main", "__main__"},
 )
 RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}

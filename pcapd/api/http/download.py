@@ -64,19 +64,19 @@ class DownloadResource(Page):
     """Answers ``GET /capture``.
 
     Args:
-        front: The api.
+        service: The api.
     """
 
     isLeaf = True
     methods = ("GET",)
 
-    def __init__(self, front: CaptureService) -> None:
+    def __init__(self, service: CaptureService) -> None:
         super().__init__()
-        self._front = front
+        self._service = service
 
     def render_GET(self, request: Any) -> Any:
         """Start a capture and stream it."""
-        client = self._front.client(request)
+        client = self._service.client(request)
         try:
             asked, max_packets, ordered = parse_query(request.args)
         except RequestError as error:
@@ -89,13 +89,13 @@ class DownloadResource(Page):
             max_packets=max_packets,
             max_bytes=asked.max_bytes or UNLIMITED,
         )
-        _Download(self._front, request, client, muxer, form).begin(asked)
+        _Download(self._service, request, client, muxer, form).begin(asked)
         return NOT_DONE_YET
 
     def refuse(self, request: Any, error: RequestError) -> bytes:
         """Refuse a request, and record what it names as far as it can be understood."""
-        client = self._front.client(request)
-        return deny(request, self._front.refused(Failure(error), client, _named(request.args)))
+        client = self._service.client(request)
+        return deny(request, self._service.refused(Failure(error), client, _named(request.args)))
 
 
 #: What a query that is refused may name in the audit log.
@@ -249,10 +249,10 @@ class _Download:
     grace = 0.0
 
     def __init__(
-        self, front: CaptureService, request: Any, client: ClientInfo, muxer: Muxer, form: Form
+        self, service: CaptureService, request: Any, client: ClientInfo, muxer: Muxer, form: Form
     ) -> None:
-        self._front = front
-        self._reactor = front.reactor
+        self._service = service
+        self._reactor = service.reactor
         self._request = request
         self._client = client
         self._muxer = muxer
@@ -270,11 +270,11 @@ class _Download:
         """Ask for the capture."""
         self._request.notifyFinish().addBoth(self._left)
         self._wanted = audit.wanted(request)
-        self._asked = self._front.begin(request, self._client.token, self._client, self)
+        self._asked = self._service.begin(request, self._client.token, self._client, self)
         self._asked.addCallback(self._begun).addErrback(self._not_begun)
 
     def _begun(self, capture: Capture) -> None:
-        released = partial(self._front.released, capture)
+        released = partial(self._service.released, capture)
         if self._state is _State.GONE:
             capture.abandon("the client left before the capture started")
             released()
@@ -286,7 +286,7 @@ class _Download:
         capture.start()
 
     def _not_begun(self, failure: Failure) -> None:
-        self.error(self._front.refused(failure, self._client, self._wanted))
+        self.error(self._service.refused(failure, self._client, self._wanted))
 
     def _left(self, _: Any) -> None:
         """The response is over, finished or not."""

@@ -60,36 +60,36 @@ class StreamResource(Page):
     """Upgrades a request to a `StreamProtocol`.
 
     Args:
-        front: The api.
+        service: The api.
     """
 
     isLeaf = True
     methods = ("GET",)
 
-    def __init__(self, front: CaptureService) -> None:
+    def __init__(self, service: CaptureService) -> None:
         super().__init__()
-        self._front = front
+        self._service = service
 
     def render_GET(self, request: Any) -> Any:
         """Answer an upgrade, and refuse anything else."""
         try:
-            self._front.accepting()
+            self._service.accepting()
             if (request.getHeader("upgrade") or "").lower() != "websocket":
                 raise BadRequest("this is a WebSocket endpoint", "use pcapctl, or GET /capture")
             end, accepted = accept(request)
         except RequestError as error:
             return self.refuse(request, error)
         channel = request.channel
-        stream = StreamProtocol(self._front, self._front.client(request), channel)
+        stream = StreamProtocol(self._service, self._service.client(request), channel)
         channel.write(accepted)
-        stream.opened(WebSocket(channel, end, self._front.reactor, stream))
+        stream.opened(WebSocket(channel, end, self._service.reactor, stream))
         return NOT_DONE_YET
 
     def refuse(self, request: Any, error: RequestError) -> bytes:
         """Refuse a request; it is recorded when it has a token."""
-        client = self._front.client(request)
+        client = self._service.client(request)
         if client.token is not None:
-            error = self._front.refused(Failure(error), client)
+            error = self._service.refused(Failure(error), client)
         return deny(request, error)
 
 
@@ -109,16 +109,16 @@ class StreamProtocol:
     """The conversation with a client; the capture's sink.
 
     Args:
-        front: The api.
+        service: The api.
         client: Who connected.
         channel: The connection.
     """
 
     grace = DURATION_GRACE
 
-    def __init__(self, front: CaptureService, client: ClientInfo, channel: HttpConnection) -> None:
-        self._front = front
-        self._reactor = front.reactor
+    def __init__(self, service: CaptureService, client: ClientInfo, channel: HttpConnection) -> None:
+        self._service = service
+        self._reactor = service.reactor
         self._client = client
         self._channel = channel
         self._session = Callee(Request)
@@ -140,8 +140,8 @@ class StreamProtocol:
         self._websocket = websocket
         self._timer = Deadline(self._reactor, START_TIMEOUT, self._no_start)
         self._ping_later()
-        self._front.joined(self)
-        self._send(self._session.hello(self._front.hello()))
+        self._service.joined(self)
+        self._send(self._session.hello(self._service.hello()))
 
     # --- WebSocketUser -----------------------------------------------------
 
@@ -174,7 +174,7 @@ class StreamProtocol:
     def lost(self) -> None:
         """The client is gone."""
         self._leave("the client is gone")
-        self._front.left(self)
+        self._service.left(self)
         for call in (self._flush_soon, self._pinger):
             cancel(call)
         self._websocket = None
@@ -195,7 +195,7 @@ class StreamProtocol:
         self._state = _State.ASKING
         self._wanted = audit.wanted(request)
         token = self._client.token or request.token
-        self._asked = self._front.begin(request, token, self._client, self)
+        self._asked = self._service.begin(request, token, self._client, self)
         self._asked.addCallback(self._started).addErrback(self._not_started)
 
     def _no_start(self) -> None:
@@ -211,7 +211,7 @@ class StreamProtocol:
             self._capture.stop(EndReason.STOPPED)
 
     def _started(self, capture: Capture) -> None:
-        released = partial(self._front.released, capture)
+        released = partial(self._service.released, capture)
         if self._state not in _UNDECIDED:
             capture.abandon("the client left before the capture started")
             released()
@@ -227,12 +227,12 @@ class StreamProtocol:
             capture.stop(EndReason.STOPPED)
 
     def _not_started(self, failure: Failure) -> None:
-        error = self._front.refused(failure, self._client, self._wanted)
+        error = self._service.refused(failure, self._client, self._wanted)
         if self._state in (*_UNDECIDED, _State.CAPTURING):
             self.error(error)
 
     def _refused(self, error: BaseException) -> RequestError:
-        return self._front.refused(Failure(error), self._client, self._wanted)
+        return self._service.refused(Failure(error), self._client, self._wanted)
 
     def _broken(self, error: RemoteProtocolError) -> None:
         """The client broke the protocol: refuse it."""

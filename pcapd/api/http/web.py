@@ -21,7 +21,15 @@ from pcapd.net.addresses import plain_address
 from pcapd.net.reactor import Reactor
 from pcapd.wire import Hello, Request
 
-__all__ = ["CaptureService", "ClientInfo", "HealthResource", "NotFoundResource", "Page", "deny"]
+__all__ = [
+    "CaptureService",
+    "ClientInfo",
+    "HealthResource",
+    "NotFoundResource",
+    "Page",
+    "TargetsResource",
+    "deny",
+]
 
 
 class CaptureService(Protocol):
@@ -188,6 +196,33 @@ class HealthResource(Page):
         """Answer."""
         body = self._health()
         return _json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
+
+
+class TargetsResource(Page):
+    """``GET /v1/targets``: the names of the api's configuration that a user may capture.
+
+    Args:
+        front: The api.
+        names: Finds them by the user's token; raises `RequestError`.
+    """
+
+    isLeaf = True
+
+    def __init__(self, front: CaptureService, names: Callable[[str], list[str]]) -> None:
+        super().__init__()
+        self._front = front
+        self._names = names
+
+    def render_GET(self, request: Any) -> bytes:
+        """Answer."""
+        client = self._front.client(request)
+        try:
+            if client.token is None:
+                raise Unauthenticated("no token", "send an Authorization header")
+            body = {"targets": self._names(client.token)}
+        except RequestError as error:
+            return deny(request, self._front.refused(Failure(error), client))
+        return _json(request, http.OK, body)
 
 
 class NotFoundResource(Resource):

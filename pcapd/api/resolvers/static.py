@@ -77,6 +77,15 @@ class StaticResolver:
         """See `Resolver.survey`."""
         return self.resolve(request, token, client)
 
+    def names(self, token: str) -> list[str]:
+        """The targets that a user may name.
+
+        Raises:
+            Unauthenticated: The token is nobody's.
+        """
+        _, user = self._authenticate(token)
+        return sorted(name for name in self._config.targets if user.may_capture(name))
+
     def _authenticate(self, token: str) -> tuple[str, StaticUser]:
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         found = None

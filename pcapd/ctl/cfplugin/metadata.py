@@ -9,11 +9,13 @@ import click
 
 from pcapd.ctl.cfplugin.gob import INT, STRING, Map, Slice, Struct
 
-__all__ = ["ALIAS", "COMMAND", "METADATA", "metadata"]
+__all__ = ["ALIAS", "COMMAND", "METADATA", "SECOND", "metadata"]
 
 COMMAND = "pcap"
 #: The name that people try first.
 ALIAS = "tcpdump"
+#: A name that stays ours, whatever commands the cf CLI gets.
+SECOND = "pcapd"
 
 _VERSION = Struct("VersionType", (("Major", INT), ("Minor", INT), ("Build", INT)))
 _USAGE = Struct("Usage", (("Usage", STRING), ("Options", Map(STRING, STRING, "map[string]string"))))
@@ -34,25 +36,30 @@ METADATA = Struct(
 _EXAMPLES = """
 
 EXAMPLES:
-   cf pcap myapp --duration 30s
-   cf pcap myapp --instance 0,2 --filter "tcp port 8080" --file myapp.pcapng
-   cf pcap myapp --device eth0 --device lo
-   cf pcap worker --type worker --follow --duration 1h
-   cf pcap myapp --file - | wireshark -k -i -"""
+   cf {0} myapp --duration 30s
+   cf {0} myapp --instance 0,2 --filter "tcp port 8080" --file myapp.pcapng
+   cf {0} myapp --device eth0 --device lo
+   cf {0} worker --type worker --follow --duration 1h
+   cf {0} myapp --file - | wireshark -k -i -"""
 
 
-def metadata(command: click.Command, version: str) -> Dict[str, Any]:
+def metadata(command: click.Command, version: str, name: str = "") -> Dict[str, Any]:
     """The value of `METADATA`.
 
     Args:
         command: ``pcapctl cf``, whose options are the plugin's.
         version: As in ``1.2.3``; what follows the numbers has no place there.
+        name: The only command, and the plugin's name; without it there are `COMMAND` and `SECOND`.
     """
-    usage = f"cf {COMMAND} APP [OPTIONS]{_EXAMPLES}"
-    details = {"Usage": usage, "Options": dict(_options(command))}
+    names = [(name, "")] if name else [(COMMAND, ALIAS), (SECOND, "")]
     help_text = (command.help or "").partition("\n")[0]
-    listed = {"Name": COMMAND, "Alias": ALIAS, "HelpText": help_text, "UsageDetails": details}
-    return {"Name": COMMAND, "Version": _version(version), "Commands": [listed]}
+    options = dict(_options(command))
+    commands = []
+    for one, alias in names:
+        usage = f"cf {one} APP [OPTIONS]{_EXAMPLES.format(one)}"
+        details = {"Usage": usage, "Options": options}
+        commands.append({"Name": one, "Alias": alias, "HelpText": help_text, "UsageDetails": details})
+    return {"Name": name or COMMAND, "Version": _version(version), "Commands": commands}
 
 
 def _version(version: str) -> Dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Callable, List, TypeVar
+from typing import Any, Callable, List, Tuple, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,6 +17,7 @@ from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 
 __all__ = [
     "EXIT_STATUS",
+    "CaptureCommand",
     "access_options",
     "capture_options",
     "environments",
@@ -29,6 +30,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Items = List["CompletionItem[str]"]  # generic only in newer click
 Complete = Callable[[Any, Any, str], Items]
+
+#: Options of tcpdump that ask for what pcapctl does anyhow: numbers for names, whole blocks, lines at once.
+_HABITS = ("-n", "-U", "-l")
+
+_QUANTITIES = re.compile(r"[0-9]+[a-z]+")
+_COMPOUND = re.compile(r"(?:[0-9]{1,9}(?:h|ms|m|s)){2,4}")
 
 #: The scripts take a word apart at anything else.
 _WHOLE_WORD = re.compile(r"[\w.@+-]+")
@@ -115,6 +122,51 @@ def _size_with_unit(text: str) -> int:
     return parse_size(text)
 
 
+def parse_time(text: str) -> float:
+    """Seconds in ``90``, ``90s`` or ``1h30m``.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    return float(text) if text.isascii() and text.isdigit() else sum(map(parse_duration, _parts(text)))
+
+
+def _parts(text: str) -> List[str]:
+    """The quantities of ``1h30m``; the text itself where it is not of that form."""
+    return _QUANTITIES.findall(text) if _COMPOUND.fullmatch(text) else [text]
+
+
+def _megabytes(text: str) -> int:
+    return int(text) * 1_000_000 if text.isascii() and text.isdigit() else parse_size(text)
+
+
+def _interfaces(context: Any, parameter: Any, given: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Those of ``-i eth0,lo``, each once."""
+    return tuple(dict.fromkeys(name.strip() for names in given for name in names.split(",")))
+
+
+def _snaplen(context: Any, parameter: Any, given: int) -> int:
+    return given or SNAPLEN_MAX
+
+
+class CaptureCommand(click.Command):
+    """A command that takes a filter behind ``--``, as words that need no quotes."""
+
+    def parse_args(self, ctx: Any, args: List[str]) -> List[str]:
+        """Read the command line."""
+        behind: List[str] = []
+        if "--" in args:
+            place = args.index("--")
+            args, behind = args[:place], args[place + 1 :]
+        rest = super().parse_args(ctx, args)
+        words = [*ctx.params.pop("words", ()), *behind]
+        if words and ctx.params.get("filter"):
+            raise click.UsageError("there are two filters: --filter, and the words behind the name", ctx)
+        if words:
+            ctx.params["filter"] = " ".join(words)
+        return rest
+
+
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for option in reversed(options):
@@ -125,7 +177,7 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 access_options = _options(
-    click.option("--api", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
+    click.option("--api", "-u", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
     click.option(
         "--ca",
         type=click.Path(path_type=Path),
@@ -141,10 +193,12 @@ capture_options = _options(
     click.option(
         "--output",
         "-o",
+        "-w",
         "--file",
         metavar="FILE|-",
         shell_complete=files,
-        help="Where to write; - is standard output.  [default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
+        help="Where to write; - is standard output, NAME.gz is compressed.  "
+        "[default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
     ),
     click.option(
         "--format",
@@ -152,7 +206,7 @@ capture_options = _options(
         type=click.Choice(["pcapng", "pcap"]),
         help="File format.  [default: by FILE's suffix, else pcapng]",
     ),
-    click.option("--filter", "-f", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
+    click.option("--filter", "-f", "-F", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
     click.option(
         "--device",
         "-i",
@@ -160,15 +214,23 @@ capture_options = _options(
         multiple=True,
         metavar="IF",
         shell_complete=one_of("eth0", "lo"),
-        help="Interface; repeatable.  [default: eth0]",
+        callback=_interfaces,
+        help="Interface; repeatable, or with commas; any is all that are up, new ones too.  [default: eth0]",
+    ),
+    click.option(
+        "--list-interfaces",
+        "-D",
+        is_flag=True,
+        help="List the interfaces that are up, with their addresses, instead of a capture.",
     ),
     click.option(
         "--snaplen",
         "-s",
-        type=click.IntRange(1, SNAPLEN_MAX),
+        type=click.IntRange(0, SNAPLEN_MAX),
         default=SNAPLEN_DEFAULT,
         metavar="N",
-        help="Bytes of each packet to keep.  [default: all]",
+        callback=_snaplen,
+        help="Bytes of each packet to keep; 0 is all.  [default: all]",
     ),
     click.option(
         "--headers-only",
@@ -178,9 +240,9 @@ capture_options = _options(
     click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
     click.option(
         "--duration",
-        type=_Quantity("duration", parse_duration),
-        metavar="30s|5m|1h",
-        help="Stop after this time.",
+        type=_Quantity("duration", parse_time),
+        metavar="30s|5m|1h30m",
+        help="Stop after this time; a number alone is seconds.",
     ),
     click.option(
         "--max-bytes",
@@ -195,16 +257,31 @@ capture_options = _options(
         help="Begin another file before this size: FILE_00001_YYYYMMDDTHHMMSSZ.pcapng, _00002_…",
     ),
     click.option(
+        "-C",
+        "rotate_megabytes",
+        type=_Quantity("size", _megabytes),
+        metavar="N",
+        help="As --rotate-size, in units of 1000000 bytes, as tcpdump has it.",
+    ),
+    click.option(
         "--rotate-time",
-        type=_Quantity("duration", parse_duration),
+        "-G",
+        type=_Quantity("duration", parse_time),
         metavar="5m",
-        help="Begin another file after this time.",
+        help="Begin another file after this time; a number alone is seconds.",
     ),
     click.option(
         "--rotate-files",
         type=click.IntRange(1),
         metavar="N",
         help="Keep the newest N files, delete older ones (a ring; with --split-by, of each instance).",
+    ),
+    click.option(
+        "-W",
+        "files_wanted",
+        type=click.IntRange(1),
+        metavar="N",
+        help="As --rotate-files with -C; with -G alone, end after N files, as tcpdump does.",
     ),
     click.option(
         "--split-by",
@@ -219,6 +296,8 @@ capture_options = _options(
         "second: the capture waits for it, and what does not fit is counted as dropped by the kernel.  "
         "Without --output there is no file then.",
     ),
+    click.option("-A", "ascii", is_flag=True, help="--print, and what is behind the link header as text."),
+    click.option("-X", "hex", is_flag=True, help="--print, and the same in hexadecimal digits and as text."),
     click.option(
         "--packet-ids",
         is_flag=True,
@@ -238,6 +317,11 @@ capture_options = _options(
         help="Serve the capture to TCP readers (PCAP-over-IP), for example: tshark -i TCP@127.0.0.1:57012. "
         "Who reads too slowly is cut off.  Without --output there is no file then.",
     ),
+    click.option(
+        "--explain",
+        is_flag=True,
+        help="Say at the end what went wrong in the traffic, as pcapctl explain FILE does.",
+    ),
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     click.option(
@@ -249,6 +333,7 @@ capture_options = _options(
     access_options,
     click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong."),
     click.option("--verbose", "-v", is_flag=True, help="Say more."),
+    *(click.option(name, count=True, hidden=True, expose_value=False) for name in _HABITS),
 )
 
 token_file_option = click.option(

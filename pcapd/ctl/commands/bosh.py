@@ -6,28 +6,28 @@ from typing import Any, Optional, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, capture_options, environments
+from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, environments
 from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
-from pcapd.ctl.options import Trust, UsageProblem
+from pcapd.ctl.options import Trust, UsageProblem, parse_places
 
 __all__ = ["bosh"]
 
 
 @click.command(
+    cls=CaptureCommand,
     epilog="\b\nExamples:\n"
     "  pcapctl bosh -e prod -d cf --group router --duration 30s\n"
-    "  pcapctl bosh -d cf --group router --instance 0 --filter 'tcp port 80' --output router.pcapng\n"
+    "  pcapctl bosh -d cf router/0 --filter 'tcp port 80' --output router.pcapng\n"
     "  pcapctl bosh -d cf --group router --group diego-cell --yes --duration 1m\n"
     "  pcapctl bosh -d mysql --group mysql --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
-    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS
+    "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS,
 )
 @click.option(
     "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."
 )
-@click.option(
-    "--group", "-g", "groups", multiple=True, required=True, metavar="G", help="Instance group; repeatable."
-)
+@click.argument("places", nargs=-1, metavar="[GROUP[/ID]]...")
+@click.option("--group", "-g", "groups", multiple=True, metavar="G", help="Instance group; repeatable.")
 @click.option(
     "--instance",
     "instances",
@@ -44,7 +44,8 @@ __all__ = ["bosh"]
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask, however many VMs there are.")
 @capture_options
-def bosh(
+def bosh(  # noqa: PLR0917  # click passes them by name
+    places: Tuple[str, ...],
     deployment: Optional[str],
     groups: Tuple[str, ...],
     instances: Tuple[str, ...],
@@ -64,6 +65,7 @@ def bosh(
 
     if not deployment:
         raise UsageProblem("no deployment", "set BOSH_DEPLOYMENT, or name it with --deployment")
+    groups, instances = parse_places(places, groups, instances)
     trust = trust_of(given, Trust.GIVEN)
     asked = Asked(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)
     options = capture_options_of(deployment, given)

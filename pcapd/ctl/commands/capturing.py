@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import json
-import sys
 from typing import Any, Optional
 
+from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.options import (
     NOWHERE,
     Access,
@@ -39,13 +38,10 @@ def trust_of(given: Any, checked: Trust) -> Trust:
         return checked
     if given["ca"]:
         raise UsageProblem("--insecure and --ca exclude each other", "with --ca certificates are checked")
-    text = (
+    Messages(json=given["json"]).warn(
         "certificates are not checked (--insecure): somebody on the way could take over your login "
         "and read the packets"
     )
-    # Not even --quiet hides it.
-    line = json.dumps({"event": "warning", "message": text}) if given["json"] else f"warning: {text}"
-    print(line, file=sys.stderr, flush=True)
     return Trust.ANYBODY
 
 
@@ -67,7 +63,7 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         snaplen=given["snaplen"],
         headers_only=given["headers_only"],
         count=given["count"],
-        duration=given["duration"],
+        duration=_duration(given),
         max_bytes=given["max_bytes"],
         ordered=given["order"],
         force=given["force"],
@@ -75,8 +71,17 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         quiet=given["quiet"],
         verbose=given["verbose"],
         json=given["json"],
+        list_interfaces=given["list_interfaces"],
         files=files,
     )
+
+
+def _duration(given: Any) -> Optional[float]:
+    """Seconds; tcpdump's ``-G 60 -W 5`` ends when five files are full."""
+    time, wanted = given["rotate_time"], given["files_wanted"]
+    by_size = given["rotate_size"] or given["rotate_megabytes"]
+    full = time * wanted if time and wanted and not by_size else None
+    return min(filter(None, (given["duration"], full)), default=None)
 
 
 def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent: Any = None) -> int:
@@ -84,4 +89,9 @@ def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent:
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
 
+    if options.list_interfaces:
+        from pcapd.ctl.display.interfaces import InterfaceList, listing_options
+
+        lister = InterfaceList(json=options.json)
+        return run(access, listing_options(options), wanted, lister, parent)
     return run(access, options, wanted, parent=parent)

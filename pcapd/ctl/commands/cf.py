@@ -6,7 +6,7 @@ from typing import Any, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, capture_options, one_of
+from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, one_of
 from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import Trust, parse_instances
 
@@ -14,6 +14,7 @@ __all__ = ["cf"]
 
 
 @click.command(
+    cls=CaptureCommand,
     epilog="\b\nExamples:\n"
     "  pcapctl cf myapp --duration 30s\n"
     "  pcapctl cf myapp --instance 0,2 --filter 'tcp port 8080' --output myapp.pcapng\n"
@@ -23,14 +24,15 @@ __all__ = ["cf"]
     "  pcapctl cf myapp --print --filter 'port 53 or tcp port 8080'\n"
     "  pcapctl cf myapp --output - | wireshark -k -i -\n\n"
     "\b\nLog in first: cf login; choose the space: cf target -s SPACE.\n"
-    "You need to be a space developer of the app's space.\n\n" + EXIT_STATUS
+    "You need to be a space developer of the app's space.\n\n" + EXIT_STATUS,
 )
 @click.argument("app", metavar="APP")
+@click.argument("words", nargs=-1, metavar="[FILTER]...")
 @click.option(
     "--instance",
     "instances",
     multiple=True,
-    metavar="N|N,N|all",
+    metavar="N|N,N|N-N|all",
     shell_complete=one_of("all"),
     help="Instance; repeatable.  [default: all]",
 )

@@ -7,6 +7,7 @@ from typing import Optional
 
 import click
 
+from pcapd.ctl.commands.wireshark_profile import say_installed
 from pcapd.ctl.options import UsageProblem
 
 __all__ = ["extcap"]
@@ -37,12 +38,17 @@ def extcap(install: bool, uninstall: bool, directory: Optional[Path]) -> None:
     --capture and others), also when it lies in their extcap directory as a copy or a link.
     """
     from pcapd.ctl.extcap import install as installing
+    from pcapd.ctl.extcap import profile
 
     if install == uninstall:
         raise UsageProblem("say what to do: --install or --uninstall", "see: pcapctl extcap --help")
     if install:
         path = installing.install(directory)
         print(f"installed {path}; in Wireshark, press F5 to see the interfaces")
+        if directory is None:
+            say_installed(profile.install(installing.configuration(), installing.version()))
         return
     removed = installing.uninstall(directory)
+    if directory is None:
+        removed += profile.uninstall(installing.configuration())
     print("\n".join(f"removed {path}" for path in removed) or "there was nothing to remove")

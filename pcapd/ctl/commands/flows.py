@@ -13,29 +13,43 @@ from pcapd.ctl.commands.arguments import files
 __all__ = ["flows"]
 
 
+#: Flows that are shown without --all.
+_SHOWN = 20
+
+
 @click.command(
     epilog="\b\nExamples:\n"
     "  pcapctl hosts web-0 web-1 --packet-ids --output both.pcapng --duration 30s\n"
     "  pcapctl flows both.pcapng\n"
+    "    23 packets, 1 flow, 1 lost between two places\n"
+    "    web-0:eth0 -> web-1:eth0: 1 flow, 12 packets, 1 lost\n"
     "    192.0.2.1:40000 > 192.0.2.2:80 TCP: web-0:eth0 12 -> web-1:eth0 11, "
     "delay 0.110/0.140/0.300 ms, 1 lost\n"
     "  pcapctl flows both_*.pcapng --json | jq 'select(.lost > 0)'\n"
 )
 @click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=files)
+@click.option("--all", "every", is_flag=True, help="Every flow, not only the worst.")
 @click.option("--json", is_flag=True, help="JSON lines for scripts instead of text.")
-def flows(names: Tuple[str, ...], json: bool) -> None:
-    """Tell per flow where its packets were seen, the delay between, and what was lost.
+def flows(names: Tuple[str, ...], every: bool, json: bool) -> None:
+    """Show for each flow where its packets were seen, the delay between, and what was lost.
 
     FILE is pcapng with several interfaces, best with --packet-ids; several files are
     read as one capture, and - is standard input.  Each direction is a flow of its own.
     The delay is the least, the median and the greatest, by the clocks of both
-    machines: what they differ is in it.
+    machines: what they differ is in it.  First come the sums, then the flows that lost most.
     """
-    from pcapd.ctl.display.flows import as_event, as_line, read
+    from pcapd.ctl.display.flows import as_event, as_line, read, totals, worst_first
 
     found = read(names)
-    for hop in found.hops():
-        print(json_module.dumps(as_event(hop)) if json else as_line(hop))
+    hops = worst_first(found.hops())
+    if json:
+        for hop in hops:
+            print(json_module.dumps(as_event(hop)))
+    else:
+        shown = hops if every else hops[:_SHOWN]
+        print("\n".join([*totals(found, hops), *map(as_line, shown)]))
+        if len(shown) < len(hops):
+            print(f"pcapctl: {len(hops) - len(shown)} more are shown with --all", file=sys.stderr)
     for count, words in (
         (found.others, "packets are not IP"),
         (found.beyond, "packets are of more flows than fit; use a narrower filter"),

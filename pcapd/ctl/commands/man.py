@@ -28,7 +28,23 @@ ENVIRONMENT = (
     ("BOSH_CA_CERT", "Authority of the director and its UAA: PEM, or the path of such a file."),
     ("BOSH_CLIENT", "A UAA client to log in to the director with, instead of a user; needs its secret."),
     ("BOSH_CLIENT_SECRET", "The secret of BOSH_CLIENT."),
-    ("BOSH_ALL_PROXY", "Is not used: pcapctl connects to the director directly, and warns of it."),
+    (
+        "HTTPS_PROXY",
+        "A proxy, as for the cf CLI: http://[USER:PASSWORD@]HOST:PORT or socks5://HOST:PORT; "
+        "lower case counts too.",
+    ),
+    ("HTTP_PROXY", "The same, for URLs that begin with http:."),
+    ("ALL_PROXY", "The same, where HTTPS_PROXY or HTTP_PROXY is not set."),
+    (
+        "NO_PROXY",
+        "Hosts to reach directly: names, domains, addresses and networks, with commas, or *.  "
+        "This machine is always reached directly.",
+    ),
+    (
+        "BOSH_ALL_PROXY",
+        "The proxy of pcapctl bosh, for the director, UAA and the pcap api, as for the BOSH CLI: "
+        "socks5://HOST:PORT, or ssh+socks5://USER@HOST:PORT?private-key=FILE.",
+    ),
     ("SSL_CERT_FILE", "Authorities to trust instead of the system's (OpenSSL), as is SSL_CERT_DIR."),
     ("HOME", "Where .cf and .bosh are looked for."),
     (

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, List, Optional
 
 import click
 
+from pcapd.ctl.display.terminal import silence
+
 __all__ = ["COMMANDS", "Commands"]
 
-#: One line for each: the name of a module here, which has a click command of that name.
+#: One line for each: the name of a module here, which has a click command of that name.  A hyphen stands
+#: for an underscore in the module's name.
 COMMANDS = (
     "bosh",
     "cf",
+    "cfplugin",
     "completion",
+    "explain",
     "extcap",
     "flows",
     "hosts",
     "man",
     "status",
+    "wireshark-profile",
 )
 
 
@@ -29,9 +36,21 @@ class Commands(click.Group):
         """Their names, in the order of ``--help``."""
         return sorted(COMMANDS)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run one; a reader of its lines that has enough of them, such as ``head``, ends it with 0."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            silence(sys.stdout.fileno())
+            raise SystemExit(0) from None
+
     def get_command(self, ctx: Any, cmd_name: str) -> Optional[click.Command]:
         """One of them; None where there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"{__package__}.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"{__package__}.{name}"), name)
         return command

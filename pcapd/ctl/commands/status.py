@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, List, Tuple
 
 import click
 
+from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.commands.arguments import access_options
-from pcapd.ctl.commands.capturing import access_of
-from pcapd.ctl.options import FAILED
+from pcapd.ctl.commands.capturing import access_of, trust_of
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.options import FAILED, Access, Trust, UsageProblem
 
 __all__ = ["status"]
 
@@ -17,13 +19,32 @@ __all__ = ["status"]
 @click.command()
 @access_options
 def status(**given: Any) -> None:
-    """Tell what the api can reach."""
+    """Show what the api can reach.
+
+    Without --api or PCAP_API it is the api that pcapctl cf uses with your cf login.
+    """
     from pcapd.ctl.stream.health import as_text, ask
 
-    body = ask(access_of(given, None))
+    access, words = (access_of(given, None), []) if given["api"] else _found(given)
+    body = ask(access)
     healthy, lines = as_text(body)
+    lines = words + lines
     if given["json"]:
         print(json.dumps(body))
     else:
         print("\n".join(lines))
     raise SystemExit(0 if healthy else FAILED)
+
+
+def _found(given: Any) -> Tuple[Access, List[str]]:
+    """The api of the cf login, and where it is from."""
+    from pcapd.ctl.login.cf import find_api
+
+    trust = trust_of(given, Trust.ALSO_GIVEN)
+    try:
+        api, words = find_api(given["ca"], trust)
+    except LoginProblem as error:
+        raise UsageProblem(
+            "no api", "set PCAP_API, name its URL with --api, or log in with: cf login"
+        ) from error
+    return Access(api, None, given["ca"], trust), [f"{escape(api)}, {escape(words)}"]

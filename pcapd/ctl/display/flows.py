@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
+import zlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, Sequence, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Sequence, Tuple, cast
 
 from pcapd.analysis.flows import Flows, Hop
 from pcapd.ctl.display.decode import ends_of
-from pcapd.ctl.display.text import escape
+from pcapd.ctl.display.text import escape, many
 from pcapd.errors import PcapdError
 from pcapd.packet.flow import FlowKey
 from pcapd.savefile.reader import BadFile, read_rows
 
-__all__ = ["as_event", "as_line", "read"]
+__all__ = ["as_event", "as_line", "read", "totals", "worst_first"]
 
+_GZIP = b"\x1f\x8b"  # RFC 1952
+#: Pairs of places whose sums are shown.
+_PAIRS_MAX = 20
 _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 
 
@@ -35,11 +40,43 @@ def _rows(name: str, flows: Flows) -> Iterator[bytes]:
             yield from (part.rows for part in read_rows(sys.stdin.buffer, flows.place))
         else:
             with Path(name).open("rb") as file:
-                yield from (part.rows for part in read_rows(file, flows.place))
+                yield from (part.rows for part in read_rows(_uncompressed(file), flows.place))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise PcapdError(f"{name} is not whole: {error}") from error
     except OSError as error:
         raise PcapdError(f"cannot read {name}: {error.strerror}") from error
     except BadFile as error:
         raise PcapdError(f"{name}: {error.message}", error.hint) from error
+
+
+def _uncompressed(file: BinaryIO) -> BinaryIO:
+    """The file as it was before gzip."""
+    compressed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if compressed else file
+
+
+def worst_first(hops: Iterable[Hop]) -> List[Hop]:
+    """Those that lost most first; of equal ones the largest."""
+    return sorted(hops, key=lambda hop: (-(hop.lost or 0), -hop.seen_a - hop.seen_b))
+
+
+def totals(flows: Flows, hops: Sequence[Hop]) -> List[str]:
+    """What all flows have together, then each pair of places, the worst first."""
+    pairs: Dict[Tuple[str, str], List[Hop]] = {}
+    for hop in hops:
+        if hop.b:
+            pairs.setdefault((hop.a, hop.b), []).append(hop)
+    count = len({hop.flow for hop in hops})
+    lost = sum(hop.lost or 0 for hop in hops)
+    lines = [
+        f"{many(flows.packets, 'packet')}, {many(count, 'flow')}, {lost or 'none'} lost between two places"
+    ]
+    sums = {ends: sum(hop.lost or 0 for hop in between) for ends, between in pairs.items()}
+    for (a, b), between in sorted(pairs.items(), key=lambda pair: -sums[pair[0]])[:_PAIRS_MAX]:
+        words = f"{many(len(between), 'flow')}, {many(sum(hop.seen_a for hop in between), 'packet')}"
+        lines.append(escape(f"{a} -> {b}: {words}, {sums[a, b]} lost"))
+    return lines
 
 
 def as_line(hop: Hop) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import json as json_module
 import sys
 
 from pcapd.ctl.display.text import escape
@@ -15,17 +15,28 @@ class Messages:
     """Prints each at once.
 
     Args:
-        options: As JSON, quietly or verbosely.
+        json: Print warnings as JSON lines.
+        quiet: Leave out notes and details.
+        verbose: Print details.
     """
 
-    def __init__(self, options: CaptureOptions) -> None:
-        self._json = options.json
-        self._quiet = options.quiet
-        self._verbose = options.verbose and not options.quiet and not options.json
+    def __init__(self, *, json: bool, quiet: bool = False, verbose: bool = False) -> None:
+        self._json = json
+        self._quiet = quiet
+        self._verbose = verbose and not quiet and not json
+
+    @classmethod
+    def of(cls, options: CaptureOptions) -> Messages:
+        """Those of a capture."""
+        return cls(json=options.json, quiet=options.quiet, verbose=options.verbose)
 
     def warn(self, text: str) -> None:
         """Print a warning; not even --quiet hides it."""
-        line = json.dumps({"event": "warning", "message": text}) if self._json else f"warning: {escape(text)}"
+        line = (
+            json_module.dumps({"event": "warning", "message": text})
+            if self._json
+            else f"warning: {escape(text)}"
+        )
         print(line, file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:

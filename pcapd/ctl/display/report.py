@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from pcapd.ctl.display.progress import CLOCK_OFF_US
-from pcapd.ctl.display.text import escape, quantity
+from pcapd.ctl.display.text import escape, many, natural, quantity, span
 from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.sinks.inventory import Inventory, Written
 from pcapd.ctl.sinks.opening import Sinks
@@ -14,17 +14,21 @@ from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
 from pcapd.merge.muxer import Account, describe
 from pcapd.packet import linktypes
 from pcapd.savefile.form import Form
-from pcapd.wire import Notice, Source
+from pcapd.wire import Limits, Notice, Source
 
 __all__ = [
     "as_dict",
     "as_text",
-    "effective_filter",
+    "failed_line",
     "file_facts",
+    "limits_line",
+    "minute_line",
     "notice_as_dict",
     "opened_line",
     "plan",
+    "sooner_lines",
     "source_line",
+    "start_line",
     "waiting_parts",
 ]
 
@@ -59,9 +63,7 @@ def as_dict(capture: CaptureSession, sinks: Sinks, seconds: float) -> Dict[str, 
         "lost": capture.lost,
         "lost_at_least": capture.lost_at_least,
         "packets_forgotten": _forgotten(capture),
-        "sources": [
-            _source(account, pcapng=sinks.form is Form.PCAPNG) for account in capture.muxer.accounts.values()
-        ],
+        "sources": [_source(account, pcapng=sinks.form is Form.PCAPNG) for account in _sorted(capture)],
     }
 
 
@@ -105,36 +107,65 @@ def notice_as_dict(notice: Notice) -> Dict[str, Any]:
     return {"type": notice.type.value, "origin": notice.origin, "message": notice.message}
 
 
-def as_text(capture: CaptureSession, sinks: Sinks, seconds: float) -> List[str]:
+def _sorted(capture: CaptureSession) -> List[Account]:
+    """The sources by their names, instances as numbers."""
+    return sorted(capture.muxer.accounts.values(), key=lambda account: natural(account.name))
+
+
+def as_text(capture: CaptureSession, sinks: Sinks, seconds: float, options: CaptureOptions) -> List[str]:
     """The report for people, one line each."""
     files, server = sinks.inventory, sinks.server
-    lines = [source_line(account) for account in capture.muxer.accounts.values()]
+    line = source_line if options.verbose else brief_line
+    lines = [line(account) for account in _sorted(capture)]
     lines += _warnings(capture)
     if files.opened and files.several:
         lines += _files(capture, files, seconds)
     elif files.opened:
         size = quantity(files.size)
-        lines.append(f"{capture.written} packets, {size} in {seconds:.1f} s, written to {files.name}")
+        packets = many(capture.written, "packet")
+        lines.append(f"{packets}, {size} in {seconds:.1f} s, written to {files.name}; {_lost(capture)}")
     elif files.name == NOWHERE:
-        lines.append(f"{capture.written} packets in {seconds:.1f} s, not written to a file")
+        packets = many(capture.written, "packet")
+        lines.append(f"{packets} in {seconds:.1f} s, not written to a file; {_lost(capture)}")
     else:
         lines.append("nothing was written")
     if server is not None:
         slow = f", {server.cut_off} of them cut off because they were too slow" if server.cut_off else ""
         lines.append(f"served to {server.readers} {'readers' if server.readers != 1 else 'reader'}{slow}")
     lines.append(f"stopped: {escape(capture.reason)}")
+    if not any(account.received for account in capture.muxer.accounts.values()):
+        lines.append(_nothing_came(options))
     return lines
+
+
+def _lost(capture: CaptureSession) -> str:
+    """What is missing from the file, in words."""
+    if capture.lost == 0:
+        return "nothing was lost"
+    if capture.lost_at_least == 0:
+        return "nobody knows whether something was lost"
+    return f"{'' if capture.lost else 'at least '}{many(capture.lost_at_least, 'packet')} lost"
+
+
+def _nothing_came(options: CaptureOptions) -> str:
+    """What to try when there was no packet."""
+    hints = ["no packet came: is there traffic?"]
+    if options.filter:
+        hints.append("does the filter fit? without it everything is captured")
+    hints.append("another interface may have it: --device lo behind Envoy, -D lists them, -i any takes all")
+    return "; ".join(hints)
 
 
 def _files(capture: CaptureSession, files: Inventory, seconds: float) -> List[str]:
     lines = [
-        f"{written.name}: {written.packets} packets, {quantity(written.bytes)}" for written in files.kept
+        f"{written.name}: {many(written.packets, 'packet')}, {quantity(written.bytes)}"
+        for written in sorted(files.kept, key=lambda written: natural(written.instance))
     ]
     count = len(files.kept)
     kept = sum(written.packets for written in files.kept)
     lines.append(
-        f"{kept} packets, {quantity(files.size)} in {seconds:.1f} s, "
-        f"written to {count} {'files' if count != 1 else 'file'}"
+        f"{many(kept, 'packet')}, {quantity(files.size)} in {seconds:.1f} s, "
+        f"written to {many(count, 'file')}; {_lost(capture)}"
     )
     if files.deleted_files:
         lines.append(
@@ -167,6 +198,39 @@ def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
     return [escape(line) for line in lines]
 
 
+def limits_line(limits: Limits) -> str:
+    """When the api ends any capture."""
+    return f"the api ends captures after {span(limits.duration)} or {quantity(limits.max_bytes)}"
+
+
+def sooner_lines(options: CaptureOptions, limits: Limits) -> List[str]:
+    """Where the api ends this capture before it was to end."""
+    lines = []
+    if options.duration is not None and options.duration > limits.duration:
+        lines.append(f"the api ends it after {span(limits.duration)}, not after {span(options.duration)}")
+    if options.max_bytes is not None and options.max_bytes > limits.max_bytes:
+        words = f"{quantity(limits.max_bytes)}, not after {quantity(options.max_bytes)}"
+        lines.append(f"the api ends it after {words}")
+    return lines
+
+
+def start_line(options: CaptureOptions, wanted: Wanted) -> str:
+    """That it has started: what is captured, and where it goes."""
+    return escape(f"capturing {_shortened(wanted.describe())}; writing to {_outputs(options)}")
+
+
+def minute_line(capture: CaptureSession, size: int, minutes: int) -> str:
+    """How it stands."""
+    received = many(sum(account.received for account in capture.muxer.accounts.values()), "packet")
+    lost = many(capture.lost_at_least, "packet") if capture.lost_at_least else "nothing"
+    return f"{minutes} min: {received}, {quantity(size)} written, {lost} lost"
+
+
+def failed_line(origins: Sequence[str], message: str) -> str:
+    """Instances that cannot be captured for the same reason."""
+    return escape(f"{_shortened(', '.join(sorted(origins, key=natural)))}: {message}")
+
+
 def _outputs(options: CaptureOptions) -> str:
     """Where the packets go."""
     files = options.files
@@ -193,11 +257,6 @@ def waiting_parts(waiting: Waiting, names: int = _NAMES_MAX) -> List[str]:
     ]
 
 
-def effective_filter(source: Source) -> str:
-    """The filter in force at one source, exclusions included."""
-    return escape(f"filter in force at {source.instance}:{source.interface}: {source.filter or 'none'}")
-
-
 def _shortened(words: str, most: int = _NAMES_MAX) -> str:
     """A list of very many names is not read."""
     names = words.split(", ")
@@ -215,8 +274,23 @@ def opened_line(source: Source) -> str:
     return escape(f"{words}, filter {source.filter or 'none'}")
 
 
+def brief_line(account: Account) -> str:
+    """One source: its packets, and what was lost or left out, if anything was."""
+    drops = account.drops
+    counts = (
+        (drops.kernel, "dropped by the kernel"),
+        (drops.interface, "dropped by the interface"),
+        (drops.agent, "lost by the agent"),
+        (drops.api, "lost by the api"),
+        (drops.client, "lost here"),
+    )
+    parts = [f"{escape(account.name)}: {many(account.written, 'packet')}"]
+    parts += [f"{_known(count)} {words}" for count, words in counts if count != 0]
+    return ", ".join(parts + _remarks(account))
+
+
 def source_line(account: Account) -> str:
-    """One source's counters."""
+    """One source's counters, all of them."""
     drops = account.drops
     # Of a source that was lost, what was counted last.
     least = "" if account.exact else "at least "
@@ -229,6 +303,12 @@ def source_line(account: Account) -> str:
         f"{_known(drops.api)} by the api",
         f"{_known(drops.client)} here",
     ]
+    return ", ".join(parts + _remarks(account))
+
+
+def _remarks(account: Account) -> List[str]:
+    """What is not usual about one source."""
+    parts = []
     if not account.exact:
         parts.append("more may be missing, because its agent or the api was lost")
     if account.unwanted:
@@ -239,7 +319,7 @@ def source_line(account: Account) -> str:
         parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
     if account.late:
         parts.append(f"{account.late} late (out of order)")
-    return ", ".join(parts)
+    return parts
 
 
 def _known(count: Optional[int]) -> str:

@@ -8,15 +8,16 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol
 
-from pcapd.ctl.display import report
+from pcapd.ctl.display import report, seentwice
 from pcapd.ctl.display.terminal import Terminal, say
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession, Outcome
+from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX, REPORT_NOTICES_MAX
-from pcapd.wire import Notice
+from pcapd.wire import Notice, NoticeType
 
 if TYPE_CHECKING:
     from pcapd.ctl.display.live import Live
@@ -25,6 +26,9 @@ __all__ = ["Frontend", "Reporter", "can_redraw"]
 
 _EVENT_INTERVAL = 1.0
 _STOP_TELL_AFTER = 1.0
+_STOP_TELL_AGAIN = 5.0
+_MINUTE = 60.0
+_TOGETHER = 1.0  # seconds in which failures of several instances become one line
 
 
 class Frontend(Protocol):
@@ -60,14 +64,22 @@ class Reporter:
         self._frontend = frontend
         self._events = sys.stderr if options.output == STDOUT else sys.stdout
         self._said_at = 0.0
+        self._minutes = 0
+        self._started = self._limits_told = False
+        self._wanted: Optional[Wanted] = None
+        # By message: instances that could not be started lately, to be named in one line.
+        self._failed: Dict[str, List[str]] = {}
+        self._failed_at = 0.0
         #: Those that came, for the report, and how many more.
         self._notices: List[Notice] = []
         self._notices_omitted = 0
         self._opened = 0
         self._stop_told = False
+        self._stop_told_at = 0.0
+        self._detached = False
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
-        # Whoever reads the packets from a pipe may write to the same terminal, and so do printed packets.
+        # A program that reads the packets from our pipe may write to the same terminal, and --print does.
         alone = options.output != STDOUT and not (options.quiet or options.json or options.files.print)
         if self._terminal is not None and alone and can_redraw(os.environ):
             # rich takes a while to import.
@@ -100,8 +112,20 @@ class Reporter:
             )
         else:
             self._notices_omitted += 1
-        self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
         self.event("notice", **report.notice_as_dict(notice))
+        if notice.type is NoticeType.START_CAPTURE_FAILED:
+            if len(self._failed) >= REPORT_NOTICES_MAX:
+                self._say_failed()
+            self._failed.setdefault(notice.message, []).append(notice.origin)
+        else:
+            self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
+
+    def _say_failed(self, error: Optional[PcapdError] = None) -> None:
+        """One line for all instances that failed for the same reason, unless that ended the capture."""
+        failed, self._failed = self._failed, {}
+        for message, origins in failed.items():
+            if error is None or str(error) != message:
+                self.line(report.failed_line(origins, message), important=True)
 
     def noticed(self) -> Dict[str, Any]:
         """The notices, for the report."""
@@ -110,21 +134,38 @@ class Reporter:
 
     def plan(self, wanted: Wanted) -> None:
         """What is about to be captured; who reads lines alone gets it with --verbose."""
+        self._wanted = wanted
         if self._table is not None or self._options.verbose:
             for text in report.plan(self._options, wanted):
                 self.line(text)
 
     def opened(self, capture: CaptureSession) -> None:
-        """The first filter in force; with --verbose all sources that were opened since the last time."""
+        """With --verbose all sources that were opened since the last time."""
+        self._limits(capture)
         accounts = capture.muxer.accounts
-        if self._table is not None and not self._options.verbose and accounts and not self._opened:
-            self.line(report.effective_filter(next(iter(accounts.values())).source))
-            self._opened = 1
+        if accounts and not self._started:
+            self._started = True
+            if self._table is None and self._wanted is not None:
+                self.line(report.start_line(self._options, self._wanted))
         if self._options.verbose and len(accounts) > self._opened:
             # In the order in which they were opened.
             for account in list(accounts.values())[self._opened :]:
                 self.line(report.opened_line(account.source))
             self._opened = len(accounts)
+
+    def _limits(self, capture: CaptureSession) -> None:
+        """Those of the api, when it has said them."""
+        limits = capture.limits
+        if limits is None or self._limits_told:
+            return
+        self._limits_told = True
+        self.event("limits", seconds=limits.duration, bytes=limits.max_bytes)
+        sooner = report.sooner_lines(self._options, limits)
+        for text in sooner:
+            self.line(f"warning: {text}", important=True)
+            self.event("warning", message=text)
+        if not sooner:
+            self.line(report.limits_line(limits))
 
     def serving(self, sinks: Sinks) -> None:
         """Where readers may connect."""
@@ -156,13 +197,18 @@ class Reporter:
 
         The table shows it all the time; where there is none, one line does.
         """
-        waiting = None if self._stop_told else capture.waiting(now)
+        again = self._detached and now - self._stop_told_at >= _STOP_TELL_AGAIN
+        waiting = None if self._stop_told and not again else capture.waiting(now)
         if waiting is None or not (asked or waiting.seconds >= _STOP_TELL_AFTER):
             return
         if self._table is not None and not self._table.hidden:
             return
-        self._stop_told = True
-        self.line(f"stopping: {escape(capture.reason)}; {'; '.join(report.waiting_parts(waiting))}")
+        self._stop_told, self._stop_told_at = True, now
+        parts = report.waiting_parts(waiting)
+        if self._detached:
+            # The terminal sends its Ctrl-C to somebody else now.
+            parts[-1] = f"kill {os.getpid()} leaves at once"
+        self.line(f"stopping: {escape(capture.reason)}; {'; '.join(parts)}")
         facts = {"waiting_for": waiting.names, "seconds_left": round(waiting.left, 1)}
         self.event("stopping", reason=capture.reason, **facts)
 
@@ -172,10 +218,27 @@ class Reporter:
             self._table.show(capture, sinks.inventory.size, now)
         if self._frontend is not None:
             self._frontend.turn(capture, now)
+        if not self._failed:
+            self._failed_at = now
+        elif now - self._failed_at >= _TOGETHER:
+            self._say_failed()
+        if self._terminal is None and self._frontend is None and capture.started is not None:
+            minutes = int((now - capture.started) / _MINUTE)
+            if minutes > self._minutes:
+                self._minutes = minutes
+                self.line(report.minute_line(capture, sinks.inventory.size, minutes))
         if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
             self._said_at = now
             accounts = capture.muxer.accounts.values()
             self.event("progress", sources=[_brief(account) for account in accounts])
+
+    def detach(self) -> None:
+        """Leave the table: the shell has the terminal again, and its prompt stands below."""
+        if not self._detached:
+            self._detached = True
+            self._table = None
+            if self._terminal is not None:
+                self._terminal.leave()
 
     def conclude(self, capture: CaptureSession, sinks: Sinks, wanted: Wanted, seconds: float) -> int:
         """Show how it went, write the report, and return the exit status.
@@ -194,9 +257,13 @@ class Reporter:
             went["exit_status"] = Outcome.FAILED.value
             self.event("warning", message=str(problem))
         self.sinks(sinks)
+        self._say_failed(capture.error)
         if capture.started is not None:
-            for line in report.as_text(capture, sinks, seconds):
+            text = report.as_text(capture, sinks, seconds, self._options)
+            for line in [*text, *seentwice.lines(capture, sinks)]:
                 self.line(line)
+        if self._options.files.explain:
+            self._explain([written.name for written in sinks.inventory.kept if written.packets])
         self.event("end", **went)
         if self._frontend is not None:
             self._frontend.ended(capture)
@@ -211,8 +278,25 @@ class Reporter:
         self._close()
         return int(went["exit_status"] if self._frontend is None else self._frontend.failed(capture))
 
+    def _explain(self, names: List[str]) -> None:
+        """Say what went wrong in the traffic; the packets are safe before."""
+        # Most captures do without what this imports.
+        from pcapd.analysis.report import as_dict  # noqa: PLC0415
+        from pcapd.ctl.display.explain import as_lines, explain  # noqa: PLC0415
+
+        try:
+            found = explain(names)
+        except PcapdError as error:
+            self.line(f"pcapctl: {escape(str(error))}", important=True)
+            return
+        for line in as_lines(found, everything=False):
+            self.line(line)
+        self.event("explanation", **as_dict(found))
+
     def _close(self) -> None:
         """Let the terminal take what was said, if it does."""
+        if self._detached:
+            self.line("")
         if self._terminal is not None:
             self._terminal.close()
 

@@ -91,6 +91,14 @@ class Terminal:
             self._region = region
             self._start()
 
+    def leave(self) -> None:
+        """Leave the region as it is, and go on below: somebody else writes there from now on."""
+        with self._changed:
+            self._region, self._drawn = None, []
+            # Off the line that a shell's prompt may stand on.
+            self._lines.append("")
+            self._start()
+
     def close(self) -> None:
         """Remove the region, and wait until everything is written, or nothing is taken any more."""
         with self._changed:

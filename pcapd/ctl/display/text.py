@@ -6,7 +6,10 @@ control characters, which could move its cursor or worse.
 
 from __future__ import annotations
 
-__all__ = ["escape", "quantity"]
+import re
+from typing import List, Tuple
+
+__all__ = ["escape", "many", "natural", "quantity", "span"]
 
 
 def escape(text: str) -> str:
@@ -15,6 +18,25 @@ def escape(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def natural(name: str) -> List[Tuple[int, str]]:
+    """A key that sorts names as people do: ``web/2`` before ``web/10``."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def many(count: int, what: str) -> str:
+    """As in ``1 packet`` or ``2 packets``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def span(seconds: float) -> str:
+    """As in ``30 s``, ``5 min`` or ``1 h``: the largest unit that is exact."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size:g} {unit}"
+    return f"{seconds:g} s"
 
 
 def quantity(size: float) -> str:

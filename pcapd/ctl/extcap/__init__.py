@@ -12,5 +12,6 @@ Guide, "Adding Capture Interfaces And Log Sources"; doc/extcap_example.py of Wir
 ``toolbar``        the toolbar and the dialog over their pipes, while a capture runs
 ``command``        from a call to an exit status
 ``install``        puts a launcher where Wireshark looks
+``profile``        a profile of Wireshark for files with several places
 =================  ==========================================================
 """

@@ -33,7 +33,8 @@ def choices(ca: Optional[Path]) -> List[Choice]:
     try:
         return apps(ca)
     except PcapdError as error:
-        return [Choice("", str(error), default=True)]
+        # The list is narrow, and cuts what is longer: the remedy comes first, on a line of its own.
+        return [Choice("", line, default=not number) for number, line in enumerate(_lines(error))]
 
 
 def apps(ca: Optional[Path]) -> List[Choice]:
@@ -52,6 +53,10 @@ def apps(ca: Optional[Path]) -> List[Choice]:
     if not found:
         return [Choice("", f"there are no apps in space {login.space or login.space_guid}", default=True)]
     return [found[0]._replace(default=True), *found[1:]]
+
+
+def _lines(error: PcapdError) -> List[str]:
+    return [line for line in (error.hint, error.message) if line]
 
 
 def _choice(name: str, guid: str) -> Choice:

@@ -8,10 +8,11 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
 import pcapd
 from pcapd.config.units import parse_duration
+from pcapd.ctl.display.text import escape
 from pcapd.ctl.extcap import configuration
 from pcapd.ctl.extcap.calls import Call, parse
 from pcapd.ctl.options import (
@@ -28,6 +29,9 @@ from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 from pcapd.savefile.form import Form
+
+if TYPE_CHECKING:
+    from pcapd.ctl.extcap.toolbar import Toolbar
 
 __all__ = ["PREPARE", "answer", "options_of"]
 
@@ -87,7 +91,22 @@ def _reload(interface: configuration.Interface, option: str, call: Call) -> List
 def _capture(interface: configuration.Interface, call: Call) -> int:
     parent = Parent("Wireshark")
     # ssl and wsproto take most of the start-up: the other calls do without.
-    from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark, has_reader
+    from pcapd.ctl.extcap.toolbar import Toolbar
+
+    # First of all: Wireshark's window stands still until we have opened the toolbar's pipe.
+    toolbar = Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out"))
+    try:
+        return _captured(interface, call, parent, toolbar)
+    except PcapdError as error:
+        toolbar.log(escape(str(error)))
+        raise
+    finally:
+        # A window that opens the pipe after our end would stand still for ever.
+        toolbar.await_window(parent)
+
+
+def _captured(interface: configuration.Interface, call: Call, parent: Parent, toolbar: Toolbar) -> int:
+    from pcapd.ctl.extcap.toolbar import Wireshark, has_reader
     from pcapd.ctl.run import run
 
     fifo = call.get("--fifo")
@@ -97,14 +116,12 @@ def _capture(interface: configuration.Interface, call: Call) -> int:
     _write_to(fifo, parent)
     options = options_of(call)
     access, wanted = PREPARE[interface.value](call, options)
-    front = Wireshark(_STDOUT_FD, Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out")))
     try:
-        status = run(access, options, wanted, front, parent)
+        return run(access, options, wanted, Wireshark(_STDOUT_FD, toolbar), parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise
         return 0
-    return status
 
 
 def options_of(call: Call) -> CaptureOptions:
@@ -189,7 +206,7 @@ def _needed_api(call: Call) -> str:
 def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
     from pcapd.ctl.login.cf import Asked, prepare
 
-    app = call.get("--app-name") or call.get("--app")
+    app = call.get("--app")
     if not app:
         raise UsageProblem("no app", "choose one in the interface's options (the wheel beside its name)")
     instances = parse_instances(words(call.get("--instances")))

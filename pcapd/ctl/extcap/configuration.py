@@ -76,6 +76,10 @@ class Control:
 
 
 _INSTANCES = r"^ *(all|[0-9]+( *, *[0-9]+)*)? *$"
+#: As `parse_duration` reads it, and more than 0.
+_DURATION = r"^ *(?=.*[1-9])[0-9]+([.][0-9]+)? ?(ms|s|m|h) *$"
+#: Wireshark's display filters have names with dots, capture filters only addresses.
+_FILTER = r"^(?!.*[A-Za-z_][.][A-Za-z_])[^\x00-\x1f\x7f]*$"
 _CA = Argument(
     "--ca",
     "Authority of the certificates",
@@ -96,6 +100,7 @@ _CAPTURE = (
         "Capture filter",
         "See pcap-filter(7); it works where the packets are, besides Wireshark's own field",
         placeholder="tcp port 8080",
+        validation=_FILTER,
     ),
     Argument(
         "--snaplen",
@@ -112,7 +117,13 @@ _CAPTURE = (
         type="boolean",
         default="false",
     ),
-    Argument("--duration", "Duration", "Stop after this time, such as 30s, 5m or 1h", placeholder="no limit"),
+    Argument(
+        "--duration",
+        "Duration",
+        "Stop after this time, such as 30s, 5m or 1h",
+        placeholder="no limit",
+        validation=_DURATION,
+    ),
     Argument(
         "--order",
         "In time order",
@@ -135,15 +146,10 @@ _CF = Interface(
             "Apps of the space that the cf CLI targets (cf login, cf target -s SPACE)",
             type="selector",
             group="App",
+            # Wireshark opens the options when nothing was chosen yet, and saves nothing before.
+            required=True,
             reload=True,
             choices=(_NOT_LOADED,),
-        ),
-        Argument(
-            "--app-name",
-            "App by name or GUID",
-            "Counts instead of the list where something is here",
-            group="App",
-            placeholder="as in the list",
         ),
         Argument(
             "--instances",

@@ -7,7 +7,9 @@ started from a desktop has no PATH to speak of, and a new pcapctl is used at onc
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,19 +17,31 @@ import sys
 import tempfile
 import zipimport
 from pathlib import Path
-from typing import Iterator, List, Mapping, Optional, Sequence
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import pcapd
 from pcapd.ctl.options import UsageProblem
 from pcapd.errors import PcapdError
 
-__all__ = ["folder_of", "install", "launcher", "uninstall"]
+__all__ = [
+    "InstallProblem",
+    "configuration",
+    "configuration_of",
+    "folder_of",
+    "install",
+    "launcher",
+    "replace",
+    "this_command",
+    "uninstall",
+    "version",
+]
 
 NAME = "pcapctl"
 _MARK = "# pcapctl as a capture interface of Wireshark; pcapctl extcap --uninstall removes it."
 #: Where macOS has it, outside of PATH.
 _MACOS_TSHARK = "/Applications/Wireshark.app/Contents/MacOS/tshark"
 _TIMEOUT = 20.0  # seconds
+_VERSION = re.compile(r"TShark \(Wireshark\) ([0-9]{1,3})\.([0-9]{1,3})")
 _MARK_WITHIN = 4096  # bytes
 
 #: Imports nothing from the directory that Wireshark happens to be in.
@@ -50,7 +64,7 @@ def install(directory: Optional[Path]) -> Path:
         raise InstallProblem(f"{path} is something else", "move it away, or choose with --directory")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(path, launcher(_command()))
+        replace(path, launcher([*this_command(), "extcap"]), 0o755)
         done = subprocess.run(  # noqa: S603  # no shell, and nothing of it is anybody's input
             [str(path), "--extcap-interfaces"], check=False, capture_output=True, text=True, timeout=_TIMEOUT
         )
@@ -81,9 +95,9 @@ def uninstall(directory: Optional[Path]) -> List[Path]:
     return removed
 
 
-def launcher(command: Sequence[str]) -> str:
-    """The launcher's text: a script for sh that starts a command with what Wireshark gives it."""
-    return f'#!/bin/sh\n{_MARK}\nexec {" ".join(map(shlex.quote, command))} "$@"\n'
+def launcher(command: Sequence[str], mark: str = _MARK) -> str:
+    """The launcher's text: a script for sh that starts a command with the arguments that it is given."""
+    return f'#!/bin/sh\n{mark}\nexec {" ".join(map(shlex.quote, command))} "$@"\n'
 
 
 def folder_of(told: str) -> Optional[Path]:
@@ -92,14 +106,50 @@ def folder_of(told: str) -> Optional[Path]:
     Args:
         told: What its ``tshark -G folders`` says.
     """
+    folders = _told_folders(told)
+    # Up to 4.0 there is no line of its own for it.
+    configuration = folders.get("personal configuration")
+    return folders.get("personal extcap path") or (configuration / "extcap" if configuration else None)
+
+
+def configuration_of(told: str) -> Optional[Path]:
+    """Where a Wireshark keeps its user's configuration, with the profiles.
+
+    Args:
+        told: What its ``tshark -G folders`` prints.
+    """
+    return _told_folders(told).get("personal configuration")
+
+
+def _told_folders(told: str) -> Dict[str, Path]:
     folders = {}
     for line in told.splitlines():
         name, _, folder = line.partition(":")
         if folder.strip():
             folders[name.strip().lower()] = Path(folder.strip())
-    # Up to 4.0 there is no line of its own for it.
-    configuration = folders.get("personal configuration")
-    return folders.get("personal extcap path") or (configuration / "extcap" if configuration else None)
+    return folders
+
+
+def configuration() -> Path:
+    """Where the Wireshark here keeps its user's configuration.
+
+    Raises:
+        UsageProblem: There is no home directory.
+    """
+    for tshark in _tsharks():
+        told = configuration_of(_told_by(tshark, "-G", "folders"))
+        if told is not None:
+            return told
+    return _home_configuration(os.environ)
+
+
+def version() -> Optional[Tuple[int, int]]:
+    """Major and minor version of the Wireshark here; None without one."""
+    for tshark in _tsharks():
+        found = _VERSION.match(_told_by(tshark, "--version"))
+        if found is not None:
+            return int(found[1]), int(found[2])
+    return None
 
 
 def _folder(variables: Mapping[str, str]) -> Path:
@@ -108,37 +158,45 @@ def _folder(variables: Mapping[str, str]) -> Path:
 
 def _folders(variables: Mapping[str, str]) -> Iterator[Path]:
     """Where the Wireshark here looks, or else every version; the best first."""
-    for tshark in (shutil.which("tshark"), _MACOS_TSHARK):
-        told = _told_by(tshark) if tshark else None
+    for tshark in _tsharks():
+        told = folder_of(_told_by(tshark, "-G", "folders"))
         if told is not None:
             yield told
+    yield _home_configuration(variables) / "extcap"
+    # Wireshark 4.2 and later look here, too.
+    yield Path(variables["HOME"]) / ".local" / "lib" / "wireshark" / "extcap"
+
+
+def _home_configuration(variables: Mapping[str, str]) -> Path:
     home = variables.get("HOME")
     if not home:
         raise UsageProblem("there is no HOME where Wireshark could look", "name a directory with --directory")
-    configuration = variables.get("XDG_CONFIG_HOME") or f"{home}/.config"
-    yield Path(configuration) / "wireshark" / "extcap"
-    # Wireshark 4.2 and later look here, too.
-    yield Path(home) / ".local" / "lib" / "wireshark" / "extcap"
+    return Path(variables.get("XDG_CONFIG_HOME") or f"{home}/.config") / "wireshark"
 
 
-def _told_by(tshark: str) -> Optional[Path]:
+def _tsharks() -> List[str]:
+    return [tshark for tshark in (shutil.which("tshark"), _MACOS_TSHARK) if tshark]
+
+
+@functools.cache
+def _told_by(tshark: str, *arguments: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603  # no shell, and nothing of it is anybody's input
-            [tshark, "-G", "folders"], check=False, capture_output=True, text=True, timeout=_TIMEOUT
+            [tshark, *arguments], check=False, capture_output=True, text=True, timeout=_TIMEOUT
         )
     except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    return folder_of(done.stdout)
+        return ""
+    return done.stdout
 
 
-def _command() -> List[str]:
+def this_command() -> List[str]:
     """What starts this very pcapctl."""
     python = [sys.executable] if sys.executable else ["/usr/bin/env", "python3"]
     loader = pcapd.__spec__.loader if pcapd.__spec__ else None
     if isinstance(loader, zipimport.zipimporter):
-        return [*python, str(Path(loader.archive).resolve()), "extcap"]
+        return [*python, str(Path(loader.archive).resolve())]
     root = Path(pcapd.__file__).resolve().parents[1]
-    return [*python, "-c", _FROM_DIRECTORY, str(root), "extcap"]
+    return [*python, "-c", _FROM_DIRECTORY, str(root)]
 
 
 def _is_ours(path: Path) -> bool:
@@ -149,13 +207,17 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _write(path: Path, content: str) -> None:
-    """In one step: a Wireshark that starts meanwhile has the old one or the new one."""
+def replace(path: Path, content: str, mode: int) -> None:
+    """Write a file in one step: a Wireshark that starts meanwhile has the old one or the new one.
+
+    Raises:
+        OSError: It is as it was.
+    """
     fd, temporary = tempfile.mkstemp(prefix=".pcapctl-", dir=path.parent)
     try:
         with os.fdopen(fd, "w") as file:
             file.write(content)
-            os.fchmod(fd, 0o755)
+            os.fchmod(fd, mode)
         Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import sys
+import time
 from typing import List, Optional
 
 from pcapd.ctl.display.progress import DROPS
@@ -17,9 +18,11 @@ from pcapd.ctl.display.terminal import say
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.extcap.configuration import Control
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode, text
-from pcapd.ctl.sinks.output import OutputError
+from pcapd.ctl.sinks.output import ReaderLeft
+from pcapd.ctl.stopping import Parent
 from pcapd.ctl.stream.session import CaptureSession, Outcome
 from pcapd.errors import PcapdError
+from pcapd.limits import TOOLBAR_TIMEOUT
 from pcapd.merge.muxer import Account
 
 __all__ = ["Toolbar", "Wireshark", "has_reader"]
@@ -30,6 +33,7 @@ _STDERR_MAX = 16 * 1024
 #: bytes that wait for the toolbar.
 _BACKLOG_MAX = 64 * 1024
 _READ = 64 * 1024
+_LOOK = 0.02  # seconds between two looks at the pipe
 
 
 def has_reader(fd: int) -> bool:
@@ -53,6 +57,8 @@ class Toolbar:
         self._pending = b""
         self._in: Optional[int] = None
         self._out: Optional[int] = None
+        #: Wireshark has opened its end of the pipe and said so.
+        self._initialized = False
         if incoming:
             with contextlib.suppress(OSError):
                 self._in = os.open(incoming, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -62,7 +68,9 @@ class Toolbar:
         if self._in is None:
             return []
         try:
-            return self._controls.receive(os.read(self._in, _READ))
+            messages = self._controls.receive(os.read(self._in, _READ))
+            self._initialized |= any(one.kind == Kind.INITIALIZED for one in messages)
+            return messages
         except BlockingIOError:
             return []
         except (OSError, PcapdError):
@@ -70,6 +78,24 @@ class Toolbar:
             os.close(self._in)
             self._in = None
             return []
+
+    def await_window(self, parent: Parent) -> None:
+        """Wait until Wireshark has opened the pipe on which it reports what was pressed.
+
+        Its window opens that pipe blocking, and reads what we have to say only afterwards.
+        The wait ends with Wireshark (`parent`), and after `TOOLBAR_TIMEOUT` in any case.
+        """
+        until = time.monotonic() + TOOLBAR_TIMEOUT
+        while self._in is not None and not self._initialized and time.monotonic() < until:
+            if parent.look():
+                return
+            self.receive()
+            time.sleep(_LOOK)
+        self.flush()
+
+    def log(self, words: str) -> None:
+        """Add a line to the toolbar's log."""
+        self.send(text(Control.LOG, Kind.ADD, f"{words}\n"))
 
     @property
     def idle(self) -> bool:
@@ -116,7 +142,7 @@ class Wireshark:
 
     def line(self, message: str, *, important: bool) -> None:
         """A line for people: into the toolbar's log, and an important one into the dialog as well."""
-        self._toolbar.send(text(Control.LOG, Kind.ADD, f"{message}\n"))
+        self._toolbar.log(message)
         if important:
             self._toolbar.send(text(0, Kind.STATUS_BAR, message))
             self._dialog(message)
@@ -128,9 +154,9 @@ class Wireshark:
                 self._stopped = True
                 self._toolbar.send(Message(Control.STOP, Kind.DISABLE))
                 capture.stop("stopped in Wireshark", now)
-        if not capture.over and not has_reader(self._packets):
+        if not capture.output_over and not capture.over and not has_reader(self._packets):
             # Before packets come, no write would tell.
-            capture.fail(OutputError("Wireshark has closed the pipe"))
+            capture.output_ended(ReaderLeft("Wireshark has closed the pipe"), now, failed=False)
         if now - self._shown_at >= _INTERVAL:
             self._shown_at = now
             self._show(capture)
@@ -146,7 +172,7 @@ class Wireshark:
                         self._dialog(source_line(account))
         elif capture.error is not None:
             words = escape(str(capture.error))
-            self._toolbar.send(text(Control.LOG, Kind.ADD, f"{words}\n"))
+            self._toolbar.log(words)
             self._dialog(f"pcapctl: {words}")
 
     def failed(self, capture: CaptureSession) -> bool:

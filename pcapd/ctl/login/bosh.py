@@ -74,12 +74,10 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
         raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
     address_of(asked.api)
     given = settings(os.environ, asked.environment)
-    messages = Messages(options)
-    if os.environ.get("BOSH_ALL_PROXY"):
-        messages.warn("BOSH_ALL_PROXY is set, but pcapctl does not use it: it connects directly")
+    messages = Messages.of(options)
     path = config_path(os.environ)
     environment = read_environment(path, given)
-    client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS)
+    client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS, bosh=True)
     session = Session(path, given, environment, client, messages.warn)
     vms, notices = pick(deployment, Director(environment.url, session, client).instances(deployment))
     if not vms:
@@ -92,7 +90,7 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
     token = session.token()
     if session.refreshed:
         messages.detail("your BOSH login was refreshed")
-    return Access(asked.api, token, asked.ca, asked.trust), wanted
+    return Access(asked.api, token, asked.ca, asked.trust, bosh=True), wanted
 
 
 def _deployment(asked: Asked) -> Deployment:

@@ -21,7 +21,7 @@ from pcapd.ctl.stream.connection import address_of
 from pcapd.errors import TargetNotFound
 from pcapd.wire import App
 
-__all__ = ["Asked", "prepare"]
+__all__ = ["Asked", "find_api", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
         address_of(asked.api)
     path = config_path(os.environ) if cli is None else Path()
     login = read_login(path) if cli is None else cli.login()
-    messages = Messages(options)
+    messages = Messages.of(options)
     if login.ssl_disabled and asked.trust is not Trust.ANYBODY and asked.ca is None:
         messages.note(
             "cf logged in with --skip-ssl-validation, which does not count here: certificates are checked, "
@@ -71,13 +71,31 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
     session = Session(path, login, client, messages.warn) if cli is None else RpcSession(cli)
     controller = CloudController(login.target, session, client)
     guid = _guid(asked.app, login, controller)
-    api, reason = _api(asked, login, controller)
+    api, reason = _api(asked.api, login, controller)
     token = session.token()
     if session.refreshed:
         messages.detail("your cf login was refreshed")
     messages.detail(_plan(asked, guid, login))
     messages.detail(f"pcap api {api}, {reason}")
     return Access(api, token, asked.ca, asked.trust), _wanted(asked, guid)
+
+
+def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
+    """The pcap api's URL by the cf CLI's login, and where it is from, in words.
+
+    Args:
+        ca: Authorities besides the system's.
+        trust: Whose word counts for certificates.
+
+    Raises:
+        LoginProblem: There is no login.
+        PcapdError: Cloud Controller does not answer as it should.
+    """
+    path = config_path(os.environ)
+    login = read_login(path)
+    client = Client(ca, trust)
+    session = Session(path, login, client, lambda words: None)
+    return _api(None, login, CloudController(login.target, session, client))
 
 
 def _wanted(asked: Asked, guid: str) -> Wanted:
@@ -104,10 +122,10 @@ def _space(login: Login) -> str:
     return f"{space} of org {login.org}" if login.org else space
 
 
-def _api(asked: Asked, login: Login, controller: CloudController) -> Tuple[str, str]:
+def _api(given: Optional[str], login: Login, controller: CloudController) -> Tuple[str, str]:
     """The pcap api's URL, and where it is from."""
-    if asked.api:
-        return asked.api, "as given"
+    if given:
+        return given, "as given"
     host = urlsplit(login.target).hostname
     link = controller.pcap_link()
     if link is not None:

@@ -61,6 +61,7 @@ class Client:
         trust: Whom else.
         pem: More authorities, as text.
         hints: What to say instead of hints that are about --api.
+        bosh: The BOSH CLI's own variable for a proxy counts.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class Client:
         *,
         pem: str = "",
         hints: Mapping[str, str] = CF_HINTS,
+        bosh: bool = False,
     ) -> None:
         self._ca = ca
         self._trust = trust
         self._pem = pem
         self._hints = hints
+        self._bosh = bosh
 
     def get(self, url: str, token: Optional[str] = None) -> Answer:
         """GET, with the user's token where one is given.
@@ -97,7 +100,9 @@ class Client:
 
     def _ask(self, method: str, url: str, headers: Dict[str, str], body: Optional[str] = None) -> Answer:
         parts = urlsplit(url)
-        access = Access(f"{parts.scheme}://{parts.netloc}", None, self._ca, self._trust, self._pem)
+        access = Access(
+            f"{parts.scheme}://{parts.netloc}", None, self._ca, self._trust, self._pem, self._bosh
+        )
         secure, host, port, _ = address_of(access.api)
         connection = http.client.HTTPConnection(host, port)
         connection.default_port = 443 if secure else 80  # what the Host header need not say

@@ -11,6 +11,7 @@ The loop gives every piece to each sink, and the sink writes it.
 ``rotation``     a series of files by size or by time
 ``split``        files for each instance
 ``output``       a file or a pipe, written in whole blocks
+``compressed``   a file that is compressed while it is written
 ``inventory``    the files there are, for the report.  Pure.
 ``serving``      PCAP-over-IP: the capture as a stream to whoever connects
 ``printing``     one line per packet

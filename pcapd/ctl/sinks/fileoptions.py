@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
 from pcapd.savefile.form import Form
 
-__all__ = ["FileOptions", "Rotation", "parse_place", "part_name"]
+__all__ = ["FileOptions", "Payload", "Rotation", "parse_place", "part_name"]
 
 #: Characters of an instance's name in a file's name; a path's part has 255 bytes.
 _INSTANCE_MAX = 100
@@ -33,6 +34,14 @@ class Rotation:
         return self.size is not None or self.time is not None
 
 
+class Payload(Enum):
+    """How a packet is printed behind its link header, as tcpdump's ``-A`` and ``-X`` do."""
+
+    NONE = auto()
+    TEXT = auto()
+    HEX = auto()
+
+
 @dataclass(frozen=True)
 class FileOptions:
     """See the module.
@@ -43,6 +52,8 @@ class FileOptions:
         print: A line per packet, to standard output.
         packet_ids: The same packet has the same number wherever it was seen.
         dedupe: Only its first sighting is kept.
+        explain: The files are explained at the end.
+        payload: What is printed of a packet besides its line.
     """
 
     rotation: Rotation = Rotation()
@@ -51,6 +62,8 @@ class FileOptions:
     print: bool = False
     packet_ids: bool = False
     dedupe: bool = False
+    explain: bool = False
+    payload: Payload = Payload.NONE
 
     @property
     def several(self) -> bool:
@@ -60,14 +73,18 @@ class FileOptions:
     @staticmethod
     def of(given: Any) -> FileOptions:
         """From the command line's options by their names."""
-        rotation = Rotation(given["rotate_size"], given["rotate_time"], given["rotate_files"])
+        size, time = given["rotate_size"] or given["rotate_megabytes"], given["rotate_time"]
+        ring = given["files_wanted"] if size or not time else None  # else it ends the capture
+        payload = Payload.HEX if given["hex"] else Payload.TEXT if given["ascii"] else Payload.NONE
         return FileOptions(
-            rotation,
+            Rotation(size, time, given["rotate_files"] or ring),
             given["split_by"] is not None,
             given["serve"],
-            given["print"],
+            given["print"] or payload is not Payload.NONE,
             given["packet_ids"] or given["dedupe"],
             given["dedupe"],
+            given["explain"],
+            payload,
         )
 
     @property
@@ -96,6 +113,10 @@ class FileOptions:
             (
                 self.several and not output,
                 f"{several} needs files, and there is none: name a file with --output",
+            ),
+            (
+                self.explain and output in ("", "-"),
+                "--explain reads the file at the end, and there is none: name a file with --output",
             ),
             (
                 self.print and output == "-",
@@ -128,7 +149,8 @@ def part_name(name: str, instance: str = "", number: int = 0, time: str = "") ->
         time: When it was begun, with its number.
     """
     path = Path(name)
-    stem, suffix = path.stem, path.suffix
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    stem = path.name[: len(path.name) - len(suffix)]
     if instance:
         stem += "_" + re.sub(r"[^A-Za-z0-9._-]", "_", instance)[:_INSTANCE_MAX]
     if number:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 from pcapd.ctl.options import NOWHERE, CaptureOptions, UsageProblem
+from pcapd.ctl.sinks.compressed import open_output
 from pcapd.ctl.sinks.fileoptions import part_name
 from pcapd.ctl.sinks.inventory import Inventory
 from pcapd.ctl.sinks.output import Output, OutputError
@@ -44,7 +45,7 @@ def open_files(options: CaptureOptions, inventory: Inventory, closing: Closing) 
 
     def files_of(stream: str) -> FileSink:
         def open_file(number: int) -> Output:
-            return Output(names.of(stream, number), options.form, force=options.force)
+            return open_output(names.of(stream, number), options.form, force=options.force)
 
         if not options.files.rotation:
             return SingleFile(open_file(0), stream, inventory)
@@ -111,10 +112,12 @@ def _check_directory(name: str) -> None:
     directory = Path(name).parent
     path = Path(name)
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise OutputError(f"{name} is no file, and there would be several", "name a file with --output")
+        raise OutputError(
+            f"{name} is not a regular file, and several files are to be written", "name one with --output"
+        )
     if path.is_dir():
         raise OutputError(f"{name} is a directory", "name a file in it; the names are made from that")
     if not directory.is_dir():
-        raise OutputError(f"there is no directory {directory}", "make it first")
+        raise OutputError(f"the directory {directory} does not exist", "create it first")
     if not os.access(directory, os.W_OK):
         raise OutputError(f"{directory} cannot be written", "check its permissions")

@@ -13,6 +13,7 @@ from pcapd.ctl.sinks.printing import Printer
 from pcapd.ctl.sinks.serving import Server
 from pcapd.ctl.sinks.single import FileSink
 from pcapd.ctl.sinks.sink import Sink
+from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Piece
 
 __all__ = ["KINDS", "Sinks"]
@@ -25,7 +26,8 @@ def _server(options: CaptureOptions, inventory: Inventory, closing: Closing) -> 
 
 
 def _printer(options: CaptureOptions, inventory: Inventory, closing: Closing) -> Optional[Sink]:
-    return Printer(json=options.json) if options.files.print else None
+    files = options.files
+    return Printer(json=options.json, payload=files.payload) if files.print else None
 
 
 #: One line for each kind of sink, in the order in which they are given a piece: lines come
@@ -45,11 +47,10 @@ class Sinks:
         closing: See `Closing`; the muxer's.
 
     Attributes:
-        all: In the order of `KINDS`.
         form: Of the files.
         inventory: The files there are.
         kept: Whether the packets are kept at all.
-        last: What was to be written last.
+        last: What the files were to take last.
 
     Raises:
         PcapdError: One of them cannot be; said before anything starts.
@@ -62,16 +63,35 @@ class Sinks:
         self.kept = options.output != NOWHERE
         self.last: List[Piece] = []
         made = [kind(options, self.inventory, closing) for kind in KINDS]
-        self.all = [sink for sink in made if sink is not None]
+        self._all = [sink for sink in made if sink is not None]
+        self._taking = list(self._all)
+
+    def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
+        """Give pieces to each sink that still takes them, also when one fails; that gets nothing more.
+
+        Raises:
+            PcapdError: One of them fails.
+        """
+        failures: List[PcapdError] = []
+        if any(isinstance(sink, FileSink) for sink in self._taking):
+            self.last = pieces
+        for sink in list(self._taking):
+            try:
+                sink.write(pieces, now, last=last)
+            except PcapdError as error:
+                self._taking.remove(sink)
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     @property
     def server(self) -> Optional[Server]:
         """The one for readers on the network."""
-        return next((sink for sink in self.all if isinstance(sink, Server)), None)
+        return next((sink for sink in self._all if isinstance(sink, Server)), None)
 
     def watch(self, poll: select.poll) -> None:
         """Register what may wake up the loop."""
-        for sink in self.all:
+        for sink in self._all:
             sink.watch(poll)
 
     def close(self) -> None:
@@ -81,12 +101,12 @@ class Sinks:
             OutputError: A file's end could not be kept.
         """
         with contextlib.ExitStack() as stack:
-            for sink in self.all:
+            for sink in self._all:
                 stack.callback(sink.close)
 
     def discard(self) -> None:
         """Remove the files that we made and that hold no packet."""
-        for sink in self.all:
+        for sink in self._all:
             if isinstance(sink, FileSink):
                 sink.discard()
         self.inventory.clear()

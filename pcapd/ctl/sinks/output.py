@@ -18,10 +18,10 @@ from typing import List, Optional
 
 from pcapd.ctl.options import STDOUT
 from pcapd.errors import PcapdError
-from pcapd.savefile.cut import cut
+from pcapd.savefile.cut import Cut, cut
 from pcapd.savefile.form import Form
 
-__all__ = ["Output", "OutputError", "is_special", "replace"]
+__all__ = ["Output", "OutputError", "ReaderLeft", "is_special", "replace"]
 
 _STDOUT_FD = 1
 _LARGE = 64 * 1024  # bytes; less is joined before it is written
@@ -40,19 +40,23 @@ class OutputError(PcapdError):
         self.unwritten = unwritten
 
 
+class ReaderLeft(OutputError):
+    """Whoever read the packets has enough of them: the capture ends in good order."""
+
+
 class Output:
     """The output of one capture; opened with its first block.
 
     Args:
         name: A path, or ``-`` for standard output.
-        form: Of the file.
+        form: Of the file; None where each piece counts whole or not at all.
         force: An existing file may be overwritten.
 
     Raises:
         OutputError: It could not be written later: said before anything starts.
     """
 
-    def __init__(self, name: str, form: Form, *, force: bool) -> None:
+    def __init__(self, name: str, form: Optional[Form], *, force: bool) -> None:
         self.name = name
         self._form = form
         self._force = force
@@ -76,6 +80,11 @@ class Output:
         """There is something in it."""
         return self.size > 0
 
+    @property
+    def occupied(self) -> int:
+        """Bytes of the file, with those that still wait."""
+        return self.size
+
     def write(self, blocks: List[bytes]) -> None:
         """Write whole blocks, however long that blocks.
 
@@ -88,8 +97,8 @@ class Output:
             try:
                 self._write(piece)
             except BaseException as error:
-                lost = cut(self._form, piece, self.size - before, begins_file=before == 0).lost
-                lost += sum(cut(self._form, rest, 0, begins_file=False).lost for rest in pieces[index + 1 :])
+                lost = self._cut(piece, self.size - before, begins_file=before == 0).lost
+                lost += sum(self._cut(rest, 0, begins_file=False).lost for rest in pieces[index + 1 :])
                 self.unwritten += lost
                 if isinstance(error, OutputError):
                     error.unwritten = lost
@@ -156,14 +165,19 @@ class Output:
         if self._regular:
             # The position knows better than we do when a signal came between.
             written = max(written, os.lseek(fd, 0, os.SEEK_CUR) - self.size)
-        self.size += cut(self._form, data, written, begins_file=self.size == 0).kept
+        self.size += self._cut(data, written, begins_file=self.size == 0).kept
         if self._regular:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, self.size)
 
+    def _cut(self, data: bytes, written: int, *, begins_file: bool) -> Cut:
+        if self._form is not None:
+            return cut(self._form, data, written, begins_file=begins_file)
+        return Cut(len(data) if written == len(data) else 0, 0)
+
     def _failure(self, error: OSError) -> OutputError:
         if error.errno == errno.EPIPE:
-            return OutputError("whoever read the packets has closed the pipe")
+            return ReaderLeft("the reader has closed the pipe")
         target = "standard output" if self.name == STDOUT else self.name
         full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
         hint = "what was written before is good" if full else ""
@@ -226,6 +240,6 @@ def _check_path(path: Path, force: bool) -> None:
         raise OutputError(f"{path} exists", "use --force to overwrite it")
     directory = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if not directory.is_dir():
-        raise OutputError(f"there is no directory {directory}", "make it first")
+        raise OutputError(f"the directory {directory} does not exist", "create it first")
     if not os.access(path if path.exists() else directory, os.W_OK):
         raise OutputError(f"{path} cannot be written", "check its permissions")

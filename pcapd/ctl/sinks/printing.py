@@ -16,15 +16,21 @@ import sys
 import time
 from typing import Dict, List, TextIO
 
+from pcapd.ctl.display import dump
 from pcapd.ctl.display.decode import decode
 from pcapd.ctl.display.terminal import silence
 from pcapd.ctl.display.text import escape
+from pcapd.ctl.sinks.fileoptions import Payload
+from pcapd.ctl.sinks.output import ReaderLeft
 from pcapd.ctl.sinks.sink import Sink
 from pcapd.errors import PcapdError
 from pcapd.merge.muxer import Piece
 from pcapd.savefile.reader import FilePacket, Reader
 
 __all__ = ["Printer", "PrintingFailed", "as_event", "as_line"]
+
+
+_DUMPS = {Payload.TEXT: dump.as_text, Payload.HEX: dump.as_hex}
 
 
 class PrintingFailed(PcapdError):
@@ -36,11 +42,13 @@ class Printer(Sink):
 
     Args:
         json: As events for scripts.
+        payload: What is printed besides the line.
         stream: Where to instead.
     """
 
-    def __init__(self, *, json: bool, stream: TextIO = sys.stdout) -> None:
+    def __init__(self, *, json: bool, payload: Payload = Payload.NONE, stream: TextIO = sys.stdout) -> None:
         self._json = json
+        self._dump = _DUMPS.get(payload)
         self._stream = stream
         self._terminal = stream.isatty()
         self._readers: Dict[str, Reader] = {}
@@ -50,12 +58,15 @@ class Printer(Sink):
 
         Raises:
             PrintingFailed: Nobody takes the lines; said once.
+            ReaderLeft: Nobody wants more of them.
         """
         lines: List[str] = []
         for piece in pieces:
             reader = self._readers.setdefault(piece.stream, Reader())
             for packet in reader.packets(piece.data):
                 lines.append(json.dumps(as_event(packet)) if self._json else as_line(packet))
+                if self._dump is not None and not self._json:
+                    lines.append(self._dump(packet.interface.link_type, packet.data))
         data = "".join(f"{line}\n" for line in lines)
         encoding = self._stream.encoding or "utf-8"
         try:
@@ -75,7 +86,7 @@ class Printer(Sink):
             if self._terminal and error.errno == errno.EIO:
                 return  # it was closed: SIGHUP ends the capture, unless it is to be ignored
             if isinstance(error, BrokenPipeError):
-                raise PrintingFailed("whoever read the lines has closed the pipe") from error
+                raise ReaderLeft("the reader of the lines has closed the pipe") from error
             raise PrintingFailed(f"cannot print: {error.strerror}") from error
 
 

@@ -51,7 +51,7 @@ def check(options: CaptureOptions) -> None:
     if path.is_symlink():
         path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
-        raise ReportFailed(f"there is no directory {path.parent} for the report", "make it first")
+        raise ReportFailed(f"the directory {path.parent} for the report does not exist", "create it first")
     if not os.access(path.parent, os.W_OK):
         raise ReportFailed(f"the report {path} cannot be written", "check the permissions of its directory")
 

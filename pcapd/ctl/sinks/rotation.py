@@ -105,11 +105,9 @@ class RotatedFiles(FileSink):
         """
         current, self._current = self._current, None
         output, self._output = self._output, None
-        if current is not None:
-            self._inventory.finish(current)
         if output is not None:
             try:
-                output.close()
+                self._close(output, current)
             finally:
                 if current is None or current.packets == 0:
                     self._empty = output
@@ -153,7 +151,7 @@ class RotatedFiles(FileSink):
         size = self._rotation.size
         if size is None or self._output is None:
             return 2**62
-        return size - self._output.size - batch.size
+        return size - self._output.occupied - batch.size
 
     def _begin(self, batch: _Batch, now: float) -> Written:
         """Open the next file, which begins with the headers so far."""
@@ -198,8 +196,16 @@ class RotatedFiles(FileSink):
                 self._inventory.grow(current, output.size)
             self._output = self._current = None
             self._past.append(current)
-            self._inventory.finish(current)
+            self._close(output, current)
+
+    def _close(self, output: Output, current: Optional[Written]) -> None:
+        before = output.unwritten
+        try:
             output.close()
+        finally:
+            if current is not None:
+                self._inventory.grow(current, output.size, before - output.unwritten)
+                self._inventory.finish(current)
 
     def _delete(self, written: Written) -> None:
         """Make room.

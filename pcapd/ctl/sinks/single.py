@@ -72,9 +72,13 @@ class SingleFile(FileSink):
         Raises:
             OutputError: The system could not keep what it had taken.
         """
-        if self._written is not None:
-            self._inventory.finish(self._written)
-        self._output.close()
+        written, before = self._written, self._output.unwritten
+        try:
+            self._output.close()
+        finally:
+            if written is not None:
+                self._inventory.grow(written, self._output.size, before - self._output.unwritten)
+                self._inventory.finish(written)
 
     def discard(self) -> None:
         """Remove the file if it holds no packet."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import select
 import socket
@@ -36,6 +37,7 @@ from wsproto.utilities import ProtocolError as WebSocketError
 import pcapd
 from pcapd.ctl.options import Access, Trust, UsageProblem
 from pcapd.ctl.stream.deadline import Deadline
+from pcapd.ctl.stream.proxy import Tunnel, bypassing, chosen, of_bosh, through
 from pcapd.ctl.stream.websocket import Splitter
 from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, RequestError, request_error
 from pcapd.limits import CONNECT_TIMEOUT, EXCHANGE_TIMEOUT
@@ -91,18 +93,23 @@ def dial(access: Access, deadline: Deadline) -> socket.socket:
 
     Raises:
         ApiUnreachable: It cannot be reached, or its certificate is not good.
+        ProxyProblem: The proxy between cannot be used.
     """
     secure, host, port, _ = address_of(access.api, secret=bool(access.token))
     try:
-        plain = _connect(host, port, deadline)
+        plain = _reach(access, host, port, deadline, secure=secure)
     except (socket.gaierror, UnicodeError) as error:
         words = getattr(error, "strerror", None) or str(error)
-        raise ApiUnreachable(f"there is no host {host!r}: {words}", "check --api") from error
+        hint = "check --api"
+        if directly := bypassing(os.environ, host):
+            hint += f", or {directly}, which says to connect to it directly"
+        raise ApiUnreachable(f"there is no host {host!r}: {words}", hint) from error
     except OSError as error:
         words = "no answer" if isinstance(error, socket.timeout) else error.strerror or str(error)
         raise ApiUnreachable(f"cannot connect to {host} port {port}: {words}", "check --api") from error
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if not isinstance(plain, Tunnel):
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if not secure:
         return plain
     try:
@@ -116,8 +123,20 @@ def dial(access: Access, deadline: Deadline) -> socket.socket:
         ) from error
     except (ssl.SSLError, OSError) as error:
         plain.close()
+        problem = plain.problem() if isinstance(plain, Tunnel) else None
+        if problem is not None:
+            raise problem from error
         words = getattr(error, "reason", None) or error.strerror or str(error)
         raise ApiUnreachable(f"no TLS with {host} port {port}: {words}") from error
+
+
+def _reach(access: Access, host: str, port: int, deadline: Deadline, *, secure: bool) -> socket.socket:
+    """Connect to a host, through a proxy where the environment names one."""
+    proxy = of_bosh(os.environ, host) if access.bosh else None
+    proxy = proxy or chosen(os.environ, host, secure=secure)
+    if proxy is None:
+        return _connect(host, port, deadline)
+    return through(proxy, host, port, deadline, _connect)
 
 
 def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:

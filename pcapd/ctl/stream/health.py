@@ -1,4 +1,4 @@
-"""``pcapctl status``: what the api says of itself."""
+"""What the api says of itself (``pcapctl status``), and which targets it names (``pcapctl hosts --list``)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import Access
 from pcapd.ctl.stream.connection import ApiUnreachable, address_of, dial
 from pcapd.ctl.stream.deadline import Deadline
+from pcapd.errors import request_error
 from pcapd.limits import EXCHANGE_TIMEOUT
 
-__all__ = ["as_text", "ask"]
+__all__ = ["as_text", "ask", "targets"]
 
 _BODY_MAX = 1024 * 1024
 
@@ -23,6 +24,38 @@ def ask(access: Access) -> Dict[str, Any]:
     Raises:
         ApiUnreachable: There is no answer, or not an api's.
     """
+    body = _get(access, "/health")
+    if "healthy" not in body:
+        raise _no_api(access)
+    return body
+
+
+def targets(access: Access) -> List[str]:
+    """The names that the user may capture, from ``GET /v1/targets``.
+
+    Raises:
+        ApiUnreachable: There is no answer, or not an api's.
+        RequestError: It refuses.
+    """
+    body = _get(access, "/v1/targets")
+    names = body.get("targets")
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return names
+    errors = body.get("errors")
+    refusal = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
+    if refusal is None:
+        raise _no_api(access)
+    raise request_error(*(str(refusal.get(key, "")) for key in ("code", "title", "detail")))
+
+
+def _no_api(access: Access) -> ApiUnreachable:
+    _, host, port, _ = address_of(access.api, secret=False)
+    return ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api")
+
+
+def _get(access: Access, page: str) -> Dict[str, Any]:
+    """The JSON object that the api answers with."""
+    headers = {"Authorization": f"bearer {access.token}"} if access.token else {}
     _, host, port, path = address_of(access.api, secret=bool(access.token))
     connection = http.client.HTTPConnection(host, port)
     deadline = Deadline(EXCHANGE_TIMEOUT)
@@ -30,17 +63,17 @@ def ask(access: Access) -> Dict[str, Any]:
     try:
         with deadline.shuts(connection.sock):
             connection.sock.settimeout(deadline.left())
-            connection.request("GET", f"{path}/health")
+            connection.request("GET", f"{path}{page}", headers=headers)
             body = json.loads(connection.getresponse().read(_BODY_MAX))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         if deadline.over:
             words = f"{host} port {port} did not answer within {deadline.seconds:g} s"
             raise ApiUnreachable(words, "check --api") from error
-        raise ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api") from error
+        raise _no_api(access) from error
     finally:
         connection.close()
-    if not isinstance(body, dict) or "healthy" not in body:
-        raise ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api")
+    if not isinstance(body, dict):
+        raise _no_api(access)
     return body
 
 

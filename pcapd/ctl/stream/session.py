@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import pcapd
+from pcapd.ctl.display.text import many, quantity
 from pcapd.errors import PcapdError, RequestError, request_error
 from pcapd.limits import (
     API_SILENCE_TIMEOUT,
@@ -21,7 +22,7 @@ from pcapd.limits import (
     TURN_MAX,
 )
 from pcapd.merge.account import Account
-from pcapd.merge.muxer import Muxer, Piece
+from pcapd.merge.muxer import Budget, Muxer, Piece
 from pcapd.merge.split import Split
 from pcapd.running import RunningTime
 from pcapd.savefile.cut import Tail, tail
@@ -33,6 +34,7 @@ from pcapd.wire import (
     Error,
     Event,
     Hello,
+    Limits,
     Notice,
     NoticeType,
     Packets,
@@ -108,12 +110,17 @@ class CaptureSession:
         self._unwritten = 0  # of several sources together
         self._held = 0  # came, and were not even given out
         self._settled = False
+        self._reader_left = False
+        #: The output takes nothing more.
+        self.output_over = False
         #: Notices that came since they were looked at.
         self.notices: List[Notice] = []
         #: Instances that could not be captured, in the order in which they were told.
         self.failed: Dict[str, None] = {}
         #: Instances that have neither opened a source nor failed.
         self.awaited = 0
+        #: The api's, once it has said them.
+        self.limits: Optional[Limits] = None
         #: When the first source was open; None before.
         self.started: Optional[float] = None
         #: Why it is over, for people.
@@ -140,7 +147,7 @@ class CaptureSession:
     def tick(self, now: float) -> None:
         """Time passed: look at the stop conditions."""
         if self.muxer.full and self._state is _State.CAPTURING:
-            self.stop("the limit of packets or bytes is reached", now)
+            self.stop(_limit(self.muxer.budget), now)
         if self.started is not None and self._duration is not None and now - self.started >= self._duration:
             self.stop(f"{self._duration:g} s are over", now)
         self._judge(self._time.at(now))
@@ -180,6 +187,19 @@ class CaptureSession:
             self.reason = error.message
         self._state = _State.ENDED
 
+    def output_ended(self, error: PcapdError, now: float, *, failed: bool) -> None:
+        """The output takes nothing more: end the capture, and count what still comes.
+
+        Args:
+            failed: It should have taken it; else its reader has enough.
+        """
+        if failed and not self._errors:
+            self._errors.append(error)
+        self._reader_left = not failed
+        self.output_over = True
+        self.muxer.budget.close(broken=failed)
+        self.stop(error.message, now)
+
     def disconnected(self) -> None:
         """The api closed the connection."""
         if self._state is not _State.ENDED:
@@ -218,7 +238,8 @@ class CaptureSession:
     @property
     def lost_at_least(self) -> int:
         """Packets that are known to be missing."""
-        return self._unwritten + self._held + sum(sum(account.known) for account in self._accounts)
+        unwritten = 0 if self._reader_left else self._unwritten
+        return unwritten + self._held + sum(sum(account.known) for account in self._accounts)
 
     @property
     def written(self) -> int:
@@ -249,8 +270,10 @@ class CaptureSession:
                 data = b"".join(piece.data for piece in pieces if piece.stream == stream)
                 if missing > 0:
                     self._subtract(accounts, missing, data if form is Form.PCAPNG else b"")
+        for account in self._accounts if self._reader_left else ():
+            account.forgive()
         self.muxer.settle()
-        if not self.muxer.full:
+        if not self.muxer.full or self.muxer.budget.broken:
             self._held = sum(account.rest for account in self._accounts)
 
     def _subtract(self, accounts: List[Account], missing: int, data: bytes) -> None:
@@ -311,6 +334,7 @@ class CaptureSession:
         elif isinstance(message, Ping):
             self._send.append(self._session.pong(message, now_us))
         elif isinstance(message, Hello):
+            self.limits = message.limits
             hello = Hello(pcapd.COMPATIBILITY_LEVEL, "client", "pcapctl", pcapd.__version__, now_us)
             self._send.append(self._session.hello(hello) + self._session.start(self._request))
         elif isinstance(message, Error):
@@ -330,3 +354,11 @@ class CaptureSession:
             self._failed_targets += 1
         if not self.reason:
             self.reason = end.message or end.reason.value
+
+
+def _limit(budget: Budget) -> str:
+    """Which limit is reached, for people."""
+    packets, size = budget.most
+    if budget.packets > 0:
+        return quantity(size)
+    return many(packets, "packet")

@@ -8,15 +8,15 @@ reading  blocks that we or others wrote
 
 ``_block.h`` and ``_native.c`` of `pcapd.savefile` are their parts that are compiled.
 
-What we write, little endian, is the part that all readers agree on: one section, the same
-snaplen in all interface blocks (libpcap stops reading where it differs),
-timestamps in microseconds, no custom blocks (tshark shows them as packets).
+We write only what all readers understand, in little endian: one section, the same snaplen
+in all interface blocks (libpcap stops reading where it differs), timestamps in microseconds,
+and no custom blocks (tshark shows them as packets).
 
-What we read may be of anybody: both byte orders, any time resolution, packets in enhanced,
-simple and obsolete blocks.  Nothing in it is believed.
+We read files of any program: both byte orders, any time resolution, and packets in enhanced,
+simple and obsolete blocks.  Every length and number in them is checked before it is used.
 
-Numbers out of their field's range are a `ValueError`, an address that is none
-too; text is never refused but cleaned, because it may come from other machines.
+A writer raises `ValueError` for a number that its field cannot hold and for a bad address.
+Text may come from other machines; it is cleaned, never refused.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pcapd.savefile.blocks.reading import (
     BadFile,
     FileInterface,
     FilePacket,
+    FileStatistics,
     block_length,
     is_packet,
     own_blocks,
@@ -33,6 +34,7 @@ from pcapd.savefile.blocks.reading import (
     plain_packet,
     read_interface,
     read_packet,
+    read_statistics,
     section_order,
     whole_block,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "BadFile",
     "FileInterface",
     "FilePacket",
+    "FileStatistics",
     "block_length",
     "enhanced_packet",
     "interface_description",
@@ -61,6 +64,7 @@ __all__ = [
     "plain_packet",
     "read_interface",
     "read_packet",
+    "read_statistics",
     "section_header",
     "section_order",
     "whole_block",

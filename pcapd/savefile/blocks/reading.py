@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Final, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from pcapd.errors import PcapdError
 from pcapd.limits import BLOCK_MAX
@@ -12,6 +13,7 @@ from pcapd.savefile.blocks.layout import (
     DROP_COUNT,
     ENHANCED_PACKET,
     INTERFACE_DESCRIPTION,
+    INTERFACE_STATISTICS,
     MAGIC,
     OBSOLETE_PACKET,
     PACKET,
@@ -29,6 +31,7 @@ __all__ = [
     "BadFile",
     "FileInterface",
     "FilePacket",
+    "FileStatistics",
     "block_length",
     "is_packet",
     "own_blocks",
@@ -36,9 +39,15 @@ __all__ = [
     "plain_packet",
     "read_interface",
     "read_packet",
+    "read_statistics",
     "section_order",
     "whole_block",
 ]
+
+#: What `pcapd.merge.muxer.describe` writes, in milliseconds.
+_CLOCK_OFFSET: Final = re.compile(
+    r"clock offset ([-+]\d{1,12}(?:\.\d{1,6})?)(?: ± (\d{1,12}(?:\.\d{1,6})?))? ms"
+)
 
 
 class BadFile(PcapdError):
@@ -49,10 +58,12 @@ class FileInterface(NamedTuple):
     """One interface block.
 
     Attributes:
-        ticks: Of its timestamps in a second.
-        offset_us: Microseconds to add to them.
-        addresses: Of the interface, packed.
-        snaplen: Bytes of a packet at most; 0 when there is no limit.
+        ticks: Timestamp units in one second.
+        offset_us: Microseconds to add to each timestamp.
+        addresses: The interface's IP addresses, packed.
+        snaplen: The most bytes that are kept of a packet; 0 means no limit.
+        clock_offset: How far the machine's clock is ahead, and how much that may be wrong, in
+            microseconds, where the interface's description says so as ours does.
     """
 
     name: str
@@ -61,6 +72,21 @@ class FileInterface(NamedTuple):
     offset_us: int = 0
     addresses: Tuple[bytes, ...] = ()
     snaplen: int = 0
+    clock_offset: Optional[Tuple[int, Optional[int]]] = None
+
+
+class FileStatistics(NamedTuple):
+    """The counters of an interface.
+
+    Attributes:
+        number: Of the interface, in its section.
+        dropped: Packets that were lost by the interface and by the kernel, since the beginning.
+        until_us: Microseconds since the epoch up to which it counts; 0 when the block does not say.
+    """
+
+    number: int
+    dropped: int
+    until_us: int = 0
 
 
 class FilePacket(NamedTuple):
@@ -171,7 +197,41 @@ def read_interface(block: bytes, order: str, default: str) -> Optional[FileInter
     seconds = struct.unpack(f"{order}q", offset)[0] if len(offset) == 8 else 0
     addresses = [value[:4] for value in options.get(4, [])] + [value[:16] for value in options.get(5, [])]
     name = _first(options, 2).decode("utf-8", "replace") or default
-    return FileInterface(name, link_type, base**exponent, seconds * 1_000_000, tuple(addresses), snaplen)
+    clock = _clock_offset(_first(options, 3).decode("utf-8", "replace"))
+    return FileInterface(
+        name, link_type, base**exponent, seconds * 1_000_000, tuple(addresses), snaplen, clock
+    )
+
+
+def _clock_offset(description: str) -> Optional[Tuple[int, Optional[int]]]:
+    found = _CLOCK_OFFSET.search(description)
+    if found is None:
+        return None
+    offset, error = (round(float(part) * 1000) if part else None for part in found.groups())
+    return offset or 0, error
+
+
+def read_statistics(
+    block: bytes, order: str, interfaces: Sequence[FileInterface] = ()
+) -> Optional[FileStatistics]:
+    """The counters that a block has; None when it is another block.
+
+    Raises:
+        BadFile: It is too short, or lies.
+    """
+    if struct.unpack_from(f"{order}I", block)[0] != INTERFACE_STATISTICS:
+        return None
+    try:
+        (number,) = struct.unpack_from(f"{order}I", block, 8)
+    except struct.error as error:
+        raise _too_short() from error
+    options = _options(block, 20, order)
+    dropped = (_number_in(options, code, order) for code in (5, 7))
+    end, until = _first(options, 3), 0
+    if len(end) == 8 and number < len(interfaces):
+        high, low = struct.unpack(f"{order}II", end)
+        until = _micros(interfaces[number], high << 32 | low)
+    return FileStatistics(number, sum(count or 0 for count in dropped), until)
 
 
 def read_packet(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> Optional[FilePacket]:

@@ -2,7 +2,7 @@
 //
 // It does what cf v7 and v8 do (command/plugin/shared/rpc.go, plugin/rpc, actor/pluginaction):
 //
-//	cf install-plugin PATH -f     cf uninstall-plugin NAME     cf help COMMAND
+//	cf install-plugin PATH|URL -f cf uninstall-plugin NAME     cf help COMMAND
 //	cf COMMAND ARGUMENTS...       a command or alias of a plugin
 //	cf login -a URL               without a question: the token is STANDIN_TOKEN
 //	cf target -o ORG -s SPACE     of which the GUIDs are org-guid and space-guid
@@ -11,18 +11,21 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/rpc"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sort"
 	"strconv"
+	"strings"
 )
 
 type VersionType struct{ Major, Minor, Build int }
@@ -210,6 +213,7 @@ func install(path string) {
 		check(errors.New("file is not a valid cf CLI plugin binary"))
 	}
 	config := readConfig()
+	refuseTaken(config, metadata)
 	if old, there := config.Plugins[metadata.Name]; there {
 		uninstall(old.Name)
 		config = readConfig()
@@ -220,6 +224,58 @@ func install(path string) {
 	writeConfig(config)
 	v := metadata.Version
 	fmt.Printf("Plugin %s %d.%d.%d successfully installed.\n", metadata.Name, v.Major, v.Minor, v.Build)
+}
+
+// refuseTaken is as strict as the real one: one name that is taken, and nothing is installed.
+// STANDIN_CORE names commands that the cf CLI has itself.
+func refuseTaken(config Config, metadata *PluginMetadata) {
+	taken := map[string]bool{"login": true, "target": true, "push": true}
+	for _, name := range strings.Split(os.Getenv("STANDIN_CORE"), ",") {
+		taken[name] = true
+	}
+	for _, plugin := range config.Plugins {
+		for _, command := range plugin.Commands {
+			if plugin.Name != metadata.Name {
+				taken[command.Name], taken[command.Alias] = true, true
+			}
+		}
+	}
+	taken[""] = false
+	for _, command := range metadata.Commands {
+		if taken[command.Name] || taken[command.Alias] {
+			check(fmt.Errorf("Plugin %s could not be installed as it contains commands with names and aliases "+
+				"that are already used: %s", metadata.Name, command.Name))
+		}
+	}
+}
+
+// fetch downloads a plugin as cf does; the file is not executable.
+// STANDIN_RESOLVE is the address of every host.
+func fetch(url string) string {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if address := os.Getenv("STANDIN_RESOLVE"); address != "" {
+		dialer := &net.Dialer{}
+		transport.DialContext = func(ctx context.Context, network, place string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(place)
+			if err != nil {
+				return nil, err
+			}
+			return dialer.DialContext(ctx, network, net.JoinHostPort(address, port))
+		}
+	}
+	answer, err := (&http.Client{Transport: transport}).Get(url)
+	check(err)
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		check(fmt.Errorf("download attempt failed; server returned %d", answer.StatusCode))
+	}
+	file, err := os.CreateTemp("", "cf-plugin")
+	check(err)
+	_, err = io.Copy(file, answer.Body)
+	check(err)
+	check(file.Close())
+	check(os.Chmod(file.Name(), 0644))
+	return file.Name()
 }
 
 func uninstall(name string) {
@@ -270,7 +326,12 @@ func main() {
 	arguments := os.Args[1:]
 	switch arguments[0] {
 	case "install-plugin":
-		install(arguments[1])
+		path := arguments[1]
+		if strings.HasPrefix(path, "https://") || strings.HasPrefix(path, "http://") {
+			path = fetch(path)
+			defer os.Remove(path)
+		}
+		install(path)
 	case "uninstall-plugin":
 		uninstall(arguments[1])
 	case "login":

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from demo.certificates import API_NAME, Credentials
 from pcapd import COMPATIBILITY_LEVEL
+from pcapd.agent import presence as presence_module
 from pcapd.agent import session as session_module
 from pcapd.agent.agent import Agent
 from pcapd.agent.containers.namespace import mount_gone
@@ -179,6 +180,20 @@ class Source:
         self.calls.append("close")
 
 
+class Links:
+    """Which interfaces are up, by a test's will."""
+
+    def __init__(self, **names: int) -> None:
+        self.names = names
+        self.closed = 0
+
+    def up(self) -> dict[int, str]:
+        return {index: name for name, index in self.names.items()}
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 class World:
     """An agent, the sources that it opens, and whether opening has come to its end.
 
@@ -187,6 +202,8 @@ class World:
         failure: Raised by opening.
         addresses: Of every interface.
         refusals: Raised by starting an interface, by its name.
+        links: Of the network namespace, where interfaces may be opened later.
+        indexes: Of interfaces.
     """
 
     def __init__(self, monkeypatch: Any, credentials: Credentials, **settings: Any) -> None:
@@ -205,8 +222,11 @@ class World:
         self.failure: Optional[Exception] = None
         self.addresses: tuple[str, ...] = ("192.0.2.1/24",)
         self.refusals: dict[str, CaptureFailed] = {}
+        self.links: Optional[Links] = None
+        self.indexes: dict[str, int] = {}
         self._waiting: list[Callable[[], None]] = []
-        monkeypatch.setattr(session_module, "open_capture", self._open)
+        for module in (session_module, presence_module):
+            monkeypatch.setattr(module, "open_capture", self._open)
         monkeypatch.setattr(self.agent.threads, "run", self._in_new_thread)
 
     def _open(self, opening: Opening) -> Opened:
@@ -214,14 +234,16 @@ class World:
         self.opened.append((start, opening.ends, namespace))
         if self.failure is not None:
             raise self.failure
-        names = start.interfaces or (config.capture.default_device,)
+        names = opening.names or start.interfaces or (config.capture.default_device,)
         opened = [Source(name, start.filter, start.snaplen) for name in names]
         for source in opened:
-            source.interface = replace(source.interface, addresses=self.addresses)
+            source.interface = replace(
+                source.interface, addresses=self.addresses, index=self.indexes.get(source.interface.name, 1)
+            )
             source.refused = self.refusals.get(source.interface.name)
         self.sources += opened
         gone = partial(mount_gone, namespace, identity(namespace)) if namespace else lambda: None
-        return Opened(opened, gone)  # type: ignore[arg-type]
+        return Opened(opened, gone, links=self.links)  # type: ignore[arg-type]
 
     def _in_new_thread(self, user: str, function: Callable[[], Any]) -> Deferred[Any]:
         done: Deferred[Any] = Deferred()

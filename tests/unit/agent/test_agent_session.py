@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from agent_doubles import START, Conversation, World
+from agent_doubles import START, Conversation, Links, World
 from twisted.internet.error import ConnectionLost
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -29,6 +30,8 @@ from pcapd.limits import (
     DRAIN_TIMEOUT,
     EXCLUSION_TIME,
     FRAME_TYPICAL,
+    INTERFACE_RETURN,
+    INTERFACES_MAX,
     LATE_GRACE,
     RING_LAG,
     SNAPLEN_MAX,
@@ -570,7 +573,7 @@ def test_what_a_ring_held_when_its_source_went_away_is_counted(world: World, war
     source.dropped = 4
     conversation.transport.producer.pauseProducing()
     session = conversation.transport.protocol
-    session._source_gone(session._readings[0], CaptureFailed("it is gone"))
+    session._source_gone(session.readings[0], CaptureFailed("it is gone"))
     *_, stats, end = [m for m in conversation.hear() if isinstance(m, (Stats, End))]
     assert isinstance(stats, Stats) and stats.final
     assert (stats.received, stats.dropped_kernel, stats.delivered, stats.dropped_agent) == (7, 4, 0, 3)
@@ -712,22 +715,10 @@ def test_an_interface_that_goes_away_between_two_wake_ups(world: World) -> None:
     assert "close" in gone.calls
 
 
-def test_an_interface_that_is_taken_down_ends_its_source(world: World) -> None:
-    """libpcap may wait for it to come back; nobody else shall."""
-    conversation = Conversation(world)
-    conversation.say(replace(START, interfaces=("eth0", "eth1")))
-    world.sources[0].taken_down = True
-    world.reactor.advance(STATS_INTERVAL)
-    (notice,) = [message for message in conversation.hear() if isinstance(message, Notice)]
-    assert "eth0 is gone: it was taken down" in notice.message
-    assert "close" in world.sources[0].calls and "close" not in world.sources[1].calls
-
-
 def test_an_interface_goes_away_once(world: World) -> None:
-    """It is down, and its socket has an error, too: the user is told of one of them."""
+    """Several who read its socket meet the error: the user is told once."""
     conversation = Conversation(world)
     conversation.say(replace(START, interfaces=("eth0", "eth1")))
-    world.sources[0].taken_down = True
     world.sources[0].error = CaptureFailed("the interface disappeared")
     world.reactor.advance(STATS_INTERVAL)
     world.reactor.advance(STATS_INTERVAL)
@@ -797,3 +788,83 @@ def test_an_agent_that_drains_waits_for_nobody_too_long(world: World) -> None:
     world.reactor.advance(0.2)
     assert drained.called and conversation.transport.closed == ""
     conversation.transport.leave()
+
+
+# --- interfaces that come and go --------------------------------------------------------
+
+
+def notices(conversation: Conversation) -> list[str]:
+    """What the user was told until now."""
+    conversation.hear()
+    return [event.message.message for event in conversation.log if isinstance(event.message, Notice)]
+
+
+def test_an_interface_that_is_taken_down_is_waited_for(world: World) -> None:
+    """Its source stays open; the user is told, and later for how long it was down."""
+    conversation = Conversation(world)
+    conversation.say(START)
+    (source,) = world.sources
+    source.taken_down = True
+    world.reactor.pump([STATS_INTERVAL] * 13)
+    source.taken_down = False
+    world.reactor.pump([STATS_INTERVAL] * 3)
+    assert notices(conversation) == ["eth0 is down; it is waited for", "eth0 is up again after 1.3 s"]
+    source.fill(b"again")
+    world.reactor.wake()
+    conversation.hear()
+    assert conversation.payloads == [b"again"] and "close" not in source.calls
+
+
+def test_an_interface_that_is_made_again(world: World) -> None:
+    """One of the same name is another source, and the gap is said."""
+    world.links, world.indexes = Links(eth0=7), {"eth0": 7}
+    conversation = Conversation(world)
+    conversation.say(START)
+    world.links.names = {}
+    world.sources[0].error = CaptureFailed("it is gone")
+    world.reactor.wake()
+    world.reactor.pump([STATS_INTERVAL] * 25)
+    assert not conversation.over and len(world.sources) == 1
+    world.links.names, world.indexes = {"eth0": 8, "eth1": 9}, {"eth0": 8}
+    world.reactor.pump([STATS_INTERVAL] * 15)
+    assert [source.interface.name for source in world.sources] == ["eth0", "eth0"]
+    gone, again = notices(conversation)
+    assert "eth0 is gone" in gone and re.fullmatch(r"eth0 is captured again after [23]\.\d s", again)
+    sources = [event for event in conversation.log if isinstance(event.message, Source)]
+    assert [event.source for event in sources] == [1, 2]
+    conversation.transport.leave()
+    assert world.links.closed
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_interface_that_does_not_come_back(there: bool, world: World) -> None:
+    """The capture ends after a while; at once where the interface is there and cannot be captured."""
+    world.links = Links(eth0=1)
+    conversation = Conversation(world)
+    conversation.say(START)
+    world.links.names = {"eth0": 1} if there else {}
+    world.sources[0].error = CaptureFailed("it is gone")
+    world.reactor.wake()
+    conversation.hear()
+    assert conversation.over is there
+    for _ in range(int(INTERFACE_RETURN) + 2):
+        if not conversation.over:
+            conversation.say(Ping(1))
+            world.reactor.pump([STATS_INTERVAL] * 10)
+            conversation.hear()
+    assert conversation.over and len(world.sources) == 1
+
+
+def test_all_interfaces_that_are_up(world: World) -> None:
+    """New ones, too, as many as a request may have; one that is renamed is not opened again."""
+    world.links, world.indexes = Links(any=1, eth0=2), {f"eth{number}": number for number in range(2, 20)}
+    conversation = Conversation(world)
+    conversation.say(replace(START, interfaces=("any",)))  # the double opens one of that name
+    world.links.names = {"renamed": 1, "eth2": 2}
+    world.reactor.pump([STATS_INTERVAL] * 15)
+    assert [source.interface.name for source in world.sources] == ["any", "eth2"]
+    world.links.names |= {f"eth{number}": number for number in range(3, 20)}
+    world.reactor.pump([STATS_INTERVAL] * 30)
+    assert len(world.sources) == INTERFACES_MAX
+    (words,) = notices(conversation)
+    assert words.startswith(f"no more than {INTERFACES_MAX} interfaces are captured: eth3, ")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Iterable, List, Optional, Tuple
 
@@ -301,3 +304,55 @@ def test_both_implementations_merge_the_same(times: List[List[int]]) -> None:
         assert [row.original for row in found if row.interface == index] == list(range(len(own)))
     if all(own == sorted(own) for own in times):
         assert [row.us for row in found] == sorted(us for own in times for us in own)
+
+
+# --- the command ------------------------------------------------------------------------
+
+
+def capture_of(path: Path, flows: int, lost: int) -> Path:
+    """A file of two places: so many flows of three packets; the last ones lose one packet each."""
+    data = section() + interface("<", b"a:eth0") + interface("<", b"b:eth0")
+    for number in range(flows):
+        for sequence in range(3):
+            for place in range(2 if sequence or number < flows - lost else 1):
+                sent = packet(sequence, 1000 + number)
+                data += block("<", place, number * 1000 + sequence, sent)
+    path.write_bytes(data)
+    return path
+
+
+def test_the_sums_and_the_worst_come_first(tmp_path: Path) -> None:
+    """Of many flows only the worst are shown, unless all are asked for."""
+    path = str(capture_of(tmp_path / "x.pcapng", 50, 2))
+    lines = CliRunner().invoke(cli, ["flows", path]).output.splitlines()
+    assert lines[:2] == [
+        "298 packets, 50 flows, 2 lost between two places",
+        "a:eth0 -> b:eth0: 50 flows, 150 packets, 2 lost",
+    ]
+    assert all(", 1 lost" in line for line in lines[2:4]) and ", 0 lost" in lines[4]
+    assert len(lines) == 2 + 20 + 1 and "30 more are shown with --all" in lines[-1]
+    assert len(CliRunner().invoke(cli, ["flows", "--all", path]).output.splitlines()) == 2 + 50
+
+
+def test_a_compressed_file(tmp_path: Path) -> None:
+    """It is the same file; one that was cut is refused in words."""
+    path = capture_of(tmp_path / "x.pcapng", 5, 1)
+    compressed = tmp_path / "x.pcapng.gz"
+    compressed.write_bytes(gzip.compress(path.read_bytes()))
+    said = [CliRunner().invoke(cli, ["flows", str(name)]).output for name in (path, compressed)]
+    assert said[0] == said[1]
+    compressed.write_bytes(compressed.read_bytes()[:-20])
+    with pytest.raises(PcapdError, match="is not whole"):
+        read([str(compressed)])
+
+
+def test_a_reader_that_has_enough(tmp_path: Path) -> None:
+    """``pcapctl flows FILE | head`` ends with 0, and nothing is said on stderr but how many more there are."""
+    path = capture_of(tmp_path / "x.pcapng", 3000, 0)
+    command = [sys.executable, "-m", "pcapd.ctl", "flows", "--all", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 0

@@ -38,6 +38,8 @@ from pcapd.limits import FILTER_MAX
         "icmp6[icmp6type]==icmp6-packettoobig",
         "host ::ffff:192.0.2.1 or net 2001:db8::/32",
         "ether host 2-0-0-0-0-99 or ether host 2.0.0.0.0.99",
+        "length >= 100",
+        "ether host abcdef000003",
     ],
 )
 def test_filters_that_people_write_pass(text: str) -> None:
@@ -77,9 +79,49 @@ def test_host_names_are_refused_with_a_remedy(text: str, name: str) -> None:
     assert f"'{name}'" in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("tcp.port == 80", "tcp port 80"),
+        ("ip.addr==192.0.2.1 && tcp.dstport eq 443", "host 192.0.2.1 && tcp dst port 443"),
+        ("ip.src == 10.0.0.0/8", "src host 10.0.0.0/8"),
+        ("http.request", "tcp port 80"),
+        ('http.request.method == "GET" and ip.addr == 192.0.2.1', "tcp port 80 and host 192.0.2.1"),
+        ("http", "tcp port 80"),
+        ("dns", "port 53"),
+        ("tcp.flags.syn == 1", ""),
+    ],
+)
+def test_a_display_filter_is_recognised(text: str, instead: str) -> None:
+    """A filter that Wireshark's other field takes is called that, with the capture filter where there is one."""
+    with pytest.raises(BadFilter, match="display filter of Wireshark") as refused:
+        check_text(text)
+    expected = f"the capture filter is: {instead}" if instead else "see pcap-filter(7) for capture filters"
+    assert refused.value.hint == expected
+    if instead:
+        check_text(instead)
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("tpc port 80", "tcp"),
+        ("tcp prt 80", "port"),
+        ("udp and grater 100", "greater"),
+        ("hosts 192.0.2.1", "host"),
+    ],
+)
+def test_a_word_that_is_not_known_is_shown_with_the_nearest(text: str, nearest: str) -> None:
+    """A slip of the finger is not taken for a host's name."""
+    with pytest.raises(BadFilter) as refused:
+        check_text(text)
+    assert f"did you mean '{nearest}'?" in refused.value.hint
+
+
 _RUN = st.one_of(
     st.from_regex(r"\\?[0-9a-f.:-]{1,12}", fullmatch=True),
     st.from_regex(r"([0-9a-f]{1,4}[-.:]){1,7}[0-9a-f]{0,4}", fullmatch=True),
+    st.from_regex(r"[0-9a-f]{11,13}", fullmatch=True),
     st.tuples(
         st.sampled_from(
             ["tcp", "net", "ip", "192.0.2.1", "aa-bb-cc-dd-ee-ff", "a.b.c.d.e.f", "0x1f", "fe80::1"]

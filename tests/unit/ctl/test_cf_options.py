@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcapd.ctl.display.report import opened_line
-from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances
+from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances, parse_places
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source
 
@@ -20,6 +20,8 @@ from pcapd.wire import App, Source
         (("0,2",), (0, 2)),
         (("2", "0, 1"), (2, 0, 1)),
         (("1,1", "1"), (1,)),
+        (("0-2",), (0, 1, 2)),
+        (("1,3-4", "4-5"), (1, 3, 4, 5)),
     ],
 )
 def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
@@ -27,7 +29,9 @@ def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
     assert parse_instances(given) == instances
 
 
-@pytest.mark.parametrize("given", ["", "0,", "-1", "web", "0-2", "1.0", "all,0", "²", "٣", "9" * 100])
+@pytest.mark.parametrize(
+    "given", ["", "0,", "-1", "web", "2-0", "0-", "0-2-4", "0-9999999", "1.0", "all,0", "²", "٣", "9" * 100]
+)
 def test_no_instances(given: str) -> None:
     """Anything else is refused."""
     with pytest.raises(UsageProblem):
@@ -72,3 +76,30 @@ def test_opened_line_of_strangers() -> None:
     assert opened(filter="") == "myapp/0:eth0: Ethernet, agent unknown, filter none"
     line = opened(agent="\x1b[2J", agent_address="\r", filter="a\nb", link_type=147)
     assert line == "myapp/0:eth0: LINKTYPE 147, agent \\x1b[2J at \\r, filter a\\nb"
+
+
+@pytest.mark.parametrize(
+    ("places", "groups", "instances", "found"),
+    [
+        (["router"], [], [], (("router",), ())),
+        (["router", "nats"], [], [], (("router", "nats"), ())),
+        (["router/0", "router/1"], [], [], (("router",), ("router/0", "router/1"))),
+        ([], ["router"], ["0"], (("router",), ("0",))),
+    ],
+)
+def test_places(places: list[str], groups: list[str], instances: list[str], found: object) -> None:
+    """As words, as the BOSH CLI has them, or with options."""
+    assert parse_places(places, groups, instances) == found
+
+
+@pytest.mark.parametrize(
+    ("places", "groups", "words"),
+    [
+        ([], [], "no instance group"),
+        (["router/0", "nats"], [], "not both"),
+        (["router"], ["nats"], "either"),
+    ],
+)
+def test_no_places(places: list[str], groups: list[str], words: str) -> None:
+    with pytest.raises(UsageProblem, match=words):
+        parse_places(places, groups, [])

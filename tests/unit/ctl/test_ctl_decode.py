@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapd.ctl.display.decode import decode
-from pcapd.ctl.sinks.printing import Printer, PrintingFailed, as_line
+from pcapd.ctl.sinks.output import ReaderLeft
+from pcapd.ctl.sinks.printing import Printer, as_line
 from pcapd.merge.muxer import HEADERS, Kind, Muxer, Piece
 from pcapd.packet import linktypes
 from pcapd.savefile.form import Form
@@ -294,6 +295,6 @@ def test_nobody_reads_the_lines() -> None:
     os.close(read_fd)
     with os.fdopen(write_fd, "w") as stream:
         printer = Printer(json=False, stream=stream)
-        with pytest.raises(PrintingFailed, match="closed the pipe"):
+        with pytest.raises(ReaderLeft, match="closed the pipe"):
             printer.write(pieces("web-0", b""))
         printer.write(pieces("web-0", b""))

@@ -76,7 +76,7 @@ def opened(name: object, form: Form, options: FileOptions, muxer: Any, *, force:
 
 def write(sinks: Sinks, pieces: List[Piece], now: float, *, last: bool = False) -> None:
     """As the loop does."""
-    for sink in sinks.all:
+    for sink in sinks._all:
         sink.write(pieces, now, last=last)
 
 
@@ -376,7 +376,8 @@ def test_options_that_do_not_go_together(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "no directory"), ("pipe", "is no file")]
+    ("name", "words"),
+    [("", "is a directory"), ("no/where.pcapng", "does not exist"), ("pipe", "is not a regular file")],
 )
 def test_places_that_cannot_take_several_files(tmp_path: Path, name: str, words: str) -> None:
     """Said before anything starts."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import os
 import stat
 import threading
@@ -10,13 +12,18 @@ from typing import Any, Callable, NoReturn
 
 import pytest
 
+from pcapd.ctl.options import UsageProblem, choose_form
+from pcapd.ctl.sinks import compressed as compressed_module
 from pcapd.ctl.sinks import output as output_module
-from pcapd.ctl.sinks.output import Output, OutputError
+from pcapd.ctl.sinks.compressed import open_output
+from pcapd.ctl.sinks.output import Output, OutputError, ReaderLeft
 from pcapd.savefile import blocks
 from pcapd.savefile.form import Form
+from tests.kit.files import block
 
 HEADER = blocks.section_header("pcapd", "")
 BLOCK = blocks.interface_description("web-0:eth0", 1, 262144, "", "", ())
+PACKET = block("<", 0, 5, bytes(60))
 
 
 def test_a_file_is_made_with_its_first_block(tmp_path: Path) -> None:
@@ -43,7 +50,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "no directory"), ("there", "exists")]
+    ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "does not exist"), ("there", "exists")]
 )
 def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path: Path, name: str, words: str) -> None:
     """With a remedy."""
@@ -187,7 +194,7 @@ def test_a_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(read_fd)
     monkeypatch.setattr(output_module, "_STDOUT_FD", write_fd)
     output = Output("-", Form.PCAPNG, force=False)
-    with pytest.raises(OutputError, match="closed the pipe"):
+    with pytest.raises(ReaderLeft, match="closed the pipe"):
         output.write([HEADER])
     os.close(write_fd)
 
@@ -224,3 +231,54 @@ def test_an_empty_capture_that_failed_leaves_no_file(tmp_path: Path) -> None:
         output.close()
         output.discard()
     assert not ours.exists() and theirs.exists()
+
+
+# --- compressed ----------------------------------------------------------------------------
+
+
+def test_a_compressed_file_is_whole_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each of its members a reader finds whole blocks, and at the end all of them."""
+    monkeypatch.setattr(compressed_module, "GZIP_WAITING", (200, 1e9))
+    path = tmp_path / "x.pcapng.gz"
+    output = open_output(str(path), Form.PCAPNG, force=False)
+    written = b""
+    for number in range(20):
+        blocks = [HEADER] if number == 0 else [bytes(PACKET)]
+        output.write(blocks)
+        written += b"".join(blocks)
+        assert written.startswith(gzip.decompress(path.read_bytes()))
+        assert output.size == path.stat().st_size <= output.occupied < output.size + 200
+    output.close()
+    assert gzip.decompress(path.read_bytes()) == written
+
+
+def test_a_full_disk_and_a_compressed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with its last whole member; the packets behind that are counted, also those taken before."""
+    monkeypatch.setattr(compressed_module, "GZIP_WAITING", (4 * len(PACKET), 1e9))
+    path = tmp_path / "x.pcapng.gz"
+    output = open_output(str(path), Form.PCAPNG, force=False)
+    output.write([HEADER])
+    size = output.size
+    real = os.write
+
+    def full(fd: int, data: memoryview) -> int:
+        if len(data) > 10:
+            return real(fd, data[: len(data) - 10])  # a part of the member, and then nothing more
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for _ in range(3):
+        output.write([bytes(PACKET)])
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OutputError, match="No space left") as failed:
+        output.write([bytes(PACKET)])
+    assert failed.value.unwritten == output.unwritten == 4
+    output.close()
+    assert gzip.decompress(path.read_bytes()) == HEADER and output.size == size
+
+
+@pytest.mark.parametrize("name", ["x.pcapng.zst", "x.xz", "x.pcap.BZ2", "x.pcapng.lz4"])
+def test_other_compressions_are_refused(name: str) -> None:
+    """With the one that there is."""
+    with pytest.raises(UsageProblem, match=r"NAME\.pcapng\.gz"):
+        choose_form(None, name)
+    assert choose_form(None, "x.pcap.gz") is Form.PCAP and choose_form(None, "x.gz") is Form.PCAPNG

@@ -47,6 +47,35 @@ def test_what_nobody_knows_is_called_unknown() -> None:
     assert "unknown by the agent, unknown by the api, 0 here, more may be missing" in line
 
 
+def test_a_source_that_lost_nothing_has_no_zeros() -> None:
+    """Only what was lost or is unknown is said, unless all is asked for."""
+    stats = Stats(12, 0, 0, 12, 9, final=True)
+    assert report.brief_line(account(stats=stats, received=12, written=12)) == "web-0:eth0: 12 packets"
+    stats = Stats(20, 3, 0, 17, 9, final=True)
+    line = report.brief_line(account(stats=stats, received=16, written=12, unwritten=4))
+    assert line == "web-0:eth0: 12 packets, 3 dropped by the kernel, 1 lost by the api, 4 lost here"
+
+
+def test_the_report_is_short(tmp_path: Path) -> None:
+    """Instances in the order of their numbers, that nothing was lost, and what to try when nothing came."""
+    muxer = Muxer(Form.PCAPNG, 262144)
+    for number in (10, 2, 1):
+        muxer.source(number, Source(f"web/{number}", "eth0", 1, 262144, ""), 5)
+        muxer.stats(number, Stats(0, 0, 0, 0, 9, final=True))
+    options = CaptureOptions("", Form.PCAPNG, "port 1")
+    capture = CaptureSession(options.request(Wanted(("web",))), muxer, None, 0.0)
+    capture.reason = "10 packets"
+    lines = report.as_text(capture, Sinks(options, muxer.closing), 1.0, options)
+    assert lines[:5] == [
+        "web/1:eth0: 0 packets",
+        "web/2:eth0: 0 packets",
+        "web/10:eth0: 0 packets",
+        "0 packets in 1.0 s, not written to a file; nothing was lost",
+        "stopped: 10 packets",
+    ]
+    assert all(words in lines[5] for words in ("no packet came", "the filter", "--device lo", "-i any"))
+
+
 def test_late_packets_are_told() -> None:
     """They are in the file, out of order."""
     assert "2 late (out of order)" in report.source_line(account(late=2))
@@ -65,8 +94,9 @@ def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
     source = Source("web-0", "eth0", 1, 262144, "", agent="a", clock_offset_us=-2_000_000)
     muxer.source(1, source, 5)
     capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
-    sinks = Sinks(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), muxer.closing)
-    lines = report.as_text(capture, sinks, 1.0)
+    options = CaptureOptions(str(tmp_path / "x"), Form.PCAPNG)
+    sinks = Sinks(options, muxer.closing)
+    lines = report.as_text(capture, sinks, 1.0, options)
     assert any("the clock is -2.00 s off" in line for line in lines)
 
 
@@ -75,8 +105,9 @@ def test_a_clock_that_nobody_compared(tmp_path: Path) -> None:
     muxer = Muxer(Form.PCAPNG, 262144)
     muxer.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
     capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
-    sinks = Sinks(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), muxer.closing)
-    assert not any("clock" in line for line in report.as_text(capture, sinks, 1.0))
+    options = CaptureOptions(str(tmp_path / "x"), Form.PCAPNG)
+    sinks = Sinks(options, muxer.closing)
+    assert not any("clock" in line for line in report.as_text(capture, sinks, 1.0, options))
 
 
 def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
@@ -88,8 +119,9 @@ def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
     muxer = Muxer(Form.PCAPNG, 262144, packet_ids=ids)
     muxer.source(1, SOURCE, 5)
     capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
-    sinks = Sinks(CaptureOptions(str(tmp_path / "x"), Form.PCAPNG), muxer.closing)
-    assert any("7 packets were too many" in line for line in report.as_text(capture, sinks, 1.0))
+    options = CaptureOptions(str(tmp_path / "x"), Form.PCAPNG)
+    sinks = Sinks(options, muxer.closing)
+    assert any("7 packets were too many" in line for line in report.as_text(capture, sinks, 1.0, options))
     assert report.as_dict(capture, sinks, 1.0)["packets_forgotten"] == 7
     assert "3 duplicates left out" in report.source_line(account(duplicates=3))
 

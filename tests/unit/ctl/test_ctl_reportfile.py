@@ -41,7 +41,7 @@ def test_places_that_take_it(changes: Any, place: Path) -> None:
         ("x.pcapng", UsageProblem, "cannot be the file of the packets"),
         ("directory/../x.pcapng", UsageProblem, "cannot be the file of the packets"),
         ("directory", ReportFailed, "is a directory"),
-        ("no/report.json", ReportFailed, "there is no directory"),
+        ("no/report.json", ReportFailed, "does not exist"),
     ],
 )
 def test_no_place_for_it(name: str, kind: Type[PcapdError], words: str, force: bool, place: Path) -> None:

@@ -17,11 +17,13 @@ import pytest
 from demo.configurations import LOCAL
 from demo.processes import wait_until
 from pcapd.ctl.display import live as live_module
+from pcapd.ctl.display import reporter as reporter_module
 from pcapd.ctl.display.live import Live
 from pcapd.ctl.display.reporter import can_redraw
 from pcapd.ctl.display.terminal import Line
 from pcapd.ctl.options import Access, CaptureOptions, Wanted
 from pcapd.ctl.run import run
+from pcapd.ctl.sinks import output as output_module
 from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.ctl.stream.session import CaptureSession
 from pcapd.errors import PcapdError
@@ -29,7 +31,7 @@ from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX
 from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form
 from pcapd.savefile.reader import read_file
-from pcapd.wire import Counters, End, EndReason, Notice, NoticeType, Request, Source, Stop
+from pcapd.wire import Counters, End, EndReason, Error, Limits, Notice, NoticeType, Request, Source, Stop
 from tests.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
 from tests.lab.terminals import Terminal
 
@@ -305,3 +307,127 @@ def test_how_often_a_table_is_drawn(
         group = ours
         live.show(capture, 0, 400.0)
         assert screen.drawn == 3
+
+
+# --- what is said ------------------------------------------------------------------------
+
+
+def test_the_limits_of_the_api_are_said_first(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    """Before any packet, with a warning where they end the capture sooner than was asked for."""
+
+    def script(client: Client) -> None:
+        client.limits = Limits(3600.0, 10**9)
+        good(client)
+
+    assert stage.play(script, duration=7200.0) == 0
+    said = capfd.readouterr().err.splitlines()
+    assert said[0] == "warning: the api ends it after 1 h, not after 2 h"
+    assert said[1].startswith("capturing targets: web-0; writing to ")
+    assert stage.play(script, force=True, json=True) == 0
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert events[1] == {"event": "limits", "seconds": 3600.0, "bytes": 10**9}
+    assert stage.play(script, force=True) == 0
+    assert capfd.readouterr().err.splitlines()[0] == "the api ends captures after 1 h or 1 GB"
+
+
+def test_a_limit_is_named(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    """The end says which one."""
+
+    def script(client: Client) -> None:
+        started(client)
+        assert any(isinstance(message, Stop) for message in client.heard())
+        ended(client)
+
+    assert stage.play(script, count=3) == 0
+    assert "stopped: 3 packets" in capfd.readouterr().err.splitlines()
+
+
+def test_one_message_for_all_instances(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    """Instances that fail for one reason share a line; none repeats what ended the capture."""
+
+    def failures(client: Client, words: str) -> None:
+        for number in (2, 10, 1):
+            failed = Notice(NoticeType.START_CAPTURE_FAILED, words, f"web/{number}")
+            client.say(client.callee.notice(failed))
+
+    def some(client: Client) -> None:
+        started(client)
+        failures(client, "no such interface")
+        ended(client)
+
+    def all_of_them(client: Client) -> None:
+        client.greet()
+        failures(client, "a bad filter")
+        client.say(client.callee.end(Error("bad-filter", "a bad filter")))
+        client.wait()
+
+    assert stage.play(some) == 3
+    said = capfd.readouterr().err
+    assert said.count("no such interface") == 1 and "web/1, web/2, web/10: no such interface" in said
+    assert stage.play(all_of_them, force=True) == 1
+    assert capfd.readouterr().err.splitlines() == ["pcapctl: a bad filter"]
+
+
+def test_a_line_a_minute(
+    stage: Stage, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no terminal: when it starts, then each minute, and at the end."""
+    monkeypatch.setattr(reporter_module, "_MINUTE", 0.2)
+
+    def script(client: Client) -> None:
+        started(client)
+        wait_until(lambda: "2 min: 3 packets" in capfd.readouterr().err, "two lines came")
+        ended(client)
+
+    assert stage.play(script) == 0
+
+
+# --- outputs that take nothing more ------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_reader_leaves(lost: int, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is the end in good order; the status is that of what was lost before."""
+    read_fd, write_fd = os.pipe()
+    monkeypatch.setattr(output_module, "_STDOUT_FD", write_fd)
+
+    def script(client: Client) -> None:
+        client.greet()
+        client.open()
+        os.close(read_fd)
+        client.packets(record(1) + record(2))
+        client.stats(2)
+        assert any(isinstance(message, Stop) for message in client.heard())
+        client.packets(record(3))
+        client.stats(3 + lost, final=True)
+        client.say(client.callee.end(End(EndReason.STOPPED, "", (Counters(1, 3 + lost, 0, 0, 3 + lost),))))
+        client.close()
+
+    assert stage.play(script, output="-") == (3 if lost else 0)
+    os.close(write_fd)
+    report = stage.report
+    assert (report["reason"], report["lost"], report["error"]) == (
+        "the reader has closed the pipe",
+        lost,
+        None,
+    )
+    (source,) = report["sources"]
+    assert source["written"] + source["unwanted"] == 3 and source["drops"]["client"] == 0
+
+
+def test_a_full_disk(stage: Stage) -> None:
+    """It is called that, the agents' last counters are awaited, and every packet is accounted for."""
+
+    def script(client: Client) -> None:
+        started(client)
+        assert any(isinstance(message, Stop) for message in client.heard())
+        client.packets(record(4))
+        client.stats(4, final=True)
+        client.say(client.callee.end(End(EndReason.STOPPED, "", (Counters(1, 4, 0, 0, 4),))))
+        client.close()
+
+    assert stage.play(script, output="/dev/full", force=True) == 1
+    report = stage.report
+    assert "No space left" in report["reason"] and report["lost"] == 4
+    (source,) = report["sources"]
+    assert source["exact"] and source["written"] == 0 and source["drops"]["client"] == 4

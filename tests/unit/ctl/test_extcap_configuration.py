@@ -128,7 +128,7 @@ def test_options_that_cannot_be(name: str, value: str) -> None:
 
 @pytest.mark.parametrize(("said", "follow"), [({}, False), ({"--follow": "true"}, True)])
 def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that was typed counts instead of the list; other instances only where they are wanted."""
+    """All that the dialog says; other instances are followed only where that is wanted."""
     asked: list[Asked] = []
 
     def prepare(one: Asked, _options: CaptureOptions) -> tuple[Access, Wanted]:
@@ -136,9 +136,9 @@ def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch
         return Access("https://pcap.example", None), Wanted()
 
     monkeypatch.setattr(cf, "prepare", prepare)
-    call = Call(values={"--app": "listed", "--app-name": "typed", "--instances": "0,2", **said})
+    call = Call(values={"--app": "listed", "--instances": "0,2", **said})
     PREPARE["pcapctl-cf"](call, options_of(call))
-    assert asked == [Asked("typed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
+    assert asked == [Asked("listed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
 
 
 # --- sentences -----------------------------------------------------------------------
@@ -175,10 +175,30 @@ def test_arguments(interface: configuration.Interface) -> None:
         )
         assert line["type"] in ("string", "integer", "boolean", "selector", "fileselect")  # as 4.0 has them
         assert line.get("validation", "") == argument.validation
-    validations = {one["call"]: re.compile(one["validation"]) for one in lines if "validation" in one}
-    for instances, good in (("", True), ("all", True), ("0, 2", True), ("0,", False), ("x", False)):
-        if "--instances" in validations:
-            assert bool(validations["--instances"].search(instances)) is good
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("--instances", ["", "all", "0, 2"], ["0,", "x"]),
+        ("--duration", ["30s", "1.5 h", "500ms"], ["30", "0s", "soon", "5m or so"]),
+        (
+            "--filter",
+            ["", "tcp port 80", "host 192.0.2.1 and tcp[13] & 2 != 0", "net 2001:db8::/32"],
+            ["ip.addr == 192.0.2.1", "http.request", "tcp\nport 80"],
+        ),
+    ],
+)
+def test_validation(name: str, good: list[str], bad: list[str]) -> None:
+    """Wireshark's dialog saves nothing that the capture would refuse."""
+    validations = {
+        argument.validation
+        for interface in configuration.INTERFACES.values()
+        for argument in interface.arguments
+        if argument.call == name and argument.validation
+    }
+    (validation,) = validations
+    assert [text for text in good + bad if re.search(validation, text)] == good
 
 
 @pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
@@ -320,7 +340,7 @@ def test_programs_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexec sleep 30\n")
     with pytest.raises(PcapdError, match="pcapctl does not answer"):
         install(tmp_path)
-    assert install_module._told_by(str(tmp_path / "pcapctl")) is None
+    assert install_module._told_by(str(tmp_path / "pcapctl"), "-G", "folders") == ""
 
 
 def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ def test_something_else_than_wireshark(pipes: Pipes) -> None:
 
 @pytest.mark.parametrize("over", [True, False])
 def test_the_pipe_is_closed(pipes: Pipes, over: bool) -> None:
-    """That ends a capture at once, packets or not; one that is over ended for its own reason."""
+    """That stops a capture, packets or not; one that is over ended for its own reason."""
     capture = a_capture()
     pipes.wireshark.turn(capture, 0.0)
     assert not capture.over
@@ -168,8 +168,10 @@ def test_the_pipe_is_closed(pipes: Pipes, over: bool) -> None:
         capture.fail(PcapdError("something broke"))
     pipes.close()
     pipes.wireshark.turn(capture, 0.1)
-    assert capture.over
-    assert capture.reason == ("something broke" if over else "Wireshark has closed the pipe")
+    assert capture.over or capture.waiting(0.2)
+    assert capture.reason == (
+        "something broke" if over else "Wireshark has closed the pipe before the capture started"
+    )
 
 
 # --- what is shown ----------------------------------------------------------------------

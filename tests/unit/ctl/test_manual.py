@@ -17,6 +17,7 @@ from demo.processes import ROOT
 from pcapd.ctl.commands.arguments import EXIT_STATUS
 from pcapd.ctl.commands.man import ENVIRONMENT, page
 from pcapd.ctl.main import cli
+from pcapd.ctl.stream.proxy import VARIABLES
 
 PAGE = ROOT / "docs" / "pcapctl.1"
 PATIENCE = 60.0
@@ -87,7 +88,7 @@ def test_it_is_read_without_warnings(command: tuple[str, ...]) -> None:
         for option in one.params:
             if isinstance(option, click.Option) and not option.hidden:
                 assert {*option.opts, *option.secondary_opts} <= words, (name, option.name)
-    assert "\n       -h, --help" in text and "\n       -o, --output, --file FILE|-\n" in text
+    assert "\n       -h, --help" in text and "\n       -o, -w, --output, --file FILE|-\n" in text
     assert "pcapctl hosts web-0 --filter 'tcp port 80' -o - | tshark -r -\n" in text
     assert "~/.bosh/config" in text
     for title in ("NAME", "EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"):
@@ -116,7 +117,7 @@ def test_every_variable_is_in_it() -> None:
     names = {"".join(found) for found in read}
     assert {"PCAP_API", "PCAP_TOKEN", "CF_HOME", "BOSH_CLIENT", "NO_COLOR", "TERM", "PCAPD_PURE"} <= names
     # OpenSSL reads this one.
-    assert {name for name, _ in ENVIRONMENT} == names | {"SSL_CERT_FILE"}
+    assert {name for name, _ in ENVIRONMENT} == names | {"SSL_CERT_FILE"} | set(VARIABLES)
 
 
 def test_the_statuses_are_said_once() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from twisted.internet.task import Clock
 
@@ -39,3 +42,30 @@ def test_a_deadline_that_was_met(pauses: int) -> None:
     deadline.cancel()
     clock.pump([LATE_GRACE] * 10)
     assert called == [] and not deadline.active() and not clock.getDelayedCalls()
+
+
+class Owner:
+    """Keeps its deadline, as connections do."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.deadline = Deadline(clock, 5.0, self.too_late)
+
+    def too_late(self) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "over"])
+def test_an_owner_is_freed_without_the_garbage_collector(ending: str) -> None:
+    """A deadline that has ended does not hold its owner: a flood of connections must not pile up."""
+    clock = Clock()
+    gc.disable()
+    try:
+        owner = Owner(clock)
+        there = weakref.ref(owner)
+        if ending == "cancelled":
+            owner.deadline.cancel()
+        clock.advance(5.0)
+        del owner
+        assert there() is None
+    finally:
+        gc.enable()

@@ -314,3 +314,69 @@ def test_an_agent_drops_a_client_of_another_name(authority: Authority, tmp_path:
             assert connection.recv(1) == b""
         wait_until(lambda: "not in allowed_clients" in agent.log(), "the agent reports it")
         agent.stop()
+
+
+# --- what starting would find, --check-config finds ------------------------------------
+
+NOT_OURS = {"listen": {"host": "192.0.2.1"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, ""),
+        ({"policy": {"exclude": ["port 22"]}}, ""),
+        ({"policy": {"exclude": ["port 22", "tcp prot 80"]}}, "policy.exclude: 'tcp prot 80': "),
+        ({"policy": {"exclude": ["host db.example.com"]}}, "policy.exclude: 'host db.example.com': "),
+        (NOT_OURS, "listen: 192.0.2.1 port "),
+        ({"metrics": {"host": "192.0.2.1"}}, "metrics: 192.0.2.1 port "),
+        (
+            {"audit": {"file": "/proc/audit.log"}},
+            "audit.file: /proc/audit.log cannot be written",
+        ),
+    ],
+)
+def test_what_starting_an_api_would_find(
+    config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    """File and key are in each line; nothing is left behind."""
+    path = written(tmp_path, merged(config, changes))
+    done = run("--role", "api", "--config", path, "--check-config")
+    assert done.returncode == bool(problem), done.stderr
+    assert done.stderr.startswith(f"pcapd: {path}: {problem}" if problem else "")
+    assert sorted(os.listdir(tmp_path)) == ["config.yml"]
+
+
+def test_a_port_in_use(api: Daemon) -> None:
+    """By the daemon that runs with this very file, most of the time: a warning."""
+    done = run("--role", "api", "--config", str(api.config_path), "--check-config")
+    assert done.returncode == 0
+    assert "warning: listen: " in done.stderr and "in use" in done.stderr
+
+
+@pytest.mark.parametrize("check", [(), ("--check-config",)])
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [({"run_as": "no-such-user"}, "run_as: there is no user 'no-such-user'"), (NOT_OURS, "listen: ")],
+)
+def test_what_starting_an_agent_would_find(
+    authority: Authority, tmp_path: Path, changes: dict[str, Any], problem: str, check: tuple[str, ...]
+) -> None:
+    """With and without the option: the same file, the same key."""
+    config = agent_config(authority.issue_agent("checked"), free_port(), {})
+    path = written(tmp_path, merged(config, changes))
+    done = run("--role", "agent", "--config", path, *check)
+    assert done.returncode == 1
+    assert f"pcapd: {path}: {problem}" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_file_of_the_other_role(authority: Authority, config: dict[str, Any], tmp_path: Path) -> None:
+    """One sentence, instead of an unknown key after the other."""
+    path = written(tmp_path, config)
+    done = run("--role", "agent", "--config", path)
+    assert done.stderr == f"pcapd: {path}: this is the file of an api: use it with --role api\n"
+    path = written(
+        tmp_path, merged(agent_config(authority.issue_agent("checked"), 1, {}), {"run_as": "root"})
+    )
+    done = run("--role", "api", "--config", path)
+    assert done.stderr == f"pcapd: {path}: this is the file of an agent: use it with --role agent\n"

@@ -1,0 +1,103 @@
+"""What a session says of its sources: packets, notices, and what is withheld while loops are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pcapd.agent.owner import SessionOwner
+from pcapd.agent.reading import Reading
+from pcapd.agent.withheld import Withheld
+from pcapd.capture.exclusion import Connection
+from pcapd.errors import CaptureFailed
+from pcapd.limits import AGENT_SILENCE_TIMEOUT
+from pcapd.net.framed import FramedProtocol
+from pcapd.wire import Callee, CaptureStart, Notice, NoticeType
+
+__all__ = ["DeliveringSession"]
+
+
+class DeliveringSession(FramedProtocol):
+    """A session as its sources and `pcapd.agent.feedback` see it.
+
+    Args:
+        agent: Whose configuration and limits apply.
+
+    Attributes:
+        readings: The sources that are read.
+    """
+
+    _session: Callee
+
+    def __init__(self, agent: SessionOwner[Any]) -> None:
+        super().__init__(agent.reactor, Callee(CaptureStart), AGENT_SILENCE_TIMEOUT)
+        self._agent = agent
+        self.readings: list[Reading] = []
+        self._start: CaptureStart | None = None
+        self._container: str | None = None
+        self._withheld = Withheld()
+
+    @property
+    def _capturing(self) -> bool:
+        """Packets are let in, and delivered."""
+        raise NotImplementedError
+
+    def _deliver(self, number: int, payloads: list[bytes]) -> None:
+        if self._agent.feedback.withholding and self._capturing:
+            self._agent.feedback.withhold(self._withheld.add(number, payloads))
+            return
+        for payload in payloads:
+            self.transport.writeSequence(self._session.packets(number, payload))
+
+    def say(self, kind: NoticeType, message: str) -> None:
+        """Let the user know something."""
+        assert self._start is not None
+        self.transport.write(self._session.notice(Notice(kind, message, self._start.instance)))
+
+    # --- Feeding -----------------------------------------------------------
+
+    def look(self) -> bool:
+        """Read what was captured until now; False when some of it cannot be read."""
+        looked = [reading.look() for reading in list(self.readings)]
+        return all(looked)
+
+    def release_some(self, size: int) -> None:
+        """Send the first of the withheld packets, about so many bytes, and the counters.
+
+        Without these a merge on the way would keep packets back.
+        """
+        if size and self._withheld:
+            self.transport.writeSequence(self._session.packets(*self._withheld.take_some(size)))
+        for reading in list(self.readings):
+            stats = reading.stats(withheld_us=self._withheld.earliest_us(reading.number))
+            self.transport.write(self._session.stats(reading.number, stats))
+
+    def release(self) -> None:
+        """Send all that was withheld."""
+        while self._withheld:
+            self.transport.writeSequence(self._session.packets(*self._withheld.take()))
+
+    def exclude(self, connections: Sequence[Connection], new: Connection | None) -> None:
+        """Capture these connections no more; the user shall know of the new one."""
+        if not self._capturing:
+            return
+        for reading in list(self.readings):
+            try:
+                reading.source.exclude(connections)
+            except CaptureFailed as error:  # it goes on as it was
+                self._agent.log.warn("{reason}", reason=error.message, **self._about())
+        if new is not None and self._capturing:
+            self.say(
+                NoticeType.CONGESTED,
+                f"the connection {new} carries captured packets back to this machine: "
+                "it is left out from now on, and counted",
+            )
+
+    def _about(self) -> dict[str, str]:
+        assert self._start is not None
+        return {
+            "capture": self._start.capture,
+            "request_id": self._start.request_id,
+            "instance": self._start.instance,
+            **({"container": self._container} if self._container else {}),
+        }

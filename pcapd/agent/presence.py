@@ -1,0 +1,166 @@
+"""Interfaces that come and go while a capture runs.
+
+One that is taken down stays open, as libpcap 1.10 has it: its packets come again when
+it is up.  One that is removed is closed.  Where the request names interfaces of a machine
+or a named namespace, and not of a container, it is opened anew when there is one of that
+name again, for `limits.INTERFACE_RETURN`.  Where it asks for ``any``, each interface that
+comes up is opened, as many as a request may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from twisted.python.failure import Failure
+
+from pcapd.agent.opening import ANY, Opened, Opening, open_capture
+from pcapd.agent.reading import Reading
+from pcapd.capture.interfaces import Links
+from pcapd.capture.source import CaptureSource
+from pcapd.errors import RequestError
+from pcapd.limits import INTERFACE_LOOK_INTERVAL, INTERFACE_RETURN, INTERFACES_MAX
+from pcapd.wire import NoticeType
+
+__all__ = ["Capturing", "Presence"]
+
+T = TypeVar("T")
+
+
+class Capturing(Protocol):
+    """What is asked of the session whose interfaces they are."""
+
+    readings: list[Reading]
+
+    def say(self, kind: NoticeType, message: str) -> None:
+        """Let the user know something."""
+
+    def in_thread(
+        self, function: Callable[[], T], done: Callable[[T], Any], failed: Callable[[Failure], Any]
+    ) -> None:
+        """Do what blocks."""
+
+    def begin(self, sources: Sequence[CaptureSource]) -> None:
+        """Capture these, too; close them where the capture has ended meanwhile."""
+
+
+class Presence:
+    """See the module.
+
+    Args:
+        session: Whose interfaces.
+        clock: Tells the time.
+        opening: How they were opened.
+        links: Knows which there are; None where none is opened later.
+    """
+
+    def __init__(self, session: Capturing, clock: Any, opening: Opening, links: Links | None) -> None:
+        self._session = session
+        self._clock = clock
+        self._opening = opening
+        self._links = links
+        self._every = ANY in opening.start.interfaces
+        self._count = 0
+        self._down: dict[int, float] = {}  # when, by the reading's number
+        self._lost: dict[str, float] = {}
+        self._refused: set[int] = set()  # indexes of interfaces that cannot be captured
+        self._looked_at = 0.0
+        self._full = False
+        #: What is being opened now.
+        self.opening: Opening | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a capture without any interface may have one again."""
+        oldest = self._clock.seconds() - INTERFACE_RETURN
+        return self.opening is not None or any(at > oldest for at in self._lost.values())
+
+    def opened(self, reading: Reading) -> None:
+        """Capturing it begins."""
+        self._count += 1
+        lost_at = self._lost.pop(reading.source.interface.name, None)
+        if lost_at is not None:
+            gap = self._clock.seconds() - lost_at
+            name = reading.source.interface.name
+            self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is captured again after {gap:.1f} s")
+
+    def left(self, reading: Reading) -> str:
+        """It is gone; returns what is done about it, in words."""
+        self._down.pop(reading.number, None)
+        index = reading.source.interface.index
+        if self._links is None or self._count >= INTERFACES_MAX:
+            return ""
+        if index in self._links.up():  # it is there, and cannot be captured
+            self._refused.add(index)
+            return ""
+        self._lost[reading.source.interface.name] = self._clock.seconds()
+        return f"; for {INTERFACE_RETURN:g} s it is waited for another one of that name"
+
+    def look(self) -> None:
+        """See what has come and gone."""
+        for reading in self._session.readings:
+            self._look_at(reading)
+        now = self._clock.seconds()
+        if self._links is not None and now - self._looked_at >= INTERFACE_LOOK_INTERVAL:
+            self._looked_at = now
+            if (self._every or self._lost) and self.opening is None:
+                self._open(self._due(self._links.up()))
+
+    def close(self) -> None:
+        """Nothing is opened any more."""
+        links, self._links = self._links, None
+        self._lost.clear()
+        if links is not None:
+            links.close()
+        if self.opening is not None:
+            self.opening.gone = True
+
+    def _look_at(self, reading: Reading) -> None:
+        now, name = self._clock.seconds(), reading.source.interface.name
+        if reading.source.taken_down:
+            if self._down.setdefault(reading.number, now) == now:
+                self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is down; it is waited for")
+        elif reading.number in self._down:
+            gap = now - self._down.pop(reading.number)
+            self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is up again after {gap:.1f} s")
+
+    def _due(self, up: dict[int, str]) -> dict[int, str]:
+        """Which of the interfaces that are up are to be opened."""
+        captured = {reading.source.interface.index for reading in self._session.readings}
+        new = {
+            index: name
+            for index, name in up.items()
+            if index not in captured and index not in self._refused and (self._every or name in self._lost)
+        }
+        room = INTERFACES_MAX - self._count
+        if len(new) > room and not self._full:
+            self._full = True
+            words = f"no more than {INTERFACES_MAX} interfaces are captured: {', '.join(new.values())}"
+            self._session.say(NoticeType.LIMIT_REACHED, words)
+        return dict(list(new.items())[:room])
+
+    def _open(self, due: dict[int, str]) -> None:
+        if due:
+            self.opening = replace(self._opening, names=tuple(due.values()), gone=False)
+            self._session.in_thread(
+                partial(open_capture, self.opening), partial(self._came, due), partial(self._refuse, due)
+            )
+
+    def _came(self, due: dict[int, str], opened: Opened) -> None:
+        self.opening = None
+        # The others of them could not be opened, and will not be.
+        self._refused.update(due.keys() - {source.interface.index for source in opened.sources})
+        if opened.links is not None:
+            opened.links.close()
+        self._session.begin(opened.sources)
+
+    def _refuse(self, due: dict[int, str], failure: Failure) -> None:
+        self.opening = None
+        failure.trap(RequestError)
+        if self._links is None:
+            return
+        self._refused.update(due)
+        words = f"{', '.join(due.values())}: {failure.getErrorMessage()}"
+        self._session.say(NoticeType.CAPTURE_STOPPED, words)

@@ -1,0 +1,400 @@
+"""The table of conversations in plain Python; ``_conversations.h`` says it faster.
+
+What a conversation came to is given out when it is closed, payloads only as far as they are wanted.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Final, List, Sequence, Tuple
+
+from pcapd.analysis._conversation import Conversation, Waiting, is_error, is_loopback
+from pcapd.analysis._facts import KEY
+from pcapd.analysis._halves import follow_tcp, new_recent
+from pcapd.analysis._places import BetweenPlaces, Bins, Sighting
+from pcapd.packet.row import ROW_SIZE
+from pcapd.records._reference import as_bytes, number
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["NEVER", "ConversationTable"]
+
+_ROW: Final = struct.Struct("=qIIIIBB38sIIHHIQQIHH")
+_FIELDS: Final = struct.Struct("=BBHH16s16s")
+_I32, _I64, _M32 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF
+_US_MAX: Final = _I64 // 4
+_IP, _TCP, _NUMBER, _LATER = 1, 4, 16, 64
+_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
+_ICMP, _UDP, _ICMPV6 = 1, 17, 58
+#: The only port of UDP whose payload is given out.
+_DNS: Final = 53
+#: What a reader of payloads answers when it wants no more of them.
+NEVER: Final = -1
+#: microseconds; nobody sends a packet again so soon (RFC 6298: 1 s, Linux: 200 ms): it was doubled.
+_TWIN_US: Final = 5000
+_PLACES, _SEEN_AT = 8, 4
+
+Closed = Callable[[bytes, List[bytes], List[Tuple[int, int, bytes]]], None]
+#: serial, protocol, place, end, microseconds, frame, offset, sequence number, bytes it had, bytes there are;
+#: it answers from which offset on it wants more.
+Payload = Callable[[int, int, int, int, int, int, int, int, int, bytes], int]
+#: place, microseconds, packets that were lost before.
+Lost = Callable[[int, int, int], None]
+
+
+class ConversationTable:
+    """Follows conversations, whose packets come in the order of the files.
+
+    Args:
+        conversations: At most at a time, each counted once for each place; the least recently used
+            ones are closed for others.
+        waiting: Packets that are remembered until they are seen elsewhere.
+        window_us: Microseconds that they are remembered.
+        idle_us: Silence of a conversation that counts.
+        closed: Takes what a conversation came to: key, what each place saw, what happened between.
+        payload: Takes payloads, see `Payload`.
+        lost: Takes what a place lost, see `Lost`.
+
+    Attributes:
+        packets: All of them.
+        others: Those that are not IP.
+        beyond: Packets of places that are too many for a conversation.
+        evicted: Conversations that were closed for want of room.
+        forgotten: Packets that were given up before their time and their other end, for want of room.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        conversations: int,
+        waiting: int,
+        window_us: int,
+        idle_us: int,
+        closed: Closed,
+        payload: Payload,
+        lost: Lost,
+    ) -> None:
+        self._most = number("conversations", conversations, 1, _I32)
+        self._waiting_max = number("waiting", waiting, 1, _I32)
+        self._window_us = number("window_us", window_us, 0, _US_MAX)
+        self._idle_us = number("idle_us", idle_us, 1, _US_MAX)
+        self._closed, self._payload, self._lost = closed, payload, lost
+        self._by_fields: Dict[bytes, Tuple[Conversation, int]] = {}
+        self._live: OrderedDict[int, Conversation] = OrderedDict()
+        self._newest = 0
+        self._seen_count = 0
+        self._recent = new_recent()
+        self._waiting: Dict[int, Waiting] = {}
+        self._ages: Deque[Waiting] = deque()
+        self._newest_us = self._serial = 0
+        self._files: List[int] = []  # by place
+        self._frames: List[int] = []  # by file
+        self._times: List[List[int]] = []  # by place: packets, first, last
+        self._clocks: Dict[Tuple[int, int], Bins] = {}
+        self.packets = self.others = self.beyond = self.evicted = self.forgotten = 0
+
+    def open_place(self, file: int) -> int:
+        """The number of a new place, whose packets are in a file."""
+        file = number("file", file, 0, len(self._frames))
+        if file == len(self._frames):
+            self._frames.append(0)
+        self._files.append(file)
+        self._times.append([0, 0, 0])
+        return len(self._files) - 1
+
+    def places(self) -> List[Tuple[int, int, int]]:
+        """Of each place: packets, the first and the last time."""
+        return [(one[0], one[1], one[2]) for one in self._times]
+
+    def clocks(self) -> List[Tuple[int, int, List[Tuple[int, int]], List[Tuple[int, int]]]]:
+        """Of each two places: the least delays there, and back (as their negative), with their times."""
+        return [
+            (*pair, [one for one in bins.there if one], [one for one in bins.back if one])
+            for pair, bins in sorted(self._clocks.items())
+        ]
+
+    def add(self, rows: Buffer, parts: Sequence[Buffer]) -> None:
+        """Take packets.
+
+        Args:
+            rows: See `pcapd.packet.row`; ``interface`` is a place.
+            parts: Of each file, what the ``at`` of its rows means.
+
+        Raises:
+            ValueError: They are not whole rows, a place or a file is unknown, or a time is out of range.
+        """
+        content = as_bytes(rows)
+        if len(content) % ROW_SIZE:
+            raise ValueError(f"{len(content)} bytes are not whole rows")
+        data = [as_bytes(part) for part in parts]
+        for fields in _ROW.iter_unpack(content):
+            self._add(fields, data)
+
+    def close(self) -> None:
+        """Give out all that is left."""
+        while self._ages:
+            self._expire()
+        for conversation in list(self._live.values()):
+            self._close(conversation)
+
+    def _add(self, row: Tuple[Any, ...], data: List[bytes]) -> None:
+        us, place, has, fields, drops = row[0], row[3], row[6], row[7], row[15]
+        if place >= len(self._files) or self._files[place] >= len(data):
+            raise ValueError("a row is of an unknown place")
+        if not -_US_MAX <= us <= _US_MAX:
+            raise ValueError("a row's time is out of range")
+        file = self._files[place]
+        self.packets += 1
+        self._frames[file] += 1
+        times = self._times[place]
+        times[1], times[2] = (min(times[1], us), max(times[2], us)) if times[0] else (us, us)
+        times[0] += 1
+        if drops:
+            self._lost(place, us, drops)
+        if not has & _IP:
+            self.others += 1
+            return
+        conversation, side = self._conversation(fields, place)
+        if row[5] & (_SYN | _ACK | _RST) == _SYN and has & _TCP:
+            conversation = self._begun(conversation, side, place, row[8])
+        if conversation.serial != self._newest:
+            self._live.move_to_end(conversation.serial)
+            self._newest = conversation.serial
+        index = self._sighting(conversation, place)
+        if index < 0:
+            self.beyond += 1
+            return
+        again = self._follow(conversation, side, conversation.sightings[index], row, data[file])
+        if len(self._files) > 1 and has & _NUMBER:
+            self._see(row[14], conversation, side, index, us, again, self._frames[file])
+
+    # --- which conversation -------------------------------------------------------
+
+    def _conversation(self, fields: bytes, place: int) -> Tuple[Conversation, int]:
+        scope = place + 1 if is_loopback(fields) else 0
+        name = fields + scope.to_bytes(4, "little") if scope else fields
+        found = self._by_fields.get(name)
+        if found is None:
+            self._open(fields, scope)
+            found = self._by_fields[name]
+        return found
+
+    def _open(self, fields: bytes, scope: int) -> Conversation:
+        family, protocol, port0, port1, address0, address1 = _FIELDS.unpack(fields)
+        there, back = fields, _FIELDS.pack(family, protocol, port1, port0, address1, address0)
+        if (address0, port0) > (address1, port1):
+            address0, port0, address1, port1 = address1, port1, address0, port0
+            there, back = back, there
+        tail = scope.to_bytes(4, "little") if scope else b""
+        self._serial += 1
+        packed = KEY.pack(self._serial, scope, family, protocol, port0, port1, address0, address1)
+        conversation = Conversation(self._serial, packed, (there + tail, back + tail), protocol)
+        self._by_fields[back + tail] = conversation, 1
+        self._by_fields[there + tail] = conversation, 0
+        self._live[self._serial] = conversation
+        return conversation
+
+    def _begun(self, conversation: Conversation, side: int, place: int, seq: int) -> Conversation:
+        """The conversation that a SYN belongs to: a new one where these ends had another before."""
+        known = conversation.syn_seq[side]
+        if known == seq:
+            return conversation
+        seen = known is not None or any(
+            one.place == place and one.halves[side].packets for one in conversation.sightings
+        )
+        if seen:
+            fields, scope = conversation.keys[side][:38], KEY.unpack(conversation.packed)[1]
+            self._close(conversation)
+            conversation = self._open(fields, scope)
+        conversation.syn_seq[side] = seq
+        return conversation
+
+    def _sighting(self, conversation: Conversation, place: int) -> int:
+        for index, sighting in enumerate(conversation.sightings):
+            if sighting.place == place:
+                return index
+        if len(conversation.sightings) >= _PLACES:
+            return -1
+        while self._seen_count >= self._most:
+            oldest = next(iter(self._live.values()))
+            if oldest is conversation:
+                break
+            self.evicted += 1
+            self._close(oldest)
+        self._seen_count += 1
+        conversation.sightings.append(Sighting(place))
+        return len(conversation.sightings) - 1
+
+    def _close(self, conversation: Conversation) -> None:
+        del self._live[conversation.serial]
+        self._seen_count -= len(conversation.sightings)
+        for name in conversation.keys:
+            self._by_fields.pop(name, None)
+        sightings = conversation.sightings
+        self._closed(
+            conversation.packed,
+            [sighting.pack() for sighting in sightings],
+            [
+                (sightings[a].place, sightings[b].place, first.pack() + second.pack())
+                for (a, b), (first, second) in sorted(conversation.pairs.items())
+            ],
+        )
+
+    # --- what an end sends ----------------------------------------------------------
+
+    def _follow(
+        self, conversation: Conversation, side: int, sighting: Sighting, row: Tuple[Any, ...], data: bytes
+    ) -> bool:
+        """Returns whether this place saw the packet's bytes before."""
+        us, captured, at, has, digest, payload = row[0], row[1], row[4], row[6], row[13], row[12]
+        frame = self._frames[self._files[sighting.place]]
+        half: Any = sighting.halves[side]
+        twin = half.packets and digest == half.digest and 0 <= us - half.last_us < _TWIN_US
+        if sighting.last_us and us - sighting.last_us >= self._idle_us:
+            sighting.idle_from_us, sighting.idle_to_us = sighting.last_us, us
+            sighting.idle_count += 1
+            sighting.idle_side, sighting.idle_frame = side, frame
+        silence = us - sighting.last_us if sighting.last_us else 0
+        sighting.last_us = max(sighting.last_us, us)
+        if not half.packets:
+            half.first_us, half.first_frame = us, frame
+        half.packets += 1
+        half.last_us, half.last_frame, half.digest = us, frame, digest
+        half.bytes += payload
+        if twin:
+            half.duplicates += 1
+            return False
+        if payload:
+            half.payload_us = us
+            half.payload_packets += 1
+        offset = again = 0
+        fresh = True
+        if has & _TCP:
+            peer: Any = sighting.halves[1 - side]
+            offset, fresh, again = follow_tcp(half, peer, row, frame, silence, data, self._recent)
+        elif conversation.protocol in (_ICMP, _ICMPV6):
+            fresh = is_error(row, data)
+        elif conversation.protocol == _UDP:
+            fresh = _DNS in _FIELDS.unpack(row[7])[2:4]
+        if (
+            payload
+            and fresh
+            and not has & _LATER
+            and (half.wanted != NEVER)
+            and offset + payload > half.wanted
+        ):
+            start = at + (row[17] if conversation.protocol in (_ICMP, _ICMPV6) else row[11])
+            content = data[start : min(at + captured, at + row[11] + payload)]
+            half.wanted = self._payload(
+                conversation.serial, conversation.protocol, sighting.place, side, us, frame, offset, row[8],
+                payload, content,
+            )  # fmt: skip
+        return bool(again)
+
+    # --- the same packet at several places --------------------------------------------
+
+    def _see(  # noqa: PLR0917
+        self,
+        packet: int,
+        conversation: Conversation,
+        side: int,
+        index: int,
+        us: int,
+        again: bool,
+        frame: int,
+    ) -> None:
+        self._newest_us = max(self._newest_us, us)
+        oldest = self._newest_us - self._window_us
+        while self._ages and (self._ages[0].us < oldest or len(self._ages) >= self._waiting_max):
+            self.forgotten += self._ages[0].us >= oldest and len(self._ages[0].seen) == 1
+            self._expire()
+        waiting = self._waiting.get(packet)
+        if waiting is None:
+            waiting = self._waiting[packet] = Waiting(packet, conversation, side, us)
+            self._ages.append(waiting)
+        elif (
+            waiting.conversation is not conversation
+            or waiting.side != side
+            or len(waiting.seen) >= _SEEN_AT
+            or any(one[0] == index for one in waiting.seen)
+        ):
+            return
+        for before in waiting.seen:
+            self._both(conversation, side, before, (index, us, again, frame))
+        waiting.seen.append((index, us, again, frame))
+
+    def _both(
+        self,
+        conversation: Conversation,
+        side: int,
+        before: Tuple[int, int, bool, int],
+        now: Tuple[int, int, bool, int],
+    ) -> None:
+        first, second = (before, now) if before[0] < now[0] else (now, before)
+        pair: Any = conversation.pairs.get((first[0], second[0]))
+        if pair is None:
+            pair = conversation.pairs[first[0], second[0]] = (BetweenPlaces(), BetweenPlaces())
+        own = pair[side]
+        delta = second[1] - first[1]
+        own.least_us = min(own.least_us, delta) if own.both else delta
+        own.greatest_us = max(own.greatest_us, delta) if own.both else delta
+        own.both += 1
+        if first[2] and second[2]:
+            own.again_each += 1
+        elif first[2] or second[2]:
+            again = first if first[2] else second
+            own.again_frame = own.again_frame or again[3]
+            own.lost_first_us = own.lost_first_us or again[1]
+            own.lost_last_us = again[1]
+            own.again_first += first[2]
+            own.again_second += second[2]
+        own.last = delta
+        other = pair[1 - side].last
+        if other is not None and other != delta:
+            self._clock(conversation, first, second, delta, there=delta > other)
+
+    def _clock(
+        self,
+        conversation: Conversation,
+        first: Tuple[int, int, bool, int],
+        second: Tuple[int, int, bool, int],
+        delta: int,
+        *,
+        there: bool,
+    ) -> None:
+        """A packet travelled from the first to the second place (`there`), or back."""
+        a, b = conversation.sightings[first[0]].place, conversation.sightings[second[0]].place
+        us = first[1]
+        if a > b:
+            a, b, us, delta, there = b, a, second[1], -delta, not there
+        bins = self._clocks.get((a, b))
+        if bins is None:
+            bins = self._clocks[a, b] = Bins(us)
+        bins.add(us, delta, there=there)
+
+    def _expire(self) -> None:
+        """The oldest packet is not seen elsewhere any more."""
+        gone = self._ages.popleft()
+        del self._waiting[gone.number]
+        conversation = gone.conversation
+        if conversation.serial not in self._live:
+            return
+        seen = {one[0]: one for one in gone.seen}
+        for (a, b), pair in conversation.pairs.items():
+            own = pair[gone.side]
+            if a in seen and b in seen:
+                pair[0].settled = True
+                own.only_first += own.since_first
+                own.only_second += own.since_second
+                own.since_first = own.since_second = 0
+            elif (a in seen or b in seen) and pair[0].settled:
+                one = seen[a] if a in seen else seen[b]
+                own.lost_first_us = own.lost_first_us or one[1]
+                own.lost_last_us = one[1]
+                if a in seen:
+                    own.since_first += 1
+                    own.frame_first = own.frame_first or one[3]
+                else:
+                    own.since_second += 1
+                    own.frame_second = own.frame_second or one[3]

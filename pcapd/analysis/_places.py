@@ -1,0 +1,72 @@
+"""What a table of conversations keeps of a place, and of two places, in plain Python."""
+
+from __future__ import annotations
+
+from typing import Final, List, Optional, Tuple
+
+from pcapd.analysis._facts import BETWEEN, SIGHTING, Between, Seen
+from pcapd.analysis._halves import FollowedHalf
+
+__all__ = ["BetweenPlaces", "Bins", "Sighting"]
+
+#: Intervals in which the least delays are kept, and the first one's microseconds.
+_BINS: Final = 256
+_BIN_US: Final = 20_000
+
+
+class Sighting:
+    __slots__ = (*Seen._fields, "halves")
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.last_us = self.idle_from_us = self.idle_to_us = 0
+        self.idle_count = self.idle_side = self.idle_frame = 0
+        self.halves = (FollowedHalf(), FollowedHalf())
+
+    def pack(self) -> bytes:
+        own = SIGHTING.pack(*(getattr(self, field) for field in Seen._fields))
+        return own + self.halves[0].pack() + self.halves[1].pack()
+
+
+class BetweenPlaces:
+    __slots__ = (*Between._fields, "last", "settled")
+
+    def __init__(self) -> None:
+        for field in Between._fields:
+            setattr(self, field, 0)
+        self.settled = False
+        self.last: Optional[int] = None
+
+    def pack(self) -> bytes:
+        return BETWEEN.pack(*(getattr(self, field) for field in Between._fields))
+
+
+class Bins:
+    """The least delays between two places each way, by time."""
+
+    def __init__(self, us: int) -> None:
+        self.start, self.width = us, _BIN_US
+        self.there: List[Optional[Tuple[int, int]]] = [None] * _BINS
+        self.back: List[Optional[Tuple[int, int]]] = [None] * _BINS
+
+    def add(self, us: int, delta: int, *, there: bool) -> None:
+        index = max(0, us - self.start) // self.width
+        while index >= _BINS:
+            self._halve()
+            index //= 2
+        bins = self.there if there else self.back
+        best = bins[index]
+        if best is None or (delta < best[1] if there else delta > best[1]):
+            bins[index] = us, delta
+
+    def _halve(self) -> None:
+        self.width *= 2
+        for bins, least in ((self.there, True), (self.back, False)):
+            for index in range(_BINS // 2):
+                pair = [one for one in bins[2 * index : 2 * index + 2] if one is not None]
+                best = None
+                for one in pair:
+                    if best is None or (one[1] < best[1] if least else one[1] > best[1]):
+                        best = one
+                bins[index] = best
+            bins[_BINS // 2 :] = [None] * (_BINS // 2)

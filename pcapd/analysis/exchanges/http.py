@@ -1,0 +1,353 @@
+"""HTTP/1.1 (RFC 9112): which request got which answer, when, and how.
+
+Only heads are read; of bodies the lengths and the time of their last bytes.
+Nothing is kept of a head but its method, the path's first segment, the status, and the
+identifiers that tie a request to the same one on another connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Any, Deque, Final, List, Optional, Set
+
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
+
+__all__ = ["Http", "Message", "Request", "looks_like"]
+
+_METHOD: Final = re.compile(rb"[A-Z]{3,16}")
+_IDS: Final = (b"\nx-vcap-request-id:", b"\ntraceparent:", b"\nx-request-id:")
+#: bytes of a field's value that are looked at.
+_VALUE_MAX: Final = 256
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[^\n]{0,1024}\n")
+#: bytes; servers refuse longer heads.
+_HEAD_MAX: Final = 64 * 1024
+#: Requests of a connection that wait for their answers; more are not looked at.
+_PIPELINED_MAX: Final = 256
+_PATH_MAX: Final = 64
+_METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC")
+
+
+def looks_like(content: bytes) -> bool:
+    """Whether a payload is the beginning of a request or an answer."""
+    return content[:4] in _METHODS or content[:7] == b"HTTP/1."
+
+
+class Message:
+    """When a request or an answer was seen at a place: its first and last byte, and the first one's frame."""
+
+    __slots__ = ("first_us", "frame", "last_us")
+
+    def __init__(self, first_us: int, last_us: int, frame: int) -> None:
+        self.first_us, self.last_us, self.frame = first_us, last_us, frame
+
+
+class Request:
+    """A request and its answer, at one place.
+
+    Attributes:
+        seq: Sequence number of its first byte: the same at all places.
+        method, path: Of the path the first segment.
+        ids: What identifies it on other connections too.
+        sent: When it was seen; its last byte may not have been seen yet.
+        status: Of the answer; None without one.
+        answered: When the answer was seen.
+        whole: The answer has its end.
+        router_error: X-Cf-RouterError of the answer.
+    """
+
+    __slots__ = ("answered", "ids", "method", "path", "router_error", "sent", "seq", "status", "whole")
+
+    @property
+    def wait_us(self) -> int:
+        """From its last byte to the first one of its answer."""
+        return int(self.answered.first_us - self.sent.last_us)
+
+    @property
+    def duration_us(self) -> int:
+        """From its first byte to the last one of its answer."""
+        return int(self.answered.last_us - self.sent.first_us)
+
+    def __init__(self, seq: int, method: str, path: str, ids: List[bytes], sent: Message) -> None:
+        self.seq, self.method, self.path, self.ids, self.sent = seq, method, path, ids, sent
+        self.status: Optional[int] = None
+        self.answered: Any = None  # a Message
+        self.whole = False
+        self.router_error = ""
+
+
+class Http:
+    """A connection at one place.
+
+    Args:
+        room: See `Stream`.
+
+    Attributes:
+        done: Requests that were answered as a whole; whoever reads them empties it.
+        waiting: Requests without a whole answer, in their order.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.done: List[Request] = []
+        self.waiting: Deque[Request] = deque()
+        self.requests = _Requests(self)
+        self.answers = _Answers(self)
+        self.upgraded = False
+        self._recent: Deque[int] = deque(maxlen=_PIPELINED_MAX)
+
+    def stream(self, content: bytes) -> Stream:
+        """The direction that begins with these bytes."""
+        return self.answers if content[:5] == b"HTTP/" else self.requests
+
+    def answered(self) -> None:
+        """The first request has its whole answer."""
+        request = self.waiting.popleft()
+        request.whole = True
+        self._recent.append(request.seq)
+        self.done.append(request)
+
+    @property
+    def answered_last(self) -> Set[int]:
+        """Where the last requests that were answered began."""
+        return set(self._recent)
+
+    def ended(self) -> None:
+        """The connection is over, and with it an answer that has no other end."""
+        if self.waiting and self.waiting[0].answered is not None and self.answers.until_end:
+            self.answered()
+
+
+class _Heads(Stream):
+    """Messages one after the other."""
+
+    def __init__(self, http: Http) -> None:
+        super().__init__(http.room)
+        self._http = http
+        self._head = b""  # the part of a head, or of a chunk's line, that is there
+        self._begin: Optional[Piece] = None  # the piece that it began with
+        self._begin_seq = 0
+        self._skip_to: Optional[int] = None  # offset of the last byte of a body
+        self._chunked = False
+
+    @property
+    def between(self) -> bool:
+        """The last message is over, and nothing is there of the next one."""
+        return self._skip_to is None and not self._head and not self._chunked and not self._early
+
+    def read(self, piece: Piece, begin: int) -> int:
+        at, end, behind = piece.offset + begin, piece.offset + len(piece.content), piece.offset + piece.length
+        while at != NEVER:
+            if self._skip_to is not None:
+                if self._skip_to >= behind:
+                    return self._skip_to
+                at, self._skip_to = self._skip_to + 1, None
+                self.body_ended(piece)
+            elif at >= end:
+                break
+            else:
+                rest = piece.content[at - piece.offset :]
+                at = self._chunk(piece, at, rest) if self._chunked else self._message(piece, at, rest)
+        if at != NEVER and at < behind:
+            return self.missed(behind)  # a part of the packet was not captured
+        return at
+
+    def missed(self, offset: int) -> int:
+        if self._skip_to is not None and offset > self._skip_to:
+            self._skip_to = None
+        self._head, self._begin, self._chunked = b"", None, False
+        self._http.waiting.clear()
+        return offset
+
+    def _message(self, piece: Piece, at: int, rest: bytes) -> int:
+        if self._begin is None:
+            self._begin, self._begin_seq = piece, piece.seq + at - piece.offset
+        before = len(self._head)
+        head = self._head + rest if before else rest
+        end = head.find(b"\r\n\r\n")
+        if end < 0:
+            self._head = head
+            if (not looks_like(head[:8].ljust(8)) and len(head) >= 8) or len(head) > _HEAD_MAX:
+                self._head, self._begin = b"", None
+                return NEVER
+            return at + len(rest)
+        first, self._begin, self._head = self._begin, None, b""
+        after = at + end + 4 - before
+        return self.head(head[: end + 2], first, piece, after)
+
+    def head(self, head: bytes, first: Piece, last: Piece, after: int) -> int:
+        """A whole head, whose body begins at the offset `after`; returns what is wanted next."""
+        raise NotImplementedError
+
+    def body_ended(self, piece: Piece) -> None:
+        """The piece has the last byte of the body."""
+        raise NotImplementedError
+
+    def body(self, low: bytes, piece: Piece, after: int) -> int:
+        """Go on behind a body of a known length; returns what is wanted next."""
+        if b"chunked" in _field(low, b"\ntransfer-encoding:"):
+            self._chunked = True
+            return after
+        length = _field(low, b"\ncontent-length:")
+        size = int(length) if length.isdigit() and len(length) < 16 else 0
+        if not size:
+            self.body_ended(piece)
+            return after
+        self._skip_to = after + size - 1
+        return after
+
+    def _chunk(self, piece: Piece, at: int, rest: bytes) -> int:
+        before = len(self._head)
+        line = self._head + rest if before else rest
+        found = _CHUNK.match(line)
+        if found is None:
+            self._head = line
+            return at + len(rest) if len(line) <= 2048 else self._lost(piece)
+        size = int(found.group(1), 16)
+        begin = at + found.end() - before
+        if size:
+            self._head = b""
+            return begin + size + 2
+        end = line.find(b"\r\n", found.end())
+        if end != found.end():  # trailers
+            end = line.find(b"\r\n\r\n", found.end()) + 2
+        if end < found.end():
+            self._head = line
+            return at + len(rest) if len(line) <= _HEAD_MAX else self._lost(piece)
+        self._head, self._chunked = b"", False
+        self.body_ended(piece)
+        return at + end + 2 - before
+
+    def _lost(self, piece: Piece) -> int:
+        return self.missed(piece.offset + piece.length)
+
+
+class _Requests(_Heads):
+    _current: Optional[Request] = None
+
+    def take(self, piece: Piece) -> int:
+        # Most requests are one packet and have no body; this is `read`, shorter.
+        content = piece.content
+        size = len(content)
+        if (
+            piece.offset == self.at
+            and self.between
+            and size == piece.length
+            and content.find(b"\r\n\r\n") == size - 4
+        ):
+            low = content.lower()
+            if b"\ncontent-length:" not in low and b"\ntransfer-encoding:" not in low:
+                self._begin_seq = piece.seq
+                wanted = self.head(content[:-2], piece, piece, piece.offset + size)
+                self.at = wanted
+                return wanted
+        return super().take(piece)
+
+    def head(self, head: bytes, first: Piece, last: Piece, after: int) -> int:
+        method, _, rest = head.partition(b" ")
+        target, _, version = rest.partition(b" ")
+        if (
+            not _METHOD.fullmatch(method)
+            or version[:7] != b"HTTP/1."
+            or len(self._http.waiting) >= _PIPELINED_MAX
+        ):
+            return NEVER
+        low = head.lower()
+        ids = [_field(low, name) for name in _IDS if name in low] if b"-id:" in low or _IDS[1] in low else []
+        request = Request(
+            self._begin_seq & 0xFFFFFFFF,
+            method.decode("ascii"),
+            _segment(target),
+            ids,
+            Message(first.us, last.us, first.frame),
+        )
+        self._current = request
+        self._http.waiting.append(request)
+        return self.body(low, last, after)
+
+    def body_ended(self, piece: Piece) -> None:
+        if self._current is not None:
+            self._current.sent.last_us = piece.us
+
+
+class _Answers(_Heads):
+    #: The body that is being read ends with the connection.
+    until_end = False
+
+    def take(self, piece: Piece) -> int:
+        # Most answers that matter for speed are one packet; this is `read`, shorter.
+        content, waiting = piece.content, self._http.waiting
+        size = len(content)
+        if (
+            waiting
+            and piece.offset == self.at
+            and self.between
+            and size == piece.length
+            and content[9:10] in b"245"
+        ):
+            end = content.find(b"\r\n\r\n") + 4
+            low = content[: end - 2].lower()
+            request, status = waiting[0], content[9:12]
+            length = _field(low, b"\ncontent-length:")
+            plain = request.method not in {"HEAD", "CONNECT"} and status != b"204"
+            if end > 4 and plain and status.isdigit() and length.isdigit() and end + int(length[:9]) == size:
+                self._note(int(status), low, piece, piece)
+                self._http.answered()
+                self.at = piece.offset + size
+                return self.at
+        return super().take(piece)
+
+    def head(self, head: bytes, first: Piece, last: Piece, after: int) -> int:
+        code = head[9:12]
+        if head[:7] != b"HTTP/1." or not code.isdigit():
+            return NEVER
+        status, low, waiting = int(code), head.lower(), self._http.waiting
+        if status == 101 or (status < 300 and waiting and waiting[0].method == "CONNECT"):
+            self._http.upgraded = True
+            self._note(status, low, first, last)
+            if waiting:
+                self._http.answered()
+            self._http.requests.at = NEVER
+            return NEVER
+        if status < 200:
+            return after
+        self._note(status, low, first, last)
+        if status in (204, 304) or (waiting and waiting[0].method == "HEAD"):
+            self.body_ended(last)
+            return after
+        if b"\ncontent-length:" not in low and b"\ntransfer-encoding:" not in low:
+            self.until_end = True
+            return NEVER
+        return self.body(low, last, after)
+
+    def _note(self, status: int, low: bytes, first: Piece, last: Piece) -> None:
+        if self._http.waiting:
+            request = self._http.waiting[0]
+            request.status = status
+            request.answered = Message(first.us, last.us, first.frame)
+            if status >= 500:
+                request.router_error = _field(low, b"\nx-cf-routererror:")[:64].decode("ascii", "replace")
+
+    def body_ended(self, piece: Piece) -> None:
+        if self._http.waiting and self._http.waiting[0].answered is not None:
+            self._http.waiting[0].answered.last_us = piece.us
+            self._http.answered()
+
+
+def _field(low: bytes, name: bytes) -> bytes:
+    """The value of a field of a head in small letters; empty without one."""
+    at = low.find(name)
+    if at < 0:
+        return b""
+    begin = at + len(name)
+    end = low.find(b"\r", begin, begin + _VALUE_MAX)
+    return low[begin : end if end >= 0 else begin + _VALUE_MAX].strip()
+
+
+def _segment(target: bytes) -> str:
+    """The first segment of a path: the rest, and the query, may hold what is nobody's business."""
+    if target[:7].lower() == b"http://":
+        target = b"/" + target[7:].partition(b"/")[2]
+    path = target.partition(b"?")[0]
+    segment = path[1:].partition(b"/")[0] if path[:1] == b"/" else path.partition(b"/")[0]
+    return "/" + segment[:_PATH_MAX].decode("ascii", "backslashreplace")

@@ -1,0 +1,216 @@
+"""Who said what: gives payloads to the readers, and keeps what they found until the end."""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from typing import Dict, Final, List, NamedTuple, Optional, Tuple
+
+from pcapd.analysis.exchanges import http as http_module
+from pcapd.analysis.exchanges import tls as tls_module
+from pcapd.analysis.exchanges.dns import Dns
+from pcapd.analysis.exchanges.http import Http, Request
+from pcapd.analysis.exchanges.requests import Inner, Talks
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
+from pcapd.analysis.exchanges.tls import Tls
+from pcapd.analysis.world import World
+from pcapd.limits import EXCHANGE_BYTES
+from pcapd.packet.dns import read_message
+
+__all__ = ["Icmp", "Log", "Said"]
+
+_ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
+#: Packets of a direction in which a beginning is looked for: a capture may begin within a message.
+_TRIES: Final = 4
+#: Requests of a conversation that wait for what the other places saw of them.
+_PENDING_MAX: Final = 512
+#: ICMP errors that are kept; questions about one conversation come in small numbers.
+_ICMP_MAX: Final = 10_000
+_PORTS: Final = struct.Struct("!HH")
+_ENDS: Final = struct.Struct("=BBHH16s16s")
+
+
+class Icmp(NamedTuple):
+    """An ICMP error (RFC 792, RFC 4443) about a packet of a conversation."""
+
+    place: int
+    us: int
+    frame: int
+    type: int
+    code: int
+    mtu: int
+
+
+class Said:
+    """What was said in one conversation.
+
+    Attributes:
+        http, dns, tls: By place.
+        icmp: Errors about its packets.
+        talks: Its requests; None without any.
+    """
+
+    __slots__ = ("dns", "http", "icmp", "pending", "streams", "talks", "tls")
+
+    def __init__(self) -> None:
+        self.http: Dict[int, Http] = {}
+        self.dns: Dict[int, Dns] = {}
+        self.tls: Dict[int, Tls] = {}
+        self.icmp: List[Icmp] = []
+        self.talks: Optional[Talks] = None
+        self.streams: Dict[Tuple[int, int], Stream] = {}
+        self.pending: OrderedDict[int, Dict[int, Request]] = OrderedDict()
+
+
+class Log:
+    """All conversations that say something.
+
+    Args:
+        world: The places.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._inner = Inner()
+        self._room = Room(EXCHANGE_BYTES)
+        self._said: Dict[int, Said] = {}
+        #: By conversation, and then by place and side: beginnings that were not recognised.
+        self._tries: Dict[int, Dict[Tuple[int, int], int]] = {}
+        self._icmp: Dict[bytes, List[Icmp]] = {}
+        self._icmp_count = 0
+
+    def payload(  # noqa: PLR0917 - as ConversationTable calls it
+        self,
+        serial: int,
+        protocol: int,
+        place: int,
+        side: int,
+        us: int,
+        frame: int,
+        offset: int,
+        seq: int,
+        length: int,
+        content: bytes,
+    ) -> int:
+        """See `pcapd.analysis._conversations.Payload`."""
+        if protocol in (_ICMP, _ICMPV6):
+            self._error(protocol, place, us, frame, content)
+            return 0
+        said = self._said.get(serial)
+        piece = Piece(us, frame, offset, seq, length, content)
+        if said is None:
+            said = Said()
+            wanted = self._begin(serial, said, protocol, place, side, piece)
+            if said.streams or said.dns:
+                self._said[serial] = said
+        elif (place, side) in said.streams:
+            wanted = said.streams[place, side].take(piece)
+        else:
+            wanted = self._begin(serial, said, protocol, place, side, piece)
+        http = said.http.get(place)
+        if http is not None and http.done:
+            self._drain(said, place, http)
+        return wanted
+
+    def close(self, serial: int, key: bytes) -> Said:
+        """What was said in a conversation that is closed.
+
+        Args:
+            key: Family, protocol, ports and addresses of its ends, as in `pcapd.analysis._facts.KEY`.
+        """
+        said = self._said.pop(serial, None)
+        self._tries.pop(serial, None)
+        icmp = self._icmp.pop(key, None) if self._icmp else None
+        if said is None:
+            said = Said()
+        if icmp:
+            said.icmp = icmp
+            self._icmp_count -= len(icmp)
+        for stream in said.streams.values():
+            stream.close()
+        for place, http in said.http.items():
+            http.ended()
+            self._drain(said, place, http)
+        for talk in said.pending.values():
+            self._done(said, talk)
+        said.pending.clear()
+        return said
+
+    def _done(self, said: Said, talk: Dict[int, Request]) -> None:
+        if said.talks is None:
+            said.talks = Talks()
+        said.talks.add(talk, self._world, self._inner)
+
+    def _begin(  # noqa: PLR0917
+        self, serial: int, said: Said, protocol: int, place: int, side: int, piece: Piece
+    ) -> int:
+        if protocol == _UDP:
+            dns = said.dns.setdefault(place, Dns(self._room))
+            return dns.datagram(piece)
+        stream = _reader(said, place, side, piece.content, self._room)
+        if stream is None:
+            return self._try_again(serial, place, side, piece)
+        stream.at = piece.offset
+        said.streams[place, side] = stream
+        return stream.take(piece)
+
+    def _try_again(self, serial: int, place: int, side: int, piece: Piece) -> int:
+        own = self._tries.setdefault(serial, {})
+        tries = own.pop((place, side), 0) + 1
+        if tries < _TRIES and piece.content:
+            own[place, side] = tries
+            return piece.offset + piece.length
+        if not own:
+            del self._tries[serial]
+        return NEVER
+
+    def _drain(self, said: Said, place: int, http: Http) -> None:
+        for request in http.done:
+            if len(self._world.places) == 1:
+                self._done(said, {place: request})
+                continue
+            talk = said.pending.get(request.seq)
+            if talk is None:
+                talk = said.pending[request.seq] = {}
+                if len(said.pending) > _PENDING_MAX:
+                    self._done(said, said.pending.popitem(last=False)[1])
+            talk[place] = request
+        http.done.clear()
+
+    def _error(self, protocol: int, place: int, us: int, frame: int, content: bytes) -> None:
+        """An ICMP error quotes the packet that it is about."""
+        key = _quoted(content[8:], 4 if protocol == _ICMP else 6)
+        if key is None or self._icmp_count >= _ICMP_MAX:
+            return
+        self._icmp_count += 1
+        mtu = int.from_bytes(content[6:8] if protocol == _ICMP else content[4:8], "big")
+        self._icmp.setdefault(key, []).append(Icmp(place, us, frame, content[0], content[1], mtu))
+
+
+def _reader(said: Said, place: int, side: int, content: bytes, room: Room) -> Optional[Stream]:
+    if http_module.looks_like(content):
+        return said.http.setdefault(place, Http(room)).stream(content)
+    if tls_module.looks_like(content):
+        return said.tls.setdefault(place, Tls(room)).stream(side)
+    if len(content) > 14 and content[0] << 8 | content[1] == len(content) - 2 and read_message(content[2:]):
+        return said.dns.setdefault(place, Dns(room)).stream()
+    return None
+
+
+def _quoted(packet: bytes, family: int) -> Optional[bytes]:
+    """The ends of the packet that an error quotes, as in the key of its conversation."""
+    if family == 4:
+        size = (packet[0] & 15) * 4 if packet else 0
+        if size < 20 or len(packet) < size + 4 or packet[0] >> 4 != 4:
+            return None
+        protocol, addresses = packet[9], (packet[12:16].ljust(16, b"\0"), packet[16:20].ljust(16, b"\0"))
+    else:
+        size = 40
+        if len(packet) < size + 4 or packet[0] >> 4 != 6:
+            return None
+        protocol, addresses = packet[6], (packet[8:24], packet[24:40])
+    ports: Tuple[int, int] = (0, 0)
+    if protocol in (_TCP, _UDP):
+        ports = _PORTS.unpack_from(packet, size)
+    ends = sorted(zip(addresses, ports))
+    return _ENDS.pack(family, protocol, ends[0][1], ends[1][1], ends[0][0], ends[1][0])

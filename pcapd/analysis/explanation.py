@@ -1,0 +1,271 @@
+"""From packets to findings: reads files, follows conversations, and says what went wrong."""
+
+from __future__ import annotations
+
+import heapq
+import sys
+from typing import Any, Callable, Dict, Final, Iterator, List, Optional, Sequence, Tuple
+
+from pcapd.analysis.conversations import FOLLOWED, Conversation, ConversationTable
+from pcapd.analysis.exchanges.log import Log, Said
+from pcapd.analysis.exchanges.requests import Bad, Sample
+from pcapd.analysis.findings.base import SEVERITIES, Group, Kind, Occurrence, Sort
+from pcapd.analysis.findings.kinds import KINDS
+from pcapd.analysis.findings.where import client_first, sorts
+from pcapd.analysis.merging import in_order
+from pcapd.analysis.quiet import quiet_bytes
+from pcapd.analysis.world import Place, World
+from pcapd.limits import (
+    EXPLAIN_WINDOW,
+    FINDINGS_MAX,
+    IDLE_TIME,
+    WORST_CONVERSATIONS,
+)
+from pcapd.merge import REMEMBERED, Matcher
+from pcapd.savefile.blocks import FileInterface, FileStatistics
+from pcapd.savefile.reader import Rows
+
+__all__ = ["Explanation", "Worst"]
+
+#: Numbers that we give begin here, so that they are not among those of files.
+_FIRST_NUMBER: Final = 1 << 62
+#: Conversations that one place saw alone, and that wait for what becomes known of the others.
+_DEFERRED_MAX: Final = 2000
+#: Conversations between two new looks at the clocks, while a file is read.
+_CLOCKS_EVERY: Final = 1000
+
+
+class Worst:
+    """A conversation that is shown."""
+
+    __slots__ = ("bytes", "conversation", "lost", "packets", "retransmissions", "rtt_us")
+
+    def __init__(self, conversation: Conversation, lost: int) -> None:
+        halves = [(view.client, view.server) for view in conversation.views]
+        self.conversation = conversation
+        self.packets = max(client.packets + server.packets for client, server in halves)
+        self.bytes = max(client.bytes + server.bytes for client, server in halves)
+        self.retransmissions = max(sum(half.retransmitted + half.late for half in both) for both in halves)
+        self.lost = lost
+        rtts = [half.rtt_sum_us // half.rtt_count for both in halves for half in both if half.rtt_count]
+        self.rtt_us: Optional[int] = max(rtts) if rtts else None
+
+
+class Explanation:
+    """What files say.
+
+    Args:
+        files: Their names.
+
+    Attributes:
+        world: The places.
+        groups: The findings, the worst ones first, once it is finished.
+        worst: Conversations: those with most losses, then the largest.
+        slowest: Requests with their conversations, the longest first.
+        requests: By instance, method and path.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.files = list(files)
+        self.world = World()
+        self.groups: List[Group] = []
+        self.slowest: List[Tuple[Conversation, Bad]] = []
+        self.requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
+        self.packets = 0
+        self._inner_requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
+        self._kinds: List[Kind] = [kind() for kind in KINDS]
+        self._by_sort = {sort: [kind for kind in self._kinds if kind.looks_at is sort] for sort in Sort}
+        self._found: Dict[Tuple[Any, ...], Group] = {}
+        self._left_out = 0
+        self._worst: List[Tuple[Tuple[int, int, int], int, Worst]] = []
+        self._deferred: List[Tuple[Conversation, Said]] = []
+        self._ended = False
+        self._closed = 0
+        self._log = Log(self.world)
+        self._matcher: Optional[Matcher] = None
+        self._table = ConversationTable(
+            FOLLOWED, REMEMBERED, int(EXPLAIN_WINDOW * 1e6), int(IDLE_TIME * 1e6),
+            self._close, self._log.payload, self._lost,
+        )  # fmt: skip
+
+    # --- files -----------------------------------------------------------------
+
+    def place(self, file: int, interface: FileInterface) -> int:
+        """The number of the place that an interface of a file is."""
+        number = self._table.open_place(file)
+        place = Place(number, self._name(file, interface.name), file, interface.addresses)
+        place.known_offset = interface.clock_offset
+        self.world.places.append(place)
+        return number
+
+    def _name(self, file: int, name: str) -> str:
+        """Two places never have the same name."""
+        taken = {place.name for place in self.world.places}
+        if name in taken and len(self.files) > 1:
+            name = f"{self.files[file]}:{name}"
+        number, plain = 2, name
+        while name in taken:
+            name, number = f"{plain} ({number})", number + 1
+        return name
+
+    def statistics(self, place: int, counters: FileStatistics) -> None:
+        """What a file says that a place lost, from the beginning until now."""
+        own = self.world.places[place]
+        own.dropped = counters.dropped
+        own.until_us = max(own.until_us, counters.until_us)
+
+    def read(self, files: Sequence[Iterator[Rows]], also: Optional[Callable[[bytes], None]] = None) -> None:
+        """Read files whose interfaces have the numbers that `place` gave them.
+
+        Args:
+            also: Gets the rows too.
+        """
+        for rows, parts in in_order(list(files)):
+            if also is not None:
+                also(rows)
+            if len(self.world.places) > 1:
+                if self._matcher is None:
+                    self._matcher = Matcher(_FIRST_NUMBER, int(EXPLAIN_WINDOW * 1e6), REMEMBERED)
+                self._table.add(self._matcher.number(rows), parts)
+            else:
+                self._table.add(rows, parts)
+
+    def finish(self) -> None:
+        """Say what went wrong."""
+        self._compare()
+        self._ended = True
+        self._table.close()
+        for conversation, said in self._deferred:
+            self._judge(conversation, said)
+        self.packets = self._table.packets
+        self._limits()
+        for kind in self._kinds:
+            self._add(kind, kind.judge_capture(self.world))
+        self.groups = sorted(
+            self._found.values(), key=lambda one: (SEVERITIES.index(one.severity), -one.count, one.first_us)
+        )
+        if not self.requests:
+            self.requests = self._inner_requests
+        self.slowest.sort(key=lambda pair: -pair[1].duration_us)
+        del self.slowest[WORST_CONVERSATIONS:]
+
+    @property
+    def worst(self) -> List[Worst]:
+        """The conversations that are shown."""
+        return [one for _, _, one in sorted(self._worst, reverse=True)]
+
+    @property
+    def times(self) -> Tuple[int, int]:
+        """The first and the last packet's, in microseconds since the epoch; zeros without any."""
+        used = [place for place in self.world.places if place.packets]
+        if not used:
+            return 0, 0
+        return min(place.first_us for place in used), max(place.last_us for place in used)
+
+    def summary(self, group: Group) -> str:
+        """One sentence about a finding."""
+        return group.kind.summary(group, self.world)
+
+    # --- conversations ------------------------------------------------------------
+
+    def _compare(self) -> None:
+        for place, (packets, first, last) in zip(self.world.places, self._table.places()):
+            place.packets, place.first_us, place.last_us = packets, first, max(last, place.until_us)
+        if len(self.world.places) > 1:
+            self.world.compare(self._table.clocks())
+
+    def _lost(self, place: int, us: int, count: int) -> None:
+        self.world.places[place].lost(us, count)
+
+    def _close(self, packed: bytes, seen: List[bytes], pairs: List[Tuple[int, int, bytes]]) -> None:
+        serial = int.from_bytes(packed[:8], sys.byteorder)
+        said = self._log.close(serial, packed[12:])
+        if not self._ended and self._closed % _CLOCKS_EVERY == 0:
+            self._compare()
+        self._closed += 1
+        if not seen:
+            return
+        if pairs or len(self.world.places) == 1:
+            size = quiet_bytes(packed, seen, pairs)
+            nothing_said = not (said.http or said.tls or said.dns or said.icmp)
+            full = len(self._worst) >= WORST_CONVERSATIONS
+            if size >= 0 and nothing_said and full and (0, size) <= self._worst[0][0][:2]:
+                return
+        conversation = Conversation(packed, seen, pairs)
+        if pairs:
+            self.world.share(conversation.places, (conversation.client.address, conversation.server.address))
+        if len(seen) == 1 and len(self.world.places) > 1 and len(self._deferred) < _DEFERRED_MAX:
+            self._deferred.append((conversation, said))
+        else:
+            self._judge(conversation, said)
+
+    def _judge(self, conversation: Conversation, said: Said) -> None:
+        for sort in sorts(conversation, said):
+            for kind in self._by_sort[sort]:
+                self._add(kind, kind.judge(conversation, said, self.world))
+        self._rank(conversation)
+        if said.talks is not None:
+            self._requests(conversation, said)
+
+    def _rank(self, conversation: Conversation) -> None:
+        view = conversation.views[0]
+        client, server = view.client, view.server
+        lost = _lost_between(conversation, self.world) if conversation.ways else 0
+        trouble = lost + client.retransmitted + client.late + server.retransmitted + server.late
+        rank = trouble, client.bytes + server.bytes, -conversation.key.serial
+        if len(self._worst) >= WORST_CONVERSATIONS and rank <= self._worst[0][0]:
+            return
+        entry = rank, conversation.key.serial, Worst(conversation, lost)
+        if len(self._worst) < WORST_CONVERSATIONS:
+            heapq.heappush(self._worst, entry)
+        else:
+            heapq.heapreplace(self._worst, entry)
+
+    def _requests(self, conversation: Conversation, said: Said) -> None:
+        assert said.talks is not None
+        for (place, method, path), sample in said.talks.groups.items():
+            own = self.world.places[place]
+            groups = self._inner_requests if own.device == "lo" else self.requests
+            key = own.instance, method, path
+            if key in groups:
+                groups[key].join(sample)
+            elif len(groups) < FINDINGS_MAX:
+                groups[key] = sample
+        self.slowest += [(conversation, bad) for bad in said.talks.slowest]
+        if len(self.slowest) > 10 * WORST_CONVERSATIONS:
+            self.slowest.sort(key=lambda pair: -pair[1].duration_us)
+            del self.slowest[WORST_CONVERSATIONS:]
+
+    def _add(self, kind: Kind, occurrences: Iterator[Occurrence]) -> None:
+        for one in occurrences:
+            ends: Tuple[Any, ...] = ()
+            if one.conversation is not None:
+                ends = one.conversation.client.address, one.conversation.server
+            key = kind.name, ends, one.places, one.same
+            group = self._found.get(key)
+            if group is None:
+                if len(self._found) >= FINDINGS_MAX:
+                    self._left_out += 1
+                    continue
+                group = self._found[key] = Group(kind, one)
+            group.add(one)
+
+    def _limits(self) -> None:
+        table, words = self._table, self.world.limits
+        for count, what in (
+            (table.evicted, "conversations were closed early, because there were too many at a time"),
+            (table.forgotten, "packets were too many at a time to be looked for at other places"),
+            (table.beyond, "packets were seen at more places than one conversation may have"),
+            (self._left_out, "occurrences are left out, because there are too many different findings"),
+        ):
+            if count:
+                words.append(f"{count} {what}.")
+
+
+def _lost_between(conversation: Conversation, world: World) -> int:
+    lost = 0
+    for way in conversation.ways:
+        forward = client_first(way, conversation, world)
+        up, down = (way.up, way.down) if forward else (way.down, way.up)
+        lost = max(lost, max(up.only_first, up.again_first) + max(down.only_second, down.again_second))
+    return lost

@@ -1,0 +1,61 @@
+"""A DNS server answers slowly."""
+
+from __future__ import annotations
+
+from typing import Dict, Final, Iterator, Tuple
+
+from pcapd.analysis.conversations import Conversation
+from pcapd.analysis.exchanges.dns import Question
+from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.findings.base import (
+    WARNING,
+    Group,
+    Kind,
+    Occurrence,
+    Sort,
+    address,
+    milliseconds,
+    packets,
+)
+from pcapd.analysis.world import World
+
+__all__ = ["DnsSlow"]
+
+#: microseconds; a resolver that asks several servers itself takes less than a half second.
+_SLOW_US: Final = 500_000
+
+
+class DnsSlow(Kind):
+    """A DNS server answers slowly."""
+
+    name = "dns_slow"
+    looks = "An answer that comes late, or after the question was repeated."
+    means = "The DNS server is overloaded, far away, or waits for another one itself."
+    remedy = "Ask the server by hand (dig), and look at what it forwards to."
+    platform = ""
+    display = "dns.time > 0.5"
+    looks_at = Sort.DNS
+
+    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+        best: Dict[Tuple[int, str, str, int], Tuple[int, Question, int]] = {}
+        for place, dns in said.dns.items():
+            for question in dns.done:
+                key = question.number, question.kind, question.name.lower(), question.asked_us[0]
+                took = (question.answered_us or 0) - question.asked_us[0]
+                if took >= _SLOW_US and all(key[:3] != other[:3] for other in best):
+                    best[key] = place, question, took
+        for place, question, took in best.values():
+            yield Occurrence(
+                WARNING,
+                conversation,
+                (place,),
+                question.asked_us[0],
+                question.asked_us[0] + took,
+                [(place, question.frame)],
+                {"took": took, "name": question.name, "asked": question.asked},
+            )
+
+    def summary(self, group: Group, world: World) -> str:
+        name = group.facts["name"][:100]
+        words = f"{address(group.server)} took up to {milliseconds(group.most['took'])} to answer"
+        return words + f" {packets(group.count, 'question')}, such as {name!r}."

@@ -1,0 +1,118 @@
+"""Packets were lost between two places."""
+
+from __future__ import annotations
+
+from typing import Final, Iterator, Tuple
+
+from pcapd.analysis.conversations import Between, Conversation, Way
+from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, Sort, is_tcp, packets
+from pcapd.analysis.findings.where import client_first, in_order, owners_that_saw_nothing
+from pcapd.analysis.world import World
+
+__all__ = ["LostBetween"]
+
+#: Of the packets of a conversation; more lost ones stop it for seconds (Mathis 1997).
+_SEVERE: Final = 0.05
+#: Packets that only the place behind saw, for each one that only the place before saw.
+_OTHERS: Final = 0.1
+#: microseconds that the second place must go on capturing, so that a packet was not only late.
+_TAIL_US: Final = 500_000
+
+
+def _lost(own: Between, *, first_sends: bool) -> Tuple[int, int, int]:
+    """Packets that were lost on their way, those that may have been, and the first one's frame."""
+    first = own.only_first, own.since_first, own.again_first, own.frame_first
+    second = own.only_second, own.since_second, own.again_second, own.frame_second
+    (lost, since, again, frame), behind = (first, second) if first_sends else (second, first)
+    again = max(0, again - behind[2])  # where the second one came before the first, nothing was lost
+    if behind[0] + behind[1] > _OTHERS * (lost + since):
+        # Segments were cut or joined on the way by network cards: only what was sent again says more.
+        return again, 0, own.again_frame
+    return max(lost, again), since, frame or own.again_frame
+
+
+def _sent_again(conversation: Conversation, place: int, *, client: bool) -> int:
+    """How many packets of one end can have been lost: what is lost of TCP is sent again, or never confirmed.
+
+    What the other end confirmed without that was only not captured.
+    """
+    view = next(view for view in conversation.views if view.place == place)
+    half = view.client if client else view.server
+    if half.acked < half.next:
+        return half.packets
+    return half.retransmitted + max(0, half.syn_count - 1)
+
+
+class LostBetween(Kind):
+    """Packets were lost between two places."""
+
+    name = "lost_between"
+    looks = "One place has the packet, and the next one on its way has not; what was lost is sent again."
+    means = "Packets are dropped between these two places; the capture itself lost none of them."
+    remedy = "Look at what is between the two places: links, queues, firewalls, policies."
+    platform = "Between a cell and a VM these are the IaaS network and its security groups."
+    display = "tcp.analysis.retransmission"
+    looks_at = Sort.LOST
+
+    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+        found = False
+        for way in conversation.ways:
+            forward = client_first(way, conversation, world)
+            for own, first_sends in ((way.up, forward), (way.down, not forward)):
+                for occurrence in self._between(conversation, world, way, own, first_sends=first_sends):
+                    found = True
+                    yield occurrence
+        if not found:
+            yield from self._never(conversation, world)
+
+    def _between(
+        self, conversation: Conversation, world: World, way: Way, own: Between, *, first_sends: bool
+    ) -> Iterator[Occurrence]:
+        lost, since, frame = _lost(own, first_sends=first_sends)
+        here, there = (way.first, way.second) if first_sends else (way.second, way.first)
+        begin, end = world.aligned(here, own.lost_first_us), world.aligned(here, own.lost_last_us)
+        first_missing = begin if not lost else end
+        if since and world.watched(there, end, 0) and world.watched(there, first_missing + _TAIL_US, 0):
+            lost += since
+        if is_tcp(conversation):
+            lost = min(lost, _sent_again(conversation, here, client=own is way.up))
+        if lost and world.lost_at(there, begin, end):
+            lost -= world.places[there].lost_in_all
+        if lost <= 0:
+            return
+        sent = own.both + lost
+        yield Occurrence(
+            ERROR if lost > _SEVERE * sent and lost > 2 else WARNING,
+            conversation,
+            (here, there),
+            own.lost_first_us,
+            own.lost_last_us,
+            [(here, frame)],
+            {"lost": lost, "sent": sent},
+            (first_sends,),
+        )
+
+    def _never(self, conversation: Conversation, world: World) -> Iterator[Occurrence]:
+        """Nothing of the conversation came where it should have come."""
+        view = in_order(conversation, world)[-1]
+        if not is_tcp(conversation) or not view.client.syn_us or view.server.packets:
+            return
+        at = world.aligned(view.place, view.client.syn_us)
+        for place in owners_that_saw_nothing(conversation, world, at)[:1]:
+            yield Occurrence(
+                ERROR,
+                conversation,
+                (view.place, place),
+                view.client.first_us,
+                view.client.last_us,
+                [(view.place, view.client.syn_frame)],
+                {"lost": view.client.packets, "sent": view.client.packets},
+                (True,),
+            )
+
+    def summary(self, group: Group, world: World) -> str:
+        here, there = world.names(group.places)
+        lost, sent = group.total["lost"], group.total["sent"]
+        share = f"{100 * lost / sent:.1f} %" if lost < sent else "all"
+        return f"{packets(lost)} of {sent} ({share}) were lost between {here} and {there}, of {group.ends}."

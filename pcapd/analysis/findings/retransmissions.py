@@ -1,0 +1,78 @@
+"""Packets were sent again."""
+
+from __future__ import annotations
+
+from typing import Final, Iterator
+
+from pcapd.analysis.conversations import Conversation
+from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.findings.base import NOTE, WARNING, Group, Kind, Occurrence, is_tcp, packets
+from pcapd.analysis.findings.where import client_first, in_order
+from pcapd.analysis.world import World
+
+__all__ = ["Retransmissions"]
+
+#: Of the packets with payload; below, losses are part of what TCP lives on.
+_MANY: Final = 0.005
+#: Fewer say nothing.
+_FEW: Final = 3
+
+
+class Retransmissions(Kind):
+    """Packets were sent again."""
+
+    name = "retransmissions"
+    looks = "The same bytes of a connection more than once, at one place."
+    means = "A packet or its confirmation was lost, or took longer than the sender waited."
+    remedy = "Capture at the other end too: with both places it shows where packets are lost."
+    platform = ""
+    display = "tcp.analysis.retransmission || tcp.analysis.fast_retransmission"
+
+    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+        if not is_tcp(conversation):
+            return
+        views = in_order(conversation, world)
+        again = [sum(half.retransmitted + half.late for half in (view.client, view.server)) for view in views]
+        if not any(again):
+            return
+        view = views[again.index(max(again))]
+        located = 0
+        for way in conversation.ways:
+            forward = client_first(way, conversation, world)
+            up, down = (way.up, way.down) if forward else (way.down, way.up)
+            located += up.again_first + down.again_second
+        count = max(again) - located
+        total = view.client.packets + view.server.packets
+        most = max(view.client.payload_packets, view.server.payload_packets)
+        if count <= 0:
+            return
+        half = view.client if view.client.retransmitted + view.client.late else view.server
+        late = view.client.late + view.server.late
+        many = count >= _FEW and count > _MANY * most and not located
+        yield Occurrence(
+            WARNING if many else NOTE,
+            conversation,
+            conversation.places,
+            half.retransmitted_first_us or half.late_us,
+            max(half.retransmitted_last_us, half.late_us),
+            [(view.place, frame) for frame in (half.frame1, half.frame2, half.frame3, half.frame4)],
+            {
+                "again": count,
+                "packets": total,
+                "late": late,
+                "needless": view.client.needless + view.server.needless,
+            },
+        )
+
+    def summary(self, group: Group, world: World) -> str:
+        total = group.total
+        words = f"{packets(total['again'])} of {total['packets']} of {group.ends} came again"
+        if len(group.places) > 1:
+            words += (
+                f", at {' and '.join(world.names(group.places))}: lost behind them, or not confirmed in time"
+            )
+        elif total["late"]:
+            words += f"; {total['late']} of them were lost before {world.names(group.places)[0]}"
+        if total["needless"]:
+            words += f"; {total['needless']} were not needed: their confirmation was late or lost"
+        return words + "."

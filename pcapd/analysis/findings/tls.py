@@ -1,0 +1,98 @@
+"""A TLS handshake failed."""
+
+from __future__ import annotations
+
+from typing import Final, Iterator, Optional, Tuple
+
+from pcapd.analysis.conversations import Conversation, View
+from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.tls import Tls
+from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, Sort, address, is_tcp, packets
+from pcapd.analysis.findings.where import in_order
+from pcapd.analysis.world import World
+
+__all__ = ["TlsFailed"]
+
+#: bytes of an encrypted alert in TLS 1.3: two, their type, and 16 of the tag.
+_SEALED_ALERT: Final = 19
+
+
+def _failure(tls: Tls, view: View, client_side: int) -> Optional[Tuple[str, str, int, int]]:
+    """Which end failed it, how, when, and the packet."""
+    client, server = view.client, view.server
+    if tls.alert is not None:
+        side, name, us, frame = tls.alert
+        return ("client" if side == client_side else "server"), f"alert {name}", us, frame
+    if tls.client is None or (tls.data == [True, True] and tls.first_data[client_side] != _SEALED_ALERT):
+        return None
+    if tls.data[client_side] and tls.first_data[client_side] == _SEALED_ALERT:
+        return (
+            "client",
+            "an encrypted alert: the client refused what the server showed",
+            client.payload_us,
+            client.last_frame,
+        )
+    closings = [
+        (us, name, frame)
+        for us, name, frame in (
+            (client.fin_us, "client", client.fin_frame), (client.rst_us, "client", client.rst_frame),
+            (server.fin_us, "server", server.fin_frame), (server.rst_us, "server", server.rst_frame),
+        )
+        if us
+    ]  # fmt: skip
+    if not closings or all(tls.encrypted):
+        return None
+    us, name, frame = min(closings)
+    return name, "closed during the handshake", us, frame
+
+
+class TlsFailed(Kind):
+    """A TLS handshake failed."""
+
+    name = "tls_failed"
+    looks = "An alert instead of the rest of the handshake, or the connection is closed during it."
+    means = "One end does not accept what the other one shows: its certificate, its name, its versions or ciphers."
+    remedy = "Read the alert's name: it says what the end that sent it did not accept."
+    platform = "Apps behind gorouter and Envoy must trust the instance identity authority where they ask for client certificates."
+    display = "tls.alert_message"
+    looks_at = Sort.TLS
+
+    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+        if not is_tcp(conversation) or not said.tls:
+            return
+        for view in in_order(conversation, world):
+            tls = said.tls.get(view.place)
+            failure = _failure(tls, view, conversation.client_side) if tls is not None else None
+            if tls is None or failure is None:
+                continue
+            end, how, us, frame = failure
+            yield Occurrence(
+                ERROR,
+                conversation,
+                conversation.places,
+                tls.hello_us or us,
+                us,
+                [(view.place, frame)],
+                {
+                    "end": end,
+                    "how": how,
+                    "name": tls.server_name,
+                    "version": tls.version,
+                    "until": _until(tls),
+                },
+                (end, how),
+            )
+            return
+
+    def summary(self, group: Group, world: World) -> str:
+        facts = group.facts
+        words = f"{packets(group.count, 'TLS handshake')} of {group.ends} failed: {facts['how']}, by the {facts['end']}"
+        words += f" ({address(group.client if facts['end'] == 'client' else group.server)})"
+        words += f", for the name {facts['name'][:100]!r}" if facts["name"] else ", without a server name"
+        words += f"; {facts['version']} was chosen" if facts["version"] else ""
+        return words + (f"; the server's certificate ends at {facts['until']}." if facts["until"] else ".")
+
+
+def _until(tls: Tls) -> str:
+    end = tls.validity[1] if tls.validity is not None else ""
+    return f"{end[:4]}-{end[4:6]}-{end[6:8]}" if end else ""

@@ -1,0 +1,111 @@
+"""The packets of one conversation, at all places, as a ladder."""
+
+from __future__ import annotations
+
+import sys
+from typing import Dict, Final, Iterator, List, Tuple
+
+from pcapd.analysis.conversations import Conversation
+from pcapd.analysis.world import World
+from pcapd.limits import EXPLAIN_WINDOW
+from pcapd.merge import Matcher
+from pcapd.packet.row import FLOWS, ROW_SIZE, Row, rows_of
+
+__all__ = ["Ladder", "Step"]
+
+#: Packets that are drawn: a page's length.
+_STEPS_MAX: Final = 60
+_ORDER: Final = sys.byteorder
+_FLAGS: Final = ((2, "SYN"), (1, "FIN"), (4, "RST"), (8, "PSH"), (16, "ACK"))
+
+
+class Step:
+    """One packet.
+
+    Attributes:
+        up: The client sent it.
+        words: What it is.
+        seen: By place, when, by the clock of the first place.
+    """
+
+    def __init__(self, row: Row, *, up: bool) -> None:
+        self.up = up
+        self.words = _words(row)
+        self.seen: Dict[int, int] = {}
+
+    @property
+    def us(self) -> int:
+        """When it was seen first."""
+        return min(self.seen.values())
+
+
+class Ladder:
+    """Collects the packets of a conversation from a certain time on.
+
+    Args:
+        conversation: Which.
+        world: The places.
+        from_us: By the clock of the first place.
+    """
+
+    def __init__(self, conversation: Conversation, world: World, from_us: int) -> None:
+        self.conversation = conversation
+        self._world = world
+        self._from_us = from_us
+        self._steps: Dict[int, Step] = {}
+        self._matcher = Matcher(1, int(EXPLAIN_WINDOW * 1e6), 10 * _STEPS_MAX)
+        key = conversation.key
+        ends = (key.address0, key.port0), (key.address1, key.port1)
+        self._fields = {
+            _fields(key.family, key.protocol, ends[side], ends[1 - side]): side == conversation.client_side
+            for side in (0, 1)
+        }
+        self._full = False
+
+    def add(self, rows: bytes) -> None:
+        """Look through packets."""
+        if self._full:
+            return
+        chosen = []
+        for index, (_, _, _, fields, _) in enumerate(FLOWS.iter_unpack(rows)):
+            if fields in self._fields:
+                chosen.append(rows[index * ROW_SIZE : (index + 1) * ROW_SIZE])
+        if chosen:
+            for row in rows_of(self._matcher.number(b"".join(chosen))):
+                self._take(row)
+
+    def steps(self) -> List[Step]:
+        """In the order of their times."""
+        return sorted(self._steps.values(), key=lambda step: step.us)
+
+    def _take(self, row: Row) -> None:
+        us = self._world.aligned(row.interface, row.us)
+        step = self._steps.get(row.number)
+        if step is None:
+            if us < self._from_us:
+                return
+            if len(self._steps) >= _STEPS_MAX:
+                self._full = us > self._from_us + EXPLAIN_WINDOW * 1e6
+                return
+            end = self.conversation.client
+            up = (row.source[: len(end.address)], row.source_port) == (end.address, end.port or 0)
+            step = self._steps[row.number] = Step(row, up=up)
+        step.seen.setdefault(row.interface, us)
+
+
+def _fields(family: int, protocol: int, source: Tuple[bytes, int], destination: Tuple[bytes, int]) -> bytes:
+    ports = source[1].to_bytes(2, _ORDER) + destination[1].to_bytes(2, _ORDER)
+    return bytes([family, protocol]) + ports + source[0] + destination[0]
+
+
+def _words(row: Row) -> str:
+    return " ".join(_parts(row))
+
+
+def _parts(row: Row) -> Iterator[str]:
+    if row.protocol == 6:
+        yield from (name for flag, name in _FLAGS if row.flags & flag)
+    if row.payload:
+        yield f"{row.payload} bytes"
+    if row.protocol == 6 and row.flags & 16 and not row.window and not row.flags & 4:
+        yield "window 0"

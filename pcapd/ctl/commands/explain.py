@@ -1,0 +1,40 @@
+"""``pcapctl explain``: what went wrong in a capture."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import Optional, Tuple
+
+import click
+
+from pcapd.ctl.commands.arguments import files
+
+__all__ = ["explain"]
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  pcapctl hosts web-0 web-1 --output both.pcapng --duration 30s\n"
+    "  pcapctl explain both.pcapng\n"
+    "  pcapctl explain client.pcap server.pcap          tcpdump's files of both ends\n"
+    "  pcapctl explain both.pcapng --html both.html\n"
+    "  pcapctl explain both.pcapng --json | jq '.findings[] | .kind, .summary'\n"
+)
+@click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=files)
+@click.option("--json", is_flag=True, help="One JSON object for scripts instead of text.")
+@click.option("--html", "page", metavar="FILE", help="Write a page with drawings, which needs no network.")
+@click.option("--all", "everything", is_flag=True, help="All findings, not only a screenful.")
+def explain(names: Tuple[str, ...], json: bool, page: Optional[str], everything: bool) -> None:
+    """Say what went wrong in a capture: who refused, lost, closed or waited, and where.
+
+    FILE is pcapng or pcap of any program; of several files each was captured elsewhere.
+    Packets that were seen at several places are recognised, the clocks of these places
+    are compared, and what the capture lost itself is not blamed on the network.
+    What each kind of finding means is in docs/findings.rst.
+    """
+    from pcapd.analysis.report import as_dict
+    from pcapd.ctl.display.explain import as_lines, write_page
+    from pcapd.ctl.display.explain import explain as read
+
+    found = read(names) if page is None else write_page(names, page)
+    print(json_module.dumps(as_dict(found)) if json else "\n".join(as_lines(found, everything=everything)))

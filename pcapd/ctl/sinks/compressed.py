@@ -1,0 +1,94 @@
+"""A file that is compressed while it is written (``x.pcapng.gz``).
+
+It is a series of gzip members, which readers take for one (RFC 1952, section 2.2), so
+that it is whole after each of them: only what waits for the next one is lost with a
+pcapctl that is killed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import time
+from typing import List
+
+from pcapd.ctl.sinks.output import Output, OutputError
+from pcapd.limits import GZIP_WAITING
+from pcapd.savefile.cut import cut
+from pcapd.savefile.form import Form
+
+__all__ = ["CompressedOutput", "open_output"]
+
+_SUFFIX = ".gz"
+#: The faster ones compress headers and text nearly as well, and do not hold up the capture.
+_LEVEL = 3
+
+
+def open_output(name: str, form: Form, *, force: bool) -> Output:
+    """The output of a file, compressed where its name says so.
+
+    Raises:
+        OutputError: It could not be written later.
+    """
+    kind = CompressedOutput if name.endswith(_SUFFIX) else Output
+    return kind(name, form, force=force)
+
+
+class CompressedOutput(Output):
+    """See the module.
+
+    Args:
+        name: A path.
+        form: Of what is compressed.
+        force: An existing file may be overwritten.
+    """
+
+    def __init__(self, name: str, form: Form, *, force: bool) -> None:
+        super().__init__(name, None, force=force)
+        self._content = form
+        self._waiting: List[bytes] = []
+        self._waiting_size = 0
+        self._compressed_at = float("-inf")
+        self._begun = False
+
+    @property
+    def occupied(self) -> int:
+        """Bytes of the file, and of what waits, before it is compressed."""
+        return self.size + self._waiting_size
+
+    def write(self, blocks: List[bytes]) -> None:
+        """Take whole blocks, and write those that have waited long enough.
+
+        Raises:
+            OutputError: They could not be written; the file ends with the member before.
+        """
+        self._waiting += blocks
+        self._waiting_size += sum(map(len, blocks))
+        most, seconds = GZIP_WAITING
+        if self._waiting_size >= most or time.monotonic() - self._compressed_at >= seconds:
+            self._compress()
+
+    def close(self) -> None:
+        """Write what waits, and close the file.
+
+        Raises:
+            OutputError: The system does not keep it.
+        """
+        try:
+            self._compress()
+        finally:
+            super().close()
+
+    def _compress(self) -> None:
+        data, self._waiting, self._waiting_size = b"".join(self._waiting), [], 0
+        self._compressed_at = time.monotonic()
+        if not data:
+            return
+        begins_file, self._begun = not self._begun, True
+        try:
+            super().write([gzip.compress(data, _LEVEL)])
+        except BaseException as error:
+            lost = cut(self._content, data, 0, begins_file=begins_file).lost
+            self.unwritten += lost
+            if isinstance(error, OutputError):
+                error.unwritten = lost
+            raise

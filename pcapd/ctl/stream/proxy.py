@@ -1,0 +1,336 @@
+"""Proxies between pcapctl and everybody it connects to: which one, and the way through it.
+
+The variables are those that the cf CLI takes (golang.org/x/net/http/httpproxy), and
+``ALL_PROXY``; the BOSH CLI has one of its own, ``BOSH_ALL_PROXY``.  A name that is behind
+a proxy is looked up by the proxy.  The ways: CONNECT (RFC 9110, section 9.3.6), SOCKS 5
+(RFC 1928, RFC 1929), and ``ssh -W`` of the system's ssh.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import socket
+import time
+from typing import TYPE_CHECKING, Callable, List, Mapping, NamedTuple, Optional, Tuple, Union
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+import pcapd
+from pcapd.ctl.stream.deadline import Deadline
+from pcapd.errors import PcapdError
+from pcapd.limits import CONNECT_TIMEOUT
+
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = [
+    "VARIABLES",
+    "Proxy",
+    "ProxyProblem",
+    "Tunnel",
+    "bypassing",
+    "chosen",
+    "of_bosh",
+    "through",
+]
+
+_BOSH = "BOSH_ALL_PROXY"
+#: All that are looked at; the others in lower case, too.
+VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", _BOSH)
+_ANSWER_MAX = 16 * 1024  # bytes of a proxy's answer
+_SSH_WORDS_MAX = 500  # characters of ssh's complaint
+_LOOK = 0.02  # seconds between two looks at it
+_SSH_END = 1.0  # seconds for ssh to end, after its connection has
+_PORTS = {"http": 80, "socks5": 1080, "socks5h": 1080, "ssh+socks5": 22}
+_SOCKS_PROBLEMS = {
+    1: "general failure",
+    2: "not allowed",
+    3: "network unreachable",
+    4: "host unreachable",
+    5: "connection refused",
+    6: "no answer",
+}
+
+Connect = Callable[[str, int, Deadline], socket.socket]
+
+
+class ProxyProblem(PcapdError):
+    """A proxy that is named in the environment cannot be used."""
+
+
+class Proxy(NamedTuple):
+    """A proxy.
+
+    Attributes:
+        variable: Of the environment, which names it.
+        scheme: One of http, socks5, ssh+socks5.
+        user: Empty without one.
+        password: Empty without one.
+        key: File with the private key, for ssh.
+    """
+
+    variable: str
+    scheme: str
+    host: str
+    port: int
+    user: str = ""
+    password: str = ""
+    key: str = ""
+
+
+# --- which one: pure -------------------------------------------------------------
+
+
+def chosen(environ: Mapping[str, str], host: str, *, secure: bool) -> Optional[Proxy]:
+    """The proxy for a host, as the environment says; None to connect directly.
+
+    Args:
+        secure: The connection will be TLS.
+
+    Raises:
+        ProxyProblem: The variable's value cannot be used.
+    """
+    if _is_loopback(host) or bypassing(environ, host):
+        return None
+    for name in ("HTTPS_PROXY" if secure else "HTTP_PROXY", "ALL_PROXY"):
+        found = _get(environ, name)
+        if found is not None:
+            return _parse(*found)
+    return None
+
+
+def of_bosh(environ: Mapping[str, str], host: str) -> Optional[Proxy]:
+    """The proxy that the BOSH CLI's own variable names, for a host on this machine too; None without one.
+
+    Raises:
+        ProxyProblem: The variable's value cannot be used.
+    """
+    text = environ.get(_BOSH, "")
+    return _parse(_BOSH, text) if text and not bypassing(environ, host) else None
+
+
+def bypassing(environ: Mapping[str, str], host: str) -> str:
+    """The name of the variable because of which a host is connected to directly; else empty."""
+    found = _get(environ, "NO_PROXY")
+    if found is None:
+        return ""
+    return (
+        found[0] if any(_matches(word.strip().lower(), host.lower()) for word in found[1].split(",")) else ""
+    )
+
+
+def _get(environ: Mapping[str, str], name: str) -> Optional[Tuple[str, str]]:
+    for spelling in (name, name.lower()):
+        if environ.get(spelling):
+            return spelling, environ[spelling]
+    return None
+
+
+def _matches(word: str, host: str) -> bool:
+    if word == "*":
+        return True
+    address = _address(host)
+    if address is not None:
+        with contextlib.suppress(ValueError):
+            return address in ipaddress.ip_network(word.strip("[]"), strict=False)
+        return False
+    domain = word.lstrip("*")
+    if not domain or "/" in domain:
+        return False
+    # A dot in front leaves the domain itself out.
+    return host.endswith(domain if domain.startswith(".") else f".{domain}") or host == domain
+
+
+def _address(host: str) -> Optional[Union[ipaddress.IPv4Address, ipaddress.IPv6Address]]:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host.lower() == "localhost" or (address is not None and bool(address.is_loopback))
+
+
+def _parse(variable: str, text: str) -> Proxy:
+    url = urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        port = url.port
+    except ValueError:
+        port = 0
+    if url.scheme not in _PORTS or not url.hostname or port == 0:
+        hint = f"it looks like http://HOST:PORT, socks5://HOST:PORT or, for {_BOSH}, ssh+socks5://…"
+        raise ProxyProblem(f"{variable} does not name a proxy that pcapctl can use", hint)
+    return _proxy(variable, url, port or _PORTS[url.scheme])
+
+
+def _proxy(variable: str, url: SplitResult, port: int) -> Proxy:
+    scheme = "socks5" if url.scheme == "socks5h" else url.scheme
+    key = parse_qs(url.query).get("private-key", [""])[0]
+    user, password = unquote(url.username or ""), unquote(url.password or "")
+    return Proxy(variable, scheme, url.hostname or "", port, user, password, key)
+
+
+# --- the way through it ----------------------------------------------------------
+
+
+def through(proxy: Proxy, host: str, port: int, deadline: Deadline, connect: Connect) -> socket.socket:
+    """A connection to a host behind a proxy.
+
+    Args:
+        connect: Connects to the proxy.
+
+    Raises:
+        ProxyProblem: The proxy cannot be reached, or does not connect us.
+    """
+    if proxy.scheme == "ssh+socks5":
+        return Tunnel(proxy, host, port)
+    try:
+        connection = connect(proxy.host, proxy.port, deadline)
+    except (OSError, UnicodeError) as error:
+        words = (
+            "no answer" if isinstance(error, socket.timeout) else getattr(error, "strerror", None) or error
+        )
+        raise _problem(
+            proxy, f"cannot connect to the proxy {proxy.host} port {proxy.port}: {words}"
+        ) from error
+    try:
+        connection.settimeout(deadline.left(CONNECT_TIMEOUT))
+        (_connect_http if proxy.scheme == "http" else _connect_socks)(proxy, connection, host, port)
+    except OSError as error:
+        connection.close()
+        words = "no answer" if isinstance(error, socket.timeout) else error.strerror or error
+        raise _problem(proxy, f"the proxy {proxy.host} broke off: {words}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _problem(proxy: Proxy, message: str) -> ProxyProblem:
+    return ProxyProblem(message, f"check {proxy.variable}, or name hosts to reach directly in NO_PROXY")
+
+
+def _connect_http(proxy: Proxy, connection: socket.socket, host: str, port: int) -> None:
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [
+        f"CONNECT {authority} HTTP/1.1",
+        f"Host: {authority}",
+        f"User-Agent: pcapctl/{pcapd.__version__}",
+    ]
+    if proxy.user:
+        basic = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {basic}")
+    connection.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+    head = b""
+    while b"\r\n\r\n" not in head:
+        # Byte by byte: what follows belongs to the host behind.
+        data = connection.recv(1)
+        if not data or len(head) > _ANSWER_MAX:
+            raise _problem(proxy, f"{proxy.host} port {proxy.port} is not an HTTP proxy")
+        head += data
+    status = head.split(b"\r\n", 1)[0].split(b" ")[1:2]
+    if not status or not status[0].isdigit() or len(status[0]) != 3:
+        raise _problem(proxy, f"{proxy.host} port {proxy.port} is not an HTTP proxy")
+    if not status[0].startswith(b"2"):
+        words = f"the proxy {proxy.host} does not connect to {host} port {port}: HTTP {status[0].decode()}"
+        raise _problem(proxy, words)
+
+
+def _connect_socks(proxy: Proxy, connection: socket.socket, host: str, port: int) -> None:
+    methods = b"\x00\x02" if proxy.user else b"\x00"
+    connection.sendall(bytes([5, len(methods)]) + methods)
+    version, method = _exactly(proxy, connection, 2)
+    if version != 5 or method not in methods:
+        words = "wants a user and a password" if version == 5 else "is not a SOCKS 5 proxy"
+        raise _problem(proxy, f"{proxy.host} port {proxy.port} {words}")
+    if method == 2:
+        user, password = proxy.user.encode()[:255], proxy.password.encode()[:255]
+        connection.sendall(bytes([1, len(user)]) + user + bytes([len(password)]) + password)
+        if _exactly(proxy, connection, 2)[1] != 0:
+            raise _problem(proxy, f"the proxy {proxy.host} does not accept the user and the password")
+    connection.sendall(b"\x05\x01\x00" + _socks_address(host) + port.to_bytes(2, "big"))
+    version, reply, _, kind = _exactly(proxy, connection, 4)
+    if version != 5 or reply != 0:
+        words = _SOCKS_PROBLEMS.get(reply, f"code {reply}")
+        raise _problem(proxy, f"the proxy {proxy.host} does not connect to {host} port {port}: {words}")
+    length = {1: 4, 4: 16}.get(kind)
+    _exactly(proxy, connection, 2 + (_exactly(proxy, connection, 1)[0] if length is None else length))
+
+
+def _socks_address(host: str) -> bytes:
+    address = _address(host)
+    if address is None:
+        name = host.encode("idna")
+        return bytes([3, len(name)]) + name
+    return (b"\x01" if address.version == 4 else b"\x04") + address.packed
+
+
+def _exactly(proxy: Proxy, connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise _problem(proxy, f"the proxy {proxy.host} closed the connection")
+        data += more
+    return data
+
+
+class Tunnel(socket.socket):
+    """One connection through the system's ssh, which has its own configuration and keys.
+
+    As the BOSH CLI does, it accepts any host key of the jump box: what goes through is TLS
+    with the host behind it, whose certificate is checked.
+    """
+
+    def __init__(self, proxy: Proxy, host: str, port: int) -> None:
+        # They take a while to import, and few need them.
+        import subprocess  # noqa: PLC0415
+        import tempfile  # noqa: PLC0415
+
+        ours, theirs = socket.socketpair()
+        super().__init__(fileno=ours.detach())
+        self._proxy = proxy
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # as long as we are
+        with theirs:
+            try:
+                # A session of its own: Ctrl-C at the terminal must not end it before us.
+                self._process = subprocess.Popen(  # noqa: S603  # no shell
+                    _ssh_command(proxy, host, port),
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=self._said,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self.close()
+                raise _problem(proxy, f"cannot start ssh: {error.strerror}") from error
+        _running[:] = [process for process in _running if process.poll() is None] + [self._process]
+
+    def problem(self) -> Optional[ProxyProblem]:
+        """Why ssh has ended; None while it runs."""
+        until = time.monotonic() + _SSH_END
+        while self._process.poll() is None:
+            if time.monotonic() >= until:
+                return None
+            time.sleep(_LOOK)
+        self._said.seek(0)
+        lines = self._said.read(_ANSWER_MAX).decode(errors="replace").split("\n")
+        words = next((line.strip() for line in reversed(lines) if line.strip()), "it ended")
+        return _problem(self._proxy, f"ssh to {self._proxy.host}: {words[:_SSH_WORDS_MAX]}")
+
+
+#: Each ends when the connection that it carries is closed.
+_running: List[subprocess.Popen[bytes]] = []
+
+
+def _ssh_command(proxy: Proxy, host: str, port: int) -> List[str]:
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
+    options.append(f"ConnectTimeout={CONNECT_TIMEOUT:.0f}")
+    key = ["-i", proxy.key, "-o", "IdentitiesOnly=yes"] if proxy.key else []
+    user = ["-l", proxy.user] if proxy.user else []
+    words = [word for option in options for word in ("-o", option)]
+    return ["ssh", *words, *key, *user, "-p", str(proxy.port), "-W", target, "--", proxy.host]

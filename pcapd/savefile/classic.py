@@ -1,0 +1,105 @@
+"""Read classic pcap files, whoever wrote them (draft-ietf-opsawg-pcap); nothing in a file is believed."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO, Callable, Final, Iterator, Optional
+
+from pcapd.limits import BLOCK_MAX, FILE_READ_SIZE
+from pcapd.packet.row import make_row
+from pcapd.records import rows as rows_of_records
+from pcapd.savefile.blocks import BadFile, FileInterface, FileStatistics
+from pcapd.savefile.reader import Rows, read_rows
+
+__all__ = ["MAGICS", "read_any_rows", "read_pcap_rows"]
+
+#: First bytes → order of the numbers, and ticks of a microsecond's thousandth.
+MAGICS: Final = {
+    b"\xd4\xc3\xb2\xa1": ("<", 1), b"\xa1\xb2\xc3\xd4": (">", 1),
+    b"\x4d\x3c\xb2\xa1": ("<", 1000), b"\xa1\xb2\x3c\x4d": (">", 1000),
+}  # fmt: skip
+_HEADER: Final = 24
+_RECORD: Final = 16
+#: seconds; later times are out of 32 bits.
+_LINK_TYPE_MASK: Final = 0xFFFF
+
+
+def read_any_rows(
+    file: BinaryIO,
+    name: str,
+    place: Callable[[FileInterface], int],
+    statistics: Optional[Callable[[int, FileStatistics], None]] = None,
+) -> Iterator[Rows]:
+    """What is known of the packets of a file, pcapng or pcap, many at a time.
+
+    Args:
+        file: Must be able to peek, as a buffered reader.
+        name: Of the interface where the file names none.
+        place, statistics: See `pcapd.savefile.reader.read_rows`.
+
+    Raises:
+        BadFile: It is neither, or a broken one.
+    """
+    start = file.peek(4)[:4]  # type: ignore[attr-defined]
+    if start in MAGICS:
+        return read_pcap_rows(file, name, place)
+    if start != b"\n\r\r\n":
+        raise BadFile("this is neither pcapng nor pcap")
+    return read_rows(file, place, statistics)
+
+
+def read_pcap_rows(file: BinaryIO, name: str, place: Callable[[FileInterface], int]) -> Iterator[Rows]:
+    """As `read_any_rows`, of a pcap file; a last record that is cut short is passed over.
+
+    Raises:
+        BadFile: A record lies.
+    """
+    head = file.read(_HEADER)
+    if len(head) < _HEADER:
+        raise BadFile("the file ends within its header")
+    order, fine = MAGICS[head[:4]]
+    link_type = struct.unpack_from(f"{order}I", head, 20)[0] & _LINK_TYPE_MASK
+    number = place(FileInterface(name, link_type))
+    rest = b""
+    while True:
+        more = file.read(FILE_READ_SIZE)
+        data = rest + more
+        end = _end(data, order)
+        if end:
+            whole = data[:end]
+            if (order, fine) == ("<", 1):
+                rows = rows_of_records(whole, link_type, number)
+            else:
+                rows = _slow(whole, order, fine, link_type, number)
+            yield Rows(rows, whole)
+        rest = data[end:]
+        if not more:
+            return
+
+
+def _end(data: bytes, order: str) -> int:
+    """Where the last whole record ends."""
+    length_at = struct.Struct(f"{order}8xI4x").unpack_from
+    at, last = 0, len(data) - _RECORD
+    while at <= last:
+        (captured,) = length_at(data, at)
+        behind = at + _RECORD + captured
+        if behind > len(data):
+            if captured > BLOCK_MAX:
+                raise BadFile(f"a packet says that it has {captured} bytes")
+            break
+        at = behind
+    return at
+
+
+def _slow(data: bytes, order: str, fine: int, link_type: int, number: int) -> bytes:
+    """Rows of records that are not ours."""
+    record = struct.Struct(f"{order}IIII")
+    rows, at = [], 0
+    while at < len(data):
+        seconds, part, captured, original = record.unpack_from(data, at)
+        at += _RECORD
+        us = seconds * 1_000_000 + part // fine
+        rows.append(make_row(link_type, data[at : at + captured], us, original, number, at))
+        at += captured
+    return b"".join(rows)

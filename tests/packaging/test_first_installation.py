@@ -1,0 +1,43 @@
+"""README.rst's order works with the wheel alone: certificates, example configurations, and both are good."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from demo.processes import CommandFailed
+from tests.packaging.test_packaging import Installed, built, installed, sources  # noqa: F401  # fixtures
+
+
+def check(wheel: Installed, directory: Path, role: str) -> str:
+    """Write the example of a role and let it be checked."""
+    path = directory / f"pcapd-{role}.yml"
+    path.write_text(wheel.run("pcapd", "example-config", role))
+    return wheel.run("pcapd", "--role", role, "--config", str(path), "--check-config")
+
+
+def test_from_nothing(installed: Installed, tmp_path: Path) -> None:  # noqa: F811
+    """No checkout is needed; keys are for their owner alone."""
+    tls = tmp_path / "tls"
+    said = installed.run("pcapd", "certificates", str(tls), "--api", "pcap.example.com", "--api", "192.0.2.1")
+    files = ["agent.crt", "agent.key", "api.crt", "api.key", "ca.crt", "ca.key"]
+    assert sorted(os.listdir(tls)) == files and "ca.key" in said
+    assert {stat.S_IMODE((tls / name).stat().st_mode) for name in files if name.endswith(".key")} == {0o600}
+    for role in ("api", "agent"):
+        assert f"good configuration of an {role}" in check(installed, tmp_path, role)
+
+
+def test_what_is_there_stays(installed: Installed, tmp_path: Path) -> None:  # noqa: F811
+    """A certificate that was removed is made anew, by the same authority; nothing is overwritten."""
+    installed.run("pcapd", "certificates", str(tmp_path / "tls"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()}
+    with pytest.raises(CommandFailed, match="has all of them already"):
+        installed.run("pcapd", "certificates", str(tmp_path / "tls"))
+    (tmp_path / "tls" / "agent.crt").unlink()
+    installed.run("pcapd", "certificates", str(tmp_path / "tls"), "--agent", "agents.example.com")
+    after = {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"agent.crt", "agent.key"}
+    assert "good configuration" in check(installed, tmp_path, "agent")

@@ -1,0 +1,288 @@
+"""Files become findings: what is read, what is said, and that nobody's packet can forge or break it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import struct
+from pathlib import Path
+from typing import Any, List, Tuple
+
+import pytest
+from click.testing import CliRunner
+
+from pcapd.analysis import explanation as explanation_module
+from pcapd.analysis.findings.kinds import KINDS
+from pcapd.analysis.findings.page import page
+from pcapd.analysis.report import as_dict
+from pcapd.ctl.display.explain import as_lines, explain
+from pcapd.ctl.main import cli
+from tests.unit.analysis.test_conversations import ACK, CLIENT, FIN, RST, SERVER, SYN, ipv4, tables, tcp
+
+ROOT = Path(__file__).resolve().parents[3]
+START = 1_700_000_000_000_000
+Packet = Tuple[int, bytes]
+
+
+def pcap(path: Path, packets: List[Packet], order: str = "<", fine: int = 1) -> str:
+    """A file of tcpdump's, of raw IP packets."""
+    magic = 0xA1B2C3D4 if fine == 1 else 0xA1B23C4D
+    content = struct.pack(f"{order}IHHIIII", magic, 2, 4, 0, 0, 65535, 101)
+    for us, data in packets:
+        seconds, part = divmod(START + us, 1_000_000)
+        content += struct.pack(f"{order}IIII", seconds, part * fine, len(data), len(data)) + data
+    path.write_bytes(content)
+    return str(path)
+
+
+def udp(source: int, destination: int, data: bytes) -> bytes:
+    return struct.pack("!4H", source, destination, 8 + len(data), 0) + data
+
+
+def talk(
+    port: int = 40000, *, request: bytes = b"", answer: bytes = b"", status: int = 200, wait: int = 900
+) -> List[Packet]:
+    """A connection with one request and its answer."""
+    request = request or b"GET /items/7?token=secret HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\n\r\n"
+    answer = answer or b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok" % status
+    up, down = (port, 80), (80, port)
+    seq, ack = 100 + len(request), 300 + len(answer)
+    steps = [
+        (0, up, tcp(up, 99, 0, SYN)), (200, down, tcp(down, 299, 100, SYN | ACK)), (400, up, tcp(up, 100, 300, ACK)),
+        (500, up, tcp(up, 100, 300, ACK, request)), (600, down, tcp(down, 300, seq, ACK)),
+        (600 + wait, down, tcp(down, 300, seq, ACK, answer)), (700 + wait, up, tcp(up, seq, ack, ACK)),
+        (800 + wait, up, tcp(up, seq, ack, FIN | ACK)), (900 + wait, down, tcp(down, ack, seq + 1, FIN | ACK)),
+        (1000 + wait, up, tcp(up, seq + 1, ack + 1, ACK)),
+    ]  # fmt: skip
+    return [
+        (us, ipv4(*((CLIENT, SERVER) if ports == up else (SERVER, CLIENT)), 6, segment, number))
+        for number, (us, ports, segment) in enumerate(steps)
+    ]
+
+
+def question(name: bytes, number: int = 1) -> bytes:
+    return struct.pack("!6H", number, 0x100, 1, 0, 0, 0) + bytes([len(name)]) + name + b"\0\0\1\0\1"
+
+
+def nxdomain(name: bytes) -> List[Packet]:
+    """A name that does not exist."""
+    asked = question(name)
+    return [
+        (0, ipv4(CLIENT, SERVER, 17, udp(5000, 53, asked), 1)),
+        (300, ipv4(SERVER, CLIENT, 17, udp(53, 5000, asked[:2] + b"\x81\x83" + asked[4:]), 2)),
+    ]
+
+
+def kinds(names: List[str]) -> List[Tuple[str, str]]:
+    return [(one["kind"], one["severity"]) for one in as_dict(explain(names))["findings"]]
+
+
+@pytest.mark.parametrize(("order", "fine"), [("<", 1), (">", 1), ("<", 1000), (">", 1000)])
+def test_files_of_anybody(tmp_path: Path, order: str, fine: int) -> None:
+    """Both byte orders, microseconds and nanoseconds; a last packet that is cut short is passed over."""
+    name = pcap(tmp_path / "a.pcap", talk(status=503), order, fine)
+    with Path(name).open("ab") as file:
+        file.write(bytes(9))
+    report = as_dict(explain([name]))
+    (finding,) = report["findings"]
+    assert (report["packets"], report["first_us"], report["last_us"]) == (10, START, START + 1900)
+    assert (finding["kind"], finding["count"], finding["frames"]) == (
+        "http_errors",
+        1,
+        [{"file": 0, "number": 4}],
+    )
+    assert finding["display_filter"] == (
+        "ip.addr == 192.0.2.1 && ip.addr == 192.0.2.2 && tcp.port == 40000 && tcp.port == 80"
+    )
+
+
+def test_the_object(tmp_path: Path) -> None:
+    """Its keys are pinned."""
+    report = as_dict(explain([pcap(tmp_path / "a.pcap", talk(wait=2_000_000))]))
+    assert list(report) == [
+        "version", "files", "packets", "first_us", "last_us", "sources", "findings", "conversations", "requests",
+    ]  # fmt: skip
+    assert set(report["sources"][0]) == {
+        "name", "instance", "file", "packets", "dropped", "clock_offset_us", "clock_error_us",
+    }  # fmt: skip
+    assert set(report["findings"][0]) == {
+        "kind", "severity", "client", "server", "sources", "count", "first_us", "last_us", "frames",
+        "display_filter", "summary", "advice",
+    }  # fmt: skip
+    assert set(report["conversations"][0]) == {
+        "client", "server", "protocol", "sources", "packets", "bytes", "retransmissions", "lost_between", "rtt_us",
+    }  # fmt: skip
+    (group,) = report["requests"]["groups"]
+    assert (group["method"], group["path"], group["count"], group["errors"], group["p50_us"]) == (
+        "GET", "/items", 1, 0, 2_000_100,
+    )  # fmt: skip
+    assert set(report["requests"]["slowest"][0]) == {
+        "client", "server", "sources", "method", "path", "status", "first_us", "duration_us",
+        "network_us", "envoy_us", "app_us",
+    }  # fmt: skip
+    assert "secret" not in json.dumps(report)
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    """Addresses, a filter, and what an ICMPv6 error quotes."""
+    here, there = (
+        bytes([0x20, 1, 0xD, 0xB8]) + bytes(11) + b"\1",
+        bytes([0x20, 1, 0xD, 0xB8]) + bytes(11) + b"\2",
+    )
+
+    def ipv6(source: bytes, destination: bytes, protocol: int, payload: bytes) -> bytes:
+        return struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + source + destination + payload
+
+    syn = ipv6(here, there, 6, tcp((40000, 80), 99, 0, SYN))
+    error = ipv6(there, here, 58, bytes([1, 1]) + bytes(6) + syn)
+    (finding,) = as_dict(explain([pcap(tmp_path / "a.pcap", [(0, syn), (90, error)])]))["findings"]
+    assert (finding["kind"], finding["server"]) == (
+        "connection_unreachable",
+        {"address": "2001:db8::2", "port": 80},
+    )
+    assert finding["display_filter"].startswith(
+        "ipv6.addr == 2001:db8::1 && ipv6.addr == 2001:db8::2 && tcp.port == 40000"
+    )
+    assert "administratively prohibited" in finding["summary"]
+
+
+def test_two_places(tmp_path: Path) -> None:
+    """A healthy connection that two places saw has no finding, whatever the clocks are apart."""
+    seen = talk() + [(us + 3_000_000, data) for us, data in talk(40001)]
+    for apart in (0, 300_000, 5_000_000):
+        names = [pcap(tmp_path / "a.pcap", seen)]
+        # What the client sends takes 70 µs, and what the server sends came 70 µs before.
+        later = [(us + apart + (70 if data[12:16] == CLIENT else -70), data) for us, data in seen]
+        names.append(pcap(tmp_path / "b.pcap", later))
+        report = as_dict(explain(names))
+        loud = [
+            one for one in report["findings"] if one["severity"] != "note" and one["kind"] != "clocks_apart"
+        ]
+        assert not loud, loud
+        assert abs(report["sources"][1]["clock_offset_us"] - apart) <= 100
+        assert report["requests"]["slowest"][0]["network_us"] == 140
+
+
+def test_segments_that_a_network_card_cuts(tmp_path: Path) -> None:
+    """The sender's place sees large ones, the receiver's small ones: nothing was lost."""
+    before, after = talk()[:3], talk()[:3]
+    for number in range(30):
+        us, seq = 1000 + 200 * number, 300 + 2000 * number
+        large = ipv4(SERVER, CLIENT, 6, tcp((80, 40000), seq, 100, ACK, bytes(2000)), 100 + number)
+        before.append((us, large))
+        for half in (0, 1):
+            small = tcp((80, 40000), seq + 1000 * half, 100, ACK, bytes(1000))
+            after.append((us + 50 + half, ipv4(SERVER, CLIENT, 6, small, 500 + 2 * number + half)))
+        confirmed = ipv4(CLIENT, SERVER, 6, tcp((40000, 80), 100, seq + 2000, ACK), 900 + number)
+        before.append((us + 100, confirmed))
+        after.append((us + 70, confirmed))
+    other = [(us + 3_000_000, data) for us, data in talk(41000)]
+    names = [pcap(tmp_path / "server.pcap", before + other), pcap(tmp_path / "client.pcap", after + other)]
+    assert kinds(names) == []
+
+
+def test_an_interface_that_shows_everything_twice(tmp_path: Path) -> None:
+    """As ``any`` of a router does, in bursts: nothing was sent again."""
+    seen = talk()[:3]
+    for burst in range(5):
+        segments = []
+        for number in range(20 * burst, 20 * burst + 20):
+            segment = tcp((80, 40000), 300 + 1000 * number, 100, ACK, bytes(1000))
+            segments.append(ipv4(SERVER, CLIENT, 6, segment, 100 + number))
+        for again in (0, 1):
+            seen += [
+                (1000 + 3000 * burst + 500 * again + 10 * place, data) for place, data in enumerate(segments)
+            ]
+    assert kinds([pcap(tmp_path / "any.pcap", seen)]) == []
+
+
+@pytest.mark.parametrize(
+    "name", [b"\x1b[2J\x07boo", b"<script>alert(1)", b"a\nerror: forged", "a\u202eb".encode()]
+)
+def test_a_name_cannot_forge_anything(tmp_path: Path, name: bytes) -> None:
+    """A question's name holds what somebody sent: no line of its own, nothing that drives a terminal."""
+    found = explain([pcap(tmp_path / "a.pcap", nxdomain(name))])
+    lines = as_lines(found, everything=True)
+    assert sum(line.startswith(("error:", "warning:", "note:")) for line in lines) == 1
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("name", [b"<script>alert(1)", b'"><img src=x>', b"&amp;<!--"])
+def test_the_page(tmp_path: Path, name: bytes) -> None:
+    """It is its owner's alone, needs nothing from elsewhere, and nothing of a packet becomes a tag of it."""
+    script = b"GET /<svg/onload=1> HTTP/1.1\r\nHost: a\r\n\r\n"
+    file = pcap(tmp_path / "<b>.pcap", nxdomain(name) + talk(status=500, request=script))
+    done = CliRunner().invoke(cli, ["explain", file, "--html", str(tmp_path / "page.html")])
+    assert done.exit_code == 0, done.output
+    page_ = tmp_path / "page.html"
+    assert page_.stat().st_mode & 0o777 == 0o600 and page_.stat().st_size < 300_000
+    tags = set(re.findall(r"<[/!]?([a-zA-Z]+|--)", page_.read_text()))
+    assert tags <= {
+        "doctype", "html", "head", "meta", "title", "style", "body", "h", "p", "span", "table", "tr", "th", "td",
+        "div", "b", "br", "code", "svg", "text", "path", "polyline", "rect", "circle",
+    }, tags  # fmt: skip
+    assert "http:" not in page_.read_text() and "url(" not in page_.read_text()
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """Exit 0 with findings, 1 for what cannot be read, and it says so."""
+    name = pcap(
+        tmp_path / "a.pcap",
+        [(0, talk()[0][1]), (100, ipv4(SERVER, CLIENT, 6, tcp((80, 40000), 0, 100, RST | ACK), 9))],
+    )
+    done = CliRunner().invoke(cli, ["explain", name])
+    assert done.exit_code == 0 and "error: connection_refused: 192.0.2.2:80 refused once" in done.output
+    assert json.loads(CliRunner().invoke(cli, ["explain", "--json", name]).output)["version"] == 1
+    (tmp_path / "b").write_bytes(b"no capture")
+    assert CliRunner().invoke(cli, ["explain", str(tmp_path / "b")]).exception is not None
+
+
+def test_findings_page() -> None:
+    """docs/findings.rst is what the kinds say: bin/build-findings."""
+    assert (ROOT / "docs" / "findings.rst").read_text() == page()
+    assert len({kind.name for kind in KINDS}) == len(KINDS) == 20
+
+
+def hostile(seed: int) -> List[Packet]:
+    """Real packets, damaged, cut, repeated and mixed."""
+    random_ = random.Random(seed)
+    packets = (
+        talk()
+        + nxdomain(b"name")
+        + talk(request=b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    )
+    packets += talk(
+        443, request=b"\x16\x03\x01\0\x30\x01\0\0\x2c\3\3" + bytes(60), answer=b"\x15\3\3\0\2\2\x28"
+    )
+    quote = talk()[3][1][:48]
+    packets.append((50, ipv4(SERVER, CLIENT, 1, bytes([3, random_.randrange(16)]) + bytes(6) + quote, 4)))
+    out = []
+    us = 0
+    for _ in range(300):
+        _, data = random_.choice(packets)
+        us += random_.choice((1, 100, 10_000, 3_000_000))
+        if random_.random() < 0.5:
+            changed = bytearray(data)
+            for _ in range(random_.randrange(1, 6)):
+                changed[random_.randrange(20, len(changed))] = random_.randrange(256)
+            data = bytes(changed)
+        if random_.random() < 0.1:
+            data = data[: random_.randrange(len(data))]
+        out.append((us, data))
+    return out
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_hostile_packets(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing breaks it, and both implementations say the same."""
+    names = [
+        pcap(tmp_path / name, hostile(seed + shift))
+        for name, shift in (("a.pcap", 0), ("b.pcap", 0), ("c.pcap", 99))
+    ]
+    said: List[Any] = []
+    for table in tables():
+        monkeypatch.setattr(explanation_module, "ConversationTable", table)
+        found = explain(names[: 1 + seed % 3])
+        said.append((as_dict(found), as_lines(found, everything=True)))
+    assert all(one == said[0] for one in said)

@@ -1,0 +1,84 @@
+"""Which proxy the environment names for which host, as golang.org/x/net/http/httpproxy has it."""
+
+from __future__ import annotations
+
+from typing import Dict, Optional
+
+import pytest
+
+from pcapd.ctl.stream.proxy import Proxy, ProxyProblem, bypassing, chosen, of_bosh
+
+
+@pytest.mark.parametrize(
+    ("environ", "secure", "proxy"),
+    [
+        ({}, True, None),
+        ({"HTTPS_PROXY": "p:3128"}, True, Proxy("HTTPS_PROXY", "http", "p", 3128)),
+        ({"HTTPS_PROXY": "p:3128"}, False, None),
+        ({"HTTP_PROXY": "p"}, False, Proxy("HTTP_PROXY", "http", "p", 80)),
+        ({"https_proxy": "http://p"}, True, Proxy("https_proxy", "http", "p", 80)),
+        ({"HTTPS_PROXY": "a", "https_proxy": "b"}, True, Proxy("HTTPS_PROXY", "http", "a", 80)),
+        ({"ALL_PROXY": "socks5h://p"}, True, Proxy("ALL_PROXY", "socks5", "p", 1080)),
+        ({"ALL_PROXY": "a", "HTTPS_PROXY": "b"}, True, Proxy("HTTPS_PROXY", "http", "b", 80)),
+        (
+            {"HTTPS_PROXY": "http://al%40x:s%3Ac@[2001:db8::1]:8"},
+            True,
+            Proxy("HTTPS_PROXY", "http", "2001:db8::1", 8, "al@x", "s:c"),
+        ),
+        ({"HTTPS_PROXY": ""}, True, None),
+        ({"HTTPS_PROXY": "p", "NO_PROXY": "x.example.com"}, True, None),
+    ],
+)
+def test_chosen(environ: Dict[str, str], secure: bool, proxy: Optional[Proxy]) -> None:
+    assert chosen(environ, "x.example.com", secure=secure) == proxy
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
+def test_this_machine(host: str) -> None:
+    """Is reached directly, but by a jump box."""
+    assert chosen({"HTTPS_PROXY": "p"}, host, secure=True) is None
+    assert of_bosh({"BOSH_ALL_PROXY": "socks5://p"}, host) is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "host", "directly"),
+    [
+        ("example.com", "example.com", True),
+        ("example.com", "www.example.com", True),
+        ("example.com", "badexample.com", False),
+        (".example.com", "www.example.com", True),
+        (".example.com", "example.com", False),
+        ("*.example.com", "www.example.com", True),
+        ("a.example, EXAMPLE.com ,", "www.Example.Com", True),
+        ("*", "anything", True),
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.0.0.0/8", "11.1.2.3", False),
+        ("10.1.2.3", "10.1.2.3", True),
+        ("2001:db8::/32", "2001:db8::1", True),
+        ("[2001:db8::1]", "2001:db8::1", True),
+        ("1.2.3", "10.1.2.3", False),
+        ("10.0.0.0/8", "ten.example.com", False),
+        (",,", "example.com", False),
+        (".", "example.com", False),
+    ],
+)
+def test_no_proxy(value: str, host: str, directly: bool) -> None:
+    assert bypassing({"NO_PROXY": value}, host) == ("NO_PROXY" if directly else "")
+
+
+def test_a_jump_box() -> None:
+    """As ``bbl print-env`` names it."""
+    environ = {"BOSH_ALL_PROXY": "ssh+socks5://jumpbox@192.0.2.1:22?private-key=/tmp/key"}
+    expected = Proxy("BOSH_ALL_PROXY", "ssh+socks5", "192.0.2.1", 22, "jumpbox", key="/tmp/key")
+    assert of_bosh(environ, "10.0.0.6") == expected
+    assert of_bosh({**environ, "no_proxy": "10.0.0.0/8"}, "10.0.0.6") is None
+
+
+@pytest.mark.parametrize(
+    "value", ["https://p", "http://", "p:x", "socks4://p", "http://p:0", "http://p:99999"]
+)
+def test_no_proxy_of_ours(value: str) -> None:
+    """The message has the variable and not its value, which may hold a password."""
+    with pytest.raises(ProxyProblem, match=r"^HTTPS_PROXY does not name a proxy") as caught:
+        chosen({"HTTPS_PROXY": value.replace("//", "//alice:secret@")}, "x.example.com", secure=True)
+    assert "secret" not in str(caught.value)
