@@ -141,6 +141,13 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
+@pytest.mark.long(
+    but=(
+        "no JSON",
+        "record cut",
+        "counters of nobody",
+    )
+)
 def test_an_api_that_lies(lie: str, credentials: Credentials, tmp_path: Path) -> None:
     """The capture fails with the reason; what came before it is in the file, and not a byte of the lie."""
     data, words = LIES[lie]

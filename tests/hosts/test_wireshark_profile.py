@@ -31,6 +31,7 @@ def pcapctl(home: Path, *arguments: str) -> List[str]:
 
 
 @pytest.mark.parametrize(("dedupe", "said"), [([], True), (["--dedupe"], False)], ids=["both", "dedupe"])
+@pytest.mark.long
 def test_seen_at_two_places(chain: Chain, tmp_path: Path, dedupe: List[str], said: bool) -> None:
     """tshark takes second sightings for retransmissions; the report says what they are, and the remedy."""
     require("tshark")

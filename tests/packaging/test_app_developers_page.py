@@ -82,6 +82,7 @@ def foundation(tmp_path: Path, authority: Authority) -> Iterator[Foundation]:
         yield foundation
 
 
+@pytest.mark.long
 def test_every_command(foundation: Foundation, client_file: Path, tmp_path: Path) -> None:
     """As it stands in the page, each ends well, and those that capture asked for a capture of the app."""
     require("tshark")
