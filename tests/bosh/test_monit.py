@@ -118,7 +118,8 @@ class Vm(Machine):
     def pid(self, job: str) -> int:
         """From the pid file that monit looks at; 0 without one."""
         path = self.directory / "sys/run" / ("bpm" if self.bpm else "") / job / f"{job}.pid"
-        return int(path.read_text()) if path.exists() else 0
+        text = path.read_text() if path.exists() else ""
+        return int(text or 0)  # it is empty while it is being written
 
     def log(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.directory.glob("sys/log/**/*.log")))
@@ -250,7 +251,7 @@ def check_drain(vm: Vm, job: str, reason: str) -> None:
     # Nothing was lost, but it ended before its user wanted.
     assert client.returncode == 3, said
     assert reason in said
-    assert "0 dropped by the kernel, 0 by the interface, 0 by the agent, 0 by the api, 0 here" in said
+    assert "nothing was lost" in said
     assert _packets(file) > 0
     assert "drained" in (vm.directory / "sys/log" / job / "drain.log").read_text()
 

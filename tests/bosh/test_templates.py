@@ -140,12 +140,13 @@ def load(rendered: Rendered, job: str, root: Path) -> Union[AgentConfig, ApiConf
 def test_the_daemon_accepts_it(job: str, much: str, issued: Issued, tmp_path: Path) -> None:
     """The file and all files that it names are good, with the least and with everything set.
 
+    The least permission that can be set is set with everything, and the api warns of it.
     ``--check-config`` also looks at the machine, which is not a VM of BOSH's here.
     """
     properties = least(job, issued) if much == "least" else MOST[job](issued)
     path = laid_out(render(job, nested(properties)), job, tmp_path)
     config = load_agent(path) if job == "pcap-agent" else load_api(path)
-    assert not config.warnings
+    assert [text for text in config.warnings if "required_permission" not in text] == []
 
 
 def test_the_defaults_of_the_api_are_the_daemons(api_least: Properties, tmp_path: Path) -> None:

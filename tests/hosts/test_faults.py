@@ -299,7 +299,8 @@ class ClientFault:
         within: Seconds, from and to, until the api and the agents have let go.
         status: Its exit status.
         words: What it says; nothing when it cannot.
-        api: Why its capture ended, in the audit record.
+        reason: How its capture ended, in the audit record.
+        api: Why, in the audit record.
         torn: Its file may end within a block.
     """
 
@@ -308,6 +309,7 @@ class ClientFault:
     within: tuple[float, float]
     status: int
     words: str = ""
+    reason: str = "abandoned"
     api: str = "the client is gone"
     torn: bool = False
 
@@ -336,8 +338,8 @@ CLIENT_FAULTS = {
         1,
         f"nothing was heard from the api for {SHORT_SILENCE:g} s",
     ),
-    # The disk takes two seconds of packets.
-    "disk full": ClientFault(nothing, nothing, (0.0, 2.0 + SOON), 1, "No space left"),
+    # The disk takes two seconds of packets.  The client stops its capture, so that nothing is unknown.
+    "disk full": ClientFault(nothing, nothing, (0.0, 2.0 + SOON), 1, "No space left", "stopped", ""),
 }
 
 
@@ -375,7 +377,8 @@ def test_a_client_fails(plant: Plant, small_disk: Path, name: str) -> None:
         other.wait_for(*SOURCES, packets=packets + 1000)
         undisturbed = other.stop()
     assert fault.within[0] <= let_go_after <= fault.within[1]
-    assert plant.audit()[ended]["reason"] == "abandoned" and plant.audit()[ended]["detail"] == fault.api
+    record = plant.audit()[ended]
+    assert (record["reason"], record["detail"]) == (fault.reason, fault.api)
     assert status == fault.status
     result = client.wait()
     if fault.words:

@@ -517,12 +517,13 @@ def test_verbose(foundation: Foundation) -> None:
     done = foundation.pcapctl("myapp", "--instance", "0,1", "--filter", "tcp", "--verbose")
     assert_captured(foundation, done)
     (file,) = foundation.work.iterdir()
-    assert done.stderr.splitlines()[:7] == [
+    assert done.stderr.splitlines()[:8] == [
         f"app myapp ({GUID}) in space dev of org acme: instances 0, 1 of type web",
         f"pcap api {foundation.url('pcap')}, beside api.sys.example.test, which has no pcap link",
         "app: myapp, web, instances 0, 1",
         "filter: tcp, without the capture's own connections; whole packets",
         f"limits: none; writing to {file.name}",
+        f"capturing app: myapp, web, instances 0, 1; writing to {file.name}",
         "myapp/0:eth0: Ethernet, agent diego-cell/0 at 10.0.0.5, clock +1.2 ms, filter tcp",
         "myapp/1:eth0: Ethernet, agent diego-cell/1 at 10.0.0.5, clock +1.2 ms, filter tcp",
     ]

@@ -38,7 +38,10 @@ def test_an_existing_file_is_not_overwritten(chain: Chain) -> None:
 
 def test_places_that_cannot_be_written(chain: Chain) -> None:
     """A missing directory, a directory and a terminal are refused in words."""
-    for output, words in (("nowhere/x.pcapng", "no directory nowhere"), (".", "is a directory")):
+    for output, words in (
+        ("nowhere/x.pcapng", "the directory nowhere does not exist"),
+        (".", "is a directory"),
+    ):
         done = chain.pcapctl("hosts", "web-0", "--output", output, "--duration", "100ms")
         assert done.returncode == 1
         assert words in done.stderr

@@ -16,9 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Iterator, Optional
 
+from demo import offloads
 from demo.namespaces import Namespace
 from demo.processes import wait_until
-from tests.lab import faulty, offloads
+from tests.lab import faulty
 
 CLONE_NEWNET = 0x40000000
 CLIENT, SERVER = "10.98.0.1", "10.98.0.2"
