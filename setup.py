@@ -41,7 +41,7 @@ setup(
         for package in ("records", "savefile", "merge", "analysis")
     ],
     install_requires=[
-        "twisted>=26.4",
+        "twisted>=26.4,<27",  # see tests/unit/test_twisted_private.py
         "pyopenssl>=25.3",
         "service-identity>=24.1",
         "pyyaml>=6",
