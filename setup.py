@@ -58,6 +58,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-twisted>=1.14",
+            "pytest-cov>=5",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
@@ -70,8 +71,6 @@ setup(
         ],
         # bin/fuzz; it has wheels for CPython 3.11 to 3.13 only.
         "fuzz": ["atheris>=3"],
-        # bin/mutants
-        "mutants": ["pytest-cov>=5"],
     },
     entry_points={
         "console_scripts": [
