@@ -243,6 +243,7 @@ def test_no_permission(apps: Apps) -> None:
     assert opened_anywhere(apps) == before
 
 
+@pytest.mark.long
 def test_another_space(apps: Apps) -> None:
     """An app of another space looks the same as one that does not exist, by name, by GUID and to curl."""
     hidden = apps.cc.add(CfApp("secret", processes=[Process(instances=[cc.Instance(0)])]))

@@ -102,6 +102,7 @@ def test_a_slow_reader_of_stdout_loses_nothing_uncounted(chain: Chain, tmp_path:
 
 
 @pytest.mark.parametrize("order", ["--order", "--no-order"])
+@pytest.mark.long(but=("--order",))
 def test_ctrl_c_right_after_the_last_packet_loses_none(chain: Chain, order: str) -> None:
     """Every packet that was sent before Ctrl-C is in the file, by its number, of both hosts."""
     client = chain.begin(*BOTH, "--filter", FILTER, order)

@@ -590,6 +590,7 @@ def test_agent_refuses(foundation: Foundation, app: CfApp, token: str) -> None:
 # --- following ---------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_follow(foundation: Foundation, app: CfApp, token: str) -> None:
     """What restarts, moves and is added is captured too, as new interfaces; gaps are said."""
     require("tshark")

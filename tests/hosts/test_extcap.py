@@ -171,6 +171,7 @@ def test_capture(chain: Chain, alice: User, tmp_path: Path) -> None:
     wait_until(chain.settled, "the agents have stopped")
 
 
+@pytest.mark.long
 def test_ctrl_c(chain: Chain, alice: User, tmp_path: Path) -> None:
     """Ctrl-C on the terminal, which reaches all of them: the file is whole, nothing is left running."""
     path = tmp_path / "web.pcapng"
@@ -611,6 +612,7 @@ def test_list_of_apps(apps: Apps, developer: User) -> None:
     assert not any("elsewhere" in line for line in lines)
 
 
+@pytest.mark.long
 def test_list_without_a_login(apps: Apps, developer: User) -> None:
     """Wireshark shows no error of this call: the list tells what helps."""
     (developer.home / ".cf" / "config.json").unlink()

@@ -317,6 +317,7 @@ def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
     assert sorted(map(list, {tuple(row) for row in rows})) == sorted(expected)
 
 
+@pytest.mark.long
 def test_an_operators_policy(operator: Operator, machines: list[Machine], tmp_path: Path) -> None:
     """VMs are captured as the policy says, too: headers only, without what is excluded, on the allowed interface."""
     policy = {"headers_only": True, "devices": ["eth0"], "exclude": [f"udp port {UDP_PORT + 1}"]}

@@ -42,6 +42,7 @@ def of_prefix(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{stem}_*.{suffixes}"))
 
 
+@pytest.mark.long
 def test_files_by_size(chain: Chain) -> None:
     """Every packet is in one file of the series; each has all interfaces, names and counters."""
     require("tshark", "capinfos", "tcpdump")

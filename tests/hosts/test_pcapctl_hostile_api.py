@@ -288,6 +288,7 @@ def nothing_lost(client: Client) -> None:
 
 
 @pytest.mark.parametrize("then", [api_lost, agent_lost, nothing_lost])
+@pytest.mark.long(but=("nothing_lost",))
 def test_counters_after_a_cut(then: Script, credentials: Credentials, tmp_path: Path) -> None:
     """None is smaller than what came after the last counters; what nobody knows is not 0, in report and file."""
 

@@ -16,6 +16,8 @@ from pcapd.ctl.extcap import profile
 from tests.hosts.chain_tools import Chain
 from tests.lab.readers import require, tshark_fields
 
+pytestmark = pytest.mark.long
+
 
 def run(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     """Run a program of a user with this home."""
@@ -31,7 +33,6 @@ def pcapctl(home: Path, *arguments: str) -> List[str]:
 
 
 @pytest.mark.parametrize(("dedupe", "said"), [([], True), (["--dedupe"], False)], ids=["both", "dedupe"])
-@pytest.mark.long
 def test_seen_at_two_places(chain: Chain, tmp_path: Path, dedupe: List[str], said: bool) -> None:
     """tshark takes second sightings for retransmissions; the report says what they are, and the remedy."""
     require("tshark")

@@ -30,6 +30,8 @@ from tests.hosts.test_pcapctl_cf import GUID, Foundation
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 from tests.lab.terminals import Terminal
 
+pytestmark = pytest.mark.long
+
 SOURCE = ROOT / "tests" / "lab" / "cfcli" / "main.go"
 #: Seconds; the first build compiles Go's own packages too.
 PATIENCE = 600.0
@@ -112,7 +114,6 @@ def cf(standin: Path, client_file: Path, tmp_path: Path, authority: Authority) -
         yield cf
 
 
-@pytest.mark.long
 def test_install_upgrade_help_uninstall(cf: Cf, client_file: Path) -> None:
     """The whole life of a plugin."""
     installed = cf.home / ".cf" / "plugins" / "pcap"
@@ -153,7 +154,6 @@ MIXED = ("--file", "x.pcap", "-f", "tcp", "-i", "lo", "-i", "0,2", "-t", "worker
     ("command", "options"),
     [("pcap", LONG), ("tcpdump", LONG), ("pcapd", LONG), ("pcap", SHORT), ("tcpdump", MIXED)],
 )
-@pytest.mark.long(but=("options0",))
 def test_the_options_of_2022(cf: Cf, command: str, options: tuple[str, ...]) -> None:
     """File, filter, instance, type and device, under all names, long and short."""
     done = cf.pcap("myapp", *options, command=command)
@@ -164,7 +164,6 @@ def test_the_options_of_2022(cf: Cf, command: str, options: tuple[str, ...]) -> 
     assert (cf.foundation.work / "x.pcap").read_bytes()[:4] == b"\xd4\xc3\xb2\xa1"
 
 
-@pytest.mark.long
 def test_another_name(cf: Cf, client_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cf CLI takes a plugin with none of its names taken, or nothing: ``pcapctl cfplugin`` writes one."""
     assert cf("uninstall-plugin", "pcap").returncode == 0
@@ -194,7 +193,6 @@ def test_another_name(cf: Cf, client_file: Path, monkeypatch: pytest.MonkeyPatch
         ({"Token": ""}, "gives no token"),
     ],
 )
-@pytest.mark.long(but=("changes0",))
 def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: str) -> None:
     """In one line with a remedy, and no file is left."""
     cf.log_in(**changes)
@@ -272,7 +270,6 @@ def nothing(process: subprocess.Popen[bytes]) -> None:
         (nothing, "over", 3),
     ],
 )
-@pytest.mark.long(but=("kill-",))
 def test_the_end_of_the_cf_cli_is_a_stop(
     cf: Cf, authority: Authority, end_cf: Callable[[Any], None], reason: str, packets: int
 ) -> None:
