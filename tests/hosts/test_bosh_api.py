@@ -405,7 +405,6 @@ ENDLESS = Answer(200, b"x" * 1024 * 1024, repeat=AUTHORITY_BODY_MAX // 1024**2 +
 @pytest.mark.long(
     but=(
         "answer0-",
-        "answer1-",
         "answer13",
     )
 )

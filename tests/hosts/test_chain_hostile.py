@@ -131,10 +131,7 @@ def hostile(chain: Chain) -> Iterator[HostileAgent]:
 @pytest.mark.long(
     but=(
         "no JSON",
-        "truncated",
         "lies: captured",
-        "oversized control",
-        "unopened",
     )
 )
 def test_a_hostile_agent(chain: Chain, hostile: HostileAgent, case: str) -> None:

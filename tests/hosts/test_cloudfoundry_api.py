@@ -420,8 +420,9 @@ def test_hostile_name(foundation: Foundation, app: CfApp, token: str) -> None:
 @pytest.mark.parametrize("where", ["app", "permissions", "processes", "stats"])
 @pytest.mark.long(
     but=(
-        "app-answer",
-        "stats-answer0",
+        "app-answer0-",
+        "app-answer10-",
+        "stats-answer0-",
     )
 )
 def test_trouble(untouched: Foundation, where: str, answer: Answer, status: int, words: str) -> None:

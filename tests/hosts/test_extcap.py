@@ -621,6 +621,7 @@ def test_list_without_a_login(apps: Apps, developer: User) -> None:
     assert problem.startswith("value {arg=0}{value=}{display=there is no cf login: ")
 
 
+@pytest.mark.long
 def test_list_refreshes_the_login(apps: Apps, developer: User) -> None:
     """An expired login is refreshed, as by every command."""
     home = apps.log_in(access=apps.uaa.token(user=apps.alice.name, exp=int(time.time()) - 10))

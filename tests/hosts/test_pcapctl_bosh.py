@@ -413,6 +413,7 @@ def pings(machines: list[Machine]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("where", ["alias", "url", "option", "config"])
+@pytest.mark.long(but=("alias",))
 def test_environment(operator: Operator, where: str) -> None:
     """By alias, by URL, by the option before the variable, and from another place."""
     operator.log_in()
@@ -816,7 +817,7 @@ def test_many_vms_in_wireshark(operator: Operator) -> None:
         ({"deployment": "cf", "groups": "router", "environment": "elsewhere"}, "elsewhere"),
     ],
 )
-@pytest.mark.long(but=("preferences0",))
+@pytest.mark.long
 def test_errors_in_wireshark(operator: Operator, preferences: dict[str, str], words: str) -> None:
     operator.log_in()
     done = tshark(operator, **preferences)

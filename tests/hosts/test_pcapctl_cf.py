@@ -908,6 +908,7 @@ def test_status_of_the_same_api(foundation: Foundation) -> None:
 
 
 @pytest.mark.parametrize("link", [None, {}, {"href": None}, {"href": ""}])
+@pytest.mark.long(but=("link1",))
 def test_beside_api(foundation: Foundation, link: Any) -> None:
     """Without a link: ``api.`` → ``pcap.``, on the same port."""
     foundation.state.links["pcap"] = link
