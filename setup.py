@@ -41,7 +41,7 @@ setup(
         for package in ("records", "savefile", "merge", "analysis")
     ],
     install_requires=[
-        "twisted>=26.4",
+        "twisted>=26.4,<27",  # see tests/unit/test_twisted_private.py
         "pyopenssl>=25.3",
         "service-identity>=24.1",
         "pyyaml>=6",
@@ -58,6 +58,8 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-twisted>=1.14",
+            "pytest-cov>=5",
+            "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "mypy>=1.15",
@@ -69,8 +71,6 @@ setup(
         ],
         # bin/fuzz; it has wheels for CPython 3.11 to 3.13 only.
         "fuzz": ["atheris>=3"],
-        # bin/mutants
-        "mutants": ["pytest-cov>=5"],
     },
     entry_points={
         "console_scripts": [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import random
 import socket
+from collections import deque
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -17,14 +17,31 @@ LOCAL = "127.0.0.1"
 Config = dict[str, Any]
 
 
+#: Abstract sockets, each named after a port that was given away lately: see `free_port`.
+_claims: deque[socket.socket] = deque()
+_CLAIMS = 64
+
+
 def free_port() -> int:
-    """A TCP port that nobody listens on, and that the kernel gives to nobody as a client's."""
+    """Return a TCP port that nobody listens on, and that the kernel gives to nobody as a client's.
+
+    A claim keeps other processes that call this from taking the same port before somebody listens on it.
+    """
     while True:
         port = random.SystemRandom().randrange(10_000, 32_768)  # below ip_local_port_range
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((LOCAL, port))
-            return port
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0pcapd-port-{port}")
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((LOCAL, port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        if len(_claims) > _CLAIMS:
+            _claims.popleft().close()
+        return port
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from pcapd.errors import ConfigError
 
@@ -70,10 +70,11 @@ def _run(options: Any) -> int:
     from twisted.internet.error import CannotListenError
 
     from pcapd.net.logs import start_logging
+    from pcapd.net.reactor import Reactor
     from pcapd.records import keep_memory
     from pcapd.tap import build
 
-    reactor: Any = installed
+    reactor = cast(Reactor, installed)
     keep_memory()
     service = build(options)
     audit = getattr(service.config, "audit", None)  # only an api has it

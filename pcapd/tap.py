@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import signal
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pcapd.errors import ConfigError
 from pcapd.options import Options
+
+if TYPE_CHECKING:
+    from pcapd.net.reactor import Reactor
 
 __all__ = ["Options", "build", "makeService"]
 
@@ -38,11 +41,12 @@ def build(options: Any) -> Any:
     """
     # Each role imports what it needs: the api runs where there is no libpcap.
     # The reactor is chosen by now, so this is where it may be imported.
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
     from pcapd.capture.hardening import harden
     from pcapd.net.clock import keep_steady
 
+    reactor = cast("Reactor", installed)
     keep_steady(reactor)
     daemon = _daemon(options, reactor)
     daemon.harden = harden
@@ -60,7 +64,7 @@ def _leave_what_stays_uncollected() -> None:
     gc.collect()
 
 
-def _daemon(options: Any, reactor: Any) -> Any:
+def _daemon(options: Any, reactor: Reactor) -> Any:
     if options["role"] == "agent":
         from pcapd.agent.agent import Agent
         from pcapd.config.load import load_agent

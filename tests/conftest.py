@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 import signal
 import sys
 from types import ModuleType
@@ -30,6 +31,9 @@ hypothesis.settings.load_profile("pcapd")
 # A shell lets what it starts in the background ignore Ctrl-C, and so would all that we start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# So does nohup with the loss of a terminal.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -86,20 +90,41 @@ def logged_failures() -> Iterator[LoggedFailures]:
     globalLogPublisher.removeObserver(observer)
 
 
-#: They take minutes each: begun last, they would be what everybody waits for.
-_LONG = (
+#: Their daemons take long to start: begun last, they would be what everybody waits for.
+_FIRST = (
     "test_cloudfoundry_api.py",
     "test_extcap.py",
     "test_faults.py",
     "test_monit.py",
     "test_bosh_api.py",
+    "test_pcapctl_cf.py",
+    "test_pcapctl_bosh.py",
     "test_load.py",
+    "test_fuzz.py",
+    "test_client_file.py",
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first."""
-    items.sort(key=lambda item: item.path.name not in _LONG)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the slow files first, and leave the long tests out, unless a test file is named."""
+    items.sort(key=lambda item: item.path.name not in _FIRST)
+    for item in filter(_is_long, items):
+        item.add_marker(pytest.mark.timeout(600))
+    named = any(".py" in argument or "scenarios" in argument for argument in config.args)
+    if named or config.option.markexpr or os.environ.get("PCAPD_TEST_ALL"):
+        return
+    long = [item for item in items if _is_long(item)]
+    left_out = set(long)
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    """Whether the marker ``long`` holds for this variant; ``but`` names parts of ids that stay."""
+    variant = item.name.partition("[")[2]
+    return any(
+        not any(part in variant for part in mark.kwargs.get("but", ())) for mark in item.iter_markers("long")
+    )
 
 
 def pytest_collection_finish() -> None:

@@ -24,6 +24,7 @@ from pcapd.limits import DRAIN_TIMEOUT
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.ports import TLSPort
+from pcapd.net.reactor import Reactor
 from pcapd.net.tally import Tally
 from pcapd.net.tls import ServerContext, check_allowed
 from pcapd.wire import EndReason, Hello
@@ -44,7 +45,7 @@ class Agent(Daemon):
     role = "agent"
 
     def __init__(
-        self, config: AgentConfig, reactor: Any, reread: Callable[[], AgentConfig] | None = None
+        self, config: AgentConfig, reactor: Reactor, reread: Callable[[], AgentConfig] | None = None
     ) -> None:
         super().__init__(reactor)
         self._reread = reread

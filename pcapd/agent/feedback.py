@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -49,7 +50,7 @@ class Feedback:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, feeding: Iterable[Feeding]) -> None:
+    def __init__(self, reactor: IReactorTime, feeding: Iterable[Feeding]) -> None:
         self._feeding = feeding
         self._detector = LoopDetector(random.SystemRandom())
         self._judge = LoopingCall(self._look)

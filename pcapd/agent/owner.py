@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from twisted.logger import Logger
 
@@ -10,6 +10,7 @@ from pcapd.agent.feedback import Feedback
 from pcapd.agent.threads import Threads
 from pcapd.capture.compiling import FilterCompiler
 from pcapd.config.schema import AgentConfig
+from pcapd.net.reactor import Reactor
 from pcapd.wire import Hello
 
 __all__ = ["SessionOwner"]
@@ -21,7 +22,7 @@ class SessionOwner(Protocol[S_contra]):
     """What a session asks of the agent."""
 
     log: Logger
-    reactor: Any
+    reactor: Reactor
     config: AgentConfig
     compiler: FilterCompiler
     feedback: Feedback

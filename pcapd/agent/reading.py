@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
@@ -22,6 +21,7 @@ from pcapd.capture.source import CaptureSource
 from pcapd.errors import CaptureFailed
 from pcapd.limits import BATCH_PACKETS, BATCHES_PER_WAKEUP, FRAME_TYPICAL, RING_LAG
 from pcapd.net.clock import now_us
+from pcapd.net.reactor import SocketReactor
 from pcapd.records import pack
 from pcapd.wire import Stats
 
@@ -53,7 +53,7 @@ class Reading:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: SocketReactor,
         number: int,
         source: CaptureSource,
         deliver: Callable[[int, list[bytes]], None],

@@ -174,7 +174,7 @@ class AgentSession(DeliveringSession):
     def _add(self, source: CaptureSource) -> None:
         assert self._start is not None and self._presence is not None
         reading = Reading(
-            self._reactor,
+            self._agent.reactor,
             len(self._ended_counters) + len(self.readings) + 1,
             source,
             self._deliver,

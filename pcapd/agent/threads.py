@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 from pcapd.limits import AGENT_THREADS, INSTANCES_MAX
@@ -35,7 +36,7 @@ class Threads:
         reactor: Where results are given out.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
         # Agents admit so many captures; each has something to open or to close.
         self._queue: Queue[_Job] = Queue(AGENT_THREADS, 2 * INSTANCES_MAX, 2 * INSTANCES_MAX)

@@ -44,6 +44,7 @@ from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.ports import BoundedPort, TLSPort
+from pcapd.net.reactor import Reactor
 from pcapd.net.tally import Tally
 from pcapd.net.tls import ClientContext, ServerContext
 from pcapd.wire import ApiTraffic, EndReason, Hello, Limits, Request
@@ -64,7 +65,7 @@ class Api(Daemon):
     role = "api"
 
     def __init__(
-        self, config: ApiConfig, reactor: Any, reread: Callable[[], ApiConfig] | None = None
+        self, config: ApiConfig, reactor: Reactor, reread: Callable[[], ApiConfig] | None = None
     ) -> None:
         super().__init__(reactor)
         self._reread = reread

@@ -12,6 +12,8 @@
     listening, for a bounded number of connections, and which of them are closed for others.
 ``tls``
     contexts from the configuration, and the check of a peer's name.
+``reactor``
+    the types of the reactor that is passed in.
 ``fetch``
     HTTP requests to an authority, bounded in bytes and time.
 ``turns``

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from pcapd.limits import LATE, LATE_GRACE
 
 __all__ = ["Deadline", "cancel", "keep_steady", "now_us"]
@@ -17,14 +19,14 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def keep_steady(reactor: Any) -> None:
+def keep_steady(reactor: IReactorTime) -> None:
     """Let timers run by a clock that nobody sets; call it before any is started.
 
     Twisted's run by the wall clock.  Setting that an hour ahead would end every
     capture (nothing heard for an hour, its duration over), setting it back would
     keep every timer from firing for as long.
     """
-    reactor.seconds = time.monotonic
+    reactor.seconds = time.monotonic  # type: ignore[method-assign]
 
 
 def cancel(timer: Any) -> None:
@@ -47,7 +49,9 @@ class Deadline:
         function: Called with the arguments.
     """
 
-    def __init__(self, reactor: Any, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(
+        self, reactor: IReactorTime, seconds: float, function: Callable[..., Any], *arguments: Any
+    ) -> None:
         self._reactor = reactor
         self._function: Callable[[], Any] = partial(function, *arguments)
         self._due = reactor.seconds() + seconds

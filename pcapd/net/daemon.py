@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
 from pcapd.errors import ConfigError
+from pcapd.net.reactor import Reactor
 
 __all__ = ["Daemon", "effective_capabilities"]
 
@@ -32,7 +33,7 @@ class Daemon(Service):
     role = ""
     config: Any
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self.ports: list[Any] = []
         #: Called when it listens and is whoever it runs as: the composition root's to set.

@@ -42,6 +42,7 @@ from pcapd.limits import (
     AUTHORITY_KEPT,
     HANDSHAKE_TIMEOUT,
 )
+from pcapd.net.reactor import Reactor
 
 __all__ = ["Answer", "Authority", "Conversation", "Trust"]
 
@@ -101,7 +102,7 @@ class Authority:
         trust: The CAs, one of which must have issued its certificate.
     """
 
-    def __init__(self, reactor: Any, name: str, url: str, trust: Trust) -> None:
+    def __init__(self, reactor: Reactor, name: str, url: str, trust: Trust) -> None:
         self.name = name
         self._reactor = reactor
         parts = urlsplit(url)
@@ -257,7 +258,7 @@ class _Endpoints:
             again long after it has got an endpoint.
     """
 
-    def __init__(self, reactor: Any, options: Callable[[], Any]) -> None:
+    def __init__(self, reactor: Reactor, options: Callable[[], Any]) -> None:
         self._reactor = reactor
         self._options = options
 

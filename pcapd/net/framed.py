@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -36,7 +36,7 @@ class FramedProtocol(Protocol):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, session: Caller | Callee, silence_timeout: float) -> None:
+    def __init__(self, reactor: IReactorTime, session: Caller | Callee, silence_timeout: float) -> None:
         self._reactor = reactor
         self._session: Any = session
         self._silence_timeout = silence_timeout

@@ -10,6 +10,7 @@ from typing import Any
 from OpenSSL import SSL
 
 from pcapd.errors import PcapdError
+from pcapd.net.reactor import SocketReactor
 from pcapd.net.sockets import as_address
 from pcapd.net.transport import TLSTransport, Verify
 
@@ -50,7 +51,7 @@ def outgoing_socket(host: str) -> socket.socket:
 
 
 def connect_tls(  # noqa: PLR0917
-    reactor: Any,
+    reactor: SocketReactor,
     sock: socket.socket,
     address: tuple[str, int],
     protocol: Any,

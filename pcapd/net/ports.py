@@ -22,8 +22,10 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from pcapd.limits import (
     ACCEPT_QUEUE,
@@ -35,6 +37,7 @@ from pcapd.limits import (
     STRANGERS_MAX,
 )
 from pcapd.net.clock import cancel
+from pcapd.net.reactor import SocketReactor
 from pcapd.net.transport import TLSTransport, Verify
 
 __all__ = ["BoundedPort", "TLSPort"]
@@ -53,7 +56,7 @@ class BoundedPort(tcp.Port):
     """
 
     log = Logger()
-    reactor: Any
+    reactor: SocketReactor
     factory: Any
     limit = CONNECTIONS_MAX
     strangers_limit = STRANGERS_MAX
@@ -236,6 +239,7 @@ class BoundedPort(tcp.Port):
             )
 
 
+@implementer(IReadDescriptor)
 class _Silent:
     """An accepted connection on which nothing has come yet; the reactor reads it."""
 
@@ -326,7 +330,7 @@ class TLSPort(BoundedPort):
         port: int,
         factory: Any,
         interface: str,
-        reactor: Any,
+        reactor: SocketReactor,
         context: Callable[[], SSL.Context],
         verify: Verify | None = None,
     ) -> None:

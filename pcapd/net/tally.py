@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from pcapd.limits import SUM_INTERVAL, SUM_PEERS_MAX
 
 __all__ = ["Tally"]
@@ -26,7 +28,7 @@ class Tally:
         write: Gets how often it happened, and the facts of the last time.
     """
 
-    def __init__(self, reactor: Any, write: Write) -> None:
+    def __init__(self, reactor: IReactorTime, write: Write) -> None:
         self._reactor = reactor
         self._write = write
         self._since: dict[Hashable, tuple[int, Mapping[str, Any]]] = {}

@@ -37,6 +37,7 @@ from zope.interface import implementer
 from pcapd.errors import PcapdError
 from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER
 from pcapd.net.clock import Deadline
+from pcapd.net.reactor import SocketReactor
 from pcapd.net.sendqueue import RECORD, SendQueue
 from pcapd.net.sockets import as_address, tune, why_lost
 from pcapd.net.tls import verdict
@@ -71,7 +72,7 @@ class TLSTransport(abstract.FileDescriptor):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: SocketReactor,
         sock: socket.socket,
         protocol: IProtocol,
         connection: SSL.Connection,
@@ -81,7 +82,7 @@ class TLSTransport(abstract.FileDescriptor):
         timeout: float = HANDSHAKE_TIMEOUT,
     ) -> None:
         super().__init__(reactor)
-        self.reactor: Any = reactor
+        self.reactor: SocketReactor = reactor
         self.producer: Any = None
         sock.setblocking(False)
         self.socket = sock

@@ -22,7 +22,7 @@ from demo.processes import run
 from tests.bosh.release import JOBS, MANIFESTS, OPS, RELEASE
 from tests.bosh.test_manifests import FOUNDATION, HAPROXY
 
-pytestmark = pytest.mark.realbosh
+pytestmark = [pytest.mark.long, pytest.mark.realbosh]
 
 _MODULE = "github.com/cloudfoundry/bosh-cli/v7@latest"
 _BUILD_TIMEOUT = 600  # seconds; it is large

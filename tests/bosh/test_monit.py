@@ -22,6 +22,8 @@ from tests.bosh.release import JOBS, RELEASE, Issued, nested, render
 from tests.bosh.vm import AppContainer, Machine, compile_pcapd
 from tests.lab.callers import AgentCaller
 
+pytestmark = pytest.mark.long
+
 BPM = Path(__file__).with_name("bpm.py")
 TOKEN = "a-token-of-the-monit-test"
 #: Of the VM's eth0, to nobody: one datagram every ten milliseconds.

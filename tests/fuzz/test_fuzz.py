@@ -79,6 +79,7 @@ def whole(sanitized: Path) -> Path:
     return build(sanitized / "whole")
 
 
+@pytest.mark.long
 def test_the_c_code_under_sanitizers(whole: Path, tmp_path: Path) -> None:
     """No read or write out of bounds and nothing undefined, whatever a batch claims."""
     done = under_sanitizers(whole, tmp_path, *NATIVE)
@@ -86,6 +87,7 @@ def test_the_c_code_under_sanitizers(whole: Path, tmp_path: Path) -> None:
     assert done.stdout.count("inputs") == len(NATIVE)
 
 
+@pytest.mark.long
 def test_a_batch_that_another_thread_changes_under_sanitizers(whole: Path) -> None:
     """merge reads and writes within bounds then, too."""
     done = sanitized_run(whole, "tests.fuzz.race")
@@ -114,6 +116,7 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.long
 def test_the_sanitizers_see_a_check_that_is_missing(check: str, sanitized: Path, tmp_path: Path) -> None:
     """Without one of its checks the C code goes out of bounds, and these inputs show it."""
     target, place, there, instead = CHECKS[check]

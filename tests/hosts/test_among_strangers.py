@@ -24,6 +24,8 @@ from demo.processes import ROOT, usage, wait_until
 from tests.lab.attacks import ATTACKS, CROWD, Place
 from tests.lab.generator import FILTER, Generator
 
+pytestmark = pytest.mark.long
+
 #: Seconds that an attack lasts.
 SECONDS = float(os.environ.get("PCAPD_ATTACK_SECONDS", "2"))
 #: Packets per second of the victim.

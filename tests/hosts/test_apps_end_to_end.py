@@ -105,6 +105,7 @@ def test_audit(apps: Apps) -> None:
 
 
 @BOTH_WAYS
+@pytest.mark.long(but=("namespace",))
 def test_instance_0_alone(apps: Apps, access: str) -> None:
     """Instance 1 talks on the same cell, and is never in a capture of instance 0; nor the other way round."""
     with apps.accessed(access):
@@ -116,6 +117,7 @@ def test_instance_0_alone(apps: Apps, access: str) -> None:
 
 @pytest.mark.parametrize("version", ["3.228.0", "3.191.0", "3.148.0"])
 @BOTH_WAYS
+@pytest.mark.long(but=("namespace-3.228.0",))
 def test_the_store_is_rewritten(apps: Apps, access: str, version: str) -> None:
     """During the look-ups, all the time; also where only the address or the index tells."""
     store = apps.cells[0].cell.store
@@ -149,6 +151,7 @@ def test_chosen_instances(apps: Apps) -> None:
     check_only(result, apps.real[0], apps.real[2])
 
 
+@pytest.mark.long
 def test_another_type(apps: Apps) -> None:
     """The worker's instance 0 runs beside web's instance 2, and is another."""
     result = apps.capture("--type", "worker", seconds=0.7)
@@ -156,6 +159,7 @@ def test_another_type(apps: Apps) -> None:
     check_only(result, apps.worker)
 
 
+@pytest.mark.long
 def test_two_devices(apps: Apps) -> None:
     """What goes over lo is there once that is asked for, each device on an interface of its own."""
     result = apps.capture("--instance", "1", "--device", "eth0", "--device", "lo")
@@ -190,6 +194,7 @@ def test_no_lo_from_the_cells_side(apps: Apps) -> None:
     ],
     ids=["default", "index", "indices", "empty", "filter"],
 )
+@pytest.mark.long(but=("default",))
 def test_curl(apps: Apps, query: list[tuple[str, object]], indices: tuple[int, ...]) -> None:
     """The 2022 interface: instance 0 unless asked otherwise, and classic pcap."""
     require("curl", "tcpdump")
@@ -238,6 +243,7 @@ def test_no_permission(apps: Apps) -> None:
     assert opened_anywhere(apps) == before
 
 
+@pytest.mark.long
 def test_another_space(apps: Apps) -> None:
     """An app of another space looks the same as one that does not exist, by name, by GUID and to curl."""
     hidden = apps.cc.add(CfApp("secret", processes=[Process(instances=[cc.Instance(0)])]))
@@ -292,6 +298,7 @@ def test_an_expired_token_is_refreshed(apps: Apps) -> None:
 
 
 @BOTH_WAYS
+@pytest.mark.long
 def test_a_container_goes_away(apps: Apps, access: str) -> None:
     """The user is told, the others are captured on, and the file is whole."""
     spare = apps.place(apps.app, 3, apps.cells[0])
@@ -328,6 +335,7 @@ def test_the_only_container_goes_away(apps: Apps) -> None:
     check_only(result, spare)
 
 
+@pytest.mark.long
 def test_many_instances(apps: Apps) -> None:
     """20 instances on 3 agents, one of them unreachable, one instance down: the rest, the names, status 3."""
     fleet = apps.cc.add(CfApp("fleet", processes=[Process(instances=[])], space=apps.app.space))
@@ -404,6 +412,7 @@ def read_pcap_cut(path: Path) -> list[object]:
 # --- following -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_follow(apps: Apps) -> None:
     """An instance restarts, one moves, one is added: each goes on as a new interface, and gaps are said."""
     ringo = apps.cc.add(CfApp("ringo", processes=[Process(instances=[])], space=apps.app.space))
@@ -454,6 +463,7 @@ def test_follow(apps: Apps) -> None:
     [("namespace", (2, 13, 19, 21)), ("host-veth", (13,))],
     ids=["namespace", "host-veth"],
 )
+@pytest.mark.long
 def test_privileges_while_capturing(apps: Apps, access: str, needed: tuple[int, ...]) -> None:
     """capabilities(7): 2 DAC_READ_SEARCH, 13 NET_RAW, 19 SYS_PTRACE, 21 SYS_ADMIN; and not root, in any thread.
 

@@ -18,6 +18,8 @@ from demo.processes import wait_until
 from pcapd.limits import AUDIT_CHECK_INTERVAL
 from tests.lab.generator import FILTER, Generator
 
+pytestmark = pytest.mark.long
+
 #: bytes
 DISK = 256 * 1024
 #: Mounts a disk for the one program, which alone sees it.

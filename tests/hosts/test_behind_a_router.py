@@ -91,6 +91,7 @@ def test_cut_download_is_readable(foundation: Foundation, app: CfApp, token: str
     assert sum("0x88b5" in line for line in tcpdump_lines(path)) == 1
 
 
+@pytest.mark.long
 def test_websocket_lives_on(foundation: Foundation, app: CfApp, token: str) -> None:
     """A WebSocket is exempt from that limit: pcapctl's capture is complete."""
     require("capinfos")
@@ -102,6 +103,7 @@ def test_websocket_lives_on(foundation: Foundation, app: CfApp, token: str) -> N
         assert "upgrade" not in gorouter.access_log[0]["end"]
 
 
+@pytest.mark.long
 def test_request_id(foundation: Foundation, app: CfApp, token: str) -> None:
     """The router's request id, not the caller's, is on record and reaches the agent; URLs hold no token."""
     with router(foundation) as gorouter:
@@ -114,6 +116,7 @@ def test_request_id(foundation: Foundation, app: CfApp, token: str) -> None:
     assert [start.request_id for start in foundation.cells[0].started] == ids
 
 
+@pytest.mark.long
 def test_quiet_pcapng_is_kept_alive(foundation: Foundation, app: CfApp, token: str) -> None:
     """Statistics blocks keep a quiet pcapng download from being cut as idle; classic pcap has none."""
     with router(foundation, idle_limit=7) as gorouter:
@@ -126,6 +129,7 @@ def test_quiet_pcapng_is_kept_alive(foundation: Foundation, app: CfApp, token: s
         assert gorouter.access_log[1]["end"] == "idle"
 
 
+@pytest.mark.long
 def test_quiet_websocket_is_kept_alive(foundation: Foundation, app: CfApp, token: str) -> None:
     """So does what flows over the WebSocket without any packets."""
     with router(foundation, idle_limit=2) as gorouter:
@@ -181,6 +185,7 @@ def _answers(foundation: Foundation, port: int) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_nginx_websocket(foundation: Foundation, app: CfApp, token: str, nginx: int) -> None:
     """Through a real nginx, a capture over the WebSocket is complete, longer than its read timeout."""
     done = foundation.pcapctl(app, token, "--duration", "5s", url=f"https://{LOCAL}:{nginx}").done()
@@ -188,6 +193,7 @@ def test_nginx_websocket(foundation: Foundation, app: CfApp, token: str, nginx: 
     assert len(foundation.cells[0].started[0].request_id) == 32  # nginx's $request_id
 
 
+@pytest.mark.long
 def test_nginx_download(foundation: Foundation, app: CfApp, token: str, nginx: int) -> None:
     """So is a download; and one that nginx finds idle for too long is not whole."""
     assert foundation.capture(app, token, duration="1s", port=nginx).whole

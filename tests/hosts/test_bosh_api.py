@@ -319,6 +319,7 @@ def keys_asked(environment: Environment) -> int:
     return sum(asked.path == KEYS for asked in environment.uaa.asked)
 
 
+@pytest.mark.long
 def test_unknown_kids_are_no_flood(environment: Environment) -> None:
     """However many tokens with unknown key ids come, UAA is asked once in an interval."""
     time.sleep(KEYS_INTERVAL)  # the api's own look is over as long
@@ -331,6 +332,7 @@ def test_unknown_kids_are_no_flood(environment: Environment) -> None:
     assert environment.vms(environment.admin()).status == 200
 
 
+@pytest.mark.long
 def test_rotation(environment: Environment) -> None:
     """A new key of UAA's is found by the first token that it signed; one that is gone is forgotten."""
     old = environment.admin()
@@ -343,6 +345,7 @@ def test_rotation(environment: Environment) -> None:
     assert answer.status == 401 and "one of UAA's keys" in answer.error["title"]
 
 
+@pytest.mark.long
 def test_other_key_under_the_same_id(environment: Environment) -> None:
     """Only the next look finds it: until then its tokens are not believed, afterwards the old ones are not."""
     time.sleep(KEYS_INTERVAL)
@@ -354,6 +357,7 @@ def test_other_key_under_the_same_id(environment: Environment) -> None:
     assert environment.vms(forge(environment, gone)).status == 401
 
 
+@pytest.mark.long
 def test_uaa_named_anew(environment: Environment) -> None:
     """When the director names another UAA, nothing of the old one's counts."""
     old = environment.admin()
@@ -398,6 +402,12 @@ ENDLESS = Answer(200, b"x" * 1024 * 1024, repeat=AUTHORITY_BODY_MAX // 1024**2 +
     ids=lambda value: None,
 )
 @pytest.mark.parametrize("where", [DEPLOYMENTS, INSTANCES])
+@pytest.mark.long(
+    but=(
+        "answer0-",
+        "answer13",
+    )
+)
 def test_trouble(untouched: Environment, where: str, answer: Answer, status: int, words: str) -> None:
     """Each failure has its own clear answer, at whichever question; nothing is opened anywhere."""
     token = untouched.director.token("bosh.teams.blue.admin")
@@ -419,6 +429,7 @@ def test_trouble(untouched: Environment, where: str, answer: Answer, status: int
     [Answer(200, b"[]", delay=AUTHORITY_CALL_TIMEOUT + 2), Answer(200, b" " * 2000, trickle=0.1)],
     ids=["silent", "trickle"],
 )
+@pytest.mark.long
 def test_slow(untouched: Environment, answer: Answer) -> None:
     """An answer that does not come, or not to its end, is given up in time."""
     untouched.director.canned[INSTANCES] = answer
@@ -440,6 +451,7 @@ def test_slow(untouched: Environment, answer: Answer) -> None:
         (KEYS, Answer(200, {"keys": [{"kty": "RSA"}]}), "makes no sense"),
     ],
 )
+@pytest.mark.long(but=("answer0",))
 def test_starts_in_trouble(
     tmp_path: Path, authority: Authority, where: str, answer: Answer, words: str
 ) -> None:
@@ -476,6 +488,7 @@ def test_starts_alone(tmp_path: Path, authority: Authority) -> None:
         assert environment.vms(environment.admin()).status == 200
 
 
+@pytest.mark.long
 def test_uaa_away(environment: Environment) -> None:
     """While UAA is away, tokens of known keys are still checked and taken; others cannot be."""
     environment.uaa.stop()

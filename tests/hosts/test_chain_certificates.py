@@ -117,6 +117,7 @@ AGENTS = {
 
 
 @pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.long(but=("wrong-name",))
 def test_the_api_refuses_an_agent(chain: Chain, zoo: Zoo, name: str) -> None:
     """An agent of the wrong CA, the wrong name or expired is refused, named, and stops nobody else."""
     result = through(chain, zoo.apis["good"], name, "web-1")

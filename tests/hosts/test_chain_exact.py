@@ -28,6 +28,7 @@ def assert_file_has_what_is_reported(result: Result) -> None:
         assert sorted(set(numbers)) == sorted(numbers), f"{name}: a packet is there twice"
 
 
+@pytest.mark.long
 def test_a_flood_into_tiny_rings_is_accounted_for(chain: Chain) -> None:
     """When rings overflow, received is written plus dropped for each source, and the exit status says so."""
     with Generator(chain.link, size=200):
@@ -49,6 +50,7 @@ def test_a_flood_into_tiny_rings_is_accounted_for(chain: Chain) -> None:
         assert interface.dropped_os == result.sources[interface.name]["dropped_kernel"]
 
 
+@pytest.mark.long
 def test_a_stopped_client_loses_nothing_uncounted(chain: Chain) -> None:
     """pcapctl under SIGSTOP for ten seconds and continued: received is written plus dropped."""
     with Generator(chain.link, size=300, rate=20_000):
@@ -67,6 +69,7 @@ def test_a_stopped_client_loses_nothing_uncounted(chain: Chain) -> None:
     assert all(source["late"] == 0 for source in result.sources.values())
 
 
+@pytest.mark.long
 def test_a_slow_reader_of_stdout_loses_nothing_uncounted(chain: Chain, tmp_path: Path) -> None:
     """A reader that takes 64 KiB every 50 ms: received is what it read plus what the kernels dropped."""
     read_fd, write_fd = os.pipe()
@@ -99,6 +102,7 @@ def test_a_slow_reader_of_stdout_loses_nothing_uncounted(chain: Chain, tmp_path:
 
 
 @pytest.mark.parametrize("order", ["--order", "--no-order"])
+@pytest.mark.long(but=("--order",))
 def test_ctrl_c_right_after_the_last_packet_loses_none(chain: Chain, order: str) -> None:
     """Every packet that was sent before Ctrl-C is in the file, by its number, of both hosts."""
     client = chain.begin(*BOTH, "--filter", FILTER, order)
@@ -137,6 +141,7 @@ def test_the_end_of_the_duration_loses_none(chain: Chain) -> None:
         assert numbers, name
 
 
+@pytest.mark.long
 def test_a_short_burst_before_the_end_of_the_duration(chain: Chain) -> None:
     """Packets that came just before --duration ended the capture are all there."""
     client = chain.begin(*BOTH, "--filter", FILTER, "--duration", "4s")
@@ -150,6 +155,7 @@ def test_a_short_burst_before_the_end_of_the_duration(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 1.1])
+@pytest.mark.long(but=("0.4",))
 def test_kill_9_leaves_whole_blocks(chain: Chain, seconds: float) -> None:
     """pcapctl killed at any moment leaves whole blocks and at most one cut one; its capture ends by itself."""
     wait_until(chain.settled, "earlier captures are gone", timeout=20)

@@ -62,6 +62,7 @@ def test_a_stopped_agent_before_the_capture(chain: Chain) -> None:
     assert ordered(result.file.times)
 
 
+@pytest.mark.long
 def test_an_agent_stopped_in_the_middle(chain: Chain) -> None:
     """An agent that falls silent while capturing delays the stop by two seconds at most, and is reported."""
     with Generator(chain.link, rate=1000):

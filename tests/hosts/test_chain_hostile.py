@@ -128,6 +128,12 @@ def hostile(chain: Chain) -> Iterator[HostileAgent]:
 
 
 @pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.long(
+    but=(
+        "no JSON",
+        "lies: captured",
+    )
+)
 def test_a_hostile_agent(chain: Chain, hostile: HostileAgent, case: str) -> None:
     """It is dropped with words that name the mistake, and the other target's packets are all there."""
     hostile.script, words = HOSTILE[case]
@@ -197,6 +203,13 @@ TO_AGENT = {
 
 
 @pytest.mark.parametrize("case", TO_AGENT)
+@pytest.mark.long(
+    but=(
+        "garbage",
+        "start twice",
+        "oversized",
+    )
+)
 def test_garbage_towards_an_agent(chain: Chain, case: str) -> None:
     """The agent drops the peer, keeps nothing of it, and serves the next."""
     before = usage_of({"agent": chain.agent.pid})["agent"]
@@ -332,6 +345,7 @@ def test_a_request_with_a_body(chain: Chain) -> None:
     assert done.stdout == b"413"
 
 
+@pytest.mark.long
 def test_those_who_connect_and_say_nothing(chain: Chain) -> None:
     """Silent peers are dropped: without TLS, without START at the api, without START at an agent."""
     began = time.monotonic()

@@ -39,6 +39,7 @@ def refused(chain: Chain, query: str, token: Any = None) -> tuple[int, dict[str,
 
 
 @pytest.mark.parametrize("form", ["pcap", "pcapng"])
+@pytest.mark.long(but=("pcapng",))
 def test_a_capture_by_curl(chain: Chain, tmp_path: Path, form: str) -> None:
     """The Accept header chooses the format; the file is complete and in order; curl sees a whole answer."""
     require("curl", "tshark", "capinfos", "tcpdump")
@@ -139,6 +140,7 @@ def test_who_asks(chain: Chain) -> None:
         assert (status, error["code"]) == (403, "forbidden"), error
 
 
+@pytest.mark.long
 def test_a_target_that_dies_makes_the_answer_incomplete(chain: Chain, tmp_path: Path) -> None:
     """When an agent is killed in the middle, curl ends with 18: the file it has is valid but not complete."""
     require("curl", "tshark")
@@ -186,6 +188,7 @@ def test_a_client_that_leaves(chain: Chain, tmp_path: Path) -> None:
         wait_until(chain.settled, "the captures ended", timeout=20)
 
 
+@pytest.mark.long
 def test_a_stuck_curl_and_then_all_is_accounted_for(chain: Chain, tmp_path: Path) -> None:
     """curl under SIGSTOP for three seconds of flood: received is in the file or counted as dropped."""
     path = tmp_path / "stuck.pcapng"

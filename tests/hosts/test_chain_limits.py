@@ -49,6 +49,7 @@ def audit(api: Daemon, capture: str = "") -> list[dict[str, Any]]:
     return [record for record in records if not capture or record.get("capture") == capture]
 
 
+@pytest.mark.long
 def test_too_many_captures(chain: Chain, narrow: Daemon) -> None:
     """A second capture of one user, and a third of all, are refused with 429 and words; a free place is taken."""
     first = begin(chain, narrow, "web-1", "--device", "lo", "--filter", FILTER)
@@ -76,6 +77,7 @@ def test_too_many_targets(chain: Chain, narrow: Daemon) -> None:
 
 @pytest.mark.parametrize("narrow", [{"max_duration": "2s"}], indirect=True)
 @pytest.mark.parametrize("wanted", [(), ("--duration", "1h")])
+@pytest.mark.long
 def test_the_operator_limits_the_duration(chain: Chain, narrow: Daemon, wanted: tuple[str, ...]) -> None:
     """A capture ends after max_duration, whatever was asked for: its file is good, and the user is told."""
     with Generator(chain.link, rate=200):
@@ -175,6 +177,7 @@ def test_the_api_drains(chain: Chain) -> None:
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+@pytest.mark.long
 def test_no_new_capture_while_draining(chain: Chain, tmp_path: Path) -> None:
     """While a slow client still gets its end, new captures are answered 503, and /health says so."""
     # The questions below may take their time.

@@ -47,6 +47,7 @@ def begin(lab: Lab, *arguments: str) -> Client:
 
 
 @pytest.mark.parametrize("targets", [("here",), ("here", "here-too")])
+@pytest.mark.long(but=("targets0",))
 def test_no_feedback(alone: Lab, targets: tuple[str, ...]) -> None:
     """Without a filter, the file holds what others said on lo, and not one packet of the capture's own."""
     names = [f"{target}:lo" for target in targets]

@@ -49,6 +49,7 @@ def told_by_tshark(result: Result, name: str) -> list[tuple[int, int]]:
     return [(position, int(each)) for position, each in enumerate(drops) if each]
 
 
+@pytest.mark.long
 def test_at_the_kernel(chain: Chain) -> None:
     """A ring overflows while its agent is stopped: what was sent and is not in the file is the kernel's."""
     require("tshark")
@@ -76,6 +77,7 @@ def test_at_the_kernel(chain: Chain) -> None:
     assert result.report["lost"] == sum(source["drops"]["kernel"] for source in result.sources.values())
 
 
+@pytest.mark.long
 def test_at_the_interface(chain: Chain) -> None:
     """What one interface lost is reported as its drops, at the first packet after them, and not for the other."""
     require("tshark")
@@ -124,6 +126,7 @@ def test_what_captures_see_is_not_lost(chain: Chain) -> None:
     assert (result.status, result.report["lost"], result.sources["web-1:eth0"]["drops"]) == (0, 0, NOWHERE)
 
 
+@pytest.mark.long
 def test_in_the_agent(chain: Chain) -> None:
     """The namespace goes away while the client holds everything up: the agent says what the ring still held."""
     words = "left in the ring"
@@ -226,6 +229,7 @@ def test_in_the_api(chain: Chain, losing_api: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pcapng", "pcap"])
+@pytest.mark.long(but=("pcapng",))
 def test_in_the_client(chain: Chain, tmp_path: Path, suffix: str) -> None:
     """A full disk: of what came, the file has what fitted, and the rest is the client's."""
     require("tshark")

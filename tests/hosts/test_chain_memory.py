@@ -21,6 +21,7 @@ BOUNDS = {"agent": (2 * 16 + 32) * MIB, "api": 64 * MIB, "pcapctl": (64 + 3 * 64
 
 
 @pytest.mark.parametrize("size", [100, 1400])
+@pytest.mark.long(but=("1400",))
 def test_a_stuck_reader_fills_no_memory(chain: Chain, tmp_path: Path, size: int) -> None:
     """With stdout never read under a flood, every process stays under its bound; then all is accounted for."""
     read_fd, write_fd = os.pipe()
@@ -61,6 +62,7 @@ def test_a_stuck_reader_fills_no_memory(chain: Chain, tmp_path: Path, size: int)
         assert len(file.of(name)) == source["written"] < sent
 
 
+@pytest.mark.long
 def test_memory_comes_back_after_captures(chain: Chain) -> None:
     """Twenty captures one after another leave the daemons as they were: descriptors, threads, memory."""
     chain.capture("web-0", "web-1", "--duration", "100ms")

@@ -20,6 +20,12 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
+@pytest.mark.long(
+    but=(
+        "syntax",
+        "nobody there",
+    )
+)
 def test_a_request_that_cannot_be_served(chain: Chain, case: str) -> None:
     """pcapctl ends with status 1, says why, and leaves no file."""
     arguments, words = REFUSALS[case]

@@ -148,6 +148,7 @@ def test_pages(foundation: Foundation, app: CfApp, token: str) -> None:
     ("version", "handle", "address"),
     [("3.191.0", False, True), ("3.148.0", False, False), ("3.192.0", True, True)],
 )
+@pytest.mark.long(but=("3.191.0",))
 def test_older_api(
     foundation: Foundation, app: CfApp, token: str, version: str, handle: bool, address: bool
 ) -> None:
@@ -178,6 +179,7 @@ def test_without_metrics(foundation: Foundation, app: CfApp, token: str) -> None
     ],
     ids=["crashed", "starting", "down"],
 )
+@pytest.mark.long(but=("crashed",))
 def test_unavailable_instance(
     foundation: Foundation, app: CfApp, token: str, change: Any, words: str
 ) -> None:
@@ -210,6 +212,7 @@ def test_unknown_index(foundation: Foundation, app: CfApp, token: str) -> None:
     assert done.returncode == 3 and "myapp/7" in done.stderr
 
 
+@pytest.mark.long
 def test_many_instances(tmp_path: Path, authority: Authority) -> None:
     """20 instances on 3 cells, one cell unreachable, one instance down: the rest, the names, status 3."""
     require("tshark")
@@ -415,6 +418,13 @@ def test_hostile_name(foundation: Foundation, app: CfApp, token: str) -> None:
     ids=lambda value: None,
 )
 @pytest.mark.parametrize("where", ["app", "permissions", "processes", "stats"])
+@pytest.mark.long(
+    but=(
+        "app-answer0-",
+        "app-answer10-",
+        "stats-answer0-",
+    )
+)
 def test_trouble(untouched: Foundation, where: str, answer: Answer, status: int, words: str) -> None:
     """Each failure has its own clear answer, at whichever question; nothing is opened anywhere."""
     foundation, app = untouched, two_instances(untouched)
@@ -445,6 +455,7 @@ def test_trouble(untouched: Foundation, where: str, answer: Answer, status: int,
     [Answer(200, b"{}", delay=AUTHORITY_CALL_TIMEOUT + 2), Answer(200, b" " * 2000, trickle=0.1)],
     ids=["silent", "trickle"],
 )
+@pytest.mark.long
 def test_slow(foundation: Foundation, app: CfApp, token: str, answer: Answer) -> None:
     """An answer that does not come, or not to its end, is given up in time."""
     foundation.cc.canned[f"/v3/apps/{app.guid}"] = answer
@@ -580,6 +591,7 @@ def test_agent_refuses(foundation: Foundation, app: CfApp, token: str) -> None:
 # --- following ---------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_follow(foundation: Foundation, app: CfApp, token: str) -> None:
     """What restarts, moves and is added is captured too, as new interfaces; gaps are said."""
     require("tshark")
@@ -622,6 +634,7 @@ def _stats_asked(foundation: Foundation) -> int:
     return sum(path.endswith("/stats") for path in foundation.cc.paths())
 
 
+@pytest.mark.long
 def test_follow_ends_with_the_token(foundation: Foundation, app: CfApp, token: str) -> None:
     """A token that is not accepted any more ends the following, plainly, and not the capture."""
     client = foundation.pcapctl(app, token, "--follow", "--duration", "25s")

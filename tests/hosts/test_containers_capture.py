@@ -426,6 +426,7 @@ RUNCS = {
 }
 
 
+@pytest.mark.long
 def test_runc_that_is_not_to_be_trusted(cell: Cell, pair: list[Instance], authority: Authority) -> None:
     runc = cell.directory / "false-runc"
     runc.write_text("#!/bin/sh\n")
@@ -534,6 +535,7 @@ def test_a_container_that_ended_before(cell: Cell, spare: Instance, inside: Cell
 
 
 @pytest.mark.parametrize("where", ["inside", "outside"])
+@pytest.mark.long
 def test_a_container_that_goes_while_it_is_opened(
     cell: Cell, request: pytest.FixtureRequest, where: str
 ) -> None:

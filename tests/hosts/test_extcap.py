@@ -171,6 +171,7 @@ def test_capture(chain: Chain, alice: User, tmp_path: Path) -> None:
     wait_until(chain.settled, "the agents have stopped")
 
 
+@pytest.mark.long
 def test_ctrl_c(chain: Chain, alice: User, tmp_path: Path) -> None:
     """Ctrl-C on the terminal, which reaches all of them: the file is whole, nothing is left running."""
     path = tmp_path / "web.pcapng"
@@ -198,6 +199,7 @@ def test_ctrl_c(chain: Chain, alice: User, tmp_path: Path) -> None:
     wait_until(chain.settled, "the agents have stopped")
 
 
+@pytest.mark.long
 def test_killed(chain: Chain, alice: User, tmp_path: Path) -> None:
     """A tshark and a dumpcap that are killed tell nothing; the capture ends all the same."""
     path = tmp_path / "web.pcapng"
@@ -231,6 +233,7 @@ def _children(pid: int, name: str) -> list[int]:
 # --- what goes wrong is in Wireshark's dialog ---------------------------------------
 
 
+@pytest.mark.long
 def test_broken_token(alice: User) -> None:
     """A token that the api does not know: its words, and how to go on."""
     (alice.home / "token").write_text("wrong")
@@ -255,6 +258,13 @@ def test_broken_token(alice: User) -> None:
         ("filter", "(tcp", "the ( at character 1 is not closed"),
     ],
 )
+@pytest.mark.long(
+    but=(
+        "syntax",
+        "filter-tcp prot",
+        "ca--",
+    )
+)
 def test_errors(chain: Chain, alice: User, preference: str, value: str, words: str) -> None:
     """What is wrong is what Wireshark shows, in our words; no capture is left."""
     alice.preferences[f"pcapctl_hosts.{preference}"] = value
@@ -265,12 +275,14 @@ def test_errors(chain: Chain, alice: User, preference: str, value: str, words: s
     wait_until(lambda: not alice.left_behind(), "nothing is left running")
 
 
+@pytest.mark.long
 def test_agents_words_for_a_filter(alice: User) -> None:
     """tshark's own filter field, with what only the agent's libpcap finds wrong."""
     done = alice.tshark("-i", "pcapctl-hosts", "-f", "tcp port nonsense", "-c", "1")
     assert "pcapctl: " in done.stderr and "nonsense" in done.stderr
 
 
+@pytest.mark.long
 def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> None:
     """One of two cannot be captured: the packets of the other come, and the end says what is missing."""
     alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
@@ -281,6 +293,7 @@ def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> 
     assert "gone: " in done.stderr
 
 
+@pytest.mark.long
 def test_headers_only(chain: Chain, alice: User, tmp_path: Path) -> None:
     """Nothing of a packet behind its UDP header reaches Wireshark, with the length that it had."""
     alice.preferences["pcapctl_hosts.headersonly"] = "true"
@@ -290,6 +303,7 @@ def test_headers_only(chain: Chain, alice: User, tmp_path: Path) -> None:
     assert tshark_fields(path, ["frame.cap_len", "frame.len"]) == [["42", "300"]] * 10
 
 
+@pytest.mark.long
 def test_both_filters(chain: Chain, alice: User, tmp_path: Path) -> None:
     """tshark's filter and that of the options count both."""
     alice.preferences["pcapctl_hosts.filter"] = "port 1 or port 2"
@@ -442,6 +456,7 @@ def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
         ("duration", "soon", "'soon' must be a duration such as"),
     ],
 )
+@pytest.mark.long(but=("targets-web-9",))
 def test_a_capture_that_cannot_start(
     alice: User, tmp_path: Path, preference: str, value: str, words: str, after: float
 ) -> None:
@@ -484,6 +499,7 @@ def test_the_program_that_started_it_is_killed(chain: Chain, alice: User, tmp_pa
     assert ended["reason"] == "stopped" and all(source["exact"] for source in ended["sources"])
 
 
+@pytest.mark.long
 def test_toolbar_shows_drops(chain: Chain, alice: User, tmp_path: Path) -> None:
     """A ring that is too small for what comes: the place and the number, and the end says so in the dialog."""
     alice.preferences["pcapctl_hosts.targets"] = "tiny-0"
@@ -509,6 +525,7 @@ def wait_packets(wireshark: Wireshark) -> None:
     wait_until(lambda: int(wireshark.shown(1) or "0") > 0, "packets are counted", timeout=30)
 
 
+@pytest.mark.long
 def test_toolbar_tells_of_a_host_that_is_not_there(alice: User, tmp_path: Path) -> None:
     """In the status bar and the log at once."""
     alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
@@ -523,6 +540,7 @@ def test_toolbar_tells_of_a_host_that_is_not_there(alice: User, tmp_path: Path) 
         wireshark.close()
 
 
+@pytest.mark.long
 def test_garbage_on_the_control_pipe(chain: Chain, alice: User, tmp_path: Path) -> None:
     """What is no message ends the toolbar, and not the capture."""
     with Generator(chain.link, rate=200):
@@ -569,6 +587,7 @@ def reloaded(user: User, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_list_of_apps(apps: Apps, developer: User) -> None:
     """The apps of the space by name, all pages; what a sentence cannot carry goes by its GUID."""
     space = apps.app.space
@@ -593,6 +612,7 @@ def test_list_of_apps(apps: Apps, developer: User) -> None:
     assert not any("elsewhere" in line for line in lines)
 
 
+@pytest.mark.long
 def test_list_without_a_login(apps: Apps, developer: User) -> None:
     """Wireshark shows no error of this call: the list tells what helps."""
     (developer.home / ".cf" / "config.json").unlink()
@@ -601,6 +621,7 @@ def test_list_without_a_login(apps: Apps, developer: User) -> None:
     assert problem.startswith("value {arg=0}{value=}{display=there is no cf login: ")
 
 
+@pytest.mark.long
 def test_list_refreshes_the_login(apps: Apps, developer: User) -> None:
     """An expired login is refreshed, as by every command."""
     home = apps.log_in(access=apps.uaa.token(user=apps.alice.name, exp=int(time.time()) - 10))
@@ -633,6 +654,7 @@ def test_an_app(apps: Apps, developer: User, tmp_path: Path) -> None:
         ({"app": "myapp", "type": "clock"}, "clock"),
     ],
 )
+@pytest.mark.long(but=("preferences0",))
 def test_errors_of_apps(apps: Apps, developer: User, preferences: dict[str, str], words: str) -> None:
     developer.preferences |= {f"pcapctl_cf.{name}": value for name, value in preferences.items()}
     done = developer.tshark("-i", "pcapctl-cf", "-c", "1")

@@ -150,6 +150,7 @@ def extras(plant: Plant) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", AGENT_FAULTS)
 @pytest.mark.usefixtures("extras")
+@pytest.mark.long(but=("killed",))
 def test_a_target_fails(plant: Plant, name: str) -> None:
     """The user is told in time, which and why; the other goes on without a gap; the file is good."""
     fault = AGENT_FAULTS[name]
@@ -188,6 +189,7 @@ def test_a_target_fails(plant: Plant, name: str) -> None:
     assert_good_as_new(plant)
 
 
+@pytest.mark.long
 def test_a_short_outage_of_the_network(plant: Plant) -> None:
     """Three seconds without a network cost nothing: nobody is told, and every packet is there."""
     with plant.traffic():
@@ -254,6 +256,7 @@ API_FAULTS = {
 
 
 @pytest.mark.parametrize("name", API_FAULTS)
+@pytest.mark.long(but=("killed",))
 def test_the_api_fails(plant: Plant, name: str) -> None:
     """pcapctl ends in time and says why, its file is good up to there, and the agents let go."""
     fault = API_FAULTS[name]
@@ -351,6 +354,7 @@ def small_disk(plant: Plant) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", CLIENT_FAULTS)
+@pytest.mark.long(but=("killed",))
 def test_a_client_fails(plant: Plant, small_disk: Path, name: str) -> None:
     """The api and the agents let go of its capture in time; another client loses nothing; its file is good."""
     fault = CLIENT_FAULTS[name]

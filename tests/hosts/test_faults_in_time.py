@@ -30,6 +30,8 @@ from demo.daemons import Daemon, environment
 from demo.processes import ROOT, wait_until
 from tests.lab.readers import require
 
+pytestmark = pytest.mark.long
+
 HOUR = 3600.0
 
 

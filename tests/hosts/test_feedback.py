@@ -176,6 +176,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.long(but=("1",))
 def test_what_agents_and_api_say_to_each_other(world: World, count: int) -> None:
     """On the wire between router and api nothing of pcapd's is captured, whoever captures what."""
     for done in world.captures(count, "--device", "eth1", host=world.outside.left.ipv4):
@@ -203,6 +204,7 @@ def test_the_same_ports_elsewhere_are_captured(world: World) -> None:
     ],
     ids=["one", "two, IPv6", "four, with a filter", "short packets", "headers only"],
 )
+@pytest.mark.long(but=("one",))
 def test_the_clients_own_connection(world: World, count: int, arguments: list[str], version: int) -> None:
     """The way of the captured packets back through the router is recognised, and ends."""
     host = world.outside.left.ipv4 if version == 4 else world.outside.left.ipv6
@@ -224,6 +226,7 @@ def test_without_recognition_it_would_feed_itself(tmp_path: Path) -> None:
         assert done.path.stat().st_size > 10 * IDLE and not done.loops
 
 
+@pytest.mark.long
 def test_others_are_not_taken_for_a_loop(world: World) -> None:
     """Beside a loop that is found, a connection that is as busy as the loop is captured to the last packet."""
     with busy_connection(world, 7000):

@@ -39,7 +39,10 @@ from tests.doubles.cloud_controller import (
 from tests.lab.generator import FILTER, Generator
 from tests.lab.leavers import Leavers
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="captures and namespaces need root")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(os.geteuid() != 0, reason="captures and namespaces need root"),
+]
 
 #: Seconds of each attack; ten, when it matters.
 SECONDS = float(os.environ.get("PCAPD_TEST_ATTACK_SECONDS", "3"))

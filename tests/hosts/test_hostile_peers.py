@@ -78,6 +78,7 @@ def a_slow_second_request(chain: Chain, port: int) -> float:
         return seconds_until_closed(connection, lambda: connection.sendall(b"x"))
 
 
+@pytest.mark.long
 def test_those_who_send_byte_after_byte(chain: Chain) -> None:
     """A handshake or a request that does not end is cut off in time, however lively it is; others are served."""
     slow = {
@@ -240,6 +241,7 @@ def test_a_filter_that_takes_long_to_compile(chain: Chain, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["(" * 2400 + "ip" + ")" * 2400, "!" * 4900 + "ip", "-" * 4000 + "1 = 1"])
+@pytest.mark.long
 def test_filters_that_are_nested_deeply(chain: Chain, text: str) -> None:
     """Whatever libpcap makes of them, the agent goes on."""
     pid = chain.agent.pid

@@ -73,6 +73,7 @@ def test_an_interface_that_is_down_for_a_while(chain: Chain, spare: str) -> None
     assert result.status == 0 and result.report["packets"] == 15, result.stderr
 
 
+@pytest.mark.long
 def test_an_interface_that_is_made_again(chain: Chain, spare: str) -> None:
     """It is another source of the same name; the file has the packets of both."""
     require("tshark")

@@ -14,7 +14,10 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 
 from tests.benchmarks import clients, fanin, soak
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="captures and namespaces need root")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(os.geteuid() != 0, reason="captures and namespaces need root"),
+]
 
 #: MiB that a process may grow by between the first and the last seconds of a short soak: a leak of four
 #: bytes per packet shows as more.

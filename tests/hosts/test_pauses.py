@@ -15,6 +15,8 @@ from demo.processes import wait_until
 from pcapd.limits import HOLD_BACK_TIME
 from tests.lab.generator import FILTER, Generator
 
+pytestmark = pytest.mark.long
+
 #: Seconds of silence that the tested process bears, of which its peers bear more, and of its pause.
 SHORT, PAUSE = 3.0, 4.5
 #: Packets per second.  What comes during a pause fits the sockets' buffers: where it does not,

@@ -301,6 +301,7 @@ def machines(world: Environment, tmp_path: Path) -> Iterator[list[Machine]]:
         yield found
 
 
+@pytest.mark.long
 def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
     """What comes to each VM is in the file, under the VM's name, in whole, and nothing else is."""
     operator.log_in()
@@ -316,6 +317,7 @@ def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
     assert sorted(map(list, {tuple(row) for row in rows})) == sorted(expected)
 
 
+@pytest.mark.long
 def test_an_operators_policy(operator: Operator, machines: list[Machine], tmp_path: Path) -> None:
     """VMs are captured as the policy says, too: headers only, without what is excluded, on the allowed interface."""
     policy = {"headers_only": True, "devices": ["eth0"], "exclude": [f"udp port {UDP_PORT + 1}"]}
@@ -340,6 +342,7 @@ AS_VM = 'set -e; mkdir -p /var/vcap; mount --bind "$1" /var/vcap; shift; exec "$
 
 
 @pytest.mark.parametrize("bpm", [True, False])
+@pytest.mark.long
 def test_agents_are_drained(operator: Operator, machines: list[Machine], tmp_path: Path, bpm: bool) -> None:
     """The release's drain script ends a running capture in good order: its file is whole, nothing is lost."""
     require("capinfos")
@@ -410,6 +413,7 @@ def pings(machines: list[Machine]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("where", ["alias", "url", "option", "config"])
+@pytest.mark.long(but=("alias",))
 def test_environment(operator: Operator, where: str) -> None:
     """By alias, by URL, by the option before the variable, and from another place."""
     operator.log_in()
@@ -450,6 +454,7 @@ def test_client_in_the_file(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize("rotating", [False, True])
+@pytest.mark.long
 def test_expired_token_is_refreshed(operator: Operator, rotating: bool) -> None:
     """And kept where the BOSH CLI looks for it: the next one needs no refresh."""
     operator.log_in(left=-1)
@@ -574,6 +579,7 @@ def test_a_jump_box(operator: Operator, tmp_path: Path, scheme: str) -> None:
         ("socks5://127.0.0.1:1", "cannot connect to the proxy 127.0.0.1 port 1"),
     ],
 )
+@pytest.mark.long
 def test_a_jump_box_that_does_not_help(operator: Operator, tmp_path: Path, proxy: str, words: str) -> None:
     """What ssh says, and the variable to look at."""
     require("unshare", "ssh", "ssh-keygen", "/usr/sbin/sshd")
@@ -790,6 +796,7 @@ def test_in_wireshark(operator: Operator) -> None:
     capinfos(operator.output)
 
 
+@pytest.mark.long
 def test_many_vms_in_wireshark(operator: Operator) -> None:
     """More than five are refused with all their names, unless the options say yes."""
     operator.log_in()
@@ -810,6 +817,7 @@ def test_many_vms_in_wireshark(operator: Operator) -> None:
         ({"deployment": "cf", "groups": "router", "environment": "elsewhere"}, "elsewhere"),
     ],
 )
+@pytest.mark.long
 def test_errors_in_wireshark(operator: Operator, preferences: dict[str, str], words: str) -> None:
     operator.log_in()
     done = tshark(operator, **preferences)

@@ -604,6 +604,7 @@ def test_refused(foundation: Foundation) -> None:
         (Canned(200, b"{", length=100), "broke off"),
     ],
 )
+@pytest.mark.long(but=("0",))
 def test_uaa_in_trouble(foundation: Foundation, answer: Canned, words: str) -> None:
     """Trouble of UAA's is no reason to log in again."""
     foundation.log_in(foundation.state.new_access(seconds=-1))
@@ -683,6 +684,7 @@ def test_clear_endpoint(foundation: Foundation) -> None:
 # --- certificates -----------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_insecure_warns_each_time(foundation: Foundation) -> None:
     """Nothing is checked on any of the three paths, and that is said, also with --quiet."""
     foundation.log_in(access=foundation.state.new_access(seconds=-1))
@@ -695,6 +697,7 @@ def test_insecure_warns_each_time(foundation: Foundation) -> None:
     assert {"api", "login", "pcap"} <= hosts
 
 
+@pytest.mark.long
 def test_warning_for_scripts(foundation: Foundation) -> None:
     """With --json the warning is an event, on stderr."""
     done = foundation.pcapctl("myapp", "--json", "--insecure", "--output", "-", ca=False)
@@ -755,6 +758,7 @@ def elsewhere(tmp_path: Path) -> Iterator[tuple[str, list[bytes]]]:
         yield f"https://localhost:{api.port}", asked
 
 
+@pytest.mark.long
 def test_ca_outweighs_disabled(foundation: Foundation, tmp_path: Path) -> None:
     """With --ca certificates are checked, SSLDisabled or not."""
     foundation.log_in(SSLDisabled=True)
@@ -804,6 +808,7 @@ def test_odd_name(foundation: Foundation) -> None:
     assert "/" not in file.name
 
 
+@pytest.mark.long
 def test_pages_without_end(foundation: Foundation) -> None:
     """A list that leads back to itself is left."""
     again = {"next": {"href": f"{foundation.url()}/v3/apps"}}
@@ -847,6 +852,7 @@ def test_next_page_elsewhere(foundation: Foundation, href: str) -> None:
         (Canned(200, b'{"resources": [', length=1000), ("broke off",)),
     ],
 )
+@pytest.mark.long(but=("0",))
 def test_cloud_controller_in_trouble(foundation: Foundation, answer: Canned, words: tuple[str, ...]) -> None:
     """Every failure has words of its own."""
     foundation.state.canned["/v3/apps"] = answer
@@ -902,6 +908,7 @@ def test_status_of_the_same_api(foundation: Foundation) -> None:
 
 
 @pytest.mark.parametrize("link", [None, {}, {"href": None}, {"href": ""}])
+@pytest.mark.long(but=("link1",))
 def test_beside_api(foundation: Foundation, link: Any) -> None:
     """Without a link: ``api.`` → ``pcap.``, on the same port."""
     foundation.state.links["pcap"] = link
@@ -942,6 +949,7 @@ def test_nowhere(foundation: Foundation) -> None:
         ({"a": 1}, "no text"),
     ],
 )
+@pytest.mark.long
 def test_bad_link(foundation: Foundation, href: Any, words: str) -> None:
     """A link where no token may be sent is refused."""
     foundation.state.links["pcap"] = {"href": href}
@@ -952,6 +960,7 @@ def test_bad_link(foundation: Foundation, href: Any, words: str) -> None:
     "answer",
     [Canned(503, b"x"), Canned(503, {"links": {}}), Canned(200, b"<html>"), Canned(200, {"links": []})],
 )
+@pytest.mark.long
 def test_no_root_document(foundation: Foundation, answer: Canned) -> None:
     """It is not guessed where Cloud Controller cannot be asked."""
     foundation.state.canned["/"] = answer

@@ -42,6 +42,7 @@ def of_prefix(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{stem}_*.{suffixes}"))
 
 
+@pytest.mark.long
 def test_files_by_size(chain: Chain) -> None:
     """Every packet is in one file of the series; each has all interfaces, names and counters."""
     require("tshark", "capinfos", "tcpdump")
@@ -68,6 +69,7 @@ def test_files_by_size(chain: Chain) -> None:
     assert result.report["file"] is None
 
 
+@pytest.mark.long
 def test_a_ring_in_classic_pcap(chain: Chain) -> None:
     """The newest files stay, and what was deleted is said."""
     require("tshark", "capinfos", "tcpdump")
@@ -95,6 +97,7 @@ def test_a_ring_in_classic_pcap(chain: Chain) -> None:
     assert len(gone) == deleted["files"] and not any(Path(name).exists() for name in gone)
 
 
+@pytest.mark.long
 def test_files_by_time(chain: Chain) -> None:
     """A new file each second, until Ctrl-C; the text report names them all and what was deleted."""
     require("tshark", "capinfos", "tcpdump")
@@ -113,6 +116,7 @@ def test_files_by_time(chain: Chain) -> None:
     assert "more packets were deleted with the" in done.stderr and "--rotate-files" in done.stderr
 
 
+@pytest.mark.long
 def test_a_file_per_instance(chain: Chain) -> None:
     """Each holds its own interfaces only; with a size each has its own series."""
     require("tshark", "capinfos", "tcpdump")
@@ -143,6 +147,7 @@ def test_a_file_per_instance(chain: Chain) -> None:
         assert sum(each["packets"] for each in facts) == rotated.sources[f"{instance}:eth0"]["written"]
 
 
+@pytest.mark.long
 def test_ctrl_c_twice_between_files(chain: Chain) -> None:
     """Who leaves at once leaves whole files, all but the last one with their closing counters."""
     require("tshark", "capinfos", "tcpdump")
@@ -191,6 +196,7 @@ def test_what_does_not_go_together(chain: Chain, arguments: tuple[str, ...], wor
     assert len(chain.api.records()) == before
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_between_files(chain: Chain, tmp_path: Path) -> None:
     """Every file is whole, and the packets that found no room are counted."""
     require("tshark", "capinfos", "tcpdump")
@@ -231,6 +237,7 @@ def readers_of(client: Client) -> int:
 
 
 @pytest.mark.parametrize("form", ["pcapng", "pcap"])
+@pytest.mark.long(but=("pcapng",))
 def test_tshark_reads_over_tcp(chain: Chain, tmp_path: Path, form: str) -> None:
     """Two tsharks, one of which comes late, read every packet from then on, with its interface."""
     require("tshark")
@@ -289,6 +296,7 @@ def test_an_address_that_is_taken(chain: Chain, tmp_path: Path) -> None:
     assert len(chain.api.records()) == before
 
 
+@pytest.mark.long
 def test_a_reader_that_hangs_holds_up_nobody(chain: Chain) -> None:
     """It is cut off at the end at the latest; the file has every packet that the kernel did not drop."""
     client = chain.begin("web-0", "--filter", FILTER, "--serve", "127.0.0.1:0")
@@ -328,6 +336,7 @@ except OSError:
 """
 
 
+@pytest.mark.long
 def test_a_line_per_packet(chain: Chain) -> None:
     """What tshark finds is printed: requests, status lines, a DNS query, a TLS server name; each with its host."""
     require("tshark")
@@ -399,6 +408,7 @@ def test_nobody_reads_the_lines(chain: Chain) -> None:
     assert file.rest == 0 and file.packets
 
 
+@pytest.mark.long
 def test_a_reader_of_lines_that_pauses(chain: Chain) -> None:
     """The chain waits for it, the kernel counts what does not fit, and nothing is lost without a number."""
     read_fd, write_fd = os.pipe()
@@ -431,6 +441,7 @@ def test_where_lines_cannot_go(chain: Chain, output: str, words: str) -> None:
 # --- compressed -----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_compressed_files(chain: Chain) -> None:
     """Wireshark's programs and zcat read them, whole or with a pcapctl that was killed; rotation makes several."""
     require("tshark", "capinfos")
@@ -518,6 +529,7 @@ def test_both_ends_in_one_file(chain: Chain) -> None:
     assert ", 70 lost" in text and "web-0:eth0 300 -> web-1:eth0 230" in text
 
 
+@pytest.mark.long
 def test_flows_of_a_file_without_numbers(chain: Chain) -> None:
     """The same is found, also in a file per instance, and for both directions of TCP."""
     require("tshark")

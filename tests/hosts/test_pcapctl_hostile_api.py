@@ -141,6 +141,13 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
+@pytest.mark.long(
+    but=(
+        "no JSON",
+        "record cut",
+        "counters of nobody",
+    )
+)
 def test_an_api_that_lies(lie: str, credentials: Credentials, tmp_path: Path) -> None:
     """The capture fails with the reason; what came before it is in the file, and not a byte of the lie."""
     data, words = LIES[lie]
@@ -281,6 +288,7 @@ def nothing_lost(client: Client) -> None:
 
 
 @pytest.mark.parametrize("then", [api_lost, agent_lost, nothing_lost])
+@pytest.mark.long(but=("nothing_lost",))
 def test_counters_after_a_cut(then: Script, credentials: Credentials, tmp_path: Path) -> None:
     """None is smaller than what came after the last counters; what nobody knows is not 0, in report and file."""
 

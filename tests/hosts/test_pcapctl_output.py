@@ -158,6 +158,7 @@ def test_the_table_on_a_terminal(chain: Chain) -> None:
         terminal.wait_for("nothing was lost", "stopped: 3 s are over")
 
 
+@pytest.mark.long
 def test_what_is_said_without_a_terminal(chain: Chain) -> None:
     """Text has no escapes, --quiet says nothing when all went well, --json is JSON lines on stdout."""
     plain = chain.pcapctl("hosts", "web-0", "--duration", "200ms", "--output", str(chain.path()))

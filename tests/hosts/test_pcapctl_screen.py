@@ -287,6 +287,7 @@ def test_ctrl_c(credentials: Credentials, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reads_again", [True, False])
+@pytest.mark.long(but=("True",))
 def test_a_terminal_that_does_not_read(reads_again: bool, credentials: Credentials, tmp_path: Path) -> None:
     """Not one packet waits for it: the file is whole; the report comes when it reads again, if ever."""
     count = 20_000
@@ -356,6 +357,7 @@ def talks_on(client: Client) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_a_stop_shows_what_it_waits_for(credentials: Credentials, tmp_path: Path) -> None:
     """The table counts the seconds, says for whom, for how long at most, and what leaves at once; which it does."""
     with StreamApi(credentials, talks_on) as api, Terminal(100, 24) as terminal:
@@ -374,6 +376,7 @@ def test_a_stop_shows_what_it_waits_for(credentials: Credentials, tmp_path: Path
 
 
 @pytest.mark.parametrize("json_lines", [False, True], ids=["text", "json"])
+@pytest.mark.long(but=("--print",))
 def test_a_stop_without_a_table_says_so_once(
     json_lines: bool, credentials: Credentials, tmp_path: Path
 ) -> None:

@@ -155,6 +155,7 @@ def test_by_curl(chain: Chain, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--snaplen", "262144"), ("--headers-only",)])
+@pytest.mark.long(but=("arguments0",))
 def test_everybody_gets_headers_only(chain: Chain, arguments: tuple[str, ...]) -> None:
     """Whatever they ask for; whoever asked for more is told."""
     require("tshark")
@@ -169,6 +170,7 @@ def test_everybody_gets_headers_only(chain: Chain, arguments: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("query", ["", "&headers_only=false", "&snaplen=9999"])
+@pytest.mark.long(but=("headers_only=false",))
 def test_everybody_gets_headers_only_by_curl(chain: Chain, tmp_path: Path, query: str) -> None:
     """No parameter brings payloads back."""
     require("curl")
@@ -224,6 +226,7 @@ def test_interfaces_that_are_allowed(chain: Chain) -> None:
         f"not (tcp port {PORT}) or tcp",
     ],
 )
+@pytest.mark.long(but=("tcp port 7707 or tcp port",))
 def test_an_exclusion_cannot_be_escaped(chain: Chain, text: str) -> None:
     """What the policy excludes is not captured, whatever the user's filter says; the rest is."""
     with ruled(chain, "exclude", {"exclude": [f"port {PORT}", "icmp6"]}) as api:
@@ -264,6 +267,7 @@ def send(chain: Chain, family: int, port: int, size: int, options: bytes = b"") 
 
 
 @pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.long
 def test_the_gaps_of_an_exclusion(chain: Chain, closed: bool) -> None:
     """A port does not exclude later fragments, nor what follows an extension header; the manual's filters do."""
     closing = documented_exclusions()
@@ -319,6 +323,7 @@ def test_an_exclusion_that_is_no_filter(chain: Chain) -> None:
 # --- Cloud Foundry ---------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_weaker_permission(tmp_path: Path, authority: Authority) -> None:
     """Who may only see an app is given headers, who may see its secrets everything, others nothing."""
     settings = {"headers_only_permission": "read_basic_data"}
@@ -333,6 +338,7 @@ def test_a_weaker_permission(tmp_path: Path, authority: Authority) -> None:
         assert [record["headers_only"] for record in records] == [True, True, False]
 
 
+@pytest.mark.long
 def test_an_agent_that_cannot_cut(tmp_path: Path, authority: Authority) -> None:
     """One of an older version says nothing of headers: not a packet of it goes on."""
     settings = {"headers_only_permission": "read_basic_data"}

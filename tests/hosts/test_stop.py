@@ -102,6 +102,7 @@ def test_an_agent_that_does_not(chain: Chain, agent: HostileAgent) -> None:
     assert result.sources["nobody:eth0"]["written"] == 200
 
 
+@pytest.mark.long
 def test_a_slow_line(chain: Chain, agent: HostileAgent) -> None:
     """A frame that takes longer than silence may last arrives whole: nobody is given up, nothing is lost."""
     result, took = stop_beside(chain, agent, Played(300, slow_line))
@@ -110,6 +111,7 @@ def test_a_slow_line(chain: Chain, agent: HostileAgent) -> None:
     assert result.sources["nobody:eth0"]["written"] == 300 and result.report["lost"] == 0
 
 
+@pytest.mark.long
 def test_an_api_that_was_suspended(chain: Chain, agent: HostileAgent) -> None:
     """It reads what came meanwhile before it judges which agent stood still."""
     played = Played(150, slow_line)

@@ -17,6 +17,8 @@ from pcapd.ctl.extcap import profile
 from tests.hosts.chain_tools import Chain
 from tests.lab.readers import require, tshark_fields
 
+pytestmark = pytest.mark.long
+
 
 def run(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     """Run a program of a user with this home."""

@@ -152,6 +152,7 @@ def test_c() -> None:
     }
 
 
+@pytest.mark.long
 def test_the_command_takes_checks_out() -> None:
     """Without a check of a small file, a test that uses it fails, and the command says so."""
     tests = ["tests/unit/config/test_config_units.py"]

@@ -82,6 +82,7 @@ def foundation(tmp_path: Path, authority: Authority) -> Iterator[Foundation]:
         yield foundation
 
 
+@pytest.mark.long
 def test_every_command(foundation: Foundation, client_file: Path, tmp_path: Path) -> None:
     """As it stands in the page, each ends well, and those that capture asked for a capture of the app."""
     require("tshark")
@@ -104,6 +105,7 @@ def test_every_command(foundation: Foundation, client_file: Path, tmp_path: Path
     assert len(list(tmp_path.glob("work-*/report.json"))) == 1
 
 
+@pytest.mark.long
 def test_what_the_text_says_of_files(foundation: Foundation, client_file: Path, tmp_path: Path) -> None:
     """The name without --output, no file with --serve and --print alone, and none is overwritten."""
     user = User(foundation, client_file, tmp_path)

@@ -30,6 +30,8 @@ from tests.hosts.test_pcapctl_cf import GUID, Foundation
 from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 from tests.lab.terminals import Terminal
 
+pytestmark = pytest.mark.long
+
 SOURCE = ROOT / "tests" / "lab" / "cfcli" / "main.go"
 #: Seconds; the first build compiles Go's own packages too.
 PATIENCE = 600.0

@@ -48,6 +48,7 @@ def python(request: pytest.FixtureRequest) -> str:
     return found
 
 
+@pytest.mark.long
 def test_the_same_sources_make_the_same_bytes(builder: Builder, client_file: Path, tmp_path: Path) -> None:
     """Another directory, other times and permissions, another time zone, another seed: no difference."""
     copy = tmp_path / "elsewhere"
@@ -83,6 +84,7 @@ def test_what_is_in_it(client_file: Path) -> None:
     assert not ours & {"agent", "api", "capture", "net", "main.py", "tap.py"}
 
 
+@pytest.mark.long
 def test_wheels_with_other_bytes_are_refused(tmp_path: Path, builder: Builder) -> None:
     """A hash that does not fit stops the build, and nothing is made."""
     copy = tmp_path / "checkout"
@@ -98,6 +100,7 @@ def test_wheels_with_other_bytes_are_refused(tmp_path: Path, builder: Builder) -
     assert not out.exists()
 
 
+@pytest.mark.long(but=("python3.9",))
 def test_a_bare_python_runs_it(client_file: Path, python: str, tmp_path: Path) -> None:
     """--version and --help of everything, and every module in it can be imported."""
     assert bare(python, client_file, "--version").stdout == VERSION
@@ -117,6 +120,7 @@ def test_a_bare_python_runs_it(client_file: Path, python: str, tmp_path: Path) -
     assert "pcapd.ctl.run" in done.stdout.split()
 
 
+@pytest.mark.long(but=("python3.9",))
 def test_the_table_with_a_bare_python(
     client_file: Path, python: str, tmp_path: Path, authority: Authority
 ) -> None:
@@ -245,6 +249,7 @@ def test_a_real_capture_with_it(client_file: Path, tmp_path: Path) -> None:
     assert int(capinfos(file)["Number of packets"]) == len(tcpdump_lines(file)) > 0
 
 
+@pytest.mark.long(but=("python3.9",))
 def test_completion_and_manual(client_file: Path, python: str) -> None:
     """Both come from the file alone, with the click that is in it, and are as elsewhere."""
     page = bare(python, client_file, "man")
@@ -258,6 +263,7 @@ def test_completion_and_manual(client_file: Path, python: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["launcher", "link", "copy"])
+@pytest.mark.long
 def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) -> None:
     """Whether it was installed there, copied or linked under another name: tshark finds interfaces and options."""
     require("tshark")

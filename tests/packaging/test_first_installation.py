@@ -12,6 +12,8 @@ from demo.processes import CommandFailed
 from pcapd.starter import run
 from tests.packaging.test_packaging import Installed, built, installed, sources  # noqa: F401  # fixtures
 
+pytestmark = pytest.mark.long
+
 
 def check(wheel: Installed, directory: Path, role: str) -> str:
     """Write the example of a role and let it be checked."""

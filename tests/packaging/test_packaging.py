@@ -117,6 +117,7 @@ def test_wheel_installs_two_packages(built: Built) -> None:
     }
 
 
+@pytest.mark.long
 def test_man_page(built: Built, installed: Installed) -> None:
     """Besides them it installs the man page, where man looks for it, and nothing else."""
     data = [name for name in _wheel_files(built.wheel) if ".data/" in name]
@@ -201,6 +202,7 @@ def test_compiled_where_there_is_a_compiler(installed: Installed) -> None:
     assert _implementation(installed) == "native"
 
 
+@pytest.mark.long
 def test_works_without_a_compiler(built: Built, installed: Installed, tmp_path: Path) -> None:
     """Without one the build succeeds all the same, and the reference does the work."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path)]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api.resolvers.base import Target
 from pcapd.config.schema import AgentsConfig
@@ -22,6 +24,7 @@ from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
 from pcapd.net.clock import Deadline, cancel, now_us
 from pcapd.net.framed import FramedProtocol
 from pcapd.net.outgoing import connect_tls, outgoing_socket
+from pcapd.net.reactor import SocketReactor
 from pcapd.net.tls import ClientContext, check_server_name
 from pcapd.wire import (
     ApiTraffic,
@@ -79,7 +82,7 @@ class AgentLink(FramedProtocol):
 
     _session: Caller
 
-    def __init__(self, reactor: Any, target: Target, api_id: str, owner: LinkOwner) -> None:
+    def __init__(self, reactor: IReactorTime, target: Target, api_id: str, owner: LinkOwner) -> None:
         super().__init__(reactor, Caller(), AGENT_SILENCE_TIMEOUT)
         self.target = target
         self._api_id = api_id
@@ -220,7 +223,7 @@ class Agents:
         traffic: The api's own connections, as they are now.
     """
 
-    reactor: Any
+    reactor: SocketReactor
     api_id: str
     config: AgentsConfig
     context: ClientContext

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -42,7 +43,7 @@ class Trail:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, file: Path | None, failures: Any) -> None:
+    def __init__(self, reactor: IReactorTime, file: Path | None, failures: Any) -> None:
         self._file = file
         self._failures = failures
         self._refusals = Tally(reactor, self._refused)

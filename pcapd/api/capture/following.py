@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -64,7 +65,7 @@ class Following:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         survey: Callable[[], Deferred[Resolved]],
         capture: Followed,
         clock: Callable[[], int] = now_us,

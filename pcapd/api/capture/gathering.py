@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from pcapd.api.capture.agentlink import AgentLink
 from pcapd.limits import GATHER_PATIENCE, GATHER_TARGETS, GATHER_TIME
 from pcapd.net.clock import cancel
@@ -29,7 +31,7 @@ class Gathering:
     """
 
     def __init__(
-        self, reactor: Any, targets: int, links: list[AgentLink], ask: Callable[[AgentLink], None]
+        self, reactor: IReactorTime, targets: int, links: list[AgentLink], ask: Callable[[AgentLink], None]
     ) -> None:
         self._reactor = reactor
         self._links = links

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from pcapd.api.capture.agentlink import AgentLink
@@ -25,7 +25,7 @@ class StopWatch:
         excused: Whether the client keeps us.
     """
 
-    def __init__(self, reactor: Any, links: list[AgentLink], excused: Callable[[], bool]) -> None:
+    def __init__(self, reactor: IReactorTime, links: list[AgentLink], excused: Callable[[], bool]) -> None:
         self._reactor = reactor
         self._links = links
         self._excused = excused

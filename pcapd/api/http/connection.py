@@ -28,6 +28,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -313,12 +314,12 @@ class ApiSite(Site):
     # HTTP/1.1 only: what Twisted has there chooses between that and HTTP/2.
     protocol = HttpConnection  # type: ignore[assignment]
 
-    def __init__(self, root: Resource, reactor: Any) -> None:
+    def __init__(self, root: Resource, reactor: IReactorTime) -> None:
         super().__init__(root, requestFactory=_Request, reactor=reactor, timeout=None)
         self.noisy = False
         self.displayTracebacks = False
         #: Where time is.
-        self.clock: Any = reactor
+        self.clock: IReactorTime = reactor
         #: Those that are open, WebSockets not among them.
         self.connections: set[HttpConnection] = set()
 

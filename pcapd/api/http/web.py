@@ -18,6 +18,7 @@ from pcapd.api.http.forwarded import Networks, client_address, contains
 from pcapd.errors import LimitReached, MethodNotAllowed, RequestError, TargetNotFound, Unauthenticated
 from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
 from pcapd.net.addresses import plain_address
+from pcapd.net.reactor import Reactor
 from pcapd.wire import Hello, Request
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 class CaptureService(Protocol):
     """What the HTTP side asks of the api."""
 
-    reactor: Any
+    reactor: Reactor
 
     def accepting(self) -> None:
         """Raises `Draining` when no new capture is taken."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from pcapd.config.schema import ApiConfig
 from pcapd.errors import RequestError
+from pcapd.net.reactor import Reactor
 from pcapd.wire import Container, Notice, Request
 
 __all__ = ["Resolved", "Resolver", "Target", "asked_by"]
@@ -87,7 +88,7 @@ class Resolver(Protocol):
     captures: str
 
     @classmethod
-    def of(cls, config: ApiConfig, reactor: Any) -> Resolver | None:
+    def of(cls, config: ApiConfig, reactor: Reactor) -> Resolver | None:
         """Make one of its section of the configuration; None without that.
 
         Raises:

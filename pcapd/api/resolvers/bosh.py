@@ -13,7 +13,6 @@ the api starts without them, and a request finds out for itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from twisted.internet.defer import Deferred, DeferredLock, fail
@@ -31,6 +30,7 @@ from pcapd.errors import RequestError, ResolverUnavailable
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
 from pcapd.net.clock import now_us
 from pcapd.net.fetch import Answer, Authority, Conversation, Trust
+from pcapd.net.reactor import Reactor
 from pcapd.wire import Deployment, Request
 
 __all__ = ["BoshResolver"]
@@ -61,7 +61,7 @@ class BoshResolver:
     captures = "BOSH deployments"
 
     @classmethod
-    def of(cls, config: ApiConfig, reactor: Any) -> BoshResolver | None:
+    def of(cls, config: ApiConfig, reactor: Reactor) -> BoshResolver | None:
         """See `Resolver.of`."""
         return None if config.bosh is None else cls(config.bosh, reactor)
 
@@ -70,7 +70,7 @@ class BoshResolver:
         """See `Resolver.asked`."""
         return request.deployment is not None
 
-    def __init__(self, config: BoshConfig, reactor: Any) -> None:
+    def __init__(self, config: BoshConfig, reactor: Reactor) -> None:
         self._config = config
         self._reactor = reactor
         self._trust = Trust(config.ca)
@@ -191,7 +191,7 @@ class _Keys:
 
     log = Logger(namespace="pcapd.api.resolvers.bosh")
 
-    def __init__(self, reactor: Any, url: str, trust: Trust) -> None:
+    def __init__(self, reactor: Reactor, url: str, trust: Trust) -> None:
         self._reactor = reactor
         self._authority = Authority(reactor, "UAA", url, trust)
         # UAA may serve below a path.

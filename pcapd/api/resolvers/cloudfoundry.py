@@ -13,7 +13,6 @@ the api starts without it, and a request finds out for itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -29,6 +28,7 @@ from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
 from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
 from pcapd.net.clock import now_us
 from pcapd.net.fetch import Answer, Authority, Conversation, Trust
+from pcapd.net.reactor import Reactor
 from pcapd.wire import App, Request
 
 __all__ = ["CloudFoundryResolver"]
@@ -51,7 +51,7 @@ class CloudFoundryResolver:
     captures = "Cloud Foundry apps"
 
     @classmethod
-    def of(cls, config: ApiConfig, reactor: Any) -> CloudFoundryResolver | None:
+    def of(cls, config: ApiConfig, reactor: Reactor) -> CloudFoundryResolver | None:
         """See `Resolver.of`."""
         section = config.cloud_foundry
         return None if section is None else cls(section, config.agents.port, reactor)
@@ -61,7 +61,7 @@ class CloudFoundryResolver:
         """See `Resolver.asked`."""
         return request.app is not None
 
-    def __init__(self, config: CloudFoundryConfig, agent_port: int, reactor: Any) -> None:
+    def __init__(self, config: CloudFoundryConfig, agent_port: int, reactor: Reactor) -> None:
         self._config = config
         self._agent_port = agent_port
         self._reactor = reactor

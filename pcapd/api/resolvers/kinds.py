@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pcapd.api.resolvers.base import Resolver
 from pcapd.api.resolvers.bosh import BoshResolver
 from pcapd.api.resolvers.cloudfoundry import CloudFoundryResolver
 from pcapd.api.resolvers.static import StaticResolver
 from pcapd.config.schema import ApiConfig
 from pcapd.errors import TargetNotFound
+from pcapd.net.reactor import Reactor
 from pcapd.wire import Request
 
 __all__ = ["KINDS", "configured", "resolver_for"]
@@ -21,7 +20,7 @@ KINDS: tuple[type[Resolver], ...] = (
 )
 
 
-def configured(config: ApiConfig, reactor: Any) -> list[Resolver]:
+def configured(config: ApiConfig, reactor: Reactor) -> list[Resolver]:
     """Make the resolvers that the configuration has a section for.
 
     Raises:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -33,7 +34,11 @@ class HealthProbe:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, name: str, consequence: str, look: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        reactor: IReactorTime,
+        name: str,
+        consequence: str,
+        look: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._reactor = reactor
         self._name = name

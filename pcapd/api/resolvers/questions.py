@@ -16,6 +16,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -72,7 +73,7 @@ class Questions:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, name: str) -> None:
+    def __init__(self, reactor: IReactorTime, name: str) -> None:
         self._reactor = reactor
         self._name = name
         self._queue: Queue[Question] = Queue(AUTHORITY_CALLERS, AUTHORITY_WAITING, AUTHORITY_WAITING_EACH)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
@@ -13,6 +12,7 @@ from twisted.logger import Logger
 from pcapd.api.resolvers.base import Resolved, Target, asked_by
 from pcapd.config.schema import ApiConfig, StaticConfig, StaticUser
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
+from pcapd.net.reactor import Reactor
 from pcapd.wire import Request
 
 __all__ = ["StaticResolver"]
@@ -30,7 +30,7 @@ class StaticResolver:
     captures = "named hosts"
 
     @classmethod
-    def of(cls, config: ApiConfig, reactor: Any) -> StaticResolver | None:
+    def of(cls, config: ApiConfig, reactor: Reactor) -> StaticResolver | None:
         """See `Resolver.of`."""
         return None if config.static is None else cls(config.static)
 

@@ -116,6 +116,13 @@ def need(shell: str) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
+@pytest.mark.long(
+    but=(
+        "command",
+        "device",
+        "option]",
+    )
+)
 def test_bash(user: User, line: str) -> None:
     """An interactive bash that has read the script completes each line at the tab key."""
     need("bash")
@@ -125,6 +132,13 @@ def test_bash(user: User, line: str) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
+@pytest.mark.long(
+    but=(
+        "command",
+        "device",
+        "option]",
+    )
+)
 def test_zsh(user: User, line: str) -> None:
     """So does an interactive zsh."""
     need("zsh")
@@ -134,6 +148,13 @@ def test_zsh(user: User, line: str) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
+@pytest.mark.long(
+    but=(
+        "command",
+        "device",
+        "option]",
+    )
+)
 def test_fish(user: User, line: str) -> None:
     """fish finds what completes each line, and nothing else."""
     need("fish")

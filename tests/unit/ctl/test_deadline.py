@@ -86,6 +86,12 @@ def trickling(credentials: Credentials, at_once: bytes, then: bytes) -> Iterator
 
 @pytest.mark.parametrize("trickle", TRICKLES)
 @pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.long(
+    but=(
+        "upgrade-",
+        "login-header",
+    )
+)
 def test_an_answer_that_never_ends(ask: str, trickle: str, credentials: Credentials) -> None:
     """It is left when its time is over, whatever part of it trickles, and the message says so."""
     began = time.monotonic()

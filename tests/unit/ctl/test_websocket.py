@@ -23,6 +23,7 @@ def frames(*payloads: bytes) -> bytes:
 
 
 @given(st.lists(st.sampled_from([0, 1, 125, 126, 127, 65535, 65536]), max_size=4), st.integers(1, 70_000))
+@pytest.mark.long
 def test_any_pieces(sizes: List[int], piece: int) -> None:
     """However the stream was cut on its way, and whichever way lengths are written."""
     payloads = [bytes([number]) * size for number, size in enumerate(sizes)]

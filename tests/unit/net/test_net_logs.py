@@ -107,6 +107,7 @@ from twisted.logger import Logger
 
 
 @pytest.mark.parametrize("level", ["info", "warn", "error"])
+@pytest.mark.long(but=("error",))
 def test_the_audit_log_is_written_whatever_the_level(level: str) -> None:
     """Who captured what is kept also where the daemon is told to be quiet."""
     program = f"""{_TRAIL}
