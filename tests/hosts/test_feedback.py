@@ -30,8 +30,9 @@ if os.geteuid() != 0:
 AGENT_PORT, API_PORT, ROUTER_PORT = 9494, 8080, 443
 USERS = 6
 #: Bytes of a file of an idle machine, however many captures there are: what a connection carries
-#: until it is recognised, on a machine that is busy too.  Without that it is hundreds of megabytes.
-IDLE = 4_000_000
+#: until it is recognised.  Up to 5 MB were seen on a busy machine; without recognition the file
+#: grows to hundreds of megabytes.
+IDLE = 12_000_000
 SECONDS = 2
 
 #: Sends without an end; and takes a few megabytes a second of it.
@@ -223,7 +224,7 @@ def test_without_recognition_it_would_feed_itself(tmp_path: Path) -> None:
     """The control: an agent that suspects nobody fills the file as fast as the machine can."""
     with make_world(tmp_path / "blind", LOOP_SUSPICIOUS=(10**12, 10**18)) as world:
         (done,) = world.captures(1, host=world.outside.left.ipv4)
-        assert done.path.stat().st_size > 10 * IDLE and not done.loops
+        assert done.path.stat().st_size > 4 * IDLE and not done.loops
 
 
 @pytest.mark.long
