@@ -168,7 +168,7 @@ def _is_of_twisted(value: Any) -> bool:
 _TWISTED = (
     "twisted.",
     "pytest_twisted",
-    "tests.doubles",
+    "tests.kit.doubles",
     *(f"pcapd.{package}" for package in ("net", "agent", "api", "tap", "options", "main")),
 )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from demo.daemons import Lab
 from demo.processes import usage
-from tests.lab.generator import FILTER, Generator, Report
+from tests.kit.lab.generator import FILTER, Generator, Report
 
 __all__ = ["idle", "measure"]
 

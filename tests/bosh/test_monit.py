@@ -20,7 +20,7 @@ from demo.processes import end, run, wait_until
 from pcapd.wire import Container, Source
 from tests.bosh.release import JOBS, RELEASE, Issued, nested, render
 from tests.bosh.vm import AppContainer, Machine, compile_pcapd
-from tests.lab.callers import AgentCaller
+from tests.kit.lab.callers import AgentCaller
 
 pytestmark = pytest.mark.long
 

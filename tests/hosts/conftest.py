@@ -15,7 +15,7 @@ def chain_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     pytest.importorskip("prctl", reason="python-prctl is not installed")
     if os.geteuid() != 0:
         pytest.skip("captures and namespaces need root")
-    from chain_tools import Chain
+    from tests.kit.hosts.chain import Chain
 
     with Chain(tmp_path_factory.mktemp("chain")) as lab:
         yield lab
@@ -29,7 +29,7 @@ def chain_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 @pytest.fixture
 def chain(chain_session: object) -> Iterator[object]:
     """The daemons, all alive; a test that ends one of them is repaired."""
-    from chain_tools import Chain
+    from tests.kit.hosts.chain import Chain
 
     assert isinstance(chain_session, Chain)
     yield chain_session

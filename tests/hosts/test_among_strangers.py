@@ -16,13 +16,13 @@ import urllib.request
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import MIB, Chain, Client, assert_accounted
 
 from demo import processes
 from demo.daemons import environment
 from demo.processes import ROOT, usage, wait_until
-from tests.lab.attacks import ATTACKS, CROWD, Place
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import MIB, Chain, Client, assert_accounted
+from tests.kit.lab.attacks import ATTACKS, CROWD, Place
+from tests.kit.lab.generator import FILTER, Generator
 
 pytestmark = pytest.mark.long
 
@@ -109,7 +109,10 @@ def run(chain: Chain, name: str) -> int:
     )
     words = [name, str(SECONDS), json.dumps(dataclasses.asdict(place))]
     done = processes.run(
-        [sys.executable, "-m", "tests.lab.attacks", *words], cwd=ROOT, env=environment(), timeout=SECONDS + 60
+        [sys.executable, "-m", "tests.kit.lab.attacks", *words],
+        cwd=ROOT,
+        env=environment(),
+        timeout=SECONDS + 60,
     )
     times = int(done.stdout)
     assert times > 0, "no attack: no test"

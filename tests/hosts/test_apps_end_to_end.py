@@ -1,7 +1,7 @@
 """From a cf login to a file: pcapctl and curl, the api, agents on cells, and real containers.
 
 Cloud Controller and the UAA are doubles, and the router where there is one; all
-else is real.  Every container talks all the time (`apps_tools.Chatter`), so
+else is real.  Every container talks all the time (`tests.kit.hosts.apps.Chatter`), so
 whoever is captured by mistake is seen.  In the end no token is in any log.
 """
 
@@ -21,15 +21,15 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 
 from demo.certificates import Authority
 from demo.processes import wait_until
-from tests.doubles import cloud_controller as cc
-from tests.doubles.agent import AgentDouble
-from tests.doubles.cloud_controller import CfApp, Process, User
-from tests.doubles.router import Router
-from tests.hosts.apps_tools import Apps, apps_in, loop, wire
-from tests.hosts.chain_tools import Result, SaveFile, assert_accounted, ordered, read_pcap
-from tests.hosts.containers_tools import USER, needs
-from tests.lab.containers import Instance, entry
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.doubles import cloud_controller as cc
+from tests.kit.doubles.agent import AgentDouble
+from tests.kit.doubles.cloud_controller import CfApp, Process, User
+from tests.kit.doubles.router import Router
+from tests.kit.hosts.apps import Apps, apps_in, loop, wire
+from tests.kit.hosts.chain import Result, SaveFile, assert_accounted, ordered, read_pcap
+from tests.kit.hosts.containers import USER, needs
+from tests.kit.lab.containers import Instance, entry
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 if needs():
     pytest.skip(str(needs()), allow_module_level=True)

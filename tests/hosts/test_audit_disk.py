@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, assert_accounted
 
 from demo.processes import wait_until
 from pcapd.limits import AUDIT_CHECK_INTERVAL
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import Chain, assert_accounted
+from tests.kit.lab.generator import FILTER, Generator
 
 pytestmark = pytest.mark.long
 

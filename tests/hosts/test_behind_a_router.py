@@ -12,10 +12,10 @@ import pytest
 from demo.certificates import Authority
 from demo.configurations import LOCAL, free_port
 from demo.processes import end, wait_until
-from tests.doubles.cloud_controller import CfApp, Instance, Process
-from tests.doubles.router import Router
-from tests.hosts.foundation_tools import Foundation, foundation_in
-from tests.lab.readers import capinfos, require, tcpdump_lines
+from tests.kit.doubles.cloud_controller import CfApp, Instance, Process
+from tests.kit.doubles.router import Router
+from tests.kit.hosts.foundation import Foundation, foundation_in
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines
 
 NGINX = """
 worker_processes 1;

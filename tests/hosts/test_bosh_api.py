@@ -1,7 +1,7 @@
 """The api as a process, with doubles of a director and its UAA behind it and agents' doubles on the VMs.
 
 Every test ends by looking for tokens in the api's log, which is at debug level
-(`bosh_tools.environment_in`).
+(`tests.kit.hosts.bosh.environment_in`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.processes import wait_until
 from pcapd.limits import AUTHORITY_BODY_MAX, AUTHORITY_CALL_TIMEOUT, KEYS_INTERVAL
-from tests.doubles import director as double
-from tests.doubles.director import DIRECTOR_UUID, Deployment, Instance
-from tests.doubles.https import Answer
-from tests.doubles.uaa import Key
-from tests.hosts.bosh_tools import Environment, environment_in
-from tests.lab.readers import require, tshark_fields
+from tests.kit.doubles import director as double
+from tests.kit.doubles.director import DIRECTOR_UUID, Deployment, Instance
+from tests.kit.doubles.https import Answer
+from tests.kit.doubles.uaa import Key
+from tests.kit.hosts.bosh import Environment, environment_in
+from tests.kit.lab.readers import require, tshark_fields
 
 INFO, KEYS = "/info", "/token_keys"
 INSTANCES, DEPLOYMENTS = "/deployments/cf/instances", "/deployments"

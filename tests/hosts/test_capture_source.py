@@ -39,8 +39,8 @@ from pcapd.capture.trial import Trial
 from pcapd.errors import BadFilter, CaptureFailed, NamespaceGone, NoSuchInterface
 from pcapd.limits import BATCH_PACKETS, RING_BYTES, RING_LAG
 from pcapd.records import pack
-from tests.lab import generator
-from tests.lab.generator import Generator
+from tests.kit.lab import generator
+from tests.kit.lab.generator import Generator
 
 T = TypeVar("T")
 

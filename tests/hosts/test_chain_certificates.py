@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain
 
 from demo.certificates import AGENT_NAME, API_NAME, Authority, Credentials
 from demo.configurations import LOCAL, Config, free_port, merged
 from demo.daemons import Daemon, environment
 from demo.processes import wait_until
+from tests.kit.hosts.chain import Chain
 
 EXPIRE = timedelta(seconds=10)
 

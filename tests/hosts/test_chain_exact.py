@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_tools import Chain, Result, assert_accounted, ordered, read_pcapng, usage_of
 
 from demo.processes import wait_until
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import Chain, Result, assert_accounted, ordered, read_pcapng, usage_of
+from tests.kit.lab.generator import FILTER, Generator
 
 BOTH = ("web-0", "web-1")
 SOURCES = ("web-0:eth0", "web-1:eth0")

@@ -6,11 +6,11 @@ import signal
 import time
 
 import pytest
-from chain_tools import Chain, assert_accounted, elapsed, ordered
 
 from demo.processes import wait_until
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.hosts.chain import Chain, assert_accounted, elapsed, ordered
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 #: seconds; the contract says two for the stop, the rest is the process's own end.
 STOP = 2.5

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from chain_tools import Chain, assert_accounted, chatter, ordered, read_pcap, read_pcapng
 
 from demo.traffic import HttpTraffic
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.hosts.chain import Chain, assert_accounted, chatter, ordered, read_pcap, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 SNAPLEN = 60
 

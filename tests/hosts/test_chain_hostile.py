@@ -12,7 +12,6 @@ import time
 from typing import Any, Callable, Iterator
 
 import pytest
-from chain_tools import Chain, usage_of
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request, TextMessage
 
@@ -21,8 +20,9 @@ from demo.processes import usage, wait_until
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.wire import Error, Hello, Packets, Ping, Source
 from pcapd.wire.sessions import Caller, encode_message
-from tests.doubles.hostile_agent import Conversation, HostileAgent
-from tests.lab.generator import FILTER, Generator
+from tests.kit.doubles.hostile_agent import Conversation, HostileAgent
+from tests.kit.hosts.chain import Chain, usage_of
+from tests.kit.lab.generator import FILTER, Generator
 
 HELLO = encode_message(Hello(COMPATIBILITY_LEVEL, "api", "test", "1", 0))
 HEADER = struct.Struct("!IBBH")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_tools import Chain, ordered, read_pcap, read_pcapng
 
 from demo.processes import wait_until
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.hosts.chain import Chain, ordered, read_pcap, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 QUERY = "filter=udp+dst+port+9999"
 PARTIAL_FILE = 18  # curl's exit status

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, Client, read_pcap
 
 from demo.configurations import free_port, merged
 from demo.daemons import Daemon
 from demo.processes import wait_until
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import Chain, Client, read_pcap
+from tests.kit.lab.generator import FILTER, Generator
 
 LIMITS = {
     "concurrent_captures": 2,

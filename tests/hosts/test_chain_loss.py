@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, Result, assert_accounted, assert_drops_told, assert_explained, read_pcapng
 
 from demo.daemons import environment
 from demo.namespaces import Namespace
 from demo.processes import run, wait_until
-from tests.lab.generator import FILTER, PORT, Generator
-from tests.lab.readers import require, tshark_fields
+from tests.kit.hosts.chain import (
+    Chain,
+    Result,
+    assert_accounted,
+    assert_drops_told,
+    assert_explained,
+    read_pcapng,
+)
+from tests.kit.lab.generator import FILTER, PORT, Generator
+from tests.kit.lab.readers import require, tshark_fields
 
 NOWHERE = {"interface": 0, "kernel": 0, "agent": 0, "api": 0, "client": 0}
 

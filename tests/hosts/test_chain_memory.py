@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_tools import MIB, Chain, assert_accounted, read_pcapng
 
 from demo.processes import usage
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import MIB, Chain, assert_accounted, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
 
 SECONDS = 6.0
 

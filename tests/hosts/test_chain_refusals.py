@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from chain_tools import Chain
+
+from tests.kit.hosts.chain import Chain
 
 REFUSALS = {
     "no such filter": (("web-0", "--filter", "udp and nonsense("), ["nonsense"]),

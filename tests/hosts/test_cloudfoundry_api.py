@@ -1,7 +1,7 @@
 """The api as a process, with Cloud Controller's double behind it and agents' doubles on the cells.
 
 Every test ends by looking for tokens in the api's log, which is at debug level
-(`foundation_tools.foundation_in`).
+(`tests.kit.hosts.foundation.foundation_in`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pcapd.limits import (
     PROCESSES_MAX,
 )
 from pcapd.wire import Error
-from tests.doubles import cloud_controller as cc
-from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, User
-from tests.doubles.https import Answer
-from tests.hosts.foundation_tools import Foundation, foundation_in
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.doubles import cloud_controller as cc
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, Instance, Process, User
+from tests.kit.doubles.https import Answer
+from tests.kit.hosts.foundation import Foundation, foundation_in
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 #: More than any answer may have.
 ENDLESS_HEADERS = (("X-Filler", "x" * 16000),) * (AUTHORITY_BODY_MAX // 16000 + 10)

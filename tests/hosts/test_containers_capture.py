@@ -18,9 +18,9 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 
 from demo.certificates import Authority
 from pcapd.wire import Container, End, EndReason, Error, Notice, NoticeType, Source
-from tests.hosts.containers_tools import APP, USER, CellAgent, cell_in, needs, public_directory
-from tests.lab.callers import AgentCaller
-from tests.lab.containers import Cell, Instance, entry
+from tests.kit.hosts.containers import APP, USER, CellAgent, cell_in, needs, public_directory
+from tests.kit.lab.callers import AgentCaller
+from tests.kit.lab.containers import Cell, Instance, entry
 
 if needs():
     pytest.skip(str(needs()), allow_module_level=True)

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pcapctl_hostile_api import Done, play
 
 from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.processes import ROOT
 from pcapd.savefile import blocks
 from pcapd.wire import Counters, End, EndReason
-from tests.doubles.stream_api import Client, now_us
+from tests.hosts.test_pcapctl_hostile_api import Done, play
+from tests.kit.doubles.stream_api import Client, now_us
 from tests.kit.files import interface, obsolete, section, simple
+from tests.kit.lab.readers import require, tshark_fields
 from tests.kit.packets import ipv4, tcp
-from tests.lab.readers import require, tshark_fields
 from tests.unit.analysis.test_tunnels import PACKETS, places
 
 PCAPCTL = ROOT / ".venv" / "bin" / "pcapctl"

@@ -13,8 +13,6 @@ import pytest
 if os.geteuid() != 0:
     pytest.skip("packet sockets and namespaces need root", allow_module_level=True)
 
-from test_capture_source import inside
-
 from demo.namespaces import Namespace
 from pcapd.capture import kernelfilter
 from pcapd.capture.exclusion import (
@@ -29,6 +27,7 @@ from pcapd.capture.interfaces import Interface
 from pcapd.capture.kernelfilter import DROP_ALL
 from pcapd.capture.tally import Tally
 from pcapd.limits import AGENT_PORTS_MAX, EXCLUDED_CONNECTIONS_MAX, OWN_ADDRESSES_MAX
+from tests.hosts.test_capture_source import inside
 
 ETHERNET = 1
 _ALL_PROTOCOLS = 3

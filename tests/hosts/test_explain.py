@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_pcapctl_hostile_api import ended, play, started
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
-from tests.doubles.stream_api import Client
+from tests.hosts.test_pcapctl_hostile_api import ended, play, started
+from tests.kit.doubles.stream_api import Client
 
 
 @pytest.fixture(scope="module")

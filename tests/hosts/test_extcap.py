@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 import pytest
-from chain_tools import Chain, read_pcapng
 
 from demo.certificates import Authority
 from demo.daemons import environment
 from demo.processes import end, wait_until
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode
-from tests.doubles.cloud_controller import CfApp, new_guid
-from tests.hosts.apps_tools import Apps, apps_in
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.doubles.cloud_controller import CfApp, new_guid
+from tests.kit.hosts.apps import Apps, apps_in
+from tests.kit.hosts.chain import Chain, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 require("tshark", "dumpcap")
 

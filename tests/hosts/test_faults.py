@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
-from chain_tools import Client
-from faults_tools import (
+
+from demo.processes import run, wait_until
+from pcapd.limits import AGENT_SILENCE_TIMEOUT
+from tests.kit.hosts.chain import Client
+from tests.kit.hosts.faults import (
     CELLS,
     SHORT,
     SHORT_CLIENT,
@@ -25,10 +28,7 @@ from faults_tools import (
     assert_readable,
     assert_success,
 )
-
-from demo.processes import run, wait_until
-from pcapd.limits import AGENT_SILENCE_TIMEOUT
-from tests.lab.readers import require
+from tests.kit.lab.readers import require
 
 #: Seconds that something takes which needs no time: processes on a busy machine.
 SOON = 4.0

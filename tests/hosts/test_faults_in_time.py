@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from chain_tools import assert_accounted
-from faults_tools import (
+
+from demo.certificates import Credentials
+from demo.daemons import Daemon, environment
+from demo.processes import ROOT, wait_until
+from tests.kit.hosts.chain import assert_accounted
+from tests.kit.hosts.faults import (
     CELLS,
     PORT,
     SOURCES,
@@ -24,11 +28,7 @@ from faults_tools import (
     assert_readable,
     assert_success,
 )
-
-from demo.certificates import Credentials
-from demo.daemons import Daemon, environment
-from demo.processes import ROOT, wait_until
-from tests.lab.readers import require
+from tests.kit.lab.readers import require
 
 pytestmark = pytest.mark.long
 
@@ -138,7 +138,7 @@ def test_certificates_expire_during_a_capture(plant: Plant) -> None:
 
 # --- captures at random -------------------------------------------------------------
 
-#: Captures of `tests.lab.aborter`, and of pcapctl processes that are killed.
+#: Captures of `tests.kit.lab.aborter`, and of pcapctl processes that are killed.
 ABORTED, KILLED = 88, 12
 
 
@@ -156,7 +156,7 @@ def test_a_hundred_captures_aborted_at_random(plant: Plant) -> None:
         other.wait_for(*SOURCES)
         assert all(count > 0 for cell in CELLS for count in plant.held(cell).values()), "it is not counted"
         aborters = plant.machines["desk"].popen(
-            *(sys.executable, "-m", "tests.lab.aborter", f"https://{plant.addresses['api']}:{PORT}"),
+            *(sys.executable, "-m", "tests.kit.lab.aborter", f"https://{plant.addresses['api']}:{PORT}"),
             *(str(plant.authority.certificate_path), str(seed), str(ABORTED), *CELLS),
             cwd=ROOT,
             env=environment(PCAP_TOKEN=plant.token),

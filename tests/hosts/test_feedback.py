@@ -22,7 +22,7 @@ from demo.configurations import agent_config, api_config
 from demo.daemons import Daemon, environment
 from demo.namespaces import Link, Namespace, connect
 from demo.processes import end, wait_until
-from tests.lab import forwarder
+from tests.kit.lab import forwarder
 
 if os.geteuid() != 0:
     pytest.skip("captures and namespaces need root", allow_module_level=True)

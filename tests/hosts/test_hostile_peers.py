@@ -13,7 +13,6 @@ import time
 from typing import Callable, Iterator
 
 import pytest
-from chain_tools import MIB, Chain, usage_of
 
 from demo.configurations import LOCAL
 from demo.processes import usage, wait_until
@@ -21,7 +20,8 @@ from pcapd import COMPATIBILITY_LEVEL
 from pcapd.limits import CONNECTIONS_MAX, FILTER_MAX, HANDSHAKE_TIMEOUT, REQUEST_TIMEOUT
 from pcapd.net.ports import _ACCEPTS
 from pcapd.wire import Caller, Hello, Pong
-from tests.doubles.hostile_agent import Conversation, HostileAgent
+from tests.kit.doubles.hostile_agent import Conversation, HostileAgent
+from tests.kit.hosts.chain import MIB, Chain, usage_of
 
 #: Seconds of a busy machine on top of a time limit.
 GRACE = 12.0

@@ -8,11 +8,11 @@ import sys
 from typing import Iterator
 
 import pytest
-from chain_tools import Chain, Client, assert_accounted
 
 from demo.processes import wait_until
 from pcapd.limits import INTERFACE_RETURN, INTERFACES_MAX
-from tests.lab.readers import require, tshark_fields
+from tests.kit.hosts.chain import Chain, Client, assert_accounted
+from tests.kit.lab.readers import require, tshark_fields
 
 #: Sends a datagram out of an interface that has no peer to answer.
 SEND = """

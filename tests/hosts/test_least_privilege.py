@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from chain_tools import Chain
 
 from demo.certificates import AGENT_NAME, Credentials
 from demo.configurations import LOCAL, free_port, merged
 from demo.daemons import Daemon
 from demo.processes import ROOT, wait_until
+from tests.kit.hosts.chain import Chain
 
 NET_RAW, SYS_ADMIN = 1 << 13, 1 << 21
 

@@ -8,12 +8,12 @@ import time
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, Client, Result, assert_explained, ordered
 
 from demo.daemons import Daemon
 from demo.processes import wait_until
 from pcapd.limits import HOLD_BACK_TIME
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import Chain, Client, Result, assert_explained, ordered
+from tests.kit.lab.generator import FILTER, Generator
 
 pytestmark = pytest.mark.long
 

@@ -1,7 +1,7 @@
 """``pcapctl bosh`` as a process: a director's double and its UAA, a real api, and agents on the VMs.
 
 Whatever a test does, afterwards no token and no secret is in what pcapctl said
-(`Operator.pcapctl`), nor in the api's log (`bosh_tools.environment_in`).
+(`Operator.pcapctl`), nor in the api's log (`tests.kit.hosts.bosh.environment_in`).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from demo.daemons import environment as process_environment
 from demo.namespaces import Namespace
 from demo.processes import run, wait_until
 from tests.bosh.release import Issued, nested, render
-from tests.doubles.director import Deployment, Instance, director_error
-from tests.doubles.https import Answer
-from tests.doubles.uaa import audience, oauth_error
-from tests.hosts.bosh_tools import Environment, environment_in
-from tests.hosts.foundation_tools import PATIENCE
-from tests.lab.proxies import Proxies
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.doubles.director import Deployment, Instance, director_error
+from tests.kit.doubles.https import Answer
+from tests.kit.doubles.uaa import audience, oauth_error
+from tests.kit.hosts.bosh import Environment, environment_in
+from tests.kit.hosts.foundation import PATIENCE
+from tests.kit.lab.proxies import Proxies
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 ADMIN = ["bosh.admin"]
 #: Where the datagrams go that are captured.

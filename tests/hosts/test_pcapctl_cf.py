@@ -38,8 +38,8 @@ from pcapd.ctl.login.fetch import BODY_MAX, Client, CloudUnreachable
 from pcapd.ctl.options import Trust
 from pcapd.wire import App, Callee, End, EndReason, Hello, Request, Source, Stats
 from pcapd.wire.frames import Bytes
-from tests.doubles.stream_api import StreamApi
-from tests.lab.readers import capinfos, require, tcpdump_lines
+from tests.kit.doubles.stream_api import StreamApi
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines
 
 SYSTEM_DOMAIN = "sys.example.test"
 GUID = "1cb006ee-fb05-47e1-b541-c34179ddc446"

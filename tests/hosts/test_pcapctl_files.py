@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_tools import Chain, Client, Result, assert_accounted, ordered, read_pcap, read_pcapng
 
 from demo.daemons import environment
 from demo.processes import run, wait_until
 from demo.traffic import HttpTraffic
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, capinfos_of, require, tcpdump_lines, tshark_fields
+from tests.kit.hosts.chain import Chain, Client, Result, assert_accounted, ordered, read_pcap, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, capinfos_of, require, tcpdump_lines, tshark_fields
 
 
 def files_of(result: Result) -> list[Path]:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from chain_tools import read_pcapng
-from test_pcapctl_hostile_api import TOKEN, ended, started
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
 from demo.daemons import environment
 from demo.processes import run, wait_until
 from pcapd.wire import EndReason, Stop
-from tests.doubles.stream_api import Client, StreamApi, record
-from tests.lab.terminals import Terminal
+from tests.hosts.test_pcapctl_hostile_api import TOKEN, ended, started
+from tests.kit.doubles.stream_api import Client, StreamApi, record
+from tests.kit.hosts.chain import read_pcapng
+from tests.kit.lab.terminals import Terminal
 
 
 @pytest.fixture(scope="module")

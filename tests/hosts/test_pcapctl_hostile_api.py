@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from chain_tools import SaveFile, read_pcapng
 from wsproto.events import TextMessage
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
 from demo.daemons import environment
 from pcapd.wire import Counters, End, EndReason, Error, Notice, NoticeType
-from tests.doubles.stream_api import HEADER, Client, Script, StreamApi, frame, record
-from tests.lab.readers import capinfos, require, tcpdump_lines
+from tests.kit.doubles.stream_api import HEADER, Client, Script, StreamApi, frame, record
+from tests.kit.hosts.chain import SaveFile, read_pcapng
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines
 
 TOKEN = "token-of-alice-secret"
 _PACKETS, _STATS = 4, 5

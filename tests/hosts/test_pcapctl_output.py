@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_tools import Chain, ordered, read_pcapng
 
 from demo.processes import run, wait_until
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import require, tshark_fields
-from tests.lab.terminals import Terminal
+from tests.kit.hosts.chain import Chain, ordered, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import require, tshark_fields
+from tests.kit.lab.terminals import Terminal
 
 
 def test_an_existing_file_is_not_overwritten(chain: Chain) -> None:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pcapctl_hostile_api import TOKEN, ended, pcapctl, play, started
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
 from demo.daemons import environment
 from demo.processes import ROOT, wait_until
 from pcapd.wire import Error, Notice, NoticeType
-from tests.doubles.stream_api import Client, StreamApi
+from tests.hosts.test_pcapctl_hostile_api import TOKEN, ended, pcapctl, play, started
+from tests.kit.doubles.stream_api import Client, StreamApi
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_tools import read_pcapng
-from test_pcapctl_hostile_api import TOKEN, ended, started
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
 from demo.daemons import environment
 from demo.processes import wait_until
 from pcapd.wire import End, EndReason, Notice, NoticeType, Stats
-from tests.doubles.stream_api import Client, StreamApi, now_us, record
-from tests.lab.terminals import Terminal
+from tests.hosts.test_pcapctl_hostile_api import TOKEN, ended, started
+from tests.kit.doubles.stream_api import Client, StreamApi, now_us, record
+from tests.kit.hosts.chain import read_pcapng
+from tests.kit.lab.terminals import Terminal
 
 #: Lines and columns are moved and cleared, nothing else.
 _MOVES = re.compile(rb"\r|\x1b\[\d+A|\x1b\[J")

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, Result, read_pcapng
-from foundation_tools import foundation_in
 
 from demo.certificates import Authority
 from demo.configurations import free_port, merged
 from demo.daemons import Daemon
 from demo.processes import ROOT
 from pcapd.errors import Forbidden
-from tests.doubles.cloud_controller import CfApp, Instance, Process
-from tests.lab.containers import in_namespace
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.doubles.cloud_controller import CfApp, Instance, Process
+from tests.kit.hosts.chain import Chain, Result, read_pcapng
+from tests.kit.hosts.foundation import foundation_in
+from tests.kit.lab.containers import in_namespace
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 SECRET = b"nobody-elses-business"
 PORT, OTHER_PORT = 7707, 7708

@@ -8,10 +8,10 @@ from typing import ContextManager, Dict
 import pytest
 
 from demo.certificates import API_NAME
-from tests.hosts.chain_tools import Chain, read_pcapng
-from tests.lab.generator import FILTER, Generator
-from tests.lab.proxies import Proxies
-from tests.lab.readers import require
+from tests.kit.hosts.chain import Chain, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.proxies import Proxies
+from tests.kit.lab.readers import require
 
 #: Of whoever runs the tests.
 CLEARED = {

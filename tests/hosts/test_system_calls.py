@@ -13,13 +13,12 @@ import pytest
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 pytest.importorskip("prctl", reason="python-prctl is not installed")
 
-from chain_tools import Chain, assert_accounted
-
 from demo.certificates import Authority
 from demo.processes import ROOT, run
 from pcapd.wire import Container, End, Source
-from tests.hosts.containers_tools import APP, CellAgent, cell_in, needs, public_directory
-from tests.lab import systemcalls
+from tests.kit.hosts.chain import Chain, assert_accounted
+from tests.kit.hosts.containers import APP, CellAgent, cell_in, needs, public_directory
+from tests.kit.lab import systemcalls
 
 if needs() or systemcalls.missing():
     pytest.skip(needs() or systemcalls.missing(), allow_module_level=True)
@@ -29,7 +28,7 @@ def advised() -> list[str]:
     """What runs a daemon below the filter of the document."""
     page = (ROOT / "docs/security.rst").read_text()
     (allowed,) = re.findall(r"^    SystemCallFilter=(.+)$", page, re.MULTILINE)
-    return ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.lab.systemcalls", allowed]
+    return ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.kit.lab.systemcalls", allowed]
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from typing import Iterator
 import pytest
 
 from demo.processes import end, wait_until
-from tests.hosts.chain_tools import Chain
 from tests.hosts.test_extcap import User, alice, user  # noqa: F401  # fixtures
-from tests.lab.readers import require
+from tests.kit.hosts.chain import Chain
+from tests.kit.lab.readers import require
 
 require("wireshark", "Xvfb", "xwininfo")
 

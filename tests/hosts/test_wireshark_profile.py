@@ -14,8 +14,8 @@ import pytest
 from demo.daemons import environment
 from demo.traffic import HttpTraffic
 from pcapd.ctl.extcap import profile
-from tests.hosts.chain_tools import Chain
-from tests.lab.readers import require, tshark_fields
+from tests.kit.hosts.chain import Chain
+from tests.kit.lab.readers import require, tshark_fields
 
 pytestmark = pytest.mark.long
 

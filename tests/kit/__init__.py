@@ -1,0 +1,15 @@
+"""What tests share; each is imported by its whole name, `tests.kit.…`.
+
+``doubles``
+    stand-ins for the peers of our programs: agents, apis, Cloud Controller, the UAA, directors.
+``lab``
+    packets at a rate, containers, attackers, faults, and other programs that read our files.
+``hosts``
+    our daemons and their surroundings, for tests/hosts.
+``unit``
+    stand-ins for what surrounds one package, for tests/unit.
+``files``, ``packets``, ``record_samples``
+    pcapng blocks, packets and records, written out by the book.
+``implementations``
+    the compiled and the plain form of a module.
+"""

@@ -15,7 +15,7 @@ import pytest
 from demo.certificates import Authority
 from demo.processes import ROOT
 from tests.hosts.test_pcapctl_cf import Foundation
-from tests.lab.readers import require
+from tests.kit.lab.readers import require
 from tests.packaging.client_file import PATIENCE
 
 PAGE = (ROOT / "docs" / "for-app-developers.rst").read_text()

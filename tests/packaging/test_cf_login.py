@@ -18,8 +18,8 @@ from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.processes import run
 from pcapd.ctl.login.cflogin import read_login
-from tests.doubles.cloud_controller import CfApp, CloudController, User, new_guid
-from tests.doubles.uaa import Uaa
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, User, new_guid
+from tests.kit.doubles.uaa import Uaa
 
 PASSWORD = "a good one"
 

@@ -25,14 +25,14 @@ from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.processes import ROOT, run, wait_until
 from pcapd.wire import App, End, EndReason, Stop
-from tests.doubles.stream_api import Client, Script, StreamApi, record
 from tests.hosts.test_pcapctl_cf import GUID, Foundation
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
-from tests.lab.terminals import Terminal
+from tests.kit.doubles.stream_api import Client, Script, StreamApi, record
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.lab.terminals import Terminal
 
 pytestmark = pytest.mark.long
 
-SOURCE = ROOT / "tests" / "lab" / "cfcli" / "main.go"
+SOURCE = ROOT / "tests" / "kit" / "lab" / "cfcli" / "main.go"
 #: Seconds; the first build compiles Go's own packages too.
 PATIENCE = 600.0
 

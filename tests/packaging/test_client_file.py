@@ -22,9 +22,9 @@ from demo.daemons import Lab
 from demo.processes import ROOT, CommandFailed, run
 from demo.traffic import HttpTraffic
 from pcapd.wire import End, EndReason
-from tests.doubles.stream_api import Client, StreamApi, record
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
-from tests.lab.terminals import Terminal
+from tests.kit.doubles.stream_api import Client, StreamApi, record
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.lab.terminals import Terminal
 from tests.packaging.client_file import MINORS, Builder, bare, find_python
 
 SIZE_MAX = 4_000_000

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_doubles import API_NAME
 from twisted.internet.task import Clock
 
 from demo.certificates import Authority
 from pcapd.agent.agent import Agent
 from pcapd.config.schema import AgentConfig, AgentListenConfig, CaptureConfig, ServerTLS
+from tests.kit.unit.agent import API_NAME
 
 
 @pytest.mark.parametrize("broken", [None, "agent.crt", "agent.key"])

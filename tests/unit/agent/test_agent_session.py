@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from agent_doubles import START, Conversation, Links, World
 from twisted.internet.error import ConnectionLost
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -53,6 +52,7 @@ from pcapd.wire import (
     Stop,
     encode_message,
 )
+from tests.kit.unit.agent import START, Conversation, Links, World
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Optional
 
 import pytest
-from agent_doubles import START, Source
 
 from pcapd.agent import opening
 from pcapd.agent.containers.store import StoredContainer
@@ -21,6 +20,7 @@ from pcapd.capture.interfaces import Interface
 from pcapd.config.schema import AgentConfig, AgentListenConfig, ContainersConfig, ServerTLS
 from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
 from pcapd.wire import Container
+from tests.kit.unit.agent import START, Source
 
 FOUND = StoredContainer("a-handle", "10.255.93.7", "an-app", "app", 0)
 WIRE = 7

@@ -6,12 +6,12 @@ import io
 from typing import Any, Iterator
 
 import pytest
-from api_doubles import BOB, TOKEN, Network
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from demo.certificates import Authority, Credentials
 from pcapd.net.logs import JsonLines
+from tests.kit.unit.api import BOB, TOKEN, Network
 
 
 @pytest.fixture(autouse=True)

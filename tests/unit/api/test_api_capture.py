@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, Optional
 
 import pytest
-from api_doubles import Network, Sink, record, targets
 from twisted.internet.task import Clock
 
 from pcapd import COMPATIBILITY_LEVEL
@@ -32,6 +31,7 @@ from pcapd.limits import (
     STOP_STALL_TIMEOUT,
 )
 from pcapd.wire import ApiTraffic, EndReason, Hello, NoticeType, Ping, Request, Source
+from tests.kit.unit.api import Network, Sink, record, targets
 
 TRAFFIC = ApiTraffic(("192.0.2.1",), 8080, None, (9494,))
 

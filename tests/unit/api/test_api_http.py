@@ -13,7 +13,6 @@ from typing import Any, Iterator, Optional
 from urllib.parse import quote
 
 import pytest
-from api_doubles import BOB, TOKEN, HttpTransport, Network, config, record, targets
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
@@ -45,6 +44,7 @@ from pcapd.limits import (
 )
 from pcapd.net.logs import JsonLines
 from pcapd.wire import App, EndReason, Request, Source
+from tests.kit.unit.api import BOB, TOKEN, HttpTransport, Network, config, record, targets
 
 GENEROUS = {"per_user": 5, "concurrent_captures": 50}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_doubles import config
 from twisted.internet.task import Clock
 
 from demo.certificates import Authority, Credentials
@@ -22,6 +21,7 @@ from pcapd.config.schema import (
     ServerTLS,
 )
 from pcapd.errors import ConfigError
+from tests.kit.unit.api import config
 
 FILES = ("own.crt", "own.key", "agents.crt", "cc.crt", "bosh.crt")
 

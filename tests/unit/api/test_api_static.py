@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import pytest
-from api_doubles import BOB, TOKEN, config
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -16,6 +15,7 @@ from pcapd.api.resolvers.static import StaticResolver
 from pcapd.config.schema import StaticTarget
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request
+from tests.kit.unit.api import BOB, TOKEN, config
 
 #: Whose share it is matters to no resolver that answers at once.
 CLIENT = "203.0.113.7"

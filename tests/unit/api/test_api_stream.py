@@ -6,7 +6,6 @@ import json
 from typing import Any, Mapping, Optional, Union
 
 import pytest
-from api_doubles import HttpTransport
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -31,6 +30,7 @@ from pcapd.limits import (
 )
 from pcapd.wire import Caller, End, EndReason, Error, FrameType, Hello, Pong, Request, Source, encode_frame
 from pcapd.wire.sessions import Message, Packets
+from tests.kit.unit.api import HttpTransport
 
 HELLO = Hello(COMPATIBILITY_LEVEL, "client", "pcapctl", "1", 5)
 REQUEST = Request(("web-0",), token="in START")

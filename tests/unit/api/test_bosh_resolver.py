@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 import pytest
-from authority_doubles import Authorities, outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
@@ -20,10 +19,11 @@ from pcapd.config.schema import BoshConfig
 from pcapd.errors import BadRequest, Forbidden, ResolverUnavailable, TargetNotFound, Unauthenticated
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL, TOKEN_MAX
 from pcapd.wire import Deployment, Request
-from tests.doubles import director as double
-from tests.doubles.director import Director, Instance
-from tests.doubles.https import Answer
-from tests.doubles.uaa import Key, Uaa
+from tests.kit.doubles import director as double
+from tests.kit.doubles.director import Director, Instance
+from tests.kit.doubles.https import Answer
+from tests.kit.doubles.uaa import Key, Uaa
+from tests.kit.unit.authorities import Authorities, outcome
 
 INFO, KEYS, DEPLOYMENTS, INSTANCES = "/info", "/token_keys", "/deployments", "/deployments/cf/instances"
 CLIENT = "203.0.113.7"

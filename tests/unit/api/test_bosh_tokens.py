@@ -16,7 +16,7 @@ from pcapd.api.resolvers.tokens import ScopeRule, key_id, parse_keys, verify
 from pcapd.clouds.tokens import Issuer, TokenOwner, check_form, owner_of, same_url
 from pcapd.errors import ResolverUnavailable, Unauthenticated
 from pcapd.limits import KEY_BITS, KEY_ID_MAX, KEYS_MAX, NAME_MAX, TOKEN_LEEWAY, TOKEN_MAX
-from tests.doubles.uaa import Key, Uaa, b64
+from tests.kit.doubles.uaa import Key, Uaa, b64
 
 DIRECTOR = "7c1b3c1e-5f0c-4d6a-9a55-0d5a2f6f9f10"
 POLICY = ScopeRule(DIRECTOR)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Iterator, Optional
 
 import pytest
-from authority_doubles import Authorities, outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
@@ -27,8 +26,9 @@ from pcapd.errors import (
 )
 from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_MAX
 from pcapd.wire import App, Request
-from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
-from tests.doubles.https import Answer, Asked
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
+from tests.kit.doubles.https import Answer, Asked
+from tests.kit.unit.authorities import Authorities, outcome
 
 
 class Scene:

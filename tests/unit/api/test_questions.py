@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import pytest
-from authority_doubles import is_over, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,6 +22,7 @@ from pcapd.limits import (
 )
 from pcapd.net.fetch import Conversation
 from pcapd.net.turns import Queue
+from tests.kit.unit.authorities import is_over, outcome
 
 # --- the order ---------------------------------------------------------------
 

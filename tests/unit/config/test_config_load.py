@@ -14,7 +14,7 @@ from pcapd.config.load import load_agent, load_api
 from pcapd.config.schema import AgentConfig
 from pcapd.errors import ConfigError
 from pcapd.limits import CONFIG_MAX
-from tests.lab.memory import traced
+from tests.kit.lab.memory import traced
 
 AGENT = """\
 listen:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
-from ctl_doubles import Request, Web, access, answer
 
 from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.login import bosh
@@ -24,6 +23,7 @@ from pcapd.ctl.sinks.output import OutputError
 from pcapd.errors import Forbidden, PcapdError, TargetNotFound, Unauthenticated
 from pcapd.savefile.form import Form
 from pcapd.wire import Deployment
+from tests.kit.unit.ctl import Request, Web, access, answer
 
 DIRECTOR, UAA = "https://192.0.2.6:25555", "https://192.0.2.6:8443"
 INSTANCES = f"{DIRECTOR}/deployments/cf/instances"

@@ -30,7 +30,7 @@ from pcapd.ctl.login.boshconfig import (
 from pcapd.ctl.login.boshlogin import read_authority, read_environment, save_tokens
 from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
-from tests.lab.memory import traced
+from tests.kit.lab.memory import traced
 
 URL = "https://10.0.0.6:25555"
 PROD = {

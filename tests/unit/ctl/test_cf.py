@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
-from ctl_doubles import Web, access, answer
 
 from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.extcap.choices import apps
@@ -22,6 +21,7 @@ from pcapd.ctl.sinks.output import OutputError
 from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticated
 from pcapd.savefile.form import Form
 from pcapd.wire import App
+from tests.kit.unit.ctl import Web, access, answer
 
 API, LOGIN = "https://api.x", "https://login.x"
 APPS = f"{API}/v3/apps"

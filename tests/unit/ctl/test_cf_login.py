@@ -18,7 +18,7 @@ from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
 from pcapd.ctl.login.cloud import Session
 from pcapd.ctl.login.fetch import Answer
 from pcapd.limits import CONFIG_MAX
-from tests.lab.memory import traced
+from tests.kit.lab.memory import traced
 
 OLD = {
     "ConfigVersion": 4,

@@ -20,7 +20,7 @@ from pcapd.ctl.stream import connection as connection_module
 from pcapd.ctl.stream.connection import ApiUnreachable, Connection, address_of
 from pcapd.errors import Forbidden, RemoteProtocolError
 from pcapd.limits import CONNECT_TIMEOUT
-from tests.doubles.stream_api import Client, StreamApi
+from tests.kit.doubles.stream_api import Client, StreamApi
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form
 from pcapd.savefile.reader import read_file
 from pcapd.wire import Counters, End, EndReason, Error, Limits, Notice, NoticeType, Request, Source, Stop
-from tests.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
-from tests.lab.terminals import Terminal
+from tests.kit.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
+from tests.kit.lab.terminals import Terminal
 
 
 def started(client: Client) -> None:

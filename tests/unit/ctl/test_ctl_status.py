@@ -10,7 +10,7 @@ from demo.configurations import LOCAL
 from pcapd.ctl.options import Access
 from pcapd.ctl.stream.connection import ApiUnreachable
 from pcapd.ctl.stream.health import as_text, ask
-from tests.doubles.stream_api import Client, StreamApi
+from tests.kit.doubles.stream_api import Client, StreamApi
 
 
 def asked(body: bytes) -> Any:

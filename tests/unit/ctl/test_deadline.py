@@ -20,7 +20,7 @@ from pcapd.ctl.stream import health as status
 from pcapd.ctl.stream.connection import Connection
 from pcapd.ctl.stream.deadline import Deadline
 from pcapd.errors import PcapdError
-from tests.doubles.stream_api import Client, StreamApi
+from tests.kit.doubles.stream_api import Client, StreamApi
 
 #: Seconds instead of 30.
 SHORT = 0.6

@@ -17,7 +17,7 @@ from pcapd.ctl.sinks.fileoptions import Payload, Rotation
 from pcapd.limits import SNAPLEN_MAX
 from pcapd.savefile import pcap
 from tests.kit import packets
-from tests.lab.readers import require
+from tests.kit.lab.readers import require
 
 Capture = Callable[..., CaptureOptions]
 

@@ -9,7 +9,7 @@ from typing import TextIO
 from demo.processes import wait_until
 from pcapd.ctl.display.terminal import Line, Terminal
 from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX
-from tests.lab.terminals import Terminal as Lab
+from tests.kit.lab.terminals import Terminal as Lab
 
 
 def stream(lab: Lab, encoding: str = "utf-8") -> TextIO:

@@ -14,12 +14,12 @@ import pytest_twisted
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from net_peers import LONGEST, Server, client_context, connect, server_tls
 from OpenSSL import SSL
 
 from demo.certificates import Authority, Credentials
 from pcapd.errors import ConfigError
 from pcapd.net.tls import ServerContext
+from tests.kit.unit.net import LONGEST, Server, client_context, connect, server_tls
 
 
 @pytest.fixture

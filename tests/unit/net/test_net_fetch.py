@@ -9,7 +9,6 @@ from typing import Any, AsyncIterator, Iterator
 
 import pytest
 import pytest_twisted
-from net_peers import LOCAL
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
@@ -19,7 +18,8 @@ from pcapd.errors import ResolverUnavailable
 from pcapd.limits import AUTHORITY_BODY_MAX
 from pcapd.net import fetch
 from pcapd.net.fetch import Authority, Conversation, Trust
-from tests.doubles.https import Answer, Asked, HttpsDouble
+from tests.kit.doubles.https import Answer, Asked, HttpsDouble
+from tests.kit.unit.net import LOCAL
 
 
 class Double(HttpsDouble):

@@ -9,7 +9,6 @@ from typing import Any, AsyncIterator, Callable
 
 import pytest
 import pytest_twisted
-from net_peers import LOCAL, LONGEST, Peer, client_context, connect, server_context
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -19,6 +18,7 @@ from demo.certificates import API_NAME, Authority
 from pcapd.net import ports
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.tls import check_allowed
+from tests.kit.unit.net import LOCAL, LONGEST, Peer, client_context, connect, server_context
 
 
 @pytest.fixture

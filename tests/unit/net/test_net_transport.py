@@ -10,7 +10,6 @@ from typing import Any, AsyncIterator, Callable, Iterator, TypeVar
 
 import pytest
 import pytest_twisted
-from net_peers import LOCAL, LONGEST, Peer, Server, client_context, connect, server_context
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
@@ -24,6 +23,7 @@ from demo.configurations import free_port
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import SEND_BUFFER, TCP_KEEPALIVE
 from pcapd.net.tls import ClientContext
+from tests.kit.unit.net import LOCAL, LONGEST, Peer, Server, client_context, connect, server_context
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pcapd.errors import LocalProtocolError, RemoteProtocolError
 from pcapd.limits import CONTROL_MAX, FRAME_MAX
 from pcapd.wire import HEADER_SIZE, Frame, FrameDecoder, FrameType, encode_frame, frame_header
-from tests.lab.memory import traced
+from tests.kit.lab.memory import traced
 
 frames = st.lists(
     st.builds(Frame, st.sampled_from(FrameType), st.integers(0, 65535), st.binary(max_size=40)), max_size=8

@@ -26,7 +26,7 @@ from pcapd.wire import (
     Ping,
     Stats,
 )
-from tests.lab.containers import in_namespace
+from tests.kit.lab.containers import in_namespace
 
 M = TypeVar("M", bound=Message)
 

@@ -1,4 +1,4 @@
-/* A wall clock that can be set, for one process alone (tests/lab/clock.py).
+/* A wall clock that can be set, for one process alone (tests/kit/lab/clock.py).
  *
  * Preloaded.  What it adds to the real time is in a file of 8 bytes, in
  * nanoseconds, which is mapped.  Steady clocks are left alone, as settimeofday(2)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from demo.certificates import Credentials
-from tests.doubles.https import Answer, Asked, HttpsDouble
+from tests.kit.doubles.https import Answer, Asked, HttpsDouble
 
 #: Seconds; as in cf-deployment.
 ACCESS_VALIDITY, REFRESH_VALIDITY = 1200, 30 * 24 * 3600

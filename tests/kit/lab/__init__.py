@@ -9,5 +9,5 @@
 ``readers``
     tshark, capinfos and tcpdump as independent readers of what we wrote.
 
-Nothing is imported here, so that each runs as ``python -m tests.lab.NAME``.
+Nothing is imported here, so that each runs as ``python -m tests.kit.lab.NAME``.
 """

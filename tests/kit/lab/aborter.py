@@ -1,4 +1,4 @@
-"""Clients that leave captures at random: ``python -m tests.lab.aborter API CA SEED COUNT TARGET...``.
+"""Clients that leave captures at random: ``python -m tests.kit.lab.aborter API CA SEED COUNT TARGET...``.
 
 The token is in PCAP_TOKEN.  Each has a connection of its own (TLS, WebSocket), asks
 for a capture of all targets and leaves at some point in some way, which the seed
@@ -24,7 +24,7 @@ import pcapd
 from pcapd.ctl.options import Access
 from pcapd.ctl.stream.connection import Connection
 from pcapd.wire import Caller, End, Hello, Packets, Request, Source
-from tests.lab.generator import FILTER
+from tests.kit.lab.generator import FILTER
 
 #: Clients at once.
 THREADS = 4

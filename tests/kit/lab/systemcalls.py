@@ -1,6 +1,6 @@
 """Run a command below systemd's ``SystemCallFilter=``, without systemd.
 
-``python -m tests.lab.systemcalls FILTER COMMAND...``: what is not in the filter ends
+``python -m tests.kit.lab.systemcalls FILTER COMMAND...``: what is not in the filter ends
 with EPERM, as ``SystemCallErrorNumber=EPERM`` makes it.  libseccomp installs it, as
 for systemd; ``systemd-analyze`` knows what its sets contain.
 """

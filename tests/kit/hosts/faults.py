@@ -23,16 +23,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Iterator, Mapping, Optional
 
-from chain_tools import Client, Result, SaveFile, usage_of
-
 from demo.certificates import AGENT_NAME, API_NAME, Authority, Credentials
 from demo.configurations import Config, agent_config, api_config, merged
 from demo.daemons import Daemon, environment
 from demo.namespaces import Namespace, connect, remove_stale
 from demo.processes import end, wait_until
-from tests.lab.clock import Clock
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, tcpdump_lines, tshark_fields
+from tests.kit.hosts.chain import Client, Result, SaveFile, usage_of
+from tests.kit.lab.clock import Clock
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, tcpdump_lines, tshark_fields
 
 PORT = 9494
 #: What a shorter patience stands for in the tests that would take minutes:

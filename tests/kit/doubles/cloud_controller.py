@@ -17,7 +17,7 @@ from typing import Any, Optional, Sequence
 from urllib.parse import unquote, urlencode
 
 from demo.certificates import Credentials
-from tests.doubles.https import Answer, Asked, HttpsDouble
+from tests.kit.doubles.https import Answer, Asked, HttpsDouble
 
 UAA = "https://uaa.sys.example.test"
 #: Entries of a page, unless asked otherwise; and the most.

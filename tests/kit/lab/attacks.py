@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tests.lab.attacks NAME SECONDS PLACE
+    python -m tests.kit.lab.attacks NAME SECONDS PLACE
 
 PLACE is a `Place` as JSON.  The program prints how often it attacked.  `ATTACKS` lists the names.
 """

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from demo.certificates import Credentials
-from tests.doubles.https import Answer, Asked, HttpsDouble
-from tests.doubles.uaa import Uaa
+from tests.kit.doubles.https import Answer, Asked, HttpsDouble
+from tests.kit.doubles.uaa import Uaa
 
 DIRECTOR_UUID = "7c1b3c1e-5f0c-4d6a-9a55-0d5a2f6f9f10"
 #: Seconds that the BOSH CLI's access tokens are good, as in bosh-deployment.

@@ -28,12 +28,12 @@ from demo.configurations import LOCAL, Config, api_config, free_port, merged
 from demo.daemons import Daemon, environment
 from demo.processes import CommandFailed, end, run, wait_until
 from pcapd.errors import PcapdError
-from tests.doubles import cloud_controller as cc
-from tests.doubles.cloud_controller import CfApp, CloudController, Process, User
-from tests.doubles.uaa import Uaa
-from tests.hosts.chain_tools import Result
-from tests.hosts.containers_tools import CellAgent, cell_in, public_directory
-from tests.lab.containers import Cell, Instance
+from tests.kit.doubles import cloud_controller as cc
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, Process, User
+from tests.kit.doubles.uaa import Uaa
+from tests.kit.hosts.chain import Result
+from tests.kit.hosts.containers import CellAgent, cell_in, public_directory
+from tests.kit.lab.containers import Cell, Instance
 
 #: Seconds that a pcapctl or curl of a test may run.
 PATIENCE = 60.0

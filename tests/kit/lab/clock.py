@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from tests.lab.generator import compiled
+from tests.kit.lab.generator import compiled
 
 SOURCE = Path(__file__).with_suffix(".c")
 

@@ -62,7 +62,7 @@ class Leavers:
 
     def __enter__(self) -> Leavers:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.lab.leavers"],
+            [sys.executable, "-m", "tests.kit.lab.leavers"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

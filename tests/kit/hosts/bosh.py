@@ -9,9 +9,9 @@ from typing import Any, Iterator
 from demo.certificates import Authority
 from demo.configurations import LOCAL, merged
 from demo.processes import wait_until
-from tests.doubles.director import Deployment, Director, Instance
-from tests.doubles.uaa import Uaa
-from tests.hosts.foundation_tools import Foundation, Response
+from tests.kit.doubles.director import Deployment, Director, Instance
+from tests.kit.doubles.uaa import Uaa
+from tests.kit.hosts.foundation import Foundation, Response
 
 
 class Environment(Foundation):

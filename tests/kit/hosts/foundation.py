@@ -16,8 +16,8 @@ from demo.certificates import Authority
 from demo.configurations import LOCAL, Config, api_config, free_port, merged
 from demo.daemons import Daemon, environment
 from demo.processes import wait_until
-from tests.doubles.agent import AgentDouble
-from tests.doubles.cloud_controller import CfApp, CloudController
+from tests.kit.doubles.agent import AgentDouble
+from tests.kit.doubles.cloud_controller import CfApp, CloudController
 
 #: Seconds that any answer may take.
 PATIENCE = 60.0

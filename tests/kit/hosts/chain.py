@@ -20,8 +20,8 @@ from typing import Any, Iterator, Mapping, Optional, Sequence
 from demo.configurations import LOCAL, agent_config, free_port, merged
 from demo.daemons import CLIENT_TIMEOUT, Daemon, Lab
 from demo.processes import wait_until
-from tests.lab import interfacedrops
-from tests.lab.generator import stamp
+from tests.kit.lab import interfacedrops
+from tests.kit.lab.generator import stamp
 
 MIB = 1024 * 1024
 #: bytes; the least that an agent's configuration takes: drops come easily.
@@ -281,7 +281,7 @@ class Chain(Lab):
     first agent's own machine; ``gone``, a namespace that is not there; ``nobody``,
     where nobody listens; ``silent``, where somebody listens and never answers;
     ``card-1``, web-1 at a third agent, which only the test that wants it starts
-    (`tests.lab.interfacedrops`).
+    (`tests.kit.lab.interfacedrops`).
     """
 
     def __init__(self, directory: Path, **changes: Any) -> None:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from pcapd.net.fetch import Answer, Conversation
-from tests.doubles.https import Asked, HttpsDouble
+from tests.kit.doubles.https import Asked, HttpsDouble
 
 __all__ = ["Authorities", "is_over", "outcome"]
 

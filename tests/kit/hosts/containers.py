@@ -14,8 +14,8 @@ from demo.certificates import Authority
 from demo.configurations import Config, agent_config, free_port, merged
 from demo.daemons import Daemon
 from demo.namespaces import remove_stale
-from tests.lab.callers import AgentCaller
-from tests.lab.containers import Cell
+from tests.kit.lab.callers import AgentCaller
+from tests.kit.lab.containers import Cell
 
 #: The agents' user: as good as vcap is on a cell.
 USER = "nobody"
