@@ -37,7 +37,7 @@ def test_the_corpus(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations(name: str) -> None:
-    """So are mutations, the same in every run."""
+    """Mutations of the corpus, the same in every run, are withstood as well."""
     seeds = list(seeds_of(name).values())
     for data in itertools.islice(mutations(seeds, seed=1), SLOW.get(name, MUTATIONS)):
         try:
@@ -89,7 +89,7 @@ def test_the_c_code_under_sanitizers(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_batch_that_another_thread_changes_under_sanitizers(whole: Path) -> None:
-    """merge reads and writes within bounds then, too."""
+    """merge stays within bounds under sanitizers while another thread changes the batch."""
     done = sanitized_run(whole, "tests.fuzz.race")
     assert done.returncode == 0, done.stderr[-4000:]
 

@@ -128,7 +128,7 @@ def victim(chain: Chain) -> tuple[Client, Generator]:
 
 @pytest.mark.parametrize("name", ["nobody", *ATTACKS])
 def test_a_capture_beside_an_attack(strangers: Chain, name: str) -> None:
-    """It has every packet, ``/health`` answers within a second, and neither daemon grows."""
+    """A capture beside an attack has every packet, ``/health`` answers within a second, and neither daemon grows."""
     chain = strangers
     client, packets = victim(chain)
     watch = Watch(chain)
@@ -156,7 +156,7 @@ def test_a_capture_beside_an_attack(strangers: Chain, name: str) -> None:
     ],
 )
 def test_what_a_flood_writes(strangers: Chain, name: str, daemon: str, words: str) -> None:
-    """Two lines a second, which say how often it happened."""
+    """A flood of events causes two log lines a second, which say how often each event happened."""
     log = {"api": strangers.api, "agent": strangers.agent}[daemon]
     before = len(log.records())
 

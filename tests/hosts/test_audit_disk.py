@@ -104,7 +104,7 @@ def restore(chain: Audited) -> None:
 
 @pytest.mark.parametrize("trouble", ["none", *TROUBLE])
 def test_the_disk_of_the_audit_log(audited: Audited, trouble: str) -> None:
-    """Running captures end with a complete file and the reason, new ones are refused, and the api recovers."""
+    """When the audit log's disk is full, captures end whole, new ones are refused, and the api recovers."""
     chain = audited
     before = chain.failures()
     with Generator(chain.link, rate=500):

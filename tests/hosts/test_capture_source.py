@@ -153,7 +153,7 @@ def _records(payload: bytes) -> list[bytes]:
 
 
 def test_every_packet_is_delivered_once_and_counted(link: Link) -> None:
-    """What was sent is what the filter received is what was read, each packet once, in order."""
+    """Packets sent, received by the filter and read are the same, each once and in order."""
     with Capture(link.right.namespace) as capture:
         with Generator(link, rate=20_000, count=3000) as sender:
             while capture.read() or len(capture.packets) == 0:
@@ -165,7 +165,7 @@ def test_every_packet_is_delivered_once_and_counted(link: Link) -> None:
 
 
 def test_a_flood_into_a_full_ring_is_counted_to_the_packet(link: Link) -> None:
-    """Received is delivered plus dropped also when nobody reads and most packets are dropped."""
+    """In a flood into a full ring, received equals delivered plus dropped."""
     with Capture(link.right.namespace, ring_bytes=TINY_RING) as capture:
         with Generator(link, count=60_000) as sender:
             report = sender.wait()
@@ -177,7 +177,7 @@ def test_a_flood_into_a_full_ring_is_counted_to_the_packet(link: Link) -> None:
 
 
 def test_a_flood_that_is_read_too_slowly_is_counted_to_the_packet(link: Link) -> None:
-    """Reading now and then, while the ring overflows again and again, changes nothing in the sum."""
+    """In a flood that is read too slowly, received equals delivered plus dropped."""
     with Capture(link.right.namespace, ring_bytes=TINY_RING) as capture:
         with Generator(link, count=60_000) as sender:
             for _ in range(8):
@@ -214,7 +214,7 @@ def test_a_capture_in_the_middle_of_traffic_has_no_gap(link: Link) -> None:
 
 
 def test_nothing_gets_in_before_start(link: Link) -> None:
-    """A ring of blocks of 4 ms would be full after such a time; nothing of it is seen, counted or dropped."""
+    """Packets that pass between opening and start are not seen, counted or dropped, however long that takes."""
     with Generator(link, rate=2000) as sender:
         with Capture(link.right.namespace, start=False) as capture:
             time.sleep(1)
@@ -229,7 +229,7 @@ def test_nothing_gets_in_before_start(link: Link) -> None:
 
 
 def test_nothing_gets_in_after_stop(link: Link) -> None:
-    """Once stopped and drained, the counters stand still and the ring stays empty, whatever passes."""
+    """After stop and drain the counters stand still and the ring stays empty, whatever passes."""
     with Generator(link, rate=20_000) as sender:
         with Capture(link.right.namespace) as capture:
             time.sleep(0.05)
@@ -251,7 +251,7 @@ def test_what_waits_in_the_ring_can_be_read_after_stop(link: Link) -> None:
 
 
 def test_a_restart_of_counting_does_not_see_the_capture_before(link: Link) -> None:
-    """Each capture counts from zero."""
+    """A restarted count begins at zero."""
     for count in (10, 20):
         with Capture(link.right.namespace) as capture:
             with Generator(link, rate=10_000, count=count) as sender:
@@ -320,7 +320,7 @@ def test_the_captures_own_streams_are_excluded(link: Link) -> None:
 
 
 def test_connections_are_excluded_while_a_capture_runs(link: Link) -> None:
-    """From that moment on exactly these are not seen, each of their packets is counted, and nothing else is lost."""
+    """Connections that are excluded while a capture runs disappear from it, are counted, and nothing else is lost."""
     here = ipaddress.ip_address("127.0.0.1")
     with Capture(link.left.namespace, "lo", filter_text="tcp and not dst port 7002") as capture:
         inside(link.left.namespace, lambda: talk(7001, 7002))
@@ -401,7 +401,7 @@ def test_a_failed_opening_leaves_nothing_open(link: Link) -> None:
 
 
 def test_a_closed_capture_gives_its_descriptors_back(link: Link) -> None:
-    """Neither the packet socket nor the watch's socket stays behind."""
+    """A closed capture leaves neither the packet socket nor the watch's socket open."""
     with Capture(link.right.namespace):
         pass
     before = open_descriptors()
@@ -424,7 +424,7 @@ def test_a_missing_interface_is_named_with_those_that_are_there(link: Link) -> N
 
 @pytest.mark.parametrize("name", ["any", "", "/etc/passwd", "nflog", "rpcap://192.0.2.1/eth0", "eth0 "])
 def test_only_interfaces_are_captured(link: Link, name: str) -> None:
-    """What libpcap would take for something else than an interface is refused."""
+    """A device that is not an interface, although libpcap would capture it, is refused."""
     with pytest.raises(NoSuchInterface):
         Capture(link.right.namespace, name)
 
@@ -497,7 +497,7 @@ def test_an_interface_that_goes_away_while_it_is_opened(link: Link) -> None:
 
 
 def test_another_interface_of_the_same_name(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that took the name while the first was opened is not captured in its place."""
+    """An interface that took the name of the one being opened is not captured."""
     namespace = link.left.namespace
     activated = source._activated
 
@@ -539,13 +539,13 @@ def test_bad_filters_are_refused_in_libpcaps_words(link: Link, text: str, words:
 
 
 def test_filters_of_the_policy_are_refused_like_the_users(link: Link) -> None:
-    """Whoever wrote it: a host's name never reaches libpcap, which would look it up."""
+    """A filter of the policy that holds a host's name is refused like a user's, before libpcap looks it up."""
     with pytest.raises(BadFilter, match="host names are not looked up"):
         Capture(link.right.namespace, never=("tcp", "host example.com"))
 
 
 def test_a_filter_that_takes_too_long_is_refused(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is compiled elsewhere first, where that can be ended."""
+    """A filter that takes too long to compile is ended in its own process, and refused."""
     monkeypatch.setattr(compiling, "Trial", partial(Trial, seconds=0.05))
     slow = " or ".join(f"portrange {number}-{number + 5}" for number in range(80))
     with pytest.raises(BadFilter, match="takes too long to compile"):
@@ -553,7 +553,7 @@ def test_a_filter_that_takes_too_long_is_refused(link: Link, monkeypatch: pytest
 
 
 def test_opening_throws_away_for_a_moment_only(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until what was under way is in the ring, with short pauses, and never much at once."""
+    """Opening discards packets only until those under way are in the ring, with short pauses between reads."""
     pauses: list[float] = []
     asked: list[int] = []
     create = source.pcapy.create
@@ -592,21 +592,21 @@ def test_a_filter_that_the_kernel_does_not_take_is_refused(link: Link, text: str
 
 
 def test_a_namespace_that_is_not_there(tmp_path: Path) -> None:
-    """The message names the path."""
+    """The error for a namespace that does not exist names the path."""
     with pytest.raises(NamespaceGone, match=r"no network namespace at .*nowhere"):
         _enter(tmp_path / "nowhere")
     assert identity(str(tmp_path / "nowhere")) is None
 
 
 def test_a_file_that_is_no_namespace(tmp_path: Path) -> None:
-    """What cannot be entered is said to be none."""
+    """A file that is not a namespace is refused as such."""
     (tmp_path / "file").touch()
     with pytest.raises(NamespaceGone, match="file is no network namespace"):
         _enter(tmp_path / "file")
 
 
 def test_another_kind_of_namespace_is_refused() -> None:
-    """Only network namespaces are entered, whatever the configuration points to."""
+    """A namespace of another kind is refused, whatever the configuration names."""
     with pytest.raises(NamespaceGone, match="is no network namespace"):
         _enter(Path("/proc/self/ns/mnt"))
 
@@ -626,7 +626,7 @@ def test_the_main_thread_stays_where_it_is(link: Link) -> None:
 
 
 def test_a_namespace_by_its_descriptor(link: Link) -> None:
-    """It is entered as by its path, and the descriptor stays open."""
+    """A namespace is entered by its descriptor as by its path, and the descriptor stays open."""
     descriptor = open_namespace(str(link.right.namespace.path))
 
     def there() -> frozenset[str]:
@@ -640,7 +640,7 @@ def test_a_namespace_by_its_descriptor(link: Link) -> None:
 
 
 def test_the_namespace_that_a_thread_is_in(link: Link) -> None:
-    """It is told from others, wherever they are looked at from."""
+    """The namespace that a thread is in is distinguished from others, wherever they are looked at from."""
     descriptor = open_namespace(str(link.right.namespace.path))
     try:
         assert inside(link.right.namespace, partial(is_ours, descriptor))
@@ -696,7 +696,7 @@ def test_an_interface_that_goes_away(link: Link) -> None:
 
 
 def test_what_an_interface_lost_is_what_libpcap_counts() -> None:
-    """Missed packets and overflows of its queue, of all the counters that the kernel sends."""
+    """An interface's losses are its missed packets and queue overflows, as libpcap counts them."""
     counters = [10**number for number in range(16)]  # struct rtnl_link_stats64
     body = struct.pack("=BxHiII", 0, 1, 7, 1, 0)
     for kind, value in ((3, b"eth7\0"), (23, struct.pack("=16Q", *counters))):
@@ -705,7 +705,7 @@ def test_what_an_interface_lost_is_what_libpcap_counts() -> None:
 
 
 def test_a_watch_reads_from_another_namespace(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts its own interface; here rx_dropped, as a test can make no other counter grow."""
+    """A watch in another namespace counts its own interface."""
     monkeypatch.setattr(interfaces, "_RX_LOST", (6 * 8,))
     watch = inside(link.right.namespace, lambda: InterfaceWatch("eth0"))
 
@@ -750,7 +750,7 @@ def test_only_ip_addresses_are_told() -> None:
 
 
 def test_an_attribute_without_a_length_is_the_last_one() -> None:
-    """Whoever looked for the next one behind it would find it again, for ever."""
+    """An attribute without a length ends the list, so that reading cannot loop."""
     assert list(islice(interfaces._attributes(bytes(8)), 3)) == []
 
 
@@ -833,7 +833,7 @@ print(json.dumps(found))
 
 
 def test_a_user_who_captures_without_being_root(link: Link) -> None:
-    """What become leaves is enough to enter a namespace and to capture there."""
+    """A user with the capabilities left by `become` can enter a namespace and capture there."""
     error = script(f"""
 import json, threading
 from pcapd.capture import privileges
@@ -868,7 +868,7 @@ thread = threading.Thread(target=run); thread.start(); thread.join()
     ids=["a user", "a user without it", "root"],
 )
 def test_what_commands_are_lent(become: str, lent: int) -> None:
-    """Of a user's capabilities the one that is named, where there is one; root's have everything anyway."""
+    """A command is lent the one named capability of the user, if the user has it."""
     before, meanwhile, afterwards = script(f"""
 import json, subprocess
 from pcapd.capture import privileges

@@ -217,7 +217,7 @@ def test_renewed_certificates(chain: Chain, zoo: Zoo) -> None:
 
 @pytest.mark.parametrize("role", ["agent", "api"])
 def test_a_daemon_with_an_expired_certificate(chain: Chain, tmp_path: Path, role: str) -> None:
-    """It does not start: it ends with 1 and says which file has expired."""
+    """A daemon with an expired certificate exits with 1 and names the file."""
     shown = chain.authority.issue_expired(f"old-{role}", dns=(AGENT_NAME, API_NAME))
     running = chain.agent if role == "agent" else chain.api
     change = {"listen": {"port": free_port(), "tls": presenting(shown)}, "metrics": None}

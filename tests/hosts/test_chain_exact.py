@@ -130,7 +130,7 @@ def test_sigterm_is_a_ctrl_c(chain: Chain) -> None:
 
 
 def test_the_end_of_the_duration_loses_none(chain: Chain) -> None:
-    """With --duration under traffic there is no hole, and the last packets are those before the stop."""
+    """At the end of --duration under traffic no packet is missing up to the stop."""
     with Generator(chain.link, size=120, rate=20_000):
         result = chain.capture(*BOTH, "--filter", FILTER, "--duration", "2s")
     assert result.status == 0, result.stderr

@@ -150,7 +150,7 @@ def test_stdout_into_tshark(chain: Chain, form: str) -> None:
 
 
 def test_a_file_can_be_read_while_it_grows(chain: Chain) -> None:
-    """What pcapctl has captured is in the file within moments, and readable."""
+    """Captured packets are in the file within moments, and readable."""
     with Generator(chain.link, rate=500):
         client = chain.begin("web-0", "web-1", "--filter", FILTER)
         client.wait_for("web-0:eth0", "web-1:eth0", packets=500)

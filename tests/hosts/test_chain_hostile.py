@@ -135,7 +135,7 @@ def hostile(chain: Chain) -> Iterator[HostileAgent]:
     )
 )
 def test_a_hostile_agent(chain: Chain, hostile: HostileAgent, case: str) -> None:
-    """It is dropped with words that name the mistake, and the other target's packets are all there."""
+    """A hostile agent is dropped with a message that names its mistake; the other target's packets are complete."""
     hostile.script, words = HOSTILE[case]
     with Generator(chain.link, rate=500):
         client = chain.begin("nobody", "web-1", "--filter", FILTER)

@@ -117,7 +117,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_an_honest_status(chain: Chain, case: str) -> None:
-    """What cannot be served gets its status and words; the status line waits for that."""
+    """A request that cannot be served gets its status and message before anything else is sent."""
     query, status, code, words = REFUSALS[case]
     found, error = refused(chain, query)
     assert (found, error["code"]) == (status, code), error

@@ -118,7 +118,7 @@ def test_printed_as_tshark_sees_it(captured: Done) -> None:
 
 
 def test_reordercap_takes_our_files(captured: Done, tmp_path: Path) -> None:
-    """It refuses files in which a name block stands between two interface blocks."""
+    """reordercap reads our files, although it refuses name blocks between interface blocks."""
     require("reordercap")
     out = tmp_path / "ordered.pcapng"
     done = subprocess.run(["reordercap", captured.path, out], capture_output=True, text=True, check=False)

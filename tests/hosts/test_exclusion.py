@@ -150,7 +150,7 @@ def wire() -> Iterator[Wire]:
 
 
 def test_our_own_is_left_out_and_nothing_else(wire: Wire) -> None:
-    """By address and port, in both directions; what is cut short is never mistaken for ours."""
+    """Our own traffic is left out by address and port, both ways; a cut packet is never mistaken for it."""
     program = except_for(RULES, CONNECTIONS, ETHERNET, ACCEPT)
     assert wire.passed([*OURS.values(), *OTHERS.values()], program) == list(OTHERS.values())
 

@@ -157,7 +157,7 @@ def test_preferences(user: User) -> None:
 
 
 def test_capture(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """Ten packets of two hosts; each says at which interface it was seen; nothing is left running."""
+    """Ten packets of two hosts arrive, each with its interface, and nothing stays running."""
     path = tmp_path / "web.pcapng"
     with Generator(chain.link, rate=200):
         done = alice.tshark("-i", "pcapctl-hosts", "-f", FILTER, "-c", "10", "-w", str(path))
@@ -266,7 +266,7 @@ def test_broken_token(alice: User) -> None:
     )
 )
 def test_errors(chain: Chain, alice: User, preference: str, value: str, words: str) -> None:
-    """What is wrong is what Wireshark shows, in our words; no capture is left."""
+    """Wireshark shows our error messages, and no capture stays running."""
     alice.preferences[f"pcapctl_hosts.{preference}"] = value
     done = alice.tshark("-i", "pcapctl-hosts", "-c", "1")
     assert "pcapctl: " in done.stderr, done.stderr
@@ -277,14 +277,14 @@ def test_errors(chain: Chain, alice: User, preference: str, value: str, words: s
 
 @pytest.mark.long
 def test_agents_words_for_a_filter(alice: User) -> None:
-    """tshark's own filter field, with what only the agent's libpcap finds wrong."""
+    """tshark's own capture filter is refused with the agent's libpcap message."""
     done = alice.tshark("-i", "pcapctl-hosts", "-f", "tcp port nonsense", "-c", "1")
     assert "pcapctl: " in done.stderr and "nonsense" in done.stderr
 
 
 @pytest.mark.long
 def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """One of two cannot be captured: the packets of the other come, and the end says what is missing."""
+    """When one of two hosts cannot be captured, the other's packets come, and the end names the missing one."""
     alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
     path = tmp_path / "web.pcapng"
     with Generator(chain.link, rate=200):
@@ -305,7 +305,7 @@ def test_headers_only(chain: Chain, alice: User, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_both_filters(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """tshark's filter and that of the options count both."""
+    """tshark's capture filter and that of the options both apply."""
     alice.preferences["pcapctl_hosts.filter"] = "port 1 or port 2"
     path = tmp_path / "web.pcapng"
     done = alice.tshark("-i", "pcapctl-hosts", "-f", "udp or tcp", "-a", "duration:2", "-w", str(path))
@@ -527,7 +527,7 @@ def wait_packets(wireshark: Wireshark) -> None:
 
 @pytest.mark.long
 def test_toolbar_tells_of_a_host_that_is_not_there(alice: User, tmp_path: Path) -> None:
-    """In the status bar and the log at once."""
+    """The toolbar shows a host that cannot be captured in the status bar and the log at once."""
     alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
     wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
     try:
@@ -542,7 +542,7 @@ def test_toolbar_tells_of_a_host_that_is_not_there(alice: User, tmp_path: Path) 
 
 @pytest.mark.long
 def test_garbage_on_the_control_pipe(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """What is no message ends the toolbar, and not the capture."""
+    """Garbage on the control pipe ends the toolbar but not the capture."""
     with Generator(chain.link, rate=200):
         wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
         try:
@@ -656,6 +656,7 @@ def test_an_app(apps: Apps, developer: User, tmp_path: Path) -> None:
 )
 @pytest.mark.long(but=("preferences0",))
 def test_errors_of_apps(apps: Apps, developer: User, preferences: dict[str, str], words: str) -> None:
+    """Errors of apps are shown by tshark."""
     developer.preferences |= {f"pcapctl_cf.{name}": value for name, value in preferences.items()}
     done = developer.tshark("-i", "pcapctl-cf", "-c", "1")
     assert "pcapctl: " in done.stderr and words in done.stderr

@@ -56,7 +56,7 @@ def plant(plant_of_module: Plant) -> Iterator[Plant]:
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["ahead", "back"])
 def test_clocks_are_set(plant: Plant, step: float) -> None:
-    """All clocks jump in the middle: nobody is given up, nothing is lost, the capture is as long as asked for."""
+    """After all clocks jump, no agent is given up, no packet is lost, and the duration is as requested."""
     seconds = 4.0
     with plant.traffic():
         client = plant.begin(*CELLS, "--duration", f"{seconds:g}s")
@@ -99,7 +99,7 @@ def renew(daemon: Daemon, credentials: Credentials) -> None:
 
 
 def test_certificates_expire_during_a_capture(plant: Plant) -> None:
-    """It goes on to its end; new ones are refused in words until SIGHUP; renewing disturbs nobody."""
+    """A certificate that expires ends no capture; new captures are refused until SIGHUP loads a renewed one."""
     soon = datetime.now(timezone.utc) + timedelta(seconds=6)
     cell = plant.agents["cell-1"]
     renew(plant.api, plant.api_credentials("short-api", not_after=soon))
@@ -143,7 +143,7 @@ ABORTED, KILLED = 88, 12
 
 
 def test_a_hundred_captures_aborted_at_random(plant: Plant) -> None:
-    """However clients leave: no descriptor, thread, packet socket or promiscuous interface stays behind."""
+    """Clients that leave at random leave no descriptor, thread, packet socket or promiscuous interface behind."""
     seed = int(os.environ.get("PCAPD_FAULTS_SEED", "0")) or random.randrange(1, 2**31)
     print(f"\nPCAPD_FAULTS_SEED={seed}")
     chance = random.Random(seed)

@@ -229,7 +229,7 @@ def test_without_recognition_it_would_feed_itself(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_others_are_not_taken_for_a_loop(world: World) -> None:
-    """Beside a loop that is found, a connection that is as busy as the loop is captured to the last packet."""
+    """A connection as busy as the loop beside it is captured to the last packet."""
     with busy_connection(world, 7000):
         (done,) = world.captures(1, host=world.outside.left.ipv4)
     assert len(done.loops) == 1 and f":{ROUTER_PORT} " in done.loops[0]

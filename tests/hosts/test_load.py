@@ -57,7 +57,7 @@ def test_a_short_soak() -> None:
 
 
 def test_a_slow_client_beside_a_fast_one() -> None:
-    """Whatever one of them loses is in its report, to the packet; the slow one's loss is not the fast one's.
+    """A slow client's losses are in its report, to the packet, and not in the fast one's.
 
     That the fast one loses nothing is the benchmark's matter: here other tests take the processors.
     """

@@ -214,7 +214,7 @@ def asked_uaa(operator: Operator) -> list[dict[str, list[str]]]:
 
 
 def test_capture(operator: Operator) -> None:
-    """Shows the VMs, then captures on all of them into one file that others read."""
+    """pcapctl shows the VMs, and captures on all of them into one file that others can read."""
     require("capinfos")
     operator.log_in()
     before = operator.config.read_bytes()
@@ -234,6 +234,7 @@ def test_capture(operator: Operator) -> None:
 
 @pytest.mark.parametrize("how", ["index", "id", "slug"])
 def test_one_instance(operator: Operator, how: str) -> None:
+    """One instance is captured by its index, its id or its name."""
     operator.log_in()
     second = operator.world.cf.instances[1]
     named = {"index": "1", "id": second.id, "slug": second.name}[how]
@@ -244,7 +245,7 @@ def test_one_instance(operator: Operator, how: str) -> None:
 
 
 def test_json(operator: Operator) -> None:
-    """For scripts, the VMs are an event."""
+    """With --json the list of VMs is an event."""
     operator.log_in()
     done = operator.pcapctl("--json")
     assert done.returncode == 0, done.stderr
@@ -303,7 +304,7 @@ def machines(world: Environment, tmp_path: Path) -> Iterator[list[Machine]]:
 
 @pytest.mark.long
 def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
-    """What comes to each VM is in the file, under the VM's name, in whole, and nothing else is."""
+    """A VM's file part holds all the traffic of that VM, under its name, and nothing else."""
     operator.log_in()
     named = ["-d", "real", "--group", "vm", "--duration", "3s"]
     with pings(machines):
@@ -319,7 +320,7 @@ def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
 
 @pytest.mark.long
 def test_an_operators_policy(operator: Operator, machines: list[Machine], tmp_path: Path) -> None:
-    """VMs are captured as the policy says, too: headers only, without what is excluded, on the allowed interface."""
+    """An operator's policy applies to VMs: headers only, without the excluded traffic, on the allowed interface."""
     policy = {"headers_only": True, "devices": ["eth0"], "exclude": [f"udp port {UDP_PORT + 1}"]}
     change = {"id": "policy", "listen": {"port": free_port()}, "metrics": None, "policy": policy}
     operator.log_in()
@@ -415,7 +416,7 @@ def pings(machines: list[Machine]) -> Iterator[None]:
 @pytest.mark.parametrize("where", ["alias", "url", "option", "config"])
 @pytest.mark.long(but=("alias",))
 def test_environment(operator: Operator, where: str) -> None:
-    """By alias, by URL, by the option before the variable, and from another place."""
+    """The environment is found by alias, URL or option, which goes before the variable, from any directory."""
     operator.log_in()
     arguments, variables = [], {}
     if where == "url":
@@ -443,7 +444,7 @@ def test_client(operator: Operator, given: str) -> None:
 
 
 def test_client_in_the_file(operator: Operator) -> None:
-    """As ``bosh log-in`` leaves a client's name and secret; its token is not kept."""
+    """A client's name and secret in the BOSH CLI's file are used, and its token is not stored."""
     variables = operator.be_client(ADMIN)
     none: dict[str, Any] = {"access_token": None, "refresh_token": None, "access_token_type": None}
     operator.log_in(**none, username="ops", password=variables["BOSH_CLIENT_SECRET"])
@@ -456,7 +457,7 @@ def test_client_in_the_file(operator: Operator) -> None:
 @pytest.mark.parametrize("rotating", [False, True])
 @pytest.mark.long
 def test_expired_token_is_refreshed(operator: Operator, rotating: bool) -> None:
-    """And kept where the BOSH CLI looks for it: the next one needs no refresh."""
+    """A refreshed token is stored where the BOSH CLI looks for it, and used the next time."""
     operator.log_in(left=-1)
     operator.world.uaa.rotating = rotating
     before = operator.entry
@@ -499,6 +500,7 @@ def test_refused_refresh(operator: Operator) -> None:
 
 
 def test_refused_client(operator: Operator) -> None:
+    """A client with a wrong secret is refused, and the message names the variable."""
     variables = operator.be_client(ADMIN)
     operator.secrets.add("wrong-secret")
     done = operator.pcapctl(variables={**variables, "BOSH_CLIENT_SECRET": "wrong-secret"})
@@ -507,6 +509,7 @@ def test_refused_client(operator: Operator) -> None:
 
 
 def test_uaa_in_trouble(operator: Operator) -> None:
+    """A UAA that answers 503 is reported with its status."""
     operator.log_in(left=-1)
     operator.world.uaa.canned["/oauth/token"] = oauth_error(503, "unavailable", "no")
     done = operator.pcapctl()
@@ -514,7 +517,7 @@ def test_uaa_in_trouble(operator: Operator) -> None:
 
 
 def test_not_logged_in(operator: Operator) -> None:
-    """Nobody is asked."""
+    """Without a login nothing is sent to the director or UAA."""
     done = operator.pcapctl()
     assert done.returncode == 1
     assert "not logged in to lab" in done.stderr and "bosh -e lab log-in" in done.stderr
@@ -524,7 +527,7 @@ def test_not_logged_in(operator: Operator) -> None:
 
 @pytest.mark.parametrize("named", ["nowhere.invalid", "https://nowhere.invalid:25555"])
 def test_unknown_environment(operator: Operator, named: str) -> None:
-    """It is neither an alias nor a host."""
+    """An environment that is neither an alias nor a host is refused."""
     operator.log_in()
     variables = {**operator.be_client(ADMIN), "BOSH_ENVIRONMENT": named}
     done = operator.pcapctl(variables=variables)
@@ -533,12 +536,13 @@ def test_unknown_environment(operator: Operator, named: str) -> None:
 
 
 def test_no_environment(operator: Operator) -> None:
+    """Without an environment the message names BOSH_ENVIRONMENT."""
     done = operator.pcapctl(variables={"BOSH_ENVIRONMENT": ""})
     assert done.returncode == 1 and "set BOSH_ENVIRONMENT" in done.stderr
 
 
 def test_wrong_authority(operator: Operator, tmp_path: Path) -> None:
-    """Another authority than the director's: no token is sent."""
+    """A director with a certificate of another CA gets no token."""
     other = Authority(tmp_path / "other")
     operator.log_in(ca_cert=other.certificate_path.read_text())
     done = operator.pcapctl()
@@ -549,6 +553,7 @@ def test_wrong_authority(operator: Operator, tmp_path: Path) -> None:
 
 
 def test_authority_is_nonsense(operator: Operator) -> None:
+    """A BOSH_CA_CERT that is neither PEM nor a file is reported."""
     operator.log_in()
     done = operator.pcapctl(variables={"BOSH_CA_CERT": "/nonexistent/ca.pem"})
     assert done.returncode == 1 and "BOSH_CA_CERT wants PEM" in done.stderr
@@ -556,7 +561,7 @@ def test_authority_is_nonsense(operator: Operator) -> None:
 
 @pytest.mark.parametrize("scheme", ["ssh+socks5", "socks5"])
 def test_a_jump_box(operator: Operator, tmp_path: Path, scheme: str) -> None:
-    """Director, UAA and api through BOSH_ALL_PROXY, which goes before the other variables."""
+    """Director, UAA and api are reached through BOSH_ALL_PROXY, which goes before the other proxy variables."""
     require("unshare", "ssh", "ssh-keygen", "/usr/sbin/sshd")
     operator.log_in(left=-10)  # UAA is asked, too
     proxies = Proxies(tmp_path, "jumpbox")
@@ -581,7 +586,7 @@ def test_a_jump_box(operator: Operator, tmp_path: Path, scheme: str) -> None:
 )
 @pytest.mark.long
 def test_a_jump_box_that_does_not_help(operator: Operator, tmp_path: Path, proxy: str, words: str) -> None:
-    """What ssh says, and the variable to look at."""
+    """When the jump box fails, the message has ssh's error and the variable."""
     require("unshare", "ssh", "ssh-keygen", "/usr/sbin/sshd")
     operator.log_in()
     with Proxies(tmp_path, "jumpbox").ssh() as address:
@@ -603,6 +608,7 @@ def test_a_jump_box_that_does_not_help(operator: Operator, tmp_path: Path, proxy
     ],
 )
 def test_nothing_there(operator: Operator, arguments: list[str], words: str) -> None:
+    """A deployment, group or instance that does not exist is reported with the command that lists them."""
     operator.log_in()
     done = operator.pcapctl(*arguments)
     assert done.returncode == 1
@@ -611,7 +617,7 @@ def test_nothing_there(operator: Operator, arguments: list[str], words: str) -> 
 
 
 def test_may_not_read(operator: Operator) -> None:
-    """The director refuses."""
+    """A user whom the director refuses to read is told so."""
     operator.log_in("bosh.teams.red.admin")
     done = operator.pcapctl()
     assert done.returncode == 1 and "does not let this token read deployment cf" in done.stderr
@@ -629,11 +635,13 @@ def test_may_read_but_not_capture(operator: Operator) -> None:
 
 
 def test_team_admin(operator: Operator) -> None:
+    """A team's admin can capture the team's deployment."""
     operator.log_in("bosh.teams.blue.admin")
     assert operator.pcapctl().returncode == 0
 
 
 def test_director_in_trouble(operator: Operator) -> None:
+    """A director that answers 500 is reported with its status."""
     operator.log_in()
     operator.world.director.canned["/deployments/cf/instances"] = director_error(500, 1, "no")
     done = operator.pcapctl()
@@ -652,6 +660,7 @@ def test_names_are_not_shown_raw(operator: Operator) -> None:
 
 
 def test_group_with_control_characters(operator: Operator) -> None:
+    """A group name with control characters is refused, and they do not reach the terminal."""
     operator.log_in()
     vm = Instance("rou\x1b[2Jter", 0, [operator.world.cells[0].host]).entry()
     answer = Answer(body=json.dumps([vm]).encode())
@@ -684,6 +693,7 @@ def test_usage(operator: Operator, arguments: list[str], variables: dict[str, st
 
 
 def test_deployment_from_the_environment(operator: Operator) -> None:
+    """The deployment comes from BOSH_DEPLOYMENT when the command line has none."""
     operator.log_in()
     command = [argument for argument in operator.arguments() if argument not in ("-d", "cf")]
     for deployment, status in (("cf", 0), ("", 2)):
@@ -707,6 +717,7 @@ BIG = ("-d", "big", "--group", "web")
 
 
 def test_nobody_to_ask(operator: Operator) -> None:
+    """More than five VMs without a terminal for the question are refused with their names and --yes."""
     operator.log_in()
     done = operator.pcapctl(*BIG)
     assert done.returncode == 2
@@ -715,6 +726,7 @@ def test_nobody_to_ask(operator: Operator) -> None:
 
 
 def test_yes(operator: Operator) -> None:
+    """--yes captures more than five VMs without a question."""
     operator.log_in()
     done = operator.pcapctl(*BIG, "--yes")
     assert done.returncode == 0, done.stderr
@@ -722,6 +734,7 @@ def test_yes(operator: Operator) -> None:
 
 
 def test_five_are_not_asked_for(operator: Operator) -> None:
+    """Five VMs are captured without a question."""
     operator.log_in()
     chosen = [argument for n in range(5) for argument in ("--instance", str(n))]
     done = operator.pcapctl(*BIG, *chosen)
@@ -729,6 +742,7 @@ def test_five_are_not_asked_for(operator: Operator) -> None:
 
 
 def test_agreed(operator: Operator) -> None:
+    """The answer y to the question starts the capture."""
     operator.log_in()
     status, shown = operator.at_terminal("y\n", *BIG)
     assert status == 0, shown
@@ -737,6 +751,7 @@ def test_agreed(operator: Operator) -> None:
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
 def test_not_agreed(operator: Operator, answer: str) -> None:
+    """Any other answer to the question ends pcapctl without a capture."""
     operator.log_in()
     status, shown = operator.at_terminal(answer, *BIG)
     assert status == 1 and "nothing was captured" in shown
@@ -744,20 +759,21 @@ def test_not_agreed(operator: Operator, answer: str) -> None:
 
 
 def test_quiet_does_not_hide_the_question(operator: Operator) -> None:
+    """--quiet still prints the VMs that need confirmation."""
     operator.log_in()
     done = operator.pcapctl(*BIG, "--quiet")
     assert done.returncode == 2 and done.stderr.count("web/") == 6
 
 
 def test_quiet(operator: Operator) -> None:
-    """Without a question the table is not needed."""
+    """With --quiet the table of VMs is printed only with a question."""
     operator.log_in()
     done = operator.pcapctl(*BIG, "--quiet", "--yes")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_scripts_are_not_asked(operator: Operator) -> None:
-    """Not even at a terminal: whoever reads JSON answers no questions."""
+    """With --json no question is asked, even at a terminal."""
     operator.log_in()
     status, shown = operator.at_terminal("y\n", *BIG, "--json")
     assert status == 2 and "--yes" in shown and "[y/N]" not in shown
@@ -787,7 +803,7 @@ def tshark(operator: Operator, **preferences: str) -> subprocess.CompletedProces
 
 
 def test_in_wireshark(operator: Operator) -> None:
-    """Each packet says which VM it is from; the end of the duration ends tshark."""
+    """In Wireshark each packet carries its VM's name, and the end of the duration ends tshark."""
     operator.log_in()
     done = tshark(operator, deployment="cf", groups="router", instances="0, 1")
     assert done.returncode == 0 and "pcapctl: " not in done.stderr, done.stderr
@@ -798,7 +814,7 @@ def test_in_wireshark(operator: Operator) -> None:
 
 @pytest.mark.long
 def test_many_vms_in_wireshark(operator: Operator) -> None:
-    """More than five are refused with all their names, unless the options say yes."""
+    """More than five VMs in Wireshark are refused with all their names, unless the options confirm them."""
     operator.log_in()
     done = tshark(operator, deployment="big", groups="web")
     assert "6 VMs are more than 5" in done.stderr and "web/" in done.stderr
@@ -819,6 +835,7 @@ def test_many_vms_in_wireshark(operator: Operator) -> None:
 )
 @pytest.mark.long
 def test_errors_in_wireshark(operator: Operator, preferences: dict[str, str], words: str) -> None:
+    """Errors of BOSH are shown by tshark, and no agent is asked."""
     operator.log_in()
     done = tshark(operator, **preferences)
     assert "pcapctl: " in done.stderr and words in done.stderr

@@ -471,7 +471,7 @@ def test_by_name(foundation: Foundation) -> None:
     ],
 )
 def test_instances(foundation: Foundation, arguments: list[str], instances: tuple[int, ...]) -> None:
-    """Lists, repeated options, and all."""
+    """Instances are chosen by lists, by repeated options, or all of them."""
     request = assert_captured(foundation, foundation.pcapctl("myapp", *arguments))
     assert request.app == App(GUID, "web", instances)
 
@@ -507,13 +507,13 @@ def test_guid(foundation: Foundation) -> None:
     ],
 )
 def test_usage(foundation: Foundation, arguments: list[str]) -> None:
-    """What cannot be is said before anybody is asked."""
+    """Options that contradict each other are refused before any request is sent."""
     assert_failed(foundation, foundation.pcapctl(*arguments), status=2)
     assert not foundation.state.asked
 
 
 def test_verbose(foundation: Foundation) -> None:
-    """Before the start the plan, then a line for each source that is opened."""
+    """With --verbose the plan is printed before the start, and then a line per opened source."""
     done = foundation.pcapctl("myapp", "--instance", "0,1", "--filter", "tcp", "--verbose")
     assert_captured(foundation, done)
     (file,) = foundation.work.iterdir()
@@ -530,7 +530,7 @@ def test_verbose(foundation: Foundation) -> None:
 
 
 def test_not_verbose(foundation: Foundation) -> None:
-    """Without --verbose only the report."""
+    """Without --verbose only the report is printed."""
     done = foundation.pcapctl("myapp")
     assert "agent agent/" not in done.stderr and "Ethernet" not in done.stderr
     assert "app myapp" not in done.stderr
@@ -585,7 +585,7 @@ def test_rotated(foundation: Foundation) -> None:
 
 
 def test_refused(foundation: Foundation) -> None:
-    """When UAA refuses, the user logs in again; the file stays, and UAA's words stay untold."""
+    """When UAA refuses, pcapctl suggests a new login, leaves the file alone, and does not repeat UAA's message."""
     foundation.log_in(foundation.state.new_access(seconds=-1))
     foundation.state.new_refresh()
     before = foundation.config_path.read_bytes()
@@ -632,7 +632,7 @@ def test_opaque(foundation: Foundation) -> None:
 
 
 def test_client_credentials(foundation: Foundation) -> None:
-    """After ``cf auth --client-credentials`` there is no refresh token, but a secret."""
+    """After ``cf auth --client-credentials`` the client's secret is used instead of a refresh token."""
     foundation.state.secrets.add("sesame-open")
     client = {"UAAOAuthClient": "ci", "UAAOAuthClientSecret": "sesame-open"}
     expired = foundation.state.new_access(seconds=-1)
@@ -652,7 +652,7 @@ def test_no_secret_where_there_was_none(foundation: Foundation) -> None:
 
 
 def test_nobody_logged_in(foundation: Foundation) -> None:
-    """After ``cf logout``, and where there never was a login."""
+    """After ``cf logout``, or without any login, pcapctl asks for a login."""
     foundation.log_in(AccessToken="", RefreshToken="")
     assert_failed(foundation, foundation.pcapctl("myapp"), "not logged in", "cf login")
     foundation.config_path.unlink()
@@ -661,7 +661,7 @@ def test_nobody_logged_in(foundation: Foundation) -> None:
 
 
 def test_garbled(foundation: Foundation) -> None:
-    """A file that is cut off."""
+    """A truncated configuration file is reported."""
     foundation.config_path.write_text(foundation.config_path.read_text()[:200])
     assert_failed(foundation, foundation.pcapctl("myapp"), "not JSON", "cf login")
 
@@ -706,7 +706,7 @@ def test_warning_for_scripts(foundation: Foundation) -> None:
 
 
 def test_insecure_and_an_authority(foundation: Foundation) -> None:
-    """They exclude each other."""
+    """--insecure and --ca exclude each other."""
     done = foundation.pcapctl("myapp", "--insecure")
     assert_failed(foundation, done, "--insecure and --ca exclude each other", status=2)
     assert not foundation.state.asked
@@ -722,7 +722,7 @@ def test_unknown_authority(foundation: Foundation, skipped: bool) -> None:
 
 
 def test_skipped_validation_is_not_implied(foundation: Foundation) -> None:
-    """Who logged in with --skip-ssl-validation is told that it does not count here."""
+    """A user who logged in with --skip-ssl-validation is told that it does not apply to the pcap api."""
     foundation.log_in(SSLDisabled=True)
     done = foundation.pcapctl("myapp", ca=False)
     assert done.returncode == 1 and not foundation.state.asked
@@ -741,7 +741,7 @@ def test_unknown_authority_of_uaa(foundation: Foundation, tmp_path: Path) -> Non
 
 
 def test_unknown_authority_of_the_pcap_api(foundation: Foundation, tmp_path: Path) -> None:
-    """Nor does the access token."""
+    """A pcap api with a certificate of an unknown CA receives no access token."""
     foundation.log_in(SSLDisabled=True)
     with elsewhere(tmp_path) as (url, asked):
         done = foundation.pcapctl("myapp", "--quiet", "--api", url)
@@ -800,7 +800,7 @@ def test_only_other_case(foundation: Foundation) -> None:
 
 
 def test_odd_name(foundation: Foundation) -> None:
-    """Commas, spaces and percent signs in a name are part of it."""
+    """Commas, spaces and percent signs in an app's name are part of it."""
     foundation.state.apps = [("a, 100%&b/ü", "guid-1"), ("a", "guid-2")]
     request = assert_captured(foundation, foundation.pcapctl("a, 100%&b/ü"))
     assert request.app == App("guid-1", "web", ())
@@ -877,7 +877,7 @@ def test_trickle(foundation: Foundation, answer: Canned, monkeypatch: pytest.Mon
 
 
 def test_nobody_there(foundation: Foundation) -> None:
-    """Cloud Controller is away."""
+    """An unreachable Cloud Controller is reported with its address."""
     foundation.log_in(Target="https://127.0.0.1:1")
     assert_failed(foundation, foundation.pcapctl("myapp"), "cannot connect", "cf api")
 
@@ -910,7 +910,7 @@ def test_status_of_the_same_api(foundation: Foundation) -> None:
 @pytest.mark.parametrize("link", [None, {}, {"href": None}, {"href": ""}])
 @pytest.mark.long(but=("link1",))
 def test_beside_api(foundation: Foundation, link: Any) -> None:
-    """Without a link: ``api.`` → ``pcap.``, on the same port."""
+    """Without a link the pcap api is ``pcap.`` in place of ``api.``, on the same port."""
     foundation.state.links["pcap"] = link
     assert_captured(foundation, foundation.pcapctl("myapp"))
     assert foundation.asked("/v1/stream")[0].host == f"pcap.{SYSTEM_DOMAIN}"
@@ -918,7 +918,7 @@ def test_beside_api(foundation: Foundation, link: Any) -> None:
 
 @pytest.mark.parametrize("way", ["option", "variable"])
 def test_given(foundation: Foundation, way: str) -> None:
-    """Who names it is not second-guessed: the root document is not even asked for."""
+    """A pcap api that is given by name is used without asking for the root document."""
     foundation.state.links["pcap"] = {"href": foundation.url("capture")}
     url = foundation.url("mine")
     done = (
@@ -932,7 +932,7 @@ def test_given(foundation: Foundation, way: str) -> None:
 
 
 def test_nowhere(foundation: Foundation) -> None:
-    """Neither a link nor an ``api.``."""
+    """Without a link and without ``api.`` in the name the pcap api is not found."""
     foundation.log_in(
         Target=f"https://{SYSTEM_DOMAIN}:{foundation.server.server_port}".replace("//", "//cc.")
     )
@@ -962,13 +962,13 @@ def test_bad_link(foundation: Foundation, href: Any, words: str) -> None:
 )
 @pytest.mark.long
 def test_no_root_document(foundation: Foundation, answer: Canned) -> None:
-    """It is not guessed where Cloud Controller cannot be asked."""
+    """When Cloud Controller cannot be asked, the pcap api's address is not guessed."""
     foundation.state.canned["/"] = answer
     assert_failed(foundation, foundation.pcapctl("myapp"), "api.sys.example.test")
 
 
 def test_pcap_api_refuses(foundation: Foundation) -> None:
-    """What the pcap api says of the token reaches the user."""
+    """The pcap api's refusal of the token reaches the user."""
     foundation.log_in(foundation.state.new_access())
     foundation.state.access.clear()
     done = foundation.pcapctl(GUID)

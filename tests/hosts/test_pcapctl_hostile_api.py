@@ -164,7 +164,7 @@ def test_an_api_that_lies(lie: str, credentials: Credentials, tmp_path: Path) ->
 
 
 def test_the_second_source_of_one_number(credentials: Credentials, tmp_path: Path) -> None:
-    """A source id is taken once."""
+    """A second source with an id in use is refused."""
 
     def script(client: Client) -> None:
         started(client)
@@ -180,7 +180,7 @@ def test_the_second_source_of_one_number(credentials: Credentials, tmp_path: Pat
     "rest", [b"", HEADER.pack(5000, _PACKETS, 0, 1) + record(4)], ids=["between-frames", "within-a-frame"]
 )
 def test_a_connection_that_breaks_off(rest: bytes, credentials: Credentials, tmp_path: Path) -> None:
-    """Between frames or within one: status 1, never a complete capture; whole packets are kept."""
+    """A connection that breaks, between frames or within one, gives status 1, and whole packets are kept."""
 
     def script(client: Client) -> None:
         started(client)
@@ -195,7 +195,7 @@ def test_a_connection_that_breaks_off(rest: bytes, credentials: Credentials, tmp
 
 
 def test_a_close_without_an_end(credentials: Credentials, tmp_path: Path) -> None:
-    """A polite goodbye is no END."""
+    """A WebSocket close without END gives no complete capture."""
 
     def script(client: Client) -> None:
         started(client)
@@ -208,7 +208,7 @@ def test_a_close_without_an_end(credentials: Credentials, tmp_path: Path) -> Non
 
 
 def test_a_text_message(credentials: Credentials, tmp_path: Path) -> None:
-    """It is not in this protocol."""
+    """A text message from the api is a protocol error."""
 
     def script(client: Client) -> None:
         started(client)
@@ -220,7 +220,7 @@ def test_a_text_message(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_an_older_api(credentials: Credentials, tmp_path: Path) -> None:
-    """It is told to be upgraded, and asked for nothing."""
+    """An older api is named as too old, and receives no request."""
 
     def script(client: Client) -> None:
         client.upgrade()
@@ -245,7 +245,7 @@ def test_packets_that_are_missing_at_the_end(credentials: Credentials, tmp_path:
 
 
 def test_an_api_that_does_not_cut(credentials: Credentials, tmp_path: Path) -> None:
-    """With --headers-only not a packet of an api that is too old for it is written; otherwise it is the file's."""
+    """With --headers-only no packet of an api that is too old for the option is written."""
 
     def script(client: Client) -> None:
         client.obedient = False
@@ -259,7 +259,7 @@ def test_an_api_that_does_not_cut(credentials: Credentials, tmp_path: Path) -> N
 
 
 def test_an_agent_that_was_lost(credentials: Credentials, tmp_path: Path) -> None:
-    """Nobody knows what it lost: status 3, and no number is made up."""
+    """Losses of an agent that was lost are reported as unknown, with status 3."""
 
     def script(client: Client) -> None:
         started(client)
@@ -290,7 +290,7 @@ def nothing_lost(client: Client) -> None:
 @pytest.mark.parametrize("then", [api_lost, agent_lost, nothing_lost])
 @pytest.mark.long(but=("nothing_lost",))
 def test_counters_after_a_cut(then: Script, credentials: Credentials, tmp_path: Path) -> None:
-    """None is smaller than what came after the last counters; what nobody knows is not 0, in report and file."""
+    """After a broken connection no counter is smaller than the last known one, and unknown ones are not 0."""
 
     def script(client: Client) -> None:
         client.greet()
@@ -373,7 +373,7 @@ def test_a_page_instead_of_an_api(credentials: Credentials, tmp_path: Path) -> N
 
 
 def test_garbage_instead_of_http(credentials: Credentials, tmp_path: Path) -> None:
-    """Bytes that are no HTTP at all."""
+    """An answer that is not HTTP is reported as such."""
 
     def script(client: Client) -> None:
         client.head()
@@ -396,7 +396,7 @@ def test_an_answer_without_an_end(credentials: Credentials, tmp_path: Path) -> N
 
 
 def test_a_server_without_tls(tmp_path: Path, credentials: Credentials) -> None:
-    """https to a server that speaks http: no TLS, and the token was not sent."""
+    """An api without TLS is reported, and the token is not sent."""
     seen: list[bytes] = []
 
     def script(client: Client) -> None:
@@ -410,7 +410,7 @@ def test_a_server_without_tls(tmp_path: Path, credentials: Credentials) -> None:
 
 
 def test_certificates_that_are_not_good(authority: Authority, tmp_path: Path) -> None:
-    """Another authority, another name, expired: refused with the reason, and the token was not sent."""
+    """A certificate of another CA or name, or an expired one, is refused with the reason before the token is sent."""
     other = Authority(tmp_path / "other", "another CA")
     cases = [
         (other.issue("stranger", ips=(LOCAL,)), "certificate", "--ca"),
@@ -426,7 +426,7 @@ def test_certificates_that_are_not_good(authority: Authority, tmp_path: Path) ->
 
 
 def test_insecure_asks_for_no_certificate(tmp_path: Path, authority: Authority) -> None:
-    """It captures from an api of an unknown authority, and warns; status does so too."""
+    """With --insecure pcapctl and status accept an api of an unknown CA, and warn."""
     stranger = Authority(tmp_path / "other", "another CA").issue("stranger", dns=("elsewhere.example",))
 
     def script(client: Client) -> None:
@@ -456,7 +456,7 @@ def test_insecure_asks_for_no_certificate(tmp_path: Path, authority: Authority) 
 
 
 def test_nobody_listens(authority: Authority, tmp_path: Path) -> None:
-    """Said at once, for people and scripts."""
+    """An api that does not listen is reported at once, to people and scripts."""
     with StreamApi(None, lambda client: None) as api:
         pass
     done = pcapctl(api.url, tmp_path, authority.certificate_path)
@@ -465,7 +465,7 @@ def test_nobody_listens(authority: Authority, tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_does_not_block(credentials: Credentials, tmp_path: Path) -> None:
-    """Standard output that says EAGAIN is waited for: every byte comes, in order."""
+    """When standard output returns EAGAIN, pcapctl waits, and every byte arrives in order."""
     count = 3000
 
     def script(client: Client) -> None:

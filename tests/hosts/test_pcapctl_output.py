@@ -22,7 +22,7 @@ from tests.kit.lab.terminals import Terminal
 
 
 def test_an_existing_file_is_not_overwritten(chain: Chain) -> None:
-    """Without --force it is refused before anything starts, and left alone; with --force it is replaced."""
+    """An existing file is refused before anything starts, and replaced only with --force."""
     path = chain.path()
     path.write_text("mine")
     before = len(chain.api.records())
@@ -90,7 +90,7 @@ def test_the_reader_of_stdout_leaves(chain: Chain, reader: tuple[str, ...]) -> N
 
 
 def test_ctrl_c_twice(chain: Chain) -> None:
-    """Twice leaves at once with 1, also while a full pipe blocks the write; what was written is whole."""
+    """A second Ctrl-C exits with 1 at once, also while a full pipe blocks the write; written blocks are whole."""
     read_fd, write_fd = os.pipe()
     fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 65536)
     with Generator(chain.link, size=1000, rate=20_000):
@@ -187,7 +187,7 @@ USAGE = {
 
 @pytest.mark.parametrize("case", USAGE)
 def test_wrong_usage(chain: Chain, case: str) -> None:
-    """What the command line gets wrong is status 2 with words, and nothing is written."""
+    """Wrong usage gives status 2 with a message, and nothing is written."""
     arguments, words = USAGE[case]
     argv = [word for word in chain.client_command("hosts") if word != "--ca"][:-1]
     if "--ca" not in arguments:
@@ -203,14 +203,14 @@ def test_wrong_usage(chain: Chain, case: str) -> None:
 
 
 def test_no_api_and_no_token(chain: Chain) -> None:
-    """Both are asked for by their names."""
+    """A missing api and a missing token are named."""
     for missing in ("PCAP_API", "PCAP_TOKEN"):
         done = chain.pcapctl("hosts", "web-0", env={missing: ""})
         assert done.returncode == 2 and missing in done.stderr
 
 
 def test_a_token_file(chain: Chain, tmp_path: Path) -> None:
-    """--token-file takes the token from there, without the line's end."""
+    """--token-file reads the token without the line's end."""
     path = tmp_path / "token"
     path.write_text(f"{chain.token}\n")
     done = chain.pcapctl(
@@ -230,7 +230,7 @@ def test_the_default_name(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_unreachable_apis(chain: Chain) -> None:
-    """Nobody there, no such host: status 1, with the name and what to check."""
+    """An api that cannot be reached gives status 1, with its name and what to check."""
     port = chain.api.config["static"]["targets"]["nobody"]["port"]
     for url, words in (
         (f"https://127.0.0.1:{port}", "refused"),
@@ -242,7 +242,7 @@ def test_unreachable_apis(chain: Chain) -> None:
 
 
 def test_status(chain: Chain) -> None:
-    """status tells of the api and its resolvers, as text and as JSON, and fails when there is none."""
+    """status describes the api and its resolvers, as text and JSON, and fails when the api does not answer."""
     done = chain.pcapctl("status")
     assert done.returncode == 0 and done.stdout.startswith("healthy") and "static: ok" in done.stdout
     body = json.loads(chain.pcapctl("status", "--json").stdout)

@@ -52,7 +52,7 @@ def documented() -> set[str]:
 
 
 def test_a_good_capture(credentials: Credentials, tmp_path: Path) -> None:
-    """It says what the end event says, what was asked, and the notices; every key is documented."""
+    """The report file holds the end event, the request and the notices, and every key is documented."""
     path = tmp_path / "report.json"
     done = play(
         good, credentials, tmp_path, "--report", str(path), "--filter", "udp", "--count", "9", "--duration", "1m"
@@ -130,7 +130,7 @@ def test_a_certificate_that_is_not_good(tmp_path: Path, credentials: Credentials
 
 
 def test_what_exists_stays(credentials: Credentials, tmp_path: Path) -> None:
-    """Nobody is asked for a capture whose report has no place; --force overwrites."""
+    """An existing report file is refused before the capture starts; --force overwrites it."""
     path = tmp_path / "report.json"
     path.write_text("precious")
     asked: list[Client] = []
@@ -172,7 +172,7 @@ def test_a_named_pipe_stays_one(credentials: Credentials, tmp_path: Path, force:
 def test_no_place_for_it(
     name: str, status: int, words: str, credentials: Credentials, tmp_path: Path
 ) -> None:
-    """Said at once, and nothing is written."""
+    """A report file that cannot be written is refused at once."""
     done = play(good, credentials, tmp_path, "--report", str(tmp_path / name), "--force")
     assert done.status == status and words in done.end["error"]
     assert list(tmp_path.iterdir()) == []
@@ -216,7 +216,7 @@ def test_its_place_vanishes_meanwhile(credentials: Credentials, tmp_path: Path) 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c(times: int, credentials: Credentials, tmp_path: Path) -> None:
-    """Once: the capture ends in good order.  Twice, from an api that is deaf: it is left.  Both are reported."""
+    """Ctrl-C, once or twice, leaves a report file."""
     up = threading.Event()
 
     def script(client: Client) -> None:

@@ -99,7 +99,7 @@ def test_headers_only_as_asked(chain: Chain) -> None:
 
 
 def test_no_payload_of_a_conversation(chain: Chain) -> None:
-    """Of TCP the whole handshake and all acknowledgements are there, and not a byte of what was said."""
+    """With --headers-only the handshake and all acknowledgements are there, and no payload byte."""
     require("tshark")
     client = chain.begin("web-0", "--filter", f"tcp port {PORT}", "--headers-only")
     client.wait_for("web-0:eth0")
@@ -136,13 +136,13 @@ def test_packets_that_cannot_be_taken_apart(chain: Chain) -> None:
 
 
 def test_snaplen_and_headers_only(chain: Chain) -> None:
-    """The shorter of both counts."""
+    """With --snaplen and --headers-only the shorter length counts."""
     result = captured(chain, chain.api, "web-0", "--filter", FILTER, "--headers-only", "--snaplen", "20")
     assert {(len(packet.data), packet.length) for packet in result.file.packets} == {(20, 200)}
 
 
 def test_by_curl(chain: Chain, tmp_path: Path) -> None:
-    """GET /capture has it, too."""
+    """GET /capture supports headers only as well."""
     require("curl")
     path = tmp_path / "headers.pcapng"
     with Generator(chain.link, size=200, rate=500):
@@ -157,7 +157,7 @@ def test_by_curl(chain: Chain, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [(), ("--snaplen", "262144"), ("--headers-only",)])
 @pytest.mark.long(but=("arguments0",))
 def test_everybody_gets_headers_only(chain: Chain, arguments: tuple[str, ...]) -> None:
-    """Whatever they ask for; whoever asked for more is told."""
+    """A policy of headers only applies to every request, and users who asked for more get a notice."""
     require("tshark")
     with ruled(chain, "headers", {"headers_only": True}) as api:
         result = captured(chain, api, "web-0", "--filter", FILTER, *arguments)
@@ -184,7 +184,7 @@ def test_everybody_gets_headers_only_by_curl(chain: Chain, tmp_path: Path, query
 
 
 def test_one_user_gets_headers_only(chain: Chain) -> None:
-    """Another one at the same api sees all."""
+    """A policy of headers only for one user leaves others at the same api unaffected."""
     alice = {**chain.api.config["static"]["users"]["alice"], "headers_only": True}
     with ruled(chain, "alice-only", {}, alice=alice) as api:
         less = captured(chain, api, "web-1", "--filter", FILTER)
@@ -228,7 +228,7 @@ def test_interfaces_that_are_allowed(chain: Chain) -> None:
 )
 @pytest.mark.long(but=("tcp port 7707 or tcp port",))
 def test_an_exclusion_cannot_be_escaped(chain: Chain, text: str) -> None:
-    """What the policy excludes is not captured, whatever the user's filter says; the rest is."""
+    """Traffic that the policy excludes is not captured, whatever the user's filter is; other traffic is."""
     with ruled(chain, "exclude", {"exclude": [f"port {PORT}", "icmp6"]}) as api:
         env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
         client = chain.begin("web-0", "--filter", text, env=env)
@@ -325,7 +325,7 @@ def test_an_exclusion_that_is_no_filter(chain: Chain) -> None:
 
 @pytest.mark.long
 def test_a_weaker_permission(tmp_path: Path, authority: Authority) -> None:
-    """Who may only see an app is given headers, who may see its secrets everything, others nothing."""
+    """With a weaker permission, viewers of the app get headers, readers of its secrets everything, others nothing."""
     settings = {"headers_only_permission": "read_basic_data"}
     with foundation_in(tmp_path, authority, cloud_foundry=settings) as foundation:
         app = foundation.cc.add(CfApp(processes=[Process(instances=[Instance(0, host="127.0.0.2")])]))
@@ -340,7 +340,7 @@ def test_a_weaker_permission(tmp_path: Path, authority: Authority) -> None:
 
 @pytest.mark.long
 def test_an_agent_that_cannot_cut(tmp_path: Path, authority: Authority) -> None:
-    """One of an older version says nothing of headers: not a packet of it goes on."""
+    """No packet of an agent that is too old to cut headers is passed on."""
     settings = {"headers_only_permission": "read_basic_data"}
     with foundation_in(tmp_path, authority, cloud_foundry=settings) as foundation:
         for cell in foundation.cells:

@@ -44,7 +44,7 @@ def behind(chain: Chain, variables: Dict[str, str], *arguments: str) -> tuple[in
 def test_a_capture_through_a_proxy(
     chain: Chain, proxies: Proxies, tmp_path: Path, program: str, way: str, variable: str
 ) -> None:
-    """All connections, that of the packets too; without the variable there is no such host."""
+    """All connections of a capture go through the proxy, and fail without the variable."""
     require(program)
     path = tmp_path / "web.pcapng"
     arguments = ("hosts", "web-0", "--filter", FILTER, "--count", "10", "--output", str(path))
@@ -58,7 +58,7 @@ def test_a_capture_through_a_proxy(
 
 
 def test_a_password(chain: Chain, proxies: Proxies) -> None:
-    """With the right one it goes through, with a wrong one the proxy's answer is reported, without it."""
+    """The right proxy password works; a wrong one is reported with the proxy's answer, without the password."""
     require("tinyproxy")
     with proxies.http("BasicAuth alice secret") as address:
         assert behind(chain, {"HTTPS_PROXY": f"http://alice:secret@{address}"}, "status")[0] == 0
@@ -86,12 +86,12 @@ def test_no_proxy(chain: Chain, proxies: Proxies, value: str) -> None:
     ],
 )
 def test_a_proxy_that_is_none(chain: Chain, value: str, words: str) -> None:
-    """What is wrong with it, and the variable to look at."""
+    """An invalid proxy variable is reported with what is wrong and its name."""
     status, said = behind(chain, {"HTTPS_PROXY": value}, "status")
     assert status == 1 and words in said and "HTTPS_PROXY" in said
 
 
 def test_this_machine_is_reached_directly(chain: Chain) -> None:
-    """As by the cf CLI: no proxy between a program and its own machine."""
+    """Connections to this machine do not use the proxy, as in the cf CLI."""
     done = chain.pcapctl("status", env={**CLEARED, "HTTPS_PROXY": "http://127.0.0.1:1"})
     assert done.returncode == 0, done.stderr

@@ -113,7 +113,7 @@ def test_a_slow_line(chain: Chain, agent: HostileAgent) -> None:
 
 @pytest.mark.long
 def test_an_api_that_was_suspended(chain: Chain, agent: HostileAgent) -> None:
-    """It reads what came meanwhile before it judges which agent stood still."""
+    """An api that was suspended reads what has arrived before it judges which agent was silent."""
     played = Played(150, slow_line)
 
     def suspend() -> None:

@@ -49,7 +49,7 @@ def seccomp_of(pid: int) -> str:
 
 
 def test_a_capture_below_the_filter(filtered: Chain) -> None:
-    """In namespaces, with a filter that is tried in a process of its own, and after SIGHUP."""
+    """An agent captures below the system call filter: in namespaces, with a filter trial, and after SIGHUP."""
     assert {seccomp_of(daemon.pid) for daemon in (filtered.agent, filtered.api)} == {"2"}
     for daemon in (filtered.agent, filtered.api):
         daemon.signal(signal.SIGHUP)
@@ -60,7 +60,7 @@ def test_a_capture_below_the_filter(filtered: Chain) -> None:
 
 
 def test_a_container_below_the_filter(authority: Authority) -> None:
-    """With runc, which is asked where the container is, below the same filter."""
+    """An agent captures from a container, with runc, below the same system call filter."""
     with public_directory() as directory, cell_in(directory, 97) as cell:
         instance = cell.run(APP, 0)
         agent = CellAgent(cell, authority, "filtered", containers={})

@@ -78,7 +78,7 @@ def test_what_is_not_refused() -> None:
 
 
 def test_answers() -> None:
-    """Yes and no: each part, and both answers; what only repeats a state is no check."""
+    """Both outcomes of a yes-or-no function are taken out; repeated state is not a check."""
     assert found(
         """
         def may(x) -> bool:

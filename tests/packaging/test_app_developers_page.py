@@ -84,7 +84,7 @@ def foundation(tmp_path: Path, authority: Authority) -> Iterator[Foundation]:
 
 @pytest.mark.long
 def test_every_command(foundation: Foundation, client_file: Path, tmp_path: Path) -> None:
-    """As it stands in the page, each ends well, and those that capture asked for a capture of the app."""
+    """Every command of the page succeeds as printed, and the capturing ones request a capture of the app."""
     require("tshark")
     user = User(foundation, client_file, tmp_path)
     captured = number = 0
@@ -162,7 +162,7 @@ def test_every_message() -> None:
 
 
 def test_the_statuses_are_those_of_help() -> None:
-    """And of the man page: one source, said again where it is read first."""
+    """The page lists the same exit statuses as the help and the man page."""
     page = (ROOT / "docs" / "pcapctl.1").read_text()
     table = rows("Exit status")
     assert [row[0] for row in table] == ["0", "1", "2", "3"]

@@ -115,7 +115,7 @@ def cf(standin: Path, client_file: Path, tmp_path: Path, authority: Authority) -
 
 
 def test_install_upgrade_help_uninstall(cf: Cf, client_file: Path) -> None:
-    """The whole life of a plugin."""
+    """The plugin can be installed, upgraded, asked for help, and uninstalled."""
     installed = cf.home / ".cf" / "plugins" / "pcap"
     assert installed.read_bytes() == client_file.read_bytes()
     help_text = cf("help", "pcap").stdout
@@ -131,7 +131,7 @@ def test_install_upgrade_help_uninstall(cf: Cf, client_file: Path) -> None:
 
 
 def test_a_capture(cf: Cf) -> None:
-    """By name in the space that the cf CLI targets, with its token; readable by everything."""
+    """The plugin captures an app by its name with the cf CLI's token, and every reader accepts the file."""
     require("tshark", "capinfos", "tcpdump")
     done = cf.pcap("myapp", "--file", "x.pcapng")
     assert done.returncode == 0, done.stderr
@@ -155,7 +155,7 @@ MIXED = ("--file", "x.pcap", "-f", "tcp", "-i", "lo", "-i", "0,2", "-t", "worker
     [("pcap", LONG), ("tcpdump", LONG), ("pcapd", LONG), ("pcap", SHORT), ("tcpdump", MIXED)],
 )
 def test_the_options_of_2022(cf: Cf, command: str, options: tuple[str, ...]) -> None:
-    """File, filter, instance, type and device, under all names, long and short."""
+    """The options of 2022 work under all names, long and short."""
     done = cf.pcap("myapp", *options, command=command)
     assert done.returncode == 0, done.stderr
     request = cf.foundation.state.captures[-1]
@@ -194,7 +194,7 @@ def test_another_name(cf: Cf, client_file: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: str) -> None:
-    """In one line with a remedy, and no file is left."""
+    """A missing part of the login is reported in one line with a remedy, and no file is left."""
     cf.log_in(**changes)
     done = cf.pcap("myapp")
     assert done.returncode == 1
@@ -204,14 +204,14 @@ def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: st
 
 
 def test_insecure_warns_each_time(cf: Cf) -> None:
-    """It works for the plugin too, and says what it means."""
+    """--insecure works for the plugin, with a warning each time."""
     done = cf("pcap", "myapp", "--quiet", "--insecure")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("warning: certificates are not checked (--insecure)")
 
 
 def test_skipped_validation_is_not_implied(cf: Cf) -> None:
-    """Who logged in with --skip-ssl-validation has certificates checked all the same."""
+    """With a login by --skip-ssl-validation the plugin still checks certificates."""
     cf.log_in(SSLDisabled=True)
     done = cf("pcap", "myapp")
     assert done.returncode == 1
@@ -337,7 +337,7 @@ def test_without_a_cli(client_file: Path) -> None:
 
 @pytest.mark.realcf
 def test_the_real_cf_cli(client_file: Path, tmp_path: Path) -> None:
-    """Install, help and uninstall with the real thing."""
+    """The real cf CLI installs the plugin, shows its help, and uninstalls it."""
     binary = os.environ.get("PCAPD_TEST_CF")
     if not binary:
         pytest.skip("PCAPD_TEST_CF names no cf CLI")

@@ -48,7 +48,7 @@ def test_what_is_there_stays(installed: Installed, tmp_path: Path) -> None:  # n
 
 @pytest.mark.parametrize("name", ["a b", "", "häuser.example", "a..b", "-x.example"])
 def test_what_is_not_a_name(tmp_path: Path, name: str) -> None:
-    """It is named before anything is made."""
+    """A name that cannot be used is reported before any file is made."""
     with pytest.raises(SystemExit, match="neither a host name nor an IP address"):
         run(["certificates", str(tmp_path / "tls"), f"--api={name}"])
     assert not (tmp_path / "tls").exists()

@@ -104,7 +104,7 @@ def _sdist_files(sdist: Path) -> list[str]:
 
 
 def test_wheel_ships_nothing_of_twisted(built: Built) -> None:
-    """One file below twisted/: an __init__.py would overwrite Twisted's own, or hide all of it."""
+    """The wheel has one file below twisted/, and no __init__.py that would hide Twisted's own."""
     assert [name for name in _wheel_files(built.wheel) if name.startswith("twisted/")] == [PLUGIN]
 
 
@@ -119,7 +119,7 @@ def test_wheel_installs_two_packages(built: Built) -> None:
 
 @pytest.mark.long
 def test_man_page(built: Built, installed: Installed) -> None:
-    """Besides them it installs the man page, where man looks for it, and nothing else."""
+    """The wheel installs the man page in man's directory, and nothing else outside the packages."""
     data = [name for name in _wheel_files(built.wheel) if ".data/" in name]
     assert [name.partition(".data/")[2] for name in data] == ["data/share/man/man1/pcapctl.1"]
     page = installed.bin.parent / "share" / "man" / "man1" / "pcapctl.1"
@@ -138,7 +138,7 @@ def test_wheel_is_complete(built: Built) -> None:
 
 
 def test_sdist_is_complete(built: Built) -> None:
-    """It has what a packager, a reader and a tester need, and nothing that was built."""
+    """The sdist holds the sources, docs and tests, and no built file."""
     files = _sdist_files(built.sdist)
     assert [name for name in files if name.startswith("twisted/")] == [PLUGIN]
     assert {"LICENSE", "README.rst", "setup.py", "pyproject.toml"} <= set(files)
@@ -164,7 +164,7 @@ def test_twistd_help(installed: Installed) -> None:
 
 
 def test_twisted_is_whole(installed: Installed) -> None:
-    """Twisted's own plugins are still there besides ours."""
+    """Twisted's own plugins are still found besides ours."""
     output = installed.run("twistd", "--help")
     assert re.search(r"^ +web\b", output, re.MULTILINE)
     assert "Unable to" not in output
@@ -184,7 +184,7 @@ def test_pcapctl_help(installed: Installed) -> None:
 
 
 def test_api_and_pcapctl_need_no_libpcap(installed: Installed) -> None:
-    """Their modules import where pcapy and prctl are not installed."""
+    """The modules of api and pcapctl import where pcapy and prctl are not installed."""
     with pytest.raises(CommandFailed, match="No module named 'pcapy'"):
         installed.run("python", "-c", "import pcapy")
     program = (
@@ -204,7 +204,7 @@ def test_compiled_where_there_is_a_compiler(installed: Installed) -> None:
 
 @pytest.mark.long
 def test_works_without_a_compiler(built: Built, installed: Installed, tmp_path: Path) -> None:
-    """Without one the build succeeds all the same, and the reference does the work."""
+    """Without a compiler the build succeeds, and the reference implementation runs."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path)]
     environment = _clean_environment(CC="/bin/false", CXX="/bin/false")
     run([*build, str(built.sdist)], cwd=tmp_path, env=environment, timeout=PATIENCE)
@@ -235,7 +235,7 @@ def _implementation(installed: Installed, path: str = "") -> str:
 @pytest.mark.parametrize("link", [False, True], ids=["directly", "by a link"])
 @pytest.mark.parametrize(("name", "knows"), [("pcapd", "--role"), ("pcapctl", "hosts")])
 def test_launchers_work_from_anywhere(tmp_path: Path, name: str, knows: str, link: bool) -> None:
-    """They find the checkout from any directory, and import nothing from that directory."""
+    """The launchers find the checkout from any directory, and import nothing from that directory."""
     if not (ROOT / ".venv" / "stamp").exists():
         pytest.skip("bin/test has not set up .venv here")
     launcher = ROOT / "bin" / name
@@ -248,7 +248,7 @@ def test_launchers_work_from_anywhere(tmp_path: Path, name: str, knows: str, lin
 
 @pytest.mark.parametrize("name", ["pcapd", "pcapctl"])
 def test_launchers_say_what_to_do_first(tmp_path: Path, name: str) -> None:
-    """In a fresh checkout they name the command that makes them work."""
+    """In a fresh checkout the launchers name the command that makes them work."""
     shutil.copytree(ROOT / "bin", tmp_path / "bin")
     done = subprocess.run([tmp_path / "bin" / name], capture_output=True, text=True, check=False)
     assert done.returncode == 1

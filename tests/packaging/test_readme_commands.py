@@ -79,13 +79,13 @@ def shell(standin: Path, client_file: Path, tmp_path: Path, authority: Authority
 
 
 def test_there_are_four() -> None:
-    """What the section promises."""
+    """The README section has as many commands as it promises."""
     words = [command.split()[0] for command in commands()]
     assert words == ["cf", "cf", "cf", "cf"]
 
 
 def test_each_of_them(shell: Shell, tmp_path: Path) -> None:
-    """One after the other; each does what it is for, and at the end there is a file that all readers take."""
+    """The README's commands work one after the other, and all readers accept the resulting file."""
     work = tmp_path / "work"
     install, login, target, capture = commands()
 

@@ -299,7 +299,7 @@ def test_ours(ours: Tree, rule: object) -> None:
 
 
 def test_plugin_imports_nothing_of_ours() -> None:
-    """Every twistd command imports our plugin, so it names pcapd.tap but does not import it."""
+    """The twistd plugin names pcapd.tap without importing it."""
     plugin = ROOT / "twisted" / "plugins" / "pcapd_plugin.py"
     tree = ast.parse(plugin.read_text())
     imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -308,7 +308,7 @@ def test_plugin_imports_nothing_of_ours() -> None:
 
 
 def test_the_demo_does_without_the_tests() -> None:
-    """bin/quickstart runs where only the sources are, and shows nothing that a test needs alone."""
+    """The demo imports nothing of the tests and has nothing that only tests use."""
     for path in (ROOT / "demo").glob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
         imported = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
@@ -416,7 +416,7 @@ def test_violations_are_found(tmp_path: Path, rule: object, files: Mapping[str, 
 
 
 def test_good_tree(tmp_path: Path) -> None:
-    """What is allowed is not reported."""
+    """A good tree gives no violations."""
     tree = plant(
         tmp_path,
         {

@@ -34,12 +34,12 @@ def there(package: Path) -> list[str]:
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_a_docstring_is_a_map(package: Path) -> None:
-    """Every module once, none that is not there."""
+    """A package's docstring names each of its modules once, and no other."""
     docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
     assert sorted(named(docstring)) == there(package)
 
 
 def test_what_counts_as_named() -> None:
-    """In code type or in a table, at the beginning of a line; not what a sentence mentions."""
+    """Names in code type or in a table at the beginning of a line count; those within a sentence do not."""
     text = "Look at ``aside``.\n\n``one``, ``two``\n    both\n``three``  a third\n====  ===\nfour  a fourth\nSee  x"
     assert named(text) == ["one", "two", "three", "four"]

@@ -124,7 +124,7 @@ def test_a_ping_is_answered_with_both_times(world: World) -> None:
 
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_flood_of_pings(world: World, reads: bool) -> None:
-    """One that is faster than answers are due ends the connection; one now and then only if nobody reads them."""
+    """A flood of pings, or pings whose answers are not read, ends the connection."""
     conversation = Conversation(world)
     for _ in range(ANSWERS_BURST):
         world.reactor.advance(1 / ANSWERS_PER_SECOND)
@@ -151,7 +151,7 @@ def test_a_start_opens_what_it_names(world: World) -> None:
 
 
 def test_so_many_addresses_of_an_interface_are_told(world: World) -> None:
-    """Of an interface with more of them the first ones are, and the message stays within its bounds."""
+    """Of an interface with too many addresses the first ones are reported, and the message stays within its bounds."""
     world.addresses = tuple(f"2001:db8::{number:x}/128" for number in range(ADDRESSES_MAX + 1))
     (source,) = [m for m in Conversation(world).say(START) if isinstance(m, Source)]
     assert source.addresses == world.addresses[:ADDRESSES_MAX]
@@ -172,7 +172,7 @@ def test_a_namespace_that_is_not_configured_is_refused(world: World) -> None:
 
 
 def test_only_so_many_captures_run_at_once(monkeypatch: pytest.MonkeyPatch, credentials: Credentials) -> None:
-    """One more than the limit is refused, and gets its turn when one of them is over."""
+    """A capture above the limit is refused, and accepted when an earlier one is over."""
     world = World(monkeypatch, credentials, max_captures=1)
     first = Conversation(world)
     first.say(START)
@@ -187,7 +187,7 @@ def test_only_so_many_captures_run_at_once(monkeypatch: pytest.MonkeyPatch, cred
 def test_what_was_begun_counts_until_it_has_ended(
     monkeypatch: pytest.MonkeyPatch, credentials: Credentials
 ) -> None:
-    """Leaving early makes no room: what is being opened, or closed, is still the agent's work."""
+    """A capture that is being opened or closed counts towards the limit even if its client has left."""
     world = World(monkeypatch, credentials, max_captures=1)
     world.slow = True
     hasty = Conversation(world)
@@ -212,7 +212,7 @@ def test_what_was_begun_counts_until_it_has_ended(
 
 
 def test_an_opening_learns_that_nobody_waits(world: World) -> None:
-    """So that a filter's turn is not waited for in vain."""
+    """An opening learns that its client has left, so that it does not wait for a filter's turn."""
     world.slow = True
     conversation = Conversation(world)
     conversation.say(START)
@@ -297,7 +297,7 @@ def test_what_is_withheld_is_sent_later(
 
 
 def test_a_stop_waits_for_no_test(world: World, withholding: list[bool]) -> None:
-    """What is withheld is sent before the counters are final."""
+    """At STOP withheld packets are sent before the counters are final."""
     conversation = Conversation(world)
     conversation.say(START)
     world.sources[0].fill(b"one")
@@ -310,7 +310,7 @@ def test_a_stop_waits_for_no_test(world: World, withholding: list[bool]) -> None
 
 
 def test_a_connection_of_a_loop_is_left_out_everywhere(world: World) -> None:
-    """Of captures that run, and of those to come; users of running ones learn it."""
+    """A connection in a loop is left out of running and later captures, and users of running ones are informed."""
     connection = Connection(ip_address("192.0.2.1"), 443, ip_address("192.0.2.2"), 5555)
     first, second = Conversation(world), Conversation(world)
     first.say(START)
@@ -329,7 +329,7 @@ def test_a_connection_of_a_loop_is_left_out_everywhere(world: World) -> None:
 
 
 def test_packets_arrive_as_records(world: World) -> None:
-    """What the ring holds is delivered, cut to the snaplen."""
+    """Packets in the ring arrive as records, cut to the snaplen."""
     conversation = Conversation(world)
     conversation.say(replace(START, snaplen=4))
     world.sources[0].fill(b"abcdefgh", b"ij")
@@ -339,7 +339,7 @@ def test_packets_arrive_as_records(world: World) -> None:
 
 
 def test_nothing_is_captured_before_it_can_be_read(world: World) -> None:
-    """However long it takes to open them, interfaces get packets into their rings when reading begins."""
+    """Interfaces get packets into their rings only when reading begins, however long opening takes."""
     world.slow = True
     conversation = Conversation(world)
     conversation.say(replace(START, interfaces=("eth0", "eth1")))
@@ -417,7 +417,7 @@ def test_a_batch_becomes_frames_of_bounded_size(world: World, monkeypatch: pytes
 
 
 def test_a_batch_that_is_not_full_empties_the_ring(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not read again at once, and the watermark follows the clock, as it does behind an empty ring."""
+    """After a batch that is not full the ring is not read again at once, and the watermark follows the clock."""
     monkeypatch.setattr(reading, "BATCH_PACKETS", 2)
     conversation = Conversation(world)
     conversation.say(START)
@@ -451,7 +451,7 @@ def test_counters_come_at_their_interval_also_while_paused(world: World) -> None
 
 
 def test_the_watermark_never_goes_back_nor_beyond_what_is_unread(world: World) -> None:
-    """With packets unread the last one read bounds it; with an empty ring the clock does."""
+    """The watermark is bound by the last packet read while packets are unread, and by the clock otherwise."""
     conversation = Conversation(world)
     conversation.say(START)
     conversation.transport.producer.pauseProducing()
@@ -477,7 +477,7 @@ def turns(world: World, seconds: float) -> None:
 
 
 def test_an_api_that_falls_silent_is_given_up(world: World) -> None:
-    """Its capture ends with it, also when there is no traffic."""
+    """The capture of an api that falls silent ends, also when there is no traffic."""
     conversation = Conversation(world)
     conversation.say(START)
     turns(world, AGENT_SILENCE_TIMEOUT / 2)
@@ -500,7 +500,7 @@ def test_an_api_that_pings_is_alive(world: World) -> None:
 
 
 def test_a_pause_of_the_agent_is_not_the_apis_silence(world: World) -> None:
-    """What it sent meanwhile is read first, even when its time was all but over; then it is judged as ever."""
+    """After a pause of the agent the api's data is read before its silence is judged."""
     conversation = Conversation(world)
     conversation.say(START)
     for _ in range(3):
@@ -515,7 +515,7 @@ def test_a_pause_of_the_agent_is_not_the_apis_silence(world: World) -> None:
 
 
 def test_a_start_that_waits_in_the_socket(world: World) -> None:
-    """After a pause of the agent it is read first; a peer that sent none is given up a moment later."""
+    """A START that waits in the socket after a pause is read before the peer's silence is judged."""
     late, never = Conversation(world), Conversation(world)
     world.reactor.advance(START_TIMEOUT + 3600)
     assert late.transport.closed == never.transport.closed == ""
@@ -545,7 +545,7 @@ def test_a_stop_delivers_everything_and_then_ends(world: World, warnings: list[s
 
 
 def test_drops_are_told_before_the_packets_behind_them(world: World) -> None:
-    """So that who writes them to a file knows at which packet: while capturing, and before a drain."""
+    """Drops are reported before the packets behind them, while capturing and before a drain."""
     conversation = Conversation(world)
     conversation.say(START)
     (source,) = world.sources
@@ -665,7 +665,7 @@ def test_a_stop_while_the_capture_is_being_opened(world: World) -> None:
 
 
 def test_an_api_that_leaves_while_the_capture_is_being_opened(world: World) -> None:
-    """What is open too late is closed again, and nobody is told."""
+    """A source that opens after the api has left is closed without a message."""
     world.slow = True
     conversation = Conversation(world)
     conversation.say(START)
@@ -675,7 +675,7 @@ def test_an_api_that_leaves_while_the_capture_is_being_opened(world: World) -> N
 
 
 def test_an_api_that_leaves_before_the_opening_fails(world: World) -> None:
-    """Nobody is there to be told; nothing is waited for."""
+    """An opening that fails after the api has left causes no message and no wait."""
     world.slow, world.failure = True, CaptureFailed("it failed")
     conversation = Conversation(world)
     conversation.say(START)
@@ -685,7 +685,7 @@ def test_an_api_that_leaves_before_the_opening_fails(world: World) -> None:
 
 
 def test_an_interface_that_goes_away_ends_its_source(world: World) -> None:
-    """Its last packets are delivered, the user is told, the other interface goes on."""
+    """A source whose interface goes away delivers its last packets and a notice, and the other one goes on."""
     conversation = Conversation(world)
     conversation.say(replace(START, interfaces=("eth0", "eth1")))
     gone, stays = world.sources
@@ -703,7 +703,7 @@ def test_an_interface_that_goes_away_ends_its_source(world: World) -> None:
 
 
 def test_an_interface_that_goes_away_between_two_wake_ups(world: World) -> None:
-    """Whoever reads first meets the error, and that may be who asks for the counters: the user is told."""
+    """An interface that goes away between two wake-ups is reported, whichever read meets the error first."""
     conversation = Conversation(world)
     conversation.say(replace(START, interfaces=("eth0", "eth1")))
     gone, _ = world.sources
@@ -716,7 +716,7 @@ def test_an_interface_that_goes_away_between_two_wake_ups(world: World) -> None:
 
 
 def test_an_interface_goes_away_once(world: World) -> None:
-    """Several who read its socket meet the error: the user is told once."""
+    """An interface that goes away is reported once, although several reads meet the error."""
     conversation = Conversation(world)
     conversation.say(replace(START, interfaces=("eth0", "eth1")))
     world.sources[0].error = CaptureFailed("the interface disappeared")
@@ -741,7 +741,7 @@ def test_a_capture_without_any_interface_left_ends(world: World) -> None:
 def test_a_namespace_that_is_replaced_ends_the_capture(
     monkeypatch: pytest.MonkeyPatch, credentials: Credentials, tmp_path: Path
 ) -> None:
-    """Another namespace at the same path is not what was asked for."""
+    """A namespace that is replaced at the same path ends the capture."""
     place = tmp_path / "web-0"
     place.write_text("one")
     world = World(monkeypatch, credentials, namespaces={"web-0": place})
@@ -800,7 +800,7 @@ def notices(conversation: Conversation) -> list[str]:
 
 
 def test_an_interface_that_is_taken_down_is_waited_for(world: World) -> None:
-    """Its source stays open; the user is told, and later for how long it was down."""
+    """A source whose interface is down stays open; the user learns of it, and later how long it lasted."""
     conversation = Conversation(world)
     conversation.say(START)
     (source,) = world.sources
@@ -816,7 +816,7 @@ def test_an_interface_that_is_taken_down_is_waited_for(world: World) -> None:
 
 
 def test_an_interface_that_is_made_again(world: World) -> None:
-    """One of the same name is another source, and the gap is said."""
+    """An interface that is made again under its name is another source, and the gap is reported."""
     world.links, world.indexes = Links(eth0=7), {"eth0": 7}
     conversation = Conversation(world)
     conversation.say(START)

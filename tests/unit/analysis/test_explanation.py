@@ -80,7 +80,7 @@ def kinds(names: List[str]) -> List[Tuple[str, str]]:
 
 @pytest.mark.parametrize(("order", "fine"), [("<", 1), (">", 1), ("<", 1000), (">", 1000)])
 def test_files_of_anybody(tmp_path: Path, order: str, fine: int) -> None:
-    """Both byte orders, microseconds and nanoseconds; a last packet that is cut short is passed over."""
+    """Files of either byte order, with microseconds or nanoseconds, are read; a cut last packet is passed over."""
     name = pcap(tmp_path / "a.pcap", talk(status=503), order, fine)
     with Path(name).open("ab") as file:
         file.write(bytes(9))
@@ -98,7 +98,7 @@ def test_files_of_anybody(tmp_path: Path, order: str, fine: int) -> None:
 
 
 def test_the_object(tmp_path: Path) -> None:
-    """Its keys are pinned."""
+    """The keys of the JSON object are pinned."""
     report = as_dict(explain([pcap(tmp_path / "a.pcap", talk(wait=2_000_000))]))
     assert list(report) == [
         "version", "files", "packets", "first_us", "last_us", "sources", "findings", "conversations", "requests",
@@ -183,7 +183,7 @@ def test_segments_that_a_network_card_cuts(tmp_path: Path) -> None:
 
 
 def test_an_interface_that_shows_everything_twice(tmp_path: Path) -> None:
-    """As ``any`` of a router does, in bursts: nothing was sent again."""
+    """An interface that shows each packet twice, as ``any`` on a router, causes no retransmissions."""
     seen = talk()[:3]
     for burst in range(5):
         segments = []
@@ -210,7 +210,7 @@ def test_a_name_cannot_forge_anything(tmp_path: Path, name: bytes) -> None:
 
 @pytest.mark.parametrize("name", [b"<script>alert(1)", b'"><img src=x>', b"&amp;<!--"])
 def test_the_page(tmp_path: Path, name: bytes) -> None:
-    """It is its owner's alone, needs nothing from elsewhere, and nothing of a packet becomes a tag of it."""
+    """The page is readable by its owner alone, loads nothing, and escapes all text of packets."""
     script = b"GET /<svg/onload=1> HTTP/1.1\r\nHost: a\r\n\r\n"
     file = pcap(tmp_path / "<b>.pcap", nxdomain(name) + talk(status=500, request=script))
     done = CliRunner().invoke(cli, ["explain", file, "--html", str(tmp_path / "page.html")])
@@ -239,7 +239,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_findings_page() -> None:
-    """docs/findings.rst is what the kinds say: bin/build-findings."""
+    """docs/findings.rst equals the texts of the kinds, as bin/build-findings writes them."""
     assert (ROOT / "docs" / "findings.rst").read_text() == page()
     assert len({kind.name for kind in KINDS}) == len(KINDS) == 20
 

@@ -156,7 +156,7 @@ def test_each_agent_learns_what_it_must_not_capture(make: Make, network: Network
 
 
 def test_who_is_not_read_is_not_silent(make: Make, network: Network, reactor: Clock) -> None:
-    """However long the client holds an agent up: what it has said meanwhile waits for us."""
+    """An agent that the client's slowness holds up does not count as silent."""
     capture = make("web-0")
     network["web-0"].start()
     capture.pauseProducing()
@@ -255,7 +255,7 @@ def test_an_agent_that_does_not_start_stops_nobody(
 
 @pytest.mark.parametrize("when", ["before any has started", "when no other is left"])
 def test_an_agent_that_does_not_start_is_told_of(make: Make, network: Network, sink: Sink, when: str) -> None:
-    """While others may still come as well as when they have gone: only the error of all goes without."""
+    """A failing agent is reported while others may still come; only the last failure is the error itself."""
     make("web-0", "web-1")
     if when == "when no other is left":
         network["web-0"].start()
@@ -328,7 +328,7 @@ def test_an_agent_that_falls_silent_is_given_up(
 def test_a_request_that_is_wrong_everywhere_is_told_in_the_agents_words(
     make: Make, network: Network, sink: Sink
 ) -> None:
-    """When all agents say that the filter is bad, so does the api, with the same code."""
+    """When all agents refuse a filter, the error has their message and code."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].greet()
@@ -351,7 +351,7 @@ def test_different_failures_everywhere_are_all_named(
 
 
 def test_agents_that_fail_alike_are_all_named(make: Make, network: Network, sink: Sink) -> None:
-    """What is not the request's fault is each agent's own."""
+    """Failures that are not the request's fault are reported per agent."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].transport.leave()
@@ -380,7 +380,7 @@ def test_an_agent_that_drains_is_announced(make: Make, network: Network, sink: S
 
 
 def test_what_comes_with_a_lie_is_not_believed(make: Make, network: Network, sink: Sink) -> None:
-    """Behind a batch that is none, in the same piece of the stream, is a good one: it is not passed on."""
+    """A good batch behind a malformed one, in the same read, is not passed on."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -449,7 +449,7 @@ def test_a_stop_ends_although_an_agent_never_stops(
 def test_what_is_a_movement_after_a_stop(
     make: Make, network: Network, sink: Sink, reactor: Clock, beat: float, size: int, moves: bool
 ) -> None:
-    """Pieces of a frame that is not whole for long keep an agent only when they are more than a dribble."""
+    """After a STOP, pieces of a frame keep an agent alive only when they are more than a trickle."""
     capture = make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -487,7 +487,7 @@ def test_a_shutdown_shortens_a_stop(make: Make, network: Network, sink: Sink, re
 
 
 def test_counters_of_an_agent_that_was_lost(make: Make, network: Network, sink: Sink) -> None:
-    """They are not smaller than what came from it after its last word."""
+    """The final counters of a lost agent are not smaller than what arrived after its last STATS."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -538,7 +538,7 @@ def test_silence_before_a_stop_does_not_count(
 def test_a_pause_of_the_api_during_a_stop_gives_nobody_up(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
-    """What the agent delivered meanwhile is read next; one that stays silent is given up as ever."""
+    """After a pause of the api during a stop, delivered data is read before an agent counts as stalled."""
     capture = make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -562,7 +562,7 @@ def test_the_first_stop_counts(make: Make, network: Network, sink: Sink) -> None
 
 
 def test_the_only_target_that_fails_is_told_once(make: Make, network: Network, sink: Sink) -> None:
-    """As the error of the request, and not as a notice, too."""
+    """The failure of the only target is reported once, as the request's error and not as a notice too."""
     make("web-0")
     network["web-0"].greet()
     network["web-0"].refuse("bad_filter", "syntax error")
@@ -606,7 +606,7 @@ class Watching:
 
 
 def test_a_capture_that_is_watched_waits_for_more(make: Make, network: Network, sink: Sink) -> None:
-    """Who may add targets learns who comes and goes; without any it is over when no more may come, and once."""
+    """A capture that may get more targets reports who comes and goes, and ends once when no more may come."""
     capture = make("web-0")
     capture.watcher = watcher = Watching()
     network["web-0"].start()
@@ -622,7 +622,7 @@ def test_a_capture_that_is_watched_waits_for_more(make: Make, network: Network, 
 def test_the_duration_ends_a_capture_without_traffic(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
-    """Exactly then STOP is sent; the reason is the duration, and no limit is blamed."""
+    """At the duration STOP is sent without any traffic, with the duration as reason and no limit named."""
     make("web-0", duration=1.0)
     network["web-0"].start()
     reactor.advance(0.99)
@@ -648,7 +648,7 @@ def test_the_operators_duration_is_the_longest(
 def test_bytes_end_a_capture(
     make: Make, network: Network, sink: Sink, asked: Optional[int], blamed: bool
 ) -> None:
-    """At the smaller of request and limit STOP is sent; the limit is named when it was the limit."""
+    """At the smaller of the request's and the limit's bytes STOP is sent; the limit is named if it was smaller."""
     make("web-0", max_bytes=asked, limits=ApiLimits(max_bytes=48))
     network["web-0"].start()
     network["web-0"].deliver(record(1))
@@ -670,7 +670,7 @@ def audits(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_a_capture_is_on_record_before_any_agent_is_asked(
     make: Make, network: Network, events: list[dict[str, Any]]
 ) -> None:
-    """Who, what, where and under which limits is written before the first connection is made."""
+    """User, targets and limits are recorded before the first connection to an agent."""
     recorded: list[int] = []
     network.dialled = lambda: recorded.append(len(audits(events)))
     make("web-0", filter="udp", duration=5.0, token="Tk-7f3a9c-very-secret")
@@ -703,7 +703,7 @@ def test_the_record_says_what_is_in_force(
 def test_the_duration_counts_from_the_first_source(
     make: Make, network: Network, reactor: Clock, sink: Sink
 ) -> None:
-    """However long opening takes; a client that stops by itself has a moment more, within the limit."""
+    """The duration counts from the first source; a client that stops by itself has a moment more within the limit."""
     sink.grace = 1.0
     make("web-0", duration=5.0, limits=ApiLimits(max_duration=9.0))
     reactor.advance(2.0)
@@ -755,7 +755,7 @@ def test_what_a_client_that_is_leaving_does_not_get_is_on_record(
 
 
 def test_it_is_told_how_many_instances_are_awaited(make: Make, network: Network, sink: Sink) -> None:
-    """Each source and each failure says how many have not shown up; what an agent says of it counts nothing."""
+    """Each source and failure carries the number of instances still awaited; an agent's own number is ignored."""
     make("web-0", "web-1", "web-2")
     network["web-1"].greet()
     hostile = Source("x", "eth0", 1, 262144, "", awaited=77, excludes_api=True)
@@ -805,7 +805,7 @@ def test_nobody_is_added_to_a_capture_that_ends(make: Make, network: Network, si
 def test_an_agent_opens_no_more_sources_than_can_be_asked_for(
     make: Make, network: Network, sink: Sink
 ) -> None:
-    """One that goes on opening them is left, and what it opened so far is closed."""
+    """An agent that opens more sources than requested is dropped, and its sources are closed."""
     make("web-0", "web-1")
     network["web-1"].start()
     network["web-0"].start(*(f"eth{number}" for number in range(INTERFACES_MAX + 1)))
@@ -831,7 +831,7 @@ def test_sources_have_an_end(
 def test_an_agent_that_does_not_cut_headers_captures_nothing(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
-    """It was asked to, and does not say that it does: not one of its packets is passed on."""
+    """An agent that does not confirm cutting headers is not captured, and none of its packets is passed on."""
     make("web-0", headers_only=True)
     agent = network["web-0"]
     agent.greet()
@@ -845,7 +845,7 @@ def test_an_agent_that_does_not_cut_headers_captures_nothing(
 
 
 def test_what_an_agent_says_after_its_end_is_nothing(make: Make, network: Network, sink: Sink) -> None:
-    """Its END is its last word."""
+    """Messages of an agent after its END are ignored."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -869,7 +869,7 @@ def asked(network: Network, *names: str) -> set[str]:
 
 
 def test_many_agents_start_when_the_last_is_connected(make: Make, network: Network) -> None:
-    """None captures beside the handshakes of the others; then all do, each for its own target."""
+    """Agents start only when the last is connected, each for its own target."""
     make(*MANY)
     for name in MANY[:-1]:
         network[name].greet()
@@ -887,7 +887,7 @@ def test_few_agents_do_not_wait_for_each_other(make: Make, network: Network) -> 
 
 
 def test_who_fails_is_not_waited_for(make: Make, network: Network, reactor: Clock) -> None:
-    """When the last that is missing fails, or one that was here leaves, the others start."""
+    """When the last missing agent fails, or a connected one leaves, the others start."""
     make(*MANY)
     for name in MANY[2:]:
         network[name].greet()
@@ -945,7 +945,7 @@ def test_who_waits_for_the_others_has_answered(make: Make, network: Network, rea
 
 
 def test_a_stop_while_agents_gather(make: Make, network: Network, reactor: Clock, sink: Sink) -> None:
-    """It ends at once, and nobody is asked to capture any more."""
+    """A STOP while agents gather ends the capture at once, and no agent is asked to capture any more."""
     capture = make(*MANY)
     network[MANY[0]].greet()
     capture.stop(EndReason.STOPPED)

@@ -175,7 +175,7 @@ def test_an_app_is_refused_where_no_resolver_knows_apps(front: Front) -> None:
 
 
 def test_health_of_an_api_that_is_well(front: Front) -> None:
-    """Anybody may ask; the answer names version, level and resolvers."""
+    """The health of a good api is public, and names version, level and resolvers."""
     answer = front.ask("/health", token=None)
     assert answer.status == 200
     body = json.loads(answer.body)
@@ -185,7 +185,7 @@ def test_health_of_an_api_that_is_well(front: Front) -> None:
 
 
 def test_health_of_an_api_whose_resolver_is_not_ready(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    """503, and it says which one; the reason is in the log only."""
+    """An api whose resolver is not ready answers 503 with its name; the reason is in the log only."""
     monkeypatch.setattr(StaticResolver, "healthy", False)
     answer = front.ask("/health", token=None)
     body = json.loads(answer.body)
@@ -195,7 +195,7 @@ def test_health_of_an_api_whose_resolver_is_not_ready(front: Front, monkeypatch:
 
 
 def test_health_of_an_api_that_shuts_down(front: Front) -> None:
-    """503 takes it out of a load balancer while it drains."""
+    """An api that drains answers 503 on /health, which takes it out of a load balancer."""
     front.api.drain()
     answer = front.ask("/health", token=None)
     assert answer.status == 503 and json.loads(answer.body)["message"] == "shutting down"
@@ -203,7 +203,7 @@ def test_health_of_an_api_that_shuts_down(front: Front) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/v1", "/v1/nothing", "/metrics", "/..%2fetc"])
 def test_pages_that_are_not_there(front: Front, path: str) -> None:
-    """404 says what there is; metrics are not on this port."""
+    """A page that does not exist gets 404 with the existing ones; metrics are not on this port."""
     answer = front.ask(path)
     assert answer.status == 404 and "/capture" in answer.error["detail"]
 
@@ -216,14 +216,14 @@ def test_the_stream_is_for_websockets(front: Front) -> None:
 
 @pytest.mark.parametrize("path", ["/capture?target=web-0", "/health", "/nothing"])
 def test_bodies_are_refused(front: Front, path: str) -> None:
-    """413 comes before a byte of the body is stored, and the connection is closed."""
+    """A body is refused with 413 before a byte of it is stored, and the connection is closed."""
     answer = front.ask(path, method="POST", body=b"x" * 1000)
     assert answer.status == 413 and answer.raw.count(b"HTTP/1.1") == 1
     assert answer.transport.disconnecting
 
 
 def test_a_request_that_takes_its_time(front: Front) -> None:
-    """However steadily its bytes come: the head has REQUEST_TIMEOUT as a whole."""
+    """The head of a request has REQUEST_TIMEOUT as a whole, however steadily its bytes come."""
     transport = HttpTransport()
     channel = front.site.buildProtocol(transport.getPeer())
     channel.makeConnection(transport)
@@ -238,7 +238,7 @@ def test_a_request_that_takes_its_time(front: Front) -> None:
 def test_a_client_on_a_socket_for_both_families(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its address is the one that its packets carry."""
+    """A client on a socket for both address families has the address that its packets carry."""
     monkeypatch.setattr(HttpTransport, "getPeer", lambda _: IPv6Address("TCP", "::ffff:203.0.113.7", 5555))
     front.ask("/capture?target=web-0")
     network["web-0"].start()
@@ -279,7 +279,7 @@ def test_requests_that_are_refused(
     code: str,
     user: Optional[str],
 ) -> None:
-    """Each has its status and code, no agent is dialled, and the user, the target and the client are recorded."""
+    """Each refused request has its status, code and record, and no agent is dialled."""
     answer = front.ask(path, token=token)
     assert (answer.status, answer.error["code"]) == (status, code)
     assert network.agents == {}
@@ -291,14 +291,14 @@ def test_requests_that_are_refused(
 
 
 def test_a_token_that_is_no_text(front: Front) -> None:
-    """It is nobody's, which is another answer than to a request that makes no sense."""
+    """A token that is not text is an unknown token, not a malformed request."""
     answer = front.ask("/capture?target=web-0", token="\udcff")
     assert (answer.status, answer.error["code"]) == (401, "unauthenticated")
 
 
 @pytest.mark.parametrize("header", [f"Basic {TOKEN}", TOKEN, f"bearer-{TOKEN}", "bearer", "bearer  "])
 def test_a_token_is_a_bearers(front: Front, header: str) -> None:
-    """What comes under another scheme, or under none, is no token."""
+    """A token is accepted with the bearer scheme only."""
     answer = front.ask("/capture?target=web-0", token=None, Authorization=header)
     assert answer.status == 401 and "no token was given" in answer.error["title"]
 
@@ -319,7 +319,7 @@ def test_the_token_is_not_taken_from_the_url(front: Front) -> None:
 def test_too_many_captures(
     reactor: Clock, network: Network, credentials: Credentials, limits: dict[str, int], words: str
 ) -> None:
-    """One more than the limit is refused with 429, and let in when the first is over."""
+    """A capture above the limit is refused with 429, and accepted when an earlier one is over."""
     front = limited(reactor, credentials, **{**GENEROUS, **limits})
     first = front.ask("/capture?target=web-0")
     second = front.ask("/capture?target=web-1")
@@ -332,7 +332,7 @@ def test_too_many_captures(
 def test_the_limit_per_user_is_each_users_own(
     reactor: Clock, network: Network, credentials: Credentials
 ) -> None:
-    """What alice runs does not keep bob from running his."""
+    """Each user has a limit of captures of their own."""
     front = limited(reactor, credentials, per_user=1)
     front.ask("/capture?target=web-1")
     assert front.ask("/capture?target=web-0", token=BOB).status == 0
@@ -342,7 +342,7 @@ def test_the_limit_per_user_is_each_users_own(
 def test_people_of_one_name(
     reactor: Clock, network: Network, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two users whom different authorities call alice have a limit each; one with two names has one."""
+    """Two users of one name from different authorities have a limit each; one with two names has one."""
     front = limited(reactor, credentials, per_user=1)
     for name, identity, status in (("alice", "a", 0), ("alice", "b", 0), ("alison", "a", 429)):
         found = Resolved(name, targets("web-0"), identity=identity)
@@ -370,7 +370,7 @@ def drain(front: Front) -> list[Any]:
 def test_an_api_that_drains_takes_nothing_new(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503; nobody is asked about the token, and no agent is dialled."""
+    """An api that drains answers 503 without checking tokens or dialling agents."""
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(AssertionError("it was asked")))
     front.api.drain()
     for path in ("/capture?target=web-0", "/v1/stream"):
@@ -381,7 +381,7 @@ def test_an_api_that_drains_takes_nothing_new(
 def test_an_api_that_drains_starts_nothing_that_it_had_begun(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was still being resolved when the drain began is refused, too."""
+    """A request that was being resolved when the drain began is refused."""
     resolved: Deferred[Resolved] = Deferred()
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: resolved)
     answer = front.ask("/capture?target=web-0")
@@ -484,7 +484,7 @@ def test_nothing_is_left_unwritten_by_an_api_that_drains(front: Front, events: l
 def test_methods_that_have_no_meaning(
     front: Front, network: Network, client_file: Path, path: str, allowed: str, events: list[dict[str, Any]]
 ) -> None:
-    """405 lists the supported ones; nothing starts, and an attempt with a token is recorded."""
+    """A method without meaning gets 405 with the supported ones; an attempt with a token is recorded."""
     for method in {"HEAD", "OPTIONS", "DELETE", "TRACE", "BREW"} - set(allowed.split(", ")):
         answer = front.ask(path, method=method)
         assert answer.status == 405 and f"\nallow: {allowed.lower()}" in answer.headers.replace("\r", "")
@@ -495,7 +495,7 @@ def test_methods_that_have_no_meaning(
 
 @pytest.mark.parametrize("path", ["/health", "/capture", "/nothing", "/cli/pcapctl", "*"])
 def test_no_answer_says_what_it_is_made_with(front: Front, client_file: Path, path: str) -> None:
-    """There is no Server header."""
+    """Responses have no Server header."""
     answer = front.ask(path)
     assert answer.status and "\nserver:" not in answer.headers
 
@@ -525,7 +525,7 @@ PROXIES = (ip_network("203.0.113.0/24"), ip_network("192.0.2.9"), ip_network("20
 def test_the_client_behind_a_proxy(
     front: Front, events: list[dict[str, Any]], trusted: Any, forwarded: str, client: str
 ) -> None:
-    """Only what trusted proxies added is used."""
+    """Only addresses added by trusted proxies count as the client's."""
     front.api.config = replace(front.api.config, trusted_proxies=trusted)
     front.ask("/capture?target=web-0", token=None, X_Forwarded_For=forwarded)
     (audit,) = refusals(events)
@@ -535,7 +535,7 @@ def test_the_client_behind_a_proxy(
 def test_refusals_are_summed_up_for_the_client_and_not_its_proxy(
     front: Front, events: list[dict[str, Any]]
 ) -> None:
-    """Behind one router a flood of one client does not hide the refusals of another."""
+    """Refusals are summed up per client, also for clients behind one router."""
     front.api.config = replace(front.api.config, trusted_proxies=PROXIES)
     for client in ("198.51.100.5", "198.51.100.5", "198.51.100.6"):
         front.ask("/capture?target=web-0", token=None, X_Forwarded_For=client)
@@ -554,7 +554,7 @@ def test_a_routers_request_id_is_kept(front: Front, network: Network, trusted: b
 
 @pytest.mark.parametrize("given", ["", "x" * 257, "caf\u00e9", "a\tb"])
 def test_a_request_id_that_is_none_is_replaced(front: Front, network: Network, given: str) -> None:
-    """Too long or not printable: we make our own."""
+    """A request id that is too long or not printable is replaced."""
     front.api.config = replace(front.api.config, trusted_proxies=PROXIES)
     front.ask("/capture?target=web-0", X_Vcap_Request_Id=given)
     network["web-0"].start()
@@ -579,7 +579,7 @@ def test_one_request_at_a_time(front: Front) -> None:
 
 
 def test_what_waits_to_be_answered_is_bounded(front: Front, network: Network) -> None:
-    """While a capture runs, only a few more bytes are read from its client."""
+    """While a capture runs, only a bounded number of further bytes is read from its client."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     assert answer.transport.producerState == "producing"
@@ -613,7 +613,7 @@ def test_a_file_has_more_time(front: Front, client_file: Path, mebibytes: int) -
 
 
 def test_a_capture_has_all_the_time(front: Front, network: Network) -> None:
-    """It has no time limit while it runs; its rest has one, and counts as running until it is read."""
+    """A running capture has no time limit; its remainder has one, and counts as running until it is read."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     assert answer.transport.keeps_its_place
@@ -665,7 +665,7 @@ def disk() -> Iterator[Disk]:
 
 
 def test_no_record_no_capture(front: Front, network: Network, disk: Disk) -> None:
-    """503 says why, health and a metric show it, and it is noticed when records can be written again."""
+    """Without audit records captures get 503, shown in health and a metric, until records can be written again."""
     front.api._trail.start()
     disk.full = True
     refused = front.ask("/capture?target=web-0")
@@ -688,7 +688,7 @@ def test_no_record_no_capture(front: Front, network: Network, disk: Disk) -> Non
 def test_a_capture_ends_when_nothing_can_be_recorded_any_more(
     front: Front, network: Network, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In good order, and complete up to then."""
+    """A capture that can no longer be recorded is stopped in good order, and is complete up to then."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     network["web-0"].deliver(record(1_000_000))
@@ -740,7 +740,7 @@ def test_nobody_there_is_502(front: Front, network: Network) -> None:
 
 
 def test_a_file_that_ends_well_is_complete(front: Front, network: Network) -> None:
-    """All packets are in it, and the response has its end."""
+    """A file that ends well has all packets, and its response has the proper end."""
     answer = front.ask("/capture?target=web-0&duration=5")
     network["web-0"].start()
     network["web-0"].deliver(record(1_000_000) + record(2_000_000))
@@ -751,7 +751,7 @@ def test_a_file_that_ends_well_is_complete(front: Front, network: Network) -> No
 
 
 def test_pcapng_by_accept(front: Front, network: Network) -> None:
-    """Who asks for pcapng gets it."""
+    """An Accept header for pcapng is honoured."""
     answer = front.ask("/capture?target=web-0", Accept="application/x-pcapng")
     network["web-0"].start()
     front.reactor.advance(0.05)
@@ -771,7 +771,7 @@ def test_a_count_is_exact(front: Front, network: Network) -> None:
 
 @pytest.mark.parametrize("size", ["1", "100"])
 def test_a_small_limit_of_bytes_ends_the_response(front: Front, network: Network, size: str) -> None:
-    """However small it is, the response ends as soon as it is reached."""
+    """The response ends at its limit of bytes, however small that is."""
     answer = front.ask(f"/capture?target=web-0&max_bytes={size}")
     network["web-0"].start()
     for us in range(8):
@@ -792,7 +792,7 @@ def test_a_small_limit_of_bytes_ends_the_response(front: Front, network: Network
     ],
 )
 def test_a_file_that_lacks_something_does_not_look_complete(front: Front, network: Network, how: str) -> None:
-    """After the first byte only a broken connection can tell, and it does."""
+    """A file that lacks packets ends with a broken connection after its first byte."""
     names = ["web-0"] if "last" in how else ["web-0", "web-1"]
     answer = front.ask("/capture?duration=5&" + "&".join(f"target={name}" for name in names))
     for name in names:
@@ -828,7 +828,7 @@ def test_mixed_link_types_break_a_classic_file_off(front: Front, network: Networ
 def test_what_follows_mixed_link_types_is_nothing(
     front: Front, network: Network, events: list[dict[str, Any]]
 ) -> None:
-    """It may come before the client's connection is gone: the capture is over, for the reason that is true."""
+    """Packets behind mixed link types are ignored, and the recorded reason for the end is the true one."""
     answer = front.ask("/capture?target=web-0&target=web-1")
     agent = network["web-0"]
     agent.start()
@@ -847,7 +847,7 @@ def test_what_follows_mixed_link_types_is_nothing(
 
 
 def test_a_client_that_leaves_ends_its_capture(front: Front, network: Network) -> None:
-    """Every agent is left at once."""
+    """When a client leaves, its capture ends on every agent at once."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     answer.leave()
@@ -894,7 +894,7 @@ def test_a_capture_that_ends_before_it_begins_is_no_file(
 
 
 def test_a_slow_client_slows_the_agents(front: Front, network: Network) -> None:
-    """When its connection is full, the agents' are not read; when it is not, they are."""
+    """Agents are not read while the client's connection is full, and read again when it is not."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     answer.transport.producer.pauseProducing()
@@ -904,7 +904,7 @@ def test_a_slow_client_slows_the_agents(front: Front, network: Network) -> None:
 
 
 def test_the_order_does_not_suffer_from_a_slow_client(front: Front, network: Network) -> None:
-    """While the agents are not read none is waited for in vain: what comes after the pause is put in order."""
+    """A slow client causes no disorder: while agents are not read, none of them is waited for."""
     answer = front.ask("/capture?target=web-0&target=web-1&duration=5")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -931,21 +931,21 @@ def client_file(front: Front, tmp_path: Path) -> Path:
 
 
 def test_only_the_head_of_a_file(front: Front, client_file: Path) -> None:
-    """It is there at once: not a byte of the file is read for it."""
+    """HEAD is answered without reading a byte of the file."""
     answer = front.ask("/cli/pcapctl", method="HEAD", token=None)
     assert (answer.status, answer.body) == (200, b"")
     assert "content-length: 8" in answer.headers and answer.over
 
 
 def test_a_file_that_the_client_has(front: Front, client_file: Path) -> None:
-    """304, and that is all."""
+    """A file that the client has is answered with 304 and no body."""
     tag = front.ask("/cli/pcapctl", method="HEAD").headers.partition("etag: ")[2].split()[0]
     answer = front.ask("/cli/pcapctl", If_None_Match=tag)
     assert (answer.status, answer.body) == (304, b"") and answer.over
 
 
 def test_what_is_no_regular_file_is_not_there(front: Front, client_file: Path) -> None:
-    """Nobody waits for the writer of a pipe."""
+    """A path that is not a regular file, such as a pipe, gets 404 without waiting."""
     os.mkfifo(client_file.with_name("pipe"))
     answer = front.ask("/cli/pipe")
     assert (answer.status, answer.error["code"]) == (404, "target_not_found")
@@ -977,7 +977,7 @@ def test_a_bug_is_not_told(front: Front, monkeypatch: pytest.MonkeyPatch, logged
 
 @pytest.mark.parametrize("seconds", [None, 42])
 def test_when_to_come_back(front: Front, monkeypatch: pytest.MonkeyPatch, seconds: Optional[int]) -> None:
-    """What Cloud Controller says of that is passed on; nothing is made up."""
+    """Cloud Controller's Retry-After is passed on, and none is invented."""
     error = LimitReached("too often")
     error.retry_after = seconds
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(error))
@@ -988,6 +988,7 @@ def test_when_to_come_back(front: Front, monkeypatch: pytest.MonkeyPatch, second
 
 
 def test_only_apps_are_followed(front: Front, network: Network) -> None:
+    """A follow request for a static target is refused."""
     client = ClientInfo("192.0.2.1:5", "request-1", TOKEN)
     refused: list[Failure] = []
     front.api.begin(Request(("web-0",), follow=True), TOKEN, client, object()).addErrback(refused.append)
@@ -1026,7 +1027,7 @@ def test_every_argument_is_understood() -> None:
 
 
 def test_without_arguments_there_are_defaults() -> None:
-    """Whole packets, in order, without an end of their own."""
+    """Without arguments a request is for whole packets, in order, without an end of its own."""
     request, count, ordered = parse_query(query(target="web-0"))
     assert (request.snaplen, request.duration, request.max_bytes, ordered) == (SNAPLEN_MAX, None, None, True)
     assert count > 10**18 and request.interfaces == ()
@@ -1041,7 +1042,7 @@ def test_an_empty_device_is_none() -> None:
     ("words", "means"), [(("1", "true", "YES", "on"), True), (("0", "False", "no", "off"), False)]
 )
 def test_flags(words: tuple[str, ...], means: bool) -> None:
-    """Each has four spellings, in upper and lower case."""
+    """Each flag has four spellings, in upper and lower case."""
     for word in words:
         wanted, _, ordered = parse_query(query(target="web-0", headers_only=word, order=word))
         assert (wanted.headers_only, ordered) == (means, means)
@@ -1053,7 +1054,7 @@ def test_plain_numbers_are_seconds() -> None:
 
 
 def test_all_problems_are_named_at_once() -> None:
-    """Nobody has to repair a query one mistake at a time."""
+    """All problems of a query are named at once."""
     with pytest.raises(BadRequest) as refused:
         parse_query(
             query(
@@ -1081,6 +1082,7 @@ def test_all_problems_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("wanted", [{"target": "web-0"}, {"appid": "a-guid"}, {"deployment": "cf"}])
 def test_one_thing_to_capture_is_enough(wanted: dict[str, str]) -> None:
+    """A query for one kind of target is complete."""
     request, _, _ = parse_query(query(**wanted))
     assert [request.targets != (), request.app is not None, request.deployment is not None].count(True) == 1
 
@@ -1101,7 +1103,7 @@ def test_one_thing_to_capture_is_enough(wanted: dict[str, str]) -> None:
     ],
 )
 def test_queries_that_name_too_little_or_nonsense(wrong: dict[str, Any], words: str) -> None:
-    """What is missing, or belongs to something else, is said."""
+    """Missing arguments and arguments of another kind of target are named."""
     with pytest.raises(BadRequest, match=words):
         parse_query(query(**wrong))
 
@@ -1124,12 +1126,12 @@ def test_queries_that_name_too_little_or_nonsense(wrong: dict[str, Any], words: 
     ],
 )
 def test_values_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    """Each is a bad request, never another error."""
+    """Values out of range are bad requests, and never another error."""
     with pytest.raises(BadRequest):
         parse_query(query(**{"target": "web-0", **wrong}))
 
 
 @pytest.mark.parametrize("value", ["\u00b2", "9" * 400])
 def test_hostile_numbers_are_bad_requests_over_http(front: Front, value: str) -> None:
-    """What Python takes for a digit, or no float holds, is answered with 400."""
+    """Numbers that Python or a float cannot represent are answered with 400."""
     assert front.ask(f"/capture?target=web-0&duration={quote(value)}").status == 400

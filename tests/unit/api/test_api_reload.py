@@ -97,7 +97,7 @@ def test_everything_is_reloaded(scene: Scene, events: list[dict[str, Any]]) -> N
 
 @pytest.mark.parametrize("broken", ["config.yml", *FILES])
 def test_nothing_is_reloaded(scene: Scene, events: list[dict[str, Any]], broken: str) -> None:
-    """When any one of the files cannot be used, all others stay as they were; the log names the file."""
+    """When one file cannot be reloaded, all others stay as they were, and the log names the file."""
     before = scene.in_force()
     if broken == "config.yml":
         scene.problem = ["limits: nonsense"]

@@ -147,7 +147,7 @@ _PLACE = st.sampled_from(
 @settings(max_examples=1000)
 @given(_PLACE, _RUN, st.sampled_from(["", " and ", " or (", "/", "[", "="]), st.just("") | _RUN)
 def test_libpcap_looks_no_name_up(place: str, first: str, between: str, second: str) -> None:
-    """What passes is read by libpcap as we did: it says of no host or network that it does not know it."""
+    """A filter that passes the check makes libpcap look no name up."""
     pcapy = pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
     text = place + first + between + second
     try:
@@ -162,7 +162,7 @@ def test_libpcap_looks_no_name_up(place: str, first: str, between: str, second: 
 
 @pytest.mark.parametrize("text", ["udp\0", "udp\x1b", "udp\x7f", "hôst 192.0.2.1", "port ８０"])
 def test_characters_that_no_filter_needs_are_refused(text: str) -> None:
-    """Control characters and whatever is not ASCII stay outside."""
+    """Control characters and non-ASCII characters are refused in filters."""
     with pytest.raises(BadFilter, match="printable ASCII"):
         check_text(text)
 
@@ -176,7 +176,7 @@ def test_a_filter_may_have_so_many_characters_and_no_more() -> None:
 
 @given(st.text(max_size=60) | st.from_regex(r"[a-z0-9 .:()\\-]{0,60}"))
 def test_any_text_passes_or_is_a_bad_filter(text: str) -> None:
-    """Whatever a user writes, the check never fails in another way."""
+    """Any text passes the check or is a BadFilter."""
     try:
         check_text(text)
     except BadFilter as error:
@@ -203,7 +203,7 @@ def test_the_failing_part_is_what_follows_the_longest_good_beginning() -> None:
 
 
 def test_so_many_pieces_are_words_and_closing_brackets() -> None:
-    """What stands between them is not tried, so that beginnings from twice as far back are found."""
+    """Only words and closing brackets count as pieces, so that beginnings further back are found."""
     words = " bogus" * 60
     assert failing_part(f"udp{words}", {"udp"}.__contains__, attempts=64) == words.strip()
 
@@ -214,7 +214,7 @@ def test_a_filter_without_a_good_beginning_fails_as_a_whole() -> None:
 
 
 def test_a_hostile_filter_costs_bounded_compilations() -> None:
-    """However many words there are, only so many beginnings are tried."""
+    """A hostile filter causes a bounded number of compilations, however many words it has."""
     tried: list[str] = []
     failing_part("udp " * 1000, lambda text: bool(tried.append(text)), attempts=64)
     assert len(tried) <= 64

@@ -98,7 +98,7 @@ def test_stats_that_make_no_sense(changes: dict[str, Any]) -> None:
 
 
 def test_an_index_twice() -> None:
-    """Two entries of one index would be two instances of one name."""
+    """Two stats entries of one index are refused."""
     (entry,) = json.loads(stats())["resources"]
     with pytest.raises(ResolverUnavailable):
         cc.parse_stats(body({"resources": [entry, entry]}))
@@ -114,7 +114,7 @@ KEYS = ("index", "state", "host", "instance_guid", "instance_internal_ip", "upti
 
 @given(st.dictionaries(st.sampled_from(KEYS), json_values))
 def test_any_stats(changes: dict[str, Any]) -> None:
-    """Whatever stands where a value should, it is understood or refused, and nothing else happens."""
+    """Stats with any values are understood or refused, and raise nothing else."""
     try:
         instances = cc.parse_stats(stats(**changes))
     except ResolverUnavailable:
@@ -167,7 +167,7 @@ def test_target() -> None:
     ],
 )
 def test_unavailable(instance: cc.Instance, words: str) -> None:
-    """What does not run is said, by name and with the reason, beside the rest."""
+    """Instances that are not running are listed by name with the reason, beside the others."""
     targets, notices = choose(APP, App(GUID), [(WEB, [instance, RUNNING])], 9494, NOW)
     assert [target.name for target in targets] == ["myapp/0"]
     (notice,) = notices
@@ -176,7 +176,7 @@ def test_unavailable(instance: cc.Instance, words: str) -> None:
 
 
 def test_indices() -> None:
-    """Only what is asked for is captured and reported; what does not exist is named."""
+    """Only the requested indices are captured and reported; missing ones are named."""
     instances = [cc.Instance(index, "RUNNING", "10.0.16.21", f"h{index}") for index in range(4)]
     instances[3] = cc.Instance(3, "CRASHED")
     targets, notices = choose(APP, App(GUID, indices=(2, 0, 9)), [(WEB, instances)], 9494, NOW)
@@ -241,14 +241,14 @@ def test_root() -> None:
     ],
 )
 def test_root_of_something_else(links: Any) -> None:
-    """Without the V3 API it is no Cloud Controller for us."""
+    """A root document without the V3 API is not Cloud Controller's."""
     with pytest.raises(ResolverUnavailable):
         cc.parse_root(body({"links": links}))
 
 
 @pytest.mark.parametrize("granted", [False, None, "true", 1, ...])
 def test_permission(granted: Any) -> None:
-    """Only a JSON true grants."""
+    """Only a JSON true grants a permission."""
     value = {} if granted is ... else {"read_sensitive_data": granted}
     assert cc.parse_permission(body({**value, "read_basic_data": True}), "read_sensitive_data") is False
     assert cc.parse_permission(body({"read_sensitive_data": True}), "read_sensitive_data") is True
@@ -279,6 +279,7 @@ def test_pages(href: Any, following: Any) -> None:
 
 @pytest.mark.parametrize("resources", [[7], [None], {}, None])
 def test_pages_of_something_else(resources: Any) -> None:
+    """Pages whose resources are not a list of objects make the resolver unavailable."""
     content = body({"pagination": {"next": None}, "resources": resources})
     with pytest.raises(ResolverUnavailable):
         cc.parse_processes(content, "api.example.test")
@@ -298,7 +299,7 @@ def test_pages_of_something_else(resources: Any) -> None:
     ],
 )
 def test_page_elsewhere(href: Any) -> None:
-    """Nobody but the configured host is asked for it."""
+    """A next page is fetched from the configured host only."""
     content = body({"pagination": {"next": {"href": href}}, "resources": []})
     with pytest.raises(ResolverUnavailable):
         cc.parse_processes(content, "api.example.test")
@@ -325,7 +326,7 @@ def test_page_elsewhere(href: Any) -> None:
     ],
 )
 def test_refusals(status: int, retry_after: Any, kind: type[RequestError], words: str) -> None:
-    """Each has its own kind and words."""
+    """Each refusal has its own kind and message."""
     error = cc.refusal(status, retry_after, GUID)
     assert type(error) is kind and words in str(error)
 
@@ -340,6 +341,6 @@ def test_guids(guid: str) -> None:
 
 @pytest.mark.parametrize("process_type", ["web,worker", "..", "a/b", "a b", "é", "x" * 256, "&x"])
 def test_types(process_type: str) -> None:
-    """Nor does a process type; a comma would ask for two."""
+    """A process type with characters of URLs, or a comma, is refused."""
     with pytest.raises(BadRequest):
         cc.check_app(App(GUID, process_type))

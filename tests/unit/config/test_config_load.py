@@ -42,7 +42,7 @@ def problems(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> list
 
 
 def test_an_agent(directory: Path, now: datetime) -> None:
-    """Relative names are relative to the configuration's directory, and nothing is wrong."""
+    """Relative names in an agent's configuration are relative to its directory."""
     config = agent(directory, now)
     assert directory / "tls/agent.key" == config.listen.tls.private_key
     assert (config.id, config.warnings) == ("cell-1", ())
@@ -114,7 +114,7 @@ def test_files_that_are_not_there(tmp_path: Path, now: datetime) -> None:
 
 
 def test_every_file_of_an_api_is_checked(tmp_path: Path, now: datetime) -> None:
-    """Certificates, keys and CAs of all sections are looked at."""
+    """Certificates, keys and CAs of all sections of an api are checked."""
     (tmp_path / "api.yml").write_text(API)
     assert sorted(problem.split(":")[0] for problem in problems(load_api, tmp_path / "api.yml", now=now)) == [
         "agents.tls.ca",
@@ -217,7 +217,7 @@ def test_a_key_that_others_can_read(directory: Path, now: datetime) -> None:
 
 @pytest.mark.parametrize("name", ["agent.key", "agent.crt", "ca.crt"])
 def test_files_that_others_can_change(directory: Path, now: datetime, name: str) -> None:
-    """Whoever may change a key, a certificate or an authority decides who is trusted: a warning."""
+    """A key, certificate or authority that others can change is a warning."""
     file = directory / "tls" / name
     file.chmod(0o602)
     (warning,) = agent(directory, now).warnings
@@ -225,7 +225,7 @@ def test_files_that_others_can_change(directory: Path, now: datetime, name: str)
 
 
 def test_a_configuration_that_others_can_change(directory: Path, now: datetime) -> None:
-    """So does whoever may change the configuration."""
+    """A configuration file that others can change is a warning."""
     config = directory / "agent.yml"
     agent(directory, now)
     config.chmod(0o666)
@@ -240,7 +240,7 @@ def test_a_name_that_no_file_can_have(directory: Path, now: datetime) -> None:
 
 
 def test_namespaces_need_not_exist(directory: Path, now: datetime) -> None:
-    """Namespaces and what containers name may come later."""
+    """Namespaces and the files that `containers` names need not exist at the start."""
     config = agent(directory, now, AGENT + "namespaces: {a: /no/such}\ncontainers: {store: /no/such}\n")
     assert {"a": Path("/no/such")} == config.namespaces
 
@@ -256,7 +256,7 @@ def test_any_file(tmp_path: Path, data: bytes) -> None:
 
 
 def test_the_directory_of_the_client(directory: Path, now: datetime) -> None:
-    """It must be there, and be a directory; the problem has its path."""
+    """The directory of the client must be a directory; the problem has its path."""
     (directory / "api.yml").write_text(API + "cli: {directory: client}")
     problem = f"cli.directory: {directory}/client is no directory"
     assert problems(load_api, directory / "api.yml", now=now) == [problem]
@@ -269,7 +269,7 @@ def test_the_directory_of_the_client(directory: Path, now: datetime) -> None:
 
 
 def test_the_file_of_audit_records(directory: Path, now: datetime) -> None:
-    """It may be yet to be made, but not so its directory."""
+    """The file of audit records need not exist, its directory must."""
     (directory / "api.yml").write_text(API + "audit: {file: logs/audit.log}")
     assert problems(load_api, directory / "api.yml", now=now) == [
         f"audit.file: {directory}/logs is no directory"

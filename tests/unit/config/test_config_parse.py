@@ -287,7 +287,7 @@ def test_unknown_keys(text: str, problem: str) -> None:
 
 
 def test_the_unknown_key_of_the_issue() -> None:
-    """listen.tsl is taken for listen.tls."""
+    """The misspelt listen.tsl gets listen.tls as a suggestion."""
     found = problems(agent, "listen: {tsl: {}}")
     assert "listen.tsl: unknown key, did you mean tls?" in found
 
@@ -539,7 +539,7 @@ def test_what_a_user_may_capture() -> None:
 
 
 def test_tokens_in_clear_are_a_warning() -> None:
-    """To listen without TLS is fine on the loopback; elsewhere it is a warning."""
+    """To listen without TLS is a warning, except on the loopback."""
     assert api(API + CLOUD_FOUNDRY).warnings == ()
     (warning,) = api(API.replace("127.0.0.1", "0.0.0.0") + CLOUD_FOUNDRY).warnings
     assert warning == "listen.tls: absent, so tokens and packets reach 0.0.0.0 in clear"
@@ -552,7 +552,7 @@ def test_mere_visibility_is_a_warning() -> None:
 
 
 def test_to_trust_everybody_is_a_warning() -> None:
-    """Then anyone may claim any address."""
+    """To trust every proxy is a warning, since any client may then claim any address."""
     (warning,) = api(API + CLOUD_FOUNDRY + 'trusted_proxies: ["::/0"]').warnings
     assert warning.startswith("trusted_proxies: ")
 
@@ -602,7 +602,7 @@ def test_any_values(parse: Callable[..., object], values: Mapping[object, object
     values=VALUES,
 )
 def test_any_section(section: str, values: object) -> None:
-    """Neither does any one section in a file that is good otherwise."""
+    """Any value in place of one section raises only problems of that section."""
     try:
         parse_api({**yaml.safe_load(API + CLOUD_FOUNDRY + STATIC), section: values}, host_name="h")
     except ConfigError as error:

@@ -96,7 +96,7 @@ def controller(home: Home, web: Any) -> CloudController:
 
 
 def test_an_app_of_another_name_or_none(home: Home, web: Web) -> None:
-    """Only the very name counts, and only with a GUID; entries that are none are passed over."""
+    """An app is found by its exact name only, and only with a GUID; malformed entries are skipped."""
     web.answers[APPS] = [page("myapp", app("MyApp", "1"), app("myapp", 5), app("myapp", "right"))]
     assert controller(home, web).app_guid("myapp", "space-guid") == "right"
     web.answers[APPS] = [page(app("MyApp"))]
@@ -114,7 +114,7 @@ def test_apps_that_are_none(home: Home, web: Web) -> None:
     "following", [None, {}, {"href": None}, {"href": 7}, {"href": ["x"]}, "https://api.x/v3/apps?page=2"]
 )
 def test_no_further_page(home: Home, web: Web, following: Any) -> None:
-    """What is no link ends the list."""
+    """A malformed link to the next page ends the list."""
     web.answers[APPS] = [page(following=following)]
     assert controller(home, web).app_guid("myapp", "space-guid") is None
     assert controller(home, web).apps("space-guid") == []
@@ -160,7 +160,7 @@ def test_pages_without_end(home: Home, web: Web) -> None:
 def test_cloud_controller_refuses(
     home: Home, web: Web, refused: Answer, kind: type[PcapdError], words: str
 ) -> None:
-    """Each refusal has words of its own, and none of the details that it came with."""
+    """Each refusal of Cloud Controller has its own message, without the response's details."""
     web.answers[APPS] = [refused]
     with pytest.raises(kind, match=words) as caught:
         controller(home, web).app_guid("myapp", "space-guid")
@@ -171,7 +171,7 @@ def test_cloud_controller_refuses(
     "said", ["", "soon", "-1", "1.5", "²", "٣", "123456", "Fri, 31 Dec 1999 23:59:59 GMT"]
 )
 def test_when_to_try_again(home: Home, web: Web, said: str) -> None:
-    """Seconds are told, and nothing else that a header may hold."""
+    """Retry-After is shown in seconds, and no other text of the header."""
     web.answers[APPS] = [refusal(429, retry_after=said)]
     with pytest.raises(LimitReached, match="try again later") as caught:
         controller(home, web).app_guid("myapp", "space-guid")
@@ -179,7 +179,7 @@ def test_when_to_try_again(home: Home, web: Web, said: str) -> None:
 
 
 def test_a_link_that_is_no_text(home: Home, web: Web) -> None:
-    """It is not guessed what was meant."""
+    """A link that is not text is an error, not a guess."""
     web.answers[f"{API}/"] = [answer({"links": {"pcap": {"href": {"a": 1}}}})]
     with pytest.raises(CloudProblem, match="is no text"):
         controller(home, web).pcap_link()
@@ -190,7 +190,7 @@ def test_a_link_that_is_no_text(home: Home, web: Web) -> None:
 
 @pytest.mark.parametrize("seconds", [None, 59, -60])
 def test_a_token_that_is_not_good_for_long(home: Home, web: Web, seconds: Optional[float]) -> None:
-    """None at all, about to end, or over: UAA gives a new one, once."""
+    """A missing, expiring or expired token is refreshed once."""
     home.log_in(AccessToken="" if seconds is None else f"bearer {access(seconds)}")
     user = session(home, web)
     assert (user.token(), user.token(), user.refreshed) == ("new", "new", True)
@@ -232,7 +232,7 @@ def test_no_refresh_token_in_clear(home: Home, web: Web, endpoint: str) -> None:
 def test_uaa_gives_no_token(
     home: Home, web: Web, refused: Answer, kind: type[PcapdError], words: str
 ) -> None:
-    """Whether to log in again, to wait, or to look at the address is told; the token never is."""
+    """When UAA gives no token, the message suggests a login, a wait or another address, without the token."""
     home.log_in(AccessToken="")
     web.answers[f"{LOGIN}/oauth/token"] = [refused]
     with pytest.raises(kind, match=words) as caught:
@@ -260,7 +260,7 @@ def test_prepared(home: Home, web: Web) -> None:
 
 
 def test_a_file_that_cannot_be_written(home: Home, web: Web, tmp_path: Path) -> None:
-    """It is said before anybody is asked."""
+    """A configuration file that cannot be written is reported before any request."""
     (tmp_path / "there.pcapng").touch()
     with pytest.raises(OutputError, match=r"there\.pcapng"):
         prepare(asked(), options(str(tmp_path / "there.pcapng")))
@@ -268,7 +268,7 @@ def test_a_file_that_cannot_be_written(home: Home, web: Web, tmp_path: Path) -> 
 
 
 def test_no_such_app(home: Home, web: Web) -> None:
-    """Where it was looked for, and how to look elsewhere."""
+    """An app that is not found is reported with its space, and how to look elsewhere."""
     with pytest.raises(TargetNotFound, match=r"no app 'yours' in space dev of org acme .*cf target"):
         prepare(asked("yours"), options())
 
@@ -284,14 +284,14 @@ def test_no_space(home: Home, web: Web) -> None:
 
 @pytest.mark.parametrize("href", ["http://pcap.x", "ssh://pcap.x", "https://user@pcap.x", "pcap.x"])
 def test_a_link_where_no_token_may_go(home: Home, web: Web, href: str) -> None:
-    """It is refused, whoever named it."""
+    """A link to a place where no token may go is refused, whether Cloud Controller or the user named it."""
     web.answers[f"{API}/"] = [answer({"links": {"pcap": {"href": href}}})]
     with pytest.raises(LoginProblem, match=r"the pcap link of api\.x.*--api"):
         prepare(asked(), options())
 
 
 def test_no_api_to_be_found(home: Home, web: Web) -> None:
-    """Neither a link nor a name that begins with ``api.``."""
+    """Without a link and without ``api.`` in the name, no pcap api is found."""
     home.log_in(Target="https://cc.x")
     web.answers["https://cc.x/"] = web.answers[f"{API}/"]
     with pytest.raises(UsageProblem, match=r"cc\.x has no pcap link"):
@@ -310,7 +310,7 @@ def test_no_api_to_be_found(home: Home, web: Web) -> None:
 def test_details(
     home: Home, web: Web, capsys: pytest.CaptureFixture[str], said: Dict[str, bool], details: bool
 ) -> None:
-    """Only with --verbose, and neither --quiet nor --json."""
+    """Details are printed with --verbose only, and with neither --quiet nor --json."""
     prepare(asked(), options(**said))
     assert ("pcap api https://pcap.x, beside api.x" in capsys.readouterr().err) is details
 
@@ -319,7 +319,7 @@ def test_details(
 
 
 def test_names_that_a_sentence_cannot_carry(home: Home, web: Web) -> None:
-    """Such an app goes by its GUID; the first of the list is the default."""
+    """An app whose name Wireshark's configuration cannot hold goes by its GUID; the first is the default."""
     names = ["myapp", "my app", " myapp", "myapp\t", "a{b", "a}b", "a\x1bb"]
     web.answers[APPS] = [page(*(app(name, f"guid-{number}") for number, name in enumerate(names)))]
     values = ["myapp", "my app", "guid-2", "guid-3", "guid-4", "guid-5", "guid-6"]

@@ -25,7 +25,7 @@ from pcapd.wire import App, Source
     ],
 )
 def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
-    """Repeated, with commas, all, or none, which means all."""
+    """Instances are chosen by repeated options, commas or `all`; none means all."""
     assert parse_instances(given) == instances
 
 
@@ -33,7 +33,7 @@ def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
     "given", ["", "0,", "-1", "web", "2-0", "0-", "0-2-4", "0-9999999", "1.0", "all,0", "²", "٣", "9" * 100]
 )
 def test_no_instances(given: str) -> None:
-    """Anything else is refused."""
+    """Invalid instances are refused."""
     with pytest.raises(UsageProblem):
         parse_instances((given,))
 
@@ -55,7 +55,7 @@ def test_request_for_an_app() -> None:
     ],
 )
 def test_words(wanted: Wanted, words: str) -> None:
-    """What is captured, for the comment of the file."""
+    """The file's comment describes what is captured."""
     assert wanted.describe() == words
 
 
@@ -66,13 +66,13 @@ def opened(**changes: object) -> str:
 
 
 def test_opened_line() -> None:
-    """Link type, agent, clock and filter of a source that was opened."""
+    """The line for an opened source has link type, agent, clock and filter."""
     line = opened(agent="diego-cell/1", agent_address="10.0.0.5", clock_offset_us=1234)
     assert line == "myapp/0:eth0: Ethernet, agent diego-cell/1 at 10.0.0.5, clock +1.2 ms, filter tcp"
 
 
 def test_opened_line_of_strangers() -> None:
-    """What the api did not say is left out; what it says cannot reach the terminal's controls."""
+    """Missing values are left out of the line, and control characters of the api are escaped."""
     assert opened(filter="") == "myapp/0:eth0: Ethernet, agent unknown, filter none"
     line = opened(agent="\x1b[2J", agent_address="\r", filter="a\nb", link_type=147)
     assert line == "myapp/0:eth0: LINKTYPE 147, agent \\x1b[2J at \\r, filter a\\nb"
@@ -88,7 +88,7 @@ def test_opened_line_of_strangers() -> None:
     ],
 )
 def test_places(places: list[str], groups: list[str], instances: list[str], found: object) -> None:
-    """As words, as the BOSH CLI has them, or with options."""
+    """BOSH instances are chosen by words, as in the BOSH CLI, or with options."""
     assert parse_places(places, groups, instances) == found
 
 
@@ -101,5 +101,6 @@ def test_places(places: list[str], groups: list[str], instances: list[str], foun
     ],
 )
 def test_no_places(places: list[str], groups: list[str], words: str) -> None:
+    """An invalid place is wrong usage."""
     with pytest.raises(UsageProblem, match=words):
         parse_places(places, groups, [])

@@ -59,7 +59,7 @@ def test_wrong_usage(case: str, pcapctl: Pcapctl) -> None:
 
 @pytest.mark.parametrize("action", ["install", "uninstall"])
 def test_the_launcher(action: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is put there, or taken away, as was asked."""
+    """The extcap launcher is installed or removed as requested."""
     done: List[str] = []
     monkeypatch.setattr(installing, "install", lambda directory: done.append("install"))
     monkeypatch.setattr(installing, "uninstall", lambda directory: done.append("uninstall") or [])
@@ -68,14 +68,14 @@ def test_the_launcher(action: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_the_api_ends_what_we_cannot() -> None:
-    """It is asked for the same duration, which its audit log records; both clocks begin with the first source."""
+    """The api is asked for the same duration, and both clocks begin with the first source."""
     options = CaptureOptions("x.pcapng", Form.PCAPNG, duration=30.0)
     assert options.request(Wanted(("web-0",))).duration == 30.0
     assert CaptureOptions("x.pcapng", Form.PCAPNG).request(Wanted(("web-0",))).duration is None
 
 
 def test_a_token_from_a_file(tmp_path: Path) -> None:
-    """Without the line's end."""
+    """A token from a file lacks the line's end."""
     path = tmp_path / "token"
     path.write_text("abc.def-ghi\n")
     assert read_token(path) == "abc.def-ghi"

@@ -31,7 +31,7 @@ def account(source: Source = SOURCE, **facts: Any) -> Account:
 
 
 def test_every_place_where_packets_can_be_lost_has_its_number() -> None:
-    """Written, received, and the five places from the kernel to the file."""
+    """The report has the number of packets written, received, and lost at each of five places."""
     stats = Stats(20, 3, 2, 17, 9, final=True)
     line = report.source_line(account(stats=stats, received=16, written=12, unwritten=4))
     assert line == (
@@ -48,7 +48,7 @@ def test_what_nobody_knows_is_called_unknown() -> None:
 
 
 def test_a_source_that_lost_nothing_has_no_zeros() -> None:
-    """Only what was lost or is unknown is said, unless all is asked for."""
+    """The report lists only losses that are not zero, unless everything is asked for."""
     stats = Stats(12, 0, 0, 12, 9, final=True)
     assert report.brief_line(account(stats=stats, received=12, written=12)) == "web-0:eth0: 12 packets"
     stats = Stats(20, 3, 0, 17, 9, final=True)
@@ -57,7 +57,7 @@ def test_a_source_that_lost_nothing_has_no_zeros() -> None:
 
 
 def test_the_report_is_short(tmp_path: Path) -> None:
-    """Instances in the order of their numbers, that nothing was lost, and what to try when nothing came."""
+    """The report lists instances by number, whether packets were lost, and a hint when none came."""
     muxer = Muxer(Form.PCAPNG, 262144)
     for number in (10, 2, 1):
         muxer.source(number, Source(f"web/{number}", "eth0", 1, 262144, ""), 5)
@@ -77,19 +77,19 @@ def test_the_report_is_short(tmp_path: Path) -> None:
 
 
 def test_late_packets_are_told() -> None:
-    """They are in the file, out of order."""
+    """Late packets are reported."""
     assert "2 late (out of order)" in report.source_line(account(late=2))
 
 
 def test_a_source_that_opens_is_described() -> None:
-    """Link type, agent, address, clock and filter in one line."""
+    """An opened source is described in one line with link type, agent, address, clock and filter."""
     assert report.opened_line(SOURCE) == (
         "web-0:eth0: Ethernet, agent agent/0 at 192.0.2.7, clock +1.5 ms, filter udp"
     )
 
 
 def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
-    """Times in the file are as that clock told them, so who reads must know."""
+    """A clock that is off gives a warning."""
     muxer = Muxer(Form.PCAPNG, 262144)
     source = Source("web-0", "eth0", 1, 262144, "", agent="a", clock_offset_us=-2_000_000)
     muxer.source(1, source, 5)
@@ -101,7 +101,7 @@ def test_a_clock_that_is_off_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_nobody_compared(tmp_path: Path) -> None:
-    """There is nothing to warn of."""
+    """A clock that was not compared gives no warning."""
     muxer = Muxer(Form.PCAPNG, 262144)
     muxer.source(1, Source("web-0", "eth0", 1, 262144, ""), 5)
     capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
@@ -133,18 +133,18 @@ def test_text_from_elsewhere_is_harmless(text: str) -> None:
 
 
 def test_text_that_is_harmless_stays() -> None:
-    """Umlauts are no attack."""
+    """Printable text of any language is unchanged."""
     assert escape("Jürgen's app – 東京") == "Jürgen's app – 東京"
 
 
 @pytest.mark.parametrize(("size", "words"), [(0, "0"), (999, "999"), (295_000, "295 kB"), (12_300_000, "12")])
 def test_sizes(size: int, words: str) -> None:
-    """With the units of disks."""
+    """Sizes are printed with the units of disks."""
     assert quantity(size).startswith(words)
 
 
 def test_the_plan() -> None:
-    """Targets, filter and limits before it starts, in three lines, however many targets there are."""
+    """The plan has targets, filter and limits in three lines, however many targets there are."""
     options = CaptureOptions(
         "x\x1b.pcapng", Form.PCAPNG, "udp", ("eth0", "lo"), 128, count=9, duration=90.0, max_bytes=10**8
     )

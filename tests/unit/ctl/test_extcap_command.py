@@ -33,7 +33,7 @@ CF = ("--extcap-interface", "pcapctl-cf")
     ],
 )
 def test_answers(capsys: pytest.CaptureFixture[str], arguments: List[str], begins: str) -> None:
-    """Each call has its own; a filter that is good and a clean-up have none."""
+    """Each extcap call has its own answer; a good filter and a clean-up print nothing."""
     assert answer(arguments) == 0
     said = capsys.readouterr().out
     assert said.startswith(begins) and bool(said) is bool(begins)
@@ -67,7 +67,7 @@ def test_calls_that_cannot_be_answered(arguments: List[str], words: str) -> None
 def test_reloaded(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str, line: str
 ) -> None:
-    """Only what has the button is looked up."""
+    """A reload looks up only the argument with the button."""
     monkeypatch.setattr(choices, "apps", lambda ca: [Choice("guid", "myapp")])
     assert answer([*CF, "--extcap-config", "--extcap-reload-option", option]) == 0
     assert capsys.readouterr().out == line
@@ -92,7 +92,7 @@ def test_reloaded(
 def test_what_the_dialog_lacks(
     monkeypatch: pytest.MonkeyPatch, interface: str, values: Dict[str, str], words: str
 ) -> None:
-    """It is named, with where to say it, before anybody is asked."""
+    """A value missing in the dialog is named, with where to set it, before any request."""
 
     def asked(*_: object) -> None:
         pytest.fail("somebody was asked")
@@ -177,7 +177,7 @@ def capture(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, **behaviour: Any) -> in
 
 
 def test_captured(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written to standard output is in the pipe, and the exit status is that of the capture."""
+    """The pipe gets what the capture writes to standard output, and the exit status is the capture's."""
     pipe.open()
 
     def write(*_: object) -> int:
@@ -190,7 +190,7 @@ def test_captured(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_an_error_while_it_runs(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
-    """It is told, unless Wireshark has ended the capture by closing the pipe."""
+    """An error during a capture is shown, unless Wireshark ended it by closing the pipe."""
     pipe.open()
 
     def break_off(*_: object) -> int:
@@ -203,14 +203,14 @@ def test_an_error_while_it_runs(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, clo
 
 
 def test_nobody_opens_the_pipe(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its reader has half a minute to come."""
+    """A pipe that no reader opens is given up after half a minute."""
     with pytest.raises(PcapdError, match="nobody reads it"):
         capture(pipe, monkeypatch, run=lambda *_: pytest.fail("it was captured"))
     assert 30 <= clock.now < 31
 
 
 def test_somebody_opens_the_pipe_late(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until then it is waited for."""
+    """A pipe that its reader opens late is waited for."""
 
     def late() -> None:
         if clock.now >= 29 and pipe._reader < 0:
@@ -221,7 +221,7 @@ def test_somebody_opens_the_pipe_late(pipe: Pipe, clock: Clock, monkeypatch: pyt
 
 
 def test_a_pipe_that_is_not_there(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting would not help."""
+    """A pipe that does not exist is an error at once."""
     pipe.path.unlink()
     with pytest.raises(PcapdError, match="No such file"):
         capture(pipe, monkeypatch, run=lambda *_: pytest.fail("it was captured"))

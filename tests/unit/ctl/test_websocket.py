@@ -25,7 +25,7 @@ def frames(*payloads: bytes) -> bytes:
 @given(st.lists(st.sampled_from([0, 1, 125, 126, 127, 65535, 65536]), max_size=4), st.integers(1, 70_000))
 @pytest.mark.long
 def test_any_pieces(sizes: List[int], piece: int) -> None:
-    """However the stream was cut on its way, and whichever way lengths are written."""
+    """A stream of any cut and any length form gives the same messages."""
     payloads = [bytes([number]) * size for number, size in enumerate(sizes)]
     stream = frames(*payloads)
     splitter, data, others = Splitter(), b"", []
@@ -57,5 +57,6 @@ def test_a_message_in_two_pieces() -> None:
     ],
 )
 def test_what_no_server_may_send(frame: bytes, words: str) -> None:
+    """A frame that a server may not send is refused with the reason."""
     with pytest.raises(RemoteProtocolError, match=words):
         Splitter().feed(memoryview(frame))

@@ -127,7 +127,7 @@ async def test_the_oldest_stranger_goes_when_there_are_too_many(reactor: Any, li
 
 @pytest_twisted.ensureDeferred
 async def test_nobody_who_is_known_goes(reactor: Any, listener: Listener) -> None:
-    """Where all are known, others wait until one leaves or is no longer known."""
+    """Where all connections are known, others wait until one leaves or is no longer known."""
     for number in range(3):
         listener.connect(b"x")
         await until(reactor, lambda number=number: len(listener.peers) == number + 1)

@@ -84,7 +84,7 @@ async def until(reactor: Any, condition: Callable[[], bool]) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_good_handshake(reactor: Any, server: Server, api: ClientContext) -> None:
-    """Two ends of one authority with the right names are ready, and each knows the other's address."""
+    """After a good handshake both ends are ready and know each other's address."""
     client, there = await pair(reactor, server, api)
     assert client.transport.getPeer().port == server.address[1] == there.transport.getHost().port
     assert client.transport.getHost() == there.transport.getPeer()
@@ -96,7 +96,7 @@ async def test_a_good_handshake(reactor: Any, server: Server, api: ClientContext
 
 @pytest_twisted.ensureDeferred
 async def test_a_host_that_died_is_noticed(reactor: Any, server: Server, api: ClientContext) -> None:
-    """Both ends let TCP look for the other one when nothing is said, so often and so long."""
+    """A host that died is noticed by TCP keepalive, whose interval and number both ends set."""
     for end in await pair(reactor, server, api):
         handle = end.transport.getHandle()
         assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -166,7 +166,7 @@ async def test_a_server_of_another_name(
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_without_any_name(reactor: Any, authority: Authority, api: ClientContext) -> None:
-    """A common name is no name."""
+    """A server certificate with a common name alone is refused."""
     mine, _, _ = await refusal(reactor, authority.issue("pcap-agent.service.cf.internal"), api)
     assert isinstance(mine, PeerIdentityError) and "no name at all" in mine.message
 
@@ -300,7 +300,7 @@ async def test_megabytes_both_ways_arrive_intact(
 
 @pytest_twisted.ensureDeferred
 async def test_many_small_writes_arrive_in_order(reactor: Any, server: Server, api: ClientContext) -> None:
-    """What is joined into records before it is sent is the same bytes afterwards."""
+    """Many small writes, joined into records, arrive as the same bytes."""
     client, there = await pair(reactor, server, api)
     pieces = [number.to_bytes(4, "big") * (number % 50 + 1) for number in range(3000)]
     client.transport.writeSequence(pieces)
@@ -543,7 +543,7 @@ def mute() -> Iterator[tuple[str, int]]:
 
 @pytest_twisted.ensureDeferred
 async def test_a_listener_that_says_nothing(reactor: Any, api: ClientContext, mute: tuple[str, int]) -> None:
-    """The handshake has a time limit."""
+    """A listener that sends nothing fails the handshake after its time limit."""
     client, _ = connect(reactor, mute, api, timeout=0.1)
     reason = await soon(reactor, client.closed)
     assert isinstance(reason, PcapdError) and "TLS handshake was not made in time" in reason.message
@@ -565,7 +565,7 @@ async def test_leaving_in_the_middle_of_the_handshake(
 )
 @pytest_twisted.ensureDeferred
 async def test_garbage_instead_of_tls(reactor: Any, server: Server, garbage: bytes) -> None:
-    """Whoever does not speak TLS is dropped, and counts no longer."""
+    """A client that does not speak TLS is dropped, and counts no longer."""
     accepted = server.accepted()
     with socket.create_connection(server.address) as client:
         client.sendall(garbage)
