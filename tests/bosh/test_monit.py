@@ -174,7 +174,7 @@ def vm(
 
 
 def test_the_package_is_complete(vm: Vm) -> None:
-    """Nothing has to be written at run time, and pip is gone."""
+    """The compiled package needs no writing at run time, and pip is gone."""
     package = vm.directory / "packages/pcapd"
     assert list(package.glob("lib/python*/site-packages/twisted/plugins/dropin.cache"))
     assert not list(package.glob("lib/python*/site-packages/pip"))

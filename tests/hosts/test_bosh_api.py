@@ -551,7 +551,7 @@ def test_audit(environment: Environment) -> None:
 
 
 def test_per_user(tmp_path: Path, authority: Authority) -> None:
-    """The limit per user counts whom the token is for."""
+    """The limit per user counts the user of the token."""
     with environment_in(tmp_path, authority, limits={"per_user": 1}) as environment:
         connection = environment.connection()
         path = "/capture?deployment=cf&group=router&duration=30s"

@@ -415,7 +415,7 @@ def test_a_closed_capture_gives_its_descriptors_back(link: Link) -> None:
 
 
 def test_a_missing_interface_is_named_with_those_that_are_there(link: Link) -> None:
-    """The message lists the interfaces of that namespace, not of the host."""
+    """The error for a missing interface lists the interfaces of its namespace, not of the host."""
     with pytest.raises(NoSuchInterface) as refused:
         Capture(link.right.namespace, "eth7")
     assert "'eth7'" in refused.value.message
@@ -430,7 +430,7 @@ def test_only_interfaces_are_captured(link: Link, name: str) -> None:
 
 
 def test_an_interface_that_is_down_is_refused(link: Link) -> None:
-    """The message says that it is down."""
+    """An interface that is down is refused as such."""
     namespace = link.right.namespace
     namespace.ip("link", "add", "down0", "type", "veth", "peer", "down1")
     try:
@@ -533,7 +533,7 @@ def test_another_interface_of_the_same_name(link: Link, monkeypatch: pytest.Monk
     ],
 )
 def test_bad_filters_are_refused_in_libpcaps_words(link: Link, text: str, words: str) -> None:
-    """The user learns what libpcap does not understand, and where."""
+    """A bad filter is refused with libpcap's message and the place of the error."""
     with pytest.raises(BadFilter, match=words):
         Capture(link.right.namespace, filter_text=text)
 
@@ -886,7 +886,7 @@ print(json.dumps([before, meanwhile, of_a_command()]))
 
 
 def test_a_user_that_does_not_exist() -> None:
-    """The message names run_as and the user."""
+    """The error for a user that does not exist names run_as and the user."""
     assert (
         script("""
 import json
@@ -902,5 +902,5 @@ except ConfigError as error:
 
 
 def test_the_libpcap_that_is_loaded_is_named() -> None:
-    """The version is libpcap's own word for itself."""
+    """The version of libpcap is the one that the library itself reports."""
     assert libpcap_version().startswith("libpcap version 1.")

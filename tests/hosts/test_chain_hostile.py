@@ -211,7 +211,7 @@ TO_AGENT = {
     )
 )
 def test_garbage_towards_an_agent(chain: Chain, case: str) -> None:
-    """The agent drops the peer, keeps nothing of it, and serves the next."""
+    """Garbage towards an agent ends the connection, keeps no memory, and leaves the next peer served."""
     before = usage_of({"agent": chain.agent.pid})["agent"]
     with as_api(chain) as connection:
         connection.sendall(TO_AGENT[case])
@@ -282,7 +282,7 @@ TO_API = {
 
 @pytest.mark.parametrize("case", TO_API)
 def test_garbage_towards_the_api(chain: Chain, case: str) -> None:
-    """The api answers with an ERROR that names the mistake, closes, and keeps nothing."""
+    """Garbage towards the api gets an ERROR that names the mistake, ends the connection, and keeps no memory."""
     messages, words = TO_API[case]
     before = usage_of({"api": chain.api.pid})["api"]
     client = RawClient(chain)
@@ -297,7 +297,7 @@ def test_garbage_towards_the_api(chain: Chain, case: str) -> None:
 
 
 def test_a_text_message_is_a_protocol_error(chain: Chain) -> None:
-    """The WebSocket is closed with 1002."""
+    """A text message closes the WebSocket with 1002."""
     client = RawClient(chain)
     client.send(TextMessage("hello"))
     closed = [answer for answer in client.answers() if isinstance(answer, CloseConnection)]

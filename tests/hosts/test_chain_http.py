@@ -131,7 +131,7 @@ def test_every_problem_of_a_query_is_named(chain: Chain) -> None:
 
 
 def test_who_asks(chain: Chain) -> None:
-    """No token and a wrong one are 401, a target that is not the user's is 403, whether it exists or not."""
+    """A missing or wrong token is a 401, a target of others a 403, whether it exists or not."""
     for token, words in (("", "no token"), ("wrong", "not known")):
         status, error = refused(chain, "target=web-0", token)
         assert (status, error["code"]) == (401, "unauthenticated") and words in error["title"]

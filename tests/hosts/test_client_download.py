@@ -96,7 +96,7 @@ def test_a_file_is_sent_as_it_is(server: Server) -> None:
 
 
 def test_an_empty_file(server: Server) -> None:
-    """A length of nothing, and an end."""
+    """An empty file is sent with length 0."""
     answer = server.fetch("/cli/empty")
     assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, "0", b"")
 
@@ -148,7 +148,7 @@ def test_a_file_that_the_client_has(server: Server) -> None:
     ],
 )
 def test_nothing_else_is_sent(server: Server, path: str) -> None:
-    """No way out or down, no listing, no links, no pipes, nothing hidden."""
+    """Paths out of the directory, listings, links, pipes and hidden files are not served."""
     answer = server.fetch(path)
     assert answer.status == 404
     assert b'"target_not_found"' in answer.body
@@ -163,7 +163,7 @@ def test_it_is_for_reading(server: Server, method: str) -> None:
 
 
 def test_a_slow_client_waits_alone(server: Server) -> None:
-    """The file is read as fast as it is taken: the api holds little of it, and it comes whole."""
+    """A file is read as fast as its client takes it, and arrives whole."""
     before = server.daemon.usage().rss
     connection = server.connect()
     connection.request("GET", "/cli/pcapctl")

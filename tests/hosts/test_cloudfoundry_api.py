@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import pytest
 
@@ -116,7 +116,7 @@ def test_all_instances(foundation: Foundation, app: CfApp, token: str) -> None:
 
 
 def test_other_type(foundation: Foundation, app: CfApp, token: str) -> None:
-    """A worker's instances are no web instances."""
+    """A worker's instances are not captured as web's."""
     worker = Process("worker", [Instance(0, host=foundation.cells[1].host)])
     app.processes.append(worker)
     assert foundation.capture(app, token, ("type", "worker")).whole
@@ -125,8 +125,10 @@ def test_other_type(foundation: Foundation, app: CfApp, token: str) -> None:
     assert not foundation.cells[0].started
 
 
-def test_rolling(foundation: Foundation, app: CfApp, token: str) -> None:
-    """While a deployment rolls, the instances of both processes are captured, and told apart."""
+@pytest.mark.parametrize("page_size", [None, 1])
+def test_rolling(foundation: Foundation, app: CfApp, token: str, page_size: Optional[int]) -> None:
+    """During a rolling deployment instances of both processes are captured, also from pages of one entry."""
+    foundation.cc.page_size = page_size
     first = foundation.cells[0]
     newer = Process(instances=[Instance(0, host=first.host)], created_at="2026-02-01T00:00:00Z")
     app.processes.append(newer)
@@ -136,12 +138,6 @@ def test_rolling(foundation: Foundation, app: CfApp, token: str) -> None:
     assert {start.instance for start in first.started} == {"myapp/0", older}
     by_name = {start.instance: start.container for start in first.started}
     assert by_name["myapp/0"].process == newer.guid  # type: ignore[union-attr]
-
-
-def test_pages(foundation: Foundation, app: CfApp, token: str) -> None:
-    """Pages of one entry are followed to the end."""
-    foundation.cc.page_size = 1
-    test_rolling(foundation, app, token)
 
 
 @pytest.mark.parametrize(

@@ -458,7 +458,7 @@ def test_runc_that_is_not_to_be_trusted(cell: Cell, pair: list[Instance], author
 def test_a_pid_that_changes_hands_during_the_look_up(
     cell: Cell, pair: list[Instance], authority: Authority
 ) -> None:
-    """The first answer is the other instance's process, the second is right: nothing is captured."""
+    """A pid that changes hands between runc's answers is not captured."""
     runc, count = cell.directory / "fickle-runc", cell.directory / "asked"
     count.write_text("")
     count.chmod(0o666)
@@ -605,7 +605,7 @@ def test_it_has_the_privileges_that_it_needs_and_no_others(
 
 
 def test_it_leaves_nothing_behind(cell: Cell, pair: list[Instance], inside: CellAgent) -> None:
-    """No descriptor stays open: an open namespace lives, and its container's wire with it."""
+    """A capture leaves no descriptor open, since an open namespace would keep a container's wire alive."""
 
     def descriptors() -> int:
         return len(list(Path(f"/proc/{inside.daemon.pid}/fd").iterdir()))

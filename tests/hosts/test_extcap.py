@@ -295,7 +295,7 @@ def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> 
 
 @pytest.mark.long
 def test_headers_only(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """Nothing of a packet behind its UDP header reaches Wireshark, with the length that it had."""
+    """With headers only, the UDP payload does not reach Wireshark, and the original length stays."""
     alice.preferences["pcapctl_hosts.headersonly"] = "true"
     path = tmp_path / "web.pcapng"
     with Generator(chain.link, size=300, rate=200):

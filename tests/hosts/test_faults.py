@@ -152,7 +152,7 @@ def extras(plant: Plant) -> Iterator[None]:
 @pytest.mark.usefixtures("extras")
 @pytest.mark.long(but=("killed",))
 def test_a_target_fails(plant: Plant, name: str) -> None:
-    """The user is told in time, which and why; the other goes on without a gap; the file is good."""
+    """A failing target is reported in time with the reason, the other goes on without a gap, the file is good."""
     fault = AGENT_FAULTS[name]
     devices = [word for device in fault.devices for word in ("--device", device)]
     sources = [f"{cell}:{device}" for cell in ("cell-0", fault.target) for device in fault.devices]
@@ -356,7 +356,7 @@ def small_disk(plant: Plant) -> Iterator[Path]:
 @pytest.mark.parametrize("name", CLIENT_FAULTS)
 @pytest.mark.long(but=("killed",))
 def test_a_client_fails(plant: Plant, small_disk: Path, name: str) -> None:
-    """The api and the agents let go of its capture in time; another client loses nothing; its file is good."""
+    """A failing client's capture ends in time on api and agents, and another client loses nothing."""
     fault = CLIENT_FAULTS[name]
     ended = len(plant.audit())
     with plant.traffic():

@@ -215,7 +215,7 @@ def test_the_clients_own_connection(world: World, count: int, arguments: list[st
 
 
 def test_downloads_through_the_router(world: World) -> None:
-    """The same for curl, whose packets the api puts in order first."""
+    """A download by curl through the router, which the api puts in order, causes no loop either."""
     for done in world.downloads(2, host=world.outside.left.ipv4):
         assert done.status == 0 and done.path.stat().st_size < IDLE
 

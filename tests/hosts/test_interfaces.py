@@ -57,7 +57,7 @@ def spare(chain: Chain) -> Iterator[str]:
 
 
 def test_an_interface_that_is_down_for_a_while(chain: Chain, spare: str) -> None:
-    """The same source goes on when it is up again, under another name too; nothing else was lost."""
+    """An interface that was down continues as the same source, under another name too, and nothing else is lost."""
     client = chain.begin("web-0", "--device", spare, *FILTER)
     client.wait_for("web-0:spare0")
     send(chain, spare, 10)

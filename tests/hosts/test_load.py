@@ -38,7 +38,7 @@ def test_fifty_captures_at_once() -> None:
 
 
 def test_one_capture_over_a_hundred_agents() -> None:
-    """Every packet of every agent arrives."""
+    """A capture over a hundred agents has every packet of each."""
     row = fanin.measure(100, rate=100, seconds=2.0)
     print(row["text"])
     assert (row["sources"], row["sent"]) == (100, 100 * 100 * 2)

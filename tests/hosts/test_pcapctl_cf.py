@@ -644,7 +644,7 @@ def test_client_credentials(foundation: Foundation) -> None:
 
 
 def test_no_secret_where_there_was_none(foundation: Foundation) -> None:
-    """An access token is not kept where none was."""
+    """An access token is not stored where none was."""
     foundation.log_in(AccessToken="")
     before = foundation.config_path.read_bytes()
     assert_captured(foundation, foundation.pcapctl("myapp"))
@@ -667,7 +667,7 @@ def test_garbled(foundation: Foundation) -> None:
 
 
 def test_no_space(foundation: Foundation) -> None:
-    """A name needs a space to be looked up in."""
+    """An app's name without a target space is refused."""
     foundation.log_in(SpaceFields={"GUID": "", "Name": ""})
     assert_failed(foundation, foundation.pcapctl("myapp"), "no space", "cf target")
     assert not foundation.state.asked
@@ -686,7 +686,7 @@ def test_clear_endpoint(foundation: Foundation) -> None:
 
 @pytest.mark.long
 def test_insecure_warns_each_time(foundation: Foundation) -> None:
-    """Nothing is checked on any of the three paths, and that is said, also with --quiet."""
+    """--insecure warns each time that no certificate is checked, also with --quiet."""
     foundation.log_in(access=foundation.state.new_access(seconds=-1))
     for name in ("a.pcapng", "b.pcapng"):
         done = foundation.pcapctl("myapp", "--quiet", "--insecure", "--output", name, ca=False)
@@ -779,7 +779,7 @@ def test_ca_outweighs_disabled(foundation: Foundation, tmp_path: Path) -> None:
 
 
 def test_unknown_app(foundation: Foundation) -> None:
-    """No app of that name, where it was looked for, and how to look elsewhere."""
+    """An unknown app is reported with its space, and how to look elsewhere."""
     done = foundation.pcapctl("yourapp")
     assert_failed(foundation, done, "'yourapp'", "space dev of org acme", "cf target")
 
@@ -810,7 +810,7 @@ def test_odd_name(foundation: Foundation) -> None:
 
 @pytest.mark.long
 def test_pages_without_end(foundation: Foundation) -> None:
-    """A list that leads back to itself is left."""
+    """A list of pages that leads back to itself is left."""
     again = {"next": {"href": f"{foundation.url()}/v3/apps"}}
     foundation.state.canned["/v3/apps"] = Canned(200, {"resources": [], "pagination": again})
     assert_failed(foundation, foundation.pcapctl("myapp"), "no end", "--guid")
@@ -854,7 +854,7 @@ def test_next_page_elsewhere(foundation: Foundation, href: str) -> None:
 )
 @pytest.mark.long(but=("0",))
 def test_cloud_controller_in_trouble(foundation: Foundation, answer: Canned, words: tuple[str, ...]) -> None:
-    """Every failure has words of its own."""
+    """Every failure of Cloud Controller has its own message."""
     foundation.state.canned["/v3/apps"] = answer
     assert_failed(foundation, foundation.pcapctl("myapp"), *words)
     assert {asked.host for asked in foundation.state.asked} <= {

@@ -533,7 +533,7 @@ def test_both_ends_in_one_file(chain: Chain) -> None:
 
 @pytest.mark.long
 def test_flows_of_a_file_without_numbers(chain: Chain) -> None:
-    """The same is found, also in a file per instance, and for both directions of TCP."""
+    """Flows of a file without numbers are the same, also in a file per instance and in both directions of TCP."""
     require("tshark")
     path = chain.path()
     arguments = ("hosts", "web-0", "web-1", "--split-by", "instance", "--filter", "tcp port 8080")

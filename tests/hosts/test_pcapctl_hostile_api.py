@@ -233,7 +233,7 @@ def test_an_older_api(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_packets_that_are_missing_at_the_end(credentials: Credentials, tmp_path: Path) -> None:
-    """The agent sent five and three came: status 3, and two are lost on the way."""
+    """Missing packets at the end are counted as lost on the way, with status 3."""
 
     def script(client: Client) -> None:
         started(client)
@@ -320,7 +320,7 @@ def test_counters_after_a_cut(then: Script, credentials: Credentials, tmp_path: 
 
 
 def test_a_refusal_is_told(credentials: Credentials, tmp_path: Path) -> None:
-    """The api's words and hint, status 1, and no file."""
+    """A refusal is printed with its hint, with status 1 and without a file."""
 
     def script(client: Client) -> None:
         client.greet()
@@ -359,7 +359,7 @@ def test_terminal_escapes_in_what_the_api_says(credentials: Credentials, tmp_pat
 
 
 def test_a_page_instead_of_an_api(credentials: Credentials, tmp_path: Path) -> None:
-    """A web server that is no api is called so."""
+    """A web page in place of an api is reported as such."""
 
     def script(client: Client) -> None:
         client.head()
@@ -384,7 +384,7 @@ def test_garbage_instead_of_http(credentials: Credentials, tmp_path: Path) -> No
 
 
 def test_an_answer_without_an_end(credentials: Credentials, tmp_path: Path) -> None:
-    """A head that goes on for ever is not kept."""
+    """An answer whose head never ends is not kept in memory."""
 
     def script(client: Client) -> None:
         client.head()

@@ -109,7 +109,7 @@ def test_ctrl_c_twice(chain: Chain) -> None:
 
 
 def test_ctrl_c_twice_into_a_file(chain: Chain) -> None:
-    """The file of a capture that was left at once is whole."""
+    """A second Ctrl-C leaves a whole file."""
     with Generator(chain.link, rate=20_000):
         client = chain.begin("tiny-0", "web-0", "--filter", FILTER)
         client.wait_for("tiny-0:eth0", "web-0:eth0", packets=100)

@@ -78,7 +78,7 @@ def test_a_good_capture(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_a_refusal(credentials: Credentials, tmp_path: Path) -> None:
-    """The capture failed: so the report says."""
+    """The report of a refused capture states the failure."""
 
     def script(client: Client) -> None:
         client.greet()
@@ -95,7 +95,7 @@ def test_a_refusal(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_a_capture_that_breaks(credentials: Credentials, tmp_path: Path) -> None:
-    """The file has what came before, and so has the report."""
+    """The report of a capture that breaks states what the file holds."""
 
     def script(client: Client) -> None:
         started(client)
@@ -121,7 +121,7 @@ def test_nobody_listens(authority: Authority, tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_is_not_good(tmp_path: Path, credentials: Credentials) -> None:
-    """The error is in the report, and no token."""
+    """The report about a bad certificate has the error and no token."""
     path = tmp_path / "report.json"
     with StreamApi(credentials, good) as api:
         done = pcapctl(api.url, tmp_path, None, "--report", str(path))
@@ -179,7 +179,7 @@ def test_no_place_for_it(
 
 
 def test_very_many_notices(credentials: Credentials, tmp_path: Path) -> None:
-    """The first thousand are kept, the others counted."""
+    """The report keeps the first thousand notices, and counts the others."""
 
     def script(client: Client) -> None:
         started(client)
@@ -198,7 +198,7 @@ def test_very_many_notices(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_its_place_vanishes_meanwhile(credentials: Credentials, tmp_path: Path) -> None:
-    """The file is good, but who wants a report and has none must know: status 1, and one end event."""
+    """A report whose place vanishes gives status 1 with a good file and one end event."""
     place = tmp_path / "place"
     place.mkdir()
 

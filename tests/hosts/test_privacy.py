@@ -172,7 +172,7 @@ def test_everybody_gets_headers_only(chain: Chain, arguments: tuple[str, ...]) -
 @pytest.mark.parametrize("query", ["", "&headers_only=false", "&snaplen=9999"])
 @pytest.mark.long(but=("headers_only=false",))
 def test_everybody_gets_headers_only_by_curl(chain: Chain, tmp_path: Path, query: str) -> None:
-    """No parameter brings payloads back."""
+    """No parameter of curl gets payloads under a policy of headers only."""
     require("curl")
     path = tmp_path / "headers.pcap"
     with ruled(chain, "headers", {"headers_only": True}) as api, Generator(chain.link, size=200, rate=500):
@@ -198,7 +198,7 @@ def test_one_user_gets_headers_only(chain: Chain) -> None:
 
 
 def test_interfaces_that_are_allowed(chain: Chain) -> None:
-    """The first is taken by default; another one is refused with the list, and nothing is opened."""
+    """The first allowed interface is the default; another one is refused with the list."""
     with ruled(chain, "devices", {"devices": ["lo"]}) as api:
         env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
         taken = chain.begin("web-0", "--duration", "200ms", env=env).wait()
@@ -304,7 +304,7 @@ def test_nothing_but_what_is_excluded(chain: Chain) -> None:
 
 @pytest.mark.parametrize("text", [f") or (tcp port {PORT}", f"tcp port {PORT}) or (tcp"])
 def test_parentheses_do_not_escape(chain: Chain, text: str) -> None:
-    """The user's part has to be a filter by itself."""
+    """Parentheses in the user's filter cannot escape the policy, since it must be a filter by itself."""
     with ruled(chain, "exclude", {"exclude": [f"port {PORT}"]}) as api:
         env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
         refused = chain.begin("web-0", "--filter", text, "--duration", "1s", env=env).wait()
@@ -312,7 +312,7 @@ def test_parentheses_do_not_escape(chain: Chain, text: str) -> None:
 
 
 def test_an_exclusion_that_is_no_filter(chain: Chain) -> None:
-    """Nothing is captured; the words name it."""
+    """An invalid exclusion of the policy prevents captures, and the message names it."""
     with ruled(chain, "broken", {"exclude": ["port fish-and-chips-7"]}) as api:
         env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
         refused = chain.begin("web-0", "--duration", "1s", env=env).wait()

@@ -327,7 +327,7 @@ def test_ctrl_c_at_a_terminal(cf: Cf, authority: Authority) -> None:
 
 
 def test_without_a_cli(client_file: Path) -> None:
-    """A port that nobody serves is an error in words."""
+    """A plugin started at a port that nobody serves prints an error."""
     done = subprocess.run(
         [sys.executable, str(client_file), "1", "pcap", "x"], capture_output=True, text=True, check=False
     )

@@ -206,7 +206,7 @@ def test_ctrl_c_while_it_starts(client_file: Path, module: str) -> None:
 
 
 def test_it_runs_by_its_name(client_file: Path, tmp_path: Path) -> None:
-    """The first line finds python3; from any directory, also through a link, and with nothing in HOME."""
+    """The client runs by its name, from any directory, through a link, and without files in HOME."""
     link = tmp_path / "pcapctl"
     link.symlink_to(client_file)
     environ = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}

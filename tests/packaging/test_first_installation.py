@@ -23,7 +23,7 @@ def check(wheel: Installed, directory: Path, role: str) -> str:
 
 
 def test_from_nothing(installed: Installed, tmp_path: Path) -> None:  # noqa: F811
-    """No checkout is needed; keys are for their owner alone."""
+    """The first installation needs no checkout, and only the owner can read the keys."""
     tls = tmp_path / "tls"
     said = installed.run("pcapd", "certificates", str(tls), "--api", "pcap.example.com", "--api", "192.0.2.1")
     files = ["agent.crt", "agent.key", "api.crt", "api.key", "ca.crt", "ca.key"]

@@ -109,7 +109,7 @@ def test_wheel_ships_nothing_of_twisted(built: Built) -> None:
 
 
 def test_wheel_installs_two_packages(built: Built) -> None:
-    """Nothing else lands on sys.path: no tests, no etc, no docs."""
+    """The wheel installs two packages and nothing else, such as tests, etc or docs, on sys.path."""
     tops = {name.partition("/")[0] for name in _wheel_files(built.wheel)}
     assert {top for top in tops if not re.fullmatch(r"pcapd-[^/]+\.(dist-info|data)", top)} == {
         "pcapd",
@@ -171,13 +171,13 @@ def test_twisted_is_whole(installed: Installed) -> None:
 
 
 def test_pcapd_version(installed: Installed, built: Built) -> None:
-    """The daemon says the version that the wheel has."""
+    """The daemon's --version equals the wheel's version."""
     version = built.wheel.name.split("-")[1]
     assert version in installed.run("pcapd", "--version")
 
 
 def test_pcapctl_help(installed: Installed) -> None:
-    """The client runs, and names its commands."""
+    """The client runs, and --help names its commands."""
     output = installed.run("pcapctl", "--help")
     assert "hosts" in output
     assert "status" in output

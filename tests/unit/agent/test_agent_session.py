@@ -158,13 +158,13 @@ def test_so_many_addresses_of_an_interface_are_told(world: World) -> None:
 
 
 def test_without_interfaces_the_default_one_is_captured(world: World) -> None:
-    """An empty list means the agent's default device."""
+    """Without interfaces in the request the agent's default device is captured."""
     messages = Conversation(world).say(replace(START, interfaces=()))
     assert [m.interface for m in messages if isinstance(m, Source)] == ["eth0"]
 
 
 def test_a_namespace_that_is_not_configured_is_refused(world: World) -> None:
-    """Nothing is opened for a name that the configuration does not have, least of all a path."""
+    """A namespace that is not configured, or a path, is refused without being opened."""
     for name in ("web-1", "/run/netns/web-0", ".."):
         (error,) = Conversation(world).say(replace(START, namespace=name))
         assert isinstance(error, Error) and error.code == "target_not_found" and name in error.message
@@ -255,7 +255,7 @@ def test_a_capture_that_cannot_be_opened_says_why(world: World) -> None:
 
 
 def test_a_bug_while_opening_is_logged_and_not_told(world: World, logged_failures: Any) -> None:
-    """The api learns that it failed, the log has the traceback, and the agent goes on."""
+    """An unexpected exception while opening is logged with its traceback, and the api gets a plain failure."""
     world.failure = ZeroDivisionError("secret internals")
     (error,) = Conversation(world).say(START)
     assert isinstance(error, Error) and error.code == "capture_failed" and "internals" not in error.message
@@ -350,7 +350,7 @@ def test_nothing_is_captured_before_it_can_be_read(world: World) -> None:
 
 
 def test_an_interface_that_cannot_be_started(world: World) -> None:
-    """The user is told, and the other interface is captured."""
+    """An interface that cannot be started is reported, and the other one is captured."""
     world.refusals["eth0"] = CaptureFailed("eth0: the kernel refuses the filter")
     conversation = Conversation(world)
     conversation.say(replace(START, interfaces=("eth0", "eth1")))
@@ -383,7 +383,7 @@ def test_a_paused_transport_pauses_the_reading(world: World) -> None:
 
 
 def test_a_transport_that_fills_up_stops_the_reading_at_once(world: World) -> None:
-    """No second batch is read once the first has filled the transport."""
+    """A transport that the first batch fills stops the reading before the second."""
     conversation = Conversation(world)
     conversation.say(START)
     world.sources[0].fill(b"1", b"2", b"3")
@@ -432,7 +432,7 @@ def test_a_batch_that_is_not_full_empties_the_ring(world: World, monkeypatch: py
 
 
 def test_an_empty_ring_is_looked_at_once_per_wake_up(world: World) -> None:
-    """The other bounded reads of a wake-up are for rings that hold more."""
+    """An empty ring is read once per wake-up."""
     Conversation(world).say(START)
     world.sources[0].calls.clear()
     world.reactor.wake()
@@ -490,7 +490,7 @@ def test_an_api_that_falls_silent_is_given_up(world: World) -> None:
 
 
 def test_an_api_that_pings_is_alive(world: World) -> None:
-    """A sign of life now and then is enough."""
+    """An api that sends a PING now and then is not given up."""
     conversation = Conversation(world)
     conversation.say(START)
     for _ in range(10):

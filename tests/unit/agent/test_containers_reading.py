@@ -347,7 +347,7 @@ def test_a_store_that_changes_during_a_capture(
 
 
 def test_a_store_that_cannot_be_read_during_a_capture(tmp_path: Path) -> None:
-    """Nothing is known then, and it is looked at again."""
+    """A store that cannot be read during a capture is read again at the next look."""
     cell = Cell(tmp_path / "s")
     (tmp_path / "s").rename(tmp_path / "away")
     assert cell.look() is None

@@ -148,7 +148,7 @@ def two(request: pytest.FixtureRequest) -> Capture:
 
 
 def test_a_healthy_conversation(capture: Capture) -> None:
-    """Nothing is repeated, late, or confirmed unseen."""
+    """A healthy conversation shows no retransmission, late packet or unseen confirmation."""
     capture.hands()
     capture.up(1_001_000, 100, 300, ACK, b"x" * 50)
     capture.down(1_001_400, 300, 150, ACK, b"y" * 70)
@@ -211,7 +211,7 @@ def test_the_time_stamp_says_that_it_was_sent_again(capture: Capture) -> None:
 
 
 def test_what_the_capture_missed_is_not_blamed_on_the_network(capture: Capture) -> None:
-    """The other end confirms what this place never saw."""
+    """A packet that the other end confirms, but this place never saw, was missed by the capture."""
     capture.hands()
     capture.up(1_100_000, 150, 300, ACK, b"x" * 50)
     capture.down(1_100_200, 300, 200)

@@ -145,7 +145,7 @@ def test_numbers_of_a_file_that_cannot_be() -> None:
 
 
 def test_one_number_twice_at_one_place() -> None:
-    """The first is the one that is seen again elsewhere."""
+    """Of equal numbers at one place the first is matched with another place."""
     (hop,) = hops([(A, 0, 1), (A, 50, 1), (B, 100, 1)], ids=True)
     assert hop[3:] == (2, 1, 1, (100, 100, 100))
 

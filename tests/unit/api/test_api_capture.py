@@ -276,7 +276,7 @@ def test_a_target_without_a_socket_stops_nobody(make: Make, network: Network, si
 
 
 def test_no_socket_at_all(make: Make, network: Network, sink: Sink) -> None:
-    """The capture fails, and says why."""
+    """Without any socket left the capture fails with the reason."""
     network.sockets = 0
     make("web-0")
     (error,) = sink.errors
@@ -297,7 +297,7 @@ def test_no_socket_at_all(make: Make, network: Network, sink: Sink) -> None:
 def test_an_agent_whose_records_lie_is_dropped(
     make: Make, network: Network, sink: Sink, reactor: Clock, lie: bytes
 ) -> None:
-    """Nothing of such a batch is passed on; its source is closed for the merge; the others go on."""
+    """A malformed batch is not passed on, its source is closed for the merge, and the others go on."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -314,7 +314,7 @@ def test_an_agent_whose_records_lie_is_dropped(
 def test_an_agent_that_falls_silent_is_given_up(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
-    """No FIN is needed: an agent that answers no PING is gone, and nothing else is."""
+    """An agent that answers no PING is given up without a FIN, and no other is."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -719,7 +719,7 @@ def test_the_duration_counts_from_the_first_source(
 def test_the_end_is_on_record_with_counters(
     make: Make, network: Network, events: list[dict[str, Any]]
 ) -> None:
-    """The reason, the packets that were passed on, and the agents' counters are kept."""
+    """The audit record at the end has the reason, the packets passed on, and the agents' counters."""
     capture = make("web-0")
     network["web-0"].start()
     network["web-0"].deliver(record(1) + record(2))
@@ -817,7 +817,7 @@ def test_an_agent_opens_no_more_sources_than_can_be_asked_for(
 def test_sources_have_an_end(
     make: Make, network: Network, sink: Sink, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """The agent that would open one too many is left; the others capture; nobody is added who might do it."""
+    """An agent that opens one source above the limit is dropped, and no further target is added."""
     monkeypatch.setattr(sources_module, "SOURCES_MAX", most)
     capture = make("web-0", "web-1")
     network["web-0"].start()

@@ -209,7 +209,7 @@ def test_pages_that_are_not_there(front: Front, path: str) -> None:
 
 
 def test_the_stream_is_for_websockets(front: Front) -> None:
-    """A plain GET is told what this is."""
+    """A plain GET of the stream page is answered with what the page is for."""
     answer = front.ask("/v1/stream")
     assert answer.status == 400 and "WebSocket" in answer.error["title"]
 
@@ -444,7 +444,7 @@ def refusals(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_refusals_are_summed_up(front: Front, events: list[dict[str, Any]]) -> None:
-    """The first of a client and cause is recorded at once, then one record a second has the number."""
+    """The first refusal of a client and cause is recorded at once, later ones are counted once a second."""
     for _ in range(100):
         front.ask("/capture?target=web-0", token=None)
     assert [event["count"] for event in refusals(events)] == [1]
@@ -600,7 +600,7 @@ def test_an_answer_has_a_time(front: Front) -> None:
 
 @pytest.mark.parametrize("mebibytes", [0, 1])
 def test_a_file_has_more_time(front: Front, client_file: Path, mebibytes: int) -> None:
-    """A slow line is enough: 16 KiB a second."""
+    """A file may be downloaded at 16 KiB a second."""
     size = mebibytes * 1024 * 1024
     client_file.write_bytes(bytes(size))
     answer = front.ask("/cli/pcapctl")
@@ -713,7 +713,7 @@ def test_no_record_no_extension(front: Front, network: Network, disk: Disk) -> N
 
 
 def test_the_status_waits_for_the_first_agent(front: Front, network: Network) -> None:
-    """Nothing is answered before a capture runs; then 200 and the file's header."""
+    """The answer waits for the first agent; then come 200 and the file's header."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].greet()
     assert answer.raw == b""
@@ -724,7 +724,7 @@ def test_the_status_waits_for_the_first_agent(front: Front, network: Network) ->
 
 
 def test_a_bad_filter_is_an_honest_400(front: Front, network: Network) -> None:
-    """The agent's words reach the user with the status that says whose fault it is."""
+    """A bad filter is a 400 with the agent's message."""
     answer = front.ask("/capture?filter=udp+and&target=web-0")
     network["web-0"].greet()
     network["web-0"].refuse("bad_filter", "syntax error, at: 'and'")
@@ -759,7 +759,7 @@ def test_pcapng_by_accept(front: Front, network: Network) -> None:
 
 
 def test_a_count_is_exact(front: Front, network: Network) -> None:
-    """The file has so many packets, the agents are stopped, and the response ends."""
+    """A count ends the response after exactly that many packets, and stops the agents."""
     answer = front.ask("/capture?target=web-0&count=2&order=false")
     network["web-0"].start()
     network["web-0"].deliver(b"".join(record(us) for us in range(5)))
@@ -859,7 +859,7 @@ def test_a_client_that_leaves_ends_its_capture(front: Front, network: Network) -
 def test_a_client_that_leaves_before_its_capture(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
 ) -> None:
-    """Nothing is resolved for it any more; nothing is started or counted, and it takes nobody's place."""
+    """A client that leaves before its capture starts is not resolved for, counted, or given a place."""
     left: list[Any] = []
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: Deferred(left.append))
     answer = front.ask("/capture?target=web-0")
@@ -953,7 +953,7 @@ def test_what_is_no_regular_file_is_not_there(front: Front, client_file: Path) -
 
 @pytest.mark.parametrize("name", [".hidden", "link", "pcapctl/", "pcapctl/x", "below%2ffile"])
 def test_nothing_but_files_of_harmless_names(front: Front, client_file: Path, name: str) -> None:
-    """Nothing hidden, no links, no way down."""
+    """Hidden files, links and directories are not served."""
     directory = client_file.parent
     (directory / ".hidden").touch()
     (directory / "link").symlink_to("pcapctl")
@@ -967,7 +967,7 @@ def test_nothing_but_files_of_harmless_names(front: Front, client_file: Path, na
 
 
 def test_a_bug_is_not_told(front: Front, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
-    """The client learns that the api failed; how, is in the log."""
+    """An unexpected exception is a plain failure to the client, with the traceback in the log."""
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(ZeroDivisionError("inner workings")))
     answer = front.ask("/capture?target=web-0")
     assert answer.status == 502 and "its log says more" in answer.error["title"]
@@ -1049,7 +1049,7 @@ def test_flags(words: tuple[str, ...], means: bool) -> None:
 
 
 def test_plain_numbers_are_seconds() -> None:
-    """The duration of the 2022 clients has no unit."""
+    """A duration without a unit, as of 2022's clients, is in seconds."""
     assert parse_query(query(target="web-0", duration="30"))[0].duration == 30.0
 
 

@@ -275,7 +275,7 @@ def test_a_client_that_leaves_while_the_resolver_still_works(client: Client) -> 
 
 
 def test_a_refusal_of_a_client_that_has_left(client: Client) -> None:
-    """Nothing is written to it, and nothing waits for it."""
+    """A refusal of a client that has left is not written, and nothing waits."""
     client.start()
     client.leave()
     client.front.answer.errback(TargetNotFound("there is no target 'x'"))
@@ -285,7 +285,7 @@ def test_a_refusal_of_a_client_that_has_left(client: Client) -> None:
 
 @pytest.mark.parametrize("how", ["it breaks the protocol", "it says goodbye"])
 def test_a_client_that_is_closing_while_the_resolver_still_works(client: Client, how: str) -> None:
-    """Nothing is captured for it any more."""
+    """A client that closes while its targets are resolved is not captured for."""
     client.start()
     if how == "it says goodbye":
         client.receive(client.end.send(ws.CloseConnection(1000)))

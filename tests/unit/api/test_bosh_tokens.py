@@ -78,7 +78,7 @@ def refused(uaa: Uaa, token: str) -> str:
 
 
 def test_user(uaa: Uaa) -> None:
-    """A token as UAA makes it for the BOSH CLI."""
+    """A token as UAA issues it for the BOSH CLI gives its user."""
     caller = check(uaa, uaa.forge(claims(uaa)))
     assert (caller.user, caller.scopes) == ("alice", frozenset({"bosh.admin"}))
 
@@ -244,7 +244,7 @@ def test_changed(uaa: Uaa, changed: int) -> None:
 
 @pytest.mark.parametrize("seconds", [1, 60, 86400])
 def test_expired(uaa: Uaa, seconds: int) -> None:
-    """No grace: not even within what clocks may differ."""
+    """An expired token is refused without any leeway."""
     assert refused(uaa, uaa.forge(claims(uaa, exp=int(time.time()) - seconds))) == "the token has expired"
 
 
@@ -518,7 +518,7 @@ def test_other_kinds_of_keys(uaa: Uaa, changes: dict[str, str]) -> None:
 
 
 def test_short_key() -> None:
-    """A key that could be broken is none."""
+    """A key that is too short to be safe is left out."""
     assert parse_keys(listed(Key("weak", 1024).public())) == ({}, ())
 
 

@@ -76,7 +76,7 @@ class Scene:
 
 
 def test_nothing_changes() -> None:
-    """The same containers are not captured twice, and nothing is said."""
+    """Unchanged containers are not captured twice, and cause no notice."""
     scene = Scene(target(0, "a"), target(1, "b"))
     for _ in range(5):
         scene.turn()
@@ -117,7 +117,7 @@ def test_new_instance() -> None:
 
 
 def test_same_handle_elsewhere() -> None:
-    """A container is known by its cell too."""
+    """A container is identified by its cell as well as by its handle."""
     scene = Scene(target(0, "a"))
     moved = target(0, "a", host="10.0.0.2")
     scene.now_there_are(moved)

@@ -39,7 +39,7 @@ def test_headers_only(policy: PolicyConfig, resolved: Resolved, why: str) -> Non
 
 
 def test_allowed_interfaces() -> None:
-    """The first is what nobody named; another one is refused with the list."""
+    """The first allowed interface is the default; another one is refused with the list."""
     policy = PolicyConfig(devices=("eth0", "lo"))
     assert permitted(policy, WHOLE, RESOLVED)[0].interfaces == ("eth0",)
     both = Request(("web-0",), interfaces=("lo", "eth0"))

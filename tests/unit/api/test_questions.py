@@ -97,7 +97,7 @@ def test_too_many_of_one_client() -> None:
 
 
 def test_too_many_in_all() -> None:
-    """The client with the most questions gives up its last one; where nobody has more, the newest goes."""
+    """With too many questions in all, the client with the most gives up its last, or else the newest goes."""
     queue = new_queue(waiting=4)
     kept = filled(queue, "aaab")
     assert queue.add(question("c")) is kept[2]

@@ -124,7 +124,7 @@ def test_any_stats(changes: dict[str, Any]) -> None:
 
 @given(st.binary(max_size=200) | json_values.map(body))
 def test_any_body(content: bytes) -> None:
-    """No body makes any reader fail otherwise than as a `ResolverUnavailable`."""
+    """Any body of an answer is read or raises a `ResolverUnavailable`."""
     readers: list[Any] = [
         cc.parse_root,
         cc.parse_stats,
@@ -206,7 +206,7 @@ def test_long_name() -> None:
 
 
 def test_nothing_to_capture() -> None:
-    """The error says why, and does not list thousands."""
+    """The error for nothing to capture has the reason, and a bounded list."""
     notices = [cc.Notice(NoticeType.INSTANCE_UNAVAILABLE, "is DOWN", f"myapp/{i}") for i in range(500)]
     error = cc.none_running(APP, App(GUID), notices)
     assert "myapp/9 is DOWN; and 490 more" in error.message and error.status == 404
@@ -255,7 +255,7 @@ def test_permission(granted: Any) -> None:
 
 
 def test_another_app() -> None:
-    """An answer about another app is no answer."""
+    """An answer about another app is refused."""
     with pytest.raises(ResolverUnavailable):
         cc.parse_app(body({"guid": "other", "name": "x"}), GUID)
     assert cc.parse_app(body({"guid": GUID, "name": "a\nb"}), GUID).name == "a?b"
@@ -270,7 +270,7 @@ def test_another_app() -> None:
     ],
 )
 def test_pages(href: Any, following: Any) -> None:
-    """The next page is asked for as it was given."""
+    """The link to the next page is followed unchanged."""
     pagination = {"next": href and {"href": href}}
     resources = [{"guid": "p1", "created_at": "2026-01-01T00:00:00Z"}]
     page = cc.parse_processes(body({"pagination": pagination, "resources": resources}), "api.example.test")
@@ -333,7 +333,7 @@ def test_refusals(status: int, retry_after: Any, kind: type[RequestError], words
 
 @pytest.mark.parametrize("guid", ["", "-x", "a/b", "..", "a b", "a?b", "a%2fb", "é", "x" * 65, "a\n"])
 def test_guids(guid: str) -> None:
-    """Nothing that could mean something in a URL becomes part of one."""
+    """A GUID with characters of URLs is refused."""
     with pytest.raises((BadRequest, ValueError)):
         cc.check_app(App(guid))
     cc.check_app(App(GUID))

@@ -91,6 +91,6 @@ def test_not_plain_values(text: bytes) -> None:
     )
 )
 def test_any_bytes(data: bytes) -> None:
-    """No bytes raise; without a mapping there is a problem to tell."""
+    """Any bytes parse or give a problem."""
     values, problems = read_document(data)
     assert values is not None or problems

@@ -74,7 +74,7 @@ def test_no_configuration(tmp_path: Path) -> None:
 
 
 def test_a_directory_as_configuration(tmp_path: Path) -> None:
-    """A directory is no configuration."""
+    """A directory in place of a configuration is refused."""
     assert problems(load_api, tmp_path) == ["the file cannot be read: Is a directory"]
 
 
@@ -147,7 +147,7 @@ def test_files_without_pem(directory: Path, now: datetime) -> None:
 
 
 def test_a_huge_certificate(directory: Path, now: datetime) -> None:
-    """No named file is read beyond the limit."""
+    """A file that the configuration names is read up to a limit only."""
     (directory / "tls/ca.crt").write_bytes(b"x" * (CONFIG_MAX + 1))
     assert [f"listen.tls.client_cas: {directory}/tls/ca.crt is larger than 1MiB"] == problems(
         agent, directory, now
@@ -155,7 +155,7 @@ def test_a_huge_certificate(directory: Path, now: datetime) -> None:
 
 
 def test_a_key_of_another_certificate(directory: Path, now: datetime) -> None:
-    """The private key must belong to the certificate."""
+    """A private key of another certificate is refused."""
     (directory / "tls/api.key").replace(directory / "tls/agent.key")
     assert [
         f"listen.tls.private_key: {directory}/tls/agent.key is not the key of the certificate"
@@ -188,7 +188,7 @@ def test_a_certificate_of_tomorrow(directory: Path, now: datetime, make_pair: Ca
 
 
 def test_a_chain(directory: Path, now: datetime, make_pair: Callable[..., Any]) -> None:
-    """The first certificate of a chain is ours; those behind it are not compared with the key."""
+    """The first certificate of a chain must match the key, the others need not."""
     with (directory / "tls/agent.crt").open("ab") as chain:
         chain.write(make_pair().certificate_pem)
     assert agent(directory, now).warnings == ()
@@ -248,7 +248,7 @@ def test_namespaces_need_not_exist(directory: Path, now: datetime) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_file(tmp_path: Path, data: bytes) -> None:
-    """No content of the file raises anything but ConfigError."""
+    """Any content of the file loads or raises a ConfigError."""
     (tmp_path / "any.yml").write_bytes(data)
     for load in (load_agent, load_api):
         with pytest.raises(ConfigError):

@@ -84,7 +84,7 @@ def test_the_least_of_an_agent() -> None:
 
 
 def test_the_most_of_an_agent() -> None:
-    """Every key of the design is understood."""
+    """Every key of an agent's configuration is understood."""
     config = agent(
         """
 id: router/0
@@ -147,7 +147,7 @@ def test_the_least_of_an_api() -> None:
 
 
 def test_the_most_of_an_api() -> None:
-    """Every key of the design is understood."""
+    """Every key of an api's configuration is understood."""
     config = api(
         f"""
 id: pcap-api/0
@@ -205,7 +205,7 @@ def test_ports_of_agents() -> None:
 
 
 def test_null_is_absent() -> None:
-    """A null says as little as leaving the key out."""
+    """A null equals leaving the key out."""
     assert agent(AGENT) == agent(AGENT + "id:\ncapture: {ring_bytes: null}\ncontainers: ~\nrun_as: null")
 
 
@@ -248,7 +248,7 @@ def test_an_api_without_agents() -> None:
 
 
 def test_an_api_without_resolvers() -> None:
-    """An api that could capture nothing is refused."""
+    """An api without any resolver is refused."""
     assert problems(api, API) == [
         "cloud_foundry, bosh, static: at least one is required, or there is nothing to capture"
     ]

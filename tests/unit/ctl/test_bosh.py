@@ -139,7 +139,7 @@ def test_a_token_that_was_refused(home: Home, web: Web) -> None:
 
 
 def test_a_client_s_token_is_never_kept(home: Home, web: Web) -> None:
-    """The user whose login is in the file keeps it, and is not told of a refresh."""
+    """A client's token is never stored, and the file's user keeps theirs without a message."""
     before = home.path.read_bytes()
     client = session(home, web, client="ops", client_secret="secret")
     assert (client.token(), client.refreshed) == ("new", False)

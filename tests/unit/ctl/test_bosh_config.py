@@ -227,7 +227,7 @@ def test_director_url(named: str, url: str) -> None:
 
 
 def test_grant_of_a_user() -> None:
-    """The BOSH CLI's own client has no secret."""
+    """A user's refresh uses the BOSH CLI's own client, which has no secret."""
     grant = grant_for(environment_of(CONFIG, Settings("prod")))
     assert parse_qs(grant.form) == {"grant_type": ["refresh_token"], "refresh_token": ["old-refresh"]}
     assert grant.authorization == f"Basic {base64.b64encode(b'bosh_cli:').decode()}"
@@ -269,7 +269,7 @@ def test_any_way_of_writing(style: Optional[str], flow: bool) -> None:
 
 
 def test_where_there_was_none_there_will_be_none() -> None:
-    """No access token in the file: none is put there."""
+    """An access token is not stored where none was."""
     old = {"url": URL, "alias": "prod", "refresh_token": "old-refresh", "access_token": ""}
     renewed = yaml.safe_load(with_tokens(config(old), URL, FRESH))
     assert renewed == {"environments": [{**old, "refresh_token": "new-refresh"}]}

@@ -210,7 +210,7 @@ def test_a_token_that_is_good(home: Home, web: Web, seconds: Optional[float]) ->
     "endpoint", ["http://login.x", "ftp://login.x", "https://user@login.x", "login.x", ""]
 )
 def test_no_refresh_token_in_clear(home: Home, web: Web, endpoint: str) -> None:
-    """The refresh token goes by https or nowhere."""
+    """The refresh token is sent by https only."""
     home.log_in(AccessToken="", AuthorizationEndpoint=endpoint)
     with pytest.raises(LoginProblem, match="AuthorizationEndpoint"):
         session(home, web).token()

@@ -65,7 +65,7 @@ def test_path() -> None:
 
 
 def test_whole() -> None:
-    """Every field that we use has its place."""
+    """Every field that pcapctl uses is read from the file."""
     assert parse_login(config(SSLDisabled=True)) == Login(
         target="https://api.sys.example.test",
         authorization_endpoint="https://login.sys.example.test",
@@ -151,7 +151,7 @@ def test_loopback_may_be_clear(target: str) -> None:
 
 
 def test_repr_holds_no_secret() -> None:
-    """A login may end up in a traceback or a log."""
+    """The representation of a login, as in a traceback, holds no secret."""
     login = parse_login(config(UAAOAuthClientSecret="sesame"))
     assert "old" not in repr(login)
     assert "sesame" not in repr(login)
@@ -270,7 +270,7 @@ def test_old_refresh_token_stays() -> None:
 
 @pytest.mark.parametrize("empty", ["", None, 5, {}])
 def test_no_token_where_there_was_none(empty: Any) -> None:
-    """A place that held no secret gets none."""
+    """A token is not stored where none was."""
     text = config(AccessToken=empty)
     assert "new.access.token" not in with_tokens(text, NEW)
     assert "new-refresh" in with_tokens(text, NEW)

@@ -241,7 +241,7 @@ def test_only_what_begins_with_what_is_typed(
 
 
 def test_no_directors_without_a_configuration(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is not there, is a directory, or there is no home to look in."""
+    """A directory, a missing file or a missing HOME gives no directors and no error."""
     assert complete(["bosh", "--environment"], "") == []
     config.mkdir()
     assert complete(["bosh", "--environment"], "") == []

@@ -57,7 +57,7 @@ def test_an_api(api: str, address: Tuple[bool, str, int, str]) -> None:
     ],
 )
 def test_no_api(api: str) -> None:
-    """Nothing is dropped in silence of what somebody took for part of an address."""
+    """An api address with a part that would be ignored is refused."""
     with pytest.raises(UsageProblem, match=r"no URL of an api|no usable port"):
         address_of(api)
 

@@ -133,7 +133,7 @@ def test_a_count_ends_it_to_the_packet() -> None:
 
 
 def test_bytes_end_it() -> None:
-    """The file does not grow beyond the limit."""
+    """The file stays within its limit of bytes."""
     api = Api(max_bytes=1000)
     api.start()
     api.packets(*range(100))
@@ -252,7 +252,7 @@ def test_ctrl_z_is_not_the_apis_silence(state: str) -> None:
 
 
 def test_the_duration_is_over_after_ctrl_z() -> None:
-    """The user meant the clock on the wall."""
+    """A duration counts on the wall clock while Ctrl-Z suspends pcapctl."""
     api = Api(duration=60)
     api.start()
     api.pause(600)
@@ -288,7 +288,7 @@ def test_ctrl_c_asks_once() -> None:
     [NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR],
 )
 def test_a_target_that_failed_makes_it_incomplete(kind: NoticeType) -> None:
-    """The file is good, but not all of it is there."""
+    """A target that failed makes the capture incomplete."""
     api = Api()
     api.start()
     api.say(api.callee.notice(Notice(kind, "no", "web-1")))
@@ -348,7 +348,7 @@ def test_an_error_of_the_api_is_told_in_its_words() -> None:
 
 @pytest.mark.parametrize("started", [True, False])
 def test_an_end_that_is_none(started: bool) -> None:
-    """The api failed, or ended what had never begun: that is no capture without traffic."""
+    """An END of a failure, or before any start, is not a complete capture."""
     api = Api()
     if started:
         api.start()
@@ -418,7 +418,7 @@ def test_what_is_missing_is_counted_once() -> None:
 
 
 def test_what_is_missing_from_one_file_is_looked_for_in_it() -> None:
-    """The last packet of an instance's own file, not of another's that was to be written after it."""
+    """Missing packets of an instance's own file are looked for in that file only."""
     capture, pieces = captured(Split(Form.PCAPNG, 262144), "a:eth0", "a:lo", "b:eth0")
     capture.settle(Form.PCAPNG, {"a": 1, "b": 1}, pieces)
     assert unwritten(capture) == [0, 1, 0]

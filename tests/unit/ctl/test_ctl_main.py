@@ -93,7 +93,7 @@ def test_a_token_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_no_token(content: bytes, words: str, tmp_path: Path) -> None:
-    """Nothing goes into a header that is none, and no token is shown."""
+    """A token that cannot be a header is refused without being shown."""
     path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(UsageProblem, match=words) as refused:

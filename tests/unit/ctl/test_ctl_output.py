@@ -81,7 +81,7 @@ def test_packets_are_not_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_force_replaces_the_whole_file(tmp_path: Path) -> None:
-    """Nothing of a longer one stays behind the new end."""
+    """With --force nothing of a longer old file stays behind the new end."""
     path = tmp_path / "x.pcapng"
     path.write_bytes(b"x" * 10_000)
     output = Output(str(path), Form.PCAPNG, force=True)
@@ -141,7 +141,7 @@ def test_force_makes_the_file_its_users_alone(make: Callable[[Path], Path], tmp_
 def test_force_in_a_directory_that_takes_no_other_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file there is made its user's alone before it is written; one of somebody else is left as it is."""
+    """With --force in a directory without write access, the user's own file is emptied and made private first."""
 
     def refuse(**_: object) -> NoReturn:
         raise PermissionError(13, "Permission denied")
@@ -189,7 +189,7 @@ def test_a_write_that_breaks_is_cut_back_to_whole_blocks(
 
 
 def test_a_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A closed pipe is said as what it is."""
+    """A closed pipe is reported as such."""
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
     monkeypatch.setattr(output_module, "_STDOUT_FD", write_fd)

@@ -128,7 +128,7 @@ def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "a\nb", "\x9b1m", "\u202eevil", "a\x00b", "\x7f"])
 def test_text_from_elsewhere_is_harmless(text: str) -> None:
-    """Nothing of it drives a terminal, forges a line or turns the text around."""
+    """Text from the network cannot control a terminal, forge a line or reverse the text."""
     assert escape(text).isprintable()
 
 

@@ -103,7 +103,7 @@ def test_nobody_wants_one(tmp_path: Path) -> None:
 
 
 def test_it_is_asked_first(place: Path) -> None:
-    """Nothing is captured that could not be reported."""
+    """A capture whose report could not be written is not started."""
     done = []
     with pytest.raises(ReportFailed, match="exists"), reported(options(place, "there")):
         done.append("captured")

@@ -174,7 +174,7 @@ def test_ctrl_c_before_the_api_answers(stage: Stage) -> None:
 
 
 def test_ctrl_c(stage: Stage) -> None:
-    """The api is asked to stop, and what it still has is taken."""
+    """After Ctrl-C the api is asked to stop, and its remaining packets are written."""
 
     def script(client: Client) -> None:
         client._socket.settimeout(5.0)
@@ -188,7 +188,7 @@ def test_ctrl_c(stage: Stage) -> None:
 
 
 def test_ctrl_c_twice(stage: Stage) -> None:
-    """An api that does not stop is left at once."""
+    """After a second Ctrl-C an api that does not stop is left at once."""
 
     def script(client: Client) -> None:
         client._socket.settimeout(5.0)

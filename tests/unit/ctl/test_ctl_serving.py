@@ -59,7 +59,7 @@ def states(server: Server) -> List[str]:
     ],
 )
 def test_places(text: str, place: tuple[str, int]) -> None:
-    """A port alone is on this machine only."""
+    """A --serve port without an address is on this machine only."""
     assert parse_place(text) == place
 
 
@@ -227,7 +227,7 @@ def test_who_can_read(server: Server) -> None:
 
 
 def test_one_stream_cannot_be_split() -> None:
-    """A reader gets all instances in one."""
+    """A reader gets the packets of all instances in one stream."""
     options = FileOptions(split=True, serve=("127.0.0.1", 0))
     with pytest.raises(UsageProblem, match="--split-by"):
         check_files(CaptureOptions("x.pcapng", Form.PCAPNG, files=options))

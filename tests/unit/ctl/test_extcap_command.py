@@ -50,7 +50,7 @@ def test_answers(capsys: pytest.CaptureFixture[str], arguments: List[str], begin
     ],
 )
 def test_calls_that_cannot_be_answered(arguments: List[str], words: str) -> None:
-    """Nothing is guessed, and nothing captured."""
+    """An extcap call that cannot be answered starts no capture."""
     with pytest.raises(UsageProblem, match=words):
         answer(arguments)
 

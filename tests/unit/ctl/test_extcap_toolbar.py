@@ -211,7 +211,7 @@ def test_counters_of_a_toolbar_that_is_late(pipes: Pipes) -> None:
 
 @pytest.mark.parametrize(("dropped", "words"), [(0, "unknown"), (3, "kernel 3, more unknown")])
 def test_what_nobody_knows_is_not_0(pipes: Pipes, dropped: int, words: str) -> None:
-    """A lost agent does not say what it dropped last."""
+    """A lost agent's last drops are shown as unknown, not as 0."""
     pipes.show()
     pipes.wireshark.turn(a_capture(5, exact=False, dropped_kernel=dropped), 1.0)
     assert shown(pipes.read()) == [(Control.PACKETS, "5"), (Control.DROPPED, words)]

@@ -83,7 +83,7 @@ def test_a_jump_box() -> None:
     "value", ["https://p", "http://", "p:x", "socks4://p", "http://p:0", "http://p:99999"]
 )
 def test_no_proxy_of_ours(value: str) -> None:
-    """The message has the variable and not its value, which may hold a password."""
+    """An invalid proxy is reported by its variable and not its value, which may hold a password."""
     with pytest.raises(ProxyProblem, match=r"^HTTPS_PROXY does not name a proxy") as caught:
         chosen({"HTTPS_PROXY": value.replace("//", "//alice:secret@")}, "x.example.com", secure=True)
     assert "secret" not in str(caught.value)

@@ -112,7 +112,7 @@ def test_drops_stay_where_others_go() -> None:
 
 
 def test_long_names_lose_their_middle() -> None:
-    """The beginning and the end tell instances apart."""
+    """Long names are cut in the middle, so that beginning and end distinguish them."""
     rows = tuple(Row(f"haproxy/0b3f5d2c-3f52-4d3a-9c1e-{number:012}:eth0", "open") for number in range(2))
     lines = shown(View(rows, None, None, NOW))
     assert lines[2] != lines[3]

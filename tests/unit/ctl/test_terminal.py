@@ -45,7 +45,7 @@ def test_lines_above_a_region() -> None:
         quiet(terminal)
         terminal.show(region("table 2"))
         assert lab.wait_for("table 2")[:4] == ["first", "second", "table 2", ""]
-        terminal.close()
+        close(terminal)
         wait_until(lambda: lab.rows[:3] == ["first", "second", ""], "the region is gone")
 
 
@@ -93,7 +93,7 @@ def test_a_terminal_that_is_gone() -> None:
     terminal = Terminal(out, patience=1000.0)
     terminal.line("nobody")
     terminal.show(region("table"))
-    terminal.close()
+    close(terminal)
 
 
 def test_other_encodings() -> None:

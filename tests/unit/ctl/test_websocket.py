@@ -37,7 +37,7 @@ def test_any_pieces(sizes: List[int], piece: int) -> None:
 
 
 def test_a_message_in_two_pieces() -> None:
-    """The rest of its payload is not taken for a frame, whatever it looks like."""
+    """The rest of a message in two pieces is not taken for a frame."""
     splitter = Splitter()
     first = splitter.feed(memoryview(b"\x82\x05a"))
     second = splitter.feed(memoryview(b"\x81\x02\xff\xff" + PING))

@@ -38,7 +38,7 @@ def test_the_error_that_remains(offset: int, drift: float) -> None:
 
 
 def test_ways_that_differ() -> None:
-    """The error is half of what they differ, and the clock says that it may be."""
+    """For ways that differ, the clock's error is half of the difference, and reported."""
     clock = fit(*packets(1000, 0, 3, way=(2080, 80)))
     assert clock is not None and 900 < abs(clock.offset(START) - 1000) < clock.error_us + 50
 

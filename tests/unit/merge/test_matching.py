@@ -32,7 +32,7 @@ def new_matcher(merging: ModuleType, window: float = 2.0, packets: int = 1000) -
 
 
 def test_two_ends(merging: ModuleType) -> None:
-    """The same number at both, another one for another packet."""
+    """A packet has one number at both ends, and another packet another one."""
     matcher = new_matcher(merging)
     assert matcher.see(0, 0, A) == (1, False)
     assert matcher.see(0, 1, B) == (2, False)
@@ -74,7 +74,7 @@ def test_clocks_that_differ(merging: ModuleType) -> None:
 
 
 def test_bounded_memory(merging: ModuleType) -> None:
-    """The oldest are forgotten, which is counted."""
+    """The oldest packets are forgotten at the bound, and counted."""
     matcher = new_matcher(merging, packets=3)
     for number in range(5):
         matcher.see(0, number, number)
@@ -159,7 +159,7 @@ def test_without_the_option_nothing_changes() -> None:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_duplicates_are_counted(ordered: bool) -> None:
-    """The first one stays; the counters of the file and of the report know of the others."""
+    """The first of duplicates stays, and the counters of file and report include the others."""
     assembly = Muxer(Form.PCAPNG, 262144, ordered=ordered, packet_ids=PacketIds(dedupe=True))
     data = both_ends(assembly, 5, lost=(2,))
     assert [packet.interface.name for packet in packets_of(data)] == ["a:eth0"] * 5

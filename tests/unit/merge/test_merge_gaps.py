@@ -58,7 +58,7 @@ def test_more_than_fits_is_the_most(merging: ModuleType) -> None:
 
 
 def test_a_packet_that_does_not_fit_tells_nothing(merging: ModuleType) -> None:
-    """The limit counts the option, and the gap stays for the next time."""
+    """A packet that does not fit the limit with its gap leaves the gap for the next call."""
     size = len(a(3))
     for limit, told in ((size + 15, 0), (size + 16, 1)):
         merged = merging.merge([(1, [A[3]], [(0, 1)])], 9, 0, Form.PCAPNG, 9, limit)

@@ -101,7 +101,7 @@ def test_a_file_without_packets_is_complete() -> None:
 
 
 def test_mixed_link_types_are_refused_for_pcap() -> None:
-    """The message names both sources and both types, and says what to ask for."""
+    """Mixed link types are refused for pcap, naming both sources and pcapng as the remedy."""
     assembly = Muxer(Form.PCAP, 96)
     assembly.source(1, SOURCE, NOW_US)
     with pytest.raises(MixedLinkTypes, match=r"web-0:tun0 .* web-0:eth0 .*\(ask for pcapng"):
@@ -368,7 +368,7 @@ def test_a_final_count_releases_what_waits_for_a_source() -> None:
 
 
 def test_a_late_packet_is_in_the_file_and_in_the_account() -> None:
-    """A packet behind a newer one is not hidden."""
+    """A packet behind a newer one is in the file, and counted as late."""
     assembly = Muxer(Form.PCAP, 96)
     assembly.source(1, SOURCE, NOW_US)
     assembly.source(2, replace(SOURCE, instance="web-1"), NOW_US)

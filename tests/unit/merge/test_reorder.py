@@ -359,7 +359,7 @@ def test_a_large_batch_waits_for_the_watermark_too() -> None:
 
 
 def test_small_batches_leave_in_one_piece() -> None:
-    """A merge is not made for each of them."""
+    """Small batches are merged together in one call."""
     ordering = opened(1, 2)
     packets = [Packet(us, 1 + us % 2, us) for us in range(10)]
     for packet in packets:

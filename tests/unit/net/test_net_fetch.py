@@ -220,7 +220,7 @@ async def test_so_many_are_kept(
 
 @pytest_twisted.ensureDeferred
 async def test_a_kept_connection_that_is_gone(reactor: Any, source: Authority, server: Double) -> None:
-    """No question fails because the server has closed it, whether we know that already or not."""
+    """A kept connection that the server has closed fails no request."""
     for pause in (0.0, 0.1):
         assert (await got(reactor, source.conversation(), server, Answer(body=b"one"))).body == b"one"
         server.cut()
@@ -275,7 +275,7 @@ async def test_a_request_that_is_cancelled(reactor: Any, source: Authority, serv
 async def test_another_authority(
     reactor: Any, server: Double, authority: certificates.Authority, tmp_path: Path
 ) -> None:
-    """No connection that the old one verified is used again: not one that is kept, nor one that is in use."""
+    """After a change of the authority no connection that the old one verified is used again."""
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority.certificate_path.read_bytes())
     trust = Trust(ca)

@@ -90,7 +90,7 @@ def test_a_failure_has_its_traceback(log: Logger, output: io.StringIO) -> None:
 
 
 def test_a_value_that_json_does_not_know_is_written_as_text(log: Logger, output: io.StringIO) -> None:
-    """No value makes a line disappear."""
+    """A value that JSON cannot hold is written as text."""
     log.info("look", thing=LogLevel.info, where={1, 2})
     assert lines(output)[0]["where"] == "{1, 2}"
 

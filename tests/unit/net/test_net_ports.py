@@ -164,7 +164,7 @@ async def test_who_says_nothing_is_closed_in_time(
 
 @pytest_twisted.ensureDeferred
 async def test_who_resets_before_being_accepted_takes_no_place(reactor: Any, listener: Listener) -> None:
-    """Nothing is made for a connection that is over when it is accepted, and others get in."""
+    """A connection that is reset before it is accepted takes no place."""
     for _ in range(3):
         client = socket.create_connection(listener.address)  # the kernel answers; the reactor waits for us
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

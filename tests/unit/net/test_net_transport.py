@@ -132,7 +132,7 @@ async def refusal(
 async def test_a_server_of_another_authority(
     reactor: Any, authority: Authority, stranger: Authority, api: ClientContext
 ) -> None:
-    """The client refuses it before it is ready, and the server learns that it was refused."""
+    """A server of another CA is refused before the client is ready, and learns that it was refused."""
     agent = stranger.issue_agent()
     mine, theirs, client = await refusal(reactor, agent, api, client_cas=authority.certificate_path)
     assert isinstance(mine, PeerIdentityError) and "certificate is not accepted" in mine.message
@@ -144,7 +144,7 @@ async def test_a_server_of_another_authority(
 async def test_a_server_whose_certificate_has_expired(
     reactor: Any, authority: Authority, api: ClientContext
 ) -> None:
-    """The client refuses it with the reason."""
+    """A server with an expired certificate is refused with the reason."""
     agent = authority.issue_expired("old-agent", dns=("pcap-agent.service.cf.internal",))
     mine, _, client = await refusal(reactor, agent, api)
     assert isinstance(mine, PeerIdentityError) and "certificate" in mine.message
@@ -156,7 +156,7 @@ async def test_a_server_whose_certificate_has_expired(
 async def test_a_server_of_another_name(
     reactor: Any, agent: Credentials, api: ClientContext, name: str
 ) -> None:
-    """The message says which names the certificate has and which name or address was expected."""
+    """A server of another name is refused with the certificate's names and the expected one."""
     mine, _, client = await refusal(reactor, agent, api, name=name)
     assert isinstance(mine, PeerIdentityError)
     assert "pcap-agent.service.cf.internal" in mine.message and name in mine.message
@@ -426,7 +426,7 @@ async def test_nothing_is_delivered_or_sent_after_an_abort(
 
 @pytest_twisted.ensureDeferred
 async def test_an_end_from_both_sides_is_told_once(reactor: Any, server: Server, api: ClientContext) -> None:
-    """The last words and the goodbye come together, and the words are a reason to abort."""
+    """A close by the peer that arrives while its last data makes us abort is reported once."""
     client, there = await pair(reactor, server, api)
     there.transport.pauseProducing()
     client.transport.write(b"last words")
@@ -527,7 +527,7 @@ def _send(connection: SSL.Connection, sock: socket.socket) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_port_where_nobody_listens(reactor: Any, api: ClientContext) -> None:
-    """The reason is the kernel's, and the protocol is told exactly once."""
+    """A refused connection has the kernel's reason, and is reported exactly once."""
     client, _transport = connect(reactor, (LOCAL, free_port()), api)
     reason = await soon(reactor, client.closed)
     assert isinstance(reason, PcapdError) and reason.message == "Connection refused"

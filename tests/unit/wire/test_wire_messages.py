@@ -189,7 +189,7 @@ def test_a_message_is_sent_as_its_own_frame_type(message: Message) -> None:
 
 @given(messages)
 def test_unknown_keys_are_ignored(message: Message) -> None:
-    """A newer peer may say more than we know."""
+    """Unknown keys of a newer peer are ignored."""
     assert decode(type(message), changed(message, from_the_future=[1])) == message
 
 

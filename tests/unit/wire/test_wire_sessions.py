@@ -149,7 +149,7 @@ def test_a_whole_conversation() -> None:
 
 
 def test_a_callee_of_an_older_level_is_refused() -> None:
-    """The message says who is old, how old, and what to do."""
+    """A callee of an older level is refused with its level and the remedy."""
     old = replace(AGENT, level=COMPATIBILITY_LEVEL - 1)
     with pytest.raises(RemoteProtocolError, match=r"agent agent/0 speaks level .*upgrade it"):
         heard(Caller(), old)
@@ -215,7 +215,7 @@ def test_stats_of_a_source_that_is_not_open() -> None:
 
 @pytest.mark.parametrize("message", [START, Ping(1)], ids=["START", "PING"])
 def test_a_request_for_a_source_is_refused(message: Message) -> None:
-    """A caller speaks of the whole capture only."""
+    """A request for a single source is refused."""
     with pytest.raises(RemoteProtocolError, match="names a source"):
         heard(callee("ready"), message, source=1)
 
