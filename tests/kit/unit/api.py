@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from demo.certificates import AGENT_NAME, Credentials
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.capture import agentlink as agentlink_module
+from pcapd.api.capture.life import Capture
 from pcapd.api.resolvers.base import Target
 from pcapd.config.schema import (
     AgentsConfig,
@@ -29,6 +30,7 @@ from pcapd.config.schema import (
 )
 from pcapd.errors import RequestError
 from pcapd.wire import (
+    ApiTraffic,
     Callee,
     CaptureStart,
     Counters,
@@ -38,6 +40,7 @@ from pcapd.wire import (
     Hello,
     Message,
     Notice,
+    NoticeType,
     Ping,
     Source,
     Stats,
@@ -335,3 +338,13 @@ class HttpTransport(StringTransport):
 
     def stranger(self) -> None:
         self.keeps_its_place = False
+
+
+def notices(sink: Sink, origin: str) -> list[NoticeType]:
+    return [notice.type for notice in sink.notices if notice.origin == origin]
+
+
+#: The api's own addresses and ports, which every agent leaves out.
+TRAFFIC = ApiTraffic(("192.0.2.1",), 8080, None, (9494,))
+
+Make = Callable[..., Capture]
