@@ -169,6 +169,7 @@ _TWISTED = (
     "twisted.",
     "pytest_twisted",
     "tests.kit.doubles",
+    *(f"tests.kit.unit.{name}" for name in ("agent", "api", "authorities", "front", "net")),
     *(f"pcapd.{package}" for package in ("net", "agent", "api", "tap", "options", "main")),
 )
 

@@ -7,6 +7,8 @@ from typing import Iterator
 
 import pytest
 
+from demo.namespaces import Link, Namespace, connect, remove_stale
+
 
 @pytest.fixture(scope="session")
 def chain_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
@@ -36,3 +38,11 @@ def chain(chain_session: object) -> Iterator[object]:
     for daemon in (chain_session.agent, chain_session.second, chain_session.api):
         if daemon.process.poll() is not None:
             daemon.start()
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[Link]:
+    """Two hosts on a wire; tests send from the left one and mostly capture on the right one."""
+    remove_stale()
+    with Namespace.unique("left") as left, Namespace.unique("right") as right:
+        yield connect(left, right)

@@ -20,9 +20,9 @@ from demo.configurations import LOCAL
 from demo.processes import ROOT
 from pcapd.savefile import blocks
 from pcapd.wire import Counters, End, EndReason
-from tests.hosts.test_pcapctl_hostile_api import Done, play
 from tests.kit.doubles.stream_api import Client, now_us
 from tests.kit.files import interface, obsolete, section, simple
+from tests.kit.hosts.scripted import Done, play
 from tests.kit.lab.readers import require, tshark_fields
 from tests.kit.packets import ipv4, tcp
 from tests.unit.analysis.test_tunnels import PACKETS, places

@@ -10,6 +10,7 @@ from typing import Iterable, Iterator
 
 import pytest
 
+pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 if os.geteuid() != 0:
     pytest.skip("packet sockets and namespaces need root", allow_module_level=True)
 
@@ -27,7 +28,7 @@ from pcapd.capture.interfaces import Interface
 from pcapd.capture.kernelfilter import DROP_ALL
 from pcapd.capture.tally import Tally
 from pcapd.limits import AGENT_PORTS_MAX, EXCLUDED_CONNECTIONS_MAX, OWN_ADDRESSES_MAX
-from tests.hosts.test_capture_source import inside
+from tests.kit.hosts.source import inside
 
 ETHERNET = 1
 _ALL_PROTOCOLS = 3

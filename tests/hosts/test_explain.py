@@ -8,8 +8,8 @@ import pytest
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
-from tests.hosts.test_pcapctl_hostile_api import ended, play, started
 from tests.kit.doubles.stream_api import Client
+from tests.kit.hosts.scripted import ended, play, started
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from demo.configurations import LOCAL
 from demo.daemons import environment
 from demo.processes import ROOT, wait_until
 from pcapd.wire import Error, Notice, NoticeType
-from tests.hosts.test_pcapctl_hostile_api import TOKEN, ended, pcapctl, play, started
 from tests.kit.doubles.stream_api import Client, StreamApi
+from tests.kit.hosts.scripted import TOKEN, ended, pcapctl, play, started
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from demo.configurations import LOCAL
 from demo.daemons import environment
 from demo.processes import wait_until
 from pcapd.wire import End, EndReason, Notice, NoticeType, Stats
-from tests.hosts.test_pcapctl_hostile_api import TOKEN, ended, started
 from tests.kit.doubles.stream_api import Client, StreamApi, now_us, record
 from tests.kit.hosts.chain import read_pcapng
+from tests.kit.hosts.scripted import TOKEN, ended, started
 from tests.kit.lab.terminals import Terminal
 
 #: Lines and columns are moved and cleared, nothing else.

@@ -14,7 +14,7 @@ import pytest
 
 from demo.certificates import Authority
 from demo.processes import ROOT
-from tests.hosts.test_pcapctl_cf import Foundation
+from tests.kit.hosts.cf import Foundation
 from tests.kit.lab.readers import require
 from tests.packaging.client_file import PATIENCE
 

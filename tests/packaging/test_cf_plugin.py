@@ -25,8 +25,8 @@ from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.processes import ROOT, run, wait_until
 from pcapd.wire import App, End, EndReason, Stop
-from tests.hosts.test_pcapctl_cf import GUID, Foundation
 from tests.kit.doubles.stream_api import Client, Script, StreamApi, record
+from tests.kit.hosts.cf import GUID, Foundation
 from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 from tests.kit.lab.terminals import Terminal
 

@@ -14,7 +14,7 @@ import pytest
 
 from demo.certificates import Authority
 from demo.processes import ROOT
-from tests.hosts.test_pcapctl_cf import GUID, SYSTEM_DOMAIN, Canned, Foundation
+from tests.kit.hosts.cf import GUID, SYSTEM_DOMAIN, Canned, Foundation
 from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 from tests.packaging.test_cf_plugin import PATIENCE, standin
 

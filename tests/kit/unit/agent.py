@@ -28,7 +28,7 @@ from pcapd.capture.namespaces import identity
 from pcapd.capture.source import KernelCounters
 from pcapd.config.schema import AgentConfig, AgentListenConfig, CaptureConfig, ServerTLS
 from pcapd.errors import CaptureFailed
-from pcapd.wire import Caller, CaptureStart, Event, Hello, Message, Packets, encode_message
+from pcapd.wire import Caller, CaptureStart, Error, Event, Hello, Message, Packets, encode_message
 
 API = Hello(COMPATIBILITY_LEVEL, "api", "api/0", "1.0", 1)
 START = CaptureStart("capture-1", "request-1", "web-0", ("eth0",), "udp", 96)
@@ -307,3 +307,7 @@ class Conversation:
     def over(self) -> bool:
         """Whether END or ERROR was said."""
         return self._api.ended
+
+
+def errors(messages: list[Any]) -> list[Error]:
+    return [message for message in messages if isinstance(message, Error)]

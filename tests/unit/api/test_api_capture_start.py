@@ -14,7 +14,6 @@ from pcapd.limits import (
 from pcapd.wire import EndReason, Hello
 from tests.kit.unit.api import Make, Network, Sink
 
-
 MANY = tuple(f"web-{number}" for number in range(GATHER_TARGETS))
 
 
