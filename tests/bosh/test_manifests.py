@@ -13,32 +13,7 @@ import yaml
 
 from pcapd.config.parse import parse_agent, parse_api
 from pcapd.config.schema import ContainersConfig
-from tests.bosh.release import MANIFESTS, OPS, Issued, job_spec, render
-
-#: What our ops files touch of cf-deployment, and of a deployment without variables.
-FOUNDATION = {
-    "name": "cf",
-    "instance_groups": [
-        {
-            "name": "router",
-            "jobs": [
-                {
-                    "name": "gorouter",
-                    "release": "routing",
-                    "properties": {"router": {"ca_certs": ["((uaa_ssl.ca))"]}},
-                }
-            ],
-        },
-        {"name": "diego-cell", "jobs": [{"name": "rep", "release": "diego", "properties": {}}]},
-    ],
-    "variables": [{"name": "service_cf_internal_ca", "type": "certificate", "options": {"is_ca": True}}],
-    "releases": [{"name": "diego", "version": "2.130.0"}],
-}
-HAPROXY = {
-    "name": "haproxy",
-    "instance_groups": [{"name": "haproxy", "jobs": [{"name": "haproxy", "release": "haproxy"}]}],
-    "releases": [{"name": "haproxy", "version": "15.0.0"}],
-}
+from tests.bosh.release import FOUNDATION, HAPROXY, MANIFESTS, OPS, Issued, job_spec, render
 
 
 def job_of(manifest: dict[str, Any], group: str, name: str) -> dict[str, Any]:

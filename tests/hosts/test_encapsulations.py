@@ -25,7 +25,7 @@ from tests.kit.files import interface, obsolete, section, simple
 from tests.kit.hosts.scripted import Done, play
 from tests.kit.lab.readers import require, tshark_fields
 from tests.kit.packets import ipv4, tcp
-from tests.unit.analysis.test_tunnels import PACKETS, places
+from tests.kit.tunnels import PACKETS, places
 
 PCAPCTL = ROOT / ".venv" / "bin" / "pcapctl"
 PLACES = places(PACKETS["TCP"])

@@ -8,8 +8,10 @@
     our daemons and their surroundings, for tests/hosts.
 ``unit``
     stand-ins for what surrounds one package, for tests/unit.
-``files``, ``packets``, ``record_samples``
-    pcapng blocks, packets and records, written out by the book.
+``files``, ``packets``, ``segments``, ``tunnels``, ``record_samples``
+    pcapng blocks, packets, TCP conversations, encapsulations and records, written out by the book.
 ``implementations``
     the compiled and the plain form of a module.
+``imports``
+    the imports of our modules, read from the sources.
 """

@@ -9,7 +9,6 @@ import json
 import os
 import select
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,32 +22,15 @@ import pytest
 import pcapd
 from demo.certificates import Authority
 from demo.configurations import LOCAL
-from demo.processes import ROOT, run, wait_until
+from demo.processes import run, wait_until
 from pcapd.wire import App, End, EndReason, Stop
 from tests.kit.doubles.stream_api import Client, Script, StreamApi, record
 from tests.kit.hosts.cf import GUID, Foundation
 from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 from tests.kit.lab.terminals import Terminal
+from tests.packaging.client_file import PATIENCE
 
 pytestmark = pytest.mark.long
-
-SOURCE = ROOT / "tests" / "kit" / "lab" / "cfcli" / "main.go"
-#: Seconds; the first build compiles Go's own packages too.
-PATIENCE = 600.0
-
-
-@pytest.fixture(scope="session")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile the stand-in of the cf CLI."""
-    if shutil.which("go") is None:
-        pytest.skip("there is no Go on this machine to compile the stand-in of the cf CLI with")
-    binary = tmp_path_factory.mktemp("cfcli") / "cf"
-    run(
-        ["go", "build", "-o", str(binary), str(SOURCE)],
-        env={**os.environ, "GO111MODULE": "off"},
-        timeout=PATIENCE,
-    )
-    return binary
 
 
 class Cf:

@@ -6,90 +6,18 @@ wheel and its dependencies, without the ``agent`` extra and so without libpcap.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from demo.processes import CommandFailed, run
-
-ROOT = Path(__file__).resolve().parents[2]
-PLUGIN = "twisted/plugins/pcapd_plugin.py"
-
-#: Seconds; a build or an installation waits for a package index.
-PATIENCE = 600
-
-#: What a build needs of a checkout.
-SOURCES = ("bin", "bosh", "demo", "docs", "etc", "pcapd", "tests", "twisted")
-
-
-@dataclass(frozen=True)
-class Built:
-    """What one build made, and the sources that it was made from."""
-
-    sources: Path
-    sdist: Path
-    wheel: Path
-
-
-@dataclass(frozen=True)
-class Installed:
-    """A virtual environment with our wheel and what it depends on."""
-
-    bin: Path
-    cwd: Path
-
-    def run(self, command: str, *arguments: str, **options: Any) -> str:
-        """Run one of its commands far away from the checkout; returns stdout and stderr."""
-        done = run([str(self.bin / command), *arguments], cwd=self.cwd, env=_clean_environment(), **options)
-        return done.stdout + done.stderr
-
-
-def _clean_environment(**extra: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**inherited, **extra}
-
-
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the sources, without what was built in the checkout: it must not find its way into a wheel."""
-    copy = tmp_path_factory.mktemp("sources")
-    leave = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "dropin.cache", ".*", "blobs")
-    for name in SOURCES:
-        shutil.copytree(ROOT / name, copy / name, ignore=leave)
-    for path in [*ROOT.glob("*.rst"), *(ROOT / name for name in ("LICENSE", "MANIFEST.in"))]:
-        shutil.copy(path, copy)
-    for name in ("setup.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, copy)
-    return copy
-
-
-@pytest.fixture(scope="session")
-def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build an sdist, and a wheel from the sdist: so the sdist has all that a build needs."""
-    out = tmp_path_factory.mktemp("dist")
-    run([sys.executable, "-m", "build", "--outdir", str(out), str(sources)], timeout=PATIENCE)
-    (sdist,) = out.glob("*.tar.gz")
-    (wheel,) = out.glob("*.whl")
-    return Built(sources, sdist, wheel)
-
-
-@pytest.fixture(scope="session")
-def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Install the wheel with its dependencies, and nothing else, into a clean environment."""
-    directory = tmp_path_factory.mktemp("installed")
-    run([sys.executable, "-m", "venv", str(directory / "venv")], timeout=PATIENCE)
-    result = Installed(directory / "venv" / "bin", directory)
-    result.run("pip", "install", "--quiet", str(built.wheel), timeout=PATIENCE)
-    return result
+from tests.packaging.installed import PATIENCE, PLUGIN, ROOT, Built, Installed, clean_environment
 
 
 def _wheel_files(wheel: Path) -> list[str]:
@@ -206,7 +134,7 @@ def test_compiled_where_there_is_a_compiler(installed: Installed) -> None:
 def test_works_without_a_compiler(built: Built, installed: Installed, tmp_path: Path) -> None:
     """Without a compiler the build succeeds, and the reference implementation runs."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path)]
-    environment = _clean_environment(CC="/bin/false", CXX="/bin/false")
+    environment = clean_environment(CC="/bin/false", CXX="/bin/false")
     run([*build, str(built.sdist)], cwd=tmp_path, env=environment, timeout=PATIENCE)
     (wheel,) = tmp_path.glob("*.whl")
     assert not [name for name in _wheel_files(wheel) if name.endswith(".so")]

@@ -16,9 +16,7 @@ from demo.certificates import Authority
 from demo.processes import ROOT
 from tests.kit.hosts.cf import GUID, SYSTEM_DOMAIN, Canned, Foundation
 from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
-from tests.packaging.test_cf_plugin import PATIENCE, standin
-
-__all__ = ["standin"]  # a fixture
+from tests.packaging.client_file import PATIENCE
 
 #: In the README instead of a foundation's own.
 EXAMPLE = "example.com"

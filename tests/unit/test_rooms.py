@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[2] / "pcapd"
-PACKAGES = [path.parent for path in sorted(PACKAGE.rglob("__init__.py")) if path.parent != PACKAGE]
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = [path.parent for path in sorted((ROOT / "pcapd").rglob("*/__init__.py"))]
+PACKAGES += [path.parent for path in sorted((ROOT / "tests" / "kit").rglob("__init__.py"))]
 
 #: One module, or several that belong together, at the beginning of a line: in code type, or in a table.
 _IN_CODE_TYPE = re.compile(r"^(``\w+``(?:, ``\w+``)*)(?:$| )")
@@ -32,7 +33,7 @@ def there(package: Path) -> list[str]:
     return sorted(modules + [path.parent.name for path in package.glob("*/__init__.py")])
 
 
-@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_docstring_is_a_map(package: Path) -> None:
     """A package's docstring names each of its modules once, and no other."""
     docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.unit.test_layers import ROOT, Tree
+from tests.kit.imports import ROOT, Tree
 
 #: Headings of the sections, each of which begins with a way: a line for each process.
 WAYS = ("Follow one packet", "Follow one request")

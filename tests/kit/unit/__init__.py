@@ -2,14 +2,16 @@
 
 ``agent``
     interfaces, sources and the api's end of a session.
-``api``
-    agents, sinks and HTTP connections.
+``api``, ``front``
+    agents and sinks of a capture, and HTTP requests in memory.
 ``authorities``
     Cloud Controller, the UAA and a director, without sockets.
+``config``
+    the least configurations.
 ``ctl``
     the web, as pcapctl's logins see it.
 ``net``
     both ends of a TLS connection.
 ``savefile``
-    savefiles that tshark and its friends read.
+    savefiles, and the programs that read them.
 """

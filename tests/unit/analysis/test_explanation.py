@@ -18,7 +18,7 @@ from pcapd.analysis.findings.page import page
 from pcapd.analysis.report import as_dict
 from pcapd.ctl.display.explain import as_lines, explain
 from pcapd.ctl.main import cli
-from tests.unit.analysis.test_conversations import ACK, CLIENT, FIN, RST, SERVER, SYN, ipv4, tables, tcp
+from tests.kit.segments import ACK, CLIENT, FIN, RST, SERVER, SYN, ipv4, tables, tcp
 
 ROOT = Path(__file__).resolve().parents[3]
 START = 1_700_000_000_000_000

@@ -6,7 +6,7 @@ import pytest
 
 from pcapd.config.schema import PolicyConfig
 from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
-from tests.unit.config.test_config_parse import API, CLOUD_FOUNDRY, STATIC, api, problems
+from tests.kit.unit.config import API, CLOUD_FOUNDRY, STATIC, api, problems
 
 
 def test_without_one() -> None:
