@@ -101,30 +101,25 @@ def test_a_slow_reader_of_stdout_loses_nothing_uncounted(chain: Chain, tmp_path:
     assert result.status == 3
 
 
-@pytest.mark.parametrize("order", ["--order", "--no-order"])
+@pytest.mark.parametrize(
+    ("order", "number", "size"),
+    [("--order", signal.SIGINT, 120), ("--no-order", signal.SIGINT, 120), ("--order", signal.SIGTERM, 1400)],
+    ids=["--order", "--no-order", "--order SIGTERM"],
+)
 @pytest.mark.long(but=("--order",))
-def test_ctrl_c_right_after_the_last_packet_loses_none(chain: Chain, order: str) -> None:
-    """Every packet that was sent before Ctrl-C is in the file, by its number, of both hosts."""
+def test_a_stop_right_after_the_last_packet_loses_none(
+    chain: Chain, order: str, number: signal.Signals, size: int
+) -> None:
+    """Every packet that was sent before Ctrl-C or SIGTERM is in the file, by its number, of both hosts."""
     client = chain.begin(*BOTH, "--filter", FILTER, order)
     client.wait_for(*SOURCES)
-    with Generator(chain.link, size=120, rate=20_000, count=20_000) as generator:
+    rate, count = (20_000, 20_000) if size == 120 else (5_000, 3_000)
+    with Generator(chain.link, size=size, rate=rate, count=count) as generator:
         sent = generator.wait().sent
-    result = client.stop()
-    assert result.status == 0, result.stderr
-    assert result.report["reason"] == "interrupted"
-    for name in SOURCES:
-        assert result.file.numbers(name) == list(range(sent))
-
-
-def test_sigterm_is_a_ctrl_c(chain: Chain) -> None:
-    """SIGTERM drains too: every packet is there."""
-    client = chain.begin(*BOTH, "--filter", FILTER)
-    client.wait_for(*SOURCES)
-    with Generator(chain.link, size=1400, rate=5_000, count=3_000) as generator:
-        sent = generator.wait().sent
-    client.signal(signal.SIGTERM)
+    client.signal(number)
     result = client.wait()
     assert result.status == 0, result.stderr
+    assert result.report["reason"] == "interrupted"
     for name in SOURCES:
         assert result.file.numbers(name) == list(range(sent))
 

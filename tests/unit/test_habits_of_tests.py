@@ -102,3 +102,16 @@ def test_no_test_calls_another(trees: dict[Path, ast.Module]) -> None:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.startswith("test_")
     ]
     assert found == []
+
+
+def test_documents_name_tests_that_exist(trees: dict[Path, ast.Module]) -> None:
+    """Every test, and every path below tests, that a document names exists."""
+    there = {function.name for tree in trees.values() for function in functions_of(tree)}
+    there |= {path.stem for path in trees}
+    for document in [*TESTS.parent.glob("*.rst"), *TESTS.parent.glob("docs/*.rst")]:
+        text = document.read_text()
+        assert {name for name in re.findall(r"\b(test_\w+)", text) if name not in there} == set(), (
+            document.name
+        )
+        paths = re.findall(r"\btests/[\w/.]*\w", text)
+        assert [path for path in paths if not (TESTS.parent / path).exists()] == [], document.name

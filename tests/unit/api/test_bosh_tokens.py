@@ -148,25 +148,15 @@ def test_odd_user(uaa: Uaa, changes: dict[str, Any], user: str) -> None:
 # --- the attacks -------------------------------------------------------------
 
 
-def test_no_algorithm(uaa: Uaa) -> None:
-    """A token with algorithm none is refused."""
-    assert "RS256" in refused(uaa, uaa.forge(claims(uaa), alg="none"))
-
-
 @pytest.mark.parametrize("name", ["None", "NONE", "nOnE", "", None, 5, ["RS256"]])
 def test_odd_algorithm(uaa: Uaa, name: Any) -> None:
     """A token with an odd algorithm is refused."""
     refused(uaa, uaa.forge(claims(uaa), alg=name))
 
 
-def test_public_key_as_secret(uaa: Uaa) -> None:
-    """A token signed by HS256, with the public key's text as its secret, is refused."""
-    assert "RS256" in refused(uaa, uaa.forge(claims(uaa), alg="HS256"))
-
-
-@pytest.mark.parametrize("algorithm", ["HS384", "HS512", "PS256", "ES256", "EdDSA"])
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "HS384", "HS512", "PS256", "ES256", "EdDSA"])
 def test_other_algorithms(uaa: Uaa, algorithm: str) -> None:
-    """A token signed by another algorithm than RS256 is refused."""
+    """A token of another algorithm is refused: unsigned, or by HS256 with the public key's text as its secret."""
     assert "RS256" in refused(uaa, uaa.forge(claims(uaa), alg=algorithm))
 
 
@@ -190,7 +180,7 @@ def test_other_algorithms(uaa: Uaa, algorithm: str) -> None:
     ],
 )
 def test_keys_elsewhere(uaa: Uaa, jku: Any) -> None:
-    """A key location in the token is ignored, with an attacker's key and even with UAA's own."""
+    """A token that names another place for its key is refused, even when UAA's own key signed it."""
     evil = Key("key-1")
     assert "somewhere else" in refused(uaa, uaa.forge(claims(uaa), evil, jku=jku))
     assert "somewhere else" in refused(uaa, uaa.forge(claims(uaa), jku=jku))

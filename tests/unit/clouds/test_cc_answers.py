@@ -277,30 +277,23 @@ def test_pages(href: Any, following: Any) -> None:
     assert page.next == following and page.processes[0].guid == "p1"
 
 
-@pytest.mark.parametrize("resources", [[7], [None], {}, None])
-def test_pages_of_something_else(resources: Any) -> None:
-    """Pages whose resources are not a list of objects make the resolver unavailable."""
-    content = body({"pagination": {"next": None}, "resources": resources})
-    with pytest.raises(ResolverUnavailable):
-        cc.parse_processes(content, "api.example.test")
-
-
 @pytest.mark.parametrize(
-    "href",
+    ("href", "resources"),
     [
-        "https://evil.example.test/v3/x",
-        "http://api.example.test/v3/x",
-        "https://api.example.test@evil.example.test/v3/x",
-        "https://api.example.test:444/v3/x",
-        "//api.example.test/v3/x",
-        "/v3/x",
-        "https://[api.example.test/v3/x",
-        7,
+        *((None, resources) for resources in ([7], [None], {}, None)),
+        ("https://evil.example.test/v3/x", []),
+        ("http://api.example.test/v3/x", []),
+        ("https://api.example.test@evil.example.test/v3/x", []),
+        ("https://api.example.test:444/v3/x", []),
+        ("//api.example.test/v3/x", []),
+        ("/v3/x", []),
+        ("https://[api.example.test/v3/x", []),
+        (7, []),
     ],
 )
-def test_page_elsewhere(href: Any) -> None:
-    """A next page is fetched from the configured host only."""
-    content = body({"pagination": {"next": {"href": href}}, "resources": []})
+def test_bad_pages(href: Any, resources: Any) -> None:
+    """A page is refused whose resources are not objects, or whose next page is not of the configured host."""
+    content = body({"pagination": {"next": href and {"href": href}}, "resources": resources})
     with pytest.raises(ResolverUnavailable):
         cc.parse_processes(content, "api.example.test")
 

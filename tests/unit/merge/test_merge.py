@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given
@@ -107,18 +107,17 @@ def test_the_same_batch_twice(merging: ModuleType) -> None:
     assert merged.rests == [twin, twin]
 
 
-def test_a_lie_is_not_followed(merging: ModuleType) -> None:
-    """A batch that was not checked is refused rather than read beyond its end."""
+@pytest.mark.parametrize(
+    ("before", "until"), [(True, None), (False, 0)], ids=["behind a good one", "not yet due"]
+)
+def test_a_lie_is_not_followed(merging: ModuleType, before: bool, until: Optional[int]) -> None:
+    """A malformed batch is refused rather than read beyond its end, or handed back for later."""
     good = record(1, b"good")
+    lie = good + good[:-1]
+    batches = [(0, [good]), (1, [lie])] if before else [(0, [lie])]
+    options = {} if until is None else {"until": until}
     with pytest.raises(RecordError, match=f"record at byte {len(good)}: captured length 4 runs beyond"):
-        merge(merging, [(0, [good]), (1, [good + good[:-1]])])
-
-
-def test_a_lie_is_not_kept_for_later(merging: ModuleType) -> None:
-    """A malformed batch is not handed back for later, as long as none of it is due."""
-    good = record(1, b"good")
-    with pytest.raises(RecordError, match=f"record at byte {len(good)}: captured length 4 runs beyond"):
-        merge(merging, [(0, [good + good[:-1]])], until=0)
+        merge(merging, batches, **options)
 
 
 timed = st.lists(st.tuples(st.integers(0, 20), st.binary(max_size=5)), max_size=15)
