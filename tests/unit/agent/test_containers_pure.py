@@ -205,7 +205,7 @@ def test_a_beginning_of_a_store_is_never_a_store(length: int) -> None:
 
 @pytest.mark.parametrize("one", [ONE, TWO])
 def test_each_way(one: StoredContainer) -> None:
-    """Each combination of handle, address, process and index selects the same container."""
+    """Each way to name a container, alone or together with others, selects it."""
     assert one.index is not None
     ways: list[dict[str, Optional[str]]] = [
         {"handle": one.handle},

@@ -479,7 +479,7 @@ def test_one_file_is_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_piece_knows_its_packets() -> None:
-    """A piece knows its number of packets and bytes, by which rotation counts."""
+    """A piece knows its number of packets, by which rotation counts."""
     muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
     muxer.source(1, source("a/0"), 5)
     muxer.packets(1, record(0, 4) + record(1, 4), 0.0)

@@ -213,7 +213,7 @@ def test_an_address_that_is_taken(server: Server) -> None:
 
 
 def test_an_address_of_one_link() -> None:
-    """A link-local address with a zone is accepted as an address."""
+    """A link-local address is looked for on the interface of its zone."""
     with pytest.raises(PcapdError, match=r"Cannot assign requested address|not supported"):
         Server("fe80::1%lo", 0)
 
