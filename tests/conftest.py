@@ -169,7 +169,7 @@ _TWISTED = (
     "twisted.",
     "pytest_twisted",
     "tests.kit.doubles",
-    *(f"tests.kit.unit.{name}" for name in ("agent", "api", "authorities", "front", "net")),
+    *(f"tests.kit.unit.{name}" for name in ("agent", "api", "authorities", "front", "net", "transport")),
     *(f"pcapd.{package}" for package in ("net", "agent", "api", "tap", "options", "main")),
 )
 

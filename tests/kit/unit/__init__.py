@@ -12,6 +12,8 @@
     the web, as pcapctl's logins see it.
 ``net``
     both ends of a TLS connection.
+``transport``
+    one end of a connection in memory.
 ``savefile``
     savefiles, and the programs that read them.
 """

@@ -6,13 +6,10 @@ import struct
 from collections import Counter, deque
 from dataclasses import replace
 from functools import partial
-from typing import Any, Callable, Iterable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from demo.certificates import API_NAME, Credentials
 from pcapd import COMPATIBILITY_LEVEL
@@ -29,6 +26,7 @@ from pcapd.capture.source import KernelCounters
 from pcapd.config.schema import AgentConfig, AgentListenConfig, CaptureConfig, ServerTLS
 from pcapd.errors import CaptureFailed
 from pcapd.wire import Caller, CaptureStart, Error, Event, Hello, Message, Packets, encode_message
+from tests.kit.unit.transport import Transport
 
 API = Hello(COMPATIBILITY_LEVEL, "api", "api/0", "1.0", 1)
 START = CaptureStart("capture-1", "request-1", "web-0", ("eth0",), "udp", 96)
@@ -58,69 +56,6 @@ class Reactor(Clock):
         """Tell every reader that it can read."""
         for reader in list(self.readers):
             reader.doRead()
-
-
-class Transport:
-    """The session's end of a connection; what it writes is kept until it is taken."""
-
-    disconnecting = False
-    connected = True
-
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        self._written = bytearray()
-        self.producer: Any = None
-        self.protocol: Any = None
-        self.closed = ""
-        self.sent = 0
-        #: Called after each write, as a transport that may pause its producer.
-        self.after_write: Callable[[], None] = lambda: None
-
-    def write(self, data: bytes) -> None:
-        if self.connected and not self.disconnecting:
-            self._written += data
-            self.after_write()
-
-    def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        self.write(b"".join(pieces))
-
-    def take(self) -> bytes:
-        taken, self._written = bytes(self._written), bytearray()
-        self.sent += len(taken)
-        return taken
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert streaming
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.1", 9494)
-
-    def getPeer(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.2", 40_000)
-
-    def loseConnection(self) -> None:
-        self.disconnecting = True
-        if self.producer is None:
-            self._end("lost", ConnectionDone())
-
-    def abortConnection(self) -> None:
-        self.disconnecting = True
-        self._end("aborted", ConnectionAborted())
-
-    def _end(self, how: str, reason: Exception) -> None:
-        if not self.closed:
-            self.closed = how
-            self._reactor.callLater(0, self.leave, reason)
-
-    def leave(self, reason: Optional[Exception] = None) -> None:
-        """The connection is gone."""
-        if self.connected:
-            self.connected = False
-            self.protocol.connectionLost(Failure(reason or ConnectionDone()))
 
 
 class Source:
@@ -274,8 +209,7 @@ class Conversation:
 
     def __init__(self, world: World, *, greet: bool = True) -> None:
         self.session = AgentSession(world.agent)
-        self.transport = Transport(world.reactor)
-        self.transport.protocol = self.session
+        self.transport = Transport(world.reactor, self.session)
         self.session.makeConnection(self.transport)  # type: ignore[arg-type]
         self.session.handshakeCompleted()
         self._api = Caller()

@@ -8,11 +8,7 @@ import os
 import struct
 from typing import Any, Callable, Optional
 
-from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 
 from demo.certificates import AGENT_NAME, Credentials
 from pcapd import COMPATIBILITY_LEVEL
@@ -46,6 +42,7 @@ from pcapd.wire import (
     Stats,
     Stop,
 )
+from tests.kit.unit.transport import Transport
 
 #: Alice's; no log line may ever hold it.
 TOKEN = "Tk-7f3a9c-very-secret"
@@ -56,64 +53,10 @@ def record(us: int, payload: bytes = b"12345678") -> bytes:
     return struct.pack("<4I", us // 10**6, us % 10**6, len(payload), len(payload)) + payload
 
 
-class LinkTransport:
-    """The api's end of its connection to an agent."""
-
-    disconnecting = False
-    connected = True
-
-    def __init__(self, reactor: Clock, link: Any, host: str, port: int) -> None:
-        self._reactor = reactor
-        self._link = link
-        self._peer = IPv4Address("TCP", host, port)
-        self._written = bytearray()
-        self.closed = ""
-        self.pressure: list[str] = []
-
-    def write(self, data: bytes) -> None:
-        if self.connected and not self.disconnecting:
-            self._written += data
-
-    def take(self) -> bytes:
-        taken, self._written = bytes(self._written), bytearray()
-        return taken
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.1", 41_000)
-
-    def getPeer(self) -> IPv4Address:
-        return self._peer
-
-    def pauseProducing(self) -> None:
-        self.pressure.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.pressure.append("resume")
-
-    def loseConnection(self) -> None:
-        self.disconnecting = True
-        self._end("lost", ConnectionDone())
-
-    def abortConnection(self) -> None:
-        self.disconnecting = True
-        self._end("aborted", ConnectionAborted())
-
-    def _end(self, how: str, reason: Exception) -> None:
-        if not self.closed:
-            self.closed = how
-            self._reactor.callLater(0, self.leave, reason)
-
-    def leave(self, reason: Optional[Exception] = None) -> None:
-        """The connection is gone."""
-        if self.connected:
-            self.connected = False
-            self._link.connectionLost(Failure(reason or ConnectionDone()))
-
-
 class ScriptedAgent:
     """An agent at the other end of a link; it does what a test tells it."""
 
-    def __init__(self, link: Any, transport: LinkTransport) -> None:
+    def __init__(self, link: Any, transport: Transport) -> None:
         self.link = link
         self.transport = transport
         self.session = Callee(CaptureStart)
@@ -227,9 +170,9 @@ class Network:
         context: Any,
         verify: Any,
         timeout: float,
-    ) -> LinkTransport:
+    ) -> Transport:
         self.dialled()
-        transport = LinkTransport(self._reactor, link, *address)
+        transport = Transport(self._reactor, link, here=("192.0.2.1", 41_000), there=address)
         self.agents[link.target.name] = ScriptedAgent(link, transport)
         link.makeConnection(transport)
         return transport
@@ -309,35 +252,6 @@ def config(credentials: Credentials, **limits: Any) -> ApiConfig:
             },
         ),
     )
-
-
-class HttpTransport(StringTransport):
-    """A client's connection to the api."""
-
-    aborted = False
-    #: Whether it keeps its place when the listener is full.
-    keeps_its_place = False
-
-    def __init__(self) -> None:
-        super().__init__(IPv4Address("TCP", "192.0.2.1", 8080), IPv4Address("TCP", "203.0.113.7", 5555))
-        #: What its socket was told, by level and option.
-        self.options: dict[tuple[int, int], int] = {}
-
-    def getHandle(self) -> Any:
-        return self
-
-    def setsockopt(self, level: int, option: int, value: int) -> None:
-        self.options[level, option] = value
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        super().abortConnection()
-
-    def known(self) -> None:
-        self.keeps_its_place = True
-
-    def stranger(self) -> None:
-        self.keeps_its_place = False
 
 
 def notices(sink: Sink, origin: str) -> list[NoticeType]:

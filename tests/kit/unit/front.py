@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 
 from demo.certificates import Credentials
 from pcapd.api.service import Api
-from tests.kit.unit.api import TOKEN, HttpTransport, config
+from tests.kit.unit.api import TOKEN, config
+from tests.kit.unit.transport import HttpTransport
 
 GENEROUS = {"per_user": 5, "concurrent_captures": 50}
 

@@ -38,8 +38,9 @@ from pcapd.limits import (
 )
 from pcapd.net.logs import JsonLines
 from pcapd.wire import App, EndReason, Request
-from tests.kit.unit.api import BOB, TOKEN, HttpTransport, Network, record, targets
+from tests.kit.unit.api import BOB, TOKEN, Network, record, targets
 from tests.kit.unit.front import GENEROUS, Front, limited
+from tests.kit.unit.transport import HttpTransport
 
 
 def test_an_app_is_refused_where_no_resolver_knows_apps(front: Front) -> None:

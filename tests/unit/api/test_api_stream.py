@@ -30,7 +30,7 @@ from pcapd.limits import (
 )
 from pcapd.wire import Caller, End, EndReason, Error, FrameType, Hello, Pong, Request, Source, encode_frame
 from pcapd.wire.sessions import Message, Packets
-from tests.kit.unit.api import HttpTransport
+from tests.kit.unit.transport import HttpTransport
 
 HELLO = Hello(COMPATIBILITY_LEVEL, "client", "pcapctl", "1", 5)
 REQUEST = Request(("web-0",), token="in START")
