@@ -176,7 +176,7 @@ class Daemon:
         self.process.wait()
 
     def usage(self) -> Usage:
-        """Sample what it uses."""
+        """Sample its resource usage."""
         return usage(self.pid)
 
     def log(self) -> str:
@@ -184,13 +184,13 @@ class Daemon:
         return self.log_path.read_text(errors="replace")
 
     def records(self) -> list[dict[str, Any]]:
-        """Return its log as JSON objects; a line that is none fails."""
+        """Return its log as JSON objects; fails if a line is not JSON."""
         return [json.loads(line) for line in self.log().splitlines()]
 
     def _serves(self) -> bool:
         if self.process.poll() is not None:
             raise CommandFailed(f"{self.role} ended with {self.process.returncode}:\n{self.log()}")
-        # Health can be asked by whoever needs no certificate and is on this network.
+        # /health is used only if it needs no certificate and is on this network.
         asks = self.role == "api" and self._namespace is None and self._healthy
         asks = asks and "client_cas" not in self.config["listen"].get("tls", {})
         return self._health() == 200 if asks else self._accepts()
