@@ -39,6 +39,7 @@ from pcapd.wire import (
     Progress,
     Source,
 )
+from pcapd.wire.frames import Bytes
 
 __all__ = ["AgentLink", "Agents", "LinkOwner"]
 
@@ -102,10 +103,19 @@ class AgentLink(FramedProtocol):
         """TLS is done.  Ready is only who says HELLO: TLS 1.3 reports a refused certificate late."""
         self._expect(HANDSHAKE_TIMEOUT, "HELLO")
 
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes arrived."""
+    def dataReceived(self, data: Bytes) -> None:
+        """Bytes arrived; they may change after the call."""
         self.progress.received(len(data), self.ran)
         super().dataReceived(data)
+
+    def room(self) -> memoryview | None:
+        """Where the transport puts the rest of an incomplete frame (`pcapd.net.transport.BulkReceiver`)."""
+        return self._session.room()
+
+    def filled(self, count: int) -> None:
+        """`count` bytes arrived there."""
+        self.progress.received(count, self.ran)
+        self._received(self._session.filled(count))
 
     def event(self, event: Event) -> None:
         """The agent said something."""
