@@ -72,7 +72,7 @@ class Usage:
         cpu: User and system time since its start, seconds.
         fds: Open file descriptors.
         threads: Threads.
-        wakeups: Times that its threads were woken up after they had waited.
+        wakeups: How often its threads have woken up after waiting.
     """
 
     rss: int
