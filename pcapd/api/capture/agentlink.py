@@ -94,6 +94,8 @@ class AgentLink(FramedProtocol):
         self._timer: Any = None
         #: The agent's clock minus ours, microseconds; None until it is measured.
         self.clock_offset_us: int | None = None
+        #: How much that may be wrong.
+        self.clock_error_us: int | None = None
         #: Whether the agent moves, by `ran`: what counts after STOP.
         self.progress = Progress(self.ran)
 
@@ -167,6 +169,7 @@ class AgentLink(FramedProtocol):
         if round_trip >= 0 and (self._best_round_trip is None or round_trip < self._best_round_trip):
             self._best_round_trip = round_trip
             self.clock_offset_us = pong.answered_us - (pong.sent_us + now) // 2
+            self.clock_error_us = round_trip // 2 + 1
 
     def _expect(self, seconds: float | None, what: str = "") -> None:
         cancel(self._timer)
