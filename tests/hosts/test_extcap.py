@@ -650,7 +650,7 @@ def test_an_app(apps: Apps, developer: User, tmp_path: Path) -> None:
     [
         ({"app": "nosuchapp"}, "there is no app 'nosuchapp' in space dev of org acme"),
         ({}, "no app (choose one in the interface's options"),
-        ({"app": "myapp", "instances": "one"}, "'one' is no instance"),
+        ({"app": "myapp", "instances": "one"}, "'one' is not an instance"),
         ({"app": "myapp", "type": "clock"}, "clock"),
     ],
 )

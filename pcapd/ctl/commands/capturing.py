@@ -12,7 +12,7 @@ from pcapd.ctl.options import (
     CaptureOptions,
     Trust,
     UsageProblem,
-    Wanted,
+    CaptureTarget,
     choose_form,
     default_output,
 )
@@ -84,7 +84,7 @@ def _duration(given: Any) -> Optional[float]:
     return min(filter(None, (given["duration"], full)), default=None)
 
 
-def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent: Any = None) -> int:
+def run_capture(access: Access, options: CaptureOptions, wanted: CaptureTarget, parent: Any = None) -> int:
     """Capture, and return the exit status."""
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run

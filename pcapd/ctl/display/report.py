@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from pcapd.ctl.display.progress import CLOCK_OFF_US
 from pcapd.ctl.display.text import escape, many, natural, quantity, span
-from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
+from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks.inventory import Inventory, Written
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession, Waiting
@@ -176,7 +176,7 @@ def _files(capture: CaptureSession, files: Inventory, seconds: float) -> List[st
     return lines
 
 
-def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
+def plan(options: CaptureOptions, wanted: CaptureTarget) -> List[str]:
     """What is about to be captured: the targets, the filter, the limits."""
     limits = []
     if options.duration is not None:
@@ -214,7 +214,7 @@ def sooner_lines(options: CaptureOptions, limits: Limits) -> List[str]:
     return lines
 
 
-def start_line(options: CaptureOptions, wanted: Wanted) -> str:
+def start_line(options: CaptureOptions, wanted: CaptureTarget) -> str:
     """That it has started: what is captured, and where it goes."""
     return escape(f"capturing {_shortened(wanted.describe())}; writing to {_outputs(options)}")
 

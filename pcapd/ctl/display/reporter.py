@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol
 from pcapd.ctl.display import report, seentwice
 from pcapd.ctl.display.terminal import Terminal, say
 from pcapd.ctl.display.text import escape
-from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
+from pcapd.ctl.options import STDOUT, CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession, Outcome
@@ -66,7 +66,7 @@ class Reporter:
         self._said_at = 0.0
         self._minutes = 0
         self._started = self._limits_told = False
-        self._wanted: Optional[Wanted] = None
+        self._wanted: Optional[CaptureTarget] = None
         # By message: instances that could not be started lately, to be named in one line.
         self._failed: Dict[str, List[str]] = {}
         self._failed_at = 0.0
@@ -132,7 +132,7 @@ class Reporter:
         notices = [report.notice_as_dict(notice) for notice in self._notices]
         return {"notices": notices, "notices_omitted": self._notices_omitted}
 
-    def plan(self, wanted: Wanted) -> None:
+    def plan(self, wanted: CaptureTarget) -> None:
         """What is about to be captured; who reads lines alone gets it with --verbose."""
         self._wanted = wanted
         if self._table is not None or self._options.verbose:
@@ -240,7 +240,7 @@ class Reporter:
             if self._terminal is not None:
                 self._terminal.leave()
 
-    def conclude(self, capture: CaptureSession, sinks: Sinks, wanted: Wanted, seconds: float) -> int:
+    def conclude(self, capture: CaptureSession, sinks: Sinks, wanted: CaptureTarget, seconds: float) -> int:
         """Show how it went, write the report, and return the exit status.
 
         Args:

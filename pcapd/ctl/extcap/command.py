@@ -21,7 +21,7 @@ from pcapd.ctl.options import (
     CaptureOptions,
     Trust,
     UsageProblem,
-    Wanted,
+    CaptureTarget,
     parse_instances,
     read_token,
 )
@@ -39,7 +39,7 @@ __all__ = ["PREPARE", "answer", "options_of"]
 _READER_TIMEOUT = 30.0
 _STDOUT_FD = 1
 
-Prepare = Callable[[Call, CaptureOptions], Tuple[Access, Wanted]]
+Prepare = Callable[[Call, CaptureOptions], Tuple[Access, CaptureTarget]]
 
 
 def answer(arguments: Sequence[str]) -> int:
@@ -203,7 +203,7 @@ def _needed_api(call: Call) -> str:
     return api
 
 
-def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
+def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
     from pcapd.ctl.login.cf import Asked, prepare
 
     app = call.get("--app")
@@ -222,7 +222,7 @@ def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
     return prepare(asked, options)
 
 
-def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
+def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
     from pcapd.ctl.login.bosh import Asked, prepare
 
     deployment = call.get("--deployment", os.environ.get("BOSH_DEPLOYMENT", ""))
@@ -243,11 +243,11 @@ def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
     return prepare(asked, options)
 
 
-def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
+def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
     targets = tuple(words(call.get("--targets")))
     if not targets:
         raise UsageProblem("no hosts", "name them in the interface's options (the wheel beside its name)")
-    wanted = Wanted(targets)
+    wanted = CaptureTarget(targets)
     options.request(wanted)
     token_file = call.get("--token-file")
     token = read_token(Path(token_file).expanduser() if token_file else None)

@@ -16,7 +16,7 @@ from pcapd.ctl.login.boshconfig import config_path, settings
 from pcapd.ctl.login.boshdirector import Director, Session
 from pcapd.ctl.login.boshlogin import read_authority, read_environment
 from pcapd.ctl.login.fetch import Client
-from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, Wanted
+from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, CaptureTarget
 from pcapd.ctl.sinks.files import check_files
 from pcapd.ctl.stream.connection import UNKNOWN_AUTHORITY, address_of
 from pcapd.errors import BadRequest, PcapdError
@@ -59,7 +59,7 @@ class Asked:
     trust: Trust = Trust.GIVEN
 
 
-def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
+def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
     """Find the VMs, show them, and get a token that is good for a while.
 
     Raises:
@@ -67,7 +67,7 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
     """
     # What the command line alone gets wrong is said before anybody is asked.
     deployment = _deployment(asked)
-    wanted = Wanted(deployment=deployment)
+    wanted = CaptureTarget(deployment=deployment)
     options.request(wanted)
     check_files(options)
     if not asked.api:

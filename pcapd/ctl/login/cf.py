@@ -15,7 +15,7 @@ from pcapd.ctl.login.cfconfig import Login, config_path, is_guid, pcap_of_api
 from pcapd.ctl.login.cflogin import read_login
 from pcapd.ctl.login.cloud import CloudController, Session, Tokens
 from pcapd.ctl.login.fetch import Client
-from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted, instances_in_words
+from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, CaptureTarget, instances_text
 from pcapd.ctl.sinks.files import check_files
 from pcapd.ctl.stream.connection import address_of
 from pcapd.errors import TargetNotFound
@@ -44,7 +44,7 @@ class Asked:
     trust: Trust = Trust.ALSO_GIVEN
 
 
-def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) -> Tuple[Access, Wanted]:
+def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) -> Tuple[Access, CaptureTarget]:
     """Find the app and the pcap api, with a login that is good for a while.
 
     Args:
@@ -98,9 +98,9 @@ def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
     return _api(None, login, CloudController(login.target, session, client))
 
 
-def _wanted(asked: Asked, guid: str) -> Wanted:
+def _wanted(asked: Asked, guid: str) -> CaptureTarget:
     try:
-        return Wanted(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
+        return CaptureTarget(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
     except ValueError as error:
         raise UsageProblem(str(error)) from error
 
@@ -141,4 +141,4 @@ def _api(given: Optional[str], login: Login, controller: CloudController) -> Tup
 def _plan(asked: Asked, guid: str, login: Login) -> str:
     place = "by its GUID" if is_guid(asked.app) else f"({guid}) in {_space(login)}"
     follow = ", followed when they move" if asked.follow else ""
-    return f"app {asked.app} {place}: {instances_in_words(asked.instances)} of type {asked.type}{follow}"
+    return f"app {asked.app} {place}: {instances_text(asked.instances)} of type {asked.type}{follow}"

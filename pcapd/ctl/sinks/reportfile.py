@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 import pcapd
-from pcapd.ctl.options import FAILED, STDOUT, USAGE, CaptureOptions, UsageProblem, Wanted
+from pcapd.ctl.options import FAILED, STDOUT, USAGE, CaptureOptions, UsageProblem, CaptureTarget
 from pcapd.ctl.sinks.output import is_special
 from pcapd.errors import PcapdError
 
@@ -56,7 +56,7 @@ def check(options: CaptureOptions) -> None:
         raise ReportFailed(f"the report {path} cannot be written", "check the permissions of its directory")
 
 
-def facts(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
+def facts(options: CaptureOptions, wanted: Optional[CaptureTarget]) -> Dict[str, Any]:
     """What a report is about.
 
     Args:
@@ -65,7 +65,7 @@ def facts(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
     return {"format": FORMAT, "pcapctl": pcapd.__version__, "asked": asked(options, wanted)}
 
 
-def asked(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
+def asked(options: CaptureOptions, wanted: Optional[CaptureTarget]) -> Dict[str, Any]:
     """What is to be captured, and its limits."""
     return {
         **(wanted.facts() if wanted is not None else {}),

@@ -10,7 +10,7 @@ import pytest
 
 from pcapd.ctl.extcap import install as installing
 from pcapd.ctl.main import main
-from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, read_token
+from pcapd.ctl.options import CaptureOptions, UsageProblem, CaptureTarget, read_token
 from pcapd.savefile.form import Form
 
 Pcapctl = Callable[..., Tuple[object, str]]
@@ -39,7 +39,7 @@ USAGE = {
     "a size without a unit": (("hosts", "a", "--rotate-size", "100"), "needs a unit"),
     "no deployment": (("bosh", "--group", "router"), "no deployment (set BOSH_DEPLOYMENT"),
     "no api": (("status",), "no api (set PCAP_API"),
-    "no token": (("hosts", "a", "--api", "https://pcap.invalid"), "no token (set PCAP_TOKEN"),
+    "no token": (("hosts", "a", "--api", "https://pcap.invalid"), "no token is given (set PCAP_TOKEN"),
     "a check and none": (
         ("status", "--api", "https://pcap.invalid", "--insecure", "--ca", "ca.crt"),
         "--insecure and --ca exclude each other",
@@ -70,8 +70,8 @@ def test_the_launcher(action: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_api_ends_what_we_cannot() -> None:
     """It is asked for the same duration, which its audit log records; both clocks begin with the first source."""
     options = CaptureOptions("x.pcapng", Form.PCAPNG, duration=30.0)
-    assert options.request(Wanted(("web-0",))).duration == 30.0
-    assert CaptureOptions("x.pcapng", Form.PCAPNG).request(Wanted(("web-0",))).duration is None
+    assert options.request(CaptureTarget(("web-0",))).duration == 30.0
+    assert CaptureOptions("x.pcapng", Form.PCAPNG).request(CaptureTarget(("web-0",))).duration is None
 
 
 def test_a_token_from_a_file(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_a_token_from_a_file(tmp_path: Path) -> None:
     [
         (b"", "no token"),
         (b" \n", "no token"),
-        ("schlüssel".encode(), "characters that no token has"),
-        (b"abc\r\nX-Header: evil", "characters that no token has"),
-        (b"abc\x00", "characters that no token has"),
+        ("schlüssel".encode(), "characters that are not allowed in a token"),
+        (b"abc\r\nX-Header: evil", "characters that are not allowed in a token"),
+        (b"abc\x00", "characters that are not allowed in a token"),
         (b"\xff\xfe", "it is not text"),
     ],
 )

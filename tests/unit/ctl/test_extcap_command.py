@@ -15,7 +15,7 @@ from pcapd.ctl.extcap.calls import Call
 from pcapd.ctl.extcap.command import PREPARE, answer, options_of
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import bosh, cf
-from pcapd.ctl.options import Access, UsageProblem, Wanted
+from pcapd.ctl.options import Access, UsageProblem, CaptureTarget
 from pcapd.errors import PcapdError
 
 CF = ("--extcap-interface", "pcapctl-cf")
@@ -168,8 +168,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def capture(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, **behaviour: Any) -> int:
     """Capture on a host, as far as the pipe; what would run then is the test's."""
 
-    def prepare(*_: object) -> Tuple[Access, Wanted]:
-        return Access("https://pcap.x", None), Wanted(("web-0",))
+    def prepare(*_: object) -> Tuple[Access, CaptureTarget]:
+        return Access("https://pcap.x", None), CaptureTarget(("web-0",))
 
     monkeypatch.setitem(PREPARE, "pcapctl-hosts", prepare)
     monkeypatch.setattr(run, "run", behaviour["run"])

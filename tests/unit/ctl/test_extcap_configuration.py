@@ -19,7 +19,7 @@ from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, en
 from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
 from pcapd.ctl.login import cf
 from pcapd.ctl.login.cf import Asked
-from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted
+from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, CaptureTarget
 from pcapd.errors import PcapdError
 from pcapd.limits import FILTER_MAX
 from pcapd.savefile.form import Form
@@ -131,9 +131,9 @@ def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch
     """All that the dialog says; other instances are followed only where that is wanted."""
     asked: list[Asked] = []
 
-    def prepare(one: Asked, _options: CaptureOptions) -> tuple[Access, Wanted]:
+    def prepare(one: Asked, _options: CaptureOptions) -> tuple[Access, CaptureTarget]:
         asked.append(one)
-        return Access("https://pcap.example", None), Wanted()
+        return Access("https://pcap.example", None), CaptureTarget()
 
     monkeypatch.setattr(cf, "prepare", prepare)
     call = Call(values={"--app": "listed", "--instances": "0,2", **said})
