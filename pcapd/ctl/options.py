@@ -21,9 +21,9 @@ __all__ = [
     "USAGE",
     "Access",
     "CaptureOptions",
+    "CaptureTarget",
     "Trust",
     "UsageProblem",
-    "CaptureTarget",
     "default_output",
     "instances_text",
     "parse_instances",
@@ -173,7 +173,9 @@ def choose_form(given: Optional[str], output: str) -> Form:
     """
     path = Path(output)
     if path.suffix.lower() in _COMPRESSED_SUFFIXES:
-        raise UsageProblem(f"pcapctl does not write {path.suffix} files", "NAME.pcapng.gz is compressed with gzip")
+        raise UsageProblem(
+            f"pcapctl does not write {path.suffix} files", "NAME.pcapng.gz is written with gzip"
+        )
     if path.suffix == ".gz":
         path = path.with_suffix("")
     if given is not None:

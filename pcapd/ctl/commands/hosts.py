@@ -27,13 +27,11 @@ __all__ = ["hosts"]
     + EXIT_STATUS,
 )
 @click.argument("names", nargs=-1, metavar="NAME...")
-@click.option(
-    "--list", "listed", is_flag=True, help="List the targets that you may name, instead of a capture."
-)
+@click.option("--list", "listed", is_flag=True, help="List the targets that you may capture, and exit.")
 @capture_options
 @token_file_option
 def hosts(names: Tuple[str, ...], listed: bool, token_file: Optional[Path], **given: Any) -> None:
-    """Capture targets that the api's configuration names."""
+    """Capture targets that are named in the api's configuration."""
     from pcapd.ctl.sinks.reportfile import reported
 
     if listed:

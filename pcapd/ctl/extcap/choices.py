@@ -13,7 +13,7 @@ from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login.cfconfig import config_path
 from pcapd.ctl.login.cflogin import read_login
-from pcapd.ctl.login.cloud import CloudController, Session
+from pcapd.ctl.login.cloud import CfSession, CloudController
 from pcapd.ctl.login.fetch import Client
 from pcapd.ctl.options import Trust
 from pcapd.errors import PcapdError
@@ -48,7 +48,7 @@ def apps(ca: Optional[Path]) -> List[Choice]:
     if not login.space_guid:
         raise LoginProblem("the cf CLI targets no space", "choose one with: cf target -o ORG -s SPACE")
     client = Client(ca, Trust.ALSO_GIVEN)
-    controller = CloudController(login.target, Session(path, login, client, lambda _: None), client)
+    controller = CloudController(login.target, CfSession(path, login, client, lambda _: None), client)
     found = [_choice(name, guid) for name, guid in controller.apps(login.space_guid)]
     if not found:
         return [Choice("", f"there are no apps in space {login.space or login.space_guid}", default=True)]

@@ -19,9 +19,9 @@ from pcapd.ctl.options import (
     STDOUT,
     Access,
     CaptureOptions,
+    CaptureTarget,
     Trust,
     UsageProblem,
-    CaptureTarget,
     parse_instances,
     read_token,
 )
@@ -204,13 +204,13 @@ def _needed_api(call: Call) -> str:
 
 
 def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
-    from pcapd.ctl.login.cf import Asked, prepare
+    from pcapd.ctl.login.cf import CfArguments, prepare
 
     app = call.get("--app")
     if not app:
         raise UsageProblem("no app", "choose one in the interface's options (the wheel beside its name)")
     instances = parse_instances(words(call.get("--instances")))
-    asked = Asked(
+    asked = CfArguments(
         app,
         instances,
         call.get("--type", "web"),
@@ -223,7 +223,7 @@ def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
 
 
 def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
-    from pcapd.ctl.login.bosh import Asked, prepare
+    from pcapd.ctl.login.bosh import BoshArguments, prepare
 
     deployment = call.get("--deployment", os.environ.get("BOSH_DEPLOYMENT", ""))
     groups = tuple(words(call.get("--groups")))
@@ -231,7 +231,7 @@ def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
         lacking = "instance group" if deployment else "deployment"
         raise UsageProblem(f"no {lacking}", "name it in the interface's options (the wheel beside its name)")
     instances = tuple(words(call.get("--instances")))
-    asked = Asked(
+    asked = BoshArguments(
         deployment,
         groups,
         () if instances == ("all",) else instances,

@@ -13,16 +13,16 @@ from pcapd.clouds.director import Vm, check_deployment, nothing_there, pick
 from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.boshconfig import config_path, settings
-from pcapd.ctl.login.boshdirector import Director, Session
+from pcapd.ctl.login.boshdirector import BoshSession, DirectorClient
 from pcapd.ctl.login.boshlogin import read_authority, read_environment
 from pcapd.ctl.login.fetch import Client
-from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, CaptureTarget
+from pcapd.ctl.options import STDOUT, Access, CaptureOptions, CaptureTarget, Trust, UsageProblem
 from pcapd.ctl.sinks.files import check_files
 from pcapd.ctl.stream.connection import UNKNOWN_AUTHORITY, address_of
 from pcapd.errors import BadRequest, PcapdError
 from pcapd.wire import Deployment
 
-__all__ = ["Asked", "prepare", "table"]
+__all__ = ["BoshArguments", "prepare", "table"]
 
 #: So many VMs are captured without a question.
 UNASKED_MAX = 5
@@ -38,7 +38,7 @@ class NotConfirmed(PcapdError):
 
 
 @dataclass(frozen=True)
-class Asked:
+class BoshArguments:
     """What the command line says.
 
     Attributes:
@@ -59,7 +59,7 @@ class Asked:
     trust: Trust = Trust.GIVEN
 
 
-def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
+def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
     """Find the VMs, show them, and get a token that is good for a while.
 
     Raises:
@@ -78,8 +78,8 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, CaptureTarge
     path = config_path(os.environ)
     environment = read_environment(path, given)
     client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS, bosh=True)
-    session = Session(path, given, environment, client, messages.warn)
-    vms, notices = pick(deployment, Director(environment.url, session, client).instances(deployment))
+    session = BoshSession(path, given, environment, client, messages.warn)
+    vms, notices = pick(deployment, DirectorClient(environment.url, session, client).instances(deployment))
     if not vms:
         raise nothing_there(deployment, notices)
     ask = len(vms) > UNASKED_MAX and not asked.yes
@@ -93,7 +93,7 @@ def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, CaptureTarge
     return Access(asked.api, token, asked.ca, asked.trust, bosh=True), wanted
 
 
-def _deployment(asked: Asked) -> Deployment:
+def _deployment(asked: BoshArguments) -> Deployment:
     try:
         deployment = Deployment(asked.deployment, asked.groups, asked.instances)
         check_deployment(deployment)

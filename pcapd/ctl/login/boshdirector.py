@@ -22,13 +22,13 @@ from pcapd.ctl.login.fetch import Answer, Client
 from pcapd.errors import Unauthenticated
 from pcapd.wire import Deployment
 
-__all__ = ["Director", "Session"]
+__all__ = ["BoshSession", "DirectorClient"]
 
 #: Seconds that an access token must still have; the BOSH CLI's are good for 120.
 TOKEN_MARGIN = 30.0
 
 
-class Session:
+class BoshSession:
     """The login, kept fresh.
 
     Args:
@@ -122,7 +122,7 @@ def _not_granted(answer: Answer, environment: Environment, host: str) -> Excepti
     return CloudProblem(f"UAA at {host} gives no token: HTTP status {answer.status}", "try again later")
 
 
-class Director:
+class DirectorClient:
     """Answers questions about a deployment.
 
     Args:
@@ -131,7 +131,7 @@ class Director:
         client: To reach it with.
     """
 
-    def __init__(self, url: str, session: Session, client: Client) -> None:
+    def __init__(self, url: str, session: BoshSession, client: Client) -> None:
         self._url = url
         self._session = session
         self._client = client

@@ -13,19 +13,19 @@ from pcapd.ctl.cfplugin.cli import CfCli, RpcSession
 from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.login.cfconfig import Login, config_path, is_guid, pcap_of_api
 from pcapd.ctl.login.cflogin import read_login
-from pcapd.ctl.login.cloud import CloudController, Session, Tokens
+from pcapd.ctl.login.cloud import CfSession, CloudController, TokenSource
 from pcapd.ctl.login.fetch import Client
-from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, CaptureTarget, instances_text
+from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget, Trust, UsageProblem, instances_text
 from pcapd.ctl.sinks.files import check_files
 from pcapd.ctl.stream.connection import address_of
 from pcapd.errors import TargetNotFound
 from pcapd.wire import App
 
-__all__ = ["Asked", "find_api", "prepare"]
+__all__ = ["CfArguments", "find_api", "prepare"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class CfArguments:
     """What the command line says.
 
     Attributes:
@@ -44,7 +44,9 @@ class Asked:
     trust: Trust = Trust.ALSO_GIVEN
 
 
-def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) -> Tuple[Access, CaptureTarget]:
+def prepare(
+    asked: CfArguments, options: CaptureOptions, cli: Optional[CfCli] = None
+) -> Tuple[Access, CaptureTarget]:
     """Find the app and the pcap api, with a login that is good for a while.
 
     Args:
@@ -67,8 +69,8 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
             "with the authority of --ca FILE, unless --insecure is given"
         )
     client = Client(asked.ca, asked.trust)
-    session: Tokens
-    session = Session(path, login, client, messages.warn) if cli is None else RpcSession(cli)
+    session: TokenSource
+    session = CfSession(path, login, client, messages.warn) if cli is None else RpcSession(cli)
     controller = CloudController(login.target, session, client)
     guid = _guid(asked.app, login, controller)
     api, reason = _api(asked.api, login, controller)
@@ -94,11 +96,11 @@ def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
     path = config_path(os.environ)
     login = read_login(path)
     client = Client(ca, trust)
-    session = Session(path, login, client, lambda words: None)
+    session = CfSession(path, login, client, lambda words: None)
     return _api(None, login, CloudController(login.target, session, client))
 
 
-def _wanted(asked: Asked, guid: str) -> CaptureTarget:
+def _wanted(asked: CfArguments, guid: str) -> CaptureTarget:
     try:
         return CaptureTarget(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
     except ValueError as error:
@@ -138,7 +140,7 @@ def _api(given: Optional[str], login: Login, controller: CloudController) -> Tup
     return derived, f"beside {host}, which has no pcap link"
 
 
-def _plan(asked: Asked, guid: str, login: Login) -> str:
+def _plan(asked: CfArguments, guid: str, login: Login) -> str:
     place = "by its GUID" if is_guid(asked.app) else f"({guid}) in {_space(login)}"
     follow = ", followed when they move" if asked.follow else ""
     return f"app {asked.app} {place}: {instances_text(asked.instances)} of type {asked.type}{follow}"

@@ -25,7 +25,7 @@ from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
 from pcapd.ctl.login.fetch import Answer, Client
 from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticated
 
-__all__ = ["CloudController", "CloudProblem", "Session", "Tokens"]
+__all__ = ["CfSession", "CloudController", "CloudProblem", "TokenSource"]
 
 #: Seconds that an access token must still have, as the cf CLI wants it.
 TOKEN_MARGIN = 60.0
@@ -41,7 +41,7 @@ class CloudProblem(PcapdError):
     """Cloud Controller or UAA could not do what they were asked."""
 
 
-class Tokens(Protocol):
+class TokenSource(Protocol):
     """A login that can be used: the cf CLI's configuration, or the cf CLI itself."""
 
     refreshed: bool
@@ -55,7 +55,7 @@ class Tokens(Protocol):
         ...
 
 
-class Session:
+class CfSession:
     """The user's tokens, kept fresh.
 
     Args:
@@ -134,7 +134,7 @@ class CloudController:
         client: To reach it with.
     """
 
-    def __init__(self, url: str, session: Tokens, client: Client) -> None:
+    def __init__(self, url: str, session: TokenSource, client: Client) -> None:
         self._url = url
         self._host = urlsplit(url).hostname or url
         self._session = session

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 import pcapd
-from pcapd.ctl.options import FAILED, STDOUT, USAGE, CaptureOptions, UsageProblem, CaptureTarget
+from pcapd.ctl.options import FAILED, STDOUT, USAGE, CaptureOptions, CaptureTarget, UsageProblem
 from pcapd.ctl.sinks.output import is_special
 from pcapd.errors import PcapdError
 

@@ -13,9 +13,9 @@ from ctl_doubles import Request, Web, access, answer
 
 from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.login import bosh
-from pcapd.ctl.login.bosh import UNASKED_MAX, Asked, NotConfirmed, prepare
+from pcapd.ctl.login.bosh import UNASKED_MAX, BoshArguments, NotConfirmed, prepare
 from pcapd.ctl.login.boshconfig import Settings
-from pcapd.ctl.login.boshdirector import Director, Session
+from pcapd.ctl.login.boshdirector import BoshSession, DirectorClient
 from pcapd.ctl.login.boshlogin import read_environment
 from pcapd.ctl.login.cloud import CloudProblem
 from pcapd.ctl.login.fetch import Answer
@@ -94,9 +94,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def session(home: Home, web: Any, **client: str) -> Session:
+def session(home: Home, web: Any, **client: str) -> BoshSession:
     given = Settings("lab", **client)
-    return Session(home.path, given, read_environment(home.path, given), web, print)
+    return BoshSession(home.path, given, read_environment(home.path, given), web, print)
 
 
 # --- the login ------------------------------------------------------------------------------
@@ -189,8 +189,8 @@ def test_no_uaa_to_send_a_token_to(home: Home, web: Web, said: Answer, words: st
 # --- the director ----------------------------------------------------------------------------
 
 
-def director(home: Home, web: Any) -> Director:
-    return Director(DIRECTOR, session(home, web), web)
+def director(home: Home, web: Any) -> DirectorClient:
+    return DirectorClient(DIRECTOR, session(home, web), web)
 
 
 def test_a_token_ended_before_its_time(home: Home, web: Web) -> None:
@@ -220,9 +220,9 @@ def test_no_new_token_for_other_refusals(home: Home, web: Web, status: int, kind
 # --- the command -----------------------------------------------------------------------------
 
 
-def asked(deployment: str = "cf", **changes: Any) -> Asked:
+def asked(deployment: str = "cf", **changes: Any) -> BoshArguments:
     facts: Dict[str, Any] = {"groups": ("web",), "instances": (), "environment": None, "ca": None}
-    return Asked(deployment, **{**facts, "api": "https://pcap.x", **changes})
+    return BoshArguments(deployment, **{**facts, "api": "https://pcap.x", **changes})
 
 
 def options(output: str = "-", **changes: Any) -> CaptureOptions:

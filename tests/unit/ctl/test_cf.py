@@ -13,9 +13,9 @@ from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.extcap.choices import apps
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import cf
-from pcapd.ctl.login.cf import Asked, prepare
+from pcapd.ctl.login.cf import CfArguments, prepare
 from pcapd.ctl.login.cflogin import read_login
-from pcapd.ctl.login.cloud import PAGES_MAX, CloudController, CloudProblem, Session
+from pcapd.ctl.login.cloud import PAGES_MAX, CfSession, CloudController, CloudProblem
 from pcapd.ctl.login.fetch import Answer
 from pcapd.ctl.options import CaptureOptions, UsageProblem
 from pcapd.ctl.sinks.output import OutputError
@@ -84,8 +84,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def session(home: Home, web: Any) -> Session:
-    return Session(home.path, read_login(home.path), web, print)
+def session(home: Home, web: Any) -> CfSession:
+    return CfSession(home.path, read_login(home.path), web, print)
 
 
 def controller(home: Home, web: Any) -> CloudController:
@@ -243,9 +243,9 @@ def test_uaa_gives_no_token(
 # --- the command -----------------------------------------------------------------------------
 
 
-def asked(name: str = "myapp", **changes: Any) -> Asked:
+def asked(name: str = "myapp", **changes: Any) -> CfArguments:
     facts: Dict[str, Any] = {"instances": (), "type": "web", "follow": False, "api": None, "ca": None}
-    return Asked(name, **{**facts, **changes})
+    return CfArguments(name, **{**facts, **changes})
 
 
 def options(output: str = "-", **changes: Any) -> CaptureOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcapd.ctl.display.report import opened_line
-from pcapd.ctl.options import CaptureOptions, UsageProblem, CaptureTarget, parse_instances, parse_places
+from pcapd.ctl.options import CaptureOptions, CaptureTarget, UsageProblem, parse_instances, parse_places
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source
 
@@ -51,7 +51,10 @@ def test_request_for_an_app() -> None:
         (CaptureTarget(("a", "b")), "targets: a, b"),
         (CaptureTarget(app=App("g"), name="myapp"), "app: myapp, web, all instances"),
         (CaptureTarget(app=App("g", "w", (1,)), name="myapp"), "app: myapp, w, instance 1"),
-        (CaptureTarget(app=App("g", "w", (0, 2)), name="m", follow=True), "app: m, w, instances 0, 2, followed"),
+        (
+            CaptureTarget(app=App("g", "w", (0, 2)), name="m", follow=True),
+            "app: m, w, instances 0, 2, followed",
+        ),
     ],
 )
 def test_words(wanted: CaptureTarget, words: str) -> None:

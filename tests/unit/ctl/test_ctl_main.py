@@ -10,7 +10,7 @@ import pytest
 
 from pcapd.ctl.extcap import install as installing
 from pcapd.ctl.main import main
-from pcapd.ctl.options import CaptureOptions, UsageProblem, CaptureTarget, read_token
+from pcapd.ctl.options import CaptureOptions, CaptureTarget, UsageProblem, read_token
 from pcapd.savefile.form import Form
 
 Pcapctl = Callable[..., Tuple[object, str]]
@@ -37,15 +37,15 @@ USAGE = {
     "no time": (("hosts", "a", "--duration", "0s"), "must be more than 0"),
     "no bytes": (("hosts", "a", "--max-bytes", "0B"), "must be more than 0"),
     "a size without a unit": (("hosts", "a", "--rotate-size", "100"), "needs a unit"),
-    "no deployment": (("bosh", "--group", "router"), "no deployment (set BOSH_DEPLOYMENT"),
+    "no deployment": (("bosh", "--group", "router"), "no deployment is named (set BOSH_DEPLOYMENT"),
     "no api": (("status",), "no api (set PCAP_API"),
     "no token": (("hosts", "a", "--api", "https://pcap.invalid"), "no token is given (set PCAP_TOKEN"),
     "a check and none": (
         ("status", "--api", "https://pcap.invalid", "--insecure", "--ca", "ca.crt"),
         "--insecure and --ca exclude each other",
     ),
-    "nothing to install": (("extcap",), "say what to do"),
-    "both at once": (("extcap", "--install", "--uninstall"), "say what to do"),
+    "nothing to install": (("extcap",), "specify either"),
+    "both at once": (("extcap", "--install", "--uninstall"), "specify either"),
 }
 
 

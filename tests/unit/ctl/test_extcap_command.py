@@ -15,7 +15,7 @@ from pcapd.ctl.extcap.calls import Call
 from pcapd.ctl.extcap.command import PREPARE, answer, options_of
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import bosh, cf
-from pcapd.ctl.options import Access, UsageProblem, CaptureTarget
+from pcapd.ctl.options import Access, CaptureTarget, UsageProblem
 from pcapd.errors import PcapdError
 
 CF = ("--extcap-interface", "pcapctl-cf")

@@ -18,8 +18,8 @@ from pcapd.ctl.extcap.command import PREPARE, options_of
 from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, encode, text
 from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
 from pcapd.ctl.login import cf
-from pcapd.ctl.login.cf import Asked
-from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, CaptureTarget
+from pcapd.ctl.login.cf import CfArguments
+from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget, Trust, UsageProblem
 from pcapd.errors import PcapdError
 from pcapd.limits import FILTER_MAX
 from pcapd.savefile.form import Form
@@ -129,16 +129,16 @@ def test_options_that_cannot_be(name: str, value: str) -> None:
 @pytest.mark.parametrize(("said", "follow"), [({}, False), ({"--follow": "true"}, True)])
 def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that the dialog says; other instances are followed only where that is wanted."""
-    asked: list[Asked] = []
+    asked: list[CfArguments] = []
 
-    def prepare(one: Asked, _options: CaptureOptions) -> tuple[Access, CaptureTarget]:
+    def prepare(one: CfArguments, _options: CaptureOptions) -> tuple[Access, CaptureTarget]:
         asked.append(one)
         return Access("https://pcap.example", None), CaptureTarget()
 
     monkeypatch.setattr(cf, "prepare", prepare)
     call = Call(values={"--app": "listed", "--instances": "0,2", **said})
     PREPARE["pcapctl-cf"](call, options_of(call))
-    assert asked == [Asked("listed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
+    assert asked == [CfArguments("listed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
 
 
 # --- sentences -----------------------------------------------------------------------
