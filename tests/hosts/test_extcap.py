@@ -248,7 +248,7 @@ def test_broken_token(alice: User) -> None:
         ("targets", "web-9", "web-9"),
         ("targets", "", "no hosts (name them in the interface's options"),
         ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
-        ("api", "", "no api (name its URL in the interface's options"),
+        ("api", "", "no api is given (name its URL in the interface's options"),
         ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
         ("ca", "", "the certificate of 127.0.0.1 is not good"),
         ("duration", "30", "'30' must be a duration such as"),

@@ -519,7 +519,7 @@ def test_verbose(foundation: Foundation) -> None:
     (file,) = foundation.work.iterdir()
     assert done.stderr.splitlines()[:8] == [
         f"app myapp ({GUID}) in space dev of org acme: instances 0, 1 of type web",
-        f"pcap api {foundation.url('pcap')}, beside api.sys.example.test, which has no pcap link",
+        f"pcap api {foundation.url('pcap')}, derived from api.sys.example.test, which has no pcap link",
         "app: myapp, web, instances 0, 1",
         "filter: tcp, without the capture's own connections; whole packets",
         f"limits: none; writing to {file.name}",
@@ -726,7 +726,7 @@ def test_skipped_validation_is_not_implied(foundation: Foundation) -> None:
     foundation.log_in(SSLDisabled=True)
     done = foundation.pcapctl("myapp", ca=False)
     assert done.returncode == 1 and not foundation.state.asked
-    assert "--skip-ssl-validation, which does not count here" in done.stderr
+    assert "--skip-ssl-validation, which does not apply here" in done.stderr
 
 
 def test_unknown_authority_of_uaa(foundation: Foundation, tmp_path: Path) -> None:
@@ -845,9 +845,9 @@ def test_next_page_elsewhere(foundation: Foundation, href: str) -> None:
         (Canned(503, {"resources": [], "pagination": {"next": None}}), ("503", "later")),
         (Canned(418, b"\xff"), ("418", "cf api")),
         (Canned(302, headers=(("Location", "https://evil.sys.example.test/"),)), ("302",)),
-        (Canned(200, b"<html>"), ("does not answer as Cloud Controller does",)),
-        (Canned(200, {"resources": 5}), ("does not answer as Cloud Controller does",)),
-        (Canned(200, b"[" * 200_000), ("does not answer as Cloud Controller does",)),
+        (Canned(200, b"<html>"), ("does not answer like Cloud Controller",)),
+        (Canned(200, {"resources": 5}), ("does not answer like Cloud Controller",)),
+        (Canned(200, b"[" * 200_000), ("does not answer like Cloud Controller",)),
         (Canned(200, bytes(BODY_MAX + 1)), ("no end",)),
         (Canned(200, b'{"resources": [', length=1000), ("broke off",)),
     ],
@@ -901,7 +901,7 @@ def test_status_of_the_same_api(foundation: Foundation) -> None:
     foundation.state.canned["/health"] = Canned(200, healthy)
     done = foundation.pcapctl(command="status")
     assert done.returncode == 0, done.stderr
-    where = "beside api.sys.example.test, which has no pcap link"
+    where = "derived from api.sys.example.test, which has no pcap link"
     assert done.stdout.splitlines()[:2] == [f"{foundation.url('pcap')}, {where}", "healthy: ready"]
     (asked,) = foundation.asked("/health")
     assert asked.host.startswith("pcap.") and asked.authorization is None
@@ -946,7 +946,7 @@ def test_nowhere(foundation: Foundation) -> None:
         (f"pcap.{SYSTEM_DOMAIN}", "no https URL"),
         ("ssh://x", "no https URL"),
         ("https://x\x1b[2J", "no https URL"),
-        ({"a": 1}, "no text"),
+        ({"a": 1}, "not text"),
     ],
 )
 @pytest.mark.long

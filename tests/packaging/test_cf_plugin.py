@@ -188,7 +188,7 @@ def test_another_name(cf: Cf, client_file: Path, monkeypatch: pytest.MonkeyPatch
     [
         ({"LoggedIn": False}, "is not logged in (log in with: cf login)"),
         ({"Api": ""}, "has no api"),
-        ({"SpaceGuid": ""}, "targets no space"),
+        ({"SpaceGuid": ""}, "no targeted space"),
         ({"TokenError": "the token\x1b[2J is secret-r"}, "gives no token (log in with: cf login)"),
         ({"Token": ""}, "gives no token"),
     ],
@@ -215,7 +215,7 @@ def test_skipped_validation_is_not_implied(cf: Cf) -> None:
     cf.log_in(SSLDisabled=True)
     done = cf("pcap", "myapp")
     assert done.returncode == 1
-    assert "which does not count here" in done.stderr
+    assert "which does not apply here" in done.stderr
     assert "the certificate of api.sys.example.test is not good" in done.stderr
     assert not cf.foundation.state.asked
 

@@ -28,7 +28,7 @@ def access_of(given: Any, token: Optional[str]) -> Access:
         UsageProblem: No api is given, or the options exclude each other.
     """
     if not given["api"]:
-        raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
+        raise UsageProblem("no api is given", "set PCAP_API, or name its URL with --api")
     return Access(given["api"], token, given["ca"], trust_of(given, Trust.GIVEN))
 
 

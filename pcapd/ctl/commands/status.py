@@ -45,6 +45,6 @@ def _found(given: Any) -> Tuple[Access, List[str]]:
         api, origin = find_api(given["ca"], trust)
     except LoginProblem as error:
         raise UsageProblem(
-            "no api", "set PCAP_API, name its URL with --api, or log in with: cf login"
+            "no api is given", "set PCAP_API, name its URL with --api, or log in with: cf login"
         ) from error
     return Access(api, None, given["ca"], trust), [f"{escape(api)}, {escape(origin)}"]

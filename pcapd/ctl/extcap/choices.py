@@ -46,7 +46,7 @@ def apps(ca: Optional[Path]) -> List[Choice]:
     path = config_path(os.environ)
     login = read_login(path)
     if not login.space_guid:
-        raise LoginProblem("the cf CLI targets no space", "choose one with: cf target -o ORG -s SPACE")
+        raise LoginProblem("the cf CLI has no targeted space", "choose one with: cf target -o ORG -s SPACE")
     client = Client(ca, Trust.ALSO_GIVEN)
     controller = CloudController(login.target, CfSession(path, login, client, lambda _: None), client)
     found = [_choice(name, guid) for name, guid in controller.apps(login.space_guid)]

@@ -199,7 +199,7 @@ def _ca(call: Call) -> Optional[Path]:
 def _needed_api(call: Call) -> str:
     api = _api(call)
     if api is None:
-        raise UsageProblem("no api", "name its URL in the interface's options, or set PCAP_API")
+        raise UsageProblem("no api is given", "name its URL in the interface's options, or set PCAP_API")
     return api
 
 

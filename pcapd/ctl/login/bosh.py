@@ -1,4 +1,4 @@
-"""``pcapctl bosh``: from a deployment and the BOSH CLI's login to what the pcap api is asked for."""
+"""``pcapctl bosh``: finds the VMs of a deployment with the BOSH CLI's login."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from pcapd.wire import Deployment
 
 __all__ = ["BoshArguments", "prepare", "table"]
 
-#: So many VMs are captured without a question.
+#: Largest number of VMs that are captured without confirmation.
 UNASKED_MAX = 5
 
 _HINTS = {
-    "check --api": "check BOSH_ENVIRONMENT, or --environment; bosh environments lists yours",
+    "check --api": "check BOSH_ENVIRONMENT or --environment; bosh environments lists yours",
     UNKNOWN_AUTHORITY: UNKNOWN_AUTHORITY.replace("--ca", "BOSH_CA_CERT"),
 }
 
 
 class NotConfirmed(PcapdError):
-    """The user does not want it."""
+    """The user did not confirm the capture."""
 
 
 @dataclass(frozen=True)
 class BoshArguments:
-    """What the command line says.
+    """The arguments of ``pcapctl bosh``.
 
     Attributes:
-        environment: Alias or URL; None to take BOSH_ENVIRONMENT.
+        environment: Alias or URL; None for BOSH_ENVIRONMENT.
         api: The pcap api's URL.
-        ca: Authority of the api's certificate.
-        yes: Do not ask.
-        trust: Whose word counts for certificates.
+        ca: CA of the api's certificate.
+        yes: Do not ask for confirmation.
+        trust: Which CAs are accepted.
     """
 
     deployment: str
@@ -60,18 +60,18 @@ class BoshArguments:
 
 
 def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
-    """Find the VMs, show them, and get a token that is good for a while.
+    """Find the VMs, show them, and get a token that stays valid for a while.
 
     Raises:
-        PcapdError: Something of it cannot be had; the message says what helps.
+        PcapdError: One of them is not available; the hint suggests a remedy.
     """
-    # What the command line alone gets wrong is said before anybody is asked.
+    # Report mistakes on the command line before the first request.
     deployment = _deployment(asked)
     wanted = CaptureTarget(deployment=deployment)
     options.request(wanted)
     check_files(options)
     if not asked.api:
-        raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
+        raise UsageProblem("no api is given", "set PCAP_API, or name its URL with --api")
     address_of(asked.api)
     given = settings(os.environ, asked.environment)
     messages = Messages.of(options)
@@ -86,7 +86,7 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
     _show(options, deployment.name, vms, needed=ask)
     if ask:
         _confirm(len(vms), script=options.json)
-    # The question may have waited longer than the token was good for.
+    # The token may have expired while the user was asked.
     token = session.token()
     if session.refreshed:
         messages.detail("your BOSH login was refreshed")
@@ -107,8 +107,8 @@ def _deployment(asked: BoshArguments) -> Deployment:
 def _confirm(count: int, *, script: bool) -> None:
     if script or not sys.stdin.isatty() or not sys.stderr.isatty():
         raise UsageProblem(
-            f"{count} VMs are more than {UNASKED_MAX}, and there is nobody to ask",
-            "to capture them, say --yes",
+            f"{count} VMs are more than {UNASKED_MAX}, and there is no terminal to ask for confirmation",
+            "to capture them, use --yes",
         )
     print(f"Capture on these {count} VMs? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -126,7 +126,7 @@ def table(vms: Sequence[Vm]) -> str:
 
 
 def _show(options: CaptureOptions, deployment: str, vms: Sequence[Vm], *, needed: bool) -> None:
-    """Print what would be captured; with --quiet only when the user is asked."""
+    """Print the VMs to be captured; with --quiet, only before the user is asked."""
     if options.json:
         targets = [
             {"instance": vm.name, "index": vm.index, "zone": vm.zone, "address": vm.address} for vm in vms

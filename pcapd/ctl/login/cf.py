@@ -1,4 +1,4 @@
-"""``pcapctl cf``: from an app's name and the cf CLI's login to what the pcap api is asked for."""
+"""``pcapctl cf``: finds the app and the pcap api with the cf CLI's login."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["CfArguments", "find_api", "prepare"]
 
 @dataclass(frozen=True)
 class CfArguments:
-    """What the command line says.
+    """The arguments of ``pcapctl cf``.
 
     Attributes:
         app: Name or GUID.
         api: The pcap api's URL; None to find it.
-        ca: Authorities besides the system's.
-        trust: Whose word counts for certificates.
+        ca: CA certificates in addition to the system's.
+        trust: Which CAs are accepted.
     """
 
     app: str
@@ -47,15 +47,15 @@ class CfArguments:
 def prepare(
     asked: CfArguments, options: CaptureOptions, cli: Optional[CfCli] = None
 ) -> Tuple[Access, CaptureTarget]:
-    """Find the app and the pcap api, with a login that is good for a while.
+    """Find the app and the pcap api, with a token that stays valid for a while.
 
     Args:
-        cli: Tells the login; None to read it from the cf CLI's configuration.
+        cli: The cf CLI that started us; None to read the login from its configuration.
 
     Raises:
-        PcapdError: Something of it cannot be had; the message says what helps.
+        PcapdError: One of them is not available; the hint suggests a remedy.
     """
-    # What the command line alone gets wrong is said before anybody is asked.
+    # Report mistakes on the command line before the first request.
     options.request(_wanted(asked, asked.app))
     check_files(options)
     if asked.api:
@@ -65,8 +65,8 @@ def prepare(
     messages = Messages.of(options)
     if login.ssl_disabled and asked.trust is not Trust.ANYBODY and asked.ca is None:
         messages.note(
-            "cf logged in with --skip-ssl-validation, which does not count here: certificates are checked, "
-            "with the authority of --ca FILE, unless --insecure is given"
+            "the cf login used --skip-ssl-validation, which does not apply here: certificates are checked, "
+            "also against the CA of --ca FILE, unless --insecure is given"
         )
     client = Client(asked.ca, asked.trust)
     session: TokenSource
@@ -83,20 +83,20 @@ def prepare(
 
 
 def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
-    """The pcap api's URL by the cf CLI's login, and where it is from, in words.
+    """The pcap api's URL for the cf CLI's login, and a text that describes how it was found.
 
     Args:
-        ca: Authorities besides the system's.
-        trust: Whose word counts for certificates.
+        ca: CA certificates in addition to the system's.
+        trust: Which CAs are accepted.
 
     Raises:
-        LoginProblem: Nobody is logged in.
-        PcapdError: Cloud Controller does not answer as it should.
+        LoginProblem: The user is not logged in.
+        PcapdError: Cloud Controller failed, or its answer is invalid.
     """
     path = config_path(os.environ)
     login = read_login(path)
     client = Client(ca, trust)
-    session = CfSession(path, login, client, lambda words: None)
+    session = CfSession(path, login, client, lambda text: None)
     return _api(None, login, CloudController(login.target, session, client))
 
 
@@ -111,10 +111,10 @@ def _guid(app: str, login: Login, controller: CloudController) -> str:
     if is_guid(app):
         return app
     if not login.space_guid:
-        raise LoginProblem("the cf CLI targets no space", "choose one with: cf target -o ORG -s SPACE")
+        raise LoginProblem("the cf CLI has no targeted space", "choose one with: cf target -o ORG -s SPACE")
     guid = controller.app_guid(app, login.space_guid)
     if guid is None:
-        hint = "cf apps lists those there are; cf target -s SPACE chooses another space"
+        hint = "cf apps lists the apps of the space; cf target -s SPACE chooses another space"
         raise TargetNotFound(f"there is no app {app!r} in {_space(login)}", hint)
     return guid
 
@@ -125,7 +125,7 @@ def _space(login: Login) -> str:
 
 
 def _api(given: Optional[str], login: Login, controller: CloudController) -> Tuple[str, str]:
-    """The pcap api's URL, and where it is from."""
+    """The pcap api's URL, and how it was found."""
     if given:
         return given, "as given"
     host = urlsplit(login.target).hostname
@@ -136,8 +136,8 @@ def _api(given: Optional[str], login: Login, controller: CloudController) -> Tup
     derived = pcap_of_api(login.target)
     if derived is None:
         hint = "set PCAP_API, or name its URL with --api"
-        raise UsageProblem(f"no api: {host} has no pcap link, and does not begin with api.", hint)
-    return derived, f"beside {host}, which has no pcap link"
+        raise UsageProblem(f"no api is known: {host} has no pcap link, and does not begin with api.", hint)
+    return derived, f"derived from {host}, which has no pcap link"
 
 
 def _plan(asked: CfArguments, guid: str, login: Login) -> str:

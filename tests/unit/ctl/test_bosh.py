@@ -152,8 +152,8 @@ def test_a_client_s_token_is_never_kept(home: Home, web: Web) -> None:
         (False, answer({"error_description": "old-refresh"}, 400), LoginProblem, "your BOSH login has expired"),
         (False, answer({"error_description": "old-refresh"}, 401), LoginProblem, "your BOSH login has expired"),
         (True, answer(b"", 401), LoginProblem, "does not accept client ops"),
-        (False, answer(b"", 503), CloudProblem, "gives no token: HTTP status 503"),
-        (False, answer({"access_token": "a b"}), CloudProblem, "gives no token: HTTP status 200"),
+        (False, answer(b"", 503), CloudProblem, "did not issue a token: HTTP status 503"),
+        (False, answer({"access_token": "a b"}), CloudProblem, "did not issue a token: HTTP status 200"),
     ],
 )  # fmt: skip
 def test_uaa_gives_no_token(
@@ -171,8 +171,8 @@ def test_uaa_gives_no_token(
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (answer(b"", 302), "answers with HTTP status 302"),
-        (answer({**info(UAA).json()}, 503), "answers with HTTP status 503"),
+        (answer(b"", 302), "answered with HTTP status 302"),
+        (answer({**info(UAA).json()}, 503), "answered with HTTP status 503"),
         (info("http://192.0.2.6:8080"), "a token is not sent in clear"),
         (info("https://user@192.0.2.6"), "is no https URL"),
         (info("192.0.2.6"), "is no https URL"),
@@ -318,7 +318,7 @@ def test_nobody_to_ask(home: Home, web: Web, monkeypatch: pytest.MonkeyPatch, la
     """Who cannot see the question, cannot answer it, or is a script, must say --yes; what is piped in is no answer."""
     web.answers[INSTANCES] = [instances(UNASKED_MAX + 1)]
     shown = at_terminal(monkeypatch, "y\n", **({lacking: False} if lacking != "json" else {}))
-    with pytest.raises(UsageProblem, match=r"nobody to ask .*--yes"):
+    with pytest.raises(UsageProblem, match=r"no terminal to ask .*--yes"):
         prepare(asked(), options(json=lacking == "json"))
     assert "[y/N]" not in shown.getvalue()
 

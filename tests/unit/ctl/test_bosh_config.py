@@ -150,10 +150,13 @@ def test_old_file() -> None:
         ("a: 1\n---\nb: 2\n", "is not YAML"),
         ("\x00", "is not YAML"),
         ("[" * 5000, "is not YAML"),
-        ("- 1", "no YAML mapping"),
-        ("environments: 1", "is no list"),
-        ("environments: [1]", "no YAML mapping"),
-        (config({**PROD, "access_token": "a b"}), "access_token in the BOSH CLI's configuration is no token"),
+        ("- 1", "not a YAML mapping"),
+        ("environments: 1", "is not a list"),
+        ("environments: [1]", "not a YAML mapping"),
+        (
+            config({**PROD, "access_token": "a b"}),
+            "access_token in the BOSH CLI's configuration is not a token",
+        ),
         (config({**PROD, "refresh_token": "a\x07"}), "refresh_token"),
         (config({**PROD, "access_token": "tökén"}), "access_token"),
         (config({**PROD, "url": "http://10.0.0.6"}), "not https"),
@@ -278,7 +281,7 @@ def test_without_a_new_refresh_token() -> None:
 )
 def test_unusual_files_are_left_alone(text: str) -> None:
     """Values that refer to each other, and the same director twice."""
-    with pytest.raises(LoginProblem, match="not as that CLI writes it"):
+    with pytest.raises(LoginProblem, match="not in the form that the CLI writes"):
         with_tokens(text, URL, FRESH)
 
 
@@ -348,5 +351,5 @@ def test_authority(tmp_path: Path, authority: Authority) -> None:
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("hello")
     for ca in (str(nonsense), str(tmp_path / "none"), "-----BEGIN CERTIFICATE-----\nx\n"):
-        with pytest.raises(LoginProblem, match="BOSH_CA_CERT wants PEM"):
+        with pytest.raises(LoginProblem, match="BOSH_CA_CERT must be PEM"):
             read_authority(ca)

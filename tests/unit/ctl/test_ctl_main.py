@@ -38,7 +38,7 @@ USAGE = {
     "no bytes": (("hosts", "a", "--max-bytes", "0B"), "must be more than 0"),
     "a size without a unit": (("hosts", "a", "--rotate-size", "100"), "needs a unit"),
     "no deployment": (("bosh", "--group", "router"), "no deployment is named (set BOSH_DEPLOYMENT"),
-    "no api": (("status",), "no api (set PCAP_API"),
+    "no api": (("status",), "no api is given (set PCAP_API"),
     "no token": (("hosts", "a", "--api", "https://pcap.invalid"), "no token is given (set PCAP_TOKEN"),
     "a check and none": (
         ("status", "--api", "https://pcap.invalid", "--insecure", "--ca", "ca.crt"),
