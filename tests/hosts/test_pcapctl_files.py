@@ -286,7 +286,7 @@ def test_serving_alone_writes_no_file(chain: Chain, tmp_path: Path) -> None:
     assert "tshark -i TCP@127.0.0.1:" in done.stderr and "not written to a file" in done.stderr
     assert "warning" not in done.stderr
     done = chain.pcapctl("hosts", "web-0", "--duration", "200ms", "-q", "--serve", "0.0.0.0:0", cwd=tmp_path)
-    assert "warning: whoever reaches 0.0.0.0:" in done.stderr
+    assert "warning: anyone who can reach 0.0.0.0:" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

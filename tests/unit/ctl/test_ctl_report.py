@@ -73,7 +73,9 @@ def test_the_report_is_short(tmp_path: Path) -> None:
         "0 packets in 1.0 s, not written to a file; nothing was lost",
         "stopped: 10 packets",
     ]
-    assert all(words in lines[5] for words in ("no packet came", "the filter", "--device lo", "-i any"))
+    assert all(
+        words in lines[5] for words in ("no packets were captured", "the filter", "--device lo", "-i any")
+    )
 
 
 def test_late_packets_are_told() -> None:
@@ -121,7 +123,10 @@ def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
     capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
     options = CaptureOptions(str(tmp_path / "x"), Form.PCAPNG)
     sinks = Sinks(options, muxer.closing)
-    assert any("7 packets were too many" in line for line in report.as_text(capture, sinks, 1.0, options))
+    assert any(
+        "7 packets exceeded the matching memory" in line
+        for line in report.as_text(capture, sinks, 1.0, options)
+    )
     assert report.as_dict(capture, sinks, 1.0)["packets_forgotten"] == 7
     assert "3 duplicates left out" in report.source_line(account(duplicates=3))
 

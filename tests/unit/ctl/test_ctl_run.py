@@ -321,7 +321,7 @@ def test_the_limits_of_the_api_are_said_first(stage: Stage, capfd: pytest.Captur
 
     assert stage.play(script, duration=7200.0) == 0
     said = capfd.readouterr().err.splitlines()
-    assert said[0] == "warning: the api ends it after 1 h, not after 2 h"
+    assert said[0] == "warning: the api ends this capture after 1 h, not 2 h"
     assert said[1].startswith("capturing targets: web-0; writing to ")
     assert stage.play(script, force=True, json=True) == 0
     events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
