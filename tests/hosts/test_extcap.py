@@ -250,7 +250,7 @@ def test_broken_token(alice: User) -> None:
         ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
         ("api", "", "no api is given (name its URL in the interface's options"),
         ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
-        ("ca", "", "the certificate of 127.0.0.1 is not good"),
+        ("ca", "", "the certificate of 127.0.0.1 is not accepted"),
         ("duration", "30", "'30' must be a duration such as"),
         ("duration", "0s", "must be more than 0"),
         ("device", "eth7", "eth7"),

@@ -598,10 +598,10 @@ def test_refused(foundation: Foundation) -> None:
     [
         (Canned(429, headers=(("Retry-After", "7"),)), "try again in 7 s"),
         (Canned(503, b"<html>"), "try again later"),
-        (Canned(200, b"<html>"), "no token"),
-        (Canned(200, {"access_token": "a\r\nX: y"}), "no token"),
-        (Canned(302, headers=(("Location", "https://evil.example.test/"),)), "no token"),
-        (Canned(200, b"{", length=100), "broke off"),
+        (Canned(200, b"<html>"), "did not issue a token"),
+        (Canned(200, {"access_token": "a\r\nX: y"}), "did not issue a token"),
+        (Canned(302, headers=(("Location", "https://evil.example.test/"),)), "did not issue a token"),
+        (Canned(200, b"{", length=100), "closed the connection"),
     ],
 )
 @pytest.mark.long(but=("0",))
@@ -669,7 +669,7 @@ def test_garbled(foundation: Foundation) -> None:
 def test_no_space(foundation: Foundation) -> None:
     """A name needs a space to be looked up in."""
     foundation.log_in(SpaceFields={"GUID": "", "Name": ""})
-    assert_failed(foundation, foundation.pcapctl("myapp"), "no space", "cf target")
+    assert_failed(foundation, foundation.pcapctl("myapp"), "no targeted space", "cf target")
     assert not foundation.state.asked
 
 
@@ -717,7 +717,7 @@ def test_unknown_authority(foundation: Foundation, skipped: bool) -> None:
     """Cloud Controller's is refused before the token is sent, however cf logged in."""
     foundation.log_in(SSLDisabled=skipped)
     done = foundation.pcapctl("myapp", "--quiet", ca=False)
-    assert_failed(foundation, done, "the certificate of api.sys.example.test is not good", "--insecure")
+    assert_failed(foundation, done, "the certificate of api.sys.example.test is not accepted", "--insecure")
     assert not foundation.state.asked
 
 
@@ -736,7 +736,7 @@ def test_unknown_authority_of_uaa(foundation: Foundation, tmp_path: Path) -> Non
             access=foundation.state.new_access(seconds=-1), AuthorizationEndpoint=url, SSLDisabled=True
         )
         done = foundation.pcapctl("myapp", "--quiet")
-    assert_failed(foundation, done, "the certificate of localhost is not good", "--insecure")
+    assert_failed(foundation, done, "the certificate of localhost is not accepted", "--insecure")
     assert not asked
 
 
@@ -745,7 +745,7 @@ def test_unknown_authority_of_the_pcap_api(foundation: Foundation, tmp_path: Pat
     foundation.log_in(SSLDisabled=True)
     with elsewhere(tmp_path) as (url, asked):
         done = foundation.pcapctl("myapp", "--quiet", "--api", url)
-    assert_failed(foundation, done, "the certificate of localhost is not good", "--insecure")
+    assert_failed(foundation, done, "the certificate of localhost is not accepted", "--insecure")
     assert not asked
 
 
@@ -813,7 +813,7 @@ def test_pages_without_end(foundation: Foundation) -> None:
     """A list that leads back to itself is left."""
     again = {"next": {"href": f"{foundation.url()}/v3/apps"}}
     foundation.state.canned["/v3/apps"] = Canned(200, {"resources": [], "pagination": again})
-    assert_failed(foundation, foundation.pcapctl("myapp"), "no end", "--guid")
+    assert_failed(foundation, foundation.pcapctl("myapp"), "does not end", "--guid")
 
 
 @pytest.mark.parametrize(
@@ -848,8 +848,8 @@ def test_next_page_elsewhere(foundation: Foundation, href: str) -> None:
         (Canned(200, b"<html>"), ("does not answer like Cloud Controller",)),
         (Canned(200, {"resources": 5}), ("does not answer like Cloud Controller",)),
         (Canned(200, b"[" * 200_000), ("does not answer like Cloud Controller",)),
-        (Canned(200, bytes(BODY_MAX + 1)), ("no end",)),
-        (Canned(200, b'{"resources": [', length=1000), ("broke off",)),
+        (Canned(200, bytes(BODY_MAX + 1)), ("is too long",)),
+        (Canned(200, b'{"resources": [', length=1000), ("closed the connection",)),
     ],
 )
 @pytest.mark.long(but=("0",))

@@ -179,7 +179,7 @@ USAGE = {
     "unknown option": (("web-0", "--colour"), "--colour"),
     "token file": (("web-0", "--token-file", "/nowhere/token"), "/nowhere/token"),
     "authority": (("web-0", "--ca", "/nowhere/ca"), "/nowhere/ca"),
-    "url": (("web-0", "--api", "ftp://example.com"), "no URL of an api"),
+    "url": (("web-0", "--api", "ftp://example.com"), "not the URL of an api"),
     "in clear": (("web-0", "--api", "http://example.com"), "not sent in clear"),
     "too many interfaces": (("web-0", *(word for n in range(9) for word in ("-i", f"e{n}"))), "interfaces"),
 }

@@ -216,7 +216,7 @@ def test_skipped_validation_is_not_implied(cf: Cf) -> None:
     done = cf("pcap", "myapp")
     assert done.returncode == 1
     assert "which does not apply here" in done.stderr
-    assert "the certificate of api.sys.example.test is not good" in done.stderr
+    assert "the certificate of api.sys.example.test is not accepted" in done.stderr
     assert not cf.foundation.state.asked
 
 

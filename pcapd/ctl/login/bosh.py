@@ -18,7 +18,7 @@ from pcapd.ctl.login.boshlogin import read_authority, read_environment
 from pcapd.ctl.login.fetch import Client
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, CaptureTarget, Trust, UsageProblem
 from pcapd.ctl.sinks.files import check_files
-from pcapd.ctl.stream.connection import UNKNOWN_AUTHORITY, address_of
+from pcapd.ctl.stream.connection import UNKNOWN_CA, address_of
 from pcapd.errors import BadRequest, PcapdError
 from pcapd.wire import Deployment
 
@@ -29,7 +29,7 @@ UNASKED_MAX = 5
 
 _HINTS = {
     "check --api": "check BOSH_ENVIRONMENT or --environment; bosh environments lists yours",
-    UNKNOWN_AUTHORITY: UNKNOWN_AUTHORITY.replace("--ca", "BOSH_CA_CERT"),
+    UNKNOWN_CA: UNKNOWN_CA.replace("--ca", "BOSH_CA_CERT"),
 }
 
 
