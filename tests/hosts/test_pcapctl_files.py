@@ -294,7 +294,7 @@ def test_an_address_that_is_taken(chain: Chain, tmp_path: Path) -> None:
     """Is said before the api is asked."""
     before = len(chain.api.records())
     done = chain.pcapctl("hosts", "web-0", "--serve", f"127.0.0.1:{chain.api.port}", cwd=tmp_path)
-    assert done.returncode == 1 and "cannot serve" in done.stderr
+    assert done.returncode == 1 and "cannot listen" in done.stderr
     assert len(chain.api.records()) == before
 
 

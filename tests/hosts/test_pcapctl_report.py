@@ -164,7 +164,7 @@ def test_a_named_pipe_stays_one(credentials: Credentials, tmp_path: Path, force:
 @pytest.mark.parametrize(
     ("name", "status", "words"),
     [
-        ("out.pcapng", 2, "cannot be the file of the packets"),
+        ("out.pcapng", 2, "cannot be the same file"),
         ("missing/report.json", 1, "does not exist"),
         (".", 1, "is a directory"),
     ],
