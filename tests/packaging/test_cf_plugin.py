@@ -189,8 +189,8 @@ def test_another_name(cf: Cf, client_file: Path, monkeypatch: pytest.MonkeyPatch
         ({"LoggedIn": False}, "is not logged in (log in with: cf login)"),
         ({"Api": ""}, "has no api"),
         ({"SpaceGuid": ""}, "no targeted space"),
-        ({"TokenError": "the token\x1b[2J is secret-r"}, "gives no token (log in with: cf login)"),
-        ({"Token": ""}, "gives no token"),
+        ({"TokenError": "the token\x1b[2J is secret-r"}, "did not provide a token (log in with: cf login)"),
+        ({"Token": ""}, "did not provide a token"),
     ],
 )
 def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: str) -> None:
@@ -332,7 +332,7 @@ def test_without_a_cli(client_file: Path) -> None:
         [sys.executable, str(client_file), "1", "pcap", "x"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("pcapctl: no cf CLI on port 1: ")
+    assert done.stderr.startswith("pcapctl: cannot connect to the cf CLI on port 1: ")
 
 
 @pytest.mark.realcf

@@ -44,9 +44,9 @@ def test_answers(capsys: pytest.CaptureFixture[str], arguments: List[str], begin
     [
         (["--extcap-dlts"], "no --extcap-interface"),
         (["--extcap-interface", "eth0", "--extcap-dlts"], "there is no interface 'eth0'"),
-        ([*CF], "wants nothing of it"),
-        ([*CF, "--fifo", "/nonexistent/fifo"], "wants nothing of it"),
-        ([*CF, "--capture"], "no --fifo"),
+        ([*CF], "no extcap action"),
+        ([*CF, "--fifo", "/nonexistent/fifo"], "no extcap action"),
+        ([*CF, "--capture"], "--fifo is missing"),
     ],
 )
 def test_calls_that_cannot_be_answered(arguments: List[str], words: str) -> None:
@@ -84,8 +84,8 @@ def test_reloaded(
         ("pcapctl-bosh", {"--deployment": "cf"}, "no instance group"),
         ("pcapctl-bosh", {"--deployment": "cf", "--groups": ", ,"}, "no instance group"),
         ("pcapctl-bosh", {"--deployment": "cf", "--groups": "web"}, "no api"),
-        ("pcapctl-hosts", {}, "no hosts"),
-        ("pcapctl-hosts", {"--targets": " , "}, "no hosts"),
+        ("pcapctl-hosts", {}, "no targets are named"),
+        ("pcapctl-hosts", {"--targets": " , "}, "no targets are named"),
         ("pcapctl-hosts", {"--targets": "web-0"}, "no api"),
     ],
 )
@@ -204,7 +204,7 @@ def test_an_error_while_it_runs(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, clo
 
 def test_nobody_opens_the_pipe(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its reader has half a minute to come."""
-    with pytest.raises(PcapdError, match="nobody reads it"):
+    with pytest.raises(PcapdError, match="it has no reader"):
         capture(pipe, monkeypatch, run=lambda *_: pytest.fail("it was captured"))
     assert 30 <= clock.now < 31
 

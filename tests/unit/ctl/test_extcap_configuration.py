@@ -235,7 +235,7 @@ def test_a_choice_stays_one_sentence(name: str) -> None:
         ("tcp port 80 and (host a or (host b))", ""),
         ("ip[6:2] & 0x1fff = 0", ""),
         ("(tcp", "the ( at character 1 is not closed"),
-        ("tcp) or (udp", "the ) at character 4 closes nothing"),
+        ("tcp) or (udp", "the ) at character 4 has no matching ("),
         ("((a) or (b)", "the ( at character 1 is not closed"),
         ("tcp\nudp", "control characters"),
         ("a" * FILTER_MAX, ""),
@@ -340,7 +340,7 @@ def test_programs_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexec sleep 30\n")
     with pytest.raises(PcapdError, match="pcapctl does not answer"):
         install(tmp_path)
-    assert install_module._told_by(str(tmp_path / "pcapctl"), "-G", "folders") == ""
+    assert install_module._output_of(str(tmp_path / "pcapctl"), "-G", "folders") == ""
 
 
 def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +352,7 @@ def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexit 0\n")
     assert install(None) == tmp_path / ".config" / "wireshark" / "extcap" / "pcapctl"
     monkeypatch.setenv("HOME", "")
-    with pytest.raises(UsageProblem, match="there is no HOME"):
+    with pytest.raises(UsageProblem, match="HOME is not set"):
         install(None)
 
 
@@ -360,7 +360,7 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     """A program of the same name is neither replaced nor removed."""
     other = tmp_path / "pcapctl"
     other.write_text("#!/bin/sh\n")
-    with pytest.raises(PcapdError, match="something else"):
+    with pytest.raises(PcapdError, match="is not pcapctl's"):
         install(tmp_path)
     assert uninstall(tmp_path) == []
     assert other.read_text() == "#!/bin/sh\n"
