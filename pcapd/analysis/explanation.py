@@ -7,8 +7,8 @@ import sys
 from typing import Any, Callable, Dict, Final, Iterator, List, Optional, Sequence, Tuple
 
 from pcapd.analysis.conversations import FOLLOWED, Conversation, ConversationTable
-from pcapd.analysis.exchanges.log import Log, Said
-from pcapd.analysis.exchanges.requests import Bad, Sample
+from pcapd.analysis.exchanges.log import Exchanges, Log
+from pcapd.analysis.exchanges.requests import Sample, ShownRequest
 from pcapd.analysis.findings.base import SEVERITIES, Group, Kind, Occurrence, Sort
 from pcapd.analysis.findings.kinds import KINDS
 from pcapd.analysis.findings.where import client_first, sorts
@@ -69,7 +69,7 @@ class Explanation:
         self.files = list(files)
         self.world = World()
         self.groups: List[Group] = []
-        self.slowest: List[Tuple[Conversation, Bad]] = []
+        self.slowest: List[Tuple[Conversation, ShownRequest]] = []
         self.requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
         self.packets = 0
         self._inner_requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
@@ -78,7 +78,7 @@ class Explanation:
         self._found: Dict[Tuple[Any, ...], Group] = {}
         self._left_out = 0
         self._worst: List[Tuple[Tuple[int, int, int], int, Worst]] = []
-        self._deferred: List[Tuple[Conversation, Said]] = []
+        self._deferred: List[Tuple[Conversation, Exchanges]] = []
         self._ended = False
         self._closed = 0
         self._log = Log(self.world)
@@ -145,8 +145,8 @@ class Explanation:
         self._compare()
         self._ended = True
         self._table.close()
-        for conversation, said in self._deferred:
-            self._judge(conversation, said)
+        for conversation, exchanges in self._deferred:
+            self._judge(conversation, exchanges)
         self.packets = self._table.packets
         self._limits()
         for kind in self._kinds:
@@ -189,7 +189,7 @@ class Explanation:
 
     def _close(self, packed: bytes, seen: List[bytes], pairs: List[Tuple[int, int, bytes]]) -> None:
         serial = int.from_bytes(packed[:8], sys.byteorder)
-        said = self._log.close(serial, packed[12:])
+        exchanges = self._log.close(serial, packed[12:])
         if not self._ended and self._closed % _CLOCKS_EVERY == 0:
             self._compare()
         self._closed += 1
@@ -197,7 +197,7 @@ class Explanation:
             return
         if pairs or len(self.world.places) == 1:
             size = quiet_bytes(packed, seen, pairs)
-            nothing_said = not (said.http or said.tls or said.dns or said.icmp)
+            nothing_said = not (exchanges.http or exchanges.tls or exchanges.dns or exchanges.icmp)
             full = len(self._worst) >= WORST_CONVERSATIONS
             if size >= 0 and nothing_said and full and (0, size) <= self._worst[0][0][:2]:
                 return
@@ -205,17 +205,17 @@ class Explanation:
         if pairs:
             self.world.share(conversation.places, (conversation.client.address, conversation.server.address))
         if len(seen) == 1 and len(self.world.places) > 1 and len(self._deferred) < _DEFERRED_MAX:
-            self._deferred.append((conversation, said))
+            self._deferred.append((conversation, exchanges))
         else:
-            self._judge(conversation, said)
+            self._judge(conversation, exchanges)
 
-    def _judge(self, conversation: Conversation, said: Said) -> None:
-        for sort in sorts(conversation, said):
+    def _judge(self, conversation: Conversation, exchanges: Exchanges) -> None:
+        for sort in sorts(conversation, exchanges):
             for kind in self._by_sort[sort]:
-                self._add(kind, kind.judge(conversation, said, self.world))
+                self._add(kind, kind.judge(conversation, exchanges, self.world))
         self._rank(conversation)
-        if said.talks is not None:
-            self._requests(conversation, said)
+        if exchanges.requests is not None:
+            self._requests(conversation, exchanges)
 
     def _rank(self, conversation: Conversation) -> None:
         view = conversation.views[0]
@@ -231,9 +231,9 @@ class Explanation:
         else:
             heapq.heapreplace(self._worst, entry)
 
-    def _requests(self, conversation: Conversation, said: Said) -> None:
-        assert said.talks is not None
-        for (place, method, path), sample in said.talks.groups.items():
+    def _requests(self, conversation: Conversation, exchanges: Exchanges) -> None:
+        assert exchanges.requests is not None
+        for (place, method, path), sample in exchanges.requests.groups.items():
             own = self.world.places[place]
             groups = self._inner_requests if own.device == "lo" else self.requests
             key = own.instance, method, path
@@ -241,7 +241,7 @@ class Explanation:
                 groups[key].join(sample)
             elif len(groups) < FINDINGS_MAX:
                 groups[key] = sample
-        self.slowest += [(conversation, bad) for bad in said.talks.slowest]
+        self.slowest += [(conversation, bad) for bad in exchanges.requests.slowest]
         if len(self.slowest) > 10 * WORST_CONVERSATIONS:
             self.slowest.sort(key=lambda pair: -pair[1].duration_us)
             del self.slowest[WORST_CONVERSATIONS:]
@@ -263,10 +263,10 @@ class Explanation:
     def _limits(self) -> None:
         table, words = self._table, self.world.limits
         for count, what in (
-            (table.evicted, "conversations were closed early, because there were too many at a time"),
-            (table.forgotten, "packets were too many at a time to be looked for at other places"),
-            (table.beyond, "packets were seen at more places than one conversation may have"),
-            (self._left_out, "occurrences are left out, because there are too many different findings"),
+            (table.evicted, "conversations were evaluated early, because there were too many at a time"),
+            (table.forgotten, "packets exceeded the matching memory and were not matched with other places"),
+            (table.beyond, "packets were seen at more places than a conversation can have"),
+            (self._left_out, "occurrences were left out, because there are too many different findings"),
         ):
             if count:
                 words.append(f"{count} {what}.")

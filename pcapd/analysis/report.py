@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any, Dict, List, Optional
 
 from pcapd.analysis.conversations import Conversation, End
-from pcapd.analysis.exchanges.requests import Bad
+from pcapd.analysis.exchanges.requests import ShownRequest
 from pcapd.analysis.explanation import Explanation, Worst
 from pcapd.analysis.findings.base import Group
 from pcapd.analysis.world import Place
@@ -117,7 +117,7 @@ def _ends(conversation: Conversation) -> Dict[str, Any]:
     return {"client": _end(conversation.client), "server": _end(conversation.server)}
 
 
-def _request(explanation: Explanation, conversation: Conversation, bad: Bad) -> Dict[str, Any]:
+def _request(explanation: Explanation, conversation: Conversation, bad: ShownRequest) -> Dict[str, Any]:
     sources: List[str] = explanation.world.names(bad.places)
     return {
         **_ends(conversation),

@@ -106,9 +106,9 @@ class World:
     def aligned(self, place: int, us: int) -> int:
         """A time of a place, by the clock of the first one."""
         clock = self.places[place].clock
-        return us - (clock.offset(us) if clock is not None else self._told(place))
+        return us - (clock.offset(us) if clock is not None else self._known_offset(place))
 
-    def _told(self, place: int) -> int:
+    def _known_offset(self, place: int) -> int:
         offset = self.places[place].known_offset
         return offset[0] if offset is not None else 0
 

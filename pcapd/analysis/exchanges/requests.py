@@ -11,7 +11,7 @@ from pcapd.analysis.exchanges.http import Request
 if TYPE_CHECKING:
     from pcapd.analysis.world import World
 
-__all__ = ["SLOW_US", "Bad", "Inner", "Sample", "Talks"]
+__all__ = ["SLOW_US", "LoopbackRequests", "RequestTotals", "Sample", "ShownRequest"]
 
 #: microseconds until the first byte of an answer; people notice less, and wait for no more (Nielsen 1993).
 SLOW_US: Final = 1_000_000
@@ -27,7 +27,7 @@ _INNER_MAX: Final = 4096
 _LOOPBACK: Final = "lo"
 
 
-class Bad(NamedTuple):
+class ShownRequest(NamedTuple):
     """A request that is shown.
 
     Attributes:
@@ -90,7 +90,7 @@ class Sample:
         return [ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0 for part in parts]
 
 
-class Inner:
+class LoopbackRequests:
     """Requests that instances got over their loopback interface, from the proxy before them."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Inner:
         return None
 
 
-class Talks:
+class RequestTotals:
     """The requests of a conversation.
 
     Attributes:
@@ -137,12 +137,12 @@ class Talks:
         self.count = self.slow_count = 0
         self.slow_first_us = self.slow_last_us = 0
         self.failed: Dict[int, Tuple[int, int, int]] = {}
-        self.bad: List[Bad] = []
-        self.slow: List[Bad] = []
-        self.slowest: List[Bad] = []
+        self.bad: List[ShownRequest] = []
+        self.slow: List[ShownRequest] = []
+        self.slowest: List[ShownRequest] = []
         self.groups: Dict[Tuple[int, str, str], Sample] = {}
 
-    def add(self, at: Dict[int, Request], world: World, inner: Inner) -> None:
+    def add(self, at: Dict[int, Request], world: World, inner: LoopbackRequests) -> None:
         """A request that was answered, as the places saw it."""
         near = far = next(iter(at))
         if len(at) > 1:
@@ -160,7 +160,7 @@ class Talks:
         if not (error or slow or longest):
             return
         app = None if loopback else inner.wait(place.instance, request)
-        bad = Bad(
+        bad = ShownRequest(
             request.status, request.method, request.path, request.router_error, near, request.sent.frame,
             outer.sent.first_us, duration, wait, tuple(sorted(at)),
             wait - request.wait_us if len(at) > 1 else None,
@@ -187,7 +187,7 @@ class Talks:
         group.add(duration_us)
         group.errors += request.status is not None and request.status >= 500
 
-    def _note_error(self, bad: Bad) -> None:
+    def _note_error(self, bad: ShownRequest) -> None:
         assert bad.status is not None
         count, first, _ = self.failed.get(bad.status, (0, bad.first_us, 0))
         self.failed[bad.status] = count + 1, first, bad.first_us
@@ -195,7 +195,7 @@ class Talks:
             self.bad.append(bad)
 
 
-def _keep(best: List[Bad], one: Bad, of: Callable[[Bad], int]) -> None:
+def _keep(best: List[ShownRequest], one: ShownRequest, of: Callable[[ShownRequest], int]) -> None:
     best.append(one)
     best.sort(key=of, reverse=True)
     del best[_SHOWN:]

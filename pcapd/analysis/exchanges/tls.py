@@ -58,7 +58,7 @@ class Tls:
         version: What the server chose; empty before it did.
         alert: The side that sent a fatal alert in clear, its name, when, and the packet.
         hello_us, answer_us: When the client's and the server's hello were seen.
-        client: The side that said hello first.
+        client: The side that exchanges hello first.
         encrypted: By side: it has begun to send records that nobody can read.
         data: By side: it has sent application data after its part of the handshake.
         validity: Of the server's certificate, where it is in clear: its two times as YYYYMMDDHHMMSS.

@@ -74,9 +74,9 @@ def worst_conversation(explanation: Explanation) -> Optional[Group]:
 
 def _captured(explanation: Explanation) -> Iterator[str]:
     first_us, last_us = explanation.times
-    words = f"{explanation.packets} packets in {(last_us - first_us) / 1e6:.1f} s, from {_time(first_us)}"
+    text = f"{explanation.packets} packets in {(last_us - first_us) / 1e6:.1f} s, from {_time(first_us)}"
     files = ", ".join(explanation.files)
-    yield f"<p>{html.escape(words)}. <span class=soft>{html.escape(files)}</span></p>"
+    yield f"<p>{html.escape(text)}. <span class=soft>{html.escape(files)}</span></p>"
     yield "<table><tr><th>place<th>packets<th>lost by the capture<th>clock</tr>"
     for place in explanation.world.places[:_ROWS_MAX]:
         clock = place.clock

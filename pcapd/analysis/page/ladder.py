@@ -24,13 +24,13 @@ class Step:
 
     Attributes:
         up: The client sent it.
-        words: What it is.
+        label: Its flags and sizes, as text.
         seen: By place, when, by the clock of the first place.
     """
 
     def __init__(self, row: Row, *, up: bool) -> None:
         self.up = up
-        self.words = _words(row)
+        self.label = _label(row)
         self.seen: Dict[int, int] = {}
 
     @property
@@ -98,7 +98,7 @@ def _fields(family: int, protocol: int, source: Tuple[bytes, int], destination: 
     return bytes([family, protocol]) + ports + source[0] + destination[0]
 
 
-def _words(row: Row) -> str:
+def _label(row: Row) -> str:
     return " ".join(_parts(row))
 
 
