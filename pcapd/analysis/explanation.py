@@ -1,4 +1,4 @@
-"""From packets to findings: reads files, follows conversations, and says what went wrong."""
+"""Derives findings from packets: reads files, follows conversations, and judges them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from pcapd.savefile.reader import Rows
 
 __all__ = ["Explanation", "Worst"]
 
-#: Numbers that we give begin here, so that they are not among those of files.
+#: First of our packet numbers, above those in files.
 _FIRST_NUMBER: Final = 1 << 62
-#: Conversations that one place saw alone, and that wait for what becomes known of the others.
+#: Limit of conversations seen at one place only, which are judged when the other places are known.
 _DEFERRED_MAX: Final = 2000
-#: Conversations between two new looks at the clocks, while a file is read.
+#: Number of conversations between two comparisons of the clocks, while a file is read.
 _CLOCKS_EVERY: Final = 1000
 
 
 class Worst:
-    """A conversation that is shown."""
+    """A conversation for the report."""
 
     __slots__ = ("bytes", "conversation", "lost", "packets", "retransmissions", "rtt_us")
 
@@ -52,17 +52,17 @@ class Worst:
 
 
 class Explanation:
-    """What files say.
+    """The analysis of files.
 
     Args:
-        files: Their names.
+        files: The names of the files.
 
     Attributes:
         world: The places.
-        groups: The findings, the worst ones first, once it is finished.
-        worst: Conversations: those with most losses, then the largest.
-        slowest: Requests with their conversations, the longest first.
-        requests: By instance, method and path.
+        groups: The findings, the worst first, when it is finished.
+        worst: Conversations: those with the most losses, then the largest.
+        slowest: Requests with their conversations, the slowest first.
+        requests: Times by instance, method and path.
     """
 
     def __init__(self, files: Sequence[str]) -> None:
@@ -91,10 +91,10 @@ class Explanation:
     # --- files -----------------------------------------------------------------
 
     def place(self, file: int, interface: FileInterface) -> int:
-        """The number of the place that an interface of a file is.
+        """The number of the place for an interface of a file.
 
-        In a file of ``--dedupe`` all interfaces are one place: an answer may be at another one
-        than its request.
+        In a file written with ``--dedupe``, all interfaces are one place, because a response
+        and its request may be recorded at different interfaces.
         """
         if interface.deduped:
             for known in self.world.places:
@@ -109,7 +109,7 @@ class Explanation:
         return number
 
     def _name(self, file: int, name: str) -> str:
-        """Two places never have the same name."""
+        """A name that no other place has."""
         taken = {place.name for place in self.world.places}
         if name in taken and len(self.files) > 1:
             name = f"{self.files[file]}:{name}"
@@ -119,16 +119,16 @@ class Explanation:
         return name
 
     def statistics(self, place: int, counters: FileStatistics) -> None:
-        """What a file says that a place lost, from the beginning until now."""
+        """Process the loss counters of a place in a file."""
         own = self.world.places[place]
         own.counted(counters.number, counters.dropped)
         own.until_us = max(own.until_us, counters.until_us)
 
     def read(self, files: Sequence[Iterator[Rows]], also: Optional[Callable[[bytes], None]] = None) -> None:
-        """Read files whose interfaces have the numbers that `place` gave them.
+        """Read files whose interfaces have the numbers returned by `place`.
 
         Args:
-            also: Gets the rows too.
+            also: Called with the rows too.
         """
         for rows, parts in in_order(list(files)):
             if also is not None:
@@ -141,7 +141,7 @@ class Explanation:
                 self._table.add(rows, parts)
 
     def finish(self) -> None:
-        """Say what went wrong."""
+        """Judge the remaining conversations, and sort the findings."""
         self._compare()
         self._ended = True
         self._table.close()
@@ -161,12 +161,12 @@ class Explanation:
 
     @property
     def worst(self) -> List[Worst]:
-        """The conversations that are shown."""
+        """The conversations for the report."""
         return [one for _, _, one in sorted(self._worst, reverse=True)]
 
     @property
     def times(self) -> Tuple[int, int]:
-        """The first and the last packet's, in microseconds since the epoch; zeros without any."""
+        """The times of the first and the last packet in microseconds since the epoch; zeros if none."""
         used = [place for place in self.world.places if place.packets]
         if not used:
             return 0, 0
@@ -261,7 +261,7 @@ class Explanation:
             group.add(one)
 
     def _limits(self) -> None:
-        table, words = self._table, self.world.limits
+        table, limits = self._table, self.world.limits
         for count, what in (
             (table.evicted, "conversations were evaluated early, because there were too many at a time"),
             (table.forgotten, "packets exceeded the matching memory and were not matched with other places"),
@@ -269,7 +269,7 @@ class Explanation:
             (self._left_out, "occurrences were left out, because there are too many different findings"),
         ):
             if count:
-                words.append(f"{count} {what}.")
+                limits.append(f"{count} {what}.")
 
 
 def _lost_between(conversation: Conversation, world: World) -> int:

@@ -1,4 +1,4 @@
-"""Who said what: gives payloads to the readers, and keeps what they found until the end."""
+"""Passes payloads to the readers, and keeps their results until a conversation is closed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pcapd.packet.dns import read_message
 __all__ = ["Exchanges", "Icmp", "Log"]
 
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
-#: Packets of a direction in which a beginning is looked for: a capture may begin within a message.
+#: Number of packets of a direction in which a start is searched: a capture may start within a message.
 _TRIES: Final = 4
-#: Requests of a conversation that wait for what the other places saw of them.
+#: Limit of requests of a conversation that wait for the views of the other places.
 _PENDING_MAX: Final = 512
-#: ICMP errors that are kept; questions about one conversation come in small numbers.
+#: Limit of ICMP errors that are kept; one conversation has few.
 _ICMP_MAX: Final = 10_000
 _PORTS: Final = struct.Struct("!HH")
 _ENDS: Final = struct.Struct("=BBHH16s16s")
@@ -42,7 +42,7 @@ class Icmp(NamedTuple):
 
 
 class Exchanges:
-    """What was said in one conversation.
+    """The content of one conversation.
 
     Attributes:
         http, dns, tls: By place.
@@ -63,7 +63,7 @@ class Exchanges:
 
 
 class Log:
-    """All conversations that say something.
+    """The content of all conversations.
 
     Args:
         world: The places.
@@ -74,7 +74,7 @@ class Log:
         self._inner = LoopbackRequests()
         self._room = Room(EXCHANGE_BYTES)
         self._exchanges: Dict[int, Exchanges] = {}
-        #: By conversation, and then by place and side: beginnings that were not recognised.
+        #: By conversation, then by place and side: number of starts that were not recognised.
         self._tries: Dict[int, Dict[Tuple[int, int], int]] = {}
         self._icmp: Dict[bytes, List[Icmp]] = {}
         self._icmp_count = 0
@@ -113,7 +113,7 @@ class Log:
         return wanted
 
     def close(self, serial: int, key: bytes) -> Exchanges:
-        """What was said in a conversation that is closed.
+        """The content of a conversation that is closed.
 
         Args:
             key: Family, protocol, ports and addresses of its ends, as in `pcapd.analysis._facts.KEY`.
@@ -178,7 +178,7 @@ class Log:
         http.done.clear()
 
     def _error(self, protocol: int, place: int, us: int, frame: int, content: bytes) -> None:
-        """An ICMP error quotes the packet that it is about."""
+        """Process an ICMP error, which quotes the packet that caused it."""
         key = _quoted(content[8:], 4 if protocol == _ICMP else 6)
         if key is None or self._icmp_count >= _ICMP_MAX:
             return
@@ -198,7 +198,7 @@ def _reader(exchanges: Exchanges, place: int, side: int, content: bytes, room: R
 
 
 def _quoted(packet: bytes, family: int) -> Optional[bytes]:
-    """The ends of the packet that an error quotes, as in the key of its conversation."""
+    """The ends of the packet that an ICMP error quotes, as in the key of its conversation."""
     if family == 4:
         size = (packet[0] & 15) * 4 if packet else 0
         if size < 20 or len(packet) < size + 4 or packet[0] >> 4 != 4:

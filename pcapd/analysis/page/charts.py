@@ -1,4 +1,4 @@
-"""Drawings for the page, as SVG; every text in them is escaped."""
+"""Diagrams for the page, as SVG; all text in them is escaped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLOURS: Final = 6  # of the style sheet: c0 to c5
 
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
-    """A text."""
+    """A text element."""
     place = f'x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"'
     return f"<text {place}>{html.escape(content[:120])}</text>"
 
@@ -27,10 +27,10 @@ def _frame(height: int, title: str, parts: Sequence[str]) -> str:
 
 
 def rates(lines: Sequence[Tuple[str, List[Tuple[int, float]]]], marks: Sequence[Tuple[int, str]]) -> str:
-    """Packets per second of each place, and marks where findings are.
+    """Packets per second of each place, with marks for findings.
 
     Args:
-        lines: Name and rates by time of each.
+        lines: Name of each place, and its rates by time.
         marks: Time and severity.
     """
     points = [point for _, line in lines for point in line]
@@ -57,7 +57,7 @@ def rates(lines: Sequence[Tuple[str, List[Tuple[int, float]]]], marks: Sequence[
 
 
 def latencies(rows: Sequence[Tuple[str, Sequence[int]]]) -> str:
-    """For each name the median, the 95th and the 99th percentile, in microseconds."""
+    """The median, 95th and 99th percentile for each name, in microseconds."""
     if not rows:
         return ""
     most = max(max(values) for _, values in rows) or 1
@@ -75,9 +75,9 @@ def latencies(rows: Sequence[Tuple[str, Sequence[int]]]) -> str:
 
 
 def ladder(columns: Sequence[Tuple[int, str]], steps: Sequence[Step]) -> str:
-    """The packets of a conversation: one line for each, a column for each place.
+    """The packets of a conversation, one per line, with a column for each place.
 
-    A packet that the next place did not see ends with a cross.
+    The line of a packet that the next place did not see ends with a cross.
 
     Args:
         columns: Places from the client to the server, with their names.
