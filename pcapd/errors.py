@@ -212,7 +212,7 @@ class AuditUnavailable(RequestError):
 
 
 class ResolverUnavailable(RequestError):
-    """The server that authorizes the request (Cloud Controller, a director) is not available or not usable."""
+    """The server that authorizes the request (Cloud Controller, a director) is unavailable or unusable."""
 
     code = "resolver_unavailable"
     status = 503

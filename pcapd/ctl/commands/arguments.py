@@ -47,7 +47,7 @@ STATUSES = (
     (3, "the file is valid, but an instance failed or packets were dropped"),
 )
 CTRL_C = (
-    "The first Ctrl-C stops the capture, collects the packets under way, finishes the file and shows what it "
+    "The first Ctrl-C stops the capture, receives the packets in flight, finishes the file and shows what it "
     "waits for; the second leaves at once.  A closed terminal (SIGHUP) acts like the first Ctrl-C, except "
     "under nohup."
 )

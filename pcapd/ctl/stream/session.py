@@ -149,7 +149,7 @@ class CaptureSession:
         if self.muxer.full and self._state is _State.CAPTURING:
             self.stop(_limit(self.muxer.budget), now)
         if self.started is not None and self._duration is not None and now - self.started >= self._duration:
-            self.stop(f"{self._duration:g} s have passed", now)
+            self.stop(f"{self._duration:g} s are over", now)
         self._judge(self._time.at(now))
 
     def _judge(self, ran: float) -> None:
