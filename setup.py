@@ -42,7 +42,7 @@ setup(
     ],
     install_requires=[
         "twisted>=26.4,<27",  # see tests/unit/test_twisted_private.py
-        "pyopenssl>=25.3",
+        "pyopenssl>=25.3,<27",  # likewise
         "service-identity>=24.1",
         "pyyaml>=6",
         "pyjwt[crypto]>=2.12",  # checks "crit" (CVE-2026-32597)

@@ -72,6 +72,7 @@ class Usage:
         cpu: User and system time since its start, seconds.
         fds: Open file descriptors.
         threads: Threads.
+        wakeups: Times that its threads were woken up after they had waited.
     """
 
     rss: int
@@ -80,6 +81,7 @@ class Usage:
     cpu: float
     fds: int
     threads: int
+    wakeups: int
 
 
 def usage(pid: int) -> Usage:
@@ -96,7 +98,13 @@ def usage(pid: int) -> Usage:
         cpu=(user + system) / os.sysconf("SC_CLK_TCK"),
         fds=len(list((proc / "fd").iterdir())),
         threads=int(status["Threads"]),
+        wakeups=sum(_waits(task) for task in (proc / "task").iterdir()),
     )
+
+
+def _waits(task: Path) -> int:
+    status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+    return int(status["voluntary_ctxt_switches"])
 
 
 def _kilobytes(field: str) -> int:

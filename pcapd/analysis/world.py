@@ -106,7 +106,7 @@ class World:
     def aligned(self, place: int, us: int) -> int:
         """Convert a time of a place to the clock of the first place."""
         clock = self.places[place].clock
-        return us - (clock.offset(us) if clock is not None else self._known_offset(place))
+        return clock.corrected(us) if clock is not None else us - self._known_offset(place)
 
     def _known_offset(self, place: int) -> int:
         offset = self.places[place].known_offset

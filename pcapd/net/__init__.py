@@ -2,6 +2,8 @@
 
 ``transport``
     TLS straight on the socket: what the bulk legs run on.
+``receiving``
+    decrypts what arrives to where it belongs.
 ``outgoing``
     the same for connections that we make.
 ``sendqueue``

@@ -7,6 +7,7 @@ classic   reads that, and any file
 form      which of the two
 cut       where the last whole block of a part of a file ends
 reader    reads files, whoever wrote them
+shift     writes a file again with corrected times
 ========  ====================================================================
 
 Plain functions return the bytes of whole blocks.  A writer that only ever appends what

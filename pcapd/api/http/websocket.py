@@ -151,8 +151,7 @@ class WebSocket:
             pieces: Of it.
             size: Their bytes together.
         """
-        self._channel.write(_binary_header(size))
-        self._channel.writeSequence(pieces)
+        self._channel.writeSequence([_binary_header(size), *pieces])
 
     def ping(self) -> None:
         """Ask for a pong."""

@@ -4,6 +4,7 @@
 ``registry``           the list of commands, one line each
 ``arguments``          the options that commands share, and their types
 ``capturing``          runs a capture from its options to the exit status
+``align``              ``pcapctl align``: corrects the times of a capture to one clock
 ``bosh``               ``pcapctl bosh``: VMs of a BOSH deployment
 ``cf``                 ``pcapctl cf``: a Cloud Foundry app
 ``cfplugin``           ``pcapctl cfplugin``: writes a cf plugin with another name

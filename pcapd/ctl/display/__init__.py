@@ -6,6 +6,7 @@
 ``dump``        a packet's bytes as tcpdump -A and -X print them.  Pure.
 ``flows``       the output of ``pcapctl flows``, as text and as JSON
 ``interfaces``  the list of interfaces (``-D``)
+``align``       writes a capture with the times corrected to one clock
 ``explain``     the output of ``pcapctl explain``, as text and as a page
 ``seentwice``   finds packets that a finished file contains twice
 ``report``      the report at the end, as text and as JSON.  Pure.

@@ -69,7 +69,7 @@ class Reporter:
         self._wanted: Optional[CaptureTarget] = None
         # By message: instances that failed to start recently, to be named in one line.
         self._failed: Dict[str, List[str]] = {}
-        self._failed_at = 0.0
+        self._failed_at: Optional[float] = None
         #: The notices for the report, and the number of further ones.
         self._notices: List[Notice] = []
         self._notices_omitted = 0
@@ -138,6 +138,20 @@ class Reporter:
         if self._table is not None or self._options.verbose:
             for text in report.plan(self._options, wanted):
                 self.line(text)
+
+    def turn(self, capture: CaptureSession, sinks: Sinks, now: float, *, asked: bool) -> None:
+        """Report events since the last turn.
+
+        Args:
+            asked: Whether the end was requested.
+        """
+        self.opened(capture)
+        for notice in capture.notices:
+            self.notice(notice)
+        capture.notices.clear()
+        self.sinks(sinks)
+        self.stopping(capture, now, asked=asked)
+        self.progress(capture, sinks, now)
 
     def opened(self, capture: CaptureSession) -> None:
         """Report the start, and with --verbose all newly opened sources."""
@@ -219,6 +233,8 @@ class Reporter:
         if self._frontend is not None:
             self._frontend.turn(capture, now)
         if not self._failed:
+            self._failed_at = None
+        elif self._failed_at is None:
             self._failed_at = now
         elif now - self._failed_at >= _TOGETHER:
             self._say_failed()
