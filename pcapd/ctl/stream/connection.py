@@ -188,9 +188,7 @@ def _context(access: Access) -> ssl.SSLContext:
         if access.ca and access.trust is Trust.ALSO_GIVEN:
             context.load_default_certs()
     except (OSError, ssl.SSLError) as error:
-        raise UsageProblem(
-            f"cannot use {access.ca}: {error.strerror or error}", "--ca must be a PEM file"
-        ) from error
+        raise UsageProblem(f"cannot use {access.ca}: {error.strerror or error}", "--ca needs PEM") from error
     if access.trust is Trust.ANYBODY:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
