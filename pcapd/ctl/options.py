@@ -143,7 +143,7 @@ class CaptureOptions:
     list_interfaces: bool = False
     files: FileOptions = field(default_factory=FileOptions)
 
-    def request(self, wanted: CaptureTarget) -> Request:
+    def request(self, target: CaptureTarget) -> Request:
         """The START request for these targets.
 
         Raises:
@@ -151,10 +151,10 @@ class CaptureOptions:
         """
         try:
             return Request(
-                targets=wanted.targets,
-                app=wanted.app,
-                deployment=wanted.deployment,
-                follow=wanted.follow,
+                targets=target.targets,
+                app=target.app,
+                deployment=target.deployment,
+                follow=target.follow,
                 interfaces=self.interfaces,
                 filter=self.filter,
                 snaplen=self.snaplen,

@@ -40,7 +40,7 @@ _REPORT_INTERVAL = 0.05  # seconds between looks at what there is to report
 def run(
     access: Access,
     options: CaptureOptions,
-    wanted: CaptureTarget,
+    target: CaptureTarget,
     frontend: Optional[Frontend] = None,
     parent: Optional[Parent] = None,
 ) -> int:
@@ -53,8 +53,8 @@ def run(
     Raises:
         PcapdError: Nothing could be captured.
     """
-    request = options.request(wanted)
-    muxer = _muxer(options, wanted)
+    request = options.request(target)
+    muxer = _muxer(options, target)
     reporter = Reporter(options, frontend)
     sinks = Sinks(options, muxer.closing)
     keep_memory()
@@ -65,8 +65,8 @@ def run(
             raise PcapdError("interrupted before the capture started") from None
         stops.leave_at_once = False
         capture = CaptureSession(request, muxer, options.duration, time.monotonic())
-        reporter.event("start", **reportfile.asked(options, wanted), file=options.output or None)
-        reporter.plan(wanted)
+        reporter.event("start", **reportfile.asked(options, target), file=options.output or None)
+        reporter.plan(target)
         reporter.serving(sinks)
         try:
             _loop(connection, capture, sinks, stops, reporter)
@@ -79,10 +79,10 @@ def run(
             connection.close()
         _settle(capture, sinks)
         seconds = time.monotonic() - (capture.started or time.monotonic())
-        return reporter.conclude(capture, sinks, wanted, seconds)
+        return reporter.conclude(capture, sinks, target, seconds)
 
 
-def _muxer(options: CaptureOptions, wanted: CaptureTarget) -> Union[Muxer, Split]:
+def _muxer(options: CaptureOptions, target: CaptureTarget) -> Union[Muxer, Split]:
     kind: Type[Union[Muxer, Split]] = Split if options.files.split else Muxer
     return kind(
         options.form,
@@ -90,7 +90,7 @@ def _muxer(options: CaptureOptions, wanted: CaptureTarget) -> Union[Muxer, Split
         ordered=options.ordered,
         max_packets=options.count or UNLIMITED,
         max_bytes=options.max_bytes or UNLIMITED,
-        comment=f"{wanted.describe()}; filter: {options.filter or 'none'}",
+        comment=f"{target.describe()}; filter: {options.filter or 'none'}",
         packet_ids=_packet_ids(options.files),
     )
 

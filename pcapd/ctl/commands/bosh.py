@@ -71,6 +71,6 @@ def bosh(  # noqa: PLR0917  # click passes them by name
     asked = BoshArguments(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)
     options = capture_options_of(deployment, given)
     with reported(options):
-        access, wanted = prepare(asked, options)
-        status = run_capture(access, options, wanted)
+        access, target = prepare(asked, options)
+        status = run_capture(access, options, target)
     raise SystemExit(status)

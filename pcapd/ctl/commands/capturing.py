@@ -84,7 +84,7 @@ def _duration(given: Any) -> Optional[float]:
     return min(filter(None, (given["duration"], full)), default=None)
 
 
-def run_capture(access: Access, options: CaptureOptions, wanted: CaptureTarget, parent: Any = None) -> int:
+def run_capture(access: Access, options: CaptureOptions, target: CaptureTarget, parent: Any = None) -> int:
     """Capture, and return the exit status."""
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
@@ -93,5 +93,5 @@ def run_capture(access: Access, options: CaptureOptions, wanted: CaptureTarget, 
         from pcapd.ctl.display.interfaces import InterfaceList, listing_options
 
         lister = InterfaceList(json=options.json)
-        return run(access, listing_options(options), wanted, lister, parent)
-    return run(access, options, wanted, parent=parent)
+        return run(access, listing_options(options), target, lister, parent)
+    return run(access, options, target, parent=parent)

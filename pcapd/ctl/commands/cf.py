@@ -64,6 +64,6 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **
     cli = click.get_current_context().obj
     with reported(options):
         parent = cli.parent() if cli is not None else None
-        access, wanted = prepare(asked, options, cli)
-        status = run_capture(access, options, wanted, parent)
+        access, target = prepare(asked, options, cli)
+        status = run_capture(access, options, target, parent)
     raise SystemExit(status)

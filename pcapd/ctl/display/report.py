@@ -176,7 +176,7 @@ def _files(capture: CaptureSession, files: Inventory, seconds: float) -> List[st
     return lines
 
 
-def plan(options: CaptureOptions, wanted: CaptureTarget) -> List[str]:
+def plan(options: CaptureOptions, target: CaptureTarget) -> List[str]:
     """Lines that describe the capture before it starts: the targets, the filter, the limits."""
     limits = []
     if options.duration is not None:
@@ -189,11 +189,11 @@ def plan(options: CaptureOptions, wanted: CaptureTarget) -> List[str]:
     if options.headers_only:
         lengths = "headers only"
     interfaces = f"; interfaces: {', '.join(options.interfaces)}" if options.interfaces else ""
-    target = _outputs(options)
+    outputs = _outputs(options)
     lines = [
-        f"{_shortened(wanted.describe())}{interfaces}",
+        f"{_shortened(target.describe())}{interfaces}",
         f"filter: {options.filter or 'none'}, without the capture's own connections; {lengths}",
-        f"limits: {', '.join(limits) or 'none'}; writing to {target}",
+        f"limits: {', '.join(limits) or 'none'}; writing to {outputs}",
     ]
     return [escape(line) for line in lines]
 
@@ -214,9 +214,9 @@ def sooner_lines(options: CaptureOptions, limits: Limits) -> List[str]:
     return lines
 
 
-def start_line(options: CaptureOptions, wanted: CaptureTarget) -> str:
+def start_line(options: CaptureOptions, target: CaptureTarget) -> str:
     """The line at the start: what is captured, and where the packets go."""
-    return escape(f"capturing {_shortened(wanted.describe())}; writing to {_outputs(options)}")
+    return escape(f"capturing {_shortened(target.describe())}; writing to {_outputs(options)}")
 
 
 def minute_line(capture: CaptureSession, size: int, minutes: int) -> str:

@@ -66,7 +66,7 @@ class Reporter:
         self._said_at = 0.0
         self._minutes = 0
         self._started = self._limits_shown = False
-        self._wanted: Optional[CaptureTarget] = None
+        self._target: Optional[CaptureTarget] = None
         # By message: instances that failed to start recently, to be named in one line.
         self._failed: Dict[str, List[str]] = {}
         self._failed_at: Optional[float] = None
@@ -132,11 +132,11 @@ class Reporter:
         notices = [report.notice_as_dict(notice) for notice in self._notices]
         return {"notices": notices, "notices_omitted": self._notices_omitted}
 
-    def plan(self, wanted: CaptureTarget) -> None:
+    def plan(self, target: CaptureTarget) -> None:
         """Describe the capture before it starts, if there is a table or with --verbose."""
-        self._wanted = wanted
+        self._target = target
         if self._table is not None or self._options.verbose:
-            for text in report.plan(self._options, wanted):
+            for text in report.plan(self._options, target):
                 self.line(text)
 
     def turn(self, capture: CaptureSession, sinks: Sinks, now: float, *, asked: bool) -> None:
@@ -159,8 +159,8 @@ class Reporter:
         accounts = capture.muxer.accounts
         if accounts and not self._started:
             self._started = True
-            if self._table is None and self._wanted is not None:
-                self.line(report.start_line(self._options, self._wanted))
+            if self._table is None and self._target is not None:
+                self.line(report.start_line(self._options, self._target))
         if self._options.verbose and len(accounts) > self._opened:
             # In the order in which they were opened.
             for account in list(accounts.values())[self._opened :]:
@@ -256,14 +256,14 @@ class Reporter:
             if self._terminal is not None:
                 self._terminal.leave()
 
-    def conclude(self, capture: CaptureSession, sinks: Sinks, wanted: CaptureTarget, seconds: float) -> int:
+    def conclude(self, capture: CaptureSession, sinks: Sinks, target: CaptureTarget, seconds: float) -> int:
         """Show the result, write the report, and return the exit status.
 
         Args:
             seconds: Duration of the capture.
         """
         went = report.as_dict(capture, sinks, seconds)
-        about = {**reportfile.facts(self._options, wanted), **went}
+        about = {**reportfile.facts(self._options, target), **went}
         problem: Optional[reportfile.ReportFailed] = None
         try:
             # First of all, because what follows may wait for a terminal or a pipe.

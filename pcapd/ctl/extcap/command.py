@@ -116,9 +116,9 @@ def _captured(interface: configuration.Interface, call: Call, parent: Parent, to
     # Before anything can fail: dumpcap waits for ever for a pipe that was never opened.
     _write_to(fifo, parent)
     options = options_of(call)
-    access, wanted = PREPARE[interface.value](call, options)
+    access, target = PREPARE[interface.value](call, options)
     try:
-        return run(access, options, wanted, Wireshark(_STDOUT_FD, toolbar), parent)
+        return run(access, options, target, Wireshark(_STDOUT_FD, toolbar), parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise
@@ -248,11 +248,11 @@ def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
     targets = tuple(split_list(call.get("--targets")))
     if not targets:
         raise UsageProblem("no targets are named", f"name them {_IN_OPTIONS}")
-    wanted = CaptureTarget(targets)
-    options.request(wanted)
+    target = CaptureTarget(targets)
+    options.request(target)
     token_file = call.get("--token-file")
     token = read_token(Path(token_file).expanduser() if token_file else None)
-    return Access(_needed_api(call), token, _ca(call)), wanted
+    return Access(_needed_api(call), token, _ca(call)), target
 
 
 #: How to prepare the capture of each interface.

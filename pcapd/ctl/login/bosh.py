@@ -14,7 +14,7 @@ from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.boshconfig import config_path, settings
 from pcapd.ctl.login.boshdirector import BoshSession, DirectorClient
-from pcapd.ctl.login.boshlogin import read_authority, read_environment
+from pcapd.ctl.login.boshlogin import read_ca, read_environment
 from pcapd.ctl.login.fetch import Client
 from pcapd.ctl.options import STDOUT, Access, CaptureOptions, CaptureTarget, Trust, UsageProblem
 from pcapd.ctl.sinks.files import check_files
@@ -67,8 +67,8 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
     """
     # Report mistakes on the command line before the first request.
     deployment = _deployment(asked)
-    wanted = CaptureTarget(deployment=deployment)
-    options.request(wanted)
+    target = CaptureTarget(deployment=deployment)
+    options.request(target)
     check_files(options)
     if not asked.api:
         raise UsageProblem("no api is given", "set PCAP_API, or name its URL with --api")
@@ -77,7 +77,7 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
     messages = Messages.of(options)
     path = config_path(os.environ)
     environment = read_environment(path, given)
-    client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS, bosh=True)
+    client = Client(None, asked.trust, pem=read_ca(environment.ca), hints=_HINTS, bosh=True)
     session = BoshSession(path, given, environment, client, messages.warn)
     vms, notices = pick(deployment, DirectorClient(environment.url, session, client).instances(deployment))
     if not vms:
@@ -90,7 +90,7 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
     token = session.token()
     if session.refreshed:
         messages.detail("your BOSH login was refreshed")
-    return Access(asked.api, token, asked.ca, asked.trust, bosh=True), wanted
+    return Access(asked.api, token, asked.ca, asked.trust, bosh=True), target
 
 
 def _deployment(asked: BoshArguments) -> Deployment:

@@ -12,7 +12,7 @@ from pcapd.ctl.login.boshconfig import Environment, Settings, aliases, environme
 from pcapd.ctl.login.cflogin import NotSaved, replace_file
 from pcapd.limits import CONFIG_MAX
 
-__all__ = ["read_aliases", "read_authority", "read_environment", "save_tokens"]
+__all__ = ["read_aliases", "read_ca", "read_environment", "save_tokens"]
 
 
 def read_environment(path: Path, given: Settings) -> Environment:
@@ -39,7 +39,7 @@ def read_aliases(path: Path) -> List[str]:
     return aliases(_read(path, "check BOSH_CONFIG", needed=False) or "")
 
 
-def read_authority(ca: str) -> str:
+def read_ca(ca: str) -> str:
     """PEM text of a CA: the argument itself, or the content of the file that it names.
 
     Raises:

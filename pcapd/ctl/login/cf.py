@@ -56,7 +56,7 @@ def prepare(
         PcapdError: One of them is not available; the hint suggests a remedy.
     """
     # Report mistakes on the command line before the first request.
-    options.request(_wanted(asked, asked.app))
+    options.request(_target(asked, asked.app))
     check_files(options)
     if asked.api:
         address_of(asked.api)
@@ -79,7 +79,7 @@ def prepare(
         messages.detail("your cf login was refreshed")
     messages.detail(_plan(asked, guid, login))
     messages.detail(f"pcap api {api}, {reason}")
-    return Access(api, token, asked.ca, asked.trust), _wanted(asked, guid)
+    return Access(api, token, asked.ca, asked.trust), _target(asked, guid)
 
 
 def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
@@ -100,7 +100,7 @@ def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
     return _api(None, login, CloudController(login.target, session, client))
 
 
-def _wanted(asked: CfArguments, guid: str) -> CaptureTarget:
+def _target(asked: CfArguments, guid: str) -> CaptureTarget:
     try:
         return CaptureTarget(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
     except ValueError as error:

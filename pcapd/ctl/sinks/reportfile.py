@@ -56,19 +56,19 @@ def check(options: CaptureOptions) -> None:
         raise ReportFailed(f"the report {path} cannot be written", "check the permissions of its directory")
 
 
-def facts(options: CaptureOptions, wanted: Optional[CaptureTarget]) -> Dict[str, Any]:
+def facts(options: CaptureOptions, target: Optional[CaptureTarget]) -> Dict[str, Any]:
     """The first part of a report: what was requested.
 
     Args:
-        wanted: None if the target is not known yet.
+        target: None if the target is not known yet.
     """
-    return {"format": FORMAT, "pcapctl": pcapd.__version__, "asked": asked(options, wanted)}
+    return {"format": FORMAT, "pcapctl": pcapd.__version__, "asked": asked(options, target)}
 
 
-def asked(options: CaptureOptions, wanted: Optional[CaptureTarget]) -> Dict[str, Any]:
+def asked(options: CaptureOptions, target: Optional[CaptureTarget]) -> Dict[str, Any]:
     """The target, and the limits of the capture."""
     return {
-        **(wanted.facts() if wanted is not None else {}),
+        **(target.facts() if target is not None else {}),
         "filter": options.filter,
         "interfaces": list(options.interfaces),
         "snaplen": options.snaplen,

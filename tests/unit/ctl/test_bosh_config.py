@@ -27,7 +27,7 @@ from pcapd.ctl.login.boshconfig import (
     settings,
     with_tokens,
 )
-from pcapd.ctl.login.boshlogin import read_authority, read_environment, save_tokens
+from pcapd.ctl.login.boshlogin import read_ca, read_environment, save_tokens
 from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
 from tests.lab.memory import traced
@@ -346,10 +346,10 @@ def test_unreadable(tmp_path: Path) -> None:
 def test_authority(tmp_path: Path, authority: Authority) -> None:
     """PEM text, or a path; what holds no certificate is named without being quoted."""
     pem = authority.certificate_path.read_text()
-    assert read_authority(pem) == pem == read_authority(str(authority.certificate_path))
-    assert read_authority("") == ""
+    assert read_ca(pem) == pem == read_ca(str(authority.certificate_path))
+    assert read_ca("") == ""
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("hello")
     for ca in (str(nonsense), str(tmp_path / "none"), "-----BEGIN CERTIFICATE-----\nx\n"):
         with pytest.raises(LoginProblem, match="BOSH_CA_CERT must be PEM"):
-            read_authority(ca)
+            read_ca(ca)
