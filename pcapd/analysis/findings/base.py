@@ -168,7 +168,8 @@ def times(count: int) -> str:
 
 def packets(count: int, what: str = "packet") -> str:
     """A number of things, as text."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    several = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count} {what if count == 1 else several}"
 
 
 def is_tcp(conversation: Conversation) -> bool:

@@ -66,7 +66,7 @@ class DnsFailed(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         name = group.facts["name"][:100]
-        text = f"{packets(group.count, 'question')} to {address(group.server)} got {group.facts['code']}, such as {name!r}"
+        text = f"{packets(group.count, 'query')} to {address(group.server)} got {group.facts['code']}, such as {name!r}"
         return text + (
             "; a domain of the search list was added, and the name was found without it."
             if group.facts["searched"]

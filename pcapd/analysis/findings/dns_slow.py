@@ -58,4 +58,4 @@ class DnsSlow(Kind):
     def summary(self, group: Group, world: World) -> str:
         name = group.facts["name"][:100]
         text = f"{address(group.server)} took up to {milliseconds(group.most['took'])} to answer"
-        return text + f" {packets(group.count, 'question')}, such as {name!r}."
+        return text + f" {packets(group.count, 'query')}, such as {name!r}."

@@ -59,4 +59,4 @@ class DnsUnanswered(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         name = group.facts["name"][:100]
-        return f"{address(group.server)} did not answer {packets(group.count, 'question')}, such as {name!r}."
+        return f"{address(group.server)} did not answer {packets(group.count, 'query')}, such as {name!r}."

@@ -52,7 +52,7 @@ class TlsFailed(Kind):
     name = "tls_failed"
     looks = "An alert during the handshake, or the connection is closed before the handshake is complete."
     means = "One end does not accept the certificate, the name, the versions or the ciphers of the other."
-    remedy = "Check the name of the alert: it is the reason of the end that sent it."
+    remedy = "Check the name of the alert: it is the reason given by the end that sent it."
     platform = (
         "Apps behind gorouter and Envoy that require client certificates must trust the instance identity CA."
     )
