@@ -13,6 +13,7 @@ pack()     what pcapy-ng hands out → batches (agent)
 check()    is this batch, which came from a peer, what it claims to be? (api, pcapctl)
 rows()     what is known of each packet, see `pcapd.packet.row`
 busiest()  the TCP connections that a result of pcapy-ng mostly consists of (agent)
+shift()    the records with times by another clock
 split()    one batch → two
 =========  ===================================================================
 
@@ -31,17 +32,17 @@ from typing import Final
 
 from pcapd.packet.headers import LINKS
 from pcapd.records._split import split
-from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, Busy, Checked
+from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, SHIFT_MAX, Busy, Checked
 
 try:
     if os.environ.get("PCAPD_PURE"):
         raise ImportError("PCAPD_PURE asks for the reference")
-    from pcapd.records._native import busiest, check, keep_memory, pack, rows
+    from pcapd.records._native import busiest, check, keep_memory, pack, rows, shift
 
     _name = "native"
 except ImportError:
     from pcapd.records._busiest import busiest
-    from pcapd.records._reference import check, keep_memory, pack, rows
+    from pcapd.records._reference import check, keep_memory, pack, rows, shift
 
     _name = "reference"
 
@@ -57,6 +58,7 @@ __all__ = [
     "HEADER_SIZE",
     "IMPLEMENTATION",
     "MICROS",
+    "SHIFT_MAX",
     "Busy",
     "Checked",
     "busiest",
@@ -64,5 +66,6 @@ __all__ = [
     "keep_memory",
     "pack",
     "rows",
+    "shift",
     "split",
 ]
