@@ -167,9 +167,9 @@ def test_the_agent_refuses_who_shows_no_certificate(chain: Chain) -> None:
 
 
 SERVERS = {
-    "server-of-wrong-ca": ["certificate of 127.0.0.1 is not good", "--ca"],
-    "server-of-wrong-name": ["certificate of 127.0.0.1 is not good", "127.0.0.1"],
-    "server-expired": ["certificate of 127.0.0.1 is not good", "expired"],
+    "server-of-wrong-ca": ["certificate of 127.0.0.1 is not accepted", "--ca"],
+    "server-of-wrong-name": ["certificate of 127.0.0.1 is not accepted", "127.0.0.1"],
+    "server-expired": ["certificate of 127.0.0.1 is not accepted", "expired"],
 }
 
 
@@ -188,7 +188,7 @@ def test_an_api_that_wants_a_client_certificate(chain: Chain, zoo: Zoo) -> None:
     """pcapctl has none to show: it ends with 1 and says that the api refused it."""
     result = through(chain, zoo.apis["wants-certificate"], "web-0")
     assert result.status == 1
-    assert "asks for a client certificate" in result.stderr
+    assert "requires a client certificate" in result.stderr
     assert not result.path.exists()
 
 

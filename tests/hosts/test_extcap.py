@@ -147,11 +147,11 @@ def test_broken_token(alice: User) -> None:
     ("preference", "value", "words"),
     [
         ("targets", "web-9", "web-9"),
-        ("targets", "", "no hosts (name them in the interface's options"),
+        ("targets", "", "no targets are named (name them in the interface's options"),
         ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
-        ("api", "", "no api (name its URL in the interface's options"),
+        ("api", "", "no api is given (name its URL in the interface's options"),
         ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
-        ("ca", "", "the certificate of 127.0.0.1 is not good"),
+        ("ca", "", "the certificate of 127.0.0.1 is not accepted"),
         ("duration", "30", "'30' must be a duration such as"),
         ("duration", "0s", "must be more than 0"),
         ("device", "eth7", "eth7"),
@@ -351,7 +351,7 @@ def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
     ("preference", "value", "words"),
     [
         ("targets", "web-9", "web-9"),
-        ("targets", "", "no hosts (name them in the interface's options"),
+        ("targets", "", "no targets are named (name them in the interface's options"),
         ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
         ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
         ("duration", "soon", "'soon' must be a duration such as"),
@@ -550,8 +550,8 @@ def test_an_app(apps: Apps, developer: User, tmp_path: Path) -> None:
     ("preferences", "words"),
     [
         ({"app": "nosuchapp"}, "there is no app 'nosuchapp' in space dev of org acme"),
-        ({}, "no app (choose one in the interface's options"),
-        ({"app": "myapp", "instances": "one"}, "'one' is no instance"),
+        ({}, "no app is chosen (choose one in the interface's options"),
+        ({"app": "myapp", "instances": "one"}, "'one' is not an instance"),
         ({"app": "myapp", "type": "clock"}, "clock"),
     ],
 )

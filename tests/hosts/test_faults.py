@@ -248,7 +248,7 @@ API_FAULTS = {
     "drained": ApiFault(lambda plant: plant.api.stop(), "", status=3),
     "cut off": ApiFault(
         lambda plant: plant.unplug("api"),
-        f"nothing was heard from the api for {SHORT_SILENCE:g} s",
+        f"the api sent nothing for {SHORT_SILENCE:g} s",
         within=(SHORT_SILENCE - 1, SHORT_SILENCE + SOON),
         agents=AGENT_SILENCE_TIMEOUT + SOON,
     ),
@@ -336,7 +336,7 @@ CLIENT_FAULTS = {
         nothing,
         (PATIENCE - BEAT, PATIENCE + BEAT + SOON),
         1,
-        f"nothing was heard from the api for {SHORT_SILENCE:g} s",
+        f"the api sent nothing for {SHORT_SILENCE:g} s",
     ),
     # The disk takes two seconds of packets.  The client stops its capture, so that nothing is unknown.
     "disk full": ClientFault(nothing, nothing, (0.0, 2.0 + SOON), 1, "No space left", "stopped", ""),

@@ -113,7 +113,7 @@ def test_certificates_expire_during_a_capture(plant: Plant) -> None:
 
         refused = plant.capture(*CELLS, "--duration", "300ms")
         assert refused.status == 1
-        assert "certificate of 10.97.0.1 is not good" in refused.stderr and "expired" in refused.stderr
+        assert "certificate of 10.97.0.1 is not accepted" in refused.stderr and "expired" in refused.stderr
 
         renew(plant.api, plant.api_credentials("new-api"))
         half = plant.capture(*CELLS, "--duration", "300ms")

@@ -368,7 +368,7 @@ def test_uaa_in_trouble(operator: Operator) -> None:
     operator.log_in(left=-1)
     operator.world.uaa.canned["/oauth/token"] = oauth_error(503, "unavailable", "no")
     done = operator.pcapctl()
-    assert done.returncode == 1 and "gives no token: HTTP status 503" in done.stderr
+    assert done.returncode == 1 and "did not issue a token: HTTP status 503" in done.stderr
 
 
 def test_not_logged_in(operator: Operator) -> None:
@@ -411,7 +411,7 @@ def test_authority_is_nonsense(operator: Operator) -> None:
     """A BOSH_CA_CERT that is neither PEM nor a file is reported."""
     operator.log_in()
     done = operator.pcapctl(variables={"BOSH_CA_CERT": "/nonexistent/ca.pem"})
-    assert done.returncode == 1 and "BOSH_CA_CERT wants PEM" in done.stderr
+    assert done.returncode == 1 and "BOSH_CA_CERT must be PEM" in done.stderr
 
 
 @pytest.mark.parametrize("scheme", ["ssh+socks5", "socks5"])

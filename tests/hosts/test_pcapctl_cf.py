@@ -135,7 +135,7 @@ def test_verbose(foundation: Foundation) -> None:
     (file,) = foundation.work.iterdir()
     assert done.stderr.splitlines()[:8] == [
         f"app myapp ({GUID}) in space dev of org acme: instances 0, 1 of type web",
-        f"pcap api {foundation.url('pcap')}, beside api.sys.example.test, which has no pcap link",
+        f"pcap api {foundation.url('pcap')}, derived from api.sys.example.test, which has no pcap link",
         "app: myapp, web, instances 0, 1",
         "filter: tcp, without the capture's own connections; whole packets",
         f"limits: none; writing to {file.name}",
@@ -214,10 +214,10 @@ def test_refused(foundation: Foundation) -> None:
     [
         (Canned(429, headers=(("Retry-After", "7"),)), "try again in 7 s"),
         (Canned(503, b"<html>"), "try again later"),
-        (Canned(200, b"<html>"), "no token"),
-        (Canned(200, {"access_token": "a\r\nX: y"}), "no token"),
-        (Canned(302, headers=(("Location", "https://evil.example.test/"),)), "no token"),
-        (Canned(200, b"{", length=100), "broke off"),
+        (Canned(200, b"<html>"), "did not issue a token"),
+        (Canned(200, {"access_token": "a\r\nX: y"}), "did not issue a token"),
+        (Canned(302, headers=(("Location", "https://evil.example.test/"),)), "did not issue a token"),
+        (Canned(200, b"{", length=100), "closed the connection"),
     ],
 )
 @pytest.mark.long(but=("0",))
@@ -285,7 +285,7 @@ def test_garbled(foundation: Foundation) -> None:
 def test_no_space(foundation: Foundation) -> None:
     """An app's name without a target space is refused."""
     foundation.log_in(SpaceFields={"GUID": "", "Name": ""})
-    assert_failed(foundation, foundation.pcapctl("myapp"), "no space", "cf target")
+    assert_failed(foundation, foundation.pcapctl("myapp"), "no targeted space", "cf target")
     assert not foundation.state.asked
 
 
@@ -333,7 +333,7 @@ def test_unknown_authority(foundation: Foundation, skipped: bool) -> None:
     """Cloud Controller's is refused before the token is sent, however cf logged in."""
     foundation.log_in(SSLDisabled=skipped)
     done = foundation.pcapctl("myapp", "--quiet", ca=False)
-    assert_failed(foundation, done, "the certificate of api.sys.example.test is not good", "--insecure")
+    assert_failed(foundation, done, "the certificate of api.sys.example.test is not accepted", "--insecure")
     assert not foundation.state.asked
 
 
@@ -342,7 +342,7 @@ def test_skipped_validation_is_not_implied(foundation: Foundation) -> None:
     foundation.log_in(SSLDisabled=True)
     done = foundation.pcapctl("myapp", ca=False)
     assert done.returncode == 1 and not foundation.state.asked
-    assert "--skip-ssl-validation, which does not count here" in done.stderr
+    assert "--skip-ssl-validation, which does not apply here" in done.stderr
 
 
 def test_unknown_authority_of_uaa(foundation: Foundation, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_unknown_authority_of_uaa(foundation: Foundation, tmp_path: Path) -> Non
             access=foundation.state.new_access(seconds=-1), AuthorizationEndpoint=url, SSLDisabled=True
         )
         done = foundation.pcapctl("myapp", "--quiet")
-    assert_failed(foundation, done, "the certificate of localhost is not good", "--insecure")
+    assert_failed(foundation, done, "the certificate of localhost is not accepted", "--insecure")
     assert not asked
 
 
@@ -361,7 +361,7 @@ def test_unknown_authority_of_the_pcap_api(foundation: Foundation, tmp_path: Pat
     foundation.log_in(SSLDisabled=True)
     with elsewhere(tmp_path) as (url, asked):
         done = foundation.pcapctl("myapp", "--quiet", "--api", url)
-    assert_failed(foundation, done, "the certificate of localhost is not good", "--insecure")
+    assert_failed(foundation, done, "the certificate of localhost is not accepted", "--insecure")
     assert not asked
 
 
@@ -429,7 +429,7 @@ def test_pages_without_end(foundation: Foundation) -> None:
     """A list of pages that leads back to itself is left."""
     again = {"next": {"href": f"{foundation.url()}/v3/apps"}}
     foundation.state.canned["/v3/apps"] = Canned(200, {"resources": [], "pagination": again})
-    assert_failed(foundation, foundation.pcapctl("myapp"), "no end", "--guid")
+    assert_failed(foundation, foundation.pcapctl("myapp"), "does not end", "--guid")
 
 
 @pytest.mark.parametrize(
@@ -461,11 +461,11 @@ def test_next_page_elsewhere(foundation: Foundation, href: str) -> None:
         (Canned(503, {"resources": [], "pagination": {"next": None}}), ("503", "later")),
         (Canned(418, b"\xff"), ("418", "cf api")),
         (Canned(302, headers=(("Location", "https://evil.sys.example.test/"),)), ("302",)),
-        (Canned(200, b"<html>"), ("does not answer as Cloud Controller does",)),
-        (Canned(200, {"resources": 5}), ("does not answer as Cloud Controller does",)),
-        (Canned(200, b"[" * 200_000), ("does not answer as Cloud Controller does",)),
-        (Canned(200, bytes(BODY_MAX + 1)), ("no end",)),
-        (Canned(200, b'{"resources": [', length=1000), ("broke off",)),
+        (Canned(200, b"<html>"), ("does not answer like Cloud Controller",)),
+        (Canned(200, {"resources": 5}), ("does not answer like Cloud Controller",)),
+        (Canned(200, b"[" * 200_000), ("does not answer like Cloud Controller",)),
+        (Canned(200, bytes(BODY_MAX + 1)), ("is too long",)),
+        (Canned(200, b'{"resources": [', length=1000), ("closed the connection",)),
     ],
 )
 @pytest.mark.long(but=("0",))
@@ -517,7 +517,7 @@ def test_status_of_the_same_api(foundation: Foundation) -> None:
     foundation.state.canned["/health"] = Canned(200, healthy)
     done = foundation.pcapctl(command="status")
     assert done.returncode == 0, done.stderr
-    where = "beside api.sys.example.test, which has no pcap link"
+    where = "derived from api.sys.example.test, which has no pcap link"
     assert done.stdout.splitlines()[:2] == [f"{foundation.url('pcap')}, {where}", "healthy: ready"]
     (asked,) = foundation.asked("/health")
     assert asked.host.startswith("pcap.") and asked.authorization is None
@@ -562,7 +562,7 @@ def test_nowhere(foundation: Foundation) -> None:
         (f"pcap.{SYSTEM_DOMAIN}", "no https URL"),
         ("ssh://x", "no https URL"),
         ("https://x\x1b[2J", "no https URL"),
-        ({"a": 1}, "no text"),
+        ({"a": 1}, "not text"),
     ],
 )
 @pytest.mark.long

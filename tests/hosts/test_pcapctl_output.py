@@ -64,8 +64,8 @@ def test_a_full_disk(chain: Chain, tmp_path: Path, suffix: str) -> None:
         with Generator(chain.link, size=1000, rate=2000):
             done = chain.pcapctl("hosts", "web-0", "--filter", FILTER, "--output", str(path))
         assert done.returncode == 1
-        assert "No space left" in done.stderr and "good" in done.stderr
-        assert "agent or the api was lost" not in done.stderr
+        assert "No space left" in done.stderr and "is valid" in done.stderr
+        assert "or to the api was lost" not in done.stderr
         assert len(tshark_fields(path, ["frame.number"])) > 100
     finally:
         run(["umount", str(tmp_path)])
@@ -179,7 +179,7 @@ USAGE = {
     "unknown option": (("web-0", "--colour"), "--colour"),
     "token file": (("web-0", "--token-file", "/nowhere/token"), "/nowhere/token"),
     "authority": (("web-0", "--ca", "/nowhere/ca"), "/nowhere/ca"),
-    "url": (("web-0", "--api", "ftp://example.com"), "no URL of an api"),
+    "url": (("web-0", "--api", "ftp://example.com"), "not the URL of an api"),
     "in clear": (("web-0", "--api", "http://example.com"), "not sent in clear"),
     "too many interfaces": (("web-0", *(word for n in range(9) for word in ("-i", f"e{n}"))), "interfaces"),
 }
@@ -234,7 +234,7 @@ def test_unreachable_apis(chain: Chain) -> None:
     port = chain.api.config["static"]["targets"]["nobody"]["port"]
     for url, words in (
         (f"https://127.0.0.1:{port}", "refused"),
-        ("https://api.invalid", "the host 'api.invalid' cannot be resolved"),
+        ("https://api.invalid", "the host name 'api.invalid' cannot be resolved"),
     ):
         done = chain.pcapctl("hosts", "web-0", "--output", str(chain.path()), env={"PCAP_API": url})
         assert done.returncode == 1

@@ -126,7 +126,7 @@ def test_a_certificate_that_is_not_good(tmp_path: Path, credentials: Credentials
     with StreamApi(credentials, good) as api:
         done = pcapctl(api.url, tmp_path, None, "--report", str(path))
     assert done.status == 1
-    assert "is not good" in read(path)["error"]
+    assert "is not accepted" in read(path)["error"]
 
 
 def test_what_exists_stays(credentials: Credentials, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_named_pipe_stays_one(credentials: Credentials, tmp_path: Path, force:
 @pytest.mark.parametrize(
     ("name", "status", "words"),
     [
-        ("out.pcapng", 2, "cannot be the file of the packets"),
+        ("out.pcapng", 2, "cannot be the same file"),
         ("missing/report.json", 1, "does not exist"),
         (".", 1, "is a directory"),
     ],

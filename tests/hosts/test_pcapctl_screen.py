@@ -116,7 +116,7 @@ def test_a_capture(no_color: str, credentials: Credentials, tmp_path: Path) -> N
         terminal.wait_for("web-1: web-1 is slow \\x1b[2J[red]", "all  ")
         stage.go()
         assert process.wait(30) == 3
-        terminal.wait_for("pcapctl: the file is good")
+        terminal.wait_for("pcapctl: the file is valid")
         assert "instance" not in terminal.text and "Ctrl-C" not in terminal.text, "the table is gone"
         assert "stopped: duration" in terminal.text
         coloured = re.search(rb"\x1b\[[0-9;]*m", terminal.raw)

@@ -49,7 +49,7 @@ def test_a_capture_through_a_proxy(
     path = tmp_path / "web.pcapng"
     arguments = ("hosts", "web-0", "--filter", FILTER, "--count", "10", "--output", str(path))
     status, said = behind(chain, {}, *arguments)
-    assert status == 1 and f"the host '{API_NAME}' cannot be resolved" in said and "PROXY" not in said
+    assert status == 1 and f"the host name '{API_NAME}' cannot be resolved" in said and "PROXY" not in said
     running: ContextManager[str] = proxies.http() if program == "tinyproxy" else proxies.socks()
     with running as address, Generator(chain.link, rate=200):
         status, said = behind(chain, {variable: f"{way}{address}"}, *arguments)
@@ -73,7 +73,7 @@ def test_no_proxy(chain: Chain, proxies: Proxies, value: str) -> None:
     require("tinyproxy")
     with proxies.http() as address:
         status, said = behind(chain, {"HTTPS_PROXY": address, "NO_PROXY": value}, "status")
-    assert status == 1 and f"the host '{API_NAME}' cannot be resolved" in said and "NO_PROXY" in said
+    assert status == 1 and f"the host name '{API_NAME}' cannot be resolved" in said and "NO_PROXY" in said
     assert API_NAME not in proxies.log
 
 

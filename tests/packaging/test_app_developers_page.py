@@ -114,7 +114,7 @@ def test_what_the_text_says_of_files(foundation: Foundation, client_file: Path, 
     assert re.fullmatch(r"myapp-\d{8}T\d{6}Z\.pcapng", name)
     assert (tmp_path / "work-1" / name).stat().st_mode & 0o777 == 0o600
     again = user.run(f"pcapctl cf myapp --output {name}", 1)
-    assert again.returncode == 1 and f"{name} exists" in again.stderr and "--force" in again.stderr
+    assert again.returncode == 1 and f"{name} already exists" in again.stderr and "--force" in again.stderr
     for arguments in ("--print", "--serve 127.0.0.1:0"):
         assert user.run(f"pcapctl cf myapp {arguments}", 2).returncode == 0
     assert os.listdir(tmp_path / "work-2") == []

@@ -170,9 +170,9 @@ def test_another_name(cf: Cf, client_file: Path, monkeypatch: pytest.MonkeyPatch
     [
         ({"LoggedIn": False}, "is not logged in (log in with: cf login)"),
         ({"Api": ""}, "has no api"),
-        ({"SpaceGuid": ""}, "targets no space"),
-        ({"TokenError": "the token\x1b[2J is secret-r"}, "gives no token (log in with: cf login)"),
-        ({"Token": ""}, "gives no token"),
+        ({"SpaceGuid": ""}, "no targeted space"),
+        ({"TokenError": "the token\x1b[2J is secret-r"}, "did not provide a token (log in with: cf login)"),
+        ({"Token": ""}, "did not provide a token"),
     ],
 )
 def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: str) -> None:
@@ -197,8 +197,8 @@ def test_skipped_validation_is_not_implied(cf: Cf) -> None:
     cf.log_in(SSLDisabled=True)
     done = cf("pcap", "myapp")
     assert done.returncode == 1
-    assert "which does not count here" in done.stderr
-    assert "the certificate of api.sys.example.test is not good" in done.stderr
+    assert "which does not apply here" in done.stderr
+    assert "the certificate of api.sys.example.test is not accepted" in done.stderr
     assert not cf.foundation.state.asked
 
 
@@ -314,7 +314,7 @@ def test_without_a_cli(client_file: Path) -> None:
         [sys.executable, str(client_file), "1", "pcap", "x"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("pcapctl: no cf CLI on port 1: ")
+    assert done.stderr.startswith("pcapctl: cannot connect to the cf CLI on port 1: ")
 
 
 @pytest.mark.realcf

@@ -97,7 +97,7 @@ def test_each_of_them(shell: Shell, tmp_path: Path) -> None:
     assert refused.returncode == 1 and "has no api" in refused.stderr, "the login is needed"
     succeeds(login)
     refused = shell.run(capture)
-    assert refused.returncode == 1 and "targets no space" in refused.stderr, "the space is needed"
+    assert refused.returncode == 1 and "no targeted space" in refused.stderr, "the space is needed"
     succeeds(target)
     assert "stopped: duration" in succeeds(capture)
 

@@ -235,7 +235,9 @@ def test_the_command(tmp_path: Path) -> None:
         [(0, talk()[0][1]), (100, ipv4(SERVER, CLIENT, 6, tcp((80, 40000), 0, 100, RST | ACK), 9))],
     )
     done = CliRunner().invoke(cli, ["explain", name])
-    assert done.exit_code == 0 and "error: connection_refused: 192.0.2.2:80 refused once" in done.output
+    assert (
+        done.exit_code == 0 and "error: connection_refused: 192.0.2.2:80 refused 1 connection" in done.output
+    )
     assert json.loads(CliRunner().invoke(cli, ["explain", "--json", name]).output)["version"] == 1
     (tmp_path / "b").write_bytes(b"no capture")
     assert CliRunner().invoke(cli, ["explain", str(tmp_path / "b")]).exception is not None

@@ -342,7 +342,7 @@ def test_a_compressed_file(tmp_path: Path) -> None:
     said = [CliRunner().invoke(cli, ["flows", str(name)]).output for name in (path, compressed)]
     assert said[0] == said[1]
     compressed.write_bytes(compressed.read_bytes()[:-20])
-    with pytest.raises(PcapdError, match="is not whole"):
+    with pytest.raises(PcapdError, match="is incomplete"):
         read([str(compressed)])
 
 

@@ -67,7 +67,7 @@ def test_what_is_not_overwritten(tmp_path: Path) -> None:
     target.write_bytes(b"mine")
     with pytest.raises(UsageProblem, match="already exists"):
         align(str(source), str(target), force=False)
-    with pytest.raises(UsageProblem, match="is the file to read"):
+    with pytest.raises(UsageProblem, match="is the input file"):
         align(str(source), str(source), force=True)
     assert target.read_bytes() == b"mine"
     align(str(source), str(target), force=True)

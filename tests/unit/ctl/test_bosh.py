@@ -12,9 +12,9 @@ import pytest
 
 from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.login import bosh
-from pcapd.ctl.login.bosh import UNASKED_MAX, Asked, NotConfirmed, prepare
+from pcapd.ctl.login.bosh import UNASKED_MAX, BoshArguments, NotConfirmed, prepare
 from pcapd.ctl.login.boshconfig import Settings
-from pcapd.ctl.login.boshdirector import Director, Session
+from pcapd.ctl.login.boshdirector import BoshSession, DirectorClient
 from pcapd.ctl.login.boshlogin import read_environment
 from pcapd.ctl.login.cloud import CloudProblem
 from pcapd.ctl.login.fetch import Answer
@@ -94,9 +94,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def session(home: Home, web: Any, **client: str) -> Session:
+def session(home: Home, web: Any, **client: str) -> BoshSession:
     given = Settings("lab", **client)
-    return Session(home.path, given, read_environment(home.path, given), web, print)
+    return BoshSession(home.path, given, read_environment(home.path, given), web, print)
 
 
 # --- the login ------------------------------------------------------------------------------
@@ -152,8 +152,8 @@ def test_a_client_s_token_is_never_kept(home: Home, web: Web) -> None:
         (False, answer({"error_description": "old-refresh"}, 400), LoginProblem, "your BOSH login has expired"),
         (False, answer({"error_description": "old-refresh"}, 401), LoginProblem, "your BOSH login has expired"),
         (True, answer(b"", 401), LoginProblem, "does not accept client ops"),
-        (False, answer(b"", 503), CloudProblem, "gives no token: HTTP status 503"),
-        (False, answer({"access_token": "a b"}), CloudProblem, "gives no token: HTTP status 200"),
+        (False, answer(b"", 503), CloudProblem, "did not issue a token: HTTP status 503"),
+        (False, answer({"access_token": "a b"}), CloudProblem, "did not issue a token: HTTP status 200"),
     ],
 )  # fmt: skip
 def test_uaa_gives_no_token(
@@ -171,8 +171,8 @@ def test_uaa_gives_no_token(
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (answer(b"", 302), "answers with HTTP status 302"),
-        (answer({**info(UAA).json()}, 503), "answers with HTTP status 503"),
+        (answer(b"", 302), "answered with HTTP status 302"),
+        (answer({**info(UAA).json()}, 503), "answered with HTTP status 503"),
         (info("http://192.0.2.6:8080"), "a token is not sent in clear"),
         (info("https://user@192.0.2.6"), "is no https URL"),
         (info("192.0.2.6"), "is no https URL"),
@@ -189,8 +189,8 @@ def test_no_uaa_to_send_a_token_to(home: Home, web: Web, said: Answer, words: st
 # --- the director ----------------------------------------------------------------------------
 
 
-def director(home: Home, web: Any) -> Director:
-    return Director(DIRECTOR, session(home, web), web)
+def director(home: Home, web: Any) -> DirectorClient:
+    return DirectorClient(DIRECTOR, session(home, web), web)
 
 
 def test_a_token_ended_before_its_time(home: Home, web: Web) -> None:
@@ -220,9 +220,9 @@ def test_no_new_token_for_other_refusals(home: Home, web: Web, status: int, kind
 # --- the command -----------------------------------------------------------------------------
 
 
-def asked(deployment: str = "cf", **changes: Any) -> Asked:
+def asked(deployment: str = "cf", **changes: Any) -> BoshArguments:
     facts: Dict[str, Any] = {"groups": ("web",), "instances": (), "environment": None, "ca": None}
-    return Asked(deployment, **{**facts, "api": "https://pcap.x", **changes})
+    return BoshArguments(deployment, **{**facts, "api": "https://pcap.x", **changes})
 
 
 def options(output: str = "-", **changes: Any) -> CaptureOptions:
@@ -318,7 +318,7 @@ def test_nobody_to_ask(home: Home, web: Web, monkeypatch: pytest.MonkeyPatch, la
     """Without a visible question or a terminal for the answer, and in scripts, --yes is required."""
     web.answers[INSTANCES] = [instances(UNASKED_MAX + 1)]
     shown = at_terminal(monkeypatch, "y\n", **({lacking: False} if lacking != "json" else {}))
-    with pytest.raises(UsageProblem, match=r"nobody to ask .*--yes"):
+    with pytest.raises(UsageProblem, match=r"no terminal to ask .*--yes"):
         prepare(asked(), options(json=lacking == "json"))
     assert "[y/N]" not in shown.getvalue()
 

@@ -27,7 +27,7 @@ from pcapd.ctl.login.boshconfig import (
     settings,
     with_tokens,
 )
-from pcapd.ctl.login.boshlogin import read_authority, read_environment, save_tokens
+from pcapd.ctl.login.boshlogin import read_ca, read_environment, save_tokens
 from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.limits import CONFIG_MAX
 from tests.kit.lab.memory import traced
@@ -153,10 +153,13 @@ def test_old_file() -> None:
         ("a: 1\n---\nb: 2\n", "is not YAML"),
         ("\x00", "is not YAML"),
         ("[" * 5000, "is not YAML"),
-        ("- 1", "no YAML mapping"),
-        ("environments: 1", "is no list"),
-        ("environments: [1]", "no YAML mapping"),
-        (config({**PROD, "access_token": "a b"}), "access_token in the BOSH CLI's configuration is no token"),
+        ("- 1", "not a YAML mapping"),
+        ("environments: 1", "is not a list"),
+        ("environments: [1]", "not a YAML mapping"),
+        (
+            config({**PROD, "access_token": "a b"}),
+            "access_token in the BOSH CLI's configuration is not a token",
+        ),
         (config({**PROD, "refresh_token": "a\x07"}), "refresh_token"),
         (config({**PROD, "access_token": "tökén"}), "access_token"),
         (config({**PROD, "url": "http://10.0.0.6"}), "not https"),
@@ -289,7 +292,7 @@ def test_without_a_new_refresh_token() -> None:
 )
 def test_unusual_files_are_left_alone(text: str) -> None:
     """Files with YAML references, or the director twice, are left alone."""
-    with pytest.raises(LoginProblem, match="not as that CLI writes it"):
+    with pytest.raises(LoginProblem, match="not in the form that the CLI writes"):
         with_tokens(text, URL, FRESH)
 
 
@@ -356,10 +359,10 @@ def test_unreadable(tmp_path: Path) -> None:
 def test_authority(tmp_path: Path, authority: Authority) -> None:
     """An authority is PEM text or a path; one without a certificate is named without quoting it."""
     pem = authority.certificate_path.read_text()
-    assert read_authority(pem) == pem == read_authority(str(authority.certificate_path))
-    assert read_authority("") == ""
+    assert read_ca(pem) == pem == read_ca(str(authority.certificate_path))
+    assert read_ca("") == ""
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("hello")
     for ca in (str(nonsense), str(tmp_path / "none"), "-----BEGIN CERTIFICATE-----\nx\n"):
-        with pytest.raises(LoginProblem, match="BOSH_CA_CERT wants PEM"):
-            read_authority(ca)
+        with pytest.raises(LoginProblem, match="BOSH_CA_CERT must be PEM"):
+            read_ca(ca)

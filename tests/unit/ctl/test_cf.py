@@ -12,9 +12,9 @@ from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.extcap.choices import apps
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import cf
-from pcapd.ctl.login.cf import Asked, prepare
+from pcapd.ctl.login.cf import CfArguments, prepare
 from pcapd.ctl.login.cflogin import read_login
-from pcapd.ctl.login.cloud import PAGES_MAX, CloudController, CloudProblem, Session
+from pcapd.ctl.login.cloud import PAGES_MAX, CfSession, CloudController, CloudProblem
 from pcapd.ctl.login.fetch import Answer
 from pcapd.ctl.options import CaptureOptions, UsageProblem
 from pcapd.ctl.sinks.output import OutputError
@@ -84,8 +84,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def session(home: Home, web: Any) -> Session:
-    return Session(home.path, read_login(home.path), web, print)
+def session(home: Home, web: Any) -> CfSession:
+    return CfSession(home.path, read_login(home.path), web, print)
 
 
 def controller(home: Home, web: Any) -> CloudController:
@@ -128,7 +128,7 @@ def test_no_further_page(home: Home, web: Web, following: Any) -> None:
 def test_no_page_elsewhere(home: Home, web: Web, href: str) -> None:
     """A token goes where the login is from, wherever the list points."""
     web.answers[APPS] = [page(following={"href": href})]
-    with pytest.raises(CloudProblem, match="points to another host"):
+    with pytest.raises(CloudProblem, match="is on another host"):
         controller(home, web).app_guid("myapp", "space-guid")
     assert [asked.url.partition("?")[0] for asked in web.asked] == [APPS]
 
@@ -136,7 +136,7 @@ def test_no_page_elsewhere(home: Home, web: Web, href: str) -> None:
 def test_pages_without_end(home: Home, web: Web) -> None:
     """A list that leads back to itself is left; of very many apps the first ones are shown."""
     web.answers[APPS] = [page(following={"href": "/v3/apps?page=2"})]
-    with pytest.raises(CloudProblem, match="has no end"):
+    with pytest.raises(CloudProblem, match="does not end"):
         controller(home, web).app_guid("myapp", "space-guid")
     assert len(web.asked) == PAGES_MAX
     assert controller(home, web).apps("space-guid") == []
@@ -148,13 +148,13 @@ def test_pages_without_end(home: Home, web: Web) -> None:
     [
         (refusal(401), Unauthenticated, r"does not accept your login \(log in with"),
         (refusal(403), CloudProblem, r"does not let you read apps \(CF-Title\) \(check: cf target\)"),
-        (refusal(404), TargetNotFound, r"knows no apps \(CF-Title\)"),
+        (refusal(404), TargetNotFound, r"does not provide apps \(CF-Title\)"),
         (refusal(429, retry_after="42"), LimitReached, r"how often .*\(try again in 42 s\)"),
-        (refusal(500), CloudProblem, r"is in trouble: HTTP 500 \(CF-Title\) \(try again later\)"),
-        (refusal(503, "x\x1b"), CloudProblem, r"is in trouble: HTTP 503 \(try again later\)"),
-        (refusal(418), CloudProblem, r"answers with HTTP status 418"),
-        (answer({"resources": 5}), CloudProblem, "does not answer as Cloud Controller does"),
-        (answer(b"<html>"), CloudProblem, "does not answer as Cloud Controller does"),
+        (refusal(500), CloudProblem, r"failed: HTTP status 500 \(CF-Title\) \(try again later\)"),
+        (refusal(503, "x\x1b"), CloudProblem, r"failed: HTTP status 503 \(try again later\)"),
+        (refusal(418), CloudProblem, r"answered with HTTP status 418"),
+        (answer({"resources": 5}), CloudProblem, "does not answer like Cloud Controller"),
+        (answer(b"<html>"), CloudProblem, "does not answer like Cloud Controller"),
     ],
 )  # fmt: skip
 def test_cloud_controller_refuses(
@@ -181,7 +181,7 @@ def test_when_to_try_again(home: Home, web: Web, said: str) -> None:
 def test_a_link_that_is_no_text(home: Home, web: Web) -> None:
     """A link that is not text is an error, not a guess."""
     web.answers[f"{API}/"] = [answer({"links": {"pcap": {"href": {"a": 1}}}})]
-    with pytest.raises(CloudProblem, match="is no text"):
+    with pytest.raises(CloudProblem, match="is not text"):
         controller(home, web).pcap_link()
 
 
@@ -224,9 +224,13 @@ def test_no_refresh_token_in_clear(home: Home, web: Web, endpoint: str) -> None:
         (answer({"error_description": "old-refresh"}, 401), LoginProblem, "your cf login has expired"),
         (answer(b"", 403), LoginProblem, "your cf login has expired"),
         (refusal(429), LimitReached, "UAA at login.x limits how often"),
-        (answer(b"", 502), CloudProblem, "UAA at login.x is in trouble: HTTP 502"),
-        (answer(b"", 404), CloudProblem, "UAA at login.x gives no token: HTTP status 404"),
-        (answer({"access_token": "a b"}), CloudProblem, "UAA at login.x gives no token: HTTP status 200"),
+        (answer(b"", 502), CloudProblem, "UAA at login.x failed: HTTP status 502"),
+        (answer(b"", 404), CloudProblem, "UAA at login.x did not issue a token: HTTP status 404"),
+        (
+            answer({"access_token": "a b"}),
+            CloudProblem,
+            "UAA at login.x did not issue a token: HTTP status 200",
+        ),
     ],
 )
 def test_uaa_gives_no_token(
@@ -243,9 +247,9 @@ def test_uaa_gives_no_token(
 # --- the command -----------------------------------------------------------------------------
 
 
-def asked(name: str = "myapp", **changes: Any) -> Asked:
+def asked(name: str = "myapp", **changes: Any) -> CfArguments:
     facts: Dict[str, Any] = {"instances": (), "type": "web", "follow": False, "api": None, "ca": None}
-    return Asked(name, **{**facts, **changes})
+    return CfArguments(name, **{**facts, **changes})
 
 
 def options(output: str = "-", **changes: Any) -> CaptureOptions:
@@ -277,7 +281,7 @@ def test_no_space(home: Home, web: Web) -> None:
     """An app's name means nothing without one, and no other space is looked into."""
     home.log_in(SpaceFields={})
     for find in (lambda: prepare(asked(), options()), lambda: apps(None)):
-        with pytest.raises(LoginProblem, match="targets no space"):
+        with pytest.raises(LoginProblem, match="no targeted space"):
             find()
     assert not web.asked
 
@@ -312,7 +316,7 @@ def test_details(
 ) -> None:
     """Details are printed with --verbose only, and with neither --quiet nor --json."""
     prepare(asked(), options(**said))
-    assert ("pcap api https://pcap.x, beside api.x" in capsys.readouterr().err) is details
+    assert ("pcap api https://pcap.x, derived from api.x" in capsys.readouterr().err) is details
 
 
 # --- the list in Wireshark -------------------------------------------------------------------

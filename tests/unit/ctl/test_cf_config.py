@@ -115,7 +115,7 @@ def test_one_way_to_log_in_is_enough(kept: dict[str, str]) -> None:
         ("", "not JSON", "cf login"),
         ('{"ConfigVersion": 4', "not JSON", "cf login"),
         ("[" * 100_000, "not JSON", "cf login"),
-        ("[]", "no JSON object", "cf login"),
+        ("[]", "not a JSON object", "cf login"),
         ("{}", "version none", "cf login"),
         (config(ConfigVersion=3), "version 3", "cf login"),
         (config(Target=""), "no api", "cf login -a"),

@@ -15,7 +15,7 @@ import pytest
 from pcapd.clouds.uaa import LoginProblem, Tokens
 from pcapd.ctl.login.cfconfig import parse_login
 from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
-from pcapd.ctl.login.cloud import Session
+from pcapd.ctl.login.cloud import CfSession
 from pcapd.ctl.login.fetch import Answer
 from pcapd.limits import CONFIG_MAX
 from tests.kit.lab.memory import traced
@@ -155,7 +155,7 @@ def test_tokens_that_someone_else_got(path: Path, good: bool) -> None:
     uaa: Any = Uaa()
     config = {**OLD, "AuthorizationEndpoint": "https://login.x"}
     path.write_text(json.dumps(config))
-    session = Session(path, read_login(path), uaa, print)
+    session = CfSession(path, read_login(path), uaa, print)
     theirs = access(time.time() + (3600 if good else -3600))
     path.write_text(json.dumps({**config, "AccessToken": f"bearer {theirs}"}))
     session.refresh()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcapd.ctl.display.report import opened_line
-from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances, parse_places
+from pcapd.ctl.options import CaptureOptions, CaptureTarget, UsageProblem, parse_instances, parse_places
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source
 
@@ -41,20 +41,23 @@ def test_no_instances(given: str) -> None:
 def test_request_for_an_app() -> None:
     """START names the app and nothing else."""
     app = App("guid", "web", (0, 2))
-    request = CaptureOptions("x", Form.PCAPNG).request(Wanted(app=app, name="myapp", follow=True))
+    request = CaptureOptions("x", Form.PCAPNG).request(CaptureTarget(app=app, name="myapp", follow=True))
     assert (request.app, request.follow, request.targets) == (app, True, ())
 
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (Wanted(("a", "b")), "targets: a, b"),
-        (Wanted(app=App("g"), name="myapp"), "app: myapp, web, all instances"),
-        (Wanted(app=App("g", "w", (1,)), name="myapp"), "app: myapp, w, instance 1"),
-        (Wanted(app=App("g", "w", (0, 2)), name="m", follow=True), "app: m, w, instances 0, 2, followed"),
+        (CaptureTarget(("a", "b")), "targets: a, b"),
+        (CaptureTarget(app=App("g"), name="myapp"), "app: myapp, web, all instances"),
+        (CaptureTarget(app=App("g", "w", (1,)), name="myapp"), "app: myapp, w, instance 1"),
+        (
+            CaptureTarget(app=App("g", "w", (0, 2)), name="m", follow=True),
+            "app: m, w, instances 0, 2, followed",
+        ),
     ],
 )
-def test_words(wanted: Wanted, words: str) -> None:
+def test_words(wanted: CaptureTarget, words: str) -> None:
     """The file's comment describes what is captured."""
     assert wanted.describe() == words
 

@@ -9,7 +9,7 @@ import pytest
 
 from pcapd.ctl.display import report
 from pcapd.ctl.display.text import escape, quantity
-from pcapd.ctl.options import CaptureOptions, Wanted
+from pcapd.ctl.options import CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession
 from pcapd.merge import Matcher
@@ -63,7 +63,7 @@ def test_the_report_is_short(tmp_path: Path) -> None:
         muxer.source(number, Source(f"web/{number}", "eth0", 1, 262144, ""), 5)
         muxer.stats(number, Stats(0, 0, 0, 0, 9, final=True))
     options = CaptureOptions("", Form.PCAPNG, "port 1")
-    capture = CaptureSession(options.request(Wanted(("web",))), muxer, None, 0.0)
+    capture = CaptureSession(options.request(CaptureTarget(("web",))), muxer, None, 0.0)
     capture.reason = "10 packets"
     lines = report.as_text(capture, Sinks(options, muxer.closing), 1.0, options)
     assert lines[:5] == [
@@ -73,7 +73,9 @@ def test_the_report_is_short(tmp_path: Path) -> None:
         "0 packets in 1.0 s, not written to a file; nothing was lost",
         "stopped: 10 packets",
     ]
-    assert all(words in lines[5] for words in ("no packet came", "the filter", "--device lo", "-i any"))
+    assert all(
+        words in lines[5] for words in ("no packets were captured", "the filter", "--device lo", "-i any")
+    )
 
 
 def test_late_packets_are_told() -> None:
@@ -121,7 +123,10 @@ def test_packets_that_could_not_be_matched_are_told(tmp_path: Path) -> None:
     capture = CaptureSession(Request(("web-0",)), muxer, None, 0.0)
     options = CaptureOptions(str(tmp_path / "x"), Form.PCAPNG)
     sinks = Sinks(options, muxer.closing)
-    assert any("7 packets were too many" in line for line in report.as_text(capture, sinks, 1.0, options))
+    assert any(
+        "7 packets exceeded the matching memory" in line
+        for line in report.as_text(capture, sinks, 1.0, options)
+    )
     assert report.as_dict(capture, sinks, 1.0)["packets_forgotten"] == 7
     assert "3 duplicates left out" in report.source_line(account(duplicates=3))
 
@@ -148,14 +153,14 @@ def test_the_plan() -> None:
     options = CaptureOptions(
         "x\x1b.pcapng", Form.PCAPNG, "udp", ("eth0", "lo"), 128, count=9, duration=90.0, max_bytes=10**8
     )
-    assert report.plan(options, Wanted(tuple(f"web-{number}" for number in range(200)))) == [
+    assert report.plan(options, CaptureTarget(tuple(f"web-{number}" for number in range(200)))) == [
         "targets: "
         + ", ".join(f"web-{number}" for number in range(12))
         + " and 188 more; interfaces: eth0, lo",
         "filter: udp, without the capture's own connections; 128 bytes of each packet",
         "limits: 90 s, 9 packets, 100 MB; writing to x\\x1b.pcapng",
     ]
-    assert report.plan(CaptureOptions("-", Form.PCAPNG), Wanted(("web-0",))) == [
+    assert report.plan(CaptureOptions("-", Form.PCAPNG), CaptureTarget(("web-0",))) == [
         "targets: web-0",
         "filter: none, without the capture's own connections; whole packets",
         "limits: none; writing to standard output",

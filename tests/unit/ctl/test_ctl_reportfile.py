@@ -38,8 +38,8 @@ def test_places_that_take_it(changes: Any, place: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "words"),
     [
-        ("x.pcapng", UsageProblem, "cannot be the file of the packets"),
-        ("directory/../x.pcapng", UsageProblem, "cannot be the file of the packets"),
+        ("x.pcapng", UsageProblem, "cannot be the same file"),
+        ("directory/../x.pcapng", UsageProblem, "cannot be the same file"),
         ("directory", ReportFailed, "is a directory"),
         ("no/report.json", ReportFailed, "does not exist"),
     ],

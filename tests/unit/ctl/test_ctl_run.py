@@ -21,7 +21,7 @@ from pcapd.ctl.display import reporter as reporter_module
 from pcapd.ctl.display.live import Live
 from pcapd.ctl.display.reporter import can_redraw
 from pcapd.ctl.display.terminal import Line
-from pcapd.ctl.options import Access, CaptureOptions, Wanted
+from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget
 from pcapd.ctl.run import run
 from pcapd.ctl.sinks import output as output_module
 from pcapd.ctl.sinks.fileoptions import FileOptions
@@ -89,7 +89,7 @@ class Stage:
         """Capture from the script."""
         with StreamApi(None, script) as api:
             access = Access(f"http://{LOCAL}:{api.port}", "token")
-            status = run(access, self.options(**changes), Wanted(("web-0",)))
+            status = run(access, self.options(**changes), CaptureTarget(("web-0",)))
         assert not api.failures, api.failures
         return status
 
@@ -321,7 +321,7 @@ def test_the_limits_of_the_api_are_said_first(stage: Stage, capfd: pytest.Captur
 
     assert stage.play(script, duration=7200.0) == 0
     said = capfd.readouterr().err.splitlines()
-    assert said[0] == "warning: the api ends it after 1 h, not after 2 h"
+    assert said[0] == "warning: the api ends this capture after 1 h, not 2 h"
     assert said[1].startswith("capturing targets: web-0; writing to ")
     assert stage.play(script, force=True, json=True) == 0
     events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]

@@ -206,9 +206,9 @@ def test_too_many_readers(server: Server) -> None:
 
 def test_an_address_that_is_taken(server: Server) -> None:
     """An address that is in use is reported as such."""
-    with pytest.raises(PcapdError, match=r"cannot serve at 127\.0\.0\.1"):
+    with pytest.raises(PcapdError, match=r"cannot listen on 127\.0\.0\.1"):
         Server(*parse_place(server.address))
-    with pytest.raises(PcapdError, match="cannot serve"):
+    with pytest.raises(PcapdError, match="cannot listen"):
         Server("no.such.host.invalid", 1)
 
 

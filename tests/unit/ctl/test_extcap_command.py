@@ -15,7 +15,7 @@ from pcapd.ctl.extcap.calls import Call
 from pcapd.ctl.extcap.command import PREPARE, answer, options_of
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import bosh, cf
-from pcapd.ctl.options import Access, UsageProblem, Wanted
+from pcapd.ctl.options import Access, CaptureTarget, UsageProblem
 from pcapd.errors import PcapdError
 
 CF = ("--extcap-interface", "pcapctl-cf")
@@ -44,9 +44,9 @@ def test_answers(capsys: pytest.CaptureFixture[str], arguments: List[str], begin
     [
         (["--extcap-dlts"], "no --extcap-interface"),
         (["--extcap-interface", "eth0", "--extcap-dlts"], "there is no interface 'eth0'"),
-        ([*CF], "wants nothing of it"),
-        ([*CF, "--fifo", "/nonexistent/fifo"], "wants nothing of it"),
-        ([*CF, "--capture"], "no --fifo"),
+        ([*CF], "no extcap action"),
+        ([*CF, "--fifo", "/nonexistent/fifo"], "no extcap action"),
+        ([*CF, "--capture"], "--fifo is missing"),
     ],
 )
 def test_calls_that_cannot_be_answered(arguments: List[str], words: str) -> None:
@@ -84,8 +84,8 @@ def test_reloaded(
         ("pcapctl-bosh", {"--deployment": "cf"}, "no instance group"),
         ("pcapctl-bosh", {"--deployment": "cf", "--groups": ", ,"}, "no instance group"),
         ("pcapctl-bosh", {"--deployment": "cf", "--groups": "web"}, "no api"),
-        ("pcapctl-hosts", {}, "no hosts"),
-        ("pcapctl-hosts", {"--targets": " , "}, "no hosts"),
+        ("pcapctl-hosts", {}, "no targets are named"),
+        ("pcapctl-hosts", {"--targets": " , "}, "no targets are named"),
         ("pcapctl-hosts", {"--targets": "web-0"}, "no api"),
     ],
 )
@@ -168,8 +168,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def capture(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, **behaviour: Any) -> int:
     """Capture on a host, as far as the pipe; what would run then is the test's."""
 
-    def prepare(*_: object) -> Tuple[Access, Wanted]:
-        return Access("https://pcap.x", None), Wanted(("web-0",))
+    def prepare(*_: object) -> Tuple[Access, CaptureTarget]:
+        return Access("https://pcap.x", None), CaptureTarget(("web-0",))
 
     monkeypatch.setitem(PREPARE, "pcapctl-hosts", prepare)
     monkeypatch.setattr(run, "run", behaviour["run"])
@@ -204,7 +204,7 @@ def test_an_error_while_it_runs(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, clo
 
 def test_nobody_opens_the_pipe(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe that no reader opens is given up after half a minute."""
-    with pytest.raises(PcapdError, match="nobody reads it"):
+    with pytest.raises(PcapdError, match="it has no reader"):
         capture(pipe, monkeypatch, run=lambda *_: pytest.fail("it was captured"))
     assert 30 <= clock.now < 31
 

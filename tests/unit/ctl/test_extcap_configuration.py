@@ -18,8 +18,8 @@ from pcapd.ctl.extcap.command import PREPARE, options_of
 from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, encode, text
 from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
 from pcapd.ctl.login import cf
-from pcapd.ctl.login.cf import Asked
-from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted
+from pcapd.ctl.login.cf import CfArguments
+from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget, Trust, UsageProblem
 from pcapd.errors import PcapdError
 from pcapd.limits import FILTER_MAX
 from pcapd.savefile.form import Form
@@ -132,16 +132,16 @@ def test_options_that_cannot_be(name: str, value: str) -> None:
 @pytest.mark.parametrize(("said", "follow"), [({}, False), ({"--follow": "true"}, True)])
 def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dialog's values become the request for an app; other instances are followed only on request."""
-    asked: list[Asked] = []
+    asked: list[CfArguments] = []
 
-    def prepare(one: Asked, _options: CaptureOptions) -> tuple[Access, Wanted]:
+    def prepare(one: CfArguments, _options: CaptureOptions) -> tuple[Access, CaptureTarget]:
         asked.append(one)
-        return Access("https://pcap.example", None), Wanted()
+        return Access("https://pcap.example", None), CaptureTarget()
 
     monkeypatch.setattr(cf, "prepare", prepare)
     call = Call(values={"--app": "listed", "--instances": "0,2", **said})
     PREPARE["pcapctl-cf"](call, options_of(call))
-    assert asked == [Asked("listed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
+    assert asked == [CfArguments("listed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
 
 
 # --- sentences -----------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_a_choice_stays_one_sentence(name: str) -> None:
         ("tcp port 80 and (host a or (host b))", ""),
         ("ip[6:2] & 0x1fff = 0", ""),
         ("(tcp", "the ( at character 1 is not closed"),
-        ("tcp) or (udp", "the ) at character 4 closes nothing"),
+        ("tcp) or (udp", "the ) at character 4 has no matching ("),
         ("((a) or (b)", "the ( at character 1 is not closed"),
         ("tcp\nudp", "control characters"),
         ("a" * FILTER_MAX, ""),
@@ -343,7 +343,7 @@ def test_programs_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexec sleep 30\n")
     with pytest.raises(PcapdError, match="pcapctl does not answer"):
         install(tmp_path)
-    assert install_module._told_by(str(tmp_path / "pcapctl"), "-G", "folders") == ""
+    assert install_module._output_of(str(tmp_path / "pcapctl"), "-G", "folders") == ""
 
 
 def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +355,7 @@ def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexit 0\n")
     assert install(None) == tmp_path / ".config" / "wireshark" / "extcap" / "pcapctl"
     monkeypatch.setenv("HOME", "")
-    with pytest.raises(UsageProblem, match="there is no HOME"):
+    with pytest.raises(UsageProblem, match="HOME is not set"):
         install(None)
 
 
@@ -363,7 +363,7 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     """A program of the same name is neither replaced nor removed."""
     other = tmp_path / "pcapctl"
     other.write_text("#!/bin/sh\n")
-    with pytest.raises(PcapdError, match="something else"):
+    with pytest.raises(PcapdError, match="is not pcapctl's"):
         install(tmp_path)
     assert uninstall(tmp_path) == []
     assert other.read_text() == "#!/bin/sh\n"

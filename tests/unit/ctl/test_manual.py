@@ -124,7 +124,7 @@ def test_the_statuses_are_said_once() -> None:
     """Each capturing command's help ends with the exit statuses; the page has them in one section."""
     captures = [command for _, command in commands() if EXIT_STATUS in (command.epilog or "")]
     assert {command.name for command in captures} == {"bosh", "cf", "hosts"}
-    assert page(cli).count("the file is good, but an instance failed") == 1
+    assert page(cli).count("the file is valid, but an instance failed") == 1
 
 
 def test_letters_of_roff() -> None:
@@ -147,7 +147,7 @@ def test_letters_of_roff() -> None:
         """
 
     @group.command(hidden=True)
-    def second() -> None:
+    def unlisted() -> None:
         """Nobody."""
 
     text = page(group)
@@ -158,4 +158,4 @@ def test_letters_of_roff() -> None:
     )
     assert ".SS pcapctl first \\fITHING\\fR\n\\&.TH is first.\n" in text
     assert "\n.nf\n\\&.SH stays\n  in its lines\\e\n.fi\n" in text
-    assert "obody" not in text and "\\-\\-secret" not in text and "second" not in text
+    assert "obody" not in text and "\\-\\-secret" not in text and "unlisted" not in text

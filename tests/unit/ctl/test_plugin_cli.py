@@ -113,7 +113,7 @@ def test_no_login(replies: Dict[str, Reply], method: str, reply: Reply, words: s
 def test_a_reply_of_another_type(replies: Dict[str, Reply], method: str) -> None:
     """A reply of another type is refused."""
     replies[method] = (UINT, 7)
-    with pytest.raises(RemoteProtocolError, match=f"answers {method} with another type"):
+    with pytest.raises(RemoteProtocolError, match=f"reply to {method} has the wrong type"):
         CfCli(1).login()
 
 
@@ -123,14 +123,14 @@ def test_a_reply_of_another_type(replies: Dict[str, Reply], method: str) -> None
 def test_no_token(replies: Dict[str, Reply], token: str) -> None:
     """A token that cannot be a header is refused without being repeated."""
     replies["AccessToken"] = (STRING, token)
-    with pytest.raises(LoginProblem, match=r"^the cf CLI gives no token [^\r]*cf login"):
+    with pytest.raises(LoginProblem, match=r"^the cf CLI did not provide a token [^\r]*cf login"):
         CfCli(1).token()
 
 
 def test_a_token_that_is_refused(replies: Dict[str, Reply]) -> None:
     """The cf CLI's own words, which may hold anything, are not repeated."""
     replies["AccessToken"] = answered("CliRpcCmd.AccessToken", STRING, "", error="the token is secret-r")
-    with pytest.raises(LoginProblem, match="gives no token") as caught:
+    with pytest.raises(LoginProblem, match="did not provide a token") as caught:
         CfCli(1).token()
     assert "secret" not in str(caught.value)
 
@@ -141,7 +141,7 @@ def test_a_token_that_is_refused(replies: Dict[str, Reply]) -> None:
         (b"", "closed the connection"),
         (answered("CliRpcCmd.AccessToken", STRING, "bearer a")[:-1], "closed the connection"),
         (socket.timeout(), "did not answer within 60 s"),
-        (ConnectionResetError(104, "reset"), "no cf CLI on port 1: reset"),
+        (ConnectionResetError(104, "reset"), "cannot connect to the cf CLI on port 1: reset"),
     ],
 )
 def test_no_reply(replies: Dict[str, Reply], reply: Reply, words: str) -> None:

@@ -47,13 +47,13 @@ def test_a_message_in_two_pieces() -> None:
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
-        (b"\x82\x81abcdx", "may not mask"),
-        (b"\x89\x80abcd", "may not mask"),
+        (b"\x82\x81abcdx", "must not mask"),
+        (b"\x89\x80abcd", "must not mask"),
         (b"\xc2\x01x", "reserved bits"),
         (b"\xa0\x01x", "reserved bits"),
         (b"\x92\x00", "reserved bits"),
-        (b"\x89\x7e\x00\x7e" + bytes(126), "neither binary data nor a control frame"),
-        (b"\x81\x7e\x00\x7e" + bytes(126), "neither binary data nor a control frame"),
+        (b"\x89\x7e\x00\x7e" + bytes(126), "neither a binary nor a control frame"),
+        (b"\x81\x7e\x00\x7e" + bytes(126), "neither a binary nor a control frame"),
     ],
 )
 def test_what_no_server_may_send(frame: bytes, words: str) -> None:
