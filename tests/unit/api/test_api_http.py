@@ -306,7 +306,7 @@ def test_a_token_is_a_bearers(front: Front, header: str) -> None:
 def test_the_token_is_not_taken_from_the_url(front: Front) -> None:
     """An argument named token is an unknown argument, for routers log URLs."""
     answer = front.ask("/capture?target=web-0&token=abc", token=None)
-    assert answer.status == 400 and "token is not known" in answer.error["title"]
+    assert answer.status == 400 and "token is not a known argument" in answer.error["title"]
 
 
 @pytest.mark.parametrize(
@@ -970,7 +970,7 @@ def test_a_bug_is_not_told(front: Front, monkeypatch: pytest.MonkeyPatch, logged
     """The client learns that the api failed; how, is in the log."""
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(ZeroDivisionError("inner workings")))
     answer = front.ask("/capture?target=web-0")
-    assert answer.status == 502 and "its log says more" in answer.error["title"]
+    assert answer.status == 502 and "its log has the details" in answer.error["title"]
     assert b"inner workings" not in answer.raw
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
 
@@ -1073,7 +1073,7 @@ def test_all_problems_are_named_at_once() -> None:
         "order",
         "duration",
         "max_bytes",
-        "colour is not known",
+        "colour is not a known argument",
         "filter is given twice",
     ):
         assert name in refused.value.message
@@ -1094,10 +1094,10 @@ def test_one_thing_to_capture_is_enough(wanted: dict[str, str]) -> None:
         ({"target": "web-0", "type": "worker"}, "index and type need an appid"),
         ({"target": "web-0", "group": "router"}, "group and instance need a deployment"),
         ({"target": "web-0", "instance": "0"}, "group and instance need a deployment"),
-        ({"appid": "a-guid", "index": "-1"}, "is no number of an instance"),
-        ({"appid": "a-guid", "index": "1.0"}, "is no number of an instance"),
-        ({"appid": "a-guid", "index": "\u0661"}, "is no number of an instance"),
-        ({"appid": "a-guid", "index": "9" * 5000}, "is no number of an instance"),
+        ({"appid": "a-guid", "index": "-1"}, "is not the number of an instance"),
+        ({"appid": "a-guid", "index": "1.0"}, "is not the number of an instance"),
+        ({"appid": "a-guid", "index": "\u0661"}, "is not the number of an instance"),
+        ({"appid": "a-guid", "index": "9" * 5000}, "is not the number of an instance"),
     ],
 )
 def test_queries_that_name_too_little_or_nonsense(wrong: dict[str, Any], words: str) -> None:
