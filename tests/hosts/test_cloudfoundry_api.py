@@ -413,7 +413,7 @@ def test_hostile_name(foundation: Foundation, app: CfApp, token: str) -> None:
         (Answer(200, b'{"resources": 7}'), 503, "makes no sense"),
         (Answer(200, b'{"resources": [], "x": ', length=500), 503, "cut off"),
         (Answer(200, b"x" * 1024 * 1024, repeat=AUTHORITY_BODY_MAX // 1024**2 + 1), 503, "more than"),
-        (Answer(200, b"{}", ENDLESS_HEADERS), 503, "cannot be asked"),
+        (Answer(200, b"{}", ENDLESS_HEADERS), 503, "cannot be reached"),
     ],
     ids=lambda value: None,
 )

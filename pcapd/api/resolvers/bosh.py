@@ -216,7 +216,7 @@ class _Keys:
 
         Raises:
             Unauthenticated: UAA shows no such key.
-            ResolverUnavailable: UAA cannot be asked.
+            ResolverUnavailable: UAA cannot be reached.
         """
         if not self._known(name):
             await self._one_at_a_time.acquire()
