@@ -1,4 +1,4 @@
-"""Frames: the unit of the wire protocol, on every leg (docs/wire-protocol.rst).
+"""Frames: the unit of the wire protocol, on every connection (docs/wire-protocol.rst).
 
 ::
 
@@ -27,7 +27,7 @@ Bytes = Union[bytes, bytearray, memoryview]
 
 
 class FrameType(IntEnum):
-    """What a frame's payload is: JSON for all but PACKETS."""
+    """The type of a frame's payload: JSON for all but PACKETS."""
 
     HELLO = 1
     START = 2
@@ -45,8 +45,8 @@ class FrameType(IntEnum):
 class Frame(NamedTuple):
     """One frame; source 0 means the whole capture.
 
-    The payload of PACKETS is a view of what was received: not copied, and not
-    changing either.
+    The payload of PACKETS is a view of the received bytes: it is not copied, and does
+    not change.
     """
 
     type: FrameType
@@ -54,7 +54,7 @@ class Frame(NamedTuple):
     payload: Bytes
 
 
-#: bytes; what comes in smaller pieces is gathered, so that it costs its size and not its number.
+#: bytes; smaller pieces are joined, so that their cost depends on size and not on number.
 _GATHER = 4096
 
 _MAX_PAYLOAD = {kind.value: CONTROL_MAX for kind in FrameType}
@@ -63,26 +63,26 @@ _TYPES = {kind.value: kind for kind in FrameType}
 
 
 def frame_header(kind: FrameType, source: int, length: int) -> bytes:
-    """The 8 bytes before a payload of `length` bytes.
+    """The header: 8 bytes before a payload of `length` bytes.
 
     Raises:
-        LocalProtocolError: The payload is over the bound for its type.
+        LocalProtocolError: The payload exceeds the bound for its type.
     """
     if length > _MAX_PAYLOAD[kind]:
-        raise LocalProtocolError(f"{kind.name} frame of {length} bytes is over the bound")
+        raise LocalProtocolError(f"{kind.name} frame of {length} bytes exceeds the bound")
     return _HEADER.pack(length, kind, 0, source)
 
 
 def encode_frame(kind: FrameType, source: int, payload: bytes) -> bytes:
-    """A whole frame.  Large payloads are better written after `frame_header`, uncopied."""
+    """A whole frame.  To avoid a copy, write large payloads after `frame_header`."""
     return frame_header(kind, source, len(payload)) + payload
 
 
 class FrameDecoder:
-    """Bytes in, frames out.  Holds at most one incomplete frame and one read.
+    """Makes frames of bytes.  Holds at most one incomplete frame and one read.
 
-    Pieces of a frame are kept as they came and joined once, when it is
-    complete: the payload of a large frame is copied once and not per piece.
+    Pieces of a frame are kept as they came and joined once, when the frame is
+    complete: the payload of a large frame is copied once, not once per piece.
     """
 
     def __init__(self) -> None:
@@ -91,12 +91,12 @@ class FrameDecoder:
         self._needed = HEADER_SIZE  # bytes until something can be said
 
     def feed(self, data: Bytes) -> Iterator[Frame]:
-        """Take bytes as they arrived and yield the frames that are now complete.
+        """Add received bytes, and yield the frames that are now complete.
 
         The iterator must be exhausted before the next call.
 
         Raises:
-            RemoteProtocolError: A header that no honest peer sends.
+            RemoteProtocolError: A header is not valid.
         """
         self._keep(data)
         if self._size < self._needed:
@@ -130,7 +130,7 @@ class FrameDecoder:
 
     @property
     def pending(self) -> int:
-        """Bytes of an incomplete frame; not zero at the end of a stream means it was cut."""
+        """The bytes of an incomplete frame; if not 0 at the end, the stream was cut."""
         return self._size
 
 
@@ -141,5 +141,5 @@ def _checked(length: int, number: int, flags: int) -> FrameType:
     if flags:
         raise RemoteProtocolError(f"{kind.name} frame with unknown flags {flags:#04x}")
     if length > _MAX_PAYLOAD[number]:
-        raise RemoteProtocolError(f"{kind.name} frame of {length} bytes is over the bound")
+        raise RemoteProtocolError(f"{kind.name} frame of {length} bytes exceeds the bound")
     return kind

@@ -404,7 +404,7 @@ RUNCS = {
     "hangs": ("sleep 60 & sleep 60", "capture_failed", "did not answer"),
     "babbles": ("yes", "capture_failed", "more than"),
     "lies": ("echo '[]'", "capture_failed", "is not valid"),
-    "other": ('echo \'{"id":"x","pid":1,"status":"running"}\'', "capture_failed", "another container"),
+    "other": ('echo \'{"id":"x","pid":1,"status":"running"}\'', "capture_failed", "container other than"),
     "stopped": (
         'echo "{\\"id\\":\\"$4\\",\\"pid\\":0,\\"status\\":\\"stopped\\"}"',
         "namespace_gone",

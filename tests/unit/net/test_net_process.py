@@ -374,9 +374,9 @@ def test_the_file_of_the_other_role(authority: Authority, config: dict[str, Any]
     """One sentence, instead of an unknown key after the other."""
     path = written(tmp_path, config)
     done = run("--role", "agent", "--config", path)
-    assert done.stderr == f"pcapd: {path}: this is the file of an api: use it with --role api\n"
+    assert done.stderr == f"pcapd: {path}: this is the configuration of an api: use it with --role api\n"
     path = written(
         tmp_path, merged(agent_config(authority.issue_agent("checked"), 1, {}), {"run_as": "root"})
     )
     done = run("--role", "api", "--config", path)
-    assert done.stderr == f"pcapd: {path}: this is the file of an agent: use it with --role agent\n"
+    assert done.stderr == f"pcapd: {path}: this is the configuration of an agent: use it with --role agent\n"
