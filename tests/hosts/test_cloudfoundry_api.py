@@ -273,7 +273,7 @@ def test_invisible(foundation: Foundation, app: CfApp) -> None:
         ("nonsense", "not a JWT", False),
         (secrets.token_hex(16), "not a JWT", False),
         ("a.b.c", "not a JWT", False),
-        (cc.unsigned_token(user_name="admin"), "when it expires", False),
+        (cc.unsigned_token(user_name="admin"), "no expiry time", False),
         (cc.unsigned_token(user_name="admin", exp=time.time() - 60), "has expired", False),
         (cc.unsigned_token(user_name="admin", exp=time.time() + 600), "does not accept", True),
     ],
@@ -317,8 +317,8 @@ def test_scope(foundation: Foundation, app: CfApp) -> None:
     [
         ([("appid", "../../v2/info")], "no GUID"),
         ([("appid", "a b")], "no GUID"),
-        ([("appid", cc.new_guid()), ("type", "web,worker")], "no process type"),
-        ([("appid", cc.new_guid()), ("type", "../x")], "no process type"),
+        ([("appid", cc.new_guid()), ("type", "web,worker")], "is not a process type"),
+        ([("appid", cc.new_guid()), ("type", "../x")], "is not a process type"),
         ([("appid", cc.new_guid()), ("index", "-1")], "index"),
         ([("appid", cc.new_guid()), ("index", "first")], "index"),
         ([("appid", cc.new_guid()), ("index", "99999")], "index"),
@@ -474,7 +474,7 @@ def test_next_page_elsewhere(foundation: Foundation, app: CfApp, token: str) -> 
         }
         foundation.cc.canned[f"/v3/apps/{app.guid}/processes"] = Answer(200, page)
         got = foundation.capture(app, token)
-        assert got.status == 503 and "somewhere else" in got.error["title"]
+        assert got.status == 503 and "on another host" in got.error["title"]
         assert not other.asked
 
 
