@@ -510,7 +510,7 @@ def test_another_interface_of_the_same_name(link: Link, monkeypatch: pytest.Monk
 
     with interface_called(namespace, "twin0"):
         monkeypatch.setattr(source, "_activated", replaced)
-        with pytest.raises(CaptureFailed, match="something else than the interface 'twin0'"):
+        with pytest.raises(CaptureFailed, match="something other than the interface 'twin0'"):
             Capture(namespace, "twin0")
         namespace.ip("link", "delete", "twin0")
 
