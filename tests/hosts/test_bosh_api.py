@@ -574,7 +574,7 @@ def test_no_bosh(tmp_path: Path, authority: Authority) -> None:
     with Away(tmp_path, authority, bosh=None) as environment:
         environment.begin()
         answer = environment.vms("token")
-        assert answer.status == 404 and "no BOSH deployments" in answer.error["title"]
+        assert answer.status == 404 and "does not capture BOSH deployments" in answer.error["title"]
 
 
 class Away(Environment):

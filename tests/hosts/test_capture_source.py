@@ -469,7 +469,7 @@ def test_names_that_mean_something_else_to_libpcap(
             # Some that libpcap looks for, it does not find here.
             with pytest.raises(CaptureFailed if known else (CaptureFailed, NoSuchInterface)) as refused:
                 Capture(link.left.namespace, name)
-            assert name in refused.value.message and ("not take" in refused.value.message) is known
+            assert name in refused.value.message and ("not accept" in refused.value.message) is known
             assert open_descriptors() == before
     # The same with a name that means nothing.
     with interface_called(link.left.namespace, "any0"), Capture(link.left.namespace, "any0") as capture:
@@ -601,13 +601,13 @@ def test_a_namespace_that_is_not_there(tmp_path: Path) -> None:
 def test_a_file_that_is_no_namespace(tmp_path: Path) -> None:
     """What cannot be entered is said to be none."""
     (tmp_path / "file").touch()
-    with pytest.raises(NamespaceGone, match="file is no network namespace"):
+    with pytest.raises(NamespaceGone, match="file is not a network namespace"):
         _enter(tmp_path / "file")
 
 
 def test_another_kind_of_namespace_is_refused() -> None:
     """Only network namespaces are entered, whatever the configuration points to."""
-    with pytest.raises(NamespaceGone, match="is no network namespace"):
+    with pytest.raises(NamespaceGone, match="is not a network namespace"):
         _enter(Path("/proc/self/ns/mnt"))
 
 

@@ -361,7 +361,7 @@ def test_no_cloud_foundry(tmp_path: Path, authority: Authority) -> None:
     """An api without Cloud Foundry says so."""
     with foundation_in(tmp_path, authority, cloud_foundry=None) as foundation:
         answer = foundation.capture(CfApp(), "token")
-        assert answer.status == 404 and "no Cloud Foundry apps" in answer.error["title"]
+        assert answer.status == 404 and "does not capture Cloud Foundry apps" in answer.error["title"]
 
 
 # --- the audit log -----------------------------------------------------------

@@ -287,7 +287,7 @@ class CaptureSession:
                 share = shares.get(account.interface, Tail(0, 0))
                 account.written -= share.packets
                 account.unwritten = (account.unwritten or 0) + share.packets
-                account.told -= share.drops
+                account.reported -= share.drops
         else:
             # Classic pcap does not tell one source's packets from another's.
             self._unwritten += missing
