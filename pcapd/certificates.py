@@ -28,8 +28,8 @@ class Issuer:
     """Signs certificates.
 
     Args:
-        name: The authority's subject.
-        key: The authority's private key.
+        name: The CA's subject.
+        key: The CA's private key.
     """
 
     def __init__(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> None:
@@ -37,7 +37,7 @@ class Issuer:
         self._key = key
 
     def self_signed(self, period: Period) -> x509.Certificate:
-        """Make the authority's own certificate."""
+        """Make the CA's own certificate."""
         return (
             self._builder(self._name, self._key.public_key(), period)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -58,12 +58,12 @@ class Issuer:
         """Make the certificate of a server, a client or both.
 
         Args:
-            name: The common name, which is not an identity: only ``names`` are.
+            name: The common name, which is not an identity; only ``names`` are.
             key: The public key of the subject.
             period: The time in which it is valid.
             names: Host names and IP addresses of the subject.
-            server: A server may use it.
-            client: A client may use it.
+            server: Whether a server may use it.
+            client: Whether a client may use it.
         """
         builder = (
             self._builder(common_name(name), key, period)

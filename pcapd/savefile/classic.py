@@ -20,7 +20,7 @@ MAGICS: Final = {
 }  # fmt: skip
 _HEADER: Final = 24
 _RECORD: Final = 16
-#: seconds; later times are out of 32 bits.
+#: The other bits of the field are flags.
 _LINK_TYPE_MASK: Final = 0xFFFF
 
 

@@ -315,8 +315,8 @@ def test_scope(foundation: Foundation, app: CfApp) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ([("appid", "../../v2/info")], "no GUID"),
-        ([("appid", "a b")], "no GUID"),
+        ([("appid", "../../v2/info")], "not the GUID"),
+        ([("appid", "a b")], "not the GUID"),
         ([("appid", cc.new_guid()), ("type", "web,worker")], "is not a process type"),
         ([("appid", cc.new_guid()), ("type", "../x")], "is not a process type"),
         ([("appid", cc.new_guid()), ("index", "-1")], "index"),
@@ -326,7 +326,7 @@ def test_scope(foundation: Foundation, app: CfApp) -> None:
         ([("appid", cc.new_guid()), ("target", "cell")], "only one of targets, app and deployment"),
         ([("index", "0"), ("target", "cell")], "appid"),
         ([], "nothing to capture is named"),
-        ([("appid", cc.new_guid()), ("token", "x")], "not known"),
+        ([("appid", cc.new_guid()), ("token", "x")], "not a known argument"),
     ],
 )
 def test_bad_query(untouched: Foundation, query: list[tuple[str, str]], words: str) -> None:

@@ -280,7 +280,7 @@ main(["--role", "agent", "--config", "agent.yml"])
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
-    assert (done.returncode, done.stderr) == (1, "pcapd: interrupted before it served\n")
+    assert (done.returncode, done.stderr) == (1, "pcapd: interrupted before it listened\n")
 
 
 def test_an_agent_drops_a_client_without_a_certificate(authority: Authority, tmp_path: Path) -> None:
