@@ -11,7 +11,7 @@ version = next(
     if line.startswith("__version__")
 )
 
-# pcapd example-config prints them; the BOSH release has none.
+# pcapd example-config prints these files; the BOSH release does not contain them.
 examples = {"pcapd.examples": "etc"} if (here / "etc").is_dir() else {}
 
 setup(
@@ -28,7 +28,7 @@ setup(
     packages=[*find_packages(include=["pcapd", "pcapd.*"]), "twisted.plugins", *examples],
     package_dir=examples,
     package_data={"pcapd": ["py.typed"], "pcapd.examples": ["*.yml"], "": ["*.pyi"]},
-    # The BOSH release has no docs.
+    # The BOSH release does not contain docs.
     data_files=[("share/man/man1", [name]) for name in ["docs/pcapctl.1"] if (here / name).exists()],
     ext_modules=[
         Extension(
@@ -42,7 +42,7 @@ setup(
     ],
     install_requires=[
         "twisted>=26.4,<27",  # see tests/unit/test_twisted_private.py
-        "pyopenssl>=25.3",
+        "pyopenssl>=25.3,<27",  # likewise
         "service-identity>=24.1",
         "pyyaml>=6",
         "pyjwt[crypto]>=2.12",  # checks "crit" (CVE-2026-32597)
@@ -52,8 +52,8 @@ setup(
         "rich>=13.9",
     ],
     extras_require={
-        # Only the agent captures, so only it needs libpcap and libcap.  Build
-        # both from source: pcapy-ng's wheel carries a libpcap with known holes.
+        # Only the agent needs libpcap and libcap.  Build both from source:
+        # pcapy-ng's wheel bundles a libpcap with known vulnerabilities.
         "agent": ["pcapy-ng>=2.1", "python-prctl>=1.8"],
         "test": [
             "pytest>=8",
@@ -69,7 +69,7 @@ setup(
             "build>=1",
             "pyte>=0.8.2",
         ],
-        # bin/fuzz; it has wheels for CPython 3.11 to 3.13 only.
+        # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],
     },
     entry_points={

@@ -1,22 +1,22 @@
-"""What ``bin/quickstart`` runs: two hosts, traffic, an agent, an api, throw-away certificates.
+"""The demonstration of ``bin/quickstart``: two hosts, traffic, an agent, an api, throw-away certificates.
 
 ``quickstart``
     the whole chain on one machine, in ten seconds.
 ``certificates``
-    a throw-away authority and what it issues, good and bad.
+    a throw-away CA that issues valid and invalid certificates.
 ``namespaces``
-    hosts: network namespaces, and links between two of them.
+    hosts: network namespaces, and links between them.
 ``offloads``
-    switches the offloads of a link off.
+    switches off the offloads of a link.
 ``traffic``
     real HTTP between two hosts.
 ``configurations``
-    what the daemons are configured with, and changes to it.
+    configurations of the daemons, and changes to them.
 ``daemons``
-    the agent and the api as separate processes, and `Lab`, which has it all.
+    the agent and the api as separate processes, and `Lab`, which combines everything.
 ``processes``
-    running commands, stopping processes, sampling what they use.
+    runs commands, stops processes, and samples their resource usage.
 
-The tests use it too; it uses nothing of the tests.
-Nothing is imported here, so that each runs as ``python -m demo.NAME``.
+The tests use this package too; it does not use the tests.
+It imports none of its modules, so that each runs as ``python -m demo.NAME``.
 """

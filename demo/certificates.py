@@ -1,10 +1,10 @@
 """A throw-away certificate authority.
 
-Tests issue the right ones and the wrong ones: another name, expired, not for this
-use, of another authority.
+Tests issue valid and invalid certificates: with another name, expired, not for this
+use, from another CA.
 
-The authority's own key never leaves memory, so nothing can be issued in its
-name once the process is gone.
+The CA's own key never leaves memory, so it can issue nothing after the process has
+ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIFETIME = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Credentials:
-    """Where one issued certificate lies, and the authority that vouches for it."""
+    """The paths of one issued certificate, its key, and the CA that issued it."""
 
     certificate: Path
     private_key: Path
@@ -38,9 +38,8 @@ class Authority:
     """Issues certificates into a directory, and writes its own there as ``ca.crt``.
 
     Args:
-        directory: Is made when missing.
-        name: The authority's common name; two authorities of one name are
-            still two authorities.
+        directory: Created if missing.
+        name: The CA's common name; two CAs of the same name are still different.
     """
 
     def __init__(self, directory: Path, name: str = "pcapd lab CA") -> None:
@@ -67,14 +66,14 @@ class Authority:
         """Write ``name.crt`` and ``name.key`` (mode 0600) and return their paths.
 
         Args:
-            name: Of the files, and the certificate's common name, which nobody
-                may take for an identity: only ``dns`` and ``ips`` count.
+            name: The name of the files, and the certificate's common name, which is
+                not an identity: only ``dns`` and ``ips`` are checked.
             dns: DNS names of the subject.
             ips: IP addresses of the subject.
-            server: May be used by a server.
-            client: May be used by a client.
-            not_before: Start of validity; an hour ago.
-            not_after: End of validity; thirty days from now.
+            server: Whether a server may use it.
+            client: Whether a client may use it.
+            not_before: Start of validity; default: an hour ago.
+            not_after: End of validity; default: thirty days from now.
         """
         key, now = new_key(), datetime.now(timezone.utc)
         period = Period(not_before or now - CLOCK_SLACK, not_after or now + LIFETIME)
@@ -89,14 +88,14 @@ class Authority:
         return credentials
 
     def issue_expired(self, name: str, *, dns: Sequence[str] = (), ips: Sequence[str] = ()) -> Credentials:
-        """Issue one whose last day was yesterday."""
+        """Issue a certificate that expired yesterday."""
         yesterday = datetime.now(timezone.utc) - timedelta(days=1)
         return self.issue(name, dns=dns, ips=ips, not_before=yesterday - LIFETIME, not_after=yesterday)
 
     def issue_agent(self, name: str = "agent") -> Credentials:
-        """Issue what an agent on this machine uses."""
+        """Issue a certificate for an agent on this machine."""
         return self.issue(name, dns=(AGENT_NAME, "localhost"), ips=("127.0.0.1",), client=False)
 
     def issue_api(self, name: str = "api") -> Credentials:
-        """Issue what an api on this machine uses, as server and towards its agents."""
+        """Issue a certificate for an api on this machine, as server and as client of its agents."""
         return self.issue(name, dns=(API_NAME, "localhost"), ips=("127.0.0.1",))

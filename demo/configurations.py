@@ -17,15 +17,15 @@ LOCAL = "127.0.0.1"
 Config = dict[str, Any]
 
 
-#: Abstract sockets, each named after a port that was given away lately: see `free_port`.
+#: Abstract sockets, each named after a recently returned port: see `free_port`.
 _claims: deque[socket.socket] = deque()
 _CLAIMS = 64
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on, and that the kernel gives to nobody as a client's.
+    """Return a TCP port without a listener, outside the range that the kernel assigns to clients.
 
-    A claim keeps other processes that call this from taking the same port before somebody listens on it.
+    A claim prevents other processes that call this from taking the same port before it has a listener.
     """
     while True:
         port = random.SystemRandom().randrange(10_000, 32_768)  # below ip_local_port_range
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
-    """Return ``base`` with ``changes`` laid over it, mapping by mapping; None removes a key."""
+    """Return ``base`` with ``changes`` applied to it, mapping by mapping; None removes a key."""
     result = copy.deepcopy(dict(base))
     for key, value in changes.items():
         if value is None:
@@ -60,7 +60,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
 def agent_config(
     credentials: Credentials, port: int, namespaces: Mapping[str, Path], name: str = "agent"
 ) -> Config:
-    """Return an agent's configuration: on 127.0.0.1, may capture in ``namespaces``."""
+    """Return the configuration of an agent that listens on 127.0.0.1 and may capture in ``namespaces``."""
     return {
         "id": name,
         "log_level": "debug",
@@ -85,7 +85,7 @@ def api_config(
     users: Mapping[str, str],
     name: str = "api",
 ) -> Config:
-    """Return an api's configuration: on 127.0.0.1, static ``targets``, ``users`` by their tokens."""
+    """Return the configuration of an api on 127.0.0.1 with static ``targets``, and tokens by user in ``users``."""
     certificate = {"certificate": str(credentials.certificate), "private_key": str(credentials.private_key)}
     return {
         "id": name,

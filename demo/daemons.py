@@ -1,4 +1,4 @@
-"""The agent and the api as separate processes, and `Lab`, which has it all.
+"""The agent and the api as separate processes, and `Lab`, which combines everything.
 
 ::
 
@@ -30,7 +30,7 @@ from demo.configurations import LOCAL, Config, agent_config, api_config, free_po
 from demo.namespaces import Link, Namespace, connect, remove_stale
 from demo.processes import ROOT, CommandFailed, Usage, end, usage, wait_until
 
-#: Seconds until a daemon must serve.
+#: Seconds in which a daemon must start to serve.
 START_TIMEOUT = 15.0
 #: Seconds in which a daemon must drain; more than its `drain_timeout`.
 STOP_TIMEOUT = 20.0
@@ -47,11 +47,10 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def _prefer(pid: int) -> None:
-    """Give a process of its own session the processor before others, where we may.
+    """Give a process and its session a higher priority, if this is allowed.
 
-    An agent that is left without one for a quarter of a second loses packets, which
-    it counts (docs/reliability.rst); on a busy machine that would fail tests of
-    everything else.
+    An agent that gets no processor time for a quarter of a second loses packets, which
+    it counts (docs/reliability.rst); on a busy machine, unrelated tests would fail.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, _NICENESS)
@@ -59,21 +58,21 @@ def _prefer(pid: int) -> None:
 
 
 class Daemon:
-    """One ``pcapd`` as a process of its own.  Starts on entering, and is gone after leaving.
+    """One ``pcapd`` process, which starts on entering the context and ends on leaving it.
 
     Args:
         role: ``agent`` or ``api``.
-        config: What its configuration file says.
+        config: The content of its configuration file.
         directory: For its configuration and its log, named after its ``id``.
-        namespace: Where it runs; on the machine itself when None.
-        healthy: Whether an api is to say that it is healthy before it counts as started.
+        namespace: Where it runs; on the machine itself if None.
+        healthy: Whether an api must report that it is healthy before it counts as started.
 
     Attributes:
-        log_path: Its stderr, all starts one after another.
-        limits: Taken instead of those of `pcapd.limits` with the next start, where a test would
-            take minutes otherwise.
-        variables: Of its environment, with the next start.
-        below: A command that runs it, with the next start.
+        log_path: Its stderr, of all starts.
+        limits: Replace those of `pcapd.limits` from the next start, for tests that would
+            otherwise take minutes.
+        variables: Environment variables from the next start.
+        below: A command that runs the daemon from the next start.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class Daemon:
 
     @property
     def process(self) -> subprocess.Popen[Any]:
-        """The process that was started last."""
+        """The most recently started process."""
         assert self._process is not None, f"{self.role} was not started"
         return self._process
 
@@ -110,7 +109,7 @@ class Daemon:
 
     @property
     def port(self) -> int:
-        """Where it listens, according to its configuration."""
+        """The port in its configuration."""
         return int(self.config["listen"]["port"])
 
     def write_config(self) -> None:
@@ -119,7 +118,7 @@ class Daemon:
 
     @staticmethod
     def module(name: str, limits: Mapping[str, float]) -> list[str]:
-        """Return Python's arguments that run a module, with other limits than `pcapd.limits` has."""
+        """Return Python's arguments that run a module with limits that replace those of `pcapd.limits`."""
         if not limits:
             return ["-m", name]
         code = (
@@ -130,7 +129,7 @@ class Daemon:
         return ["-c", code]
 
     def launch(self) -> None:
-        """Start it without waiting for anything: it may be meant to fail."""
+        """Start it without waiting, for example because it is expected to fail."""
         self.write_config()
         argv = [*self.below, sys.executable, *self.module("pcapd", self.limits)]
         argv += ["--role", self.role, "--config", str(self.config_path)]
@@ -144,7 +143,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A Ctrl-C is meant for whoever runs the lab, who then stops us.
+                # Ctrl-C goes to the program that runs the lab, which then ends this process.
                 start_new_session=True,
             )
         if self.role == "agent":
@@ -172,12 +171,12 @@ class Daemon:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a machine that goes away does."""
+        """End it with SIGKILL, like a machine that fails."""
         self.process.kill()
         self.process.wait()
 
     def usage(self) -> Usage:
-        """Sample what it uses."""
+        """Sample its resource usage."""
         return usage(self.pid)
 
     def log(self) -> str:
@@ -185,13 +184,13 @@ class Daemon:
         return self.log_path.read_text(errors="replace")
 
     def records(self) -> list[dict[str, Any]]:
-        """Return its log as JSON objects; a line that is none fails."""
+        """Return its log as JSON objects; fails if a line is not JSON."""
         return [json.loads(line) for line in self.log().splitlines()]
 
     def _serves(self) -> bool:
         if self.process.poll() is not None:
             raise CommandFailed(f"{self.role} ended with {self.process.returncode}:\n{self.log()}")
-        # Health can be asked by whoever needs no certificate and is on this network.
+        # /health is used only if it needs no certificate and is on this network.
         asks = self.role == "api" and self._namespace is None and self._healthy
         asks = asks and "client_cas" not in self.config["listen"].get("tls", {})
         return self._health() == 200 if asks else self._accepts()
@@ -206,7 +205,7 @@ class Daemon:
     def _health(self) -> Optional[int]:
         """Return the status of GET /health, None while there is no answer."""
         tls = self.config["listen"].get("tls")
-        # Whether its certificate is right is for the tests of clients to say.
+        # The tests of clients check its certificate.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -243,19 +242,19 @@ class Daemon:
 
 
 class Lab:
-    """Two hosts on a wire, an agent that may capture on both, and an api; for user alice.
+    """Two connected hosts, an agent that may capture on both, and an api; for user alice.
 
     Args:
         directory: For certificates, configurations, logs, and pcapctl's files.
-        agent: Laid over the agent's configuration (`merged`).
-        api: Laid over the api's.
-        names: Of the two namespaces; unique ones when None.
+        agent: Changes of the agent's configuration (`merged`).
+        api: Changes of the api's.
+        names: Of the two namespaces; unique ones if None.
 
     Attributes:
         authority: Issues more certificates.
         web0: The host behind target ``web-0``.
         web1: The host behind target ``web-1``.
-        link: The wire between them, ``eth0`` at both ends.
+        link: The link between them, ``eth0`` at both ends.
         agent: The agent's process.
         api: The api's process.
         token: Alice's.
@@ -297,32 +296,32 @@ class Lab:
 
     @property
     def url(self) -> str:
-        """Where the api serves."""
+        """The URL of the api."""
         scheme = "https" if self.api.config["listen"].get("tls") else "http"
         return f"{scheme}://{LOCAL}:{self.api.port}"
 
     def connect_hosts(self) -> None:
-        """Make the two hosts and the wire; they go when the lab does."""
+        """Create the two hosts and the link; they are removed with the lab."""
         remove_stale()
         self._resources.enter_context(self.web0)
         self._resources.enter_context(self.web1)
         self.link = connect(self.web0, self.web1)
 
     def start_daemons(self) -> None:
-        """Start agent and api; they end when the lab does."""
+        """Start agent and api; they end with the lab."""
         self._resources.enter_context(self.agent)
         self._resources.enter_context(self.api)
 
     def client_command(self, *arguments: str) -> list[str]:
         """Return the command line of a pcapctl that trusts this lab's api."""
         argv = [sys.executable, *Daemon.module("pcapd.ctl", self.client_limits), *arguments]
-        # Options of a command stand behind it: `pcapctl --version` takes none.
+        # Options of a command follow it: `pcapctl --version` takes none.
         if arguments and not arguments[0].startswith("-"):
             argv += ["--ca", str(self.authority.certificate_path)]
         return argv
 
     def client_environment(self) -> dict[str, str]:
-        """Return the environment of a pcapctl that speaks to this lab's api as alice."""
+        """Return the environment of a pcapctl that uses this lab's api as alice."""
         return environment(PCAP_API=self.url, PCAP_TOKEN=self.token)
 
     def pcapctl(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -330,13 +329,13 @@ class Lab:
 
         Args:
             arguments: Its command line.
-            options: Of ``subprocess.run``.  ``env`` is laid over its environment.
+            options: Of ``subprocess.run``.  ``env`` extends its environment.
         """
         settings = {"capture_output": True, "text": True, "timeout": CLIENT_TIMEOUT, **options}
         return subprocess.run(self.client_command(*arguments), check=False, **self._client_options(settings))
 
     def start_pcapctl(self, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
-        """Start pcapctl in the lab's directory; it is ended with the lab at the latest."""
+        """Start pcapctl in the lab's directory; it ends at the latest with the lab."""
         process = subprocess.Popen(self.client_command(*arguments), **self._client_options(options))
         self._resources.callback(end, process)
         return process
@@ -346,7 +345,7 @@ class Lab:
         return {"cwd": self.directory, **options, "env": changed}
 
     def close(self) -> None:
-        """End whatever was started and remove whatever was made."""
+        """End all processes and remove all hosts of the lab."""
         self._resources.close()
 
     def __enter__(self) -> Lab:

@@ -1,4 +1,4 @@
-"""Hosts of the lab: network namespaces, and links between two of them.
+"""Hosts of the lab: network namespaces, and links between them.
 
 ::
 
@@ -6,7 +6,7 @@
         link = connect(web0, web1)
         web0.run("ping", "-c1", link.right.ipv4)
 
-A namespace takes its processes and interfaces with it when it goes.  Needs root.
+Removing a namespace also ends its processes and removes its interfaces.  Needs root.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from demo.processes import CommandFailed, end, run, wait_until
 
 DIRECTORY = Path("/run/netns")
 
-#: Names made by `Namespace.unique`; the number is the process that made them.
+#: Names from `Namespace.unique`; the number is the id of the process that chose them.
 UNIQUE = re.compile(r"pcapd-(\d+)-\d+-")
 
-#: Host number, in a link's network, of an address that nobody has.
+#: Host number, in a link's network, of an unused address.
 NOBODY = 99
 
 _serial = itertools.count()
 
 
 class Namespace:
-    """A named network namespace, made on entering and removed on leaving.
+    """A named network namespace, created on entering the context and removed on leaving it.
 
     Attributes:
         name: As ``ip netns`` lists it.
-        path: The file that a configuration names.
+        path: Its file, for use in a configuration.
     """
 
     def __init__(self, name: str) -> None:
@@ -54,11 +54,11 @@ class Namespace:
 
     @classmethod
     def unique(cls, label: str) -> Namespace:
-        """Choose a name that no other process and no other lab in this one uses."""
+        """Choose a name that no other process and no other lab in this process uses."""
         return cls(f"pcapd-{os.getpid()}-{next(_serial)}-{label}")
 
     def create(self) -> None:
-        """Make the namespace, with its loopback interface up."""
+        """Create the namespace, with its loopback interface up."""
         run(["ip", "netns", "add", self.name])
         try:
             self.ip("link", "set", "lo", "up")
@@ -67,7 +67,7 @@ class Namespace:
             raise
 
     def delete(self) -> None:
-        """End what was started inside, and remove the namespace if it is still there."""
+        """End the processes started inside, and remove the namespace if it still exists."""
         while self._processes:
             end(self._processes.pop())
         if self.path.exists():
@@ -85,17 +85,17 @@ class Namespace:
         return ["ip", "netns", "exec", self.name, *argv]
 
     def run(self, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command inside to its end; raises `CommandFailed` when it fails."""
+        """Run a command inside to its end; raises `CommandFailed` if it fails."""
         return run(self.command(*argv), **options)
 
     def popen(self, *argv: str, **options: Any) -> subprocess.Popen[Any]:
-        """Start a command inside; it is ended at the latest with the namespace."""
+        """Start a command inside; it ends at the latest with the namespace."""
         process = subprocess.Popen(self.command(*argv), **options)
         self._processes.append(process)
         return process
 
     def counters(self, device: str = "eth0") -> dict[str, int]:
-        """Return what an interface has counted: ``rx_packets``, ``tx_packets``, ``rx_dropped``..."""
+        """Return the counters of an interface: ``rx_packets``, ``tx_packets``, ``rx_dropped``..."""
         (link,) = json.loads(self.ip("-s", "-j", "link", "show", "dev", device))
         return {
             f"{direction}_{name}": int(value)
@@ -126,26 +126,26 @@ class End:
     ipv6: str
 
     def is_up(self) -> bool:
-        """Tell whether the kernel has noticed that both ends are up; it drops packets until then."""
+        """Return whether the kernel has noticed that both ends are up; it drops packets until then."""
         (link,) = json.loads(self.namespace.ip("-j", "link", "show", "dev", self.device))
         return bool(link["operstate"] == "UP")
 
 
 @dataclass(frozen=True)
 class Link:
-    """A wire between two hosts."""
+    """A link between two hosts."""
 
     left: End
     right: End
 
     @property
     def nobody(self) -> str:
-        """An IPv4 address of this network that nobody has."""
+        """An unused IPv4 address of this network."""
         return f"{self.left.ipv4.rpartition('.')[0]}.{NOBODY}"
 
 
 def connect(left: Namespace, right: Namespace, *, device: str = "eth0", subnet: int = 0) -> Link:
-    """Lay a wire between two namespaces and give both ends addresses.
+    """Connect two namespaces and give both ends addresses.
 
     Args:
         left: Gets 10.99.SUBNET.1 and fd00:99:SUBNET::1.
@@ -155,7 +155,7 @@ def connect(left: Namespace, right: Namespace, *, device: str = "eth0", subnet: 
     """
     left.ip("link", "add", device, "type", "veth", "peer", "name", device, "netns", right.name)
     ends = (_end(left, device, subnet, 1), _end(right, device, subnet, 2))
-    # Up after both have their addresses, else the first speaks to a dead wire.
+    # Up only after both have their addresses: otherwise the first sends before the second can receive.
     for each in ends:
         each.namespace.ip("link", "set", device, "up")
     for each in ends:
@@ -174,7 +174,7 @@ def _end(namespace: Namespace, device: str, subnet: int, host: int) -> End:
 
 
 def remove_stale() -> None:
-    """Remove what a killed process of the lab has left behind."""
+    """Remove the namespaces that a killed process of the lab has left behind."""
     for path in DIRECTORY.glob("pcapd-*"):
         match = UNIQUE.match(path.name)
         if match and not Path("/proc", match.group(1)).exists():

@@ -1,8 +1,8 @@
-"""Switch off what makes captured packets differ from what a wire would carry.
+"""Switch off the offloads that make captured packets differ from those on a real network.
 
-A veth end leaves checksums empty and hands over segments of up to 64 KiB.
-Run as a script inside the namespace whose interfaces are meant (ethtool does
-the same, but is not installed everywhere)::
+A veth interface leaves checksums empty and passes on segments of up to 64 KiB.
+Run this script inside the namespace of the interfaces (ethtool does the same,
+but is not installed everywhere)::
 
     python demo/offloads.py eth0
 """
@@ -23,7 +23,7 @@ SEGMENTATION = (ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO)
 
 
 def switch_off(device: str) -> None:
-    """Switch the offloads of one interface off; one that the driver does not know stays."""
+    """Switch off the offloads of one interface; those that the driver does not support stay."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         for command in (*SEGMENTATION, ETHTOOL_STXCSUM):
             value = array.array("I", [command, 0])

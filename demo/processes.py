@@ -1,4 +1,4 @@
-"""Running commands, stopping processes, sampling what they use."""
+"""Run commands, stop processes, and sample their resource usage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-#: Of the checkout; ``python -m demo...`` is started there.
+#: Root of the checkout, in which ``python -m demo...`` is started.
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Seconds that any single short command may take.
@@ -18,14 +18,14 @@ COMMAND_TIMEOUT = 60.0
 
 
 class CommandFailed(AssertionError):
-    """A command of the lab ended with an error; its message holds what it said."""
+    """A command of the lab failed; the message contains its error output."""
 
 
 def run(argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end with its output captured as text.
 
     Raises:
-        CommandFailed: It cannot be started, or ended with another status than 0.
+        CommandFailed: The command cannot be started, or its exit status is not 0.
     """
     options.setdefault("timeout", COMMAND_TIMEOUT)
     try:
@@ -38,7 +38,7 @@ def run(argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]
 
 
 def end(process: subprocess.Popen[Any], *, grace: float = 3.0) -> int:
-    """Make sure that a process is gone: SIGTERM, then SIGKILL.  Returns its exit status."""
+    """End a process with SIGTERM, if necessary with SIGKILL, and return its exit status."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -49,7 +49,7 @@ def end(process: subprocess.Popen[Any], *, grace: float = 3.0) -> int:
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, timeout: float = 10.0) -> None:
-    """Ask again and again until ``condition`` holds.
+    """Check repeatedly until ``condition`` holds.
 
     Raises:
         CommandFailed: ``what`` did not happen within ``timeout`` seconds.
@@ -63,15 +63,16 @@ def wait_until(condition: Callable[[], bool], what: str, *, timeout: float = 10.
 
 @dataclass(frozen=True)
 class Usage:
-    """What one process uses, at one moment.
+    """The resource usage of one process at one moment.
 
     Attributes:
         rss: Resident memory, bytes.
-        own: Of it what is no file's and no capture's ring, bytes.
-        peak_rss: The most it ever was, bytes.
+        own: The part of it that belongs to no file and to no capture's ring, bytes.
+        peak_rss: The maximum so far, bytes.
         cpu: User and system time since its start, seconds.
         fds: Open file descriptors.
         threads: Threads.
+        wakeups: How often its threads have woken up after waiting.
     """
 
     rss: int
@@ -80,13 +81,14 @@ class Usage:
     cpu: float
     fds: int
     threads: int
+    wakeups: int
 
 
 def usage(pid: int) -> Usage:
     """Sample a running process from ``/proc``."""
     proc = Path("/proc") / str(pid)
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
-    # The command's name, in parentheses, may hold spaces: count from behind it.
+    # The command's name, in parentheses, may contain spaces: count fields after it.
     stat = (proc / "stat").read_text().rpartition(")")[2].split()
     user, system = int(stat[11]), int(stat[12])
     return Usage(
@@ -96,7 +98,13 @@ def usage(pid: int) -> Usage:
         cpu=(user + system) / os.sysconf("SC_CLK_TCK"),
         fds=len(list((proc / "fd").iterdir())),
         threads=int(status["Threads"]),
+        wakeups=sum(_waits(task) for task in (proc / "task").iterdir()),
     )
+
+
+def _waits(task: Path) -> int:
+    status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+    return int(status["voluntary_ctxt_switches"])
 
 
 def _kilobytes(field: str) -> int:

@@ -1,8 +1,8 @@
 """The whole chain on one machine, with real packets, in ten seconds.
 
-``bin/quickstart [FILE]`` runs this as root.  Two hosts with HTTP traffic between
+``bin/quickstart [FILE]`` runs this as root, with two hosts and HTTP traffic between
 them, an agent and an api as separate processes, and pcapctl, which captures on
-both hosts into one file.  Only FILE and its page stay.
+both hosts into one file.  Only FILE and its page remain.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ HOSTS = ("web-0", "web-1")
 DURATION = "5s"
 DEFAULT_FILE = "quickstart.pcapng"
 
-#: Lines of a daemon's log that are shown when something went wrong.
+#: Lines of a daemon's log that are shown after a failure.
 LOG_LINES = 20
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it; returns pcapctl's exit status."""
+    """Run the demonstration and return pcapctl's exit status."""
     if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
         print("usage: bin/quickstart [FILE]", file=sys.stderr)
         return 2
@@ -71,22 +71,22 @@ def _run(file: Path) -> int:
 
 
 def _names() -> Optional[Sequence[str]]:
-    """Choose the namespaces' names: the targets' own, unless somebody uses those already."""
+    """Choose the namespaces' names: those of the targets, unless they already exist."""
     if any((DIRECTORY / name).exists() for name in HOSTS):
-        print("(There are namespaces web-0 or web-1 already: they stay untouched, ours get other names.)")
+        print("(Namespace web-0 or web-1 already exists and is not changed; quickstart uses other names.)")
         return None
     return HOSTS
 
 
 def _build(lab: Lab, stack: contextlib.ExitStack) -> None:
-    _step(1, "Two hosts, web-0 and web-1: network namespaces with a wire between them.")
+    _step(1, "Creating two hosts, web-0 and web-1: network namespaces with a link between them.")
     try:
         lab.connect_hosts()
     except CommandFailed as error:
-        raise CommandFailed(f"{error}\nA container needs to be a privileged one for this.") from error
-    _step(2, "Real traffic: web-0 asks web-1 for a web page, twenty times a second.")
+        raise CommandFailed(f"{error}\nIn a container, quickstart works only if it is privileged.") from error
+    _step(2, "Starting HTTP traffic: web-0 requests a web page from web-1 twenty times a second.")
     stack.enter_context(HttpTraffic(lab.link.left, lab.link.right))
-    _step(3, "An agent and the api, each a process of its own, with certificates made just now.")
+    _step(3, "Starting an agent and the api as separate processes, with new certificates.")
     lab.start_daemons()
     print(f"   agent: process {lab.agent.pid}, port {lab.agent.port}")
     print(f"   api:   process {lab.api.pid}, {lab.url}")
@@ -94,10 +94,10 @@ def _build(lab: Lab, stack: contextlib.ExitStack) -> None:
 
 def _capture(lab: Lab, file: Path) -> int:
     arguments = ("hosts", *HOSTS, "--duration", DURATION, "--dedupe", "--output", str(file), "--force")
-    _step(4, f"A capture on both hosts, for {DURATION}:")
+    _step(4, f"Capturing on both hosts for {DURATION}:")
     print(f"   pcapctl {' '.join(arguments)}\n", flush=True)
-    # The terminal sends a Ctrl-C to pcapctl too, which then ends its capture in
-    # good order.  A function, because pcapctl would inherit SIG_IGN.
+    # The terminal sends a Ctrl-C to pcapctl too, which then ends its capture
+    # cleanly.  The handler is a function, because pcapctl would inherit SIG_IGN.
     interrupt = signal.signal(signal.SIGINT, lambda *_: None)
     client = lab.start_pcapctl(*arguments)
     status = client.wait()
@@ -107,7 +107,7 @@ def _capture(lab: Lab, file: Path) -> int:
 
 
 def _present(file: Path) -> None:
-    _step(5, f"{file} has the packets of both hosts, in time order, each with where it came from.")
+    _step(5, f"{file} contains the packets of both hosts in time order, each with its origin.")
     if shutil.which("capinfos"):
         summary = subprocess.run(
             ["capinfos", "-t", "-c", "-u", "-o", str(file)], capture_output=True, text=True, check=False
@@ -119,7 +119,7 @@ def _present(file: Path) -> None:
 
 def _explain(file: Path) -> None:
     page = file.with_suffix(".html")
-    _step(6, f"What went wrong in it (a healthy capture: nothing), and as a page, {page}:")
+    _step(6, f"Explaining what went wrong (nothing in a healthy capture), also as the page {page}:")
     print(f"   pcapctl explain {file} --html {page}\n", flush=True)
     pcapctl = Path(sys.executable).with_name("pcapctl")
     done = subprocess.run(
@@ -141,7 +141,7 @@ def _show_log(daemon: Daemon) -> None:
 
 
 def _hand_over(file: Path) -> None:
-    """Give the file to whoever called sudo."""
+    """Make the user who called sudo the file's owner."""
     if "SUDO_UID" in os.environ and file.is_file():
         os.chown(file, int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1")))
 
@@ -151,13 +151,13 @@ def _step(number: int, text: str) -> None:
 
 
 def _ignore_signals() -> None:
-    """Let nothing disturb the cleaning up, of us and of the commands that do it."""
+    """Ignore signals during cleanup, here and in the commands that it runs."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(number: int, frame: Optional[FrameType]) -> NoReturn:
-    """End by an exception, so that every ``with`` on the way out cleans up."""
+    """Exit with an exception, so that every ``with`` block cleans up."""
     _ignore_signals()
     raise SystemExit(128 + number)
 

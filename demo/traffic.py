@@ -1,8 +1,8 @@
 """Real HTTP traffic between two hosts of the lab.
 
-A small server in one namespace, a client in the other, both plain Python
-programs of the standard library.  Every request is a connection of its own, so
-that a short capture shows whole conversations.
+A small server runs in one namespace and a client in the other; both only use
+Python's standard library.  Every request has its own connection, so that a
+short capture shows complete conversations.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PORT = 8080
 
 
 class HttpTraffic:
-    """Runs from entering to leaving.
+    """HTTP traffic that runs from entering the context to leaving it.
 
     Args:
-        client: Where requests come from.
-        server: Where they are answered.
+        client: The host that sends requests.
+        server: The host that answers them.
         rate: Requests per second.
-        seconds: To send for; 0 is until `stop`.
-        port: Of the server.
+        seconds: How long to send requests; 0: until `stop`.
+        port: The server's port.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class HttpTraffic:
         self._client = self._start(self._client_end, self._request)
 
     def wait(self) -> int:
-        """Wait until the client's ``seconds`` are over; returns the requests that were answered."""
+        """Wait until the client's ``seconds`` are over; returns the number of answered requests."""
         assert self._client is not None, "not started"
         output, complaint = self._client.communicate(timeout=self._longest)
         if self._client.returncode != 0:
@@ -61,7 +61,7 @@ class HttpTraffic:
         return int(output)
 
     def stop(self) -> int:
-        """Make the client stop now; returns the requests that were answered."""
+        """Stop the client now; returns the number of answered requests."""
         assert self._client is not None, "not started"
         self._client.send_signal(signal.SIGTERM)
         return self.wait()
@@ -74,7 +74,7 @@ class HttpTraffic:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A Ctrl-C is meant for whoever runs the lab, who then stops us.
+            # Ctrl-C goes to the program that runs the lab, which then ends this process.
             start_new_session=True,
         )
 
@@ -108,7 +108,7 @@ def _complaint(process: subprocess.Popen[Any]) -> str:
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
-    """Answers every GET with the path that was asked for."""
+    """Answers every GET with the requested path."""
 
     def do_GET(self) -> None:
         body = f"You asked for {self.path}\n".encode()
@@ -119,7 +119,7 @@ class _Page(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: nobody reads our stderr, and a full pipe would stop us."""
+        """Log nothing: stderr is not read, and a full pipe would block the server."""
 
 
 def _serve(address: str, port: int) -> NoReturn:
@@ -130,11 +130,11 @@ def _serve(address: str, port: int) -> NoReturn:
 
 
 def _request(address: str, port: int, rate: float, seconds: float) -> None:
-    """Send requests in time with ``rate``; prints how many were answered."""
+    """Send requests at ``rate``; prints the number of answered requests."""
     answered = 0
     start = time.monotonic()
-    # Set by a signal: between two requests is the only place to stop, so that
-    # each connection is closed as connections are.
+    # Set by a signal: the loop stops only between two requests, so that each
+    # connection is closed normally.
     stopped = False
 
     def stop(*_: object) -> None:

@@ -130,7 +130,7 @@ EXCLUSION_TIME: Final = 300.0
 #: bytes; a transport that holds more pauses whoever feeds it.
 SEND_BUFFER: Final = 512 * KIB
 #: bytes read from a socket per wake-up.
-READ_PIECE: Final = 256 * KIB
+READ_PIECE: Final = 512 * KIB
 #: bytes read per wake-up from a peer that connected to us: requests and control frames.
 ACCEPTED_READ: Final = 4 * KIB
 #: bytes that wait to be sent on a connection that has not authenticated: some answers, or a piece of a file.

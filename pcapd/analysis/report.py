@@ -50,7 +50,7 @@ def _source(place: Place) -> Dict[str, Any]:
     offset: Optional[int] = None
     error: Optional[int] = None
     if place.clock is not None:
-        offset, error = place.clock.offset(place.first_us), round(place.clock.error_us)
+        offset, error = place.first_us - place.clock.corrected(place.first_us), round(place.clock.error_us)
     elif place.known_offset is not None:
         offset, error = place.known_offset
     return {

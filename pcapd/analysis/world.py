@@ -106,7 +106,7 @@ class World:
     def aligned(self, place: int, us: int) -> int:
         """A time of a place, by the clock of the first one."""
         clock = self.places[place].clock
-        return us - (clock.offset(us) if clock is not None else self._told(place))
+        return clock.corrected(us) if clock is not None else us - self._told(place)
 
     def _told(self, place: int) -> int:
         offset = self.places[place].known_offset

@@ -33,6 +33,8 @@ __all__ = ["run"]
 _TURN = 0.05  # seconds between looks at the clock while packets are held back
 _IDLE_TURN = 0.25
 _STATISTICS_INTERVAL = 5.0
+_WRITE_INTERVAL = 0.01  # seconds between writes where nobody reads packets as they come
+_REPORT_INTERVAL = 0.05  # seconds between looks at what there is to report
 
 
 def run(
@@ -107,37 +109,36 @@ def _loop(
     poll.register(connection, select.POLLIN)
     stops.watch(poll)
     sinks.watch(poll)
-    statistics_at = time.monotonic()
+    statistics_at = written_at = reported_at = time.monotonic()
+    due = True
     while not capture.over:
         if not connection.ready:
-            poll.poll(1000 * (_TURN if capture.muxer.waiting else _IDLE_TURN))
-        stops.drain()
+            stops.drain(poll.poll(1000 * (_TURN if capture.muxer.waiting or not due else _IDLE_TURN)))
         now = time.monotonic()
         reason = stops.reason
         if reason and stops.parented:
             reporter.detach()
+        due = sinks.live or bool(reason) or now - written_at >= _WRITE_INTERVAL
         try:
             _receive(connection, capture, now)
             if reason:
                 capture.stop(reason, now)
             capture.tick(now)
             connection.send(capture.to_send())
-            pieces = capture.muxer.take_pieces(now)
-            if now - statistics_at >= _STATISTICS_INTERVAL:
-                statistics_at = now
-                pieces += capture.muxer.statistics_pieces(_now_us())
-            sinks.write(pieces, now)
+            if due or capture.over:
+                written_at = now
+                pieces = capture.muxer.take_pieces(now)
+                if now - statistics_at >= _STATISTICS_INTERVAL:
+                    statistics_at = now
+                    pieces += capture.muxer.statistics_pieces(_now_us())
+                sinks.write(pieces, now)
         except OutputError as error:
             capture.output_ended(error, now, failed=not isinstance(error, ReaderLeft))
         except PcapdError as error:
             capture.fail(error)
-        reporter.opened(capture)
-        for notice in capture.notices:
-            reporter.notice(notice)
-        capture.notices.clear()
-        reporter.sinks(sinks)
-        reporter.stopping(capture, now, asked=bool(reason))
-        reporter.progress(capture, sinks, now)
+        if reason or capture.over or now - reported_at >= _REPORT_INTERVAL:
+            reported_at = now
+            reporter.turn(capture, sinks, now, asked=bool(reason))
 
 
 def _receive(connection: Connection, capture: CaptureSession, now: float) -> None:

@@ -15,7 +15,7 @@ import contextlib
 import os
 import select
 import signal
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 if TYPE_CHECKING:
     import socket
@@ -112,10 +112,15 @@ class Stops:
         if self._parent is not None:
             self._parent.watch(poll)
 
-    def drain(self) -> None:
-        """Forget what woke it up."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._read_fd, 512)
+    def drain(self, ready: List[Tuple[int, int]]) -> None:
+        """Forget what woke the loop up, if it was this.
+
+        Args:
+            ready: What poll returned.
+        """
+        if any(fd == self._read_fd for fd, _ in ready):
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._read_fd, 512)
 
     def __enter__(self) -> Stops:
         self._wakeup = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)

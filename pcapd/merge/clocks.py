@@ -28,6 +28,8 @@ Pair = Tuple[int, int, Sequence[Point], Sequence[Point]]
 
 #: The largest credible drift: 100 millionths are usual, virtual machines reach some more.
 _DRIFT_MAX: Final = 500e-6
+#: Times are whole microseconds, so that the difference of two may be wrong by one.
+_ROUNDING_US: Final = 1.0
 
 
 class Clock(NamedTuple):
@@ -46,8 +48,12 @@ class Clock(NamedTuple):
     error_us: float
 
     def offset(self, us: int) -> int:
-        """The offset at a time, in microseconds."""
+        """The offset in microseconds at a time by the other clock."""
         return round(self.offset_us + self.drift * (us - self.at_us))
+
+    def corrected(self, us: int) -> int:
+        """A time by this clock, by the other one."""
+        return self.at_us + round((us - self.at_us - self.offset_us) / (1 + self.drift))
 
 
 def fit(there: Sequence[Point], back: Sequence[Point]) -> Optional[Clock]:
@@ -74,10 +80,10 @@ def fit(there: Sequence[Point], back: Sequence[Point]) -> Optional[Clock]:
             low = max(delta - slope * us for us, delta in lower)
             if best is None or high - low > best[0]:
                 best = high - low, (high + low) / 2, slope
-    if best is None or best[0] < 0:
+    if best is None or best[0] < -2 * _ROUNDING_US:
         return None
     width, middle, slope = best
-    return Clock(middle, at, slope, width / 2)
+    return Clock(middle, at, slope, max(0.0, width / 2) + _ROUNDING_US)
 
 
 def align(places: int, pairs: Sequence[Pair]) -> List[Optional[Clock]]:
@@ -132,13 +138,14 @@ def _error(clock: Optional[Clock]) -> float:
 
 def _joined(first: Clock, second: Clock) -> Clock:
     """The clock that `second` compares with one that `first` compares."""
-    offset = first.offset_us + first.drift * (second.at_us - first.at_us)
+    at = first.corrected(second.at_us)
+    offset = first.offset_us + first.drift * (at - first.at_us)
     drift = first.drift + second.drift
-    return Clock(offset + second.offset_us, second.at_us, drift, first.error_us + second.error_us)
+    return Clock(offset + second.offset_us, at, drift, first.error_us + second.error_us)
 
 
 def _turned(clock: Clock) -> Clock:
-    return Clock(-clock.offset_us, clock.at_us, -clock.drift, clock.error_us)
+    return Clock(-clock.offset_us, clock.at_us + round(clock.offset_us), -clock.drift, clock.error_us)
 
 
 def _hull(points: Sequence[Point], side: int) -> List[Point]:

@@ -361,7 +361,10 @@ def describe(source: Source) -> str:
     if source.headers_only:
         text += ", headers only"
     if source.clock_offset_us is not None:
-        text += f", clock offset {source.clock_offset_us / 1000:+.1f} ms"
+        text += f", clock offset {source.clock_offset_us / 1000:+.3f}"
+        if source.clock_error_us is not None:
+            text += f" ± {source.clock_error_us / 1000:.3f}"
+        text += " ms"
     return text
 
 

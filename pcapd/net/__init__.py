@@ -2,6 +2,8 @@
 
 ``transport``
     TLS directly on the socket, for the bulk connections.
+``receiving``
+    decrypts received bytes directly into their final buffer.
 ``outgoing``
     the same for outgoing connections.
 ``sendqueue``

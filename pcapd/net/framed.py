@@ -6,6 +6,7 @@ peer that breaks the protocol or falls silent is disconnected.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.interfaces import IHandshakeListener, IReactorTime
@@ -19,6 +20,7 @@ from pcapd.limits import SILENCE_TURN
 from pcapd.net.clock import Deadline, cancel, now_us
 from pcapd.running import RunningTime
 from pcapd.wire import Answers, Callee, Caller, Event, Ping
+from pcapd.wire.frames import Bytes
 
 __all__ = ["FramedProtocol"]
 
@@ -67,11 +69,14 @@ class FramedProtocol(Protocol):
         self._check_silence()
         self.ready()
 
-    def dataReceived(self, data: bytes) -> None:
-        """Handle received bytes."""
+    def dataReceived(self, data: Bytes) -> None:
+        """Handle received bytes; they may change after the call."""
+        self._received(self._session.receive(data))
+
+    def _received(self, events: Iterator[Event]) -> None:
         self.hear()
         try:
-            for event in self._session.receive(data):
+            for event in events:
                 if isinstance(event.message, Ping):
                     self._answer(event.message)
                 else:

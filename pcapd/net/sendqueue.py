@@ -40,6 +40,8 @@ class SendQueue:
         room = _JOIN
         while pieces and room:
             piece = pieces.popleft()
+            if len(piece) >= _JOIN:  # the small ones before it become one record with its beginning
+                room = -(room - _JOIN) % RECORD
             if len(piece) > room:
                 view = memoryview(piece)
                 pieces.appendleft(view[room:])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 from OpenSSL import SSL
@@ -13,7 +15,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import TCP_KEEPALIVE
 
-__all__ = ["as_address", "tune", "why_lost"]
+__all__ = ["as_address", "corked", "tune", "why_lost"]
 
 
 def why_lost(error: Exception, reason: str = "") -> Exception:
@@ -51,3 +53,13 @@ def tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+
+
+@contextlib.contextmanager
+def corked(sock: socket.socket) -> Iterator[None]:
+    """Send what is written meanwhile in as few segments as possible, and wake the peer up once (tcp(7))."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    try:
+        yield
+    finally:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)

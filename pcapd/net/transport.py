@@ -38,13 +38,16 @@ from pcapd.errors import PcapdError
 from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER
 from pcapd.net.clock import Deadline
 from pcapd.net.reactor import SocketReactor
+from pcapd.net.receiving import SCRATCH, BulkReceiver, decrypt
 from pcapd.net.sendqueue import RECORD, SendQueue
-from pcapd.net.sockets import as_address, tune, why_lost
+from pcapd.net.sockets import as_address, corked, tune, why_lost
 from pcapd.net.tls import verdict
 
 __all__ = ["TLSTransport", "Verify"]
 
 _TURN = 16 * RECORD  # written per wake-up, so that one peer cannot starve the others
+
+_AS_IT_IS = contextlib.nullcontext()
 
 Verify = Callable[[SSL.Connection], None]
 
@@ -87,6 +90,7 @@ class TLSTransport(abstract.FileDescriptor):
         sock.setblocking(False)
         self.socket = sock
         self.protocol: Any = protocol
+        self._bulk: BulkReceiver | None = protocol if isinstance(protocol, BulkReceiver) else None
         self._tls = connection
         self._verify = verify
         self._handshaking = True
@@ -118,30 +122,40 @@ class TLSTransport(abstract.FileDescriptor):
         if self._write_wants_read:
             self._write_wants_read = False
             self.startWriting()
-        pieces: list[bytes] = []
-        lost = self._receive(pieces)
-        if pieces:
-            self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        return lost
+        left = self.read_size
+        while left > 0 and self._reading and not self.disconnecting:
+            count, stopped = self._receive(left)
+            left -= count
+            if stopped is not None:
+                return self._stopped_reading(stopped)
+        self._read_soon()
+        return None
 
-    def _receive(self, pieces: list[bytes]) -> Any:
-        size = 0
-        try:
-            while size < self.read_size:
-                piece = self._tls.recv(min(RECORD, self.read_size))
-                pieces.append(piece)
-                size += len(piece)
-            self._read_soon()
-        except SSL.WantReadError:
+    def _receive(self, at_most: int) -> tuple[int, Exception | None]:
+        """Hand over what arrived: how many bytes, and why no more of them; None when there may be more."""
+        bulk = self._bulk
+        room = None if bulk is None else bulk.room()
+        if bulk is not None and room is not None:
+            count, stopped = decrypt(self._tls, room)
+            if count:
+                bulk.filled(count)
+            return count, stopped
+        room = SCRATCH[:at_most]
+        count, stopped = decrypt(self._tls, room)
+        if count:
+            self.protocol.dataReceived(bytes(room[:count]) if bulk is None else room[:count])
+        return count, stopped
+
+    def _stopped_reading(self, stopped: Exception) -> Any:
+        if isinstance(stopped, SSL.WantReadError):
             return None
-        except SSL.WantWriteError:  # a TLS 1.3 key update has to be answered first
+        if isinstance(stopped, SSL.WantWriteError):  # a TLS 1.3 key update has to be answered first
             self._read_wants_write = True
             self.startWriting()
-        except SSL.ZeroReturnError:
+            return None
+        if isinstance(stopped, SSL.ZeroReturnError):
             return main.CONNECTION_DONE
-        except (SSL.Error, OSError) as error:
-            return why_lost(error)
-        return None
+        return why_lost(stopped)
 
     def _read_soon(self) -> None:
         # OpenSSL reads ahead: what it holds already makes no socket readable.
@@ -235,11 +249,12 @@ class TLSTransport(abstract.FileDescriptor):
 
     def _send(self) -> None:
         left = _TURN
-        while self._out and left > 0:
-            sent = self._tls.send(self._out.head())
-            self._out.sent(sent)
-            left -= sent
-            self.sent += sent
+        with corked(self.socket) if self._out.size > RECORD else _AS_IT_IS:
+            while self._out and left > 0:
+                sent = self._tls.send(self._out.head())
+                self._out.sent(sent)
+                left -= sent
+                self.sent += sent
 
     def _isSendBufferFull(self) -> bool:
         return self._out.size > self.bufferSize
@@ -317,7 +332,7 @@ class TLSTransport(abstract.FileDescriptor):
         self.socket.close()
         self._out.clear()
         self._broken = None  # its traceback refers to us; the garbage collector would be late
-        protocol, self.protocol = self.protocol, None
+        protocol, self.protocol, self._bulk = self.protocol, None, None
         self.released()
         protocol.connectionLost(reason)
 

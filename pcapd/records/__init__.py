@@ -13,6 +13,7 @@ pack()     makes batches from a result of pcapy-ng (agent)
 check()    checks a batch from a peer (api, pcapctl)
 rows()     makes a row for each packet, see `pcapd.packet.row`
 busiest()  finds the busiest TCP connections in a result of pcapy-ng (agent)
+shift()    changes the times of records to another clock
 split()    cuts a batch in two
 =========  ===================================================================
 
@@ -31,17 +32,17 @@ from typing import Final
 
 from pcapd.packet.headers import LINKS
 from pcapd.records._split import split
-from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, Busy, Checked
+from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, SHIFT_MAX, Busy, Checked
 
 try:
     if os.environ.get("PCAPD_PURE"):
         raise ImportError("PCAPD_PURE asks for the reference")
-    from pcapd.records._native import busiest, check, keep_memory, pack, rows
+    from pcapd.records._native import busiest, check, keep_memory, pack, rows, shift
 
     _name = "native"
 except ImportError:
     from pcapd.records._busiest import busiest
-    from pcapd.records._reference import check, keep_memory, pack, rows
+    from pcapd.records._reference import check, keep_memory, pack, rows, shift
 
     _name = "reference"
 
@@ -57,6 +58,7 @@ __all__ = [
     "HEADER_SIZE",
     "IMPLEMENTATION",
     "MICROS",
+    "SHIFT_MAX",
     "Busy",
     "Checked",
     "busiest",
@@ -64,5 +66,6 @@ __all__ = [
     "keep_memory",
     "pack",
     "rows",
+    "shift",
     "split",
 ]

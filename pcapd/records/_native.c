@@ -399,6 +399,44 @@ rows(PyObject *module, PyObject *args, PyObject *kwargs)
     return made;
 }
 
+/* ---- shift ----------------------------------------------------------------- */
+
+/* Walks the copy: what is checked must be what is written. */
+static bool
+shift_times(const State *state, PyObject *copy, int64_t us)
+{
+    const Py_buffer all = {.buf = data_of(copy), .len = PyBytes_GET_SIZE(copy)};
+    for (size_t offset = 0; offset < (size_t)all.len;) {
+        Record record;
+        if (!read_record(state->record_error, &all, offset, CAPTURED_MAX, &record))
+            return false;
+        int64_t moved = (int64_t)record.us + us, last = (int64_t)UINT32_MAX * MICROS + MICROS - 1;
+        moved = moved < 0 ? 0 : moved > last ? last : moved;
+        put_le32((uint8_t *)all.buf + offset, (uint32_t)(moved / MICROS));
+        put_le32((uint8_t *)all.buf + offset + 4, (uint32_t)(moved % MICROS));
+        offset += (size_t)size_of(record.captured);
+    }
+    return true;
+}
+
+static PyObject *
+shift(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"records", "us", NULL};
+    const State *state = PyModule_GetState(module);
+    Py_buffer in;
+    PyObject *us_arg, *made = NULL;
+    int64_t us;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O:shift", names, &in, &us_arg))
+        return NULL;
+    if (number("us", us_arg, -SHIFT_MAX, SHIFT_MAX, &us)
+        && (made = PyBytes_FromStringAndSize(in.buf, in.len)) && !shift_times(state, made, us))
+        Py_CLEAR(made);
+    PyBuffer_Release(&in);
+    return made;
+}
+
 /* ---- the module ----------------------------------------------------------- */
 
 static PyObject *
@@ -469,6 +507,7 @@ static PyMethodDef methods[] = {
     METHOD(check),
     METHOD(busiest),
     METHOD(rows),
+    METHOD(shift),
     {NULL, NULL, 0, NULL},
 };
 

@@ -8,6 +8,7 @@
 #define MICROS 1000000u
 /* A pcapng block around this many bytes still has a length of 32 bits. */
 #define CAPTURED_MAX 0x7FFFFFFFu
+#define SHIFT_MAX ((int64_t)1 << 52)
 
 typedef struct {
     int64_t us;         /* microseconds since the epoch */

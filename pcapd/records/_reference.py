@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Iterator
 from pcapd.errors import RecordError
 from pcapd.packet.headers import LINKS, walk
 from pcapd.packet.row import make_row
-from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, Checked
+from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, SHIFT_MAX, Checked
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -120,6 +120,28 @@ def rows(records: Buffer, link_type: int, interface: int) -> bytes:
     for us, original, begin, end in walk_records(content, CAPTURED_MAX):
         at = begin + HEADER_SIZE
         made.append(make_row(link_type, content[at:end], us, original, interface, at))
+    return b"".join(made)
+
+
+def shift(records: Buffer, us: int) -> bytes:
+    """The records of a batch with other times.
+
+    Args:
+        records: The batch.
+        us: Microseconds to add to each time, at most `SHIFT_MAX`; no time gets below 0 or
+            above what 32 bits hold.
+
+    Raises:
+        RecordError: A record is cut short or lies.
+        ValueError: ``us`` is out of range.
+    """
+    content = as_bytes(records)
+    us = number("us", us, -SHIFT_MAX, SHIFT_MAX)
+    made = []
+    for old, original, begin, end in walk_records(content, CAPTURED_MAX):
+        new = min(max(0, old + us), _U32 * MICROS + MICROS - 1)
+        made.append(_HEADER.pack(new // MICROS, new % MICROS, end - begin - HEADER_SIZE, original))
+        made.append(content[begin + HEADER_SIZE : end])
     return b"".join(made)
 
 

@@ -11,6 +11,8 @@ MICROS: Final = 1_000_000
 #: bytes; no record may claim more, so that the length of a pcapng block around
 #: it always fits the block's 32 bits.
 CAPTURED_MAX: Final = 0x7FFF_FFFF
+#: microseconds; times are moved by no more: two clocks that are set at all differ by less than that.
+SHIFT_MAX: Final = 1 << 52
 
 
 class Checked(NamedTuple):

@@ -7,13 +7,15 @@ are skipped.
 from __future__ import annotations
 
 import os
-from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional
+import struct
+from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 from pcapd.limits import FILE_INTERFACES_MAX, FILE_READ_SIZE
 from pcapd.packet.row import make_row
 from pcapd.savefile import blocks
 from pcapd.savefile._reference import packed_interfaces
 from pcapd.savefile.blocks import BadFile, FileInterface, FilePacket, FileStatistics
+from pcapd.savefile.blocks.layout import PACKETS
 
 try:
     if os.environ.get("PCAPD_PURE"):
@@ -22,7 +24,7 @@ try:
 except ImportError:
     from pcapd.savefile._reference import packet_rows
 
-__all__ = ["BadFile", "FileInterface", "FilePacket", "Reader", "Rows", "read_file", "read_rows"]
+__all__ = ["BadFile", "FileInterface", "FilePacket", "Reader", "Rows", "raw_blocks", "read_file", "read_rows"]
 
 
 class Reader:
@@ -129,6 +131,24 @@ def read_file(file: BinaryIO) -> Iterator[FilePacket]:
         if packet is not None:
             yield packet
         elif not block and not window.move():
+            return
+
+
+def raw_blocks(file: BinaryIO) -> Iterator[Tuple[Reader, bytes]]:
+    """The whole blocks of a file as they are, and what reads them; packets are not looked at.
+
+    Raises:
+        BadFile: It is no pcapng file, or a broken one.
+    """
+    reader, window = Reader(), _Window(file)
+    while True:
+        block = reader.whole_block(window.data, window.position)
+        window.position += len(block)
+        if block:
+            if struct.unpack_from(f"{reader.order}I", block)[0] not in PACKETS:
+                reader.block(block)
+            yield reader, block
+        elif not window.move():
             return
 
 

@@ -6,17 +6,17 @@
 
 A frame is refused from its header alone when its type is unknown, its flags
 are not zero or its length is over the bound for its type, so a hostile peer
-cannot make us reserve memory.
+cannot make us reserve more memory than that bound.
 """
 
 from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import Iterator, List, NamedTuple, Union
+from typing import Iterator, NamedTuple, Optional, Union
 
 from pcapd.errors import LocalProtocolError, RemoteProtocolError
-from pcapd.limits import CONTROL_MAX, FRAME_MAX
+from pcapd.limits import CONTROL_MAX, FRAME_MAX, FRAME_TYPICAL
 
 __all__ = ["HEADER_SIZE", "Frame", "FrameDecoder", "FrameType", "encode_frame", "frame_header"]
 
@@ -45,17 +45,13 @@ class FrameType(IntEnum):
 class Frame(NamedTuple):
     """One frame; source 0 means the whole capture.
 
-    The payload of PACKETS is a view of the received bytes: it is not copied, and does
-    not change.
+    The payload belongs to the frame: it does not change any more.
     """
 
     type: FrameType
     source: int
     payload: Bytes
 
-
-#: bytes; smaller pieces are joined, so that their cost depends on size and not on number.
-_GATHER = 4096
 
 _MAX_PAYLOAD = {kind.value: CONTROL_MAX for kind in FrameType}
 _MAX_PAYLOAD[FrameType.PACKETS.value] = FRAME_MAX
@@ -79,59 +75,78 @@ def encode_frame(kind: FrameType, source: int, payload: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Makes frames of bytes.  Holds at most one incomplete frame and one read.
+    """Makes frames of bytes.  Holds at most one incomplete frame.
 
-    Pieces of a frame are kept as they came and joined once, when the frame is
-    complete: the payload of a large frame is copied once, not once per piece.
+    A frame that does not arrive in one piece gets a buffer as soon as its header is known:
+    of its size, or at first of `limits.FRAME_TYPICAL` if it is larger.  A transport may write
+    into this buffer itself (`room`, `filled`), which saves a copy.
     """
 
     def __init__(self) -> None:
-        self._pieces: List[Union[bytes, bytearray]] = []
-        self._size = 0
-        self._needed = HEADER_SIZE  # bytes until something can be said
+        self._begun = b""  # of a header
+        self._head = (FrameType.PACKETS, 0)  # of the incomplete frame
+        self._length = 0  # of its payload
+        self._payload: Optional[memoryview] = None  # its buffer
+        self._received = 0  # bytes in it
 
     def feed(self, data: Bytes) -> Iterator[Frame]:
         """Add received bytes, and yield the frames that are now complete.
 
-        The iterator must be exhausted before the next call.
+        The iterator must be exhausted before the next call; after that, `data` may change.
 
         Raises:
             RemoteProtocolError: A header is not valid.
         """
-        self._keep(data)
-        if self._size < self._needed:
-            return
-        view = memoryview(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
-        offset = 0
-        needed = HEADER_SIZE
-        while len(view) - offset >= HEADER_SIZE:
-            length, number, flags, source = _HEADER.unpack_from(view, offset)
+        view = memoryview(data)
+        while view and (room := self.room()) is not None:
+            taken = min(len(room), len(view))
+            room[:taken] = view[:taken]
+            view = view[taken:]
+            yield from self.filled(taken)
+        if self._begun and view:
+            missing = HEADER_SIZE - len(self._begun)
+            self._begun += view[:missing]
+            view = view[missing:]
+            if len(self._begun) < HEADER_SIZE:
+                return
+            view, self._begun = memoryview(self._begun + view), b""
+        while len(view) >= HEADER_SIZE:
+            length, number, flags, source = _HEADER.unpack_from(view)
             kind = _checked(length, number, flags)
-            needed = HEADER_SIZE + length
-            if len(view) - offset < needed:
-                break
-            payload = view[offset + HEADER_SIZE : offset + needed]
-            offset += needed
-            needed = HEADER_SIZE
-            yield Frame(kind, source, payload if kind is FrameType.PACKETS else bytes(payload))
-        self._pieces = [bytes(view[offset:])] if offset < len(view) else []
-        self._size = len(view) - offset
-        self._needed = needed
+            payload = view[HEADER_SIZE : HEADER_SIZE + length]
+            view = view[HEADER_SIZE + length :]
+            if len(payload) < length:
+                self._head, self._length = (kind, source), length
+                self._payload = memoryview(bytearray(min(length, max(FRAME_TYPICAL, 2 * len(payload)))))
+                self._payload[: len(payload)] = payload
+                self._received = len(payload)
+                return
+            yield Frame(kind, source, bytes(payload))
+        if view:
+            self._begun = bytes(view)
 
-    def _keep(self, data: Bytes) -> None:
-        self._size += len(data)
-        last = self._pieces[-1] if self._pieces else b""
-        if len(data) >= _GATHER:
-            self._pieces.append(bytes(data))  # (costs nothing when they are bytes already)
-        elif isinstance(last, bytearray):
-            last += data
-        else:
-            self._pieces.append(bytearray(data))
+    def room(self) -> Optional[memoryview]:
+        """The buffer for the rest of the incomplete frame; None if no frame has begun."""
+        if self._payload is None:
+            return None
+        if self._received == len(self._payload):  # the peer has sent what was reserved
+            larger = memoryview(bytearray(self._length))
+            larger[: self._received] = self._payload
+            self._payload = larger
+        return self._payload[self._received :]
+
+    def filled(self, count: int) -> Iterator[Frame]:
+        """Yield the frame that is complete with `count` more bytes in `room`, if it is."""
+        payload = self._payload
+        self._received += count
+        if payload is not None and self._received == self._length:
+            self._payload = None
+            yield Frame(*self._head, payload.toreadonly())
 
     @property
     def pending(self) -> int:
         """The bytes of an incomplete frame; if not 0 at the end, the stream was cut."""
-        return self._size
+        return len(self._begun) if self._payload is None else HEADER_SIZE + self._received
 
 
 def _checked(length: int, number: int, flags: int) -> FrameType:

@@ -107,6 +107,7 @@ class Source:
         addresses: The interface's addresses with their prefix lengths.
         agent: The agent's id; the api adds it, and its address and clock offset.
         clock_offset_us: The agent's clock minus the api's.
+        clock_error_us: How much that may be wrong: half of the round trip.
         awaited: Instances of the request that have neither opened a source nor failed
             so far; the api adds it.  None if unknown.
         headers_only: The agent applies START's ``headers_only``; an older agent does not
@@ -124,6 +125,7 @@ class Source:
     agent: str = ""
     agent_address: str = ""
     clock_offset_us: Optional[int] = None
+    clock_error_us: Optional[int] = None
     awaited: Optional[int] = None
     headers_only: bool = False
     exclude_filters: int = 0

@@ -118,6 +118,15 @@ class _Session:
         for frame in self._decoder.feed(data):
             yield self._event(frame)
 
+    def room(self) -> Optional[memoryview]:
+        """Where the rest of an incomplete frame may be put directly; None when no frame has begun."""
+        return self._decoder.room()
+
+    def filled(self, count: int) -> Iterator[Event]:
+        """The next `count` bytes are in `room`: yield what they say, as `receive`."""
+        for frame in self._decoder.filled(count):
+            yield self._event(frame)
+
     def eof(self) -> None:
         """Check the end of the peer's stream.
 

@@ -2,7 +2,7 @@
 
 ::
 
-    bin/bench                                   everything but the soak, some six minutes
+    bin/bench                                   everything but the soak, some ten minutes
     bin/bench loss --size 100 --rate 400000     one load, against tcpdump in the same run
     bin/bench client                            pcapctl alone, fed from a socket
     bin/bench latency | fanin | idle            one of the others
@@ -25,7 +25,7 @@ from typing import Any, Callable
 from tests.benchmarks import client, clients, explaining, fanin, filters, latency, loss, matching, soak, start
 
 #: What docs/performance.rst promises, packets per second by size.
-RATES = {100: (100_000, 200_000, 300_000, 400_000), 1400: (50_000, 100_000, 150_000)}
+RATES = {100: (100_000, 200_000, 400_000), 1400: (10_000, 64_000, 150_000, 190_000)}
 
 #: Bytes and packets per second of a slow client beside a fast one: far from what the fast one alone can take.
 BESIDE = ((100, 100_000), (1400, 40_000))
@@ -36,7 +36,9 @@ MANY_RATE = 1_000
 
 def run_loss(options: argparse.Namespace) -> list[dict[str, Any]]:
     """One rate and size, ordered or not."""
-    return [loss.measure(options.size, options.rate, options.seconds, ordered=options.order)]
+    return [
+        loss.measure(options.size, options.rate, options.seconds, ordered=options.order, runs=options.runs)
+    ]
 
 
 def run_client(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -61,7 +63,7 @@ def run_beside(options: argparse.Namespace) -> list[dict[str, Any]]:
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Everything."""
     rows = [
-        loss.measure(size, rate, options.seconds, ordered=True)
+        loss.measure(size, rate, options.seconds, ordered=True, runs=options.runs)
         for size, rates in RATES.items()
         for rate in rates
     ]
@@ -98,8 +100,11 @@ def main() -> None:
         ],
     )
     parser.add_argument("--size", type=int, default=100, help="bytes of a packet on the wire")
-    parser.add_argument("--rate", type=int, default=400_000, help="packets per second; 0 as fast as possible")
+    parser.add_argument("--rate", type=int, default=400_000, help="packets per second that are offered")
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument(
+        "--runs", type=int, default=loss.RUNS, help="of each load of `loss`: it prints the median"
+    )
     parser.add_argument("--agents", type=int, default=500)
     parser.add_argument("--captures", type=int, default=50, help="at once, of `clients`")
     parser.add_argument("--minutes", type=float, default=10.0, help="of `soak`")

@@ -152,7 +152,7 @@ def said() -> set[str]:
 def test_every_message() -> None:
     """The table of what may go wrong has the words of the sources, in their order."""
     texts = said()
-    table = rows("It says")
+    table = rows("Message")
     assert len(table) >= 15
     for message in (message for row in table for message in row[0].split("; ")):
         # The states are Cloud Controller's.

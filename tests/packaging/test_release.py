@@ -50,7 +50,7 @@ def test_a_release(tmp_path: Path) -> None:
     client = [sys.executable, clone / "dist" / "pcapctl", "--version"]
     assert "0.2.0" in subprocess.run(client, check=True, capture_output=True, text=True).stdout
 
-    assert "says nothing under Unreleased" in release(clone, "0.3.0").stderr
+    assert "has no entries under Unreleased" in release(clone, "0.3.0").stderr
 
 
 def release(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

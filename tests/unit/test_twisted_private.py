@@ -1,6 +1,6 @@
-"""What pcapd uses of Twisted beyond its documented interfaces must still be there.
+"""What pcapd uses of Twisted and pyOpenSSL beyond their documented interfaces must still be there.
 
-A new Twisted that renames one of these parts fails here with a sentence that names it,
+A new version that renames one of these parts fails here with a sentence that names it,
 before it fails in a capture.
 """
 
@@ -14,6 +14,8 @@ import textwrap
 from typing import Any, Iterator
 
 import pytest
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Port
 from twisted.protocols.policies import ProtocolWrapper
@@ -51,6 +53,13 @@ def test_it_is_there(owner: type, name: str, user: str) -> None:
         f"this Twisted has no {owner.__name__}.{name}, which {user} uses: "
         "adapt that module, or lower the upper bound of twisted in setup.py"
     )
+
+
+def test_openssl_is_reached_through_pyopenssl() -> None:
+    """`pcapd.net.receiving` calls OpenSSL itself; a new pyOpenSSL without these parts needs another way."""
+    assert {"SSL_read", "SSL_get_error", "SSL_ERROR_WANT_READ"} <= set(dir(lib))
+    assert callable(ffi.from_buffer) and callable(SSL.Connection._raise_ssl_error)
+    assert hasattr(SSL.Connection(SSL.Context(SSL.TLS_METHOD)), "_ssl")
 
 
 def test_no_private_name_is_overridden_by_accident() -> None:

@@ -30,7 +30,7 @@ class ClocksApart(Kind):
             clock = place.clock
             if clock is None or not place.packets:
                 continue
-            offset = clock.offset(place.first_us)
+            offset = place.first_us - clock.corrected(place.first_us)
             if abs(offset) <= _NOTED_US + clock.error_us:
                 continue
             yield Occurrence(

@@ -79,10 +79,10 @@ def _captured(explanation: Explanation) -> Iterator[str]:
     yield f"<p>{html.escape(words)}. <span class=soft>{html.escape(files)}</span></p>"
     yield "<table><tr><th>place<th>packets<th>lost by the capture<th>clock</tr>"
     for place in explanation.world.places[:_ROWS_MAX]:
-        clock = place.clock
-        offset = (
-            f"{clock.offset(place.first_us) / 1000:+.3f} ms ± {clock.error_us / 1000:.3f}" if clock else ""
-        )
+        offset = ""
+        if place.clock:
+            ahead_us = place.first_us - place.clock.corrected(place.first_us)
+            offset = f"{ahead_us / 1000:+.3f} ms ± {place.clock.error_us / 1000:.3f}"
         known = place.dropped is not None or place.losses
         lost = str(place.lost_in_all) if known else "unknown"
         cells = (place.name, str(place.packets), lost, offset)

@@ -39,6 +39,7 @@ from pcapd.wire import (
     Progress,
     Source,
 )
+from pcapd.wire.frames import Bytes
 
 __all__ = ["AgentLink", "Agents", "LinkOwner"]
 
@@ -93,6 +94,8 @@ class AgentLink(FramedProtocol):
         self._timer: Any = None
         #: The agent's clock minus ours, microseconds; None until it is measured.
         self.clock_offset_us: int | None = None
+        #: How much that may be wrong.
+        self.clock_error_us: int | None = None
         #: Whether the agent moves, by `ran`: what counts after STOP.
         self.progress = Progress(self.ran)
 
@@ -102,10 +105,19 @@ class AgentLink(FramedProtocol):
         """Wait for HELLO after TLS: TLS 1.3 reports a refused client certificate late."""
         self._expect(HANDSHAKE_TIMEOUT, "HELLO")
 
-    def dataReceived(self, data: bytes) -> None:
-        """Handle received bytes."""
+    def dataReceived(self, data: Bytes) -> None:
+        """Handle received bytes; they may change after the call."""
         self.progress.received(len(data), self.ran)
         super().dataReceived(data)
+
+    def room(self) -> memoryview | None:
+        """The buffer for the rest of an incomplete frame (`pcapd.net.transport.BulkReceiver`)."""
+        return self._session.room()
+
+    def filled(self, count: int) -> None:
+        """Handle `count` bytes received into this buffer."""
+        self.progress.received(count, self.ran)
+        self._received(self._session.filled(count))
 
     def event(self, event: Event) -> None:
         """Handle a message of the agent."""
@@ -157,6 +169,7 @@ class AgentLink(FramedProtocol):
         if round_trip >= 0 and (self._best_round_trip is None or round_trip < self._best_round_trip):
             self._best_round_trip = round_trip
             self.clock_offset_us = pong.answered_us - (pong.sent_us + now) // 2
+            self.clock_error_us = round_trip // 2 + 1
 
     def _expect(self, seconds: float | None, what: str = "") -> None:
         cancel(self._timer)

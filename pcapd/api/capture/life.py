@@ -300,6 +300,7 @@ class Capture:
             instance=link.target.name,
             agent_address=link.target.host,
             clock_offset_us=link.clock_offset_us,
+            clock_error_us=link.clock_error_us,
             awaited=len(self._awaited),
         )
         opened = self._sources.open(link, number, described)

@@ -1,7 +1,7 @@
 """A capture as frames over a WebSocket (``GET /v1/stream``).
 
-A message to the client holds all frames of one turn of the reactor, each whole:
-small writes cost most.
+A message to the client has whole frames: one large one, or all small ones of one turn
+of the reactor, because small writes cost most.
 
 ::
 
@@ -31,7 +31,6 @@ from pcapd.limits import (
     CLIENT_PING_INTERVAL,
     CLIENT_SILENCE_TIMEOUT,
     DURATION_GRACE,
-    FRAME_TYPICAL,
     HANDSHAKE_TIMEOUT,
     START_TIMEOUT,
 )
@@ -54,6 +53,7 @@ from pcapd.wire.frames import Bytes
 __all__ = ["StreamProtocol", "StreamResource"]
 
 _PROTOCOL_ERROR = 1002  # RFC 6455, section 7.4.1
+_MESSAGE = 16 * 1024  # bytes that fill a TLS record: waiting for more would cost a turn of the reactor
 
 
 class StreamResource(Page):
@@ -282,7 +282,7 @@ class StreamProtocol:
         for piece in pieces:
             self._out.append(piece)
             self._out_size += len(piece)
-        if self._out_size >= FRAME_TYPICAL:
+        if self._out_size >= _MESSAGE:
             self._flush()
         elif self._flush_soon is None:
             self._flush_soon = self._reactor.callLater(0, self._turn_is_over)

@@ -151,8 +151,7 @@ class WebSocket:
             pieces: Its pieces.
             size: Bytes of all pieces.
         """
-        self._channel.write(_binary_header(size))
-        self._channel.writeSequence(pieces)
+        self._channel.writeSequence([_binary_header(size), *pieces])
 
     def ping(self) -> None:
         """Send a ping."""

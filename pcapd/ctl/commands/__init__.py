@@ -4,6 +4,7 @@
 ``registry``           which commands there are: one line for each
 ``arguments``          the options that commands share, as click reads them
 ``capturing``          from the options of a capture to its exit status
+``align``              ``pcapctl align``: a file whose interfaces all have one clock
 ``bosh``               ``pcapctl bosh``: VMs of a BOSH deployment
 ``cf``                 ``pcapctl cf``: a Cloud Foundry app
 ``cfplugin``           ``pcapctl cfplugin``: a plugin whose command has another name

@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "Commands"]
 #: One line for each: the name of a module here, which has a click command of that name.  A hyphen stands
 #: for an underscore in the module's name.
 COMMANDS = (
+    "align",
     "bosh",
     "cf",
     "cfplugin",

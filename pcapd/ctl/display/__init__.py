@@ -6,6 +6,7 @@
 ``dump``        a packet's bytes as tcpdump -A and -X print them.  Pure.
 ``flows``       what ``pcapctl flows`` found, for people and for scripts
 ``interfaces``  the interfaces there are (``-D``), instead of a capture
+``align``       writes a file with the times of all interfaces by one clock
 ``explain``     what ``pcapctl explain`` found, for people, and its page
 ``seentwice``   packets that a finished file holds twice
 ``report``      sources and the end, as text and as a JSON object.  Pure.

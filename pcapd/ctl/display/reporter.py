@@ -69,7 +69,7 @@ class Reporter:
         self._wanted: Optional[Wanted] = None
         # By message: instances that could not be started lately, to be named in one line.
         self._failed: Dict[str, List[str]] = {}
-        self._failed_at = 0.0
+        self._failed_at: Optional[float] = None
         #: Those that came, for the report, and how many more.
         self._notices: List[Notice] = []
         self._notices_omitted = 0
@@ -138,6 +138,20 @@ class Reporter:
         if self._table is not None or self._options.verbose:
             for text in report.plan(self._options, wanted):
                 self.line(text)
+
+    def turn(self, capture: CaptureSession, sinks: Sinks, now: float, *, asked: bool) -> None:
+        """Report what happened since the last time.
+
+        Args:
+            asked: Somebody asked for the end.
+        """
+        self.opened(capture)
+        for notice in capture.notices:
+            self.notice(notice)
+        capture.notices.clear()
+        self.sinks(sinks)
+        self.stopping(capture, now, asked=asked)
+        self.progress(capture, sinks, now)
 
     def opened(self, capture: CaptureSession) -> None:
         """With --verbose all sources that were opened since the last time."""
@@ -219,6 +233,8 @@ class Reporter:
         if self._frontend is not None:
             self._frontend.turn(capture, now)
         if not self._failed:
+            self._failed_at = None
+        elif self._failed_at is None:
             self._failed_at = now
         elif now - self._failed_at >= _TOGETHER:
             self._say_failed()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import select
+import stat
+from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
-from pcapd.ctl.options import NOWHERE, CaptureOptions
+from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions
 from pcapd.ctl.sinks.files import Closing, check_files, open_files
 from pcapd.ctl.sinks.inventory import Inventory
 from pcapd.ctl.sinks.printing import Printer
@@ -50,6 +52,7 @@ class Sinks:
         form: Of the files.
         inventory: The files there are.
         kept: Whether the packets are kept at all.
+        live: Whether somebody may read packets as they come: from a pipe, a connection or as lines.
         last: What the files were to take last.
 
     Raises:
@@ -61,6 +64,7 @@ class Sinks:
         self.form = options.form
         self.inventory = Inventory(options.output, several=options.files.several)
         self.kept = options.output != NOWHERE
+        self.live = _live(options)
         self.last: List[Piece] = []
         made = [kind(options, self.inventory, closing) for kind in KINDS]
         self._all = [sink for sink in made if sink is not None]
@@ -110,3 +114,14 @@ class Sinks:
             if isinstance(sink, FileSink):
                 sink.discard()
         self.inventory.clear()
+
+
+def _live(options: CaptureOptions) -> bool:
+    files = options.files
+    if files.print or files.serve is not None or options.output == STDOUT:
+        return True
+    try:
+        mode = Path(options.output).stat().st_mode
+    except OSError:  # it does not exist yet
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

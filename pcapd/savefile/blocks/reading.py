@@ -338,17 +338,27 @@ def _micros(interface: FileInterface, time: int) -> int:
 def _options(block: bytes, position: int, order: str) -> Dict[int, List[bytes]]:
     """By code."""
     found: Dict[int, List[bytes]] = {}
+    for code, value in options_of(block, position, order):
+        found.setdefault(code, []).append(value)
+    return found
+
+
+def options_of(block: bytes, position: int, order: str) -> Iterator[Tuple[int, bytes]]:
+    """The options of a block, which begin at a position: code and value of each.
+
+    Raises:
+        BadFile: One of them is longer than the block.
+    """
     end = len(block) - 4
     while position + 4 <= end:
         code, size = struct.unpack_from(f"{order}2H", block, position)
         position += 4
         if code == 0:
-            break
+            return
         if position + size > end:
             raise BadFile("an option is longer than its block")
-        found.setdefault(code, []).append(block[position : position + size])
+        yield code, block[position : position + size]
         position += size + (-size & 3)
-    return found
 
 
 def _first(options: Dict[int, List[bytes]], code: int) -> bytes:

@@ -7,6 +7,7 @@ import struct
 from typing import Iterable, Optional, Sequence, Union
 
 from pcapd.savefile.blocks.layout import (
+    BLOCK_FRAME,
     DROP_COUNT,
     END_OF_OPTIONS,
     ENHANCED_PACKET,
@@ -31,8 +32,10 @@ from pcapd.savefile.blocks.layout import (
     U64,
     VERSION,
 )
+from pcapd.savefile.blocks.reading import options_of
 
 __all__ = [
+    "corrected_interface",
     "enhanced_packet",
     "interface_description",
     "interface_statistics",
@@ -154,6 +157,18 @@ def name_resolution(names: Sequence[tuple[str, str]]) -> bytes:
     return _block(NAME_RESOLUTION, records + END_OF_OPTIONS, [])
 
 
+def corrected_interface(block: bytes, order: str, comment: str) -> bytes:
+    """An interface block of any file for times that are corrected now, with a comment about that."""
+    options = b"".join(_text_option(1, comment, order=order))
+    for code, value in options_of(block, 16, order):
+        if code == 3:  # so that no reader corrects them once more
+            value = value.replace(b"clock offset", b"clock corrected by")  # noqa: PLW2901
+        options += _option(code, value, order)
+    content = block[8:16] + options + END_OF_OPTIONS
+    length = struct.pack(f"{order}I", len(content) + BLOCK_FRAME)
+    return block[:4] + length + content + length
+
+
 def _block(kind: int, body: bytes, options: Iterable[bytes]) -> bytes:
     tail = b"".join(options)
     content = body + (tail + END_OF_OPTIONS if tail else b"")
@@ -161,13 +176,13 @@ def _block(kind: int, body: bytes, options: Iterable[bytes]) -> bytes:
     return struct.pack("<II", kind, length) + content + struct.pack("<I", length)
 
 
-def _option(code: int, value: bytes) -> bytes:
-    return struct.pack("<HH", code, len(value)) + _padded(value)
+def _option(code: int, value: bytes, order: str = "<") -> bytes:
+    return struct.pack(f"{order}HH", code, len(value)) + _padded(value)
 
 
-def _text_option(code: int, text: str, prefix: bytes = b"") -> list[bytes]:
+def _text_option(code: int, text: str, prefix: bytes = b"", order: str = "<") -> list[bytes]:
     """One option, or none for an empty text."""
-    return [_option(code, prefix + _clean(text, LENGTH_MAX - len(prefix)))] if text else []
+    return [_option(code, prefix + _clean(text, LENGTH_MAX - len(prefix)), order)] if text else []
 
 
 def _address_option(text: str) -> bytes:

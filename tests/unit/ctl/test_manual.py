@@ -59,7 +59,7 @@ def test_it_is_up_to_date(tmp_path: Path) -> None:
     (tmp_path / "docs" / "pcapctl.1").write_text("old")
     command = [sys.executable, str(tmp_path / "bin" / "build-man")]
     old = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (old.returncode, old.stderr) == (1, "docs/pcapctl.1 is old: bin/build-man\n")
+    assert (old.returncode, old.stderr) == (1, "docs/pcapctl.1 is out of date: run bin/build-man\n")
     assert (tmp_path / "docs" / "pcapctl.1").read_text() == "old"
     subprocess.run(command, timeout=PATIENCE, check=True)
     assert (tmp_path / "docs" / "pcapctl.1").read_bytes() == PAGE.read_bytes()

@@ -73,7 +73,7 @@ def test_a_pcapng_file_has_its_blocks_in_order(ordered: bool) -> None:
     file = filled(assembly, [1_000_000, 2_000_000])
     assert kinds(file) == [SECTION, INTERFACE, NAMES, PACKET, PACKET, STATISTICS]
     assert b"web-0:eth0" in file and b"not port 1" in file
-    assert b"agent agent/0 at 127.0.0.1, clock offset -1.5 ms" in file
+    assert b"agent agent/0 at 127.0.0.1, clock offset -1.500 ms" in file
 
 
 def test_addresses_that_every_machine_has_name_nobody() -> None:

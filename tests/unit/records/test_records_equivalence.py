@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcapd.packet.headers import LINKS
-from pcapd.records import _reference
+from pcapd.records import SHIFT_MAX, _reference
 from tests.kit.implementations import outcome
 from tests.kit.record_samples import batches, honest_batches, interfaces, limits, meta, record, u32
 
@@ -139,3 +139,13 @@ def test_keywords_are_the_same() -> None:
         assert module.pack(packets=b"", meta=b"", snaplen=1, limit=1) == []
         assert module.check(records=bytes(16), max_captured=0).packets == 1
         assert module.rows(records=b"", link_type=1, interface=0) == b""
+
+
+@thorough
+@given(
+    batches,
+    st.integers(-(2**34), 2**34) | st.sampled_from([0, -SHIFT_MAX, SHIFT_MAX, SHIFT_MAX + 1]),
+)
+def test_shift_is_the_same(batch: bytes, us: int) -> None:
+    """Times move by as much, and the same batches are refused."""
+    assert outcome(_native.shift, batch, us) == outcome(_reference.shift, batch, us)

@@ -272,6 +272,7 @@ def test_an_end_of_very_many_sources() -> None:
                 "agent",
                 "agent_address",
                 "clock_offset_us",
+                "clock_error_us",
                 "awaited",
                 "headers_only",
                 "exclude_filters",

@@ -1,0 +1,86 @@
+"""``pcapctl align``: finds the clocks of a file's interfaces, and writes the file with corrected times."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Iterator, List
+
+from pcapd.analysis.world import Place, World
+from pcapd.ctl.display.explain import explain
+from pcapd.ctl.display.text import escape
+from pcapd.ctl.options import UsageProblem
+from pcapd.errors import PcapdError
+from pcapd.savefile.blocks import BadFile
+from pcapd.savefile.shift import Clock, shifted
+
+__all__ = ["align"]
+
+
+def align(source: str, target: str, *, force: bool) -> List[str]:
+    """Write `target`.
+
+    Returns:
+        A line about each interface.
+
+    Raises:
+        UsageProblem: `target` is there already, or is the same file.
+        PcapdError: `source` cannot be read, has only one interface, or `target` cannot be written.
+    """
+    path = Path(target)
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise UsageProblem(f"{target} is the file to read", "give another name")
+    if path.exists() and not force:
+        raise UsageProblem(f"{target} already exists", "give another name, or --force")
+    world = explain([source]).world
+    if len(world.places) < 2:
+        raise PcapdError(
+            f"{source} has only one interface: there is no other clock to compare",
+            "capture several instances into one file",
+        )
+    lines = [_line(world, place) for place in world.places]
+    clocks = [Clock(partial(_offset, world, place.number), line) for place, line in zip(world.places, lines)]
+    try:
+        with path.open("wb" if force else "xb") as file, _removed_if_broken(path):
+            for block in shifted(partial(_open, source), clocks):
+                file.write(block)
+    except OSError as error:
+        raise PcapdError(f"cannot write {target}: {error.strerror}") from error
+    except BadFile as error:
+        raise PcapdError(f"cannot align {source}: {error.message}", error.hint) from error
+    return [f"{escape(place.name)}: {line}" for place, line in zip(world.places, lines)]
+
+
+def _open(name: str) -> BinaryIO:
+    return Path(name).open("rb")
+
+
+@contextlib.contextmanager
+def _removed_if_broken(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def _offset(world: World, place: int, us: int) -> int:
+    return us - world.aligned(place, us)
+
+
+def _line(world: World, place: Place) -> str:
+    """What was changed at an interface."""
+    if place.name == world.reference:
+        return "unchanged; the others follow its clock"
+    if place.clock is not None:
+        clock = place.clock
+        return (
+            f"moved by {-clock.offset_us / 1000:+.3f} ms, correct to {clock.error_us / 1000:.3f} ms, "
+            f"drift {clock.drift * 1e6:.1f} ppm: from its packets"
+        )
+    if place.known_offset is not None:
+        offset, error = place.known_offset
+        within = "" if error is None else f", correct to {error / 1000:.3f} ms"
+        return f"moved by {-offset / 1000:+.3f} ms{within}: from the offset at the start of the capture"
+    return "unchanged; no other interface saw its packets"

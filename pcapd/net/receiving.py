@@ -1,0 +1,61 @@
+"""Decrypts what arrives to where it belongs.
+
+pyOpenSSL's own `recv` and `recv_into` allocate a buffer and copy it for each TLS record of
+16 KiB, which was half of the cost of receiving (docs/performance.rst).  So this calls OpenSSL
+through pyOpenSSL's private parts, which ``tests/unit/test_twisted_private.py`` names.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
+
+from pcapd.net.sendqueue import RECORD
+
+__all__ = ["SCRATCH", "BulkReceiver", "decrypt"]
+
+#: For bytes whose place is not known yet.  They are used before anything else is received.
+SCRATCH = memoryview(bytearray(RECORD))
+_NOTHING_MORE = SSL.WantReadError()
+
+
+@runtime_checkable
+class BulkReceiver(Protocol):
+    """A protocol that receives much, and has room for it."""
+
+    def dataReceived(self, data: memoryview) -> None:
+        """Bytes arrived; they change after the call."""
+
+    def room(self) -> memoryview | None:
+        """Where the next bytes belong; None while that is not known."""
+
+    def filled(self, count: int) -> None:
+        """`count` bytes arrived in `room`."""
+
+
+def decrypt(connection: SSL.Connection, room: memoryview) -> tuple[int, Exception | None]:
+    """Receive as much as there is, or as there is room for.
+
+    Returns:
+        Bytes that arrived; and why no more of them, of what pyOpenSSL raises, or None when the room is full.
+    """
+    tls, size, count = connection._ssl, len(room), 0
+    with ffi.from_buffer(room) as begin:
+        while count < size:
+            result = lib.SSL_read(tls, begin + count, size - count)
+            if result <= 0:
+                return count, _why_not(connection, result)
+            count += result
+    return count, None
+
+
+def _why_not(connection: SSL.Connection, result: int) -> Exception:
+    if lib.SSL_get_error(connection._ssl, result) == lib.SSL_ERROR_WANT_READ:
+        return _NOTHING_MORE  # which is the rule, and an exception would have to be raised
+    try:
+        connection._raise_ssl_error(connection._ssl, result)
+    except (SSL.Error, OSError) as error:
+        return error.with_traceback(None)  # its frames would refer to the caller, who keeps it
+    return SSL.ZeroReturnError()
