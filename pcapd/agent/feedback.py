@@ -13,15 +13,19 @@ from twisted.logger import Logger
 
 from pcapd.agent.loops import LoopDetector, Step
 from pcapd.capture.exclusion import Connection
-from pcapd.limits import EXCLUDED_CONNECTIONS_MAX, EXCLUSION_TIME, LOOP_PULSE
+from pcapd.limits import (
+    EXCLUDED_CONNECTIONS_MAX,
+    EXCLUSION_TIME,
+    LOOP_JUDGE_INTERVAL,
+    LOOP_LOOK_INTERVAL,
+    LOOP_PULSE,
+)
 from pcapd.net.clock import now_us
 from pcapd.records import busiest
 
 __all__ = ["Feedback", "Feeding"]
 
-#: Microseconds of captured time between two looks at a source while there is nothing to find.
-_LOOK_INTERVAL_US = 5000
-_JUDGE_INTERVAL = 0.005  # seconds between looks during a test
+_LOOK_INTERVAL_US = int(LOOP_LOOK_INTERVAL * 1_000_000)
 
 
 class Feeding(Protocol):
@@ -94,7 +98,7 @@ class Feedback:
         now = now_us()
         self._detector.saw(now, busy)
         if not self.withholding and self._detector.begin(now):
-            self._judge.start(_JUDGE_INTERVAL, now=False)
+            self._judge.start(LOOP_JUDGE_INTERVAL, now=False)
             self._first_look = True
         return last_us
 

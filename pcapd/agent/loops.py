@@ -34,6 +34,8 @@ from enum import Enum, auto
 from pcapd.capture.exclusion import Connection
 from pcapd.limits import (
     LOOP_IN_FLIGHT,
+    LOOP_JITTER,
+    LOOP_PATIENCE,
     LOOP_REST,
     LOOP_ROUND_TIME,
     LOOP_ROUNDS,
@@ -57,11 +59,6 @@ _ENOUGH = 8
 #: Rounds in a row in which something was sent and a connection that had moved did not move; a
 #: busy machine may be slower than a round.
 _MISSED_MAX = 2
-#: The next round begins after this many times the slowest answer, so that none comes in it; at
-#: most so many seconds later.
-_PATIENCE = (2, 0.12)
-#: Seconds that rounds take longer than they have to, at random.
-_JITTER = 0.02
 
 
 class Step(Enum):
@@ -290,9 +287,9 @@ class LoopDetector:
         return self._chance.random() < 0.5
 
     def _begin_round(self, now_us: int, *, first: bool, sent: bool) -> None:
-        times, most = _PATIENCE
+        times, most = LOOP_PATIENCE
         silence = max(LOOP_SILENCE, min(most, times * self._slowest_us / _SECOND))
-        least = silence + self._chance.uniform(0, _JITTER)
+        least = silence + self._chance.uniform(0, LOOP_JITTER)
         self._round = _Round(now_us, sent, first, int(silence * _SECOND), int(least * _SECOND))
         for suspect in self._suspects.values():
             suspect.early = suspect.late = 0

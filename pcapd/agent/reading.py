@@ -19,18 +19,16 @@ from zope.interface import implementer
 
 from pcapd.capture.source import CaptureSource
 from pcapd.errors import CaptureFailed
-from pcapd.limits import BATCH_PACKETS, BATCHES_PER_WAKEUP, FRAME_TYPICAL, RING_LAG
+from pcapd.limits import BATCH_PACKETS, BATCHES_PER_WAKEUP, FRAME_TYPICAL, RING_DISORDER_US, RING_LAG
 from pcapd.net.clock import now_us
 from pcapd.net.reactor import SocketReactor
 from pcapd.records import pack
 from pcapd.wire import Stats
 
-__all__ = ["DISORDER_US", "Reading", "log_losses"]
+__all__ = ["Reading", "log_losses"]
 
 _META = struct.Struct("=IIII")
 _RING_LAG_US = int(RING_LAG * 1_000_000)
-#: Several processors fill a ring; their packets can be this much out of order.
-DISORDER_US = 1000
 
 
 #: Packets, their index, link type, last inspection, time of the last packet → last inspection.
@@ -206,7 +204,7 @@ class Reading:
         except CaptureFailed as error:
             # The kernel reports the error only once, so no later read will see it.
             self._reactor.callLater(0, self._lost, error)
-        return max(0, self._last_us - DISORDER_US)
+        return max(0, self._last_us - RING_DISORDER_US)
 
 
 def log_losses(log: Logger, stats: Stats, about: Mapping[str, str]) -> None:

@@ -44,6 +44,6 @@ class Withheld:
     def earliest_us(self, number: int) -> int | None:
         """The time of the earliest packet of a source; None if it has none."""
         batches = (payload for withheld, payload in self._batches if withheld == number)
-        # Batches are out of order by `DISORDER_US` at most, so that it is in one of the first.
+        # Batches are out of order by `limits.RING_DISORDER_US` at most, so that it is in one of the first.
         first = [check(payload, SNAPLEN_MAX).earliest_us for payload in islice(batches, 2)]
         return min(first, default=None)

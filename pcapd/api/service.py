@@ -39,7 +39,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import DRAIN_LINGER, OWN_ADDRESSES_MAX
+from pcapd.limits import DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
@@ -162,7 +162,7 @@ class Api(Daemon):
             connection.hang_up()
         if not (self._streams or readers) or self.reactor.seconds() >= until:
             return None
-        return deferLater(self.reactor, 0.05, self._linger, readers, until)
+        return deferLater(self.reactor, DRAIN_LOOK_INTERVAL, self._linger, readers, until)
 
     def _make_site(self) -> ApiSite:
         root = NotFoundResource()

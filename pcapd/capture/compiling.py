@@ -28,7 +28,13 @@ from pcapd.capture.bpf import failing_part
 from pcapd.capture.libpcap import compile_filter, libpcap_path
 from pcapd.capture.trial import Trial
 from pcapd.errors import BadFilter, CaptureFailed
-from pcapd.limits import COMPILED_FILTERS_KEPT, FILTER_QUICK, FILTER_TURN_TIMEOUT, TRIALS_MAX
+from pcapd.limits import (
+    COMPILED_FILTERS_KEPT,
+    FILTER_LOOK_INTERVAL,
+    FILTER_QUICK,
+    FILTER_TURN_TIMEOUT,
+    TRIALS_MAX,
+)
 
 __all__ = ["Asker", "FilterCompiler"]
 
@@ -99,7 +105,7 @@ class FilterCompiler:
                         "the agent is busy compiling other long filters",
                         "try again, or write a shorter filter",
                     )
-                self._turn.wait(_LOOK_INTERVAL)
+                self._turn.wait(FILTER_LOOK_INTERVAL)
             self._users.add(asker.user)
         try:
             yield
@@ -107,9 +113,6 @@ class FilterCompiler:
             with self._turn:
                 self._users.remove(asker.user)
                 self._turn.notify_all()
-
-
-_LOOK_INTERVAL = 0.1  # seconds between looks at whether somebody still waits
 
 
 def _compile_at_once(reader: pcapy.Reader, text: str) -> bytes:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pcapd.errors import NoSuchInterface
+from pcapd.limits import NETLINK_ANSWER_MAX
 
 __all__ = ["Interface", "InterfaceWatch", "Links", "addresses_here", "way_to"]
 
@@ -39,8 +40,6 @@ _U64 = struct.Struct("=Q")
 #: the kernel counts there, too, what it throws away after every capture has seen it, such as
 #: frames of a protocol or a VLAN that this machine does not have.
 _RX_LOST = (14 * 8, 15 * 8)
-
-_ANSWER_MAX = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def _ask(asked: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[b
     """Ask the kernel, which answers at once: a dump to its end, anything else with one message."""
     asked.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
     while True:
-        data = asked.recv(_ANSWER_MAX)
+        data = asked.recv(NETLINK_ANSWER_MAX)
         while data:
             length, answered, _, _, _ = _HEADER.unpack_from(data)
             message = data[_HEADER.size : length]

@@ -46,7 +46,14 @@ from pcapd.capture.exclusion import Connection, OwnTraffic
 from pcapd.capture.interfaces import Interface, InterfaceWatch
 from pcapd.capture.tally import Tally
 from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface, RequestError
-from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, FILTER_QUICK, RING_LAG, SNAPLEN_MAX
+from pcapd.limits import (
+    BATCH_PACKETS,
+    BLOCK_TIMEOUT_MS,
+    FILTER_QUICK,
+    INTERFACE_ERRORS_MAX,
+    RING_LAG,
+    SNAPLEN_MAX,
+)
 from pcapd.packet import linktypes
 
 __all__ = ["CaptureSource", "Filter", "KernelCounters", "open_source"]
@@ -57,8 +64,6 @@ _NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9,
 #: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  Opening them can
 #: have side effects: an nfqueue holds packets until its reader decides about them.
 _NO_INTERFACE = re.compile(r"any|(?:usbmon|bluetooth)[-+]?[0-9]+|nflog|nfqueue|dbus-(?:system|session)")
-#: Errors in a row of an existing interface, without a packet between them.
-_ERRORS_MAX = 100
 _RENAME_HINT = "give the interface another name: ip link set dev NAME name OTHER"
 _NO_CAPABILITY_HINT = "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces"
 
@@ -172,7 +177,7 @@ class CaptureSource:
             # The kernel reports once that it went down.  libpcap then looks it up by name,
             # but the interface may have another name by now.
             self._errors += 1
-            if self.interface_present and self._errors <= _ERRORS_MAX:
+            if self.interface_present and self._errors <= INTERFACE_ERRORS_MAX:
                 return b"", b""
             raise CaptureFailed(f"{self.interface.name}: {error}") from error
         if batch[1]:

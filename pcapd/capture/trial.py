@@ -17,7 +17,7 @@ from types import TracebackType
 
 from pcapd.capture.libpcap import libpcap_path
 from pcapd.errors import BadFilter, CaptureFailed
-from pcapd.limits import FILTER_COMPILE_CPU, FILTER_COMPILE_TIMEOUT, SNAPLEN_MAX
+from pcapd.limits import FILTER_COMPILE_CPU, FILTER_COMPILE_TIMEOUT, SNAPLEN_MAX, TRIAL_ANSWER_MAX
 
 __all__ = ["Trial"]
 
@@ -39,7 +39,6 @@ for line in sys.stdin:
         pcap.pcap_freecode(program)
     print(json.dumps(problem), flush=True)
 """
-_ANSWER_MAX = 64 * 1024
 
 
 class Trial:
@@ -104,7 +103,7 @@ class Trial:
             while b"\n" not in self._said:
                 if not selector.select(max(0.0, self._deadline - time.monotonic())):
                     raise _too_slow()
-                piece = os.read(fd, _ANSWER_MAX)
+                piece = os.read(fd, TRIAL_ANSWER_MAX)
                 if not piece:
                     raise _too_slow()
                 self._said += piece

@@ -28,7 +28,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import INSTANCES_MAX, NAME_MAX
+from pcapd.limits import INSTANCES_MAX, LISTED_MAX, NAME_MAX
 from pcapd.wire import App, Notice, NoticeType
 
 __all__ = [
@@ -360,13 +360,9 @@ def none_running(app: CfApp, wanted: App, notices: Sequence[Notice]) -> TargetNo
             f"app {app.name} has no process of type {wanted.type}, or no instance of it",
             f"cf app {app.name} shows what it has",
         )
-    reasons = "; ".join(f"{notice.origin} {notice.message}" for notice in notices[:_NAMED])
-    more = f"; and {len(notices) - _NAMED} more" if len(notices) > _NAMED else ""
+    reasons = "; ".join(f"{notice.origin} {notice.message}" for notice in notices[:LISTED_MAX])
+    more = f"; and {len(notices) - LISTED_MAX} more" if len(notices) > LISTED_MAX else ""
     return TargetNotFound(f"no instance of app {app.name} can be captured: {reasons}{more}", "is it started?")
-
-
-#: Instances that an error lists.
-_NAMED = 10
 
 
 def _name(app: CfApp, instance: Instance, older: Optional[Process]) -> str:

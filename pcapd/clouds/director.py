@@ -26,7 +26,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import INSTANCES_MAX, NAME_MAX
+from pcapd.limits import INSTANCES_MAX, LISTED_MAX, NAME_MAX
 from pcapd.wire.messages import Notice, NoticeType
 from pcapd.wire.requests import Deployment
 
@@ -268,7 +268,8 @@ def pick(deployment: Deployment, vms: Sequence[Vm]) -> Tuple[Tuple[Vm, ...], Tup
 
 def _scope(deployment: Deployment, name: str) -> str:
     if name.startswith("instance ") and deployment.groups:
-        return f"the group{'s' if len(deployment.groups) > 1 else ''} {', '.join(deployment.groups[:_NAMED])}"
+        several = "s" if len(deployment.groups) > 1 else ""
+        return f"the group{several} {', '.join(deployment.groups[:LISTED_MAX])}"
     return f"deployment {deployment.name}"
 
 
@@ -279,11 +280,7 @@ def nothing_there(deployment: Deployment, notices: Sequence[Notice]) -> TargetNo
         return TargetNotFound(f"deployment {deployment.name} has no VM", hint)
     reasons = "; ".join(
         notice.message if notice.message.startswith("there is no") else f"{notice.origin} {notice.message}"
-        for notice in notices[:_NAMED]
+        for notice in notices[:LISTED_MAX]
     )
-    more = f"; and {len(notices) - _NAMED} more" if len(notices) > _NAMED else ""
+    more = f"; and {len(notices) - LISTED_MAX} more" if len(notices) > LISTED_MAX else ""
     return TargetNotFound(f"nothing of deployment {deployment.name} can be captured: {reasons}{more}", hint)
-
-
-#: Instances that an error lists.
-_NAMED = 10

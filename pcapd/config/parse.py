@@ -37,7 +37,14 @@ from pcapd.config.schema import (
 )
 from pcapd.config.section import CaFile, Directory, KeyPair, Report, Section
 from pcapd.errors import ConfigError
-from pcapd.limits import MIB, POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX, SOURCES_MAX
+from pcapd.limits import (
+    CAPTURE_BYTES_MAX,
+    CAPTURES_MAX,
+    POLICY_FILTERS_LENGTH_MAX,
+    POLICY_FILTERS_MAX,
+    RING_BYTES_RANGE,
+    SOURCES_MAX,
+)
 
 __all__ = ["Survey", "parse_agent", "parse_api", "survey_agent", "survey_api"]
 
@@ -49,16 +56,12 @@ _ANY_CERTIFICATE: Final = "without it any certificate of client_cas could start 
 _NO_DEVICES: Final = "an empty list would allow nothing; leave the key out to allow any interface"
 _RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
 
-#: bytes; a smaller ring loses packets at any rate, a larger one takes too much memory.
-_RING: Final = (MIB, 1024 * MIB)
-#: captures, in all or of one user, at once; more is surely a typing error.
-_CAPTURES_MAX: Final = 1024
-#: bytes (1 PiB); larger than any disk, and far below the limit of 64 bits.
-_SIZE_MAX: Final = 1024**5
 
 _log_level: checks.Check[LogLevel] = checks.one_of(get_args(LogLevel))
 _access: checks.Check[ContainerAccess] = checks.one_of(get_args(ContainerAccess))
-_captures = checks.whole_number(1, _CAPTURES_MAX)
+_captures = checks.whole_number(1, CAPTURES_MAX)
+_ring = checks.size_between(*RING_BYTES_RANGE)
+_capture_size = checks.size_between(1, CAPTURE_BYTES_MAX)
 _permission: checks.Check[Permission] = checks.one_of(get_args(Permission))
 
 
@@ -188,7 +191,7 @@ def _agent_tls(section: Section) -> ServerTLS:
 def _capture(section: Section) -> CaptureConfig:
     return CaptureConfig(
         default_device=section.optional("default_device", checks.interface, CaptureConfig.default_device),
-        ring_bytes=section.optional("ring_bytes", checks.size_between(*_RING), CaptureConfig.ring_bytes),
+        ring_bytes=section.optional("ring_bytes", _ring, CaptureConfig.ring_bytes),
         max_captures=section.optional("max_captures", _captures, CaptureConfig.max_captures),
         promiscuous=section.optional("promiscuous", checks.boolean, CaptureConfig.promiscuous),
     )
@@ -255,7 +258,7 @@ def _limits(section: Section) -> ApiLimits:
         concurrent_captures=section.optional("concurrent_captures", _captures, ApiLimits.concurrent_captures),
         per_user=section.optional("per_user", _captures, ApiLimits.per_user),
         max_duration=section.optional("max_duration", checks.duration, ApiLimits.max_duration),
-        max_bytes=section.optional("max_bytes", checks.size_between(1, _SIZE_MAX), ApiLimits.max_bytes),
+        max_bytes=section.optional("max_bytes", _capture_size, ApiLimits.max_bytes),
         max_targets=section.optional(
             "max_targets", checks.whole_number(1, SOURCES_MAX), ApiLimits.max_targets
         ),

@@ -16,6 +16,7 @@ from typing import Callable, Final, Iterable, Iterator, List, Mapping, Optional,
 
 from pcapd.config import checks
 from pcapd.config.checks import Check
+from pcapd.limits import KEY_SHOWN_MAX
 
 __all__ = ["CaFile", "Directory", "KeyPair", "Report", "Section"]
 
@@ -25,8 +26,6 @@ D = TypeVar("D")
 #: Replaces a value that cannot be used; its problem is noted, so the stand-in
 #: never leaves this package.
 _STAND_IN: Final = None
-#: characters of a key that a message shows.
-_LABEL_MAX: Final = 64
 
 
 @dataclass(frozen=True)
@@ -211,4 +210,4 @@ def _label(key: object) -> str:
     """A key as a path shows it; bounded, because it may be anything that YAML can write."""
     if not isinstance(key, str):
         return f"({checks.kind(key)})"
-    return key[:_LABEL_MAX] if key.isprintable() else repr(key[:_LABEL_MAX])
+    return key[:KEY_SHOWN_MAX] if key.isprintable() else repr(key[:KEY_SHOWN_MAX])

@@ -28,7 +28,7 @@ Pair = Tuple[int, int, Sequence[Point], Sequence[Point]]
 
 #: The largest credible drift: 100 millionths are usual, virtual machines reach some more.
 _DRIFT_MAX: Final = 500e-6
-#: Times are whole microseconds, so that the difference of two may be wrong by one.
+#: Times are whole microseconds, so the difference of two may be wrong by one.
 _ROUNDING_US: Final = 1.0
 
 

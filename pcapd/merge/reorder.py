@@ -23,7 +23,14 @@ from __future__ import annotations
 
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from pcapd.limits import AGENT_SILENCE_TIMEOUT, FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME, TURN_MAX
+from pcapd.limits import (
+    AGENT_SILENCE_TIMEOUT,
+    FRAME_MAX,
+    HOLD_BACK_BYTES,
+    HOLD_BACK_TIME,
+    RING_DISORDER_US,
+    TURN_MAX,
+)
 from pcapd.merge._choice import merge
 from pcapd.merge._types import Gap, Source
 from pcapd.merge.matching import PacketIds
@@ -35,9 +42,6 @@ __all__ = ["Released", "ReorderBuffer"]
 
 Bytes = Union[bytes, bytearray, memoryview]
 
-#: microseconds; several processors fill one ring, so that its packets can be this much
-#: out of order.  The watermark of a batch is this much older than its newest packet.
-_DISORDER_US = 1000
 #: bytes of records per merge call: more at once thrashes the allocator.
 _PIECE = FRAME_MAX
 
@@ -150,7 +154,7 @@ class ReorderBuffer:
         self._advance(now)
         source.pending.append(_Batch(records, checked.earliest_us, checked.latest_us, self._now))
         self._pending_bytes += len(records)
-        self.watermark(number, checked.latest_us - _DISORDER_US)
+        self.watermark(number, checked.latest_us - RING_DISORDER_US)
 
     def watermark(self, number: int, captured_up_to_us: int) -> None:
         """Raise a source's watermark: nothing older follows."""

@@ -30,8 +30,11 @@ from zope.interface import implementer
 from pcapd.limits import (
     ACCEPT_QUEUE,
     ACCEPTED_READ,
+    ACCEPTS_PER_WAKEUP,
     CONNECTIONS_MAX,
     HANDSHAKE_TIMEOUT,
+    NO_ROOM_PAUSE,
+    PORT_FULL_INTERVAL,
     SEND_BUFFER,
     STRANGER_BUFFER,
     STRANGERS_MAX,
@@ -42,11 +45,8 @@ from pcapd.net.transport import TLSTransport, Verify
 
 __all__ = ["BoundedPort", "TLSPort"]
 
-_ACCEPTS = 100  # connections per wake-up
-_LOG_INTERVAL = 10.0  # seconds between warnings that a port is full
 #: What accept(2) says when this process or machine can have no more connections.
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_NO_ROOM_PAUSE = 0.1  # seconds until it is asked again
 
 
 class BoundedPort(tcp.Port):
@@ -91,7 +91,7 @@ class BoundedPort(tcp.Port):
 
     def doRead(self) -> None:
         """Accept waiting connections, while there is room or others can be closed for them."""
-        for _ in range(_ACCEPTS):
+        for _ in range(ACCEPTS_PER_WAKEUP):
             if self.open >= self.limit and not (self._silent or self._strangers):
                 self._log_that_it_is_full()
                 self.stopReading()
@@ -104,7 +104,7 @@ class BoundedPort(tcp.Port):
                 if error.errno in _NO_ROOM:
                     self._make_room()
                     self.stopReading()
-                    self.reactor.callLater(_NO_ROOM_PAUSE, self._accept_or_wait)
+                    self.reactor.callLater(NO_ROOM_PAUSE, self._accept_or_wait)
                 return
             if self.open >= self.limit:
                 self._make_room()
@@ -226,7 +226,7 @@ class BoundedPort(tcp.Port):
     def _log_that_it_is_full(self) -> None:
         # A flood comes and goes within the limit many times a second.
         now = time.monotonic()
-        if self._logged_at is None or now - self._logged_at >= _LOG_INTERVAL:
+        if self._logged_at is None or now - self._logged_at >= PORT_FULL_INTERVAL:
             self._logged_at = now
             closed, self._closed_since = self._closed_since, 0
             self.log.warn(

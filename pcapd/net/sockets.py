@@ -57,7 +57,7 @@ def tune(sock: socket.socket) -> None:
 
 @contextlib.contextmanager
 def corked(sock: socket.socket) -> Iterator[None]:
-    """Send what is written meanwhile in as few segments as possible, and wake the peer up once (tcp(7))."""
+    """Send bytes written meanwhile in few segments, which wakes up the peer only once (tcp(7))."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     try:
         yield

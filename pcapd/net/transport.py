@@ -35,7 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pcapd.errors import PcapdError
-from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER
+from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, WRITE_PIECE
 from pcapd.net.clock import Deadline
 from pcapd.net.reactor import SocketReactor
 from pcapd.net.receiving import SCRATCH, BulkReceiver, decrypt
@@ -45,7 +45,6 @@ from pcapd.net.tls import verdict
 
 __all__ = ["TLSTransport", "Verify"]
 
-_TURN = 16 * RECORD  # written per wake-up, so that one peer cannot starve the others
 
 _AS_IT_IS = contextlib.nullcontext()
 
@@ -132,7 +131,7 @@ class TLSTransport(abstract.FileDescriptor):
         return None
 
     def _receive(self, at_most: int) -> tuple[int, Exception | None]:
-        """Hand over what arrived: how many bytes, and why no more of them; None when there may be more."""
+        """Deliver received bytes; returns their number, and why there are no more, or None."""
         bulk = self._bulk
         room = None if bulk is None else bulk.room()
         if bulk is not None and room is not None:
@@ -248,7 +247,7 @@ class TLSTransport(abstract.FileDescriptor):
         return None
 
     def _send(self) -> None:
-        left = _TURN
+        left = WRITE_PIECE
         with corked(self.socket) if self._out.size > RECORD else _AS_IT_IS:
             while self._out and left > 0:
                 sent = self._tls.send(self._out.head())

@@ -124,15 +124,15 @@ def rows(records: Buffer, link_type: int, interface: int) -> bytes:
 
 
 def shift(records: Buffer, us: int) -> bytes:
-    """The records of a batch with other times.
+    """Change the times of a batch.
 
     Args:
         records: The batch.
-        us: Microseconds to add to each time, at most `SHIFT_MAX`; no time gets below 0 or
-            above what 32 bits hold.
+        us: Microseconds to add to each time, at most `SHIFT_MAX`; times are limited to 0 and
+            to the maximum of 32 bits.
 
     Raises:
-        RecordError: A record is cut short or lies.
+        RecordError: A record is cut short or not valid.
         ValueError: ``us`` is out of range.
     """
     content = as_bytes(records)

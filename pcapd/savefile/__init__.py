@@ -7,7 +7,7 @@ classic   reads the classic format, and any file
 form      which of the two formats
 cut       where the last whole block of a part of a file ends
 reader    reads pcapng files of any program
-shift     writes a file again with corrected times
+shift     copies a file with corrected times
 ========  ====================================================================
 
 Plain functions return the bytes of whole blocks.  A writer that only appends their

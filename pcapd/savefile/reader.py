@@ -135,10 +135,10 @@ def read_file(file: BinaryIO) -> Iterator[FilePacket]:
 
 
 def raw_blocks(file: BinaryIO) -> Iterator[Tuple[Reader, bytes]]:
-    """The whole blocks of a file as they are, and what reads them; packets are not looked at.
+    """The whole blocks of a file as they are, with their reader; packets are not read.
 
     Raises:
-        BadFile: It is no pcapng file, or a broken one.
+        BadFile: The file is not pcapng, or broken.
     """
     reader, window = Reader(), _Window(file)
     while True:

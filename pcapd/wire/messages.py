@@ -46,6 +46,14 @@ class NoticeType(str, Enum):
     CAPTURE_STOPPED = "CAPTURE_STOPPED"
     CONNECTION_ERROR = "CONNECTION_ERROR"
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether the capture lacks something that was requested."""
+        return self in _INCOMPLETE
+
+
+_INCOMPLETE = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
+
 
 class EndReason(str, Enum):
     """Why a capture ended."""
@@ -107,7 +115,7 @@ class Source:
         addresses: The interface's addresses with their prefix lengths.
         agent: The agent's id; the api adds it, and its address and clock offset.
         clock_offset_us: The agent's clock minus the api's.
-        clock_error_us: How much that may be wrong: half of the round trip.
+        clock_error_us: The largest error of the offset: half of the round trip.
         awaited: Instances of the request that have neither opened a source nor failed
             so far; the api adds it.  None if unknown.
         headers_only: The agent applies START's ``headers_only``; an older agent does not

@@ -119,11 +119,11 @@ class _Session:
             yield self._event(frame)
 
     def room(self) -> Optional[memoryview]:
-        """Where the rest of an incomplete frame may be put directly; None when no frame has begun."""
+        """The buffer for the rest of an incomplete frame; None if no frame has begun."""
         return self._decoder.room()
 
     def filled(self, count: int) -> Iterator[Event]:
-        """The next `count` bytes are in `room`: yield what they say, as `receive`."""
+        """Like `receive`, for the next `count` bytes, which are in `room`."""
         for frame in self._decoder.filled(count):
             yield self._event(frame)
 

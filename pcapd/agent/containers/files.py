@@ -14,14 +14,18 @@ from typing import Iterator, TypeVar
 from pcapd.agent.containers.runtime import parse_process
 from pcapd.agent.containers.store import StoredContainer, parse_store
 from pcapd.errors import CaptureFailed, CapturePermission
-from pcapd.limits import STORE_ATTEMPT_INTERVAL, STORE_ATTEMPTS, STORE_LOCK_TIMEOUT, STORE_MAX
+from pcapd.limits import (
+    PROCESS_STAT_MAX,
+    STORE_ATTEMPT_INTERVAL,
+    STORE_ATTEMPTS,
+    STORE_LOCK_INTERVAL,
+    STORE_LOCK_TIMEOUT,
+    STORE_MAX,
+)
 
 __all__ = ["read_bounded", "read_store", "start_of"]
 
 T = TypeVar("T")
-
-_LOCK_INTERVAL = 0.01
-_STAT_MAX = 4096
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -45,7 +49,7 @@ def read_bounded(path: Path, most: int) -> bytes:
 def start_of(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None if it does not exist."""
     try:
-        return parse_process(read_bounded(Path(f"/proc/{pid}/stat"), _STAT_MAX))
+        return parse_process(read_bounded(Path(f"/proc/{pid}/stat"), PROCESS_STAT_MAX))
     except (OSError, ValueError):
         return None
 
@@ -113,7 +117,7 @@ def _soon(lock: Callable[[], None]) -> bool:
         try:
             lock()
         except BlockingIOError:
-            time.sleep(_LOCK_INTERVAL)
+            time.sleep(STORE_LOCK_INTERVAL)
         except OSError:  # a file system without locks
             return False
         else:

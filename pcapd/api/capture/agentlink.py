@@ -94,7 +94,7 @@ class AgentLink(FramedProtocol):
         self._timer: Any = None
         #: The agent's clock minus ours, microseconds; None until it is measured.
         self.clock_offset_us: int | None = None
-        #: How much that may be wrong.
+        #: The largest error of the offset.
         self.clock_error_us: int | None = None
         #: Whether the agent moves, by `ran`: what counts after STOP.
         self.progress = Progress(self.ran)

@@ -36,23 +36,24 @@ from pcapd.errors import (
     MixedLinkTypes,
     RequestError,
 )
-from pcapd.limits import INSTANCES_MAX, INTERFACES_MAX, NAME_MAX, SNAPLEN_DEFAULT
+from pcapd.limits import (
+    INSTANCES_MAX,
+    INTERFACES_MAX,
+    NAME_MAX,
+    RELEASE_INTERVAL,
+    SNAPLEN_DEFAULT,
+    STATISTICS_INTERVAL,
+)
 from pcapd.merge.muxer import UNLIMITED, Muxer
 from pcapd.net.clock import now_us
 from pcapd.savefile.form import Form
-from pcapd.wire import App, Deployment, End, EndReason, Notice, NoticeType, Request, Source, Stats
+from pcapd.wire import App, Deployment, End, EndReason, Notice, Request, Source, Stats
 from pcapd.wire.frames import Bytes
 
 __all__ = ["DownloadResource", "parse_query"]
 
 _PCAPNG = "application/x-pcapng"
 _PCAP = "application/vnd.tcpdump.pcap"
-#: Seconds between looks at what an ordered merge may release.
-_TURN = 0.05
-#: Seconds between statistics blocks.
-_STATISTICS_INTERVAL = 5.0
-#: Notices after which the file lacks something that was requested.
-_FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
 
 #: Errors of downloads that end before they begin, unless the capture itself failed.
 _KINDS = {EndReason.DRAINING: Draining, EndReason.UNRECORDED: AuditUnavailable}
@@ -319,7 +320,7 @@ class _Download:
             self._request.setHeader("Content-Type", _PCAPNG if self._form is Form.PCAPNG else _PCAP)
             self._request.setHeader("X-Content-Type-Options", "nosniff")
             self._request.registerProducer(self._capture, True)
-            self._ticker.start(_TURN)
+            self._ticker.start(RELEASE_INTERVAL)
 
     def packets(self, number: int, records: Bytes) -> bool:
         """Take checked records of one source."""
@@ -333,7 +334,7 @@ class _Download:
 
     def notice(self, notice: Notice) -> None:
         """Remember that the file is incomplete; a notice itself has no place in a file."""
-        if notice.type in _FAILURES:
+        if notice.type.incomplete:
             self._incomplete = True
         self._muxer.await_instances(notice.awaited)
 
@@ -371,7 +372,7 @@ class _Download:
             return
         self._write(self._muxer.take(self._reactor.seconds()))
         now = self._reactor.seconds()
-        if now - self._statistics_at >= _STATISTICS_INTERVAL:
+        if now - self._statistics_at >= STATISTICS_INTERVAL:
             self._statistics_at = now
             self._write(self._muxer.statistics(now_us()))
         if self._muxer.full and self._state is _State.WRITING and self._capture is not None:

@@ -27,7 +27,7 @@ from pcapd.clouds import director
 from pcapd.clouds.tokens import Issuer, TokenOwner, check_form
 from pcapd.config.schema import ApiConfig, BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
-from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
+from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL, LISTED_MAX
 from pcapd.net.clock import now_us
 from pcapd.net.fetch import Answer, Authority, Conversation, Trust
 from pcapd.net.reactor import Reactor
@@ -39,10 +39,6 @@ __all__ = ["BoshResolver"]
 _DEPLOYMENTS = (
     "/deployments?exclude_configs=true&exclude_releases=true&exclude_stemcells=true&exclude_lock=true"
 )
-
-
-#: Problems with keys that one log line lists.
-_NAMED = 10
 
 
 class BoshResolver:
@@ -276,7 +272,7 @@ class _Keys:
         if problems != self._problems:
             self._problems = problems
             if problems:
-                self.log.warn("some of UAA's keys are not used: {problems}", problems=problems[:_NAMED])
+                self.log.warn("some of UAA's keys are not used: {problems}", problems=problems[:LISTED_MAX])
 
 
 class _DeploymentQuestion:

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd.errors import RequestError
-from pcapd.limits import AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY, AUTHORITY_TIMEOUT
+from pcapd.limits import AUTHORITY_CHECK_INTERVAL, AUTHORITY_JITTER, AUTHORITY_RETRY, AUTHORITY_TIMEOUT
 from pcapd.net.clock import cancel
 
 __all__ = ["HealthProbe"]
@@ -75,7 +75,8 @@ class HealthProbe:
             self.trouble = ""
             delay, self._retry = AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY[0]
         # Jitter: several apis do not ask in step.
-        self._timer = self._reactor.callLater(delay * random.uniform(0.8, 1.2), self.start)  # noqa: S311
+        spread = random.uniform(1 - AUTHORITY_JITTER, 1 + AUTHORITY_JITTER)  # noqa: S311
+        self._timer = self._reactor.callLater(delay * spread, self.start)
 
     def _is_away(self, failure: Failure) -> None:
         error = failure.value

@@ -36,7 +36,6 @@ from pcapd.wire import (
     Hello,
     Limits,
     Notice,
-    NoticeType,
     Packets,
     Ping,
     Progress,
@@ -47,9 +46,6 @@ from pcapd.wire import (
 from pcapd.wire.frames import Bytes
 
 __all__ = ["CaptureSession", "Outcome", "Waiting"]
-
-#: Notices that mean that something is missing from the file.
-_FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
 
 
 class Outcome(Enum):
@@ -324,7 +320,7 @@ class CaptureSession:
                 self.started = now
                 self._state = _State.CAPTURING
         elif isinstance(message, Notice):
-            if message.type in _FAILURES:
+            if message.type.incomplete:
                 self._failed_targets += 1
                 if len(self.failed) < INSTANCES_MAX:
                     self.failed[message.origin[:NAME_MAX]] = None

@@ -344,10 +344,10 @@ def _options(block: bytes, position: int, order: str) -> Dict[int, List[bytes]]:
 
 
 def options_of(block: bytes, position: int, order: str) -> Iterator[Tuple[int, bytes]]:
-    """The options of a block, which begin at a position: code and value of each.
+    """The options of a block from a position on: the code and value of each.
 
     Raises:
-        BadFile: One of them is longer than the block.
+        BadFile: An option is longer than the block.
     """
     end = len(block) - 4
     while position + 4 <= end:

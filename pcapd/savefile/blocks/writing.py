@@ -158,10 +158,10 @@ def name_resolution(names: Sequence[tuple[str, str]]) -> bytes:
 
 
 def corrected_interface(block: bytes, order: str, comment: str) -> bytes:
-    """An interface block of any file for times that are corrected now, with a comment about that."""
+    """Rewrite an interface block for corrected times, with a comment about the correction."""
     options = b"".join(_text_option(1, comment, order=order))
     for code, value in options_of(block, 16, order):
-        if code == 3:  # so that no reader corrects them once more
+        if code == 3:  # so that no reader corrects them again
             value = value.replace(b"clock offset", b"clock corrected by")  # noqa: PLW2901
         options += _option(code, value, order)
     content = block[8:16] + options + END_OF_OPTIONS
