@@ -41,7 +41,7 @@ class Issuer:
         return (
             self._builder(self._name, self._key.public_key(), period)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(authority=True), critical=True)
+            .add_extension(_usage(ca=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -68,7 +68,7 @@ class Issuer:
         builder = (
             self._builder(common_name(name), key, period)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(authority=False), critical=True)
+            .add_extension(_usage(ca=False), critical=True)
         )
         allowed = [(server, ExtendedKeyUsageOID.SERVER_AUTH), (client, ExtendedKeyUsageOID.CLIENT_AUTH)]
         purposes = [purpose for wanted, purpose in allowed if wanted]
@@ -128,15 +128,15 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
+def _usage(*, ca: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not authority,
+        digital_signature=not ca,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
+        key_cert_sign=ca,
+        crl_sign=ca,
         encipher_only=False,
         decipher_only=False,
     )

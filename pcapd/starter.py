@@ -24,7 +24,7 @@ __all__ = ["run"]
 #: Clocks of two machines are never quite the same.
 _SLACK = timedelta(hours=1)
 _LIFETIME = timedelta(days=365)
-_AUTHORITY_LIFETIME = timedelta(days=3650)
+_CA_LIFETIME = timedelta(days=3650)
 #: Names that the example configurations have.
 _API, _AGENT = "pcap-api.service.cf.internal", "pcap-agent.service.cf.internal"
 #: RFC 1123, section 2.1, with the underscore that BOSH uses, and a wildcard.
@@ -90,13 +90,13 @@ def _certificates(directory: Path, api: Sequence[str], agent: Sequence[str]) -> 
         if not _is_name(name):
             raise _Failed(f"{name!r} is neither a host name nor an IP address")
     directory.mkdir(parents=True, exist_ok=True)
-    authority = _Authority(directory)
-    made = ["ca.crt", "ca.key"] if authority.new else []
+    ca = _CA(directory)
+    made = ["ca.crt", "ca.key"] if ca.new else []
     # An agent's certificate must not allow client use: it could impersonate the api.
     for name, names, client in (("api", [_API, *api], True), ("agent", [_AGENT, *agent], False)):
         if (directory / f"{name}.crt").exists() and (directory / f"{name}.key").exists():
             continue
-        authority.issue(name, [*names, *_LOCAL], client=client)
+        ca.issue(name, [*names, *_LOCAL], client=client)
         made += [f"{name}.crt", f"{name}.key"]
     if not made:
         raise _Failed(f"{directory} already has all files; remove those that should be made again")
@@ -112,7 +112,7 @@ def _is_name(text: str) -> bool:
     return True
 
 
-class _Authority:
+class _CA:
     """The CA in a directory; it is made if the directory has none."""
 
     def __init__(self, directory: Path) -> None:
@@ -123,7 +123,7 @@ class _Authority:
             made = new_key()
             self._issuer = Issuer(common_name("pcapd CA"), made)
             write_key(key, made)
-            write_certificate(certificate, self._issuer.self_signed(_valid_for(_AUTHORITY_LIFETIME)))
+            write_certificate(certificate, self._issuer.self_signed(_valid_for(_CA_LIFETIME)))
             return
         if not (certificate.exists() and key.exists()):
             raise _Failed(f"{directory} has one of ca.crt and ca.key without the other")

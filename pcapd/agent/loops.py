@@ -51,10 +51,10 @@ from pcapd.records import Busy
 __all__ = ["LoopDetector", "Step"]
 
 _SECOND = 1_000_000
-#: A connection goes on if it has so many packets when none can be on its way any more, and
+#: A connection goes on if it has at least so many packets after all in flight have arrived, and
 #: this part of its rate before.  A busy machine delays single packets.
 _GOES_ON = (3, 0.25)
-#: Packets of a connection from which on its silence means something.
+#: Packets of a connection after which its silence is significant.
 _ENOUGH = 8
 #: Rounds in a row in which something was sent and a connection that had moved did not move; a
 #: busy machine may be slower than a round.

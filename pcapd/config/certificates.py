@@ -13,7 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-__all__ = ["check_authorities", "check_same_key", "check_validity", "read_certificate", "read_private_key"]
+__all__ = ["check_cas", "check_same_key", "check_validity", "read_certificate", "read_private_key"]
 
 
 def read_certificate(pem: bytes) -> x509.Certificate:
@@ -51,7 +51,7 @@ def check_same_key(key: PrivateKeyTypes, certificate: x509.Certificate) -> None:
         raise ValueError("is not the key of the certificate")
 
 
-def check_authorities(pem: bytes, now: datetime) -> None:
+def check_cas(pem: bytes, now: datetime) -> None:
     """Refuse a CA file whose certificates have all expired.
 
     One valid certificate is enough: while a CA is replaced, the file also has the old one.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional, TypeVar, Union
 
 from pcapd.config.certificates import (
-    check_authorities,
+    check_cas,
     check_same_key,
     check_validity,
     read_certificate,
@@ -92,10 +92,10 @@ def _check_role(path: Path, values: Mapping[object, object], role: str) -> None:
 def _look_at_files(report: Report, now: datetime) -> None:
     for pair in report.key_pairs:
         _look_at_pair(report, pair, now)
-    for authority in report.ca_files:
-        with _noting(report, authority.where, authority.file):
-            check_authorities(_read(authority.file), now)
-            _warn_if_open(report, authority.where, authority.file)
+    for ca in report.ca_files:
+        with _noting(report, ca.where, ca.file):
+            check_cas(_read(ca.file), now)
+            _warn_if_open(report, ca.where, ca.file)
     for named in report.directories:
         with _noting(report, named.where, named.directory):
             if not named.directory.is_dir():

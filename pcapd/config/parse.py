@@ -183,7 +183,7 @@ def _agent_tls(section: Section) -> ServerTLS:
     return ServerTLS(
         certificate=certificate,
         private_key=private_key,
-        client_cas=_authority(section, "client_cas", section.required("client_cas", _file(section), _ANYONE)),
+        client_cas=_ca_file(section, "client_cas", section.required("client_cas", _file(section), _ANYONE)),
         allowed_clients=section.items("allowed_clients", checks.dns_name, _ANY_CERTIFICATE),
     )
 
@@ -231,7 +231,7 @@ def _api_tls(section: Section) -> ServerTLS:
     return ServerTLS(
         certificate=certificate,
         private_key=private_key,
-        client_cas=_authority(section, "client_cas", section.optional("client_cas", _file(section), None)),
+        client_cas=_ca_file(section, "client_cas", section.optional("client_cas", _file(section), None)),
     )
 
 
@@ -248,7 +248,7 @@ def _client_tls(section: Section) -> ClientTLS:
     return ClientTLS(
         certificate=certificate,
         private_key=private_key,
-        ca=_authority(section, "ca", section.required("ca", _file(section))),
+        ca=_ca_file(section, "ca", section.required("ca", _file(section))),
         server_name=section.required("server_name", checks.dns_name),
     )
 
@@ -268,7 +268,7 @@ def _limits(section: Section) -> ApiLimits:
 def _cloud_foundry(section: Section) -> CloudFoundryConfig:
     config = CloudFoundryConfig(
         api=section.required("api", checks.https_url),
-        ca=_authority(section, "ca", section.optional("ca", _file(section), None)),
+        ca=_ca_file(section, "ca", section.optional("ca", _file(section), None)),
         required_permission=section.optional(
             "required_permission", _permission, CloudFoundryConfig.required_permission
         ),
@@ -286,7 +286,7 @@ def _cloud_foundry(section: Section) -> CloudFoundryConfig:
 def _bosh(section: Section, agent_port: int) -> BoshConfig:
     return BoshConfig(
         director=section.required("director", checks.https_url),
-        ca=_authority(section, "ca", section.optional("ca", _file(section), None)),
+        ca=_ca_file(section, "ca", section.optional("ca", _file(section), None)),
         agent_port=section.optional("agent_port", checks.port, agent_port),
         token_scope=section.optional("token_scope", checks.scope, None),
     )
@@ -343,7 +343,7 @@ def _key_pair(section: Section) -> Tuple[Path, Path]:
     return certificate, private_key
 
 
-def _authority(section: Section, key: str, file: F) -> F:
+def _ca_file(section: Section, key: str, file: F) -> F:
     if isinstance(file, Path):
         section.report.ca_files.append(CaFile(f"{section.path}.{key}", file))
     return file

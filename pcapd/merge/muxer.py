@@ -369,7 +369,7 @@ def describe(source: Source) -> str:
 
 
 def _names(source: Source) -> List[Tuple[str, str]]:
-    """The instance's name for its addresses, loopback ones aside: those are everybody's."""
+    """The instance's name for its addresses, except loopback and link-local ones."""
     names = []
     for text in source.addresses:
         address = ipaddress.ip_interface(text).ip

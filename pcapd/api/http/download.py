@@ -296,7 +296,7 @@ class _Download:
             self._asked.cancel()
 
     def _let_go(self, why: str) -> None:
-        """Nothing more is written; what still runs ends, and says nothing more."""
+        """Write nothing more, and end the capture."""
         self._state = _State.GONE
         if self._ticker.running:
             self._ticker.stop()

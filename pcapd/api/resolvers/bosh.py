@@ -106,7 +106,7 @@ class BoshResolver:
         return not self._probe.trouble and self._world is not None
 
     async def _look(self) -> None:
-        """Ask for everything anew: a key that is gone from UAA must not be believed much longer."""
+        """Fetch everything again: a key removed from UAA must not be trusted much longer."""
         await (await self._discover()).keys.fetch()
 
     async def _discover(self) -> _World:
@@ -174,7 +174,7 @@ class BoshResolver:
 
 
 class _World:
-    """What the director said, and what follows from it."""
+    """The director's UAA, its keys, and the rule for scopes."""
 
     def __init__(self, issuer: Issuer, keys: _Keys, rule: tokens.ScopeRule) -> None:
         self.issuer = issuer
@@ -200,18 +200,18 @@ class _Keys:
         self._problems: tuple[str, ...] = ()
 
     def renew(self) -> None:
-        """Others are trusted now."""
+        """Use the changed CAs."""
         self._authority.renew()
 
     def close(self) -> None:
-        """Drop the connections that are kept."""
+        """Close the kept connections."""
         self._authority.close()
 
     async def get(self, name: str) -> RSAPublicKey:
-        """The key of an id; UAA is asked again for one that is not known, but not too often.
+        """Get the key of an id; UAA is asked again for an unknown one, but not too often.
 
         Raises:
-            Unauthenticated: UAA shows no such key.
+            Unauthenticated: UAA does not have this key.
             ResolverUnavailable: UAA cannot be reached.
         """
         if not self._known(name):
@@ -229,10 +229,10 @@ class _Keys:
         raise tokens.unknown_key()
 
     async def fetch(self) -> None:
-        """Ask now.
+        """Fetch the keys now.
 
         Raises:
-            ResolverUnavailable: There is no answer, or none that makes sense.
+            ResolverUnavailable: There is no answer, or it is not valid.
         """
         await self._one_at_a_time.acquire()
         try:
@@ -276,7 +276,7 @@ class _Keys:
 
 
 class _DeploymentQuestion:
-    """What the director is asked about one deployment, with one token."""
+    """The questions to the director about one deployment, with one token."""
 
     log = Logger(namespace="pcapd.api.resolvers.bosh")
 
@@ -286,10 +286,10 @@ class _DeploymentQuestion:
         self._token = token
 
     async def permitted(self, rule: tokens.ScopeRule, owner: TokenOwner) -> None:
-        """Ask for the deployment's teams, where they decide.
+        """Check the owner's permission; ask for the deployment's teams if they decide.
 
         Raises:
-            RequestError: They may not capture there, or the director does not say.
+            RequestError: The owner may not capture there, or the director does not answer.
         """
         if rule.allows(owner):
             return
@@ -300,7 +300,7 @@ class _DeploymentQuestion:
         raise rule.forbidden(owner, self._deployment.name)
 
     async def instances(self) -> tuple[director.Vm, ...]:
-        """All of the deployment."""
+        """Get all instances of the deployment."""
         return director.parse_instances(await self._get(f"/deployments/{self._deployment.name}/instances"))
 
     async def _get(self, target: str) -> bytes:
