@@ -3,24 +3,25 @@
 One daemon in two roles, and a client:
 
 * the **agent** opens captures on its machine and streams packets,
-* the **api** decides who may capture what, asks the agents, and joins their streams,
+* the **api** authorizes captures, starts them on the agents, and joins their streams,
 * **pcapctl** receives them and writes one file in time order.
 
-The rooms of this house, lowest first; imports point down only
-(`tests/unit/test_layers.py`):
+The packages, lowest first; imports point down only (`tests/unit/test_layers.py`):
 
 ``errors``, ``limits``
     every exception; every bound.
-``records``, ``savefile``, ``wire``, ``config``
-    pure: bytes and values in, bytes and values out.
+``packet``, ``records``, ``savefile``, ``merge``, ``analysis``
+    pure: from packets to files and findings.
+``wire``, ``clouds``, ``config``
+    pure: the protocol, the clouds' answers, the configuration.
 ``capture``
-    the only place that touches libpcap, capabilities and namespaces.
+    the only package that uses libpcap, capabilities and namespaces.
 ``net``
-    Twisted glue that both roles share.
+    Twisted code that both roles share.
 ``agent`` | ``api`` | ``ctl``
     the two roles and the client; none imports another.
-``options``, ``tap``
-    where ``twistd pcapd`` and ``pcapd`` put it together.
+``options``, ``tap``, ``main``
+    build the daemon for ``twistd pcapd`` and ``pcapd``.
 """
 
 __all__ = ["COMPATIBILITY_LEVEL", "__version__"]

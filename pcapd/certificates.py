@@ -28,8 +28,8 @@ class Issuer:
     """Signs certificates.
 
     Args:
-        name: The authority's subject.
-        key: The authority's private key.
+        name: The CA's subject.
+        key: The CA's private key.
     """
 
     def __init__(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> None:
@@ -37,11 +37,11 @@ class Issuer:
         self._key = key
 
     def self_signed(self, period: Period) -> x509.Certificate:
-        """Make the authority's own certificate."""
+        """Make the CA's own certificate."""
         return (
             self._builder(self._name, self._key.public_key(), period)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(authority=True), critical=True)
+            .add_extension(_usage(ca=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -58,17 +58,17 @@ class Issuer:
         """Make the certificate of a server, a client or both.
 
         Args:
-            name: The common name, which is not an identity: only ``names`` are.
+            name: The common name, which is not an identity; only ``names`` are.
             key: The public key of the subject.
             period: The time in which it is valid.
             names: Host names and IP addresses of the subject.
-            server: A server may use it.
-            client: A client may use it.
+            server: Whether a server may use it.
+            client: Whether a client may use it.
         """
         builder = (
             self._builder(common_name(name), key, period)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(authority=False), critical=True)
+            .add_extension(_usage(ca=False), critical=True)
         )
         allowed = [(server, ExtendedKeyUsageOID.SERVER_AUTH), (client, ExtendedKeyUsageOID.CLIENT_AUTH)]
         purposes = [purpose for wanted, purpose in allowed if wanted]
@@ -128,15 +128,15 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
+def _usage(*, ca: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not authority,
+        digital_signature=not ca,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
+        key_cert_sign=ca,
+        crl_sign=ca,
         encipher_only=False,
         decipher_only=False,
     )

@@ -58,8 +58,9 @@ class ConfigError(PcapdError):
     """An invalid configuration, with all its problems at once.
 
     Args:
-        source: The file's path as given.
-        problems: One sentence per problem, each naming the key's path.
+        source: The file's path as given; or, before `pcapd.preflight.of_file` adds the path, the
+            key whose value or files cannot be used, such as ``run_as``.
+        problems: One sentence per problem, which names the key's path unless `source` does.
     """
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:

@@ -418,3 +418,59 @@ ACCEPT_QUEUE: Final = 4096
 AGENT_CAPTURES: Final = 16
 #: bytes; a configuration file.
 CONFIG_MAX: Final = 1 * MIB
+
+# --- configuration -------------------------------------------------------------
+
+#: bytes; smallest and largest ring that can be configured: a smaller one loses packets at any
+#: rate, a larger one takes too much memory.
+RING_BYTES_RANGE: Final = (MIB, 1024 * MIB)
+#: captures, in all or of one user, at once, that can be configured; more is surely a typing error.
+CAPTURES_MAX: Final = 1024
+#: bytes (1 PiB) of a capture that can be configured: larger than any disk, and far below 64 bits.
+CAPTURE_BYTES_MAX: Final = 1024**5
+#: characters of a key of the configuration that a message shows.
+KEY_SHOWN_MAX: Final = 64
+
+# --- turns: how much at once, and how often ------------------------------------
+
+#: connections that a port accepts per wake-up.
+ACCEPTS_PER_WAKEUP: Final = 100
+#: bytes written to a socket per wake-up, so that one peer cannot starve the others.
+WRITE_PIECE: Final = 256 * KIB
+#: seconds between warnings that a port is full; a flood reaches the limit many times a second.
+PORT_FULL_INTERVAL: Final = 10.0
+#: seconds until a port accepts again after the machine had no room for another connection.
+NO_ROOM_PAUSE: Final = 0.1
+#: seconds between looks at whether the last clients of a draining api have read everything.
+DRAIN_LOOK_INTERVAL: Final = 0.05
+#: seconds between looks at what an ordered merge may release.
+RELEASE_INTERVAL: Final = 0.05
+#: seconds between blocks of statistics in a file.
+STATISTICS_INTERVAL: Final = 5.0
+#: of the time until the next check of an authority, up or down, so that apis do not ask in step.
+AUTHORITY_JITTER: Final = 0.2
+#: seconds between attempts to lock the containers' store.
+STORE_LOCK_INTERVAL: Final = 0.01
+#: bytes of /proc/PID/stat; it has some 300.
+PROCESS_STAT_MAX: Final = 4 * KIB
+#: seconds between looks at whether the requester of a long filter still waits.
+FILTER_LOOK_INTERVAL: Final = 0.1
+#: bytes of what the process that tries a filter writes at a time.
+TRIAL_ANSWER_MAX: Final = 64 * KIB
+#: bytes of one netlink message from the kernel, which sends at most 32 KiB.
+NETLINK_ANSWER_MAX: Final = 256 * KIB
+#: errors in a row of an interface that exists, without a packet between them, until its capture fails.
+INTERFACE_ERRORS_MAX: Final = 100
+#: microseconds; several processors fill one ring, so that its packets can be this much out of
+#: order.  Agent and merge must agree on it.
+RING_DISORDER_US: Final = 1000
+#: seconds of captured time between two looks at a source's busiest connections.
+LOOP_LOOK_INTERVAL: Final = 0.005
+#: seconds between looks during a test for loops.
+LOOP_JUDGE_INTERVAL: Final = 0.005
+#: a round of a test begins after this many times the slowest answer, at most so many seconds later.
+LOOP_PATIENCE: Final = (2, 0.12)
+#: seconds that rounds last longer than they have to, at random.
+LOOP_JITTER: Final = 0.02
+#: instances, VMs or keys that one message lists.
+LISTED_MAX: Final = 10

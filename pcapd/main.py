@@ -1,6 +1,6 @@
 """``pcapd``: the daemon in the foreground, as monit and bpm want it.
 
-Exit status 0 after a drain, 1 on any failure: monit must be able to tell.
+Exit status 0 after a drain, 1 on any failure, so that monit can distinguish them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run until SIGTERM or SIGINT, then drain; ends by `SystemExit`."""
+    """Run until SIGTERM or SIGINT, then drain; ends with `SystemExit`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] in (["certificates"], ["example-config"]):
         from pcapd.starter import run
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             print(f"pcapd: {error.source}: {problem}", file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:  # before there is a reactor that takes it for the wish to stop
-        print("pcapd: interrupted before it served", file=sys.stderr)
+    except KeyboardInterrupt:  # before the reactor handles SIGINT
+        print("pcapd: interrupted before it listened", file=sys.stderr)
         raise SystemExit(1) from None
 
 

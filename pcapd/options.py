@@ -1,4 +1,4 @@
-"""What ``twistd pcapd`` and ``pcapd`` are told on the command line."""
+"""The command-line options of ``twistd pcapd`` and ``pcapd``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROLES = ("agent", "api")
 
 
 class Options(usage.Options):
-    """Options of both commands; a wrong one is a `usage.UsageError`."""
+    """Options of both commands; a wrong one raises `usage.UsageError`."""
 
     synopsis = (
         "Usage: pcapd --role agent|api --config FILE\n"
@@ -21,11 +21,11 @@ class Options(usage.Options):
     )
     longdesc = (
         "Capture network traffic remotely, from many machines at once. "
-        "An agent captures on its machine; an api decides who may, and joins the agents' streams. "
-        "SIGTERM drains, SIGHUP reads renewed certificates."
+        "An agent captures on its machine; an api authorizes captures and joins the agents' streams. "
+        "SIGTERM drains; SIGHUP reads renewed certificates, limits and policies."
     )
     optParameters = [  # noqa: RUF012  usage.Options defines it so
-        ["role", "r", None, "What to be: agent or api."],
+        ["role", "r", None, "The role: agent or api."],
         ["config", "c", None, "The configuration file (YAML); pcapd example-config prints one."],
     ]
 
@@ -35,7 +35,7 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def postOptions(self) -> None:
-        """Check that both are there."""
+        """Check that both options are given."""
         if self["role"] not in ROLES:
             raise usage.UsageError("--role must be agent or api")
         if not self["config"]:
@@ -43,7 +43,7 @@ class Options(usage.Options):
 
 
 class ForegroundOptions(Options):
-    """Of ``pcapd`` alone."""
+    """Options of ``pcapd`` alone."""
 
     optFlags = [  # noqa: RUF012
         ["check-config", None, "Check the configuration and exit."],

@@ -1,4 +1,4 @@
-"""What ``--check-config`` looks at besides the file: everything that starting would find wrong.
+"""Checks for ``--check-config``, beyond the file: everything that would fail at the start.
 
 Nothing is changed: no port stays open, no user is changed, no file is made.
 """
@@ -25,7 +25,7 @@ _ETHERNET = 1  # DLT_EN10MB
 
 @contextlib.contextmanager
 def of_file(path: str) -> Iterator[None]:
-    """Make every `ConfigError` inside name the file, and the key in each problem."""
+    """Make each `ConfigError` inside name the file, with the key in each problem."""
     try:
         yield
     except ConfigError as error:
@@ -35,17 +35,17 @@ def of_file(path: str) -> Iterator[None]:
 
 
 def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
-    """Try what starting does.
+    """Try everything that the start does.
 
     Args:
-        config: What was read.
-        path: Of its file, for messages.
+        config: The configuration.
+        path: The configuration's file, for messages.
 
     Returns:
         Warnings, one sentence each.
 
     Raises:
-        ConfigError: Starting would fail; with all problems that were found.
+        ConfigError: The start would fail; has all problems that were found.
     """
     trial = _Trial()
     if isinstance(config, AgentConfig):
@@ -87,10 +87,10 @@ class _Trial:
             try:
                 sock.bind((host, port))
             except OSError as error:
-                words = f"{key}: {host} port {port}: {error.strerror}"
-                # The daemon whose file this is may be running.
+                message = f"{key}: {host} port {port}: {error.strerror}"
+                # The daemon with this configuration may be running.
                 found = self.warnings if error.errno == errno.EADDRINUSE else self.problems
-                found.append(words)
+                found.append(message)
 
     def check_filters(self, key: str, filters: tuple[str, ...]) -> None:
         if not filters:
@@ -98,11 +98,13 @@ class _Trial:
         try:
             self.problems += [f"{key}: {problem}" for problem in _filter_problems(filters)]
         except (ImportError, CaptureFailed):
-            self.warnings.append(f"{key}: not compiled, because libpcap is not installed here; agents do it")
+            self.warnings.append(
+                f"{key}: not checked, because libpcap is not installed here; agents compile it"
+            )
 
 
 def _filter_problems(filters: tuple[str, ...]) -> Iterator[str]:
-    # The api runs where there is no libpcap.
+    # The api may run without libpcap.
     from pcapd.capture.bpf import check_text  # noqa: PLC0415
     from pcapd.capture.trial import Trial  # noqa: PLC0415
 
@@ -125,7 +127,7 @@ def _check_user(user: str | None) -> None:
     except KeyError:
         raise ValueError(f"there is no user {user!r}") from None
     if os.geteuid() not in (0, entry.pw_uid):
-        raise ValueError(f"not allowed to become {user!r}; start as root")
+        raise ValueError(f"not allowed to change to user {user!r}; start as root")
 
 
 def _check_writable(file: Path) -> None:

@@ -1,7 +1,7 @@
-"""The time in which a process ran, by which it judges the silence of others.  Pure.
+"""Measures the time in which a process ran, to judge the silence of its peers.  Pure.
 
-SIGSTOP, a frozen machine or a blocked write stop a process as a whole.  What its
-peers sent meanwhile waits in its sockets, so they were not silent.
+SIGSTOP, a frozen machine or a blocked write stop a whole process.  Messages that its
+peers sent meanwhile wait in its sockets, so the peers were not silent.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ __all__ = ["RunningTime"]
 
 
 class RunningTime:
-    """Counts seconds for an owner that looks at a clock again and again; its pauses do not count.
+    """Counts seconds for an owner that reads a clock regularly, without the owner's pauses.
 
     Args:
-        turn: Seconds between two looks, at most, while nothing holds the owner up.  A
-            longer time between two looks counts as this long.
+        turn: The longest time in seconds between two calls of `at` without a pause.  A
+            longer time counts as this long.
     """
 
     def __init__(self, turn: float) -> None:
@@ -25,10 +25,10 @@ class RunningTime:
         self._ran = 0.0
 
     def at(self, now: float) -> float:
-        """Look: the seconds so far.
+        """The seconds so far.
 
         Args:
-            now: Seconds of any steady clock.
+            now: Seconds of a monotonic clock.
         """
         if self._looked is not None:
             self._ran += min(max(0.0, now - self._looked), self._turn)

@@ -1,7 +1,7 @@
-"""What an operator begins with: ``pcapd example-config`` and ``pcapd certificates``.
+"""Commands for a first installation: ``pcapd example-config`` and ``pcapd certificates``.
 
-The certificates are for a first installation: one authority, whose key lies beside
-them.  Where there is an authority already (CredHub, step-ca, an enterprise's), use that.
+The certificates come from one new CA, whose key is in the same directory.  If there is
+a CA already (CredHub, step-ca, an enterprise's), use that instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["run"]
 #: Clocks of two machines are never quite the same.
 _SLACK = timedelta(hours=1)
 _LIFETIME = timedelta(days=365)
-_AUTHORITY_LIFETIME = timedelta(days=3650)
+_CA_LIFETIME = timedelta(days=3650)
 #: Names that the example configurations have.
 _API, _AGENT = "pcap-api.service.cf.internal", "pcap-agent.service.cf.internal"
 #: RFC 1123, section 2.1, with the underscore that BOSH uses, and a wildcard.
@@ -34,11 +34,11 @@ _LOCAL = ("localhost", "127.0.0.1")
 
 
 class _Failed(Exception):
-    """The message says why."""
+    """The message has the reason."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what the command line says; returns the exit status."""
+    """Run a command line; returns the exit status."""
     given = _parser().parse_args(list(arguments))
     try:
         print(given.do(given), end="")
@@ -50,14 +50,14 @@ def run(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pcapd")
     commands = parser.add_subparsers(required=True)
-    words = "print a commented example of a configuration, with every key"
-    example = commands.add_parser("example-config", help=words, description=words)
+    text = "print a commented example configuration with every key"
+    example = commands.add_parser("example-config", help=text, description=text)
     example.add_argument("role", choices=("agent", "api"))
     example.set_defaults(do=lambda given: _example(given.role))
-    words = "make an authority, and certificates of an api and of agents; what is there already stays"
-    certificates = commands.add_parser("certificates", help=words, description=words)
+    text = "make a CA, and certificates for an api and for agents; existing files are kept"
+    certificates = commands.add_parser("certificates", help=text, description=text)
     certificates.add_argument("directory", type=Path, metavar="DIR")
-    for role, why in (("api", "under which users reach the api"), ("agent", "of the agents")):
+    for role, why in (("api", "by which users reach the api"), ("agent", "of the agents")):
         certificates.add_argument(
             f"--{role}",
             action="append",
@@ -90,17 +90,18 @@ def _certificates(directory: Path, api: Sequence[str], agent: Sequence[str]) -> 
         if not _is_name(name):
             raise _Failed(f"{name!r} is neither a host name nor an IP address")
     directory.mkdir(parents=True, exist_ok=True)
-    authority = _Authority(directory)
-    made = ["ca.crt", "ca.key"] if authority.new else []
-    # An agent's certificate is not a client's: it could pass for the api's.
+    ca = _CA(directory)
+    made = ["ca.crt", "ca.key"] if ca.new else []
+    # An agent's certificate must not allow client use: it could impersonate the api.
     for name, names, client in (("api", [_API, *api], True), ("agent", [_AGENT, *agent], False)):
         if (directory / f"{name}.crt").exists() and (directory / f"{name}.key").exists():
             continue
-        authority.issue(name, [*names, *_LOCAL], client=client)
+        ca.issue(name, [*names, *_LOCAL], client=client)
         made += [f"{name}.crt", f"{name}.key"]
     if not made:
-        raise _Failed(f"{directory} has all of them already; remove those that are to be made again")
-    return f"made in {directory}: {', '.join(made)}\nkeep ca.key apart: who has it can pass for the api\n"
+        raise _Failed(f"{directory} already has all files; remove those that should be made again")
+    advice = "keep ca.key secret and elsewhere: its owner can impersonate the api"
+    return f"made in {directory}: {', '.join(made)}\n{advice}\n"
 
 
 def _is_name(text: str) -> bool:
@@ -111,8 +112,8 @@ def _is_name(text: str) -> bool:
     return True
 
 
-class _Authority:
-    """The authority in a directory; it is made when the directory has none."""
+class _CA:
+    """The CA in a directory; it is made if the directory has none."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -122,13 +123,13 @@ class _Authority:
             made = new_key()
             self._issuer = Issuer(common_name("pcapd CA"), made)
             write_key(key, made)
-            write_certificate(certificate, self._issuer.self_signed(_valid_for(_AUTHORITY_LIFETIME)))
+            write_certificate(certificate, self._issuer.self_signed(_valid_for(_CA_LIFETIME)))
             return
         if not (certificate.exists() and key.exists()):
             raise _Failed(f"{directory} has one of ca.crt and ca.key without the other")
         found = serialization.load_pem_private_key(key.read_bytes(), None)
         if not isinstance(found, ec.EllipticCurvePrivateKey):
-            raise _Failed(f"{key} is not the key that this command made")
+            raise _Failed(f"{key} was not made by this command")
         self._issuer = Issuer(x509.load_pem_x509_certificate(certificate.read_bytes()).subject, found)
 
     def issue(self, name: str, names: Sequence[str], *, client: bool) -> None:

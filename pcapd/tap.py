@@ -17,7 +17,7 @@ __all__ = ["Options", "build", "makeService"]
 
 
 def makeService(options: Any) -> Any:
-    """What ``twistd pcapd`` calls (`twisted.application.service.IServiceMaker`).
+    """Make the service for ``twistd pcapd`` (`twisted.application.service.IServiceMaker`).
 
     Raises:
         SystemExit: The configuration cannot be used; twistd would show a traceback.
@@ -39,7 +39,7 @@ def build(options: Any) -> Any:
     Raises:
         ConfigError: The configuration cannot be used.
     """
-    # Each role imports what it needs: the api runs where there is no libpcap.
+    # Each role imports only what it needs: the api may run without libpcap.
     # The reactor is chosen by now, so this is where it may be imported.
     from twisted.internet import reactor as installed
 

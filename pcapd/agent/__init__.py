@@ -3,27 +3,27 @@
 ``agent``
     the service: listens, counts captures, drains.
 ``session``
-    one conversation with an api, which is one capture of one target.
+    a session with an api, which is one capture of one target.
 ``delivering``
-    what it says of its sources, and holds back while loops are looked for.
+    the packets and notices that it sends, and holds back during loop tests.
 ``presence``
     interfaces that come and go while a capture runs.
 ``owner``
-    what a session asks of the agent.
+    what a session needs of the agent.
 ``reading``
     one source on the reactor: ring → batch → records → frame.
 ``opening``
-    opening sources on a thread that ends, so that the reactor never waits.
+    opens sources on a short-lived thread, so that the reactor never waits.
 ``threads``
-    the few threads on which captures are opened and closed; users take turns.
+    a few threads that open and close captures; users take turns.
 ``owntraffic``
-    which connections are pcapd's own, and so in no capture.
+    which connections are pcapd's own and therefore not captured.
 ``loops``
-    recognises captures that feed each other; pure.
+    detects captures that feed each other; pure.
 ``feedback``
-    the same on the reactor.
+    runs the detection on the reactor.
 ``withheld``
-    packets that a session holds back meanwhile.
+    packets that a session holds back during a test.
 ``containers``
-    from an app instance to its container, on a Diego cell.
+    finds the container of an app instance on a Diego cell.
 """

@@ -38,7 +38,7 @@ class Agent(Daemon):
     Args:
         config: What `pcapd.config` read.
         reactor: Where it runs.
-        reread: Reads the configuration again, for its limits; None keeps them.
+        reread: Reads the configuration again, for its limits; None keeps the limits.
     """
 
     log = Logger()
@@ -86,7 +86,7 @@ class Agent(Daemon):
         )
 
     def prepare(self) -> Callable[[], None]:
-        """Read renewed certificates, and another limit for captures to come."""
+        """Read renewed certificates, and the limit for new captures."""
         config = self.config
         if self._reread is not None:
             most = self._reread().capture.max_captures
@@ -100,7 +100,7 @@ class Agent(Daemon):
         return use
 
     def drain(self) -> Deferred[Any]:
-        """Refuse new captures, end the running ones."""
+        """Refuse new captures, and end the running ones."""
         self._draining = True
         self.feedback.stop()
         self._strangers.flush()
@@ -125,10 +125,10 @@ class Agent(Daemon):
     def _check_peer(self, connection: SSL.Connection) -> None:
         check_allowed(connection, self.config.listen.tls.allowed_clients)
 
-    # --- what sessions ask -------------------------------------------------
+    # --- what sessions need -------------------------------------------------
 
     def hello(self) -> Hello:
-        """Our greeting."""
+        """The agent's greeting."""
         return Hello(
             level=COMPATIBILITY_LEVEL,
             role=self.role,
@@ -139,15 +139,15 @@ class Agent(Daemon):
         )
 
     def joined(self, session: AgentSession) -> None:
-        """An authenticated api is connected."""
+        """Add a session with an authenticated api."""
         self._sessions.add(session)
 
     def left(self, session: AgentSession) -> None:
-        """It is gone."""
+        """Remove a session that is gone."""
         self._sessions.discard(session)
 
     def released(self, session: AgentSession) -> None:
-        """Nothing is open any more, or being opened, of what was counted in."""
+        """Stop counting a capture, because nothing of it is open or being opened."""
         self._captures.discard(session)
 
     def left_without_start(self, peer: str, reason: str) -> None:
@@ -158,10 +158,10 @@ class Agent(Daemon):
         self.log.warn("{peer} left without START: {reason}", count=count, **facts)
 
     def admit(self, session: AgentSession) -> None:
-        """Count a capture in.
+        """Count a new capture.
 
         Raises:
-            LimitReached: There are too many, or the agent is shutting down.
+            LimitReached: Too many captures run, or the agent is shutting down.
         """
         if self._draining:
             raise LimitReached("the agent is shutting down")
@@ -171,7 +171,7 @@ class Agent(Daemon):
         self._captures.add(session)
 
     def namespace(self, name: str | None) -> str | None:
-        """Path of a named network namespace; None for the host's.
+        """The path of a named network namespace; None for the host's.
 
         Raises:
             TargetNotFound: The configuration does not name it.

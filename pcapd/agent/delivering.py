@@ -1,4 +1,4 @@
-"""What a session says of its sources: packets, notices, and what is withheld while loops are looked for."""
+"""Delivery in a session: packets and notices, and packets withheld during loop tests."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class DeliveringSession(FramedProtocol):
     """A session as its sources and `pcapd.agent.feedback` see it.
 
     Args:
-        agent: Whose configuration and limits apply.
+        agent: The agent, whose configuration and limits apply.
 
     Attributes:
-        readings: The sources that are read.
+        readings: The sources that are being read.
     """
 
     _session: Callee
@@ -39,7 +39,7 @@ class DeliveringSession(FramedProtocol):
 
     @property
     def _capturing(self) -> bool:
-        """Packets are let in, and delivered."""
+        """Whether packets are captured and delivered."""
         raise NotImplementedError
 
     def _deliver(self, number: int, payloads: list[bytes]) -> None:
@@ -50,21 +50,21 @@ class DeliveringSession(FramedProtocol):
             self.transport.writeSequence(self._session.packets(number, payload))
 
     def say(self, kind: NoticeType, message: str) -> None:
-        """Let the user know something."""
+        """Send a notice to the user."""
         assert self._start is not None
         self.transport.write(self._session.notice(Notice(kind, message, self._start.instance)))
 
     # --- Feeding -----------------------------------------------------------
 
     def look(self) -> bool:
-        """Read what was captured until now; False when some of it cannot be read."""
+        """Read all packets captured so far; False if some cannot be read now."""
         looked = [reading.look() for reading in list(self.readings)]
         return all(looked)
 
     def release_some(self, size: int) -> None:
-        """Send the first of the withheld packets, about so many bytes, and the counters.
+        """Send about so many bytes of the first withheld packets, and the counters.
 
-        Without these a merge on the way would keep packets back.
+        Without the counters an ordered merge would hold the packets back.
         """
         if size and self._withheld:
             self.transport.writeSequence(self._session.packets(*self._withheld.take_some(size)))
@@ -73,12 +73,12 @@ class DeliveringSession(FramedProtocol):
             self.transport.write(self._session.stats(reading.number, stats))
 
     def release(self) -> None:
-        """Send all that was withheld."""
+        """Send all withheld packets."""
         while self._withheld:
             self.transport.writeSequence(self._session.packets(*self._withheld.take()))
 
     def exclude(self, connections: Sequence[Connection], new: Connection | None) -> None:
-        """Capture these connections no more; the user shall know of the new one."""
+        """Stop capturing these connections, and notify the user of the new one."""
         if not self._capturing:
             return
         for reading in list(self.readings):
@@ -90,7 +90,7 @@ class DeliveringSession(FramedProtocol):
             self.say(
                 NoticeType.CONGESTED,
                 f"the connection {new} carries captured packets back to this machine: "
-                "it is left out from now on, and counted",
+                "it is excluded from now on, and its packets are counted",
             )
 
     def _about(self) -> dict[str, str]:

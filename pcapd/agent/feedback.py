@@ -1,4 +1,4 @@
-"""Keep an agent's captures from feeding each other: `pcapd.agent.loops` on the reactor."""
+"""Runs `pcapd.agent.loops` on the reactor, so that captures do not feed each other."""
 
 from __future__ import annotations
 
@@ -13,45 +13,49 @@ from twisted.logger import Logger
 
 from pcapd.agent.loops import LoopDetector, Step
 from pcapd.capture.exclusion import Connection
-from pcapd.limits import EXCLUDED_CONNECTIONS_MAX, EXCLUSION_TIME, LOOP_PULSE
+from pcapd.limits import (
+    EXCLUDED_CONNECTIONS_MAX,
+    EXCLUSION_TIME,
+    LOOP_JUDGE_INTERVAL,
+    LOOP_LOOK_INTERVAL,
+    LOOP_PULSE,
+)
 from pcapd.net.clock import now_us
 from pcapd.records import busiest
 
 __all__ = ["Feedback", "Feeding"]
 
-#: Microseconds of captured time between two looks at a source while there is nothing to find.
-_LOOK_INTERVAL_US = 5000
-_JUDGE_INTERVAL = 0.005  # seconds between looks during a test
+_LOOK_INTERVAL_US = int(LOOP_LOOK_INTERVAL * 1_000_000)
 
 
 class Feeding(Protocol):
-    """A conversation with an api, whose captures may feed each other."""
+    """A session whose captures may be part of a loop."""
 
     def look(self) -> bool:
-        """Read what was captured until now; False when some of it cannot be read."""
+        """Read all packets captured so far; False if some cannot be read now."""
 
     def release_some(self, size: int) -> None:
-        """Send the first of the withheld packets, about so many bytes, and the counters."""
+        """Send about so many bytes of the first withheld packets, and the counters."""
 
     def release(self) -> None:
-        """Send all that was withheld."""
+        """Send all withheld packets."""
 
     def exclude(self, connections: Sequence[Connection], new: Connection | None) -> None:
-        """Capture these connections no more; the user shall know of the new one."""
+        """Stop capturing these connections, and notify the user of the new one."""
 
 
 class Feedback:
-    """Watches all captures of an agent.
+    """Watches all captures of an agent for loops.
 
     Args:
         reactor: For time.
-        feeding: The agent's conversations.
+        sessions: The agent's sessions.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: IReactorTime, feeding: Iterable[Feeding]) -> None:
-        self._feeding = feeding
+    def __init__(self, reactor: IReactorTime, sessions: Iterable[Feeding]) -> None:
+        self._sessions = sessions
         self._detector = LoopDetector(random.SystemRandom())
         self._judge = LoopingCall(self._look)
         self._judge.clock = reactor
@@ -61,32 +65,32 @@ class Feedback:
 
     @property
     def withholding(self) -> bool:
-        """Whether what is captured now is to be sent later."""
+        """Whether packets captured now must be withheld."""
         return self._detector.testing
 
     @property
     def excluded(self) -> Sequence[Connection]:
-        """Connections that are captured no more."""
+        """The excluded connections."""
         return tuple(self._excluded)
 
     def capture_begins(self) -> None:
-        """A capture begins."""
+        """Note that a capture begins."""
         self._detector.capture_begins()
 
     def withhold(self, size: int) -> None:
-        """Note that so many bytes more are being withheld."""
+        """Note that so many more bytes are being withheld."""
         self._detector.withhold(size)
 
     def saw(self, packets: bytes, meta: bytes, link_type: int, before_us: int, last_us: int) -> int:
-        """Look at a batch, unless the source was looked at a moment ago.
+        """Inspect a batch, unless the source was inspected a moment ago.
 
         Args:
             packets, meta: As libpcap delivered them.
-            before_us: When the source was looked at last.
-            last_us: Time of the batch's last packet.
+            before_us: The time of the source's last inspection.
+            last_us: The time of the batch's last packet.
 
         Returns:
-            When it was looked at last.
+            The time of the source's last inspection.
         """
         if not self.withholding and 0 <= last_us - before_us < _LOOK_INTERVAL_US:
             return before_us
@@ -94,12 +98,12 @@ class Feedback:
         now = now_us()
         self._detector.saw(now, busy)
         if not self.withholding and self._detector.begin(now):
-            self._judge.start(_JUDGE_INTERVAL, now=False)
+            self._judge.start(LOOP_JUDGE_INTERVAL, now=False)
             self._first_look = True
         return last_us
 
     def stop(self) -> None:
-        """Leave nothing running."""
+        """Stop all timers."""
         if self._judge.running:
             self._judge.stop()
         for timer in self._excluded.values():
@@ -110,7 +114,7 @@ class Feedback:
         if self._first_look:
             self._first_look = False
             self._send_some(0)
-        looked = [conversation.look() for conversation in list(self._feeding)]
+        looked = [session.look() for session in list(self._sessions)]
         step, loops = self._detector.judge(now_us(), all_seen=all(looked))
         if step is Step.SEND_SOME:
             self._send_some(LOOP_PULSE)
@@ -118,12 +122,12 @@ class Feedback:
             self._judge.stop()
             for connection in loops:
                 self._exclude(connection)
-            for conversation in list(self._feeding):
-                conversation.release()
+            for session in list(self._sessions):
+                session.release()
 
     def _send_some(self, size: int) -> None:
-        for conversation in list(self._feeding):
-            conversation.release_some(size)
+        for session in list(self._sessions):
+            session.release_some(size)
 
     def _exclude(self, connection: Connection) -> None:
         self.log.warn(
@@ -135,12 +139,12 @@ class Feedback:
             _, timer = self._excluded.popitem(last=False)
             timer.cancel()
         self._excluded[connection] = self._reactor.callLater(EXCLUSION_TIME, self._include, connection)
-        self._tell(connection)
+        self._apply_exclusions(connection)
 
     def _include(self, connection: Connection) -> None:
         del self._excluded[connection]
-        self._tell(None)
+        self._apply_exclusions(None)
 
-    def _tell(self, new: Connection | None) -> None:
-        for conversation in list(self._feeding):
-            conversation.exclude(self.excluded, new)
+    def _apply_exclusions(self, new: Connection | None) -> None:
+        for session in list(self._sessions):
+            session.exclude(self.excluded, new)

@@ -1,22 +1,22 @@
-"""Recognise connections that carry captured packets back to where they were captured.
+"""Detects connections that carry captured packets back to where they were captured.
 
 The client of a capture may reach the api through a router whose machine is
 captured.  Then each captured packet leaves the router again on the client's
 connection, is captured there, leaves again, and so on until the machine is
-busy with nothing else.  Nobody on our side can name that connection in advance.
+busy with nothing else.  Neither api nor agent can know that connection in advance.
 
-What such a connection does is caused by what this agent sends.  So the cause is
-taken away for a moment: the agent withholds what it captures, and goes on looking.
-Connections that are part of a loop fall silent as soon as what was on its way has
-arrived; others go on, and when nothing fell silent that is the end of the test.
+The traffic of such a connection is caused by what this agent sends.  A test removes
+the cause for a moment: the agent withholds the packets that it captures, and continues
+to observe.  Connections that are part of a loop fall silent when the packets in flight
+have arrived; others go on.  If none fell silent, the test ends.
 
-Otherwise rounds follow, at the beginning of which the agent sends a little of what
-it withholds, or nothing at all, by chance.  A connection is part of a loop if it
-moves in the rounds in which something was sent, and in no other round.  One that
-moves by itself, at whatever rhythm, hardly does that.
+Otherwise rounds follow.  At the beginning of each, the agent at random sends a few of
+the withheld packets, or nothing.  A connection is part of a loop if it carries packets
+in the rounds in which something was sent, and in no other round.  A connection with
+traffic of its own, at any rhythm, is very unlikely to do that.
 
-It does not matter over how many hops, apis or captures the loop leads, as long
-as it leads through this agent.  Nothing is lost: what was withheld is sent.
+The loop may lead over any number of hops, apis and captures, as long as it leads
+through this agent.  Nothing is lost: withheld packets are sent.
 
 This module is pure.  Times are microseconds since the epoch, by the clock that
 stamps packets.
@@ -34,6 +34,8 @@ from enum import Enum, auto
 from pcapd.capture.exclusion import Connection
 from pcapd.limits import (
     LOOP_IN_FLIGHT,
+    LOOP_JITTER,
+    LOOP_PATIENCE,
     LOOP_REST,
     LOOP_ROUND_TIME,
     LOOP_ROUNDS,
@@ -49,23 +51,18 @@ from pcapd.records import Busy
 __all__ = ["LoopDetector", "Step"]
 
 _SECOND = 1_000_000
-#: A connection goes on if it has so many packets when none can be on its way any more, and
+#: A connection goes on if it has at least so many packets after all in flight have arrived, and
 #: this part of its rate before.  A busy machine delays single packets.
 _GOES_ON = (3, 0.25)
-#: Packets of a connection from which on its silence means something.
+#: Packets of a connection after which its silence is significant.
 _ENOUGH = 8
 #: Rounds in a row in which something was sent and a connection that had moved did not move; a
 #: busy machine may be slower than a round.
 _MISSED_MAX = 2
-#: The next round begins after this many times the slowest answer, so that none comes in it; at
-#: most so many seconds later.
-_PATIENCE = (2, 0.12)
-#: Seconds that rounds take longer than they have to, at random.
-_JITTER = 0.02
 
 
 class Step(Enum):
-    """What to do next with what is withheld."""
+    """What to do next with the withheld packets."""
 
     WAIT = auto()  #: go on withholding
     SEND_SOME = auto()
@@ -179,10 +176,10 @@ class _Round:
 
 
 class LoopDetector:
-    """Decides when to withhold packets, and what that has shown.
+    """Decides when to withhold packets, and which connections are part of a loop.
 
     Args:
-        chance: For the kind of rounds and their length.
+        chance: Chooses the kind and length of rounds.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -195,13 +192,13 @@ class LoopDetector:
         self._withheld = 0
         self._budget = 0.0
         self._budget_us = 0
-        #: Whether packets are to be withheld.
+        #: Whether packets must be withheld.
         self.testing = False
 
     # --- what is seen ------------------------------------------------------
 
     def saw(self, now_us: int, busy: Iterable[Busy]) -> None:
-        """Take note of the connections that a batch mostly consisted of."""
+        """Note the busiest connections of a batch."""
         for one in busy:
             suspect = self._suspects.setdefault(one.key, _Suspect(one.last_us))
             suspect.packets += one.packets
@@ -216,17 +213,17 @@ class LoopDetector:
             self._suspects.popitem(last=False)
 
     def capture_begins(self) -> None:
-        """A capture begins here, and perhaps a loop with it."""
+        """Note that a capture begins, and perhaps a loop with it."""
         self._budget = min(LOOP_TESTS[0], self._budget + LOOP_TESTS[1])
 
     def withhold(self, size: int) -> None:
-        """So many bytes more are being withheld."""
+        """Note that so many more bytes are being withheld."""
         self._withheld += size
 
     # --- tests -------------------------------------------------------------
 
     def begin(self, now_us: int) -> bool:
-        """Begin a test, if one is due and tests are not too frequent; then `testing` is true."""
+        """Begin a test if one is due and tests are not too frequent; then `testing` is true."""
         if not any(suspect.suspicious for _, suspect in self._moving(now_us)) or not self._may_test(now_us):
             return False
         self.testing, self._test_us, self._withheld, self._slowest_us = True, now_us, 0, 0
@@ -237,13 +234,13 @@ class LoopDetector:
         return True
 
     def judge(self, now_us: int, *, all_seen: bool) -> tuple[Step, Sequence[Connection]]:
-        """Look what the test has shown until now.
+        """Evaluate the test so far.
 
         Args:
-            all_seen: Whether everything was seen that has been captured until now.
+            all_seen: Whether all packets captured so far were seen.
 
         Returns:
-            What to do, and at the end of the test the connections that are part of a loop.
+            The next step, and at the end of the test the connections that are part of a loop.
         """
         self._tested.update(self._moving(now_us))
         if now_us - self._test_us >= LOOP_TEST_TIME * _SECOND or self._withheld >= LOOP_TEST_BYTES:
@@ -290,9 +287,9 @@ class LoopDetector:
         return self._chance.random() < 0.5
 
     def _begin_round(self, now_us: int, *, first: bool, sent: bool) -> None:
-        times, most = _PATIENCE
+        times, most = LOOP_PATIENCE
         silence = max(LOOP_SILENCE, min(most, times * self._slowest_us / _SECOND))
-        least = silence + self._chance.uniform(0, _JITTER)
+        least = silence + self._chance.uniform(0, LOOP_JITTER)
         self._round = _Round(now_us, sent, first, int(silence * _SECOND), int(least * _SECOND))
         for suspect in self._suspects.values():
             suspect.early = suspect.late = 0

@@ -1,8 +1,8 @@
-"""Open capture sources without making the reactor wait.
+"""Opens capture sources without blocking the reactor.
 
-Opening blocks (looking for a container, `setns`, activation, the filter's way
-into the kernel), and entering a network namespace marks a thread for good.  So
-each START gets a thread of its own, which ends when its sources are open.
+Opening blocks (looking up a container, `setns`, activation, attaching the filter), and
+a thread that entered a network namespace stays there.  So each START gets a thread of
+its own, which ends when its sources are open.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pcapd.wire import CaptureStart, Container, Source
 
 __all__ = ["ANY", "Opened", "Opening", "close_sources", "describe", "open_capture"]
 
-#: Instead of an interface's name: all that are up.
+#: In place of an interface's name: all interfaces that are up.
 ANY = "any"
 
 T = TypeVar("T")
@@ -43,9 +43,9 @@ class Opened(NamedTuple):
     """Open sources.
 
     Attributes:
-        gone: Why what they are of does not exist any more, None while it does.
-        container: The handle of the container that they are of.
-        links: Knows which interfaces there are; None where none is to be opened later.
+        gone: Returns why their namespace or container is gone; None while it exists.
+        container: The handle of the container to which they belong.
+        links: Lists interfaces; None if none will be opened later.
     """
 
     sources: list[CaptureSource]
@@ -56,16 +56,16 @@ class Opened(NamedTuple):
 
 @dataclass
 class Opening:
-    """What is being opened, and for whom.  A `pcapd.capture.compiling.Asker`.
+    """A capture that is being opened.  A `pcapd.capture.compiling.Asker`.
 
     Attributes:
         start: The request.
         ends: The connection on which it came.
-        config: Where containers are, and how to capture.
+        config: Locates containers, and sets how to capture.
         compiler: Compiles the filters of all captures of the agent.
         namespace: Path of the network namespace that the request names.
         names: Interfaces to open instead of those of the request.
-        gone: Nobody waits for it any more; set by another thread.
+        gone: Whether the api has left meanwhile; set by another thread.
     """
 
     start: CaptureStart
@@ -78,12 +78,12 @@ class Opening:
 
     @property
     def user(self) -> str:
-        """Who asked; an older api does not say, so each of its captures counts as a user."""
+        """The user; an older api does not send one, so each of its captures counts as a user."""
         return self.start.user or self.start.capture
 
 
 def open_capture(opening: Opening) -> Opened:
-    """Open what a START names: interfaces of this machine, a namespace or a container.  Blocks.
+    """Open the interfaces of this machine, namespace or container that a START names.  Blocks.
 
     Raises:
         RequestError: One of them cannot be opened.
@@ -146,7 +146,7 @@ def _from_cell(opening: Opening, config: ContainersConfig, wanted: Container) ->
     found = find_container(config, wanted)
     try:
         (source,) = _open_all((_wire_of(found),), opening, mirror=True)
-    except NoSuchInterface:  # not its words: they list the wires of other containers
+    except NoSuchInterface:  # not its message, which lists the interfaces of other containers
         raise NamespaceGone(f"container {found.handle} is gone", "try again") from None
     try:
         # The wire is found by the address, and that can have become another container's meanwhile.
@@ -270,17 +270,17 @@ def _check_headers(start: CaptureStart, source: CaptureSource) -> None:
     if start.headers_only and source.link_type not in HEADER_LINK_TYPES:
         raise CaptureFailed(
             f"packets of {source.interface.name} cannot be cut after their headers: "
-            f"those of link type {linktypes.name(source.link_type)} are not known",
+            f"the headers of link type {linktypes.name(source.link_type)} are not supported",
             "capture another interface",
         )
 
 
 def describe(source: CaptureSource, start: CaptureStart, agent: str) -> Source:
-    """What the api hears of a source that is open.
+    """The SOURCE message for an open source.
 
     Args:
-        source: It.
-        start: What was asked for.
+        source: The source.
+        start: The request.
         agent: The agent's id.
     """
     return Source(
@@ -298,6 +298,6 @@ def describe(source: CaptureSource, start: CaptureStart, agent: str) -> Source:
 
 
 def close_sources(sources: Iterable[CaptureSource]) -> None:
-    """Close sources: the kernel takes some 20 ms to take a ring down, for which the reactor has no time."""
+    """Close sources.  Blocks: the kernel takes some 20 ms to remove a ring."""
     for source in sources:
         source.close()

@@ -1,4 +1,4 @@
-"""What a conversation with an api asks of the agent that it belongs to."""
+"""The interface of the agent for its sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ S_contra = TypeVar("S_contra", contravariant=True)
 
 
 class SessionOwner(Protocol[S_contra]):
-    """What a session asks of the agent."""
+    """What a session needs of the agent."""
 
     log: Logger
     reactor: Reactor
@@ -32,19 +32,19 @@ class SessionOwner(Protocol[S_contra]):
         """The agent's greeting."""
 
     def joined(self, session: S_contra) -> None:
-        """An authenticated api is connected."""
+        """Add a session with an authenticated api."""
 
     def left(self, session: S_contra) -> None:
-        """It is gone."""
+        """Remove a session that is gone."""
 
     def released(self, session: S_contra) -> None:
-        """Nothing is open any more, or being opened, of what was counted in."""
+        """Stop counting a capture, because nothing of it is open or being opened."""
 
     def left_without_start(self, peer: str, reason: str) -> None:
-        """A peer left without a capture."""
+        """Log that a peer left without a capture."""
 
     def admit(self, session: S_contra) -> None:
-        """Count a capture in, or raise `LimitReached`."""
+        """Count a new capture, or raise `LimitReached`."""
 
     def namespace(self, name: str | None) -> str | None:
-        """Path of a network namespace that may be captured, or raise `TargetNotFound`."""
+        """The path of a network namespace that may be captured, or raise `TargetNotFound`."""

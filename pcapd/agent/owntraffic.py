@@ -1,14 +1,14 @@
-"""Which connections are pcapd's own, as an agent knows them before they exist.  Pure.
+"""Determines pcapd's own connections before they exist.  Pure.
 
-They are the same for all captures of a machine, whenever they begin and end:
+They are the same for all captures of a machine, whenever these begin and end:
 
-* those to this agent's port, from whatever api;
-* those of the api that asks: to its own port, from clients and from the router in
-  front of it, and those that it makes to other agents.
+* connections to this agent's port, from any api;
+* connections of the requesting api: to its own port, from clients and from the router
+  in front of it, and its connections to other agents.
 
-An address counts only with its port, so that others may use the same port elsewhere.
-Loopback addresses mean another machine in each network namespace: they count where
-pcapd itself is at home.
+An address matches only with its port, so that other machines may use the same port.
+Each network namespace has its own loopback addresses: they match only in the namespace
+of pcapd itself.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Ends(NamedTuple):
 def own_traffic(
     ends: Ends, api: ApiTraffic | None, machine: Sequence[str], *, at_home: bool
 ) -> tuple[OwnTraffic, ...]:
-    """Connections that no capture contains.
+    """The connections that no capture may contain.
 
     Args:
-        ends: Where this agent was reached.
-        api: What the api says of itself; nothing, if it is an older one.
+        ends: The connection of the START.
+        api: The api's own addresses and ports; None from an older api.
         machine: Addresses of this machine, without loopback addresses.
-        at_home: The capture is in the network namespace that this agent is in itself.
+        at_home: Whether the capture is in the network namespace of this agent.
     """
     api_is_here = ends.api in machine or ipaddress.ip_address(ends.api).is_loopback
     ours = _networks((ends.here, *machine), loopback=at_home)

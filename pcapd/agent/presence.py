@@ -1,10 +1,10 @@
-"""Interfaces that come and go while a capture runs.
+"""Follows interfaces that come and go while a capture runs.
 
-One that is taken down stays open, as libpcap 1.10 has it: its packets come again when
-it is up.  One that is removed is closed.  Where the request names interfaces of a machine
-or a named namespace, and not of a container, it is opened anew when there is one of that
-name again, for `limits.INTERFACE_RETURN`.  Where it asks for ``any``, each interface that
-comes up is opened, as many as a request may have.
+An interface that is taken down stays open, as in libpcap 1.10: packets arrive again when
+it is up.  An interface that is removed is closed.  If the request names interfaces of a
+machine or a named namespace, not of a container, an interface that appears with the same
+name within `limits.INTERFACE_RETURN` is opened again.  If the request names ``any``, each
+interface that comes up is opened, up to the limit of a request.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ T = TypeVar("T")
 
 
 class Capturing(Protocol):
-    """What is asked of the session whose interfaces they are."""
+    """What `Presence` needs of its session."""
 
     readings: list[Reading]
 
     def say(self, kind: NoticeType, message: str) -> None:
-        """Let the user know something."""
+        """Send a notice to the user."""
 
     def in_thread(
         self, function: Callable[[], T], done: Callable[[T], Any], failed: Callable[[Failure], Any]
     ) -> None:
-        """Do what blocks."""
+        """Run a blocking function on a thread."""
 
     def begin(self, sources: Sequence[CaptureSource]) -> None:
-        """Capture these, too; close them where the capture has ended meanwhile."""
+        """Capture these too; close them if the capture has ended meanwhile."""
 
 
 class Presence:
     """See the module.
 
     Args:
-        session: Whose interfaces.
-        clock: Tells the time.
-        opening: How they were opened.
-        links: Knows which there are; None where none is opened later.
+        session: The session that captures the interfaces.
+        clock: For time.
+        opening: How the first interfaces were opened.
+        links: Lists interfaces; None if none will be opened later.
     """
 
     def __init__(self, session: Capturing, clock: Any, opening: Opening, links: Links | None) -> None:
@@ -68,7 +68,7 @@ class Presence:
         self._refused: set[int] = set()  # indexes of interfaces that cannot be captured
         self._looked_at = 0.0
         self._full = False
-        #: What is being opened now.
+        #: The interfaces that are being opened.
         self.opening: Opening | None = None
 
     @property
@@ -78,7 +78,7 @@ class Presence:
         return self.opening is not None or any(at > oldest for at in self._lost.values())
 
     def opened(self, reading: Reading) -> None:
-        """Capturing it begins."""
+        """Note that the capture of an interface begins."""
         self._count += 1
         lost_at = self._lost.pop(reading.source.interface.name, None)
         if lost_at is not None:
@@ -87,7 +87,7 @@ class Presence:
             self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is captured again after {gap:.1f} s")
 
     def left(self, reading: Reading) -> str:
-        """It is gone; returns what is done about it, in words."""
+        """Note that an interface is gone; returns the end of the notice about it."""
         self._down.pop(reading.number, None)
         index = reading.source.interface.index
         if self._links is None or self._count >= INTERFACES_MAX:
@@ -96,10 +96,10 @@ class Presence:
             self._refused.add(index)
             return ""
         self._lost[reading.source.interface.name] = self._clock.seconds()
-        return f"; for {INTERFACE_RETURN:g} s it is waited for another one of that name"
+        return f"; the agent waits {INTERFACE_RETURN:g} s for an interface of that name"
 
     def look(self) -> None:
-        """See what has come and gone."""
+        """Check which interfaces have come and gone."""
         for reading in self._session.readings:
             self._look_at(reading)
         now = self._clock.seconds()
@@ -109,7 +109,7 @@ class Presence:
                 self._open(self._due(self._links.up()))
 
     def close(self) -> None:
-        """Nothing is opened any more."""
+        """Open no more interfaces."""
         links, self._links = self._links, None
         self._lost.clear()
         if links is not None:
@@ -121,7 +121,7 @@ class Presence:
         now, name = self._clock.seconds(), reading.source.interface.name
         if reading.source.taken_down:
             if self._down.setdefault(reading.number, now) == now:
-                self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is down; it is waited for")
+                self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is down; the capture waits for it")
         elif reading.number in self._down:
             gap = now - self._down.pop(reading.number)
             self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is up again after {gap:.1f} s")
@@ -137,8 +137,9 @@ class Presence:
         room = INTERFACES_MAX - self._count
         if len(new) > room and not self._full:
             self._full = True
-            words = f"no more than {INTERFACES_MAX} interfaces are captured: {', '.join(new.values())}"
-            self._session.say(NoticeType.LIMIT_REACHED, words)
+            names = ", ".join(new.values())
+            message = f"no more than {INTERFACES_MAX} interfaces are captured; left out: {names}"
+            self._session.say(NoticeType.LIMIT_REACHED, message)
         return dict(list(new.items())[:room])
 
     def _open(self, due: dict[int, str]) -> None:
@@ -162,5 +163,5 @@ class Presence:
         if self._links is None:
             return
         self._refused.update(due)
-        words = f"{', '.join(due.values())}: {failure.getErrorMessage()}"
-        self._session.say(NoticeType.CAPTURE_STOPPED, words)
+        message = f"{', '.join(due.values())}: {failure.getErrorMessage()}"
+        self._session.say(NoticeType.CAPTURE_STOPPED, message)

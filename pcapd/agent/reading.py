@@ -1,7 +1,7 @@
-"""One capture source on the reactor.
+"""Reads one capture source on the reactor.
 
 The descriptor is readable when the kernel has handed over a ring block.  Each
-wake-up takes a few batches, packs them in C and passes them on; nothing here
+wake-up takes a few batches, packs them in C and delivers them; nothing here
 is done per packet.  While the consumer is paused the descriptor is not
 watched: packets then wait in the kernel's ring, and when that is full the
 kernel drops and counts.  There is no queue of our own.
@@ -19,36 +19,34 @@ from zope.interface import implementer
 
 from pcapd.capture.source import CaptureSource
 from pcapd.errors import CaptureFailed
-from pcapd.limits import BATCH_PACKETS, BATCHES_PER_WAKEUP, FRAME_TYPICAL, RING_LAG
+from pcapd.limits import BATCH_PACKETS, BATCHES_PER_WAKEUP, FRAME_TYPICAL, RING_DISORDER_US, RING_LAG
 from pcapd.net.clock import now_us
 from pcapd.net.reactor import SocketReactor
 from pcapd.records import pack
 from pcapd.wire import Stats
 
-__all__ = ["DISORDER_US", "Reading", "log_losses"]
+__all__ = ["Reading", "log_losses"]
 
 _META = struct.Struct("=IIII")
 _RING_LAG_US = int(RING_LAG * 1_000_000)
-#: A ring is filled by several processors, whose packets can be this much out of order.
-DISORDER_US = 1000
 
 
-#: Packets, their index, link type, when it looked last, time of the last packet → when it looked last.
+#: Packets, their index, link type, last inspection, time of the last packet → last inspection.
 Inspect = Callable[[bytes, bytes, int, int, int], int]
 
 
 @implementer(IReadDescriptor)
 class Reading:
-    """Reads a source and passes records on.
+    """Reads a source and delivers records.
 
     Args:
-        reactor: Tells when there is something to read.
+        reactor: Watches the source's descriptor.
         number: The source's id in this session.
         source: What to read.
         deliver: Takes payloads of PACKETS frames; may pause us before it returns.
         gone: Called once when the interface is gone.
-        headers_only: Keep nothing of a packet behind its headers.
-        inspect: Looks at batches on their way (`pcapd.agent.feedback.Feedback.saw`).
+        headers_only: Cut packets after their headers.
+        inspect: Inspects batches (`pcapd.agent.feedback.Feedback.saw`).
     """
 
     def __init__(
@@ -75,20 +73,20 @@ class Reading:
         self._delivered = 0
         self._last_us = 0
         self._watermark = 0
-        self._drops_told = 0
+        self._drops_reported = 0
 
     # --- IReadDescriptor ---------------------------------------------------
 
     def fileno(self) -> int:
-        """The packet socket."""
+        """The descriptor of the packet socket."""
         return self.source.fileno()
 
     def logPrefix(self) -> str:
-        """For Twisted's log."""
+        """The name in Twisted's log."""
         return f"capture on {self.source.interface.name}"
 
     def doRead(self) -> None:
-        """Take what the ring holds, within bounds."""
+        """Read packets from the ring, within bounds."""
         try:
             for _ in range(BATCHES_PER_WAKEUP):
                 if self._paused or self._closed or not self._read_batch():
@@ -102,7 +100,7 @@ class Reading:
             self._gone(self, error)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The descriptor has an error: the next read says which, after what is left is read."""
+        """Handle an error of the descriptor: read what is left, then the error itself."""
         self._reactor.callLater(0, self._after_error)
 
     def _after_error(self) -> None:
@@ -127,11 +125,11 @@ class Reading:
     # --- control -----------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to capture and to read."""
+        """Start to capture and to read."""
         try:
             self.source.start()
         except CaptureFailed as error:
-            # Not at once: the others shall have been started before one of them ends.
+            # Not at once: the other sources must start before one of them ends.
             self._reactor.callLater(0, self._lost, error)
         self._reactor.addReader(self)
 
@@ -141,18 +139,18 @@ class Reading:
         self._reactor.removeReader(self)
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Continue reading."""
         self._paused = False
         if not self._closed:
             self._reactor.addReader(self)
 
     def look(self) -> bool:
-        """Read now what a wake-up would read; False when reading is paused, or there is still more."""
+        """Read as much as a wake-up does; False if reading is paused."""
         self.doRead()
         return not self._paused
 
     def drained(self) -> bool:
-        """Read on until the ring is empty; False when it could not be emptied yet."""
+        """Read until the ring is empty; False if reading is paused before that."""
         try:
             while not self._paused and not self._closed:
                 if not self._read_batch():
@@ -162,24 +160,24 @@ class Reading:
         return self._closed
 
     def end(self) -> None:
-        """Read no more.  Whoever opened the source closes it."""
+        """Stop reading.  The source stays open: its opener closes it."""
         self._closed = True
         self._reactor.removeReader(self)
 
     # --- counters ----------------------------------------------------------
 
     def stats(self, *, final: bool = False, withheld_us: int | None = None) -> Stats:
-        """Counters, and the watermark up to which everything has been delivered.
+        """The counters, and the watermark up to which all packets have been delivered.
 
         Args:
-            final: Nothing more will be read: what the ring still holds is lost here.
-            withheld_us: Packets from this time on were read, and are withheld by who delivers.
+            final: Nothing more will be read: packets still in the ring are lost here.
+            withheld_us: Packets from this time on were read, but not delivered yet.
         """
         at_us = now_us()
         counters = self.source.counters()
-        # New drops are told before further packets, so that who reads the file sees where they were.
-        proof = counters.dropped_kernel == self._drops_told
-        self._drops_told = counters.dropped_kernel
+        # New drops are reported before further packets, so that the file shows where they happened.
+        proof = counters.dropped_kernel == self._drops_reported
+        self._drops_reported = counters.dropped_kernel
         up_to_us = self._captured_up_to(proof=proof)
         if withheld_us is not None:
             up_to_us = min(up_to_us, withheld_us)
@@ -198,24 +196,24 @@ class Reading:
         )
 
     def _captured_up_to(self, *, proof: bool) -> int:
-        """With an empty ring the clock proves it, otherwise only the last packet does."""
+        """The watermark: from the clock if the ring is empty, else from the last packet."""
         before = now_us()
         try:
             if proof and not self._paused and not self._closed and not self._read_batch():
                 return before - _RING_LAG_US
         except CaptureFailed as error:
-            # The kernel says it once, so that nobody else will meet it.
+            # The kernel reports the error only once, so no later read will see it.
             self._reactor.callLater(0, self._lost, error)
-        return max(0, self._last_us - DISORDER_US)
+        return max(0, self._last_us - RING_DISORDER_US)
 
 
 def log_losses(log: Logger, stats: Stats, about: Mapping[str, str]) -> None:
     """Log what a source lost.
 
     Args:
-        log: The agent's.
+        log: The agent's log.
         stats: The source's final counters.
-        about: Which capture it belongs to.
+        about: Fields that identify the capture.
     """
     if stats.dropped_kernel:
         log.warn(

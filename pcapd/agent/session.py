@@ -1,16 +1,16 @@
-"""One conversation with an api: one capture of one target.
+"""A session with an api: one capture of one target.
 
 ::
 
     GREETED ──START──▶ OPENING ──▶ CAPTURING ──STOP──▶ DRAINING ──▶ ENDED
                           └── ERROR ─────────────────────────────────▲
 
-Opening goes on when the api leaves meanwhile: until it has ended, and what it opened is
-closed, it counts as a capture of this agent (`pcapd.agent.owner.SessionOwner.admit`).
+Opening continues if the api leaves meanwhile.  It counts as a capture of this agent until it
+has ended and its sources are closed (`pcapd.agent.owner.SessionOwner.admit`).
 
-In DRAINING nothing new gets into the rings; they are read until they are
-empty, everything is written, then the counters are final and END follows.
-The api closes after END; if it does not, we do.
+In DRAINING no new packets enter the rings.  The agent reads them until they are
+empty, writes everything, then sends the final counters and END.  The api closes
+the connection after END; if it does not, the agent does.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class AgentSession(DeliveringSession):
     """The agent's end of a connection.
 
     Args:
-        agent: Whose configuration and limits apply.
+        agent: The agent, whose configuration and limits apply.
     """
 
     def __init__(self, agent: SessionOwner[AgentSession]) -> None:
@@ -92,10 +92,10 @@ class AgentSession(DeliveringSession):
     def _capturing(self) -> bool:
         return self._state is _State.CAPTURING
 
-    # --- conversation ------------------------------------------------------
+    # --- protocol ------------------------------------------------------
 
     def ready(self) -> None:
-        """The api is authenticated: greet it."""
+        """Send HELLO, because the api is authenticated."""
         self._agent.joined(self)
         self.transport.registerProducer(self, True)
         self.transport.write(self._session.hello(self._agent.hello()))
@@ -103,7 +103,7 @@ class AgentSession(DeliveringSession):
         self._timer = Deadline(self._reactor, START_TIMEOUT, self.give_up, cause)
 
     def event(self, event: Event) -> None:
-        """The api said something."""
+        """Handle a message of the api."""
         if isinstance(event.message, CaptureStart):
             self._timer.cancel()
             self._open(event.message)
@@ -111,7 +111,7 @@ class AgentSession(DeliveringSession):
             self.stop(EndReason.STOPPED)
 
     def lost(self, reason: Exception) -> None:
-        """The api is gone, so nobody wants these packets."""
+        """Close everything, because the api is gone."""
         cancel(self._timer)
         if self._start is not None and self._state is not _State.ENDED:
             self._agent.log.info("capture abandoned: {reason}", reason=str(reason), **self._about())
@@ -158,7 +158,7 @@ class AgentSession(DeliveringSession):
         self._ticker.start(STATS_INTERVAL)
 
     def begin(self, sources: Sequence[CaptureSource]) -> None:
-        """Capture these from now on; close them where the capture has ended meanwhile."""
+        """Capture these sources; close them if the capture has ended meanwhile."""
         if self._state is not _State.CAPTURING:
             self._close_sources(list(sources))
             return
@@ -198,7 +198,7 @@ class AgentSession(DeliveringSession):
         error = failure.value
         if not isinstance(error, RequestError):
             self._agent.log.failure("opening a capture failed", failure)
-            error = CaptureFailed("the agent failed to open the capture; its log says more")
+            error = CaptureFailed("the agent failed to open the capture; its log has the details")
         self._refuse(error)
 
     def _refuse(self, error: RequestError) -> None:
@@ -212,7 +212,7 @@ class AgentSession(DeliveringSession):
 
     def _tick(self) -> None:
         if self._agent.feedback.withholding:
-            return  # counters are something that comes back, too; and their watermark would be ahead
+            return  # counters could come back through a loop too, and their watermark would be ahead
         for reading in list(self.readings):
             self.transport.write(self._session.stats(reading.number, reading.stats()))
         if self._presence is not None:
@@ -232,14 +232,14 @@ class AgentSession(DeliveringSession):
         name = reading.source.interface.name
         then = self._presence.left(reading) if self._presence is not None else ""
         self.say(NoticeType.INSTANCE_UNAVAILABLE, f"{name} is gone: {error.message}{then}")
-        # What a ring that goes on filling gets after the last look would be nobody's.
+        # No packet may enter the ring after it was read for the last time.
         reading.source.stop()
         reading.drained()
         self._close(reading)
         self._finish_if_alone()
 
     def _finish_if_alone(self) -> None:
-        """End where nothing is captured any more, and nothing is waited for."""
+        """End if nothing is captured any more, and no interface is waited for."""
         waits = self._presence is not None and self._presence.waits
         if not self.readings and not waits and self._state is _State.CAPTURING:
             self._end_reason = EndReason.SOURCES_GONE
@@ -248,7 +248,7 @@ class AgentSession(DeliveringSession):
     # --- ending ------------------------------------------------------------
 
     def stop(self, reason: EndReason) -> None:
-        """Let nothing more in, deliver what is there, then END."""
+        """Stop capturing, deliver the packets in the rings, then send END."""
         if self._state is _State.OPENING:
             self._state = _State.DRAINING
             self._end_reason = reason
@@ -258,7 +258,7 @@ class AgentSession(DeliveringSession):
             self.release()
             for reading in self.readings:
                 reading.source.stop()
-                # From here on nothing is dropped: all drops are told before the last packets.
+                # From here on nothing is dropped: all drops are reported before the last packets.
                 self.transport.write(self._session.stats(reading.number, reading.stats()))
             self._timer = self._reactor.callLater(RING_LAG, self._drain)
         elif self._state is _State.GREETED:
@@ -316,7 +316,7 @@ class AgentSession(DeliveringSession):
         done: Callable[[T], Any] | None = None,
         failed: Callable[[Failure], Any] | None = None,
     ) -> None:
-        """Do what blocks; it counts as ours until what follows has ended, too."""
+        """Run a blocking function on a thread; the capture counts until it and its callback end."""
         self._threads += 1
         assert self._start is not None
         result = self._agent.threads.run(self._start.user or self._start.capture, function)
@@ -330,7 +330,7 @@ class AgentSession(DeliveringSession):
         return result
 
     def _release_if_over(self) -> None:
-        """What somebody asked for counts until it has ended, not until they left."""
+        """Release the capture when its work has ended, not when its api leaves."""
         if self._state is _State.ENDED and not self._threads:
             self._agent.released(self)
 
@@ -339,13 +339,13 @@ class AgentSession(DeliveringSession):
     _paused = False
 
     def pauseProducing(self) -> None:
-        """The api or the network is slow: let the rings fill."""
+        """Stop reading, because the api or the network is slow."""
         self._paused = True
         for reading in self.readings:
             reading.pause()
 
     def resumeProducing(self) -> None:
-        """They caught up."""
+        """Continue reading."""
         self._paused = False
         for reading in self.readings:
             reading.resume()
@@ -353,9 +353,9 @@ class AgentSession(DeliveringSession):
             self._timer = self._reactor.callLater(0, self._drain)
 
     def stopProducing(self) -> None:
-        """The transport is gone; `lost` follows."""
+        """Do nothing: `lost` follows when the transport is gone."""
 
-    # --- words -------------------------------------------------------------
+    # --- addresses -------------------------------------------------------------
 
     def _ends(self) -> Ends:
         here, peer = self.transport.getHost(), self.transport.getPeer()

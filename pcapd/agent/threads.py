@@ -1,4 +1,4 @@
-"""Threads for what blocks: opening and closing captures."""
+"""Threads for blocking work: opening and closing captures."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class _Job:
 
 
 class Threads:
-    """Runs functions, each on a thread of its own, for a thread may enter a namespace.
+    """Runs functions, each on its own thread, because a function may enter a namespace.
 
-    Few run at a time, because they all compete with the reactor for the interpreter; the
+    Only a few run at a time, because they compete with the reactor for the interpreter; the
     others wait, and users take turns.
 
     Args:
-        reactor: Where results are given out.
+        reactor: Fires the results.
     """
 
     def __init__(self, reactor: IReactorFromThreads) -> None:
@@ -42,7 +42,7 @@ class Threads:
         self._queue: Queue[_Job] = Queue(AGENT_THREADS, 2 * INSTANCES_MAX, 2 * INSTANCES_MAX)
 
     def run(self, user: str, function: Callable[[], T]) -> Deferred[T]:
-        """Run a function when it is this user's turn; fires with its result."""
+        """Run a function when it is this user's turn; the result fires with its return value."""
         job = _Job(user, function)
         self._queue.add(job)
         self._begin()

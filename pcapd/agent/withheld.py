@@ -1,4 +1,4 @@
-"""Packets that a conversation holds back while the agent looks for loops (`pcapd.agent.loops`)."""
+"""Packets that a session holds back while the agent tests for loops (`pcapd.agent.loops`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Withheld"]
 
 
 class Withheld:
-    """Batches in the order in which they were captured, each with the number of its source."""
+    """Batches in capture order, each with the number of its source."""
 
     def __init__(self) -> None:
         self._batches: deque[tuple[int, bytes]] = deque()
@@ -21,20 +21,20 @@ class Withheld:
         return bool(self._batches)
 
     def add(self, number: int, payloads: list[bytes]) -> int:
-        """Hold back batches of a source; returns their bytes."""
+        """Hold back batches of a source; returns their size in bytes."""
         self._batches.extend((number, payload) for payload in payloads)
         return sum(map(len, payloads))
 
     def clear(self) -> None:
-        """Forget all: nobody wants them."""
+        """Discard all batches."""
         self._batches.clear()
 
     def take(self) -> tuple[int, bytes]:
-        """The first batch and its source's number."""
+        """Take the first batch, with its source's number."""
         return self._batches.popleft()
 
     def take_some(self, size: int) -> tuple[int, bytes]:
-        """The first packets of the first batch, about so many bytes, and their source's number."""
+        """Take about so many bytes of the first batch's packets, with their source's number."""
         number, payload = self._batches.popleft()
         first, rest = split(payload, size)
         if rest:
@@ -42,8 +42,8 @@ class Withheld:
         return number, first
 
     def earliest_us(self, number: int) -> int | None:
-        """Time of the earliest packet of a source; None without any."""
+        """The time of the earliest packet of a source; None if it has none."""
         batches = (payload for withheld, payload in self._batches if withheld == number)
-        # Batches are out of order by `DISORDER_US` at most, so that it is in one of the first.
+        # Batches are out of order by `limits.RING_DISORDER_US` at most, so that it is in one of the first.
         first = [check(payload, SNAPLEN_MAX).earliest_us for payload in islice(batches, 2)]
         return min(first, default=None)

@@ -1,15 +1,15 @@
-"""The api: decides who may capture what, asks the agents, joins their streams.
+"""The api: authorizes captures, starts them on the agents, and joins their streams.
 
 ``service``
     the daemon: listens, admits captures, drains.
 ``http``
     the clients' side: pages, WebSockets, downloads.
 ``capture``
-    one user's capture over many agents, and the record of it.
+    one user's capture over many agents, and its audit records.
 ``resolvers``
     from a request and a token to a user and targets.
 ``policy``
-    what the operator lets nobody do.
+    the operator's rules, which apply to every user.
 ``metrics``
-    what is counted, for Prometheus.
+    counters and gauges for Prometheus.
 """

@@ -1,4 +1,4 @@
-"""What Prometheus may know: counts, never names of users or targets."""
+"""Metrics for Prometheus: counts, never names of users or targets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Metrics:
 
     def pages(self) -> NotFoundResource:
         """The listener's pages: ``GET /metrics``."""
-        root = NotFoundResource("there is /metrics")
+        root = NotFoundResource("use /metrics")
         root.putChild(b"metrics", _MetricsPage(self.registry))
         return root
 
@@ -54,7 +54,7 @@ class _MetricsPage(Page):
         self._registry = registry
 
     def render_GET(self, request: Any) -> bytes:
-        """Answer in the format that is asked for."""
+        """Answer in the requested format."""
         encode, content_type = choose_encoder(request.getHeader("accept") or "")
         request.setHeader("Content-Type", content_type)
         body: bytes = encode(self._registry)

@@ -1,7 +1,7 @@
-"""What the operator lets nobody do, whoever they are.  Pure.
+"""The operator's rules, which apply to every user.  Pure.
 
-Each rule is obeyed by the agent, which knows the packets, and each agent has to say
-so: one that is too old to know a rule captures nothing (`unconfirmed`).
+Agents apply the rules, because they see the packets, and each agent must confirm them:
+an agent that is too old to know a rule captures nothing (`unconfirmed`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["permitted", "still_permitted", "unconfirmed"]
 
 
 def permitted(policy: PolicyConfig, request: Request, resolved: Resolved) -> tuple[Request, Resolved]:
-    """What becomes of a request.
+    """Apply the rules to a request.
 
     Returns:
-        The request as it may be carried out, and who asks, with a notice for them
-        where it is less than they asked for.
+        The request as it may be carried out, and the user, with a notice if the rules
+        reduced the request.
 
     Raises:
         Forbidden: It names an interface that may not be captured.
@@ -33,7 +33,7 @@ def permitted(policy: PolicyConfig, request: Request, resolved: Resolved) -> tup
                     f"interface {name!r} may not be captured", f"allowed are: {', '.join(policy.devices)}"
                 )
         if not request.interfaces:
-            # An agent's own default may be another one.
+            # The agent's own default may be another interface.
             request = dataclasses.replace(request, interfaces=policy.devices[:1])
     if not request.headers_only and (policy.headers_only or resolved.headers_only):
         why = "this api allows nothing else" if policy.headers_only else "your permissions allow nothing else"
@@ -44,25 +44,25 @@ def permitted(policy: PolicyConfig, request: Request, resolved: Resolved) -> tup
 
 
 def still_permitted(request: Request, resolved: Resolved) -> Resolved:
-    """Check what was found out again while a capture runs.
+    """Check the result of a new look-up while a capture runs.
 
     Args:
-        request: As it is carried out.
+        request: The request as it is carried out.
 
     Raises:
-        Forbidden: It shows more than the user may see by now.
+        Forbidden: The capture shows more than the user may now see.
     """
     if resolved.headers_only and not request.headers_only:
-        raise Forbidden("you may capture nothing but headers any more", "begin a new capture")
+        raise Forbidden("you may now capture headers only", "start a new capture")
     return resolved
 
 
 def unconfirmed(request: Request, exclude_filters: tuple[str, ...], source: Source) -> str:
-    """Which rule the agent of a source does not obey, in words; empty when it obeys all."""
+    """Describe the rule that the agent of a source does not apply; empty if it applies all."""
     if request.headers_only and not source.headers_only:
         return "its agent cannot cut packets after their headers"
     if not source.excludes_api:
         return "its agent cannot exclude the api's own traffic"
     if source.exclude_filters != len(exclude_filters):
-        return "its agent cannot exclude what this api excludes"
+        return "its agent cannot exclude what this api's policy excludes"
     return ""

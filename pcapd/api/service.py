@@ -39,7 +39,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import DRAIN_LINGER, OWN_ADDRESSES_MAX
+from pcapd.limits import DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
@@ -58,7 +58,7 @@ class Api(Daemon):
     Args:
         config: What `pcapd.config` read.
         reactor: Where it runs.
-        reread: Reads the configuration again, for its limits; None keeps them.
+        reread: Reads the configuration again, for its limits; None keeps the limits.
     """
 
     log = Logger()
@@ -87,9 +87,9 @@ class Api(Daemon):
     # --- life --------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen."""
+        """Listen, and start the resolvers and the audit log."""
         if effective_capabilities():
-            self.log.warn("the api has privileges, and needs none: start it as another user than root")
+            self.log.warn("the api has privileges that it does not need: start it as a user other than root")
         site = self._site
         listen = self.config.listen
         port: BoundedPort
@@ -114,7 +114,7 @@ class Api(Daemon):
             self.listen(BoundedPort(where.port, metrics, interface=where.host, reactor=self.reactor))
 
     def prepare(self) -> Callable[[], None]:
-        """Read renewed certificates, and other limits and policies for captures to come."""
+        """Read renewed certificates, and the limits and policy for new captures."""
         config = self.config
         if self._reread is not None:
             new = self._reread()
@@ -137,7 +137,7 @@ class Api(Daemon):
         return use
 
     def drain(self) -> Deferred[Any]:
-        """Refuse new captures, end the running ones, let the clients read the end."""
+        """Refuse new captures, end the running ones, and let the clients read their end."""
         self._draining = True
         for resolver in self._resolvers:
             resolver.stop()
@@ -153,7 +153,7 @@ class Api(Daemon):
         return ended.addCallback(lambda _: self._trail.stop())  # what was refused meanwhile
 
     def _let_read(self, until: float) -> Any:
-        # Those that come later are only told that we are shutting down.
+        # Later ones only get the error that we are shutting down.
         return self._linger(self._site.connections.copy(), until)
 
     def _linger(self, readers: set[HttpConnection], until: float) -> Any:
@@ -162,7 +162,7 @@ class Api(Daemon):
             connection.hang_up()
         if not (self._streams or readers) or self.reactor.seconds() >= until:
             return None
-        return deferLater(self.reactor, 0.05, self._linger, readers, until)
+        return deferLater(self.reactor, DRAIN_LOOK_INTERVAL, self._linger, readers, until)
 
     def _make_site(self) -> ApiSite:
         root = NotFoundResource()
@@ -179,24 +179,24 @@ class Api(Daemon):
     def _names(self, token: str) -> list[str]:
         named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]
         if not named:
-            raise TargetNotFound("this api's configuration names no targets", "ask it for apps or VMs")
+            raise TargetNotFound("this api's configuration names no targets", "name an app or a deployment")
         return named[0].names(token)
 
     # --- CaptureService ----------------------------------------------------
 
     def accepting(self) -> None:
-        """Raises `Draining` when no new capture is taken."""
+        """Raise `Draining` when the api accepts no new captures."""
         if self._draining:
             raise Draining("the api is shutting down", "try again in a moment")
 
     def hello(self) -> Hello:
-        """Our greeting."""
+        """The api's greeting."""
         limits = Limits(self.config.limits.max_duration, self.config.limits.max_bytes)
         return Hello(COMPATIBILITY_LEVEL, self.role, self.config.id, __version__, now_us(), limits=limits)
 
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""
-        # The answer is public: it says which part is not ready, and the log says why.
+        # The answer is public: it names the part that is not ready; the log has the reason.
         states = {resolver.name: resolver.healthy for resolver in self._resolvers}
         trouble = ""
         if self._draining:
@@ -221,9 +221,9 @@ class Api(Daemon):
         return ClientInfo.of(request, self.config.trusted_proxies)
 
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
-        """Authenticate, resolve, count in: fires with a `Capture` to be started.
+        """Authenticate, resolve and admit; fires with a `Capture` to be started.
 
-        Cancelling it means that the client has left.
+        Cancel it when the client has left.
         """
         try:
             self.accepting()
@@ -239,20 +239,20 @@ class Api(Daemon):
         return admitted
 
     def refused(
-        self, failure: Failure, client: ClientInfo, wanted: Mapping[str, Any] | None = None
+        self, failure: Failure, client: ClientInfo, requested: Mapping[str, Any] | None = None
     ) -> RequestError:
-        """Count and record a refused request; returns the error for the client."""
+        """Count and record a refused request; return the error for the client."""
         error = failure.value
         if failure.check(CancelledError):
             error = ClientLeft("the client left before the capture started")
         elif not isinstance(error, RequestError):
             self._defects.add(client.address, {"failure": failure, "request_id": client.request_id})
-            error = CaptureFailed("the api failed; its log says more")
+            error = CaptureFailed("the api failed; its log has the details")
         self.metrics.captures_refused.labels(error.code).inc()
         facts = {"request_id": client.request_id, **client.facts, "reason": error.message}
         if error.user is not None:
             facts["user"] = error.user
-        self._trail.refused(client.address, error.code, {**facts, **(wanted or {})})
+        self._trail.refused(client.address, error.code, {**facts, **(requested or {})})
         return error
 
     def _log_defect(self, count: int, facts: Mapping[str, Any]) -> None:
@@ -263,22 +263,22 @@ class Api(Daemon):
             capture.stop(EndReason.UNRECORDED, trouble)
 
     def released(self, capture: Capture) -> None:
-        """The client has read all of a capture, or is gone: the capture no longer counts."""
+        """Stop counting a capture, because its client has read all of it or is gone."""
         self._captures.discard(capture)
 
     def joined(self, sink: Any) -> None:
-        """A WebSocket is open."""
+        """Add an open WebSocket."""
         self._streams.add(sink)
 
     def left(self, sink: Any) -> None:
-        """It is gone."""
+        """Remove a WebSocket that is gone."""
         self._streams.discard(sink)
 
     def _traffic(self) -> ApiTraffic:
-        """Where our connections are, for agents, which capture none of them."""
+        """Our own connections, which agents must not capture."""
         listens_at = self.config.listen.host
         return ApiTraffic(
-            # One more than they can name shows them that there are too many.
+            # One more than the limit shows agents that there are too many.
             addresses=tuple(machine_addresses()[: OWN_ADDRESSES_MAX + 1]),
             port=self._listens_on,
             listens_at=None if ip_address(listens_at).is_unspecified else listens_at,

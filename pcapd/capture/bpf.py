@@ -1,9 +1,9 @@
-"""BPF filter text: what a user may write, and what is added to it.
+"""Checks BPF filter text, and combines filters.
 
-libpcap's compiler is given text only, never bytecode (CVE-2026-0799).  It
-looks host *names* up in the DNS while it compiles, which would block and
-would let a user make the agent ask for any name, so names are refused here
-before libpcap sees them.  The grammar is pcap-filter(7).
+Only text goes to libpcap's compiler, never bytecode (CVE-2026-0799).  The compiler
+looks up host *names* in the DNS, which would block, and would let a user make the
+agent look up any name.  So names are refused here before libpcap gets them.  The
+grammar is pcap-filter(7).
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ _NAMED_VALUES = frozenset(
 _RESET = _KEYWORDS - _NAMED_VALUES - frozenset(("and", "or", "not"))
 
 _MIRRORED = {"inbound": "outbound", "outbound": "inbound"}
-#: These tell of one side of a wire, in ways that have no counterpart on the other.
+#: These refer to one end of a link, and have no counterpart at the other.
 _ONE_SIDED = frozenset("ifname on dir direction".split())
 
-#: Names of values that libpcap 1.10 does not know, so that it would take them for hosts' names.
-#: They pass where it wants a number.
+#: Names of values that libpcap 1.10 does not know, so that it would look them up as hosts.
+#: They are accepted where a number is expected.
 _RECENT = frozenset(
     "icmp6-destinationunreach icmp6-packettoobig icmp6-timeexceeded icmp6-parameterproblem".split()
 )
 
-#: After these stands a host or a network.
+#: A host or a network follows these.
 _NAMES_HOSTS = frozenset("host src dst net gateway mask".split())
-#: Two words are taken for each other that have so much in common, of 1, and so many characters at most.
+#: A suggestion for a word must be so similar (of 1), and the word has so many characters at most.
 _ALIKE, _WORD_MAX = 0.6, 32
 
 #: Pieces of a filter.  A run is never shorter than what libpcap's scanner takes for one token:
@@ -89,15 +89,15 @@ _NAME = re.compile(r"\\?[A-Za-z0-9](?:[-\w.]*[\w.])?", re.ASCII)
 
 
 def check_text(text: str) -> None:
-    """Refuse what libpcap must not see.
+    """Refuse filter text that libpcap must not get.
 
     Raises:
-        BadFilter: Too long, not printable ASCII, or it names a host instead of its address.
+        BadFilter: It is too long, is not printable ASCII, or has a host name instead of an address.
     """
     if len(text) > FILTER_MAX:
         raise BadFilter(f"the filter has {len(text)} characters, at most {FILTER_MAX} are allowed")
     if any(not " " <= character <= "~" and character not in "\t\n" for character in text):
-        raise BadFilter("the filter holds characters that are not printable ASCII")
+        raise BadFilter("the filter has characters that are not printable ASCII")
     unknown = _unknown(text)
     if unknown is not None:
         raise _refused(text, *unknown)
@@ -132,7 +132,7 @@ def _refused(text: str, run: str, before: str) -> BadFilter:
 
     Args:
         run: The word.
-        before: What stands before it.
+        before: The token before it.
     """
     if displayfilter.is_display_filter(text):
         instead = displayfilter.as_capture_filter(text)
@@ -143,7 +143,7 @@ def _refused(text: str, run: str, before: str) -> BadFilter:
     nearest = difflib.get_close_matches(run[: _WORD_MAX + 1], sorted(_KEYWORDS), 1, _ALIKE)
     if nearest and len(run) <= _WORD_MAX and before not in _NAMES_HOSTS:
         hint = f"did you mean {nearest[0]!r}? a host is written as its address, for example host 192.0.2.1"
-        return BadFilter(f"the filter has {run!r}, a word that it does not know", hint)
+        return BadFilter(f"the filter has {run!r}, which is not a known word", hint)
     return BadFilter(
         f"the filter has {run!r} where an address is expected",
         "host names are not looked up: write the address, for example host 192.0.2.1",
@@ -151,7 +151,7 @@ def _refused(text: str, run: str, before: str) -> BadFilter:
 
 
 def _is_address(run: str) -> bool:
-    """Whether libpcap reads all of it as numbers, and looks nothing up."""
+    """Whether libpcap reads the text as a number or address, without a look-up."""
     if _ADDRESS.fullmatch(run):
         return True
     try:
@@ -162,31 +162,31 @@ def _is_address(run: str) -> bool:
 
 
 def mirrored(text: str) -> str:
-    """The filter that selects the same packets at the other end of a wire.
+    """The filter that selects the same packets at the other end of a link.
 
-    Packets, their addresses too, are the same at both ends; only which way
-    they go is not: what leaves here arrives there.
+    Packets and their addresses are the same at both ends; only the direction
+    differs: packets that leave here arrive there.
 
     Raises:
-        BadFilter: It has something that cannot be told from the other end.
+        BadFilter: It has a word without a counterpart at the other end.
     """
     parts = []
     for match in _TOKEN.finditer(text):
         if match["run"] in _ONE_SIDED:
             raise BadFilter(
-                f"{match['run']!r} in a filter cannot be told from outside the container",
-                "inbound and outbound can",
+                f"{match['run']!r} in a filter does not work from outside the container",
+                "use inbound or outbound",
             )
         parts.append(_MIRRORED.get(match[0], match[0]))
     return "".join(parts)
 
 
 def effective_filter(own: str, never: Iterable[str], user: str) -> str:
-    """All that decides about a packet as one filter, for people; each part is compiled alone.
+    """The filters in force as one text, to show to users; each part is compiled alone.
 
     Args:
-        own: Leaves out pcapd's own traffic; may be empty.
-        never: Filters; what one of them lets through is not captured.
+        own: Excludes pcapd's own traffic; may be empty.
+        never: Filters; packets that match one of them are not captured.
         user: The user's filter; may be empty.
     """
     parts = [own] if own else []
@@ -197,15 +197,15 @@ def effective_filter(own: str, never: Iterable[str], user: str) -> str:
 
 
 def failing_part(text: str, compiles: Callable[[str], bool], attempts: int = 64) -> str:
-    """Where a filter stops making sense: libpcap only says that it does.
+    """Find where a filter stops being valid, which libpcap does not report.
 
     Args:
         text: A filter that does not compile.
-        compiles: Whether a piece of filter text does.
-        attempts: How many pieces to try, so that a hostile filter costs bounded time.
+        compiles: Whether a piece of filter text compiles.
+        attempts: The number of pieces to try, so that a hostile filter costs bounded time.
 
     Returns:
-        The rest after the longest beginning that compiles, or all of it.
+        The text after the longest beginning that compiles, or all of it.
     """
     ends = [match.end() for match in _TOKEN.finditer(text) if match["other"] is None or match["other"] == ")"]
     for end in reversed(ends[-attempts - 1 : -1]):

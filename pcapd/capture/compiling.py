@@ -1,15 +1,15 @@
-"""From filter text to the program for the kernel, without stopping the agent meanwhile.
+"""Compiles filter text to the program for the kernel, without blocking the agent.
 
 libpcap's optimizer takes more than quadratic time, and pcapy-ng holds Python's
-lock while it works.  So a long text is
+lock meanwhile.  So a long text is
 
 1. tried in a process of its own, with bounded processor time (`pcapd.capture.trial`),
-2. compiled here by libpcap through ctypes, which lets go of the lock,
-3. remembered, because the instances of one app all ask for the same filter.
+2. compiled here by libpcap through ctypes, which releases the lock,
+3. cached, because all instances of an app have the same filter.
 
-At most `limits.TRIALS_MAX` texts are tried and compiled at once, one for each
-user; others wait for their turn.  Short texts are compiled at once by the handle
-that will capture: the worst one known takes 25 ms.
+At most `limits.TRIALS_MAX` texts are tried and compiled at a time, one for each
+user; others wait for their turn.  Short texts are compiled directly by the handle
+that will capture: the worst known one takes 25 ms.
 """
 
 from __future__ import annotations
@@ -28,21 +28,27 @@ from pcapd.capture.bpf import failing_part
 from pcapd.capture.libpcap import compile_filter, libpcap_path
 from pcapd.capture.trial import Trial
 from pcapd.errors import BadFilter, CaptureFailed
-from pcapd.limits import COMPILED_FILTERS_KEPT, FILTER_QUICK, FILTER_TURN_TIMEOUT, TRIALS_MAX
+from pcapd.limits import (
+    COMPILED_FILTERS_KEPT,
+    FILTER_LOOK_INTERVAL,
+    FILTER_QUICK,
+    FILTER_TURN_TIMEOUT,
+    TRIALS_MAX,
+)
 
 __all__ = ["Asker", "FilterCompiler"]
 
 
 class Asker(Protocol):
-    """On whose behalf a filter is compiled."""
+    """The requester of a filter."""
 
     @property
     def user(self) -> str:
-        """Opaque id of the user, of whose filters one is tried at a time."""
+        """Opaque id of the user; one filter of each user is tried at a time."""
 
     @property
     def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the requester has left."""
 
 
 class FilterCompiler:
@@ -64,16 +70,16 @@ class FilterCompiler:
 
         Args:
             reader: An activated capture of that interface; its own filter is changed.
-            interface: Its name.
-            text: What `pcapd.capture.bpf.check_text` accepted.
-            asker: For whom; leaving early ends the wait.
+            interface: The interface's name.
+            text: Filter text that `pcapd.capture.bpf.check_text` accepted.
+            asker: The requester; the wait ends if it leaves.
 
         Returns:
-            The program as libpcap would attach it, instructions of struct sock_filter.
+            The program that libpcap would attach, as instructions of struct sock_filter.
 
         Raises:
-            BadFilter: It does not compile, takes too long, or is too large for the kernel.
-            CaptureFailed: It was not this filter's turn in time, or nobody waits any more.
+            BadFilter: The filter does not compile, takes too long, or is too large for the kernel.
+            CaptureFailed: The filter did not get its turn in time, or its requester has left.
         """
         if len(text) <= FILTER_QUICK:
             return _compile_at_once(reader, text)
@@ -99,7 +105,7 @@ class FilterCompiler:
                         "the agent is busy compiling other long filters",
                         "try again, or write a shorter filter",
                     )
-                self._turn.wait(_LOOK_INTERVAL)
+                self._turn.wait(FILTER_LOOK_INTERVAL)
             self._users.add(asker.user)
         try:
             yield
@@ -107,9 +113,6 @@ class FilterCompiler:
             with self._turn:
                 self._users.remove(asker.user)
                 self._turn.notify_all()
-
-
-_LOOK_INTERVAL = 0.1  # seconds between looks at whether somebody still waits
 
 
 def _compile_at_once(reader: pcapy.Reader, text: str) -> bytes:
@@ -135,6 +138,6 @@ def _try(dlt: int, text: str) -> None:
 
 
 def _refused(problem: str, text: str, compiles: Callable[[str], bool]) -> BadFilter:
-    with contextlib.suppress(BadFilter):  # it would take too long to see where
+    with contextlib.suppress(BadFilter):  # it would take too long to find the place
         problem += f", at: {failing_part(text, compiles)!r}"
     return BadFilter(problem, "see pcap-filter(7) for the syntax")

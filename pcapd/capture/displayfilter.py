@@ -1,6 +1,6 @@
-"""Wireshark's display filters, which people write where a capture filter belongs (wireshark-filter(4)).
+"""Recognises Wireshark's display filters (wireshark-filter(4)) in place of capture filters.
 
-The usual forms have a counterpart in pcap-filter(7), which the message then shows.
+The usual forms have a counterpart in pcap-filter(7), which the message shows.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 __all__ = ["as_capture_filter", "is_display_filter"]
 
 _VALUE = r"(?P<value>[0-9A-Fa-f.:/]+)"
-#: Comparisons, each with what stands for it in a capture filter.
+#: Comparisons, each with its counterpart in a capture filter.
 _COMPARISONS = tuple(
-    (re.compile(rf"\b{field}\s*(?:==|=|\beq\b)\s*{_VALUE}"), words)
-    for field, words in (
+    (re.compile(rf"\b{field}\s*(?:==|=|\beq\b)\s*{_VALUE}"), counterpart)
+    for field, counterpart in (
         (r"(?P<what>tcp|udp)\.port", r"\g<what> port \g<value>"),
         (r"(?P<what>tcp|udp)\.(?P<end>src|dst)port", r"\g<what> \g<end> port \g<value>"),
         (r"(?:ip|ipv6)\.addr", r"host \g<value>"),
@@ -23,35 +23,35 @@ _COMPARISONS = tuple(
         (r"frame\.len", r"len = \g<value>"),
     )
 )
-#: What stands before a name that is not a field: a host's, or a port's.
+#: A name after one of these is a host's or a port's, not a field.
 _NOT_AFTER = r"(?<![\w.\\-])(?<!host )(?<!src )(?<!dst )(?<!net )(?<!port )"
 _REST = r"(?:\.\w+)*(?:\s*(?:==|!=|contains|matches)\s*(?:\"[^\"]*\"|\S+))?"
-#: Protocols that a capture filter knows by their port only.
+#: Protocols that a capture filter can only select by their port.
 _BY_PORT = tuple(
-    (re.compile(rf"{_NOT_AFTER}{protocol}\b{_REST}"), words)
-    for protocol, words in (
+    (re.compile(rf"{_NOT_AFTER}{protocol}\b{_REST}"), counterpart)
+    for protocol, counterpart in (
         (r"http", "tcp port 80"),
         (r"(?:http2|tls|ssl)", "tcp port 443"),
         (r"m?dns", "port 53"),
     )
 )
-#: A field, such as ``tcp.flags.syn``: no word of a capture filter has such dots.
+#: A field, such as ``tcp.flags.syn``; words of capture filters have no such dots.
 _FIELD = re.compile(rf"{_NOT_AFTER}(?:eth|frame|ip|ipv6|tcp|udp|icmp|icmpv6|arp|vlan)\.[a-z_]\w*(?:\.\w+)*")
 
 
 def is_display_filter(text: str) -> bool:
-    """Whether somebody meant a display filter."""
+    """Whether a text looks like a display filter."""
     return _FIELD.search(text) is not None or _by_port(text) != text
 
 
 def as_capture_filter(text: str) -> str:
-    """The text with every form that is known as it stands in a capture filter: the same packets, or more."""
-    for pattern, words in _COMPARISONS:
-        text = pattern.sub(words, text)
+    """Translate the known forms to a capture filter that selects the same packets, or more."""
+    for pattern, counterpart in _COMPARISONS:
+        text = pattern.sub(counterpart, text)
     return _by_port(text)
 
 
 def _by_port(text: str) -> str:
-    for pattern, words in _BY_PORT:
-        text = pattern.sub(words, text)
+    for pattern, counterpart in _BY_PORT:
+        text = pattern.sub(counterpart, text)
     return text

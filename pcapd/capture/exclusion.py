@@ -1,13 +1,12 @@
-"""Programs that keep pcapd's own connections out of a capture.
+"""Makes BPF programs that keep pcapd's own connections out of a capture.
 
 They are classic BPF (the kernel's Documentation/networking/filter.rst), run by
-the kernel in front of the user's filter.  They are assembled here and not
-compiled by libpcap from text for three reasons: a rule can be added while a
-capture runs without compiling the user's filter again; their cost does not
-grow faster than their number; and a packet that is too short to be one of our
-connections is never thrown away, because every load is checked against the
-packet's length first.  (A load beyond the end of a packet ends a classic BPF
-program with "do not capture".)
+the kernel before the user's filter.  They are assembled here and not compiled by
+libpcap from text for three reasons: a rule can be added while a capture runs
+without compiling the user's filter again; their cost grows no faster than their
+number; and a packet that is too short for one of our connections is never
+dropped, because every load is checked against the packet's length first.  (A load
+beyond the end of a packet ends a classic BPF program with "do not capture".)
 """
 
 from __future__ import annotations
@@ -55,12 +54,12 @@ _SOURCE_PORT, _DESTINATION_PORT = 0, 1
 
 
 class OwnTraffic(NamedTuple):
-    """TCP connections of pcapd that can be named before they exist.
+    """TCP connections of pcapd that are known before they exist.
 
     Attributes:
-        networks: Where our end is.
+        networks: Networks of our end.
         ports: TCP ports, of our end or of the other one.
-        far: The ports are those of the other end.
+        far: Whether the ports are those of the other end.
     """
 
     networks: tuple[Network, ...]
@@ -90,9 +89,9 @@ def except_for(
     """Put exclusions in front of a program.
 
     Args:
-        rules: Connections to leave out, by address and port.
-        connections: More of them, each by both ends.
-        link_type: LINKTYPE of the packets.  Of one that is not known here nothing is left out.
+        rules: Connections to exclude, by address and port.
+        connections: More connections to exclude, by both ends.
+        link_type: LINKTYPE of the packets.  With an unknown one nothing is excluded.
         program: Decides about the other packets.
 
     Returns:
@@ -102,15 +101,15 @@ def except_for(
 
 
 def only(connections: Iterable[Connection], link_type: int, program: bytes) -> bytes:
-    """The program that lets through what `except_for` leaves out of `program`."""
+    """The program that accepts the packets that `except_for` excludes from `program`."""
     return _match((), connections, link_type, matched=_ACCEPT, other=_DROP) + program
 
 
 def except_what_passes(unwanted: bytes, program: bytes) -> bytes:
-    """A program that drops what `unwanted` lets through and leaves the rest to `program`.
+    """A program that drops packets that `unwanted` accepts; `program` decides about the others.
 
     Args:
-        unwanted: As libpcap compiles a filter: it ends with constants, never with what it computed.
+        unwanted: A filter compiled by libpcap, which returns only constants.
     """
     instructions = list(_INSTRUCTION.iter_unpack(unwanted))
     for place, (code, _, _, value) in enumerate(instructions):
@@ -122,14 +121,14 @@ def except_what_passes(unwanted: bytes, program: bytes) -> bytes:
 
 
 def chain(unwanted: Sequence[bytes], program: bytes) -> bytes:
-    """A program that leaves to `program` what none of `unwanted` lets through."""
+    """A program that drops packets that any of `unwanted` accepts; `program` decides about others."""
     for one in reversed(unwanted):
         program = except_what_passes(one, program)
     return program
 
 
 def text(rules: Iterable[OwnTraffic]) -> str:
-    """The rules in the language of pcap-filter(7), for people; empty without any."""
+    """The rules in the language of pcap-filter(7), to show to users; empty without rules."""
     terms = []
     for rule in rules:
         for near, far in (("src", "dst"), ("dst", "src")):
@@ -340,10 +339,10 @@ class _IPv6(_Packet):
 
     def match_network(self, side: str, network: Network, matched: str) -> None:
         no = self._code.new_place()
-        words = zip(
+        parts = zip(
             struct.unpack("!4I", network.network_address.packed), struct.unpack("!4I", network.netmask.packed)
         )
-        for number, (word, mask) in enumerate(words):
+        for number, (word, mask) in enumerate(parts):
             if not mask:
                 break
             self._code.emit(_LOAD_WORD, self._at + _IPV6_ADDRESS[side] + 4 * number)

@@ -1,9 +1,9 @@
-"""What the kernel knows of an interface, over rtnetlink(7).
+"""Reads interfaces, addresses and routes from the kernel, over rtnetlink(7).
 
-A netlink socket stays in the network namespace it was opened in, so one that
-was opened beside a capture can be asked later from any thread.  libpcap's own
-interface drop counter cannot: it reads /sys, which shows the interfaces of
-the *host*, and so reports the drops of a stranger that has the same name.
+A netlink socket stays in the network namespace in which it was opened, so a socket
+opened together with a capture can be used later from any thread.  libpcap's own
+interface drop counter cannot: it reads /sys, which shows the interfaces of the
+*host*, and so reports the drops of another interface with the same name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pcapd.errors import NoSuchInterface
+from pcapd.limits import NETLINK_ANSWER_MAX
 
 __all__ = ["Interface", "InterfaceWatch", "Links", "addresses_here", "way_to"]
 
@@ -40,16 +41,14 @@ _U64 = struct.Struct("=Q")
 #: frames of a protocol or a VLAN that this machine does not have.
 _RX_LOST = (14 * 8, 15 * 8)
 
-_ANSWER_MAX = 256 * 1024
-
 
 @dataclass(frozen=True)
 class Interface:
     """An interface as the kernel describes it.
 
     Attributes:
-        dropped: Packets that card or driver lost before any capture could see them, since it exists.
-        addresses: With their prefix lengths, as in ``192.0.2.1/24``.
+        dropped: Packets that card or driver lost before any capture could see them, so far.
+        addresses: Addresses with prefix lengths, as in ``192.0.2.1/24``.
     """
 
     index: int
@@ -61,13 +60,13 @@ class Interface:
 
 
 class InterfaceWatch:
-    """Ask about one interface, again and again.  Never blocks: the kernel answers at once.
+    """Watches one interface.  Never blocks: the kernel answers at once.
 
     Args:
         name: Its name in the network namespace of the calling thread.
 
     Raises:
-        NoSuchInterface: There is none; the message lists those that are.
+        NoSuchInterface: It does not exist; the message lists the existing ones.
     """
 
     def __init__(self, name: str) -> None:
@@ -79,14 +78,14 @@ class InterfaceWatch:
             self._socket.bind((0, 0))
             link = self._link(socket.if_nametoindex(name))
             self.interface = replace(link, addresses=tuple(self._addresses(link.index)))
-            #: Whether it was up when it was asked about last.
+            #: Whether it was up at the last look.
             self.up = link.up
         except OSError as error:
             self._socket.close()
             raise NoSuchInterface(f"interface {name!r} went away: {os.strerror(error.errno or 0)}") from error
 
     def dropped(self) -> int | None:
-        """Packets that the interface has lost since it exists; None when it is gone."""
+        """Packets that the interface has lost so far; None if it is gone."""
         try:
             link = self._link(self.interface.index)
         except OSError:
@@ -95,7 +94,7 @@ class InterfaceWatch:
         return link.dropped
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()
 
     def _link(self, index: int) -> Interface:
@@ -107,17 +106,17 @@ class InterfaceWatch:
 
 
 class Links:
-    """The interfaces of the calling thread's network namespace, at any time later.
+    """Lists the interfaces of the network namespace in which it was made.
 
     Raises:
-        OSError: The kernel does not tell.
+        OSError: The kernel does not answer the request.
     """
 
     def __init__(self) -> None:
         self._socket = _netlink()
 
     def up(self) -> dict[int, str]:
-        """Names of those that are up, by their indexes; none where the kernel does not tell."""
+        """Names of interfaces that are up, by index; empty if the kernel does not answer."""
         body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
         try:
             links = [_parse_link(answer) for answer in _ask(self._socket, _RTM_GETLINK, _NLM_F_DUMP, body)]
@@ -126,7 +125,7 @@ class Links:
         return {link.index: link.name for link in links if link.up}
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()
 
 
@@ -134,17 +133,17 @@ def addresses_here() -> frozenset[str]:
     """All IP addresses in the calling thread's network namespace, without prefix lengths.
 
     Raises:
-        OSError: The kernel does not tell.
+        OSError: The kernel does not answer the request.
     """
     with _netlink() as asked:
         return frozenset(address.partition("/")[0] for _, address in _all_addresses(asked))
 
 
 def way_to(address: str) -> int | None:
-    """Index of the interface by which packets to an IPv4 address leave; None when there is no way.
+    """Index of the interface for packets to an IPv4 address; None if there is no route.
 
     Raises:
-        OSError: The kernel does not tell.
+        OSError: The kernel does not answer the request.
     """
     raw = ipaddress.IPv4Address(address).packed
     body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
@@ -180,7 +179,7 @@ def _ask(asked: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[b
     """Ask the kernel, which answers at once: a dump to its end, anything else with one message."""
     asked.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
     while True:
-        data = asked.recv(_ANSWER_MAX)
+        data = asked.recv(NETLINK_ANSWER_MAX)
         while data:
             length, answered, _, _, _ = _HEADER.unpack_from(data)
             message = data[_HEADER.size : length]

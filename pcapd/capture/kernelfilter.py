@@ -1,8 +1,8 @@
-"""What libpcap does not do with its packet socket: above all, its filter read and replaced in one step.
+"""Operations on libpcap's packet socket that libpcap lacks, such as replacing its filter.
 
-libpcap compiles and attaches, but it cannot do two things that exact counting
-needs: hold a capture closed until everything from before its filter is out of
-the ring, and close it again without losing what is in the ring.  Both are one
+libpcap compiles and attaches filters, but exact counting needs two more operations:
+to keep a capture closed until all packets from before its filter have left the
+ring, and to close it again without losing packets in the ring.  Both are one
 ``setsockopt`` on libpcap's own socket.  socket(7), packet(7).
 """
 
@@ -40,7 +40,7 @@ def _borrowed(fd: int) -> Iterator[socket.socket]:
 
 
 def bound_to(fd: int) -> int | None:
-    """Index of the interface that a packet socket is bound to, 0 for all; None for anything else."""
+    """Index of the interface of a packet socket, 0 for all; None for other descriptors."""
     buffer = ctypes.create_string_buffer(_PACKET_ADDRESS.size)
     length = ctypes.c_uint32(_PACKET_ADDRESS.size)
     if _libc.getsockname(fd, buffer, ctypes.byref(length)):
@@ -50,10 +50,10 @@ def bound_to(fd: int) -> int | None:
 
 
 def program(fd: int) -> bytes:
-    """The classic BPF program that is attached to a socket, b"" if none is.
+    """The classic BPF program that is attached to a socket; b"" if there is none.
 
     Raises:
-        OSError: The kernel does not tell.
+        OSError: The kernel refuses the request.
     """
     buffer = ctypes.create_string_buffer(_MAX_INSTRUCTIONS * _INSTRUCTION.size)
     count = ctypes.c_uint32(_MAX_INSTRUCTIONS)  # instructions in, instructions out: not bytes
@@ -66,7 +66,7 @@ def attached(fd: int) -> bytes:
     """The program that libpcap has attached to its socket.
 
     Raises:
-        BadFilter: There is none: libpcap would filter by itself, and drop uncounted.
+        BadFilter: There is none; libpcap would filter by itself, without counting drops.
     """
     found = program(fd)
     if not found:
@@ -78,7 +78,7 @@ def attach(fd: int, instructions: bytes) -> None:
     """Replace a socket's filter; from here on only what it accepts is received.
 
     Raises:
-        OSError: The kernel does not take the program.
+        OSError: The kernel refuses the program.
     """
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     count = len(instructions) // _INSTRUCTION.size
@@ -89,11 +89,11 @@ def attach(fd: int, instructions: bytes) -> None:
 
 
 def ignore_outgoing(fd: int) -> None:
-    """Do not receive what this host sends (Linux 4.20).
+    """Do not receive packets that this host sends (Linux 4.20).
 
-    On the loopback interface every packet passes twice; libpcap throws the
-    outgoing copy away after the kernel has counted it, which would make
-    received unequal to delivered plus dropped.
+    On the loopback interface every packet passes twice; libpcap discards the
+    outgoing copy after the kernel has counted it, which would make received
+    unequal to delivered plus dropped.
     """
     with _borrowed(fd) as packet_socket:
         packet_socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)

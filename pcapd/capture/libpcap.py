@@ -1,4 +1,4 @@
-"""libpcap itself, for what pcapy does not offer: through ctypes, which lets go of Python's lock."""
+"""Calls libpcap functions that pcapy lacks, through ctypes, which releases Python's lock."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SMALL_RING = 128 * 1024  # bytes; nothing is ever read from it
 
 @functools.cache
 def libpcap_path() -> str:
-    """Path of the libpcap that pcapy is linked with.
+    """The path of the libpcap with which pcapy is linked.
 
     Raises:
-        CaptureFailed: This process has not loaded one.
+        CaptureFailed: This process has not loaded libpcap.
     """
     import pcapy  # noqa: F401, PLC0415 - it brings libpcap with it
 
@@ -37,7 +37,7 @@ def libpcap_path() -> str:
 
 @functools.cache
 def libpcap_version() -> str:
-    """The libpcap that is loaded, in its own words, such as ``libpcap version 1.10.3 …``."""
+    """The version text of the loaded libpcap, such as ``libpcap version 1.10.3 …``."""
     version = _libpcap().pcap_lib_version
     version.restype = ctypes.c_char_p
     return os.fsdecode(version())
@@ -46,11 +46,11 @@ def libpcap_version() -> str:
 def compile_filter(interface: str, text: str) -> bytes:
     """Compile a filter for an interface in the calling thread's network namespace.  Blocks.
 
-    This opens a capture of its own on the interface and closes it again, because the
-    program depends on how an interface is captured.  Other threads go on meanwhile.
+    This opens a separate capture on the interface and closes it again, because the
+    program depends on how an interface is captured.  Other threads run meanwhile.
 
     Returns:
-        The program as libpcap attaches it, instructions of struct sock_filter.
+        The program that libpcap attaches, as instructions of struct sock_filter.
 
     Raises:
         BadFilter: The filter does not compile, or is too large for the kernel.
@@ -60,7 +60,7 @@ def compile_filter(interface: str, text: str) -> bytes:
     error = ctypes.create_string_buffer(_ERROR_SIZE)
     handle = ctypes.c_void_p(pcap.pcap_create(interface.encode(), error))
     if not handle:
-        raise CaptureFailed(f"libpcap cannot open {interface}: {_words(error.value)}")
+        raise CaptureFailed(f"libpcap cannot open {interface}: {_text(error.value)}")
     problem = partial(_last_error, pcap, handle)
     try:
         pcap.pcap_set_snaplen(handle, SNAPLEN_MAX)  # the program cuts packets to it
@@ -89,10 +89,10 @@ def _set_filter(pcap: ctypes.CDLL, handle: ctypes.c_void_p, text: str) -> None:
 
 
 def _last_error(pcap: ctypes.CDLL, handle: ctypes.c_void_p) -> str:
-    return _words(pcap.pcap_geterr(handle))
+    return _text(pcap.pcap_geterr(handle))
 
 
-def _words(message: bytes) -> str:
+def _text(message: bytes) -> str:
     return message.decode("utf-8", "replace") or "unknown error"
 
 

@@ -1,8 +1,8 @@
-"""Network namespaces: do something in another one.
+"""Enters network namespaces, and identifies them.
 
-``setns`` changes the calling *thread* for good.  So a caller must be on a
-thread of its own that ends afterwards, never on the reactor's or on one of a
-pool: the next job there would run in a stranger's namespace.
+``setns`` changes the calling *thread* permanently.  So a caller must run on a
+separate thread that ends afterwards, never on the reactor's thread or one of a
+pool: the next job there would run in the wrong namespace.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def enter(namespace: str | int) -> None:
         namespace: Its path, or a descriptor of it, which stays open.
 
     Raises:
-        NamespaceGone: There is no namespace (any more) at the path.
+        NamespaceGone: There is no namespace at the path.
         CapturePermission: CAP_SYS_ADMIN is missing.
     """
     if threading.current_thread() is threading.main_thread():
@@ -45,11 +45,11 @@ def enter(namespace: str | int) -> None:
 
 
 def open_namespace(path: str) -> int:
-    """Open a network namespace; as long as the descriptor is open, the namespace lives.
+    """Open a network namespace; it exists at least as long as the descriptor is open.
 
     Raises:
-        NamespaceGone: There is nothing (any more) at the path.
-        CapturePermission: It may not be opened.
+        NamespaceGone: There is nothing at the path.
+        CapturePermission: We are not allowed to open it.
     """
     try:
         # Not blocking: the path may turn out to be anything.
@@ -62,7 +62,7 @@ def open_namespace(path: str) -> int:
 
 
 def is_network_namespace(fd: int) -> bool:
-    """Whether a descriptor is of a network namespace, and not of a file that lies where one was."""
+    """Whether a descriptor is of a network namespace, not of a file left at its path."""
     try:
         return fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET
     except OSError:
@@ -70,12 +70,12 @@ def is_network_namespace(fd: int) -> bool:
 
 
 def is_ours(fd: int) -> bool:
-    """Whether a network namespace is the one that the calling thread is in."""
+    """Whether a network namespace is that of the calling thread."""
     return os.path.samestat(os.fstat(fd), Path("/proc/thread-self/ns/net").stat())
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """What tells one namespace from the next at the same path; None when there is none."""
+    """The identity of the namespace at a path, unlike the next one there; None if missing."""
     try:
         status = Path(path).stat()
     except OSError:
@@ -83,10 +83,12 @@ def identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _enter(fd: int, words: str) -> None:
+def _enter(fd: int, name: str) -> None:
     # os.setns exists from Python 3.12 on.
     if _libc.setns(fd, _CLONE_NEWNET):
         code = ctypes.get_errno()
         if isinstance(OSError(code, ""), PermissionError):
-            raise CapturePermission("not allowed to enter a network namespace", "it needs CAP_SYS_ADMIN")
-        raise NamespaceGone(f"{words} is no network namespace: {os.strerror(code)}")
+            raise CapturePermission(
+                "not allowed to enter a network namespace", "the agent needs CAP_SYS_ADMIN"
+            )
+        raise NamespaceGone(f"{name} is not a network namespace: {os.strerror(code)}")

@@ -1,7 +1,7 @@
-"""Become an unprivileged user that may still capture.
+"""Changes to an unprivileged user that may still capture.
 
-Capabilities belong to threads: call this before any other thread is started,
-so that all of them have only what is kept.  capabilities(7).
+Capabilities belong to threads: call `become` before any other thread is started,
+so that all threads have only the kept ones.  capabilities(7).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def become(user: str, keep: Iterable[str]) -> None:
         keep: Capabilities without their prefix, in lower case, such as ``net_raw``.
 
     Raises:
-        ConfigError: There is no such user, or we may not become it.
+        ConfigError: The user does not exist, or we are not allowed to change to it.
     """
     try:
         entry = pwd.getpwnam(user)
@@ -45,7 +45,7 @@ def become(user: str, keep: Iterable[str]) -> None:
             os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
             os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
         except PermissionError as error:
-            raise ConfigError("run_as", [f"not allowed to become {user!r}; start as root"]) from error
+            raise ConfigError("run_as", [f"not allowed to change to user {user!r}; start as root"]) from error
     prctl.cap_permitted.limit(*kept)
     prctl.cap_effective.limit(*kept)
     for capability in kept:
@@ -54,23 +54,23 @@ def become(user: str, keep: Iterable[str]) -> None:
 
 
 def missing(needed: Iterable[str]) -> list[str]:
-    """Which of these capabilities the process does not have."""
+    """Those of the capabilities that the process does not have."""
     return [name for name in needed if not getattr(prctl.cap_effective, name)]
 
 
 def mask(names: Iterable[str]) -> int:
-    """These capabilities as bits of their numbers."""
+    """Capabilities as a mask: one bit for the number of each."""
     return sum(1 << getattr(prctl, f"CAP_{name.upper()}") for name in names)
 
 
 @contextlib.contextmanager
 def lend(name: str) -> Iterator[None]:
-    """Let commands that the calling thread starts meanwhile have one of our capabilities.
+    """Give one of our capabilities to commands that the calling thread starts meanwhile.
 
-    Without it they have none: what another program may do is not what we may.
-    Capabilities belong to threads, so no other thread's commands get it.  It
-    does nothing where there is nothing to lend, or where we are root, whose
-    commands have everything anyway.
+    Otherwise commands have no capabilities: other programs do not need ours.
+    Capabilities belong to threads, so commands of other threads do not get it.
+    Nothing happens if we lack the capability, or if we are root, whose commands
+    have all of them anyway.
     """
     if os.geteuid() == 0 or missing([name]):
         yield

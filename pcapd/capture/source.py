@@ -1,30 +1,30 @@
-"""One capture on one interface, counted exactly.
+"""One capture on one interface, with exact counters.
 
 Goal: ``received by the filter == delivered + dropped by the kernel``, to the
 packet, from the first one to the last.  libpcap alone does not give that:
 between activation and ``setfilter`` packets get into the ring (and into the
-counters) that the filter would not have let through, and closing the handle
-throws away what the ring still holds.  So:
+counters) that the filter would not have accepted, and closing the handle
+discards packets that are still in the ring.  So:
 
 *open*: activate; let libpcap compile and attach each filter and read its
-program back from the kernel; let libpcap forget it (an empty filter, so that
+program back from the kernel; make libpcap forget it (an empty filter, so that
 it filters nothing itself); close the socket with a program that drops
 everything; empty the ring; note the counters.
 
-*start*: attach the programs: pcapd's own traffic is left out first
+*start*: attach the programs: pcapd's own traffic is excluded first
 (`pcapd.capture.exclusion`), then what the api's policy excludes, then the user's
-filter decides.  From that moment on each packet that passes is either in the ring
-or counted as dropped.  This is a step of its own, because a ring may last for a
-quarter of a second only: start a source right before it is read.
+filter decides.  From that moment on each accepted packet is either in the ring or
+counted as dropped.  This is a separate step, because a ring may be full after a
+quarter of a second: start a source right before it is read.
 
-*exclude*: while it runs, leave out more connections of our own.  A second packet
-socket, which was opened for that, counts what is left out.
+*exclude*: while it runs, exclude more connections of our own.  A second packet
+socket, opened for this purpose, counts the excluded packets.
 
 *stop*: attach the program that drops everything; read until the last ring
-block has come (`limits.RING_LAG`); then the counters are final.
+block has arrived (`limits.RING_LAG`); then the counters are final.
 
 The handle is opened with the largest snaplen, because ``next_batch`` does not
-tell the original length: packets are cut to the user's snaplen when they are
+report the original length: packets are cut to the user's snaplen when they are
 packed (`pcapd.records.pack`), where the length is still known.
 """
 
@@ -46,19 +46,24 @@ from pcapd.capture.exclusion import Connection, OwnTraffic
 from pcapd.capture.interfaces import Interface, InterfaceWatch
 from pcapd.capture.tally import Tally
 from pcapd.errors import BadFilter, CaptureFailed, CapturePermission, NoSuchInterface, RequestError
-from pcapd.limits import BATCH_PACKETS, BLOCK_TIMEOUT_MS, FILTER_QUICK, RING_LAG, SNAPLEN_MAX
+from pcapd.limits import (
+    BATCH_PACKETS,
+    BLOCK_TIMEOUT_MS,
+    FILTER_QUICK,
+    INTERFACE_ERRORS_MAX,
+    RING_LAG,
+    SNAPLEN_MAX,
+)
 from pcapd.packet import linktypes
 
 __all__ = ["CaptureSource", "Filter", "KernelCounters", "open_source"]
 
-# Return codes of pcap_activate(3PCAP) that are worth their own words.
+# Return codes of pcap_activate(3PCAP) with messages of our own.
 _NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9, -11
-#: Names that an interface can have, and that mean something else to libpcap: pcap-linux.c,
-#: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  Opening that can
-#: have effects: an nfqueue holds packets until its reader decides about them.
+#: Possible names of interfaces that mean something else to libpcap: pcap-linux.c,
+#: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  Opening them can
+#: have side effects: an nfqueue holds packets until its reader decides about them.
 _NO_INTERFACE = re.compile(r"any|(?:usbmon|bluetooth)[-+]?[0-9]+|nflog|nfqueue|dbus-(?:system|session)")
-#: Errors of an interface that is there, without a packet between them.
-_ERRORS_MAX = 100
 _RENAME_HINT = "give the interface another name: ip link set dev NAME name OTHER"
 _NO_CAPABILITY_HINT = "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces"
 
@@ -67,8 +72,8 @@ class KernelCounters(NamedTuple):
     """Packets since the capture was opened.
 
     Attributes:
-        received: Passed the filter, the dropped ones included.
-        dropped_kernel: Of these, did not fit into the ring.
+        received: Accepted by the filter, including dropped ones.
+        dropped_kernel: Of these, dropped because the ring was full.
         dropped_interface: Lost by the interface before the filter.
     """
 
@@ -78,12 +83,12 @@ class KernelCounters(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """What a source lets through.
+    """The filters of a source.
 
     Attributes:
         text: The user's filter.
-        own: Connections of pcapd, which no capture contains.
-        never: Filters; what one of them lets through is not captured.
+        own: Connections of pcapd, which are never captured.
+        never: Filters; packets that match one of them are not captured.
     """
 
     text: str
@@ -91,7 +96,7 @@ class Filter(NamedTuple):
     never: Sequence[str] = ()
 
     def check(self) -> None:
-        """Refuse text that libpcap must not see.
+        """Refuse text that libpcap must not get.
 
         Raises:
             BadFilter
@@ -100,7 +105,7 @@ class Filter(NamedTuple):
             check_text(text)
 
     def mirrored(self) -> Filter:
-        """The same, seen from the other end of a wire."""
+        """The same filters for the other end of a link."""
         return Filter(mirrored(self.text), self.own, [mirrored(text) for text in self.never])
 
     def __str__(self) -> str:
@@ -108,12 +113,12 @@ class Filter(NamedTuple):
 
 
 class CaptureSource:
-    """An open capture, which `start` lets packets into.
+    """An open capture; `start` lets packets in.
 
     Made by `open_source`; owned by one thread at a time.
 
     Attributes:
-        interface: What is captured.
+        interface: The captured interface.
         link_type: LINKTYPE number of its packets.
         filter: The effective filter, in the language of pcap-filter(7).
     """
@@ -149,7 +154,7 @@ class CaptureSource:
         self._received = self._dropped = 0  # what came before the filter does not count
 
     def show_as(self, name: str, addresses: tuple[str, ...]) -> None:
-        """Call the interface what it is at the other end of its wire, where the user looks from."""
+        """Show the interface with the name and addresses of the other end of its link."""
         self.interface = replace(self.interface, name=name, addresses=addresses)
 
     def fileno(self) -> int:
@@ -161,7 +166,7 @@ class CaptureSource:
 
         Returns:
             Packet bytes and their index, as `pcapd.records.pack` takes them; both
-            empty when the ring is.
+            empty if the ring is empty.
 
         Raises:
             CaptureFailed: The interface is gone.
@@ -169,10 +174,10 @@ class CaptureSource:
         try:
             batch: tuple[bytes, bytes] = self._reader.next_batch(max_packets)
         except pcapy.PcapError as error:
-            # The kernel says once that it went down.  libpcap looks for it by its name then,
-            # but what we are bound to may have another name by now.
+            # The kernel reports once that it went down.  libpcap then looks it up by name,
+            # but the interface may have another name by now.
             self._errors += 1
-            if self.interface_present and self._errors <= _ERRORS_MAX:
+            if self.interface_present and self._errors <= INTERFACE_ERRORS_MAX:
                 return b"", b""
             raise CaptureFailed(f"{self.interface.name}: {error}") from error
         if batch[1]:
@@ -180,7 +185,7 @@ class CaptureSource:
         return batch
 
     def counters(self) -> KernelCounters:
-        """What the kernel counted so far."""
+        """The kernel's counters so far."""
         self._sum_up()
         drops = self._watch.dropped()
         if drops is not None:
@@ -194,9 +199,9 @@ class CaptureSource:
 
     @property
     def taken_down(self) -> bool:
-        """Whether the interface was down when `counters` looked last.
+        """Whether the interface was down at the last call of `counters`.
 
-        libpcap 1.9 tells it; 1.10 waits in silence until it is up again.
+        libpcap 1.9 reports it; 1.10 waits silently until it is up again.
         """
         return not self._watch.up
 
@@ -204,7 +209,7 @@ class CaptureSource:
         """Let packets in.  Does not block.
 
         Raises:
-            CaptureFailed: The kernel does not take the filter.
+            CaptureFailed: The kernel refuses the filter.
         """
         drops = self._watch.dropped()
         if drops is not None:
@@ -213,13 +218,13 @@ class CaptureSource:
         self._started = True
 
     def exclude(self, connections: Sequence[Connection]) -> None:
-        """Leave out these connections from now on, and count what is left out.
+        """Exclude these connections from now on, and count their packets.
 
         Args:
-            connections: All that are left out, also those that were before.
+            connections: All excluded connections, including earlier ones.
 
         Raises:
-            CaptureFailed: The kernel does not take the filter.
+            CaptureFailed: The kernel refuses the filter.
         """
         self._excluded = tuple(connections)
         if self._started:
@@ -227,7 +232,7 @@ class CaptureSource:
 
     @property
     def excluded(self) -> int:
-        """Packets of excluded connections that the user's filter would have let through."""
+        """Packets of excluded connections that the user's filter would have accepted."""
         return self._tally.count()
 
     def _attach(self) -> None:
@@ -240,13 +245,13 @@ class CaptureSource:
             raise CaptureFailed(f"{self.interface.name}: the kernel refuses the filter: {error}") from error
 
     def stop(self) -> None:
-        """Let nothing more in; what the ring holds can still be read."""
+        """Let no more packets in; those in the ring can still be read."""
         self._started = False
         kernelfilter.attach(self._fd, kernelfilter.DROP_ALL)
         self._tally.stop()
 
     def close(self) -> None:
-        """Give everything back.  What is unread is lost, so `stop` and read first."""
+        """Close everything.  Unread packets are lost, so `stop` and read first."""
         self._tally.close()
         self._watch.close()
         self._reader.close()
@@ -273,22 +278,22 @@ def open_source(
     asker: Asker,
     mirror: bool = False,
 ) -> CaptureSource:
-    """Open a capture in the calling thread's network namespace, to be started.  Blocks for some 50 ms.
+    """Open a capture in the calling thread's network namespace.  Blocks for some 50 ms.
 
     Args:
-        name: An interface that exists there: never ``any``, a path or a URL.
-        wanted: What to let through.
+        name: An existing interface: never ``any``, a path or a URL.
+        wanted: The filters.
         snaplen: Bytes of each packet to keep.
         ring_bytes: Size of the kernel's ring.
-        promiscuous: Also what is addressed to others.
+        promiscuous: Whether to capture packets for other machines too.
         compiler: Compiles the filters.
-        asker: Who waits for that.
-        mirror: The user means the other end of the interface's wire, and so do the
-            directions of the filter; the source's own `filter` stays the user's.
+        asker: The requester of the filters.
+        mirror: Whether the user means the other end of the interface's link, to which the
+            directions of the filter refer; the source's `filter` is as the user wrote it.
 
     Raises:
         BadFilter, CapturePermission, CaptureFailed
-        NoSuchInterface: There is none, or it went away meanwhile.
+        NoSuchInterface: It does not exist, or went away meanwhile.
     """
     wanted.check()
     compiled = _compiled_mirrored if mirror else _compiled
@@ -310,7 +315,7 @@ def open_source(
 
 @contextlib.contextmanager
 def _there(watch: InterfaceWatch) -> Iterator[None]:
-    """Report every failure as the interface's end when the interface is gone by then."""
+    """Report each failure as the end of the interface, if the interface is gone."""
     name = watch.interface.name
     try:
         yield
@@ -326,13 +331,13 @@ def _check_opened(reader: pcapy.Reader, watch: InterfaceWatch) -> None:
     """Refuse a handle that is not bound to the interface that was looked up."""
     if kernelfilter.bound_to(reader.getfd()) != watch.interface.index:
         raise CaptureFailed(
-            f"libpcap opens something else than the interface {watch.interface.name!r}", _RENAME_HINT
+            f"libpcap opens something other than the interface {watch.interface.name!r}", _RENAME_HINT
         )
 
 
 def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
     if _NO_INTERFACE.fullmatch(name):
-        raise CaptureFailed(f"libpcap does not take {name!r} for the name of an interface", _RENAME_HINT)
+        raise CaptureFailed(f"libpcap does not accept {name!r} as the name of an interface", _RENAME_HINT)
     reader = pcapy.create(name)
     reader.set_snaplen(SNAPLEN_MAX)
     reader.set_promisc(int(promiscuous))
@@ -355,7 +360,7 @@ def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
 def _compiled(
     reader: pcapy.Reader, name: str, wanted: Filter, compiler: FilterCompiler, asker: Asker
 ) -> bytes:
-    """The program for all but our own traffic.
+    """Compile the program for all but our own traffic.
 
     Each text is compiled alone, so that none changes the meaning of another one:
     not by parentheses, and not by ``vlan`` or ``mpls``, which move all offsets behind them.
@@ -370,7 +375,7 @@ def _compiled(
 def _compiled_mirrored(
     reader: pcapy.Reader, name: str, wanted: Filter, compiler: FilterCompiler, asker: Asker
 ) -> bytes:
-    """The same for the other end of a wire; what is refused is quoted as it was written."""
+    """The same for the other end of a link; errors quote the filter as it was written."""
     try:
         return _compiled(reader, name, wanted.mirrored(), compiler, asker)
     except BadFilter:
@@ -379,7 +384,7 @@ def _compiled_mirrored(
 
 
 def _close_and_empty(reader: pcapy.Reader, *, loopback: bool) -> None:
-    """Let nothing in until the start, and throw away what got into the ring before."""
+    """Let nothing in until the start, and discard packets that are already in the ring."""
     reader.setfilter("")  # libpcap filters nothing by itself
     kernelfilter.attach(reader.getfd(), kernelfilter.DROP_ALL)
     if loopback:
@@ -388,7 +393,7 @@ def _close_and_empty(reader: pcapy.Reader, *, loopback: bool) -> None:
 
 
 def _empty(reader: pcapy.Reader) -> None:
-    """Throw away what got into the ring before the filter was in place."""
+    """Discard packets that got into the ring before the filter was attached."""
     deadline = time.monotonic() + RING_LAG
     while reader.next_batch(BATCH_PACKETS)[1] or time.monotonic() < deadline:
         time.sleep(RING_LAG / 10)

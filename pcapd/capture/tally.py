@@ -1,8 +1,8 @@
-"""Count packets that a capture leaves out.
+"""Counts packets that a capture excludes.
 
 A classic BPF program cannot count.  A second packet socket can: the kernel counts
-what its filter accepts (``PACKET_STATISTICS``, packet(7)), also when there is no
-room to keep it, and nobody ever reads it.
+the packets that its filter accepts (``PACKET_STATISTICS``, packet(7)), even if there
+is no room for them; they are never read.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Tally:
     """A counter on one interface.  It counts nothing until `count_only` is called.
 
     A socket stays in the network namespace in which it was opened, so it is opened
-    together with the capture although it may never be needed.
+    together with the capture, although it may never be needed.
 
     Args:
-        interface: In the calling thread's network namespace.
+        interface: An interface in the calling thread's network namespace.
 
     Raises:
-        OSError: There is no descriptor left, or CAP_NET_RAW is missing.
+        OSError: No descriptor is left, or CAP_NET_RAW is missing.
     """
 
     def __init__(self, interface: Interface) -> None:
@@ -41,10 +41,10 @@ class Tally:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the least there is
 
     def count_only(self, program: bytes) -> None:
-        """Count what a program lets through from now on, besides what was counted before.
+        """Count the packets that a program accepts from now on, in addition to those before.
 
         Raises:
-            OSError: The kernel does not take the program, or the interface is gone.
+            OSError: The kernel refuses the program, or the interface is gone.
         """
         kernelfilter.attach(self._socket.fileno(), program)
         if not self._bound:
@@ -69,5 +69,5 @@ class Tally:
             kernelfilter.attach(self._socket.fileno(), kernelfilter.DROP_ALL)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()

@@ -1,4 +1,4 @@
-"""Compile a long filter in another process first, to see whether that ends.
+"""Compiles a long filter in another process first, because it may take too long.
 
 libpcap's optimizer takes more than quadratic time: 4,400 characters of
 ``portrange`` take 11 s (measured).  A thread that compiles cannot be stopped.  A
@@ -17,12 +17,12 @@ from types import TracebackType
 
 from pcapd.capture.libpcap import libpcap_path
 from pcapd.errors import BadFilter, CaptureFailed
-from pcapd.limits import FILTER_COMPILE_CPU, FILTER_COMPILE_TIMEOUT, SNAPLEN_MAX
+from pcapd.limits import FILTER_COMPILE_CPU, FILTER_COMPILE_TIMEOUT, SNAPLEN_MAX, TRIAL_ANSWER_MAX
 
 __all__ = ["Trial"]
 
-# A line of JSON in, a filter; a line of JSON out, what libpcap says against it.  SIGPROF comes
-# when the processor time is used up, and ends the process.
+# Each input line is a filter as JSON, each output line libpcap's error message as JSON.  SIGPROF
+# ends the process when its processor time is used up.
 _PROGRAM = """
 import ctypes, json, resource, signal, sys
 pcap = ctypes.CDLL(sys.argv[1])
@@ -39,7 +39,6 @@ for line in sys.stdin:
         pcap.pcap_freecode(program)
     print(json.dumps(problem), flush=True)
 """
-_ANSWER_MAX = 64 * 1024
 
 
 class Trial:
@@ -47,10 +46,10 @@ class Trial:
 
     Args:
         dlt: DLT of the interface.
-        seconds: Of processor time for all that it compiles.
+        seconds: Processor time for all filters.
 
     Raises:
-        CaptureFailed: It cannot be started.
+        CaptureFailed: The process cannot be started.
     """
 
     def __init__(self, dlt: int, seconds: float = FILTER_COMPILE_CPU) -> None:
@@ -68,7 +67,7 @@ class Trial:
                 bufsize=0,
             )
         except OSError as error:
-            raise CaptureFailed(f"no process for a filter's trial: {error.strerror}", "try again") from error
+            raise CaptureFailed(f"no process to compile the filter: {error.strerror}", "try again") from error
 
     def __enter__(self) -> Trial:
         return self
@@ -83,10 +82,10 @@ class Trial:
             pipe.close()
 
     def problem(self, text: str) -> str:
-        """What libpcap says against a filter; empty when it compiles.
+        """libpcap's error message for a filter; empty if the filter compiles.
 
         Raises:
-            BadFilter: It, with those before it, takes too long.
+            BadFilter: The filter, with those before it, takes too long.
         """
         assert self._process.stdin is not None
         try:
@@ -104,7 +103,7 @@ class Trial:
             while b"\n" not in self._said:
                 if not selector.select(max(0.0, self._deadline - time.monotonic())):
                     raise _too_slow()
-                piece = os.read(fd, _ANSWER_MAX)
+                piece = os.read(fd, TRIAL_ANSWER_MAX)
                 if not piece:
                     raise _too_slow()
                 self._said += piece

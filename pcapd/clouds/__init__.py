@@ -1,13 +1,13 @@
-"""What the clouds' authorities say, to the api and to pcapctl.  Pure: no reactor, no sockets, no clock.
+"""Reads the answers of the clouds' authorities, for api and pcapctl.  Pure: no I/O, no clock.
 
 ``cloudcontroller``
     Cloud Controller: apps, processes, permissions, instances.
 ``director``
-    a BOSH director: itself, deployments, instances.
+    a BOSH director: its description, deployments, instances.
 ``uaa``
     UAA's answers to the CLIs: tokens for a grant.
 ``tokens``
-    access tokens: form, expiry, claims, whose they are.
+    access tokens: form, expiry, claims, owner.
 ``reading``
-    takes JSON answers apart; what makes no sense is one error.
+    reads JSON answers; an invalid answer is one kind of error.
 """

@@ -1,12 +1,12 @@
-"""What Cloud Controller's answers mean.  Plain functions: no reactor, no sockets, no clock.
+"""Reads Cloud Controller's answers.  Plain functions: no reactor, no sockets, no clock.
 
 Sources: the V3 API documentation (https://v3-apidocs.cloudfoundry.org) and, for
-what it leaves open, cloud_controller_ng's presenters: process_stats_presenter.rb
-(a DOWN instance has no ``host`` at all, an unplaced or crashed one an empty one;
+details, cloud_controller_ng's presenters: process_stats_presenter.rb (a DOWN
+instance has no ``host`` at all, an unplaced or crashed one has an empty one;
 ``instance_guid`` exists since API 3.192, ``instance_internal_ip`` since 3.149)
-and v3_error_hasher.rb (the form of errors, whose ``detail`` is not to be relied
-on).  Cloud Controller is believed, but what it says is checked: a value of the
-wrong type or shape is an error here, never a surprise later.
+and v3_error_hasher.rb (the form of errors, whose ``detail`` is not reliable).
+Cloud Controller is trusted, but its answers are checked: a value of the wrong
+type or form is an error here, never a surprise later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import INSTANCES_MAX, NAME_MAX
+from pcapd.limits import INSTANCES_MAX, LISTED_MAX, NAME_MAX
 from pcapd.wire import App, Notice, NoticeType
 
 __all__ = [
@@ -65,12 +65,12 @@ _RUNNING = "RUNNING"
 
 @dataclass(frozen=True)
 class Links:
-    """What the root document says.
+    """The content of the root document.
 
     Attributes:
         v3: Path of the V3 API, without a final slash.
-        uaa: URL of the UAA that it belongs to.
-        version: Of the API, such as 3.228.0.
+        uaa: URL of its UAA.
+        version: Version of the API, such as 3.228.0.
     """
 
     v3: str
@@ -88,7 +88,7 @@ class CfApp:
 
 @dataclass(frozen=True)
 class Process:
-    """One process of an app.  While a deployment rolls there are two of one type."""
+    """One process of an app.  During a rolling deployment a type has two."""
 
     guid: str
     created_at: str
@@ -107,11 +107,11 @@ class Instance:
     """One instance of a process.
 
     Attributes:
-        host: IP address of its cell; None while it is on none.
-        handle: Of its container, where it is told.
-        address: Of its container, where it is told.
+        host: IP address of its cell; None while it has no cell.
+        handle: Handle of its container, if known.
+        address: IP address of its container, if known.
         uptime: Seconds in this state.
-        details: Why it cannot be placed.
+        details: Why the instance cannot be placed.
     """
 
     index: int
@@ -123,31 +123,32 @@ class Instance:
     details: str = ""
 
 
-# --- what we are asked -------------------------------------------------------
+# --- requests -------------------------------------------------------
 
 
 def check_app(app: App) -> None:
-    """Refuse what must not become part of a URL.
+    """Refuse values that must not become part of a URL.
 
     Raises:
-        BadRequest: The GUID is none, or the type.
+        BadRequest: The GUID or the type is not valid.
     """
     if not _GUID.fullmatch(app.guid):
-        raise BadRequest(f"{app.guid!r} is no GUID of an app", "cf app NAME --guid shows it")
+        raise BadRequest(f"{app.guid!r} is not the GUID of an app", "cf app NAME --guid shows it")
     if not _TYPE.fullmatch(app.type):
-        raise BadRequest(f"{app.type!r} is no process type", "it is usually web")
+        raise BadRequest(f"{app.type!r} is not a process type", "it is usually web")
 
 
-# --- what Cloud Controller says ----------------------------------------------
+# --- answers ----------------------------------------------
 
 
 def refusal(status: int, retry_after: Optional[str], guid: str) -> RequestError:
-    """The error for any answer but 200 to a question about an app."""
+    """The error for any answer about an app except 200."""
     if status == 401:
         return Unauthenticated("Cloud Controller does not accept the token", CF_LOG_IN)
     if status == 403:
         return Forbidden(
-            "Cloud Controller does not let this token read apps", "it needs the scope cloud_controller.read"
+            "Cloud Controller does not let this token read apps",
+            "the required scope is cloud_controller.read",
         )
     if status == 404:
         return _no_app(guid)
@@ -162,13 +163,13 @@ def refusal(status: int, retry_after: Optional[str], guid: str) -> RequestError:
     if 300 <= status < 400:
         return ResolverUnavailable(
             f"Cloud Controller answered with a redirect ({status})",
-            "cloud_foundry.api must be its own address; tell the operator",
+            "ask the operator to set cloud_foundry.api to its own address",
         )
     return ResolverUnavailable(f"Cloud Controller answered with an error ({status})", AGAIN)
 
 
 def error_title(answer: Mapping[str, Any]) -> str:
-    """Title of the first error in an answer; empty where it has none of Cloud Controller's."""
+    """The title of the first error in an answer; empty if it has none."""
     errors = answer.get("errors")
     first = errors[0] if isinstance(errors, list) and errors else None
     title = first.get("title") if isinstance(first, dict) else None
@@ -176,12 +177,12 @@ def error_title(answer: Mapping[str, Any]) -> str:
 
 
 def _no_app(guid: str) -> TargetNotFound:
-    # The same words whether it exists: GUIDs are not to be probed.
+    # The same message whether or not it exists, so that GUIDs cannot be probed.
     return TargetNotFound(f"there is no app {guid}, or you may not see it", "cf apps lists those you may see")
 
 
 def forbidden(user: str, app: CfApp, permission: str) -> Forbidden:
-    """The error for an app that the caller sees, but whose packets they may not read."""
+    """The error for an app that the caller can see, but not capture."""
     return Forbidden(
         f"{user} may not capture app {app.name} ({app.guid}): Cloud Controller does not grant {permission}",
         "ask for the role of a space developer",
@@ -192,7 +193,7 @@ def parse_root(body: bytes) -> Links:
     """Read ``GET /``.
 
     Raises:
-        ResolverUnavailable: It is not Cloud Controller's, or one without the V3 API.
+        ResolverUnavailable: It is not Cloud Controller's, or has no V3 API.
     """
     links = _ANSWER.member(_ANSWER.mapping(body, "/"), "links", dict, "/")
     v3 = links.get("cloud_controller_v3")
@@ -223,7 +224,7 @@ def parse_app(body: bytes, guid: str) -> CfApp:
     """Read ``GET /v3/apps/GUID``.
 
     Raises:
-        ResolverUnavailable: It is not that.
+        ResolverUnavailable: The answer is not valid.
     """
     value = _ANSWER.mapping(body, "an app")
     if value.get("guid") != guid:
@@ -232,10 +233,10 @@ def parse_app(body: bytes, guid: str) -> CfApp:
 
 
 def parse_permission(body: bytes, permission: str) -> bool:
-    """Read ``GET /v3/apps/GUID/permissions``: is this one granted?
+    """Read ``GET /v3/apps/GUID/permissions``: whether this permission is granted.
 
     Raises:
-        ResolverUnavailable: It is not that.
+        ResolverUnavailable: The answer is not valid.
     """
     return _ANSWER.mapping(body, "permissions").get(permission) is True
 
@@ -244,10 +245,10 @@ def parse_processes(body: bytes, authority: str) -> ProcessPage:
     """Read a page of ``GET /v3/apps/GUID/processes``.
 
     Args:
-        authority: Host and port of Cloud Controller: nobody else is asked for the next page.
+        authority: Host and port of Cloud Controller; no other host is asked for the next page.
 
     Raises:
-        ResolverUnavailable: It is not that.
+        ResolverUnavailable: The answer is not valid.
     """
     what = "processes"
     value = _ANSWER.mapping(body, what)
@@ -260,7 +261,7 @@ def parse_processes(body: bytes, authority: str) -> ProcessPage:
         return ProcessPage(processes, None)
     url = urlsplit(_href(following))
     if url.netloc.lower() != authority.lower():
-        raise ResolverUnavailable("the next page of Cloud Controller's answer is somewhere else")
+        raise ResolverUnavailable("the next page of Cloud Controller's answer is on another host")
     return ProcessPage(processes, f"{url.path}?{url.query}")
 
 
@@ -272,7 +273,7 @@ def parse_stats(body: bytes) -> Tuple[Instance, ...]:
     """Read ``GET /v3/processes/GUID/stats``.
 
     Raises:
-        ResolverUnavailable: It is not that.
+        ResolverUnavailable: The answer is not valid.
     """
     instances = tuple(_instance(entry) for entry in _entries(_ANSWER.mapping(body, _STATS), _STATS))
     if len({instance.index for instance in instances}) != len(instances):
@@ -311,14 +312,14 @@ def _address(entry: Dict[str, Any], key: str) -> Optional[str]:
         raise _ANSWER.nonsense(_STATS) from error
 
 
-# --- what follows from it ----------------------------------------------------
+# --- selection ----------------------------------------------------
 
 
 class Placed(NamedTuple):
     """An instance that can be captured: it runs, and its cell is known.
 
     Attributes:
-        name: As the user sees it.
+        name: Its name shown to the user.
         host: IP address of its cell.
     """
 
@@ -331,10 +332,10 @@ class Placed(NamedTuple):
 def pick(
     app: CfApp, wanted: App, processes: Sequence[Tuple[Process, Sequence[Instance]]]
 ) -> Tuple[Tuple[Placed, ...], Tuple[Notice, ...]]:
-    """The instances that can be captured, and a notice for each that cannot.
+    """Select the instances that can be captured, with a notice for each that cannot.
 
     Args:
-        processes: Of the wanted type, with their instances.
+        processes: The processes of the requested type, with their instances.
     """
     picked: List[Placed] = []
     notices: List[Notice] = []
@@ -353,23 +354,19 @@ def pick(
 
 
 def none_running(app: CfApp, wanted: App, notices: Sequence[Notice]) -> TargetNotFound:
-    """The error for a request of which nothing can be captured."""
+    """The error for a request without any instance that can be captured."""
     if not notices:
         return TargetNotFound(
             f"app {app.name} has no process of type {wanted.type}, or no instance of it",
             f"cf app {app.name} shows what it has",
         )
-    words = "; ".join(f"{notice.origin} {notice.message}" for notice in notices[:_NAMED])
-    more = f"; and {len(notices) - _NAMED} more" if len(notices) > _NAMED else ""
-    return TargetNotFound(f"no instance of app {app.name} can be captured: {words}{more}", "is it started?")
-
-
-#: Instances that an error names one by one.
-_NAMED = 10
+    reasons = "; ".join(f"{notice.origin} {notice.message}" for notice in notices[:LISTED_MAX])
+    more = f"; and {len(notices) - LISTED_MAX} more" if len(notices) > LISTED_MAX else ""
+    return TargetNotFound(f"no instance of app {app.name} can be captured: {reasons}{more}", "is it started?")
 
 
 def _name(app: CfApp, instance: Instance, older: Optional[Process]) -> str:
-    """As the user sees it: APP/INDEX; that of an older process, in a rolling deployment, is marked."""
+    """The name shown to the user: APP/INDEX, with a mark for an older process."""
     tail = f"/{instance.index}" + (f"@{older.guid[:8]}" if older is not None else "")
     return app.name[: NAME_MAX - len(tail)] + tail
 
@@ -378,8 +375,8 @@ def _problem(instance: Instance) -> str:
     if instance.state != _RUNNING:
         why = f" ({instance.details})" if instance.details else ""
         return f"is {instance.state}{why}"
-    # Cloud Controller may one day hide it from those who may not know.
-    return "" if instance.host else "is running, but Cloud Controller does not say where"
+    # Cloud Controller may hide it from some users.
+    return "" if instance.host else "is running, but Cloud Controller does not show where"
 
 
 def _missing(

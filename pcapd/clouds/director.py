@@ -1,11 +1,11 @@
-"""What a BOSH director's answers mean, to the api and to pcapctl.  Plain functions.
+"""Reads a BOSH director's answers, for api and pcapctl.  Plain functions.
 
 Sources: the director's API documentation (https://bosh.io/docs/director-api-v1) and,
-for what it leaves open, its info_controller.rb and deployments_controller.rb:
+for details, its info_controller.rb and deployments_controller.rb:
 ``instances`` without a format answers at once, from the director's database; an
 instance without a VM has ``ips: []`` and null for ``cid``; a token that is not
-accepted and one that lacks a scope are both 401, of which only the latter has a
-JSON body (code 600000).  The director is believed, but what it says is checked.
+accepted and one that lacks a scope are both 401, and only the latter has a JSON
+body (code 600000).  The director is trusted, but its answers are checked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import INSTANCES_MAX, NAME_MAX
+from pcapd.limits import INSTANCES_MAX, LISTED_MAX, NAME_MAX
 from pcapd.wire.messages import Notice, NoticeType
 from pcapd.wire.requests import Deployment
 
@@ -49,17 +49,17 @@ _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,189}")
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 _UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 
-#: The director's codes for what is not there and what is not allowed (errors.rb).
+#: The director's codes for a missing deployment and a missing permission (errors.rb).
 _NO_DEPLOYMENT, _NOT_ALLOWED = 70000, 600000
 
 
 @dataclass(frozen=True)
 class DirectorInfo:
-    """What ``GET /info`` says.
+    """The content of ``GET /info``.
 
     Attributes:
-        uaa: The UAA that it names, whose tokens it takes; its URL is not checked yet.
-        others: More of UAA's URLs.
+        uaa: The URL of the UAA whose tokens it accepts; not checked yet.
+        others: Other URLs of this UAA.
     """
 
     name: str
@@ -70,10 +70,10 @@ class DirectorInfo:
 
     @property
     def issuer(self) -> Issuer:
-        """The UAA, as what issues tokens.
+        """The UAA, as an issuer of tokens.
 
         Raises:
-            ResolverUnavailable: It has no https URL.
+            ResolverUnavailable: The UAA has no https URL.
         """
         return Issuer(_https(self.uaa), tuple(_https(other) for other in self.others))
 
@@ -81,7 +81,7 @@ class DirectorInfo:
 def _https(url: str) -> str:
     url = url.rstrip("/")
     if len(url) > NAME_MAX or not same_url(url, url):
-        raise ResolverUnavailable("the director names a UAA without an https URL", "tell the operator")
+        raise ResolverUnavailable("the director names a UAA without an https URL", "ask the operator")
     return url
 
 
@@ -91,8 +91,8 @@ class Vm:
 
     Attributes:
         address: The first of its IP addresses; None without a VM.
-        zone: Its availability zone, where it has one.
-        expected: It is meant to have a VM: an errand's instance is not.
+        zone: Its availability zone, if it has one.
+        expected: Whether it should have a VM; an errand's instance should not.
     """
 
     group: str
@@ -104,34 +104,36 @@ class Vm:
 
     @property
     def name(self) -> str:
-        """As BOSH writes it."""
+        """The name, in BOSH's form."""
         return f"{self.group}/{self.id}"
 
 
-def check_deployment(wanted: Deployment) -> None:
-    """Refuse what no BOSH name is, before it becomes part of a URL.
+def check_deployment(deployment: Deployment) -> None:
+    """Refuse names that are not valid in BOSH, before they become part of a URL.
 
     Raises:
-        BadRequest: The deployment's name, a group's or an instance's.
+        BadRequest: The name of the deployment, a group or an instance is not valid.
     """
-    if not _NAME.fullmatch(wanted.name):
-        raise BadRequest(f"{wanted.name!r} is no name of a deployment", "bosh deployments lists them")
-    for group in wanted.groups:
+    if not _NAME.fullmatch(deployment.name):
+        raise BadRequest(
+            f"{deployment.name!r} is not the name of a deployment", "bosh deployments lists them"
+        )
+    for group in deployment.groups:
         if not _NAME.fullmatch(group):
-            raise BadRequest(f"{group!r} is no name of an instance group", "bosh instances lists them")
-    for instance in wanted.instances:
+            raise BadRequest(f"{group!r} is not the name of an instance group", "bosh instances lists them")
+    for instance in deployment.instances:
         group, slash, id = instance.rpartition("/")
         if not _ID.fullmatch(id) or (slash and not _NAME.fullmatch(group)):
             raise BadRequest(
-                f"{instance!r} is no id or index of an instance", "it looks like 0, UUID or GROUP/UUID"
+                f"{instance!r} is not the id or index of an instance", "it looks like 0, UUID or GROUP/UUID"
             )
 
 
-# --- what the director says --------------------------------------------------
+# --- answers --------------------------------------------------
 
 
 def refusal(status: int, body: bytes, deployment: str) -> RequestError:
-    """The error for any answer but 200 to a question about a deployment."""
+    """The error for any answer about a deployment except 200."""
     code = json_object(body).get("code")
     if status == 403 or (status == 401 and code == _NOT_ALLOWED):
         return Forbidden(
@@ -149,7 +151,7 @@ def refusal(status: int, body: bytes, deployment: str) -> RequestError:
     if 300 <= status < 400:
         return ResolverUnavailable(
             f"the director answered with a redirect ({status})",
-            "bosh.director must be its own address; tell the operator",
+            "ask the operator to set bosh.director to its own address",
         )
     return ResolverUnavailable(f"the director answered with an error ({status})", AGAIN)
 
@@ -158,7 +160,7 @@ def parse_info(body: bytes) -> DirectorInfo:
     """Read ``GET /info``.
 
     Raises:
-        ResolverUnavailable: It is not a director's, or one without UAA.
+        ResolverUnavailable: It is not a director's, or the director has no UAA.
     """
     what = "itself"
     value = _ANSWER.mapping(body, what)
@@ -166,8 +168,8 @@ def parse_info(body: bytes) -> DirectorInfo:
     kind = authentication.get("type")
     if kind != "uaa":
         raise ResolverUnavailable(
-            f"the director's users are not in UAA but in {printable(str(kind))}",
-            "deploy it with UAA; tell the operator",
+            f"the director's users are not in UAA, but in {printable(str(kind))}",
+            "ask the operator to deploy it with UAA",
         )
     options = _ANSWER.member(authentication, "options", dict, what)
     url = _ANSWER.member(options, "url", str, what)
@@ -184,10 +186,10 @@ def parse_info(body: bytes) -> DirectorInfo:
 
 
 def parse_teams(body: bytes, deployment: str) -> Optional[Tuple[str, ...]]:
-    """Read ``GET /deployments``: the teams of one of them; None when it is not listed.
+    """Read ``GET /deployments``: the teams of one deployment; None if it is not listed.
 
     Raises:
-        ResolverUnavailable: It is not that.
+        ResolverUnavailable: The answer is not valid.
     """
     what = "deployments"
     for entry in _ANSWER.entries(_ANSWER.value(body, what), what):
@@ -203,7 +205,7 @@ def parse_instances(body: bytes) -> Tuple[Vm, ...]:
     """Read ``GET /deployments/NAME/instances``.
 
     Raises:
-        ResolverUnavailable: It is not that.
+        ResolverUnavailable: The answer is not valid.
     """
     vms = tuple(_vm(entry) for entry in _ANSWER.entries(_ANSWER.value(body, _INSTANCES), _INSTANCES))
     if len(vms) > INSTANCES_MAX:
@@ -242,46 +244,43 @@ def _address(addresses: object) -> Optional[str]:
     raise _ANSWER.nonsense(_INSTANCES)
 
 
-# --- what follows from it ----------------------------------------------------
+# --- selection ----------------------------------------------------
 
 
-def pick(wanted: Deployment, vms: Sequence[Vm]) -> Tuple[Tuple[Vm, ...], Tuple[Notice, ...]]:
-    """The VMs that can be captured, and a notice for all that is named and cannot."""
-    found, lost = wanted.select([(vm.group, vm.id, vm.index) for vm in vms])
+def pick(deployment: Deployment, vms: Sequence[Vm]) -> Tuple[Tuple[Vm, ...], Tuple[Notice, ...]]:
+    """Select the VMs that can be captured, with notices for requested ones that cannot."""
+    found, lost = deployment.select([(vm.group, vm.id, vm.index) for vm in vms])
     picked: List[Vm] = []
     notices: List[Notice] = []
     for vm in sorted((vms[position] for position in found), key=lambda vm: (vm.group, vm.index, vm.id)):
         if vm.address is not None:
             picked.append(vm)
-        elif vm.expected or wanted.groups or wanted.instances:
-            # Errands have no VM most of the time; that is only news to who named them.
+        elif vm.expected or deployment.groups or deployment.instances:
+            # Errands have no VM most of the time; this is worth a notice only if they were named.
             notices.append(Notice(NoticeType.INSTANCE_UNAVAILABLE, "has no VM", vm.name))
-    where = f"deployment {wanted.name}"
+    where = f"deployment {deployment.name}"
     notices += [
-        Notice(NoticeType.INSTANCE_UNAVAILABLE, f"there is no {name} in {_scope(wanted, name)}", where)
+        Notice(NoticeType.INSTANCE_UNAVAILABLE, f"there is no {name} in {_scope(deployment, name)}", where)
         for name in lost
     ]
     return tuple(picked), tuple(notices)
 
 
-def _scope(wanted: Deployment, name: str) -> str:
-    if name.startswith("instance ") and wanted.groups:
-        return f"the group{'s' if len(wanted.groups) > 1 else ''} {', '.join(wanted.groups[:_NAMED])}"
-    return f"deployment {wanted.name}"
+def _scope(deployment: Deployment, name: str) -> str:
+    if name.startswith("instance ") and deployment.groups:
+        several = "s" if len(deployment.groups) > 1 else ""
+        return f"the group{several} {', '.join(deployment.groups[:LISTED_MAX])}"
+    return f"deployment {deployment.name}"
 
 
-def nothing_there(wanted: Deployment, notices: Sequence[Notice]) -> TargetNotFound:
-    """The error for a request of which nothing can be captured."""
-    hint = f"bosh -d {wanted.name} instances lists what it has"
+def nothing_there(deployment: Deployment, notices: Sequence[Notice]) -> TargetNotFound:
+    """The error for a request without any VM that can be captured."""
+    hint = f"bosh -d {deployment.name} instances lists what it has"
     if not notices:
-        return TargetNotFound(f"deployment {wanted.name} has no VM", hint)
-    words = "; ".join(
+        return TargetNotFound(f"deployment {deployment.name} has no VM", hint)
+    reasons = "; ".join(
         notice.message if notice.message.startswith("there is no") else f"{notice.origin} {notice.message}"
-        for notice in notices[:_NAMED]
+        for notice in notices[:LISTED_MAX]
     )
-    more = f"; and {len(notices) - _NAMED} more" if len(notices) > _NAMED else ""
-    return TargetNotFound(f"nothing of deployment {wanted.name} can be captured: {words}{more}", hint)
-
-
-#: What an error names one by one.
-_NAMED = 10
+    more = f"; and {len(notices) - LISTED_MAX} more" if len(notices) > LISTED_MAX else ""
+    return TargetNotFound(f"nothing of deployment {deployment.name} can be captured: {reasons}{more}", hint)

@@ -1,4 +1,4 @@
-"""Reads JSON answers of an authority: what does not make sense is one error, never a surprise later."""
+"""Reads an authority's JSON answers; an invalid answer is one kind of error."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["AGAIN", "AnswerReader", "json_object", "printable", "retry_seconds"]
 
 T = TypeVar("T")
 
-#: The hint where only time helps.
+#: The hint for temporary problems.
 AGAIN = "try again later"
 
 
 class AnswerReader:
-    """Takes an authority's answers apart.
+    """Reads an authority's answers.
 
-    Each method raises `ResolverUnavailable` for what is not as it should be; ``what`` is
-    what the answer is about, for the message.
+    Each method raises `ResolverUnavailable` for an invalid value; ``what`` is the subject
+    of the answer, for the message.
 
     Args:
         whose: The possessive of the authority, such as ``the director's``.
@@ -31,45 +31,45 @@ class AnswerReader:
         self._whose = whose
 
     def nonsense(self, what: str) -> ResolverUnavailable:
-        """The error for an answer that makes no sense."""
+        """The error for an invalid answer."""
         return ResolverUnavailable(f"{self._whose} answer about {what} makes no sense", AGAIN)
 
     def value(self, body: bytes, what: str) -> Any:
-        """What the JSON says."""
+        """Parse a body."""
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise self.nonsense(what) from error
 
     def mapping(self, body: bytes, what: str) -> Dict[str, Any]:
-        """The JSON object that a body is."""
+        """Parse a body that must be a JSON object."""
         value = self.value(body, what)
         if not isinstance(value, dict):
             raise self.nonsense(what)
         return value
 
     def entries(self, value: object, what: str) -> List[Dict[str, Any]]:
-        """A list of objects."""
+        """Check a list of objects."""
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             raise self.nonsense(what)
         return value
 
     def texts(self, value: object, what: str) -> List[str]:
-        """A list of strings; empty where there is none."""
+        """Check a list of strings, or make an empty one of a missing value."""
         texts = value or []
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise self.nonsense(what)
         return texts
 
     def member(self, value: Mapping[str, Any], key: str, kind: Type[T], what: str) -> T:
-        """A member of exactly this type: a JSON true is no number."""
+        """Get a member of exactly this type: a JSON true is not a number."""
         member = value.get(key)
         if type(member) is not kind:
             raise self.nonsense(what)
         return member
 
     def matching(self, pattern: re.Pattern[str], value: Mapping[str, Any], key: str, what: str) -> str:
-        """A member that is a string of this form."""
+        """Get a member that is a string of this form."""
         text = self.member(value, key, str, what)
         if not pattern.fullmatch(text):
             raise self.nonsense(what)
@@ -77,7 +77,7 @@ class AnswerReader:
 
 
 def json_object(body: bytes) -> Dict[str, Any]:
-    """The JSON object that a body is; an empty one where it is something else."""
+    """Parse a JSON object; returns an empty one for anything else."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -86,12 +86,12 @@ def json_object(body: bytes) -> Dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """What may be shown and logged: at most `NAME_MAX` characters, none of them a control."""
+    """Make text safe to show and log: at most `NAME_MAX` characters, no control characters."""
     return "".join(character if character.isprintable() else "?" for character in text[:NAME_MAX])
 
 
 def retry_seconds(retry_after: Optional[str]) -> Optional[int]:
-    """Seconds of a ``Retry-After`` (RFC 9110, section 10.2.3); None where it is a date, or not credible."""
+    """Seconds of ``Retry-After`` (RFC 9110, section 10.2.3); None for a date or an absurd value."""
     seconds = (retry_after or "").strip()
     known = seconds.isascii() and seconds.isdigit() and len(seconds) < 6
     return int(seconds) if known else None

@@ -1,8 +1,8 @@
-"""UAA's tokens: can they be real, from whom, and whose are they?  Nothing is verified here.
+"""Reads UAA's tokens: form, expiry, issuer and owner.  Nothing is verified here.
 
-Whatever a token is for, its form and its expiry are looked at before anybody is asked
-about it (`check_form`).  Cloud Controller verifies its tokens itself; nothing else of
-them is believed before.  For BOSH the api verifies them (`pcapd.api.resolvers.tokens`).
+The form and expiry of every token are checked before an authority is asked about it
+(`check_form`).  Cloud Controller verifies its tokens itself; their claims are not
+trusted before that.  For BOSH the api verifies them (`pcapd.api.resolvers.tokens`).
 
 Sources: RFC 7515 and 7519; UAA's UaaTokenServices.java.
 """
@@ -34,51 +34,51 @@ __all__ = [
     "texts",
 ]
 
-#: How to get a good token.
+#: Hints for how to get a valid token.
 BOSH_LOG_IN = "log in again: bosh log-in"
 CF_LOG_IN = "log in again: cf login"
 
 #: Tokens are ASCII without spaces (RFC 6750, section 2.1).
 _TOKEN = re.compile(r"[!-~]+")
-#: Seconds since the epoch that no clock will show.
+#: Seconds since the epoch, later than any real time.
 _FAR = 1e15
-#: A JWS in its compact form; of an unsigned one the last part is empty.
+#: A JWS in compact form; the last part of an unsigned one is empty.
 _JWT = re.compile(r"([\w-]+)\.([\w-]+)\.[\w-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Issuer:
-    """Who may have issued a token, as the director says.
+    """The UAA that the director names as the issuer of its tokens.
 
     Attributes:
-        url: UAA's, without a final slash; its keys are fetched there.
-        urls: Other names of the same UAA, by which a token may know it.
+        url: UAA's URL, without a final slash; its keys are fetched there.
+        urls: Other URLs of the same UAA that a token may name.
     """
 
     url: str
     urls: Tuple[str, ...] = ()
 
-    def _says(self, url: object, path: str) -> bool:
+    def _is_mine(self, url: object, path: str) -> bool:
         return isinstance(url, str) and any(same_url(url, base + path) for base in (self.url, *self.urls))
 
     def issued(self, issuer: object) -> bool:
         """Whether a token's ``iss`` is this UAA."""
-        return self._says(issuer, "/oauth/token")
+        return self._is_mine(issuer, "/oauth/token")
 
     def keeps_keys_at(self, address: object) -> bool:
         """Whether a token's ``jku`` is this UAA's address for keys."""
-        return self._says(address, "/token_keys")
+        return self._is_mine(address, "/token_keys")
 
 
 @dataclass(frozen=True)
 class TokenOwner:
-    """Who has a token that was verified.
+    """The owner of a token.
 
     Attributes:
-        user: For people and the audit log; printable, and not unique.
+        user: Name for messages and the audit log; printable, and not unique.
         identity: Unique; for the limit per user.
-        origin: Which of UAA's sources of users knows them, such as ``uaa`` or ``ldap``;
-            empty for a client.  Printable.
+        origin: The user's identity provider at UAA, such as ``uaa`` or ``ldap``; empty for a
+            client.  Printable.
     """
 
     user: str
@@ -88,7 +88,7 @@ class TokenOwner:
 
 
 def same_url(one: str, other: str) -> bool:
-    """Whether two https URLs name the same thing: scheme, host, port and path, to the letter."""
+    """Whether two https URLs have exactly the same host, port and path."""
     first, second = _taken_apart(one), _taken_apart(other)
     return first is not None and first == second
 
@@ -106,35 +106,35 @@ def _taken_apart(url: str) -> Optional[Tuple[str, int, str]]:
 
 
 def check_form(token: str, now: float, log_in: str = BOSH_LOG_IN, leeway: float = 0.0) -> Mapping[str, Any]:
-    """Refuse what cannot be one of UAA's access tokens that is valid now, without asking an authority.
+    """Refuse a token that cannot be a valid access token of UAA, without asking an authority.
 
     Args:
         now: Seconds since the epoch.
-        log_in: How to get a better one.
-        leeway: Seconds after its end in which a token still passes.
+        log_in: Hint for how to get a valid token.
+        leeway: Seconds after its expiry in which a token is still accepted.
 
     Returns:
         Its claims.  They are NOT verified.
 
     Raises:
-        Unauthenticated: It cannot be a token, or has expired.
+        Unauthenticated: It is not a token, or has expired.
     """
     if len(token) > TOKEN_MAX or not _TOKEN.fullmatch(token):
-        raise Unauthenticated("the token holds characters that no token has, or too many", log_in)
+        raise Unauthenticated("the token has invalid characters, or too many", log_in)
     parts = _JWT.fullmatch(token)
     header, claims = map(_object, parts.groups()) if parts else (None, None)
     if header is None or claims is None:
         raise Unauthenticated("the token is not one of UAA's: it is not a JWT", log_in)
     expires = _seconds(claims.get("exp"))
     if expires is None:
-        raise Unauthenticated("the token is not one of UAA's: it does not say when it expires", log_in)
+        raise Unauthenticated("the token is not one of UAA's: it has no expiry time", log_in)
     if expires + leeway <= now:
         raise Unauthenticated("the token has expired", log_in)
     return claims
 
 
 def expiry(token: str) -> Optional[float]:
-    """When an access token ends, seconds since the epoch; None when it does not say (an opaque one)."""
+    """When an access token expires, in seconds since the epoch; None if unknown (opaque)."""
     _, _, rest = token.partition(".")
     claims = _object(rest.partition(".")[0])
     ends = None if claims is None else _seconds(claims.get("exp"))
@@ -142,7 +142,7 @@ def expiry(token: str) -> Optional[float]:
 
 
 def lasts(token: str, until: float) -> bool:
-    """Whether a token is there and good until a time; one that does not say is tried.
+    """Whether there is a token that is valid until a time; an unknown expiry counts as valid.
 
     Args:
         until: Seconds since the epoch.
@@ -171,7 +171,7 @@ def _seconds(value: object) -> Optional[float]:
     return seconds if math.isfinite(seconds) else None
 
 
-# --- whose it is -------------------------------------------------------------
+# --- owner -------------------------------------------------------------
 
 
 def texts(value: object) -> FrozenSet[str]:
@@ -184,11 +184,11 @@ def texts(value: object) -> FrozenSet[str]:
 
 
 def owner_of(claims: Mapping[str, Any], *realm: str) -> TokenOwner:
-    """Read from a token's claims whose it is.
+    """Read a token's owner from its claims.
 
     Args:
-        claims: Of a token that was verified, here or by the authority that accepted it.
-        realm: What the ids of users and clients are unique in.
+        claims: Claims of a token; trust the result only if the token is verified.
+        realm: Names the issuer within which ids of users and clients are unique.
     """
     name, user = _text(claims, "user_name"), _text(claims, "user_id")
     client = _text(claims, "client_id") or "unknown"

@@ -1,4 +1,4 @@
-"""UAA as the clients of the CLIs use it: requests for tokens, what they give, and where tokens may go.
+"""Requests to UAA for tokens, as the CLIs send them, and the URLs to which tokens may be sent.
 
 Sources: RFC 6749; UAA's API documentation (https://docs.cloudfoundry.org/api/uaa).
 """
@@ -21,11 +21,11 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class LoginProblem(PcapdError):
-    """The login of the cf CLI, or of the BOSH CLI, is not there, not whole, or over."""
+    """The login of the cf CLI or the BOSH CLI is missing, incomplete or expired."""
 
 
 class Tokens(NamedTuple):
-    """What UAA gives; without a refresh token the old one stays good."""
+    """Tokens from UAA; without a refresh token the old one stays valid."""
 
     access: str
     refresh: str = ""
@@ -45,7 +45,7 @@ def basic(client: str, secret: str) -> str:
 
 
 def parse_tokens(body: bytes) -> Optional[Tokens]:
-    """Read UAA's answer; None when it is none."""
+    """Read UAA's answer; None if it is not valid."""
     try:
         values = json.loads(body)
         access, refresh = values["access_token"], values.get("refresh_token") or ""
@@ -58,10 +58,10 @@ def parse_tokens(body: bytes) -> Optional[Tokens]:
 
 
 def check_url(url: str, what: str, hint: str) -> None:
-    """Make sure that a token may be sent there: by https, or to this machine.
+    """Check that a token may be sent to a URL: by https, or to this machine.
 
     Raises:
-        LoginProblem: It may not.
+        LoginProblem: It may not be sent there.
     """
     try:
         parts = urlsplit(url)
@@ -69,6 +69,6 @@ def check_url(url: str, what: str, hint: str) -> None:
     except ValueError:
         host = None
     if not host or not url.isprintable() or "@" in parts.netloc or parts.scheme not in ("https", "http"):
-        raise LoginProblem(f"{what}, {url!r}, is no https URL", hint)
+        raise LoginProblem(f"{what}, {url!r}, is not an https URL", hint)
     if parts.scheme == "http" and host not in _LOOPBACK:
         raise LoginProblem(f"{what}, {url}, is not https, and a token is not sent in clear", hint)

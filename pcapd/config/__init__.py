@@ -1,13 +1,13 @@
-"""The daemon's configuration: typed, every problem reported at once.
+"""The daemon's configuration: typed, with all problems reported at once.
 
 ``units``
-    durations and sizes as people write them; pcapctl reads its options with it.
+    durations and sizes with units; pcapctl's options use it too.
 ``schema``
-    the values that the rest of the daemon sees, with their defaults.
+    the values that the rest of the daemon uses, with their defaults.
 ``document``, ``checks``, ``section``, ``parse``, ``parse_static``
     from YAML to those values; pure.
 ``certificates``, ``load``
-    what the named files must hold; the only place that reads files.
+    checks of the named files; ``load`` is the only module that reads files.
 
-Nothing is imported here: pcapctl takes ``units`` alone and has no PyYAML.
+Nothing is imported here: pcapctl imports ``units`` alone and has no PyYAML.
 """

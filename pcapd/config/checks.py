@@ -1,8 +1,8 @@
-"""What one value of a configuration may be.
+"""Checks of single values of a configuration.
 
-A check takes the value as YAML gave it and returns it as `schema` wants it, or
-raises ValueError with half a sentence that fits after "path: ".  No check ever
-quotes a value that could be a secret.
+A check takes a value from YAML and returns it in the form of `schema`, or raises
+ValueError with a message that completes the sentence "path: ".  No check ever quotes
+a value that could be a secret.
 """
 
 from __future__ import annotations
@@ -70,17 +70,17 @@ _MOVING = re.compile(r"\b(?:vlan|mpls|pppoed|pppoes|geneve|vxlan)\b")
 _TOKEN_HASH = re.compile(r"[0-9A-Fa-f]{64}")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0]")
 
-#: The hash of no token at all: what `sha256sum` says when the variable was empty.
+#: The hash of an empty token: the output of `sha256sum` if the variable was empty.
 _HASH_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def kind(value: object) -> str:
-    """What a value is, in the words of YAML."""
-    return next((words for kind, words in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")
+    """Describe the type of a value."""
+    return next((text for kind, text in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
 def text(value: object) -> str:
-    """Text that is not empty."""
+    """Check text that must not be empty."""
     if not isinstance(value, str):
         hint = "" if isinstance(value, (list, dict)) else " (quotes make it text)"
         raise ValueError(f"must be text, not {kind(value)}{hint}")
@@ -90,21 +90,21 @@ def text(value: object) -> str:
 
 
 def boolean(value: object) -> bool:
-    """A YAML boolean; 0 and 1 are none."""
+    """Check a YAML boolean; 0 and 1 are refused."""
     if not isinstance(value, bool):
         raise ValueError(f"must be true or false, not {kind(value)}")
     return value
 
 
 def items(value: object) -> List[object]:
-    """A list; its items are yet to be checked."""
+    """Check a list, without its items."""
     if not isinstance(value, list):
         raise ValueError(f"must be a list, not {kind(value)}")
     return value
 
 
 def whole_number(low: int, high: int) -> Check[int]:
-    """A check for whole numbers from low to high; booleans are none."""
+    """A check for whole numbers from low to high; booleans are refused."""
 
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -123,17 +123,17 @@ listening_port: Check[int] = whole_number(0, 65535)
 
 
 def duration(value: object) -> float:
-    """Seconds, more than none, of a duration with its unit."""
+    """Check a duration with its unit, and return it in seconds, more than 0."""
     if not isinstance(value, str):
         raise ValueError(f"must be a duration such as 500ms, 30s, 5m or 1h, not {kind(value)}")
     seconds = parse_duration(value)
     if not seconds:
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be longer than 0")
     return seconds
 
 
 def size_between(low: int, high: int) -> Check[int]:
-    """A check for sizes from low to high bytes, as text with a unit or plain bytes."""
+    """A check for sizes from low to high bytes, as text with a unit or as a number."""
 
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, str)):
@@ -147,7 +147,7 @@ def size_between(low: int, high: int) -> Check[int]:
 
 
 def one_of(choices: Tuple[T, ...]) -> Check[T]:
-    """A check for one of a few words."""
+    """A check for one of several words."""
 
     def check(value: object) -> T:
         word = text(value)
@@ -160,24 +160,24 @@ def one_of(choices: Tuple[T, ...]) -> Check[T]:
 
 
 def name(value: object) -> str:
-    """Name of a target, a namespace or a user."""
+    """Check the name of a target, a namespace or a user."""
     return _matching(_NAME, value, _NAME_RULE.format(64, "'.', '_' and '-'"))
 
 
 def identity(value: object) -> str:
-    """Our own id: like a name, but longer and with slashes, as in ``router/0``."""
+    """Check our own id: like a name, but longer and with slashes, as in ``router/0``."""
     return _matching(_IDENTITY, value, _NAME_RULE.format(128, "'.', '_', '-' and '/'"))
 
 
 def interface(value: object) -> str:
-    """Name of a network interface."""
+    """Check the name of a network interface."""
     return _matching(
         _INTERFACE, value, "must be an interface: at most 15 characters without spaces and slashes"
     )
 
 
 def exclusion(value: object) -> str:
-    """A BPF filter that is put before others, as far as it can be checked without libpcap."""
+    """Check a BPF filter to be combined with others, as far as possible without libpcap."""
     found = text(value)
     if not found.isascii() or not found.isprintable():
         raise ValueError("must be printable ASCII, in one line")
@@ -195,27 +195,27 @@ def exclusion(value: object) -> str:
 
 
 def user_name(value: object) -> str:
-    """Name of a user of the machine."""
+    """Check the name of a user of this machine."""
     return _matching(_USER_NAME, value, "must be the name of a user of this machine")
 
 
 def scope(value: object) -> str:
-    """A scope of an OAuth token."""
+    """Check a scope of an OAuth token."""
     return _matching(_SCOPE, value, "must be one scope, without spaces")
 
 
 def dns_name(value: object) -> str:
-    """A DNS name in lower case, spelled out: neither an address nor a pattern."""
-    found = _matching(_DNS_NAME, value, "must be a DNS name, spelled out").lower()
+    """Check a DNS name and return it in lower case; addresses and patterns are refused."""
+    found = _matching(_DNS_NAME, value, "must be a DNS name, without wildcards").lower()
     if _is_address(found):
         raise ValueError("must be a DNS name, not an IP address")
     return found
 
 
 def address(value: object) -> str:
-    """An IP address, version 4 or 6, in its usual spelling.
+    """Check an IP address, version 4 or 6, and return it in the usual spelling.
 
-    Without an IPv6 zone: a BPF filter that excludes our own streams could not name it.
+    IPv6 zones are refused: a BPF filter that excludes our own streams could not name them.
     """
     found = text(value)
     if not _is_address(found) or "%" in found:
@@ -224,7 +224,7 @@ def address(value: object) -> str:
 
 
 def network(value: object) -> Network:
-    """A network in CIDR notation, or one address."""
+    """Check a network in CIDR notation, or one address."""
     found = text(value)
     try:
         if "%" in found:
@@ -235,9 +235,9 @@ def network(value: object) -> Network:
 
 
 def https_url(value: object) -> str:
-    """An https URL of a server, without a final slash.
+    """Check the https URL of a server, and return it without a final slash.
 
-    Refused are a path (we add ours), and user names and passwords.
+    Paths, user names and passwords are refused; the api adds its own paths.
     """
     found = text(value)
     example = "must be an https URL such as https://api.example.com"
@@ -251,14 +251,14 @@ def https_url(value: object) -> str:
     if not usable:
         raise ValueError(example)
     if "@" in parts.netloc:
-        raise ValueError("must not hold a user name or password")
+        raise ValueError("must not contain a user name or password")
     if parts.path not in ("", "/") or "?" in found or "#" in found:
         raise ValueError(f"{example}, without a path")
     return found.rstrip("/")
 
 
 def token_hash(value: object) -> str:
-    """SHA-256 of a token, in lower case; not that of the empty one."""
+    """Check the SHA-256 of a token, and return it in lower case; that of an empty one is refused."""
     found = _matching(_TOKEN_HASH, value, "must be the 64 hexadecimal digits of the token's SHA-256").lower()
     if found == _HASH_OF_NOTHING:
         raise ValueError("is the hash of an empty token")
@@ -266,7 +266,7 @@ def token_hash(value: object) -> str:
 
 
 def file_in(directory: Path) -> Check[Path]:
-    """A check for paths; relative ones are taken to be in the directory."""
+    """A check for paths; relative paths start at the directory."""
 
     def check(value: object) -> Path:
         found = text(value)
@@ -278,7 +278,7 @@ def file_in(directory: Path) -> Check[Path]:
 
 
 def absolute_path(value: object) -> Path:
-    """A path from the root."""
+    """Check an absolute path."""
     found = text(value)
     if not found.startswith("/") or "\0" in found:
         raise ValueError("must be an absolute path")

@@ -1,4 +1,4 @@
-"""YAML text to plain values, without PyYAML's surprises.  Pure."""
+"""Parses YAML to plain values, without PyYAML's surprises.  Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NOT_YAML = (ValueError, LookupError, AttributeError, ArithmeticError, TypeError
 
 
 def read_document(data: bytes) -> Tuple[Optional[Dict[object, object]], List[str]]:
-    """The mapping that YAML text holds, and the text's problems.
+    """Parse YAML text; returns its mapping and its problems.
 
-    Without a mapping there is nothing to go on with: it is None.  A key that appears twice in a
-    mapping is a problem too, where PyYAML would silently take the last one.
+    The mapping is None if the text has none.  A key that appears twice in a mapping is a problem
+    too; PyYAML would silently take the last one.
 
     Args:
         data: The text, UTF-8 or UTF-16; at most `limits.CONFIG_MAX` bytes.
@@ -30,13 +30,13 @@ def read_document(data: bytes) -> Tuple[Optional[Dict[object, object]], List[str
     except yaml.MarkedYAMLError as error:
         return None, [_marked(error)]
     except yaml.YAMLError as error:
-        # The reader's: not UTF-8, or a control character.  Its words are on
-        # several lines, and the last names an input that we made up.
+        # From the reader: not UTF-8, or a control character.  Its message has several
+        # lines, and the last one names an input that does not exist.
         return None, [f"not YAML: {str(error).splitlines()[0]}"]
     except _NOT_YAML as error:
-        return None, [f"not YAML that holds plain values ({type(error).__name__})"]
+        return None, [f"not YAML with plain values ({type(error).__name__})"]
     if not isinstance(values, dict):
-        return None, [f"the file must hold a mapping of keys, not {kind(values)}"]
+        return None, [f"the file must be a mapping of keys, not {kind(values)}"]
     return values, loader.problems
 
 

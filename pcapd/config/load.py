@@ -1,4 +1,4 @@
-"""Read a configuration and the files that it names: the package's only contact with the world."""
+"""Reads a configuration and the files that it names; the package's only module with I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional, TypeVar, Union
 
 from pcapd.config.certificates import (
-    check_authorities,
+    check_cas,
     check_same_key,
     check_validity,
     read_certificate,
@@ -42,12 +42,12 @@ def load_agent(
     """Read an agent's configuration and check the files that it names.
 
     Args:
-        path: Of the YAML file; relative names in it are relative to its directory.
-        host_name: The default id; None asks the machine.
-        now: When certificates must be valid, with its time zone; None is the present.
+        path: The YAML file; relative paths in it start at its directory.
+        host_name: The default id; None for the machine's host name.
+        now: The time at which certificates must be valid, with its time zone; None for now.
 
     Raises:
-        ConfigError: With all problems of the file and of those that it names.
+        ConfigError: All problems of the file and of the files that it names.
     """
     return _load(Path(path), survey_agent, host_name, now)
 
@@ -55,7 +55,7 @@ def load_agent(
 def load_api(
     path: Union[str, Path], *, host_name: Optional[str] = None, now: Optional[datetime] = None
 ) -> ApiConfig:
-    """Read an api's configuration and check the files that it names; as `load_agent`."""
+    """Read an api's configuration and check the files that it names; like `load_agent`."""
     return _load(Path(path), survey_api, host_name, now)
 
 
@@ -68,7 +68,7 @@ def _load(
     try:
         data = _read(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(str(path), [f"the file {_words(error)}"]) from error
+        raise ConfigError(str(path), [f"the file {_message(error)}"]) from error
     values, problems = read_document(data)
     if values is None:
         raise ConfigError(str(path), problems)
@@ -82,24 +82,24 @@ def _load(
 
 
 def _check_role(path: Path, values: Mapping[object, object], role: str) -> None:
-    """Say at once that the file is the other role's: every other problem follows from that."""
+    """Report only that the file is the other role's: every other problem follows from that."""
     other = "api" if role == "agent" else "agent"
     found = {one: len(_KEYS[one] & set(values)) for one in _KEYS}
     if found[other] and not found[role]:
-        raise ConfigError(str(path), [f"this is the file of an {other}: use it with --role {other}"])
+        raise ConfigError(str(path), [f"this is the configuration of an {other}: use it with --role {other}"])
 
 
 def _look_at_files(report: Report, now: datetime) -> None:
     for pair in report.key_pairs:
         _look_at_pair(report, pair, now)
-    for authority in report.ca_files:
-        with _noting(report, authority.where, authority.file):
-            check_authorities(_read(authority.file), now)
-            _warn_if_open(report, authority.where, authority.file)
+    for ca in report.ca_files:
+        with _noting(report, ca.where, ca.file):
+            check_cas(_read(ca.file), now)
+            _warn_if_open(report, ca.where, ca.file)
     for named in report.directories:
         with _noting(report, named.where, named.directory):
             if not named.directory.is_dir():
-                raise ValueError("is no directory")
+                raise ValueError("is not a directory")
 
 
 def _look_at_pair(report: Report, pair: KeyPair, now: datetime) -> None:
@@ -118,7 +118,7 @@ def _look_at_pair(report: Report, pair: KeyPair, now: datetime) -> None:
 
 
 def _warn_if_open(report: Report, where: str, file: Path) -> None:
-    """Who may write whom we trust, or who we are, decides about it."""
+    """Warn of a file that every user can change: it decides whom we trust, or who we claim to be."""
     try:
         mode = file.stat().st_mode
     except (OSError, ValueError):
@@ -129,11 +129,11 @@ def _warn_if_open(report: Report, where: str, file: Path) -> None:
 
 @contextmanager
 def _noting(report: Report, where: str, file: Path) -> Iterator[None]:
-    """Note what is wrong with a file, and go on."""
+    """Note a problem of a file, and continue."""
     try:
         yield
     except (OSError, ValueError) as error:
-        report.problems.append(f"{where}: {file} {_words(error)}")
+        report.problems.append(f"{where}: {file} {_message(error)}")
 
 
 def _read(file: Path) -> bytes:
@@ -145,9 +145,9 @@ def _read(file: Path) -> bytes:
     return data
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror}"
     if isinstance(error, UnicodeError):
-        return "cannot be read: no file can have that name"
+        return "cannot be read: the name is not valid"
     return str(error)

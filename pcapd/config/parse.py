@@ -1,8 +1,8 @@
-"""From the values of a YAML file to `AgentConfig` or `ApiConfig`.  Pure.
+"""Makes an `AgentConfig` or `ApiConfig` of the values of a YAML file.  Pure.
 
-Reads like the file: one function per section.  All problems are found in one
-go.  ``parse_*`` raise them; ``survey_*`` hand them out, for `pcapd.config.load`
-which has more to find.
+The functions follow the file: one for each section.  All problems are found in one
+pass.  ``parse_*`` raise them; ``survey_*`` return them, for `pcapd.config.load`,
+which looks for more.
 """
 
 from __future__ import annotations
@@ -37,47 +37,50 @@ from pcapd.config.schema import (
 )
 from pcapd.config.section import CaFile, Directory, KeyPair, Report, Section
 from pcapd.errors import ConfigError
-from pcapd.limits import MIB, POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX, SOURCES_MAX
+from pcapd.limits import (
+    CAPTURE_BYTES_MAX,
+    CAPTURES_MAX,
+    POLICY_FILTERS_LENGTH_MAX,
+    POLICY_FILTERS_MAX,
+    RING_BYTES_RANGE,
+    SOURCES_MAX,
+)
 
 __all__ = ["Survey", "parse_agent", "parse_api", "survey_agent", "survey_api"]
 
 C = TypeVar("C", AgentConfig, ApiConfig)
 F = TypeVar("F", bound=Optional[Path])
 
-_ANYONE: Final = "without it anyone who reaches the port could order captures"
-_ANY_CERTIFICATE: Final = "without it any certificate of client_cas could order captures"
+_ANYONE: Final = "without it anyone who can reach the port could start captures"
+_ANY_CERTIFICATE: Final = "without it any certificate of client_cas could start captures"
 _NO_DEVICES: Final = "an empty list would allow nothing; leave the key out to allow any interface"
 _RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
 
-#: bytes; a smaller ring loses packets at any rate, a larger one eats the machine.
-_RING: Final = (MIB, 1024 * MIB)
-#: captures or users' captures at once; more is surely a slip of the finger.
-_CAPTURES_MAX: Final = 1024
-#: bytes (1 PiB); room for any disk, and far from what a 64-bit field holds.
-_SIZE_MAX: Final = 1024**5
 
 _log_level: checks.Check[LogLevel] = checks.one_of(get_args(LogLevel))
 _access: checks.Check[ContainerAccess] = checks.one_of(get_args(ContainerAccess))
-_captures = checks.whole_number(1, _CAPTURES_MAX)
+_captures = checks.whole_number(1, CAPTURES_MAX)
+_ring = checks.size_between(*RING_BYTES_RANGE)
+_capture_size = checks.size_between(1, CAPTURE_BYTES_MAX)
 _permission: checks.Check[Permission] = checks.one_of(get_args(Permission))
 
 
 @dataclass(frozen=True)
 class Survey(Generic[C]):
-    """A configuration with all that was found on the way.
+    """A parsed configuration with its problems and warnings.
 
-    The configuration must not be used before `result` has let it go: stand-ins
-    take the place of values that have problems.
+    Use the configuration only from `result`: values with problems are replaced by
+    stand-ins.
     """
 
     config: C
     report: Report
 
     def result(self, source: str) -> C:
-        """The configuration with its warnings.
+        """Return the configuration with its warnings.
 
         Raises:
-            ConfigError: There are problems.
+            ConfigError: The configuration has problems.
         """
         if self.report.problems:
             raise ConfigError(source, self.report.problems)
@@ -94,13 +97,13 @@ def parse_agent(
     """Make an agent's configuration of the values of its file.
 
     Args:
-        values: As `yaml.safe_load` gives them.
-        host_name: Of this machine: the default id.
-        directory: Where relative file names are.
+        values: The values, as from `yaml.safe_load`.
+        host_name: This machine's host name: the default id.
+        directory: Where relative paths start.
         source: The file's path, for messages.
 
     Raises:
-        ConfigError: With all its problems.
+        ConfigError: All problems of the values.
     """
     return survey_agent(values, host_name, directory).result(source)
 
@@ -112,12 +115,12 @@ def parse_api(
     directory: Path = Path(),
     source: str = "configuration",
 ) -> ApiConfig:
-    """Make an api's configuration of the values of its file; as `parse_agent`."""
+    """Make an api's configuration of the values of its file; like `parse_agent`."""
     return survey_api(values, host_name, directory).result(source)
 
 
 def survey_agent(values: Mapping[object, object], host_name: str, directory: Path) -> Survey[AgentConfig]:
-    """Like `parse_agent`, but hand the problems out, with the files yet to be looked at."""
+    """Like `parse_agent`, but return the problems, with the files still to be checked."""
     section = Section(Report(), directory, values)
     config = AgentConfig(
         id=section.optional("id", checks.identity, host_name),
@@ -133,7 +136,7 @@ def survey_agent(values: Mapping[object, object], host_name: str, directory: Pat
 
 
 def survey_api(values: Mapping[object, object], host_name: str, directory: Path) -> Survey[ApiConfig]:
-    """Like `parse_api`, but hand the problems out, with the files yet to be looked at."""
+    """Like `parse_api`, but return the problems, with the files still to be checked."""
     section = Section(Report(), directory, values)
     agents = section.required_section("agents", _agents)
     agent_port = agents.port if agents else AgentsConfig.port
@@ -155,10 +158,12 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
     )
     for network in config.trusted_proxies:
         if network.prefixlen == 0:
-            section.warning("trusted_proxies", f"{network} is everybody: anyone may claim any address")
+            section.warning(
+                "trusted_proxies", f"{network} includes every address: any client could claim any address"
+            )
     section.finish()
     if not any(section.has(resolver) for resolver in _RESOLVERS):
-        section.problem(", ".join(_RESOLVERS), "at least one is required, or there is nothing to capture")
+        section.problem(", ".join(_RESOLVERS), "at least one is required, otherwise nothing can be captured")
     return Survey(config, section.report)
 
 
@@ -178,7 +183,7 @@ def _agent_tls(section: Section) -> ServerTLS:
     return ServerTLS(
         certificate=certificate,
         private_key=private_key,
-        client_cas=_authority(section, "client_cas", section.required("client_cas", _file(section), _ANYONE)),
+        client_cas=_ca_file(section, "client_cas", section.required("client_cas", _file(section), _ANYONE)),
         allowed_clients=section.items("allowed_clients", checks.dns_name, _ANY_CERTIFICATE),
     )
 
@@ -186,7 +191,7 @@ def _agent_tls(section: Section) -> ServerTLS:
 def _capture(section: Section) -> CaptureConfig:
     return CaptureConfig(
         default_device=section.optional("default_device", checks.interface, CaptureConfig.default_device),
-        ring_bytes=section.optional("ring_bytes", checks.size_between(*_RING), CaptureConfig.ring_bytes),
+        ring_bytes=section.optional("ring_bytes", _ring, CaptureConfig.ring_bytes),
         max_captures=section.optional("max_captures", _captures, CaptureConfig.max_captures),
         promiscuous=section.optional("promiscuous", checks.boolean, CaptureConfig.promiscuous),
     )
@@ -226,7 +231,7 @@ def _api_tls(section: Section) -> ServerTLS:
     return ServerTLS(
         certificate=certificate,
         private_key=private_key,
-        client_cas=_authority(section, "client_cas", section.optional("client_cas", _file(section), None)),
+        client_cas=_ca_file(section, "client_cas", section.optional("client_cas", _file(section), None)),
     )
 
 
@@ -234,7 +239,7 @@ def _agents(section: Section) -> AgentsConfig:
     return AgentsConfig(
         port=section.optional("port", checks.port, AgentsConfig.port),
         connect_timeout=section.optional("connect_timeout", checks.duration, AgentsConfig.connect_timeout),
-        tls=section.required_section("tls", _client_tls, "agents answer no one else"),
+        tls=section.required_section("tls", _client_tls, "agents accept only authenticated clients"),
     )
 
 
@@ -243,7 +248,7 @@ def _client_tls(section: Section) -> ClientTLS:
     return ClientTLS(
         certificate=certificate,
         private_key=private_key,
-        ca=_authority(section, "ca", section.required("ca", _file(section))),
+        ca=_ca_file(section, "ca", section.required("ca", _file(section))),
         server_name=section.required("server_name", checks.dns_name),
     )
 
@@ -253,7 +258,7 @@ def _limits(section: Section) -> ApiLimits:
         concurrent_captures=section.optional("concurrent_captures", _captures, ApiLimits.concurrent_captures),
         per_user=section.optional("per_user", _captures, ApiLimits.per_user),
         max_duration=section.optional("max_duration", checks.duration, ApiLimits.max_duration),
-        max_bytes=section.optional("max_bytes", checks.size_between(1, _SIZE_MAX), ApiLimits.max_bytes),
+        max_bytes=section.optional("max_bytes", _capture_size, ApiLimits.max_bytes),
         max_targets=section.optional(
             "max_targets", checks.whole_number(1, SOURCES_MAX), ApiLimits.max_targets
         ),
@@ -263,23 +268,25 @@ def _limits(section: Section) -> ApiLimits:
 def _cloud_foundry(section: Section) -> CloudFoundryConfig:
     config = CloudFoundryConfig(
         api=section.required("api", checks.https_url),
-        ca=_authority(section, "ca", section.optional("ca", _file(section), None)),
+        ca=_ca_file(section, "ca", section.optional("ca", _file(section), None)),
         required_permission=section.optional(
             "required_permission", _permission, CloudFoundryConfig.required_permission
         ),
         headers_only_permission=section.optional("headers_only_permission", _permission, None),
     )
     if config.headers_only_permission and config.headers_only_permission == config.required_permission:
-        section.problem("headers_only_permission", "must be another one than required_permission")
+        section.problem("headers_only_permission", "must differ from required_permission")
     if config.required_permission == "read_basic_data":
-        section.warning("required_permission", "whoever sees an app, auditors too, may read its payloads")
+        section.warning(
+            "required_permission", "every user who can see an app, auditors too, can read its payloads"
+        )
     return config
 
 
 def _bosh(section: Section, agent_port: int) -> BoshConfig:
     return BoshConfig(
         director=section.required("director", checks.https_url),
-        ca=_authority(section, "ca", section.optional("ca", _file(section), None)),
+        ca=_ca_file(section, "ca", section.optional("ca", _file(section), None)),
         agent_port=section.optional("agent_port", checks.port, agent_port),
         token_scope=section.optional("token_scope", checks.scope, None),
     )
@@ -336,7 +343,7 @@ def _key_pair(section: Section) -> Tuple[Path, Path]:
     return certificate, private_key
 
 
-def _authority(section: Section, key: str, file: F) -> F:
+def _ca_file(section: Section, key: str, file: F) -> F:
     if isinstance(file, Path):
         section.report.ca_files.append(CaFile(f"{section.path}.{key}", file))
     return file

@@ -1,4 +1,4 @@
-"""The section ``static`` of an api's configuration: users and targets by name.  Pure."""
+"""Parses the section ``static`` of an api's configuration: users and targets by name.  Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["static"]
 
 
 def static(section: Section, agent_port: int) -> StaticConfig:
-    """What the section says.
+    """Make the values of the section.
 
     Args:
-        section: The file's ``static``.
-        agent_port: TCP port of targets that name none.
+        section: The section ``static``.
+        agent_port: TCP port of targets without one.
     """
     config = StaticConfig(
         users=section.required_section("users", _users),
@@ -69,7 +69,7 @@ def _find_unknown_targets(section: Section, config: StaticConfig) -> None:
 
 
 def _find_shared_tokens(section: Section, users: Mapping[str, StaticUser]) -> None:
-    """A token that two users share would leave the audit guessing who it was."""
+    """Refuse a token of two users: audit records could not tell them apart."""
     owners: Dict[str, str] = {}
     for name, user in users.items():
         if user and user.token_sha256:

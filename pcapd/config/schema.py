@@ -1,8 +1,8 @@
-"""What a configuration says, as frozen values with their defaults.
+"""The values of a configuration, frozen, with their defaults.
 
-One `AgentConfig` or `ApiConfig` per file; `pcapd.config.parse` makes them and
-has checked every rule.  Times are seconds, sizes bytes.  Files are paths, made
-absolute by the configuration file's directory where they were relative.
+Each file becomes an `AgentConfig` or `ApiConfig`; `pcapd.config.parse` makes them and
+checks every rule.  Times are in seconds, sizes in bytes.  Relative paths are made
+absolute with the configuration file's directory.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _AGENT_PORT: Final = 9494
 
 @dataclass(frozen=True)
 class ServerTLS:
-    """How we show who we are to those who connect, and whom we let in.
+    """Our certificate for clients, and the clients that we accept.
 
     Attributes:
-        client_cas: Who must have issued a client's certificate; None asks for none.
-        allowed_clients: Lower-case DNS names, one of which a client's certificate
-            must carry.  Only agents have it; never empty there.
+        client_cas: CAs of client certificates; None requests no certificate.
+        allowed_clients: Lower-case DNS names; a client's certificate must have one of
+            them.  Only for agents, and never empty there.
     """
 
     certificate: Path
@@ -71,12 +71,12 @@ class ServerTLS:
 
 @dataclass(frozen=True)
 class ClientTLS:
-    """How the api shows who it is to agents, and how it knows them.
+    """The api's certificate for agents, and how it verifies theirs.
 
     Attributes:
-        ca: Who must have issued an agent's certificate.
-        server_name: Lower-case DNS name that an agent's certificate must carry:
-            agents are dialled by address.
+        ca: CAs of the agents' certificates.
+        server_name: Lower-case DNS name that an agent's certificate must have; the api
+            connects to agents by address.
     """
 
     certificate: Path
@@ -107,10 +107,10 @@ class CaptureConfig:
     """How an agent captures.
 
     Attributes:
-        default_device: Interface of a request that names none.
+        default_device: Interface for requests that name none.
         ring_bytes: Bytes of the kernel's ring per capture source.
         max_captures: Captures at once.
-        promiscuous: Whether to also see packets that are for other machines.
+        promiscuous: Whether to capture packets for other machines too.
     """
 
     default_device: str = "eth0"
@@ -121,13 +121,13 @@ class CaptureConfig:
 
 @dataclass(frozen=True)
 class ContainersConfig:
-    """Where an agent finds the containers of its Diego cell.
+    """How an agent finds the containers of its Diego cell.
 
     Attributes:
-        store: Container metadata that silk's CNI plugin writes.
+        store: Container metadata, written by silk's CNI plugin.
         runc: The runc command.
-        runc_root: State directory of the containers that runc knows.
-        netns_dir: Bind-mounted network namespaces by handle; preferred where present.
+        runc_root: runc's state directory.
+        netns_dir: Network namespaces, bind-mounted by handle; preferred if present.
     """
 
     access: ContainerAccess = "namespace"
@@ -139,13 +139,13 @@ class ContainersConfig:
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Everything that an agent is told.
+    """The configuration of an agent.
 
     Attributes:
-        containers: None where the machine runs no containers.
+        containers: None if the machine runs no containers.
         namespaces: Absolute paths of the network namespaces that may be captured, by name.
-        run_as: User to become after the start; None stays who we are.
-        warnings: What works but should not stay so, one sentence each.
+        run_as: User to become after the start; None keeps the user.
+        warnings: Settings that work but should be changed, one sentence each.
     """
 
     id: str
@@ -160,7 +160,7 @@ class AgentConfig:
 
 @dataclass(frozen=True)
 class AgentsConfig:
-    """How the api reaches agents.
+    """How the api connects to agents.
 
     Attributes:
         connect_timeout: Seconds for an agent to accept the connection.
@@ -173,7 +173,7 @@ class AgentsConfig:
 
 @dataclass(frozen=True)
 class ApiLimits:
-    """What one api serves at most.
+    """The limits of one api.
 
     Attributes:
         concurrent_captures: Captures at once.
@@ -192,13 +192,13 @@ class ApiLimits:
 
 @dataclass(frozen=True)
 class CloudFoundryConfig:
-    """The Cloud Controller that decides about apps.
+    """The Cloud Controller that authorizes captures of apps.
 
     Attributes:
         api: Its https URL, without a final slash.
-        ca: Who must have issued its certificate; None trusts the system's authorities.
-        required_permission: What it must grant a user on an app.
-        headers_only_permission: What is enough for headers only; None: nothing less.
+        ca: CAs of its certificate; None for the system's CAs.
+        required_permission: The permission on an app that a user needs.
+        headers_only_permission: The permission for captures of headers only; None: the same.
     """
 
     api: str
@@ -209,13 +209,13 @@ class CloudFoundryConfig:
 
 @dataclass(frozen=True)
 class BoshConfig:
-    """The BOSH director that decides about VMs.
+    """The BOSH director that authorizes captures of VMs.
 
     Attributes:
         director: Its https URL, without a final slash.
-        ca: Who must have issued its certificate; None trusts the system's authorities.
+        ca: CAs of its certificate; None for the system's CAs.
         agent_port: TCP port of the agents on its VMs.
-        token_scope: UAA scope that allows a capture; None asks for an admin of the deployment.
+        token_scope: UAA scope that allows a capture; None requires an admin of the deployment.
     """
 
     director: str
@@ -226,12 +226,12 @@ class BoshConfig:
 
 @dataclass(frozen=True)
 class StaticUser:
-    """Someone who captures with a token of the configuration's.
+    """A user with a token from the configuration.
 
     Attributes:
         token_sha256: SHA-256 of the token, lower-case hexadecimal.
-        targets: Names of the targets they may capture; `ANY_TARGET` stands for all.
-        headers_only: They get nothing of a packet but its headers.
+        targets: Names of the targets that the user may capture; `ANY_TARGET` stands for all.
+        headers_only: The user may capture only the headers of packets.
     """
 
     token_sha256: str = field(repr=False)
@@ -239,7 +239,7 @@ class StaticUser:
     headers_only: bool = False
 
     def may_capture(self, target: str) -> bool:
-        """Whether they may capture the target of that name."""
+        """Whether the user may capture the target of that name."""
         return ANY_TARGET in self.targets or target in self.targets
 
 
@@ -267,12 +267,12 @@ class StaticConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """What nobody may capture, whoever they are.
+    """Rules that apply to every user.
 
     Attributes:
-        headers_only: Nobody gets anything of a packet but its headers.
+        headers_only: Only the headers of packets are captured.
         devices: Interfaces that may be captured, the first by default; None allows any.
-        exclude: BPF filters; what passes one of them is not captured.
+        exclude: BPF filters; packets that match one of them are not captured.
     """
 
     headers_only: bool = False
@@ -282,7 +282,7 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class MetricsConfig:
-    """Where Prometheus may read; a listener of its own."""
+    """The separate listener for Prometheus."""
 
     host: str = "127.0.0.1"
     port: int = 9102
@@ -290,10 +290,10 @@ class MetricsConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Where audit records go instead of to the log.
+    """The file for audit records, instead of the log.
 
     Attributes:
-        file: Gets one JSON object per line.
+        file: The file; it gets one JSON object per line.
     """
 
     file: Path
@@ -304,7 +304,7 @@ class CliConfig:
     """The client for download, under ``/cli/``.
 
     Attributes:
-        directory: Whose files anyone may fetch; those below its directories are not part of it.
+        directory: Anyone may download its files; subdirectories are not included.
     """
 
     directory: Path
@@ -312,12 +312,12 @@ class CliConfig:
 
 @dataclass(frozen=True)
 class ApiConfig:
-    """Everything that an api is told; at least one of the three resolvers is there.
+    """The configuration of an api, with at least one of the three resolvers.
 
     Attributes:
-        drain_timeout: Seconds for running captures to end, and for clients to read it, when the api stops.
-        trusted_proxies: Whose headers for the client's address and the request's id are used.
-        warnings: What works but should not stay so, one sentence each.
+        drain_timeout: Seconds for running captures to end, and for clients to read their end, at a stop.
+        trusted_proxies: Proxies whose headers for the client's address and the request's id are used.
+        warnings: Settings that work but should be changed, one sentence each.
     """
 
     id: str
@@ -338,7 +338,7 @@ class ApiConfig:
 
     @property
     def agent_ports(self) -> Tuple[int, ...]:
-        """TCP ports of all agents that this api may connect to."""
+        """TCP ports of all agents to which this api may connect."""
         ports = {self.agents.port} if self.cloud_foundry else set()
         ports |= {self.bosh.agent_port} if self.bosh else set()
         ports |= {target.port for target in self.static.targets.values()} if self.static else set()

@@ -1,10 +1,10 @@
-"""Reading one mapping of a configuration, key by key, without stopping at a problem.
+"""Reads one mapping of a configuration, key by key, without stopping at a problem.
 
-A `Section` hands out the values of its keys, checked.  Where one cannot be
-used it notes a problem with the key's path and hands out a stand-in, so that
-the caller just goes on to find the next; `pcapd.config.parse` never lets go of
-a value from a survey that has problems.  The keys that were asked for are the
-ones that exist: whatever is left over at the end is an unknown key.
+A `Section` returns the checked values of its keys.  For a value that cannot be used,
+it notes a problem with the key's path and returns a stand-in, so that the caller
+continues and finds the next problem; `pcapd.config.parse` never returns a configuration
+that has problems.  The keys that were requested are the known ones; all other keys of
+the mapping are reported as unknown.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from typing import Callable, Final, Iterable, Iterator, List, Mapping, Optional,
 
 from pcapd.config import checks
 from pcapd.config.checks import Check
+from pcapd.limits import KEY_SHOWN_MAX
 
 __all__ = ["CaFile", "Directory", "KeyPair", "Report", "Section"]
 
 T = TypeVar("T")
 D = TypeVar("D")
 
-#: Takes the place of a value that cannot be used; its problem is noted, so
-#: nobody outside this package will ever see it.
+#: Replaces a value that cannot be used; its problem is noted, so the stand-in
+#: never leaves this package.
 _STAND_IN: Final = None
-#: characters of a key that a message shows.
-_LABEL_MAX: Final = 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class CaFile:
-    """A file of trusted certificates, and the path of the key that names it."""
+    """A CA file, and the path of the key that names it."""
 
     where: str
     file: Path
@@ -48,7 +47,7 @@ class CaFile:
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory that must be there, and the path of the key that names it."""
+    """A directory that must exist, and the path of the key that names it."""
 
     where: str
     directory: Path
@@ -56,7 +55,7 @@ class Directory:
 
 @dataclass
 class Report:
-    """What was found on the way, one sentence each, and the files yet to be looked at."""
+    """Problems and warnings, one sentence each, and the files still to be checked."""
 
     problems: List[str] = field(default_factory=list)
     warnings: List[str] = field(default_factory=list)
@@ -66,13 +65,13 @@ class Report:
 
 
 class Section:
-    """One mapping.
+    """One mapping of a configuration.
 
     Args:
-        report: Takes the problems.
-        directory: Where relative file names are.
-        values: As YAML gave them.
-        path: Of the mapping in the file; empty for the file itself.
+        report: Collects the problems.
+        directory: Where relative paths start.
+        values: The mapping, as from YAML.
+        path: The path of the mapping in the file; empty for the file itself.
     """
 
     def __init__(
@@ -86,14 +85,14 @@ class Section:
         self._keys_are_names = False
 
     def has(self, key: str) -> bool:
-        """Whether the key is there and not null."""
+        """Whether the key is present and not null."""
         return self._value(key) is not None
 
     def required(self, key: str, check: Check[T], why: str = "") -> T:
-        """Value of a key that must be there.
+        """The value of a key that must be present.
 
         Args:
-            check: What it may be.
+            check: The check of the value.
             why: What would happen without it, for the message.
         """
         if self._value(key) is None:
@@ -102,59 +101,59 @@ class Section:
         return self._checked(key, check)
 
     def optional(self, key: str, check: Check[T], default: D) -> Union[T, D]:
-        """Value of a key, or the default where the key is absent or null."""
+        """The value of a key, or the default if the key is absent or null."""
         return default if self._value(key) is None else self._checked(key, check)
 
     def items(self, key: str, check: Check[T], why: str = "") -> Tuple[T, ...]:
-        """The list of a key, which must hold at least one item; only the good ones.
+        """The good items of a key's list, which must have at least one item.
 
         Args:
-            check: What an item may be.
-            why: What would happen without any, for the message.
+            check: The check of an item.
+            why: What would happen without items, for the message.
         """
-        if self._value(key) in (None, []):  # an empty list says as little as none
+        if self._value(key) in (None, []):  # an empty list is treated like a missing one
             self._missing(key, why)
             return ()
         return tuple(self._good_items(key, self._checked(key, checks.items) or (), check))
 
     def optional_items(self, key: str, check: Check[T]) -> Tuple[T, ...]:
-        """Like `items`, of a list that may be empty or absent."""
+        """Like `items`, for a list that may be empty or absent."""
         if self._value(key) in (None, []):
             return ()
         return tuple(self._good_items(key, self._checked(key, checks.items) or (), check))
 
     def required_section(self, key: str, build: Callable[[Section], T], why: str = "") -> T:
-        """What `build` makes of the mapping of a key that must be there."""
+        """The result of `build` for the mapping of a key that must be present."""
         if self._value(key) is None:
             self._missing(key, why)
             return cast("T", _STAND_IN)
         return self._built(key, self._value(key), build)
 
     def optional_section(self, key: str, build: Callable[[Section], T]) -> Optional[T]:
-        """What `build` makes of the mapping of a key; None where it is absent or null."""
+        """The result of `build` for the mapping of a key; None if it is absent or null."""
         value = self._value(key)
         return None if value is None else self._built(key, value, build)
 
     def default_section(self, key: str, build: Callable[[Section], T]) -> T:
-        """What `build` makes of the mapping of a key; of an empty one where it is absent or null."""
+        """The result of `build` for the mapping of a key, or for an empty one if it is absent."""
         value = self._value(key)
         return self._built(key, {} if value is None else value, build)
 
     def names(self) -> List[str]:
-        """All keys that are good, for a mapping whose keys are names and not ours."""
+        """All valid keys, for a mapping whose keys are names chosen by the operator."""
         self._keys_are_names = True
         return list(self._good_names())
 
-    def problem(self, key: str, words: str) -> None:
-        """Note what is wrong with a key."""
-        self.report.problems.append(f"{self._path(key)}: {words}")
+    def problem(self, key: str, message: str) -> None:
+        """Note a problem of a key."""
+        self.report.problems.append(f"{self._path(key)}: {message}")
 
-    def warning(self, key: str, words: str) -> None:
-        """Note what is unwise about a key."""
-        self.report.warnings.append(f"{self._path(key)}: {words}")
+    def warning(self, key: str, message: str) -> None:
+        """Note a warning about a key."""
+        self.report.warnings.append(f"{self._path(key)}: {message}")
 
     def finish(self) -> None:
-        """Note every key that nobody asked for."""
+        """Note every unknown key as a problem."""
         if self._keys_are_names:
             return
         for key in self._values:
@@ -211,4 +210,4 @@ def _label(key: object) -> str:
     """A key as a path shows it; bounded, because it may be anything that YAML can write."""
     if not isinstance(key, str):
         return f"({checks.kind(key)})"
-    return key[:_LABEL_MAX] if key.isprintable() else repr(key[:_LABEL_MAX])
+    return key[:KEY_SHOWN_MAX] if key.isprintable() else repr(key[:KEY_SHOWN_MAX])

@@ -1,7 +1,7 @@
-"""Durations and sizes as people write them: ``30s``, ``5m``, ``100MB``, ``64KiB``.
+"""Parses durations and sizes with units: ``30s``, ``5m``, ``100MB``, ``64KiB``.
 
 Standard library only and fit for Python 3.9, because pcapctl reads its options
-with it.  What cannot be understood raises ValueError with one sentence.
+with it.  Text that is not valid raises ValueError with one sentence.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _BINARY = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in a duration such as ``500ms``, ``30s``, ``5m`` or ``1h``.
+    """Parse a duration such as ``500ms``, ``30s``, ``5m`` or ``1h``, in seconds.
 
-    A bare number is refused: nobody can tell whether it means seconds.
+    A number without a unit is refused, because it is ambiguous.
 
     Raises:
-        ValueError: It is no duration; the message says what one looks like.
+        ValueError: The text is not a duration; the message shows examples.
     """
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2] not in _SECONDS:
@@ -48,12 +48,12 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Bytes in a size such as ``100MB`` (powers of 1000), ``64KiB`` (of 1024) or ``1500``.
+    """Parse a size such as ``100MB`` (powers of 1000), ``64KiB`` (of 1024) or ``1500``, in bytes.
 
-    Upper and lower case are the same; a fraction of a byte is dropped.
+    Case does not matter; a fraction of a byte is dropped.
 
     Raises:
-        ValueError: It is no size; the message says what one looks like.
+        ValueError: The text is not a size; the message shows examples.
     """
     match = _QUANTITY.fullmatch(text)
     unit = match[2].lower() if match else ""
@@ -63,7 +63,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """Write bytes with the largest unit of 1024 that is exact, as ``256KiB``; `parse_size` reads it."""
+    """Format bytes with the largest exact unit of 1024, as ``256KiB``, for `parse_size`."""
     for unit, factor in reversed(_BINARY.items()):
         if size and size % factor == 0:
             return f"{size // factor}{unit}"

@@ -1,15 +1,15 @@
-"""Many sources become one file, in time order, with an account of every packet.
+"""Merges many sources into one file, in time order, with an account of every packet.
 
 ========  ====================================================================
-reorder   holds batches back until their time has come, within bounds
-account   what became of each packet of a source
-clocks    how far the clocks of two places are apart, from packets that both saw
-matching  numbers packets, so that the same one seen at several places is recognised
-muxer     a capture's events → the blocks of its file
-split     the same with a file for each instance
+reorder   holds batches back until they are in order, within bounds
+account   accounts for each packet of a source
+clocks    compares the clocks of two places, from packets that both saw
+matching  numbers packets, so that a packet seen at several places is recognised
+muxer     makes the blocks of a file from a capture's events
+split     the same, with a file for each instance
 ========  ====================================================================
 
-`merge` sorts and renders, and numbers packets where it is asked to.  Like
+`merge` sorts and renders records, and can number packets.  Like
 `pcapd.records` it has an implementation in C (``_native.c``) and one in Python
 (`_reference`) with the same results and the same errors.
 """

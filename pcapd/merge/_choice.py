@@ -1,4 +1,4 @@
-"""The compiled implementation where there is one."""
+"""Chooses the compiled implementation if there is one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 /*
  * pcapd.merge._native: _reference.py, compiled.
  *
- * _reference.py says what must come out; the property tests compare every
+ * _reference.py defines the results; the property tests compare every
  * result and every error of the two.  Batches come from other machines, so no
  * byte is read before its place was checked, and no size is added up in fewer
  * than 64 bits.
@@ -19,7 +19,7 @@ typedef struct {
     PyTypeObject *matcher;
 } State;
 
-/* Packets that a source lost: told with its first record after a time. */
+/* Packets that a source lost: reported with its first record after a time. */
 typedef struct {
     int64_t after;
     uint64_t count;
@@ -350,7 +350,7 @@ drops_before(const Gap *gaps, size_t end, int64_t us, size_t *next)
 
 /* ---- gaps ----------------------------------------------------------------- */
 
-/* `object` as a tuple of ours, so that nobody changes it while we look at it. */
+/* `object` as a tuple of ours, so that it cannot change while we read it. */
 static PyObject *
 tuple_of(PyObject *object, Py_ssize_t least, Py_ssize_t most, const char *problem)
 {
@@ -420,7 +420,7 @@ output_of(PyObject *form, PyObject *max_packets, PyObject *max_bytes, Output *ou
 typedef struct {
     uint32_t interface;
     int64_t link_type;
-    uint32_t place;     /* who saw its packets, for the matcher */
+    uint32_t place;     /* the place that saw its packets, for the matcher */
     size_t first_chunk; /* its chunks are [first_chunk, end_chunk) of the call's */
     size_t end_chunk;
     uint64_t bytes;     /* of all its records */
@@ -430,7 +430,7 @@ typedef struct {
     int64_t late;       /* of those, before something that an earlier call wrote */
     size_t first_gap;   /* its gaps are [first_gap, end_gap) of the call's */
     size_t end_gap;
-    size_t next_gap;    /* the first of them that is not told yet */
+    size_t next_gap;    /* the first of them that is not reported yet */
 } Source;
 
 /* One record whose time has come.  `captured` bounds the copy and is not read again. */
@@ -821,7 +821,7 @@ rests_of(const State *state, const Merge *merge, const Boundary *boundary)
     return rests;
 }
 
-enum Count { PACKETS, LATE, TOLD, LEFT_OUT };
+enum Count { PACKETS, LATE, REPORTED, LEFT_OUT };
 
 /* A number of each source. */
 static PyObject *
@@ -852,17 +852,17 @@ result_of(const State *state, const Merge *merge, PyObject *data, const Boundary
 {
     PyObject *packets = counts_of(merge, PACKETS);
     PyObject *late = packets ? counts_of(merge, LATE) : NULL;
-    PyObject *told = late ? counts_of(merge, TOLD) : NULL;
-    PyObject *left_out = told ? counts_of(merge, LEFT_OUT) : NULL;
+    PyObject *reported = late ? counts_of(merge, REPORTED) : NULL;
+    PyObject *left_out = reported ? counts_of(merge, LEFT_OUT) : NULL;
     PyObject *rests = left_out ? rests_of(state, merge, boundary) : NULL;
     PyObject *merged = NULL;
     if (rests)
         merged = PyObject_CallFunction(state->merged, "OOOOLOOO", data, packets, late, rests,
-                                       (long long)last_us, full ? Py_True : Py_False, told, left_out);
+                                       (long long)last_us, full ? Py_True : Py_False, reported, left_out);
     Py_XDECREF(left_out);
     Py_XDECREF(packets);
     Py_XDECREF(late);
-    Py_XDECREF(told);
+    Py_XDECREF(reported);
     Py_XDECREF(rests);
     return merged;
 }

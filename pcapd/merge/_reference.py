@@ -1,7 +1,7 @@
 """The compiled part of `pcapd.merge` in plain Python.
 
-This file says what must come out; ``_native.c`` says it faster.  The property
-tests hold the two together, so a change here is a change there.
+This file defines the results; ``_native.c`` computes them faster.  Property tests
+compare the two, so a change here needs the same change there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 _U32: Final = 0xFFFF_FFFF
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
-#: Times are far from the ends of 64 bits, so that differences of two stay in range.
+#: Bound of times, so that the difference of two fits 64 bits.
 _US_MAX: Final = _I64 // 4
 _IP, _IP_NUMBER = int(Has.IP), int(Has.IP | Has.NUMBER)
 
@@ -44,18 +44,18 @@ class Matcher:
     """Recognises packets that were seen at several places.
 
     Two sightings are the same packet when their digests are equal
-    (`pcapd.packet.identity`), they are at different places, and no more than a window
-    apart.  A packet that one place sees twice is two packets (a retransmission): the
-    first at one place belongs to the first at the other.
+    (`pcapd.packet.identity`), they are at different places, and at most a window apart.
+    A packet that one place sees twice is two packets (a retransmission): the first at
+    one place matches the first at the other.
 
     Args:
-        first: The first number to give.
-        window_us: Microseconds, by the packets' own times.
-        packets: Packets to remember at most.
+        first: The first number.
+        window_us: The window in microseconds, by the packets' own times.
+        packets: The largest number of packets to remember.
 
     Attributes:
-        forgotten: Packets that were given up within the window, for want of room, and
-            whose other end was not seen until then.
+        forgotten: Packets that were forgotten within the window for lack of room, before
+            another place saw them.
     """
 
     def __init__(self, first: int, window_us: int, packets: int) -> None:
@@ -68,12 +68,12 @@ class Matcher:
         self.forgotten = 0
 
     def see(self, place: int, us: int, digest: int) -> Tuple[int, bool]:
-        """A place saw a packet.
+        """Note that a place saw a packet.
 
         Args:
-            place: Its number.
+            place: The place's number.
             us: Microseconds since the epoch.
-            digest: Of what does not change on the packet's way.
+            digest: Digest of the bytes that do not change on the packet's way.
 
         Returns:
             The packet's number, and whether another place saw it before.
@@ -83,10 +83,10 @@ class Matcher:
         return self._see(place, us, digest)
 
     def number(self, rows: Buffer) -> bytes:
-        """Number the packets of rows that have no number, each as seen at the place ``interface``.
+        """Number the packets of rows without a number, each seen at the place ``interface``.
 
         Raises:
-            ValueError: They are not whole rows.
+            ValueError: The bytes are not whole rows.
         """
         content = as_bytes(rows)
         if len(content) % ROW_SIZE:
@@ -117,7 +117,7 @@ class Matcher:
         return seen.number, False
 
     def _find(self, known: Deque[_Seen], place: int, us: int) -> Optional[_Seen]:
-        """The oldest one that this place has not seen; older than one that it has seen there is none."""
+        """The oldest sighting that this place has not seen; it is newer than all that it has seen."""
         found = None
         for index in range(min(len(known), MATCH_REPEATS_MAX)):
             seen = known[-1 - index]
@@ -128,7 +128,7 @@ class Matcher:
         return found
 
     def _forget(self) -> None:
-        """Drop what is too old or too much; those of one digest go in the order in which they came."""
+        """Forget sightings that are too old or too many; those of one digest in order of arrival."""
         oldest = self._newest_us - self._window_us
         while self._ages and (self._ages[0][0] < oldest or len(self._ages) >= self._packets):
             us, digest = self._ages.popleft()
@@ -166,20 +166,20 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
 
     Args:
         sources: See `Source`.  Neither they nor their batches have to be in time
-            order; the closer they are, the faster this runs.  Keep batches whose
-            ``Checked.earliest_us`` is after ``until_us`` out of the call: they
-            would be walked and copied for nothing.
+            order; the closer to it they are, the faster this runs.  Do not pass
+            batches whose ``Checked.earliest_us`` is after ``until_us``: they would
+            be walked and copied for nothing.
         until_us: microseconds since the epoch; later records are left in ``rests``.
         last_us: microseconds since the epoch; the ``last_us`` of the call before.
-        form: Of the output.
-        max_packets: Packets to write at most.
-        max_bytes: bytes of output at most.  Less than one packet needs writes
-            nothing, again and again.
+        form: The form of the output.
+        max_packets: The largest number of packets to write.
+        max_bytes: bytes; the largest size of the output.  If it is smaller than one
+            packet, nothing is ever written.
         matcher: Numbers the packets (epb_packetid; classic pcap has no place for it).
-        dedupe: Leave out what another place saw before, as the matcher says.
+        dedupe: Leave out packets that another place saw before, by the matcher.
 
     Raises:
-        RecordError: A record of any source is cut short or lies.
+        RecordError: A record of any source is cut short or not valid.
         ValueError: A number is out of range.
     """
     pending = [_checked(source) for source in sources]
@@ -214,7 +214,7 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
         rests=[b"".join(rest) for rest in rests],
         last_us=max(last_us, due[done - 1].us) if done else last_us,
         full=done < len(due),
-        told=tuple(writing.told),
+        reported=tuple(writing.reported),
         left_out=tuple(writing.left_out),
     )
 
@@ -232,7 +232,7 @@ class _Writing:
         self._dedupe = dedupe
         self._size = 0
         self.pieces: List[bytes] = []
-        self.packets, self.late, self.told, self.left_out = ([0] * len(sources) for _ in range(4))
+        self.packets, self.late, self.reported, self.left_out = ([0] * len(sources) for _ in range(4))
 
     def take(self, record: _Record, max_packets: int, max_bytes: int) -> bool:
         """Write a record, or leave it out; returns False when a limit keeps it back."""
@@ -244,12 +244,12 @@ class _Writing:
         if again and self._dedupe:
             self.left_out[index] += 1
             return True
-        drops, next_gap = _drops_before(source.gaps, us, self.told[index])
+        drops, next_gap = _drops_before(source.gaps, us, self.reported[index])
         piece = _written(self._form, source.interface, us, original, data, packet, drops)
         if self._size + len(piece) > max_bytes:
             return False
         self._size += len(piece)
-        self.told[index] = next_gap
+        self.reported[index] = next_gap
         self.pieces.append(piece)
         self.packets[index] += 1
         self.late[index] += us < self._last_us
@@ -257,7 +257,7 @@ class _Writing:
 
 
 def _checked(given: Any) -> Source:
-    """A source whose fields have their types and ranges."""
+    """Check the types and ranges of a source's fields."""
     interface, batches, gaps, link_type, place = Source(*given)
     return Source(
         number("interface", interface, 0, _U32),
@@ -272,7 +272,7 @@ def _checked(given: Any) -> Source:
 
 
 def _match(matcher: Optional[Matcher], source: Source, us: int, record: bytes) -> Tuple[Optional[int], bool]:
-    """The packet's number, and whether another place saw it before; no number when it is not IP."""
+    """The packet's number, and whether another place saw it before; no number if it is not IP."""
     if matcher is None:
         return None, False
     data = record[HEADER_SIZE:]
@@ -280,13 +280,13 @@ def _match(matcher: Optional[Matcher], source: Source, us: int, record: bytes) -
     return (None, False) if content is None else matcher.see(source.place, us, digest(content))
 
 
-def _drops_before(gaps: Sequence[Gap], us: int, told: int) -> tuple[int, int]:
-    """What was lost before a record, and how many gaps are told when it is written."""
+def _drops_before(gaps: Sequence[Gap], us: int, first: int) -> tuple[int, int]:
+    """The drops before a record, from a gap on, and the first gap after it."""
     drops = 0
-    while told < len(gaps) and us > gaps[told][0]:
-        drops += gaps[told][1]
-        told += 1
-    return min(drops, _U64), told
+    while first < len(gaps) and us > gaps[first][0]:
+        drops += gaps[first][1]
+        first += 1
+    return min(drops, _U64), first
 
 
 def _gather(sources: Sequence[Source]) -> list[_Record]:

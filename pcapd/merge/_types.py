@@ -1,4 +1,4 @@
-"""What the compiled functions of this package take and return, whichever implementation runs."""
+"""Arguments and results of this package's compiled functions, for both implementations."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 __all__ = ["Gap", "Merged", "Source"]
 
 #: Packets that a source lost: `drops` of them after `after_us`, microseconds since the epoch.
-#: They are told (epb_dropcount) with its first record that is written and is later than that.
+#: They are reported (epb_dropcount) with its first written record that is later than that.
 Gap = Tuple[int, int]
 
 
 class Source(NamedTuple):
-    """What one source has for a merge.
+    """One source of a merge.
 
     Attributes:
         interface: Number of its interface block (pcapng).
-        batches: In their order of arrival.
-        gaps: What it lost, in order of time; classic pcap has no place for it.
-        link_type: LINKTYPE of its packets, for the matcher; -1 when it is not known.
-        place: Who saw its packets, for the matcher.
+        batches: Batches in order of arrival.
+        gaps: Its lost packets, in order of time; classic pcap has no place for them.
+        link_type: LINKTYPE of its packets, for the matcher; -1 if unknown.
+        place: The place that saw its packets, for the matcher.
     """
 
     interface: int
@@ -33,20 +33,20 @@ class Source(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """Output bytes in time order, and what was left behind, per source."""
+    """Output bytes in time order, and the records left, per source."""
 
     data: bytes
     #: written now, per source.
     packets: tuple[int, ...]
-    #: of those, how many belong before something that an earlier call wrote.
+    #: of those, how many are older than a packet of an earlier call.
     late: tuple[int, ...]
     #: records not written, per source, in their order of arrival.
     rests: list[bytes]
     #: microseconds since the epoch; the largest timestamp written so far.
     last_us: int
-    #: a limit kept back records whose time had come.
+    #: a limit held back records that could have been written.
     full: bool
-    #: gaps that were told with the packets written now, per source.
-    told: tuple[int, ...]
+    #: gaps that were reported with the packets written now, per source.
+    reported: tuple[int, ...]
     #: duplicates that were left out, per source.
     left_out: tuple[int, ...]

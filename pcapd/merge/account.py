@@ -1,11 +1,11 @@
-"""What became of one source's packets: where each of them went.
+"""Accounts for one source's packets: written, left out or lost.
 
-Every packet that the kernel's filter let through is in exactly one of these::
+Every packet that the kernel's filter accepted is in exactly one of these::
 
     received = written + duplicates + unwanted        in the file, or left out on purpose
              + kernel + agent + api + client          lost, by place
 
-The interface loses packets before the filter, so its drops come on top.
+The interface loses packets before the filter, so its drops are not part of these.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EVER = -1
 
 
 class Known(NamedTuple):
-    """As `Drops`, but what is known of them."""
+    """Like `Drops`, with the least known numbers."""
 
     interface: int
     kernel: int
@@ -33,14 +33,14 @@ class Known(NamedTuple):
 
 
 class Drops(NamedTuple):
-    """Packets of one source that were lost, by place.  None: nobody knows.
+    """Packets of one source that were lost, by place.  None: unknown.
 
     Attributes:
         interface: By the network interface, before the filter; not among those received.
         kernel: Because the ring was full.
-        agent: In the ring or the agent when it had to end, or between agent and api.
-        api: Came to the api and not here.
-        client: Came here and are not in the file, although they were to be.
+        agent: In the ring or the agent at a forced end, or between agent and api.
+        api: Reached the api, but not this program.
+        client: Reached this program, but not the file, although they were wanted.
     """
 
     interface: int
@@ -51,27 +51,27 @@ class Drops(NamedTuple):
 
 
 class Account:
-    """What became of one source's packets.
+    """The account of one source's packets.
 
     Args:
-        source: What it is.
+        source: The source.
         interface: Its number in the file.
         opened_us: Microseconds since the epoch when it was opened.
 
     Attributes:
-        source: What it is.
+        source: The source.
         interface: Its number in the file.
-        received: Packets that came here.
+        received: Packets that arrived here.
         bytes: Bytes of their records.
         written: Packets in the file.
         late: Of these, written after a newer one.
         duplicates: Left out, because another source saw them before.
         unwanted: Left out, because they came after the limit of packets or bytes.
-        unwritten: Came here and were to be in the file, and are not; None: it is only
-            known for several sources together.
-        over: Nothing more will come.
-        newest_us: The latest time of a packet that came here.
-        told: Drops of interface and kernel that packets in the file tell (epb_dropcount).
+        unwritten: Arrived and wanted, but not in the file; None if only known for several
+            sources together.
+        over: Whether nothing more will come.
+        newest_us: The latest time of a packet that arrived here.
+        reported: Drops of interface and kernel that packets in the file have as epb_dropcount.
     """
 
     def __init__(self, source: Source, interface: int, opened_us: int) -> None:
@@ -87,7 +87,7 @@ class Account:
         self.unwanted = 0
         self.unwritten: Optional[int] = 0
         self.over = False
-        self.told = 0
+        self.reported = 0
         self._noticed = 0
         self._counted_us = _EVER
         self.opened_us = opened_us
@@ -96,7 +96,7 @@ class Account:
 
     @property
     def name(self) -> str:
-        """As in the file: instance and interface."""
+        """The name in the file: instance and interface."""
         return f"{self.source.instance}:{self.source.interface}"
 
     @property
@@ -111,11 +111,11 @@ class Account:
         self._missing = self._api()
 
     def notice(self) -> Optional[Gap]:
-        """What the last counters say was lost since the ones before, to tell it with the next packet.
+        """The packets lost between the last two counters, to be reported with the next packet.
 
-        That is the first one later than all that came before these counters.  It was lost
-        after the counters before were read, so a packet of an earlier time, such as one
-        that was still in the ring, is not the next one either.
+        The next packet is the first one later than all that came before these counters, and
+        later than the counters before: the loss came after those were read, so an earlier
+        packet, such as one that was still in the ring, cannot be the next one.
         """
         lost = self._stats.dropped_interface + self._stats.dropped_kernel
         at_us = self._stats.at_us
@@ -129,31 +129,31 @@ class Account:
 
     @property
     def lost_after_last(self) -> int:
-        """Of the drops of interface and kernel those that no packet's epb_dropcount tells."""
-        return self._noticed - self.told
+        """Drops of interface and kernel that no packet's epb_dropcount contains."""
+        return self._noticed - self.reported
 
     @property
     def at_least(self) -> Stats:
-        """What is known of the counters: the agent's last ones, or more where more came here.
+        """The least known counters: the agent's last ones, raised to what arrived here.
 
-        They are final and complete where `exact` is true.
+        They are final and complete if `exact` is true.
         """
         return self._stats.seen(self.received)
 
     @property
     def exact(self) -> bool:
-        """The counters tell all of it: the agent has said its last word, or still speaks."""
+        """Whether the counters are complete: the agent sent its final ones, or is still there."""
         return self._stats.exact and (self._stats.final or not self.over)
 
     @property
     def lost_in_transit(self) -> Optional[int]:
-        """Packets that the agent sent and that did not come here; None while or where nobody knows."""
+        """Packets that the agent sent and that did not arrive here; None if unknown."""
         stats = self._stats
         return max(0, stats.delivered - self.received) if stats.final and stats.exact else None
 
     @property
     def known(self) -> Known:
-        """What is known to be lost, by place: there may be more where `drops` has None."""
+        """The least known losses, by place: there may be more where `drops` has None."""
         stats = self._stats
         forwarded = stats.delivered if stats.forwarded is None else stats.forwarded
         return Known(
@@ -166,47 +166,47 @@ class Account:
 
     @property
     def drops(self) -> Drops:
-        """What was lost, by place."""
+        """The lost packets, by place."""
         known, stats = self.known, self._stats
-        told = stats.final or not self.over
+        current = stats.final or not self.over
         counted = stats.exact or stats.forwarded is not None
         return Drops(
             interface=known.interface,
             kernel=known.kernel,
             agent=known.agent if self.exact else None,
-            api=known.api if told and counted else None,
+            api=known.api if current and counted else None,
             client=self.unwritten,
         )
 
     @property
     def traced(self) -> bool:
-        """It is known where each packet went that did not come here."""
+        """Whether the place of every loss is known."""
         return self.drops.agent is not None and self.drops.api is not None
 
     @property
     def remarks(self) -> str:
-        """What the counters of a statistics block have no place for, in words for people."""
+        """A readable text of the counts that a statistics block has no counters for."""
         drops = self.drops._asdict()
         lost = "api" if self._stats.exact else "agent"
-        words = [] if self.exact else [f"the {lost} was lost: what was received and dropped is at least this"]
+        remarks = [] if self.exact else [f"the {lost} was lost: at least this was received and dropped"]
         for place in ("agent", "api", "client"):
             count = drops[place]
             if count != 0:
-                words.append(f"{'unknown' if count is None else count} lost by the {place}")
+                remarks.append(f"{'unknown' if count is None else count} lost by the {place}")
         for count, why in (
             (self.duplicates, "left out as duplicates"),
             (self.unwanted, "came after the limit"),
             (self._stats.excluded, "excluded as traffic of captures"),
         ):
             if count:
-                words.append(f"{count} {why}")
-        return "; ".join(words)
+                remarks.append(f"{count} {why}")
+        return "; ".join(remarks)
 
     def settle(self, *, full: bool) -> None:
-        """Nothing more will be written: what came and is not in the file has its reason now.
+        """Account for the packets that are held back, because nothing more will be written.
 
         Args:
-            full: A limit of packets or bytes was reached.
+            full: Whether a limit of packets or bytes was reached.
         """
         self.over = True
         if full:
@@ -215,13 +215,13 @@ class Account:
             self.unwritten += self.rest
 
     def forgive(self) -> None:
-        """Nobody wants what is not written."""
+        """Count unwritten packets as unwanted."""
         self.unwanted += self.unwritten or 0
         self.unwritten = 0
 
     @property
     def rest(self) -> int:
-        """Packets that came here and are not accounted for, because they are held back."""
+        """Packets that arrived and are not accounted for, because they are held back."""
         return self.received - self.written - self.duplicates - self.unwanted - (self.unwritten or 0)
 
     def _api(self) -> int:

@@ -1,18 +1,18 @@
-"""How far the clocks of two places are apart, from packets that both saw.
+"""Compares the clocks of two places, from packets that both saw.
 
-A packet that travels from a to b has, by the two clocks, a delay of *offset + way*; one
-that travels back shows *offset - way*.  No way takes less than no time, so every packet
-there is an upper bound of the offset, and every packet back is a lower one.  Over time
-the offset is a line, because clocks run at constant rates as long as a capture
-lasts, and it lies in the strip between the two sets of bounds.
+A packet from a to b has, by the two clocks, a delay of *offset + way*; a packet from b
+to a shows *offset - way*.  A way never takes negative time, so every packet from a to b
+is an upper bound of the offset, and every packet back is a lower bound.  Over time the
+offset is a line, because clocks run at constant rates for the time of a capture, and it
+lies in the strip between the two sets of bounds.
 
-The bounds that count are the corners of a convex hull (Moon, Skelly and Towsley,
+The relevant bounds are the corners of a convex hull (Moon, Skelly and Towsley,
 "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999;
 Zhang, Liu and Xia, "Clock synchronization algorithms for network measurements",
-INFOCOM 2002).  The line's slope is the one with the widest strip, and the line is the
-middle of it: right where the least delays of both ways are equal (as NTP has it,
-RFC 5905), and else wrong by half of what they differ.  No line in the strip lets a packet
-arrive before it was sent.
+INFOCOM 2002).  The slope is that of the widest strip, and the line is its middle: exact
+if the least delays of both ways are equal (as NTP assumes, RFC 5905), otherwise wrong by
+half of their difference.  With any line in the strip, no packet arrives before it was
+sent.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Point = Tuple[int, int]
 #: Places a and b, the least delays there, and the greatest differences of packets that travel back.
 Pair = Tuple[int, int, Sequence[Point], Sequence[Point]]
 
-#: Quartz that is off by more is broken: 100 millionths are usual, virtual machines reach some more.
+#: The largest credible drift: 100 millionths are usual, virtual machines reach some more.
 _DRIFT_MAX: Final = 500e-6
-#: Times are whole microseconds, so that the difference of two may be wrong by one.
+#: Times are whole microseconds, so the difference of two may be wrong by one.
 _ROUNDING_US: Final = 1.0
 
 
 class Clock(NamedTuple):
-    """How far a clock is ahead of another one.
+    """The offset of a clock from another one.
 
     Attributes:
-        offset_us: At the time `at_us`.
+        offset_us: Microseconds that it is ahead, at the time `at_us`.
         at_us: Microseconds since the epoch, by the other clock.
-        drift: Microseconds that it gains in a microsecond.
-        error_us: How much the offset may be wrong at most, if the packets say the truth.
+        drift: Microseconds that it gains per microsecond.
+        error_us: The largest error of the offset, if the packets' times are right.
     """
 
     offset_us: float
@@ -57,15 +57,15 @@ class Clock(NamedTuple):
 
 
 def fit(there: Sequence[Point], back: Sequence[Point]) -> Optional[Clock]:
-    """The clock of b, compared with that of a.
+    """Compare the clock of b with that of a.
 
     Args:
-        there: Of packets that travel from a to b.
-        back: Of packets that travel from b to a.
+        there: Points of packets from a to b.
+        back: Points of packets from b to a.
 
     Returns:
-        None when packets travelled one way only, or when they contradict each other: no
-        line is below all of `there` and above all of `back`.
+        None if packets travelled one way only, or contradict each other: no line is below
+        all of `there` and above all of `back`.
     """
     if not there or not back:
         return None
@@ -87,16 +87,16 @@ def fit(there: Sequence[Point], back: Sequence[Point]) -> Optional[Clock]:
 
 
 def align(places: int, pairs: Sequence[Pair]) -> List[Optional[Clock]]:
-    """The clock of each place, compared with that of the first one that it can be compared with.
+    """Compare the clock of each place with that of the first place to which it is connected.
 
-    Where several ways lead there, the one with the least error counts.
+    Of several paths, the one with the least error is used.
 
     Args:
-        places: How many.
-        pairs: What was seen between two of them.
+        places: The number of places.
+        pairs: The points between two places.
 
     Returns:
-        None for a place that nothing is known of.
+        For each place its clock; None if unknown.
     """
     edges: Dict[int, List[Tuple[int, Clock]]] = {}
     for a, b, there, back in pairs:
@@ -115,7 +115,7 @@ def align(places: int, pairs: Sequence[Pair]) -> List[Optional[Clock]]:
 def _spread(
     first: int, edges: Dict[int, List[Tuple[int, Clock]]], found: List[Optional[Clock]], done: Set[int]
 ) -> None:
-    """Compare all that can be reached with the first one (Dijkstra's way, by error)."""
+    """Compare all places that can be reached with the first one (Dijkstra's algorithm, by error)."""
     found[first] = Clock(0.0, edges[first][0][1].at_us, 0.0, 0.0)
     open_places = {first}
     while open_places:

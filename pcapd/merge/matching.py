@@ -1,4 +1,4 @@
-"""Which packet is which: the same one seen at several places gets the same number.
+"""Numbers packets: a packet seen at several places gets one number.
 
 The option is epb_packetid of draft-ietf-opsawg-pcapng, section 4.3.1.
 """
@@ -17,7 +17,7 @@ def new_matcher(first: int = 1) -> Matcher:
     """A matcher that remembers the packets of the last seconds.
 
     Args:
-        first: The first number to give.
+        first: The first number.
     """
     return Matcher(first, int(MATCH_WINDOW * 1_000_000), REMEMBERED)
 
@@ -26,8 +26,8 @@ class PacketIds:
     """Numbers the packets of a capture, in all its files.
 
     Args:
-        dedupe: Keep the first sighting of each packet only.
-        first: The first number to give.
+        dedupe: Keep only the first sighting of each packet.
+        first: The first number.
 
     Attributes:
         matcher: For `pcapd.merge.merge`.
@@ -41,9 +41,9 @@ class PacketIds:
 
     @property
     def forgotten(self) -> int:
-        """Packets that could not be remembered as long as they should, see `Matcher`."""
+        """Packets that were forgotten too early, see `Matcher`."""
         return self.matcher.forgotten
 
     def place(self, stream: str, interface: int) -> int:
-        """The place of an interface; those of two streams are different ones."""
+        """The place of an interface; interfaces of two streams are different places."""
         return self._places.setdefault((stream, interface), len(self._places))

@@ -1,8 +1,8 @@
-"""A capture's events become the bytes of its file.
+"""Makes the bytes of a file from a capture's events.
 
-What pcapctl writes to disk and what the api sends to ``curl`` is made here, by
-the same code: interfaces, packets in time order (or as they come), statistics.
-Only whole blocks come out, so whoever writes them can stop anywhere.
+The same code makes what pcapctl writes to disk and what the api sends to ``curl``:
+interfaces, packets in time order (or as they come), statistics.  The output is
+always whole blocks, so that its writer can stop anywhere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNLIMITED = 2**62
 
 
 class Kind(Enum):
-    """What a piece of a file is."""
+    """The kind of a piece of a file."""
 
     HEADER = auto()  #: of the file
     INTERFACE = auto()
@@ -46,8 +46,8 @@ class Piece(NamedTuple):
     """Whole blocks of a file.
 
     Attributes:
-        packets: How many are in it.
-        stream: The instance whose file it belongs to; empty where there is one file for all.
+        packets: The number of packets in it.
+        stream: The instance of its file; empty if there is one file for all.
     """
 
     kind: Kind
@@ -57,16 +57,16 @@ class Piece(NamedTuple):
 
 
 class Budget:
-    """What may still be written; several muxers can share one.
+    """The packets and bytes that may still be written; several muxers can share it.
 
     Args:
-        packets: At most.
-        bytes: At most, closing statistics aside.
+        packets: The limit of packets.
+        bytes: The limit of bytes, without closing statistics.
 
     Attributes:
-        full: A limit is reached, or `close` was called: nothing more will be written.
-        broken: What comes from now on is lost, because the output does not take it.
-        most: Packets and bytes at most, as given.
+        full: Whether a limit is reached, or `close` was called: nothing more will be written.
+        broken: Whether further packets are lost, because the output is broken.
+        most: The limits of packets and bytes, as given.
     """
 
     def __init__(self, packets: int = UNLIMITED, bytes: int = UNLIMITED) -> None:
@@ -77,7 +77,7 @@ class Budget:
         self.broken = False
 
     def close(self, *, broken: bool) -> None:
-        """Let nothing more be written: the output is broken, or nobody wants more."""
+        """Write nothing more: the output is broken, or no more is wanted."""
         self.full, self.broken = True, broken
 
 
@@ -85,15 +85,15 @@ class Muxer:
     """Makes a file.
 
     Args:
-        form: Of which kind.
+        form: The form of the file.
         snaplen: The one snaplen of the file, bytes.
-        ordered: In time order, with bounded hold-back.
-        max_packets: Packets in the file at most.
-        max_bytes: Bytes of the file at most, the closing statistics aside.
-        comment: About the file, for people.
-        budget: Counts instead of `max_packets` and `max_bytes`, where it is given.
-        stream: The instance whose file it is, where each has its own.
-        packet_ids: Tells which packets are the same (pcapng only).
+        ordered: Whether packets are in time order, with bounded hold-back.
+        max_packets: The limit of packets in the file.
+        max_bytes: The limit of bytes of the file, without the closing statistics.
+        comment: A comment in the file, for readers.
+        budget: If given, used instead of `max_packets` and `max_bytes`.
+        stream: The instance of the file, if each has its own.
+        packet_ids: Numbers the packets (pcapng only).
     """
 
     #: Whether each instance has a file of its own.
@@ -127,12 +127,12 @@ class Muxer:
 
     @property
     def full(self) -> bool:
-        """A limit is reached: nothing more will be written."""
+        """Whether a limit is reached: nothing more will be written."""
         return self.budget.full
 
     @property
     def accounts(self) -> Dict[int, Account]:
-        """By source id."""
+        """The accounts by source id."""
         return self._accounts
 
     @property
@@ -146,16 +146,16 @@ class Muxer:
         return self._buffer.pending
 
     def bound(self, hold_bytes: int) -> None:
-        """From now on hold back so many bytes at most."""
+        """Set the limit of bytes that are held back."""
         self._buffer.bound(hold_bytes)
 
     # --- events -------------------------------------------------------------
 
     def source(self, number: int, source: Source, now_us: int) -> None:
-        """A source is open; `now_us` is in microseconds since the epoch.
+        """Add an open source; `now_us` is in microseconds since the epoch.
 
         Raises:
-            MixedLinkTypes: A classic pcap file has one link type, and this is another.
+            MixedLinkTypes: A classic pcap file has one link type, and this is a different one.
         """
         account = Account(source, len(self._accounts), now_us)
         if self._form is Form.PCAPNG:
@@ -168,19 +168,19 @@ class Muxer:
         self.await_instances(source.awaited)
 
     def await_instances(self, count: Optional[int]) -> None:
-        """So many instances have neither opened a source nor failed; None when it is not known.
+        """Set the number of instances that have neither opened a source nor failed; None if unknown.
 
-        Packets of those that opened first wait for the others, within the bounds of
+        Packets of instances that opened first wait for the others, within the bounds of
         the hold-back.
         """
         if count is not None:
             self._buffer.expect(count > 0)
 
     def packets(self, number: int, records: Bytes, now: float) -> Checked:
-        """A batch arrived; `now` is in seconds of a steady clock.
+        """Add a received batch; `now` is in seconds of a monotonic clock.
 
         Raises:
-            RecordError: It is not what its lengths say, or longer than the snaplen.
+            RecordError: A length in it is wrong, or above the snaplen.
         """
         account = self._accounts[number]
         checked = check(records, account.source.snaplen)
@@ -195,7 +195,7 @@ class Muxer:
         return checked
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Counters and watermark of a source."""
+        """Take the counters and watermark of a source."""
         account = self._accounts[number]
         account.stats = stats
         gap = account.notice() if self._form is Form.PCAPNG else None
@@ -208,20 +208,20 @@ class Muxer:
     # --- bytes --------------------------------------------------------------
 
     def take(self, now: float) -> List[bytes]:
-        """Whole blocks that can be written by now."""
+        """Take the whole blocks that can be written by now."""
         return _data(self.take_pieces(now))
 
     def take_pieces(self, now: float) -> List[Piece]:
-        """As `take`, with what they are."""
+        """Like `take`, as pieces."""
         self._release(now)
         return self._taken()
 
     def statistics(self, now_us: int) -> List[bytes]:
-        """Blocks with every source's counters, if they still fit; may be written again and again."""
+        """Take blocks with every source's counters, if they still fit; may be called repeatedly."""
         return _data(self.statistics_pieces(now_us))
 
     def statistics_pieces(self, now_us: int) -> List[Piece]:
-        """As `statistics`, with what they are."""
+        """Like `statistics`, as pieces."""
         blocks = self.closing(now_us)
         size = sum(len(block) for block in blocks)
         if size <= self.budget.bytes:
@@ -230,11 +230,11 @@ class Muxer:
         return self._taken()
 
     def finish(self, now_us: int) -> List[bytes]:
-        """Everything that is held back, and the closing statistics."""
+        """Take everything that is held back, and the closing statistics."""
         return _data(self.finish_pieces(now_us))
 
     def finish_pieces(self, now_us: int) -> List[Piece]:
-        """As `finish`, with what they are."""
+        """Like `finish`, as pieces."""
         if not self.full:
             self._add(self._buffer.flush(self.budget.packets, self.budget.bytes))
         self.settle()
@@ -242,7 +242,7 @@ class Muxer:
         return self._taken()
 
     def settle(self) -> None:
-        """Nothing more will be given out; each account says then what became of its packets."""
+        """Complete each account, because nothing more will be taken."""
         for account in self._accounts.values():
             account.settle(full=self.full and not self.budget.broken)
 
@@ -250,7 +250,7 @@ class Muxer:
         """The statistics that end a file: one block per interface, in their order.
 
         Args:
-            stream: Of the file; there is but one here.
+            stream: Not used: there is only one file here.
         """
         if self._form is not Form.PCAPNG:
             return []
@@ -285,7 +285,7 @@ class Muxer:
             account.written += count
             account.late += released.late[number]
             account.duplicates += released.left_out[number]
-            account.told += released.drops[number]
+            account.reported += released.drops[number]
         if released.data:
             self._out.append(Piece(Kind.PACKETS, released.data, packets, self._stream))
         self.budget.packets -= packets
@@ -324,8 +324,8 @@ class Muxer:
             raise MixedLinkTypes(
                 f"{source.instance}:{source.interface} has link type {linktypes.name(source.link_type)}, "
                 f"{first.instance}:{first.interface} has {linktypes.name(first.link_type)}, "
-                "and a classic pcap file has one",
-                "ask for pcapng, or for one of them",
+                "but a classic pcap file has only one",
+                "use pcapng, or capture one of them",
             )
 
     def _header(self, kind: Kind, block: bytes) -> None:
@@ -354,22 +354,22 @@ def _data(pieces: List[Piece]) -> List[bytes]:
 
 
 def describe(source: Source) -> str:
-    """Where a source's packets come from, in words for people."""
-    words = f"agent {source.agent}" if source.agent else "an agent"
+    """A readable description of a source."""
+    text = f"agent {source.agent}" if source.agent else "an agent"
     if source.agent_address:
-        words += f" at {source.agent_address}"
+        text += f" at {source.agent_address}"
     if source.headers_only:
-        words += ", headers only"
+        text += ", headers only"
     if source.clock_offset_us is not None:
-        words += f", clock offset {source.clock_offset_us / 1000:+.3f}"
+        text += f", clock offset {source.clock_offset_us / 1000:+.3f}"
         if source.clock_error_us is not None:
-            words += f" ± {source.clock_error_us / 1000:.3f}"
-        words += " ms"
-    return words
+            text += f" ± {source.clock_error_us / 1000:.3f}"
+        text += " ms"
+    return text
 
 
 def _names(source: Source) -> List[Tuple[str, str]]:
-    """The instance's name for its addresses, loopback ones aside: those are everybody's."""
+    """The instance's name for its addresses, except loopback and link-local ones."""
     names = []
     for text in source.addresses:
         address = ipaddress.ip_interface(text).ip

@@ -1,29 +1,36 @@
-"""Time order over many sources, with bounded hold-back.
+"""Puts packets of many sources in time order, with bounded hold-back.
 
 Goal: packets leave in the order of their timestamps, although each source
-arrives in its own rhythm, and none waits long or is lost.
+arrives at its own pace, and none waits long or is lost.
 
-A source's *watermark* is the promise that nothing older will follow.  What is
-not newer than every open source's watermark can go.  A silent source still
-sends watermarks, so it stalls nobody.  When one does not (its agent hangs, its
-clock is off), packets wait at most `hold_time` seconds and `hold_bytes` bytes:
-then they go anyway, and what arrives with an older timestamp afterwards is
-*late*: written at once, and counted, never hidden.
+A source's *watermark* is the promise that nothing older will follow.  Packets that
+are not newer than every open source's watermark are released.  A silent source
+still sends watermarks, so it does not stall the others.  If a source does not (its
+agent hangs, its clock is off), packets wait at most `hold_time` seconds and
+`hold_bytes` bytes: then they are released anyway.  Packets that arrive later with
+an older timestamp are *late*: written at once, and counted, never hidden.
 
-The seconds count only while something arrives.  When all sources are silent at
-once, their common way is held up (the api, the network, or we ourselves).  What
-waits then is little and does not grow, and to release it would cost the order of
-everything that is still to come.  After `limits.AGENT_SILENCE_TIMEOUT`, when
-agents and api have given each other up, the seconds count again.
+The seconds count only while something arrives.  If all sources are silent at once,
+their common path is held up (the api, the network, or this process).  The waiting
+packets are then few and do not grow, and releasing them would cost the order of
+everything that is still to come.  After `limits.AGENT_SILENCE_TIMEOUT`, when agents
+and api have given each other up, the seconds count again.
 
-No reactor, no clock: time is an argument, in seconds of any steady clock.
+No reactor, no clock: time is an argument, in seconds of any monotonic clock.
 """
 
 from __future__ import annotations
 
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from pcapd.limits import AGENT_SILENCE_TIMEOUT, FRAME_MAX, HOLD_BACK_BYTES, HOLD_BACK_TIME, TURN_MAX
+from pcapd.limits import (
+    AGENT_SILENCE_TIMEOUT,
+    FRAME_MAX,
+    HOLD_BACK_BYTES,
+    HOLD_BACK_TIME,
+    RING_DISORDER_US,
+    TURN_MAX,
+)
 from pcapd.merge._choice import merge
 from pcapd.merge._types import Gap, Source
 from pcapd.merge.matching import PacketIds
@@ -35,9 +42,6 @@ __all__ = ["Released", "ReorderBuffer"]
 
 Bytes = Union[bytes, bytearray, memoryview]
 
-#: microseconds; several processors fill one ring, so that neighbours in it can
-#: be this much out of order.  A batch proves no more than that.
-_DISORDER_US = 1000
 #: bytes of records per merge call: more at once thrashes the allocator.
 _PIECE = FRAME_MAX
 
@@ -67,8 +71,8 @@ class Released(NamedTuple):
         packets: Written now, by source.
         late: Of these, older than something written before.
         left_out: Not written, because another source saw them before.
-        drops: What these packets tell was lost before them (epb_dropcount).
-        full: A limit kept packets back that could have gone.
+        drops: Losses that these packets report (epb_dropcount).
+        full: Whether a limit held back packets that could have been written.
     """
 
     data: bytes
@@ -80,13 +84,13 @@ class Released(NamedTuple):
 
 
 class ReorderBuffer:
-    """Holds batches back until their time has come.
+    """Holds batches back until they are in order.
 
     Args:
-        form: How to write them.
-        hold_time: Seconds that a packet waits at most.
-        hold_bytes: Bytes that wait at most.
-        ordered: Otherwise nothing waits: packets go as they arrive.
+        form: The form of the output.
+        hold_time: The longest wait of a packet in seconds.
+        hold_bytes: The limit of waiting bytes.
+        ordered: If false, nothing waits: packets are released as they arrive.
         packet_ids: Numbers the packets.
     """
 
@@ -108,7 +112,7 @@ class ReorderBuffer:
         self._pending_bytes = 0
         self._last_us = 0
         self._time = RunningTime(TURN_MAX)
-        self._ran = 0.0  # by that time, at the last `_tell`
+        self._ran = 0.0  # by that time, at the last `_advance`
         self._heard = False  # from any source since then
         self._silence = 0.0  # of all sources, seconds of that time
         self._now = 0.0  # the time that counts as waiting
@@ -117,74 +121,74 @@ class ReorderBuffer:
 
     @property
     def pending(self) -> int:
-        """Bytes that wait."""
+        """The number of waiting bytes."""
         return self._pending_bytes
 
     def bound(self, hold_bytes: int) -> None:
-        """From now on so many bytes wait at most."""
+        """Set the limit of waiting bytes."""
         self._hold_bytes = hold_bytes
 
     def expect(self, more: bool) -> None:
-        """Whether more sources are about to open, with packets as old as those that wait.
+        """Set whether more sources are about to open, with packets as old as the waiting ones.
 
-        Then nothing goes before they are there, or `hold_time` is over once: whoever
-        is that late is not waited for again.
+        Then nothing is released before they are open, or `hold_time` is over once; there is
+        no second wait for them.
         """
         self._expecting = more and self._patient
 
     def open(self, number: int, interface: int, link_type: int = -1, place: int = 0) -> None:
-        """A source begins.
+        """Add a source.
 
         Args:
             interface: Its number in the file.
             link_type: LINKTYPE of its packets.
-            place: Its number for what numbers the packets.
+            place: Its place for the matcher.
         """
         self._heard = True
         self._sources[number] = _Source(interface, link_type, place)
 
     def add(self, number: int, records: Bytes, checked: Checked, now: float) -> None:
-        """A batch of a source arrived, and `check` approved it."""
+        """Add a received batch that `check` has accepted."""
         source = self._sources[number]
         self._heard = True
-        self._tell(now)
+        self._advance(now)
         source.pending.append(_Batch(records, checked.earliest_us, checked.latest_us, self._now))
         self._pending_bytes += len(records)
-        self.watermark(number, checked.latest_us - _DISORDER_US)
+        self.watermark(number, checked.latest_us - RING_DISORDER_US)
 
     def watermark(self, number: int, captured_up_to_us: int) -> None:
-        """A source promises that nothing older follows."""
+        """Raise a source's watermark: nothing older follows."""
         self._heard = True
         source = self._sources[number]
         source.watermark_us = max(source.watermark_us, captured_up_to_us)
 
     def lost(self, number: int, gap: Gap) -> None:
-        """A source lost packets, which its next packet after that will tell."""
+        """Note lost packets of a source, which its next packet after them reports."""
         self._sources[number].gaps.append(gap)
 
     def close(self, number: int) -> None:
-        """Nothing follows from a source; what it has pending still counts."""
+        """Close a source: nothing follows from it; its waiting packets are still written."""
         self._sources[number].open = False
 
     def release(self, now: float, max_packets: int, max_bytes: int) -> Iterator[Released]:
-        """Give out what can go, in pieces.
+        """Release the packets that are in order, in pieces.
 
         Args:
-            now: Seconds of the clock that `add` was given.
+            now: Seconds of the same clock as for `add`.
             max_packets: Packets that may still be written.
             max_bytes: Bytes of output that may still be written.
         """
-        self._tell(now)
+        self._advance(now)
         return self._release(self._bound(), max_packets, max_bytes)
 
     def flush(self, max_packets: int, max_bytes: int) -> Iterator[Released]:
-        """Give out everything: nothing will follow."""
+        """Release everything, because nothing will follow."""
         return self._release(self._latest(), max_packets, max_bytes)
 
     # --- how far ------------------------------------------------------------
 
-    def _tell(self, now: float) -> None:
-        """Pass the time.  Our own pauses do not count, nor does silence of all sources at once."""
+    def _advance(self, now: float) -> None:
+        """Advance the time, without our own pauses and the silence of all sources at once."""
         ran = self._time.at(now)
         step, self._ran = ran - self._ran, ran
         self._silence = 0.0 if self._heard else self._silence + step
@@ -224,7 +228,7 @@ class ReorderBuffer:
         for source in self._sources.values():
             yield from source.pending
 
-    # --- letting go ---------------------------------------------------------
+    # --- releasing ---------------------------------------------------------
 
     def _release(self, bound: int, max_packets: int, max_bytes: int) -> Iterator[Released]:
         for step in self._steps(bound):
@@ -239,7 +243,7 @@ class ReorderBuffer:
                 return
 
     def _steps(self, bound: int) -> List[int]:
-        """Times on the way to the bound, so that a merge never has much more than `_PIECE` to do."""
+        """Times up to the bound, so that a merge never has much more than `_PIECE` to do."""
         steps = []
         size = 0
         for latest_us, length in sorted((batch.latest_us, len(batch.records)) for batch in self._batches()):
@@ -250,7 +254,7 @@ class ReorderBuffer:
         return [*steps, bound]
 
     def _take_ready(self, bound: int) -> List[Tuple[int, List[_Batch]]]:
-        """Take out the batches that hold something to release; others are not even looked at."""
+        """Take out the batches with packets to release; others are not touched."""
         ready = []
         for number, source in self._sources.items():
             taken = [batch for batch in source.pending if batch.earliest_us <= bound]
@@ -285,7 +289,7 @@ class ReorderBuffer:
             dict(zip(numbers, merged.packets)),
             dict(zip(numbers, merged.late)),
             dict(zip(numbers, merged.left_out)),
-            {number: self._told_drops(number, count) for number, count in zip(numbers, merged.told)},
+            {number: self._reported_drops(number, n) for number, n in zip(numbers, merged.reported)},
             merged.full,
         )
 
@@ -294,12 +298,12 @@ class ReorderBuffer:
         records = [batch.records for batch in batches]
         return Source(source.interface, records, source.gaps, source.link_type, source.place)
 
-    def _told_drops(self, number: int, count: int) -> int:
-        """The packets of a source's first gaps, which are told now."""
+    def _reported_drops(self, number: int, count: int) -> int:
+        """Remove a source's first gaps, which are reported now, and return their packets."""
         gaps = self._sources[number].gaps
-        told = sum(drops for _, drops in gaps[:count])
+        reported = sum(drops for _, drops in gaps[:count])
         del gaps[:count]
-        return told
+        return reported
 
     def _put_back(self, number: int, batches: List[_Batch], rest: bytes, bound: int, full: bool) -> None:
         earliest = min(batch.earliest_us for batch in batches) if full else bound + 1

@@ -1,7 +1,7 @@
-"""One file per instance: a muxer for each, with common limits.
+"""Makes one file per instance: a muxer for each, with common limits.
 
-What `pcapd.merge.muxer.Muxer` does for one file, with the same methods.
-Each file is in time order by itself and has its own interfaces, numbered from 0.
+It does what `pcapd.merge.muxer.Muxer` does for one file, with the same methods.
+Each file has its own time order and its own interfaces, numbered from 0.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["Split"]
 
 
 class Split:
-    """Makes a file per instance.
+    """Makes a file for each instance.
 
     Args:
-        form: Of which kind.
+        form: The form of the files.
         snaplen: The one snaplen of the files, bytes.
-        ordered: In time order, with bounded hold-back.
-        max_packets: Packets in all files at most.
-        max_bytes: Bytes of all files at most, the closing statistics aside.
-        comment: About the files, for people.
-        packet_ids: Tells which packets are the same (pcapng only).
+        ordered: Whether packets are in time order, with bounded hold-back.
+        max_packets: The limit of packets in all files.
+        max_bytes: The limit of bytes of all files, without the closing statistics.
+        comment: A comment in the files, for readers.
+        packet_ids: Numbers the packets (pcapng only).
     """
 
     #: Whether each instance has a file of its own.
@@ -56,12 +56,12 @@ class Split:
         self._awaited: Optional[int] = None
         self._parts: Dict[str, Muxer] = {}
         self._part_of: Dict[int, Muxer] = {}
-        #: By source id, in the order in which they were opened.
+        #: The accounts by source id, in the order in which the sources were opened.
         self.accounts: Dict[int, Account] = {}
 
     @property
     def full(self) -> bool:
-        """A limit is reached: nothing more will be written."""
+        """Whether a limit is reached: nothing more will be written."""
         return self.budget.full
 
     @property
@@ -70,10 +70,10 @@ class Split:
         return any(part.waiting for part in self._parts.values())
 
     def source(self, number: int, source: Source, now_us: int) -> None:
-        """A source is open; `now_us` is in microseconds since the epoch.
+        """Add an open source; `now_us` is in microseconds since the epoch.
 
         Raises:
-            MixedLinkTypes: A classic pcap file has one link type, and this is another.
+            MixedLinkTypes: A classic pcap file has one link type, and this is a different one.
         """
         part = self._parts.get(source.instance)
         if part is None:
@@ -93,27 +93,27 @@ class Split:
         self.await_instances(source.awaited)
 
     def await_instances(self, count: Optional[int]) -> None:
-        """So many instances have neither opened a source nor failed; None when it is not known."""
+        """Set the number of instances that have neither opened a source nor failed; None if unknown."""
         if count is not None:
             self._awaited = count
             for part in self._parts.values():
                 part.await_instances(count)
 
     def packets(self, number: int, records: Bytes, now: float) -> Checked:
-        """A batch arrived; `now` is in seconds of a steady clock.
+        """Add a received batch; `now` is in seconds of a monotonic clock.
 
         Raises:
-            RecordError: It is not what its lengths say, or longer than the snaplen.
+            RecordError: A length in it is wrong, or above the snaplen.
         """
         return self._part_of[number].packets(number, records, now)
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Counters and watermark of a source."""
+        """Take the counters and watermark of a source."""
         self._part_of[number].stats(number, stats)
 
     def take_pieces(self, now: float) -> List[Piece]:
-        """Whole blocks that can be written by now."""
-        # All of them together hold back what one file would; until then nobody has to let go.
+        """Take the whole blocks that can be written by now."""
+        # The files share one hold-back budget; no file's share is capped until the total reaches it.
         pending = sum(part.pending for part in self._parts.values())
         share = HOLD_BACK_BYTES // len(self._parts) if pending > HOLD_BACK_BYTES else pending
         for part in self._parts.values():
@@ -121,15 +121,15 @@ class Split:
         return [piece for part in self._parts.values() for piece in part.take_pieces(now)]
 
     def statistics_pieces(self, now_us: int) -> List[Piece]:
-        """Blocks with every source's counters, if they still fit; may be written again and again."""
+        """Take blocks with every source's counters, if they still fit; may be called repeatedly."""
         return [piece for part in self._parts.values() for piece in part.statistics_pieces(now_us)]
 
     def finish_pieces(self, now_us: int) -> List[Piece]:
-        """Everything that is held back, and the closing statistics."""
+        """Take everything that is held back, and the closing statistics."""
         return [piece for part in self._parts.values() for piece in part.finish_pieces(now_us)]
 
     def settle(self) -> None:
-        """Nothing more will be given out; each account says then what became of its packets."""
+        """Complete each account, because nothing more will be taken."""
         for part in self._parts.values():
             part.settle()
 

@@ -1,35 +1,35 @@
 """Twisted glue that the agent and the api share.
 
 ``transport``
-    TLS straight on the socket: what the bulk legs run on.
+    TLS directly on the socket, for the bulk connections.
 ``receiving``
-    decrypts what arrives to where it belongs.
+    decrypts received bytes directly into their final buffer.
 ``outgoing``
-    the same for connections that we make.
+    the same for outgoing connections.
 ``sendqueue``
-    what waits to be sent, joined to a size that suits TLS; pure.
+    bytes that wait to be sent, joined to a size that suits TLS; pure.
 ``sockets``
-    what sockets are told, and what they say, in our words.
+    socket options, addresses, and error messages.
 ``ports``
-    listening, for a bounded number of connections, and which of them are closed for others.
+    listening ports that hold a bounded number of connections.
 ``tls``
-    contexts from the configuration, and the check of a peer's name.
+    TLS contexts from the configuration, and the check of a peer's name.
 ``reactor``
-    the types of the reactor that is passed in.
+    the types of the reactor.
 ``fetch``
     HTTP requests to an authority, bounded in bytes and time.
 ``turns``
-    a fair queue: who waits, and whose turn it is.
+    a fair queue, in which clients take turns.
 ``addresses``
     IP addresses of connections and of this machine.
 ``clock``
-    time that nobody sets, and deadlines that know our own pauses.
+    monotonic timers, and deadlines that allow for our own pauses.
 ``framed``
     protocol base: a wire session on a transport, with liveness and backpressure.
 ``logs``
     JSON lines on stderr, without secrets, and the audit log's file.
 ``tally``
-    log lines that a peer can cause at will: the first at once, the others summed up.
+    sums up log lines that a peer can cause at will.
 ``daemon``
     a service that listens, drains and reloads.
 """

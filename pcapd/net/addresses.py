@@ -15,7 +15,7 @@ _IPV6_TABLE = Path("/proc/net/if_inet6")
 
 
 def machine_addresses() -> list[str]:
-    """Addresses of this machine's interfaces, in order, each once.
+    """The addresses of this machine's interfaces, in order, each once.
 
     Loopback and link-local addresses are left out: no other machine connects to them.
     """
@@ -24,7 +24,7 @@ def machine_addresses() -> list[str]:
 
 
 def plain_address(host: str) -> str:
-    """An address as packets carry it: an IPv4 address that came in over an IPv6 socket is IPv4's."""
+    """An address as in packets: an IPv4-mapped address of an IPv6 socket becomes IPv4."""
     address = ipaddress.ip_address(host.partition("%")[0])
     return str(getattr(address, "ipv4_mapped", None) or address)
 

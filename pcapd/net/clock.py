@@ -1,4 +1,4 @@
-"""The clocks that the daemon reads, one for people and packets, one for timers; and deadlines for peers."""
+"""The daemon's clocks, one for logs and packets, one for timers; and deadlines for peers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def now_us() -> int:
 
 
 def keep_steady(reactor: IReactorTime) -> None:
-    """Let timers run by a clock that nobody sets; call it before any is started.
+    """Make timers use the monotonic clock; call this before any timer is started.
 
-    Twisted's run by the wall clock.  Setting that an hour ahead would end every
-    capture (nothing heard for an hour, its duration over), setting it back would
-    keep every timer from firing for as long.
+    Twisted's timers use the wall clock.  Setting it an hour ahead would end every
+    capture (an hour of silence, its duration over); setting it back would delay
+    every timer by as long.
     """
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
 
 
 def cancel(timer: Any) -> None:
-    """Cancel a delayed call or a `Deadline`, if there is one that was not called yet."""
+    """Cancel a delayed call or a `Deadline`, if there is one that is still active."""
     if timer is not None and timer.active():
         timer.cancel()
 
@@ -45,7 +45,7 @@ class Deadline:
 
     Args:
         reactor: For time.
-        seconds: How long the peer has.
+        seconds: Time for the peer.
         function: Called with the arguments.
     """
 

@@ -1,4 +1,4 @@
-"""What both roles are: a service that listens, reloads and drains.
+"""The base of both roles: a service that listens, reloads and drains.
 
 A port that is in use is fatal (`StreamServerEndpointService` would only log
 it), SIGHUP reloads, and stopping waits for the drain, within bounds.
@@ -36,27 +36,27 @@ class Daemon(Service):
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self.ports: list[Any] = []
-        #: Called when it listens and is whoever it runs as: the composition root's to set.
+        #: Called when the daemon listens and has changed its user; set by the composition root.
         self.harden: Callable[[], None] = lambda: None
 
     # --- for subclasses ----------------------------------------------------
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start to serve."""
 
     def prepare(self) -> Callable[[], None]:
-        """Read again what may change while running, all of it, and change nothing yet.
+        """Read everything again that may change while running, and change nothing yet.
 
         Returns:
-            What puts it into force; it does not fail.
+            A function that puts it into force and does not fail.
 
         Raises:
-            ConfigError: Part of it cannot be used; everything stays as it is.
+            ConfigError: A part cannot be used; everything stays as it is.
         """
         return lambda: None
 
     def drain(self) -> Deferred[Any]:
-        """Refuse what is new, end what runs; fires when done."""
+        """Refuse new captures and end the running ones; fires when done."""
         raise NotImplementedError
 
     # --- Service -----------------------------------------------------------
@@ -84,7 +84,7 @@ class Daemon(Service):
         """Listen on a port until the service stops.
 
         Raises:
-            twisted.internet.error.CannotListenError: It is in use, or not ours to take.
+            twisted.internet.error.CannotListenError: The port is in use, or not permitted.
         """
         port.startListening()
         self.ports.append(port)
@@ -93,7 +93,7 @@ class Daemon(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
 
     def reload(self) -> None:
-        """Put everything that may change while running into force, or nothing of it."""
+        """Read again what may change while running; use all of it, or nothing if a part is bad."""
         try:
             use = self.prepare()
         except ConfigError as error:
@@ -106,7 +106,7 @@ class Daemon(Service):
 
 
 def _raise_file_limit() -> None:
-    """Take as many descriptors as we may: a capture of many targets needs one for each."""
+    """Raise the limit of descriptors to its maximum: each target needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -1,10 +1,10 @@
-"""GET over HTTPS from an authority, within bounds of bytes and time.
+"""Sends GET requests to an authority over HTTPS, within bounds of bytes and time.
 
 Connections are kept for a while and shared by all questions, because a TLS
-handshake costs both sides more than most answers do.  One that is kept was
-verified with the certificates in force, carries one request at a time, and may
-bring so many bytes for each of them.  No redirect is followed and no other host
-is ever asked, because the requests carry somebody's token.
+handshake costs both sides more than most answers do.  A kept connection was
+verified with the certificates in force, carries one request at a time, and has a
+byte limit for each answer.  Redirects are not followed and no other host is ever
+asked, because the requests carry a user's token.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ __all__ = ["Answer", "Authority", "Conversation", "Trust"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes:
-        headers: The last value of each, by lower-case name.
+        headers: The last value of each header, by lower-case name.
     """
 
     status: int
@@ -61,16 +61,16 @@ class Answer:
 
 
 class Trust:
-    """The CAs, one of which must have issued an authority's certificate.  Authorities can share it.
+    """The trusted CAs of an authority's certificate.  Authorities can share it.
 
     Args:
-        ca: The file with the CAs; None trusts the system's.
+        ca: The file with the CAs; None for the system's CAs.
 
     Raises:
         ConfigError: It cannot be used.
 
     Attributes:
-        root: As Twisted takes it; a new object after each change.
+        root: Twisted's trust root; a new object after each change.
     """
 
     def __init__(self, ca: Path | None) -> None:
@@ -78,10 +78,10 @@ class Trust:
         self.root = self._read()
 
     def prepare(self) -> Callable[[], None]:
-        """Read the file again; the result puts it into force.
+        """Read the file again; call the result to use it.
 
         Raises:
-            ConfigError: It cannot be used; what was read before stays in force.
+            ConfigError: It cannot be used; the CAs read before stay in force.
         """
         return partial(self._use, self._read())
 
@@ -93,13 +93,13 @@ class Trust:
 
 
 class Authority:
-    """An HTTPS server that decides something for us.
+    """An HTTPS server that decides about requests: Cloud Controller, a director, or UAA.
 
     Args:
         reactor: Where it runs.
-        name: For people, such as ``Cloud Controller``.
-        url: Its https URL; of the path nothing is used.
-        trust: The CAs, one of which must have issued its certificate.
+        name: Its name in messages, such as ``Cloud Controller``.
+        url: Its https URL; the path is not used.
+        trust: The CAs for its certificate.
     """
 
     def __init__(self, reactor: Reactor, name: str, url: str, trust: Trust) -> None:
@@ -113,7 +113,7 @@ class Authority:
         self.renew()
 
     def renew(self) -> None:
-        """Others are trusted now: no connection that was verified before is used for another request."""
+        """Use the changed CAs: connections verified before get no new requests."""
         self.close()
         self._pool = HTTPConnectionPool(self._reactor)
         self._pool.maxPersistentPerHost = AUTHORITY_KEPT
@@ -122,26 +122,26 @@ class Authority:
         self._agent = Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
 
     def _options(self) -> Any:
-        """Those that check the chain and the name, or the address where the URL has one."""
+        """Options that check the chain and the name, or the address if the URL has one."""
         return optionsForClientTLS(self._host, trustRoot=self._trust.root)
 
     def close(self) -> None:
-        """Drop the connections that are kept; those in use are dropped when their answer is there."""
+        """Close kept connections at once, and those in use after their answer."""
         self._pool.cachedConnectionTimeout = 0
         self._pool.closeCachedConnections().addErrback(lambda _: None)
 
     def conversation(self) -> Conversation:
-        """Begin the requests of one question."""
+        """Start the requests of one question."""
         return Conversation(self)
 
     async def get(self, target: str, token: str | None = None) -> Answer:
         """GET a path with its query.
 
         Args:
-            token: A bearer token; of printable ASCII characters.
+            token: A bearer token of printable ASCII characters.
 
         Raises:
-            ResolverUnavailable: There was no answer, in time and of bearable size.
+            ResolverUnavailable: There was no answer in time and within the size limit.
         """
         call = Deferred.fromCoroutine(self._get(target, token))
         call.addTimeout(AUTHORITY_CALL_TIMEOUT, self._reactor)
@@ -155,7 +155,7 @@ class Authority:
             ) from error
         except Exception as error:
             raise ResolverUnavailable(
-                f"{self.name} cannot be asked: {_words(error)}", "try again later"
+                f"{self.name} cannot be reached: {_message(error)}", "try again later"
             ) from error
 
     async def _get(self, target: str, token: str | None) -> Answer:
@@ -165,7 +165,7 @@ class Authority:
         try:
             response = await self._agent.request(b"GET", (self.base + target).encode("ascii"), headers)
         except Exception as error:
-            # Twisted wraps what was cancelled, so that nobody knows it again.
+            # Twisted wraps a cancelled request in other exceptions.
             reasons = getattr(error, "reasons", ())
             if isinstance(error, ConnectingCancelledError) or any(
                 reason.check(CancelledError) for reason in reasons
@@ -185,7 +185,7 @@ class Authority:
 class Conversation:
     """The requests of one question, one after another.  See `Authority`.
 
-    Closing it asks nothing more.  A request that is under way is not broken off: the
+    Closing it sends no more requests.  A request that is under way is not aborted: the
     authority would answer it all the same, and its connection could not be kept.
     """
 
@@ -202,7 +202,7 @@ class Conversation:
         """GET a path with its query: see `Authority.get`.
 
         Raises:
-            ResolverUnavailable: There was no answer, in time and of bearable size.
+            ResolverUnavailable: There was no answer in time and within the size limit.
             CancelledError: The conversation is closed.
         """
         if self._closed:
@@ -213,12 +213,12 @@ class Conversation:
         return answer
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Send no more requests."""
         self._closed = True
 
 
 class _Body(Protocol):
-    """Collects a body, up to a limit; whatever is not read to its end takes the connection with it."""
+    """Collects a body, up to a limit; a body that is not read to its end closes the connection."""
 
     transport: Any
 
@@ -234,8 +234,8 @@ class _Body(Protocol):
             self._pieces.append(data)
         elif not self.finished.called:
             self._pieces.clear()
-            words = f"{self._name} answered with more than {AUTHORITY_BODY_MAX} bytes"
-            self.finished.errback(Failure(ResolverUnavailable(words)))
+            message = f"{self._name} answered with more than {AUTHORITY_BODY_MAX} bytes"
+            self.finished.errback(Failure(ResolverUnavailable(message)))
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -245,8 +245,8 @@ class _Body(Protocol):
             self.finished.callback(b"".join(self._pieces))
         else:
             # PotentialDataLoss too: an answer with neither length nor chunks may have been cut.
-            words = f"the answer of {self._name} was cut off"
-            self.finished.errback(Failure(ResolverUnavailable(words, "try again later")))
+            message = f"the answer of {self._name} was cut off"
+            self.finished.errback(Failure(ResolverUnavailable(message, "try again later")))
 
 
 @implementer(IAgentEndpointFactory)
@@ -254,8 +254,8 @@ class _Endpoints:
     """TLS to the authority; its connections are `_Connection`.
 
     Args:
-        options: Those in force, asked for at each connection: the agent may connect
-            again long after it has got an endpoint.
+        options: Returns the options in force, for each connection: the agent may connect
+            again long after it got an endpoint.
     """
 
     def __init__(self, reactor: Reactor, options: Callable[[], Any]) -> None:
@@ -303,14 +303,14 @@ class _Connection(ProtocolWrapper):
 
     def dataReceived(self, data: bytes) -> None:
         self._left -= len(data)
-        # What comes while nothing is asked belongs to no request, and must not meet the next one.
+        # Bytes that come without a request must not be read as the next answer.
         if self._left < 0 or self.wrappedProtocol.state == "QUIESCENT":
             self.loseConnection()
         else:
             super().dataReceived(data)
 
     def loseConnection(self) -> None:
-        """Leave at once: TLS waits for the other side's farewell, which may never come."""
+        """Abort at once: TLS waits for the peer's close_notify, which may never come."""
         if self.transport.connected:  # Twisted's TLS fails to abort what is gone
             self.transport.abortConnection()
 
@@ -326,11 +326,11 @@ def _certificates(path: Path) -> list[Certificate]:
     return [Certificate(crypto.X509.from_cryptography(certificate)) for certificate in found]
 
 
-def _words(error: BaseException) -> str:
-    """What happened, for people; Twisted wraps causes in lists of failures."""
+def _message(error: BaseException) -> str:
+    """A readable cause of an error; Twisted wraps causes in lists of failures."""
     causes = getattr(error, "reasons", None)
     if causes:
-        return _words(causes[0].value)
+        return _message(causes[0].value)
     if isinstance(error, VerificationError):
         return "its certificate is for another name"
     if isinstance(error, SSL.Error):
@@ -339,6 +339,6 @@ def _words(error: BaseException) -> str:
     if isinstance(error, DNSLookupError):
         return "its name cannot be resolved"
     if isinstance(error, ConnectError):
-        words = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
-        return words or "no connection was made in time"
+        message = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+        return message or "no connection was made in time"
     return str(error) or type(error).__name__

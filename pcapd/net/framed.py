@@ -1,7 +1,7 @@
-"""A wire session on a transport: what agent and api do alike.
+"""A wire session on a transport: the common part of agent and api.
 
-Bytes go into the sans-IO session, its events to `event`; PINGs are answered,
-a peer that breaks the protocol is dropped, and one that falls silent too.
+Bytes go into the sans-IO session, its events to `event`.  PINGs are answered.  A
+peer that breaks the protocol or falls silent is disconnected.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class FramedProtocol(Protocol):
     Args:
         reactor: For time.
         session: Our end of the wire session.
-        silence_timeout: Seconds without a byte from the peer after which it counts as dead;
-            pauses of our own aside.
+        silence_timeout: Seconds without a byte from the peer after which it counts as dead,
+            not counting our own pauses.
     """
 
     log = Logger()
@@ -52,25 +52,25 @@ class FramedProtocol(Protocol):
     # --- for subclasses ----------------------------------------------------
 
     def ready(self) -> None:
-        """The peer is authenticated."""
+        """Called when the peer is authenticated."""
 
     def event(self, event: Event) -> None:
-        """The peer said something, other than PING."""
+        """Called with each message of the peer, except PING."""
         raise NotImplementedError
 
     def lost(self, reason: Exception) -> None:
-        """The connection is gone; called once."""
+        """Called once, when the connection is gone."""
 
     # --- Twisted -----------------------------------------------------------
 
     def handshakeCompleted(self) -> None:
-        """TLS is done and the peer has the right name."""
+        """Start the session, because TLS is done and the peer has the right name."""
         self.hear()
         self._check_silence()
         self.ready()
 
     def dataReceived(self, data: Bytes) -> None:
-        """Bytes arrived; they may change after the call."""
+        """Handle received bytes; they may change after the call."""
         self._received(self._session.receive(data))
 
     def _received(self, events: Iterator[Event]) -> None:
@@ -87,13 +87,13 @@ class FramedProtocol(Protocol):
             self.give_up(error)
 
     def _answer(self, ping: Ping) -> None:
-        """Answer a PING, unless there are too many, or the peer does not take the answers."""
+        """Answer a PING, unless there are too many, or the peer does not read the answers."""
         before, self._taken = self._taken, self.transport.sent
         self._answers.count(self._reactor.seconds(), taken=self._taken > before)
         self.transport.write(self._session.pong(ping, now_us()))
 
     def connectionLost(self, reason: Failure = Failure(PcapdError("closed"))) -> None:  # noqa: B008
-        """The transport is gone."""
+        """Handle the loss of the transport."""
         cancel(self._silence)
         cause = self._cause if self._cause is not None else reason.value
         if not isinstance(cause, PcapdError):
@@ -105,22 +105,22 @@ class FramedProtocol(Protocol):
     _cause: Exception | None = None
 
     def give_up(self, cause: Exception) -> None:
-        """Drop the peer; `lost` will be told the cause."""
+        """Disconnect the peer; `lost` gets the cause."""
         self._cause = self._cause or cause
         self.transport.abortConnection()
 
     def hear(self) -> None:
-        """The peer is alive, or could not be heard until now: its silence begins anew."""
+        """Restart the peer's silence, because it is alive or could not be read until now."""
         self._heard_at = self.ran
 
     @property
     def ran(self) -> float:
-        """Seconds of this connection in which we ran: pauses of our own do not count."""
+        """Seconds of this connection in which we ran, without our own pauses."""
         return self._time.at(self._reactor.seconds())
 
     @property
     def silent(self) -> float:
-        """Seconds since the last byte came, in which we could have read one."""
+        """Seconds since the last byte in which we could have read another."""
         return self.ran - self._heard_at
 
     def _check_silence(self) -> None:
@@ -130,10 +130,10 @@ class FramedProtocol(Protocol):
         if left <= 0:
             self.give_up(PcapdError(f"nothing was heard for {self._silence_timeout:g} s"))
             return
-        # Often, so that a pause of our own is taken for no more than one turn of silence.
+        # Often, so that a pause of our own counts as one turn of silence at most.
         self._silence = Deadline(self._reactor, min(left, SILENCE_TURN), self._check_silence)
 
     @property
     def excused(self) -> bool:
-        """Whether silence means nothing: we do not read, or wait with another limit."""
+        """Whether silence is allowed: we do not read, or another time limit applies."""
         return False

@@ -1,8 +1,8 @@
 """Logging: one JSON object per line on stderr.
 
-Events carry a literal format and keyword values (`twisted.logger`); both the
-sentence and the values are written.  No call passes tokens, headers or packet
-data: there is no redaction to forget.
+Events have a literal format and keyword values (`twisted.logger`); the formatted
+message and the values are written.  No call passes tokens, headers or packet data,
+so nothing needs redaction.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pcapd.limits import AUDIT_RESERVE
 
 __all__ = ["AUDIT_NAMESPACE", "JsonLines", "Outcome", "check_room", "start_logging"]
 
-#: What is logged here is written whatever the level is.
+#: Events of this namespace are written at every log level.
 AUDIT_NAMESPACE = "pcapd.audit"
 
 _LEVELS = {
@@ -43,20 +43,20 @@ _LEVELS = {
 
 
 class Output(Protocol):
-    """What lines are written to: a text file will do."""
+    """The destination of lines, such as a text file."""
 
     def write(self, line: str, /) -> Any:
-        """Take a line."""
+        """Write a line."""
 
     def flush(self) -> Any:
-        """Hold nothing back."""
+        """Write buffered lines."""
 
 
 class Outcome:
-    """What became of an event that has it as ``log_outcome``.
+    """The result of writing an event that has it as ``log_outcome``.
 
     Attributes:
-        error: Why it is not written; None as long as nothing went wrong.
+        error: Why the event was not written; None if there was no error.
     """
 
     error: OSError | ValueError | None = None
@@ -67,7 +67,7 @@ class JsonLines:
     """Writes events to a file, one line each.
 
     Args:
-        output: Where to.
+        output: The destination.
         daemon: Fields for every line: role and id.
     """
 
@@ -102,7 +102,7 @@ _OLDER = frozenset(("format", "time", "isError", "system", "message", "log", "wh
 
 @implementer(ILogObserver)
 class _Apart:
-    """Hands audit records to one observer and everything else to another."""
+    """Passes audit records to one observer and everything else to another."""
 
     def __init__(self, audit: ILogObserver, rest: ILogObserver) -> None:
         self._audit = audit
@@ -142,10 +142,10 @@ class _AuditFile:
 
 
 def check_room(path: Path) -> None:
-    """Look whether records can be appended to a file, without writing any.
+    """Check whether records can be appended to a file, without writing any.
 
     Args:
-        path: The file; it need not be there, as between two steps of a rotation.
+        path: The file; it may be missing, as between two steps of a rotation.
 
     Raises:
         OSError: It cannot be opened, or its disk has no room for many more records.
@@ -163,7 +163,7 @@ def check_room(path: Path) -> None:
 
 
 def start_logging(level: str, audit: Path | None = None, **daemon: str) -> None:
-    """Send this process's log to stderr from `level` on.
+    """Write this process's log to stderr, from `level` on.
 
     Args:
         audit: A file for audit records; without one they go to stderr as well.
@@ -173,7 +173,7 @@ def start_logging(level: str, audit: Path | None = None, **daemon: str) -> None:
         ConfigError: The file for audit records cannot be written.
     """
     predicate = LogLevelFilterPredicate(defaultLogLevel=_LEVELS[level])
-    # Twisted tells of each factory that starts and stops: noise at our info.
+    # Twisted logs each factory that starts and stops: noise at our info.
     for noisy in ("twisted", "log_legacy"):
         predicate.setLogLevelForNamespace(noisy, LogLevel.warn)
     predicate.setLogLevelForNamespace(AUDIT_NAMESPACE, LogLevel.info)

@@ -1,4 +1,4 @@
-"""Outgoing connections: TCP first, then TLS on the same socket."""
+"""Makes outgoing connections: TCP first, then TLS on the same socket."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class _OutgoingTransport(TLSTransport):
 
 
 def outgoing_socket(host: str) -> socket.socket:
-    """A socket for one outgoing connection.
+    """Make a socket for one outgoing connection.
 
     Args:
-        host: The IP address that it will connect to.
+        host: The IP address to which it will connect.
 
     Raises:
         OSError: The process has no file descriptor left.
@@ -59,7 +59,7 @@ def connect_tls(  # noqa: PLR0917
     verify: Verify,
     timeout: float,
 ) -> TLSTransport:
-    """Connect a socket and speak TLS on it; the protocol is told how it goes."""
+    """Connect a socket and use TLS on it; the protocol receives success or failure."""
     connection = SSL.Connection(context, sock)
     connection.set_connect_state()
     code = sock.connect_ex(address)

@@ -30,8 +30,11 @@ from zope.interface import implementer
 from pcapd.limits import (
     ACCEPT_QUEUE,
     ACCEPTED_READ,
+    ACCEPTS_PER_WAKEUP,
     CONNECTIONS_MAX,
     HANDSHAKE_TIMEOUT,
+    NO_ROOM_PAUSE,
+    PORT_FULL_INTERVAL,
     SEND_BUFFER,
     STRANGER_BUFFER,
     STRANGERS_MAX,
@@ -42,17 +45,14 @@ from pcapd.net.transport import TLSTransport, Verify
 
 __all__ = ["BoundedPort", "TLSPort"]
 
-_ACCEPTS = 100  # connections per wake-up
-_LOG_INTERVAL = 10.0  # seconds between warnings that a port is full
 #: What accept(2) says when this process or machine can have no more connections.
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_NO_ROOM_PAUSE = 0.1  # seconds until it is asked again
 
 
 class BoundedPort(tcp.Port):
     """A listening port that holds at most `limits.CONNECTIONS_MAX` connections.
 
-    The peer must speak first.
+    The peer must send first.
     """
 
     log = Logger()
@@ -75,11 +75,11 @@ class BoundedPort(tcp.Port):
 
     @property
     def open(self) -> int:
-        """Connections, without those that were closed to make room."""
+        """The number of connections, without those that were closed to make room."""
         return len(self._silent) + len(self._strangers) + len(self._known)
 
     def connectionLost(self, reason: Any) -> None:
-        """Nothing is accepted any more."""
+        """Close the silent connections, because no more are accepted."""
         super().connectionLost(reason)
         for silent in list(self._silent):
             self._drop(silent)
@@ -90,8 +90,8 @@ class BoundedPort(tcp.Port):
     # --- silent ------------------------------------------------------------
 
     def doRead(self) -> None:
-        """Accept waiting connections, while there is room or another one can be closed for them."""
-        for _ in range(_ACCEPTS):
+        """Accept waiting connections, while there is room or others can be closed for them."""
+        for _ in range(ACCEPTS_PER_WAKEUP):
             if self.open >= self.limit and not (self._silent or self._strangers):
                 self._log_that_it_is_full()
                 self.stopReading()
@@ -104,7 +104,7 @@ class BoundedPort(tcp.Port):
                 if error.errno in _NO_ROOM:
                     self._make_room()
                     self.stopReading()
-                    self.reactor.callLater(_NO_ROOM_PAUSE, self._accept_or_wait)
+                    self.reactor.callLater(NO_ROOM_PAUSE, self._accept_or_wait)
                 return
             if self.open >= self.limit:
                 self._make_room()
@@ -145,7 +145,7 @@ class BoundedPort(tcp.Port):
             silent.socket.close()
 
     def spoke(self, silent: _Silent) -> None:
-        """Something came: bytes, or the end."""
+        """Handle the first byte or the end of a silent connection."""
         try:
             first = silent.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -160,7 +160,7 @@ class BoundedPort(tcp.Port):
         self._introduce(silent.socket, silent.address)
 
     def left(self, silent: _Silent) -> None:
-        """It is gone without having sent anything."""
+        """Remove a silent connection that is gone."""
         if silent in self._silent:
             self._drop(silent)
             self._accept_or_wait()
@@ -183,20 +183,20 @@ class BoundedPort(tcp.Port):
         return _PlainTransport(sock, protocol, *args)
 
     def known(self, transport: Any) -> None:
-        """Its peer has authenticated: it is not closed to make room."""
+        """Keep a connection from being closed to make room, because its peer has authenticated."""
         if transport in self._strangers:
             del self._strangers[transport]
             self._known.add(transport)
 
     def stranger(self, transport: Any) -> None:
-        """Its capture is over: it may be closed to make room."""
+        """Allow a connection to be closed to make room, because its capture is over."""
         if transport in self._known:
             self._known.discard(transport)
             self._strangers[transport] = None
             self._accept_or_wait()
 
     def closed(self, transport: Any) -> None:
-        """It is gone."""
+        """Remove a connection that is gone."""
         self._strangers.pop(transport, None)
         self._known.discard(transport)
         self._accept_or_wait()
@@ -226,12 +226,12 @@ class BoundedPort(tcp.Port):
     def _log_that_it_is_full(self) -> None:
         # A flood comes and goes within the limit many times a second.
         now = time.monotonic()
-        if self._logged_at is None or now - self._logged_at >= _LOG_INTERVAL:
+        if self._logged_at is None or now - self._logged_at >= PORT_FULL_INTERVAL:
             self._logged_at = now
             closed, self._closed_since = self._closed_since, 0
             self.log.warn(
                 "{open} connections to port {port} are open, {strangers} of them not authenticated, "
-                "which is the limit; {closed} were closed for others",
+                "which is the limit; {closed} were closed for new ones",
                 open=self.open,
                 strangers=self.open - len(self._known),
                 port=self.getHost().port,
@@ -280,12 +280,12 @@ class _Accepted:
     bufferSize = STRANGER_BUFFER
 
     def known(self) -> None:
-        """The peer has authenticated: more may wait to be sent, and the port keeps the connection."""
+        """Raise the send buffer and keep the connection, because the peer has authenticated."""
         self.bufferSize = self._known_buffer
         self.port.known(self)
 
     def stranger(self) -> None:
-        """The capture is over.  The producer is paused until almost everything is sent."""
+        """Lower the send buffer, because the capture is over; pauses the producer meanwhile."""
         if self.connected:
             self.bufferSize = STRANGER_BUFFER
             self.port.stranger(self)
@@ -321,7 +321,7 @@ class TLSPort(BoundedPort):
     """A listening port whose connections are `TLSTransport`.
 
     Args:
-        context: Called per connection, so that renewed certificates are used at once.
+        context: Called for each connection, so that renewed certificates are used at once.
         verify: Called after each handshake; a peer that passes is known.
     """
 

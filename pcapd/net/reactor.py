@@ -1,8 +1,8 @@
-"""The reactor's type.
+"""The types of the reactor.
 
 A function that only needs the time takes Twisted's `IReactorTime`, one that only reads
-descriptors `IReactorFDSet`, and so on: a test then sees what it has to pass in.  `Reactor` is
-for what passes the reactor on to several of them.
+descriptors `IReactorFDSet`, and so on, which shows a test what it has to pass in.  `Reactor`
+is for callers that pass the reactor on to several of them.
 """
 
 from __future__ import annotations
@@ -30,4 +30,4 @@ class Reactor(
     IReactorTCP,
     IReactorPluggableNameResolver,
 ):
-    """What the daemons need: each of Twisted's Unix reactors provides it."""
+    """What the daemons need; each of Twisted's Unix reactors provides it."""

@@ -1,4 +1,4 @@
-"""Decrypts what arrives to where it belongs.
+"""Decrypts received bytes directly into their final buffer.
 
 pyOpenSSL's own `recv` and `recv_into` allocate a buffer and copy it for each TLS record of
 16 KiB, which was half of the cost of receiving (docs/performance.rst).  So this calls OpenSSL
@@ -16,30 +16,30 @@ from pcapd.net.sendqueue import RECORD
 
 __all__ = ["SCRATCH", "BulkReceiver", "decrypt"]
 
-#: For bytes whose place is not known yet.  They are used before anything else is received.
+#: For bytes whose final buffer is not known yet.  They are used before more is received.
 SCRATCH = memoryview(bytearray(RECORD))
 _NOTHING_MORE = SSL.WantReadError()
 
 
 @runtime_checkable
 class BulkReceiver(Protocol):
-    """A protocol that receives much, and has room for it."""
+    """A protocol that receives many bytes, and provides the buffer for them."""
 
     def dataReceived(self, data: memoryview) -> None:
-        """Bytes arrived; they change after the call."""
+        """Handle received bytes; they change after the call."""
 
     def room(self) -> memoryview | None:
-        """Where the next bytes belong; None while that is not known."""
+        """The buffer for the next bytes; None while it is not known."""
 
     def filled(self, count: int) -> None:
-        """`count` bytes arrived in `room`."""
+        """Handle `count` bytes received into `room`."""
 
 
 def decrypt(connection: SSL.Connection, room: memoryview) -> tuple[int, Exception | None]:
-    """Receive as much as there is, or as there is room for.
+    """Receive as many bytes as are available, or as fit the buffer.
 
     Returns:
-        Bytes that arrived; and why no more of them, of what pyOpenSSL raises, or None when the room is full.
+        The number of received bytes, and pyOpenSSL's reason for the end; None if the buffer is full.
     """
     tls, size, count = connection._ssl, len(room), 0
     with ffi.from_buffer(room) as begin:

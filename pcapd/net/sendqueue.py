@@ -11,11 +11,11 @@ _JOIN = 4 * RECORD  # what is smaller is joined: copying it costs less than anot
 
 
 class SendQueue:
-    """Pieces in their order.
+    """Pieces that wait to be sent, in order.
 
     Attributes:
-        size: Bytes that wait.
-        offered: The head was offered to OpenSSL, which must see the same piece again.
+        size: The number of waiting bytes.
+        offered: Whether the head was offered to OpenSSL, which must get the same piece again.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class SendQueue:
         self.size += len(data)
 
     def head(self) -> bytes | memoryview:
-        """The next piece, small ones joined."""
+        """The next piece; small ones are joined."""
         pieces = self._pieces
         if self.offered or len(pieces) == 1 or len(pieces[0]) >= _JOIN:
             return pieces[0]
@@ -52,7 +52,7 @@ class SendQueue:
         return pieces[0]
 
     def sent(self, count: int) -> None:
-        """So many bytes of the head were taken."""
+        """Remove so many bytes of the head, which were sent."""
         self.offered = False
         self.size -= count
         head = self._pieces[0]
@@ -62,5 +62,5 @@ class SendQueue:
             self._pieces[0] = memoryview(head)[count:]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Discard all pieces."""
         self._pieces.clear()

@@ -1,4 +1,4 @@
-"""What sockets are told, and what they say, in our words."""
+"""Socket options, addresses, and error messages."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ __all__ = ["as_address", "corked", "tune", "why_lost"]
 
 
 def why_lost(error: Exception, reason: str = "") -> Exception:
-    """Say what OpenSSL or the kernel mean, in one sentence.
+    """Describe an error of OpenSSL or the kernel in one sentence.
 
     Args:
-        error: Theirs.
-        reason: Why the peer's certificate was not accepted, if it was not.
+        error: The error.
+        reason: Why the peer's certificate was not accepted; empty if it was.
     """
     if isinstance(error, SSL.SysCallError) or not isinstance(error, SSL.Error):
         code = error.args[0] if error.args else 0
         if not isinstance(code, int) or code in (-1, 0):
-            return PcapdError("the connection was closed without a TLS goodbye")
+            return PcapdError("the connection was closed without TLS close_notify")
         return PcapdError(os.strerror(code) if code != errno.EPIPE else "the peer closed the connection")
-    words = "; ".join(entry[-1] or entry[0] for entry in error.args[0]) if error.args else "TLS failed"
-    if "alert" in words:
-        return PeerIdentityError(f"the peer refused our certificate or handshake: {words}")
-    if "certificate" in words:
-        return PeerIdentityError(f"the peer's certificate is not accepted: {reason or words}")
-    return PcapdError(f"TLS: {words}")
+    message = "; ".join(entry[-1] or entry[0] for entry in error.args[0]) if error.args else "TLS failed"
+    if "alert" in message:
+        return PeerIdentityError(f"the peer refused our certificate or handshake: {message}")
+    if "certificate" in message:
+        return PeerIdentityError(f"the peer's certificate is not accepted: {reason or message}")
+    return PcapdError(f"TLS: {message}")
 
 
 def as_address(name: tuple[Any, ...]) -> IPv4Address | IPv6Address:
-    """What a socket says of an end, as Twisted has it."""
+    """Twisted's form of a socket's address."""
     if len(name) == 4:
         return IPv6Address("TCP", *name)
     return IPv4Address("TCP", *name)
 
 
 def tune(sock: socket.socket) -> None:
-    """Send at once, and notice a peer that is gone."""
+    """Set socket options: send at once, and notice a peer that is gone."""
     idle, interval, probes = TCP_KEEPALIVE
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -57,7 +57,7 @@ def tune(sock: socket.socket) -> None:
 
 @contextlib.contextmanager
 def corked(sock: socket.socket) -> Iterator[None]:
-    """Send what is written meanwhile in as few segments as possible, and wake the peer up once (tcp(7))."""
+    """Send bytes written meanwhile in few segments, which wakes up the peer only once (tcp(7))."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     try:
         yield

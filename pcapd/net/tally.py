@@ -1,4 +1,4 @@
-"""Log lines that a peer can cause at will: the first at once, the others summed up."""
+"""Sums up log lines that a peer can cause at will."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _OTHERS = object()
 
 
 class Tally:
-    """Writes the first line of a peer at once, and one line per second for what follows.
+    """Writes the first line of a peer at once, and one line per second for those that follow.
 
-    However many peers do it however often, at most two lines per second are written for
-    each of `limits.SUM_PEERS_MAX` peers, and one for all others together.
+    At most two lines per second are written for each of `limits.SUM_PEERS_MAX` peers, and
+    one for all others together.
 
     Args:
-        reactor: Where time is.
-        write: Gets how often it happened, and the facts of the last time.
+        reactor: For time.
+        write: Gets the number of occurrences, and the facts of the last one.
     """
 
     def __init__(self, reactor: IReactorTime, write: Write) -> None:
@@ -35,11 +35,11 @@ class Tally:
         self._timer: Any = None
 
     def add(self, peer: Hashable, facts: Mapping[str, Any]) -> None:
-        """Count it once.
+        """Count one occurrence.
 
         Args:
-            peer: Whose lines are summed up.
-            facts: What the line says besides the number.
+            peer: The key by which lines are summed up.
+            facts: The fields of the line, except the number.
         """
         if peer not in self._since and len(self._since) >= SUM_PEERS_MAX:
             peer = _OTHERS
@@ -53,7 +53,7 @@ class Tally:
             self._timer = self._reactor.callLater(SUM_INTERVAL, self._sum_up)
 
     def flush(self) -> None:
-        """Write what was counted until now."""
+        """Write what was counted so far."""
         if self._timer is not None:
             self._timer.cancel()
             self._sum_up()

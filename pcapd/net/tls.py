@@ -1,8 +1,8 @@
-"""TLS contexts from the configuration, and whether a peer is who it must be.
+"""TLS contexts from the configuration, and checks of a peer's identity.
 
-A certificate that the right CA signed is no identity: an agent's own
-certificate is signed by the same CA as the api's and usually may act as a
-client too.  So both ends also check the name in it, with service-identity.
+A certificate signed by the right CA does not prove an identity: an agent's own
+certificate is signed by the same CA as the api's and usually allows client use
+too.  So both ends also check the name in it, with service-identity.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MODE_ENABLE_PARTIAL_WRITE = 0x1  # OpenSSL's; pyOpenSSL has no name for it
 _MODE_RELEASE_BUFFERS = 0x10  # likewise: 34 KiB less for a connection that is idle
 #: Forward secrecy and authenticated encryption only (RFC 9325, section 4.2).
 _TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
-#: What service-identity says of a certificate for other names, and of one without any.
+#: service-identity's errors for a certificate with other names, and for one without any.
 _NOT_FOR_IT = (VerificationError, CertificateError)
 
 
@@ -35,10 +35,10 @@ class _Context:
     """The context for the next connection; `prepare` reads the files again.
 
     Args:
-        read: Reads them.
+        read: Reads the files.
 
     Raises:
-        ConfigError: They cannot be used.
+        ConfigError: The files cannot be used.
     """
 
     def __init__(self, read: Callable[[], SSL.Context]) -> None:
@@ -50,10 +50,10 @@ class _Context:
         return self._context
 
     def prepare(self) -> Callable[[], None]:
-        """Read renewed files; the result puts them into use.
+        """Read renewed files; call the result to use them.
 
         Raises:
-            ConfigError: They cannot be used; the old ones stay in use.
+            ConfigError: The files cannot be used; the old ones stay in use.
         """
         return partial(self._use, self._read())
 
@@ -65,11 +65,11 @@ class ServerContext(_Context):
     """The context for a listener.
 
     Args:
-        tls: Where the files are.
-        protocol: What is spoken here, for clients that ask by ALPN (RFC 7301).
+        tls: The paths of the files.
+        protocol: The protocol of this listener, for clients that use ALPN (RFC 7301).
 
     Raises:
-        ConfigError: They cannot be used.
+        ConfigError: The files cannot be used.
     """
 
     def __init__(self, tls: ServerTLS, protocol: bytes | None = None) -> None:
@@ -88,7 +88,7 @@ def check_server_name(connection: SSL.Connection, name: str) -> None:
     """Refuse a server whose certificate is not for a name.
 
     Raises:
-        PeerIdentityError: It is for other names, which the message lists.
+        PeerIdentityError: The certificate is for other names, which the message lists.
     """
     try:
         _verify(connection, name)
@@ -99,47 +99,47 @@ def check_server_name(connection: SSL.Connection, name: str) -> None:
 
 
 def check_allowed(connection: SSL.Connection, allowed: Iterable[str]) -> None:
-    """Refuse a client whose certificate carries none of the allowed names.
+    """Refuse a client whose certificate has none of the allowed names.
 
     A wildcard such as ``*.example.com`` (RFC 6125, section 6.4.3) matches none of them: it
-    does not say which of the possible names its holder has.
+    does not show which of the possible names its holder has.
 
     Args:
         allowed: DNS names in lower case.
 
     Raises:
-        PeerIdentityError: It carries others, which the message lists.
+        PeerIdentityError: The certificate has other names, which the message lists.
     """
     names = _alternative_names(connection)
     given = [] if names is None else names.get_values_for_type(x509.DNSName)
     if {name.lower() for name in given}.isdisjoint(allowed):
         raise PeerIdentityError(
             f"the client's certificate is for {_names(connection)}, which is not in allowed_clients",
-            "it must carry one of those names exactly: wildcards do not count",
+            "it must have one of those names exactly: wildcards do not match",
         )
 
 
-#: What OpenSSL's verdicts mean (openssl-verification-options(1)); the exception does not tell.
+#: OpenSSL's verification errors (openssl-verification-options(1)); the exception lacks them.
 _VERDICTS = {
     9: "it is not valid yet",
     10: "it has expired",
     18: "it is self-signed",
-    19: "its authority is not one that is trusted here",
-    20: "its authority is not one that is trusted here",
-    21: "its authority is not one that is trusted here",
-    26: "it is not made for this purpose",
+    19: "its issuer is not a trusted CA",
+    20: "its issuer is not a trusted CA",
+    21: "its issuer is not a trusted CA",
+    26: "its extended key usage does not allow this use",
 }
 
 
 def _remember(connection: SSL.Connection, certificate: object, verdict: int, depth: int, ok: int) -> bool:
     """Keep the verdict for `verdict`."""
     if not ok:
-        connection.set_app_data(_VERDICTS.get(verdict, f"OpenSSL's verdict is {verdict}"))
+        connection.set_app_data(_VERDICTS.get(verdict, f"OpenSSL's verification error is {verdict}"))
     return bool(ok)
 
 
 def verdict(connection: SSL.Connection) -> str:
-    """Why the peer's certificate was not accepted; empty when it was, or was not seen."""
+    """Why the peer's certificate was not accepted; empty if it was, or was not sent."""
     return connection.get_app_data() or ""
 
 

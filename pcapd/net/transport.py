@@ -1,16 +1,16 @@
-"""TLS straight on the socket.
+"""TLS directly on the socket.
 
-Twisted's TLS runs over memory BIOs: each byte is copied four times more and
-handed out in pieces of 16 KiB, which at 1,400-byte packets was the greatest
-cost in the whole chain (docs/performance.rst).  Here OpenSSL reads and writes
-the socket itself.  What is small is joined before it becomes a TLS record;
-what is large is encrypted from where it lies, at once and with one call.
+Twisted's TLS uses memory BIOs: each byte is copied four more times and delivered in
+pieces of 16 KiB, which with 1,400-byte packets was the largest cost in the whole
+chain (docs/performance.rst).  Here OpenSSL reads and writes the socket itself.
+Small pieces are joined before they become a TLS record; large ones are encrypted
+in place, at once and with one call.
 
 The contract with the protocol: ``makeConnection`` at once;
 ``handshakeCompleted`` (`IHandshakeListener`) when the peer is authenticated,
 before any data; ``connectionLost`` in every case at the end, also when there
-was never a connection.  Its reason is a `PcapdError` where we know better
-than OpenSSL how to say it.
+was never a connection.  Its reason is a `PcapdError` where we have a better
+message than OpenSSL.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pcapd.errors import PcapdError
-from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER
+from pcapd.limits import HANDSHAKE_TIMEOUT, READ_PIECE, SEND_BUFFER, WRITE_PIECE
 from pcapd.net.clock import Deadline
 from pcapd.net.reactor import SocketReactor
 from pcapd.net.receiving import SCRATCH, BulkReceiver, decrypt
@@ -45,7 +45,6 @@ from pcapd.net.tls import verdict
 
 __all__ = ["TLSTransport", "Verify"]
 
-_TURN = 16 * RECORD  # written per wake-up, so that one peer cannot starve the others
 
 _AS_IT_IS = contextlib.nullcontext()
 
@@ -57,13 +56,13 @@ class TLSTransport(abstract.FileDescriptor):
     """A TLS connection as a Twisted transport.
 
     Args:
-        reactor: Where to be told about the socket.
-        sock: Connected, or about to be.
-        protocol: Gets what arrives.
-        connection: pyOpenSSL's, already set to accept or connect.
+        reactor: Watches the socket.
+        sock: A socket that is connected, or about to be.
+        protocol: Receives the data.
+        connection: pyOpenSSL's connection, already set to accept or connect.
         verify: Called after the handshake; raises `PeerIdentityError` to refuse the peer.
-        peer: Its address, as accept(2) told it; None when the TCP connection is still to be made.
-        timeout: Seconds for TCP, TLS and the peer's name to be settled.
+        peer: Its address from accept(2); None if the TCP connection is still to be made.
+        timeout: Seconds for TCP, TLS and the check of the peer's name.
     """
 
     bufferSize = SEND_BUFFER
@@ -116,7 +115,7 @@ class TLSTransport(abstract.FileDescriptor):
     # --- reading ---------------------------------------------------------
 
     def doRead(self) -> Any:
-        """The socket is readable."""
+        """Read, because the socket is readable."""
         if self._handshaking:
             return self._shake_hands()
         if self._write_wants_read:
@@ -132,7 +131,7 @@ class TLSTransport(abstract.FileDescriptor):
         return None
 
     def _receive(self, at_most: int) -> tuple[int, Exception | None]:
-        """Hand over what arrived: how many bytes, and why no more of them; None when there may be more."""
+        """Deliver received bytes; returns their number, and why there are no more, or None."""
         bulk = self._bulk
         room = None if bulk is None else bulk.room()
         if bulk is not None and room is not None:
@@ -171,7 +170,7 @@ class TLSTransport(abstract.FileDescriptor):
                 self._lose(lost)
 
     def pauseProducing(self) -> None:
-        """Deliver nothing for a while; the peer's send window closes."""
+        """Stop delivering; TCP's window then closes for the peer."""
         self._reading = False
         self.stopReading()
 
@@ -186,7 +185,7 @@ class TLSTransport(abstract.FileDescriptor):
     # --- writing ---------------------------------------------------------
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send bytes; the registered producer is paused when too many are waiting."""
+        """Send bytes; pauses the registered producer when too many wait."""
         if data and self.connected and not self.disconnecting:
             self._out.add(data)
             self._added()
@@ -217,7 +216,7 @@ class TLSTransport(abstract.FileDescriptor):
             self.startWriting()
 
     def doWrite(self) -> Any:
-        """The socket is writable."""
+        """Write, because the socket is writable."""
         if self._aborted:  # by what was read a moment ago
             return None
         if self._handshaking:
@@ -248,7 +247,7 @@ class TLSTransport(abstract.FileDescriptor):
         return None
 
     def _send(self) -> None:
-        left = _TURN
+        left = WRITE_PIECE
         with corked(self.socket) if self._out.size > RECORD else _AS_IT_IS:
             while self._out and left > 0:
                 sent = self._tls.send(self._out.head())
@@ -300,14 +299,14 @@ class TLSTransport(abstract.FileDescriptor):
         return main.CONNECTION_DONE
 
     def loseConnection(self) -> None:
-        """Close when all is sent and no producer is registered any more."""
+        """Close when everything is sent and no producer is registered any more."""
         if self._handshaking:
             self.abortConnection()
         else:
             super().loseConnection()
 
     def abortConnection(self) -> None:
-        """Close now; what waits to be sent is lost, and the peer notices."""
+        """Close now; unsent data is lost, and the peer notices."""
         if self.connected and not self._aborted:
             self._aborted = True
             # For whoever is in the middle of what came: it is over.  Nothing more is read.
@@ -320,7 +319,7 @@ class TLSTransport(abstract.FileDescriptor):
         self.connectionLost(Failure(reason))
 
     def connectionLost(self, reason: Failure) -> None:
-        """The end, however it came."""
+        """Clean up at the end of the connection, whatever its cause."""
         if not self.connected:  # it can come from here and from the reactor
             return
         super().connectionLost(reason)
@@ -338,30 +337,30 @@ class TLSTransport(abstract.FileDescriptor):
 
     # --- for subclasses --------------------------------------------------
 
-    #: What is still to be made.
+    #: The step that is not completed yet.
     awaits = "TLS handshake"
 
     def about_to_shake_hands(self) -> None:
-        """A step of the handshake follows.
+        """Called before each step of the handshake.
 
         Raises:
             OSError: The TCP connection could not be made.
         """
 
     def authenticated(self) -> None:
-        """`verify` has accepted the peer."""
+        """Called when `verify` has accepted the peer."""
 
     def released(self) -> None:
-        """The socket is closed; called once."""
+        """Called once, when the socket is closed."""
 
-    # --- what protocols ask ----------------------------------------------
+    # --- what protocols need ----------------------------------------------
 
     def fileno(self) -> int:
         """The socket's descriptor."""
         return self.socket.fileno()
 
     def getPeer(self) -> Any:
-        """The other end's address; None before there is a connection."""
+        """The peer's address; None before there is a connection."""
         return self._peer
 
     def getHost(self) -> Any:
@@ -373,27 +372,27 @@ class TLSTransport(abstract.FileDescriptor):
         return self.socket
 
     def getPeerCertificate(self) -> Any:
-        """What the peer showed, or None."""
+        """The peer's certificate, or None."""
         return self._tls.get_peer_certificate(as_cryptography=True)
 
     def getTcpNoDelay(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """It is set from the start."""
+        """Do nothing: it is set from the start."""
 
     def getTcpKeepAlive(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """It is set from the start."""
+        """Do nothing: it is set from the start."""
 
     def loseWriteConnection(self) -> None:
-        """TLS has no half-closed connections."""
+        """Close both directions: TLS has no half-closed connections."""
         self.loseConnection()
 
     def logPrefix(self) -> str:
-        """For Twisted's log."""
+        """The name in Twisted's log."""
         return "TLS"

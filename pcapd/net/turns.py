@@ -1,4 +1,4 @@
-"""Who is next, when many want something that only a few can have at once.  Pure."""
+"""A fair queue for work of which only a few items run at once.  Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ __all__ = ["Queue"]
 
 
 class Item(Protocol):
-    """Something that waits for its turn."""
+    """An item that waits for its turn."""
 
     @property
     def client(self) -> str:
-        """Whose share it counts against."""
+        """The client whose share it counts against."""
 
 
 T = TypeVar("T", bound=Item)
 
 
 class Queue(Generic[T]):
-    """The order of what many clients want done.  Plain: it neither does it nor waits.
+    """The order of many clients' items.  It neither runs them nor waits.
 
-    Clients take turns.  A client takes a place only while more places are free than it
-    has already, so that there is one for the next client however long the work takes.
-    When too much waits in all, the client with the most of it gives up its last item.
+    Clients take turns.  A client gets a place only while more places are free than it
+    has already, so that one is left for the next client however long the work takes.
+    When too many items wait in all, the client with the most loses its last item.
 
     Args:
-        places: Items that are worked on at once.
+        places: Items that run at once.
         waiting: Items that may wait, of all clients.
         waiting_each: Items that may wait, of one client.
     """
@@ -39,7 +39,7 @@ class Queue(Generic[T]):
         self._waiting: OrderedDict[str, deque[T]] = OrderedDict()  # the next client first
 
     def add(self, item: T) -> T | None:
-        """Let an item wait; returns the one that has to go for it, which may be itself."""
+        """Add an item; returns the item that is removed for it, which may be itself."""
         in_all, of_each = self._bounds
         mine = self._waiting.setdefault(item.client, deque())
         mine.append(item)
@@ -51,7 +51,7 @@ class Queue(Generic[T]):
         return None
 
     def remove(self, item: T) -> T:
-        """Nobody waits for it any more."""
+        """Remove an item that is no longer needed."""
         mine = self._waiting.get(item.client, deque())
         if item in mine:
             mine.remove(item)
@@ -59,7 +59,7 @@ class Queue(Generic[T]):
         return item
 
     def take(self) -> T | None:
-        """The next item, which has a place from now on; None while there is none that may have one."""
+        """Give a place to the next item and return it; None if no item may have one."""
         for client, mine in self._waiting.items():
             if self._working[client] < self._free:
                 self._free -= 1
@@ -71,7 +71,7 @@ class Queue(Generic[T]):
         return None
 
     def give_back(self, client: str) -> None:
-        """An item of this client does not need its place any more."""
+        """Free the place of an item of this client."""
         self._free += 1
         self._working[client] -= 1
         if not self._working[client]:

@@ -1,11 +1,11 @@
-"""What packets are made of.  Bytes in, values out.
+"""Reads the headers and first lines of packets.  Bytes in, values out.
 
 ==========  ==================================================================
-linktypes   link types: what libpcap calls them, in files, and in words
-headers     the walker: which headers a packet has, and where
-identity    the bytes of a packet that nobody changes on its way
-flow        which conversation a packet belongs to, and in which direction
-row         what is known of a packet, in a fixed number of bytes
+linktypes   link types: numbers in libpcap and in files, and names
+headers     the walker: the headers of a packet, and their positions
+identity    the bytes of a packet that do not change on its way
+flow        the conversation and direction of a packet
+row         the fields of a packet, in a fixed number of bytes
 cursor      reads the fields of a message one after the other
 http        the first line of an HTTP message
 dns         DNS messages

@@ -1,5 +1,5 @@
 /*
- * The walker: headers.py, compiled.  That says what each table and each field means.
+ * The walker: headers.py, compiled.  It documents each table and each field.
  *
  * Nothing of a packet is read before its place was checked, and no size is added up
  * in fewer than 64 bits.
@@ -226,7 +226,7 @@ walk_ipv6(const Packet *packet, uint64_t at)
     return headers;
 }
 
-/* What follows a header at `at`; 0 when nobody knows. */
+/* The kind of the header after the one at `at`; 0 if unknown. */
 static inline uint32_t
 next_kind(const Packet *packet, const Layer *layer, uint32_t kind, uint64_t at)
 {

@@ -1,4 +1,4 @@
-"""Read bytes one field after the other, never beyond the end."""
+"""Reads bytes one field after the other, never beyond the end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ __all__ = ["Cursor", "CutShort"]
 
 
 class CutShort(Exception):
-    """A message ends before what it should hold."""
+    """The message ends too early."""
 
 
 class Cursor:
-    """A place in a message, which moves on.
+    """A position in a message, which advances.
 
     Args:
         data: The message.
@@ -25,7 +25,7 @@ class Cursor:
         """The next bytes.
 
         Raises:
-            CutShort: There are not so many.
+            CutShort: There are not enough.
         """
         begin = self.position
         if begin + count > len(self.data):
@@ -37,6 +37,6 @@ class Cursor:
         """The next bytes as a number in network order.
 
         Raises:
-            CutShort: There are not so many.
+            CutShort: There are not enough.
         """
         return int.from_bytes(self.take(size), "big")

@@ -1,4 +1,4 @@
-"""DNS messages (RFC 1035), as far as they are in one packet."""
+"""Reads DNS messages (RFC 1035), as far as they are in one packet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pcapd.packet.cursor import Cursor, CutShort
 
 __all__ = ["PORTS", "Message", "read_message"]
 
-#: Of DNS, and of multicast DNS (RFC 6762).
+#: Ports of DNS, and of multicast DNS (RFC 6762).
 PORTS: Final = (53, 5353)
 _TYPES: Final = {
     1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 65: "HTTPS",
@@ -26,15 +26,15 @@ _NAME_MAX: Final = 255
 
 
 class Message(NamedTuple):
-    """A message.  Names hold what somebody sent.
+    """A message.  Its names can have any content.
 
     Attributes:
         number: Its id, which the answer repeats.
-        response: It is an answer.
-        questions: Type and name of each.
-        code: Why an answer has nothing; empty when all is well.
-        answers: The first ones: an address, a name, or the type of something else.
-        answer_count: How many there are.
+        response: Whether it is an answer.
+        questions: The type and name of each question.
+        code: The error of an answer; empty if there is none.
+        answers: The first answers: an address, a name, or the type of another record.
+        answer_count: The number of all answers.
     """
 
     number: int
@@ -46,7 +46,7 @@ class Message(NamedTuple):
 
 
 def read_message(content: bytes) -> Optional[Message]:
-    """The message that a payload is; None when it does not look like one."""
+    """Read a payload as a message; None if it does not look like one."""
     cursor = Cursor(content)
     try:
         number, flags, count, answers, _, _ = struct.unpack("!6H", cursor.take(12))
@@ -93,7 +93,7 @@ def _answer(kind: int, value: bytes, cursor: Cursor) -> str:
 
 
 def _name(message: Cursor) -> str:
-    """A name, compressed or not; a chain of pointers that does not end is cut off."""
+    """Read a name, compressed or not; a loop of pointers is an error."""
     labels: List[str] = []
     at, length = message, 0
     seen: Dict[int, bool] = {}

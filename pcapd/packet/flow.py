@@ -1,4 +1,4 @@
-"""Which conversation a packet belongs to, and in which direction."""
+"""Finds the conversation of a packet, and its direction."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class FlowKey(NamedTuple):
     """One direction of a conversation.
 
     Attributes:
-        source: Address, packed.
-        destination: Likewise.
-        protocol: Number of IP.
-        ports: Of source and destination; None where there are none (or a fragment has none).
+        source: Source address, packed.
+        destination: Destination address, packed.
+        protocol: IP's protocol number.
+        ports: Ports of source and destination; None if the protocol or fragment has none.
     """
 
     source: bytes
@@ -26,11 +26,11 @@ class FlowKey(NamedTuple):
 
 
 def flow_key(data: bytes, headers: Headers) -> Optional[FlowKey]:
-    """The flow that a packet belongs to; None when it is not an IP packet.
+    """The flow of a packet; None if it is not an IP packet.
 
     Args:
-        data: What was captured of the packet.
-        headers: What `walk` found in it.
+        data: The captured bytes of the packet.
+        headers: The result of `walk` for it.
     """
     if not headers.family:
         return None
@@ -41,7 +41,7 @@ def flow_key(data: bytes, headers: Headers) -> Optional[FlowKey]:
 
 
 def ports_of(data: bytes, headers: Headers) -> Optional[Tuple[int, int]]:
-    """The ports of source and destination; None where there are none, or they were cut off."""
+    """The ports of source and destination; None if there are none, or they were cut off."""
     at, transport = headers.transport, TRANSPORTS.get(headers.protocol)
     with_ports = transport is not None and transport.ports and headers.fragment is not Fragment.LATER
     if not with_ports or at < 0 or len(data) < at + 4:

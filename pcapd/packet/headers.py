@@ -1,4 +1,4 @@
-"""The walker: which headers a packet has, and where each of them begins.
+"""The walker: finds the headers of a packet, and where each of them begins.
 
 Everything that looks into packets uses `walk`: headers-only captures, flow keys, the
 matching of packets seen at several places, and printing.  ``_walker.h`` is the same
@@ -7,8 +7,8 @@ in C.
 The layers are data: a new link type, tag or transport protocol is one line in a table
 here and one in ``_walker.h``; a test compares the two for every possible number.
 
-Packets come from anybody.  Nothing is read before its place was checked, and every
-chain of headers has a bound.
+Packets are not trusted.  Every position is checked before it is read, and every chain
+of headers has a bound.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "walk",
 ]
 
-#: EtherTypes of what a network layer can be.
+#: EtherTypes of network layers.
 IPV4: Final = 0x0800
 ARP: Final = 0x0806
 IPV6: Final = 0x86DD
@@ -52,9 +52,9 @@ SCTP: Final = 132
 UDP_LITE: Final = 136
 
 
-#: How a header says what follows it: by an EtherType; by a protocol number of PPP; not at all,
-#: and the next four bits are the version of IP; or so after the bottom of an MPLS label
-#: stack, and by another label before.
+#: How a header identifies the next one: by an EtherType; by a protocol number of PPP; not at
+#: all, and the next four bits are the version of IP; or the same after the last label of an
+#: MPLS stack, while another label follows the others.
 _ETHERTYPE, _PPP, _VERSION, _LABEL = range(4)
 
 
@@ -63,8 +63,8 @@ class Layer(NamedTuple):
 
     Attributes:
         size: Bytes.
-        type_at: Where in it the type of the next layer is.
-        next: How to read that: `_ETHERTYPE` and so on.
+        type_at: The offset of the next layer's type in it.
+        next: How to read this type: `_ETHERTYPE` and so on.
     """
 
     size: int
@@ -72,7 +72,7 @@ class Layer(NamedTuple):
     next: int
 
 
-#: LINKTYPE → what every packet of it begins with.
+#: LINKTYPE → the first header of its packets.
 LINKS: Final[Mapping[int, Layer]] = {
     linktypes.NULL: Layer(4, 0, _VERSION),
     linktypes.ETHERNET: Layer(14, 12, _ETHERTYPE),
@@ -99,7 +99,7 @@ _SHIMS: Final[Mapping[int, Layer]] = {
     0x8848: Layer(4, 2, _LABEL),
     0x8864: Layer(8, 6, _PPP),
 }
-#: Of them in a row; no real traffic has more.
+#: The most of them in a row; real traffic has fewer.
 _SHIMS_MAX: Final = 8
 #: PPP's protocol number → EtherType (RFC 1332, RFC 5072, RFC 3032).
 _PPP_TYPES: Final[Mapping[int, int]] = {0x0021: IPV4, 0x0057: IPV6, 0x0281: _MPLS, 0x0283: _MPLS}
@@ -125,8 +125,8 @@ class Transport(NamedTuple):
 
     Attributes:
         size: Bytes of its fixed part.
-        ports: It begins with the ports of source and destination, two bytes each.
-        checksum_at: Where a checksum is that includes the addresses; 0 when there is none.
+        ports: Whether it begins with the ports of source and destination, two bytes each.
+        checksum_at: The offset of a checksum that includes the addresses; 0 if there is none.
             Network cards often compute it later than a capture sees the packet.
     """
 
@@ -135,7 +135,7 @@ class Transport(NamedTuple):
     checksum_at: int
 
 
-#: What follows in an ICMP error quotes a packet; it belongs to the payload.
+#: The packet that an ICMP error quotes belongs to the payload.
 TRANSPORTS: Final[Mapping[int, Transport]] = {
     ICMP: Transport(8, False, 0),
     TCP: Transport(20, True, 16),
@@ -149,7 +149,7 @@ _NO_TRANSPORT: Final = Transport(0, False, 0)
 
 
 class Fragment(IntEnum):
-    """What of an IP packet this is."""
+    """The part of an IP packet."""
 
     WHOLE = 0
     FIRST = 1  # with the header of layer 4
@@ -162,22 +162,22 @@ _WHOLE, _FIRST, _LATER = Fragment
 class Headers(NamedTuple):
     """Where the headers of one packet are, as offsets from its first byte.
 
-    An offset may be beyond what was captured: the headers say so before they end.
+    An offset may be beyond the captured bytes, if the headers were not captured completely.
 
     Attributes:
-        kind: EtherType of the network layer, or of what could not be read; 0 when unknown.
-        network: Where the network layer begins; -1 when it was not found.
-        family: 4 or 6 when there is a header of IP, whole but perhaps for its options; else 0.
-        protocol: Of IP, after the extension headers; -1 without IP.
-        transport: Where the header of layer 4 is, or what stands in its place; -1 when it
-            was not found.
-        payload: Where the payload of layer 4 begins, all of it for an unknown protocol and
-            for later fragments; -1 when the header of layer 4 was cut off.
-        fragment: What of an IP packet this is.
-        end: Where the headers end.  A header counts only when all of it is there and it is
-            what it says, so that no payload is taken for a header.
-        stop: Where the IP packet ends by its own length; 0 when it does not say, as a packet
-            that a network card is to cut into segments.
+        kind: EtherType of the network layer, or of an unreadable one; 0 if unknown.
+        network: Begin of the network layer; -1 if it was not found.
+        family: 4 or 6 if there is a whole IP header (options may be cut off); else 0.
+        protocol: IP's protocol number, after the extension headers; -1 without IP.
+        transport: Begin of the layer-4 header, or of the data in its place; -1 if it was
+            not found.
+        payload: Begin of layer 4's payload, which for an unknown protocol and for later
+            fragments is all of layer 4; -1 if the layer-4 header was cut off.
+        fragment: The part of an IP packet.
+        end: End of the headers.  A header counts only if it is whole and valid, so that no
+            payload is mistaken for a header.
+        stop: End of the IP packet by its own length; 0 if it has none, like a packet that
+            the network card will cut into segments.
     """
 
     kind: int
@@ -196,7 +196,7 @@ def walk(link_type: int, data: bytes) -> Headers:
 
     Args:
         link_type: LINKTYPE of the packet.
-        data: What was captured of it.
+        data: The captured bytes of it.
     """
     layer: Optional[Layer] = LINKS.get(link_type)
     kind = at = 0
@@ -214,7 +214,7 @@ def walk(link_type: int, data: bytes) -> Headers:
 
 
 def _next_kind(layer: Layer, kind: int, data: bytes, at: int) -> int:
-    """What follows a header at `at`; 0 when nobody knows."""
+    """The kind of the header after the one at `at`; 0 if unknown."""
     after = at + layer.size
     if layer.next == _LABEL and not data[at + layer.type_at] & 1:
         return kind  # not the bottom of the stack
@@ -244,7 +244,7 @@ def _ipv4(data: bytes, at: int) -> Headers:
 
 
 def _ipv6(data: bytes, at: int) -> Headers:
-    """RFC 8200; a jumbogram (RFC 2675) and BIG TCP say 0 as their length."""
+    """RFC 8200; the length of a jumbogram (RFC 2675) and of BIG TCP is 0."""
     if len(data) < at + _IPV6_SIZE or data[at] >> 4 != 6:
         return _without_ip(IPV6, at, at)
     length = data[at + 4] << 8 | data[at + 5]
@@ -267,7 +267,7 @@ def _ipv6(data: bytes, at: int) -> Headers:
 
 
 def _extension_size(data: bytes, protocol: int, at: int) -> int:
-    """Bytes of an extension header, at least 8; 0 when the protocol is something else."""
+    """The size of an extension header, at least 8; 0 for other protocols."""
     if protocol == _FRAGMENT:
         return 8
     units = data[at + 1] if len(data) > at + 1 else 0
@@ -277,7 +277,7 @@ def _extension_size(data: bytes, protocol: int, at: int) -> int:
 
 
 def _transport(data: bytes, protocol: int, at: int, fragment: Fragment) -> tuple[int, int]:
-    """Where the payload begins, and where the headers end that count."""
+    """The begin of the payload, and the end of the valid headers."""
     size = TRANSPORTS.get(protocol, _NO_TRANSPORT).size if fragment is not _LATER else 0
     if len(data) < at + size:
         return -1, at

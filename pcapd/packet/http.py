@@ -1,4 +1,4 @@
-"""The first line of an HTTP/1 message (RFC 9112), as far as it is in one packet."""
+"""Reads the first line of an HTTP/1 message (RFC 9112), as far as it is in one packet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OP
 
 
 def first_line(content: bytes) -> Optional[bytes]:
-    """The request or status line that a payload begins with, without its end; None for anything else."""
+    """Read the request or status line at the begin of a payload; None for anything else."""
     response = content.startswith(b"HTTP/1.")
     if not response and content.split(b" ", 1)[0] not in _METHODS:
         return None

@@ -1,4 +1,4 @@
-"""Which bytes of a packet stay the same on its way, so that two sightings of it can be recognised."""
+"""Selects the bytes of a packet that do not change on its way, to recognise it again."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _U64: int = 2**64 - 1
 
 
 def unchanging(data: bytes, headers: Headers) -> Optional[bytes]:
-    """The bytes that routers and network cards leave alone, from the IP header on.
+    """The bytes that routers and network cards do not change, from the IP header on.
 
-    Time to live (hop limit) and checksums become zeros: routers count the one down,
-    and a card that computes the other later leaves it unset where it is sent.  What
-    is behind the IP packet (padding of short frames) is cut off.
+    Time to live (hop limit) and checksums become zeros: routers count down the former,
+    and the latter is unset at the sender if its card computes it later.  Bytes after
+    the IP packet (padding of short frames) are cut off.
 
     Args:
-        data: What was captured of the packet.
-        headers: What `walk` found in it.
+        data: The captured bytes of the packet.
+        headers: The result of `walk` for it.
 
     Returns:
-        None when it is not an IP packet, or its header was cut off.
+        None if it is not an IP packet, or its header was cut off.
     """
     if not headers.family:
         return None
@@ -43,9 +43,9 @@ def unchanging(data: bytes, headers: Headers) -> Optional[bytes]:
 
 
 def digest(content: bytes) -> int:
-    """A number of 64 bits for what `unchanging` found, the same for equal bytes in this process only.
+    """A 64-bit number for a result of `unchanging`; equal bytes have equal numbers in one process.
 
-    It is Python's own hash of bytes (SipHash with a key of the process), which is fast,
-    and for which nobody outside can make two packets that collide.
+    It is Python's own hash of bytes (SipHash with a key of the process): fast, and an
+    attacker cannot make two packets that collide.
     """
     return hash(content) & _U64

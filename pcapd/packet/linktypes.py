@@ -1,8 +1,8 @@
-"""Link types: what libpcap calls them at run time, in files, and in words.
+"""Link types: libpcap's numbers at run time and in files, and their names.
 
-libpcap has two number spaces.  A *DLT* is what ``datalink()`` returns and
-differs between operating systems; a *LINKTYPE* is what files carry and is the
-same everywhere.  Most values agree.  The exceptions below are those of Linux,
+libpcap has two number spaces.  ``datalink()`` returns a *DLT*, which differs
+between operating systems; files have a *LINKTYPE*, which is the same
+everywhere.  Most values agree.  The exceptions below are those of Linux,
 from ``pcap/dlt.h`` and ``pcap-common.c`` of libpcap 1.10.
 """
 
@@ -32,7 +32,7 @@ _LINK_TYPE_OF_DLT: Final[Mapping[int, int]] = {
     19: 106,  # DLT_ATM_CLIP
 }
 
-#: As on https://www.tcpdump.org/linktypes.html, without the LINKTYPE_.
+#: Names from https://www.tcpdump.org/linktypes.html, without LINKTYPE_.
 _NAMES: Final[Mapping[int, str]] = {
     NULL: "NULL",
     ETHERNET: "ETHERNET",
@@ -81,10 +81,10 @@ _NAMES: Final[Mapping[int, str]] = {
 
 
 def from_dlt(dlt: int) -> int:
-    """The LINKTYPE to write to a file for a DLT of libpcap on Linux."""
+    """The LINKTYPE in files for a DLT of libpcap on Linux."""
     return _LINK_TYPE_OF_DLT.get(dlt, dlt)
 
 
 def name(link_type: int) -> str:
-    """The name of a LINKTYPE for messages; its number where it has none here."""
+    """The name of a LINKTYPE for messages; its number if the name is unknown."""
     return _NAMES.get(link_type, f"LINKTYPE {link_type}")

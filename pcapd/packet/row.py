@@ -1,4 +1,4 @@
-"""What is known of a packet, in a fixed number of bytes.
+"""Rows: the fields of a packet, in a fixed number of bytes.
 
 A compiled function turns a whole batch or a whole stretch of a file into *rows*, one
 after the other, and compiled functions work on rows, so that nothing after a capture
@@ -23,7 +23,7 @@ __all__ = ["FLOWS", "ROW_SIZE", "SIGHTINGS", "Has", "Row", "flow_of", "make_row"
 _LAYOUT: Final = struct.Struct("=qIIIIBBBBHH16s16sIIHHIQQIHH")
 #: bytes
 ROW_SIZE: Final = _LAYOUT.size
-#: Of each row us, interface, has, digest; and us, interface, has, flow, number.
+#: From each row: us, interface, has, digest; and us, interface, has, flow, number.
 SIGHTINGS: Final = struct.Struct("=q8xI5xB54xQ16x")
 FLOWS: Final = struct.Struct("=q8xI5xB38s24xQ8x")
 _FLOW: Final = struct.Struct("=BBHH16s16s")
@@ -37,7 +37,7 @@ _LATER: Final = Fragment.LATER
 
 
 class Has(IntFlag):
-    """What of a row has a meaning."""
+    """Which fields of a row are valid."""
 
     #: An IP packet: family, protocol, addresses, digest.
     IP = 1
@@ -50,7 +50,7 @@ class Has(IntFlag):
     NUMBER = 16
     #: The first fragment of several.
     FIRST_FRAGMENT = 32
-    #: Another one, without the header of layer 4.
+    #: A later fragment, without the header of layer 4.
     LATER_FRAGMENT = 64
 
 
@@ -63,28 +63,28 @@ _IP_AND_FRAGMENT: Final = {
 
 
 class Row(NamedTuple):
-    """One packet.  What it does not have is 0.
+    """One packet.  Fields that it does not have are 0.
 
     Attributes:
         us: Microseconds since the epoch.
-        captured: Bytes of it that are there.
-        original: Bytes that it had.
-        interface: Number of the interface that saw it.
-        at: Where its first byte is in what the rows were made from.
-        flags: Of TCP.
-        has: What else has a meaning here, see `Has`.
+        captured: Captured length in bytes.
+        original: Original length in bytes.
+        interface: The number of its interface.
+        at: The offset of its first byte in the input of the rows.
+        flags: TCP's flags.
+        has: Which other fields are valid, see `Has`.
         family: 4 or 6.
-        protocol: Of IP.
-        source_port, destination_port: Of layer 4.
+        protocol: IP's protocol number.
+        source_port, destination_port: Ports of layer 4.
         source, destination: Addresses; those of IPv4 in the first four bytes.
-        seq, ack, window: Of TCP, the window without its scale.
-        payload_at: Where the payload of layer 4 begins, from the packet's first byte.
-        payload: Bytes of the payload that the packet had, captured or not.
-        digest: `pcapd.packet.identity.digest` of what does not change on its way.
-        number: The packet's number where a file has one (epb_packetid).
-        drops: Packets that were lost before it, as the file says (epb_dropcount); at most 2**32 - 1.
+        seq, ack, window: TCP's fields, the window without its scale.
+        payload_at: The offset of layer 4's payload from the packet's first byte.
+        payload: Length of the payload in bytes, captured or not.
+        digest: `pcapd.packet.identity.digest` of the bytes that do not change on its way.
+        number: The packet's number, if the file has one (epb_packetid).
+        drops: Packets lost before it, by the file (epb_dropcount); at most 2**32 - 1.
         kind: EtherType of its network layer.
-        transport_at: Where the header of layer 4 begins, from the packet's first byte.
+        transport_at: The offset of the layer-4 header from the packet's first byte.
     """
 
     us: int
@@ -122,12 +122,12 @@ def make_row(  # noqa: PLR0917 - what differs from packet to packet, fast
     number: Optional[int] = None,
     drops: int = 0,
 ) -> bytes:
-    """The row of one packet.
+    """Make the row of one packet.
 
     Args:
         link_type: LINKTYPE of the packet.
-        data: What was captured of it.
-        us, original, interface, at, number, drops: See `Row`; no number: the file has none.
+        data: The captured bytes of it.
+        us, original, interface, at, number, drops: See `Row`; number is None if the file has none.
     """
     headers = walk(link_type, data)
     kind, network, family, protocol, transport, payload_at, fragment, _, stop = headers
@@ -160,7 +160,7 @@ def make_row(  # noqa: PLR0917 - what differs from packet to packet, fast
 
 
 def flow_of(fields: bytes, has: int) -> FlowKey:
-    """The flow of a row, from the fields that `FLOWS` gives."""
+    """The flow of a row, from its fields in `FLOWS`."""
     family, protocol, source_port, destination_port, source, destination = _FLOW.unpack(fields)
     size = 4 if family == 4 else 16
     ports = (source_port, destination_port) if has & _PORTS else None
@@ -168,11 +168,11 @@ def flow_of(fields: bytes, has: int) -> FlowKey:
 
 
 def number_row(rows: bytearray, index: int, number: int) -> None:
-    """Give the packet of a row its number.
+    """Set the number of a row's packet.
 
     Args:
         rows: Whole rows.
-        index: Of the row, from 0 on.
+        index: The row's index, from 0 on.
         number: At most 2**64 - 1.
     """
     begin = index * ROW_SIZE
@@ -181,5 +181,5 @@ def number_row(rows: bytearray, index: int, number: int) -> None:
 
 
 def rows_of(rows: Buffer) -> Iterator[Row]:
-    """Take rows apart, for what has time for each packet."""
+    """Unpack rows, for callers that have time for each packet."""
     return map(Row._make, _LAYOUT.iter_unpack(rows))

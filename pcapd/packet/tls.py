@@ -1,4 +1,4 @@
-"""The first record of a piece of a TLS connection (RFC 8446), as far as it is in one packet."""
+"""Reads the first TLS record of a payload (RFC 8446), as far as it is in one packet."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Record(NamedTuple):
     """A record.
 
     Attributes:
-        kind: Its type, or that of the handshake message that it begins with.
-        server_name: What a ClientHello asks for (RFC 6066); empty where it is not in this packet.
+        kind: Its type, or the type of the handshake message at its begin.
+        server_name: A ClientHello's server name (RFC 6066); empty if it is not in this packet.
     """
 
     kind: str
@@ -27,7 +27,7 @@ class Record(NamedTuple):
 
 
 def read_record(content: bytes) -> Optional[Record]:
-    """The record that a payload begins with; None when it does not look like one."""
+    """Read the record at the begin of a payload; None if it does not look like one."""
     if len(content) < 6 or content[0] not in _TYPES or content[1] != 3 or content[2] > 4:
         return None
     if content[0] != _HANDSHAKE:

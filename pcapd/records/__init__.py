@@ -9,20 +9,20 @@ functions work on whole batches, so that the cost per packet is a copy and not a
 Python object:
 
 =========  ===================================================================
-pack()     what pcapy-ng hands out → batches (agent)
-check()    is this batch, which came from a peer, what it claims to be? (api, pcapctl)
-rows()     what is known of each packet, see `pcapd.packet.row`
-busiest()  the TCP connections that a result of pcapy-ng mostly consists of (agent)
-shift()    the records with times by another clock
-split()    one batch → two
+pack()     makes batches from a result of pcapy-ng (agent)
+check()    checks a batch from a peer (api, pcapctl)
+rows()     makes a row for each packet, see `pcapd.packet.row`
+busiest()  finds the busiest TCP connections in a result of pcapy-ng (agent)
+shift()    changes the times of records to another clock
+split()    cuts a batch in two
 =========  ===================================================================
 
 There are two implementations with the same results and the same errors: a
 readable one in Python (`_reference`) and one in C (`_native`), which is used
-where it could be compiled and ``PCAPD_PURE`` is not set in the environment.
-Both take any C-contiguous bytes-like object.  Numbers out of range and a
-capture library's nonsense are a `ValueError`, a peer's nonsense is a
-`pcapd.errors.RecordError`.
+if it could be compiled and ``PCAPD_PURE`` is not set in the environment.
+Both take any C-contiguous bytes-like object.  Numbers out of range and invalid
+results of the capture library raise `ValueError`; an invalid batch of a peer
+raises `pcapd.errors.RecordError`.
 """
 
 from __future__ import annotations

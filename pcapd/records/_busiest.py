@@ -1,4 +1,4 @@
-"""Which TCP connections a batch of packets mostly consists of: the reference for ``_native.c``."""
+"""Finds the busiest TCP connections of a batch: the reference for ``_native.c``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["busiest"]
 
-#: Packets of a batch that are looked at.
+#: Packets of a batch that are examined.
 PACKETS: Final = 512
-#: The connections that are reported have at least this part of them, by number or by bytes.
+#: Reported connections have at least one part in this many, by packets or by bytes.
 PART: Final = 32
 
 _META: Final = struct.Struct("=4I")
@@ -30,8 +30,8 @@ def busiest(packets: Buffer, meta: Buffer, link_type: int) -> Tuple[int, int, Li
         link_type: LINKTYPE of the packets.
 
     Returns:
-        How many of the packets were looked at and how many bytes they have, and of
-        these each TCP connection that has a 32nd part or more, by packets or by bytes.
+        The number of examined packets and their bytes, and each TCP connection that has a
+        32nd part of them or more, by packets or by bytes.
 
     Raises:
         ValueError: ``meta`` points outside ``packets``.
@@ -39,7 +39,7 @@ def busiest(packets: Buffer, meta: Buffer, link_type: int) -> Tuple[int, int, Li
     content = memoryview(packets).cast("B").tobytes()
     entries = memoryview(meta).cast("B").tobytes()
     if len(entries) % _META.size:
-        raise ValueError(f"meta has {len(entries)} bytes, which is no multiple of 16")
+        raise ValueError(f"meta has {len(entries)} bytes, which is not a multiple of 16")
     found: Dict[bytes, Busy] = {}
     size = 0
     looked_at = list(_META.iter_unpack(entries))[:PACKETS]

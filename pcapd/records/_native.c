@@ -1,7 +1,7 @@
 /*
  * pcapd.records._native: _reference.py, compiled.
  *
- * _reference.py says what must come out; the property tests compare every
+ * _reference.py defines the results; the property tests compare every
  * result and every error of the two.  Batches come from other machines, so no
  * byte is read before its place was checked, and no size is added up in fewer
  * than 64 bits.
@@ -155,7 +155,7 @@ pack(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
             PyErr_Format(PyExc_ValueError, "the headers of link type %lld are not known",
                          (long long)headers_of);
         else if ((size_t)meta.len % META_SIZE)
-            PyErr_Format(PyExc_ValueError, "meta has %zd bytes, which is no multiple of 16", meta.len);
+            PyErr_Format(PyExc_ValueError, "meta has %zd bytes, which is not a multiple of 16", meta.len);
         else
             batches = pack_batches(&packets, &meta, &(Cut){(uint32_t)snaplen, headers_of},
                                    (uint64_t)limit);
@@ -174,7 +174,7 @@ pack(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 
 typedef struct {
     uint8_t key[KEY_MAX];
-    uint32_t key_size; /* 0: nobody's */
+    uint32_t key_size; /* 0: the place is free */
     uint32_t packets;
     uint64_t size;
     int64_t last;
@@ -280,7 +280,7 @@ busiest(PyObject *module, PyObject *args, PyObject *kwargs)
     uint64_t size = 0;
     Connection *places = NULL, *order[LOOKED_AT];
     if ((size_t)meta.len % META_SIZE)
-        PyErr_Format(PyExc_ValueError, "meta has %zd bytes, which is no multiple of 16", meta.len);
+        PyErr_Format(PyExc_ValueError, "meta has %zd bytes, which is not a multiple of 16", meta.len);
     else if ((places = new_array(PLACES, sizeof(Connection)))
              && count_connections(&packets, &meta, count, link_type, places, order, &found, &size)) {
         PyObject *list = busy_list(state, order, found, count, size);

@@ -1,7 +1,7 @@
 """The functions of `pcapd.records` in plain Python.
 
-This file says what must come out; ``_native.c`` says it faster.  The property
-tests hold the two together, so a change here is a change there.
+This file defines the results; ``_native.c`` computes them faster.  Property tests
+compare the two, so a change here needs the same change there.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int, headers_of: in
         meta: Per packet four u32 in the machine's byte order: seconds,
             microseconds, offset into ``packets``, captured length.
         snaplen: bytes; longer packets are cut, their original length is kept.
-        limit: bytes of one batch; exceeded only by a record that is longer alone.
-        headers_of: LINKTYPE of packets of which nothing is kept but headers, see
-            `pcapd.packet.headers`; -1 when they are not cut so.
+        limit: bytes of one batch; only a single longer record exceeds it.
+        headers_of: LINKTYPE of the packets, to cut them after their headers (see
+            `pcapd.packet.headers`); -1 to keep them.
 
     Raises:
         ValueError: ``meta`` points outside ``packets``, a number is out of range, or
@@ -49,7 +49,7 @@ def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int, headers_of: in
     if headers_of not in (-1, *LINKS):
         raise ValueError(f"the headers of link type {headers_of} are not known")
     if len(entries) % _META.size:
-        raise ValueError(f"meta has {len(entries)} bytes, which is no multiple of 16")
+        raise ValueError(f"meta has {len(entries)} bytes, which is not a multiple of 16")
 
     batches: list[bytes] = []
     batch = bytearray()
@@ -73,14 +73,14 @@ def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int, headers_of: in
 
 
 def check(records: Buffer, max_captured: int) -> Checked:
-    """Walk a batch that came from a peer, and count what is in it.
+    """Check a batch from a peer, and count its packets.
 
     Args:
-        records: The batch; nothing in it is believed.
+        records: The batch, which is not trusted.
         max_captured: bytes that one packet may have.
 
     Raises:
-        RecordError: A record is cut short or lies, or there is none at all.  The
+        RecordError: A record is cut short or not valid, or there is none.  The
             message names the byte at which that record begins.
         ValueError: ``max_captured`` is out of range.
     """
@@ -100,15 +100,15 @@ def check(records: Buffer, max_captured: int) -> Checked:
 
 
 def rows(records: Buffer, link_type: int, interface: int) -> bytes:
-    """What is known of each packet of a batch, see `pcapd.packet.row`.
+    """Make a row for each packet of a batch, see `pcapd.packet.row`.
 
     Args:
         records: The batch.
         link_type: LINKTYPE of its packets.
-        interface: Number of the interface that saw them.
+        interface: The number of their interface.
 
     Raises:
-        RecordError: A record is cut short or lies.
+        RecordError: A record is cut short or not valid.
         ValueError: A number is out of range, or the batch has 4 GiB or more.
     """
     content = as_bytes(records)
@@ -124,15 +124,15 @@ def rows(records: Buffer, link_type: int, interface: int) -> bytes:
 
 
 def shift(records: Buffer, us: int) -> bytes:
-    """The records of a batch with other times.
+    """Change the times of a batch.
 
     Args:
         records: The batch.
-        us: Microseconds to add to each time, at most `SHIFT_MAX`; no time gets below 0 or
-            above what 32 bits hold.
+        us: Microseconds to add to each time, at most `SHIFT_MAX`; times are limited to 0 and
+            to the maximum of 32 bits.
 
     Raises:
-        RecordError: A record is cut short or lies.
+        RecordError: A record is cut short or not valid.
         ValueError: ``us`` is out of range.
     """
     content = as_bytes(records)
@@ -182,7 +182,7 @@ def number(name: str, value: Any, low: int, high: int) -> int:
 
 
 def keep_memory() -> None:
-    """Let this process keep memory that it frees, up to some 64 MiB: faster for large batches.
+    """Make this process keep up to some 64 MiB of freed memory: faster for large batches.
 
-    Only the compiled implementation can tell the allocator; here it does nothing.
+    Only the compiled implementation can configure the allocator; this one does nothing.
     """

@@ -1,4 +1,4 @@
-"""Cut a batch in two."""
+"""Cuts a batch in two."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CAPTURED: Final = struct.Struct("<8xI")
 
 
 def split(batch: bytes, size: int) -> Tuple[bytes, bytes]:
-    """Cut a batch of our own behind the first records that have so many bytes together.
+    """Cut a batch of our own after the first records that have so many bytes together.
 
     In plain Python, for small sizes: it takes a step per record of the first part.
 
     Args:
-        batch: Not empty; what `pcapd.records.pack` made.
+        batch: A result of `pcapd.records.pack`, not empty.
         size: bytes; the first part has at least one record.
     """
     end = 0

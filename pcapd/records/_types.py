@@ -1,4 +1,4 @@
-"""What the functions of this package take and return, whichever implementation runs."""
+"""Arguments and results of this package's functions, for both implementations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHIFT_MAX: Final = 1 << 52
 
 
 class Checked(NamedTuple):
-    """What a peer's batch holds, once every length in it proved true."""
+    """The content of a peer's batch after its lengths were checked."""
 
     packets: int
     #: bytes, without the record headers.

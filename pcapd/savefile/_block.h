@@ -15,7 +15,7 @@
 
 enum { FORM_PCAP = 0, FORM_PCAPNG = 1 };
 
-/* What a packet's block says besides the packet. */
+/* The options of a packet's block. */
 typedef struct {
     uint64_t drops;  /* 0: none */
     uint64_t number;

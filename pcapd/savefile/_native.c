@@ -1,10 +1,10 @@
 /*
  * pcapd.savefile._native: _reference.py, compiled.
  *
- * _reference.py says what must come out; the property tests compare every
+ * _reference.py defines the results; the property tests compare every
  * result and every error of the two.  Files come from anybody: no byte is read
  * before its place was checked, and no size is added up in fewer than 64 bits.
- * The GIL is held all the time, so that nobody changes what was checked.
+ * The GIL is held all the time, so that checked bytes cannot change.
  */
 #include "../packet/_row.h"
 #include "_block.h"
@@ -82,7 +82,7 @@ micros_of(const Interface *interface, uint64_t time)
     return us > US_MAX ? US_MAX : us < -US_MAX ? -US_MAX : (int64_t)us;
 }
 
-/* Reads the options of an enhanced packet block.  False: they lie. */
+/* Reads the options of an enhanced packet block.  False: they are not valid. */
 static bool
 read_options(const File *file, uint64_t at, uint64_t end, Row *row)
 {
@@ -117,7 +117,7 @@ typedef struct {
     Interface interface;
 } Place;
 
-/* Reads an enhanced or obsolete packet block of `length` bytes.  False: it lies. */
+/* Reads an enhanced or obsolete packet block of `length` bytes.  False: it is not valid. */
 static bool
 read_timed(const File *file, uint32_t kind, uint64_t at, uint64_t length, Row *row, Place *place)
 {

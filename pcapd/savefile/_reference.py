@@ -1,4 +1,4 @@
-"""The compiled part of `pcapd.savefile` in plain Python; ``_native.c`` says it faster."""
+"""The compiled part of `pcapd.savefile` in plain Python; ``_native.c`` is faster."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _U32: Final = 0xFFFF_FFFF
 
 
 def packed_interfaces(interfaces: Iterable[FileInterface], numbers: Iterable[int]) -> bytes:
-    """The interfaces of a section for `packet_rows`.
+    """Pack the interfaces of a section for `packet_rows`.
 
     Args:
-        numbers: What the rows are to say instead of the interface's own number.
+        numbers: Numbers for the rows instead of the interfaces' own.
     """
     packed = []
     for interface, own in zip(interfaces, numbers):
@@ -42,15 +42,15 @@ def packet_rows(data: Buffer, position: int, big_endian: bool, interfaces: Buffe
     """Read a stretch of packet blocks.
 
     Args:
-        data: Of a pcapng file, less than 4 GiB.
-        position: Where a block begins in it.
-        big_endian: The order of its section.
-        interfaces: What `packed_interfaces` made.
+        data: A part of a pcapng file, less than 4 GiB.
+        position: The position of a block in it.
+        big_endian: Whether its section is big endian.
+        interfaces: The result of `packed_interfaces`.
 
     Returns:
-        Rows (see `pcapd.packet.row`), whose ``at`` is a position in `data`, and where the
-        stretch ends: before the first block that is not a packet, that is not all there, or
-        that lies.
+        Rows (see `pcapd.packet.row`), whose ``at`` is a position in `data`, and the end of
+        the stretch: before the first block that is not a packet, is incomplete, or is not
+        valid.
 
     Raises:
         ValueError: The position is out of range.

@@ -1,4 +1,4 @@
-"""Read classic pcap files, whoever wrote them (draft-ietf-opsawg-pcap); nothing in a file is believed."""
+"""Reads classic pcap files of any program (draft-ietf-opsawg-pcap); files are not trusted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAGICS: Final = {
 }  # fmt: skip
 _HEADER: Final = 24
 _RECORD: Final = 16
-#: seconds; later times are out of 32 bits.
+#: The other bits of the field are flags.
 _LINK_TYPE_MASK: Final = 0xFFFF
 
 
@@ -30,15 +30,15 @@ def read_any_rows(
     place: Callable[[FileInterface], int],
     statistics: Optional[Callable[[int, FileStatistics], None]] = None,
 ) -> Iterator[Rows]:
-    """What is known of the packets of a file, pcapng or pcap, many at a time.
+    """Read the packets of a file, pcapng or pcap, as rows, many at a time.
 
     Args:
-        file: Must be able to peek, as a buffered reader.
-        name: Of the interface where the file names none.
+        file: A file that can peek, such as a buffered reader.
+        name: The interface's name if the file has none.
         place, statistics: See `pcapd.savefile.reader.read_rows`.
 
     Raises:
-        BadFile: It is neither, or a broken one.
+        BadFile: The file is neither, or broken.
     """
     start = file.peek(4)[:4]  # type: ignore[attr-defined]
     if start in MAGICS:
@@ -49,10 +49,10 @@ def read_any_rows(
 
 
 def read_pcap_rows(file: BinaryIO, name: str, place: Callable[[FileInterface], int]) -> Iterator[Rows]:
-    """As `read_any_rows`, of a pcap file; a last record that is cut short is passed over.
+    """Like `read_any_rows`, for a pcap file; an incomplete last record is skipped.
 
     Raises:
-        BadFile: A record lies.
+        BadFile: A record is not valid.
     """
     head = file.read(_HEADER)
     if len(head) < _HEADER:
@@ -86,7 +86,7 @@ def _end(data: bytes, order: str) -> int:
         behind = at + _RECORD + captured
         if behind > len(data):
             if captured > BLOCK_MAX:
-                raise BadFile(f"a packet says that it has {captured} bytes")
+                raise BadFile(f"a packet has the invalid length {captured}")
             break
         at = behind
     return at

@@ -1,4 +1,4 @@
-"""Find the last whole block of what could be written of a file."""
+"""Finds the last whole block in a partly written file."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def cut(form: Form, data: bytes, written: int, *, begins_file: bool) -> Cut:
     """Find the last whole block.
 
     Args:
-        form: Of the file.
-        data: Whole blocks that were to be written.
-        written: Bytes of them that were.
-        begins_file: They are the file's first.
+        form: The form of the file.
+        data: Whole blocks that should be written.
+        written: The number of their bytes that were written.
+        begins_file: Whether they are the file's first.
     """
     position = kept = lost = 0
     while position < len(data):
@@ -47,11 +47,11 @@ def cut(form: Form, data: bytes, written: int, *, begins_file: bool) -> Cut:
 
 
 class Fit(NamedTuple):
-    """How much of a piece fits.
+    """The part of a piece that fits.
 
     Attributes:
-        end: Where its last block that fits ends.
-        packets: In these blocks.
+        end: The end of the last block that fits.
+        packets: The number of packets in these blocks.
     """
 
     end: int
@@ -59,14 +59,14 @@ class Fit(NamedTuple):
 
 
 def fit(form: Form, data: bytes, begin: int, room: int, *, at_least: int = 0) -> Fit:
-    """Find how many of a piece's packets fit; looks at no more of them than that.
+    """Find how many of a piece's packets fit, without reading further ones.
 
     Args:
-        form: Of the file.
+        form: The form of the file.
         data: Whole blocks of packets.
         begin: Where to begin in it.
-        room: Bytes that they may have.
-        at_least: Packets that count as fitting whatever their length.
+        room: The room in bytes.
+        at_least: The number of packets that always fit.
     """
     position, packets = begin, 0
     while position < len(data):
@@ -82,8 +82,8 @@ class Tail(NamedTuple):
     """The last packets of one interface.
 
     Attributes:
-        packets: How many.
-        drops: What their epb_dropcount tell.
+        packets: The number of packets.
+        drops: The sum of their epb_dropcount.
     """
 
     packets: int
@@ -91,11 +91,11 @@ class Tail(NamedTuple):
 
 
 def tail(data: bytes, packets: int) -> Dict[int, Tail]:
-    """Whose the last packets of a pcapng file's blocks are.
+    """The last packets of a pcapng file's blocks, by interface.
 
     Args:
-        data: Whole blocks, as we make them.
-        packets: How many of the last ones; at most those there are.
+        data: Whole blocks that we wrote.
+        packets: The number of last packets; at most all.
     """
     found: Dict[int, Tail] = {}
     theirs = [(begin, end) for kind, begin, end in blocks.own_blocks(data) if blocks.is_packet(kind)]

@@ -8,7 +8,7 @@ __all__ = ["Form"]
 
 
 class Form(IntEnum):
-    """How records are written to a file."""
+    """The format of packets in a file."""
 
     #: Savefile records, as they are.
     PCAP = 0

@@ -1,7 +1,7 @@
 """The classic pcap format (draft-ietf-opsawg-pcap): little endian, microseconds.
 
-After the header come the records of `pcapd.records` as they are.  The format
-has one link type per file and no place for names or counters.
+The records of `pcapd.records` follow the header as they are.  The format has one
+link type per file and no place for names or counters.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def file_header(link_type: int, snaplen: int) -> bytes:
     """The header that begins a file.
 
     Args:
-        link_type: LINKTYPE (not DLT) of all packets, 0 to 65535: above are flags.
-        snaplen: bytes; no record's captured length may be above.
+        link_type: LINKTYPE (not DLT) of all packets, 0 to 65535; higher bits are flags.
+        snaplen: bytes; the largest captured length of a record.
     """
     if not 0 <= link_type <= 0xFFFF:
         raise ValueError(f"link type {link_type} does not fit its 16 bits")

@@ -1,7 +1,7 @@
-"""Read pcapng files, whoever wrote them; nothing in a file is believed.
+"""Reads pcapng files of any program; files are not trusted.
 
-A file may have several sections (draft-ietf-opsawg-pcapng).  Blocks that we have no
-use for are passed over.
+A file may have several sections (draft-ietf-opsawg-pcapng).  Blocks that are not needed
+are skipped.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["BadFile", "FileInterface", "FilePacket", "Reader", "Rows", "raw_bloc
 
 
 class Reader:
-    """Reads the blocks of a file, in their order.
+    """Reads the blocks of a file in order.
 
     Attributes:
-        interfaces: Of the section.
-        order: Of its numbers: ``<`` or ``>``.
+        interfaces: The interfaces of the section.
+        order: Its byte order: ``<`` or ``>``.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Reader:
         """The packets of whole blocks.
 
         Raises:
-            BadFile: They lie.
+            BadFile: A block is not valid.
         """
         position = 0
         while position < len(data):
@@ -56,10 +56,10 @@ class Reader:
             position += len(block)
 
     def whole_block(self, data: bytes, position: int) -> bytes:
-        """The block at a position; empty when it is not all there.
+        """The block at a position; empty if it is incomplete.
 
         Raises:
-            BadFile: There can be no such block.
+            BadFile: The block is not valid.
         """
         start = data[position : position + blocks.BLOCK_FRAME]
         if len(start) < blocks.BLOCK_FRAME:
@@ -68,10 +68,10 @@ class Reader:
         return blocks.whole_block(data, position, self.order)
 
     def block(self, block: bytes) -> Optional[FilePacket]:
-        """One whole block; its packet, if it is one.
+        """Read one whole block; returns its packet if it is one.
 
         Raises:
-            BadFile: It lies.
+            BadFile: The block is not valid.
         """
         if blocks.section_order(block) is not None:
             self.interfaces = []
@@ -86,7 +86,7 @@ class Reader:
 
 
 class Rows(NamedTuple):
-    """What is known of some packets.
+    """Rows of some packets.
 
     Attributes:
         rows: See `pcapd.packet.row`; their ``at`` is a position in `data`.
@@ -105,7 +105,9 @@ class _Window:
         self.position = 0
         self.data = file.read(FILE_READ_SIZE)
         if self.data[:4] != b"\n\r\r\n":
-            raise BadFile("this is no pcapng file", "classic pcap does not say where a packet is from")
+            raise BadFile(
+                "this is not a pcapng file", "classic pcap does not show which interface saw a packet"
+            )
 
     def move(self) -> bool:
         """Go on to what is behind; returns whether there is something."""
@@ -116,10 +118,10 @@ class _Window:
 
 
 def read_file(file: BinaryIO) -> Iterator[FilePacket]:
-    """The packets of a file; a last block that is cut short is passed over, as all readers do.
+    """Read the packets of a file; like all readers, skip an incomplete last block.
 
     Raises:
-        BadFile: It is no pcapng file, or a broken one.
+        BadFile: The file is not pcapng, or broken.
     """
     reader, window = Reader(), _Window(file)
     while True:
@@ -133,10 +135,10 @@ def read_file(file: BinaryIO) -> Iterator[FilePacket]:
 
 
 def raw_blocks(file: BinaryIO) -> Iterator[Tuple[Reader, bytes]]:
-    """The whole blocks of a file as they are, and what reads them; packets are not looked at.
+    """The whole blocks of a file as they are, with their reader; packets are not read.
 
     Raises:
-        BadFile: It is no pcapng file, or a broken one.
+        BadFile: The file is not pcapng, or broken.
     """
     reader, window = Reader(), _Window(file)
     while True:
@@ -155,14 +157,14 @@ def read_rows(
     place: Callable[[FileInterface], int],
     statistics: Optional[Callable[[int, FileStatistics], None]] = None,
 ) -> Iterator[Rows]:
-    """As `read_file`, what is known of the packets, many at a time.
+    """Like `read_file`, as rows, many at a time.
 
     Args:
-        place: Gives each interface the number that its rows have.
-        statistics: Takes that number and the interface's counters, as often as the file has them.
+        place: Returns the number of an interface for its rows.
+        statistics: Takes this number and the interface's counters, for each block of counters.
 
     Raises:
-        BadFile: It is no pcapng file, or a broken one.
+        BadFile: The file is not pcapng, or broken.
     """
     reader, window = Reader(), _Window(file)
     places: List[int] = []

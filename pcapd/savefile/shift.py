@@ -1,4 +1,4 @@
-"""A pcapng file once more, with the times of each interface by another clock.
+"""Copies a pcapng file with the times of each interface corrected to another clock.
 
 The blocks of an interface keep their order, and the interfaces are merged by their new
 times.  Memory stays constant: the file is read once for each interface.
@@ -30,11 +30,11 @@ _START_TIME, _END_TIME = 2, 3  # options of a statistics block
 
 
 class Clock(NamedTuple):
-    """What is subtracted from the times of an interface.
+    """The correction of an interface's times.
 
     Attributes:
         offset: Microseconds to subtract from a time, which is in microseconds since the epoch.
-        comment: Stands at the interface.
+        comment: A comment for the interface block.
     """
 
     offset: Callable[[int], int]
@@ -42,14 +42,14 @@ class Clock(NamedTuple):
 
 
 def shifted(open_file: Callable[[], BinaryIO], clocks: Sequence[Clock]) -> Iterator[bytes]:
-    """The blocks of the new file.
+    """Make the blocks of the new file.
 
     Args:
-        open_file: Opens the old one, as often as it is called.
+        open_file: Opens the old file; called several times.
         clocks: One for each interface of the file.
 
     Raises:
-        BadFile: It is not a pcapng file, or it has several sections, or packets without a time.
+        BadFile: The file is not pcapng, has several sections, or packets without a time.
     """
     head, tail, interfaces = _others(open_file, clocks)
     yield from head

@@ -1,15 +1,15 @@
 """The protocol between client, api and agent, as values and bytes: no I/O here.
 
 ========  ====================================================================
-frames    cuts the stream
-messages  what the control frames mean
-requests  what START asks for
-codec     writes and reads control frames
-sessions  knows which side may say what, and when
-progress  whether a peer still moves after STOP
+frames    splits the byte stream into frames
+messages  the messages in control frames
+requests  the requests in START
+codec     encodes and decodes control frames
+sessions  which side may send which message, and when
+progress  whether a peer still makes progress after STOP
 ========  ====================================================================
 
-docs/wire-protocol.rst is its prose.
+docs/wire-protocol.rst describes it.
 """
 
 from pcapd.wire.codec import decode, encode

@@ -1,10 +1,10 @@
-"""Messages to and from the JSON payload of a control frame.
+"""Encodes and decodes the JSON payload of control frames.
 
-Keys that we do not know are ignored (a newer peer may send more), known ones must
-have their declared type, and a missing key without a default is an error.
+Unknown keys are ignored (a newer peer may send more), known ones must have their
+declared type, and a missing key without a default is an error.
 
-STATS come ten times a second from each of hundreds of agents, so what a message's
-fields have to be is worked out once per kind.
+STATS come ten times a second from each of hundreds of agents, so the schema of each
+kind of message is computed once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _FRAME_TYPES: Dict[type, FrameType] = {
 
 _INTEGER_MAX = 2**63 - 1
 
-# Not as \uXXXX: what the api passes on must not be longer than what it got.
+# Not as \uXXXX: a message that the api forwards must not become longer.
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=vars)
 
 M = TypeVar("M")
@@ -63,8 +63,8 @@ Converter = Callable[[Any, str], Any]
 def encode(message: Message) -> Tuple[FrameType, bytes]:
     """The frame type and JSON payload of a message.
 
-    Words that are too long are cut, and END has no counters where they would be over the
-    bound of a frame: each source's last STATS has them too.
+    Texts that are too long are cut, and END has no counters if they exceed the bound of a
+    frame: each source's last STATS has them too.
     """
     fields = vars(message)
     if isinstance(message, (Notice, End, Error)):
@@ -85,11 +85,11 @@ def _json(fields: Dict[str, Any]) -> bytes:
 
 
 def decode(kind: Type[M], payload: bytes) -> M:
-    """The message that a control frame of the expected kind holds.
+    """Decode a message of the expected kind from a control frame's payload.
 
     Raises:
-        RemoteProtocolError: It is not JSON, lacks a field, or a value is of the wrong
-            type or out of range.
+        RemoteProtocolError: The payload is not JSON, lacks a field, or has a value of the
+            wrong type or out of range.
     """
     try:
         value = json.loads(payload)
@@ -184,6 +184,6 @@ def _enumeration(kind: Type[Enum]) -> Converter:
 
 
 def _check_type(value: Any, kind: type, name: str) -> None:
-    # Exactly: a JSON true is no number.
+    # Exactly: a JSON true is not a number.
     if type(value) is not kind:
         raise TypeError(f"{name} is not a {kind.__name__}")

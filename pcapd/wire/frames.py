@@ -1,4 +1,4 @@
-"""Frames: the unit of the wire protocol, on every leg (docs/wire-protocol.rst).
+"""Frames: the unit of the wire protocol, on every connection (docs/wire-protocol.rst).
 
 ::
 
@@ -27,7 +27,7 @@ Bytes = Union[bytes, bytearray, memoryview]
 
 
 class FrameType(IntEnum):
-    """What a frame's payload is: JSON for all but PACKETS."""
+    """The type of a frame's payload: JSON for all but PACKETS."""
 
     HELLO = 1
     START = 2
@@ -59,27 +59,27 @@ _TYPES = {kind.value: kind for kind in FrameType}
 
 
 def frame_header(kind: FrameType, source: int, length: int) -> bytes:
-    """The 8 bytes before a payload of `length` bytes.
+    """The header: 8 bytes before a payload of `length` bytes.
 
     Raises:
-        LocalProtocolError: The payload is over the bound for its type.
+        LocalProtocolError: The payload exceeds the bound for its type.
     """
     if length > _MAX_PAYLOAD[kind]:
-        raise LocalProtocolError(f"{kind.name} frame of {length} bytes is over the bound")
+        raise LocalProtocolError(f"{kind.name} frame of {length} bytes exceeds the bound")
     return _HEADER.pack(length, kind, 0, source)
 
 
 def encode_frame(kind: FrameType, source: int, payload: bytes) -> bytes:
-    """A whole frame.  Large payloads are better written after `frame_header`, uncopied."""
+    """A whole frame.  To avoid a copy, write large payloads after `frame_header`."""
     return frame_header(kind, source, len(payload)) + payload
 
 
 class FrameDecoder:
-    """Bytes in, frames out.  Holds at most one incomplete frame.
+    """Makes frames of bytes.  Holds at most one incomplete frame.
 
     A frame that does not arrive in one piece gets a buffer as soon as its header is known:
-    of its size, or at first of `limits.FRAME_TYPICAL` when it is larger.  A transport may put bytes there
-    itself (`room`, `filled`): they are then not copied.
+    of its size, or at first of `limits.FRAME_TYPICAL` if it is larger.  A transport may write
+    into this buffer itself (`room`, `filled`), which saves a copy.
     """
 
     def __init__(self) -> None:
@@ -90,12 +90,12 @@ class FrameDecoder:
         self._received = 0  # bytes in it
 
     def feed(self, data: Bytes) -> Iterator[Frame]:
-        """Take bytes as they arrived and yield the frames that are now complete.
+        """Add received bytes, and yield the frames that are now complete.
 
-        `data` may change when the iterator is exhausted, which it must be before the next call.
+        The iterator must be exhausted before the next call; after that, `data` may change.
 
         Raises:
-            RemoteProtocolError: A header that no honest peer sends.
+            RemoteProtocolError: A header is not valid.
         """
         view = memoryview(data)
         while view and (room := self.room()) is not None:
@@ -126,7 +126,7 @@ class FrameDecoder:
             self._begun = bytes(view)
 
     def room(self) -> Optional[memoryview]:
-        """Where the rest of the incomplete frame belongs; None when no frame has begun."""
+        """The buffer for the rest of the incomplete frame; None if no frame has begun."""
         if self._payload is None:
             return None
         if self._received == len(self._payload):  # the peer has sent what was reserved
@@ -145,7 +145,7 @@ class FrameDecoder:
 
     @property
     def pending(self) -> int:
-        """Bytes of an incomplete frame; not zero at the end of a stream means it was cut."""
+        """The bytes of an incomplete frame; if not 0 at the end, the stream was cut."""
         return len(self._begun) if self._payload is None else HEADER_SIZE + self._received
 
 
@@ -156,5 +156,5 @@ def _checked(length: int, number: int, flags: int) -> FrameType:
     if flags:
         raise RemoteProtocolError(f"{kind.name} frame with unknown flags {flags:#04x}")
     if length > _MAX_PAYLOAD[number]:
-        raise RemoteProtocolError(f"{kind.name} frame of {length} bytes is over the bound")
+        raise RemoteProtocolError(f"{kind.name} frame of {length} bytes exceeds the bound")
     return kind

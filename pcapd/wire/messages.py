@@ -1,4 +1,4 @@
-"""Messages: what the control frames say, as values.
+"""The messages in control frames, as values.
 
 Each message is a frozen dataclass that checks itself; `pcapd.wire.codec` translates
 to and from the JSON payload.  `pcapd.wire.requests` has START.
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class NoticeType(str, Enum):
-    """What a NOTICE is about; the names of pcap-release's MessageType."""
+    """The subject of a NOTICE; the names of pcap-release's MessageType."""
 
     UNKNOWN = "UNKNOWN"
     INSTANCE_UNAVAILABLE = "INSTANCE_UNAVAILABLE"
@@ -46,27 +46,35 @@ class NoticeType(str, Enum):
     CAPTURE_STOPPED = "CAPTURE_STOPPED"
     CONNECTION_ERROR = "CONNECTION_ERROR"
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether the capture lacks something that was requested."""
+        return self in _INCOMPLETE
+
+
+_INCOMPLETE = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
+
 
 class EndReason(str, Enum):
-    """Why a capture is over."""
+    """Why a capture ended."""
 
     STOPPED = "stopped"  #: the caller sent STOP
-    DURATION = "duration"  #: its time was up
-    BYTES = "bytes"  #: its bytes were up
-    COUNT = "count"  #: its packets were up
-    SOURCES_GONE = "sources_gone"  #: nothing is left to capture from
+    DURATION = "duration"  #: its duration is over
+    BYTES = "bytes"  #: its limit of bytes is reached
+    COUNT = "count"  #: its limit of packets is reached
+    SOURCES_GONE = "sources_gone"  #: no source is left
     DRAINING = "draining"  #: the daemon is shutting down
-    UNRECORDED = "unrecorded"  #: the api can write no audit records any more
-    FAILED = "failed"  #: something broke; the message says what
+    UNRECORDED = "unrecorded"  #: the api can no longer write audit records
+    FAILED = "failed"  #: for the reason in the message
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When an api ends a capture, whatever its client asks for.
+    """The limits at which an api ends a capture, whatever its client requests.
 
     Attributes:
         duration: Seconds from the first source on.
-        max_bytes: Bytes of packets, with their headers as in a file.
+        max_bytes: Bytes of packets, including their record headers.
     """
 
     duration: float
@@ -79,13 +87,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Hello:
-    """First message of each side.
+    """The first message of each side.
 
     Attributes:
-        level: Compatibility level; a caller refuses a callee with less than its own.
+        level: Compatibility level; a caller refuses a callee with a lower level than its own.
         role: ``agent``, ``api`` or ``client``.
         time_us: The sender's clock.
-        limits: Those of an api; one of an older version does not say them.
+        limits: Sent by an api, except by older versions.
     """
 
     level: int
@@ -105,15 +113,15 @@ class Source:
         link_type: LINKTYPE number, as in files.
         filter: The effective BPF filter, exclusions included.
         addresses: The interface's addresses with their prefix lengths.
-        agent: The agent's id; the api fills it in, and its address and clock offset.
+        agent: The agent's id; the api adds it, and its address and clock offset.
         clock_offset_us: The agent's clock minus the api's.
-        clock_error_us: How much that may be wrong: half of the round trip.
+        clock_error_us: The largest error of the offset: half of the round trip.
         awaited: Instances of the request that have neither opened a source nor failed
-            until now; the api fills it in.  None: it is not known.
-        headers_only: The agent obeys START's ``headers_only``; one that does not know it
-            says nothing.
-        exclude_filters: How many of START's it obeys, likewise.
-        excludes_api: The agent leaves out what START's ``api`` names, likewise.
+            so far; the api adds it.  None if unknown.
+        headers_only: The agent applies START's ``headers_only``; an older agent does not
+            send this.
+        exclude_filters: The number of START's filters that it applies, likewise.
+        excludes_api: The agent excludes the connections in START's ``api``, likewise.
     """
 
     instance: str
@@ -135,12 +143,12 @@ class Source:
         check_name(self.instance)
         check_name(self.interface)
         if not 0 <= self.link_type < 65536:
-            raise ValueError(f"{self.link_type} is no link type")
+            raise ValueError(f"{self.link_type} is not a link type")
         if not 0 < self.snaplen <= SNAPLEN_MAX:
             raise ValueError(f"snaplen {self.snaplen} is out of range")
-        # So that it still fits a frame when the api has added to it.
+        # So that it still fits a frame after the api has added its fields.
         if len(self.filter) > EFFECTIVE_FILTER_MAX or len(self.addresses) > ADDRESSES_MAX:
-            raise ValueError("more filter or addresses than fit")
+            raise ValueError("the filter or the list of addresses is too long")
         for address in self.addresses:
             ipaddress.ip_interface(address)
 
@@ -150,19 +158,19 @@ class Stats:
     """Counters of one source since its start, at least every `limits.STATS_INTERVAL`.
 
     Attributes:
-        received: What the kernel's filter let through, dropped packets included.
+        received: Packets that the kernel's filter accepted, including dropped ones.
         dropped_kernel: Of these, lost because the ring was full.
         dropped_interface: Lost by the interface before the filter.
         delivered: Sent to the caller.
         captured_up_to_us: The watermark: no packet with a smaller timestamp will follow.
         final: The source is closed; nothing follows from it.
-        exact: The counters tell all of it.  False: its agent is gone, and they are the last it sent.
-        dropped_agent: Of those received, neither dropped by the kernel nor sent, and never to
-            be sent: known with the final counters.
-        forwarded: Packets of the source that came to the api until now; the api fills it in.
+        exact: The counters are complete.  False: the agent is gone, and they are its last ones.
+        dropped_agent: Received packets that the kernel did not drop and that will never be sent;
+            known with the final counters.
+        forwarded: Packets of the source that the api has received so far; the api adds it.
         at_us: The agent's clock when it read the counters.
-        excluded: Packets of pcapd's own connections that were recognised while the capture
-            ran, and left out since then; not part of ``received``.
+        excluded: Packets of pcapd's own connections that were detected while the capture
+            ran, and excluded since then; not part of ``received``.
     """
 
     received: int
@@ -208,10 +216,10 @@ class Stats:
         )
 
     def seen(self, packets: int) -> Stats:
-        """Counters that are not smaller than what came from the source, whatever it said last.
+        """Raise the counters to at least the packets that came from the source.
 
         Args:
-            packets: So many came.
+            packets: The number of packets that came.
         """
         delivered = max(self.delivered, self.forwarded or 0, packets)
         received = max(self.received, delivered + self.dropped_kernel + self.dropped_agent)
@@ -220,10 +228,10 @@ class Stats:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that the user should know; the capture goes on.
+    """Information for the user; the capture continues.
 
     Attributes:
-        origin: Who says it: an instance, an agent or the api.
+        origin: Its sender: an instance, an agent or the api.
         awaited: As in `Source`.
     """
 
@@ -235,7 +243,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Stop:
-    """Stop, drain, then END."""
+    """Asks the callee to stop, drain, and send END."""
 
 
 @dataclass(frozen=True)
@@ -284,14 +292,14 @@ class Error:
 
 @dataclass(frozen=True)
 class Ping:
-    """Are you there?"""
+    """Asks the peer for a PONG."""
 
     sent_us: int
 
 
 @dataclass(frozen=True)
 class Pong:
-    """Yes; with the times that give the clock offset (RFC 5905, section 8)."""
+    """Answers a PING, with the times for the clock offset (RFC 5905, section 8)."""
 
     sent_us: int
     answered_us: int

@@ -1,4 +1,4 @@
-"""Whether a peer that was asked to stop still moves.  No clock: time is an argument."""
+"""Whether a peer that was asked to stop still makes progress.  No clock: time is an argument."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Remembers when a peer moved last: by a whole message, or by enough bytes of one.
+    """Remembers when a peer last made progress: by a whole message, or enough bytes of one.
 
-    A single byte is not a movement: a peer could send one a second for ever.
+    A single byte is not progress: a peer could send one per second for ever.
 
     Args:
-        now: Seconds of a steady clock, as everywhere here.
+        now: Seconds of a monotonic clock, as in all methods.
 
     Attributes:
-        moved_at: When it moved last.
+        moved_at: When it last made progress.
     """
 
     def __init__(self, now: float) -> None:
@@ -24,12 +24,12 @@ class Progress:
         self._bytes = 0
 
     def moved(self, now: float) -> None:
-        """It moved, or is to be judged from now on."""
+        """Note progress now; also the start of the measurement."""
         self.moved_at = now
         self._bytes = 0
 
     def received(self, count: int, now: float) -> None:
-        """So many bytes came."""
+        """Note so many received bytes."""
         self._bytes += count
         if self._bytes >= STOP_STALL_BYTES:
             self.moved(now)

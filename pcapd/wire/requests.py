@@ -1,4 +1,4 @@
-"""What a capture is asked for: START of a client and of the api, and what it names.
+"""START from a client and from the api, and what it names.
 
 See `pcapd.wire.messages`.
 """
@@ -28,13 +28,13 @@ __all__ = ["ApiTraffic", "App", "CaptureStart", "Container", "Deployment", "Requ
 
 @dataclass(frozen=True)
 class ApiTraffic:
-    """Where the connections of an api are, of which no capture contains any.
+    """The addresses and ports of an api's own connections, which are never captured.
 
     Attributes:
         addresses: IP addresses of the api's machine, without loopback addresses.
         port: TCP port on which it serves clients.
-        listens_at: The address on which it does; None: all of its machine's.
-        agent_ports: TCP ports of agents that it connects to.
+        listens_at: The address on which it listens; None for all of its machine's addresses.
+        agent_ports: TCP ports of the agents to which it connects.
     """
 
     addresses: Tuple[str, ...]
@@ -44,12 +44,12 @@ class ApiTraffic:
 
     def __post_init__(self) -> None:
         if len(self.addresses) > OWN_ADDRESSES_MAX + 1 or len(self.agent_ports) > AGENT_PORTS_MAX:
-            raise ValueError("more addresses or ports of an api than fit")
+            raise ValueError("too many addresses or ports of an api")
         for address in (*self.addresses, self.listens_at or "::"):
             ipaddress.ip_address(address)
         for port in (self.port, *self.agent_ports):
             if not 0 < port < 65536:
-                raise ValueError(f"{port} is no TCP port")
+                raise ValueError(f"{port} is not a TCP port")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Deployment:
     """VMs of a BOSH deployment, as a client names them.
 
     Attributes:
-        name: The deployment's.
+        name: The deployment's name.
         groups: Instance groups; empty means all.
         instances: Ids or indices of instances in these groups, such as ``0``, a UUID or
             ``GROUP/UUID``; empty means all.
@@ -100,13 +100,13 @@ class Deployment:
                 raise ValueError("a group or an instance is named twice")
 
     def select(self, there: Sequence[Tuple[str, str, int]]) -> Tuple[List[int], List[str]]:
-        """Find what is named among the instances of the deployment.
+        """Find the named instances among those of the deployment.
 
         Args:
-            there: Group, id and index of each of them.
+            there: Group, id and index of each instance.
 
         Returns:
-            Positions in ``there``, and what is named and is not there.
+            Positions in ``there``, and the named groups and instances that do not exist.
         """
         groups, wanted = frozenset(self.groups), frozenset(self.instances)
         found: List[int] = []
@@ -125,13 +125,13 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Container:
-    """An app instance's container, as the api knows it from Cloud Controller.
+    """An app instance's container, as described by Cloud Controller.
 
     Attributes:
         app: GUID of the app.
-        index: Of the instance.
+        index: The instance's index.
         handle: The container's handle: Cloud Controller's instance_guid (API 3.192 and later).
-        address: The container's own IP address (instance_internal_ip), where it is told.
+        address: The container's own IP address (instance_internal_ip), if known.
         process: GUID of the process, which differs from the app's after rolling deployments.
     """
 
@@ -147,7 +147,7 @@ class Container:
         if self.address is not None:
             ipaddress.ip_address(self.address)
         if not 0 <= self.index < INSTANCES_MAX:
-            raise ValueError(f"{self.index} is no instance index")
+            raise ValueError(f"{self.index} is not an instance index")
 
 
 @dataclass(frozen=True)
@@ -156,17 +156,17 @@ class CaptureStart:
 
     Attributes:
         capture: The capture's id, the same on every agent.
-        request_id: What ties the logs of all daemons together.
-        instance: The instance's name as the user will see it.
+        request_id: Connects the log lines of all daemons.
+        instance: The instance's name shown to the user.
         interfaces: Empty means the agent's default interface.
         namespace: A name from the agent's configuration; None is the host.
-        container: An app instance's container instead.
-        api: The api's connections, which no agent captures; an api of an older version
-            does not name them.
-        user: Opaque id of the user, the same for all of their captures; what agents do for a
-            user counts against this id.
-        headers_only: Keep nothing of a packet behind its layer-4 header.
-        exclude_filters: What of these passes is not to be captured, whatever ``filter`` says.
+        container: The container of an app instance, instead of a namespace.
+        api: The api's own connections, which no agent captures; an older api does not send
+            this.
+        user: Opaque id of the user, the same for all of their captures; agents count work
+            against this id.
+        headers_only: Cut packets after their layer-4 header.
+        exclude_filters: Packets that match one of them are not captured, whatever ``filter`` is.
     """
 
     capture: str
@@ -198,16 +198,16 @@ class CaptureStart:
 class Request:
     """START from a client to the api: capture these targets.
 
-    Exactly one of ``targets``, ``app`` and ``deployment`` says what.
+    Exactly one of ``targets``, ``app`` and ``deployment`` is set.
 
     Attributes:
         targets: Names from the api's configuration.
         app: A Cloud Foundry app.
         deployment: VMs of a BOSH deployment.
-        follow: Go on with instances that restart, move or are added meanwhile.
+        follow: Whether to add instances that restart, move or appear while the capture runs.
         duration: Seconds from the first source on, after which the api ends the capture.
-        max_bytes: Bytes of packets after which it does.
-        token: Instead of an Authorization header, for clients that cannot set one.
+        max_bytes: Bytes of packets after which the api ends the capture.
+        token: For clients that cannot set an Authorization header.
         headers_only: As in `CaptureStart`.
     """
 
@@ -239,10 +239,10 @@ class Request:
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be the name of an instance, an interface or a target.
+    """Refuse a text that cannot be the name of an instance, an interface or a target.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: It cannot be a name.
     """
     if not 0 < len(name) <= NAME_MAX or not name.isprintable():
         raise ValueError(f"a name must have 1 to {NAME_MAX} printable characters")

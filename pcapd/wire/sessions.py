@@ -1,15 +1,15 @@
-"""The two ends of one conversation, without I/O.
+"""The two ends of a session, without I/O.
 
-The *caller* asks for a capture and the *callee* delivers it: api and agent on
-one leg, client and api on the other.  Bytes (or whole frames) go in, events
-come out; the methods that speak return bytes which the owner must write.
+The *caller* requests a capture and the *callee* delivers it: api and agent on
+one connection, client and api on the other.  Bytes (or whole frames) go in,
+events come out; the methods that send return bytes which the owner must write.
 
 ::
 
     callee                         caller
       HELLO ────────────────────────▶      at once; the caller refuses a lower level
       ◀──────────────────────── HELLO START
-      SOURCE PACKETS STATS NOTICE ──▶      as long as it lasts
+      SOURCE PACKETS STATS NOTICE ──▶      while the capture runs
       ◀───────────────────────── STOP      any time; then the callee drains
       END | ERROR ──────────────────▶      last
       ◀─────── PING / PONG ─────────▶      any time after HELLO
@@ -51,18 +51,18 @@ class Packets(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What the peer said; source 0 means the whole capture."""
+    """A message of the peer; source 0 means the whole capture."""
 
     source: int
     message: Union[Message, Packets]
 
 
 class Answers:
-    """Bounds what a peer can make us do for next to nothing: answer PINGs, take small frames.
+    """Bounds the work that a peer can cause cheaply: answers to PINGs, and small frames.
 
     A bucket of `limits.ANSWERS_BURST`, refilled by `limits.ANSWERS_PER_SECOND` as long as
-    the peer takes what we send.  While it does not, nothing is added: answers that nobody
-    reads would fill our memory.
+    the peer reads what we send.  Otherwise it is not refilled: unread answers would fill
+    our memory.
     """
 
     def __init__(self) -> None:
@@ -70,21 +70,21 @@ class Answers:
         self._counted_at: Optional[float] = None
 
     def count(self, now: float, *, taken: bool) -> None:
-        """Count one more.
+        """Count one more answer or small frame.
 
         Args:
-            now: Seconds, of a clock that does not jump.
-            taken: Whether the peer takes what is sent to it.
+            now: Seconds of a monotonic clock.
+            taken: Whether the peer reads what is sent to it.
 
         Raises:
-            RemoteProtocolError: It is one too many.
+            RemoteProtocolError: There are too many.
         """
         if taken and self._counted_at is not None:
             self._left += (now - self._counted_at) * ANSWERS_PER_SECOND
             self._left = min(self._left, float(ANSWERS_BURST))
         self._counted_at = now
         if self._left < 1:
-            raise RemoteProtocolError("more PINGs or small frames than are answered")
+            raise RemoteProtocolError("too many PINGs or small frames")
         self._left -= 1
 
 
@@ -96,13 +96,13 @@ class _State(Enum):
 
 
 def encode_message(message: Message, source: int = 0) -> bytes:
-    """A message as one frame."""
+    """Encode a message as one frame."""
     kind, payload = encode(message)
     return encode_frame(kind, source, payload)
 
 
 class _Session:
-    """What both ends have in common: framing, states, PING and PONG."""
+    """The common part of both ends: framing, states, PING and PONG."""
 
     def __init__(self, expected: Mapping[_State, Mapping[FrameType, Type[Message]]]) -> None:
         self._expected = expected  # what the peer may send in each state
@@ -110,43 +110,43 @@ class _Session:
         self._state = _State.GREETING
 
     def receive(self, data: Bytes) -> Iterator[Event]:
-        """Take bytes as they arrived and yield what they say.
+        """Take received bytes and yield their events.
 
         Raises:
-            RemoteProtocolError: The peer may not say that, or not now.
+            RemoteProtocolError: The peer may not send that, or not now.
         """
         for frame in self._decoder.feed(data):
             yield self._event(frame)
 
     def room(self) -> Optional[memoryview]:
-        """Where the rest of an incomplete frame may be put directly; None when no frame has begun."""
+        """The buffer for the rest of an incomplete frame; None if no frame has begun."""
         return self._decoder.room()
 
     def filled(self, count: int) -> Iterator[Event]:
-        """The next `count` bytes are in `room`: yield what they say, as `receive`."""
+        """Like `receive`, for the next `count` bytes, which are in `room`."""
         for frame in self._decoder.filled(count):
             yield self._event(frame)
 
     def eof(self) -> None:
-        """The peer closed the stream.
+        """Check the end of the peer's stream.
 
         Raises:
-            RemoteProtocolError: In the middle of a frame.
+            RemoteProtocolError: It ends in the middle of a frame.
         """
         if self._decoder.pending:
             raise RemoteProtocolError("the stream was cut in the middle of a frame")
 
     def ping(self, now_us: int) -> bytes:
-        """Ask for a sign of life.  `now_us` is our clock."""
+        """Send PING.  `now_us` is our clock."""
         return encode_message(Ping(now_us))
 
     def pong(self, ping: Ping, now_us: int) -> bytes:
-        """Answer a PING."""
+        """Answer a PING with PONG."""
         return encode_message(Pong(ping.sent_us, now_us))
 
     @property
     def ended(self) -> bool:
-        """END or ERROR was said: nothing follows."""
+        """Whether END or ERROR was sent: nothing follows."""
         return self._state is _State.ENDED
 
     def _event(self, frame: Frame) -> Event:
@@ -160,7 +160,7 @@ class _Session:
         return Event(frame.source, message)
 
     def _packets(self, frame: Frame) -> Event:
-        raise RemoteProtocolError("PACKETS frame from the side that asks for them")
+        raise RemoteProtocolError("PACKETS frame from the side that requests them")
 
     def _saw(self, message: Message, source: int) -> None:
         raise NotImplementedError
@@ -183,25 +183,25 @@ _FROM_CALLEE: Mapping[_State, Mapping[FrameType, Type[Message]]] = {
 
 
 class Caller(_Session):
-    """The end that asks: the api towards an agent, the client towards the api."""
+    """The end that requests: the api towards an agent, the client towards the api."""
 
     def __init__(self) -> None:
         super().__init__(_FROM_CALLEE)
         self._sources: Set[int] = set()
 
     def hello(self, hello: Hello) -> bytes:
-        """Greet; after the callee's HELLO."""
+        """Send HELLO, after the callee's HELLO."""
         return encode_message(hello)
 
     def start(self, request: Union[CaptureStart, Request]) -> bytes:
-        """Ask for a capture; once, after both HELLOs."""
+        """Send START; once, after both HELLOs."""
         if self._state is not _State.READY:
             raise LocalProtocolError("START may be sent once, after HELLO")
         self._state = _State.CAPTURING
         return encode_message(request)
 
     def stop(self) -> bytes:
-        """Ask the callee to stop, drain and END."""
+        """Send STOP: the callee stops, drains and sends END."""
         return encode_message(Stop())
 
     def _packets(self, frame: Frame) -> Event:
@@ -214,7 +214,7 @@ class Caller(_Session):
             if message.level < COMPATIBILITY_LEVEL:
                 raise RemoteProtocolError(
                     f"{message.role} {message.id} speaks level {message.level} of the protocol, "
-                    f"{COMPATIBILITY_LEVEL} is needed",
+                    f"but {COMPATIBILITY_LEVEL} is needed",
                     "upgrade it",
                 )
             self._state = _State.READY
@@ -233,7 +233,7 @@ class Callee(_Session):
     """The end that delivers: an agent, or the api towards its client.
 
     Args:
-        request: The kind of START that it takes.
+        request: The kind of START that it accepts.
     """
 
     def __init__(self, request: Type[Union[CaptureStart, Request]]) -> None:
@@ -243,33 +243,33 @@ class Callee(_Session):
                 _State.GREETING: {FrameType.HELLO: Hello},
                 _State.READY: {FrameType.START: request, **always},
                 _State.CAPTURING: {FrameType.STOP: Stop, **always},
-                # What was under way when we ended is not the peer's mistake.
+                # Messages that were under way when we ended are not the peer's mistake.
                 _State.ENDED: {FrameType.STOP: Stop, **always},
             }
         )
 
     def hello(self, hello: Hello) -> bytes:
-        """Greet; first of all."""
+        """Send HELLO, before anything else."""
         return encode_message(hello)
 
     def source(self, number: int, source: Source) -> bytes:
-        """A source is open."""
+        """Send SOURCE, for an open source."""
         return encode_message(source, number)
 
     def packets(self, number: int, payload: Bytes) -> Tuple[bytes, Bytes]:
-        """A batch as header and payload, to be written one after the other, uncopied."""
+        """Send a batch, as header and payload, so that the payload is not copied."""
         return frame_header(FrameType.PACKETS, number, len(payload)), payload
 
     def stats(self, number: int, stats: Stats) -> bytes:
-        """Counters and watermark of a source."""
+        """Send STATS: counters and watermark of a source."""
         return encode_message(stats, number)
 
     def notice(self, notice: Notice) -> bytes:
-        """Something the user should know."""
+        """Send NOTICE."""
         return encode_message(notice)
 
     def end(self, end: Union[End, Error]) -> bytes:
-        """The last message; whoever sends it closes after it is flushed."""
+        """Send END or ERROR, the last message; its sender closes after it is flushed."""
         self._state = _State.ENDED
         return encode_message(end)
 

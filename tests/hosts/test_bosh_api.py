@@ -257,17 +257,20 @@ ATTACKS: dict[str, tuple[Callable[[Environment], str], str]] = {
         lambda e: forge(
             e, e.evil.keys[0], {"jku": f"{e.evil.url}/token_keys"}, iss=f"{e.evil.url}/oauth/token"
         ),
-        "somewhere else",
+        "key address other than UAA's",
     ),
     "jku-prefix": (
         lambda e: forge(e, e.evil.keys[0], {"jku": f"{e.uaa.url}.evil.localhost:{e.evil.port}/token_keys"}),
-        "somewhere else",
+        "key address other than UAA's",
     ),
     "jku-user": (
         lambda e: forge(e, e.evil.keys[0], {"jku": f"{e.uaa.url}@{LOCAL}:{e.evil.port}/token_keys"}),
-        "somewhere else",
+        "key address other than UAA's",
     ),
-    "jku-path": (lambda e: forge(e, e.evil.keys[0], {"jku": f"{e.uaa.url}/x/token_keys"}), "somewhere else"),
+    "jku-path": (
+        lambda e: forge(e, e.evil.keys[0], {"jku": f"{e.uaa.url}/x/token_keys"}),
+        "key address other than UAA's",
+    ),
     "attackers-key": (lambda e: forge(e, e.evil.keys[0]), "not UAA's"),
     "key-in-the-header": (lambda e: forge(e, e.evil.keys[0], {"jwk": e.evil.keys[0].public()}), "not UAA's"),
     "expired": (lambda e: forge(e, exp=int(time.time()) - 1), "has expired"),
@@ -574,7 +577,7 @@ def test_no_bosh(tmp_path: Path, authority: Authority) -> None:
     with Away(tmp_path, authority, bosh=None) as environment:
         environment.begin()
         answer = environment.vms("token")
-        assert answer.status == 404 and "no BOSH deployments" in answer.error["title"]
+        assert answer.status == 404 and "does not capture BOSH deployments" in answer.error["title"]
 
 
 class Away(Environment):

@@ -351,7 +351,7 @@ def test_names_that_mean_something_else_to_libpcap(
             # Some that libpcap looks for, it does not find here.
             with pytest.raises(CaptureFailed if known else (CaptureFailed, NoSuchInterface)) as refused:
                 Capture(link.left.namespace, name)
-            assert name in refused.value.message and ("not take" in refused.value.message) is known
+            assert name in refused.value.message and ("not accept" in refused.value.message) is known
             assert open_descriptors() == before
     # The same with a name that means nothing.
     with interface_called(link.left.namespace, "any0"), Capture(link.left.namespace, "any0") as capture:
@@ -392,7 +392,7 @@ def test_another_interface_of_the_same_name(link: Link, monkeypatch: pytest.Monk
 
     with interface_called(namespace, "twin0"):
         monkeypatch.setattr(source, "_activated", replaced)
-        with pytest.raises(CaptureFailed, match="something else than the interface 'twin0'"):
+        with pytest.raises(CaptureFailed, match="something other than the interface 'twin0'"):
             Capture(namespace, "twin0")
         namespace.ip("link", "delete", "twin0")
 

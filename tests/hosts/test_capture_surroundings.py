@@ -43,13 +43,13 @@ def test_a_namespace_that_is_not_there(tmp_path: Path) -> None:
 def test_a_file_that_is_no_namespace(tmp_path: Path) -> None:
     """A file that is not a namespace is refused as such."""
     (tmp_path / "file").touch()
-    with pytest.raises(NamespaceGone, match="file is no network namespace"):
+    with pytest.raises(NamespaceGone, match="file is not a network namespace"):
         _enter(tmp_path / "file")
 
 
 def test_another_kind_of_namespace_is_refused() -> None:
     """A namespace of another kind is refused, whatever the configuration names."""
-    with pytest.raises(NamespaceGone, match="is no network namespace"):
+    with pytest.raises(NamespaceGone, match="is not a network namespace"):
         _enter(Path("/proc/self/ns/mnt"))
 
 

@@ -110,7 +110,7 @@ def through(chain: Chain, api: Daemon, *targets: str) -> Any:
 
 
 AGENTS = {
-    "agent-of-wrong-ca": ["certificate is not accepted", "authority is not one that is trusted"],
+    "agent-of-wrong-ca": ["certificate is not accepted", "issuer is not a trusted CA"],
     "agent-of-wrong-name": ["'other.example'", f"not for '{AGENT_NAME}'", "server_name"],
     "agent-expired": ["certificate is not accepted", "expired"],
 }
@@ -131,11 +131,11 @@ def test_the_api_refuses_an_agent(chain: Chain, zoo: Zoo, name: str) -> None:
 
 CLIENTS = {
     # What the user is told, and what the agent's log says.
-    "client-of-wrong-ca": (["refused our certificate", "unknown ca"], ["authority is not one"]),
+    "client-of-wrong-ca": (["refused our certificate", "unknown ca"], ["issuer is not a trusted CA"]),
     "client-is-an-agent": (["closed"], [f"'{AGENT_NAME}'", "not in allowed_clients"]),
     "client-without-name": (["closed"], ["allowed_clients"]),
     "client-expired": (["refused our certificate", "expired"], ["expired"]),
-    "client-is-a-server": (["refused our certificate"], ["not made for this purpose"]),
+    "client-is-a-server": (["refused our certificate"], ["extended key usage does not allow this use"]),
 }
 
 

@@ -103,7 +103,7 @@ REFUSALS = {
     "escape": ("target=web-0&filter=udp)+or+(tcp", 400, "bad_filter", "syntax error"),
     "host name": ("target=web-0&filter=host+example.com", 400, "bad_filter", "'example.com'"),
     "interface": ("target=web-0&device=eth7", 400, "no_such_interface", "eth7"),
-    "argument": ("target=web-0&color=red&snaplen=x", 400, "bad_request", "color is not known here"),
+    "argument": ("target=web-0&color=red&snaplen=x", 400, "bad_request", "color is not a known argument"),
     "nothing": ("", 400, "bad_request", "nothing to capture is named"),
     "snaplen": ("target=web-0&snaplen=0", 400, "bad_request", "snaplen"),
     "count": ("target=web-0&count=0", 400, "bad_request", "count"),

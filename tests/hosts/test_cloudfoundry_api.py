@@ -269,7 +269,7 @@ def test_invisible(foundation: Foundation, app: CfApp) -> None:
         ("nonsense", "not a JWT", False),
         (secrets.token_hex(16), "not a JWT", False),
         ("a.b.c", "not a JWT", False),
-        (cc.unsigned_token(user_name="admin"), "when it expires", False),
+        (cc.unsigned_token(user_name="admin"), "no expiry time", False),
         (cc.unsigned_token(user_name="admin", exp=time.time() - 60), "has expired", False),
         (cc.unsigned_token(user_name="admin", exp=time.time() + 600), "does not accept", True),
     ],
@@ -311,10 +311,10 @@ def test_scope(foundation: Foundation, app: CfApp) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ([("appid", "../../v2/info")], "no GUID"),
-        ([("appid", "a b")], "no GUID"),
-        ([("appid", cc.new_guid()), ("type", "web,worker")], "no process type"),
-        ([("appid", cc.new_guid()), ("type", "../x")], "no process type"),
+        ([("appid", "../../v2/info")], "not the GUID"),
+        ([("appid", "a b")], "not the GUID"),
+        ([("appid", cc.new_guid()), ("type", "web,worker")], "is not a process type"),
+        ([("appid", cc.new_guid()), ("type", "../x")], "is not a process type"),
         ([("appid", cc.new_guid()), ("index", "-1")], "index"),
         ([("appid", cc.new_guid()), ("index", "first")], "index"),
         ([("appid", cc.new_guid()), ("index", "99999")], "index"),
@@ -322,7 +322,7 @@ def test_scope(foundation: Foundation, app: CfApp) -> None:
         ([("appid", cc.new_guid()), ("target", "cell")], "only one of targets, app and deployment"),
         ([("index", "0"), ("target", "cell")], "appid"),
         ([], "nothing to capture is named"),
-        ([("appid", cc.new_guid()), ("token", "x")], "not known"),
+        ([("appid", cc.new_guid()), ("token", "x")], "not a known argument"),
     ],
 )
 def test_bad_query(untouched: Foundation, query: list[tuple[str, str]], words: str) -> None:
@@ -357,7 +357,7 @@ def test_no_cloud_foundry(tmp_path: Path, authority: Authority) -> None:
     """An api without Cloud Foundry says so."""
     with foundation_in(tmp_path, authority, cloud_foundry=None) as foundation:
         answer = foundation.capture(CfApp(), "token")
-        assert answer.status == 404 and "no Cloud Foundry apps" in answer.error["title"]
+        assert answer.status == 404 and "does not capture Cloud Foundry apps" in answer.error["title"]
 
 
 # --- the audit log -----------------------------------------------------------
@@ -409,7 +409,7 @@ def test_hostile_name(foundation: Foundation, app: CfApp, token: str) -> None:
         (Answer(200, b'{"resources": 7}'), 503, "makes no sense"),
         (Answer(200, b'{"resources": [], "x": ', length=500), 503, "cut off"),
         (Answer(200, b"x" * 1024 * 1024, repeat=AUTHORITY_BODY_MAX // 1024**2 + 1), 503, "more than"),
-        (Answer(200, b"{}", ENDLESS_HEADERS), 503, "cannot be asked"),
+        (Answer(200, b"{}", ENDLESS_HEADERS), 503, "cannot be reached"),
     ],
     ids=lambda value: None,
 )
@@ -470,7 +470,7 @@ def test_next_page_elsewhere(foundation: Foundation, app: CfApp, token: str) -> 
         }
         foundation.cc.canned[f"/v3/apps/{app.guid}/processes"] = Answer(200, page)
         got = foundation.capture(app, token)
-        assert got.status == 503 and "somewhere else" in got.error["title"]
+        assert got.status == 503 and "on another host" in got.error["title"]
         assert not other.asked
 
 

@@ -397,7 +397,7 @@ def test_half_a_store_is_read_again(cell: Cell, pair: list[Instance], inside: Ce
         error = refusal(inside, by_handle(pair[0]))
         cell.store.put(whole)
     assert error.code == "capture_failed"
-    assert "makes no sense" in error.message
+    assert "is not valid" in error.message
 
 
 def test_no_store(cell: Cell, pair: list[Instance], authority: Authority) -> None:
@@ -413,14 +413,14 @@ RUNCS = {
     "fails": ("echo 'level=error no such luck' >&2; exit 1", "capture_failed", "no such luck"),
     "hangs": ("sleep 60 & sleep 60", "capture_failed", "did not answer"),
     "babbles": ("yes", "capture_failed", "more than"),
-    "lies": ("echo '[]'", "capture_failed", "does not make sense"),
-    "other": ('echo \'{"id":"x","pid":1,"status":"running"}\'', "capture_failed", "another container"),
+    "lies": ("echo '[]'", "capture_failed", "is not valid"),
+    "other": ('echo \'{"id":"x","pid":1,"status":"running"}\'', "capture_failed", "container other than"),
     "stopped": (
         'echo "{\\"id\\":\\"$4\\",\\"pid\\":0,\\"status\\":\\"stopped\\"}"',
         "namespace_gone",
         "stopped",
     ),
-    "unknown": ("echo 'container does not exist' >&2; exit 1", "namespace_gone", "knows no container"),
+    "unknown": ("echo 'container does not exist' >&2; exit 1", "namespace_gone", "does not know container"),
     # Containers of a host's network must not open the cell to an app's developers.
     "cell": (
         'echo "{\\"id\\":\\"$4\\",\\"pid\\":AGENT,\\"status\\":\\"running\\"}"',

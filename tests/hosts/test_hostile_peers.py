@@ -17,8 +17,7 @@ import pytest
 from demo.configurations import LOCAL
 from demo.processes import usage, wait_until
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.limits import CONNECTIONS_MAX, FILTER_MAX, HANDSHAKE_TIMEOUT, REQUEST_TIMEOUT
-from pcapd.net.ports import _ACCEPTS
+from pcapd.limits import ACCEPTS_PER_WAKEUP, CONNECTIONS_MAX, FILTER_MAX, HANDSHAKE_TIMEOUT, REQUEST_TIMEOUT
 from pcapd.wire import Caller, Hello, Pong
 from tests.kit.doubles.hostile_agent import Conversation, HostileAgent
 from tests.kit.hosts.chain import MIB, Chain, usage_of
@@ -173,7 +172,7 @@ def test_a_flood_of_connections(chain: Chain) -> None:
                     connection.connect((LOCAL, daemon.port))
             wait_until(lambda daemon=daemon: "which is the limit" in daemon.log(), "it is full", timeout=30)
             # (Those that were closed to make room keep their descriptors until the turn's end.)
-            assert usage_of({"it": daemon.pid})["it"][0] <= descriptors + CONNECTIONS_MAX + _ACCEPTS
+            assert usage_of({"it": daemon.pid})["it"][0] <= descriptors + CONNECTIONS_MAX + ACCEPTS_PER_WAKEUP
             # They are dropped as they do not speak TLS, and then it is our turn.
             wait_until(
                 lambda: chain.capture("web-0", "--duration", "100ms").status == 0, "captures", timeout=40

@@ -62,7 +62,7 @@ def test_an_interface_that_is_down_for_a_while(chain: Chain, spare: str) -> None
     client.wait_for("web-0:spare0")
     send(chain, spare, 10)
     chain.web0.ip("link", "set", spare, "down")
-    told(client, "spare0 is down; it is waited for")
+    told(client, "spare0 is down; the capture waits for it")
     chain.web0.ip("link", "set", spare, "name", "renamed0")
     chain.web0.ip("link", "set", "renamed0", "up")
     assert re.search(r"up again after \d+\.\d s", told(client, "spare0 is up again"))

@@ -77,7 +77,7 @@ def test_daemons_that_stay_root(chain: Chain) -> None:
     """Daemons that stay root log a warning, and are hardened all the same."""
     for daemon, words in (
         (chain.agent, "the agent has privileges that it does not need"),
-        (chain.api, "the api has privileges, and needs none"),
+        (chain.api, "the api has privileges that it does not need"),
     ):
         assert words in daemon.log()
         assert_hardened(daemon.pid)

@@ -530,10 +530,10 @@ def test_group_with_control_characters(operator: Operator) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "words"),
     [
-        (["-d", "c/f"], {}, "is no name of a deployment"),
+        (["-d", "c/f"], {}, "is not the name of a deployment"),
         (["-d", "c\x1bf"], {}, "a name must have"),
-        (["--group", "../x"], {}, "is no name of an instance group"),
-        (["--instance", "a/b/c"], {}, "is no id or index"),
+        (["--group", "../x"], {}, "is not the name of an instance group"),
+        (["--instance", "a/b/c"], {}, "is not the id or index"),
         ([], {"PCAP_API": ""}, "no api"),
         ([], {"PCAP_API": "http://192.0.2.1"}, "https"),
     ],

@@ -590,7 +590,7 @@ def test_flows_of_what_is_no_capture(chain: Chain, tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     path.write_text("no capture")
     done = flows_of(str(path))
-    assert done.returncode == 1 and str(path) in done.stderr and "no pcapng file" in done.stderr
+    assert done.returncode == 1 and str(path) in done.stderr and "not a pcapng file" in done.stderr
     assert flows_of().returncode == 2
     with Generator(chain.link, rate=500):
         result = chain.capture("web-0", "--filter", FILTER, "--count", "50", "--max-bytes", "1MB")

@@ -1,4 +1,4 @@
-"""Tells twistd of pcapd.  Only names: this is imported for every twistd command."""
+"""Registers pcapd with twistd.  Only names: every twistd command imports this."""
 
 from twisted.application.service import ServiceMaker
 

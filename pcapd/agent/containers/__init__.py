@@ -1,20 +1,20 @@
-"""From an app instance to its container, and from there to its packets.
+"""Finds the container of an app instance, and the place where its packets can be captured.
 
 Pure:
 
 ``store``
-    what the cell knows of its containers.
+    the cell's records of its containers.
 ``choice``
-    the one that is asked for.
+    chooses the requested container.
 ``runtime``
-    what runc and ``/proc`` say of it.
+    what runc and ``/proc`` report about its process.
 ``cellside``
-    its wire's other end.
+    the cell's end of its veth pair.
 
 Blocking, for the opening thread:
 
 ``files``, ``commands``
-    read within bounds.
+    read files and run commands within bounds.
 ``lookup``
     finds the container.
 ``namespace``

@@ -1,13 +1,13 @@
-"""Which of a cell's containers is the one that is asked for?  Pure, and never a guess.
+"""Chooses the requested container among those of a cell.  Pure; never guesses.
 
-Cloud Controller tells the handle (API 3.192 and later), or the container's
-address (3.149 and later), or neither.  The best of what is told decides, and
-nothing else that is known may contradict it: two instances of one app can run
-on one cell, and an address can have gone to another app's container meanwhile.
+Cloud Controller provides the handle (API 3.192 and later), or the container's
+address (3.149 and later), or neither.  The best of these decides, and no other
+known fact may contradict it: two instances of one app can run on one cell, and
+an address can meanwhile belong to another app's container.
 
 silk continues when it fails to delete the entry of a container that is gone.  When
 two entries have the same address, the store does not show which of them is stale,
-nor whose packets pass on the wire of that address: neither of them is captured.
+nor whose packets the interface of that address carries: neither is captured.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _GONE = "it may have stopped or moved: try again"
 
 
 def choose(wanted: Container, stored: Iterable[StoredContainer]) -> StoredContainer:
-    """The one container that is meant.
+    """Choose the requested container.
 
     Raises:
-        BadRequest: The handle cannot be one.
-        TargetNotFound: It is not on this cell.
-        CaptureFailed: More than one fits, what is known contradicts itself, or another entry
-            has the same address.
+        BadRequest: The handle is not valid.
+        TargetNotFound: The container is not on this cell.
+        CaptureFailed: More than one container matches, the known facts contradict each other,
+            or another entry has the same address.
     """
     stored = tuple(stored)
     named = [container for container in stored if container.handle]
@@ -50,7 +50,7 @@ def choose(wanted: Container, stored: Iterable[StoredContainer]) -> StoredContai
     contradictions = list(_contradictions(wanted, found))
     if contradictions:
         raise CaptureFailed(
-            f"container {found.handle} is not the instance that was asked for: {', '.join(contradictions)}",
+            f"container {found.handle} is not the requested instance: {', '.join(contradictions)}",
             _GONE,
         )
     return found
@@ -58,7 +58,7 @@ def choose(wanted: Container, stored: Iterable[StoredContainer]) -> StoredContai
 
 def _by_handle(handle: str, stored: Sequence[StoredContainer]) -> StoredContainer:
     if not is_handle(handle):
-        raise BadRequest("the container's handle holds characters that no handle has")
+        raise BadRequest("the container's handle has invalid characters")
     names = {handle, handle[:_HANDLE_LENGTH]} if len(handle) == _GUID_LENGTH else {handle}
     return _only(
         [container for container in stored if container.handle in names],
@@ -74,7 +74,7 @@ def _by_address(address: str, stored: Sequence[StoredContainer]) -> StoredContai
     )
     if found.app is None:  # addresses are used again, so alone they prove nothing
         raise CaptureFailed(
-            f"the cell does not tell which app the container with the address {address} belongs to"
+            f"the cell's store does not show which app the container with the address {address} belongs to"
         )
     return found
 
@@ -88,8 +88,8 @@ def _by_index(wanted: Container, stored: Sequence[StoredContainer]) -> StoredCon
     matches = [container for container in instances if container.index == wanted.index]
     if not matches and any(container.index is None for container in instances):
         raise CaptureFailed(
-            f"the cell does not tell which of its containers is instance {wanted.index}",
-            "a newer silk tells it by log_config, a newer Cloud Controller by instance_guid",
+            f"the cell's store does not show which of its containers is instance {wanted.index}",
+            "a newer silk records it in log_config; a newer Cloud Controller sends instance_guid",
         )
     return _only(matches, f"instance {wanted.index} of the app is not on this cell")
 
@@ -114,8 +114,8 @@ def _only(matches: Sequence[StoredContainer], not_found: str) -> StoredContainer
     if len(matches) > 1:
         handles = ", ".join(sorted(container.handle for container in matches))
         raise CaptureFailed(
-            f"it cannot be told which container is meant: {handles}",
-            "wait until a deployment or move of the app is over",
+            f"more than one container matches the request: {handles}",
+            "wait until the app's deployment or move has finished",
         )
     return matches[0]
 

@@ -1,4 +1,4 @@
-"""Running a command within bounds of time and output.  Blocks."""
+"""Runs a command within bounds of time and output.  Blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PIECE = 65536
 
 
 class Finished(NamedTuple):
-    """How a command ended.
+    """The result of a command.
 
     Attributes:
         status: Its exit status, negative for the signal that ended it.
@@ -25,21 +25,21 @@ class Finished(NamedTuple):
 
     status: int
     output: bytes
-    complaint: bytes
+    errors: bytes
 
 
 def run(argv: Sequence[str], *, seconds: float, most: int) -> Finished:
-    """Run a command to its end, without a shell, input or our environment.
+    """Run a command and wait for its end, without a shell, input or our environment.
 
     Args:
         argv: Its absolute path and arguments.
-        seconds: How long it may take.
-        most: Bytes that it may say, output and complaint each.
+        seconds: Its time limit.
+        most: Byte limit of its output, and of its standard error.
 
     Raises:
         OSError: It cannot be started.
         TimeoutError: It took longer.
-        ValueError: It said more.
+        ValueError: It wrote more.
     """
     process = subprocess.Popen(  # noqa: S603 - a path of the configuration, and a checked handle
         argv,
@@ -53,8 +53,8 @@ def run(argv: Sequence[str], *, seconds: float, most: int) -> Finished:
     )
     deadline = time.monotonic() + seconds
     try:
-        output, complaint = _read_both(process, deadline, most)
-        return Finished(process.wait(max(0.0, deadline - time.monotonic())), output, complaint)
+        output, errors = _read_both(process, deadline, most)
+        return Finished(process.wait(max(0.0, deadline - time.monotonic())), output, errors)
     except subprocess.TimeoutExpired:
         raise TimeoutError from None
     finally:
@@ -64,9 +64,9 @@ def run(argv: Sequence[str], *, seconds: float, most: int) -> Finished:
 def _read_both(process: subprocess.Popen[bytes], deadline: float, most: int) -> tuple[bytes, bytes]:
     assert process.stdout is not None
     assert process.stderr is not None
-    said: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    read: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
     with selectors.DefaultSelector() as selector:
-        for pipe in said:
+        for pipe in read:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
             ready = selector.select(max(0.0, deadline - time.monotonic()))
@@ -74,12 +74,12 @@ def _read_both(process: subprocess.Popen[bytes], deadline: float, most: int) -> 
                 raise TimeoutError
             for key, _ in ready:
                 piece = os.read(key.fd, _PIECE)
-                said[key.fileobj] += piece
+                read[key.fileobj] += piece
                 if not piece:
                     selector.unregister(key.fileobj)
-                if len(said[key.fileobj]) > most:
-                    raise ValueError(f"it said more than {most} bytes")
-    return bytes(said[process.stdout]), bytes(said[process.stderr])
+                if len(read[key.fileobj]) > most:
+                    raise ValueError(f"it wrote more than {most} bytes")
+    return bytes(read[process.stdout]), bytes(read[process.stderr])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

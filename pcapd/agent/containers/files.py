@@ -1,4 +1,4 @@
-"""Reading other programs' files within bounds.  Blocks."""
+"""Reads other programs' files within bounds.  Blocks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from typing import Iterator, TypeVar
 from pcapd.agent.containers.runtime import parse_process
 from pcapd.agent.containers.store import StoredContainer, parse_store
 from pcapd.errors import CaptureFailed, CapturePermission
-from pcapd.limits import STORE_ATTEMPT_INTERVAL, STORE_ATTEMPTS, STORE_LOCK_TIMEOUT, STORE_MAX
+from pcapd.limits import (
+    PROCESS_STAT_MAX,
+    STORE_ATTEMPT_INTERVAL,
+    STORE_ATTEMPTS,
+    STORE_LOCK_INTERVAL,
+    STORE_LOCK_TIMEOUT,
+    STORE_MAX,
+)
 
 __all__ = ["read_bounded", "read_store", "start_of"]
 
 T = TypeVar("T")
-
-_LOCK_INTERVAL = 0.01
-_STAT_MAX = 4096
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -29,13 +33,13 @@ def read_bounded(path: Path, most: int) -> bytes:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is larger, or no regular file.
+        ValueError: It is larger, or not a regular file.
     """
     # Not blocking: a named pipe would let us wait for a writer forever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"it has more than {most} bytes")
@@ -43,23 +47,23 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def start_of(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None when there is none (any more)."""
+    """When a process started, in clock ticks since boot; None if it does not exist."""
     try:
-        return parse_process(read_bounded(Path(f"/proc/{pid}/stat"), _STAT_MAX))
+        return parse_process(read_bounded(Path(f"/proc/{pid}/stat"), PROCESS_STAT_MAX))
     except (OSError, ValueError):
         return None
 
 
 def read_store(path: Path) -> tuple[StoredContainer, ...]:
-    """The cell's containers as they are now.
+    """Read the cell's current containers.
 
     The store is written in place under a lock (silk-release,
-    lib/datastore/datastore.go).  Where the lock cannot be had, a store that is
-    empty or broken is read again a few times before that is believed.
+    lib/datastore/datastore.go).  If the lock cannot be acquired, a store that is empty
+    or broken is read again a few times before the result is accepted.
 
     Raises:
         CapturePermission: It may not be read.
-        CaptureFailed: It cannot be read, or makes no sense.
+        CaptureFailed: It cannot be read, or its content is not valid.
     """
     try:
         with _locked(path.with_name(f"{path.name}_lock")) as locked:
@@ -72,10 +76,10 @@ def read_store(path: Path) -> tuple[StoredContainer, ...]:
         why = os.strerror(error.errno or 0)
         raise CaptureFailed(
             f"the container store {path} cannot be read: {why}",
-            "is this a Diego cell, and containers.store right?",
+            "check that this is a Diego cell, and containers.store",
         ) from error
     except ValueError as error:
-        raise CaptureFailed(f"the container store {path} makes no sense: {error}", "try again") from error
+        raise CaptureFailed(f"the container store {path} is not valid: {error}", "try again") from error
 
 
 def _read(path: Path, attempts: int) -> tuple[StoredContainer, ...]:
@@ -95,7 +99,7 @@ def _read(path: Path, attempts: int) -> tuple[StoredContainer, ...]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold a lock for reading; tells whether it could be had in time."""
+    """Hold a lock for reading; yields whether it was acquired in time."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -113,7 +117,7 @@ def _soon(lock: Callable[[], None]) -> bool:
         try:
             lock()
         except BlockingIOError:
-            time.sleep(_LOCK_INTERVAL)
+            time.sleep(STORE_LOCK_INTERVAL)
         except OSError:  # a file system without locks
             return False
         else:

@@ -1,6 +1,6 @@
-"""The container that a request means, and its first process.  Blocks.
+"""Finds the container of a request, and its first process.  Blocks.
 
-Everything is read again for each request: containers come and go.
+Everything is read again for each request, because containers come and go.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _GONE = "it may be restarting: try again"
 
 
 def find_container(config: ContainersConfig, wanted: Container) -> StoredContainer:
-    """The one container of this cell that is meant.
+    """Find the requested container of this cell.
 
     Raises:
-        RequestError: There is none, or more than one; or the cell does not tell.
+        RequestError: None or more than one matches, or the cell's store does not show it.
     """
     return choose(wanted, read_store(config.store))
 
 
 class StoreWatch:
-    """Returns why a container is no longer the one that was asked for, None while it is.
+    """Returns why a container is no longer the requested one; None while it is.
 
-    The entry that led to it may be a stale one.  When another container gets the address, its
-    wire, which has the same name, is there before its entry: one look at the store can come
-    too early.
+    The store's entry may be stale.  When another container gets the address, its interface
+    has the same name and exists before its entry, so that one look at the store can come too
+    early.
 
     A call does not block: when the store has changed since the last look, a thread reads it.
     """
@@ -52,7 +52,7 @@ class StoreWatch:
         self._why: str | None = None
 
     def __call__(self) -> str | None:
-        """Why it is gone."""
+        """Why the container is gone; None while it is not."""
         version = _version(self._path)
         if version != self._seen and not (self._looking and self._looking.is_alive()):
             self._seen = version
@@ -83,13 +83,13 @@ def _version(path: Path) -> tuple[int, int, int] | None:
 
 
 def first_process(config: ContainersConfig, handle: str) -> Process:
-    """A container's first process, which is alive now.
+    """Find a container's first process, which must be alive.
 
-    Asks runc, or where there is no such command reads what runc would read.
+    Runs runc, or reads runc's state file if the command does not exist.
 
     Raises:
         NamespaceGone: It is not alive.
-        CaptureFailed: runc and its files do not tell.
+        CaptureFailed: Neither runc nor its files show it.
     """
     if config.runc.exists():
         pid = parse_runc_state(_runc_state(config, handle), handle)
@@ -119,22 +119,22 @@ def _runc_state(config: ContainersConfig, handle: str) -> bytes:
         ) from None
     except (OSError, ValueError) as error:
         raise CaptureFailed(
-            f"runc failed: {error}", "see containers.runc in the agent's configuration"
+            f"runc failed: {error}", "check containers.runc in the agent's configuration"
         ) from error
     if done.status == 0:
         return done.output
-    if b"does not exist" in done.complaint:
-        raise NamespaceGone(f"runc knows no container {handle} in {config.runc_root}", _GONE)
+    if b"does not exist" in done.errors:
+        raise NamespaceGone(f"runc does not know container {handle} in {config.runc_root}", _GONE)
     raise CaptureFailed(
-        f"runc failed with status {done.status}: {_last_line(done.complaint)}",
-        "see containers.runc and runc_root in the agent's configuration",
+        f"runc failed with status {done.status}: {_last_line(done.errors)}",
+        "check containers.runc and runc_root in the agent's configuration",
     )
 
 
 def _last_line(text: bytes) -> str:
     lines = text.decode("utf-8", "replace").split("\n")
     printable = ("".join(filter(str.isprintable, line)).strip() for line in reversed(lines))
-    return next(filter(None, printable), "it said nothing")[:200]
+    return next(filter(None, printable), "no error message")[:200]
 
 
 def _from_state_file(config: ContainersConfig, handle: str) -> Process:
@@ -143,8 +143,8 @@ def _from_state_file(config: ContainersConfig, handle: str) -> Process:
         return parse_state_file(read_bounded(path, RUNC_OUTPUT_MAX), handle)
     except FileNotFoundError:
         raise NamespaceGone(
-            f"there is neither {config.runc} nor {path}",
-            "see containers.runc and runc_root in the agent's configuration",
+            f"neither {config.runc} nor {path} exists",
+            "check containers.runc and runc_root in the agent's configuration",
         ) from None
     except PermissionError as error:
         raise CapturePermission(

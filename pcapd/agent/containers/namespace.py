@@ -1,11 +1,11 @@
-"""A container's network namespace, opened and known to be its own.  Blocks.
+"""Opens a container's network namespace, and verifies that it is the container's own.  Blocks.
 
-Where garden's networker has bind-mounted it under the container's handle, that
-is the namespace (cf-networking-release, garden-external-networker/bindmount).
-Else it is that of the container's first process.  By the time ``/proc/PID``
-is opened the process can have ended and its number can be another's: so the
-process is asked for again afterwards, and only if it is still the same one
-(number and start) the namespace that was opened between was its.
+If garden's networker has bind-mounted a namespace under the container's handle, it
+is used (cf-networking-release, garden-external-networker/bindmount).  Otherwise the
+namespace of the container's first process is used.  Before ``/proc/PID`` is opened,
+the process can end and its number can be reused.  Therefore the process is looked up
+again afterwards, and the namespace is accepted only if its number and start are the
+same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pcapd.errors import CaptureFailed, CapturePermission, NamespaceGone
 
 __all__ = ["Gone", "OpenNamespace", "mount_gone", "open_container"]
 
-#: Why what is captured does not exist any more, None while it does.  Does not block.
+#: Returns why the captured namespace or container is gone; None while it exists.  Does not block.
 Gone = Callable[[], "str | None"]
 
 
@@ -40,9 +40,9 @@ def open_container(config: ContainersConfig, handle: str) -> OpenNamespace:
     """Open the network namespace of the container with that handle.
 
     Raises:
-        NamespaceGone: The container does not run (any more).
+        NamespaceGone: The container does not run.
         CapturePermission: A privilege is missing.
-        CaptureFailed: runc does not tell, or the container has no network of its own.
+        CaptureFailed: runc does not report it, or the container has no network of its own.
     """
     opened = _mounted(config.netns_dir / handle) or _of_first_process(config, handle)
     try:
@@ -50,14 +50,14 @@ def open_container(config: ContainersConfig, handle: str) -> OpenNamespace:
     except OSError:
         os.close(opened.fd)
         raise
-    if shared:  # whoever may capture an app may not capture the cell
+    if shared:  # permission to capture an app does not include the cell
         os.close(opened.fd)
         raise CaptureFailed(f"container {handle} has no network of its own", "its traffic is the cell's")
     return opened
 
 
 def mount_gone(path: str, was: tuple[int, int]) -> str | None:
-    """Why the namespace that was bind-mounted at a path is gone, None while it is there."""
+    """Why the namespace that was bind-mounted at a path is gone; None while it exists."""
     return None if identity(path) == was else "the network namespace is gone"
 
 

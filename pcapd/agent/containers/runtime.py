@@ -1,4 +1,4 @@
-"""What runc and ``/proc`` say of a container's first process.  Pure.
+"""Parses what runc and ``/proc`` report about a container's first process.  Pure.
 
 Sources: runc, state.go and libcontainer/container_linux.go (``runc state``,
 ``state.json``); proc(5) (``/proc/PID/stat``).
@@ -21,7 +21,7 @@ _DEAD = frozenset((b"Z", b"X", b"x"))
 
 
 class Process(NamedTuple):
-    """A process for good: its number is used again, but not with the same start.
+    """A process; its number can be reused, but not with the same start.
 
     Attributes:
         start: Clock ticks from boot to its start.
@@ -35,19 +35,19 @@ def parse_runc_state(output: bytes, handle: str) -> int:
     """The process id of a container's first process, from ``runc state HANDLE``.
 
     Raises:
-        CaptureFailed: It is not what runc says.
+        CaptureFailed: The output is not valid.
         NamespaceGone: The container does not run.
     """
-    state = _object(output, f"runc does not make sense about container {handle}")
+    state = _object(output, f"runc's output about container {handle} is not valid")
     if state.get("id") != handle:
-        raise CaptureFailed(f"runc speaks of another container than {handle}")
+        raise CaptureFailed(f"runc reported a container other than {handle}")
     status = state.get("status")
     if status not in _ALIVE:
-        words = status if isinstance(status, str) and status.isidentifier() else "in an unknown state"
-        raise NamespaceGone(f"container {handle} is {words}", "it may be restarting: try again")
+        description = status if isinstance(status, str) and status.isidentifier() else "in an unknown state"
+        raise NamespaceGone(f"container {handle} is {description}", "it may be restarting: try again")
     pid = _number(state.get("pid"), 1, _PID_MAX)
     if pid is None:
-        raise CaptureFailed(f"runc does not tell the process of container {handle}")
+        raise CaptureFailed(f"runc does not report the process of container {handle}")
     return pid
 
 
@@ -55,22 +55,22 @@ def parse_state_file(data: bytes, handle: str) -> Process:
     """A container's first process, from runc's ``state.json``.
 
     Raises:
-        CaptureFailed: It is not such a file, or of another container.
+        CaptureFailed: The file is not valid, or belongs to another container.
     """
-    words = f"runc's state file of container {handle} does not make sense"
-    state = _object(data, words)
+    message = f"runc's state file of container {handle} is not valid"
+    state = _object(data, message)
     pid = _number(state.get("init_process_pid"), 1, _PID_MAX)
     start = _number(state.get("init_process_start"), 0, 2**64)
     if state.get("id") != handle or pid is None or start is None:
-        raise CaptureFailed(words)
+        raise CaptureFailed(message)
     return Process(pid, start)
 
 
 def parse_process(stat: bytes) -> int | None:
-    """A process's start, from its ``/proc/PID/stat``; None when it is dead.
+    """The start of a process, from its ``/proc/PID/stat``; None if it is dead.
 
     Raises:
-        ValueError: That is no such file.
+        ValueError: It is not such a file.
     """
     # Its name is in parentheses and may hold anything, more parentheses too.
     fields = stat.rpartition(b")")[2].split()
@@ -79,15 +79,15 @@ def parse_process(stat: bytes) -> int | None:
     return None if fields[0] in _DEAD else int(fields[19])
 
 
-def _object(data: bytes, words: str) -> dict[str, Any]:
+def _object(data: bytes, message: str) -> dict[str, Any]:
     try:
         return parse_object(data)
     except ValueError as error:
-        raise CaptureFailed(words, "see runc's version and root in the agent's configuration") from error
+        raise CaptureFailed(message, "check runc's version and root in the agent's configuration") from error
 
 
 def _number(value: object, low: int, high: int) -> int | None:
-    # A JSON true is no number.
+    # A JSON true is not a number.
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if low <= value <= high else None

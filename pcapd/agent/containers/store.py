@@ -9,10 +9,9 @@ Sources: silk-release, src/code.cloudfoundry.org/lib/datastore/datastore.go and
 cni-wrapper-plugin/main.go; guardian, netplugin/external_networker.go
 (metadata); executor, resources.go (log_config).
 
-Someone else's file is hostile until checked: a value that is not as it should be is
-unknown, and an entry without a usable address is left out.  An entry without a
-usable handle is kept with an empty one: it cannot be asked for, but it occupies its
-address.
+Another program's file is hostile until checked: an invalid value counts as unknown, and
+an entry without a usable address is left out.  An entry without a usable handle is kept
+with an empty one: it cannot be requested, but it occupies its address.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ _APP = "app"
 
 @dataclass(frozen=True)
 class StoredContainer:
-    """A container of this cell; None is what the store does not tell.
+    """A container of this cell; a value is None if the store does not have it.
 
     Attributes:
-        handle: Cloud Controller's instance_guid, if it is of an app; empty when it cannot be used.
-        address: Its IP address, in its usual spelling.
+        handle: For an app, Cloud Controller's instance_guid; empty if it is not usable.
+        address: Its IP address, in the usual spelling.
         app: GUID of its app.
         workload: ``app``, ``task`` or ``staging``.
-        index: Of the app's instance, from log_config.
+        index: Index of the app's instance, from log_config.
         process: GUID of the app's process, from log_config.
     """
 
@@ -56,19 +55,19 @@ class StoredContainer:
 
     @property
     def runs_app(self) -> bool:
-        """Whether it is an instance of an app: tasks and staging belong to apps too, but are none."""
+        """Whether it is an instance of an app, not a task or staging of one."""
         if self.workload is None:
             return not _WHOLE_GUID.fullmatch(self.handle)
         return self.workload == _APP
 
 
 def is_handle(text: str) -> bool:
-    """Whether it can be a container's handle."""
+    """Whether a text is a valid container handle."""
     return _HANDLE.fullmatch(text) is not None
 
 
 def usual(address: str) -> str:
-    """An IP address in its usual spelling, also an IPv4 address that is written as IPv6 (RFC 4291, 2.5.5.2).
+    """Normalize an IP address, also an IPv4 address written as IPv6 (RFC 4291, 2.5.5.2).
 
     Raises:
         ValueError: It is not an address.
@@ -78,7 +77,7 @@ def usual(address: str) -> str:
 
 
 def parse_store(data: bytes) -> tuple[StoredContainer, ...]:
-    """The containers in a store; an empty file is an empty store.
+    """Parse a store; an empty file is an empty store.
 
     Raises:
         ValueError: It is not one JSON object.
@@ -90,10 +89,10 @@ def parse_store(data: bytes) -> tuple[StoredContainer, ...]:
 
 
 def parse_object(data: str | bytes) -> dict[str, Any]:
-    """The JSON object that a text holds.
+    """Parse a JSON object.
 
     Raises:
-        ValueError: It holds none, or an object with the same key twice.
+        ValueError: The text is not an object, or has an object with the same key twice.
     """
     try:
         value = json.loads(data, object_pairs_hook=_once)
@@ -137,7 +136,7 @@ def _log_config(value: Any, handle: str) -> dict[str, Any]:
         found = parse_object(value)
     except ValueError:
         return {}
-    # It names the instance that it is about: another's is worse than none.
+    # It names its instance; that of another instance is worse than none.
     about = _mapping(found.get("tags")).get("process_instance_id", handle)
     return found if about == handle else {}
 
@@ -151,7 +150,7 @@ def _text(value: Any) -> str | None:
 
 
 def _index(value: Any) -> int | None:
-    # Exactly int: a JSON true is no number.
+    # Exactly int: a JSON true is not a number.
     return value if type(value) is int and 0 <= value < INSTANCES_MAX else None
 
 

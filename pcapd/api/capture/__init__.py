@@ -1,23 +1,23 @@
-"""One user's capture over many agents, and the record of it.
+"""One user's capture over many agents, and its audit records.
 
 ``life``
     the capture: fan-in, limits, the end.
 ``machine``
     its states.
 ``gathering``
-    lets the agents of a large capture start together.
+    makes the agents of a large capture start together.
 ``sources``
-    what each source delivered, and what was lost.
+    what each source delivered and lost.
 ``stopping``
-    the time that agents have after STOP.
+    the time limits of agents after STOP.
 ``facts``
-    what agents, logs and records get to know of a capture.
+    what agents, logs and audit records contain about a capture.
 ``sink``
-    what is asked of where it goes.
+    the interfaces of a capture's output and of what adds targets to it.
 ``agentlink``
     the connection to one agent, for one target of one capture.
 ``following``
-    adds the instances that restart, move or appear while a capture runs.
+    adds instances that restart, move or appear while a capture runs.
 ``audit``
     the audit log: who captured what, and what was refused.
 """

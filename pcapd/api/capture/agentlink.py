@@ -45,19 +45,19 @@ __all__ = ["AgentLink", "Agents", "LinkOwner"]
 
 
 class LinkOwner(Protocol):
-    """Who is told what an agent says: the capture."""
+    """Receives what an agent sends: the capture."""
 
     def link_ready(self, link: AgentLink) -> None:
-        """The agent said HELLO, and may be asked (`AgentLink.ask`) to capture."""
+        """The agent sent HELLO; `AgentLink.ask` may start the capture."""
 
     def link_event(self, link: AgentLink, event: Event) -> None:
-        """SOURCE, PACKETS, STATS or NOTICE."""
+        """The agent sent SOURCE, PACKETS, STATS or NOTICE."""
 
     def link_ended(self, link: AgentLink, end: End) -> None:
-        """It delivered everything and said END."""
+        """The agent delivered everything and sent END."""
 
     def link_failed(self, link: AgentLink, error: RequestError) -> None:
-        """It refused, broke the protocol, or was lost."""
+        """The agent refused, broke the protocol, or its connection was lost."""
 
 
 class _State(Enum):
@@ -65,20 +65,20 @@ class _State(Enum):
     READY = auto()  #: it may be asked to capture
     OPENING = auto()
     CAPTURING = auto()
-    OVER = auto()  #: nothing more is told to the owner
+    OVER = auto()  #: the owner gets nothing more
 
 
 _ASKED = (_State.OPENING, _State.CAPTURING)
 
 
 class AgentLink(FramedProtocol):
-    """Our end of the conversation with an agent.
+    """The api's end of the connection to an agent.
 
     Args:
         reactor: For time.
         target: What to capture there.
-        api_id: How we introduce ourselves.
-        owner: Who is told.
+        api_id: Our name in HELLO.
+        owner: Receives what the agent sends.
     """
 
     _session: Caller
@@ -94,7 +94,7 @@ class AgentLink(FramedProtocol):
         self._timer: Any = None
         #: The agent's clock minus ours, microseconds; None until it is measured.
         self.clock_offset_us: int | None = None
-        #: How much that may be wrong.
+        #: The largest error of the offset.
         self.clock_error_us: int | None = None
         #: Whether the agent moves, by `ran`: what counts after STOP.
         self.progress = Progress(self.ran)
@@ -102,25 +102,25 @@ class AgentLink(FramedProtocol):
     # --- conversation ------------------------------------------------------
 
     def ready(self) -> None:
-        """TLS is done.  Ready is only who says HELLO: TLS 1.3 reports a refused certificate late."""
+        """Wait for HELLO after TLS: TLS 1.3 reports a refused client certificate late."""
         self._expect(HANDSHAKE_TIMEOUT, "HELLO")
 
     def dataReceived(self, data: Bytes) -> None:
-        """Bytes arrived; they may change after the call."""
+        """Handle received bytes; they may change after the call."""
         self.progress.received(len(data), self.ran)
         super().dataReceived(data)
 
     def room(self) -> memoryview | None:
-        """Where the transport puts the rest of an incomplete frame (`pcapd.net.transport.BulkReceiver`)."""
+        """The buffer for the rest of an incomplete frame (`pcapd.net.transport.BulkReceiver`)."""
         return self._session.room()
 
     def filled(self, count: int) -> None:
-        """`count` bytes arrived there."""
+        """Handle `count` bytes received into this buffer."""
         self.progress.received(count, self.ran)
         self._received(self._session.filled(count))
 
     def event(self, event: Event) -> None:
-        """The agent said something."""
+        """Handle a message of the agent."""
         self.progress.moved(self.ran)
         message = event.message
         if isinstance(message, Hello):
@@ -147,14 +147,14 @@ class AgentLink(FramedProtocol):
                 self.transport.pauseProducing()
 
     def lost(self, reason: Exception) -> None:
-        """The connection is gone."""
+        """Handle the loss of the connection."""
         self._expect(None)
         if self._state is not _State.OVER:
             self._state = _State.OVER
-            words = reason.message if isinstance(reason, PcapdError) else str(reason)
+            message = reason.message if isinstance(reason, PcapdError) else str(reason)
             hint = reason.hint if isinstance(reason, PcapdError) else ""
             where = f"agent {self.target.host}:{self.target.port}"
-            self._owner.link_failed(self, AgentUnavailable(f"{where}: {words}", hint))
+            self._owner.link_failed(self, AgentUnavailable(f"{where}: {message}", hint))
 
     def _greet(self) -> None:
         hello = Hello(COMPATIBILITY_LEVEL, "api", self._api_id, __version__, now_us())
@@ -181,22 +181,22 @@ class AgentLink(FramedProtocol):
 
     @property
     def excused(self) -> bool:
-        """While we do not read, we cannot hear; and whoever opens a capture has its own time."""
+        """Whether silence is allowed: while we do not read, and while a step has its own deadline."""
         return self._paused or (self._timer is not None and bool(self._timer.active()))
 
     def ask(self, start: CaptureStart) -> None:
-        """Let it capture.  Only after `LinkOwner.link_ready`, and once."""
+        """Send START.  Only after `LinkOwner.link_ready`, and once."""
         self._state = _State.OPENING
         self.transport.write(self._session.start(start))
         self._expect(OPEN_TIMEOUT, "the capture to start")
 
     def ping(self) -> None:
-        """Show that we are there, and ask whether it is."""
+        """Send PING, if a capture was asked for."""
         if self._state in _ASKED:
             self.transport.write(self._session.ping(now_us()))
 
     def stop(self) -> None:
-        """Ask it to stop; without a capture there, leave at once."""
+        """Send STOP; without a capture, close the connection."""
         if self._state in _ASKED:
             self.hear()
             self.progress.moved(self.ran)
@@ -205,13 +205,13 @@ class AgentLink(FramedProtocol):
             self.give_up(PcapdError("stopped before the capture started"))
 
     def pause(self) -> None:
-        """Do not read from it; its kernel will drop, and count."""
+        """Stop reading; the agent's kernel then drops packets, and counts them."""
         self._paused = True
         if self._state is _State.CAPTURING:
             self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue reading."""
         self._paused = False
         self.hear()
         self.progress.moved(self.ran)
@@ -219,7 +219,7 @@ class AgentLink(FramedProtocol):
             self.transport.resumeProducing()
 
     def abandon(self) -> None:
-        """Leave it without a word; nothing more is told to the owner."""
+        """Close the connection at once; the owner gets nothing more."""
         self._state = _State.OVER
         self.transport.abortConnection()
 
@@ -230,7 +230,7 @@ class AgentLink(FramedProtocol):
 
 @dataclass(frozen=True)
 class Agents:
-    """How agents are reached, and what they must not capture.
+    """How to connect to agents, and what they must not capture.
 
     Attributes:
         traffic: The api's own connections, as they are now.
@@ -243,7 +243,7 @@ class Agents:
     traffic: Callable[[], ApiTraffic]
 
     def link(self, target: Target, owner: LinkOwner) -> tuple[AgentLink, socket.socket]:
-        """A link that is not dialled yet, and the socket for it.
+        """Make a link that is not connected yet, and its socket.
 
         Raises:
             OSError: The api has no descriptor or port left.
@@ -252,7 +252,7 @@ class Agents:
         return AgentLink(self.reactor, target, self.api_id, owner), sock
 
     def dial(self, link: AgentLink, sock: socket.socket) -> None:
-        """Connect it."""
+        """Connect a link."""
         connect_tls(
             self.reactor,
             sock,

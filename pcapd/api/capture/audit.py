@@ -23,18 +23,18 @@ from pcapd.net.logs import AUDIT_NAMESPACE, Outcome, check_room
 from pcapd.net.tally import Tally
 from pcapd.wire import Request
 
-__all__ = ["Trail", "wanted"]
+__all__ = ["Trail", "request_fields"]
 
 _log = Logger(namespace=AUDIT_NAMESPACE)
 
 
 class Trail:
-    """Writes audit records, and knows whether they can be written.
+    """Writes audit records, and checks whether they can be written.
 
     Args:
-        reactor: Where time is.
-        file: Where `pcapd.net.logs` writes them; None is the log itself.
-        failures: A counter of Prometheus: how often it was not possible.
+        reactor: For time.
+        file: The file to which `pcapd.net.logs` writes them; None if they go to the log.
+        failures: A Prometheus counter of failed attempts.
 
     Attributes:
         trouble: Why they cannot be written; empty when they can.
@@ -64,15 +64,15 @@ class Trail:
         self._refusals.flush()
 
     def record(self, event: str, **facts: Any) -> None:
-        """Write a record; what it records must not begin when this fails.
+        """Write the record of something that must not begin if this fails.
 
         Args:
             event: ``capture_started`` or ``capture_extended`` (by a target that appeared
                 while it ran).
-            facts: Its fields; only what may be kept.
+            facts: Its fields, without secrets.
 
         Raises:
-            AuditUnavailable: It is not written.
+            AuditUnavailable: The record could not be written.
         """
         try:
             self._make_sure()
@@ -89,7 +89,7 @@ class Trail:
 
         Args:
             event: ``capture_ended`` or ``capture_refused``.
-            facts: Its fields; only what may be kept.
+            facts: Its fields, without secrets.
         """
         try:
             self._write(event, facts)
@@ -137,7 +137,7 @@ class Trail:
         self._failures.inc()
         if not self.trouble:
             self.trouble = f"audit records cannot be written: {_reason(error)}"
-            self.log.error("{trouble}; until they can, there are no captures", trouble=self.trouble)
+            self.log.error("{trouble}; captures are refused until they can", trouble=self.trouble)
             self.on_trouble(self.trouble)
 
 
@@ -145,7 +145,7 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def wanted(request: Request) -> dict[str, Any]:
+def request_fields(request: Request) -> dict[str, Any]:
     """What a request asks for, as fields of a record."""
     return {
         **_app(request),

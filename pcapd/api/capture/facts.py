@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pcapd.api.capture.audit import wanted
+from pcapd.api.capture.audit import request_fields
 from pcapd.api.capture.sources import Sources
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import CaptureFailed, RequestError
@@ -22,12 +22,12 @@ class Facts:
 
     Attributes:
         capture: Its id.
-        request_id: What ties the logs together.
-        resolved: Who wants it, and the targets.
-        request: What is wanted, and allowed.
-        exclude: Filters: what of these passes is not captured.
-        duration: Seconds, at most.
-        max_bytes: Bytes of records, at most.
+        request_id: Connects the log lines of several components.
+        resolved: The user and the targets.
+        request: The request, as the policy allows it.
+        exclude: Filters; packets that match one of them are not captured.
+        duration: Its longest duration in seconds.
+        max_bytes: Its largest size in bytes of records.
         asked_from: Where the request came from, as fields of a record.
     """
 
@@ -42,18 +42,18 @@ class Facts:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Which capture: a part of each line of the log and each record."""
+        """The fields of each log line and each audit record that identify the capture."""
         who = self.resolved
         about = {"capture": self.capture, "request_id": self.request_id, "user": who.user}
         return {**about, "origin": who.origin} if who.origin else about
 
     def order(self, target: Target, api_id: str, traffic: ApiTraffic) -> CaptureStart:
-        """What the agent of one target is asked to do.
+        """The START message for the agent of one target.
 
         Args:
             traffic: The api's own connections, as they are now.
         """
-        # Agents tell users apart by it, and learn nothing else of them.
+        # Agents distinguish users by it, and learn nothing else about them.
         identity = f"{api_id} {self.resolved.identity}"
         request = self.request
         return CaptureStart(
@@ -72,10 +72,10 @@ class Facts:
         )
 
     def started(self) -> dict[str, Any]:
-        """The record of its start: what is in force."""
+        """The record of its start, with the settings in force."""
         return {
             **self.about,
-            **wanted(self.request),
+            **request_fields(self.request),
             "targets": [describe(target) for target in self.resolved.targets],
             "exclude": list(self.exclude),
             "duration": self.duration,
@@ -101,20 +101,20 @@ class Facts:
 
 def describe(target: Target) -> str:
     """A target, for the audit log."""
-    words = f"{target.name} at {target.host}:{target.port}"
+    text = f"{target.name} at {target.host}:{target.port}"
     if target.namespace:
-        words += f", namespace {target.namespace}"
+        text += f", namespace {target.namespace}"
     if target.container:
-        words += f", container {target.container.handle or target.container.address or 'unknown'}"
-    return words
+        text += f", container {target.container.handle or target.container.address or 'unknown'}"
+    return text
 
 
 def worst_error(errors: Sequence[RequestError]) -> RequestError:
-    """What to tell when every target failed: a request that is wrong is wrong everywhere."""
+    """The error to report when every target failed; a bad request fails alike everywhere."""
     kinds = {type(error) for error in errors}
     if len(kinds) == 1:
         first = errors[0]
         if len(errors) == 1 or first.status < 500:
             return first
-    words = "; ".join(dict.fromkeys(error.message for error in errors))
-    return CaptureFailed(f"no target could be captured: {words}")
+    messages = "; ".join(dict.fromkeys(error.message for error in errors))
+    return CaptureFailed(f"no target could be captured: {messages}")

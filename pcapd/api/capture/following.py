@@ -1,13 +1,13 @@
 """Following an app: instances that restart, move or appear while it is captured.
 
-Nobody tells us of them, so Cloud Controller is asked again and again, with the
-caller's token and at a bounded rate.  Containers are compared, not instances:
-one that restarts keeps its index, and gets a new container.  Nothing is taken
-away here: what ends is noticed by its agent.
+Cloud Controller does not report changes, so it is polled with the caller's token
+at a bounded rate.  Containers are compared, not instances: an instance that
+restarts keeps its index and gets a new container.  Targets are only added here;
+agents notice when a container ends.
 
-No gap is hidden: when an instance is captured (again), the user is told from
-when to when it was not.  So is the end of following, when the token is not
-accepted any more; what is being captured goes on.
+Every gap is reported: when an instance is captured again, a notice states for
+which time it was not.  When the token is no longer accepted, following ends with
+a notice; running captures continue.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ Key = tuple[str, str]
 
 
 class Followed(Protocol):
-    """What is asked of the capture."""
+    """What following needs of the capture."""
 
     targets: tuple[Target, ...]
 
     def add_target(self, target: Target) -> bool:
-        """Capture one more; tells whether it is tried at all."""
+        """Add a target; returns whether an attempt is made."""
 
     def settle(self) -> None:
         """No more targets will be added."""
 
     def say(self, kind: NoticeType, message: str, origin: str = ...) -> None:
-        """Tell the user something."""
+        """Send a notice to the user."""
 
 
 class Following:
-    """Keeps one capture going.  A `pcapd.api.capture.life.Watcher`.
+    """Adds targets to one capture.  A `pcapd.api.capture.sink.Watcher`.
 
     Args:
         reactor: For time.
-        survey: Asks where the instances are now.
-        capture: What to add them to.
+        survey: Looks up where the instances are now.
+        capture: The capture to which they are added.
         clock: Microseconds since the epoch.
     """
 
@@ -99,7 +99,7 @@ class Following:
         self._ask_later()
 
     def gone(self, target: Target) -> None:
-        """It is not captured any more, or could not be."""
+        """This target is no longer captured, or its capture failed."""
         key = _key(target)
         self._held.discard(key)
         self._late.add(key)
@@ -162,8 +162,8 @@ class Following:
         error = failure.value
         if isinstance(error, (ResolverUnavailable, LimitReached)):
             if self._interval == FOLLOW_INTERVAL:
-                words = f"the app cannot be followed at the moment: {error}"
-                self._capture.say(NoticeType.UNKNOWN, words)
+                message = f"the app cannot be followed at the moment: {error}"
+                self._capture.say(NoticeType.UNKNOWN, message)
             self._interval = min(2 * self._interval, FOLLOW_INTERVAL_MAX)
             if isinstance(error, LimitReached) and error.retry_after is not None:
                 # Jitter must not bring us back too early.
@@ -171,9 +171,9 @@ class Following:
             return
         if not isinstance(error, RequestError):
             self.log.failure("following failed", failure)
-            error = RequestError("the api failed; its log says more")
+            error = RequestError("the api failed; its log has the details")
         self.watching = False
-        # It may miss something from now on, and nobody would notice.
+        # From now on instances may be missing, without any other sign of it.
         self._capture.say(
             NoticeType.INSTANCE_UNAVAILABLE,
             f"the app is not followed any more, since {_time(self._clock())}: {error}; "

@@ -1,9 +1,9 @@
-"""Lets the agents of a large capture start together.
+"""Makes the agents of a large capture start together.
 
-From `limits.GATHER_TARGETS` targets on they start when all are connected or have failed:
-else the first would capture for seconds beside the TLS handshakes of the last, and their
-packets could not be put in order.  One that does neither delays the others by
-`limits.GATHER_PATIENCE`, and all by `limits.GATHER_TIME` at most.
+With `limits.GATHER_TARGETS` targets or more, agents start when all are connected or have
+failed.  Otherwise the first agents would capture for seconds during the TLS handshakes of
+the last, and their packets could not be put in order.  A slow agent delays the others by
+`limits.GATHER_PATIENCE` at most, and all slow agents together by `limits.GATHER_TIME`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Gathering:
 
     Args:
         reactor: For time.
-        targets: How many there are.
-        links: Those that are connected or being dialled; the capture changes it.
-        ask: Lets one start.
+        targets: The number of targets.
+        links: Connected or connecting links; the capture changes this list.
+        ask: Starts the capture of one agent.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Gathering:
         self._ready: list[AgentLink] = []  # connected, and not yet asked to capture
         self._until = 0.0
         self._timer: Any = None
-        #: Whether they wait for each other.
+        #: Whether agents wait for each other.
         self.waiting = targets >= GATHER_TARGETS
 
     def arrived(self, link: AgentLink) -> None:
-        """An agent may be asked to capture."""
+        """An agent is ready to capture."""
         if not self.waiting:
             self._ask(link)
             return
@@ -57,14 +57,14 @@ class Gathering:
         self._ask_if_all_are_here()
 
     def left(self, link: AgentLink) -> None:
-        """An agent is gone: it is not waited for."""
+        """An agent is gone; do not wait for it."""
         if self.waiting:
             if link in self._ready:
                 self._ready.remove(link)
             self._ask_if_all_are_here()
 
     def stop(self) -> None:
-        """Ask nobody by the clock."""
+        """Cancel the timer."""
         cancel(self._timer)
 
     def _ask_if_all_are_here(self) -> None:
@@ -72,7 +72,7 @@ class Gathering:
             self._ask_all()
 
     def _ask_all(self) -> None:
-        """Let them start; whoever comes later starts alone."""
+        """Start the agents that are ready; later ones start alone."""
         self.stop()
         self.waiting = False
         ready, self._ready = self._ready, []

@@ -1,17 +1,17 @@
 """One user's capture over many agents.
 
-Goals: one failing, slow or silent agent never stops the others; nothing is
-lost without being counted; nothing is queued here.  Frames are checked (their
-record lengths walked in C) and passed on under a new source id, unopened.
+Goals: a failing, slow or silent agent never stops the others; every loss is
+counted; nothing is queued here.  Frames are checked (C code walks their record
+lengths) and forwarded under a new source id, without being unpacked.
 
 Pressure: when the sink pauses us, every agent's transport is paused; when an
 agent's data arrives while it is paused, that is at most one read.  So what
 this capture can hold is a read per agent and the client's send buffer.
 
-The end, whoever wants it: STOP to all agents, which drain and END; an agent that
-does not move (`limits.STOP_STALL_TIMEOUT`) or takes too long (`limits.DRAIN_TIMEOUT`)
-is given up, alone, so that a stop takes bounded time.  Then the sink gets END, or
-ERROR when nothing ever started.
+The end is the same for every reason: the api sends STOP to all agents, which drain
+and send END.  An agent that makes no progress (`limits.STOP_STALL_TIMEOUT`) or takes
+too long (`limits.DRAIN_TIMEOUT`) is given up, so that a stop takes bounded time.
+Then the sink gets END, or ERROR when nothing ever started.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class Capture:
     """See the module.
 
     Args:
-        agents: How agents are reached.
+        agents: Makes connections to agents.
         metrics: Where to count.
-        limits: The operator's; the request can only ask for less.
-        request: What is wanted, and allowed.
-        resolved: Who wants it, and the targets.
-        sink: Where it goes.
-        exclude_filters: What of these passes is not captured.
+        limits: The operator's; a request can only lower them.
+        request: The request, as the policy allows it.
+        resolved: The user and the targets.
+        sink: Receives the capture.
+        exclude_filters: Packets that match one of them are not captured.
         id: The capture's id.
-        request_id: What ties the logs together.
-        trail: Where it is recorded.
+        request_id: Connects the log lines of several components.
+        trail: Writes its audit records.
         asked_from: Where the request came from, as fields of a record.
     """
 
@@ -120,7 +120,7 @@ class Capture:
         self._stop_watch = StopWatch(self._reactor, self._links, lambda: self._paused)
         self._pinger = LoopingCall(self._ping)
         self._pinger.clock = self._reactor
-        #: Who is told of targets that come and go, and may add some.
+        #: Is notified of targets that come and go, and may add some.
         self.watcher: Watcher | None = None
         #: Fires when everything is over.
         self.finished: Deferred[None] = Deferred()
@@ -128,10 +128,10 @@ class Capture:
     # --- life --------------------------------------------------------------
 
     def start(self) -> None:
-        """Dial every agent at once.  The audit record comes first.
+        """Write the audit record, then connect to every agent at once.
 
         Raises:
-            AuditUnavailable: There can be no record, so it does not start.
+            AuditUnavailable: The record cannot be written; the capture does not start.
         """
         self._trail.record("capture_started", **self.facts.started())
         self._machine.step(Step.START)
@@ -156,11 +156,13 @@ class Capture:
         self._finish_if_over()
 
     def add_target(self, target: Target) -> bool:
-        """Capture one more target; tells whether it is tried at all."""
+        """Add a target; returns whether an attempt is made."""
         if self._machine.state is not State.RUNNING:
             return False
         if len(self._links) >= self._limits.max_targets or not self._sources.room:
-            self.say(NoticeType.LIMIT_REACHED, "is not captured: there are too many already", target.name)
+            self.say(
+                NoticeType.LIMIT_REACHED, "is not captured: the limit of targets is reached", target.name
+            )
             return False
         try:
             self._trail.record("capture_extended", **self.facts.extended(target))
@@ -180,17 +182,17 @@ class Capture:
         self._finish_if_over()
 
     def say(self, kind: NoticeType, message: str, origin: str = _ORIGIN) -> None:
-        """Tell the user something."""
+        """Send a notice to the user."""
         self._notice(Notice(kind, message, origin))
 
     def _notice(self, notice: Notice) -> None:
         self._sink.notice(dataclasses.replace(notice, awaited=len(self._awaited)))
 
     def stop(self, reason: EndReason, message: str = "", within: float = DRAIN_TIMEOUT) -> None:
-        """End it in good order.
+        """End the capture in good order.
 
         Args:
-            within: Seconds that the agents have for it, also when it is ending already.
+            within: The agents' time limit in seconds; also if the capture is already ending.
         """
         self._stop_watch.limit(within)
         if not self._machine.step(Step.STOP):
@@ -203,7 +205,7 @@ class Capture:
         self._finish_if_over()
 
     def abandon(self, why: str) -> None:
-        """The client is gone: end it at once.
+        """End the capture at once, because the client is gone.
 
         Args:
             why: For the log.
@@ -240,14 +242,14 @@ class Capture:
     # --- what agents say (LinkOwner) ---------------------------------------
 
     def link_ready(self, link: AgentLink) -> None:
-        """It said HELLO."""
+        """An agent sent HELLO."""
         self._gathering.arrived(link)
 
     def _ask(self, link: AgentLink) -> None:
         link.ask(self.facts.order(link.target, self._agents.api_id, self._agents.traffic()))
 
     def link_event(self, link: AgentLink, event: Event) -> None:
-        """SOURCE, PACKETS, STATS or NOTICE."""
+        """An agent sent SOURCE, PACKETS, STATS or NOTICE."""
         message = event.message
         if isinstance(message, Packets):
             self._packets(self._sources[link, event.source], message.records)
@@ -260,13 +262,13 @@ class Capture:
             self._notice(dataclasses.replace(message, origin=link.target.name))
 
     def link_ended(self, link: AgentLink, end: End) -> None:
-        """It delivered everything."""
+        """An agent delivered everything."""
         if self._machine.state is not State.STOPPING and end.reason is EndReason.DRAINING:
             self.say(NoticeType.INSTANCE_UNAVAILABLE, "its agent is shutting down", link.target.name)
         self._gone(link)
 
     def link_failed(self, link: AgentLink, error: RequestError) -> None:
-        """It refused, or was lost."""
+        """An agent refused, or its connection was lost."""
         self._metrics.agents_failed.labels(error.code).inc()
         self._errors.append(error)
         self._awaited.discard(link)
@@ -283,11 +285,11 @@ class Capture:
 
     def _opened(self, link: AgentLink, number: int, source: Source) -> None:
         if self._sources.full(link):
-            link.give_up(RemoteProtocolError("it opens more sources than a request can ask for"))
+            link.give_up(RemoteProtocolError("it opened more sources than a request can ask for"))
             return
-        disobeyed = unconfirmed(self.request, self.facts.exclude, source)
-        if disobeyed:
-            link.give_up(AgentUnavailable(disobeyed, "upgrade it"))
+        unsupported = unconfirmed(self.request, self.facts.exclude, source)
+        if unsupported:
+            link.give_up(AgentUnavailable(unsupported, "upgrade the agent"))
             return
         if self._machine.step(Step.OPENED):
             at_most = self._timer.getTime() - self._reactor.seconds()
@@ -314,14 +316,14 @@ class Capture:
         except RecordError as error:
             opened.link.give_up(error)
             return
-        self._sources.came(opened, checked.packets, len(records))
+        self._sources.received(opened, checked.packets, len(records))
         if not self._sink.packets(opened.number, records):
             self._sources.lost(opened, checked.packets)
         most = self.facts.max_bytes
         if self._sources.bytes >= most and self._machine.state is State.RUNNING:
             if self.request.max_bytes is None or self.request.max_bytes > most:
                 self.say(NoticeType.LIMIT_REACHED, f"the api ends captures after {most} bytes")
-            self.stop(EndReason.BYTES, f"{most} bytes are reached")
+            self.stop(EndReason.BYTES, f"the limit of {most} bytes is reached")
 
     def _gone(self, link: AgentLink) -> None:
         if link in self._links:
@@ -378,18 +380,18 @@ class Capture:
         return self._paused
 
     def pauseProducing(self) -> None:
-        """The client is slow."""
+        """Pause all agents, because the client is slow."""
         if not self._paused:
             self._paused = True
             for link in self._links:
                 link.pause()
 
     def resumeProducing(self) -> None:
-        """It caught up."""
+        """Resume all agents, because the client caught up."""
         if self._paused:
             self._paused = False
             for link in self._links:
                 link.resume()
 
     def stopProducing(self) -> None:
-        """The client's transport is gone; its protocol calls `abandon`."""
+        """Do nothing: the client's protocol calls `abandon` when its transport is gone."""

@@ -16,7 +16,7 @@ __all__ = ["Machine", "State", "Step"]
 
 
 class State(Enum):
-    """See the module."""
+    """A state of a capture; see the module."""
 
     NEW = auto()
     STARTING = auto()
@@ -26,7 +26,7 @@ class State(Enum):
 
 
 class Step(Enum):
-    """What happens to a capture."""
+    """An event in the life of a capture."""
 
     START = auto()  #: the record is written, the agents are dialled
     OPENED = auto()  #: a source is open
@@ -34,7 +34,7 @@ class Step(Enum):
     OVER = auto()  #: no agent is left, or the client is gone
 
 
-#: What follows from a step; any other step is none.
+#: The state after a step; any other step changes nothing.
 _NEXT: Mapping[tuple[State, Step], State] = {
     (State.NEW, Step.START): State.STARTING,
     (State.NEW, Step.OVER): State.ENDED,
@@ -48,13 +48,13 @@ _NEXT: Mapping[tuple[State, Step], State] = {
 
 
 class Machine:
-    """Where a capture is in its life."""
+    """Holds the state of a capture."""
 
     def __init__(self) -> None:
         self.state = State.NEW
 
     def step(self, step: Step) -> bool:
-        """Make a step, and return whether it leads anywhere from here."""
+        """Make a step, and return whether it changed the state."""
         following = _NEXT.get((self.state, step))
         if following is not None:
             self.state = following

@@ -1,4 +1,4 @@
-"""What a capture gives: to where it goes, and to who adds targets to it."""
+"""The interfaces of a capture's output and of what adds targets to it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Sink", "Watcher"]
 
 
 class Sink(Protocol):
-    """Where a capture goes; it may call `Capture.pauseProducing` at any time.
+    """Receives a capture; it may call `Capture.pauseProducing` at any time.
 
     Attributes:
-        grace: Seconds in which its client stops by itself when the duration is over.
+        grace: Seconds after the duration in which its client stops by itself.
     """
 
     grace: float
@@ -25,30 +25,30 @@ class Sink(Protocol):
         """A source is open."""
 
     def packets(self, number: int, records: Bytes) -> bool:
-        """Checked records of one source; returns whether they go on their way to the client."""
+        """Take checked records of one source; returns whether they are sent to the client."""
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Counters and watermark of one source."""
+        """Take the counters and watermark of one source."""
 
     def notice(self, notice: Notice) -> None:
-        """Something the user should know."""
+        """Take a notice for the user."""
 
     def end(self, end: End) -> None:
-        """It is over; nothing follows."""
+        """The capture is over; nothing follows."""
 
     def error(self, error: RequestError) -> None:
         """Nothing ever started; nothing follows."""
 
 
 class Watcher(Protocol):
-    """Who adds targets while a capture runs (`pcapd.api.capture.following`)."""
+    """Adds targets while a capture runs (`pcapd.api.capture.following`)."""
 
     @property
     def watching(self) -> bool:
-        """Whether more targets may come: the capture is not over without any."""
+        """Whether more targets may be added, so that the capture goes on without any."""
 
     def opened(self, target: Target) -> None:
         """A source of this target is open."""
 
     def gone(self, target: Target) -> None:
-        """It is not captured any more, or could not be."""
+        """This target is no longer captured, or its capture failed."""

@@ -17,13 +17,13 @@ __all__ = ["OpenSource", "Sources"]
 
 @dataclasses.dataclass
 class OpenSource:
-    """One source, and what became of its packets.
+    """One source, and the counters of its packets.
 
     Attributes:
         number: In this capture, from 1 on.
-        stats: What its agent said last.
-        packets: That came here.
-        dropped: Of these, not passed on.
+        stats: The last counters that its agent sent.
+        packets: Received here.
+        dropped: Of these, not forwarded.
     """
 
     number: int
@@ -57,10 +57,10 @@ class Sources:
     """See the module.
 
     Args:
-        metrics: Where to count, besides.
+        metrics: Count the packets too.
 
     Attributes:
-        bytes: Of records, that came here.
+        bytes: Bytes of records received here.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -79,44 +79,44 @@ class Sources:
         return self._found[key]
 
     def of(self, link: AgentLink) -> list[OpenSource]:
-        """Those of one agent."""
+        """The sources of one agent."""
         return [opened for opened in self if opened.link is link]
 
     def full(self, link: AgentLink) -> bool:
-        """Whether this agent opened all that a request can ask for, or all agents together what we keep."""
+        """Whether one agent, or all agents together, opened as many sources as are allowed."""
         return self._opened_by[link] >= INTERFACES_MAX or len(self) >= SOURCES_MAX
 
     @property
     def room(self) -> bool:
-        """Whether those of one more agent have room."""
+        """Whether there is room for the sources of one more agent."""
         return len(self) + INTERFACES_MAX <= SOURCES_MAX
 
     def open(self, link: AgentLink, number: int, source: Source) -> OpenSource:
-        """Count one in.
+        """Add a source.
 
         Args:
-            number: Its agent's, for it.
-            source: As our client sees it.
+            number: Its number at its agent.
+            source: As the client sees it.
         """
         opened = OpenSource(len(self) + 1, link, source, Stats(0, 0, 0, 0, 0))
         self._opened_by[link] += 1
         self._found[link, number] = opened
         return opened
 
-    def came(self, opened: OpenSource, packets: int, size: int) -> None:
-        """Count packets that came here, and the bytes of their records."""
+    def received(self, opened: OpenSource, packets: int, size: int) -> None:
+        """Count received packets, and the bytes of their records."""
         opened.packets += packets
         self.bytes += size
         self._metrics.packets.inc(packets)
         self._metrics.bytes.inc(size)
 
     def lost(self, opened: OpenSource, packets: int) -> None:
-        """Count packets that came here and are not passed on."""
+        """Count received packets that are not forwarded."""
         opened.dropped += packets
         self._metrics.dropped.labels("api").inc(packets)
 
     def report(self, opened: OpenSource, stats: Stats) -> Stats:
-        """Note what an agent says; returns it with what was passed on."""
+        """Store an agent's counters, and return them with the number of forwarded packets."""
         before = opened.stats
         for place, now, then in (
             ("interface", stats.dropped_interface, before.dropped_interface),
@@ -124,12 +124,12 @@ class Sources:
             ("agent", stats.dropped_agent, before.dropped_agent),
         ):
             self._metrics.dropped.labels(place).inc(max(0, now - then))
-        # What is passed on before this and does not arrive there, we have lost.
+        # Packets forwarded before this that do not arrive were lost by us.
         opened.stats = dataclasses.replace(stats, forwarded=opened.packets)
         return opened.stats
 
     def end(self, link: AgentLink) -> Iterator[OpenSource]:
-        """End those of an agent that is gone without their final counters, and yield each."""
+        """End and yield the sources of a lost agent that did not send their final counters."""
         for opened in self.of(link):
             if not opened.stats.final:
                 # So that an ordered merge does not wait for it.
@@ -139,6 +139,6 @@ class Sources:
                 yield opened
 
     def close(self) -> None:
-        """The capture is over: what came here is the least that was captured."""
+        """The capture is over: at least the packets received here were captured."""
         for opened in self:
             opened.stats = opened.stats.seen(opened.packets)

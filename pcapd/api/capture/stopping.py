@@ -1,4 +1,4 @@
-"""The time that agents have after STOP, and which of them are given up."""
+"""The time limits of agents after STOP; agents that exceed them are given up."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["StopWatch"]
 
 
 class StopWatch:
-    """Gives up each agent that does not move, or takes too long.
+    """Gives up each agent that makes no progress, or takes too long.
 
-    Time counts as long as it is not the client that keeps us.
+    Time does not count while the client holds up the capture.
 
     Args:
         reactor: For time.
-        links: Those that have not ended; the capture changes it.
-        excused: Whether the client keeps us.
+        links: Links that have not ended; the capture changes this list.
+        excused: Whether the client holds up the capture.
     """
 
     def __init__(self, reactor: IReactorTime, links: list[AgentLink], excused: Callable[[], bool]) -> None:
@@ -34,15 +34,15 @@ class StopWatch:
         self._looking.clock = reactor
 
     def limit(self, seconds: float) -> None:
-        """They have so much time, if they have not less already."""
+        """Reduce the time left to at most so many seconds."""
         self._time_left = min(self._time_left, seconds)
 
     def start(self) -> None:
-        """They were told to stop."""
+        """STOP was sent to the agents: start watching them."""
         self._looking.start(STOP_WATCH_INTERVAL, now=False)
 
     def stop(self) -> None:
-        """Everything is over."""
+        """Stop watching."""
         if self._looking.running:
             self._looking.stop()
 
@@ -59,5 +59,5 @@ class StopWatch:
             if self._time_left <= 0:
                 link.give_up(AgentUnavailable("its capture did not end in time after the stop"))
             elif link.ran - link.progress.moved_at > STOP_STALL_TIMEOUT:
-                words = f"its capture stood still for {STOP_STALL_TIMEOUT:g} s after the stop"
-                link.give_up(AgentUnavailable(words))
+                message = f"its capture made no progress for {STOP_STALL_TIMEOUT:g} s after the stop"
+                link.give_up(AgentUnavailable(message))

@@ -1,9 +1,9 @@
 """The clients' side of the api: HTTP and WebSocket.
 
 ``web``
-    who asks, error bodies, and the plain pages.
+    the client's identity, error bodies, and the plain pages.
 ``connection``
-    a client's HTTP connection: one request at a time, a time limit for each step.
+    a client's HTTP connection: one request at a time, with a time limit for each step.
 ``websocket``
     the same connection after its upgrade: messages and their bounds.
 ``stream``

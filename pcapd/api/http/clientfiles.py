@@ -1,8 +1,8 @@
 """The client for download (``GET /cli/NAME``): the files of one directory, and nothing else.
 
-No token is asked for: these files are public.  A name is one path segment of
-harmless characters, so there is no way out of the directory, and what is
-opened must be a regular file itself: no link, device, pipe or directory.
+These files are public and need no token.  A name is one path segment of harmless
+characters, so that it cannot leave the directory.  Only regular files are opened:
+no links, devices, pipes or directories.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ClientFilesResource(NotFoundResource):
         self._directory = directory
 
     def getChild(self, path: bytes, request: Any) -> Resource:
-        """The file of that name, or that there is none."""
+        """The file of that name, or a page that reports it missing."""
         if request.postpath or not _NAME.fullmatch(path):
             return NotFoundResource()
         return _FileResource(self._directory / path.decode("ascii"))
@@ -54,7 +54,7 @@ class _Sending:
 
     Args:
         request: The request that it answers.
-        file: It is closed in the end.
+        file: The file; it is closed at the end.
         clock: The reactor.
     """
 
@@ -106,11 +106,11 @@ class _FileResource(Page):
         self._path = path
 
     def render_GET(self, request: Any) -> Any:
-        """Send it, as fast as the client reads."""
+        """Send the file, as fast as the client reads."""
         try:
             file = _open_regular(self._path)
         except OSError:
-            return deny(request, TargetNotFound("no such file", "ask the operator which ones there are"))
+            return deny(request, TargetNotFound("no such file", "ask the operator which files exist"))
         status = os.fstat(file.fileno())
         request.setHeader("Content-Type", "application/octet-stream")
         request.setHeader("Content-Disposition", f'attachment; filename="{self._path.name}"')

@@ -13,13 +13,13 @@ The number of bytes that wait is bounded; beyond it the connection is not read.
 ======== ===========================================================================
 HEAD     `limits.REQUEST_TIMEOUT` for the whole head
 ANSWERING no limit until the answer begins: the authorities and agents that it waits for
-         have theirs.  From its first byte on `limits.ANSWER_TIMEOUT`, and for a file one
-         second more for each `limits.ANSWER_RATE_MIN` bytes.  A capture has its own limits
-SENDING  the rest of that
-CLOSING  the rest of that, or `limits.HANDSHAKE_TIMEOUT`
+         have their own.  From its first byte on `limits.ANSWER_TIMEOUT`, and for a file one
+         more second for each `limits.ANSWER_RATE_MIN` bytes.  A capture has its own limits
+SENDING  the rest of the limit of ANSWERING
+CLOSING  the rest of that limit, or `limits.HANDSHAKE_TIMEOUT`
 ======== ===========================================================================
 
-What is left of a capture when it is over has `limits.CLIENT_SILENCE_TIMEOUT`.
+The rest of a finished capture must be read within `limits.CLIENT_SILENCE_TIMEOUT`.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Successor(Protocol):
     """Takes over a connection that was upgraded."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes of the client."""
+        """Handle bytes of the client."""
 
     def connectionLost(self, reason: Failure) -> None:
-        """The connection is gone."""
+        """Handle the loss of the connection."""
 
 
 class _Phase(Enum):
@@ -102,7 +102,7 @@ class _Request(WebRequest):
 
 
 class HttpConnection(http.HTTPChannel):
-    """See the module.  It is also the consumer of a capture, which is its producer."""
+    """See the module.  It also consumes a capture; the capture is its producer."""
 
     factory: ApiSite
     transport: Any
@@ -122,13 +122,13 @@ class HttpConnection(http.HTTPChannel):
     # --- life --------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Count it in."""
+        """Add the connection to the open ones, and start the time limit of the first request."""
         super().connectionMade()
         self.factory.connections.add(self)
         self._allow(REQUEST_TIMEOUT)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Count it out."""
+        """Remove the connection, and end what depends on it."""
         self.factory.connections.discard(self)
         self._phase = _Phase.CLOSING
         self._allow(None)
@@ -143,12 +143,12 @@ class HttpConnection(http.HTTPChannel):
         self._taken()
 
     def hang_up(self) -> None:
-        """Close it once the answer that is under way is sent."""
+        """Close the connection once its current answer is sent."""
         if self._phase in (_Phase.HEAD, _Phase.SENDING) and not self.requests:
             self.loseConnection()
 
     def loseConnection(self) -> None:
-        """Close it when all is sent, which takes bounded time."""
+        """Close the connection when everything is sent, within a time limit."""
         if self._phase is not _Phase.CLOSING:
             self._phase = _Phase.CLOSING
             self._limit_the_rest()
@@ -156,7 +156,7 @@ class HttpConnection(http.HTTPChannel):
         super().loseConnection()
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Close at once.  Twisted's own would wait for itself, as the transport's producer."""
+        """Close at once.  Twisted's own method waits for itself, as the transport's producer."""
         self.loseConnection()
 
     def _allow(self, seconds: float | None) -> None:
@@ -181,7 +181,7 @@ class HttpConnection(http.HTTPChannel):
     # --- one request at a time ---------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        """Read on, or keep it for later."""
+        """Handle received bytes now, or keep them until the current request is answered."""
         if self._successor is not None:
             self._successor.dataReceived(data)
         elif self._phase is _Phase.HEAD:
@@ -245,12 +245,12 @@ class HttpConnection(http.HTTPChannel):
     # --- what the client reads ---------------------------------------------
 
     def pauseProducing(self) -> None:
-        """The client does not read."""
+        """The client does not read: remember it, and pause the producer."""
         self.full = True
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """It has read."""
+        """The client has read: continue."""
         self.full = False
         super().resumeProducing()
         self._read_no_more_than_is_kept()
@@ -279,7 +279,7 @@ class HttpConnection(http.HTTPChannel):
         """A capture was admitted: the connection is not closed for others, and has no time limit.
 
         Args:
-            over: Called once, when the client has read all of it, or is gone.
+            over: Called once, when the client has read all of the capture, or is gone.
         """
         self._capture_over = over
         self._allow(None)
@@ -293,10 +293,10 @@ class HttpConnection(http.HTTPChannel):
             self._after_taken(over)
 
     def upgrade(self, successor: Successor) -> None:
-        """Another protocol is spoken from now on.
+        """Hand the connection over to another protocol.
 
         Args:
-            successor: Gets what arrives, and limits its own time.
+            successor: Gets what arrives, and sets its own time limits.
         """
         self.factory.connections.discard(self)
         self._phase = _Phase.UPGRADED
@@ -304,10 +304,10 @@ class HttpConnection(http.HTTPChannel):
 
 
 class ApiSite(Site):
-    """The site; it keeps no access log, because the audit log says more.
+    """The site; it keeps no access log, because the audit log has more.
 
     Args:
-        root: The routes.
+        root: The root of the pages.
         reactor: Where it runs.
     """
 
@@ -318,10 +318,10 @@ class ApiSite(Site):
         super().__init__(root, requestFactory=_Request, reactor=reactor, timeout=None)
         self.noisy = False
         self.displayTracebacks = False
-        #: Where time is.
+        #: For time.
         self.clock: IReactorTime = reactor
-        #: Those that are open, WebSockets not among them.
+        #: Open connections, without WebSockets.
         self.connections: set[HttpConnection] = set()
 
     def log(self, request: Any) -> None:
-        """Not here."""
+        """Do nothing: there is no access log."""

@@ -1,13 +1,13 @@
 """A capture as a file over plain HTTP (``GET /capture``): for curl and the 2022 clients.
 
 The status line waits until a first agent captures, so that a bad filter or an
-unknown interface is an honest 400.  After the first byte a failure can only be
-told by breaking the connection off, which every client notices.
+unknown interface is answered with 400.  After the first byte a failure can only be
+reported by aborting the connection, which every client notices.
 
 ::
 
     ASKING ──first source──▶ WRITING ──count──▶ FULL
-    any ──answered, refused, broken off, the client is gone──▶ GONE
+    any ──answered, refused, aborted, the client is gone──▶ GONE
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ from pcapd.errors import (
     MixedLinkTypes,
     RequestError,
 )
-from pcapd.limits import INSTANCES_MAX, INTERFACES_MAX, NAME_MAX, SNAPLEN_DEFAULT
+from pcapd.limits import (
+    INSTANCES_MAX,
+    INTERFACES_MAX,
+    NAME_MAX,
+    RELEASE_INTERVAL,
+    SNAPLEN_DEFAULT,
+    STATISTICS_INTERVAL,
+)
 from pcapd.merge.muxer import UNLIMITED, Muxer
 from pcapd.net.clock import now_us
 from pcapd.savefile.form import Form
-from pcapd.wire import App, Deployment, End, EndReason, Notice, NoticeType, Request, Source, Stats
+from pcapd.wire import App, Deployment, End, EndReason, Notice, Request, Source, Stats
 from pcapd.wire.frames import Bytes
 
 __all__ = ["DownloadResource", "parse_query"]
 
 _PCAPNG = "application/x-pcapng"
 _PCAP = "application/vnd.tcpdump.pcap"
-#: Seconds between looks at what an ordered merge may release.
-_TURN = 0.05
-#: Seconds between statistics blocks.
-_STATISTICS_INTERVAL = 5.0
-#: What means that the file lacks something that was asked for.
-_FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
 
-#: Why a download that has not begun never will, where it is not the capture's own failure.
+#: Errors of downloads that end before they begin, unless the capture itself failed.
 _KINDS = {EndReason.DRAINING: Draining, EndReason.UNRECORDED: AuditUnavailable}
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -93,12 +94,12 @@ class DownloadResource(Page):
         return NOT_DONE_YET
 
     def refuse(self, request: Any, error: RequestError) -> bytes:
-        """Refuse a request, and record what it names as far as it can be understood."""
+        """Refuse a request, and record what it names, as far as it can be read."""
         client = self._service.client(request)
         return deny(request, self._service.refused(Failure(error), client, _named(request.args)))
 
 
-#: What a query that is refused may name in the audit log.
+#: What the audit log contains of a refused query.
 _NAMES = {"targets": b"target", "app": b"appid", "deployment": b"deployment", "interfaces": b"device"}
 
 
@@ -114,10 +115,10 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
     """Read the query of ``GET /capture``.
 
     Returns:
-        What to capture, how many packets at most, and whether in time order.
+        What to capture, the largest number of packets, and whether in time order.
 
     Raises:
-        BadRequest: An argument is unknown or makes no sense; all are named.
+        BadRequest: Arguments are unknown or invalid; all of them are named.
     """
     query = _Query(arguments)
     wanted = {
@@ -200,11 +201,11 @@ class _Query:
             if text.isascii() and text.isdigit() and len(text) <= len(str(INSTANCES_MAX)):
                 numbers.append(int(text))
             else:
-                self.problem(f"{name}: {text!r} is no number of an instance")
+                self.problem(f"{name}: {text!r} is not the number of an instance")
         return tuple(numbers)
 
-    def problem(self, words: str) -> None:
-        self._problems.append(words)
+    def problem(self, message: str) -> None:
+        self._problems.append(message)
 
     def one(self, name: str, convert: Callable[[str], Any], default: Any) -> Any:
         values = self._left.pop(name, [])
@@ -220,7 +221,7 @@ class _Query:
             return default
 
     def check(self) -> None:
-        self._problems += [f"{name} is not known here" for name in self._left]
+        self._problems += [f"{name} is not a known argument" for name in self._left]
         if self._problems:
             raise BadRequest("; ".join(self._problems))
 
@@ -238,7 +239,7 @@ def _flag(text: str) -> bool:
 class _State(Enum):
     ASKING = auto()  #: nothing is answered yet
     WRITING = auto()
-    FULL = auto()  #: the capture was told to stop: the file has all that was asked for
+    FULL = auto()  #: the capture is stopping: the file has all that was requested
     GONE = auto()  #: nothing more is written
 
 
@@ -257,11 +258,11 @@ class _Download:
         self._client = client
         self._muxer = muxer
         self._form = form
-        self._wanted: Mapping[str, Any] = {}
+        self._requested: Mapping[str, Any] = {}
         self._asked: Deferred[Any] | None = None
         self._capture: Capture | None = None
         self._state = _State.ASKING
-        self._incomplete = False  # the file lacks something that was asked for
+        self._incomplete = False  # the file lacks something that was requested
         self._ticker = LoopingCall(self._flush)
         self._ticker.clock = self._reactor
         self._statistics_at = 0.0
@@ -269,7 +270,7 @@ class _Download:
     def begin(self, request: Request) -> None:
         """Ask for the capture."""
         self._request.notifyFinish().addBoth(self._left)
-        self._wanted = audit.wanted(request)
+        self._requested = audit.request_fields(request)
         self._asked = self._service.begin(request, self._client.token, self._client, self)
         self._asked.addCallback(self._begun).addErrback(self._not_begun)
 
@@ -286,7 +287,7 @@ class _Download:
         capture.start()
 
     def _not_begun(self, failure: Failure) -> None:
-        self.error(self._service.refused(failure, self._client, self._wanted))
+        self.error(self._service.refused(failure, self._client, self._requested))
 
     def _left(self, _: Any) -> None:
         """The response is over, finished or not."""
@@ -295,7 +296,7 @@ class _Download:
             self._asked.cancel()
 
     def _let_go(self, why: str) -> None:
-        """Nothing more is written; what still runs ends, and says nothing more."""
+        """Write nothing more, and end the capture."""
         self._state = _State.GONE
         if self._ticker.running:
             self._ticker.stop()
@@ -310,7 +311,7 @@ class _Download:
         try:
             self._muxer.source(number, source, now_us())
         except MixedLinkTypes as error:  # so it is not the first one
-            self.log.warn("a download was broken off: {reason}", reason=str(error))
+            self.log.warn("a download was aborted: {reason}", reason=str(error))
             self._request.transport.abortConnection()
             self._let_go(str(error))
             return
@@ -319,29 +320,29 @@ class _Download:
             self._request.setHeader("Content-Type", _PCAPNG if self._form is Form.PCAPNG else _PCAP)
             self._request.setHeader("X-Content-Type-Options", "nosniff")
             self._request.registerProducer(self._capture, True)
-            self._ticker.start(_TURN)
+            self._ticker.start(RELEASE_INTERVAL)
 
     def packets(self, number: int, records: Bytes) -> bool:
-        """Checked records of one source."""
-        # What comes after the count was reached is counted there, and not lost: nobody asked for it.
+        """Take checked records of one source."""
+        # Packets after the count was reached are counted there, but not as lost: they were not requested.
         self._muxer.packets(number, records, self._reactor.seconds())
         return True
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Counters and watermark of one source."""
+        """Take the counters and watermark of one source."""
         self._muxer.stats(number, stats)
 
     def notice(self, notice: Notice) -> None:
-        """A file has no place for words, but an incomplete one must not look complete."""
-        if notice.type in _FAILURES:
+        """Remember that the file is incomplete; a notice itself has no place in a file."""
+        if notice.type.incomplete:
             self._incomplete = True
         self._muxer.await_instances(notice.awaited)
 
     def end(self, end: End) -> None:
-        """It is over."""
+        """Finish the response."""
         if self._state is _State.ASKING:
             kind = _KINDS.get(end.reason, CaptureFailed)
-            self.error(kind(f"it was over before anything could be captured: {end.message}"))
+            self.error(kind(f"the capture ended before any packet could be captured: {end.message}"))
             return
         self._capture = None
         self._ticker.stop()
@@ -355,7 +356,7 @@ class _Download:
             self._request.finish()
 
     def error(self, error: RequestError) -> None:
-        """Nothing ever started."""
+        """Answer with an error, because no capture started."""
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.abandon(error.message)
@@ -367,11 +368,11 @@ class _Download:
 
     def _flush(self) -> None:
         if self._capture is not None and self._capture.paused:
-            # The client is slow: no source can show a watermark now, and that is not their fault.
+            # The client is slow: no source can advance its watermark now.
             return
         self._write(self._muxer.take(self._reactor.seconds()))
         now = self._reactor.seconds()
-        if now - self._statistics_at >= _STATISTICS_INTERVAL:
+        if now - self._statistics_at >= STATISTICS_INTERVAL:
             self._statistics_at = now
             self._write(self._muxer.statistics(now_us()))
         if self._muxer.full and self._state is _State.WRITING and self._capture is not None:

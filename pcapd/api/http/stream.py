@@ -1,7 +1,7 @@
 """A capture as frames over a WebSocket (``GET /v1/stream``).
 
-Messages to the client hold whole frames: a large one, or the small ones that come
-together in one turn of the reactor, because small writes are what costs most.
+A message to the client has whole frames: one large one, or all small ones of one turn
+of the reactor, because small writes cost most.
 
 ::
 
@@ -86,7 +86,7 @@ class StreamResource(Page):
         return NOT_DONE_YET
 
     def refuse(self, request: Any, error: RequestError) -> bytes:
-        """Refuse a request; it is recorded when it has a token."""
+        """Refuse a request; record the refusal if the request has a token."""
         client = self._service.client(request)
         if client.token is not None:
             error = self._service.refused(Failure(error), client)
@@ -99,18 +99,18 @@ class _State(Enum):
     WITHDRAWN = auto()  #: STOP came before it was decided
     CAPTURING = auto()
     OVER = auto()  #: END or ERROR is written
-    CLOSED = auto()  #: nothing is written any more
+    CLOSED = auto()  #: nothing more is written
 
 
 _UNDECIDED = (_State.ASKING, _State.WITHDRAWN)
 
 
 class StreamProtocol:
-    """The conversation with a client; the capture's sink.
+    """The protocol with a client; the capture's sink.
 
     Args:
         service: The api.
-        client: Who connected.
+        client: The client.
         channel: The connection.
     """
 
@@ -124,7 +124,7 @@ class StreamProtocol:
         self._session = Callee(Request)
         self._state = _State.GREETED
         self._websocket: WebSocket | None = None
-        self._wanted: Mapping[str, Any] = {}
+        self._requested: Mapping[str, Any] = {}
         self._asked: Deferred[Any] | None = None
         self._capture: Capture | None = None
         self._out: list[Bytes] = []
@@ -136,7 +136,7 @@ class StreamProtocol:
         self._heard_at = 0.0  # by that time
 
     def opened(self, websocket: WebSocket) -> None:
-        """The WebSocket is open: greet, and wait for START."""
+        """Send HELLO and wait for START, because the WebSocket is open."""
         self._websocket = websocket
         self._timer = Deadline(self._reactor, START_TIMEOUT, self._no_start)
         self._ping_later()
@@ -146,7 +146,7 @@ class StreamProtocol:
     # --- WebSocketUser -----------------------------------------------------
 
     def message(self, data: bytes) -> None:
-        """Frames from the client."""
+        """Handle frames from the client."""
         assert self._websocket is not None
         self._heard_at = self._time.at(self._reactor.seconds())
         try:
@@ -163,16 +163,16 @@ class StreamProtocol:
             self._broken(error)
 
     def alive(self) -> None:
-        """A pong."""
+        """Handle a pong."""
         self._heard_at = self._time.at(self._reactor.seconds())
 
     def closed(self) -> None:
-        """The WebSocket closes: what is written is sent, and the capture ends."""
+        """Send what is written and end the capture, because the WebSocket closes."""
         self._flush()
         self._leave("the client is gone")
 
     def lost(self) -> None:
-        """The client is gone."""
+        """Handle the loss of the client."""
         self._leave("the client is gone")
         self._service.left(self)
         for call in (self._flush_soon, self._pinger):
@@ -193,7 +193,7 @@ class StreamProtocol:
     def _start(self, request: Request) -> None:
         self._drop_timer()
         self._state = _State.ASKING
-        self._wanted = audit.wanted(request)
+        self._requested = audit.request_fields(request)
         token = self._client.token or request.token
         self._asked = self._service.begin(request, token, self._client, self)
         self._asked.addCallback(self._started).addErrback(self._not_started)
@@ -227,12 +227,12 @@ class StreamProtocol:
             capture.stop(EndReason.STOPPED)
 
     def _not_started(self, failure: Failure) -> None:
-        error = self._service.refused(failure, self._client, self._wanted)
+        error = self._service.refused(failure, self._client, self._requested)
         if self._state in (*_UNDECIDED, _State.CAPTURING):
             self.error(error)
 
     def _refused(self, error: BaseException) -> RequestError:
-        return self._service.refused(Failure(error), self._client, self._wanted)
+        return self._service.refused(Failure(error), self._client, self._requested)
 
     def _broken(self, error: RemoteProtocolError) -> None:
         """The client broke the protocol: refuse it."""
@@ -248,35 +248,35 @@ class StreamProtocol:
     # --- Sink --------------------------------------------------------------
 
     def source(self, number: int, source: Source) -> None:
-        """A source is open."""
+        """Send SOURCE."""
         self._send(self._session.source(number, source))
 
     def packets(self, number: int, records: Bytes) -> bool:
-        """Records, unopened."""
+        """Send records, without unpacking them."""
         return self._send(*self._session.packets(number, records))
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Counters and watermark."""
+        """Send STATS."""
         self._send(self._session.stats(number, stats))
 
     def notice(self, notice: Notice) -> None:
-        """Something the user should know."""
+        """Send NOTICE."""
         self._send(self._session.notice(notice))
 
     def end(self, end: End) -> None:
-        """The last message."""
+        """Send END, the last message."""
         # Generous: the client may be slow, and closing early would lose what is under way.
         self._finish(end, end.message, CLIENT_SILENCE_TIMEOUT)
 
     def error(self, error: RequestError) -> None:
-        """The last message."""
+        """Send ERROR, the last message."""
         # No packets are under way, and any client can be refused.
         self._finish(Error(error.code, error.message, error.hint), error.message, HANDSHAKE_TIMEOUT)
 
     # --- writing -----------------------------------------------------------
 
     def _send(self, *pieces: Bytes) -> bool:
-        """Queue whole frames, if there is still somebody: a message never ends within one."""
+        """Queue whole frames, unless the client is gone: a message never ends within a frame."""
         if self._state is _State.CLOSED:
             return False
         for piece in pieces:

@@ -33,12 +33,12 @@ __all__ = [
 
 
 class CaptureService(Protocol):
-    """What the HTTP side asks of the api."""
+    """What the HTTP side needs of the api."""
 
     reactor: Reactor
 
     def accepting(self) -> None:
-        """Raises `Draining` when no new capture is taken."""
+        """Raise `Draining` when the api accepts no new captures."""
 
     def hello(self) -> Hello:
         """The api's greeting."""
@@ -50,39 +50,39 @@ class CaptureService(Protocol):
         """The client that sent an HTTP request."""
 
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Any]:
-        """Authenticate, resolve, count in: fires with a `Capture` to be started, then `released`.
+        """Authenticate, resolve and admit; fires with a `Capture` to be started, then `released`.
 
-        Cancelling it means that the client has left.
+        Cancel it when the client has left.
         """
 
     def refused(
-        self, failure: Failure, client: ClientInfo, wanted: Mapping[str, Any] | None = None
+        self, failure: Failure, client: ClientInfo, requested: Mapping[str, Any] | None = None
     ) -> RequestError:
-        """Count and record a refused request; returns the error for the client.
+        """Count and record a refused request; return the error for the client.
 
         Args:
-            wanted: What it asked for (`pcapd.api.capture.audit.wanted`).
+            requested: What it asked for (`pcapd.api.capture.audit.request_fields`).
         """
 
     def released(self, capture: Any) -> None:
-        """The client has read all of a capture, or is gone: the capture no longer counts."""
+        """Stop counting a capture, because its client has read all of it or is gone."""
 
     def joined(self, sink: Any) -> None:
-        """A WebSocket is open."""
+        """Add an open WebSocket."""
 
     def left(self, sink: Any) -> None:
-        """It is gone."""
+        """Remove a WebSocket that is gone."""
 
 
 @dataclass(frozen=True)
 class ClientInfo:
-    """Who connected.
+    """The client of a request.
 
     Attributes:
-        peer: Address, and the port where the client itself is connected to us; for logs.
-        request_id: A trusted proxy's, or one of ours.
+        peer: Its address, with the port if the client itself is connected to us; for logs.
+        request_id: From a trusted proxy, or our own.
         token: From the Authorization header.
-        proxy: Address and port of the trusted proxy that handed the request on.
+        proxy: Address and port of the trusted proxy that forwarded the request.
     """
 
     peer: str
@@ -102,7 +102,7 @@ class ClientInfo:
 
     @classmethod
     def of(cls, request: Any, trusted: Networks = ()) -> ClientInfo:
-        """Read it off an HTTP request.  Also tells TCP when to give the client up.
+        """Read it from an HTTP request.  Also set TCP's timeout for the client.
 
         Args:
             trusted: Proxies whose headers for the client's address and the request's id are used.
@@ -166,7 +166,7 @@ class Page(Resource):
     methods: tuple[str, ...] = ("GET", "HEAD")
 
     def render(self, request: Any) -> Any:
-        """Answer."""
+        """Answer a supported method, and refuse others."""
         method = request.method.decode("ascii")
         if method in self.methods:
             return super().render(request)
@@ -193,7 +193,7 @@ class HealthResource(Page):
         self._health = health
 
     def render_GET(self, request: Any) -> bytes:
-        """Answer."""
+        """Answer with the health of the api."""
         body = self._health()
         return _json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
 
@@ -214,7 +214,7 @@ class TargetsResource(Page):
         self._names = names
 
     def render_GET(self, request: Any) -> bytes:
-        """Answer."""
+        """Answer with the names."""
         client = self._service.client(request)
         try:
             if client.token is None:
@@ -226,20 +226,20 @@ class TargetsResource(Page):
 
 
 class NotFoundResource(Resource):
-    """Everything else.
+    """Answers 404 for every other path.
 
     Args:
-        hint: What there is.
+        hint: The paths that exist.
     """
 
-    def __init__(self, hint: str = "there are /health, /capture and /v1/stream") -> None:
+    def __init__(self, hint: str = "use /health, /capture or /v1/stream") -> None:
         super().__init__()
         self._hint = hint
 
     def getChild(self, path: bytes, request: Any) -> Resource:
-        """It has no children either."""
+        """Answer 404 below this path too."""
         return self
 
     def render(self, request: Any) -> bytes:
-        """Say what there is."""
+        """Answer 404 and list the paths that exist."""
         return deny(request, TargetNotFound("no such page", self._hint))

@@ -1,8 +1,8 @@
 """The api's end of a WebSocket (RFC 6455), on a connection that was HTTP.
 
-Messages from the client are control frames only, so a message is bounded, and so is the
-number of its frames: each costs us more than it costs the client.  What the api sends is
-written past wsproto, which would copy every byte three times.
+The client sends only control frames, so a message is bounded, and so is the number of
+its frames: each costs us more than it costs the client.  The api's own messages bypass
+wsproto, which would copy every byte three times.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ _PROTOCOL_ERROR, _TOO_BIG = 1002, 1009
 
 
 class WebSocketUser(Protocol):
-    """Receives what arrives."""
+    """Receives the events of a WebSocket."""
 
     def message(self, data: bytes) -> None:
-        """A whole binary message.
+        """Handle a whole binary message.
 
         Raises:
-            RemoteProtocolError: It is one too many; the WebSocket is closed.
+            RemoteProtocolError: Too many messages; the WebSocket is closed.
         """
 
     def alive(self) -> None:
-        """A pong."""
+        """Handle a pong."""
 
     def closed(self) -> None:
-        """Nothing is sent or received any more."""
+        """Nothing more is sent or received."""
 
     def lost(self) -> None:
-        """The connection is gone; the last call."""
+        """Handle the loss of the connection; this is the last call."""
 
 
 def accept(request: Any) -> tuple[Connection, bytes]:
     """Check a request for a WebSocket.
 
     Returns:
-        wsproto's end of it, without what is needed for the handshake only, and the
-        bytes that accept it.
+        wsproto's object for the server's end, without the parts for the handshake, and
+        the bytes of the answer.
 
     Raises:
-        BadRequest: It is not one, such as with two Host headers.
+        BadRequest: The request is not valid, for example with two Host headers.
     """
     raw = request.requestHeaders.getAllRawHeaders()
     headers = [(name, value) for name, values in raw for value in values]
@@ -67,7 +67,7 @@ def accept(request: Any) -> tuple[Connection, bytes]:
         end.initiate_upgrade_connection(headers, request.path)
         accepted = end.send(AcceptConnection())
     except (ProtocolError, h11.ProtocolError, UnicodeError) as error:
-        raise BadRequest(f"no request for a WebSocket: {error}") from error
+        raise BadRequest(f"not a valid WebSocket request: {error}") from error
     assert end.connection is not None
     return end.connection, accepted
 
@@ -76,10 +76,10 @@ class WebSocket:
     """An open WebSocket.
 
     Args:
-        channel: The connection, which it takes over.
+        channel: The connection that it takes over.
         end: What `accept` returned.
         clock: The reactor.
-        user: Receives what arrives.
+        user: Receives the events.
     """
 
     def __init__(self, channel: HttpConnection, end: Connection, clock: Any, user: WebSocketUser) -> None:
@@ -95,7 +95,7 @@ class WebSocket:
     # --- what arrives (Successor) ------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes of the client."""
+        """Handle bytes of the client."""
         if self._closing:
             return
         try:
@@ -109,7 +109,7 @@ class WebSocket:
             self.close(_PROTOCOL_ERROR, error.message)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The connection is gone."""
+        """Handle the loss of the connection."""
         self._closing = True
         self._user.lost()
 
@@ -117,7 +117,7 @@ class WebSocket:
         """Count a frame: each costs us more than it costs the client.
 
         Raises:
-            RemoteProtocolError: It is one too many.
+            RemoteProtocolError: Too many frames.
         """
         self._answers.count(self._clock.seconds(), taken=not self._channel.full)
 
@@ -131,11 +131,11 @@ class WebSocket:
         elif isinstance(event, CloseConnection):  # also what wsproto makes of a broken frame
             self._goodbye(event.response())
         elif isinstance(event, TextMessage):
-            self.close(_PROTOCOL_ERROR, "only binary messages are understood here")
+            self.close(_PROTOCOL_ERROR, "only binary messages are accepted")
 
     def _gather(self, piece: BytesMessage) -> None:
         if len(self._message) + len(piece.data) > CLIENT_MESSAGE_MAX:
-            self.close(_TOO_BIG, f"a message has at most {CLIENT_MESSAGE_MAX} bytes")
+            self.close(_TOO_BIG, f"a message may have at most {CLIENT_MESSAGE_MAX} bytes")
             return
         self._message += piece.data
         if piece.message_finished:
@@ -148,17 +148,17 @@ class WebSocket:
         """Send a binary message.
 
         Args:
-            pieces: Of it.
-            size: Their bytes together.
+            pieces: Its pieces.
+            size: Bytes of all pieces.
         """
         self._channel.writeSequence([_binary_header(size), *pieces])
 
     def ping(self) -> None:
-        """Ask for a pong."""
+        """Send a ping."""
         self._channel.write(self._end.send(Ping()))
 
     def close(self, code: int, reason: str) -> None:
-        """Close it; what is written is sent first."""
+        """Send what is written, then close the WebSocket."""
         if not self._closing:
             self._goodbye(CloseConnection(code, reason))
 

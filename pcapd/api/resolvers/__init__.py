@@ -1,17 +1,17 @@
 """From a request and a token to a user and the targets they may capture.
 
 ``base``
-    what a resolver is, and what it answers.
+    the interface of a resolver, and the form of its answers.
 ``kinds``
-    which ones there are, and which one a request is for.
+    the list of resolvers, and the choice of one for a request.
 ``static``
     the targets and users of the configuration.
 ``cloudfoundry``, ``cc``
-    Cloud Foundry apps; what Cloud Controller's answers mean.
+    Cloud Foundry apps; the targets in Cloud Controller's answers.
 ``bosh``, ``director``, ``tokens``
-    VMs of BOSH deployments; what the director's answers mean; whose tokens are believed.
+    VMs of BOSH deployments; the targets in the director's answers; verification of tokens.
 ``questions``
     the queue in front of an authority: clients take turns.
 ``probe``
-    looks again and again whether an authority is there.
+    checks regularly whether an authority is available.
 """

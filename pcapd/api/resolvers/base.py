@@ -1,7 +1,7 @@
 """From a request and a token to a user and the targets they may capture.
 
-A resolver answers for one world of names: the configuration's own, a Cloud
-Foundry's apps, a director's deployments.
+A resolver answers for one set of names: the configuration's own targets, a Cloud
+Foundry's apps, or a director's deployments.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["Resolved", "Resolver", "Target", "asked_by"]
 
 @contextlib.contextmanager
 def asked_by(user: str) -> Iterator[None]:
-    """Note in a refusal whom it concerns, for the audit log.
+    """Add the user to a refusal, for the audit log.
 
     Args:
-        user: Whose token was accepted.
+        user: The user whose token was accepted.
     """
     try:
         yield
@@ -40,11 +40,11 @@ class Target:
     """One instance to capture, and where its agent is.
 
     Attributes:
-        name: What the user will see, such as ``web-0`` or ``myapp/0``.
+        name: The name shown to the user, such as ``web-0`` or ``myapp/0``.
         host: IP address of the agent.
         namespace: Name of the network namespace in the agent's configuration.
-        container: An app instance's container instead.
-        started_us: When the instance became what it is, where that is known.
+        container: The container of an app instance, instead of a namespace.
+        started_us: When the instance started, if known.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Resolved:
-    """Who asks, and what they get.
+    """The user, and the targets they may capture.
 
     Attributes:
         user: For people and the audit log; printable, and not unique.
-        identity: Unique over all resolvers and their sources of users; never empty; opaque.
-        origin: Which of its authority's sources of users knows the user, where that is known.
-        notices: What of it cannot be had, such as an instance that is down.
-        headers_only: They may have nothing of a packet but its headers.
+        identity: Unique across all resolvers and their user stores; never empty; opaque.
+        origin: The identity provider of the user (UAA's ``origin``), if known.
+        notices: Parts that cannot be captured, such as an instance that is down.
+        headers_only: The user may capture only the headers of packets.
     """
 
     user: str
@@ -80,16 +80,16 @@ class Resolved:
 
 
 class Resolver(Protocol):
-    """Answers for one world of names."""
+    """Answers for one set of names."""
 
     #: As in the configuration and in /health.
     name: str
-    #: What it captures, for people.
+    #: What it captures, for messages.
     captures: str
 
     @classmethod
     def of(cls, config: ApiConfig, reactor: Reactor) -> Resolver | None:
-        """Make one of its section of the configuration; None without that.
+        """Make a resolver from its section of the configuration; None if it has none.
 
         Raises:
             ConfigError: A file that it needs cannot be used.
@@ -97,34 +97,34 @@ class Resolver(Protocol):
 
     @staticmethod
     def asked(request: Request) -> bool:
-        """Whether a request names something of its world."""
+        """Whether a request names something of its set."""
 
     def start(self) -> None:
-        """The api starts."""
+        """Start, when the api starts."""
 
     def stop(self) -> None:
-        """It stops: leave nothing running."""
+        """Stop, when the api stops, and leave nothing running."""
 
     def prepare(self) -> Callable[[], None]:
-        """Read again what may change while running; the result puts it into force.
+        """Read files again that may change while running; call the result to use them.
 
         Raises:
-            ConfigError: It cannot be used; everything stays as it is.
+            ConfigError: A file cannot be used; everything stays as it is.
         """
 
     @property
     def healthy(self) -> bool:
-        """Whether it can answer now."""
+        """Whether the resolver can answer now."""
 
     def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """Find the user of this token, and the targets that the request names.
 
         Args:
-            client: The client's address: clients get a fair share of what is bounded.
+            client: The client's address: clients get fair shares of bounded resources.
 
         Cancel the Deferred when the client has left.  It fails with a `RequestError`:
-        Unauthenticated, Forbidden, TargetNotFound, or what the authority behind it said.
+        Unauthenticated, Forbidden, TargetNotFound, or the error of the authority behind it.
         """
 
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
-        """Like `resolve`, for a capture that runs already: there may be nothing at the moment."""
+        """Like `resolve`, for a running capture: the result may have no targets at the moment."""

@@ -1,13 +1,13 @@
 """The resolver for the VMs of BOSH deployments: asks the director, with the caller's own token.
 
-The director names its UAA; whose keys verify the token, here, before the director
-sees it.  A capture needs what ``bosh ssh`` needs, an admin of the deployment: that
-the director lets a token list instances proves only that it may read.  Then the
-director says where the instances are.  A token goes to the configured director and
-nowhere else; it is never kept longer than the question, and never logged.
+The director names its UAA.  The api verifies the token with this UAA's keys before it
+sends it to the director.  A capture needs what ``bosh ssh`` needs, an admin of the
+deployment: permission to list instances is only permission to read.  The addresses of
+the instances come from the director.  A token is sent to the configured director and
+nowhere else; it is never kept longer than the request, and never logged.
 
-Whether director and UAA are there is looked at in the background, for ``/health``;
-the api starts without them, and a request finds out for itself.
+A background probe checks whether director and UAA are available, for ``/health``.
+The api starts without them, and each request tries them again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pcapd.clouds import director
 from pcapd.clouds.tokens import Issuer, TokenOwner, check_form
 from pcapd.config.schema import ApiConfig, BoshConfig
 from pcapd.errors import RequestError, ResolverUnavailable
-from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL
+from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL, LISTED_MAX
 from pcapd.net.clock import now_us
 from pcapd.net.fetch import Answer, Authority, Conversation, Trust
 from pcapd.net.reactor import Reactor
@@ -41,10 +41,6 @@ _DEPLOYMENTS = (
 )
 
 
-#: Problems with keys that a line of the log names one by one.
-_NAMED = 10
-
-
 class BoshResolver:
     """See the module.
 
@@ -53,7 +49,7 @@ class BoshResolver:
         reactor: Where it runs.
 
     Raises:
-        ConfigError: The file with their authority cannot be used.
+        ConfigError: The CA file cannot be used.
     """
 
     log = Logger()
@@ -79,21 +75,21 @@ class BoshResolver:
         self._world: _World | None = None
         self._probe = HealthProbe(reactor, "the director", "BOSH VMs cannot be captured", self._look)
 
-    # --- is it there? ------------------------------------------------------
+    # --- availability ------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look whether director and UAA are there."""
+        """Start checking whether director and UAA are available."""
         self._probe.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking, and close the connections."""
         self._probe.stop()
         self._authority.close()
         if self._world is not None:
             self._world.keys.close()
 
     def prepare(self) -> Callable[[], None]:
-        """Read the file with their authority again; see `Resolver.prepare`."""
+        """Read the CA file again; see `Resolver.prepare`."""
         use_trust = self._trust.prepare()
 
         def use() -> None:
@@ -106,11 +102,11 @@ class BoshResolver:
 
     @property
     def healthy(self) -> bool:
-        """Whether director and UAA answered when they were asked last."""
+        """Whether director and UAA answered the last check."""
         return not self._probe.trouble and self._world is not None
 
     async def _look(self) -> None:
-        """Ask for everything anew: a key that is gone from UAA must not be believed much longer."""
+        """Fetch everything again: a key removed from UAA must not be trusted much longer."""
         await (await self._discover()).keys.fetch()
 
     async def _discover(self) -> _World:
@@ -118,13 +114,13 @@ class BoshResolver:
         if answer.status != 200:
             raise ResolverUnavailable(
                 f"the director answered with an error ({answer.status}) when asked for itself",
-                "is it one? tell the operator",
+                "ask the operator to check bosh.director",
             )
         info = director.parse_info(answer.body)
         issuer = info.issuer
         world = self._world
         if world is None or world.issuer != issuer:
-            # Another UAA: nothing that the old one said counts any more.
+            # Another UAA: nothing from the old one is valid any more.
             keys = _Keys(self._reactor, issuer.url, self._trust)
             self.log.info(
                 "{url} is director {name}, its UAA is {uaa}",
@@ -148,21 +144,21 @@ class BoshResolver:
         return self._put(request, token, client, may_be_none=True)
 
     def _put(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
-        wanted = request.deployment
-        assert wanted is not None  # the api chose us for it
+        deployment = request.deployment
+        assert deployment is not None  # the api chose us for it
         try:
-            director.check_deployment(wanted)
+            director.check_deployment(deployment)
             check_form(token, now_us() / 1e6)
         except RequestError as error:
             return fail(error)
         conversation = self._authority.conversation()
-        question = _DeploymentQuestion(conversation, wanted, token)
+        question = _DeploymentQuestion(conversation, deployment, token)
         return self._questions.put(
-            client, conversation, lambda: self._ask(question, wanted, token, may_be_none=may_be_none)
+            client, conversation, lambda: self._ask(question, deployment, token, may_be_none=may_be_none)
         )
 
     async def _ask(
-        self, question: _DeploymentQuestion, wanted: Deployment, token: str, *, may_be_none: bool
+        self, question: _DeploymentQuestion, deployment: Deployment, token: str, *, may_be_none: bool
     ) -> Resolved:
         world = self._world or await self._discover()
         issuer = world.issuer
@@ -171,14 +167,14 @@ class BoshResolver:
         with asked_by(owner.user):
             await question.permitted(world.rule, owner)
             vms = await question.instances()
-            targets, notices = choose(wanted, vms, self._config.agent_port)
+            targets, notices = choose(deployment, vms, self._config.agent_port)
             if not targets and not may_be_none:
-                raise director.nothing_there(wanted, notices)
+                raise director.nothing_there(deployment, notices)
         return Resolved(owner.user, targets, notices, identity=owner.identity, origin=owner.origin)
 
 
 class _World:
-    """What the director said, and what follows from it."""
+    """The director's UAA, its keys, and the rule for scopes."""
 
     def __init__(self, issuer: Issuer, keys: _Keys, rule: tokens.ScopeRule) -> None:
         self.issuer = issuer
@@ -204,24 +200,24 @@ class _Keys:
         self._problems: tuple[str, ...] = ()
 
     def renew(self) -> None:
-        """Others are trusted now."""
+        """Use the changed CAs."""
         self._authority.renew()
 
     def close(self) -> None:
-        """Drop the connections that are kept."""
+        """Close the kept connections."""
         self._authority.close()
 
     async def get(self, name: str) -> RSAPublicKey:
-        """The key of an id; UAA is asked again for one that is not known, but not too often.
+        """Get the key of an id; UAA is asked again for an unknown one, but not too often.
 
         Raises:
-            Unauthenticated: UAA shows no such key.
-            ResolverUnavailable: UAA cannot be asked.
+            Unauthenticated: UAA does not have this key.
+            ResolverUnavailable: UAA cannot be reached.
         """
         if not self._known(name):
             await self._one_at_a_time.acquire()
             try:
-                # Whoever was before us may have fetched it.
+                # The caller before us may have fetched it.
                 if not self._known(name) and self._may_ask():
                     await self._fetch()
             finally:
@@ -233,10 +229,10 @@ class _Keys:
         raise tokens.unknown_key()
 
     async def fetch(self) -> None:
-        """Ask now.
+        """Fetch the keys now.
 
         Raises:
-            ResolverUnavailable: There is no answer, or none that makes sense.
+            ResolverUnavailable: There is no answer, or it is not valid.
         """
         await self._one_at_a_time.acquire()
         try:
@@ -253,7 +249,7 @@ class _Keys:
 
     async def _fetch(self) -> None:
         # This stays when it is cancelled: what UAA shows is not known then.
-        self._trouble = ResolverUnavailable("UAA did not say all its keys", "try again later")
+        self._trouble = ResolverUnavailable("UAA did not return all its keys", "try again later")
         try:
             answer = await self._authority.get(self._target)
             if answer.status != 200:
@@ -276,42 +272,42 @@ class _Keys:
         if problems != self._problems:
             self._problems = problems
             if problems:
-                self.log.warn("of UAA's keys some are not used: {problems}", problems=problems[:_NAMED])
+                self.log.warn("some of UAA's keys are not used: {problems}", problems=problems[:LISTED_MAX])
 
 
 class _DeploymentQuestion:
-    """What the director is asked about one deployment, with one token."""
+    """The questions to the director about one deployment, with one token."""
 
     log = Logger(namespace="pcapd.api.resolvers.bosh")
 
-    def __init__(self, conversation: Conversation, wanted: Deployment, token: str) -> None:
+    def __init__(self, conversation: Conversation, deployment: Deployment, token: str) -> None:
         self._conversation = conversation
-        self._wanted = wanted
+        self._deployment = deployment
         self._token = token
 
     async def permitted(self, rule: tokens.ScopeRule, owner: TokenOwner) -> None:
-        """Ask for the deployment's teams, where they decide.
+        """Check the owner's permission; ask for the deployment's teams if they decide.
 
         Raises:
-            RequestError: They may not capture there, or the director does not say.
+            RequestError: The owner may not capture there, or the director does not answer.
         """
         if rule.allows(owner):
             return
         if rule.depends_on_teams(owner):
-            teams = director.parse_teams(await self._get(_DEPLOYMENTS), self._wanted.name)
+            teams = director.parse_teams(await self._get(_DEPLOYMENTS), self._deployment.name)
             if teams is not None and rule.allows(owner, teams):
                 return
-        raise rule.forbidden(owner, self._wanted.name)
+        raise rule.forbidden(owner, self._deployment.name)
 
     async def instances(self) -> tuple[director.Vm, ...]:
-        """All of the deployment."""
-        return director.parse_instances(await self._get(f"/deployments/{self._wanted.name}/instances"))
+        """Get all instances of the deployment."""
+        return director.parse_instances(await self._get(f"/deployments/{self._deployment.name}/instances"))
 
     async def _get(self, target: str) -> bytes:
         answer = await self._conversation.get(target, self._token)
         if answer.status != 200:
             self._note(target, answer)
-            raise director.refusal(answer.status, answer.body, self._wanted.name)
+            raise director.refusal(answer.status, answer.body, self._deployment.name)
         return answer.body
 
     def _note(self, target: str, answer: Answer) -> None:

@@ -21,9 +21,9 @@ def choose(
     """The instances that can be captured, as targets, and a notice for each that cannot.
 
     Args:
-        processes: Of the wanted type, with their instances.
-        port: Of agents.
-        now_us: When Cloud Controller was asked.
+        processes: The processes of the requested type, with their instances.
+        port: TCP port of the agents.
+        now_us: The time of Cloud Controller's answer.
     """
     picked, notices = pick(app, wanted, processes)
     return tuple(_target(app, placed, port, now_us) for placed in picked), notices

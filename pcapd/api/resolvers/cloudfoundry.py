@@ -1,13 +1,13 @@
 """The resolver for Cloud Foundry apps: asks Cloud Controller, with the caller's own token.
 
 Cloud Controller decides: the app must be visible to the token, and its
-``permissions`` must grant what the configuration requires.  Where each instance
-runs is then read from its processes' stats.  The token goes to the configured
-host and nowhere else, whatever Cloud Controller's links say; it is never kept
-longer than the question, and never logged.
+``permissions`` must grant what the configuration requires.  The stats of its
+processes then show where each instance runs.  The token is sent to the configured
+host and nowhere else, even if Cloud Controller's links name others; it is never
+kept longer than the request, and never logged.
 
-Whether Cloud Controller is there is checked in the background, for ``/health``;
-the api starts without it, and a request finds out for itself.
+A background probe checks whether Cloud Controller is available, for ``/health``.
+The api starts without it, and each request tries it again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CloudFoundryResolver:
         reactor: Where it runs.
 
     Raises:
-        ConfigError: The file with its authority cannot be used.
+        ConfigError: The CA file cannot be used.
     """
 
     log = Logger()
@@ -71,19 +71,19 @@ class CloudFoundryResolver:
         self._links: cc.Links | None = None
         self._probe = HealthProbe(reactor, "Cloud Controller", "apps cannot be captured", self._look)
 
-    # --- is it there? ------------------------------------------------------
+    # --- availability ------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look whether Cloud Controller is there."""
+        """Start checking whether Cloud Controller is available."""
         self._probe.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking, and close the connections."""
         self._probe.stop()
         self._authority.close()
 
     def prepare(self) -> Callable[[], None]:
-        """Read the file with its authority again; see `Resolver.prepare`."""
+        """Read the CA file again; see `Resolver.prepare`."""
         use_trust = self._trust.prepare()
 
         def use() -> None:
@@ -94,7 +94,7 @@ class CloudFoundryResolver:
 
     @property
     def healthy(self) -> bool:
-        """Whether Cloud Controller answered when it was asked last."""
+        """Whether Cloud Controller answered the last check."""
         return not self._probe.trouble and self._links is not None
 
     async def _look(self) -> None:
@@ -155,11 +155,11 @@ class CloudFoundryResolver:
 
 
 class _AppQuestion:
-    """What is asked about one app, with one token.
+    """The questions to Cloud Controller about one app, with one token.
 
     Attributes:
-        owner: Whose token it claims to be: not to be believed before Cloud Controller
-            has accepted it.
+        owner: The owner that the token names; not trusted before Cloud Controller has
+            accepted the token.
     """
 
     log = Logger(namespace="pcapd.api.resolvers.cloudfoundry")
@@ -171,15 +171,15 @@ class _AppQuestion:
         self._token = token
 
     async def permitted(self, v3: str, permission: str, weaker: str | None) -> tuple[cc.CfApp, bool]:
-        """The app, and whether the caller may see packets whole.
+        """Get the app, and whether the caller may see whole packets.
 
         Args:
             v3: Path of the V3 API.
-            permission: Allows that.
-            weaker: Allows headers; None: nothing less than `permission` allows anything.
+            permission: Allows whole packets.
+            weaker: Allows headers; None: `permission` is needed for headers too.
 
         Raises:
-            RequestError: They may not capture it, or Cloud Controller does not say.
+            RequestError: The caller may not capture it, or Cloud Controller does not answer.
         """
         guid = self._wanted.guid
         app = cc.parse_app(await self._get(f"{v3}/apps/{guid}"), guid)
@@ -192,7 +192,7 @@ class _AppQuestion:
         return app, whole
 
     async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:
-        """The processes of the wanted type: two while a deployment rolls, and both serve."""
+        """Get the processes of the requested type: a rolling deployment has two that serve."""
         found: list[cc.Process] = []
         target: str | None = f"{v3}/apps/{self._wanted.guid}/processes?types={self._wanted.type}"
         pages = 0

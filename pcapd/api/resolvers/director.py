@@ -12,10 +12,10 @@ __all__ = ["choose"]
 
 
 def choose(wanted: Deployment, vms: Sequence[Vm], port: int) -> tuple[tuple[Target, ...], tuple[Notice, ...]]:
-    """The VMs that can be captured, as targets, and a notice for all that is named and cannot.
+    """The VMs that can be captured, as targets, and notices for requested ones that cannot.
 
     Args:
-        port: Of their agents.
+        port: TCP port of the agents.
     """
     picked, notices = pick(wanted, vms)
     return tuple(Target(vm.name, vm.address, port) for vm in picked if vm.address), notices

@@ -1,4 +1,4 @@
-"""Which kinds of resolvers there are.  A new one is its module, and its class in `KINDS`."""
+"""The kinds of resolvers.  To add one, write its module and add its class to `KINDS`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS: tuple[type[Resolver], ...] = (
 
 
 def configured(config: ApiConfig, reactor: Reactor) -> list[Resolver]:
-    """Make the resolvers that the configuration has a section for.
+    """Make a resolver for each section of the configuration that needs one.
 
     Raises:
         ConfigError: A file that one of them needs cannot be used.
@@ -31,13 +31,14 @@ def configured(config: ApiConfig, reactor: Reactor) -> list[Resolver]:
 
 
 def resolver_for(request: Request, resolvers: list[Resolver]) -> Resolver:
-    """The one of them that knows what a request names.
+    """Choose the resolver for what a request names.
 
     Raises:
-        TargetNotFound: It is not configured.
+        TargetNotFound: This resolver is not configured.
     """
     kind = next(kind for kind in KINDS if kind.asked(request))
     for resolver in resolvers:
         if resolver.name == kind.name:
             return resolver
-    raise TargetNotFound(f"this api captures no {kind.captures}", f"its operator must configure {kind.name}")
+    message = f"this api does not capture {kind.captures}"
+    raise TargetNotFound(message, f"its operator must configure {kind.name}")

@@ -1,4 +1,4 @@
-"""Looks again and again whether an authority is there, for ``/health``."""
+"""Checks regularly whether an authority is available, for ``/health``."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd.errors import RequestError
-from pcapd.limits import AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY, AUTHORITY_TIMEOUT
+from pcapd.limits import AUTHORITY_CHECK_INTERVAL, AUTHORITY_JITTER, AUTHORITY_RETRY, AUTHORITY_TIMEOUT
 from pcapd.net.clock import cancel
 
 __all__ = ["HealthProbe"]
 
 
 class HealthProbe:
-    """Asks every minute, more often while there is trouble, never twice at once.
+    """Checks every minute, more often while there is trouble, never twice at once.
 
     Args:
         reactor: Where it runs.
-        name: Of the authority, for people.
-        consequence: What does not work without it.
-        look: Asks; fails with a `RequestError` when it is not there.
+        name: The name of the authority, for messages.
+        consequence: What does not work without the authority.
+        look: Makes a check; fails with a `RequestError` if the authority is not available.
 
     Attributes:
-        trouble: What is wrong; empty when nothing is.
+        trouble: What is wrong; empty if nothing is.
     """
 
     log = Logger()
@@ -51,13 +51,13 @@ class HealthProbe:
         self._stopped = False
 
     def start(self) -> None:
-        """Begin."""
+        """Start checking."""
         looking = Deferred.fromCoroutine(self._look())
         looking.addTimeout(AUTHORITY_TIMEOUT, self._reactor)
         self._looking = looking.addBoth(self._looked)
 
     def stop(self) -> None:
-        """Leave nothing running."""
+        """Stop checking, and cancel a running check."""
         self._stopped = True
         cancel(self._timer)
         if self._looking is not None:
@@ -75,7 +75,8 @@ class HealthProbe:
             self.trouble = ""
             delay, self._retry = AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY[0]
         # Jitter: several apis do not ask in step.
-        self._timer = self._reactor.callLater(delay * random.uniform(0.8, 1.2), self.start)  # noqa: S311
+        spread = random.uniform(1 - AUTHORITY_JITTER, 1 + AUTHORITY_JITTER)  # noqa: S311
+        self._timer = self._reactor.callLater(delay * spread, self.start)
 
     def _is_away(self, failure: Failure) -> None:
         error = failure.value
@@ -84,8 +85,8 @@ class HealthProbe:
         else:
             trouble = f"{self._name} did not answer in time"
             if not isinstance(error, TimeoutError):
-                trouble = f"looking for {self._name} failed"
-                self.log.failure("looking for {name} failed", failure, name=self._name)
+                trouble = f"checking {self._name} failed"
+                self.log.failure("checking {name} failed", failure, name=self._name)
         if trouble != self.trouble:
             self.log.warn("{trouble}; {consequence}", trouble=trouble, consequence=self._consequence)
         self.trouble = trouble

@@ -1,11 +1,11 @@
-"""Questions of many clients to one authority: their order, and which are refused.
+"""The queue of questions to one authority: their order, and which are refused.
 
 An authority answers a few questions at a time.  The others wait in a queue that
-serves clients in turn, so that one that asks a thousand times does not delay one
-that asks once.  A question that nobody waits for any more leaves the queue.  One
-that is being asked keeps its place until what it has begun is answered: an authority
-goes on working on a request whose sender has left, so leaving early must not make
-room for the next.
+serves clients in turn, so that a client that asks a thousand times does not delay
+one that asks once.  A question leaves the queue when its client is gone.  A question
+that is being asked keeps its place until its requests are answered: an authority
+continues to work on a request whose sender has left, so leaving early must not make
+room for the next question.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["Question", "Questions", "share_of"]
 
 
 def share_of(address: str) -> str:
-    """What a client's address counts as: of IPv6 the /64, of which one machine can use every address."""
+    """The key of a client's share: for IPv6 its /64, because one machine can use all of it."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -51,10 +51,10 @@ class Question:
     """One question of one client.
 
     Attributes:
-        client: Whose share it counts against.
-        conversation: Closed when nobody waits for the answer any more, and at the end.
-        ask: Begins to ask.
-        answer: For the client.
+        client: The key of the share that it counts against.
+        conversation: Closed when the client is gone, and at the end.
+        ask: Starts to ask.
+        answer: Fires with the answer for the client.
     """
 
     client: str
@@ -64,11 +64,11 @@ class Question:
 
 
 class Questions:
-    """Asks one authority what clients want to know.
+    """Asks one authority the questions of many clients.
 
     Args:
         reactor: Where it runs.
-        name: Of whom is asked, for people.
+        name: The name of the authority, for messages.
     """
 
     log = Logger()
@@ -85,10 +85,10 @@ class Questions:
         """Ask when it is this client's turn.
 
         Args:
-            client: Its address.
-            conversation: The one that ``ask`` uses; it is closed at the end, or when
-                the result is cancelled.
-            ask: Begins to ask.
+            client: The client's address.
+            conversation: Used by ``ask``; it is closed at the end, or when the result is
+                cancelled.
+            ask: Starts to ask.
 
         Returns:
             What ``ask`` returns; the time spent waiting for a turn counts too.  It fails
@@ -125,7 +125,7 @@ class Questions:
             give = question.answer.errback if isinstance(result, Failure) else question.answer.callback
             give(result)
         elif isinstance(result, Failure) and not result.check(RequestError, CancelledError):
-            self.log.failure("a question that nobody waited for any more failed", result)
+            self.log.failure("a question whose client is gone failed", result)
         self._serve()
 
     def _full(self) -> LimitReached:

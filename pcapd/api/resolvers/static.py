@@ -36,14 +36,14 @@ class StaticResolver:
 
     @staticmethod
     def asked(request: Request) -> bool:
-        """Whatever no cloud is asked for is a name of the configuration."""
+        """Whether a request names neither an app nor a deployment."""
         return request.app is None and request.deployment is None
 
     def __init__(self, config: StaticConfig) -> None:
         self._config = config
 
     def start(self) -> None:
-        """It only says what it knows."""
+        """Log the numbers of users and targets."""
         self.log.info(
             "{users} users may capture {targets} targets by name",
             users=len(self._config.users),
@@ -51,15 +51,15 @@ class StaticResolver:
         )
 
     def stop(self) -> None:
-        """It has nothing to stop."""
+        """Do nothing: nothing is running."""
 
     def prepare(self) -> Callable[[], None]:
-        """Nor to read again."""
+        """Do nothing: there are no files to read again."""
         return lambda: None
 
     @property
     def healthy(self) -> bool:
-        """It depends on nothing."""
+        """Always true: this resolver depends on nothing else."""
         return True
 
     def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
@@ -81,7 +81,7 @@ class StaticResolver:
         """The targets that a user may name.
 
         Raises:
-            Unauthenticated: The token is nobody's.
+            Unauthenticated: The token is unknown.
         """
         _, user = self._authenticate(token)
         return sorted(name for name in self._config.targets if user.may_capture(name))
@@ -89,7 +89,7 @@ class StaticResolver:
     def _authenticate(self, token: str) -> tuple[str, StaticUser]:
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         found = None
-        # All are compared, in constant time: how long it takes tells nothing.
+        # All are compared, in constant time: the time reveals nothing.
         for name, user in self._config.users.items():
             if hmac.compare_digest(digest, user.token_sha256):
                 found = name, user
@@ -100,7 +100,7 @@ class StaticResolver:
     def _target(self, user: StaticUser, name: str) -> Target:
         target = self._config.targets.get(name)
         if not user.may_capture(name):
-            # The same words whether it exists: names are not to be probed.
+            # The same message whether or not it exists, so that names cannot be probed.
             raise Forbidden(f"you may not capture {name!r}", "ask the operator to add it to your targets")
         if target is None:
             known = ", ".join(sorted(self._config.targets)[:20])

@@ -1,9 +1,10 @@
-"""Tokens for BOSH: are they UAA's, and what do they allow?
+"""Tokens for BOSH: verification, and the permissions that they give.
 
-Plain functions: no reactor, no sockets.  The signature and the times are PyJWT's work;
-what is ours is whom to believe.  Keys are those of the UAA that the director names and of nobody else:
-``jku``, the address of keys that a token carries itself, is compared and never followed
-(pcap-release compared its beginning, so ``https://uaa.example.com.evil.org`` passed).
+Plain functions: no reactor, no sockets.  PyJWT checks the signature and the times; this
+module decides which keys and issuers to trust.  Keys come only from the UAA that the
+director names: ``jku``, a key address inside the token itself, is compared and never
+followed (pcap-release compared only its beginning, so that
+``https://uaa.example.com.evil.org`` passed).
 
 Sources: RFC 7515 and 7519; UAA's UaaTokenServices.java, KeyInfo.java and
 TokenKeyEndpoint.java; the director's permission_authorizer.rb for scopes and
@@ -37,8 +38,8 @@ __all__ = [
     "verify",
 ]
 
-#: What UAA signs with, as far as we believe it.  Neither "none" nor any that
-#: takes a public key for a secret (HS256) can ever be among them.
+#: The accepted signature algorithms of UAA.  Neither "none" nor one that uses a
+#: shared secret (HS256) may ever be among them.
 ALGORITHMS = ("RS256", "RS384", "RS512")
 
 #: The client that the BOSH CLI is to UAA.
@@ -52,11 +53,11 @@ def parse_keys(body: bytes) -> tuple[Mapping[str, RSAPublicKey], tuple[str, ...]
     """Read UAA's ``/token_keys``.
 
     Returns:
-        RSA keys for signatures by their ids, other kinds left out; and a text about each
-        of them that cannot be used.  It makes no other key useless.
+        RSA signature keys by their ids, without other kinds; and a message about each such
+        key that cannot be used, which does not affect the other keys.
 
     Raises:
-        ResolverUnavailable: It is not that, or none of them can be used.
+        ResolverUnavailable: The answer cannot be read, or none of its keys can be used.
     """
     nonsense = ResolverUnavailable("UAA's answer about its keys makes no sense", "try again later")
     try:
@@ -107,12 +108,12 @@ def _key(entry: dict[str, Any]) -> RSAPublicKey | None:
 
 
 def key_id(token: str, issuer: Issuer) -> str:
-    """The id of the key that a token says it is signed with; all else in its header is checked.
+    """Read the id of the signing key from a token's header, and check the rest of the header.
 
-    Nothing of it is verified: it only tells which key to try.
+    The header is not verified: it only selects the key to try.
 
     Raises:
-        Unauthenticated: No token of this UAA has such a header.
+        Unauthenticated: The header is not one of this UAA's tokens.
     """
     try:
         header = jwt.get_unverified_header(token)
@@ -121,30 +122,31 @@ def key_id(token: str, issuer: Issuer) -> str:
     algorithm, name = header.get("alg"), header.get("kid")
     if algorithm not in ALGORITHMS:
         raise Unauthenticated(
-            f"the token is not signed with {', '.join(ALGORITHMS)}", "only signatures of UAA's keys count"
+            f"the token is not signed with {', '.join(ALGORITHMS)}",
+            "only tokens signed with UAA's keys are accepted",
         )
     if "jku" in header and not issuer.keeps_keys_at(header["jku"]):
-        raise Unauthenticated("the token says that its key is somewhere else than UAA's", BOSH_LOG_IN)
+        raise Unauthenticated("the token names a key address other than UAA's", BOSH_LOG_IN)
     if not isinstance(name, str) or not 0 < len(name) <= KEY_ID_MAX:
-        raise Unauthenticated("the token does not say which of UAA's keys signed it", BOSH_LOG_IN)
+        raise Unauthenticated("the token does not name the UAA key that signed it", BOSH_LOG_IN)
     return name
 
 
 def unknown_key() -> Unauthenticated:
-    """The error for a key id that UAA does not show."""
+    """The error for a key id that UAA does not have."""
     return Unauthenticated("the token is not signed with one of UAA's keys", BOSH_LOG_IN)
 
 
 def verify(token: str, key: RSAPublicKey, issuer: Issuer, rule: ScopeRule) -> TokenOwner:
-    """Check a token; what it says is true afterwards.
+    """Verify a token; its claims can be trusted afterwards.
 
     Args:
-        key: The one that `key_id` named.
-        rule: Knows whom tokens for this purpose are for.
+        key: The key that `key_id` named.
+        rule: Knows the accepted audiences.
 
     Raises:
-        Unauthenticated: It is not signed with that key, not for us, not from UAA, not valid
-            now, or no access token at all.
+        Unauthenticated: The token is not signed with that key, not for us, not from UAA,
+            not valid now, or not an access token.
     """
     try:
         claims = jwt.decode(
@@ -152,14 +154,14 @@ def verify(token: str, key: RSAPublicKey, issuer: Issuer, rule: ScopeRule) -> To
             key,
             algorithms=list(ALGORITHMS),
             leeway=TOKEN_LEEWAY,
-            # Those two have rules of their own here.
+            # These two are checked below.
             options={"verify_aud": False, "verify_iss": False, "require": ["exp", "iss", "aud", "jti"]},
         )
         expired = float(claims["exp"]) <= time.time()
     except jwt.ExpiredSignatureError:
         expired = True
     except jwt.ImmatureSignatureError as error:
-        raise Unauthenticated("the token is not valid yet", "are the clocks right?") from error
+        raise Unauthenticated("the token is not valid yet", "check the clocks") from error
     except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise Unauthenticated("the token is not UAA's, or is damaged", BOSH_LOG_IN) from error
     if expired:
@@ -167,7 +169,7 @@ def verify(token: str, key: RSAPublicKey, issuer: Issuer, rule: ScopeRule) -> To
     if not issuer.issued(claims["iss"]):
         raise Unauthenticated("the token is from another UAA than the director's", BOSH_LOG_IN)
     if claims["jti"].endswith("-r"):
-        raise Unauthenticated("this is a refresh token, and an access token is needed", BOSH_LOG_IN)
+        raise Unauthenticated("this is a refresh token, but an access token is needed", BOSH_LOG_IN)
     if not rule.addresses(texts(claims["aud"])):
         raise Unauthenticated("the token is not meant for BOSH", BOSH_LOG_IN)
     return owner_of(claims, "bosh", rule.director, issuer.url)
@@ -178,25 +180,25 @@ def verify(token: str, key: RSAPublicKey, issuer: Issuer, rule: ScopeRule) -> To
 
 @dataclass(frozen=True)
 class ScopeRule:
-    """Who may capture: as `bosh ssh`, an admin of the deployment, or whoever has one scope.
+    """Who may capture: an admin of the deployment, as for `bosh ssh`, or a user with one scope.
 
     Attributes:
-        director: Its uuid.
-        token_scope: A scope that decides alone, instead of those of admins.
+        director: The director's uuid.
+        token_scope: A scope that is required instead of the admins' scopes.
     """
 
     director: str
     token_scope: str | None = None
 
     def addresses(self, audience: Collection[str]) -> bool:
-        """Whether a token's ``aud`` names BOSH: UAA derives it from scopes, up to their last dot."""
+        """Whether a token's ``aud`` names BOSH; UAA derives it from scopes, up to their last dot."""
         ours = {"bosh", _CLI, f"bosh.{self.director}"}
         if self.token_scope is not None:
             ours.add(self.token_scope.rpartition(".")[0] or self.token_scope)
         return any(name in ours or name.startswith("bosh.teams.") for name in audience)
 
     def allows(self, owner: TokenOwner, teams: Collection[str] = ()) -> bool:
-        """Whether they may capture on a deployment of these teams."""
+        """Whether the owner may capture on a deployment of these teams."""
         if self.token_scope is not None:
             return self.token_scope in owner.scopes
         admins = {
@@ -207,15 +209,15 @@ class ScopeRule:
         return not admins.isdisjoint(owner.scopes)
 
     def depends_on_teams(self, owner: TokenOwner) -> bool:
-        """Whether they are the admin of some team, so that the deployment's teams decide."""
+        """Whether the owner is the admin of a team, so that the deployment's teams decide."""
         if self.token_scope is not None:
             return False
         return any(scope.startswith("bosh.teams.") and scope.endswith(".admin") for scope in owner.scopes)
 
     def forbidden(self, owner: TokenOwner, deployment: str) -> Forbidden:
-        """The error for somebody who may not."""
+        """The error for an owner who may not capture."""
         needed = self.token_scope or "bosh.admin, or bosh.teams.TEAM.admin of one of its teams"
-        # The same words whether it exists: names are not to be probed.
+        # The same message whether or not it exists, so that names cannot be probed.
         return Forbidden(
-            f"{owner.user} may not capture on deployment {deployment}", f"it needs the scope {needed}"
+            f"{owner.user} may not capture on deployment {deployment}", f"the required scope is {needed}"
         )

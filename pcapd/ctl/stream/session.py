@@ -36,7 +36,6 @@ from pcapd.wire import (
     Hello,
     Limits,
     Notice,
-    NoticeType,
     Packets,
     Ping,
     Progress,
@@ -47,9 +46,6 @@ from pcapd.wire import (
 from pcapd.wire.frames import Bytes
 
 __all__ = ["CaptureSession", "Outcome", "Waiting"]
-
-#: Notices that mean that packets are missing from the file.
-_FAILURES = (NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR)
 
 
 class Outcome(Enum):
@@ -287,7 +283,7 @@ class CaptureSession:
                 share = shares.get(account.interface, Tail(0, 0))
                 account.written -= share.packets
                 account.unwritten = (account.unwritten or 0) + share.packets
-                account.told -= share.drops
+                account.reported -= share.drops
         else:
             # Classic pcap does not record which source a packet is from.
             self._unwritten += missing
@@ -324,7 +320,7 @@ class CaptureSession:
                 self.started = now
                 self._state = _State.CAPTURING
         elif isinstance(message, Notice):
-            if message.type in _FAILURES:
+            if message.type.incomplete:
                 self._failed_targets += 1
                 if len(self.failed) < INSTANCES_MAX:
                     self.failed[message.origin[:NAME_MAX]] = None

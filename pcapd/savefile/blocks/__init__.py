@@ -1,15 +1,15 @@
 """Blocks of a pcapng file (draft-ietf-opsawg-pcapng): the only place that knows their layout.
 
 =======  =====================================================================
-layout   numbers and words that both of the others use
+layout   constants that both of the others use
 writing  the blocks that we write
-reading  blocks that we or others wrote
+reading  blocks of any program
 =======  =====================================================================
 
-``_block.h`` and ``_native.c`` of `pcapd.savefile` are their parts that are compiled.
+``_block.h`` and ``_native.c`` of `pcapd.savefile` are their compiled parts.
 
 We write only what all readers understand, in little endian: one section, the same snaplen
-in all interface blocks (libpcap stops reading where it differs), timestamps in microseconds,
+in all interface blocks (libpcap stops reading if it differs), timestamps in microseconds,
 and no custom blocks (tshark shows them as packets).
 
 We read files of any program: both byte orders, any time resolution, and packets in enhanced,

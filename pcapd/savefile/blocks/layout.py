@@ -1,4 +1,4 @@
-"""Numbers of pcapng's blocks."""
+"""Constants of pcapng's blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENHANCED_PACKET: Final = 6
 PACKETS: Final = (OBSOLETE_PACKET, SIMPLE_PACKET, ENHANCED_PACKET)
 #: bytes; type and length before a block, the length again after it.
 BLOCK_FRAME: Final = 12
-#: microseconds; times are kept so far from the ends of 64 bits that differences of two stay in range.
+#: microseconds; bound of times, so that the difference of two fits 64 bits.
 US_MAX: Final = 2**61 - 1
 #: type, total length, interface, timestamp high and low, captured length, original length.
 PACKET: Final = struct.Struct("<7I")
@@ -32,7 +32,7 @@ PACKET_ID: Final = 5
 MAGIC: Final = 0x1A2B3C4D
 VERSION: Final = (1, 0)
 LENGTH_UNKNOWN: Final = -1
-#: Powers of ten, negated: microseconds.  The default, yet said for readers of the file.
+#: Negated power of ten: microseconds.  This is the default, written for readers of the file.
 TSRESOL_MICROS: Final = b"\x06"
 #: First byte of if_filter: the rest is the expression as text, not BPF code.
 FILTER_IS_TEXT: Final = b"\x00"

@@ -1,4 +1,4 @@
-"""Blocks that we or others wrote; see `pcapd.savefile.blocks`."""
+"""Reads blocks of any program; see `pcapd.savefile.blocks`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _CLOCK_OFFSET: Final = re.compile(
 
 
 class BadFile(PcapdError):
-    """It is not what a pcapng file must be."""
+    """The file is not a valid pcapng file."""
 
 
 class FileInterface(NamedTuple):
@@ -62,10 +62,10 @@ class FileInterface(NamedTuple):
         ticks: Timestamp units in one second.
         offset_us: Microseconds to add to each timestamp.
         addresses: The interface's IP addresses, packed.
-        snaplen: The most bytes that are kept of a packet; 0 means no limit.
-        clock_offset: How far the machine's clock is ahead, and how much that may be wrong, in
-            microseconds, where the interface's description says so as ours does.
-        deduped: A packet that several interfaces saw is in the file once only (``--dedupe``).
+        snaplen: The largest number of bytes kept of a packet; 0 means no limit.
+        clock_offset: How far the machine's clock is ahead, and the error of that, in
+            microseconds, if the interface's description has them in our form.
+        deduped: Whether a packet that several interfaces saw is in the file only once (``--dedupe``).
     """
 
     name: str
@@ -82,9 +82,9 @@ class FileStatistics(NamedTuple):
     """The counters of an interface.
 
     Attributes:
-        number: Of the interface, in its section.
-        dropped: Packets that were lost by the interface and by the kernel, since the beginning.
-        until_us: Microseconds since the epoch up to which it counts; 0 when the block does not say.
+        number: The interface's number in its section.
+        dropped: Packets that interface and kernel lost since the beginning.
+        until_us: End of the counted time in microseconds since the epoch; 0 if unknown.
     """
 
     number: int
@@ -96,13 +96,13 @@ class FilePacket(NamedTuple):
     """One packet.
 
     Attributes:
-        us: Microseconds since the epoch; 0 where the block has no time.
+        us: Microseconds since the epoch; 0 if the block has no time.
         length: Bytes on the wire.
-        data: Those that were captured.
+        data: The captured bytes.
         packet_id: epb_packetid; the same for the same packet at several interfaces.
         drops: Packets that the interface lost before it (epb_dropcount).
-        number: Of the interface, in its section.
-        at: Where in the block its data begins.
+        number: The interface's number in its section.
+        at: The offset of its data in the block.
     """
 
     interface: FileInterface
@@ -116,7 +116,7 @@ class FilePacket(NamedTuple):
 
 
 def own_blocks(data: bytes, position: int = 0) -> Iterator[Tuple[int, int, int]]:
-    """The blocks of what we wrote: the type of each, where it begins, and where it ends."""
+    """The type, begin and end of each block that we wrote."""
     while position < len(data):
         kind, length = struct.unpack_from("<II", data, position)
         yield kind, position, position + length
@@ -124,7 +124,7 @@ def own_blocks(data: bytes, position: int = 0) -> Iterator[Tuple[int, int, int]]
 
 
 def is_packet(kind: int) -> bool:
-    """Whether a block holds a packet."""
+    """Whether a block of this type is a packet."""
     return kind in PACKETS
 
 
@@ -136,10 +136,10 @@ def own_packet(block: bytes) -> Tuple[int, int]:
 
 
 def section_order(block: bytes) -> Optional[str]:
-    """``<`` or ``>`` when these bytes begin a section, else None.
+    """The byte order, ``<`` or ``>``, if these bytes begin a section, else None.
 
     Raises:
-        BadFile: It has another magic number.
+        BadFile: The magic number is wrong.
     """
     if block[:4] != b"\n\r\r\n":
         return None
@@ -150,22 +150,22 @@ def section_order(block: bytes) -> Optional[str]:
 
 
 def block_length(start: bytes, order: str) -> int:
-    """Bytes of the block that begins with these twelve.
+    """The length of the block that begins with these twelve bytes.
 
     Raises:
-        BadFile: There can be no such block.
+        BadFile: The length is not valid.
     """
     length: int = struct.unpack_from(f"{order}I", start, 4)[0]
     if length < BLOCK_FRAME or length % 4 or length > BLOCK_MAX:
-        raise BadFile(f"a block says that it has {length} bytes")
+        raise BadFile(f"a block has the invalid length {length}")
     return length
 
 
 def whole_block(data: bytes, position: int, order: str) -> bytes:
-    """The block at a position; empty when it is not all there.
+    """The block at a position; empty if it is incomplete.
 
     Raises:
-        BadFile: There can be no such block.
+        BadFile: The length is not valid.
     """
     if len(data) - position < BLOCK_FRAME:
         return b""
@@ -174,18 +174,18 @@ def whole_block(data: bytes, position: int, order: str) -> bytes:
         return b""
     (again,) = struct.unpack_from(f"{order}I", data, position + length - 4)
     if again != length:
-        raise BadFile(f"a block says that it has {length} bytes, and then {again}")
+        raise BadFile(f"a block has two different lengths, {length} and {again}")
     return data[position : position + length]
 
 
 def read_interface(block: bytes, order: str, default: str) -> Optional[FileInterface]:
-    """The interface that a block describes; None when it is another block.
+    """Read an interface block; None for other blocks.
 
     Args:
-        default: Its name where the file gives it none.
+        default: Its name if the file has none.
 
     Raises:
-        BadFile: It is too short, or lies.
+        BadFile: The block is too short, or not valid.
     """
     if struct.unpack_from(f"{order}I", block)[0] != INTERFACE_DESCRIPTION:
         return None
@@ -224,10 +224,10 @@ def _clock_offset(description: str) -> Optional[Tuple[int, Optional[int]]]:
 def read_statistics(
     block: bytes, order: str, interfaces: Sequence[FileInterface] = ()
 ) -> Optional[FileStatistics]:
-    """The counters that a block has; None when it is another block.
+    """Read the counters of a statistics block; None for other blocks.
 
     Raises:
-        BadFile: It is too short, or lies.
+        BadFile: The block is too short, or not valid.
     """
     if struct.unpack_from(f"{order}I", block)[0] != INTERFACE_STATISTICS:
         return None
@@ -245,13 +245,13 @@ def read_statistics(
 
 
 def read_packet(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> Optional[FilePacket]:
-    """The packet that a whole block holds; None when it is another block.
+    """Read a whole packet block; None for other blocks.
 
     Args:
-        interfaces: Of its section.
+        interfaces: The interfaces of its section.
 
     Raises:
-        BadFile: It is too short, or lies.
+        BadFile: The block is too short, or not valid.
     """
     (kind,) = struct.unpack_from(f"{order}I", block)
     try:
@@ -267,11 +267,11 @@ def read_packet(block: bytes, order: str, interfaces: Sequence[FileInterface]) -
 
 
 def plain_packet(data: bytes, position: int, order: str) -> Optional[Tuple[int, int, int, int, int]]:
-    """The usual block, an enhanced one without options, faster; None when it is another, or lies.
+    """Read an enhanced packet block without options, faster; None for other or invalid blocks.
 
     Returns:
-        Interface, time as it stands there, bytes on the wire, captured bytes (which begin
-        at byte 28), and where the block ends.
+        Interface, time in its units, bytes on the wire, number of captured bytes (which
+        begin at byte 28), and the end of the block.
     """
     if len(data) - position < PACKET_FRAME:
         return None
@@ -308,7 +308,7 @@ def _obsolete(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> 
 
 
 def _simple(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> FilePacket:
-    """It is of the first interface, and cut at that one's snaplen."""
+    """Read a simple packet block: of the first interface, cut at its snaplen."""
     (length,) = struct.unpack_from(f"{order}I", block, 8)
     interface = _interface_of(0, interfaces)
     room = len(block) - BLOCK_FRAME - 4
@@ -320,13 +320,13 @@ def _simple(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> Fi
 
 def _interface_of(number: int, interfaces: Sequence[FileInterface]) -> FileInterface:
     if number >= len(interfaces):
-        raise BadFile(f"a packet is of interface {number}, and there are {len(interfaces)}")
+        raise BadFile(f"a packet has interface {number}, but the section has {len(interfaces)} interfaces")
     return interfaces[number]
 
 
 def _data(block: bytes, captured: int) -> bytes:
     if captured > len(block) - PACKET_FRAME:
-        raise BadFile(f"a packet says that it has {captured} bytes")
+        raise BadFile(f"a packet has the invalid length {captured}")
     return block[PACKET.size : PACKET.size + captured]
 
 
@@ -344,10 +344,10 @@ def _options(block: bytes, position: int, order: str) -> Dict[int, List[bytes]]:
 
 
 def options_of(block: bytes, position: int, order: str) -> Iterator[Tuple[int, bytes]]:
-    """The options of a block, which begin at a position: code and value of each.
+    """The options of a block from a position on: the code and value of each.
 
     Raises:
-        BadFile: One of them is longer than the block.
+        BadFile: An option is longer than the block.
     """
     end = len(block) - 4
     while position + 4 <= end:
@@ -371,4 +371,4 @@ def _number_in(options: Dict[int, List[bytes]], code: int, order: str) -> Option
 
 
 def _too_short() -> BadFile:
-    return BadFile("a block is too short for what it holds")
+    return BadFile("a block is too short for its content")

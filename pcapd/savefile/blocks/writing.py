@@ -1,4 +1,4 @@
-"""Blocks that we write; see `pcapd.savefile.blocks`."""
+"""Writes blocks; see `pcapd.savefile.blocks`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def section_header(application: str, comment: str = "") -> bytes:
 
     Args:
         application: Name and version of the program that writes (shb_userappl).
-        comment: For people (opt_comment); left out when empty.
+        comment: A comment for readers (opt_comment); left out if empty.
     """
     body = struct.pack("<IHHq", MAGIC, *VERSION, LENGTH_UNKNOWN)
     return _block(SECTION_HEADER, body, [*_text_option(1, comment), *_text_option(4, application)])
@@ -69,7 +69,7 @@ def interface_description(  # noqa: PLR0917 - the order of the block
         name: As shown with every packet, for example ``myapp/0:eth0`` (if_name).
         link_type: LINKTYPE, not DLT.
         snaplen: bytes; must be the same for all interfaces of a file.
-        description: Where the packets come from, for people (if_description).
+        description: Where the packets come from (if_description).
         filter_text: The BPF expression in force (if_filter).
         addresses: ``192.0.2.7/24`` or ``2001:db8::7/64`` (if_IPv4addr, if_IPv6addr).
     """
@@ -95,18 +95,18 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
     delivered: int,
     comment: str = "",
 ) -> bytes:
-    """A block of one source's counters, all since its start; may repeat.
+    """A block of one source's counters, all since its start; a file may have several.
 
-    isb_ifrecv, what the interface received before the filter, is left out: nobody counts it.
+    isb_ifrecv, the packets before the filter, is left out, because they are not counted.
 
     Args:
         interface: Number of its interface block.
         at_us: microseconds since the epoch when the counters were read.
         start_us: microseconds since the epoch when the capture began (isb_starttime).
-        end_us: microseconds since the epoch up to which it counts (isb_endtime).
+        end_us: microseconds since the epoch; the end of the counted time (isb_endtime).
         received: packets that passed the filter, dropped ones included (isb_filteraccept).
         dropped_interface: packets lost by the network interface (isb_ifdrop).
-        dropped_kernel: packets lost for want of room in the ring (isb_osdrop).
+        dropped_kernel: packets lost because the ring was full (isb_osdrop).
         delivered: packets in the file (isb_usrdeliv).
         comment: What a reader should know about these counters (opt_comment).
     """
@@ -131,8 +131,8 @@ def enhanced_packet(  # noqa: PLR0917 - the order of the block
     Args:
         interface: Number of its interface block.
         us: microseconds since the epoch.
-        original: bytes that the packet had.
-        data: Those that were captured.
+        original: original length in bytes.
+        data: The captured bytes.
         packet_id: The same for the same packet at several interfaces (epb_packetid); at most 2**64 - 1.
         drops: packets that the interface lost before it (epb_dropcount); at most 2**64 - 1.
     """
@@ -145,11 +145,11 @@ def enhanced_packet(  # noqa: PLR0917 - the order of the block
 
 
 def name_resolution(names: Sequence[tuple[str, str]]) -> bytes:
-    """A block that tells readers the names of addresses.
+    """A block with names of addresses.
 
     Args:
-        names: IPv4 or IPv6 address, and its name.  Nothing at all is written
-            when there is none.
+        names: IPv4 or IPv6 addresses, each with its name.  Without any, there is
+            no block.
     """
     if not names:
         return b""
@@ -158,10 +158,10 @@ def name_resolution(names: Sequence[tuple[str, str]]) -> bytes:
 
 
 def corrected_interface(block: bytes, order: str, comment: str) -> bytes:
-    """An interface block of any file for times that are corrected now, with a comment about that."""
+    """Rewrite an interface block for corrected times, with a comment about the correction."""
     options = b"".join(_text_option(1, comment, order=order))
     for code, value in options_of(block, 16, order):
-        if code == 3:  # so that no reader corrects them once more
+        if code == 3:  # so that no reader corrects them again
             value = value.replace(b"clock offset", b"clock corrected by")  # noqa: PLW2901
         options += _option(code, value, order)
     content = block[8:16] + options + END_OF_OPTIONS
@@ -204,8 +204,8 @@ def _name_record(text: str, name: str) -> bytes:
 def _clean(text: str, limit: int) -> bytes:
     """UTF-8 of at most ``limit`` bytes.
 
-    Control characters, and whatever else is not printable, become U+FFFD: a
-    name must not be able to drive the terminal of whoever lists the file.
+    Control characters and others that are not printable become U+FFFD: a name
+    must not be able to control the terminal of a reader.
     """
     printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
     return printable.encode("utf-8")[:limit].decode("utf-8", "ignore").encode("utf-8")

@@ -304,7 +304,7 @@ def test_an_interface_that_is_taken_down_is_waited_for(world: World) -> None:
     world.reactor.pump([STATS_INTERVAL] * 13)
     source.taken_down = False
     world.reactor.pump([STATS_INTERVAL] * 3)
-    assert notices(conversation) == ["eth0 is down; it is waited for", "eth0 is up again after 1.3 s"]
+    assert notices(conversation) == ["eth0 is down; the capture waits for it", "eth0 is up again after 1.3 s"]
     source.fill(b"again")
     world.reactor.wake()
     conversation.hear()
@@ -363,4 +363,4 @@ def test_all_interfaces_that_are_up(world: World) -> None:
     world.reactor.pump([STATS_INTERVAL] * 30)
     assert len(world.sources) == INTERFACES_MAX
     (words,) = notices(conversation)
-    assert words.startswith(f"no more than {INTERFACES_MAX} interfaces are captured: eth3, ")
+    assert words.startswith(f"no more than {INTERFACES_MAX} interfaces are captured; left out: eth3, ")

@@ -280,7 +280,7 @@ def test_a_task_is_known_by_its_handle_too() -> None:
 def test_two_that_fit_are_refused(other: StoredContainer) -> None:
     """Two containers that fit one request are refused."""
     for process in ("p", None):
-        with pytest.raises(CaptureFailed, match="which container"):
+        with pytest.raises(CaptureFailed, match="more than one container matches"):
             choose(Container(APP, 0, process=process), [ONE, other])
 
 
@@ -298,7 +298,7 @@ def test_an_index_is_one_of_the_same_app() -> None:
 
 def test_without_log_config_no_index_is_guessed() -> None:
     """Without log config an index selects no container."""
-    with pytest.raises(CaptureFailed, match="does not tell"):
+    with pytest.raises(CaptureFailed, match="does not show"):
         choose(Container(APP, 0), [replace(ONE, index=None)])
 
 

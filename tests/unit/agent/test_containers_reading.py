@@ -237,11 +237,11 @@ def test_a_number_that_became_another_processs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "kind", "words"),
     [
-        (f"{says(1)}; exit 3", CaptureFailed, "failed with status 3: it said nothing"),
+        (f"{says(1)}; exit 3", CaptureFailed, "failed with status 3: no error message"),
         ("echo first >&2; echo no luck >&2; exit 1", CaptureFailed, "failed with status 1: no luck$"),
-        ("echo container does not exist >&2; exit 1", NamespaceGone, "knows no container a-handle"),
+        ("echo container does not exist >&2; exit 1", NamespaceGone, "does not know container a-handle"),
         ("printf %10000s | tr ' ' x >&2; exit 1", CaptureFailed, f": {'x' * 200}$"),
-        (f"head -c {RUNC_OUTPUT_MAX + 1} /dev/zero", CaptureFailed, "it said more than"),
+        (f"head -c {RUNC_OUTPUT_MAX + 1} /dev/zero", CaptureFailed, "it wrote more than"),
     ],
     ids=["a state", "words", "unknown", "long words", "too much"],
 )

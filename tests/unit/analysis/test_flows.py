@@ -173,19 +173,19 @@ def test_bounds() -> None:
 
 
 BROKEN = {
-    "empty": (b"", "no pcapng"),
-    "classic": (struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 9, 1), "no pcapng"),
+    "empty": (b"", "not a pcapng"),
+    "classic": (struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 9, 1), "not a pcapng"),
     "magic": (struct.pack("<III", 0x0A0D0D0A, 28, 5) + bytes(16), "magic"),
     "no interface": (section() + block("<", 3, 0, b""), "interface 3"),
-    "length": (section() + struct.pack("<III", 6, 13, 13), "13 bytes"),
-    "a tiny block": (section() + struct.pack("<III", 6, 8, 8), "8 bytes"),
+    "length": (section() + struct.pack("<III", 6, 13, 13), "length 13"),
+    "a tiny block": (section() + struct.pack("<III", 6, 8, 8), "length 8"),
     "a second section": (section() + struct.pack("<III", 0x0A0D0D0A, 28, 5) + bytes(16), "magic"),
-    "a huge block": (section() + struct.pack("<III", 6, 0x7FFFFFFC, 0), "2147483644 bytes"),
-    "two lengths": (section() + struct.pack("<III", 7, 12, 16), "12 bytes, and then 16"),
+    "a huge block": (section() + struct.pack("<III", 6, 0x7FFFFFFC, 0), "length 2147483644"),
+    "two lengths": (section() + struct.pack("<III", 7, 12, 16), "two different lengths, 12 and 16"),
     "a short block": (section() + struct.pack("<III", 6, 12, 12), "too short"),
     "a long packet": (
         section() + interface("<", b"x") + struct.pack("<8I", 6, 32, 0, 0, 0, 9, 9, 32),
-        "9 bytes",
+        "length 9",
     ),
     "a long option": (section() + interface("<", b"x", struct.pack("<HH", 3, 99)), "an option"),
 }

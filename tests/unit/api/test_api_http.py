@@ -188,7 +188,7 @@ def test_a_token_is_a_bearers(front: Front, header: str) -> None:
 def test_the_token_is_not_taken_from_the_url(front: Front) -> None:
     """An argument named token is an unknown argument, for routers log URLs."""
     answer = front.ask("/capture?target=web-0&token=abc", token=None)
-    assert answer.status == 400 and "token is not known" in answer.error["title"]
+    assert answer.status == 400 and "token is not a known argument" in answer.error["title"]
 
 
 @pytest.mark.parametrize(
@@ -642,7 +642,7 @@ def test_a_bug_is_not_told(front: Front, monkeypatch: pytest.MonkeyPatch, logged
     """An unexpected exception is a plain failure to the client, with the traceback in the log."""
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(ZeroDivisionError("inner workings")))
     answer = front.ask("/capture?target=web-0")
-    assert answer.status == 502 and "its log says more" in answer.error["title"]
+    assert answer.status == 502 and "its log has the details" in answer.error["title"]
     assert b"inner workings" not in answer.raw
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
 

@@ -182,8 +182,8 @@ def test_other_algorithms(uaa: Uaa, algorithm: str) -> None:
 def test_keys_elsewhere(uaa: Uaa, jku: Any) -> None:
     """A token that names another place for its key is refused, even when UAA's own key signed it."""
     evil = Key("key-1")
-    assert "somewhere else" in refused(uaa, uaa.forge(claims(uaa), evil, jku=jku))
-    assert "somewhere else" in refused(uaa, uaa.forge(claims(uaa), jku=jku))
+    assert "key address other than UAA's" in refused(uaa, uaa.forge(claims(uaa), evil, jku=jku))
+    assert "key address other than UAA's" in refused(uaa, uaa.forge(claims(uaa), jku=jku))
 
 
 def test_attackers_key(uaa: Uaa) -> None:
@@ -214,7 +214,7 @@ def test_what_can_be_no_key_id(uaa: Uaa, kid: Any) -> None:
 
 def test_no_key_id(uaa: Uaa) -> None:
     """A token without a key id is refused without trying keys."""
-    assert "does not say which" in refused(uaa, with_header(uaa, alg="RS256"))
+    assert "does not name the UAA key" in refused(uaa, with_header(uaa, alg="RS256"))
 
 
 def test_critical_header(uaa: Uaa) -> None:
@@ -343,9 +343,9 @@ HEADER = {"alg": "RS256"}
         *((token, "not a JWT") for token in ("e30=.e30.eA", "e30.e3+.eA", "e30.e.eA", "bnVsbA.e30.eA", "e30.W10.eA")),
         (unsigned(HEADER, b"[" * 6000), "not a JWT"),
         (unsigned(HEADER, b'{"exp": "\xff"}'), "not a JWT"),
-        (unsigned(HEADER, {}), "when it expires"),
-        *((unsigned(HEADER, {"exp": exp}), "when it expires") for exp in (None, "4e9", True, [4e9], 10**400)),
-        *((unsigned(HEADER, b'{"exp": %s}' % exp), "when it expires") for exp in (b"1e999", b"NaN", b"-Infinity")),
+        (unsigned(HEADER, {}), "no expiry time"),
+        *((unsigned(HEADER, {"exp": exp}), "no expiry time") for exp in (None, "4e9", True, [4e9], 10**400)),
+        *((unsigned(HEADER, b'{"exp": %s}' % exp), "no expiry time") for exp in (b"1e999", b"NaN", b"-Infinity")),
         *((unsigned(HEADER, {"exp": exp}), "has expired") for exp in (0, -1, 1e9)),
     ],
 )  # fmt: skip

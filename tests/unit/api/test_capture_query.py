@@ -90,7 +90,7 @@ def test_all_problems_are_named_at_once() -> None:
         "order",
         "duration",
         "max_bytes",
-        "colour is not known",
+        "colour is not a known argument",
         "filter is given twice",
     ):
         assert name in refused.value.message
@@ -112,10 +112,10 @@ def test_one_thing_to_capture_is_enough(wanted: dict[str, str]) -> None:
         ({"target": "web-0", "type": "worker"}, "index and type need an appid"),
         ({"target": "web-0", "group": "router"}, "group and instance need a deployment"),
         ({"target": "web-0", "instance": "0"}, "group and instance need a deployment"),
-        ({"appid": "a-guid", "index": "-1"}, "is no number of an instance"),
-        ({"appid": "a-guid", "index": "1.0"}, "is no number of an instance"),
-        ({"appid": "a-guid", "index": "\u0661"}, "is no number of an instance"),
-        ({"appid": "a-guid", "index": "9" * 5000}, "is no number of an instance"),
+        ({"appid": "a-guid", "index": "-1"}, "is not the number of an instance"),
+        ({"appid": "a-guid", "index": "1.0"}, "is not the number of an instance"),
+        ({"appid": "a-guid", "index": "\u0661"}, "is not the number of an instance"),
+        ({"appid": "a-guid", "index": "9" * 5000}, "is not the number of an instance"),
     ],
 )
 def test_queries_that_name_too_little_or_nonsense(wrong: dict[str, Any], words: str) -> None:

@@ -141,7 +141,7 @@ def test_no_name_leads_elsewhere(scene: Scene, wanted: App) -> None:
 @pytest.mark.parametrize("more", ["\r\nX-Evil: 1", " ", "x" * TOKEN_MAX], ids=["header", "space", "long"])
 def test_what_is_no_token_becomes_no_header(scene: Scene, more: str) -> None:
     """A string that cannot be a token is refused before any request."""
-    with pytest.raises(Unauthenticated, match="characters that no token has, or too many"):
+    with pytest.raises(Unauthenticated, match="invalid characters, or too many"):
         outcome(scene.ask(scene.developer + more))
     assert not scene.cc.asked
 

@@ -192,7 +192,7 @@ def test_a_bug_is_not_told(logged_failures: Any) -> None:
     scene.answers = [ZeroDivisionError("inner workings")]
     scene.turn()
     ((_, words, _),) = scene.capture.said
-    assert "the api failed; its log says more" in words and "inner workings" not in words
+    assert "the api failed; its log has the details" in words and "inner workings" not in words
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     assert not scene.following.watching and scene.capture.settled == 1
     scene.stop()

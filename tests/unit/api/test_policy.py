@@ -54,7 +54,7 @@ def test_what_is_allowed_while_it_runs() -> None:
     """A user who loses the right to payloads gets no further instance whole."""
     assert still_permitted(WHOLE, RESOLVED) is RESOLVED
     assert still_permitted(CUT, LESS) is LESS
-    with pytest.raises(Forbidden, match="any more"):
+    with pytest.raises(Forbidden, match="headers only"):
         still_permitted(WHOLE, LESS)
 
 

@@ -122,7 +122,7 @@ def test_a_bug_is_not_told(scene: Scene, logged_failures: Any) -> None:
     """An unexpected exception stays in the log, and the probe goes on."""
     scene.trouble = ZeroDivisionError("inner workings")
     scene.probe.start()
-    assert scene.probe.trouble == "looking for the oracle failed"
+    assert scene.probe.trouble == "checking the oracle failed"
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     scene.trouble = None
     scene.run(2 * AUTHORITY_RETRY[0])

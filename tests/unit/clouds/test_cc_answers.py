@@ -163,7 +163,7 @@ def test_target() -> None:
         (cc.Instance(1, "STARTING", "10.0.16.22", "h"), "is STARTING"),
         (cc.Instance(1, "STOPPING", "10.0.16.22", "h"), "is STOPPING"),
         (cc.Instance(1, "DOWN", details="no room"), "is DOWN (no room)"),
-        (cc.Instance(1, "RUNNING"), "does not say where"),
+        (cc.Instance(1, "RUNNING"), "does not show where"),
     ],
 )
 def test_unavailable(instance: cc.Instance, words: str) -> None:

@@ -314,7 +314,7 @@ def test_bad_uaa(changes: dict[str, Any]) -> None:
 
 def test_without_uaa() -> None:
     """A director with its own users has no tokens that we could check."""
-    with pytest.raises(ResolverUnavailable, match="not in UAA but in basic"):
+    with pytest.raises(ResolverUnavailable, match="not in UAA, but in basic"):
         director.parse_info(body({**INFO, "user_authentication": {"type": "basic", "options": {}}}))
 
 

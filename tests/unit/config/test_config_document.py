@@ -24,7 +24,7 @@ def test_a_mapping() -> None:
 )
 def test_not_a_mapping(text: bytes, found: str) -> None:
     """A document that is not a mapping is one problem, which names what was found."""
-    assert (None, [f"the file must hold a mapping of keys, not {found}"]) == read_document(text)
+    assert (None, [f"the file must be a mapping of keys, not {found}"]) == read_document(text)
 
 
 def test_duplicate_keys() -> None:

@@ -140,9 +140,9 @@ def test_files_without_pem(directory: Path, now: datetime) -> None:
     for name in ("agent.crt", "agent.key", "ca.crt"):
         (directory / "tls" / name).write_text("a secret")
     assert [
-        f"listen.tls.certificate: {directory}/tls/agent.crt holds no certificate in PEM that we can read",
-        f"listen.tls.private_key: {directory}/tls/agent.key holds no private key in PEM that we can read",
-        f"listen.tls.client_cas: {directory}/tls/ca.crt holds no certificate in PEM that we can read",
+        f"listen.tls.certificate: {directory}/tls/agent.crt contains no readable certificate in PEM format",
+        f"listen.tls.private_key: {directory}/tls/agent.key contains no readable private key in PEM format",
+        f"listen.tls.client_cas: {directory}/tls/ca.crt contains no readable certificate in PEM format",
     ] == problems(agent, directory, now)
 
 
@@ -203,7 +203,9 @@ def test_authorities_while_one_is_replaced(
     ca.write_bytes(expired + good)
     agent(directory, now)
     ca.write_bytes(expired)
-    assert [f"listen.tls.client_cas: {ca} holds expired certificates only"] == problems(agent, directory, now)
+    assert [f"listen.tls.client_cas: {ca} contains expired certificates only"] == problems(
+        agent, directory, now
+    )
 
 
 def test_a_key_that_others_can_read(directory: Path, now: datetime) -> None:
@@ -258,7 +260,7 @@ def test_any_file(tmp_path: Path, data: bytes) -> None:
 def test_the_directory_of_the_client(directory: Path, now: datetime) -> None:
     """The directory of the client must be a directory; the problem has its path."""
     (directory / "api.yml").write_text(API + "cli: {directory: client}")
-    problem = f"cli.directory: {directory}/client is no directory"
+    problem = f"cli.directory: {directory}/client is not a directory"
     assert problems(load_api, directory / "api.yml", now=now) == [problem]
     (directory / "client").touch()
     assert problems(load_api, directory / "api.yml", now=now) == [problem]
@@ -272,7 +274,7 @@ def test_the_file_of_audit_records(directory: Path, now: datetime) -> None:
     """The file of audit records need not exist, its directory must."""
     (directory / "api.yml").write_text(API + "audit: {file: logs/audit.log}")
     assert problems(load_api, directory / "api.yml", now=now) == [
-        f"audit.file: {directory}/logs is no directory"
+        f"audit.file: {directory}/logs is not a directory"
     ]
     (directory / "logs").mkdir()
     config = load_api(directory / "api.yml", now=now)

@@ -191,7 +191,7 @@ def test_empty_mappings() -> None:
 
 def test_an_agent_without_tls() -> None:
     """An agent refuses to listen without TLS, and says why."""
-    why = "listen.tls: required: without it anyone who reaches the port could order captures"
+    why = "listen.tls: required: without it anyone who can reach the port could start captures"
     assert [why] == problems(agent, "listen: {}")
     assert [why] == problems(agent, "{}")
 
@@ -199,7 +199,7 @@ def test_an_agent_without_tls() -> None:
 def test_an_agent_without_client_cas() -> None:
     """An agent refuses to let in just anyone, and says why."""
     assert problems(agent, AGENT.replace("client_cas: /ca.crt, ", "")) == [
-        "listen.tls.client_cas: required: without it anyone who reaches the port could order captures"
+        "listen.tls.client_cas: required: without it anyone who can reach the port could start captures"
     ]
 
 
@@ -207,7 +207,7 @@ def test_an_agent_without_client_cas() -> None:
 def test_an_agent_without_allowed_clients(clients: str) -> None:
     """An agent refuses to let in every certificate of a CA, and says why."""
     assert problems(agent, AGENT.replace("[pcap-api]", clients)) == [
-        "listen.tls.allowed_clients: required: without it any certificate of client_cas could order captures"
+        "listen.tls.allowed_clients: required: without it any certificate of client_cas could start captures"
     ]
 
 
@@ -219,7 +219,7 @@ def test_an_api_without_agents() -> None:
 def test_an_api_without_resolvers() -> None:
     """An api without any resolver is refused."""
     assert problems(api, API) == [
-        "cloud_foundry, bosh, static: at least one is required, or there is nothing to capture"
+        "cloud_foundry, bosh, static: at least one is required, otherwise nothing can be captured"
     ]
 
 
@@ -312,7 +312,7 @@ def test_wrong_values_of_an_agent(text: str, problem: str) -> None:
     [
         ("pcap-api", "allowed_clients: must be a list, not text"),
         ("[a, 1]", "allowed_clients[1]: must be text, not a whole number"),
-        ("['*.example.com']", "allowed_clients[0]: must be a DNS name, spelled out"),
+        ("['*.example.com']", "allowed_clients[0]: must be a DNS name, without wildcards"),
         ("['10.0.0.1']", "allowed_clients[0]: must be a DNS name, not an IP address"),
     ],
 )
@@ -330,7 +330,7 @@ def test_wrong_allowed_clients(clients: str, problem: str) -> None:
             "drain_timeout: must be a duration such as 500ms, 30s, 5m or 1h, not a whole number",
         ),
         ("drain_timeout: '10'", "drain_timeout: must be a duration such as"),
-        ("drain_timeout: 0s", "drain_timeout: must be longer than nothing"),
+        ("drain_timeout: 0s", "drain_timeout: must be longer than 0"),
         ("trusted_proxies: 10.0.0.1", "trusted_proxies: must be a list, not text"),
         ("trusted_proxies: [router]", "trusted_proxies[0]: must be an IP address, or a network"),
         ("trusted_proxies: [10.0.0.1/24]", "trusted_proxies[0]: must be an IP address, or a network"),
@@ -352,7 +352,7 @@ def test_wrong_allowed_clients(clients: str, problem: str) -> None:
         ("bosh: {director: 'https://[d'}", "bosh.director: must be an https URL"),
         ("bosh: {director: 'https://d\\e'}", "bosh.director: must be an https URL"),
         ('bosh: {director: "https://d\\te"}', "bosh.director: must be an https URL"),
-        ("bosh: {director: 'https://u:p@d'}", "bosh.director: must not hold a user name or password"),
+        ("bosh: {director: 'https://u:p@d'}", "bosh.director: must not contain a user name or password"),
         ("bosh: {director: 'https://d/x'}", "bosh.director: must be an https URL"),
         ("bosh: {director: 'https://d?'}", "bosh.director: must be an https URL"),
         (

@@ -63,4 +63,4 @@ def test_users_and_permissions() -> None:
     assert found.cloud_foundry.headers_only_permission == "read_basic_data"
     same = CLOUD_FOUNDRY.replace("}", ", headers_only_permission: read_sensitive_data}")
     (problem,) = problems(api, API + same)
-    assert problem == "cloud_foundry.headers_only_permission: must be another one than required_permission"
+    assert problem == "cloud_foundry.headers_only_permission: must differ from required_permission"

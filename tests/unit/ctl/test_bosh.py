@@ -174,8 +174,8 @@ def test_uaa_gives_no_token(
         (answer(b"", 302), "answered with HTTP status 302"),
         (answer({**info(UAA).json()}, 503), "answered with HTTP status 503"),
         (info("http://192.0.2.6:8080"), "a token is not sent in clear"),
-        (info("https://user@192.0.2.6"), "is no https URL"),
-        (info("192.0.2.6"), "is no https URL"),
+        (info("https://user@192.0.2.6"), "is not an https URL"),
+        (info("192.0.2.6"), "is not an https URL"),
     ],
 )
 def test_no_uaa_to_send_a_token_to(home: Home, web: Web, said: Answer, words: str) -> None:
@@ -240,9 +240,9 @@ def test_prepared(home: Home, web: Web, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"deployment": "c/f"}, "is no name of a deployment"),
-        ({"groups": ("../x",)}, "is no name of an instance group"),
-        ({"instances": ("a/b/c",)}, "is no id or index"),
+        ({"deployment": "c/f"}, "is not the name of a deployment"),
+        ({"groups": ("../x",)}, "is not the name of an instance group"),
+        ({"instances": ("a/b/c",)}, "is not the id or index"),
         ({"api": None}, "no api"),
         ({"api": ""}, "no api"),
         ({"api": "http://192.0.2.1"}, "not sent in clear"),

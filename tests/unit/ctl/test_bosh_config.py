@@ -163,7 +163,7 @@ def test_old_file() -> None:
         (config({**PROD, "refresh_token": "a\x07"}), "refresh_token"),
         (config({**PROD, "access_token": "tökén"}), "access_token"),
         (config({**PROD, "url": "http://10.0.0.6"}), "not https"),
-        (config({**PROD, "url": "https://a@b"}), "is no https URL"),
+        (config({**PROD, "url": "https://a@b"}), "is not an https URL"),
     ],
 )
 def test_unusable(text: Optional[str], words: str) -> None:

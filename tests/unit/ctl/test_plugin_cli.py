@@ -98,7 +98,7 @@ def test_an_api_with_a_slash(replies: Dict[str, Reply]) -> None:
     [
         ("ApiEndpoint", (STRING, ""), "has no api"),
         ("ApiEndpoint", (STRING, "http://api.x"), "a token is not sent in clear"),
-        ("ApiEndpoint", (STRING, "https://user@api.x"), "is no https URL"),
+        ("ApiEndpoint", (STRING, "https://user@api.x"), "is not an https URL"),
         ("IsLoggedIn", (BOOL, False), "is not logged in"),
     ],
 )

@@ -23,7 +23,7 @@ def written(
 ) -> Tuple[bytes, int, int]:
     """What is written of one source, how many packets, and how many of its gaps."""
     merged = merging.merge([(1, [batch], gaps)], UNLIMITED, 0, form, UNLIMITED, UNLIMITED)
-    return merged.data, merged.packets[0], merged.told[0]
+    return merged.data, merged.packets[0], merged.reported[0]
 
 
 def test_the_option(merging: ModuleType) -> None:
@@ -62,7 +62,7 @@ def test_a_packet_that_does_not_fit_tells_nothing(merging: ModuleType) -> None:
     size = len(a(3))
     for limit, told in ((size + 15, 0), (size + 16, 1)):
         merged = merging.merge([(1, [A[3]], [(0, 1)])], 9, 0, Form.PCAPNG, 9, limit)
-        assert (merged.packets, merged.told, merged.rests) == ((told,), (told,), [b"" if told else A[3]])
+        assert (merged.packets, merged.reported, merged.rests) == ((told,), (told,), [b"" if told else A[3]])
 
 
 def test_classic_pcap_has_no_place(merging: ModuleType) -> None:
@@ -82,7 +82,7 @@ def test_each_source_has_its_own(merging: ModuleType) -> None:
     )
     other = [block(0, 1, bytes([1])), block(2, 3, bytes([3]))]
     assert merged.data == other[0] + a(2) + other[1] + a(4, 5) + a(6)
-    assert merged.told == (1, 0, 0)
+    assert merged.reported == (1, 0, 0)
 
 
 @pytest.mark.parametrize("gap", [(2**63, 1), (0, -1), (0, 2**63)])

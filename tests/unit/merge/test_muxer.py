@@ -104,7 +104,7 @@ def test_mixed_link_types_are_refused_for_pcap() -> None:
     """Mixed link types are refused for pcap, naming both sources and pcapng as the remedy."""
     assembly = Muxer(Form.PCAP, 96)
     assembly.source(1, SOURCE, NOW_US)
-    with pytest.raises(MixedLinkTypes, match=r"web-0:tun0 .* web-0:eth0 .*\(ask for pcapng"):
+    with pytest.raises(MixedLinkTypes, match=r"web-0:tun0 .* web-0:eth0 .*\(use pcapng"):
         assembly.source(2, replace(SOURCE, interface="tun0", link_type=COOKED), NOW_US)
 
 
@@ -227,7 +227,7 @@ def test_the_closing_statistics_say_what_they_have_no_counter_for() -> None:
     account.stats = Stats(20, 0, 0, 10, 9, final=True, exact=False)
     account.unwritten, account.duplicates, account.unwanted = 0, 0, 5
     assert account.remarks == (
-        "the agent was lost: what was received and dropped is at least this; unknown lost by the agent; "
+        "the agent was lost: at least this was received and dropped; unknown lost by the agent; "
         "unknown lost by the api; 5 came after the limit"
     )
 

@@ -93,7 +93,7 @@ async def test_an_answer_within_its_bounds(reactor: Any, asked: Conversation, se
     [
         (Answer(body=b"x" * 1001), "the authority answered with more than 1000 bytes"),
         (Answer(body=b"x" * 2000), "the authority"),
-        (Answer(headers=(("X-Long", "x" * 2000),)), "the authority cannot be asked"),
+        (Answer(headers=(("X-Long", "x" * 2000),)), "the authority cannot be reached"),
         (Answer(body=b"half", length=8), "the answer of the authority was cut off"),
     ],
     ids=["body", "more than all", "headers", "half"],
@@ -155,7 +155,7 @@ async def test_an_answer_that_does_not_come(
 @pytest.mark.parametrize(
     ("connecting", "asking", "words"),
     [
-        (0.05, 2.0, "cannot be asked: no connection was made in time"),
+        (0.05, 2.0, "cannot be reached: no connection was made in time"),
         (2.0, 0.05, "did not answer within 0.05 s"),
     ],
 )

@@ -280,7 +280,7 @@ main(["--role", "agent", "--config", "agent.yml"])
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
-    assert (done.returncode, done.stderr) == (1, "pcapd: interrupted before it served\n")
+    assert (done.returncode, done.stderr) == (1, "pcapd: interrupted before it listened\n")
 
 
 def test_an_agent_drops_a_client_without_a_certificate(authority: Authority, tmp_path: Path) -> None:
@@ -374,9 +374,9 @@ def test_the_file_of_the_other_role(authority: Authority, config: dict[str, Any]
     """The file of the other role gives one sentence instead of many unknown keys."""
     path = written(tmp_path, config)
     done = run("--role", "agent", "--config", path)
-    assert done.stderr == f"pcapd: {path}: this is the file of an api: use it with --role api\n"
+    assert done.stderr == f"pcapd: {path}: this is the configuration of an api: use it with --role api\n"
     path = written(
         tmp_path, merged(agent_config(authority.issue_agent("checked"), 1, {}), {"run_as": "root"})
     )
     done = run("--role", "api", "--config", path)
-    assert done.stderr == f"pcapd: {path}: this is the file of an agent: use it with --role agent\n"
+    assert done.stderr == f"pcapd: {path}: this is the configuration of an agent: use it with --role agent\n"

@@ -64,7 +64,7 @@ def test_metadata_outside_the_packets(records: ModuleType, entry: tuple[int, int
 
 def test_metadata_cut_short(records: ModuleType) -> None:
     """Metadata that is no whole number of entries is refused."""
-    with pytest.raises(ValueError, match="no multiple of 16"):
+    with pytest.raises(ValueError, match="not a multiple of 16"):
         records.pack(PACKETS, META[:-1], 100, 100)
 
 

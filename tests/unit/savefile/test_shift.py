@@ -68,7 +68,7 @@ def test_counters_move_too_and_only_the_last_of_an_interface_stay() -> None:
     [
         (section() + interface("<", b"one") + section(), "several sections"),
         (section() + interface("<", b"one") + simple("<", b"a"), "without a time"),
-        (b"no pcapng file", "no pcapng file"),
+        (b"not a pcapng file", "not a pcapng file"),
     ],
 )
 def test_files_that_cannot_be_aligned(data: bytes, why: str) -> None:

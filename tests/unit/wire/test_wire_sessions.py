@@ -185,8 +185,8 @@ def test_packets_of_a_source_that_is_not_open(state: str, source: int) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_nobody_sends_packets_to_a_callee(state: str) -> None:
-    """PACKETS from the side that asks for them are refused."""
-    with pytest.raises(RemoteProtocolError, match="side that asks"):
+    """PACKETS from the side that requests for them are refused."""
+    with pytest.raises(RemoteProtocolError, match="side that requests"):
         list(callee(state).receive(encode_frame(FrameType.PACKETS, 1, b"")))
 
 
