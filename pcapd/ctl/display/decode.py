@@ -111,8 +111,9 @@ def _ip(data: bytes, headers: Headers, flow: FlowKey) -> Decoded:
         kind = packet[headers.transport] if 0 <= headers.transport < len(packet) else None
         return Decoded(*ends, name, "cut short" if kind is None else kinds.get(kind, f"type {kind}"))
     if protocol in (TCP, UDP):
-        found = _layer4(packet, headers, flow) if headers.payload >= 0 else (name, "cut short")
-        return Decoded(*ends, *found)
+        if 0 <= headers.payload <= len(packet):
+            return Decoded(*ends, *_layer4(packet, headers, flow))
+        return Decoded(*ends, name, "cut short")
     return Decoded(*ends, name)
 
 
