@@ -102,7 +102,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._reading = True
         self._unread = False
         self._aborted = False
-        # Not asked of the socket: whoever reset the connection meanwhile has no address any more.
+        # getpeername(2) fails for a connection that the peer has already reset.
         self._peer = as_address(peer) if peer is not None else None
         self._host = as_address(sock.getsockname())
         self.connected = 1
@@ -309,7 +309,7 @@ class TLSTransport(abstract.FileDescriptor):
         """Close now; unsent data is lost, and the peer notices."""
         if self.connected and not self._aborted:
             self._aborted = True
-            # For whoever is in the middle of what came: it is over.  Nothing more is read.
+            # The protocol may be in the middle of what arrived: this stops it.
             self.disconnecting = True
             self.stopReading()
             self.stopWriting()
