@@ -3,11 +3,11 @@
 ``service``
     the daemon: listens, admits captures, drains.
 ``http``
-    the clients' side: pages, WebSockets, downloads.
+    the interface for clients: pages, WebSockets, downloads.
 ``capture``
     one user's capture over many agents, and its audit records.
 ``resolvers``
-    from a request and a token to a user and targets.
+    find the user of a token and the targets of a request.
 ``policy``
     the operator's rules, which apply to every user.
 ``metrics``

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: counts, never names of users or targets."""
+"""Metrics for Prometheus: numbers, without names of users or targets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Metrics:
         )
 
     def pages(self) -> NotFoundResource:
-        """The listener's pages: ``GET /metrics``."""
+        """The pages of the listener for metrics: ``GET /metrics``."""
         root = NotFoundResource("use /metrics")
         root.putChild(b"metrics", _MetricsPage(self.registry))
         return root
@@ -54,7 +54,7 @@ class _MetricsPage(Page):
         self._registry = registry
 
     def render_GET(self, request: Any) -> bytes:
-        """Answer in the requested format."""
+        """Answer with the metrics in the requested format."""
         encode, content_type = choose_encoder(request.getHeader("accept") or "")
         request.setHeader("Content-Type", content_type)
         body: bytes = encode(self._registry)

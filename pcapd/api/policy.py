@@ -1,4 +1,4 @@
-"""The operator's rules, which apply to every user.  Pure.
+"""The operator's rules, which apply to every user.  No I/O.
 
 Agents apply the rules, because they see the packets, and each agent must confirm them:
 an agent that is too old to know a rule captures nothing (`unconfirmed`).
@@ -20,11 +20,11 @@ def permitted(policy: PolicyConfig, request: Request, resolved: Resolved) -> tup
     """Apply the rules to a request.
 
     Returns:
-        The request as it may be carried out, and the user, with a notice if the rules
-        reduced the request.
+        The request, reduced to the allowed, and the user and targets, with a notice if it was
+        reduced.
 
     Raises:
-        Forbidden: It names an interface that may not be captured.
+        Forbidden: The request names an interface that may not be captured.
     """
     if policy.devices is not None:
         for name in request.interfaces:
@@ -47,7 +47,7 @@ def still_permitted(request: Request, resolved: Resolved) -> Resolved:
     """Check the result of a new look-up while a capture runs.
 
     Args:
-        request: The request as it is carried out.
+        request: The request of the running capture, as returned by `permitted`.
 
     Raises:
         Forbidden: The capture shows more than the user may now see.

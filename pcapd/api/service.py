@@ -56,8 +56,8 @@ class Api(Daemon):
     """Serves captures over HTTP and WebSocket.
 
     Args:
-        config: What `pcapd.config` read.
-        reactor: Where it runs.
+        config: The configuration of the api.
+        reactor: The reactor.
         reread: Reads the configuration again, for its limits; None keeps the limits.
     """
 
@@ -114,7 +114,7 @@ class Api(Daemon):
             self.listen(BoundedPort(where.port, metrics, interface=where.host, reactor=self.reactor))
 
     def prepare(self) -> Callable[[], None]:
-        """Read renewed certificates, and the limits and policy for new captures."""
+        """Read the certificates again, and the limits and policy for new captures."""
         config = self.config
         if self._reread is not None:
             new = self._reread()
@@ -150,10 +150,10 @@ class Api(Daemon):
             capture.stop(EndReason.DRAINING, "the api is shutting down", within=self.config.drain_timeout)
         ended.addTimeout(self.config.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
         ended.addCallback(lambda _: self._let_read(max(until, self.reactor.seconds() + DRAIN_LINGER)))
-        return ended.addCallback(lambda _: self._trail.stop())  # what was refused meanwhile
+        return ended.addCallback(lambda _: self._trail.stop())  # writes the refusals since the first call
 
     def _let_read(self, until: float) -> Any:
-        # Later ones only get the error that we are shutting down.
+        # Only connections that exist now: later ones only get the error that the api is shutting down.
         return self._linger(self._site.connections.copy(), until)
 
     def _linger(self, readers: set[HttpConnection], until: float) -> Any:
@@ -221,9 +221,9 @@ class Api(Daemon):
         return ClientInfo.of(request, self.config.trusted_proxies)
 
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
-        """Authenticate, resolve and admit; fires with a `Capture` to be started.
+        """Authenticate the user, find the targets, and admit the capture; fires with a `Capture`.
 
-        Cancel it when the client has left.
+        The caller starts the capture.  Cancel the Deferred when the client has disconnected.
         """
         try:
             self.accepting()
@@ -275,7 +275,7 @@ class Api(Daemon):
         self._streams.discard(sink)
 
     def _traffic(self) -> ApiTraffic:
-        """Our own connections, which agents must not capture."""
+        """The api's own connections, which agents must not capture."""
         listens_at = self.config.listen.host
         return ApiTraffic(
             # One more than the limit shows agents that there are too many.
@@ -295,7 +295,7 @@ class Api(Daemon):
             return self._admit_known(resolved, request, client, sink)
 
     def _admit_known(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
-        self.accepting()  # it may have changed while the resolver worked
+        self.accepting()  # the api may have begun to drain while the resolver worked
         limits = self.config.limits
         request, resolved = permitted(self.config.policy, request, resolved)
         if len(resolved.targets) != len({target.name for target in resolved.targets}):

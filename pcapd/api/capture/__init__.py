@@ -1,19 +1,19 @@
 """One user's capture over many agents, and its audit records.
 
 ``life``
-    the capture: fan-in, limits, the end.
+    the capture: joins the agents' streams, applies the limits, ends.
 ``machine``
     its states.
 ``gathering``
     makes the agents of a large capture start together.
 ``sources``
-    what each source delivered and lost.
+    counters of the packets received and lost, for each source.
 ``stopping``
     the time limits of agents after STOP.
 ``facts``
-    what agents, logs and audit records contain about a capture.
+    the data about a capture that is sent to agents and written to logs and audit records.
 ``sink``
-    the interfaces of a capture's output and of what adds targets to it.
+    two interfaces: the output of a capture, and the object that adds targets to it.
 ``agentlink``
     the connection to one agent, for one target of one capture.
 ``following``

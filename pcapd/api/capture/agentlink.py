@@ -62,10 +62,10 @@ class LinkOwner(Protocol):
 
 class _State(Enum):
     GREETING = auto()
-    READY = auto()  #: it may be asked to capture
+    READY = auto()  #: START may be sent
     OPENING = auto()
     CAPTURING = auto()
-    OVER = auto()  #: the owner gets nothing more
+    OVER = auto()  #: the owner is not called any more
 
 
 _ASKED = (_State.OPENING, _State.CAPTURING)
@@ -76,8 +76,8 @@ class AgentLink(FramedProtocol):
 
     Args:
         reactor: For time.
-        target: What to capture there.
-        api_id: Our name in HELLO.
+        target: What the agent is to capture.
+        api_id: The name of this api, sent in HELLO.
         owner: Receives what the agent sends.
     """
 
@@ -89,14 +89,14 @@ class AgentLink(FramedProtocol):
         self._api_id = api_id
         self._owner = owner
         self._state = _State.GREETING
-        self._paused = False  # by the owner, in whatever state
+        self._paused = False  # whether the owner called `pause`, in any state
         self._best_round_trip: int | None = None
         self._timer: Any = None
-        #: The agent's clock minus ours, microseconds; None until it is measured.
+        #: The agent's clock minus the api's clock, microseconds; None until measured.
         self.clock_offset_us: int | None = None
-        #: The largest error of the offset.
+        #: The largest possible error of the offset, microseconds; None until measured.
         self.clock_error_us: int | None = None
-        #: Whether the agent moves, by `ran`: what counts after STOP.
+        #: When the agent last made progress, in the time of `ran`; used after STOP.
         self.progress = Progress(self.ran)
 
     # --- conversation ------------------------------------------------------
@@ -106,7 +106,7 @@ class AgentLink(FramedProtocol):
         self._expect(HANDSHAKE_TIMEOUT, "HELLO")
 
     def dataReceived(self, data: Bytes) -> None:
-        """Handle received bytes; they may change after the call."""
+        """Handle received bytes; the caller may reuse the buffer after the call."""
         self.progress.received(len(data), self.ran)
         super().dataReceived(data)
 
@@ -115,12 +115,12 @@ class AgentLink(FramedProtocol):
         return self._session.room()
 
     def filled(self, count: int) -> None:
-        """Handle `count` bytes received into this buffer."""
+        """Handle `count` bytes received into the buffer of `room`."""
         self.progress.received(count, self.ran)
         self._received(self._session.filled(count))
 
     def event(self, event: Event) -> None:
-        """Handle a message of the agent."""
+        """Handle a message from the agent."""
         self.progress.moved(self.ran)
         message = event.message
         if isinstance(message, Hello):
@@ -129,7 +129,7 @@ class AgentLink(FramedProtocol):
             self._measure_clock(message)
             if self._state is _State.GREETING:
                 self._state = _State.READY
-                self._expect(None)  # what follows is the owner's turn
+                self._expect(None)  # the owner decides when to send START
                 self._owner.link_ready(self)
         elif isinstance(message, End):
             self._finish()
@@ -158,14 +158,14 @@ class AgentLink(FramedProtocol):
 
     def _greet(self) -> None:
         hello = Hello(COMPATIBILITY_LEVEL, "api", self._api_id, __version__, now_us())
-        # PING before START: later the agent is busy, and the clock offset would be less exact.
+        # PING before START: during a capture the agent is busy, and the measured clock offset less exact.
         self.transport.write(self._session.hello(hello) + self._session.ping(now_us()))
         self._expect(HANDSHAKE_TIMEOUT, "PONG")
 
     def _measure_clock(self, pong: Pong) -> None:
         now = now_us()
         round_trip = now - pong.sent_us
-        # The shorter the way, the smaller the error (RFC 5905, section 10).
+        # The shorter the round trip, the smaller the error (RFC 5905, section 10).
         if round_trip >= 0 and (self._best_round_trip is None or round_trip < self._best_round_trip):
             self._best_round_trip = round_trip
             self.clock_offset_us = pong.answered_us - (pong.sent_us + now) // 2
@@ -177,11 +177,11 @@ class AgentLink(FramedProtocol):
             cause = PcapdError(f"waited {seconds:g} s for {what}")
             self._timer = Deadline(self._reactor, seconds, self.give_up, cause)
 
-    # --- what the capture does with it -------------------------------------
+    # --- called by the capture ---------------------------------------------
 
     @property
     def excused(self) -> bool:
-        """Whether silence is allowed: while we do not read, and while a step has its own deadline."""
+        """Whether silence is allowed: while reading is paused, and while a step has its own deadline."""
         return self._paused or (self._timer is not None and bool(self._timer.active()))
 
     def ask(self, start: CaptureStart) -> None:
@@ -191,12 +191,12 @@ class AgentLink(FramedProtocol):
         self._expect(OPEN_TIMEOUT, "the capture to start")
 
     def ping(self) -> None:
-        """Send PING, if a capture was asked for."""
+        """Send PING if START was sent."""
         if self._state in _ASKED:
             self.transport.write(self._session.ping(now_us()))
 
     def stop(self) -> None:
-        """Send STOP; without a capture, close the connection."""
+        """Send STOP; if START was not sent, close the connection."""
         if self._state in _ASKED:
             self.hear()
             self.progress.moved(self.ran)
@@ -205,7 +205,7 @@ class AgentLink(FramedProtocol):
             self.give_up(PcapdError("stopped before the capture started"))
 
     def pause(self) -> None:
-        """Stop reading; the agent's kernel then drops packets, and counts them."""
+        """Stop reading; if this lasts, the agent's kernel drops packets, and counts them."""
         self._paused = True
         if self._state is _State.CAPTURING:
             self.transport.pauseProducing()
@@ -219,7 +219,7 @@ class AgentLink(FramedProtocol):
             self.transport.resumeProducing()
 
     def abandon(self) -> None:
-        """Close the connection at once; the owner gets nothing more."""
+        """Close the connection immediately; the owner is not called any more."""
         self._state = _State.OVER
         self.transport.abortConnection()
 
@@ -233,7 +233,7 @@ class Agents:
     """How to connect to agents, and what they must not capture.
 
     Attributes:
-        traffic: The api's own connections, as they are now.
+        traffic: Returns the api's current connections.
     """
 
     reactor: SocketReactor

@@ -1,10 +1,10 @@
-"""The audit log: which user captured what, where, under which filter and limits; and refusals.
+"""The audit log: captures, with user, targets, filter and limits, and refused attempts.
 
-A capture has a record before its first packet and one at its end; a refused attempt has one.
-They are written whatever the log level is.  Tokens are never part of them.
+One record is written before the first packet of a capture and one at its end; a refused
+attempt has one record.  Records do not depend on the log level, and never contain tokens.
 
 A capture that cannot be recorded does not start: `Trail.record` raises.  While records cannot
-be written, ``/health`` and a metric show it, and the trail retries by itself.
+be written, ``/health`` and a metric report this, and `Trail` retries periodically.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Trail:
         failures: A Prometheus counter of failed attempts.
 
     Attributes:
-        trouble: Why they cannot be written; empty when they can.
+        trouble: Why records cannot be written; empty when they can.
         on_trouble: Called with the reason when the trouble begins.
     """
 
@@ -47,7 +47,7 @@ class Trail:
         self._file = file
         self._failures = failures
         self._refusals = Tally(reactor, self._refused)
-        self._lost = 0  # records, since the trouble began
+        self._lost = 0  # number of records not written since the trouble began
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
         self.trouble = ""
@@ -58,18 +58,18 @@ class Trail:
         self._looking.start(AUDIT_CHECK_INTERVAL)
 
     def stop(self) -> None:
-        """Stop checking, and write the refusals that are still being summed up."""
+        """Stop checking, and write the refusals that are still being counted."""
         if self._looking.running:
             self._looking.stop()
         self._refusals.flush()
 
     def record(self, event: str, **facts: Any) -> None:
-        """Write the record of something that must not begin if this fails.
+        """Write the record of an action that must not begin if writing fails.
 
         Args:
-            event: ``capture_started`` or ``capture_extended`` (by a target that appeared
-                while it ran).
-            facts: Its fields, without secrets.
+            event: ``capture_started`` or ``capture_extended`` (a target was added while the
+                capture ran).
+            facts: The fields of the record, without secrets.
 
         Raises:
             AuditUnavailable: The record could not be written.
@@ -85,11 +85,11 @@ class Trail:
             ) from error
 
     def note(self, event: str, **facts: Any) -> None:
-        """Write a record of something that is over; if that fails, write it to the log instead.
+        """Write the record of a past event; if that fails, write it to the log instead.
 
         Args:
             event: ``capture_ended`` or ``capture_refused``.
-            facts: Its fields, without secrets.
+            facts: The fields of the record, without secrets.
         """
         try:
             self._write(event, facts)
@@ -99,13 +99,13 @@ class Trail:
             self.log.error("an audit record could not be written: {audit}", audit=event, **facts)
 
     def refused(self, peer: str, code: str, facts: Mapping[str, Any]) -> None:
-        """Record a refusal; refusals of the same peer, user and code are summed up by second."""
+        """Record a refusal; those with the same peer, user and code within a second become one record."""
         self._refusals.add((peer, facts.get("user"), code), {"code": code, **facts})
 
     def _refused(self, count: int, facts: Mapping[str, Any]) -> None:
         self.note("capture_refused", count=count, **facts)
 
-    # --- whether they can be written ----------------------------------------
+    # --- whether records can be written -------------------------------------
 
     def _write(self, event: str, facts: Mapping[str, Any]) -> None:
         outcome = Outcome()
@@ -117,12 +117,12 @@ class Trail:
         """Check that records can be written.
 
         Raises:
-            OSError: They cannot.
+            OSError: Records cannot be written.
         """
         if self._file is not None:
             check_room(self._file)
         if self.trouble:
-            # Only a successful write proves that records can be written.  This record also marks the gap.
+            # Only a successful write proves that records can be written.  This record also ends the gap.
             self._write("audit_resumed", {"lost": self._lost})
             self.trouble, self._lost = "", 0
             self.log.info("audit records can be written again")
@@ -146,7 +146,7 @@ def _reason(error: OSError) -> str:
 
 
 def request_fields(request: Request) -> dict[str, Any]:
-    """What a request asks for, as fields of a record."""
+    """The contents of a request, as fields of a record."""
     return {
         **_app(request),
         **_deployment(request),

@@ -1,4 +1,4 @@
-"""The facts of a capture, as agents, logs, audit records and users get them.  No I/O."""
+"""The data about a capture that is sent to agents and users, and logged.  No I/O."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Facts:
     """What is known of a capture before it starts.
 
     Attributes:
-        capture: Its id.
+        capture: The id of the capture.
         request_id: Connects the log lines of several components.
         resolved: The user and the targets.
-        request: The request, as the policy allows it.
+        request: The request, after the policy was applied.
         exclude: Filters; packets that match one of them are not captured.
-        duration: Its longest duration in seconds.
-        max_bytes: Its largest size in bytes of records.
+        duration: The longest duration of the capture, in seconds.
+        max_bytes: The largest total size of the packet records, in bytes.
         asked_from: Where the request came from, as fields of a record.
     """
 
@@ -48,12 +48,12 @@ class Facts:
         return {**about, "origin": who.origin} if who.origin else about
 
     def order(self, target: Target, api_id: str, traffic: ApiTraffic) -> CaptureStart:
-        """The START message for the agent of one target.
+        """Make the START message for the agent of one target.
 
         Args:
-            traffic: The api's own connections, as they are now.
+            traffic: The api's current connections.
         """
-        # Agents distinguish users by it, and learn nothing else about them.
+        # Agents use this value only to distinguish users.
         identity = f"{api_id} {self.resolved.identity}"
         request = self.request
         return CaptureStart(
@@ -72,7 +72,7 @@ class Facts:
         )
 
     def started(self) -> dict[str, Any]:
-        """The record of its start, with the settings in force."""
+        """The fields of the audit record of the start, with the effective settings."""
         return {
             **self.about,
             **request_fields(self.request),
@@ -84,11 +84,11 @@ class Facts:
         }
 
     def extended(self, target: Target) -> dict[str, Any]:
-        """The record of one more target."""
+        """The fields of the audit record of an added target."""
         return {**self.about, "targets": [describe(target)]}
 
     def ended(self, reason: str, detail: str, sources: Sources) -> dict[str, Any]:
-        """The record of its end."""
+        """The fields of the audit record of the end."""
         return {
             **self.about,
             "reason": reason,
@@ -110,7 +110,7 @@ def describe(target: Target) -> str:
 
 
 def worst_error(errors: Sequence[RequestError]) -> RequestError:
-    """The error to report when every target failed; a bad request fails alike everywhere."""
+    """The error to report when every target failed; a bad request fails at every agent."""
     kinds = {type(error) for error in errors}
     if len(kinds) == 1:
         first = errors[0]

@@ -5,8 +5,8 @@ at a bounded rate.  Containers are compared, not instances: an instance that
 restarts keeps its index and gets a new container.  Targets are only added here;
 agents notice when a container ends.
 
-Every gap is reported: when an instance is captured again, a notice states for
-which time it was not.  When the token is no longer accepted, following ends with
+Every gap is reported: when an instance is captured again, a notice states from when to
+when it was not.  When the token is no longer accepted, following ends with
 a notice; running captures continue.
 """
 
@@ -31,21 +31,21 @@ from pcapd.wire import NoticeType
 
 __all__ = ["Followed", "Following"]
 
-#: What identifies a container: the cell, and its handle or address (or, of an
-#: old Cloud Controller, at least the process and index).
+#: Identifies a container: the cell, and the container's handle or address.  An old Cloud
+#: Controller reports neither; then the name of the instance (process and index) is used.
 Key = tuple[str, str]
 
 
 class Followed(Protocol):
-    """What following needs of the capture."""
+    """The part of a capture that `Following` uses."""
 
     targets: tuple[Target, ...]
 
     def add_target(self, target: Target) -> bool:
-        """Add a target; returns whether an attempt is made."""
+        """Add a target; return whether the api tries to capture it."""
 
     def settle(self) -> None:
-        """No more targets will be added."""
+        """Called when no more targets will be added."""
 
     def say(self, kind: NoticeType, message: str, origin: str = ...) -> None:
         """Send a notice to the user."""
@@ -56,9 +56,9 @@ class Following:
 
     Args:
         reactor: For time.
-        survey: Looks up where the instances are now.
-        capture: The capture to which they are added.
-        clock: Microseconds since the epoch.
+        survey: Looks up the current instances and their hosts.
+        capture: The capture to which targets are added.
+        clock: Returns the time in microseconds since the epoch.
     """
 
     log = Logger()
@@ -76,21 +76,21 @@ class Following:
         self._clock = clock
         self._began_us = clock()
         self._interval = FOLLOW_INTERVAL
-        self._held = {_key(target) for target in capture.targets}  # being captured, or dialled
+        self._held = {_key(target) for target in capture.targets}  # captured, or being connected
         self._opened: set[Key] = set()
-        self._late: set[Key] = set()  # not captured from the beginning of the capture
-        self._lost_us: dict[Key | str, int] = {}  # since when, by container and by name
+        self._late: set[Key] = set()  # found after the start of the capture
+        self._lost_us: dict[Key | str, int] = {}  # when it was lost, by container and by name
         self._attempts: Counter[Key] = Counter()
         self._said: set[tuple[str, str]] = set()
         self._asking: Deferred[None] | None = None
         self._timer: Any = None
-        #: Whether more targets may come.
+        #: Whether more targets may be added.
         self.watching = True
 
     # --- Watcher -----------------------------------------------------------
 
     def opened(self, target: Target) -> None:
-        """A source of this target is open; a target may have several."""
+        """Called when a source of this target is open; a target may have several."""
         key = _key(target)
         if key not in self._opened:
             self._opened.add(key)
@@ -99,7 +99,7 @@ class Following:
         self._ask_later()
 
     def gone(self, target: Target) -> None:
-        """This target is no longer captured, or its capture failed."""
+        """Called when this target is no longer captured, or its capture failed."""
         key = _key(target)
         self._held.discard(key)
         self._late.add(key)
@@ -108,7 +108,7 @@ class Following:
             self._lost_us[key] = self._lost_us[target.name] = self._clock()
 
     def stop(self) -> None:
-        """The capture is over."""
+        """Stop following, because the capture has ended."""
         self.watching = False
         cancel(self._timer)
         if self._asking is not None:
@@ -122,7 +122,7 @@ class Following:
             self._timer = self._reactor.callLater(self._interval * spread, self._ask)
 
     def _ask(self) -> None:
-        # Callbacks come last: they may find it answered already.
+        # Stored before the callbacks are added: if there is already an answer, they run immediately.
         self._asking = asking = self._survey().addCallbacks(self._answered, self._refused)
         asking.addErrback(lambda failure: self.log.failure("following failed", failure))
         asking.addCallback(self._asked)
@@ -166,14 +166,14 @@ class Following:
                 self._capture.say(NoticeType.UNKNOWN, message)
             self._interval = min(2 * self._interval, FOLLOW_INTERVAL_MAX)
             if isinstance(error, LimitReached) and error.retry_after is not None:
-                # Jitter must not bring us back too early.
+                # Even with jitter, the next request must not be sent before `retry_after`.
                 self._interval = max(self._interval, error.retry_after / (1 - FOLLOW_JITTER))
             return
         if not isinstance(error, RequestError):
             self.log.failure("following failed", failure)
             error = RequestError("the api failed; its log has the details")
         self.watching = False
-        # From now on instances may be missing, without any other sign of it.
+        # From now on instances may be missing, and only this notice reports it.
         self._capture.say(
             NoticeType.INSTANCE_UNAVAILABLE,
             f"the app is not followed any more, since {_time(self._clock())}: {error}; "
@@ -194,8 +194,8 @@ class Following:
     def _missed_since(self, target: Target, key: Key) -> int:
         if key in self._lost_us:
             return self._lost_us[key]
-        # A new container: from the end of its predecessor, or its own start,
-        # whichever was earlier; but not from before the capture.
+        # A new container: missed since the end of its predecessor or since its own start, whichever
+        # was earlier, but not since before the capture began.
         known = [self._lost_us.get(target.name), target.started_us]
         times = [time for time in known if time is not None]
         return max(self._began_us, min(times, default=self._began_us))

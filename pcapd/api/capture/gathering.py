@@ -1,9 +1,10 @@
 """Makes the agents of a large capture start together.
 
 With `limits.GATHER_TARGETS` targets or more, agents start when all are connected or have
-failed.  Otherwise the first agents would capture for seconds during the TLS handshakes of
-the last, and their packets could not be put in order.  A slow agent delays the others by
-`limits.GATHER_PATIENCE` at most, and all slow agents together by `limits.GATHER_TIME`.
+failed.  Otherwise the first agents would already capture for seconds while the api performs
+the TLS handshakes with the last agents, and the packets of all could not be put in order.
+One slow agent delays the others by at most `limits.GATHER_PATIENCE`, all slow agents
+together by at most `limits.GATHER_TIME`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Gathering:
     Args:
         reactor: For time.
         targets: The number of targets.
-        links: Connected or connecting links; the capture changes this list.
+        links: Links to agents, connected or connecting; the capture changes this list.
         ask: Starts the capture of one agent.
     """
 
@@ -39,11 +40,11 @@ class Gathering:
         self._ready: list[AgentLink] = []  # connected, and not yet asked to capture
         self._until = 0.0
         self._timer: Any = None
-        #: Whether agents wait for each other.
+        #: Whether an agent that is ready waits for the others.
         self.waiting = targets >= GATHER_TARGETS
 
     def arrived(self, link: AgentLink) -> None:
-        """An agent is ready to capture."""
+        """Handle an agent that is ready to capture."""
         if not self.waiting:
             self._ask(link)
             return
@@ -57,7 +58,7 @@ class Gathering:
         self._ask_if_all_are_here()
 
     def left(self, link: AgentLink) -> None:
-        """An agent is gone; do not wait for it."""
+        """Handle an agent whose connection has ended: do not wait for it."""
         if self.waiting:
             if link in self._ready:
                 self._ready.remove(link)
@@ -72,7 +73,7 @@ class Gathering:
             self._ask_all()
 
     def _ask_all(self) -> None:
-        """Start the agents that are ready; later ones start alone."""
+        """Start the agents that are ready; each later one starts when it is ready."""
         self.stop()
         self.waiting = False
         ready, self._ready = self._ready, []

@@ -1,17 +1,17 @@
 """One user's capture over many agents.
 
 Goals: a failing, slow or silent agent never stops the others; every loss is
-counted; nothing is queued here.  Frames are checked (C code walks their record
-lengths) and forwarded under a new source id, without being unpacked.
+counted; nothing is queued here.  Frames are checked (C code checks the lengths of their
+records) and forwarded under a new source id, without being unpacked.
 
-Pressure: when the sink pauses us, every agent's transport is paused; when an
-agent's data arrives while it is paused, that is at most one read.  So what
-this capture can hold is a read per agent and the client's send buffer.
+Back-pressure: when the sink pauses the capture, every agent's transport is paused.  At most
+one more read of each agent can follow.  So a capture holds at most one read per agent and
+the client's send buffer.
 
 The end is the same for every reason: the api sends STOP to all agents, which drain
 and send END.  An agent that makes no progress (`limits.STOP_STALL_TIMEOUT`) or takes
-too long (`limits.DRAIN_TIMEOUT`) is given up, so that a stop takes bounded time.
-Then the sink gets END, or ERROR when nothing ever started.
+too long (`limits.DRAIN_TIMEOUT`) is disconnected, so that a stop takes bounded time.
+Then END is sent to the sink, or ERROR if no source was ever opened.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Capture:
 
     Args:
         agents: Makes connections to agents.
-        metrics: Where to count.
-        limits: The operator's; a request can only lower them.
-        request: The request, as the policy allows it.
+        metrics: The counters for Prometheus.
+        limits: The operator's limits; a request can only lower them.
+        request: The request, after the policy was applied.
         resolved: The user and the targets.
         sink: Receives the capture.
         exclude_filters: Packets that match one of them are not captured.
@@ -111,7 +111,7 @@ class Capture:
         self._reason = EndReason.STOPPED
         self._message = ""
         self._links: list[AgentLink] = []
-        self._awaited: set[AgentLink] = set()  # of the first ones, neither started nor failed
+        self._awaited: set[AgentLink] = set()  # links made at the start, neither open nor failed
         self._gathering = Gathering(self._reactor, len(self.targets), self._links, self._ask)
         self._sources = Sources(metrics)
         self._errors: list[RequestError] = []
@@ -120,7 +120,7 @@ class Capture:
         self._stop_watch = StopWatch(self._reactor, self._links, lambda: self._paused)
         self._pinger = LoopingCall(self._ping)
         self._pinger.clock = self._reactor
-        #: Is notified of targets that come and go, and may add some.
+        #: Called when the capture of a target begins or ends; it may add targets.
         self.watcher: Watcher | None = None
         #: Fires when everything is over.
         self.finished: Deferred[None] = Deferred()
@@ -128,7 +128,7 @@ class Capture:
     # --- life --------------------------------------------------------------
 
     def start(self) -> None:
-        """Write the audit record, then connect to every agent at once.
+        """Write the audit record, then connect to all agents at the same time.
 
         Raises:
             AuditUnavailable: The record cannot be written; the capture does not start.
@@ -139,7 +139,7 @@ class Capture:
         self._metrics.captures_active.inc()
         self._timer = self._reactor.callLater(self._limits.max_duration, self._time_is_up)
         self._pinger.start(AGENT_PING_INTERVAL, now=False)
-        # All sockets first: each notice says how many instances are still awaited.
+        # All sockets are made first, because each notice contains the number of awaited instances.
         links, failed = [], []
         for target in self.targets:
             try:
@@ -178,7 +178,7 @@ class Capture:
         return True
 
     def settle(self) -> None:
-        """No more targets will be added."""
+        """Handle that no more targets will be added."""
         self._finish_if_over()
 
     def say(self, kind: NoticeType, message: str, origin: str = _ORIGIN) -> None:
@@ -189,10 +189,11 @@ class Capture:
         self._sink.notice(dataclasses.replace(notice, awaited=len(self._awaited)))
 
     def stop(self, reason: EndReason, message: str = "", within: float = DRAIN_TIMEOUT) -> None:
-        """End the capture in good order.
+        """Stop the capture: send STOP to the agents; the capture ends when they have sent END.
 
         Args:
-            within: The agents' time limit in seconds; also if the capture is already ending.
+            within: The agents' time limit in seconds; it also applies to a capture that is
+                already stopping.
         """
         self._stop_watch.limit(within)
         if not self._machine.step(Step.STOP):
@@ -205,10 +206,10 @@ class Capture:
         self._finish_if_over()
 
     def abandon(self, why: str) -> None:
-        """End the capture at once, because the client is gone.
+        """End the capture immediately, because the client is gone.
 
         Args:
-            why: For the log.
+            why: The reason, for the log.
         """
         if self._machine.state is State.NEW:
             self._machine.step(Step.OVER)
@@ -228,7 +229,7 @@ class Capture:
         return link, sock
 
     def _no_socket(self, target: Target, error: OSError) -> None:
-        """The api has no descriptor or port left."""
+        """Report a target for which the api has no file descriptor or port left."""
         failure = AgentUnavailable(f"the api has no socket for its agent: {error.strerror}")
         self._errors.append(failure)
         self._metrics.agents_failed.labels(failure.code).inc()
@@ -239,17 +240,17 @@ class Capture:
             self.say(NoticeType.LIMIT_REACHED, f"the api ends captures after {self.facts.duration:g} s")
         self.stop(EndReason.DURATION, f"{self.facts.duration:g} s are over")
 
-    # --- what agents say (LinkOwner) ---------------------------------------
+    # --- called by links to agents (LinkOwner) -----------------------------
 
     def link_ready(self, link: AgentLink) -> None:
-        """An agent sent HELLO."""
+        """Handle HELLO of an agent."""
         self._gathering.arrived(link)
 
     def _ask(self, link: AgentLink) -> None:
         link.ask(self.facts.order(link.target, self._agents.api_id, self._agents.traffic()))
 
     def link_event(self, link: AgentLink, event: Event) -> None:
-        """An agent sent SOURCE, PACKETS, STATS or NOTICE."""
+        """Handle SOURCE, PACKETS, STATS or NOTICE of an agent."""
         message = event.message
         if isinstance(message, Packets):
             self._packets(self._sources[link, event.source], message.records)
@@ -262,13 +263,13 @@ class Capture:
             self._notice(dataclasses.replace(message, origin=link.target.name))
 
     def link_ended(self, link: AgentLink, end: End) -> None:
-        """An agent delivered everything."""
+        """Handle END of an agent, which has sent everything."""
         if self._machine.state is not State.STOPPING and end.reason is EndReason.DRAINING:
             self.say(NoticeType.INSTANCE_UNAVAILABLE, "its agent is shutting down", link.target.name)
         self._gone(link)
 
     def link_failed(self, link: AgentLink, error: RequestError) -> None:
-        """An agent refused, or its connection was lost."""
+        """Handle a refusal by an agent, or the loss of its connection."""
         self._metrics.agents_failed.labels(error.code).inc()
         self._errors.append(error)
         self._awaited.discard(link)
@@ -376,7 +377,7 @@ class Capture:
 
     @property
     def paused(self) -> bool:
-        """Whether the sink has paused us."""
+        """Whether the sink has paused this capture."""
         return self._paused
 
     def pauseProducing(self) -> None:
@@ -387,7 +388,7 @@ class Capture:
                 link.pause()
 
     def resumeProducing(self) -> None:
-        """Resume all agents, because the client caught up."""
+        """Resume all agents, because the client has read enough."""
         if self._paused:
             self._paused = False
             for link in self._links:

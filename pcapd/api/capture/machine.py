@@ -28,10 +28,10 @@ class State(Enum):
 class Step(Enum):
     """An event in the life of a capture."""
 
-    START = auto()  #: the record is written, the agents are dialled
+    START = auto()  #: the audit record is written; the api connects to the agents
     OPENED = auto()  #: a source is open
     STOP = auto()
-    OVER = auto()  #: no agent is left, or the client is gone
+    OVER = auto()  #: all agents have ended, or the client is gone
 
 
 #: The state after a step; any other step changes nothing.

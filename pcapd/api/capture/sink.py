@@ -1,4 +1,4 @@
-"""The interfaces of a capture's output and of what adds targets to it."""
+"""Two interfaces: the output of a capture, and the object that adds targets to it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ class Sink(Protocol):
     """Receives a capture; it may call `Capture.pauseProducing` at any time.
 
     Attributes:
-        grace: Seconds after the duration in which its client stops by itself.
+        grace: Seconds after the requested duration within which the client sends STOP itself.
     """
 
     grace: float
 
     def source(self, number: int, source: Source) -> None:
-        """A source is open."""
+        """Handle a source that has been opened."""
 
     def packets(self, number: int, records: Bytes) -> bool:
-        """Take checked records of one source; returns whether they are sent to the client."""
+        """Handle checked records of one source; return whether they are sent to the client."""
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Take the counters and watermark of one source."""
+        """Handle the counters of one source, and the time up to which it has sent all packets."""
 
     def notice(self, notice: Notice) -> None:
-        """Take a notice for the user."""
+        """Handle a notice for the user."""
 
     def end(self, end: End) -> None:
-        """The capture is over; nothing follows."""
+        """Handle the end of the capture; this is the last call."""
 
     def error(self, error: RequestError) -> None:
-        """Nothing ever started; nothing follows."""
+        """Handle the failure of a capture in which no source was opened; this is the last call."""
 
 
 class Watcher(Protocol):
@@ -45,10 +45,10 @@ class Watcher(Protocol):
 
     @property
     def watching(self) -> bool:
-        """Whether more targets may be added, so that the capture goes on without any."""
+        """Whether more targets may be added, so that a capture without targets continues."""
 
     def opened(self, target: Target) -> None:
-        """A source of this target is open."""
+        """Handle that a source of this target is open."""
 
     def gone(self, target: Target) -> None:
-        """This target is no longer captured, or its capture failed."""
+        """Handle that this target is no longer captured, or its capture failed."""

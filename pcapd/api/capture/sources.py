@@ -1,4 +1,4 @@
-"""The open sources of one capture: numbered as they open, counted as they deliver."""
+"""The open sources of one capture, numbered in the order of opening, and their counters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class OpenSource:
     """One source, and the counters of its packets.
 
     Attributes:
-        number: In this capture, from 1 on.
+        number: The number of the source in this capture, from 1 on.
         stats: The last counters that its agent sent.
-        packets: Received here.
-        dropped: Of these, not forwarded.
+        packets: Number of packets that the api received.
+        dropped: Number of these that were not forwarded.
     """
 
     number: int
@@ -34,11 +34,11 @@ class OpenSource:
     dropped: int = 0
 
     def counters(self) -> Counters:
-        """Its part of END."""
+        """The counters of this source for END."""
         return dataclasses.replace(self.stats, forwarded=self.packets).counters(self.number)
 
     def record(self) -> dict[str, Any]:
-        """Its part of the audit record."""
+        """The fields of this source for the audit record."""
         stats = self.stats
         return {
             "source": f"{self.source.instance}:{self.source.interface}",
@@ -57,10 +57,10 @@ class Sources:
     """See the module.
 
     Args:
-        metrics: Count the packets too.
+        metrics: The counters for Prometheus, which are increased too.
 
     Attributes:
-        bytes: Bytes of records received here.
+        bytes: Total size of the records that the api received.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -83,7 +83,7 @@ class Sources:
         return [opened for opened in self if opened.link is link]
 
     def full(self, link: AgentLink) -> bool:
-        """Whether one agent, or all agents together, opened as many sources as are allowed."""
+        """Whether one agent, or all agents together, have the largest allowed number of sources."""
         return self._opened_by[link] >= INTERFACES_MAX or len(self) >= SOURCES_MAX
 
     @property
@@ -95,8 +95,8 @@ class Sources:
         """Add a source.
 
         Args:
-            number: Its number at its agent.
-            source: As the client sees it.
+            number: The number that the agent gave to the source.
+            source: The description that is sent to the client.
         """
         opened = OpenSource(len(self) + 1, link, source, Stats(0, 0, 0, 0, 0))
         self._opened_by[link] += 1
@@ -124,7 +124,7 @@ class Sources:
             ("agent", stats.dropped_agent, before.dropped_agent),
         ):
             self._metrics.dropped.labels(place).inc(max(0, now - then))
-        # Packets forwarded before this that do not arrive were lost by us.
+        # From this number the client computes how many packets the api lost.
         opened.stats = dataclasses.replace(stats, forwarded=opened.packets)
         return opened.stats
 
@@ -132,13 +132,13 @@ class Sources:
         """End and yield the sources of a lost agent that did not send their final counters."""
         for opened in self.of(link):
             if not opened.stats.final:
-                # So that an ordered merge does not wait for it.
+                # Final, so that a merge in time order does not wait for this source.
                 opened.stats = dataclasses.replace(
                     opened.stats.seen(opened.packets), final=True, exact=False, forwarded=opened.packets
                 )
                 yield opened
 
     def close(self) -> None:
-        """The capture is over: at least the packets received here were captured."""
+        """Raise each source's counter of captured packets to at least those received by the api."""
         for opened in self:
             opened.stats = opened.stats.seen(opened.packets)

@@ -1,4 +1,4 @@
-"""The time limits of agents after STOP; agents that exceed them are given up."""
+"""The time limits of agents after STOP; agents that exceed them are disconnected."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["StopWatch"]
 
 
 class StopWatch:
-    """Gives up each agent that makes no progress, or takes too long.
+    """Disconnects each agent that makes no progress, or takes too long.
 
-    Time does not count while the client holds up the capture.
+    Time does not count while the client is too slow and the capture is therefore paused.
 
     Args:
         reactor: For time.
         links: Links that have not ended; the capture changes this list.
-        excused: Whether the client holds up the capture.
+        excused: Returns whether the capture is paused.
     """
 
     def __init__(self, reactor: IReactorTime, links: list[AgentLink], excused: Callable[[], bool]) -> None:
@@ -34,11 +34,11 @@ class StopWatch:
         self._looking.clock = reactor
 
     def limit(self, seconds: float) -> None:
-        """Reduce the time left to at most so many seconds."""
+        """Reduce the remaining time to at most this number of seconds."""
         self._time_left = min(self._time_left, seconds)
 
     def start(self) -> None:
-        """STOP was sent to the agents: start watching them."""
+        """Start watching the agents, because STOP was sent to them."""
         self._looking.start(STOP_WATCH_INTERVAL, now=False)
 
     def stop(self) -> None:
@@ -49,7 +49,7 @@ class StopWatch:
     def _look(self) -> None:
         if not self._excused():
             self._time_left -= STOP_WATCH_INTERVAL
-            # A process that was suspended reads first what came meanwhile, and judges then.
+            # If the process was suspended, the data that arrived meanwhile is read before the check.
             self._reactor.callLater(0, self._judge)
 
     def _judge(self) -> None:

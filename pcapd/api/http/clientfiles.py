@@ -1,4 +1,4 @@
-"""The client for download (``GET /cli/NAME``): the files of one directory, and nothing else.
+"""The command line client for download (``GET /cli/NAME``): the files of one directory only.
 
 These files are public and need no token.  A name is one path segment of harmless
 characters, so that it cannot leave the directory.  Only regular files are opened:
@@ -26,15 +26,15 @@ from pcapd.limits import STRANGER_BUFFER
 
 __all__ = ["ClientFilesResource"]
 
-#: Also what keeps hidden files and "." and ".." out.
+#: Allowed file names; hidden files, "." and ".." do not match.
 _NAME: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
 class ClientFilesResource(NotFoundResource):
-    """Answers below ``/cli/``; there is no listing.
+    """Answers paths below ``/cli/``; there is no listing of the directory.
 
     Args:
-        directory: Where the files are.
+        directory: The directory with the files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -50,10 +50,10 @@ class ClientFilesResource(NotFoundResource):
 
 @implementer(IPushProducer)
 class _Sending:
-    """Sends a file, a piece in each turn, as fast as the client reads.
+    """Sends a file, one piece in each turn of the reactor, as fast as the client reads.
 
     Args:
-        request: The request that it answers.
+        request: The request for the file.
         file: The file; it is closed at the end.
         clock: The reactor.
     """
@@ -65,27 +65,27 @@ class _Sending:
         self._turn: Any = None
 
     def start(self) -> None:
-        """Begin."""
+        """Send the first piece."""
         self._request.notifyFinish().addBoth(lambda _: self.stopProducing())
         self._request.registerProducer(self, True)
         self._send()
 
     def resumeProducing(self) -> None:
-        """The client reads."""
+        """Continue, because the client reads."""
         if self._turn is None:
             self._turn = self._clock.callLater(0, self._send)
 
     def pauseProducing(self) -> None:
-        """It does not."""
+        """Pause, because the client does not read."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
 
     def stopProducing(self) -> None:
-        """It is gone, or has all."""
+        """Close the file, because the client is gone or everything is sent."""
         self.pauseProducing()
         self._file.close()
-        self._request = None  # breaks a reference cycle; the garbage collector would be late
+        self._request = None  # breaks a reference cycle, which the garbage collector would free only later
 
     def _send(self) -> None:
         self._turn = None

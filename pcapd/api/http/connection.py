@@ -1,8 +1,8 @@
 """A client's HTTP connection: one request at a time, and a time limit for each step.
 
-Twisted's channel answers every request of a read in one turn, even if the client does not
-read the answers.  Here a request waits until the client has read the answer before it.
-The number of bytes that wait is bounded; beyond it the connection is not read.
+Twisted's channel answers all requests that it finds in one read, even if the client does not
+read the answers.  Here a request is handled only after the client has read the previous
+answer.  Reading pauses while more than `limits.PIPELINED_MAX` bytes wait.
 
 ::
 
@@ -12,11 +12,11 @@ The number of bytes that wait is bounded; beyond it the connection is not read.
 
 ======== ===========================================================================
 HEAD     `limits.REQUEST_TIMEOUT` for the whole head
-ANSWERING no limit until the answer begins: the authorities and agents that it waits for
-         have their own.  From its first byte on `limits.ANSWER_TIMEOUT`, and for a file one
-         more second for each `limits.ANSWER_RATE_MIN` bytes.  A capture has its own limits
+ANSWERING no limit until the answer begins: requests to authorities and agents have their own
+         limits.  From the first byte on `limits.ANSWER_TIMEOUT`, and for a file one more
+         second for each `limits.ANSWER_RATE_MIN` bytes.  A capture has its own limits
 SENDING  the rest of the limit of ANSWERING
-CLOSING  the rest of that limit, or `limits.HANDSHAKE_TIMEOUT`
+CLOSING  the rest of the limit of ANSWERING; `limits.HANDSHAKE_TIMEOUT` if there is none
 ======== ===========================================================================
 
 The rest of a finished capture must be read within `limits.CLIENT_SILENCE_TIMEOUT`.
@@ -55,7 +55,7 @@ class Successor(Protocol):
     """Takes over a connection that was upgraded."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Handle bytes of the client."""
+        """Handle bytes from the client."""
 
     def connectionLost(self, reason: Failure) -> None:
         """Handle the loss of the connection."""
@@ -70,14 +70,14 @@ class _Phase(Enum):
 
 
 class _Request(WebRequest):
-    """A request without a body, because none of our pages takes one, and with headers that are text."""
+    """A request; it is refused if it has a body, which no page needs, or headers that are not text."""
 
     def process(self) -> None:
-        """Refuse what Twisted could not decode."""
+        """Refuse a request line or header that Twisted could not decode."""
         try:
             (self.method + self.uri).decode("ascii")
             for name, values in self.requestHeaders.getAllRawHeaders():
-                if name.lower() != b"authorization":  # read as bytes: such a token is refused as unknown
+                if name.lower() != b"authorization":  # read as bytes; refused later as an unknown token
                     b"".join(values).decode()
         except UnicodeDecodeError:
             body = deny(self, BadRequest("the request line or a header is not text"))
@@ -91,8 +91,8 @@ class _Request(WebRequest):
         """Refuse a body before a byte of it is stored."""
         super().gotLength(0)
         if length != 0:
-            channel = self.channel  # which forgets us, and we it, when we are finished
-            self.clientproto = b"HTTP/1.1"  # known to Twisted only after the body
+            channel = self.channel  # `finish` removes the reference to it
+            self.clientproto = b"HTTP/1.1"  # Twisted would set it only after the body
             body = deny(self, BadRequest("this api takes no request bodies"))
             self.setResponseCode(http.REQUEST_ENTITY_TOO_LARGE)
             self.setHeader("Connection", "close")
@@ -102,7 +102,7 @@ class _Request(WebRequest):
 
 
 class HttpConnection(http.HTTPChannel):
-    """See the module.  It also consumes a capture; the capture is its producer."""
+    """See the module.  It is also the consumer of a capture, which is its producer."""
 
     factory: ApiSite
     transport: Any
@@ -110,13 +110,13 @@ class HttpConnection(http.HTTPChannel):
     def __init__(self) -> None:
         super().__init__()
         self._phase = _Phase.HEAD
-        self._kept = b""  # what came while a request was being answered
+        self._kept = b""  # bytes received while a request was being answered
         self._deadline: Any = None
         self._turn: Any = None
         self._when_taken: list[Callable[[], None]] = []
         self._capture_over: Callable[[], None] | None = None
         self._successor: Successor | None = None
-        #: Whether more is waiting to be sent than may; the client does not read.
+        #: Whether the send buffer is full, because the client does not read.
         self.full = False
 
     # --- life --------------------------------------------------------------
@@ -128,7 +128,7 @@ class HttpConnection(http.HTTPChannel):
         self._allow(REQUEST_TIMEOUT)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Remove the connection, and end what depends on it."""
+        """Remove the connection, and end the WebSocket or capture that uses it."""
         self.factory.connections.discard(self)
         self._phase = _Phase.CLOSING
         self._allow(None)
@@ -156,7 +156,7 @@ class HttpConnection(http.HTTPChannel):
         super().loseConnection()
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Close at once.  Twisted's own method waits for itself, as the transport's producer."""
+        """Close.  Twisted's own method waits for the producer of the transport: this object itself."""
         self.loseConnection()
 
     def _allow(self, seconds: float | None) -> None:
@@ -195,7 +195,7 @@ class HttpConnection(http.HTTPChannel):
             self.transport.pauseProducing()
 
     def allContentReceived(self) -> None:
-        """A request is complete; the rest of the read waits until it is answered."""
+        """Answer a complete request; the bytes after it are kept until it is answered."""
         self._phase = _Phase.ANSWERING
         self._kept = self.clearLineBuffer()
         self._allow(None)
@@ -203,7 +203,7 @@ class HttpConnection(http.HTTPChannel):
         super().allContentReceived()
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
-        """An answer begins."""
+        """Begin an answer, and start its time limit."""
         headers.removeHeader(b"server")
         if self._capture_over is None:
             length = (headers.getRawHeaders(b"content-length") or [b"0"])[0]
@@ -211,18 +211,18 @@ class HttpConnection(http.HTTPChannel):
         super().writeHeaders(version, code, reason, headers)
 
     def requestDone(self, request: Any) -> None:
-        """An answer is written.  The next request is handled when the client has read it."""
+        """Handle that an answer is written; the next request waits until the client has read it."""
         if self._phase is not _Phase.CLOSING:
             self._phase = _Phase.SENDING
             self._limit_the_rest()
         self.capture_ended()
-        super().requestDone(request)  # which reads on, or closes
+        super().requestDone(request)  # resumes reading, or closes the connection
         self._read_no_more_than_is_kept()
         if self._phase is _Phase.SENDING:
             self._after_taken(self._give_turn)
 
     def _give_turn(self) -> None:
-        # Other connections come first, however many requests are waiting here.
+        # In the next turn, so that many requests on one connection do not delay other connections.
         self._turn = self.factory.clock.callLater(0, self._next)
 
     def _next(self) -> None:
@@ -240,17 +240,17 @@ class HttpConnection(http.HTTPChannel):
             super().dataReceived(kept)
 
     def resetTimeout(self) -> None:
-        """Do nothing: the time runs from the connection or the answer before, not from each byte."""
+        """Do nothing: received bytes do not extend the time limit of a request."""
 
-    # --- what the client reads ---------------------------------------------
+    # --- back-pressure -----------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """The client does not read: remember it, and pause the producer."""
+        """Pause the producer, because the client does not read."""
         self.full = True
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The client has read: continue."""
+        """Resume the producer, because the client has read."""
         self.full = False
         super().resumeProducing()
         self._read_no_more_than_is_kept()
@@ -276,7 +276,9 @@ class HttpConnection(http.HTTPChannel):
     # --- captures ----------------------------------------------------------
 
     def admitted(self, over: Callable[[], None]) -> None:
-        """A capture was admitted: the connection is not closed for others, and has no time limit.
+        """Protect the connection, because its capture was admitted.
+
+        It is not closed to make room for others, and has no time limit.
 
         Args:
             over: Called once, when the client has read all of the capture, or is gone.
@@ -286,17 +288,17 @@ class HttpConnection(http.HTTPChannel):
         self.transport.known()
 
     def capture_ended(self) -> None:
-        """The last byte of the capture is written."""
+        """Handle that the last byte of the capture is written."""
         over, self._capture_over = self._capture_over, None
         if over is not None:
-            self.transport.stranger()  # which pauses us when much is waiting
+            self.transport.stranger()  # calls `pauseProducing` if much is waiting to be sent
             self._after_taken(over)
 
     def upgrade(self, successor: Successor) -> None:
         """Hand the connection over to another protocol.
 
         Args:
-            successor: Gets what arrives, and sets its own time limits.
+            successor: Receives all further bytes, and sets its own time limits.
         """
         self.factory.connections.discard(self)
         self._phase = _Phase.UPGRADED
@@ -304,23 +306,23 @@ class HttpConnection(http.HTTPChannel):
 
 
 class ApiSite(Site):
-    """The site; it keeps no access log, because the audit log has more.
+    """The site; it has no access log, because the audit log contains more.
 
     Args:
-        root: The root of the pages.
-        reactor: Where it runs.
+        root: The resource for ``/``.
+        reactor: The reactor.
     """
 
-    # HTTP/1.1 only: what Twisted has there chooses between that and HTTP/2.
+    # HTTP/1.1 only: Twisted's default protocol also supports HTTP/2.
     protocol = HttpConnection  # type: ignore[assignment]
 
     def __init__(self, root: Resource, reactor: IReactorTime) -> None:
         super().__init__(root, requestFactory=_Request, reactor=reactor, timeout=None)
         self.noisy = False
         self.displayTracebacks = False
-        #: For time.
+        #: The reactor, for timers.
         self.clock: IReactorTime = reactor
-        #: Open connections, without WebSockets.
+        #: Open connections that are not WebSockets.
         self.connections: set[HttpConnection] = set()
 
     def log(self, request: Any) -> None:

@@ -1,7 +1,7 @@
-"""A capture as a file over plain HTTP (``GET /capture``): for curl and the 2022 clients.
+"""A capture as a file over plain HTTP (``GET /capture``): for curl and the clients of 2022.
 
-The status line waits until a first agent captures, so that a bad filter or an
-unknown interface is answered with 400.  After the first byte a failure can only be
+The status line is sent when the first agent captures, so that a bad filter or an
+unknown interface can be answered with 400.  After the first byte a failure can only be
 reported by aborting the connection, which every client notices.
 
 ::
@@ -55,7 +55,7 @@ __all__ = ["DownloadResource", "parse_query"]
 _PCAPNG = "application/x-pcapng"
 _PCAP = "application/vnd.tcpdump.pcap"
 
-#: Errors of downloads that end before they begin, unless the capture itself failed.
+#: The error for a capture that ends before its first source opens; others are `CaptureFailed`.
 _KINDS = {EndReason.DRAINING: Draining, EndReason.UNRECORDED: AuditUnavailable}
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -94,12 +94,12 @@ class DownloadResource(Page):
         return NOT_DONE_YET
 
     def refuse(self, request: Any, error: RequestError) -> bytes:
-        """Refuse a request, and record what it names, as far as it can be read."""
+        """Refuse a request, and record the targets and interfaces that can be read from it."""
         client = self._service.client(request)
         return deny(request, self._service.refused(Failure(error), client, _named(request.args)))
 
 
-#: What the audit log contains of a refused query.
+#: Fields of the audit record of a refused query, and the arguments with their values.
 _NAMES = {"targets": b"target", "app": b"appid", "deployment": b"deployment", "interfaces": b"device"}
 
 
@@ -115,7 +115,7 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
     """Read the query of ``GET /capture``.
 
     Returns:
-        What to capture, the largest number of packets, and whether in time order.
+        The request, the largest number of packets, and whether they are sorted by time.
 
     Raises:
         BadRequest: Arguments are unknown or invalid; all of them are named.
@@ -148,7 +148,7 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
 
 
 def _app(query: _Query) -> App | None:
-    """``appid``, ``index`` and ``type``, with the defaults that the 2022 interface had."""
+    """``appid``, ``index`` and ``type``, with the defaults of the interface of 2022."""
     guid = query.one("appid", str, "")
     indices = query.numbers("index")
     process_type = query.one("type", str, "")
@@ -164,7 +164,7 @@ def _app(query: _Query) -> App | None:
 
 
 def _deployment(query: _Query) -> Deployment | None:
-    """``deployment``, ``group`` and ``instance``; without the latter all."""
+    """``deployment``, ``group`` and ``instance``; without ``instance``, all of them."""
     name = query.one("deployment", str, "")
     groups, instances = query.given("group"), query.given("instance")
     if not name:
@@ -179,7 +179,7 @@ def _deployment(query: _Query) -> Deployment | None:
 
 
 class _Query:
-    """Arguments that are taken out one by one; problems are collected."""
+    """The arguments of a query; each is removed when it is read, and problems are collected."""
 
     def __init__(self, arguments: dict[bytes, list[bytes]]) -> None:
         self._left = {
@@ -192,7 +192,7 @@ class _Query:
         return tuple(self._left.pop(name, ()))
 
     def given(self, name: str) -> tuple[str, ...]:
-        """All but the empty ones: the 2022 client sends ``device=`` for the default."""
+        """The values that are not empty: the client of 2022 sends ``device=`` for the default."""
         return tuple(text for text in self.texts(name) if text)
 
     def numbers(self, name: str) -> tuple[int, ...]:
@@ -262,13 +262,13 @@ class _Download:
         self._asked: Deferred[Any] | None = None
         self._capture: Capture | None = None
         self._state = _State.ASKING
-        self._incomplete = False  # the file lacks something that was requested
+        self._incomplete = False  # whether requested packets are missing from the file
         self._ticker = LoopingCall(self._flush)
         self._ticker.clock = self._reactor
         self._statistics_at = 0.0
 
     def begin(self, request: Request) -> None:
-        """Ask for the capture."""
+        """Request the capture from the service."""
         self._request.notifyFinish().addBoth(self._left)
         self._requested = audit.request_fields(request)
         self._asked = self._service.begin(request, self._client.token, self._client, self)
@@ -290,7 +290,7 @@ class _Download:
         self.error(self._service.refused(failure, self._client, self._requested))
 
     def _left(self, _: Any) -> None:
-        """The response is over, finished or not."""
+        """Handle the end of the response, complete or not."""
         self._let_go("the client is gone")
         if self._asked is not None:
             self._asked.cancel()
@@ -307,10 +307,10 @@ class _Download:
     # --- Sink --------------------------------------------------------------
 
     def source(self, number: int, source: Source) -> None:
-        """A source is open; the first one decides the status."""
+        """Handle an opened source; the first one starts the response."""
         try:
             self._muxer.source(number, source, now_us())
-        except MixedLinkTypes as error:  # so it is not the first one
+        except MixedLinkTypes as error:  # there was a source before, so the response has begun
             self.log.warn("a download was aborted: {reason}", reason=str(error))
             self._request.transport.abortConnection()
             self._let_go(str(error))
@@ -323,17 +323,17 @@ class _Download:
             self._ticker.start(RELEASE_INTERVAL)
 
     def packets(self, number: int, records: Bytes) -> bool:
-        """Take checked records of one source."""
-        # Packets after the count was reached are counted there, but not as lost: they were not requested.
+        """Handle checked records of one source."""
+        # The muxer counts packets above the requested number, but not as lost: they were not requested.
         self._muxer.packets(number, records, self._reactor.seconds())
         return True
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Take the counters and watermark of one source."""
+        """Handle the counters of one source, and the time up to which it has sent all packets."""
         self._muxer.stats(number, stats)
 
     def notice(self, notice: Notice) -> None:
-        """Remember that the file is incomplete; a notice itself has no place in a file."""
+        """Store that the file is incomplete; notices themselves are not written to the file."""
         if notice.type.incomplete:
             self._incomplete = True
         self._muxer.await_instances(notice.awaited)
@@ -349,8 +349,8 @@ class _Download:
         self._write(self._muxer.finish(now_us()))
         self._request.unregisterProducer()
         if self._incomplete or end.reason in (EndReason.FAILED, EndReason.SOURCES_GONE):
-            # After what is written, without the last chunk.  Through the channel: it is its
-            # transport's producer, and a transport closes only without one.
+            # Without the last chunk, so that the client notices; buffered data is still sent.  The
+            # channel is the producer of its transport, and must unregister before that closes.
             self._request.channel.loseConnection()
         else:
             self._request.finish()
@@ -368,7 +368,7 @@ class _Download:
 
     def _flush(self) -> None:
         if self._capture is not None and self._capture.paused:
-            # The client is slow: no source can advance its watermark now.
+            # The client is slow, and the agents are paused: a silent source may still have packets.
             return
         self._write(self._muxer.take(self._reactor.seconds()))
         now = self._reactor.seconds()

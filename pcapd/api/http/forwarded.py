@@ -1,4 +1,4 @@
-"""The client behind a proxy: ``X-Forwarded-For``, as trusted proxies wrote it.  Pure.
+"""The address of a client behind trusted proxies, from ``X-Forwarded-For``.  No I/O.
 
 Each proxy appends the address of its peer.  Everything to the left of the right-most
 address that is not a trusted proxy's was written by an untrusted machine.
@@ -24,16 +24,16 @@ def contains(networks: Networks, address: str) -> bool:
 
 
 def client_address(forwarded: str, peer: str, trusted: Networks) -> str:
-    """The address of the client that a request comes from.
+    """The address of the client that sent a request.
 
     Args:
         forwarded: The values of ``X-Forwarded-For``, joined by commas.
-        peer: The IP address that is connected to us.
-        trusted: The proxies.
+        peer: The IP address of the peer of the connection.
+        trusted: The networks of the trusted proxies.
 
     Returns:
-        The right-most address that is not a trusted proxy's, from `peer` on; where an entry
-        cannot be read, the address of the proxy that added it.
+        The first address that is not a trusted proxy's, starting with `peer` and then from the
+        right; at an entry that cannot be read, the address of the proxy that added it.
     """
     client = peer
     for entry in reversed(forwarded.split(",")[-FORWARDED_MAX:]):
@@ -53,7 +53,7 @@ def _address(entry: str) -> IPv4Address | IPv6Address | None:
         host = entry[1:].partition("]")[0]
     elif entry.count(":") == 1:
         host = entry.partition(":")[0]
-    if "%" in host:  # a zone means something to its own machine only, and may be any text
+    if "%" in host:  # a zone is valid only on its own machine, and may be any text
         return None
     try:
         address = ip_address(host)

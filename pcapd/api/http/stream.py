@@ -1,7 +1,7 @@
 """A capture as frames over a WebSocket (``GET /v1/stream``).
 
-A message to the client has whole frames: one large one, or all small ones of one turn
-of the reactor, because small writes cost most.
+A message to the client contains whole frames.  All small frames of one turn of the reactor
+are sent in one message, because many small writes are expensive.
 
 ::
 
@@ -53,7 +53,7 @@ from pcapd.wire.frames import Bytes
 __all__ = ["StreamProtocol", "StreamResource"]
 
 _PROTOCOL_ERROR = 1002  # RFC 6455, section 7.4.1
-_MESSAGE = 16 * 1024  # bytes that fill a TLS record: waiting for more would cost a turn of the reactor
+_MESSAGE = 16 * 1024  # bytes, the size of a TLS record: a larger message is not worth the delay of a turn
 
 
 class StreamResource(Page):
@@ -96,7 +96,7 @@ class StreamResource(Page):
 class _State(Enum):
     GREETED = auto()
     ASKING = auto()
-    WITHDRAWN = auto()  #: STOP came before it was decided
+    WITHDRAWN = auto()  #: STOP was received before the capture was admitted or refused
     CAPTURING = auto()
     OVER = auto()  #: END or ERROR is written
     CLOSED = auto()  #: nothing more is written
@@ -106,7 +106,7 @@ _UNDECIDED = (_State.ASKING, _State.WITHDRAWN)
 
 
 class StreamProtocol:
-    """The protocol with a client; the capture's sink.
+    """The protocol for one client; also the sink of its capture.
 
     Args:
         service: The api.
@@ -133,7 +133,7 @@ class StreamProtocol:
         self._timer: Any = None
         self._pinger: Any = None
         self._time = RunningTime(CLIENT_PING_INTERVAL)
-        self._heard_at = 0.0  # by that time
+        self._heard_at = 0.0  # value of `_time` at the last message or pong of the client, seconds
 
     def opened(self, websocket: WebSocket) -> None:
         """Send HELLO and wait for START, because the WebSocket is open."""
@@ -158,7 +158,7 @@ class StreamProtocol:
                     self._stop()
                 elif isinstance(event.message, Ping):
                     self._send(self._session.pong(event.message, now_us()))
-            self._session.eof()  # a message holds whole frames
+            self._session.eof()  # raises an error if the message ends within a frame
         except RemoteProtocolError as error:
             self._broken(error)
 
@@ -185,7 +185,7 @@ class StreamProtocol:
         if before is _State.GREETED and self._client.token is not None:
             self._refused(ClientLeft("the client left before it asked for a capture"))
         elif before in _UNDECIDED and self._asked is not None:
-            self._asked.cancel()  # which records it
+            self._asked.cancel()  # the service then records the refusal
         self._abandon(why)
 
     # --- the start ---------------------------------------------------------
@@ -235,7 +235,7 @@ class StreamProtocol:
         return self._service.refused(Failure(error), self._client, self._requested)
 
     def _broken(self, error: RemoteProtocolError) -> None:
-        """The client broke the protocol: refuse it."""
+        """Refuse a client that broke the protocol."""
         assert self._websocket is not None
         refusal: RequestError = BadRequest(error.message, error.hint)
         if self._state is _State.GREETED:
@@ -265,18 +265,18 @@ class StreamProtocol:
 
     def end(self, end: End) -> None:
         """Send END, the last message."""
-        # Generous: the client may be slow, and closing early would lose what is under way.
+        # A long limit: the client may be slow, and closing early would lose packets still in buffers.
         self._finish(end, end.message, CLIENT_SILENCE_TIMEOUT)
 
     def error(self, error: RequestError) -> None:
         """Send ERROR, the last message."""
-        # No packets are under way, and any client can be refused.
+        # A short limit: no packets are in buffers, and clients that are not authenticated get ERROR too.
         self._finish(Error(error.code, error.message, error.hint), error.message, HANDSHAKE_TIMEOUT)
 
     # --- writing -----------------------------------------------------------
 
     def _send(self, *pieces: Bytes) -> bool:
-        """Queue whole frames, unless the client is gone: a message never ends within a frame."""
+        """Queue whole frames, so that no message ends within a frame; False if the client is gone."""
         if self._state is _State.CLOSED:
             return False
         for piece in pieces:
@@ -289,7 +289,7 @@ class StreamProtocol:
         return True
 
     def _turn_is_over(self) -> None:
-        self._flush_soon = None  # breaks a reference cycle; the garbage collector would be late
+        self._flush_soon = None  # breaks a reference cycle, which the garbage collector would free only later
         self._flush()
 
     def _flush(self) -> None:
@@ -301,7 +301,7 @@ class StreamProtocol:
     # --- the end -----------------------------------------------------------
 
     def _finish(self, last: End | Error, why: str, seconds: float) -> None:
-        """Send the last message.  The client closes when it has read it; if it does not, we do."""
+        """Send the last message.  The client then closes the connection; after a time limit the api does."""
         self._send(self._session.end(last))
         self._flush()
         self._abandon(why)
@@ -311,7 +311,7 @@ class StreamProtocol:
             self._timer = Deadline(self._reactor, seconds, self._channel.transport.abortConnection)
 
     def _abandon(self, why: str) -> None:
-        """The capture has ended, or does so now."""
+        """Release the capture; if it has not ended, end it."""
         if self._capture is not None:
             capture, self._capture = self._capture, None
             self._channel.unregisterProducer()

@@ -33,7 +33,7 @@ __all__ = [
 
 
 class CaptureService(Protocol):
-    """What the HTTP side needs of the api."""
+    """The part of the api service that the HTTP interface uses."""
 
     reactor: Reactor
 
@@ -50,9 +50,11 @@ class CaptureService(Protocol):
         """The client that sent an HTTP request."""
 
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Any]:
-        """Authenticate, resolve and admit; fires with a `Capture` to be started, then `released`.
+        """Authenticate the user, find the targets, and admit the capture.
 
-        Cancel it when the client has left.
+        Returns:
+            Fires with a `Capture`, which the caller starts, and later passes to `released`.
+            Cancel it when the client has disconnected.
         """
 
     def refused(
@@ -61,7 +63,7 @@ class CaptureService(Protocol):
         """Count and record a refused request; return the error for the client.
 
         Args:
-            requested: What it asked for (`pcapd.api.capture.audit.request_fields`).
+            requested: Fields of the request (`pcapd.api.capture.audit.request_fields`).
         """
 
     def released(self, capture: Any) -> None:
@@ -79,9 +81,9 @@ class ClientInfo:
     """The client of a request.
 
     Attributes:
-        peer: Its address, with the port if the client itself is connected to us; for logs.
-        request_id: From a trusted proxy, or our own.
-        token: From the Authorization header.
+        peer: The client's address, for logs; with the port if there is no proxy between.
+        request_id: The id that a trusted proxy sent, or a new one.
+        token: The token in the Authorization header; None without one.
         proxy: Address and port of the trusted proxy that forwarded the request.
     """
 
@@ -102,7 +104,7 @@ class ClientInfo:
 
     @classmethod
     def of(cls, request: Any, trusted: Networks = ()) -> ClientInfo:
-        """Read it from an HTTP request.  Also set TCP's timeout for the client.
+        """Read the client's data from an HTTP request.  Also set TCP's timeout for the client.
 
         Args:
             trusted: Proxies whose headers for the client's address and the request's id are used.
@@ -126,7 +128,7 @@ class ClientInfo:
 
 
 def _header(request: Any, name: bytes) -> str | None:
-    # As bytes: Twisted fails on text that is not UTF-8.
+    # Read as bytes, because Twisted fails to decode a header that is not UTF-8.
     value = request.getHeader(name)
     return None if value is None else value.decode("latin-1")
 
@@ -183,7 +185,7 @@ class HealthResource(Page):
     """``GET /health``: 200 or 503, always JSON.
 
     Args:
-        health: Makes the body.
+        health: Returns the body.
     """
 
     isLeaf = True
@@ -203,7 +205,7 @@ class TargetsResource(Page):
 
     Args:
         service: The api.
-        names: Finds them by the user's token; raises `RequestError`.
+        names: Returns the names for a user's token; raises `RequestError`.
     """
 
     isLeaf = True

@@ -1,7 +1,7 @@
 """The api's end of a WebSocket (RFC 6455), on a connection that was HTTP.
 
-The client sends only control frames, so a message is bounded, and so is the number of
-its frames: each costs us more than it costs the client.  The api's own messages bypass
+Clients send only small protocol messages.  The size of a message and the number of frames
+are therefore limited: a frame costs the api more than the client.  The api's own messages bypass
 wsproto, which would copy every byte three times.
 """
 
@@ -37,14 +37,14 @@ class WebSocketUser(Protocol):
         """Handle a whole binary message.
 
         Raises:
-            RemoteProtocolError: Too many messages; the WebSocket is closed.
+            RemoteProtocolError: The client sends too many messages; the WebSocket is closed.
         """
 
     def alive(self) -> None:
         """Handle a pong."""
 
     def closed(self) -> None:
-        """Nothing more is sent or received."""
+        """Handle the start of the closing handshake: nothing more is sent or received."""
 
     def lost(self) -> None:
         """Handle the loss of the connection; this is the last call."""
@@ -76,9 +76,9 @@ class WebSocket:
     """An open WebSocket.
 
     Args:
-        channel: The connection that it takes over.
-        end: What `accept` returned.
-        clock: The reactor.
+        channel: The HTTP connection that becomes this WebSocket.
+        end: The object that `accept` returned.
+        clock: The reactor, for timers.
         user: Receives the events.
     """
 
@@ -92,10 +92,10 @@ class WebSocket:
         self._answers = Answers()
         channel.upgrade(self)
 
-    # --- what arrives (Successor) ------------------------------------------
+    # --- receiving (Successor) ---------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        """Handle bytes of the client."""
+        """Handle bytes from the client."""
         if self._closing:
             return
         try:
@@ -114,10 +114,10 @@ class WebSocket:
         self._user.lost()
 
     def count(self) -> None:
-        """Count a frame: each costs us more than it costs the client.
+        """Count a frame; the rate is limited, because a frame costs the api more than the client.
 
         Raises:
-            RemoteProtocolError: Too many frames.
+            RemoteProtocolError: The client sends too many frames.
         """
         self._answers.count(self._clock.seconds(), taken=not self._channel.full)
 
@@ -128,7 +128,7 @@ class WebSocket:
             self._channel.write(self._end.send(event.response()))
         elif isinstance(event, Pong):
             self._user.alive()
-        elif isinstance(event, CloseConnection):  # also what wsproto makes of a broken frame
+        elif isinstance(event, CloseConnection):  # wsproto returns this for an invalid frame too
             self._goodbye(event.response())
         elif isinstance(event, TextMessage):
             self.close(_PROTOCOL_ERROR, "only binary messages are accepted")
@@ -142,14 +142,14 @@ class WebSocket:
             message, self._message = self._message, b""
             self._user.message(message)
 
-    # --- what is sent --------------------------------------------------------
+    # --- sending -------------------------------------------------------------
 
     def send(self, pieces: Sequence[Bytes], size: int) -> None:
         """Send a binary message.
 
         Args:
-            pieces: Its pieces.
-            size: Bytes of all pieces.
+            pieces: The content of the message, in order.
+            size: Total number of bytes.
         """
         self._channel.writeSequence([_binary_header(size), *pieces])
 
@@ -158,7 +158,7 @@ class WebSocket:
         self._channel.write(self._end.send(Ping()))
 
     def close(self, code: int, reason: str) -> None:
-        """Send what is written, then close the WebSocket."""
+        """Send the buffered data, then close the WebSocket."""
         if not self._closing:
             self._goodbye(CloseConnection(code, reason))
 
@@ -170,7 +170,7 @@ class WebSocket:
 
 
 def _binary_header(length: int) -> bytes:
-    """The header of a whole, unmasked binary message (RFC 6455, section 5.2)."""
+    """The header of a binary message in one unmasked frame (RFC 6455, section 5.2)."""
     if length < 126:
         return struct.pack("!BB", 0x82, length)
     if length < 65536:

@@ -1,4 +1,4 @@
-"""From a request and a token to a user and the targets they may capture.
+"""Resolvers find the user of a token, and the targets of a request that the user may capture.
 
 ``base``
     the interface of a resolver, and the form of its answers.

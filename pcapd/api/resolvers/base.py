@@ -1,4 +1,4 @@
-"""From a request and a token to a user and the targets they may capture.
+"""The interface of resolvers, which find the user of a token and the targets of a request.
 
 A resolver answers for one set of names: the configuration's own targets, a Cloud
 Foundry's apps, or a director's deployments.
@@ -42,8 +42,8 @@ class Target:
     Attributes:
         name: The name shown to the user, such as ``web-0`` or ``myapp/0``.
         host: IP address of the agent.
-        namespace: Name of the network namespace in the agent's configuration.
-        container: The container of an app instance, instead of a namespace.
+        namespace: Name of the network namespace in the agent's configuration; None for none.
+        container: The container of an app instance, used instead of a namespace; or None.
         started_us: When the instance started, if known.
     """
 
@@ -60,11 +60,11 @@ class Resolved:
     """The user, and the targets they may capture.
 
     Attributes:
-        user: For people and the audit log; printable, and not unique.
-        identity: Unique across all resolvers and their user stores; never empty; opaque.
+        user: Name shown to people and in the audit log; printable, and not unique.
+        identity: Opaque id, unique across all resolvers and their user stores; never empty.
         origin: The identity provider of the user (UAA's ``origin``), if known.
-        notices: Parts that cannot be captured, such as an instance that is down.
-        headers_only: The user may capture only the headers of packets.
+        notices: One for each part that cannot be captured, such as an instance that is down.
+        headers_only: Whether the user may capture only the headers of packets.
     """
 
     user: str
@@ -80,16 +80,16 @@ class Resolved:
 
 
 class Resolver(Protocol):
-    """Answers for one set of names."""
+    """Finds the targets of one set of names."""
 
-    #: As in the configuration and in /health.
+    #: The name in the configuration and in ``/health``.
     name: str
-    #: What it captures, for messages.
+    #: The kind of targets, for messages.
     captures: str
 
     @classmethod
     def of(cls, config: ApiConfig, reactor: Reactor) -> Resolver | None:
-        """Make a resolver from its section of the configuration; None if it has none.
+        """Make a resolver from its section of the configuration; None without this section.
 
         Raises:
             ConfigError: A file that it needs cannot be used.
@@ -97,16 +97,16 @@ class Resolver(Protocol):
 
     @staticmethod
     def asked(request: Request) -> bool:
-        """Whether a request names something of its set."""
+        """Whether a request names targets of this resolver."""
 
     def start(self) -> None:
-        """Start, when the api starts."""
+        """Called when the api starts."""
 
     def stop(self) -> None:
-        """Stop, when the api stops, and leave nothing running."""
+        """Called when the api stops; end all timers and connections."""
 
     def prepare(self) -> Callable[[], None]:
-        """Read files again that may change while running; call the result to use them.
+        """Read again the files that may change while the api runs; call the result to use them.
 
         Raises:
             ConfigError: A file cannot be used; everything stays as it is.
@@ -114,17 +114,17 @@ class Resolver(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Whether the resolver can answer now."""
+        """Whether the resolver is available now."""
 
     def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """Find the user of this token, and the targets that the request names.
 
         Args:
-            client: The client's address: clients get fair shares of bounded resources.
+            client: The client's address; limited resources are shared fairly among clients.
 
-        Cancel the Deferred when the client has left.  It fails with a `RequestError`:
+        Cancel the Deferred when the client has disconnected.  It fails with a `RequestError`:
         Unauthenticated, Forbidden, TargetNotFound, or the error of the authority behind it.
         """
 
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
-        """Like `resolve`, for a running capture: the result may have no targets at the moment."""
+        """Like `resolve`, for a running capture; the result may be without targets."""

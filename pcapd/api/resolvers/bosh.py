@@ -1,9 +1,9 @@
-"""The resolver for the VMs of BOSH deployments: asks the director, with the caller's own token.
+"""The resolver for the VMs of BOSH deployments: asks the director, with the user's own token.
 
-The director names its UAA.  The api verifies the token with this UAA's keys before it
-sends it to the director.  A capture needs what ``bosh ssh`` needs, an admin of the
-deployment: permission to list instances is only permission to read.  The addresses of
-the instances come from the director.  A token is sent to the configured director and
+The director's answer to ``/info`` names its UAA.  The api verifies the token with this
+UAA's keys before it sends it to the director.  A capture requires an admin of the
+deployment, like ``bosh ssh``; permission to list instances is not enough.  The addresses
+of the instances come from the director.  A token is sent to the configured director and
 nowhere else; it is never kept longer than the request, and never logged.
 
 A background probe checks whether director and UAA are available, for ``/health``.
@@ -35,7 +35,7 @@ from pcapd.wire import Deployment, Request
 
 __all__ = ["BoshResolver"]
 
-#: Everything but names and teams left out, which is most of it.
+#: Asks only for names and teams, because the rest of the answer is large.
 _DEPLOYMENTS = (
     "/deployments?exclude_configs=true&exclude_releases=true&exclude_stemcells=true&exclude_lock=true"
 )
@@ -46,7 +46,7 @@ class BoshResolver:
 
     Args:
         config: The ``bosh`` section.
-        reactor: Where it runs.
+        reactor: The reactor.
 
     Raises:
         ConfigError: The CA file cannot be used.
@@ -106,7 +106,7 @@ class BoshResolver:
         return not self._probe.trouble and self._world is not None
 
     async def _look(self) -> None:
-        """Fetch everything again: a key removed from UAA must not be trusted much longer."""
+        """Fetch the data and keys again: a key removed from UAA must not be trusted much longer."""
         await (await self._discover()).keys.fetch()
 
     async def _discover(self) -> _World:
@@ -120,7 +120,7 @@ class BoshResolver:
         issuer = info.issuer
         world = self._world
         if world is None or world.issuer != issuer:
-            # Another UAA: nothing from the old one is valid any more.
+            # The director now names another UAA: the keys of the old one are not valid any more.
             keys = _Keys(self._reactor, issuer.url, self._trust)
             self.log.info(
                 "{url} is director {name}, its UAA is {uaa}",
@@ -145,7 +145,7 @@ class BoshResolver:
 
     def _put(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
         deployment = request.deployment
-        assert deployment is not None  # the api chose us for it
+        assert deployment is not None  # `asked` was true for this request
         try:
             director.check_deployment(deployment)
             check_form(token, now_us() / 1e6)
@@ -183,14 +183,14 @@ class _World:
 
 
 class _Keys:
-    """The keys of one UAA, fetched from there and from nowhere else."""
+    """The keys of one UAA, fetched only from this UAA."""
 
     log = Logger(namespace="pcapd.api.resolvers.bosh")
 
     def __init__(self, reactor: Reactor, url: str, trust: Trust) -> None:
         self._reactor = reactor
         self._authority = Authority(reactor, "UAA", url, trust)
-        # UAA may serve below a path.
+        # The URL of UAA may contain a path.
         self._target = url.removeprefix(self._authority.base) + "/token_keys"
         self._keys: Mapping[str, RSAPublicKey] = {}
         self._one_at_a_time = DeferredLock()
@@ -200,15 +200,15 @@ class _Keys:
         self._problems: tuple[str, ...] = ()
 
     def renew(self) -> None:
-        """Use the changed CAs."""
+        """Use the CA certificates that were read again."""
         self._authority.renew()
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close idle connections, and busy ones after their answer."""
         self._authority.close()
 
     async def get(self, name: str) -> RSAPublicKey:
-        """Get the key of an id; UAA is asked again for an unknown one, but not too often.
+        """Get the key with this id; for an unknown id, ask UAA again, but not too often.
 
         Raises:
             Unauthenticated: UAA does not have this key.
@@ -217,7 +217,7 @@ class _Keys:
         if not self._known(name):
             await self._one_at_a_time.acquire()
             try:
-                # The caller before us may have fetched it.
+                # An earlier caller may have fetched it while this one waited.
                 if not self._known(name) and self._may_ask():
                     await self._fetch()
             finally:
@@ -248,7 +248,7 @@ class _Keys:
         return self._tried_at is None or self._reactor.seconds() - self._tried_at >= KEYS_INTERVAL
 
     async def _fetch(self) -> None:
-        # This stays when it is cancelled: what UAA shows is not known then.
+        # This error remains if the request is cancelled, because UAA's current keys are not known then.
         self._trouble = ResolverUnavailable("UAA did not return all its keys", "try again later")
         try:
             answer = await self._authority.get(self._target)
@@ -261,7 +261,8 @@ class _Keys:
             self._trouble = error
             raise
         finally:
-            # Counted from the end, or each question that waited for a slow answer would ask again.
+            # The interval begins after the answer.  Otherwise, after a slow answer, each waiting caller
+            # would ask again.
             self._tried_at = self._reactor.seconds()
         self._note(keys, problems)
         self._keys, self._fetched_at, self._trouble = keys, self._reactor.seconds(), None

@@ -1,4 +1,4 @@
-"""From Cloud Controller's answers (`pcapd.clouds.cloudcontroller`) to targets.  Plain functions."""
+"""Make targets from Cloud Controller's answers (`pcapd.clouds.cloudcontroller`).  No I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def choose(
     Args:
         processes: The processes of the requested type, with their instances.
         port: TCP port of the agents.
-        now_us: The time of Cloud Controller's answer.
+        now_us: The time of Cloud Controller's answer, in microseconds since the epoch.
     """
     picked, notices = pick(app, wanted, processes)
     return tuple(_target(app, placed, port, now_us) for placed in picked), notices

@@ -1,8 +1,8 @@
-"""The resolver for Cloud Foundry apps: asks Cloud Controller, with the caller's own token.
+"""The resolver for Cloud Foundry apps: asks Cloud Controller, with the user's own token.
 
-Cloud Controller decides: the app must be visible to the token, and its
-``permissions`` must grant what the configuration requires.  The stats of its
-processes then show where each instance runs.  The token is sent to the configured
+Cloud Controller decides: the app must be visible to the token's owner, and the
+answer to ``permissions`` must grant the permission that the configuration requires.
+The stats of the app's processes then contain the host of each instance.  The token is sent to the configured
 host and nowhere else, even if Cloud Controller's links name others; it is never
 kept longer than the request, and never logged.
 
@@ -40,7 +40,7 @@ class CloudFoundryResolver:
     Args:
         config: The ``cloud_foundry`` section.
         agent_port: TCP port of the cells' agents.
-        reactor: Where it runs.
+        reactor: The reactor.
 
     Raises:
         ConfigError: The CA file cannot be used.
@@ -122,7 +122,7 @@ class CloudFoundryResolver:
 
     def _put(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
         wanted = request.app
-        assert wanted is not None  # the api chose us for it
+        assert wanted is not None  # `asked` was true for this request
         try:
             cc.check_app(wanted)
             claims = check_form(token, now_us() / 1e6, CF_LOG_IN, TOKEN_LEEWAY)
@@ -171,15 +171,15 @@ class _AppQuestion:
         self._token = token
 
     async def permitted(self, v3: str, permission: str, weaker: str | None) -> tuple[cc.CfApp, bool]:
-        """Get the app, and whether the caller may see whole packets.
+        """Get the app, and whether the user may capture whole packets.
 
         Args:
             v3: Path of the V3 API.
-            permission: Allows whole packets.
-            weaker: Allows headers; None: `permission` is needed for headers too.
+            permission: Name of the permission that allows whole packets.
+            weaker: Name of one that allows headers only; None: headers need `permission` too.
 
         Raises:
-            RequestError: The caller may not capture it, or Cloud Controller does not answer.
+            RequestError: The user may not capture the app, or Cloud Controller does not answer.
         """
         guid = self._wanted.guid
         app = cc.parse_app(await self._get(f"{v3}/apps/{guid}"), guid)
@@ -192,7 +192,7 @@ class _AppQuestion:
         return app, whole
 
     async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:
-        """Get the processes of the requested type: a rolling deployment has two that serve."""
+        """Get the processes of the requested type: during a rolling deployment there are two."""
         found: list[cc.Process] = []
         target: str | None = f"{v3}/apps/{self._wanted.guid}/processes?types={self._wanted.type}"
         pages = 0
@@ -208,7 +208,7 @@ class _AppQuestion:
         try:
             return cc.parse_stats(await self._get(f"{v3}/processes/{process.guid}/stats"))
         except TargetNotFound:
-            # Gone since it was listed: the end of a rolling deployment.
+            # The process was deleted after it was listed, for example at the end of a rolling deployment.
             return ()
 
     async def _get(self, target: str) -> bytes:
@@ -219,7 +219,7 @@ class _AppQuestion:
         return answer.body
 
     def _note(self, target: str, answer: Answer) -> None:
-        # Its own request id leads to Cloud Controller's log.
+        # With Cloud Controller's request id, operators find the request in its log.
         self.log.info(
             "Cloud Controller answered {status} to GET {target}",
             status=answer.status,

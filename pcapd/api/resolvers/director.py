@@ -1,4 +1,4 @@
-"""From a director's answers (`pcapd.clouds.director`) to targets.  Plain functions."""
+"""Make targets from a director's answers (`pcapd.clouds.director`).  No I/O."""
 
 from __future__ import annotations
 

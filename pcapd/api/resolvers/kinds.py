@@ -31,10 +31,10 @@ def configured(config: ApiConfig, reactor: Reactor) -> list[Resolver]:
 
 
 def resolver_for(request: Request, resolvers: list[Resolver]) -> Resolver:
-    """Choose the resolver for what a request names.
+    """Choose the resolver for the targets that a request names.
 
     Raises:
-        TargetNotFound: This resolver is not configured.
+        TargetNotFound: The resolver for this kind of targets is not configured.
     """
     kind = next(kind for kind in KINDS if kind.asked(request))
     for resolver in resolvers:

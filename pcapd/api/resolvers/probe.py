@@ -19,16 +19,16 @@ __all__ = ["HealthProbe"]
 
 
 class HealthProbe:
-    """Checks every minute, more often while there is trouble, never twice at once.
+    """Checks every minute, more often while the authority is unavailable; one check at a time.
 
     Args:
-        reactor: Where it runs.
+        reactor: The reactor.
         name: The name of the authority, for messages.
         consequence: What does not work without the authority.
-        look: Makes a check; fails with a `RequestError` if the authority is not available.
+        look: Does one check; fails with a `RequestError` if the authority is not available.
 
     Attributes:
-        trouble: What is wrong; empty if nothing is.
+        trouble: Why the authority is not available; empty if it is.
     """
 
     log = Logger()
@@ -74,7 +74,7 @@ class HealthProbe:
         else:
             self.trouble = ""
             delay, self._retry = AUTHORITY_CHECK_INTERVAL, AUTHORITY_RETRY[0]
-        # Jitter: several apis do not ask in step.
+        # Jitter, so that several apis do not send their requests at the same time.
         spread = random.uniform(1 - AUTHORITY_JITTER, 1 + AUTHORITY_JITTER)  # noqa: S311
         self._timer = self._reactor.callLater(delay * spread, self.start)
 

@@ -1,11 +1,10 @@
-"""The queue of questions to one authority: their order, and which are refused.
+"""The queue of questions to one authority: a question is the look-up for one client's request.
 
-An authority answers a few questions at a time.  The others wait in a queue that
-serves clients in turn, so that a client that asks a thousand times does not delay
-one that asks once.  A question leaves the queue when its client is gone.  A question
-that is being asked keeps its place until its requests are answered: an authority
-continues to work on a request whose sender has left, so leaving early must not make
-room for the next question.
+An authority answers a few questions at a time.  The others wait in a queue in
+which clients take turns, so that a client with a thousand questions does not delay a
+client with one.  A waiting question is removed when its client disconnects.  A question
+that is being asked counts until its requests are answered, even if its client has
+disconnected, because the authority continues to work on them.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ __all__ = ["Question", "Questions", "share_of"]
 
 
 def share_of(address: str) -> str:
-    """The key of a client's share: for IPv6 its /64, because one machine can use all of it."""
+    """The key of a client's share: for IPv6 its /64, because one machine can use all addresses in it."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -51,9 +50,9 @@ class Question:
     """One question of one client.
 
     Attributes:
-        client: The key of the share that it counts against.
-        conversation: Closed when the client is gone, and at the end.
-        ask: Starts to ask.
+        client: The key of the client's share (`share_of`).
+        conversation: Used by `ask`; closed when the client is gone, and at the end.
+        ask: Makes the coroutine that sends the requests.
         answer: Fires with the answer for the client.
     """
 
@@ -67,7 +66,7 @@ class Questions:
     """Asks one authority the questions of many clients.
 
     Args:
-        reactor: Where it runs.
+        reactor: The reactor.
         name: The name of the authority, for messages.
     """
 
@@ -82,18 +81,18 @@ class Questions:
     def put(
         self, client: str, conversation: Conversation, ask: Callable[[], Coroutine[Any, Any, Resolved]]
     ) -> Deferred[Resolved]:
-        """Ask when it is this client's turn.
+        """Add a question, which is asked when it is this client's turn.
 
         Args:
             client: The client's address.
             conversation: Used by ``ask``; it is closed at the end, or when the result is
                 cancelled.
-            ask: Starts to ask.
+            ask: Makes the coroutine that sends the requests.
 
         Returns:
-            What ``ask`` returns; the time spent waiting for a turn counts too.  It fails
-            with what ``ask`` raises, `ResolverUnavailable` when there is no answer in
-            time, or `LimitReached` when too many questions wait.
+            Fires with the result of ``ask``.  It fails with the error of ``ask``, with
+            `ResolverUnavailable` if there is no answer in time (including the time spent in
+            the queue), or with `LimitReached` if too many questions wait.
         """
         question = Question(share_of(client), conversation, ask)
         question.answer = Deferred(lambda _: self._left(question))
@@ -111,7 +110,7 @@ class Questions:
         self._queue.remove(question)
 
     def _serve(self) -> None:
-        if self._serving:  # a question that is answered at once gives its place back within the loop
+        if self._serving:  # called again within the loop, by a question that was answered immediately
             return
         self._serving = True
         while (question := self._queue.take()) is not None:

@@ -19,7 +19,7 @@ __all__ = ["StaticResolver"]
 
 
 class StaticResolver:
-    """Knows tokens by their hashes and targets by their names.
+    """Finds users by the hashes of their tokens, and targets by their names.
 
     Args:
         config: The ``static`` section.
@@ -51,7 +51,7 @@ class StaticResolver:
         )
 
     def stop(self) -> None:
-        """Do nothing: nothing is running."""
+        """Do nothing: there are no timers and no connections."""
 
     def prepare(self) -> Callable[[], None]:
         """Do nothing: there are no files to read again."""
@@ -59,7 +59,7 @@ class StaticResolver:
 
     @property
     def healthy(self) -> bool:
-        """Always true: this resolver depends on nothing else."""
+        """Always true: this resolver needs no other service."""
         return True
 
     def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
@@ -89,7 +89,7 @@ class StaticResolver:
     def _authenticate(self, token: str) -> tuple[str, StaticUser]:
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         found = None
-        # All are compared, in constant time: the time reveals nothing.
+        # All hashes are compared, each in constant time, so that the time reveals nothing.
         for name, user in self._config.users.items():
             if hmac.compare_digest(digest, user.token_sha256):
                 found = name, user
@@ -100,7 +100,7 @@ class StaticResolver:
     def _target(self, user: StaticUser, name: str) -> Target:
         target = self._config.targets.get(name)
         if not user.may_capture(name):
-            # The same message whether or not it exists, so that names cannot be probed.
+            # The same message whether or not the target exists, so that names cannot be guessed.
             raise Forbidden(f"you may not capture {name!r}", "ask the operator to add it to your targets")
         if target is None:
             known = ", ".join(sorted(self._config.targets)[:20])

@@ -2,9 +2,9 @@
 
 Plain functions: no reactor, no sockets.  PyJWT checks the signature and the times; this
 module decides which keys and issuers to trust.  Keys come only from the UAA that the
-director names: ``jku``, a key address inside the token itself, is compared and never
-followed (pcap-release compared only its beginning, so that
-``https://uaa.example.com.evil.org`` passed).
+director names.  ``jku``, a URL of keys inside the token itself, is compared and never
+used for a request (pcap-release compared only its beginning, so that
+``https://uaa.example.com.evil.org`` was accepted).
 
 Sources: RFC 7515 and 7519; UAA's UaaTokenServices.java, KeyInfo.java and
 TokenKeyEndpoint.java; the director's permission_authorizer.rb for scopes and
@@ -42,7 +42,7 @@ __all__ = [
 #: shared secret (HS256) may ever be among them.
 ALGORITHMS = ("RS256", "RS384", "RS512")
 
-#: The client that the BOSH CLI is to UAA.
+#: The client id of the BOSH CLI in UAA.
 _CLI = "bosh_cli"
 
 
@@ -53,8 +53,8 @@ def parse_keys(body: bytes) -> tuple[Mapping[str, RSAPublicKey], tuple[str, ...]
     """Read UAA's ``/token_keys``.
 
     Returns:
-        RSA signature keys by their ids, without other kinds; and a message about each such
-        key that cannot be used, which does not affect the other keys.
+        The RSA signature keys by their ids, and a message about each RSA signature key that
+        cannot be used.  Keys of other kinds are ignored.
 
     Raises:
         ResolverUnavailable: The answer cannot be read, or none of its keys can be used.
@@ -93,7 +93,7 @@ def _named_keys(entries: list[Any]) -> tuple[list[tuple[str, RSAPublicKey]], lis
 
 
 def _key(entry: dict[str, Any]) -> RSAPublicKey | None:
-    # Only what makes a public key: what else is there could make it a private one.
+    # Only the fields of a public key, because other fields could make it a private key.
     public = {name: entry.get(name) for name in ("kty", "n", "e")}
     if not all(isinstance(value, str) and len(value) <= 2 * KEY_BITS[1] for value in public.values()):
         return None
@@ -113,7 +113,7 @@ def key_id(token: str, issuer: Issuer) -> str:
     The header is not verified: it only selects the key to try.
 
     Raises:
-        Unauthenticated: The header is not one of this UAA's tokens.
+        Unauthenticated: The header is not that of a token of this UAA.
     """
     try:
         header = jwt.get_unverified_header(token)
@@ -142,7 +142,7 @@ def verify(token: str, key: RSAPublicKey, issuer: Issuer, rule: ScopeRule) -> To
 
     Args:
         key: The key that `key_id` named.
-        rule: Knows the accepted audiences.
+        rule: The rule that defines the accepted audiences.
 
     Raises:
         Unauthenticated: The token is not signed with that key, not for us, not from UAA,
@@ -154,7 +154,7 @@ def verify(token: str, key: RSAPublicKey, issuer: Issuer, rule: ScopeRule) -> To
             key,
             algorithms=list(ALGORITHMS),
             leeway=TOKEN_LEEWAY,
-            # These two are checked below.
+            # The audience and the issuer are checked below.
             options={"verify_aud": False, "verify_iss": False, "require": ["exp", "iss", "aud", "jti"]},
         )
         expired = float(claims["exp"]) <= time.time()
@@ -175,12 +175,12 @@ def verify(token: str, key: RSAPublicKey, issuer: Issuer, rule: ScopeRule) -> To
     return owner_of(claims, "bosh", rule.director, issuer.url)
 
 
-# --- what they allow ---------------------------------------------------------
+# --- permissions -------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ScopeRule:
-    """Who may capture: an admin of the deployment, as for `bosh ssh`, or a user with one scope.
+    """Decides which users may capture: admins of the deployment, or users with a certain scope.
 
     Attributes:
         director: The director's uuid.
@@ -191,14 +191,14 @@ class ScopeRule:
     token_scope: str | None = None
 
     def addresses(self, audience: Collection[str]) -> bool:
-        """Whether a token's ``aud`` names BOSH; UAA derives it from scopes, up to their last dot."""
+        """Whether a token's ``aud`` names BOSH; UAA puts each scope up to its last dot into it."""
         ours = {"bosh", _CLI, f"bosh.{self.director}"}
         if self.token_scope is not None:
             ours.add(self.token_scope.rpartition(".")[0] or self.token_scope)
         return any(name in ours or name.startswith("bosh.teams.") for name in audience)
 
     def allows(self, owner: TokenOwner, teams: Collection[str] = ()) -> bool:
-        """Whether the owner may capture on a deployment of these teams."""
+        """Whether the owner may capture the VMs of a deployment that belongs to these teams."""
         if self.token_scope is not None:
             return self.token_scope in owner.scopes
         admins = {
@@ -217,7 +217,7 @@ class ScopeRule:
     def forbidden(self, owner: TokenOwner, deployment: str) -> Forbidden:
         """The error for an owner who may not capture."""
         needed = self.token_scope or "bosh.admin, or bosh.teams.TEAM.admin of one of its teams"
-        # The same message whether or not it exists, so that names cannot be probed.
+        # The same message whether or not the deployment exists, so that names cannot be guessed.
         return Forbidden(
             f"{owner.user} may not capture on deployment {deployment}", f"the required scope is {needed}"
         )

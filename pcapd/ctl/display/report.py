@@ -32,7 +32,7 @@ __all__ = [
     "waiting_parts",
 ]
 
-#: Number of targets that are named before a capture starts.
+#: Largest number of names printed in one line; the rest is shown as "and N more".
 _NAMES_MAX = 12
 #: Names of the usual link types.
 _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
@@ -139,7 +139,7 @@ def as_text(capture: CaptureSession, sinks: Sinks, seconds: float, options: Capt
 
 
 def _lost(capture: CaptureSession) -> str:
-    """How much is missing from the file, as text."""
+    """The number of lost packets, as text."""
     if capture.lost == 0:
         return "nothing was lost"
     if capture.lost_at_least == 0:
@@ -215,12 +215,12 @@ def sooner_lines(options: CaptureOptions, limits: Limits) -> List[str]:
 
 
 def start_line(options: CaptureOptions, target: CaptureTarget) -> str:
-    """The line at the start: what is captured, and where the packets go."""
+    """The line printed at the start: what is captured, and where it is written."""
     return escape(f"capturing {_shortened(target.describe())}; writing to {_outputs(options)}")
 
 
 def minute_line(capture: CaptureSession, size: int, minutes: int) -> str:
-    """The line of each minute, where there is no live table."""
+    """The line printed once a minute if there is no live table."""
     received = many(sum(account.received for account in capture.muxer.accounts.values()), "packet")
     lost = many(capture.lost_at_least, "packet") if capture.lost_at_least else "nothing"
     return f"{minutes} min: {received}, {quantity(size)} written, {lost} lost"
@@ -232,7 +232,7 @@ def failed_line(origins: Sequence[str], message: str) -> str:
 
 
 def _outputs(options: CaptureOptions) -> str:
-    """Where the packets go."""
+    """The outputs of the capture, as text."""
     files = options.files
     places = {NOWHERE: "no file", STDOUT: "standard output"}
     text = places.get(
@@ -244,7 +244,10 @@ def _outputs(options: CaptureOptions) -> str:
 
 
 def waiting_parts(waiting: Waiting, names: int = _NAMES_MAX) -> List[str]:
-    """What a stop waits for, for how long, and how to leave at once.
+    """Text shown while a capture is stopping.
+
+    It names the sources that the capture is waiting for, and states since when, how much time
+    is left, and how to exit immediately.
 
     Args:
         names: The largest number of sources to name.
@@ -258,7 +261,7 @@ def waiting_parts(waiting: Waiting, names: int = _NAMES_MAX) -> List[str]:
 
 
 def _shortened(text: str, most: int = _NAMES_MAX) -> str:
-    """A list of names, cut after `most` of them."""
+    """A list of names; those after the first `most` are only counted."""
     names = text.split(", ")
     return text if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
 
@@ -275,7 +278,7 @@ def opened_line(source: Source) -> str:
 
 
 def brief_line(account: Account) -> str:
-    """One source: its packets, and those lost or left out, if any."""
+    """One source in one line: number of packets written, and, if not zero, lost and left out."""
     drops = account.drops
     counts = (
         (drops.kernel, "dropped by the kernel"),
@@ -290,9 +293,9 @@ def brief_line(account: Account) -> str:
 
 
 def source_line(account: Account) -> str:
-    """One source with all its counters."""
+    """One source in one line, with all its counters."""
     drops = account.drops
-    # For a lost source, the latest known counters.
+    # If the source was lost, only its last known counters exist, so the numbers are lower bounds.
     least = "" if account.exact else "at least "
     parts = [
         f"{escape(account.name)}: {account.written} written",
@@ -327,7 +330,7 @@ def _known(count: Optional[int]) -> str:
 
 
 def _forgotten(capture: CaptureSession) -> int:
-    """Packets that exceeded the memory of --packet-ids."""
+    """Number of packets that --packet-ids forgot too early because its memory was full."""
     ids = capture.muxer.packet_ids
     return 0 if ids is None else ids.forgotten
 
