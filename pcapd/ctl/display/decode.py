@@ -1,12 +1,12 @@
 """Describes a packet in one line: addresses, protocol, and unencrypted content.
 
-Enough to see the conversations: IP over the usual link types, TCP, UDP, ICMP, ARP,
-and the first line of HTTP, the names of DNS and the server name of TLS, as far as
-they are in one packet.  Nothing is reassembled; Wireshark does that.
+It knows IP over the usual link types, TCP, UDP, ICMP, ARP, and, if they are in one packet,
+the first line of HTTP, the names of DNS and the server name of TLS.  Packets are not
+reassembled; Wireshark does that.
 
 A library could parse the headers, but dpkt (1.9.8, 2022) takes 0.2 s to import and
-needs complete TLS records, which today's ClientHellos in one packet often are not;
-DNS names and server names would still be parsed here.
+needs complete TLS records, but today's ClientHellos are often longer than one packet;
+DNS names and server names would still have to be parsed here.
 
 Packets are untrusted.  A malformed packet becomes a shorter line, never an error.
 """
@@ -40,7 +40,7 @@ _ICMPV6_TYPES: Final = {
     133: "router solicitation", 134: "router advertisement", 135: "neighbor solicitation",
     136: "neighbor advertisement",
 }  # fmt: skip
-#: Characters of a packet's content; a request line can be as long as a packet.
+#: Largest number of characters of the description of a packet's content.
 _INFO_MAX: Final = 200
 
 
@@ -48,7 +48,7 @@ class Decoded(NamedTuple):
     """The description of a packet.  The texts are untrusted: escape them for a terminal.
 
     Attributes:
-        source: Address, with the port if there is one; may be empty.
+        source: Source address, with the port if there is one; may be empty.
         protocol: The highest protocol that was recognized.
         info: A summary of the content.
     """
@@ -141,7 +141,7 @@ def _in_clear(protocol: int, ports: Tuple[int, int], content: bytes) -> Optional
     record = tls.read_record(content)
     if record is not None:
         return "TLS", f"{record.kind} {_text(record.server_name)}" if record.server_name else record.kind
-    # After its length (RFC 1035, section 4.2.2).
+    # Over TCP, the message follows its length in two bytes (RFC 1035, section 4.2.2).
     return _dns(content[2:]) if 53 in ports else None
 
 

@@ -8,9 +8,9 @@ from pcapd.packet.headers import walk
 
 __all__ = ["as_hex", "as_text"]
 
-_PER_LINE = 16  # bytes
+_PER_LINE = 16  # bytes in one line of hexadecimal output
 _HEX_WIDTH = 40  # columns of a line's digits
-_RETURNS = re.compile(rb"\r(?=\n|\Z)")  # at the end of a line
+_RETURNS = re.compile(rb"\r(?=\n|\Z)")  # carriage returns at the end of a line
 _NO_TEXT = re.compile(rb"[^\x21-\x7e\t \n]")
 _NO_GRAPH = re.compile(rb"[^\x21-\x7e]")
 

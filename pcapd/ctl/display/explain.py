@@ -23,16 +23,16 @@ from pcapd.savefile.reader import Rows
 
 __all__ = ["as_lines", "explain", "write_page"]
 
-#: microseconds before a finding's first sign at which its diagram starts.
+#: The diagram of a finding starts this time before its first sign, microseconds.
 _LADDER_BEFORE_US: Final = 50_000
 
 
 def explain(names: Sequence[str], also: Optional[Callable[[bytes], None]] = None) -> Explanation:
-    """Read files (``-`` is standard input), each captured at other places, and explain them.
+    """Read files (``-`` is standard input), each captured at different places, and explain them.
 
     Args:
         names: The files.
-        also: Called with the rows too, see `pcapd.packet.row`.
+        also: Function that is called with all rows too, see `pcapd.packet.row`.
 
     Raises:
         PcapdError: A file cannot be read, or is neither pcapng nor pcap.
@@ -48,7 +48,7 @@ def write_page(names: Sequence[str], page: str) -> Explanation:
     """Like `explain`, and write the result as an HTML page that only its owner can read.
 
     Raises:
-        PcapdError: As for `explain`, or the page cannot be written.
+        PcapdError: A file cannot be read (see `explain`), or the page cannot be written.
     """
     timeline = Timeline()
     explanation = explain(names, timeline.add)
@@ -73,7 +73,7 @@ def write_page(names: Sequence[str], page: str) -> Explanation:
 
 
 class _Places:
-    """Numbers the interfaces of a file as places."""
+    """Makes each interface of a file a place, and returns its number."""
 
     def __init__(self, explanation: Explanation, file: int) -> None:
         self._explanation, self._file = explanation, file
@@ -86,7 +86,7 @@ class _Places:
 
 
 class _Again(_Places):
-    """Gives them the same numbers again when the file is read a second time."""
+    """Returns the same numbers of places when the file is read a second time."""
 
     def __init__(self, file: int, explanation: Explanation) -> None:
         super().__init__(explanation, file)
@@ -119,7 +119,7 @@ def as_lines(explanation: Explanation, *, everything: bool) -> List[str]:
     """The findings as lines of text, escaped for a terminal.
 
     Args:
-        everything: Show all findings, not only a screenful.
+        everything: Include all findings, not only as many as fit on a screen.
     """
     first_us, last_us = explanation.times
     places = [place for place in explanation.world.places if place.packets]

@@ -57,12 +57,12 @@ def _uncompressed(file: BinaryIO) -> BinaryIO:
 
 
 def worst_first(hops: Iterable[Hop]) -> List[Hop]:
-    """The hops with the most losses first, and of equal ones the largest."""
+    """The hops sorted by losses, the most first; those with equal losses by size, largest first."""
     return sorted(hops, key=lambda hop: (-(hop.lost or 0), -hop.seen_a - hop.seen_b))
 
 
 def totals(flows: Flows, hops: Sequence[Hop]) -> List[str]:
-    """Lines with the totals of all flows, then of each pair of places, the worst first."""
+    """Lines with the totals of all flows, then of each pair of places, the most losses first."""
     pairs: Dict[Tuple[str, str], List[Hop]] = {}
     for hop in hops:
         if hop.b:

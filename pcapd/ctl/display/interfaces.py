@@ -1,6 +1,7 @@
-"""``-D``: lists the interfaces of the targets, one line each, as ``tcpdump -D`` does for its machine.
+"""``-D``: lists the interfaces of the targets, one in each line, like ``tcpdump -D``.
 
-A capture of ``any`` that accepts no packets opens them, and ends when all are known.
+To find them, a capture of ``any`` is started with a filter that matches no packet; it is
+stopped when all interfaces are known.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from pcapd.wire import Source
 __all__ = ["InterfaceList", "listing_options"]
 
 _ANY = "any"
-#: A filter that matches nothing: no packet is so short.
+#: A filter that matches no packet: all packets are longer.
 _NO_PACKET = "less 1"
-#: Seconds to wait for another interface after the last one.
+#: The list is complete if no other interface appears for this time, seconds.
 _SETTLED = 0.5
 
 
@@ -48,7 +49,7 @@ class InterfaceList:
         self._changed_at = 0.0
 
     def line(self, message: str, *, important: bool) -> None:
-        """Print a line of text."""
+        """Print a line of text if it is important."""
         if important:
             say(message, sys.stderr)
 

@@ -15,8 +15,8 @@ from pcapd.ctl.stream.session import CaptureSession
 
 __all__ = ["Live"]
 
-_NAMES = 2  # sources that are named when the stop waits for them
-_INTERVAL = 0.5  # seconds; drawing takes some milliseconds, in which nothing is read
+_NAMES = 2  # largest number of sources named while the capture is stopping
+_INTERVAL = 0.5  # seconds between two drawings; each takes some milliseconds, during which nothing is read
 
 
 class Live:
@@ -36,7 +36,7 @@ class Live:
         self._shown_at = 0.0
 
     def show(self, capture: CaptureSession, size: int, now: float) -> None:
-        """Draw the table if it is due, the terminal reads, and pcapctl is in the foreground.
+        """Draw the table, if the interval is over, the terminal is ready, and pcapctl is in the foreground.
 
         Args:
             size: Bytes of the file.
@@ -82,10 +82,10 @@ class Live:
 
 
 def _in_background(fd: int) -> bool:
-    """Whether another program has the terminal, such as the shell that started us with ``&``."""
+    """Whether another program has the terminal, such as the shell that started pcapctl with ``&``."""
     try:
         return os.tcgetpgrp(fd) != os.getpgrp()
-    except OSError:  # it is not our controlling terminal
+    except OSError:  # it is not the controlling terminal
         return False
 
 

@@ -12,11 +12,11 @@ __all__ = ["Messages"]
 
 
 class Messages:
-    """Prints each message at once.
+    """Prints each message immediately.
 
     Args:
         json: Print warnings as JSON lines.
-        quiet: Leave out notes and details.
+        quiet: Do not print notes and details.
         verbose: Print details.
     """
 
@@ -31,7 +31,7 @@ class Messages:
         return cls(json=options.json, quiet=options.quiet, verbose=options.verbose)
 
     def warn(self, text: str) -> None:
-        """Print a warning; not even --quiet hides it."""
+        """Print a warning, even with --quiet."""
         line = (
             json_module.dumps({"event": "warning", "message": text})
             if self._json

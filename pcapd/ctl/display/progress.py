@@ -1,4 +1,4 @@
-"""The numbers that the screen shows of a running capture.  No I/O, no clock.
+"""The numbers of a running capture that are shown on the screen.  No I/O, no clock.
 
 `Meter` samples the accounts a few times a second and computes rates; `view` selects
 what is shown, and `pcapd.ctl.display.table` formats it.
@@ -19,7 +19,8 @@ class Drop(NamedTuple):
     """A place where packets are dropped, and its counter.
 
     Attributes:
-        always: Show the counter even while it is 0.
+        count: Returns the counter of a source.
+        always: Whether the counter is shown even while it is 0.
     """
 
     place: str
@@ -27,7 +28,7 @@ class Drop(NamedTuple):
     always: bool = False
 
 
-#: From the wire to the file, the usual one first.
+#: The places; the kernel, where most drops happen, is the first.
 DROPS = (
     Drop("kernel", lambda account: account.known.kernel, always=True),
     Drop("interface", lambda account: account.known.interface, always=True),
@@ -36,11 +37,11 @@ DROPS = (
     Drop("client", lambda account: account.known.client),
 )
 
-#: Number of samples kept of a source's rate.
+#: Number of rates kept for each source.
 HISTORY = 8
 #: microseconds; a larger clock offset causes a warning.
 CLOCK_OFF_US = 100_000
-#: Number of failed instances that are named.
+#: Largest number of failed instances that get a row.
 _FAILED_MAX = 1000
 
 
@@ -58,11 +59,11 @@ class Meter:
         self._samples: Dict[int, _Samples] = {}
 
     def sample(self, accounts: Dict[int, Account], now: float) -> None:
-        """Sample the counters.
+        """Compute the rates from the counters, several times a second.
 
         Args:
-            accounts: By source id.
-            now: Seconds of a monotonic clock.
+            accounts: The sources' counters, by source id.
+            now: The time of a monotonic clock, seconds.
         """
         for number, account in accounts.items():
             samples = self._samples.get(number)
@@ -73,7 +74,7 @@ class Meter:
                 samples.packets, samples.at = account.received, now
 
     def rates(self, number: int) -> Tuple[float, ...]:
-        """Packets per second of a source, the latest last; empty while there is only one sample."""
+        """The latest rates of a source in packets per second, newest last; empty before the second sample."""
         samples = self._samples.get(number)
         return tuple(samples.rates) if samples is not None else ()
 
@@ -84,10 +85,10 @@ class Row:
 
     Attributes:
         state: ``open``, ``stopping``, ``closed``, ``lost``, ``failed``.
-        rates: Packets per second, the latest last.
-        drops: As in `DROPS`.
-        clock_us: The agent's clock minus the api's, microseconds.
-        more: More packets may have been dropped than is known.
+        rates: The latest rates in packets per second, newest last.
+        drops: Numbers of dropped packets, in the order of `DROPS`.
+        clock_us: The agent's clock minus the api's, microseconds; None if unknown.
+        more: Whether more packets may have been dropped than are counted.
     """
 
     name: str
@@ -101,18 +102,18 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Packets per second now, averaged over two samples to be legible."""
+        """The present rate in packets per second, the mean of two, so that it can be read."""
         latest = self.rates[-2:]
         return sum(latest) / len(latest) if latest else 0.0
 
     @property
     def bad(self) -> bool:
-        """Whether packets are missing from the file because of it."""
+        """Whether packets of this source are missing from the file."""
         return any(self.drops) or self.state in ("lost", "failed")
 
 
 class Hidden(NamedTuple):
-    """Rows that do not fit on the screen."""
+    """The rows that do not fit on the screen: their number, and their sums."""
 
     rows: int
     sums: Row
@@ -123,13 +124,13 @@ class Totals:
     """The state of the capture as a whole.
 
     Attributes:
-        seconds: Since the first source was opened; None before.
-        duration: Seconds that the capture may last.
-        size: Bytes of the file.
-        written: Packets in the file.
-        awaited: Instances that have neither opened a source nor failed.
-        stopping: Why it stops; empty while it continues.
-        waiting: What the stop waits for, as parts of a line.
+        seconds: Seconds since the first source was opened; None before.
+        duration: Longest duration of the capture in seconds; None without a limit.
+        size: Size of the file in bytes.
+        written: Number of packets in the file.
+        awaited: Number of instances that have neither opened a source nor failed.
+        stopping: Why the capture is stopping; empty while it continues.
+        waiting: The text shown while it is stopping, in parts (`report.waiting_parts`).
     """
 
     seconds: Optional[float] = None
@@ -145,12 +146,12 @@ class Totals:
 
 @dataclass(frozen=True)
 class View:
-    """What the table shows.
+    """The content of the table.
 
     Attributes:
-        rows: In the order in which the sources were opened.
-        hidden: The rows that do not fit.
-        all: The totals, if there are several rows.
+        rows: The rows shown, in the order in which the sources were opened.
+        hidden: The rows that do not fit; None if all fit.
+        all: The sums of all rows; None for a single row.
     """
 
     rows: Tuple[Row, ...]
@@ -162,10 +163,10 @@ class View:
 def view(
     accounts: Dict[int, Account], failed: Iterable[str], meter: Meter, progress: Totals, places: int
 ) -> View:
-    """What the table shows of a capture.
+    """Select the content of the table for a capture.
 
     Args:
-        accounts: By source id.
+        accounts: The sources' counters, by source id.
         failed: Instances that could not be captured.
         places: Number of rows that fit.
     """
@@ -177,7 +178,7 @@ def view(
 
 
 def sums(name: str, rows: List[Row]) -> Row:
-    """Many rows as one."""
+    """A row with the sums of many rows."""
     length = max((len(row.rates) for row in rows), default=0)
     padded = [(0.0,) * (length - len(row.rates)) + row.rates for row in rows]
     return Row(
@@ -192,7 +193,7 @@ def sums(name: str, rows: List[Row]) -> Row:
 
 
 def _choose(rows: List[Row], places: int) -> Tuple[List[Row], Optional[Hidden]]:
-    """The rows to show: if not all fit, the worst and the busiest."""
+    """The rows to show: if not all fit, those with drops or failures, then those with the highest rates."""
     if len(rows) <= places:
         return rows, None
     order = sorted(

@@ -148,7 +148,7 @@ def _lost(capture: CaptureSession) -> str:
 
 
 def _nothing_came(options: CaptureOptions) -> str:
-    """Suggestions for a capture without packets."""
+    """Suggestions for the user after a capture without packets."""
     hints = ["no packets were captured: is there traffic?"]
     if options.filter:
         hints.append("is the filter right? try without it")
@@ -310,7 +310,7 @@ def source_line(account: Account) -> str:
 
 
 def _remarks(account: Account) -> List[str]:
-    """Remarks for unusual facts about one source."""
+    """Remarks about unusual facts of one source."""
     parts = []
     if not account.exact:
         parts.append("more may be missing, because the connection to its agent or to the api was lost")

@@ -28,18 +28,18 @@ _EVENT_INTERVAL = 1.0
 _STOP_SHOW_AFTER = 1.0
 _STOP_SHOW_AGAIN = 5.0
 _MINUTE = 60.0
-_TOGETHER = 1.0  # seconds in which failures of several instances become one line
+_TOGETHER = 1.0  # seconds; failures of several instances within this time are reported in one line
 
 
 class Frontend(Protocol):
-    """Shows a capture instead of the terminal, as for Wireshark."""
+    """Shows a capture in place of the terminal, for example in Wireshark."""
 
     def line(self, message: str, *, important: bool) -> None:
         """Show a line of text."""
         ...
 
     def turn(self, capture: CaptureSession, now: float) -> None:
-        """Called in each turn of the loop: may show or stop the capture."""
+        """Called in each turn of the loop; may show the progress, or stop the capture."""
         ...
 
     def ended(self, capture: CaptureSession) -> None:
@@ -56,7 +56,7 @@ class Reporter:
 
     Args:
         options: The options of the capture.
-        frontend: Shows the lines instead of the terminal.
+        frontend: Shows the lines in place of the terminal; None for the terminal.
     """
 
     def __init__(self, options: CaptureOptions, frontend: Optional[Frontend] = None) -> None:
@@ -67,10 +67,10 @@ class Reporter:
         self._minutes = 0
         self._started = self._limits_shown = False
         self._target: Optional[CaptureTarget] = None
-        # By message: instances that failed to start recently, to be named in one line.
+        # Instances whose failure is not reported yet, by message.
         self._failed: Dict[str, List[str]] = {}
         self._failed_at: Optional[float] = None
-        #: The notices for the report, and the number of further ones.
+        #: The first notices, for the report; later ones are only counted in `_notices_omitted`.
         self._notices: List[Notice] = []
         self._notices_omitted = 0
         self._opened = 0
@@ -79,16 +79,16 @@ class Reporter:
         self._detached = False
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
-        # A program that reads our pipe may write to the same terminal, and --print does.
+        # No table if --print, or a program that reads the packets from a pipe, may use the terminal too.
         alone = options.output != STDOUT and not (options.quiet or options.json or options.files.print)
         if self._terminal is not None and alone and can_redraw(os.environ):
-            # rich takes a while to import.
+            # Importing rich is slow.
             from pcapd.ctl.display.live import Live  # noqa: PLC0415
 
             self._table = Live(self._terminal, sys.stderr, options)
 
     def line(self, text: str, *, important: bool = False) -> None:
-        """Show a line of text; with --quiet only an important one."""
+        """Show a line of text; with --quiet only if it is important."""
         if self._frontend is not None:
             self._frontend.line(text, important=important)
         elif not self._options.json and (important or not self._options.quiet):
@@ -100,7 +100,7 @@ class Reporter:
     def event(self, kind: str, **facts: Any) -> None:
         """Print an event as JSON."""
         if self._options.json:
-            # If the reader of the events has gone, the capture continues.
+            # If the reader of the events has exited, the capture continues.
             say(json.dumps({"event": kind, **facts}), self._events)
 
     def notice(self, notice: Notice) -> None:
@@ -121,7 +121,7 @@ class Reporter:
             self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
 
     def _say_failed(self, error: Optional[PcapdError] = None) -> None:
-        """One line for all instances that failed for the same reason, unless the capture failed for it."""
+        """Show one line for each message of failed instances, except the message of `error`."""
         failed, self._failed = self._failed, {}
         for message, origins in failed.items():
             if error is None or str(error) != message:
@@ -140,10 +140,10 @@ class Reporter:
                 self.line(text)
 
     def turn(self, capture: CaptureSession, sinks: Sinks, now: float, *, asked: bool) -> None:
-        """Report events since the last turn.
+        """Report the events since the previous turn.
 
         Args:
-            asked: Whether the end was requested.
+            asked: Whether the user requested the end.
         """
         self.opened(capture)
         for notice in capture.notices:
@@ -207,9 +207,10 @@ class Reporter:
         inventory.news.clear()
 
     def stopping(self, capture: CaptureSession, now: float, *, asked: bool) -> None:
-        """Report what a stop waits for: at once if the user requested it, else when it takes a while.
+        """Report what a stopping capture is waiting for.
 
-        The table shows it continuously; without a table, one line does.
+        If the user requested the stop, this is shown immediately, else after a while: always
+        in the table; without a table, in one line.
         """
         again = self._detached and now - self._stop_shown_at >= _STOP_SHOW_AGAIN
         waiting = None if self._stop_shown and not again else capture.waiting(now)
@@ -220,7 +221,7 @@ class Reporter:
         self._stop_shown, self._stop_shown_at = True, now
         parts = report.waiting_parts(waiting)
         if self._detached:
-            # Ctrl-C no longer reaches us.
+            # pcapctl is in the background now, and does not receive Ctrl-C.
             parts[-1] = f"kill {os.getpid()} leaves at once"
         self.line(f"stopping: {escape(capture.reason)}; {'; '.join(parts)}")
         facts = {"waiting_for": waiting.names, "seconds_left": round(waiting.left, 1)}
@@ -249,7 +250,7 @@ class Reporter:
             self.event("progress", sources=[_brief(account) for account in accounts])
 
     def detach(self) -> None:
-        """Stop drawing the table: the shell has the terminal again, with its prompt below."""
+        """Stop drawing the table, because the shell uses the terminal again."""
         if not self._detached:
             self._detached = True
             self._table = None
@@ -266,7 +267,7 @@ class Reporter:
         about = {**reportfile.facts(self._options, target), **went}
         problem: Optional[reportfile.ReportFailed] = None
         try:
-            # First of all, because what follows may wait for a terminal or a pipe.
+            # Written first, because the next steps may wait for a terminal or a pipe.
             reportfile.write(self._options, {**about, **self.noticed()})
         except reportfile.ReportFailed as error:
             problem = error
@@ -295,7 +296,7 @@ class Reporter:
         return int(went["exit_status"] if self._frontend is None else self._frontend.failed(capture))
 
     def _explain(self, names: List[str]) -> None:
-        """Explain the traffic; the file has been finished before."""
+        """Show the findings about the traffic in the files, which are finished."""
         # Most captures do not need these imports.
         from pcapd.analysis.report import as_dict  # noqa: PLC0415
         from pcapd.ctl.display.explain import as_lines, explain  # noqa: PLC0415
@@ -310,7 +311,7 @@ class Reporter:
         self.event("explanation", **as_dict(found))
 
     def _close(self) -> None:
-        """Wait until the terminal has the lines, if it reads them."""
+        """Wait until the terminal has received all lines, but not for ever."""
         if self._detached:
             self.line("")
         if self._terminal is not None:
@@ -318,7 +319,7 @@ class Reporter:
 
 
 def can_redraw(environ: Mapping[str, str]) -> bool:
-    """Whether the terminal can move its cursor, as far as TERM shows."""
+    """Whether the terminal can move its cursor, according to TERM."""
     return environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 

@@ -1,7 +1,7 @@
 """After a capture: reports packets that were seen at two places, which other programs take for
 retransmissions.
 
-It reads only the beginning of the file, so it takes a moment however long the file is.
+It reads only the beginning of the file, so that it is fast for large files too.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Sample(NamedTuple):
     """The beginning of a file.
 
     Attributes:
-        packets: Packets in that part.
-        twice: Those of them that are second sightings.
-        whole: Whether that part is the whole file.
+        packets: Number of packets in this part.
+        twice: Number of these that are also in it as seen at another place.
+        whole: Whether this part is the whole file.
     """
 
     packets: int
@@ -60,7 +60,7 @@ def lines(capture: CaptureSession, sinks: Sinks) -> List[str]:
     try:
         sample = look(Path(kept[-1].name))
     except (OSError, PcapdError):
-        return []  # such as a pipe; the report covers what matters
+        return []  # such as a pipe; this line is not important
     if not sample.twice:
         return []
     of = f"{sample.packets}" if sample.whole else f"the first {sample.packets}"

@@ -1,7 +1,7 @@
 """Renders the live table as text: `render`.  No I/O, no clock.
 
 Names come from the network: they are escaped, and passed to rich as plain text, never
-as markup.  Importing rich takes a while, so this is imported only to show a table.
+as markup.  Importing rich is slow, so this module is imported only to show a table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Look", "places", "render"]
 
 #: Largest number of sources shown.
 _ROWS_MAX = 16
-#: Lines besides the sources: two of headings, the total, "and N more", two below the table.
+#: Lines that are not sources: two of headings, the total, "and N more", two below the table.
 _LINES_AROUND = 6
 _NAME_MIN = 12
 #: Number of samples in a sparkline.
@@ -37,13 +37,13 @@ _STATES = {"open": "green", "lost": "bold red", "failed": "bold red", "closed": 
 
 @dataclass(frozen=True)
 class Look:
-    """What the terminal can show.
+    """The abilities of the terminal.
 
     Attributes:
-        width: Columns.
-        height: Lines.
-        color: Colours are allowed.
-        unicode: It can show more than ASCII.
+        width: Number of columns.
+        height: Number of lines.
+        color: Whether colours are allowed.
+        unicode: Whether characters other than ASCII can be shown.
     """
 
     width: int = 80
@@ -56,8 +56,10 @@ class _Column(NamedTuple):
     """One column.
 
     Attributes:
-        cell: Text and style of a row's cell.
-        need: Priority: where there is no room, the columns of the lowest are dropped first.
+        head: The heading, in one or two lines.
+        cell: Returns the text and style of a row's cell.
+        need: Priority; if there is not enough room, columns with low priority are dropped.
+        left: Whether the text is aligned to the left.
     """
 
     head: str
@@ -129,7 +131,7 @@ def _columns(view: View, look: Look) -> List[_Column]:
         _Column("", lambda row: (_sparkline(row.rates[-_COURSE:], bars), "cyan"), 20, left=True),
     ]
     for index, drop in enumerate(DROPS):
-        # A column of zeros may be dropped, but never a number that is not 0.
+        # A column with a number that is not 0 has a high priority.
         some = any(row.drops[index] for row in rows)
         if some or drop.always:
             columns.append(_Column(f"dropped\n{drop.place}", _dropped(index), 95 if some else 30 - index))
@@ -188,7 +190,7 @@ def _count(number: int) -> str:
 
 
 def _sparkline(rates: Tuple[float, ...], bars: str) -> str:
-    """The history of a rate as bars; the highest bar is its own maximum, the lowest is 0."""
+    """The latest rates as bars; the highest bar is the maximum of these rates, the lowest is 0."""
     most = max(rates, default=0.0)
     heights = [round(rate / most * (len(bars) - 1)) if most else 0 for rate in rates]
     return "".join(bars[height] for height in heights).ljust(_COURSE)
@@ -221,7 +223,7 @@ def _below(progress: Totals, look: Look, width: int) -> List[str]:
 
 
 def _distance(progress: Totals) -> List[str]:
-    """The progress of the capture, and what its limits leave."""
+    """The progress of the capture in relation to its limits."""
     if progress.seconds is None:
         return ["waiting for the first instance"]
     parts = [_time(progress.seconds), quantity(progress.size), f"{progress.written} packets written"]

@@ -1,8 +1,8 @@
-"""Writing to a terminal without waiting for it, even if it does not read.
+"""Writing to a terminal without waiting for it, even if it is blocked.
 
 Lines scroll; below them is a region that is redrawn repeatedly.  A thread writes.
-While the terminal blocks it (Ctrl-S, a stuck network), only the latest region and
-a bounded number of lines are kept.  `say` is for streams that are not a terminal,
+While the terminal blocks this thread (Ctrl-S, a stuck network), only the latest region
+and a limited number of lines are kept.  `say` is for streams that are not a terminal,
 and waits for them.
 """
 
@@ -19,17 +19,17 @@ from pcapd.running import RunningTime
 
 __all__ = ["Line", "Terminal", "say", "silence"]
 
-#: Bytes per write: small, so that we see whether the terminal still takes them.
+#: Bytes per write: few, so that the progress of the terminal can be measured.
 _PIECE = 512
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Write a line; after the pipe or terminal was closed, discard everything for it.
+    """Write a line; if the pipe or terminal is closed, discard this and all later output.
 
     Otherwise Python's flush at exit would fail again and change the exit status.
     """
     try:
-        stream.write(f"{text}\n")  # one write; print makes two, and another thread may write in between
+        stream.write(f"{text}\n")  # one write: print makes two, and another thread could write in between
         stream.flush()
     except OSError:
         silence(stream.fileno())
@@ -43,7 +43,7 @@ def silence(fd: int) -> None:
 
 
 class Line(NamedTuple):
-    """One line with its escape sequences, and how many columns it takes."""
+    """One line with its escape sequences, and its width in columns."""
 
     text: str
     cells: int
@@ -54,7 +54,7 @@ class Terminal:
 
     Args:
         stream: The terminal; only its descriptor and its encoding are used.
-        patience: Seconds for which `close` waits without progress.
+        patience: Largest number of seconds that `close` waits without progress.
     """
 
     def __init__(self, stream: TextIO, patience: float = TERMINAL_PATIENCE) -> None:
@@ -63,17 +63,17 @@ class Terminal:
         self._patience = patience
         self._lines: Deque[str] = deque()
         self._omitted = 0
-        self._region: Optional[List[Line]] = None  # None: as it is
+        self._region: Optional[List[Line]] = None  # content to draw; None if it is unchanged
         self._drawn: List[Line] = []
         self._writing = False
-        self._taken = 0  # bytes
+        self._taken = 0  # number of bytes written to the terminal
         self._broken = False
         self._changed = threading.Condition()
         self._thread: Optional[threading.Thread] = None
 
     @property
     def busy(self) -> bool:
-        """Whether earlier output is still unwritten: a new region would not be seen."""
+        """Whether earlier output is not written yet, so that a new region could not be seen."""
         return self._writing or self._region is not None
 
     def line(self, text: str) -> None:
@@ -92,10 +92,10 @@ class Terminal:
             self._start()
 
     def leave(self) -> None:
-        """Keep the region on the screen and continue below it: another program uses the terminal now."""
+        """Keep the region on the screen and continue below it, because another program uses the terminal."""
         with self._changed:
             self._region, self._drawn = None, []
-            # Do not write on the line of the shell's prompt.
+            # An empty line, so that the next line does not continue that of the shell's prompt.
             self._lines.append("")
             self._start()
 
@@ -106,7 +106,7 @@ class Terminal:
                 return
             self._region = []
             self._changed.notify_all()
-            ran = RunningTime(TURN_MAX)  # does not count while we are suspended (Ctrl-Z)
+            ran = RunningTime(TURN_MAX)  # time while pcapctl is suspended (Ctrl-Z) does not count
             taken, since = self._taken, ran.at(time.monotonic())
             while (self._writing or self._pending) and not self._broken:
                 self._changed.wait(0.1)
@@ -145,7 +145,7 @@ class Terminal:
                 return
 
     def _take(self) -> bytes:
-        """Take the output that is due."""
+        """Remove and return the output that is to be written."""
         region = self._drawn if self._region is None else self._region
         parts = [self._erase()]
         if self._omitted:
@@ -157,7 +157,7 @@ class Terminal:
         return "".join(parts).encode(self._encoding, "backslashreplace")
 
     def _erase(self) -> str:
-        """Codes that go to the region's first line and clear from there, counting wrapped lines."""
+        """Escape codes that move to the region's first line, counting wrapped lines, and clear from there."""
         if not self._drawn:
             return ""
         try:

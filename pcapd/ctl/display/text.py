@@ -1,7 +1,7 @@
 """Formats text and numbers for the user.
 
-Names and messages come over the network; their control characters, which could
-move the cursor or worse, must never reach a terminal.
+Names and messages come from the network.  Control characters in them, which could for
+example move the cursor, must never be sent to a terminal.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def natural(name: str) -> List[Tuple[int, str]]:
 
 
 def many(count: int, what: str) -> str:
-    """As in ``1 packet`` or ``2 packets``."""
+    """A number with its noun, as in ``1 packet`` or ``2 packets``."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def span(seconds: float) -> str:
-    """As in ``30 s``, ``5 min`` or ``1 h``: in the largest unit that is exact."""
+    """A duration in the largest unit that is exact, as in ``30 s``, ``5 min`` or ``1 h``."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size:g} {unit}"
