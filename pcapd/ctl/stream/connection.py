@@ -1,9 +1,9 @@
 """The connection to the api: TLS on a socket, and the WebSocket (RFC 6455) on it.
 
 The handshakes block, with one deadline for all of them.  After that the socket is
-non-blocking, and the loop in `pcapd.ctl.run` reads what has arrived.  TLS returns
-records of at most 16 KiB, so they are collected in one buffer until the socket is
-empty or the buffer is full: all further work is done once per turn.
+non-blocking, and the loop in `pcapd.ctl.run` reads the received data.  A read from TLS
+returns at most 16 KiB, so reads are repeated until the socket is empty or the buffer is
+full: all further work is done once per turn of the loop.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from pcapd.wire.frames import Bytes
 
 __all__ = ["UNKNOWN_CA", "ApiUnreachable", "Connection", "address_of", "dial"]
 
-#: Bytes collected per turn.
+#: Largest number of bytes read in one turn of the loop.
 TURN_BYTES = 512 * 1024
 #: Hints by OpenSSL's verify codes (X509_V_ERR_*).
 _CERTIFICATE_HINTS = {
@@ -65,10 +65,10 @@ def address_of(api: str, *, secret: bool = True) -> Tuple[bool, str, int, str]:
     """Split an api's URL into TLS or not, host, port and path.
 
     Args:
-        secret: A token will be sent there.
+        secret: Whether a token will be sent to it.
 
     Raises:
-        UsageProblem: It is not the URL of an api.
+        UsageProblem: The text is not the URL of an api, or a token would be sent in clear.
     """
     url = urlsplit(api if "://" in api else f"https://{api}")
     try:
@@ -85,13 +85,13 @@ def address_of(api: str, *, secret: bool = True) -> Tuple[bool, str, int, str]:
 
 
 def dial(access: Access, deadline: Deadline) -> socket.socket:
-    """Connect to the api and check that it is the right one.
+    """Connect to the api and check its certificate.
 
     Args:
-        deadline: The deadline of the exchange that begins here.
+        deadline: The deadline of the whole exchange with the api, which begins here.
 
     Raises:
-        ApiUnreachable: It cannot be reached, or its certificate is not accepted.
+        ApiUnreachable: The api cannot be reached, or its certificate is not accepted.
         ProxyProblem: The proxy cannot be used.
     """
     secure, host, port, _ = address_of(access.api, secret=bool(access.token))
@@ -145,7 +145,7 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         connection = socket.socket(family, kind, protocol)
         try:
-            # Leave time for the other addresses.
+            # Each address gets an equal share of the remaining time.
             share = deadline.left() / (len(addresses) - index)
             connection.settimeout(min(CONNECT_TIMEOUT, share))
             connection.connect(address)
@@ -214,7 +214,7 @@ class Connection:
         self._socket = dial(access, self._deadline)
         self._websocket = WSConnection(ConnectionType.CLIENT)
         self._buffer = bytearray(TURN_BYTES)
-        self._early = b""  # bytes that followed the answer to the upgrade
+        self._early = b""  # bytes received after the head of the answer to the upgrade
         self._splitter = Splitter()
         #: Whether the api closed the WebSocket or the connection.
         self.closed = False
@@ -235,7 +235,7 @@ class Connection:
 
     def _upgrade(self, request: Request) -> None:
         try:
-            # A server that requires a client certificate reports it when we read.
+            # A server that requires a client certificate reports this error at the next read.
             with contextlib.suppress(ssl.SSLError, ConnectionError):
                 self._socket.settimeout(self._deadline.left())
                 self._socket.sendall(self._websocket.send(request))
@@ -259,7 +259,7 @@ class Connection:
         raise ApiUnreachable("this is not a pcapd api: it does not speak HTTP", "check --api")
 
     def _read_head(self) -> Tuple[bytes, bytes]:
-        """The answer's head, and the bytes that followed it."""
+        """The head of the HTTP answer, and the bytes received after it."""
         received = b""
         while b"\r\n\r\n" not in received:
             data = self._receive()
@@ -272,11 +272,11 @@ class Connection:
         return head + b"\r\n\r\n", rest
 
     def _read_body(self) -> bytes:
-        """The body of a refusal, as far as it arrives in time."""
+        """The part of a refusal's body that is received before the deadline."""
         body = b""
         data = self._early
         while len(body) < _ANSWER_MAX:
-            if data:  # wsproto takes no data for a closed connection
+            if data:  # for wsproto, empty data would mean the end of the connection
                 self._websocket.receive_data(data)
             for event in self._websocket.events():
                 if isinstance(event, RejectData):
@@ -303,13 +303,13 @@ class Connection:
 
     @property
     def ready(self) -> bool:
-        """Whether data is buffered that poll does not see."""
+        """Whether data is in a buffer of this process, which poll does not report."""
         if self._early:
             return True
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def read(self) -> List[Bytes]:
-        """Parts of messages that have arrived, without waiting; see also `closed`.
+        """Return the received parts of messages, without waiting; see also `closed`.
 
         The parts are valid until the next call.
 
@@ -352,7 +352,7 @@ class Connection:
         except (ssl.SSLEOFError, ConnectionResetError):
             self.closed = True
         except OSError as error:
-            if not size:  # what arrived before is still valid; the error comes again
+            if not size:  # bytes read before the error are handled first; the next read fails again
                 reason = error.strerror or str(error)
                 raise ApiUnreachable(f"the connection to the api was lost: {reason}") from error
         return size
@@ -365,7 +365,7 @@ class Connection:
             self._send(self._websocket.send(BytesMessage(data=frames)))
 
     def _send(self, data: bytes) -> None:
-        # Control frames only: they fit the socket's buffer, so this hardly ever waits.
+        # Only small control frames, which fit in the socket's buffer: this rarely has to wait.
         view = memoryview(data)
         deadline = time.monotonic() + CONNECT_TIMEOUT
         while view:

@@ -1,4 +1,4 @@
-"""One deadline for a whole exchange with a server, however slowly its bytes arrive."""
+"""One deadline for a whole exchange with a server, even if each single read succeeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Deadline:
     """The time by which an exchange must be finished.
 
     Args:
-        seconds: From now on.
+        seconds: Seconds from now to the deadline.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -29,10 +29,10 @@ class Deadline:
         return time.monotonic() >= self._at
 
     def left(self, most: float = math.inf) -> float:
-        """Seconds that one step of the exchange may take.
+        """Seconds to the deadline, for one step of the exchange.
 
         Args:
-            most: Upper limit.
+            most: Upper limit of the result.
 
         Raises:
             socket.timeout: The deadline has passed.
@@ -55,6 +55,6 @@ class Deadline:
 
 
 def _shut(connection: socket.socket) -> None:
-    # With the plain class: SSLSocket's own method would discard the TLS state that the reader uses.
+    # Not SSLSocket's own method, which would discard the TLS state while another thread reads.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -22,7 +22,7 @@ def ask(access: Access) -> Dict[str, Any]:
     """The body of ``GET /health``.
 
     Raises:
-        ApiUnreachable: There was no answer, or it is not that of an api.
+        ApiUnreachable: There was no answer, or the server is not an api.
     """
     body = _get(access, "/health")
     if "healthy" not in body:
@@ -34,7 +34,7 @@ def targets(access: Access) -> List[str]:
     """The targets that the user may capture, from ``GET /v1/targets``.
 
     Raises:
-        ApiUnreachable: There was no answer, or it is not that of an api.
+        ApiUnreachable: There was no answer, or the server is not an api.
         RequestError: The api refused the request.
     """
     body = _get(access, "/v1/targets")
@@ -54,7 +54,7 @@ def _no_api(access: Access) -> ApiUnreachable:
 
 
 def _get(access: Access, page: str) -> Dict[str, Any]:
-    """The JSON object that the api answers with."""
+    """The JSON object in the api's answer."""
     headers = {"Authorization": f"bearer {access.token}"} if access.token else {}
     _, host, port, path = address_of(access.api, secret=bool(access.token))
     connection = http.client.HTTPConnection(host, port)

@@ -1,8 +1,8 @@
 """Proxies for all connections of pcapctl: selects one, and connects through it.
 
 The environment variables are those of the cf CLI (golang.org/x/net/http/httpproxy),
-``ALL_PROXY``, and for the BOSH CLI ``BOSH_ALL_PROXY``.  The proxy resolves the names of
-the hosts behind it.  Supported are CONNECT (RFC 9110, section 9.3.6), SOCKS 5 (RFC 1928,
+``ALL_PROXY``, and for the BOSH CLI ``BOSH_ALL_PROXY``.  The proxy resolves the name of the
+host to which it connects.  Supported are CONNECT (RFC 9110, section 9.3.6), SOCKS 5 (RFC 1928,
 RFC 1929), and ``ssh -W`` of the system's ssh.
 """
 
@@ -41,7 +41,7 @@ VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", _BOSH)
 _ANSWER_MAX = 16 * 1024  # bytes of a proxy's answer
 _SSH_MESSAGE_MAX = 500  # characters of ssh's error message
 _LOOK = 0.02  # seconds between two checks of ssh
-_SSH_END = 1.0  # seconds for ssh to exit after its connection has closed
+_SSH_END = 1.0  # seconds that ssh may take to exit after its connection was closed
 _PORTS = {"http": 80, "socks5": 1080, "socks5h": 1080, "ssh+socks5": 22}
 _SOCKS_PROBLEMS = {
     1: "general failure",
@@ -65,8 +65,8 @@ class Proxy(NamedTuple):
     Attributes:
         variable: The environment variable that names it.
         scheme: One of http, socks5, ssh+socks5.
-        user: May be empty.
-        password: May be empty.
+        user: User name; may be empty.
+        password: Password; may be empty.
         key: File of the private key, for ssh.
     """
 
@@ -79,14 +79,14 @@ class Proxy(NamedTuple):
     key: str = ""
 
 
-# --- which one: pure -------------------------------------------------------------
+# --- selection: pure -------------------------------------------------------------
 
 
 def chosen(environ: Mapping[str, str], host: str, *, secure: bool) -> Optional[Proxy]:
     """The proxy for a host according to the environment; None to connect directly.
 
     Args:
-        secure: The connection will use TLS.
+        secure: Whether the connection will use TLS.
 
     Raises:
         ProxyProblem: The variable's value is not usable.
@@ -111,7 +111,7 @@ def of_bosh(environ: Mapping[str, str], host: str) -> Optional[Proxy]:
 
 
 def bypassing(environ: Mapping[str, str], host: str) -> str:
-    """The name of the variable that excludes a host from proxies, or an empty text."""
+    """The name of the environment variable that excludes a host from proxies; empty if none does."""
     found = _get(environ, "NO_PROXY")
     if found is None:
         return ""
@@ -173,7 +173,7 @@ def _proxy(variable: str, url: SplitResult, port: int) -> Proxy:
     return Proxy(variable, scheme, url.hostname or "", port, user, password, key)
 
 
-# --- the way through it ----------------------------------------------------------
+# --- connection ------------------------------------------------------------------
 
 
 def through(proxy: Proxy, host: str, port: int, deadline: Deadline, connect: Connect) -> socket.socket:
@@ -227,7 +227,7 @@ def _connect_http(proxy: Proxy, connection: socket.socket, host: str, port: int)
     connection.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
     head = b""
     while b"\r\n\r\n" not in head:
-        # Byte by byte, because what follows belongs to the host behind.
+        # Byte by byte, because the bytes after the answer are from the host behind the proxy.
         data = connection.recv(1)
         if not data or len(head) > _ANSWER_MAX:
             raise _problem(proxy, f"{proxy.host} port {proxy.port} is not an HTTP proxy")
@@ -287,17 +287,17 @@ class Tunnel(socket.socket):
     """
 
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
-        # These take a while to import and are rarely needed.
+        # Importing these is slow, and they are rarely needed.
         import subprocess  # noqa: PLC0415
         import tempfile  # noqa: PLC0415
 
         ours, theirs = socket.socketpair()
         super().__init__(fileno=ours.detach())
         self._proxy = proxy
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with us
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed when this object is freed
         with theirs:
             try:
-                # In a separate session, so that Ctrl-C at the terminal does not end it before us.
+                # In a separate session, so that Ctrl-C at the terminal ends pcapctl but not ssh.
                 self._process = subprocess.Popen(  # noqa: S603  # no shell
                     _ssh_command(proxy, host, port),
                     stdin=theirs.fileno(),
@@ -323,7 +323,7 @@ class Tunnel(socket.socket):
         return _problem(self._proxy, f"ssh to {self._proxy.host}: {message[:_SSH_MESSAGE_MAX]}")
 
 
-#: Each exits when the connection that it carries is closed.
+#: The ssh processes; each exits when its connection is closed.
 _running: List[subprocess.Popen[bytes]] = []
 
 

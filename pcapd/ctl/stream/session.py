@@ -1,4 +1,4 @@
-"""One capture as the client sees it, from START to its result.  No I/O, no clock.
+"""The client's state of one capture, from START to the result.  No I/O, no clock.
 
 Its input are frames; its output are frames to send and blocks to write.  Times are
 seconds of a monotonic clock.
@@ -57,12 +57,12 @@ class Outcome(Enum):
 
 
 class Waiting(NamedTuple):
-    """What a stopping capture waits for.
+    """The state of a stopping capture, to be shown to the user.
 
     Attributes:
-        names: Sources that have not ended; empty if only the capture's END is missing.
-        seconds: Seconds since the stop.
-        left: Seconds until the api is given up; more when packets arrive.
+        names: Names of sources that have not ended; empty if only the capture's END is missing.
+        seconds: Seconds since the stop was requested.
+        left: Seconds until the capture fails; increases while packets are received.
     """
 
     names: Tuple[str, ...]
@@ -81,10 +81,10 @@ class CaptureSession:
     """See the module.
 
     Args:
-        request: What to capture.
+        request: The START request.
         muxer: Produces the blocks of the file.
-        duration: Seconds from the first opened source to the end.
-        now: Time at the start.
+        duration: Longest duration in seconds, from the first opened source on; None for no limit.
+        now: The present time.
     """
 
     def __init__(
@@ -96,24 +96,24 @@ class CaptureSession:
         self._session = Caller()
         self._state = _State.WAITING
         self._send: List[bytes] = []
-        # Silence of the api counts only while we run, not during Ctrl-Z or a blocked write.
+        # Time counts only while this process runs, not while it is suspended (Ctrl-Z) or a write blocks.
         self._time = RunningTime(TURN_MAX)
         self._began = self._heard = self._stopped = self._time.at(now)
         self._progress = Progress(self._began)
         self._end: Optional[End] = None
         self._errors: List[PcapdError] = []
         self._failed_targets = 0
-        self._unwritten = 0  # of sources that cannot be told apart
-        self._held = 0  # received, but never given to the output
+        self._unwritten = 0  # packets not in the file, whose sources are not known
+        self._held = 0  # packets received, but not passed to the output
         self._settled = False
         self._reader_left = False
-        #: The output has ended.
+        #: Whether the output has ended.
         self.output_over = False
         #: Notices that are not yet shown.
         self.notices: List[Notice] = []
-        #: Instances that could not be captured, in the order in which they were reported.
+        #: Names of the instances that could not be captured, in the order of the reports.
         self.failed: Dict[str, None] = {}
-        #: Instances that have neither opened a source nor failed.
+        #: Number of instances that have neither opened a source nor failed.
         self.awaited = 0
         #: The api's limits, once they are known.
         self.limits: Optional[Limits] = None
@@ -122,13 +122,13 @@ class CaptureSession:
         #: Why the capture ended, as text.
         self.reason = ""
 
-    # --- in -----------------------------------------------------------------
+    # --- input --------------------------------------------------------------
 
     def receive(self, data: Bytes, now: float, now_us: int) -> None:
         """Process received bytes.
 
         Raises:
-            RemoteProtocolError: They violate the protocol.
+            RemoteProtocolError: The bytes violate the protocol.
             MixedLinkTypes: The file format cannot hold the link types of all sources.
         """
         self.alive(now)
@@ -137,7 +137,7 @@ class CaptureSession:
                 self._event(event, now, now_us)
 
     def alive(self, now: float) -> None:
-        """Note a sign of life that is not a frame: a followed app may have no instance for a while."""
+        """Note that the api is alive, because it sent something, for example a ping without frames."""
         self._heard = self._time.at(now)
 
     def tick(self, now: float) -> None:
@@ -158,15 +158,15 @@ class CaptureSession:
             self.fail(PcapdError("the api did not start the capture in time"))
 
     def _left(self, ran: float) -> float:
-        """Seconds until the api is given up after a stop.
+        """Seconds until a stopping capture fails because its END is missing.
 
-        Packets were captured before the stop, so we wait longer while they arrive: the api
-        itself waits for its agents, but not for ever.
+        The time limit starts again when packets are received, because they were captured
+        before the stop; but there is an upper limit.
         """
         return min(self._progress.moved_at + API_STOP_TIMEOUT, self._stopped + API_STOP_LIMIT) - ran
 
     def stop(self, reason: str, now: float) -> None:
-        """Request the end; packets captured until now still arrive."""
+        """Request the end; packets that were captured until now are still received."""
         if self._state is _State.WAITING:
             self.fail(PcapdError(f"{reason} before the capture started"))
         elif self._state is _State.CAPTURING:
@@ -184,10 +184,10 @@ class CaptureSession:
         self._state = _State.ENDED
 
     def output_ended(self, error: PcapdError, now: float, *, failed: bool) -> None:
-        """The output has ended: stop the capture, and count the packets that still arrive.
+        """Stop the capture because its output has ended, and count packets received after this.
 
         Args:
-            failed: The output failed; otherwise its reader has closed it.
+            failed: Whether the output failed; False if its reader has closed it.
         """
         if failed and not self._errors:
             self._errors.append(error)
@@ -197,14 +197,14 @@ class CaptureSession:
         self.stop(error.message, now)
 
     def disconnected(self) -> None:
-        """The api closed the connection."""
+        """Handle that the api closed the connection."""
         if self._state is not _State.ENDED:
             self.fail(PcapdError("the connection to the api was lost before the capture had ended"))
 
-    # --- out ----------------------------------------------------------------
+    # --- output -------------------------------------------------------------
 
     def to_send(self) -> bytes:
-        """Frames to send."""
+        """Return the frames to send, and forget them."""
         frames, self._send = b"".join(self._send), []
         return frames
 
@@ -214,7 +214,7 @@ class CaptureSession:
         return self._state is _State.ENDED
 
     def waiting(self, now: float) -> Optional[Waiting]:
-        """What it waits for after a stop; None before the stop and after the end."""
+        """The state of a stopping capture; None before the stop and after the end."""
         if self._state is not _State.STOPPING:
             return None
         names = tuple(account.name for account in self._accounts if not account.stats.final)
@@ -228,18 +228,18 @@ class CaptureSession:
 
     @property
     def lost(self) -> Optional[int]:
-        """Packets that are missing from the file; None if unknown."""
+        """Number of packets that are missing from the file; None if unknown."""
         return self.lost_at_least if all(account.traced for account in self._accounts) else None
 
     @property
     def lost_at_least(self) -> int:
-        """Packets that are known to be missing."""
+        """Number of packets that are known to be missing."""
         unwritten = 0 if self._reader_left else self._unwritten
         return unwritten + self._held + sum(sum(account.known) for account in self._accounts)
 
     @property
     def written(self) -> int:
-        """Packets in the file."""
+        """Number of packets in the file."""
         return sum(account.written for account in self._accounts) - self._unwritten
 
     @property
@@ -247,12 +247,13 @@ class CaptureSession:
         return list(self.muxer.accounts.values())
 
     def settle(self, form: Form, written: Optional[Dict[str, int]], pieces: List[Piece]) -> None:
-        """After the last write, count the packets that were received and are not in the file.
+        """Called after the last write: count packets that were received but are not in the file.
 
         Args:
             form: The file format.
-            written: Packets in the file, or in each instance's; None if there is no file.
-            pieces: The last pieces to be written; all earlier ones were written.
+            written: Number of packets in the file, or in the files of each instance; None if there
+                is no file.
+            pieces: The pieces passed to the last write; all earlier ones were written.
         """
         if self._settled:
             return
@@ -273,7 +274,7 @@ class CaptureSession:
             self._held = sum(account.rest for account in self._accounts)
 
     def _subtract(self, accounts: List[Account], missing: int, data: bytes) -> None:
-        """Subtract packets that are missing at the end of a file; `data` is that end."""
+        """Subtract packets missing at the end of a file from the sources; `data` is the last data for it."""
         some = [account for account in accounts if account.written]
         shares = tail(data, missing)
         if len(some) == 1 and not data:
@@ -285,7 +286,7 @@ class CaptureSession:
                 account.unwritten = (account.unwritten or 0) + share.packets
                 account.reported -= share.drops
         else:
-            # Classic pcap does not record which source a packet is from.
+            # In classic pcap, packets do not contain their source.
             self._unwritten += missing
             for account in some:
                 account.unwritten = None

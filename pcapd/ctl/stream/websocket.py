@@ -1,8 +1,8 @@
 """Splits a server's WebSocket stream into messages without copying (RFC 6455, section 5.2).
 
-wsproto copies each byte of a large message five times.  Binary data, which is
-all but a few bytes here, is passed on as views of what was received; the other
-frames (ping, close) are passed to wsproto unchanged.
+wsproto copies each byte of a large message five times.  Here, binary data,
+which is nearly all of the stream, is passed on as views of the receive buffer; the
+other frames (ping, close) are passed to wsproto unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CONTROL_MAX = 125
 
 
 class Cut(NamedTuple):
-    """Payload of binary messages, and whole frames of every other kind."""
+    """The payload of binary messages, and whole frames of all other kinds."""
 
     data: List[memoryview]
     others: List[bytes]
@@ -30,7 +30,7 @@ class Splitter:
 
     def __init__(self) -> None:
         self._header = b""  # the start of an incomplete frame
-        self._left = 0  # remaining payload of the current binary frame
+        self._left = 0  # bytes of payload that are missing of the current binary frame
 
     def feed(self, received: memoryview) -> Cut:
         """Split received bytes.
@@ -39,7 +39,7 @@ class Splitter:
             Views of `received`: use them before the buffer is filled again.
 
         Raises:
-            RemoteProtocolError: A frame that a server must not send.
+            RemoteProtocolError: The server sent a frame that a server must not send.
         """
         cut = Cut([], [])
         if self._header:
