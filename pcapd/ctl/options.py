@@ -31,11 +31,11 @@ __all__ = [
     "read_token",
 ]
 
-#: Exit statuses when no capture began; `pcapd.ctl.stream.session.Outcome` has the others.
+#: Exit statuses if no capture began; the others are in `pcapd.ctl.stream.session.Outcome`.
 FAILED, USAGE = 1, 2
 
 STDOUT = "-"
-#: No file is written.
+#: Value of `CaptureOptions.output` if no file is written.
 NOWHERE = ""
 _RANGE = re.compile(rf"([0-9]{{1,{len(str(INSTANCES_MAX))}}})(?:-([0-9]{{1,{len(str(INSTANCES_MAX))}}}))?")
 _COMPRESSED_SUFFIXES = (".zst", ".xz", ".bz2", ".lz4", ".lzma", ".br", ".z", ".zip", ".7z")
@@ -47,20 +47,20 @@ class UsageProblem(PcapdError):
 
 
 class Trust(Enum):
-    """Which CAs may vouch for a server's certificate."""
+    """The CAs with which a server's certificate is verified."""
 
-    GIVEN = auto()  #: the CA given; the system's when none is
-    ALSO_GIVEN = auto()  #: the system's, and the CA given
-    ANYBODY = auto()  #: any: certificates are not checked
+    GIVEN = auto()  #: the given CA; without one, those of the system
+    ALSO_GIVEN = auto()  #: those of the system, and the given CA
+    ANYBODY = auto()  #: certificates are not verified
 
 
 @dataclass(frozen=True)
 class Access:
-    """How the api is reached.
+    """How to connect to the api.
 
     Attributes:
-        api: Its URL.
-        ca: File of the CA that signed its certificate; None for the system's CAs.
+        api: The api's URL.
+        ca: File of the CA that signed the api's certificate; None for the system's CAs.
         pem: CA certificates as text, instead of `ca`.
         bosh: Use the proxy that the BOSH CLI's own variable names.
     """
@@ -75,11 +75,11 @@ class Access:
 
 @dataclass(frozen=True)
 class CaptureTarget:
-    """What is to be captured: targets of the api's configuration, an app, or VMs of a deployment.
+    """The targets of a capture: names in the api's configuration, an app, or VMs of a deployment.
 
     Attributes:
         name: The app's name, for display.
-        follow: Also capture instances that restart, move or are added.
+        follow: Whether to capture also instances that restart, move or are added later.
     """
 
     targets: Tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class CaptureTarget:
     deployment: Optional[Deployment] = None
 
     def describe(self) -> str:
-        """One line of text."""
+        """The targets as one line of text."""
         if self.deployment is not None:
             text = f"deployment: {self.deployment.name}, {', '.join(self.deployment.groups)}"
             return ": ".join([text, ", ".join(self.deployment.instances)]).removesuffix(": ")
@@ -99,7 +99,7 @@ class CaptureTarget:
         return f"{text}, followed" if self.follow else text
 
     def facts(self) -> Dict[str, Any]:
-        """The same as JSON values."""
+        """The targets as JSON values."""
         if self.deployment is not None:
             vms = self.deployment
             named = {"name": vms.name, "groups": list(vms.groups)}
@@ -118,11 +118,11 @@ class CaptureOptions:
         output: A path, ``-`` for standard output, or `NOWHERE`.
         count: Number of packets after which the capture stops.
         duration: Seconds after which the capture stops.
-        max_bytes: Largest size of the file.
+        max_bytes: Largest size of the file in bytes; the capture stops before it is exceeded.
         report: File for the JSON report.
         headers_only: Remove the payload of every packet.
         list_interfaces: List the interfaces instead of capturing.
-        files: How many files are written, and where else the packets go.
+        files: Options for several files and for other outputs.
     """
 
     output: str
@@ -166,7 +166,7 @@ class CaptureOptions:
 
 
 def choose_form(given: Optional[str], output: str) -> Form:
-    """The format: the one given, else by the file's suffix, else pcapng.
+    """The file format: the given one, else that of the file's suffix, else pcapng.
 
     Raises:
         UsageProblem: The suffix names a compression that pcapctl does not support.
@@ -192,7 +192,7 @@ def default_output(name: str, given: Optional[str], now: datetime.datetime) -> s
 def parse_places(
     places: Sequence[str], groups: Sequence[str], instances: Sequence[str]
 ) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
-    """Instance groups and instances, named as ``GROUP`` and ``GROUP/ID`` or by options.
+    """Read instance groups and instances from ``GROUP`` and ``GROUP/ID``, or from options.
 
     Raises:
         UsageProblem: No group is named, or the names contradict each other.
@@ -212,7 +212,7 @@ def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:
     """Instance numbers from ``0,2``, ``0-2`` or ``all``; an empty tuple stands for all.
 
     Raises:
-        UsageProblem: They are not numbers, or both all and some are given.
+        UsageProblem: The text is not a list of numbers, or combines ``all`` with numbers.
     """
     parts = [part.strip() for text in given for part in text.split(",")]
     if "all" in parts:
@@ -231,7 +231,7 @@ def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:
 
 
 def instances_text(indices: Tuple[int, ...]) -> str:
-    """As in ``instances 0, 2`` or ``all instances``."""
+    """Instance numbers as text, such as ``instances 0, 2`` or ``all instances``."""
     if not indices:
         return "all instances"
     return f"instance{'s' if len(indices) > 1 else ''} {', '.join(map(str, indices))}"

@@ -1,9 +1,9 @@
 """The loop of one capture: socket → session → sinks.  Blocking, one thread.
 
-A stop (`pcapd.ctl.stopping`) ends the capture in good order.  The second Ctrl-C leaves
-at once, even out of a write that a stuck reader blocks.  While the output is slow,
-pcapctl does not read: the api's send buffer fills, and the back-pressure reaches the
-capturing kernels, which drop packets and count them.
+A stop (`pcapd.ctl.stopping`) waits until all captured packets are written.  The second
+Ctrl-C exits immediately, even during a write that a stuck reader blocks.  While the output
+is slow, pcapctl does not read: the api's send buffer fills, the api pauses the agents, and
+their kernels drop packets, and count them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pcapd.records import keep_memory
 
 __all__ = ["run"]
 
-_TURN = 0.05  # seconds between looks at the clock while packets are held back
+_TURN = 0.05  # longest wait of the loop while packets wait to be sorted or written, seconds
 _IDLE_TURN = 0.25
 _STATISTICS_INTERVAL = 5.0
-_WRITE_INTERVAL = 0.01  # seconds between writes where nobody reads packets as they come
-_REPORT_INTERVAL = 0.05  # seconds between looks at what there is to report
+_WRITE_INTERVAL = 0.01  # seconds between two writes, if no reader is waiting for packets
+_REPORT_INTERVAL = 0.05  # seconds between two calls of the reporter
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
     """Capture, and return the exit status.
 
     Args:
-        frontend: Shows the capture instead of the terminal, and decides whether it failed.
+        frontend: Shows the capture in place of the terminal, and decides whether it failed.
         parent: The program whose exit stops the capture.
 
     Raises:
@@ -99,7 +99,7 @@ def _muxer(options: CaptureOptions, target: CaptureTarget) -> Union[Muxer, Split
 def _packet_ids(options: FileOptions) -> Optional[PacketIds]:
     if not options.packet_ids:
         return None
-    # Random, so that the ids of captures that are merged later do not clash.
+    # The first id is random, so that captures can be merged later without equal ids.
     return PacketIds(dedupe=options.dedupe, first=secrets.randbits(31) << 32 | 1)
 
 
@@ -154,7 +154,7 @@ def _receive(connection: Connection, capture: CaptureSession, now: float) -> Non
 
 
 def _finish(capture: CaptureSession, sinks: Sinks) -> None:
-    """Write the packets that are held back; a broken output gets nothing more."""
+    """Write the remaining packets, unless the output failed, and close the outputs."""
     try:
         if capture.muxer.accounts:
             sinks.write(capture.muxer.finish_pieces(_now_us()), time.monotonic(), last=True)

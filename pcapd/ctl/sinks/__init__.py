@@ -1,6 +1,6 @@
 """The outputs of a capture: files, network readers, lines on standard output; and the report.
 
-The loop passes every piece to each sink, which writes it.
+The loop (`pcapd.ctl.run`) passes every piece of output to each sink, which writes it.
 
 ===============  ============================================================
 ``fileoptions``  options for files and other outputs, and their checks.  Pure.

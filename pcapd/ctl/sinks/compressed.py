@@ -1,8 +1,8 @@
 """A file that is compressed while it is written (``x.pcapng.gz``).
 
-It is a series of gzip members, which readers treat as one stream (RFC 1952, section
-2.2), so it is valid after each of them: a killed pcapctl loses only the packets that
-wait for the next one.
+The file is a series of gzip members, which readers treat as one stream (RFC 1952,
+section 2.2), so that it is valid after each member: if pcapctl is killed, only the
+packets for the next member are lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pcapd.savefile.form import Form
 __all__ = ["CompressedOutput", "open_output"]
 
 _SUFFIX = ".gz"
-#: A fast level: it compresses headers and text nearly as well, and does not slow the capture down.
+#: A fast level, which compresses headers and text nearly as well as slower ones.
 _LEVEL = 3
 
 
@@ -27,7 +27,7 @@ def open_output(name: str, form: Form, *, force: bool) -> Output:
     """The output of a file, compressed if its name ends in ``.gz``.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
     kind = CompressedOutput if name.endswith(_SUFFIX) else Output
     return kind(name, form, force=force)
@@ -52,14 +52,14 @@ class CompressedOutput(Output):
 
     @property
     def occupied(self) -> int:
-        """Bytes of the file, and the uncompressed bytes that wait."""
+        """Bytes of the file, plus uncompressed bytes that are not written yet."""
         return self.size + self._waiting_size
 
     def write(self, blocks: List[bytes]) -> None:
-        """Take whole blocks, and write those that have waited long enough.
+        """Collect whole blocks; write a member if they are large or old enough.
 
         Raises:
-            OutputError: They could not be written; the file ends with the previous member.
+            OutputError: The member could not be written; the file ends with the previous member.
         """
         self._waiting += blocks
         self._waiting_size += sum(map(len, blocks))
@@ -71,7 +71,7 @@ class CompressedOutput(Output):
         """Write the waiting blocks, and close the file.
 
         Raises:
-            OutputError: The system could not store them.
+            OutputError: The system could not store the blocks.
         """
         try:
             self._compress()

@@ -12,17 +12,17 @@ from pcapd.savefile.form import Form
 
 __all__ = ["FileOptions", "Payload", "Rotation", "parse_place", "part_name"]
 
-#: Characters of an instance's name in a file name, which is limited to 255 bytes.
+#: Largest number of characters of an instance's name in a file name (limit: 255 bytes).
 _INSTANCE_MAX = 100
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """When a file ends and the next one begins.
+    """Limits at which a file ends and the next one begins, and the number of files.
 
     Attributes:
-        size: Bytes of a file, without its closing statistics.
-        time: Seconds of a file.
+        size: Largest size of a file in bytes, without its last statistics; None for no limit.
+        time: Longest time of a file in seconds; None for no limit.
         files: Number of newest files to keep; None keeps all.
     """
 
@@ -48,13 +48,13 @@ class FileOptions:
 
     Attributes:
         split: Write one file per instance.
-        serve: Host and port for TCP readers.
+        serve: Host and port at which TCP readers can connect; None for no server.
         print: Print a line per packet to standard output.
-        packet_ids: Give a packet the same number wherever it was seen.
-        dedupe: Keep only the first sighting of a packet.
+        packet_ids: Give a packet that was seen at several places the same number at each.
+        dedupe: Write a packet that was seen at several places only once.
         align: Correct the times of packets by the clock offsets that are known when the capture starts.
         explain: Explain the files at the end.
-        payload: How to print the packet's bytes.
+        payload: How to print a packet's bytes.
     """
 
     rotation: Rotation = Rotation()
@@ -74,9 +74,9 @@ class FileOptions:
 
     @staticmethod
     def of(given: Any) -> FileOptions:
-        """Create the options from the command line's, by name."""
+        """Create the options from the values of the command line, by name."""
         size, time = given["rotate_size"] or given["rotate_megabytes"], given["rotate_time"]
-        ring = given["files_wanted"] if size or not time else None  # otherwise it limits the capture
+        ring = given["files_wanted"] if size or not time else None  # else it limits the capture
         payload = Payload.HEX if given["hex"] else Payload.TEXT if given["ascii"] else Payload.NONE
         return FileOptions(
             Rotation(size, time, given["rotate_files"] or ring),
@@ -92,15 +92,15 @@ class FileOptions:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether there is another output than a file."""
+        """Whether there is an output that is not a file."""
         return self.print or self.serve is not None
 
     def problem(self, output: str, form: Form) -> str:
         """A message about options that exclude each other; empty if there are none.
 
         Args:
-            output: As in `pcapd.ctl.options.CaptureOptions`.
-            form: Likewise.
+            output: See `pcapd.ctl.options.CaptureOptions`.
+            form: The file format.
         """
         several = "--split-by" if self.split else "rotation"
         numbers = "--dedupe" if self.dedupe else "--packet-ids"
@@ -149,11 +149,11 @@ def part_name(name: str, instance: str = "", number: int = 0, time: str = "") ->
     """The name of one of several files, such as ``web_myapp_0_00001_20260131T120000Z.pcapng``.
 
     Args:
-        name: The name given for all of them; its suffix stays at the end.
-        instance: The instance of its packets.  The name may come from the network:
-            characters that are not harmless in a file name are replaced.
-        number: Its number, from 1 on; 0 if there is only one.
-        time: The time of its start, if it has a number.
+        name: The name from which all are derived; its suffix remains at the end.
+        instance: The instance of the packets; empty for all.  The name may come from the
+            network, so unusual characters are replaced.
+        number: The number of the file, from 1 on; 0 if there is only one.
+        time: The time of the start, used only with a number.
     """
     path = Path(name)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix

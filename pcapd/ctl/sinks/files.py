@@ -20,10 +20,11 @@ from pcapd.ctl.sinks.split import FilesPerInstance
 
 __all__ = ["Closing", "check_files", "open_files"]
 
-#: macOS refuses more, whatever its limit is.
+#: Wanted limit of open files; macOS refuses a larger one.
 _DESCRIPTORS = 10240
 
-#: Returns the statistics that end a stream's file, at microseconds since the epoch.
+#: Returns the last statistics for a file, from the time in microseconds since the epoch and
+#: the instance (empty for all instances).
 Closing = Callable[[int, str], List[bytes]]
 
 
@@ -31,7 +32,7 @@ def open_files(options: CaptureOptions, inventory: Inventory, closing: Closing) 
     """Create the files that the options need; None if no file is written.
 
     Raises:
-        OutputError: They cannot be written; checked before the capture starts.
+        OutputError: The files cannot be written; checked before the capture starts.
         UsageProblem: The options exclude each other.
     """
     problem = options.files.problem(options.output, options.form)
@@ -65,11 +66,11 @@ def open_files(options: CaptureOptions, inventory: Inventory, closing: Closing) 
 
 
 def check_files(options: CaptureOptions) -> None:
-    """Make the checks of `open_files` in advance.
+    """Check in advance that `open_files` will succeed.
 
     Raises:
-        OutputError: As there.
-        UsageProblem: As there.
+        OutputError: See `open_files`.
+        UsageProblem: See `open_files`.
     """
     open_files(options, Inventory(options.output), lambda at_us, stream: [])
 
@@ -100,7 +101,7 @@ class _Names:
 
 
 def _allow_descriptors() -> None:
-    """Raise the limit of open files: each instance needs a descriptor."""
+    """Raise the limit of open files, because each instance needs a descriptor."""
     with contextlib.suppress(OSError, ValueError):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)

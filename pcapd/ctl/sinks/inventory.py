@@ -14,8 +14,8 @@ class Written:
 
     Attributes:
         instance: The instance of the packets; empty for all instances.
-        packets: Packets in the file.
-        bytes: Bytes of whole blocks.
+        packets: Number of packets in the file.
+        bytes: Total size of the whole blocks in the file.
     """
 
     name: str
@@ -25,20 +25,20 @@ class Written:
 
 
 class Inventory:
-    """Every file of a capture.
+    """The list of all files of a capture.
 
     Args:
         name: A path, from which several file names may be derived, ``-``, or `NOWHERE`.
-        several: There may be more than one file.
+        several: Whether there may be more than one file.
 
     Attributes:
         kept: Existing files, oldest first.
-        size: Bytes of the existing files.
+        size: Total size of the existing files in bytes.
         deleted_files: Number of files that were deleted for newer ones.
-        deleted_packets: Packets in deleted files.
-        deleted_bytes: Bytes of deleted files.
-        written: Packets that were written, by instance with ``--split-by``, else all under "".
-        news: Files that were "finished" or "deleted" and are not yet reported.
+        deleted_packets: Number of packets in deleted files.
+        deleted_bytes: Total size of deleted files in bytes.
+        written: Number of written packets, by instance with ``--split-by``, else all under "".
+        news: Events that are not yet reported: "finished" or "deleted", and the file.
     """
 
     def __init__(self, name: str, *, several: bool = False) -> None:

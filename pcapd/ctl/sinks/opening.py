@@ -32,8 +32,8 @@ def _printer(options: CaptureOptions, inventory: Inventory, closing: Closing) ->
     return Printer(json=options.json, payload=files.payload) if files.print else None
 
 
-#: One line for each kind of sink, in the order in which they get a piece: printing comes last,
-#: so that a failing terminal does not affect the file.
+#: One line for each kind of sink, in the order in which pieces are passed to them.  Printing is
+#: last, so that a failing terminal does not affect the file.
 KINDS: Tuple[Kind, ...] = (
     _server,
     open_files,
@@ -46,17 +46,17 @@ class Sinks:
 
     Args:
         options: The options of the capture.
-        closing: The muxer's, see `Closing`.
+        closing: Returns the last statistics for a file, see `Closing`.
 
     Attributes:
         form: The file format.
         inventory: The list of files.
-        kept: Whether the packets are stored at all.
-        live: Whether a reader may consume packets at once: from a pipe, a connection or as lines.
-        last: The last pieces for the files.
+        kept: Whether the packets are written to a file or standard output.
+        live: Whether a reader may be waiting for packets, at a pipe, a connection or a terminal.
+        last: The pieces of the last write to the files.
 
     Raises:
-        PcapdError: One of them cannot be created; checked before the capture starts.
+        PcapdError: A sink cannot be created; checked before the capture starts.
     """
 
     def __init__(self, options: CaptureOptions, closing: Closing) -> None:
@@ -71,7 +71,7 @@ class Sinks:
         self._taking = list(self._all)
 
     def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
-        """Pass pieces to all sinks, even if one fails; a failed sink gets no more pieces.
+        """Pass pieces to all sinks, even if one fails; a failed sink is not used any more.
 
         Raises:
             PcapdError: A sink failed.
@@ -94,12 +94,12 @@ class Sinks:
         return next((sink for sink in self._all if isinstance(sink, Server)), None)
 
     def watch(self, poll: select.poll) -> None:
-        """Register what should wake up the loop."""
+        """Register the sockets that should wake up the loop."""
         for sink in self._all:
             sink.watch(poll)
 
     def close(self) -> None:
-        """Close all sinks, even if one fails; files first.
+        """Close all sinks, even if one fails; files before network readers.
 
         Raises:
             OutputError: The end of a file could not be stored.
@@ -109,7 +109,7 @@ class Sinks:
                 stack.callback(sink.close)
 
     def discard(self) -> None:
-        """Remove files that we created and that contain no packets."""
+        """Remove files that pcapctl created and that contain no packets."""
         for sink in self._all:
             if isinstance(sink, FileSink):
                 sink.discard()

@@ -1,8 +1,8 @@
 """Writes blocks to a file or standard output.  Only whole blocks count.
 
 A file always ends with its last whole block: after a failed write it is truncated,
-and a killed pcapctl leaves at most one incomplete block, which every reader
-ignores.
+and if pcapctl is killed, the file ends with at most one incomplete block, which
+every reader ignores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pcapd.savefile.form import Form
 __all__ = ["Output", "OutputError", "ReaderLeft", "is_special", "replace"]
 
 _STDOUT_FD = 1
-_LARGE = 64 * 1024  # bytes; less is joined before it is written
+_LARGE = 64 * 1024  # bytes; smaller blocks are joined before they are written
 _MODE = 0o600  # only the owner may read packets
 
 
@@ -32,7 +32,7 @@ class OutputError(PcapdError):
     """The output cannot be written.
 
     Attributes:
-        unwritten: Packets that should be in the file and are not.
+        unwritten: Number of packets that are not in the file because of this error.
     """
 
     def __init__(self, message: str, hint: str = "", unwritten: int = 0) -> None:
@@ -41,19 +41,19 @@ class OutputError(PcapdError):
 
 
 class ReaderLeft(OutputError):
-    """The reader of the packets closed its end: the capture ends in good order."""
+    """The reader of the packets closed the pipe: the capture stops normally."""
 
 
 class Output:
-    """The output of one capture; opened with the first block.
+    """The output of one capture; the file is created with the first block.
 
     Args:
         name: A path, or ``-`` for standard output.
-        form: The file format; None if each piece counts whole or not at all.
+        form: The file format; None if a piece that is not written completely is lost as a whole.
         force: Overwrite an existing file.
 
     Raises:
-        OutputError: It cannot be written; checked before the capture starts.
+        OutputError: The file cannot be written; checked before the capture starts.
     """
 
     def __init__(self, name: str, form: Optional[Form], *, force: bool) -> None:
@@ -65,7 +65,7 @@ class Output:
         self._created = False
         #: Bytes of whole blocks that were written.
         self.size = 0
-        #: Packets that should have been written and are not in the file.
+        #: Number of packets that should have been written and are not in the file.
         self.unwritten = 0
         if name == STDOUT:
             if os.isatty(_STDOUT_FD):
@@ -86,10 +86,10 @@ class Output:
         return self.size
 
     def write(self, blocks: List[bytes]) -> None:
-        """Write whole blocks, however long the write takes.
+        """Write whole blocks; this waits until all are written.
 
         Raises:
-            OutputError: Some could not be written; a file ends with the last whole block.
+            OutputError: A block could not be written; a file ends with the last whole block.
         """
         pieces = _joined(blocks)
         for index, piece in enumerate(pieces):
@@ -108,7 +108,7 @@ class Output:
         """Close the file.
 
         Raises:
-            OutputError: The system could not store what it had accepted.
+            OutputError: The system could not store data that was written before.
         """
         fd, self._fd = self._fd, None
         if fd is not None and fd != _STDOUT_FD:
@@ -118,7 +118,7 @@ class Output:
                 raise self._failure(error) from error
 
     def discard(self) -> None:
-        """Remove the file, if we created it."""
+        """Remove the file, if pcapctl created it."""
         if self._created:
             with contextlib.suppress(OSError):
                 Path(self.name).unlink()
@@ -131,7 +131,7 @@ class Output:
             while view:
                 try:
                     view = view[os.write(fd, view) :]
-                except BlockingIOError:  # another process that has the pipe made it non-blocking
+                except BlockingIOError:  # another process with the same pipe made it non-blocking
                     select.select([], [fd], [])
         except OSError as error:
             self._cut_back(fd, data, len(data) - len(view))
@@ -163,7 +163,7 @@ class Output:
     def _cut_back(self, fd: int, data: bytes, written: int) -> None:
         """Truncate the file after its last whole block."""
         if self._regular:
-            # After a signal, only the position shows how much was written.
+            # If a signal interrupted the write, only the file's position shows how much was written.
             written = max(written, os.lseek(fd, 0, os.SEEK_CUR) - self.size)
         self.size += self._cut(data, written, begins_file=self.size == 0).kept
         if self._regular:
@@ -185,13 +185,13 @@ class Output:
 
 
 def _joined(blocks: List[bytes]) -> List[bytes]:
-    """Join small blocks; large ones are not worth a copy."""
+    """Join small blocks; large ones are not copied."""
     size = sum(len(block) for block in blocks)
     return [b"".join(blocks)] if 0 < size < _LARGE else [block for block in blocks if block]
 
 
 def is_special(path: Path) -> bool:
-    """Whether it is a device or a named pipe: nothing is overwritten there, and its mode is kept."""
+    """Whether a path is a device or a named pipe, which is not replaced, and keeps its mode."""
     return path.exists() and not path.is_file()
 
 
@@ -220,7 +220,7 @@ def replace(path: Path) -> int:
 
 
 def _emptied(path: Path) -> int:
-    """Empty our own file and restrict its mode, because its directory accepts no new file."""
+    """Empty the user's own file and restrict its mode, because no file can be created beside it."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         if os.fstat(fd).st_uid != os.geteuid():

@@ -1,8 +1,8 @@
 """One line per packet (``--print``), for low rates.
 
-This runs Python for each packet and reaches some ten thousand a second.  When it
-cannot keep up, pcapctl stops reading, and the back-pressure reaches the capturing
-kernels, which drop packets and count them.
+This runs Python for each packet, at most some ten thousand packets a second.  At higher
+rates, pcapctl reads more slowly than the api sends; the api then pauses the agents, whose
+kernels drop packets, and count them.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Printer(Sink):
     """Writes lines to standard output.
 
     Args:
-        json: Print events for scripts instead.
-        payload: How to print the packet's bytes.
+        json: Print JSON events for scripts instead of lines.
+        payload: How to print a packet's bytes.
         stream: The stream to write to.
     """
 
@@ -70,18 +70,18 @@ class Printer(Sink):
         data = "".join(f"{line}\n" for line in lines)
         encoding = self._stream.encoding or "utf-8"
         try:
-            self._stream.flush()  # earlier events
-            # Not through the stream: without buffering (PYTHONUNBUFFERED), Python drops the
+            self._stream.flush()  # earlier events are still in its buffer
+            # Not written with the stream: without buffering (PYTHONUNBUFFERED), Python discards the
             # rest of a write that a signal interrupted.
-            # A character that the encoding lacks is written as an escape.
+            # Characters that the encoding cannot express are written as escapes.
             view = memoryview(data.encode(encoding, "backslashreplace"))
             while view:
                 try:
                     view = view[os.write(self._stream.fileno(), view) :]
-                except BlockingIOError:  # another process that has the pipe made it non-blocking
+                except BlockingIOError:  # another process with the same pipe made it non-blocking
                     select.select([], [self._stream], [])
         except OSError as error:
-            # Otherwise Python's flush at exit, or our next line, would fail again.
+            # Otherwise Python's flush at exit, or the next line, would fail again.
             silence(self._stream.fileno())
             if self._terminal and error.errno == errno.EIO:
                 return  # the terminal was closed: SIGHUP ends the capture, unless it is ignored

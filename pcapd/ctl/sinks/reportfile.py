@@ -33,7 +33,7 @@ def check(options: CaptureOptions) -> None:
 
     Raises:
         UsageProblem: The report and the capture have the same file.
-        ReportFailed: It exists already, or its directory is not writable.
+        ReportFailed: The file exists already, or its directory is not writable.
     """
     path = options.report
     if path is None:
@@ -57,7 +57,7 @@ def check(options: CaptureOptions) -> None:
 
 
 def facts(options: CaptureOptions, target: Optional[CaptureTarget]) -> Dict[str, Any]:
-    """The first part of a report: what was requested.
+    """The first part of a report: the request.
 
     Args:
         target: None if the target is not known yet.
@@ -123,7 +123,7 @@ def write(options: CaptureOptions, report: Dict[str, Any]) -> None:
             _dump(report, named, 0)
             return
         _dump(report, temporary, os.O_CREAT | os.O_EXCL)
-        if path.exists() and not options.force:  # another program has created it meanwhile
+        if path.exists() and not options.force:  # created by another program after the check
             raise ReportFailed(f"the report {named} already exists", "use --force to overwrite it")
         temporary.replace(path)
     except OSError as error:
@@ -162,7 +162,7 @@ def reported(options: CaptureOptions) -> Iterator[None]:
 
 
 def _write_nothing(options: CaptureOptions, error: str, status: int) -> None:
-    # A failure to write must not hide the first one.
+    # A failure to write the report must not hide the original error.
     with contextlib.suppress(ReportFailed):
         write(
             options, {**facts(options, None), **nothing(error, status), "notices": [], "notices_omitted": 0}

@@ -1,8 +1,8 @@
 """A series of files by size or by time.
 
 Every file is complete: it begins with all headers that a reader needs and ends
-with the counters at that time.  A file's size is known from the pieces written to
-it; only the piece in which a file ends is parsed.
+with the counters at that time.  A file's size is the sum of the pieces written to
+it; a piece is parsed only if it does not fit completely.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class RotatedFiles(FileSink):
         open_file: Creates the next file.
         stream: The instance of the packets; empty for all instances.
         form: The file format.
-        rotation: When a file ends.
-        closing: Returns the statistics that end a file now.
+        rotation: The limits of a file.
+        closing: Returns the last statistics for a file, with the present counters.
         inventory: The list of files.
     """
 
@@ -52,19 +52,19 @@ class RotatedFiles(FileSink):
         self._closing = closing
         self._inventory = inventory
         self._output: Optional[Output] = None
-        self._empty: Optional[Output] = None  # closed without packets
+        self._empty: Optional[Output] = None  # a closed file without packets
         self._headers: List[Piece] = []
-        self._interfaces = 0  # number whose headers were written
+        self._interfaces = 0  # number of interface headers so far
         self._number = 0
         self._began = 0.0
         self._current: Optional[Written] = None
-        self._past: List[Written] = []  # existing files, for the ring
+        self._past: List[Written] = []  # finished files that exist, oldest first
 
     def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
         """Write pieces, ending and starting files where needed.
 
         Raises:
-            OutputError: Some could not be written; every file ends with a whole block.
+            OutputError: A block could not be written; every file ends with a whole block.
         """
         self.tick(now)
         if pieces:
@@ -87,7 +87,7 @@ class RotatedFiles(FileSink):
             raise
 
     def tick(self, now: float) -> None:
-        """End the file if its time is over; a file without packets waits for the first.
+        """End the file if its time is over and it contains packets.
 
         Raises:
             OutputError: The end of the file could not be written.
@@ -101,7 +101,7 @@ class RotatedFiles(FileSink):
         """Close the last file.
 
         Raises:
-            OutputError: The system could not store what it had accepted.
+            OutputError: The system could not store data that was written before.
         """
         current, self._current = self._current, None
         output, self._output = self._output, None
@@ -154,7 +154,7 @@ class RotatedFiles(FileSink):
         return size - self._output.occupied - batch.size
 
     def _begin(self, batch: _Batch, now: float) -> Written:
-        """Open the next file, which begins with the headers so far."""
+        """Open the next file, which begins with all headers received so far."""
         self._number += 1
         self._began = now
         limit = self._rotation.files
@@ -163,16 +163,16 @@ class RotatedFiles(FileSink):
         if self._output is None:
             self._output = self._open(self._number)
         self._current = self._inventory.begin(self._output.name, self._stream)
-        # Names last: some readers expect the interfaces together.
+        # Blocks of names are last, because some readers expect all interfaces together.
         headers = sorted(self._headers, key=lambda piece: piece.kind is Kind.NAMES)
         batch.add(b"".join(piece.data for piece in headers), 0)
         return self._current
 
     def _flush(self, batch: _Batch) -> None:
-        """Write the gathered blocks."""
+        """Write the collected blocks."""
         blocks, packets = batch.take()
         output, current = self._output, self._current
-        if current is None:  # between two files
+        if current is None:  # the previous file is finished, and the next one not begun
             return
         assert output is not None
         unwritten = output.unwritten
@@ -182,11 +182,11 @@ class RotatedFiles(FileSink):
             packets -= output.unwritten - unwritten
             self._inventory.grow(current, output.size, packets)
             if not output.opened:
-                self._inventory.forget(current)  # it was never created
+                self._inventory.forget(current)  # the file was not created
                 self._current = None
 
     def _end(self) -> None:
-        """Finish the file; the next packet begins another one."""
+        """Finish the file; the next packet is written to a new one."""
         output, current = self._output, self._current
         if output is not None and current is not None:
             try:
@@ -208,10 +208,10 @@ class RotatedFiles(FileSink):
                 self._inventory.finish(current)
 
     def _delete(self, written: Written) -> None:
-        """Delete a file of the ring.
+        """Delete the oldest file, because there are enough newer ones.
 
         Raises:
-            OutputError: It cannot be deleted.
+            OutputError: The file cannot be deleted.
         """
         try:
             with contextlib.suppress(FileNotFoundError):  # already deleted by another program
@@ -222,10 +222,10 @@ class RotatedFiles(FileSink):
 
 
 class _Batch:
-    """Blocks for one file that are gathered before they are written.
+    """Blocks for one file, collected before they are written.
 
     Attributes:
-        left: Packets not yet passed to a file.
+        left: Number of packets of this write that are not yet passed to a file.
     """
 
     def __init__(self, left: int) -> None:

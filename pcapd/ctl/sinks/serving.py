@@ -1,9 +1,9 @@
 """PCAP-over-IP: serves the capture to TCP readers.
 
-Each reader gets a complete file: first all headers so far, then the packets from
-now on.  A reader that is more than `SERVE_BACKLOG` behind is disconnected, and this
-is reported: waiting for it would stop the capture for all others, and skipping
-packets would hide the gap from it.
+Each reader receives a complete file: all headers so far, then the packets written after it
+connected.  A reader that is more than `SERVE_BACKLOG` behind is disconnected, and this is
+reported: waiting for this reader would delay all others, and if packets were skipped, the
+reader would not notice the gap.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pcapd.running import RunningTime
 
 __all__ = ["News", "Server"]
 
-#: Bytes to read at a time from a reader; they are discarded.
+#: Bytes per read from a reader; they are discarded.
 _WORDS = 4096
 
 
 class News(NamedTuple):
-    """An event of a reader.
+    """An event about a reader.
 
     Attributes:
         state: ``connected``, ``left``, ``cut off`` or ``refused``.
@@ -45,7 +45,7 @@ class _Reader:
         self.socket = connection
         self.name = name
         self.backlog = 0
-        self.listens = True  # until it ends its sending direction
+        self.listens = True  # whether the reader has not closed its sending direction
         self.watched = 0
         self._pending: Deque[memoryview] = deque()
 
@@ -54,7 +54,7 @@ class _Reader:
         self.backlog += len(data)
 
     def send(self) -> None:
-        """Send as much as it accepts now.  Raises OSError when it is gone."""
+        """Send as much as the socket accepts now.  Raises OSError if the reader is gone."""
         while self._pending:
             try:
                 count = self.socket.send(self._pending[0])
@@ -67,10 +67,10 @@ class _Reader:
                 self._pending[0] = self._pending[0][count:]
 
     def listen(self) -> None:
-        """Discard what it sends, and notice its end.  Raises OSError when it is gone."""
+        """Discard received bytes, and notice their end.  Raises OSError if the reader is gone."""
         if self.listens:
             with contextlib.suppress(BlockingIOError, InterruptedError):
-                # It only ended its sending direction, and still reads.
+                # After the end of its sending direction, the reader may still receive.
                 self.listens = bool(self.socket.recv(_WORDS))
 
     @property
@@ -80,14 +80,14 @@ class _Reader:
 
 
 class Server(Sink):
-    """Listens from the start of the capture.
+    """Accepts readers from the start of the capture on.
 
     Args:
-        host: Name or address.
-        port: 0 for any free port.
+        host: Name or address to listen on.
+        port: TCP port; 0 for any free port.
 
     Raises:
-        PcapdError: It cannot listen there.
+        PcapdError: This address cannot be used.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -101,7 +101,7 @@ class Server(Sink):
             ) from error
         self._socket.setblocking(False)
         place = self._socket.getsockname()
-        #: The address, as for ``tshark -i TCP@``.
+        #: Address and port, in the form that ``tshark -i TCP@`` expects.
         self.address = _address(place)
         #: Whether only this machine can connect.
         self.loopback = ipaddress.ip_address(place[0]).is_loopback
@@ -110,11 +110,11 @@ class Server(Sink):
         self._poll: Optional[select.poll] = None
         #: Events that are not yet shown.
         self.news: List[News] = []
-        #: Numbers of readers, and of those that were too slow.
+        #: Number of readers so far, and of those disconnected because they were too slow.
         self.readers = self.cut_off = 0
 
     def watch(self, poll: select.poll) -> None:
-        """Register the readers, which wake up the loop."""
+        """Register the sockets that should wake up the loop."""
         self._poll = poll
         poll.register(self._socket, select.POLLIN)
 
@@ -139,7 +139,7 @@ class Server(Sink):
         for reader in self._readers.values():
             reader.watched = 0
         patience, in_all = SERVE_LAST_TIME
-        # Time during which we are suspended (Ctrl-Z) does not count against readers.
+        # Time while pcapctl is suspended (Ctrl-Z) does not count.
         ran = RunningTime(TURN_MAX)
         moved = ran.at(time.monotonic())
         while self._readers and (now := ran.at(time.monotonic())) - moved < patience and now < in_all:
@@ -162,7 +162,7 @@ class Server(Sink):
         while True:
             try:
                 connection, place = self._socket.accept()
-            except OSError:  # no reader, or it has left again
+            except OSError:  # no new reader, or it has disconnected again
                 return
             name = _address(place)
             if len(self._readers) >= SERVE_READERS_MAX:
@@ -178,7 +178,7 @@ class Server(Sink):
             self._serve(reader)
 
     def _serve(self, reader: _Reader) -> bool:
-        """Send as much as it accepts; returns whether it is still connected."""
+        """Send as much as the reader accepts; return whether it is still connected."""
         try:
             reader.listen()
             reader.send()

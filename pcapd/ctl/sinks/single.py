@@ -11,7 +11,7 @@ from pcapd.merge.muxer import Piece
 
 __all__ = ["FileSink", "OpenFile", "SingleFile"]
 
-#: Creates the output of a file by its number, from 1 on.
+#: Creates the file with a number, from 1 on.
 OpenFile = Callable[[int], Output]
 
 
@@ -19,14 +19,14 @@ class FileSink(Sink):
     """A sink that stores the packets in files."""
 
     def tick(self, now: float) -> None:
-        """Act on time; `now` is in seconds of a monotonic clock.
+        """Called regularly, to end files by time; `now` is the time of a monotonic clock, seconds.
 
         Raises:
             OutputError: The end of a file could not be written.
         """
 
     def discard(self) -> None:
-        """Remove files that we created and that contain no packets."""
+        """Remove files that pcapctl created and that contain no packets."""
         raise NotImplementedError
 
 
@@ -49,7 +49,7 @@ class SingleFile(FileSink):
         """Write pieces.
 
         Raises:
-            OutputError: Some could not be written; the file ends with a whole block.
+            OutputError: A block could not be written; the file ends with a whole block.
         """
         if not pieces:
             return
@@ -70,7 +70,7 @@ class SingleFile(FileSink):
         """Close the file.
 
         Raises:
-            OutputError: The system could not store what it had accepted.
+            OutputError: The system could not store data that was written before.
         """
         written, before = self._written, self._output.unwritten
         try:

@@ -1,4 +1,4 @@
-"""The interface of everything that takes a capture's packets."""
+"""The interface of all outputs of a capture."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["Sink"]
 
 
 class Sink:
-    """Takes pieces of a capture, and writes them before it returns."""
+    """An output for the pieces of a capture."""
 
     def watch(self, poll: select.poll) -> None:
-        """Register what should wake up the loop."""
+        """Register the sockets that should wake up the loop."""
 
     def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
-        """Write pieces; also called without any, so that a sink can act on time.
+        """Write pieces before returning; also called regularly without pieces.
 
         Args:
-            now: Seconds of a monotonic clock.
-            last: These are the last pieces.
+            now: The time of a monotonic clock, seconds.
+            last: Whether these are the last pieces.
 
         Raises:
-            PcapdError: Some could not be written; the capture ends.
+            PcapdError: A piece could not be written; the capture ends.
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Finish what was written.
+        """Finish and close the output.
 
         Raises:
-            PcapdError: The end could not be stored.
+            PcapdError: The last data could not be stored.
         """

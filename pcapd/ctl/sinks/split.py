@@ -26,7 +26,7 @@ class FilesPerInstance(FileSink):
         """Write pieces, each to its file.
 
         Raises:
-            OutputError: Some could not be written; every file ends with a whole block.
+            OutputError: A block could not be written; every file ends with a whole block.
         """
         streams: Dict[str, List[Piece]] = {}
         for piece in pieces:
@@ -45,7 +45,7 @@ class FilesPerInstance(FileSink):
         self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Let the files of each instance act on time.
+        """End files by time, for each instance.
 
         Raises:
             OutputError: The end of a file could not be written.
@@ -57,7 +57,7 @@ class FilesPerInstance(FileSink):
         """Close all files.
 
         Raises:
-            OutputError: The system could not store what it had accepted.
+            OutputError: The system could not store data that was written before.
         """
         failures: List[OutputError] = []
         for sink in self._sinks.values():
@@ -69,6 +69,6 @@ class FilesPerInstance(FileSink):
             raise failures[0]
 
     def discard(self) -> None:
-        """Remove files that we created and that contain no packets."""
+        """Remove files that pcapctl created and that contain no packets."""
         for sink in self._sinks.values():
             sink.discard()
