@@ -1,11 +1,11 @@
-"""The user's logins of the cf and BOSH CLIs, and the targets that they give access to.
+"""Reads the user's logins of the cf and BOSH CLIs, and finds targets with them.
 
 ================  ===========================================================
 ``cfconfig``      parses the cf CLI's configuration and replaces its tokens.  Pure.
 ``cflogin``       reads and writes the cf CLI's configuration file
-``boshconfig``    parses the BOSH CLI's configuration, likewise.  Pure.
+``boshconfig``    parses the BOSH CLI's configuration and replaces its tokens.  Pure.
 ``boshlogin``     reads and writes the BOSH CLI's configuration file
-``fetch``         one HTTP request, bounded in bytes and time
+``fetch``         one HTTP request, with limits on bytes and time
 ``cloud``         requests to Cloud Controller and UAA
 ``boshdirector``  requests to the BOSH director and its UAA
 ``cf``            finds the app and the api for ``pcapctl cf``

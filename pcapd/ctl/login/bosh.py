@@ -42,11 +42,11 @@ class BoshArguments:
     """The arguments of ``pcapctl bosh``.
 
     Attributes:
-        environment: Alias or URL; None for BOSH_ENVIRONMENT.
+        environment: Alias or URL of the director; None for BOSH_ENVIRONMENT.
         api: The pcap api's URL.
-        ca: CA of the api's certificate.
-        yes: Do not ask for confirmation.
-        trust: Which CAs are accepted.
+        ca: File of the CA of the api's certificate; None for the system's CAs.
+        yes: Whether to capture without confirmation.
+        trust: The CAs that are accepted.
     """
 
     deployment: str
@@ -63,7 +63,7 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
     """Find the VMs, show them, and get a token that stays valid for a while.
 
     Raises:
-        PcapdError: One of them is not available; the hint suggests a remedy.
+        PcapdError: The VMs or a token cannot be had; the hint suggests a remedy.
     """
     # Report mistakes on the command line before the first request.
     deployment = _deployment(asked)
@@ -86,7 +86,7 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
     _show(options, deployment.name, vms, needed=ask)
     if ask:
         _confirm(len(vms), script=options.json)
-    # The token may have expired while the user was asked.
+    # The token may have expired while pcapctl waited for the user's confirmation.
     token = session.token()
     if session.refreshed:
         messages.detail("your BOSH login was refreshed")
@@ -116,7 +116,7 @@ def _confirm(count: int, *, script: bool) -> None:
 
 
 def table(vms: Sequence[Vm]) -> str:
-    """The VMs in columns."""
+    """A table of the VMs, as text."""
     rows = [("instance", "index", "zone", "address")]
     rows += [(escape(vm.name), str(vm.index), escape(vm.zone) or "-", vm.address or "-") for vm in vms]
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -126,7 +126,7 @@ def table(vms: Sequence[Vm]) -> str:
 
 
 def _show(options: CaptureOptions, deployment: str, vms: Sequence[Vm], *, needed: bool) -> None:
-    """Print the VMs to be captured; with --quiet, only before the user is asked."""
+    """Print the VMs to be captured; with --quiet, only if the user must confirm them."""
     if options.json:
         targets = [
             {"instance": vm.name, "index": vm.index, "zone": vm.zone, "address": vm.address} for vm in vms

@@ -1,9 +1,9 @@
 """The BOSH CLI's configuration file: parses it, and replaces its tokens.  Pure.
 
 The file is ``~/.bosh/config``, YAML (BOSH CLI, ``cmd/config/fs_config.go``).  It belongs
-to the BOSH CLI: new tokens replace old ones in its text, and every other byte is left
-unchanged.  Errors of the YAML parser are never shown, because they quote the text and
-with it the tokens.
+to the BOSH CLI: new tokens replace old ones in its text, and every other byte remains
+unchanged.  Errors of the YAML parser are never shown, because they quote the text, and
+thus the tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 #: The BOSH CLI's own OAuth client, without a secret (``cmd/session.go``).
 CLIENT = "bosh_cli"
-#: The director's port when its URL names none.
+#: The director's port if its URL contains none.
 DIRECTOR_PORT = 25555
 #: The keys of a login in the file.
 _ACCESS, _REFRESH, _SCHEME = "access_token", "refresh_token", "access_token_type"
@@ -47,7 +47,7 @@ class Settings:
 
     Attributes:
         environment: Alias or URL of the director.
-        ca: PEM text, or the path of such a file; empty for the configuration's.
+        ca: PEM text of a CA, or the path of its file; empty for the CA in the configuration.
     """
 
     environment: str
@@ -61,11 +61,11 @@ class Environment:
     """A director, and the login to it.
 
     Attributes:
-        key: Its URL as written in the configuration; the BOSH CLI looks it up by this.
+        key: The director's URL as written in the configuration, where it identifies the entry.
         url: The URL with scheme and port.
         ca: CA certificates for the director and its UAA, as PEM text.
-        client: A UAA client instead of a user, with `client_secret`.
-        access_token: The user's token, as is `refresh_token`.
+        client: Id of a UAA client, used with `client_secret` instead of a user; or empty.
+        access_token: The user's access token; may be empty, like `refresh_token`.
     """
 
     key: str
@@ -81,7 +81,7 @@ def settings(variables: Mapping[str, str], environment: Optional[str]) -> Settin
     """Read the variables of the BOSH CLI.
 
     Args:
-        environment: The one of the command line, instead of BOSH_ENVIRONMENT.
+        environment: Alias or URL from the command line; None for BOSH_ENVIRONMENT.
 
     Raises:
         LoginProblem: No environment is named, or a client has no secret.
@@ -96,7 +96,7 @@ def settings(variables: Mapping[str, str], environment: Optional[str]) -> Settin
 
 
 def config_path(variables: Mapping[str, str]) -> Path:
-    """Where the BOSH CLI keeps its configuration.
+    """The path of the BOSH CLI's configuration.
 
     Raises:
         LoginProblem: The user has no home directory.
@@ -127,7 +127,7 @@ def aliases(text: str) -> List[str]:
     """The aliases of the directors in a configuration.
 
     Raises:
-        LoginProblem: The text is not such a configuration.
+        LoginProblem: The text is not a configuration of the BOSH CLI.
     """
     return [entry["alias"] for entry in _texts(text) if entry.get("alias")]
 
@@ -136,8 +136,8 @@ def environment_of(text: Optional[str], given: Settings) -> Environment:
     """Find an environment by its alias or URL, with the login to it.
 
     Args:
-        text: The configuration, or None.
-        given: Takes precedence over the configuration.
+        text: The content of the configuration; None if there is no file.
+        given: Settings that take precedence over the configuration.
 
     Raises:
         LoginProblem: The configuration cannot be read, or the user is not logged in.
@@ -166,7 +166,7 @@ def environment_of(text: Optional[str], given: Settings) -> Environment:
 
 def _token(values: Mapping[str, str], key: str) -> str:
     token = values.get(key, "")
-    # Before it goes into a header (RFC 6750, section 2.1).
+    # Checked before it is sent in a header (RFC 6750, section 2.1).
     if not token.isascii() or not token.isprintable() or " " in token:
         raise LoginProblem(
             f"{key} in the BOSH CLI's configuration is not a token", "log in with: bosh log-in"
@@ -196,11 +196,11 @@ def with_tokens(text: str, key: str, tokens: Tokens) -> str:
         key: The environment's URL as written in the configuration.
 
     Raises:
-        LoginProblem: The result would not be such a configuration: its form is unusual.
+        LoginProblem: The form of the text is unusual, so that the result would not be valid.
     """
     fresh = {_ACCESS: tokens.access, _REFRESH: tokens.refresh, _SCHEME: tokens.scheme}
     held = _find(text, key) or {}
-    # An empty value stays empty: the user may not want secrets in this file.
+    # An empty value remains empty, because the user may not want secrets in this file.
     changed = [name for name in fresh if fresh[name] and name in held and held[name].text]
     renewed = text
     for name in sorted(changed, key=lambda name: held[name].start, reverse=True):
@@ -241,7 +241,7 @@ def _texts(text: str) -> List[Dict[str, str]]:
 
 
 def _find(text: str, named: str) -> Optional[_Entry]:
-    """The environment of exactly this alias or URL."""
+    """The environment with exactly this alias or URL; None if there is none."""
     for entry in _entries(text):
         if named in [entry[key].text for key in ("alias", "url") if key in entry]:
             return entry

@@ -1,6 +1,6 @@
 """pcapctl's requests to a BOSH director and its UAA, with the BOSH CLI's login.
 
-Messages contain statuses, never UAA's text, which quotes the refresh token.
+Error messages contain HTTP statuses, never UAA's text, which quotes the refresh token.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pcapd.wire import Deployment
 
 __all__ = ["BoshSession", "DirectorClient"]
 
-#: Seconds for which an access token must still be valid; the BOSH CLI's live for 120.
+#: An access token must still be valid for this time, seconds; new ones are valid for 120.
 TOKEN_MARGIN = 30.0
 
 
 class BoshSession:
-    """The login, kept fresh.
+    """The user's login; expired tokens are replaced.
 
     Args:
         path: The BOSH CLI's configuration file.
         given: The settings with which the environment was found.
         environment: The director and the login.
         client: HTTP client for the director and UAA.
-        warn: Shows a problem that does not end the command.
+        warn: Function that shows a problem which does not end the command.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class BoshSession:
         self._environment = environment
         self._client = client
         self._warn = warn
-        # A client's tokens are never stored, so a stored token is a user's: do not use it.
+        # The token of a client is never stored: with a client, a stored token would be another user's.
         self._access = "" if environment.client else environment.access_token
         #: Whether a user's tokens were refreshed.
         self.refreshed = False
 
     def token(self) -> str:
-        """An access token that stays valid for a while.
+        """An access token that does not expire soon (`TOKEN_MARGIN`).
 
         Raises:
             PcapdError: The login has expired, or the director or UAA failed.
@@ -79,7 +79,7 @@ class BoshSession:
             if environment.access_token != self._access and lasts(
                 environment.access_token, time.time() + TOKEN_MARGIN
             ):
-                # The BOSH CLI, or another pcapctl, has refreshed them already.
+                # The BOSH CLI, or another pcapctl, has already refreshed the tokens.
                 self._access = environment.access_token
                 return
         grant = grant_for(environment)
@@ -130,7 +130,7 @@ class DirectorClient:
     Args:
         url: The director's URL.
         session: The user's login.
-        client: HTTP client for it.
+        client: HTTP client for the director.
     """
 
     def __init__(self, url: str, session: BoshSession, client: Client) -> None:
@@ -139,7 +139,7 @@ class DirectorClient:
         self._client = client
 
     def instances(self, wanted: Deployment) -> Tuple[Vm, ...]:
-        """The instances of a deployment, whose name has been checked.
+        """The instances of a deployment; its name must have been checked.
 
         Raises:
             PcapdError: The deployment does not exist or is not visible, or the request failed.
@@ -147,7 +147,7 @@ class DirectorClient:
         try:
             return self._instances(wanted)
         except Unauthenticated:
-            # By its clock, or because of a new key, the token has expired early.
+            # The director does not accept the token any more: its clock differs, or UAA has a new key.
             self._session.refresh()
         return self._instances(wanted)
 

@@ -1,4 +1,4 @@
-"""The BOSH CLI's configuration file: bounded reads, and atomic rewriting."""
+"""The BOSH CLI's configuration file: limited reads, and atomic rewriting."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["read_aliases", "read_ca", "read_environment", "save_tokens"]
 
 
 def read_environment(path: Path, given: Settings) -> Environment:
-    """Read what is needed to reach an environment.
+    """Read an environment from the configuration.
 
     Args:
-        path: The BOSH CLI's configuration, which may be missing.
+        path: The BOSH CLI's configuration file, which may be missing.
 
     Raises:
-        LoginProblem: The user is not logged in to it.
+        LoginProblem: The user is not logged in to the environment.
     """
     return environment_of(_read(path, "check BOSH_CONFIG", needed=False), given)
 
@@ -31,10 +31,10 @@ def read_aliases(path: Path) -> List[str]:
     """Read the aliases of environments; none if there is no configuration.
 
     Args:
-        path: The BOSH CLI's configuration.
+        path: The BOSH CLI's configuration file.
 
     Raises:
-        LoginProblem: It cannot be read.
+        LoginProblem: The file cannot be read.
     """
     return aliases(_read(path, "check BOSH_CONFIG", needed=False) or "")
 
@@ -43,7 +43,7 @@ def read_ca(ca: str) -> str:
     """PEM text of a CA: the argument itself, or the content of the file that it names.
 
     Raises:
-        LoginProblem: There is no certificate in it.
+        LoginProblem: The text or file contains no certificate.
     """
     hint = "BOSH_CA_CERT must be PEM text, or the path of a PEM file"
     path = Path(ca).expanduser() if ca and "BEGIN" not in ca else None
@@ -58,10 +58,10 @@ def read_ca(ca: str) -> str:
 
 
 def save_tokens(path: Path, used: Environment, tokens: Tokens) -> None:
-    """Replace the tokens that the file holds, if it still holds those that were used.
+    """Replace the tokens in the file, if it still contains those that were used.
 
-    The BOSH CLI writes the whole file without a lock; if another program has written it
-    meanwhile, it holds newer tokens than ours.
+    The BOSH CLI writes the whole file without a lock.  If it contains other tokens now,
+    another program has written them, and they are kept.
 
     Raises:
         NotSaved: The file is unchanged.

@@ -29,10 +29,10 @@ class CfArguments:
     """The arguments of ``pcapctl cf``.
 
     Attributes:
-        app: Name or GUID.
-        api: The pcap api's URL; None to find it.
-        ca: CA certificates in addition to the system's.
-        trust: Which CAs are accepted.
+        app: Name or GUID of the app.
+        api: The pcap api's URL; None to find it with Cloud Controller.
+        ca: File of CA certificates in addition to the system's.
+        trust: The CAs that are accepted.
     """
 
     app: str
@@ -47,13 +47,13 @@ class CfArguments:
 def prepare(
     asked: CfArguments, options: CaptureOptions, cli: Optional[CfCli] = None
 ) -> Tuple[Access, CaptureTarget]:
-    """Find the app and the pcap api, with a token that stays valid for a while.
+    """Find the app and the pcap api, and get a token that stays valid for a while.
 
     Args:
-        cli: The cf CLI that started us; None to read the login from its configuration.
+        cli: The cf CLI that started pcapctl; None to read the login from its configuration.
 
     Raises:
-        PcapdError: One of them is not available; the hint suggests a remedy.
+        PcapdError: The app, the api or a token cannot be had; the hint suggests a remedy.
     """
     # Report mistakes on the command line before the first request.
     options.request(_target(asked, asked.app))
@@ -86,8 +86,8 @@ def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
     """The pcap api's URL for the cf CLI's login, and a text that describes how it was found.
 
     Args:
-        ca: CA certificates in addition to the system's.
-        trust: Which CAs are accepted.
+        ca: File of CA certificates in addition to the system's.
+        trust: The CAs that are accepted.
 
     Raises:
         LoginProblem: The user is not logged in.
@@ -125,7 +125,7 @@ def _space(login: Login) -> str:
 
 
 def _api(given: Optional[str], login: Login, controller: CloudController) -> Tuple[str, str]:
-    """The pcap api's URL, and how it was found."""
+    """The pcap api's URL, and a text that describes how it was found."""
     if given:
         return given, "as given"
     host = urlsplit(login.target).hostname

@@ -2,7 +2,7 @@
 
 The file is ``$CF_HOME/.cf/config.json``, flat JSON as Go writes it (cf CLI,
 ``util/configv3/json_config.go``).  It belongs to the cf CLI: new tokens
-replace old ones in its text, and every other byte is left unchanged.
+replace old ones in its text, and every other byte remains unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
     "with_tokens",
 ]
 
-#: The only version that cf CLI 7 and 8 read; they ignore a file of any other version.
+#: The version of the configuration; cf CLI 7 and 8 ignore a file of any other version.
 CONFIG_VERSION = 4
 #: Tokens are ASCII without spaces (RFC 6750, section 2.1).
 _TOKEN = re.compile(r"[!-~]+")
@@ -46,10 +46,10 @@ class Login:
     Attributes:
         target: Cloud Controller's URL.
         authorization_endpoint: URL at which tokens are refreshed.
-        access_token: Without its scheme; may be empty.
+        access_token: The token without its scheme ("bearer"); may be empty.
         grant_type: How the user logged in; empty means with a password.
-        client: The OAuth client, with `client_secret`.
-        ssl_disabled: ``cf login --skip-ssl-validation`` was used.
+        client: Id of the OAuth client, used with `client_secret`.
+        ssl_disabled: Whether ``cf login --skip-ssl-validation`` was used.
     """
 
     target: str
@@ -66,7 +66,7 @@ class Login:
 
 
 def config_path(environment: Mapping[str, str]) -> Path:
-    """Where the cf CLI keeps its configuration.
+    """The path of the cf CLI's configuration.
 
     Raises:
         LoginProblem: The user has no home directory.
@@ -81,7 +81,7 @@ def parse_login(text: str) -> Login:
     """Read the configuration.
 
     Raises:
-        LoginProblem: It is not such a configuration, or the user is not logged in.
+        LoginProblem: The text is not a configuration of the cf CLI, or the user is not logged in.
     """
     values = _parse_object(text)
     version = values.get("ConfigVersion")
@@ -118,7 +118,7 @@ def _login(values: Dict[str, Any]) -> Login:
     org, space = _object(values, "OrganizationFields"), _object(values, "SpaceFields")
     return Login(
         target=_text(values, "Target").rstrip("/"),
-        # The cf CLI asks AuthorizationEndpoint for tokens (api/uaa/internal/routes.go).
+        # The cf CLI requests tokens from AuthorizationEndpoint (api/uaa/internal/routes.go).
         authorization_endpoint=_text(values, "AuthorizationEndpoint") or _text(values, "UaaEndpoint"),
         access_token=_bare(_text(values, "AccessToken")),
         refresh_token=_token(_text(values, "RefreshToken"), "RefreshToken"),
@@ -206,7 +206,7 @@ def with_tokens(text: str, tokens: Tokens) -> str:
     held = _strings(text)
     for key in sorted(set(fresh) & set(held), key=lambda key: held[key], reverse=True):
         start, end = held[key]
-        # An empty value stays empty: the user may not want secrets in this file.
+        # An empty value remains empty, because the user may not want secrets in this file.
         if fresh[key] and text[start:end] != '""':
             text = text[:start] + json.dumps(fresh[key]) + text[end:]
     return text
@@ -214,7 +214,7 @@ def with_tokens(text: str, tokens: Tokens) -> str:
 
 def _strings(text: str) -> Dict[str, Tuple[int, int]]:
     """The positions of the outermost object's string values."""
-    _parse_object(text)  # it is a JSON object, so the walk below can be simple
+    _parse_object(text)  # raises if the text is not a JSON object, so that the loop below can be simple
     found = {}
     at = _skip(text, text.index("{") + 1)
     while text[at] != "}":

@@ -1,4 +1,4 @@
-"""The cf CLI's configuration file: bounded reads, and rewriting as the cf CLI does it."""
+"""The cf CLI's configuration file: limited reads, and rewriting in the cf CLI's way."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def _read(path: Path) -> str:
 
 
 def save_tokens(path: Path, used: Login, tokens: Tokens) -> None:
-    """Replace the tokens that the file holds, if it still holds those that were used.
+    """Replace the tokens in the file, if it still contains those that were used.
 
-    The cf CLI replaces the whole file too; if another program has written it meanwhile,
-    it holds newer tokens than ours.
+    The cf CLI replaces the whole file too.  If it contains other tokens now, another program
+    has written them, and they are kept.
 
     Raises:
         NotSaved: The file is unchanged.
@@ -70,13 +70,14 @@ def replace_file(path: Path, content: bytes, *, keep_mode: bool = False) -> None
     """Write a temporary file beside the old one and rename it, so that the file is always complete.
 
     Args:
-        keep_mode: Keep the permissions of the old file; otherwise only the owner can read it.
+        keep_mode: Whether to keep the permissions of the old file; if not, only the owner can read
+            the new one.
 
     Raises:
         OSError: The file is unchanged.
     """
     before = path.stat()
-    # 0600 from the start; named as the cf CLI names its own (util/configv3/write_config.go).
+    # Created with mode 0600; the cf CLI's temporary files have this prefix too (write_config.go).
     fd, temporary = tempfile.mkstemp(prefix="temp-config", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -84,7 +85,7 @@ def replace_file(path: Path, content: bytes, *, keep_mode: bool = False) -> None
             file.flush()
             os.fsync(file.fileno())
             if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
-                # With sudo, the owner must not change.
+                # The owner of the file must not change if pcapctl runs with sudo.
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
             if keep_mode:
                 os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))

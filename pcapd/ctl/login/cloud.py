@@ -1,7 +1,7 @@
 """pcapctl's requests to Cloud Controller (v3) and UAA, with the cf CLI's login.
 
-Messages contain the statuses and titles of errors, never their details: UAA
-quotes the refresh token there.
+Error messages contain HTTP statuses and the titles of errors, never the details, in
+which UAA quotes the refresh token.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticat
 
 __all__ = ["CfSession", "CloudController", "CloudProblem", "TokenSource"]
 
-#: Seconds for which an access token must still be valid, as in the cf CLI.
+#: An access token must still be valid for this time, seconds; the same as in the cf CLI.
 TOKEN_MARGIN = 60.0
-#: Pages of apps of one name (case is ignored); more pages are a loop.
+#: Largest number of pages that are read of a list of apps.
 PAGES_MAX = 20
-#: Apps on a page when all apps of a space are listed.
+#: Number of apps on a page of the list of all apps of a space.
 PER_PAGE = 100
 
 _LOG_IN = "log in with: cf login"
@@ -42,7 +42,7 @@ class CloudProblem(PcapdError):
 
 
 class TokenSource(Protocol):
-    """Provides access tokens: from the cf CLI's configuration, or from the cf CLI itself."""
+    """The source of access tokens: the cf CLI's configuration, or the cf CLI itself."""
 
     refreshed: bool
 
@@ -56,13 +56,13 @@ class TokenSource(Protocol):
 
 
 class CfSession:
-    """The user's tokens, kept fresh.
+    """The user's tokens; expired ones are replaced.
 
     Args:
         path: The cf CLI's configuration file.
-        login: Its content.
+        login: The login in this file.
         client: HTTP client for UAA.
-        warn: Shows a problem that does not end the command.
+        warn: Function that shows a problem which does not end the command.
     """
 
     def __init__(self, path: Path, login: Login, client: Client, warn: Callable[[str], None]) -> None:
@@ -95,7 +95,7 @@ class CfSession:
         if current.access_token != self.login.access_token and lasts(
             current.access_token, time.time() + TOKEN_MARGIN
         ):
-            # The cf CLI, or another pcapctl, has refreshed them already.
+            # The cf CLI, or another pcapctl, has already refreshed the tokens.
             self.login = current
             return
         endpoint = current.authorization_endpoint
@@ -126,12 +126,12 @@ def _refresh_failed(answer: Answer, host: str) -> NoReturn:
 
 
 class CloudController:
-    """Answers questions about apps.
+    """Requests data about apps from Cloud Controller.
 
     Args:
         url: Cloud Controller's URL.
         session: The user's tokens.
-        client: HTTP client for it.
+        client: HTTP client for Cloud Controller.
     """
 
     def __init__(self, url: str, session: TokenSource, client: Client) -> None:
@@ -157,7 +157,7 @@ class CloudController:
         return href or None
 
     def app_guid(self, name: str, space_guid: str) -> Optional[str]:
-        """GUID of the app of exactly this name in a space, or None.
+        """GUID of the app with exactly this name in a space; None if there is none.
 
         Raises:
             PcapdError: Cloud Controller failed, or its answer is invalid.
@@ -199,7 +199,7 @@ class CloudController:
     def _get(self, url: str) -> Answer:
         answer = self._client.get(url, self._session.token())
         if answer.status == 401:
-            # By its clock, or because it was revoked, the token has expired early.
+            # Cloud Controller does not accept the token any more: its clock differs, or it was revoked.
             self._session.refresh()
             answer = self._client.get(url, self._session.token())
         if answer.status != 200:
@@ -221,10 +221,10 @@ class CloudController:
         try:
             target = urljoin(url, href)
             here = urlsplit(target)[:2] == urlsplit(url)[:2]
-        except ValueError:  # such as an unclosed bracket
+        except ValueError:  # for example for an unclosed bracket
             here = False
         if not here:
-            # The token is sent only to the host of the login, whatever the document contains.
+            # The token must be sent only to the host of the login.
             raise CloudProblem(f"the next page of {self._host} is on another host")
         return target
 

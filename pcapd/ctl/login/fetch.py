@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, bounded in bytes and in time.
+"""One HTTP request and its answer, with limits on bytes and time.
 
 Redirects are not followed: a token is sent only to the host it is meant for.
 """
@@ -22,7 +22,7 @@ from pcapd.limits import EXCHANGE_TIMEOUT, MIB
 
 __all__ = ["Answer", "Client", "CloudUnreachable"]
 
-#: Bytes of an answer; a page of Cloud Controller, with fifty apps, takes a tenth of it.
+#: Largest size of an answer in bytes; a page of fifty apps has about a tenth of this size.
 BODY_MAX = 2 * MIB
 #: Hints for Cloud Controller and UAA, instead of those about --api.
 CF_HINTS = {"check --api": "check: cf api"}
@@ -54,14 +54,14 @@ class Answer:
 
 
 class Client:
-    """Sends requests over connections that are secured as the user wants.
+    """Sends requests over connections that use the user's settings for TLS and proxies.
 
     Args:
         ca: File of additional CA certificates.
-        trust: Which other CAs are accepted.
+        trust: The CAs that are accepted.
         pem: Additional CA certificates as text.
-        hints: Replacements for hints that mention --api.
-        bosh: Use the proxy that the BOSH CLI's own variable names.
+        hints: Replacements for hints that mention --api, by the original hint.
+        bosh: Whether to use the proxy that the BOSH CLI's own variable names.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Client:
         self._bosh = bosh
 
     def get(self, url: str, token: Optional[str] = None) -> Answer:
-        """GET, with the user's token where one is given.
+        """Send GET, with the user's token if one is given.
 
         Raises:
             CloudUnreachable: There was no complete answer in time.
@@ -88,7 +88,7 @@ class Client:
         return self._ask("GET", url, {"Authorization": f"bearer {token}"} if token else {})
 
     def post(self, url: str, form: str, authorization: Optional[str]) -> Answer:
-        """POST a form.
+        """Send a form with POST.
 
         Raises:
             CloudUnreachable: There was no complete answer in time.
@@ -105,7 +105,7 @@ class Client:
         )
         secure, host, port, _ = address_of(access.api)
         connection = http.client.HTTPConnection(host, port)
-        connection.default_port = 443 if secure else 80  # the port that the Host header omits
+        connection.default_port = 443 if secure else 80  # the Host header is sent without this port
         deadline = Deadline(EXCHANGE_TIMEOUT)
         connection.sock = _dial(access, self._hints, deadline)
         try:
@@ -117,12 +117,12 @@ class Client:
                 connection.request(method, target, body, headers)
                 answer = _read(connection.getresponse(), host)
             if deadline.over:
-                raise socket.timeout  # a body without a length also ends at a cut
+                raise socket.timeout  # for http.client, a body without a length ends here too
             return answer
         except (OSError, http.client.HTTPException, ValueError) as error:
             late = f"did not answer within {deadline.seconds:g} s"
             problem = late if deadline.over else "closed the connection, or does not speak HTTP"
-            # Not the error's own text: that of http.client may quote the request.
+            # Without the text of the error, because http.client may quote the request in it.
             raise CloudUnreachable(f"{host} port {port} {problem}", "try again later") from error
         finally:
             connection.close()
@@ -132,7 +132,7 @@ def _dial(access: Access, hints: Mapping[str, str], deadline: Deadline) -> socke
     try:
         return dial(access, deadline)
     except ApiUnreachable as error:
-        # The user did not name this host with --api.
+        # This host was not given with --api, so hints about --api are replaced.
         raise CloudUnreachable(error.message, hints.get(error.hint, error.hint)) from error
 
 
