@@ -1,13 +1,15 @@
-"""Reads the answers of the clouds' authorities, for api and pcapctl.  Pure: no I/O, no clock.
+"""Reads the answers of Cloud Controller, BOSH directors and UAA.  Pure: no I/O, no clock.
+
+The api and pcapctl use it.
 
 ``cloudcontroller``
     Cloud Controller: apps, processes, permissions, instances.
 ``director``
     a BOSH director: its description, deployments, instances.
 ``uaa``
-    UAA's answers to the CLIs: tokens for a grant.
+    UAA's answers to a login of the CLIs: tokens.
 ``tokens``
     access tokens: form, expiry, claims, owner.
 ``reading``
-    reads JSON answers; an invalid answer is one kind of error.
+    reads JSON answers; every invalid answer raises the same error.
 """

@@ -6,7 +6,7 @@ instance has no ``host`` at all, an unplaced or crashed one has an empty one;
 ``instance_guid`` exists since API 3.192, ``instance_internal_ip`` since 3.149)
 and v3_error_hasher.rb (the form of errors, whose ``detail`` is not reliable).
 Cloud Controller is trusted, but its answers are checked: a value of the wrong
-type or form is an error here, never a surprise later.
+type or form is reported here as an error.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ __all__ = [
 
 _ANSWER = AnswerReader("Cloud Controller's")
 
-#: GUIDs of apps and processes become part of URLs.
+#: The form of GUIDs of apps and processes, which become part of URLs.
 _GUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
-#: So do process types; a comma would mean "or" there.
+#: The form of process types, which become part of URLs too; a comma would mean "or" there.
 _TYPE = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,254}")
 _TITLE = re.compile(r"[A-Za-z-]{1,50}")
 _HANDLE = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
@@ -69,8 +69,8 @@ class Links:
 
     Attributes:
         v3: Path of the V3 API, without a final slash.
-        uaa: URL of its UAA.
-        version: Version of the API, such as 3.228.0.
+        uaa: URL of Cloud Controller's UAA.
+        version: Version of the V3 API, such as 3.228.0.
     """
 
     v3: str
@@ -88,7 +88,7 @@ class CfApp:
 
 @dataclass(frozen=True)
 class Process:
-    """One process of an app.  During a rolling deployment a type has two."""
+    """One process of an app.  During a rolling deployment there are two of the same type."""
 
     guid: str
     created_at: str
@@ -96,7 +96,7 @@ class Process:
 
 @dataclass(frozen=True)
 class ProcessPage:
-    """A page of processes, and the path and query of the next."""
+    """A page of processes, and the path and query of the next page."""
 
     processes: Tuple[Process, ...]
     next: Optional[str]
@@ -107,11 +107,11 @@ class Instance:
     """One instance of a process.
 
     Attributes:
-        host: IP address of its cell; None while it has no cell.
-        handle: Handle of its container, if known.
-        address: IP address of its container, if known.
-        uptime: Seconds in this state.
-        details: Why the instance cannot be placed.
+        host: IP address of the instance's cell; None while it has no cell.
+        handle: Handle of its container; None if unknown.
+        address: IP address of its container; None if unknown.
+        uptime: Seconds in the present state.
+        details: Why the instance cannot be placed on a cell.
     """
 
     index: int
@@ -142,7 +142,7 @@ def check_app(app: App) -> None:
 
 
 def refusal(status: int, retry_after: Optional[str], guid: str) -> RequestError:
-    """The error for any answer about an app except 200."""
+    """The error for an answer about an app whose status is not 200."""
     if status == 401:
         return Unauthenticated("Cloud Controller does not accept the token", CF_LOG_IN)
     if status == 403:
@@ -177,12 +177,12 @@ def error_title(answer: Mapping[str, Any]) -> str:
 
 
 def _no_app(guid: str) -> TargetNotFound:
-    # The same message whether or not it exists, so that GUIDs cannot be probed.
+    # The same message whether or not the app exists, so that GUIDs cannot be guessed.
     return TargetNotFound(f"there is no app {guid}, or you may not see it", "cf apps lists those you may see")
 
 
 def forbidden(user: str, app: CfApp, permission: str) -> Forbidden:
-    """The error for an app that the caller can see, but not capture."""
+    """The error for an app that the user can see, but not capture."""
     return Forbidden(
         f"{user} may not capture app {app.name} ({app.guid}): Cloud Controller does not grant {permission}",
         "ask for the role of a space developer",
@@ -193,7 +193,7 @@ def parse_root(body: bytes) -> Links:
     """Read ``GET /``.
 
     Raises:
-        ResolverUnavailable: It is not Cloud Controller's, or has no V3 API.
+        ResolverUnavailable: The answer is not from a Cloud Controller with a V3 API.
     """
     links = _ANSWER.member(_ANSWER.mapping(body, "/"), "links", dict, "/")
     v3 = links.get("cloud_controller_v3")
@@ -215,7 +215,7 @@ def _href(link: Any) -> str:
         return ""
     try:
         urlsplit(href)
-    except ValueError:  # such as https://[
+    except ValueError:  # for example for https://[
         return ""
     return href
 
@@ -245,7 +245,7 @@ def parse_processes(body: bytes, authority: str) -> ProcessPage:
     """Read a page of ``GET /v3/apps/GUID/processes``.
 
     Args:
-        authority: Host and port of Cloud Controller; no other host is asked for the next page.
+        authority: Host and port of Cloud Controller; the next page must be there too.
 
     Raises:
         ResolverUnavailable: The answer is not valid.
@@ -316,11 +316,11 @@ def _address(entry: Dict[str, Any], key: str) -> Optional[str]:
 
 
 class Placed(NamedTuple):
-    """An instance that can be captured: it runs, and its cell is known.
+    """An instance that can be captured: it is running, and its cell is known.
 
     Attributes:
-        name: Its name shown to the user.
-        host: IP address of its cell.
+        name: The name shown to the user.
+        host: IP address of the cell.
     """
 
     name: str
@@ -354,7 +354,7 @@ def pick(
 
 
 def none_running(app: CfApp, wanted: App, notices: Sequence[Notice]) -> TargetNotFound:
-    """The error for a request without any instance that can be captured."""
+    """The error for a request of which no instance can be captured."""
     if not notices:
         return TargetNotFound(
             f"app {app.name} has no process of type {wanted.type}, or no instance of it",
@@ -375,7 +375,7 @@ def _problem(instance: Instance) -> str:
     if instance.state != _RUNNING:
         why = f" ({instance.details})" if instance.details else ""
         return f"is {instance.state}{why}"
-    # Cloud Controller may hide it from some users.
+    # Cloud Controller may not show the cell to some users.
     return "" if instance.host else "is running, but Cloud Controller does not show where"
 
 

@@ -2,10 +2,10 @@
 
 Sources: the director's API documentation (https://bosh.io/docs/director-api-v1) and,
 for details, its info_controller.rb and deployments_controller.rb:
-``instances`` without a format answers at once, from the director's database; an
-instance without a VM has ``ips: []`` and null for ``cid``; a token that is not
-accepted and one that lacks a scope are both 401, and only the latter has a JSON
-body (code 600000).  The director is trusted, but its answers are checked.
+``instances`` without a format is answered immediately, from the director's database; an
+instance without a VM has ``ips: []`` and null for ``cid``; both for an invalid token and
+for a token without the required scope the status is 401, but only in the latter case
+there is a JSON body (code 600000).  The director is trusted, but its answers are checked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 _ANSWER = AnswerReader("the director's")
 
-#: Names become part of URLs; a group and an id together, of a target's name (`NAME_MAX`).
+#: The form of names, which become part of URLs; GROUP/ID must fit in `NAME_MAX` characters.
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,189}")
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 _UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
@@ -58,7 +58,7 @@ class DirectorInfo:
     """The content of ``GET /info``.
 
     Attributes:
-        uaa: The URL of the UAA whose tokens it accepts; not checked yet.
+        uaa: The URL of the UAA whose tokens the director accepts; not checked yet.
         others: Other URLs of this UAA.
     """
 
@@ -70,7 +70,7 @@ class DirectorInfo:
 
     @property
     def issuer(self) -> Issuer:
-        """The UAA, as an issuer of tokens.
+        """The director's UAA as the issuer of tokens.
 
         Raises:
             ResolverUnavailable: The UAA has no https URL.
@@ -90,9 +90,9 @@ class Vm:
     """An instance, with or without a VM.
 
     Attributes:
-        address: The first of its IP addresses; None without a VM.
-        zone: Its availability zone, if it has one.
-        expected: Whether it should have a VM; an errand's instance should not.
+        address: The first IP address of the VM; None without a VM.
+        zone: The availability zone; empty if it has none.
+        expected: Whether the instance should have a VM; an errand's instance should not.
     """
 
     group: str
@@ -104,7 +104,7 @@ class Vm:
 
     @property
     def name(self) -> str:
-        """The name, in BOSH's form."""
+        """The name of the instance in BOSH's form: GROUP/ID."""
         return f"{self.group}/{self.id}"
 
 
@@ -133,7 +133,7 @@ def check_deployment(deployment: Deployment) -> None:
 
 
 def refusal(status: int, body: bytes, deployment: str) -> RequestError:
-    """The error for any answer about a deployment except 200."""
+    """The error for an answer about a deployment whose status is not 200."""
     code = json_object(body).get("code")
     if status == 403 or (status == 401 and code == _NOT_ALLOWED):
         return Forbidden(
@@ -160,7 +160,7 @@ def parse_info(body: bytes) -> DirectorInfo:
     """Read ``GET /info``.
 
     Raises:
-        ResolverUnavailable: It is not a director's, or the director has no UAA.
+        ResolverUnavailable: The answer is not from a director, or the director has no UAA.
     """
     what = "itself"
     value = _ANSWER.mapping(body, what)
@@ -256,7 +256,7 @@ def pick(deployment: Deployment, vms: Sequence[Vm]) -> Tuple[Tuple[Vm, ...], Tup
         if vm.address is not None:
             picked.append(vm)
         elif vm.expected or deployment.groups or deployment.instances:
-            # Errands have no VM most of the time; this is worth a notice only if they were named.
+            # Errands usually have no VM, so a notice is sent only if the request names them.
             notices.append(Notice(NoticeType.INSTANCE_UNAVAILABLE, "has no VM", vm.name))
     where = f"deployment {deployment.name}"
     notices += [
@@ -274,7 +274,7 @@ def _scope(deployment: Deployment, name: str) -> str:
 
 
 def nothing_there(deployment: Deployment, notices: Sequence[Notice]) -> TargetNotFound:
-    """The error for a request without any VM that can be captured."""
+    """The error for a request of which no VM can be captured."""
     hint = f"bosh -d {deployment.name} instances lists what it has"
     if not notices:
         return TargetNotFound(f"deployment {deployment.name} has no VM", hint)

@@ -1,4 +1,4 @@
-"""Reads an authority's JSON answers; an invalid answer is one kind of error."""
+"""Reads an authority's JSON answers; every invalid answer raises the same error."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ AGAIN = "try again later"
 class AnswerReader:
     """Reads an authority's answers.
 
-    Each method raises `ResolverUnavailable` for an invalid value; ``what`` is the subject
-    of the answer, for the message.
+    Each method raises `ResolverUnavailable` for an invalid value.  The argument ``what``
+    describes the answer in the error message.
 
     Args:
-        whose: The possessive of the authority, such as ``the director's``.
+        whose: The name of the authority in the genitive, such as ``the director's``.
     """
 
     def __init__(self, whose: str) -> None:
@@ -55,21 +55,21 @@ class AnswerReader:
         return value
 
     def texts(self, value: object, what: str) -> List[str]:
-        """Check a list of strings, or make an empty one of a missing value."""
+        """Check a list of strings; a missing value is an empty list."""
         texts = value or []
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise self.nonsense(what)
         return texts
 
     def member(self, value: Mapping[str, Any], key: str, kind: Type[T], what: str) -> T:
-        """Get a member of exactly this type: a JSON true is not a number."""
+        """Get a member of exactly this type; for example, a JSON true is not a number."""
         member = value.get(key)
         if type(member) is not kind:
             raise self.nonsense(what)
         return member
 
     def matching(self, pattern: re.Pattern[str], value: Mapping[str, Any], key: str, what: str) -> str:
-        """Get a member that is a string of this form."""
+        """Get a member that is a string and matches the pattern."""
         text = self.member(value, key, str, what)
         if not pattern.fullmatch(text):
             raise self.nonsense(what)
@@ -91,7 +91,7 @@ def printable(text: str) -> str:
 
 
 def retry_seconds(retry_after: Optional[str]) -> Optional[int]:
-    """Seconds of ``Retry-After`` (RFC 9110, section 10.2.3); None for a date or an absurd value."""
+    """Seconds of ``Retry-After`` (RFC 9110, section 10.2.3); None for a date or an unlikely value."""
     seconds = (retry_after or "").strip()
     known = seconds.isascii() and seconds.isdigit() and len(seconds) < 6
     return int(seconds) if known else None

@@ -1,8 +1,9 @@
 """Reads UAA's tokens: form, expiry, issuer and owner.  Nothing is verified here.
 
-The form and expiry of every token are checked before an authority is asked about it
-(`check_form`).  Cloud Controller verifies its tokens itself; their claims are not
-trusted before that.  For BOSH the api verifies them (`pcapd.api.resolvers.tokens`).
+The form and expiry of every token are checked before it is sent to an authority
+(`check_form`).  Tokens for Cloud Controller are verified by Cloud Controller, and their
+claims are not trusted before that.  Tokens for BOSH are verified by the api
+(`pcapd.api.resolvers.tokens`).
 
 Sources: RFC 7515 and 7519; UAA's UaaTokenServices.java.
 """
@@ -40,7 +41,7 @@ CF_LOG_IN = "log in again: cf login"
 
 #: Tokens are ASCII without spaces (RFC 6750, section 2.1).
 _TOKEN = re.compile(r"[!-~]+")
-#: Seconds since the epoch, later than any real time.
+#: A time later than any real one, in seconds since the epoch.
 _FAR = 1e15
 #: A JWS in compact form; the last part of an unsigned one is empty.
 _JWT = re.compile(r"([\w-]+)\.([\w-]+)\.[\w-]*", re.ASCII)
@@ -51,8 +52,8 @@ class Issuer:
     """The UAA that the director names as the issuer of its tokens.
 
     Attributes:
-        url: UAA's URL, without a final slash; its keys are fetched there.
-        urls: Other URLs of the same UAA that a token may name.
+        url: UAA's URL, without a final slash, from which its keys are fetched.
+        urls: Other URLs of the same UAA that a token may contain.
     """
 
     url: str
@@ -66,7 +67,7 @@ class Issuer:
         return self._is_mine(issuer, "/oauth/token")
 
     def keeps_keys_at(self, address: object) -> bool:
-        """Whether a token's ``jku`` is this UAA's address for keys."""
+        """Whether a token's ``jku`` is the URL of this UAA's keys."""
         return self._is_mine(address, "/token_keys")
 
 
@@ -76,7 +77,7 @@ class TokenOwner:
 
     Attributes:
         user: Name for messages and the audit log; printable, and not unique.
-        identity: Unique; for the limit per user.
+        identity: Unique id, for the limits per user.
         origin: The user's identity provider at UAA, such as ``uaa`` or ``ldap``; empty for a
             client.  Printable.
     """
@@ -109,15 +110,15 @@ def check_form(token: str, now: float, log_in: str = BOSH_LOG_IN, leeway: float 
     """Refuse a token that cannot be a valid access token of UAA, without asking an authority.
 
     Args:
-        now: Seconds since the epoch.
+        now: The present time in seconds since the epoch.
         log_in: Hint for how to get a valid token.
         leeway: Seconds after its expiry in which a token is still accepted.
 
     Returns:
-        Its claims.  They are NOT verified.
+        The token's claims, which are NOT verified.
 
     Raises:
-        Unauthenticated: It is not a token, or has expired.
+        Unauthenticated: The text is not a token, or the token has expired.
     """
     if len(token) > TOKEN_MAX or not _TOKEN.fullmatch(token):
         raise Unauthenticated("the token has invalid characters, or too many", log_in)
@@ -142,7 +143,7 @@ def expiry(token: str) -> Optional[float]:
 
 
 def lasts(token: str, until: float) -> bool:
-    """Whether there is a token that is valid until a time; an unknown expiry counts as valid.
+    """Whether a token is not empty and valid until a time; an unknown expiry counts as valid.
 
     Args:
         until: Seconds since the epoch.
@@ -152,7 +153,7 @@ def lasts(token: str, until: float) -> bool:
 
 
 def _object(part: str) -> Optional[Dict[str, Any]]:
-    """A JSON object in base64url without padding (RFC 7515, section 2); None where it is not one."""
+    """A JSON object in base64url without padding (RFC 7515, section 2); None if it is not one."""
     try:
         value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except (ValueError, RecursionError):
@@ -161,7 +162,7 @@ def _object(part: str) -> Optional[Dict[str, Any]]:
 
 
 def _seconds(value: object) -> Optional[float]:
-    """A time (RFC 7519, NumericDate); None where it is not one."""
+    """A time (RFC 7519, NumericDate); None if it is not one."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

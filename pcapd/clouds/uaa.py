@@ -25,7 +25,7 @@ class LoginProblem(PcapdError):
 
 
 class Tokens(NamedTuple):
-    """Tokens from UAA; without a refresh token the old one stays valid."""
+    """Tokens from UAA; without a new refresh token, the old one remains valid."""
 
     access: str
     refresh: str = ""
@@ -33,7 +33,7 @@ class Tokens(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """A request for tokens, to be posted."""
+    """The content of a POST request for tokens."""
 
     form: str
     authorization: Optional[str]
@@ -52,7 +52,7 @@ def parse_tokens(body: bytes) -> Optional[Tokens]:
         scheme = values.get("token_type") or "bearer"
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    # Before they go into a header and a file.
+    # Checked before they are sent in a header and written to a file.
     fit = all(isinstance(text, str) and _TOKEN.fullmatch(text) for text in (access, refresh or "-", scheme))
     return Tokens(access, refresh, scheme) if fit else None
 
@@ -61,7 +61,7 @@ def check_url(url: str, what: str, hint: str) -> None:
     """Check that a token may be sent to a URL: by https, or to this machine.
 
     Raises:
-        LoginProblem: It may not be sent there.
+        LoginProblem: The token may not be sent to this URL.
     """
     try:
         parts = urlsplit(url)

@@ -1,13 +1,13 @@
 """The daemon's configuration: typed, with all problems reported at once.
 
 ``units``
-    durations and sizes with units; pcapctl's options use it too.
+    durations and sizes with units; also used for the options of pcapctl.
 ``schema``
-    the values that the rest of the daemon uses, with their defaults.
+    the values of a configuration as the rest of the daemon uses them, with their defaults.
 ``document``, ``checks``, ``section``, ``parse``, ``parse_static``
-    from YAML to those values; pure.
+    make these values from YAML; pure.
 ``certificates``, ``load``
-    checks of the named files; ``load`` is the only module that reads files.
+    check the files that a configuration names; ``load`` is the only module that reads files.
 
-Nothing is imported here: pcapctl imports ``units`` alone and has no PyYAML.
+This module imports nothing, because pcapctl imports only ``units`` and has no PyYAML.
 """

@@ -1,6 +1,6 @@
-"""Checks the content of the files of a TLS section.  Pure; a problem is a ValueError.
+"""Checks the content of the files that a TLS section names.  Pure.
 
-A message completes the sentence that begins with "path: file ".
+A problem raises ValueError; its message completes a sentence that begins with "path: file ".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["check_cas", "check_same_key", "check_validity", "read_certificate", 
 
 
 def read_certificate(pem: bytes) -> x509.Certificate:
-    """Read our own certificate: the first of a chain."""
+    """Read the daemon's own certificate, the first in the file."""
     return _certificates(pem)[0]
 
 
@@ -25,7 +25,7 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
     """Refuse a certificate that has expired or is not valid yet.
 
     Args:
-        certificate: Our own certificate.
+        certificate: The daemon's own certificate.
         now: The present time, with its time zone.
     """
     if now > certificate.not_valid_after_utc:
@@ -41,7 +41,7 @@ def read_private_key(pem: bytes) -> PrivateKeyTypes:
     except TypeError:
         raise ValueError("is encrypted, but the daemon cannot ask for a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        # Not the library's message, which could quote the file.
+        # Without the library's message, which could quote the file.
         raise ValueError("contains no readable private key in PEM format") from None
 
 
@@ -54,7 +54,7 @@ def check_same_key(key: PrivateKeyTypes, certificate: x509.Certificate) -> None:
 def check_cas(pem: bytes, now: datetime) -> None:
     """Refuse a CA file whose certificates have all expired.
 
-    One valid certificate is enough: while a CA is replaced, the file also has the old one.
+    One valid certificate is enough: while a CA is replaced, the file also contains the old one.
     """
     if all(now > certificate.not_valid_after_utc for certificate in _certificates(pem)):
         raise ValueError("contains expired certificates only")

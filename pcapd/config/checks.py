@@ -1,8 +1,8 @@
 """Checks of single values of a configuration.
 
-A check takes a value from YAML and returns it in the form of `schema`, or raises
-ValueError with a message that completes the sentence "path: ".  No check ever quotes
-a value that could be a secret.
+A check receives a value from YAML and returns it in the form of `schema`, or raises
+ValueError with a message that is shown after "path: ".  Messages never quote a value that
+could be a secret.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ T = TypeVar("T")
 Check = Callable[[object], T]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
-# bool before int: True is an instance of both.
+# bool is before int, because True is an instance of both.
 _KINDS: Tuple[Tuple[type, str], ...] = (
     (bool, "a boolean"),
     (int, "a whole number"),
@@ -57,20 +57,20 @@ _KINDS: Tuple[Tuple[type, str], ...] = (
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# BOSH ids are GROUP/GUID, and a group's name alone may be long.
+# Ids from BOSH have the form GROUP/GUID, and the name of a group may be long.
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _NAME_RULE = "must be at most {} letters, digits, {}, beginning with a letter or digit"
 _DNS_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}$){_DNS_LABEL}(?:\.{_DNS_LABEL})*")
-_INTERFACE = re.compile(r"[^\s/]{1,15}")  # IFNAMSIZ, less its NUL
+_INTERFACE = re.compile(r"[^\s/]{1,15}")  # IFNAMSIZ without the final NUL
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _SCOPE = re.compile(r"[\x21-\x7e]{1,256}")
-#: See "vlan" in pcap-filter(7).
+#: Words that change the offsets of all later tests in a filter (pcap-filter(7), "vlan").
 _MOVING = re.compile(r"\b(?:vlan|mpls|pppoed|pppoes|geneve|vxlan)\b")
 _TOKEN_HASH = re.compile(r"[0-9A-Fa-f]{64}")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0]")
 
-#: The hash of an empty token: the output of `sha256sum` if the variable was empty.
+#: The hash of an empty token, which `sha256sum` prints if a variable was empty.
 _HASH_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
@@ -165,7 +165,7 @@ def name(value: object) -> str:
 
 
 def identity(value: object) -> str:
-    """Check our own id: like a name, but longer and with slashes, as in ``router/0``."""
+    """Check the daemon's own id: like a name, but longer and with slashes, as in ``router/0``."""
     return _matching(_IDENTITY, value, _NAME_RULE.format(128, "'.', '_', '-' and '/'"))
 
 
@@ -177,7 +177,7 @@ def interface(value: object) -> str:
 
 
 def exclusion(value: object) -> str:
-    """Check a BPF filter to be combined with others, as far as possible without libpcap."""
+    """Check a BPF filter that is combined with others, as far as possible without libpcap."""
     found = text(value)
     if not found.isascii() or not found.isprintable():
         raise ValueError("must be printable ASCII, in one line")
@@ -215,7 +215,8 @@ def dns_name(value: object) -> str:
 def address(value: object) -> str:
     """Check an IP address, version 4 or 6, and return it in the usual spelling.
 
-    IPv6 zones are refused: a BPF filter that excludes our own streams could not name them.
+    IPv6 zones are refused, because a BPF filter that excludes the daemon's own connections
+    cannot contain them.
     """
     found = text(value)
     if not _is_address(found) or "%" in found:
@@ -246,7 +247,7 @@ def https_url(value: object) -> str:
     try:
         parts = urlsplit(found)
         usable = parts.scheme == "https" and _is_host(parts.hostname or "") and parts.port != 0
-    except ValueError:  # an odd port or bracket
+    except ValueError:  # an invalid port or bracket
         raise ValueError(example) from None
     if not usable:
         raise ValueError(example)
@@ -258,7 +259,7 @@ def https_url(value: object) -> str:
 
 
 def token_hash(value: object) -> str:
-    """Check the SHA-256 of a token, and return it in lower case; that of an empty one is refused."""
+    """Check the SHA-256 of a token, and return it in lower case; that of an empty text is refused."""
     found = _matching(_TOKEN_HASH, value, "must be the 64 hexadecimal digits of the token's SHA-256").lower()
     if found == _HASH_OF_NOTHING:
         raise ValueError("is the hash of an empty token")
@@ -266,7 +267,7 @@ def token_hash(value: object) -> str:
 
 
 def file_in(directory: Path) -> Check[Path]:
-    """A check for paths; relative paths start at the directory."""
+    """A check for paths; relative paths are relative to the directory."""
 
     def check(value: object) -> Path:
         found = text(value)

@@ -1,4 +1,4 @@
-"""Parses YAML to plain values, without PyYAML's surprises.  Pure."""
+"""Parses YAML to plain values; all errors of PyYAML become problems.  Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pcapd.config.checks import kind
 
 __all__ = ["read_document"]
 
-# What PyYAML's constructors let through for text such as `!!bool x`, `!!int ''`
-# or 1:1:1(:1)*.5, a float of base 60; and its composer for deep nesting.
+# Exceptions that PyYAML's constructors raise for text such as `!!bool x`, `!!int ''` or
+# 1:1:1(:1)*.5 (a float of base 60), and its composer for deep nesting.
 _NOT_YAML = (ValueError, LookupError, AttributeError, ArithmeticError, TypeError, RecursionError)
 
 
 def read_document(data: bytes) -> Tuple[Optional[Dict[object, object]], List[str]]:
     """Parse YAML text; returns its mapping and its problems.
 
-    The mapping is None if the text has none.  A key that appears twice in a mapping is a problem
-    too; PyYAML would silently take the last one.
+    The mapping is None if the text does not contain one.  A key that appears twice in a mapping
+    is a problem too; PyYAML would silently use the last one.
 
     Args:
         data: The text, UTF-8 or UTF-16; at most `limits.CONFIG_MAX` bytes.
@@ -30,8 +30,8 @@ def read_document(data: bytes) -> Tuple[Optional[Dict[object, object]], List[str
     except yaml.MarkedYAMLError as error:
         return None, [_marked(error)]
     except yaml.YAMLError as error:
-        # From the reader: not UTF-8, or a control character.  Its message has several
-        # lines, and the last one names an input that does not exist.
+        # From PyYAML's reader: the text is not UTF-8, or contains a control character.  The message
+        # has several lines, and the last one names an input that does not exist.
         return None, [f"not YAML: {str(error).splitlines()[0]}"]
     except _NOT_YAML as error:
         return None, [f"not YAML with plain values ({type(error).__name__})"]
@@ -41,7 +41,7 @@ def read_document(data: bytes) -> Tuple[Optional[Dict[object, object]], List[str
 
 
 def _marked(error: yaml.MarkedYAMLError) -> str:
-    # Not str(error), which quotes the line: it may hold a secret.
+    # Not str(error), which quotes the line: the line may contain a secret.
     mark = error.problem_mark or error.context_mark
     return f"{_line(mark)}not YAML: {error.problem or error.context}"
 
@@ -57,8 +57,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         self.problems: List[str] = []
         super().__init__(data)
 
-    # While composing and not while constructing: merge keys (<<) rewrite the
-    # nodes of other mappings in between, and overriding a merged key is fine.
+    # Checked while composing, before constructing: in between, merge keys (<<) add keys to the
+    # nodes of other mappings, and to override a merged key is allowed.
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()

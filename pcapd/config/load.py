@@ -29,7 +29,7 @@ __all__ = ["load_agent", "load_api"]
 
 C = TypeVar("C", AgentConfig, ApiConfig)
 
-#: Keys that only the file of one role has.
+#: Keys that are valid only in the file of one role.
 _KEYS = {
     "agent": {field.name for field in fields(AgentConfig)} - {field.name for field in fields(ApiConfig)},
     "api": {field.name for field in fields(ApiConfig)} - {field.name for field in fields(AgentConfig)},
@@ -42,7 +42,7 @@ def load_agent(
     """Read an agent's configuration and check the files that it names.
 
     Args:
-        path: The YAML file; relative paths in it start at its directory.
+        path: The YAML file; relative paths in it are relative to its directory.
         host_name: The default id; None for the machine's host name.
         now: The time at which certificates must be valid, with its time zone; None for now.
 
@@ -82,7 +82,7 @@ def _load(
 
 
 def _check_role(path: Path, values: Mapping[object, object], role: str) -> None:
-    """Report only that the file is the other role's: every other problem follows from that."""
+    """Report a file of the other role as the only problem, because all others follow from it."""
     other = "api" if role == "agent" else "agent"
     found = {one: len(_KEYS[one] & set(values)) for one in _KEYS}
     if found[other] and not found[role]:
@@ -118,11 +118,11 @@ def _look_at_pair(report: Report, pair: KeyPair, now: datetime) -> None:
 
 
 def _warn_if_open(report: Report, where: str, file: Path) -> None:
-    """Warn of a file that every user can change: it decides whom we trust, or who we claim to be."""
+    """Warn of a file that every user can change, because it defines the daemon's trust or identity."""
     try:
         mode = file.stat().st_mode
     except (OSError, ValueError):
-        return  # which is a problem of its own
+        return  # reported as a problem elsewhere
     if mode & stat.S_IWOTH:
         report.warnings.append(f"{where}: {file} can be changed by every user")
 
@@ -137,7 +137,7 @@ def _noting(report: Report, where: str, file: Path) -> Iterator[None]:
 
 
 def _read(file: Path) -> bytes:
-    # Opened and not stat'ed first: `--config <(...)` is a pipe.
+    # Opened without a check of its type, because `--config <(...)` is a pipe.
     with file.open("rb") as stream:
         data = stream.read(CONFIG_MAX + 1)
     if len(data) > CONFIG_MAX:

@@ -1,8 +1,8 @@
 """Makes an `AgentConfig` or `ApiConfig` of the values of a YAML file.  Pure.
 
-The functions follow the file: one for each section.  All problems are found in one
-pass.  ``parse_*`` raise them; ``survey_*`` return them, for `pcapd.config.load`,
-which looks for more.
+There is one function for each section of the file.  All problems are found in one pass.
+``parse_*`` raise them; ``survey_*`` return them to `pcapd.config.load`, which also checks
+the files.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _permission: checks.Check[Permission] = checks.one_of(get_args(Permission))
 class Survey(Generic[C]):
     """A parsed configuration with its problems and warnings.
 
-    Use the configuration only from `result`: values with problems are replaced by
+    Use the configuration only from `result`, because values with problems are replaced by
     stand-ins.
     """
 
@@ -98,8 +98,8 @@ def parse_agent(
 
     Args:
         values: The values, as from `yaml.safe_load`.
-        host_name: This machine's host name: the default id.
-        directory: Where relative paths start.
+        host_name: This machine's host name, which is the default id.
+        directory: The directory to which relative paths are relative.
         source: The file's path, for messages.
 
     Raises:

@@ -17,13 +17,13 @@ def static(section: Section, agent_port: int) -> StaticConfig:
 
     Args:
         section: The section ``static``.
-        agent_port: TCP port of targets without one.
+        agent_port: TCP port of targets for which none is configured.
     """
     config = StaticConfig(
         users=section.required_section("users", _users),
         targets=section.required_section("targets", lambda targets: _targets(targets, agent_port)),
     )
-    # Either is None if its section was not there to look at.
+    # Each is None if its section is missing or has problems.
     if config.users is not None and config.targets is not None:
         _find_unknown_targets(section, config)
         if len({target.port for target in config.targets.values() if target}) > AGENT_PORTS_MAX - 2:
@@ -34,7 +34,7 @@ def static(section: Section, agent_port: int) -> StaticConfig:
 def _users(section: Section) -> Dict[str, StaticUser]:
     users = {name: section.required_section(name, _user) for name in section.names()}
     _find_shared_tokens(section, users)
-    # Users with problems are of no use to the next step.
+    # Users with problems are left out of the next check.
     return {name: user for name, user in users.items() if user}
 
 
@@ -69,7 +69,7 @@ def _find_unknown_targets(section: Section, config: StaticConfig) -> None:
 
 
 def _find_shared_tokens(section: Section, users: Mapping[str, StaticUser]) -> None:
-    """Refuse a token of two users: audit records could not tell them apart."""
+    """Refuse a token that two users have, because audit records could not distinguish them."""
     owners: Dict[str, str] = {}
     for name, user in users.items():
         if user and user.token_sha256:

@@ -1,8 +1,8 @@
-"""The values of a configuration, frozen, with their defaults.
+"""The values of a configuration, which cannot be changed, with their defaults.
 
-Each file becomes an `AgentConfig` or `ApiConfig`; `pcapd.config.parse` makes them and
-checks every rule.  Times are in seconds, sizes in bytes.  Relative paths are made
-absolute with the configuration file's directory.
+`pcapd.config.parse` makes an `AgentConfig` or `ApiConfig` of each file and checks every
+rule.  Times are in seconds, sizes in bytes.  Relative paths are made absolute with the
+configuration file's directory.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ __all__ = [
 ]
 
 LogLevel = Literal["debug", "info", "warn", "error"]
-#: ``namespace``: enter the container's network namespace.  ``host-veth``:
-#: capture its eth0 from the cell's side, which needs CAP_NET_RAW alone.
+#: ``namespace``: capture in the container's network namespace.  ``host-veth``: capture at the
+#: cell's end of the container's eth0, which needs only CAP_NET_RAW.
 ContainerAccess = Literal["namespace", "host-veth"]
-#: What Cloud Controller can grant a user on an app.
+#: Permissions on an app that Cloud Controller can grant to a user.
 Permission = Literal["read_sensitive_data", "read_basic_data"]
 
-#: In a static user's targets: all of them, also those added later.
+#: In the targets of a static user, this means all targets, also those added later.
 ANY_TARGET: Final = "*"
 
-#: TCP port of agents, unless configured.
+#: Default TCP port of agents.
 _AGENT_PORT: Final = 9494
 
 
 @dataclass(frozen=True)
 class ServerTLS:
-    """Our certificate for clients, and the clients that we accept.
+    """The daemon's certificate for clients, and the clients that it accepts.
 
     Attributes:
-        client_cas: CAs of client certificates; None requests no certificate.
+        client_cas: CAs of client certificates; None if clients need no certificate.
         allowed_clients: Lower-case DNS names; a client's certificate must have one of
             them.  Only for agents, and never empty there.
     """
@@ -87,7 +87,7 @@ class ClientTLS:
 
 @dataclass(frozen=True)
 class ListenConfig:
-    """Where to listen; port 0 takes any free port."""
+    """The address and port to listen on; with port 0, any free port is used."""
 
     host: str = "0.0.0.0"  # noqa: S104  a server's usual default; configurable
     port: int = 8080
@@ -96,7 +96,7 @@ class ListenConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentListenConfig(ListenConfig):
-    """Where an agent listens: always with TLS, always with ``client_cas`` and ``allowed_clients``."""
+    """The address, port and TLS of an agent; ``client_cas`` and ``allowed_clients`` are required."""
 
     tls: ServerTLS
     port: int = _AGENT_PORT
@@ -104,12 +104,12 @@ class AgentListenConfig(ListenConfig):
 
 @dataclass(frozen=True)
 class CaptureConfig:
-    """How an agent captures.
+    """Settings for the captures of an agent.
 
     Attributes:
         default_device: Interface for requests that name none.
-        ring_bytes: Bytes of the kernel's ring per capture source.
-        max_captures: Captures at once.
+        ring_bytes: Size of the kernel's ring buffer for each source, in bytes.
+        max_captures: Largest number of simultaneous captures.
         promiscuous: Whether to capture packets for other machines too.
     """
 
@@ -121,13 +121,13 @@ class CaptureConfig:
 
 @dataclass(frozen=True)
 class ContainersConfig:
-    """How an agent finds the containers of its Diego cell.
+    """Settings with which an agent finds the containers of its Diego cell.
 
     Attributes:
-        store: Container metadata, written by silk's CNI plugin.
-        runc: The runc command.
-        runc_root: runc's state directory.
-        netns_dir: Network namespaces, bind-mounted by handle; preferred if present.
+        store: File with container metadata, written by silk's CNI plugin.
+        runc: Path of the runc command.
+        runc_root: Path of runc's state directory.
+        netns_dir: Directory with network namespaces, bind-mounted by handle; used if present.
     """
 
     access: ContainerAccess = "namespace"
@@ -144,7 +144,7 @@ class AgentConfig:
     Attributes:
         containers: None if the machine runs no containers.
         namespaces: Absolute paths of the network namespaces that may be captured, by name.
-        run_as: User to become after the start; None keeps the user.
+        run_as: User to which the agent switches after the start; None to keep the user.
         warnings: Settings that work but should be changed, one sentence each.
     """
 
@@ -160,10 +160,10 @@ class AgentConfig:
 
 @dataclass(frozen=True)
 class AgentsConfig:
-    """How the api connects to agents.
+    """Settings for the api's connections to agents.
 
     Attributes:
-        connect_timeout: Seconds for an agent to accept the connection.
+        connect_timeout: Time limit for connecting to an agent, in seconds.
     """
 
     tls: ClientTLS
@@ -176,11 +176,11 @@ class ApiLimits:
     """The limits of one api.
 
     Attributes:
-        concurrent_captures: Captures at once.
-        per_user: Captures at once of one user.
-        max_duration: Seconds of one capture.
-        max_bytes: Bytes of packets of one capture.
-        max_targets: Instances in one capture.
+        concurrent_captures: Largest number of simultaneous captures.
+        per_user: Largest number of simultaneous captures of one user.
+        max_duration: Longest duration of one capture, in seconds.
+        max_bytes: Largest total size of the packets of one capture, in bytes.
+        max_targets: Largest number of instances in one capture.
     """
 
     concurrent_captures: int = 50
@@ -195,10 +195,10 @@ class CloudFoundryConfig:
     """The Cloud Controller that authorizes captures of apps.
 
     Attributes:
-        api: Its https URL, without a final slash.
-        ca: CAs of its certificate; None for the system's CAs.
+        api: Cloud Controller's https URL, without a final slash.
+        ca: File with CAs of its certificate; None for the system's CAs.
         required_permission: The permission on an app that a user needs.
-        headers_only_permission: The permission for captures of headers only; None: the same.
+        headers_only_permission: The permission needed for headers only; None for the same.
     """
 
     api: str
@@ -212,9 +212,9 @@ class BoshConfig:
     """The BOSH director that authorizes captures of VMs.
 
     Attributes:
-        director: Its https URL, without a final slash.
-        ca: CAs of its certificate; None for the system's CAs.
-        agent_port: TCP port of the agents on its VMs.
+        director: The director's https URL, without a final slash.
+        ca: File with CAs of its certificate; None for the system's CAs.
+        agent_port: TCP port of the agents on the VMs.
         token_scope: UAA scope that allows a capture; None requires an admin of the deployment.
     """
 
@@ -231,7 +231,7 @@ class StaticUser:
     Attributes:
         token_sha256: SHA-256 of the token, lower-case hexadecimal.
         targets: Names of the targets that the user may capture; `ANY_TARGET` stands for all.
-        headers_only: The user may capture only the headers of packets.
+        headers_only: Whether the user may capture only the headers of packets.
     """
 
     token_sha256: str = field(repr=False)
@@ -248,8 +248,8 @@ class StaticTarget:
     """A machine that can be captured by name.
 
     Attributes:
-        host: IP address of its agent.
-        namespace: One of the agent's ``namespaces``; None is the machine itself.
+        host: IP address of the machine's agent.
+        namespace: Name of one of the agent's ``namespaces``; None for the machine's own.
     """
 
     host: str
@@ -270,8 +270,8 @@ class PolicyConfig:
     """Rules that apply to every user.
 
     Attributes:
-        headers_only: Only the headers of packets are captured.
-        devices: Interfaces that may be captured, the first by default; None allows any.
+        headers_only: Whether only the headers of packets are captured.
+        devices: Interfaces that may be captured, the first by default; None for all.
         exclude: BPF filters; packets that match one of them are not captured.
     """
 
@@ -293,7 +293,7 @@ class AuditConfig:
     """The file for audit records, instead of the log.
 
     Attributes:
-        file: The file; it gets one JSON object per line.
+        file: Path of the file, in which each line is a JSON object.
     """
 
     file: Path
@@ -301,10 +301,10 @@ class AuditConfig:
 
 @dataclass(frozen=True)
 class CliConfig:
-    """The client for download, under ``/cli/``.
+    """The command line client for download, under ``/cli/``.
 
     Attributes:
-        directory: Anyone may download its files; subdirectories are not included.
+        directory: Directory whose files anyone may download, without its subdirectories.
     """
 
     directory: Path
@@ -315,7 +315,7 @@ class ApiConfig:
     """The configuration of an api, with at least one of the three resolvers.
 
     Attributes:
-        drain_timeout: Seconds for running captures to end, and for clients to read their end, at a stop.
+        drain_timeout: Seconds at a stop in which captures end and clients read the rest.
         trusted_proxies: Proxies whose headers for the client's address and the request's id are used.
         warnings: Settings that work but should be changed, one sentence each.
     """

@@ -1,4 +1,4 @@
-"""Reads one mapping of a configuration, key by key, without stopping at a problem.
+"""Reads one mapping of a configuration, key by key, and continues after a problem.
 
 A `Section` returns the checked values of its keys.  For a value that cannot be used,
 it notes a problem with the key's path and returns a stand-in, so that the caller
@@ -23,8 +23,8 @@ __all__ = ["CaFile", "Directory", "KeyPair", "Report", "Section"]
 T = TypeVar("T")
 D = TypeVar("D")
 
-#: Replaces a value that cannot be used; its problem is noted, so the stand-in
-#: never leaves this package.
+#: Replaces a value that cannot be used.  Its problem is noted, so that the stand-in is never
+#: used outside this package.
 _STAND_IN: Final = None
 
 
@@ -69,8 +69,8 @@ class Section:
 
     Args:
         report: Collects the problems.
-        directory: Where relative paths start.
-        values: The mapping, as from YAML.
+        directory: The directory to which relative paths are relative.
+        values: The mapping that was parsed from YAML.
         path: The path of the mapping in the file; empty for the file itself.
     """
 
@@ -93,7 +93,7 @@ class Section:
 
         Args:
             check: The check of the value.
-            why: What would happen without it, for the message.
+            why: What would happen without the value, for the message.
         """
         if self._value(key) is None:
             self._missing(key, why)
@@ -105,7 +105,7 @@ class Section:
         return default if self._value(key) is None else self._checked(key, check)
 
     def items(self, key: str, check: Check[T], why: str = "") -> Tuple[T, ...]:
-        """The good items of a key's list, which must have at least one item.
+        """The valid items of a key's list, which must have at least one item.
 
         Args:
             check: The check of an item.
@@ -207,7 +207,7 @@ class Section:
 
 
 def _label(key: object) -> str:
-    """A key as a path shows it; bounded, because it may be anything that YAML can write."""
+    """A key as text for a path, shortened, because in YAML a key may be any value."""
     if not isinstance(key, str):
         return f"({checks.kind(key)})"
     return key[:KEY_SHOWN_MAX] if key.isprintable() else repr(key[:KEY_SHOWN_MAX])

@@ -1,7 +1,7 @@
 """Parses durations and sizes with units: ``30s``, ``5m``, ``100MB``, ``64KiB``.
 
-Standard library only and fit for Python 3.9, because pcapctl reads its options
-with it.  Text that is not valid raises ValueError with one sentence.
+It uses only the standard library and runs with Python 3.9, because pcapctl uses it for its
+options.  For invalid text, the functions raise ValueError with one sentence.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from decimal import Decimal
 
 __all__ = ["format_size", "parse_duration", "parse_size"]
 
-# [0-9] and not \d, which would let in digits of every script; bounded, so that
+# [0-9] and not \d, which would match digits of every script; the length is limited, so that
 # no input can become an infinite float or a number too long to print.
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 
-# Exact, so that 100ms is 0.1 and not 0.1 and a bit.
+# Decimal, so that 100ms is exactly 0.1.
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 
 _BYTES = {
@@ -29,12 +29,12 @@ _BYTES = {
     "tb": 1000**4,
     "tib": 1024**4,
 }
-# Ascending; format_size relies on it.
+# In ascending order, as `format_size` requires.
 _BINARY = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 
 
 def parse_duration(text: str) -> float:
-    """Parse a duration such as ``500ms``, ``30s``, ``5m`` or ``1h``, in seconds.
+    """Parse a duration such as ``500ms``, ``30s``, ``5m`` or ``1h``, and return it in seconds.
 
     A number without a unit is refused, because it is ambiguous.
 
@@ -48,7 +48,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Parse a size such as ``100MB`` (powers of 1000), ``64KiB`` (of 1024) or ``1500``, in bytes.
+    """Parse a size such as ``100MB`` (powers of 1000), ``64KiB`` (of 1024) or ``1500``; return bytes.
 
     Case does not matter; a fraction of a byte is dropped.
 
