@@ -1,17 +1,17 @@
-"""Capture files: how they are read, and their blocks besides the packets.
+"""Reads and writes capture files: pcapng and the classic pcap format.
 
 ========  ====================================================================
-blocks    pcapng: the only place that knows the layout of its blocks
-pcap      the classic format
-classic   reads the classic format, and any file
-form      which of the two formats
-cut       where the last whole block of a part of a file ends
+blocks    pcapng: reads and writes its blocks
+pcap      the header of a file in the classic format
+classic   reads files in the classic format, or in any of the two
+form      names of the two formats
+cut       finds the last whole block of a part of a file
 reader    reads pcapng files of any program
 shift     copies a file with corrected times
 ========  ====================================================================
 
-Plain functions return the bytes of whole blocks.  A writer that only appends their
-results leaves a readable file whenever it is killed.
+The functions that write return the bytes of whole blocks.  A program that only appends
+their results to a file leaves a readable file even if it is killed.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["packed_interfaces", "packet_rows"]
 
-#: Number, link type, snaplen, nothing; ticks in a second, microseconds to add.
+#: Number, link type, snaplen, unused; time units in a second, microseconds to add.
 _INTERFACE: Final = struct.Struct("=IIIIqq")
-#: The usual time stamps.
+#: Time units in a second, and microseconds to add, of most files.
 _MICROS: Final = (1_000_000, 0)
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
 _U32: Final = 0xFFFF_FFFF
@@ -27,7 +27,7 @@ def packed_interfaces(interfaces: Iterable[FileInterface], numbers: Iterable[int
     """Pack the interfaces of a section for `packet_rows`.
 
     Args:
-        numbers: Numbers for the rows instead of the interfaces' own.
+        numbers: For each interface, the number that its rows contain.
     """
     packed = []
     for interface, own in zip(interfaces, numbers):
@@ -39,18 +39,17 @@ def packed_interfaces(interfaces: Iterable[FileInterface], numbers: Iterable[int
 
 
 def packet_rows(data: Buffer, position: int, big_endian: bool, interfaces: Buffer) -> Tuple[bytes, int]:
-    """Read a stretch of packet blocks.
+    """Make rows of consecutive packet blocks.
 
     Args:
         data: A part of a pcapng file, less than 4 GiB.
-        position: The position of a block in it.
-        big_endian: Whether its section is big endian.
+        position: The position of the first block in `data`.
+        big_endian: Whether the section is big endian.
         interfaces: The result of `packed_interfaces`.
 
     Returns:
-        Rows (see `pcapd.packet.row`), whose ``at`` is a position in `data`, and the end of
-        the stretch: before the first block that is not a packet, is incomplete, or is not
-        valid.
+        Rows (see `pcapd.packet.row`), whose ``at`` is a position in `data`; and the position
+        of the first block that is not a packet, is incomplete, or is not valid.
 
     Raises:
         ValueError: The position is out of range.

@@ -13,14 +13,14 @@ from pcapd.savefile.reader import Rows, read_rows
 
 __all__ = ["MAGICS", "read_any_rows", "read_pcap_rows"]
 
-#: First bytes → order of the numbers, and ticks of a microsecond's thousandth.
+#: First bytes of a file → byte order, and the number of time units in one microsecond.
 MAGICS: Final = {
     b"\xd4\xc3\xb2\xa1": ("<", 1), b"\xa1\xb2\xc3\xd4": (">", 1),
     b"\x4d\x3c\xb2\xa1": ("<", 1000), b"\xa1\xb2\x3c\x4d": (">", 1000),
 }  # fmt: skip
 _HEADER: Final = 24
 _RECORD: Final = 16
-#: The other bits of the field are flags.
+#: The bits of the link type in its field; the others are flags.
 _LINK_TYPE_MASK: Final = 0xFFFF
 
 
@@ -33,12 +33,12 @@ def read_any_rows(
     """Read the packets of a file, pcapng or pcap, as rows, many at a time.
 
     Args:
-        file: A file that can peek, such as a buffered reader.
-        name: The interface's name if the file has none.
+        file: A buffered reader, which has the method ``peek``.
+        name: The interface's name if the file contains none.
         place, statistics: See `pcapd.savefile.reader.read_rows`.
 
     Raises:
-        BadFile: The file is neither, or broken.
+        BadFile: The file is neither pcapng nor pcap, or is not valid.
     """
     start = file.peek(4)[:4]  # type: ignore[attr-defined]
     if start in MAGICS:
@@ -78,7 +78,7 @@ def read_pcap_rows(file: BinaryIO, name: str, place: Callable[[FileInterface], i
 
 
 def _end(data: bytes, order: str) -> int:
-    """Where the last whole record ends."""
+    """The position after the last whole record."""
     length_at = struct.Struct(f"{order}8xI4x").unpack_from
     at, last = 0, len(data) - _RECORD
     while at <= last:
@@ -93,7 +93,7 @@ def _end(data: bytes, order: str) -> int:
 
 
 def _slow(data: bytes, order: str, fine: int, link_type: int, number: int) -> bytes:
-    """Rows of records that are not ours."""
+    """Make rows of records in another form than that of `pcapd.records`."""
     record = struct.Struct(f"{order}IIII")
     rows, at = [], 0
     while at < len(data):

@@ -15,11 +15,11 @@ _PCAP_HEADER = 24
 
 
 class Cut(NamedTuple):
-    """Where to cut.
+    """The position after the last whole block.
 
     Attributes:
-        kept: Bytes of whole blocks.
-        lost: Packets after them.
+        kept: Number of bytes of whole blocks.
+        lost: Number of packets after them.
     """
 
     kept: int
@@ -31,9 +31,9 @@ def cut(form: Form, data: bytes, written: int, *, begins_file: bool) -> Cut:
 
     Args:
         form: The form of the file.
-        data: Whole blocks that should be written.
-        written: The number of their bytes that were written.
-        begins_file: Whether they are the file's first.
+        data: Whole blocks that should have been written.
+        written: The number of bytes of `data` that were written.
+        begins_file: Whether `data` begins the file.
     """
     position = kept = lost = 0
     while position < len(data):
@@ -59,14 +59,14 @@ class Fit(NamedTuple):
 
 
 def fit(form: Form, data: bytes, begin: int, room: int, *, at_least: int = 0) -> Fit:
-    """Find how many of a piece's packets fit, without reading further ones.
+    """Find how many of a piece's packets fit into a file.
 
     Args:
         form: The form of the file.
         data: Whole blocks of packets.
-        begin: Where to begin in it.
-        room: The room in bytes.
-        at_least: The number of packets that always fit.
+        begin: Position of the first block in `data`.
+        room: The remaining room in bytes.
+        at_least: Number of packets that are included even if they do not fit.
     """
     position, packets = begin, 0
     while position < len(data):
@@ -94,8 +94,8 @@ def tail(data: bytes, packets: int) -> Dict[int, Tail]:
     """The last packets of a pcapng file's blocks, by interface.
 
     Args:
-        data: Whole blocks that we wrote.
-        packets: The number of last packets; at most all.
+        data: Whole blocks that pcapd wrote.
+        packets: How many of the last packets to count; at most all.
     """
     found: Dict[int, Tail] = {}
     theirs = [(begin, end) for kind, begin, end in blocks.own_blocks(data) if blocks.is_packet(kind)]

@@ -1,4 +1,4 @@
-"""The formats of the files that we write."""
+"""The formats of the files that pcapd writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Form"]
 class Form(IntEnum):
     """The format of packets in a file."""
 
-    #: Savefile records, as they are.
+    #: Classic pcap: the records of `pcapd.records`, unchanged.
     PCAP = 0
-    #: Enhanced packet blocks.
+    #: pcapng: enhanced packet blocks.
     PCAPNG = 1

@@ -1,7 +1,7 @@
 """The classic pcap format (draft-ietf-opsawg-pcap): little endian, microseconds.
 
-The records of `pcapd.records` follow the header as they are.  The format has one
-link type per file and no place for names or counters.
+The records of `pcapd.records` follow the header unchanged.  A file has one link type, and
+cannot contain names or counters.
 """
 
 from __future__ import annotations

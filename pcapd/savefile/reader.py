@@ -31,8 +31,8 @@ class Reader:
     """Reads the blocks of a file in order.
 
     Attributes:
-        interfaces: The interfaces of the section.
-        order: Its byte order: ``<`` or ``>``.
+        interfaces: The interfaces of the present section.
+        order: The byte order of this section: ``<`` or ``>``.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Reader:
         self.order = "<"
 
     def packets(self, data: bytes) -> Iterator[FilePacket]:
-        """The packets of whole blocks.
+        """Read the packets in whole blocks.
 
         Raises:
             BadFile: A block is not valid.
@@ -68,7 +68,7 @@ class Reader:
         return blocks.whole_block(data, position, self.order)
 
     def block(self, block: bytes) -> Optional[FilePacket]:
-        """Read one whole block; returns its packet if it is one.
+        """Read one whole block; return its packet, or None if it contains none.
 
         Raises:
             BadFile: The block is not valid.
@@ -86,11 +86,11 @@ class Reader:
 
 
 class Rows(NamedTuple):
-    """Rows of some packets.
+    """Rows of some packets, and the part of the file with these packets.
 
     Attributes:
-        rows: See `pcapd.packet.row`; their ``at`` is a position in `data`.
-        data: A part of the file.
+        rows: Rows (see `pcapd.packet.row`), whose ``at`` is a position in `data`.
+        data: The part of the file.
     """
 
     rows: bytes
@@ -110,7 +110,7 @@ class _Window:
             )
 
     def move(self) -> bool:
-        """Go on to what is behind; returns whether there is something."""
+        """Read more data after `position`, and drop the data before it; return whether there is more."""
         more = self._file.read(FILE_READ_SIZE)
         self.data = self.data[self.position :] + more
         self.position = 0
@@ -121,7 +121,7 @@ def read_file(file: BinaryIO) -> Iterator[FilePacket]:
     """Read the packets of a file; like all readers, skip an incomplete last block.
 
     Raises:
-        BadFile: The file is not pcapng, or broken.
+        BadFile: The file is not valid pcapng.
     """
     reader, window = Reader(), _Window(file)
     while True:
@@ -135,10 +135,10 @@ def read_file(file: BinaryIO) -> Iterator[FilePacket]:
 
 
 def raw_blocks(file: BinaryIO) -> Iterator[Tuple[Reader, bytes]]:
-    """The whole blocks of a file as they are, with their reader; packets are not read.
+    """Yield the whole blocks of a file unchanged, with the reader; packets are not parsed.
 
     Raises:
-        BadFile: The file is not pcapng, or broken.
+        BadFile: The file is not valid pcapng.
     """
     reader, window = Reader(), _Window(file)
     while True:
@@ -157,14 +157,14 @@ def read_rows(
     place: Callable[[FileInterface], int],
     statistics: Optional[Callable[[int, FileStatistics], None]] = None,
 ) -> Iterator[Rows]:
-    """Like `read_file`, as rows, many at a time.
+    """Read the packets of a file as rows, many at a time.
 
     Args:
-        place: Returns the number of an interface for its rows.
-        statistics: Takes this number and the interface's counters, for each block of counters.
+        place: Returns the number that the rows of an interface contain.
+        statistics: Called for each statistics block, with this number and the counters.
 
     Raises:
-        BadFile: The file is not pcapng, or broken.
+        BadFile: The file is not valid pcapng.
     """
     reader, window = Reader(), _Window(file)
     places: List[int] = []
@@ -177,7 +177,7 @@ def read_rows(
         block = reader.whole_block(window.data, end)
         packet = reader.block(block) if block else None
         window.position += len(block)
-        if packet is not None:  # one that only Python can read
+        if packet is not None:  # a packet that the compiled function does not read
             row = make_row(
                 packet.interface.link_type,
                 packet.data,

@@ -24,7 +24,7 @@ from pcapd.savefile.reader import raw_blocks
 
 __all__ = ["Clock", "shifted"]
 
-#: bytes before the time of a block that has one; the interface's number is before it.
+#: Offset of the time in blocks that have one; the interface's number is directly before it.
 _TIME_AT: Final = 12
 _START_TIME, _END_TIME = 2, 3  # options of a statistics block
 
@@ -33,7 +33,7 @@ class Clock(NamedTuple):
     """The correction of an interface's times.
 
     Attributes:
-        offset: Microseconds to subtract from a time, which is in microseconds since the epoch.
+        offset: Returns the microseconds to subtract from a time in microseconds since the epoch.
         comment: A comment for the interface block.
     """
 
@@ -65,7 +65,7 @@ def shifted(open_file: Callable[[], BinaryIO], clocks: Sequence[Clock]) -> Itera
 def _others(
     open_file: Callable[[], BinaryIO], clocks: Sequence[Clock]
 ) -> Tuple[List[bytes], List[bytes], List[FileInterface]]:
-    """What comes before the packets, what comes after them, and the interfaces."""
+    """The blocks before the packets, the blocks after them, and the interfaces."""
     head: List[bytes] = []
     tail: List[bytes] = []
     statistics: Dict[int, bytes] = {}
@@ -96,7 +96,7 @@ def _others(
 def _packets(
     open_file: Callable[[], BinaryIO], number: int, interface: FileInterface, offset: Callable[[int], int]
 ) -> Iterator[Tuple[int, int, bytes]]:
-    """The packet blocks of one interface, with their new times and its number."""
+    """For each packet block of one interface: the new time, the interface's number, the new block."""
     with open_file() as file:
         for reader, block in raw_blocks(file):
             kind, _, own = struct.unpack_from(f"{reader.order}3I", block)
@@ -114,7 +114,7 @@ def _time(block: bytes, order: str, interface: FileInterface) -> int:
 
 
 def _moved(block: bytes, order: str, interface: FileInterface, offset: Callable[[int], int]) -> bytes:
-    """A block of packets or statistics with its new times."""
+    """A packet block or statistics block with corrected times."""
     moved = bytearray(block)
     places: List[int] = [_TIME_AT]
     if struct.unpack_from(f"{order}I", block)[0] == INTERFACE_STATISTICS:
@@ -129,7 +129,7 @@ def _moved(block: bytes, order: str, interface: FileInterface, offset: Callable[
 
 
 def _option_times(block: bytes, order: str) -> Iterator[int]:
-    """Where in a statistics block its start and its end stand."""
+    """The offsets of the start time and the end time in a statistics block."""
     at, end = _TIME_AT + 8, len(block) - 4
     while at + 4 <= end:
         code, size = struct.unpack_from(f"{order}2H", block, at)

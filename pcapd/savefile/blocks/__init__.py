@@ -1,22 +1,22 @@
-"""Blocks of a pcapng file (draft-ietf-opsawg-pcapng): the only place that knows their layout.
+"""The layout of the blocks of a pcapng file (draft-ietf-opsawg-pcapng).
 
 =======  =====================================================================
-layout   constants that both of the others use
-writing  the blocks that we write
-reading  blocks of any program
+layout   constants for reading and writing
+writing  makes the blocks that pcapd writes
+reading  reads blocks of any program
 =======  =====================================================================
 
 ``_block.h`` and ``_native.c`` of `pcapd.savefile` are their compiled parts.
 
-We write only what all readers understand, in little endian: one section, the same snaplen
+pcapd writes only what all readers understand, in little endian: one section, the same snaplen
 in all interface blocks (libpcap stops reading if it differs), timestamps in microseconds,
 and no custom blocks (tshark shows them as packets).
 
-We read files of any program: both byte orders, any time resolution, and packets in enhanced,
+It reads files of any program: both byte orders, any time resolution, and packets in enhanced,
 simple and obsolete blocks.  Every length and number in them is checked before it is used.
 
-A writer raises `ValueError` for a number that its field cannot hold and for a bad address.
-Text may come from other machines; it is cleaned, never refused.
+The functions that write raise `ValueError` for a number that is too large for its field, and
+for an invalid address.  Text may come from other machines: unusual characters are replaced.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ ENHANCED_PACKET: Final = 6
 PACKETS: Final = (OBSOLETE_PACKET, SIMPLE_PACKET, ENHANCED_PACKET)
 #: bytes; type and length before a block, the length again after it.
 BLOCK_FRAME: Final = 12
-#: microseconds; bound of times, so that the difference of two fits 64 bits.
+#: microseconds; the largest time, so that the difference of two fits in 64 bits.
 US_MAX: Final = 2**61 - 1
 #: type, total length, interface, timestamp high and low, captured length, original length.
 PACKET: Final = struct.Struct("<7I")
@@ -24,7 +24,7 @@ PLAIN: Final = {order: struct.Struct(f"{order}7I") for order in "<>"}
 LENGTH: Final = struct.Struct("<I")
 #: bytes of a packet block around its padded data and its options.
 PACKET_FRAME: Final = PACKET.size + LENGTH.size
-#: An option with a number of 64 bits.
+#: An option whose value is a number of 64 bits: code, length, value.
 NUMBER_OPTION: Final = struct.Struct("<HHQ")
 DROP_COUNT: Final = 4
 PACKET_ID: Final = 5
@@ -32,7 +32,7 @@ PACKET_ID: Final = 5
 MAGIC: Final = 0x1A2B3C4D
 VERSION: Final = (1, 0)
 LENGTH_UNKNOWN: Final = -1
-#: Negated power of ten: microseconds.  This is the default, written for readers of the file.
+#: if_tsresol for microseconds (10 to the power of -6).  This is the default, but written anyway.
 TSRESOL_MICROS: Final = b"\x06"
 #: First byte of if_filter: the rest is the expression as text, not BPF code.
 FILTER_IS_TEXT: Final = b"\x00"
@@ -47,5 +47,5 @@ U32: Final = 0xFFFF_FFFF
 U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 END_OF_OPTIONS: Final = b"\x00\x00\x00\x00"
-#: Ends the description of an interface whose file has each packet once only.
+#: Last words of an interface's description if the file contains each packet only once.
 DEDUPED: Final = "duplicates left out"

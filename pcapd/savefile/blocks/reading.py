@@ -45,7 +45,7 @@ __all__ = [
     "whole_block",
 ]
 
-#: What `pcapd.merge.muxer.describe` writes, in milliseconds.
+#: Matches the clock offset that `pcapd.merge.muxer.describe` writes, in milliseconds.
 _CLOCK_OFFSET: Final = re.compile(
     r"clock offset ([-+]\d{1,12}(?:\.\d{1,6})?)(?: ± (\d{1,12}(?:\.\d{1,6})?))? ms"
 )
@@ -56,15 +56,15 @@ class BadFile(PcapdError):
 
 
 class FileInterface(NamedTuple):
-    """One interface block.
+    """The content of an interface block.
 
     Attributes:
-        ticks: Timestamp units in one second.
+        ticks: Number of units of a timestamp in one second.
         offset_us: Microseconds to add to each timestamp.
         addresses: The interface's IP addresses, packed.
         snaplen: The largest number of bytes kept of a packet; 0 means no limit.
-        clock_offset: How far the machine's clock is ahead, and the error of that, in
-            microseconds, if the interface's description has them in our form.
+        clock_offset: Microseconds by which the machine's clock is ahead, and the largest error of
+            this number; None if the interface's description does not contain them.
         deduped: Whether a packet that several interfaces saw is in the file only once (``--dedupe``).
     """
 
@@ -79,11 +79,11 @@ class FileInterface(NamedTuple):
 
 
 class FileStatistics(NamedTuple):
-    """The counters of an interface.
+    """The content of a statistics block: the counters of an interface.
 
     Attributes:
         number: The interface's number in its section.
-        dropped: Packets that interface and kernel lost since the beginning.
+        dropped: Number of packets that interface and kernel lost since the start of the capture.
         until_us: End of the counted time in microseconds since the epoch; 0 if unknown.
     """
 
@@ -97,12 +97,13 @@ class FilePacket(NamedTuple):
 
     Attributes:
         us: Microseconds since the epoch; 0 if the block has no time.
-        length: Bytes on the wire.
+        length: Original length in bytes.
         data: The captured bytes.
         packet_id: epb_packetid; the same for the same packet at several interfaces.
-        drops: Packets that the interface lost before it (epb_dropcount).
+        drops: Number of packets that were lost between the previous one of the interface and
+            this one (epb_dropcount).
         number: The interface's number in its section.
-        at: The offset of its data in the block.
+        at: The offset of the captured bytes in the block.
     """
 
     interface: FileInterface
@@ -116,7 +117,7 @@ class FilePacket(NamedTuple):
 
 
 def own_blocks(data: bytes, position: int = 0) -> Iterator[Tuple[int, int, int]]:
-    """The type, begin and end of each block that we wrote."""
+    """The type, begin and end of each block, for blocks that pcapd wrote."""
     while position < len(data):
         kind, length = struct.unpack_from("<II", data, position)
         yield kind, position, position + length
@@ -129,7 +130,7 @@ def is_packet(kind: int) -> bool:
 
 
 def own_packet(block: bytes) -> Tuple[int, int]:
-    """The interface and the epb_dropcount of a packet block of ours."""
+    """The interface and the epb_dropcount of a packet block that pcapd wrote."""
     interface, _, _, captured = struct.unpack_from("<4I", block, 8)
     options = _options(block, PACKET.size + captured + (-captured & 3), "<")
     return interface, int.from_bytes(_first(options, DROP_COUNT), "little")
@@ -182,7 +183,7 @@ def read_interface(block: bytes, order: str, default: str) -> Optional[FileInter
     """Read an interface block; None for other blocks.
 
     Args:
-        default: Its name if the file has none.
+        default: Name of the interface if the block contains none.
 
     Raises:
         BadFile: The block is too short, or not valid.
@@ -248,7 +249,7 @@ def read_packet(block: bytes, order: str, interfaces: Sequence[FileInterface]) -
     """Read a whole packet block; None for other blocks.
 
     Args:
-        interfaces: The interfaces of its section.
+        interfaces: The interfaces of the block's section.
 
     Raises:
         BadFile: The block is too short, or not valid.
@@ -267,11 +268,11 @@ def read_packet(block: bytes, order: str, interfaces: Sequence[FileInterface]) -
 
 
 def plain_packet(data: bytes, position: int, order: str) -> Optional[Tuple[int, int, int, int, int]]:
-    """Read an enhanced packet block without options, faster; None for other or invalid blocks.
+    """Quickly read an enhanced packet block without options; None for other or invalid blocks.
 
     Returns:
-        Interface, time in its units, bytes on the wire, number of captured bytes (which
-        begin at byte 28), and the end of the block.
+        Interface, time in the interface's units, original length, number of captured bytes
+        (which begin at byte 28 of the block), and the end of the block.
     """
     if len(data) - position < PACKET_FRAME:
         return None
@@ -308,7 +309,7 @@ def _obsolete(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> 
 
 
 def _simple(block: bytes, order: str, interfaces: Sequence[FileInterface]) -> FilePacket:
-    """Read a simple packet block: of the first interface, cut at its snaplen."""
+    """Read a simple packet block; it belongs to the first interface, and was cut at its snaplen."""
     (length,) = struct.unpack_from(f"{order}I", block, 8)
     interface = _interface_of(0, interfaces)
     room = len(block) - BLOCK_FRAME - 4
@@ -336,7 +337,7 @@ def _micros(interface: FileInterface, time: int) -> int:
 
 
 def _options(block: bytes, position: int, order: str) -> Dict[int, List[bytes]]:
-    """By code."""
+    """The values of each option, by code."""
     found: Dict[int, List[bytes]] = {}
     for code, value in options_of(block, position, order):
         found.setdefault(code, []).append(value)

@@ -45,10 +45,10 @@ __all__ = [
 
 
 def section_header(application: str, comment: str = "") -> bytes:
-    """The block that begins the file.
+    """Make the block that begins the file.
 
     Args:
-        application: Name and version of the program that writes (shb_userappl).
+        application: Name and version of the program that writes the file (shb_userappl).
         comment: A comment for readers (opt_comment); left out if empty.
     """
     body = struct.pack("<IHHq", MAGIC, *VERSION, LENGTH_UNKNOWN)
@@ -63,15 +63,16 @@ def interface_description(  # noqa: PLR0917 - the order of the block
     filter_text: str = "",
     addresses: Sequence[str] = (),
 ) -> bytes:
-    """The block of one source; the first one is interface 0, and so on.
+    """Make the block that describes one source; sources are numbered in order, from 0 on.
 
     Args:
-        name: As shown with every packet, for example ``myapp/0:eth0`` (if_name).
+        name: Name that readers show with every packet, for example ``myapp/0:eth0`` (if_name).
         link_type: LINKTYPE, not DLT.
         snaplen: bytes; must be the same for all interfaces of a file.
         description: Where the packets come from (if_description).
-        filter_text: The BPF expression in force (if_filter).
-        addresses: ``192.0.2.7/24`` or ``2001:db8::7/64`` (if_IPv4addr, if_IPv6addr).
+        filter_text: The BPF expression that was used (if_filter).
+        addresses: Addresses such as ``192.0.2.7/24`` or ``2001:db8::7/64`` (if_IPv4addr,
+            if_IPv6addr).
     """
     body = struct.pack("<HHI", _number("link type", link_type, U16), 0, _number("snaplen", snaplen, U32))
     options = [
@@ -95,12 +96,12 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
     delivered: int,
     comment: str = "",
 ) -> bytes:
-    """A block of one source's counters, all since its start; a file may have several.
+    """Make a block with one source's counters since its start; a file may have several.
 
-    isb_ifrecv, the packets before the filter, is left out, because they are not counted.
+    isb_ifrecv, the number of packets before the filter, is left out, because it is not known.
 
     Args:
-        interface: Number of its interface block.
+        interface: Number of the source's interface block, from 0 on.
         at_us: microseconds since the epoch when the counters were read.
         start_us: microseconds since the epoch when the capture began (isb_starttime).
         end_us: microseconds since the epoch; the end of the counted time (isb_endtime).
@@ -108,7 +109,7 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
         dropped_interface: packets lost by the network interface (isb_ifdrop).
         dropped_kernel: packets lost because the ring was full (isb_osdrop).
         delivered: packets in the file (isb_usrdeliv).
-        comment: What a reader should know about these counters (opt_comment).
+        comment: Remark about these counters for users (opt_comment).
     """
     body = struct.pack("<I", _number("interface", interface, U32)) + _time(at_us)
     options = [
@@ -126,15 +127,16 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
 def enhanced_packet(  # noqa: PLR0917 - the order of the block
     interface: int, us: int, original: int, data: bytes, packet_id: Optional[int] = None, drops: int = 0
 ) -> bytes:
-    """The block of one packet.
+    """Make the block of one packet.
 
     Args:
-        interface: Number of its interface block.
+        interface: Number of the source's interface block, from 0 on.
         us: microseconds since the epoch.
         original: original length in bytes.
         data: The captured bytes.
         packet_id: The same for the same packet at several interfaces (epb_packetid); at most 2**64 - 1.
-        drops: packets that the interface lost before it (epb_dropcount); at most 2**64 - 1.
+        drops: packets that were lost between the previous one of the interface and this one
+            (epb_dropcount); at most 2**64 - 1.
     """
     options = b"" if packet_id is None else NUMBER_OPTION.pack(PACKET_ID, 8, packet_id)
     options += NUMBER_OPTION.pack(DROP_COUNT, 8, drops) if drops else b""
@@ -145,11 +147,11 @@ def enhanced_packet(  # noqa: PLR0917 - the order of the block
 
 
 def name_resolution(names: Sequence[tuple[str, str]]) -> bytes:
-    """A block with names of addresses.
+    """Make a block with names of addresses.
 
     Args:
-        names: IPv4 or IPv6 addresses, each with its name.  Without any, there is
-            no block.
+        names: IPv4 or IPv6 addresses, each with its name.  If empty, the
+            result is empty.
     """
     if not names:
         return b""
@@ -161,7 +163,7 @@ def corrected_interface(block: bytes, order: str, comment: str) -> bytes:
     """Rewrite an interface block for corrected times, with a comment about the correction."""
     options = b"".join(_text_option(1, comment, order=order))
     for code, value in options_of(block, 16, order):
-        if code == 3:  # so that no reader corrects them again
+        if code == 3:  # so that no reader corrects the times again
             value = value.replace(b"clock offset", b"clock corrected by")  # noqa: PLW2901
         options += _option(code, value, order)
     content = block[8:16] + options + END_OF_OPTIONS
@@ -195,17 +197,17 @@ def _address_option(text: str) -> bytes:
 def _name_record(text: str, name: str) -> bytes:
     address: Union[ipaddress.IPv4Address, ipaddress.IPv6Address] = ipaddress.ip_address(text)
     kind = RECORD_IPV4 if address.version == 4 else RECORD_IPV6
-    # _clean leaves no NUL that would end the name early.
+    # `_clean` also replaces NUL, which would end the name.
     cleaned = _clean(name, LENGTH_MAX - len(address.packed) - 1)
     value = address.packed + cleaned + b"\x00"
     return struct.pack("<HH", kind, len(value)) + _padded(value)
 
 
 def _clean(text: str, limit: int) -> bytes:
-    """UTF-8 of at most ``limit`` bytes.
+    """Encode text in at most ``limit`` bytes of UTF-8.
 
-    Control characters and others that are not printable become U+FFFD: a name
-    must not be able to control the terminal of a reader.
+    Characters that are not printable become U+FFFD, so that a name cannot control the
+    terminal on which it is shown.
     """
     printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
     return printable.encode("utf-8")[:limit].decode("utf-8", "ignore").encode("utf-8")
