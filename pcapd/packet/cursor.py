@@ -1,4 +1,4 @@
-"""Reads bytes one field after the other, never beyond the end."""
+"""Reads a message one field after the other, never beyond its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Cursor:
 
     Args:
         data: The message.
-        position: Where to begin.
+        position: Offset of the first byte to read.
     """
 
     def __init__(self, data: bytes, position: int = 0) -> None:
@@ -22,10 +22,10 @@ class Cursor:
         self.position = position
 
     def take(self, count: int) -> bytes:
-        """The next bytes.
+        """Read the next bytes.
 
         Raises:
-            CutShort: There are not enough.
+            CutShort: There are fewer bytes.
         """
         begin = self.position
         if begin + count > len(self.data):
@@ -34,9 +34,9 @@ class Cursor:
         return self.data[begin : begin + count]
 
     def number(self, size: int) -> int:
-        """The next bytes as a number in network order.
+        """Read the next bytes as a number in network byte order.
 
         Raises:
-            CutShort: There are not enough.
+            CutShort: There are fewer bytes.
         """
         return int.from_bytes(self.take(size), "big")

@@ -16,25 +16,25 @@ _TYPES: Final = {
     1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 65: "HTTPS",
 }  # fmt: skip
 _CODES: Final = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
-#: Questions of a message; real ones have one.
+#: Largest number of questions of a message; real messages have one.
 _QUESTIONS_MAX: Final = 16
 #: The largest opcode that is assigned.
 _OPCODE_MAX: Final = 6
-#: Answers that are read.
+#: Largest number of answers that are read.
 ANSWERS_MAX: Final = 4
 _NAME_MAX: Final = 255
 
 
 class Message(NamedTuple):
-    """A message.  Its names can have any content.
+    """A DNS message.  The names in it are not trusted and may contain any characters.
 
     Attributes:
-        number: Its id, which the answer repeats.
+        number: The id of the message; an answer has the same id as its query.
         response: Whether it is an answer.
         questions: The type and name of each question.
-        code: The error of an answer; empty if there is none.
-        answers: The first answers: an address, a name, or the type of another record.
-        answer_count: The number of all answers.
+        code: The name of an answer's error; empty if there is none.
+        answers: The first answers: an address, a name, or the type of the record.
+        answer_count: The total number of answers.
     """
 
     number: int
@@ -46,7 +46,7 @@ class Message(NamedTuple):
 
 
 def read_message(content: bytes) -> Optional[Message]:
-    """Read a payload as a message; None if it does not look like one."""
+    """Read a payload as a DNS message; None if it does not look like one."""
     cursor = Cursor(content)
     try:
         number, flags, count, answers, _, _ = struct.unpack("!6H", cursor.take(12))
@@ -93,7 +93,7 @@ def _answer(kind: int, value: bytes, cursor: Cursor) -> str:
 
 
 def _name(message: Cursor) -> str:
-    """Read a name, compressed or not; a loop of pointers is an error."""
+    """Read a name, which may be compressed; a loop of pointers is an error."""
     labels: List[str] = []
     at, length = message, 0
     seen: Dict[int, bool] = {}

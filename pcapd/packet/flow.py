@@ -16,7 +16,7 @@ class FlowKey(NamedTuple):
         source: Source address, packed.
         destination: Destination address, packed.
         protocol: IP's protocol number.
-        ports: Ports of source and destination; None if the protocol or fragment has none.
+        ports: Ports of source and destination; None if the protocol or the fragment has no ports.
     """
 
     source: bytes
@@ -41,7 +41,7 @@ def flow_key(data: bytes, headers: Headers) -> Optional[FlowKey]:
 
 
 def ports_of(data: bytes, headers: Headers) -> Optional[Tuple[int, int]]:
-    """The ports of source and destination; None if there are none, or they were cut off."""
+    """The ports of source and destination; None if there are none, or they were not captured."""
     at, transport = headers.transport, TRANSPORTS.get(headers.protocol)
     with_ports = transport is not None and transport.ports and headers.fragment is not Fragment.LATER
     if not with_ports or at < 0 or len(data) < at + 4:

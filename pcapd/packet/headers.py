@@ -1,14 +1,14 @@
-"""The walker: finds the headers of a packet, and where each of them begins.
+"""Finds the headers of a packet, and the position of each.
 
-Everything that looks into packets uses `walk`: headers-only captures, flow keys, the
-matching of packets seen at several places, and printing.  ``_walker.h`` is the same
-in C.
+All code that parses packets uses `walk`: headers-only captures, flow keys, the matching
+of packets seen at several places, and printing.  ``_walker.h`` is the same in C.
 
-The layers are data: a new link type, tag or transport protocol is one line in a table
-here and one in ``_walker.h``; a test compares the two for every possible number.
+The layers are described in tables: a new link type, tag or transport protocol is one
+line in a table here and one in ``_walker.h``; a test compares the two for every possible
+number.
 
-Packets are not trusted.  Every position is checked before it is read, and every chain
-of headers has a bound.
+Packets are not trusted.  Every position is checked before it is read, and the number of
+headers in a chain is limited.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ SCTP: Final = 132
 UDP_LITE: Final = 136
 
 
-#: How a header identifies the next one: by an EtherType; by a protocol number of PPP; not at
-#: all, and the next four bits are the version of IP; or the same after the last label of an
-#: MPLS stack, while another label follows the others.
+#: How a header identifies the next one.  `_ETHERTYPE`: by an EtherType.  `_PPP`: by a protocol
+#: number of PPP.  `_VERSION`: not at all; the next four bits are the version of IP.  `_LABEL`:
+#: after the last label of an MPLS stack like `_VERSION`; after others, another label follows.
 _ETHERTYPE, _PPP, _VERSION, _LABEL = range(4)
 
 
@@ -62,8 +62,8 @@ class Layer(NamedTuple):
     """A header before the network layer.
 
     Attributes:
-        size: Bytes.
-        type_at: The offset of the next layer's type in it.
+        size: Size in bytes.
+        type_at: Offset in this header of the type of the next one.
         next: How to read this type: `_ETHERTYPE` and so on.
     """
 
@@ -89,8 +89,8 @@ LINKS: Final[Mapping[int, Layer]] = {
     linktypes.LINUX_SLL2: Layer(20, 0, _ETHERTYPE),
 }
 
-#: EtherType → a header between link and network: VLAN tags (IEEE 802.1Q, 802.1ad, and what
-#: some switches use for the outer one), MPLS labels (RFC 3032), PPPoE sessions (RFC 2516).
+#: EtherType → a header between link and network layer: VLAN tags (IEEE 802.1Q, 802.1ad, and
+#: 0x9100, which some switches use for the outer tag), MPLS labels (RFC 3032), PPPoE (RFC 2516).
 _SHIMS: Final[Mapping[int, Layer]] = {
     0x8100: Layer(4, 2, _ETHERTYPE),
     0x88A8: Layer(4, 2, _ETHERTYPE),
@@ -99,23 +99,23 @@ _SHIMS: Final[Mapping[int, Layer]] = {
     0x8848: Layer(4, 2, _LABEL),
     0x8864: Layer(8, 6, _PPP),
 }
-#: The most of them in a row; real traffic has fewer.
+#: Largest number of such headers in a packet; real packets have fewer.
 _SHIMS_MAX: Final = 8
 #: PPP's protocol number → EtherType (RFC 1332, RFC 5072, RFC 3032).
 _PPP_TYPES: Final[Mapping[int, int]] = {0x0021: IPV4, 0x0057: IPV6, 0x0281: _MPLS, 0x0283: _MPLS}
 _VERSIONS: Final[Mapping[int, int]] = {4: IPV4, 6: IPV6}
 
-#: An ARP packet of Ethernet and IPv4 (RFC 826) is a header as a whole.
+#: First bytes of an ARP packet for Ethernet and IPv4 (RFC 826); all of it counts as a header.
 _ARP_START: Final = b"\x00\x01\x08\x00\x06\x04"
 _ARP_SIZE: Final = 28
 _IPV4_MIN: Final = 20
 _IPV6_SIZE: Final = 40
 
-#: IPv6 extension headers with their length in units of eight bytes: hop-by-hop, routing,
+#: IPv6 extension headers that contain their length in units of eight bytes: hop-by-hop, routing,
 #: destination options (RFC 8200), mobility (RFC 6275), HIP (RFC 7401), shim6 (RFC 5533).
 _EXTENSIONS: Final = (0, 43, 60, 135, 139, 140)
 _FRAGMENT: Final = 44
-#: RFC 4302; its length is in units of four bytes.
+#: The authentication header (RFC 4302), which contains its length in units of four bytes.
 _AUTHENTICATION: Final = 51
 _EXTENSIONS_MAX: Final = 8
 
@@ -124,10 +124,10 @@ class Transport(NamedTuple):
     """A header of layer 4.
 
     Attributes:
-        size: Bytes of its fixed part.
+        size: Size of the fixed part in bytes.
         ports: Whether it begins with the ports of source and destination, two bytes each.
         checksum_at: The offset of a checksum that includes the addresses; 0 if there is none.
-            Network cards often compute it later than a capture sees the packet.
+            Network cards often compute this checksum after the packet was captured.
     """
 
     size: int
@@ -135,7 +135,7 @@ class Transport(NamedTuple):
     checksum_at: int
 
 
-#: The packet that an ICMP error quotes belongs to the payload.
+#: Protocol number → header.  The packet that an ICMP error quotes is part of the payload.
 TRANSPORTS: Final[Mapping[int, Transport]] = {
     ICMP: Transport(8, False, 0),
     TCP: Transport(20, True, 16),
@@ -149,35 +149,34 @@ _NO_TRANSPORT: Final = Transport(0, False, 0)
 
 
 class Fragment(IntEnum):
-    """The part of an IP packet."""
+    """Whether an IP packet is a fragment, and which one."""
 
     WHOLE = 0
-    FIRST = 1  # with the header of layer 4
-    LATER = 2  # without
+    FIRST = 1  # contains the header of layer 4
+    LATER = 2  # does not contain it
 
 
 _WHOLE, _FIRST, _LATER = Fragment
 
 
 class Headers(NamedTuple):
-    """Where the headers of one packet are, as offsets from its first byte.
+    """The positions of the headers of one packet, as offsets from its first byte.
 
-    An offset may be beyond the captured bytes, if the headers were not captured completely.
+    An offset is beyond the captured bytes if the headers were not captured completely.
 
     Attributes:
-        kind: EtherType of the network layer, or of an unreadable one; 0 if unknown.
+        kind: EtherType of the network layer, even if that cannot be parsed; 0 if unknown.
         network: Begin of the network layer; -1 if it was not found.
         family: 4 or 6 if there is a whole IP header (options may be cut off); else 0.
         protocol: IP's protocol number, after the extension headers; -1 without IP.
-        transport: Begin of the layer-4 header, or of the data in its place; -1 if it was
-            not found.
+        transport: Begin of the layer-4 header, or of the data after the IP headers if there is
+            no such header; -1 if it was not found.
         payload: Begin of layer 4's payload, which for an unknown protocol and for later
             fragments is all of layer 4; -1 if the layer-4 header was cut off.
-        fragment: The part of an IP packet.
-        end: End of the headers.  A header counts only if it is whole and valid, so that no
-            payload is mistaken for a header.
-        stop: End of the IP packet by its own length; 0 if it has none, like a packet that
-            the network card will cut into segments.
+        fragment: Whether the packet is a fragment, and which one.
+        end: End of the last header that is complete and valid.
+        stop: End of the IP packet according to the length in its header; 0 if this length is not
+            valid, as in packets that the network card will cut into segments.
     """
 
     kind: int
@@ -196,7 +195,7 @@ def walk(link_type: int, data: bytes) -> Headers:
 
     Args:
         link_type: LINKTYPE of the packet.
-        data: The captured bytes of it.
+        data: The captured bytes of the packet.
     """
     layer: Optional[Layer] = LINKS.get(link_type)
     kind = at = 0
@@ -214,10 +213,10 @@ def walk(link_type: int, data: bytes) -> Headers:
 
 
 def _next_kind(layer: Layer, kind: int, data: bytes, at: int) -> int:
-    """The kind of the header after the one at `at`; 0 if unknown."""
+    """The EtherType of the header after the one at `at`; 0 if unknown."""
     after = at + layer.size
     if layer.next == _LABEL and not data[at + layer.type_at] & 1:
-        return kind  # not the bottom of the stack
+        return kind  # not the last label of the stack
     if layer.next in (_LABEL, _VERSION):
         return _VERSIONS.get(data[after] >> 4, 0) if len(data) > after else 0
     number = data[at + layer.type_at] << 8 | data[at + layer.type_at + 1]
@@ -229,7 +228,7 @@ def _without_ip(kind: int, at: int, end: int) -> Headers:
 
 
 def _ipv4(data: bytes, at: int) -> Headers:
-    """RFC 791."""
+    """Find the headers of an IPv4 packet (RFC 791)."""
     size = (data[at] & 0x0F) * 4 if len(data) > at else 0
     if len(data) < at + _IPV4_MIN or data[at] >> 4 != 4 or size < _IPV4_MIN:
         return _without_ip(IPV4, at, at)
@@ -244,7 +243,7 @@ def _ipv4(data: bytes, at: int) -> Headers:
 
 
 def _ipv6(data: bytes, at: int) -> Headers:
-    """RFC 8200; the length of a jumbogram (RFC 2675) and of BIG TCP is 0."""
+    """Find the headers of an IPv6 packet (RFC 8200); jumbograms (RFC 2675) and BIG TCP have length 0."""
     if len(data) < at + _IPV6_SIZE or data[at] >> 4 != 6:
         return _without_ip(IPV6, at, at)
     length = data[at + 4] << 8 | data[at + 5]

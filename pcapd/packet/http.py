@@ -10,7 +10,7 @@ _METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OP
 
 
 def first_line(content: bytes) -> Optional[bytes]:
-    """Read the request or status line at the begin of a payload; None for anything else."""
+    """The request line or status line with which a payload begins; None for other payloads."""
     response = content.startswith(b"HTTP/1.")
     if not response and content.split(b" ", 1)[0] not in _METHODS:
         return None

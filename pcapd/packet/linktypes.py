@@ -1,8 +1,8 @@
 """Link types: libpcap's numbers at run time and in files, and their names.
 
-libpcap has two number spaces.  ``datalink()`` returns a *DLT*, which differs
-between operating systems; files have a *LINKTYPE*, which is the same
-everywhere.  Most values agree.  The exceptions below are those of Linux,
+libpcap uses two kinds of numbers.  ``datalink()`` returns a *DLT*, which differs
+between operating systems; files contain a *LINKTYPE*, which is the same
+on all systems.  Most values agree.  The exceptions below are those of Linux,
 from ``pcap/dlt.h`` and ``pcap-common.c`` of libpcap 1.10.
 """
 
@@ -81,7 +81,7 @@ _NAMES: Final[Mapping[int, str]] = {
 
 
 def from_dlt(dlt: int) -> int:
-    """The LINKTYPE in files for a DLT of libpcap on Linux."""
+    """Convert a DLT of libpcap on Linux to the LINKTYPE for files."""
     return _LINK_TYPE_OF_DLT.get(dlt, dlt)
 
 

@@ -1,8 +1,8 @@
 """Rows: the fields of a packet, in a fixed number of bytes.
 
-A compiled function turns a whole batch or a whole stretch of a file into *rows*, one
-after the other, and compiled functions work on rows, so that nothing after a capture
-needs Python for each packet.  ``_row.h`` has the same layout.
+A compiled function converts a whole batch, or a whole part of a file, into *rows* without
+gaps.  Other compiled functions work on rows, so that the analysis of a capture does not run
+Python for each packet.  ``_row.h`` has the same layout.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["FLOWS", "ROW_SIZE", "SIGHTINGS", "Has", "Row", "flow_of", "make_row", "number_row", "rows_of"]
 
 _LAYOUT: Final = struct.Struct("=qIIIIBBBBHH16s16sIIHHIQQIHH")
-#: bytes
+#: Size of a row in bytes.
 ROW_SIZE: Final = _LAYOUT.size
-#: From each row: us, interface, has, digest; and us, interface, has, flow, number.
+#: Structs that unpack only some fields of a row.  `SIGHTINGS`: us, interface, has, digest.
+#: `FLOWS`: us, interface, has, flow, number.
 SIGHTINGS: Final = struct.Struct("=q8xI5xB54xQ16x")
 FLOWS: Final = struct.Struct("=q8xI5xB38s24xQ8x")
 _FLOW: Final = struct.Struct("=BBHH16s16s")
@@ -39,18 +40,18 @@ _LATER: Final = Fragment.LATER
 class Has(IntFlag):
     """Which fields of a row are valid."""
 
-    #: An IP packet: family, protocol, addresses, digest.
+    #: It is an IP packet: family, protocol, addresses and digest are valid.
     IP = 1
     PORTS = 2
-    #: The fixed part of a TCP header: flags, seq, ack, window.
+    #: The fixed part of a TCP header was captured: flags, seq, ack and window are valid.
     TCP = 4
-    #: payload_at, payload.
+    #: payload_at and payload are valid.
     PAYLOAD = 8
-    #: number
+    #: number is valid.
     NUMBER = 16
-    #: The first fragment of several.
+    #: It is the first fragment of several.
     FIRST_FRAGMENT = 32
-    #: A later fragment, without the header of layer 4.
+    #: It is a later fragment, without the header of layer 4.
     LATER_FRAGMENT = 64
 
 
@@ -63,27 +64,28 @@ _IP_AND_FRAGMENT: Final = {
 
 
 class Row(NamedTuple):
-    """One packet.  Fields that it does not have are 0.
+    """One packet.  Fields that the packet does not have are 0.
 
     Attributes:
         us: Microseconds since the epoch.
         captured: Captured length in bytes.
         original: Original length in bytes.
-        interface: The number of its interface.
-        at: The offset of its first byte in the input of the rows.
+        interface: The number of the packet's interface.
+        at: The offset of the packet's first byte in the data from which the rows were made.
         flags: TCP's flags.
         has: Which other fields are valid, see `Has`.
         family: 4 or 6.
         protocol: IP's protocol number.
         source_port, destination_port: Ports of layer 4.
         source, destination: Addresses; those of IPv4 in the first four bytes.
-        seq, ack, window: TCP's fields, the window without its scale.
+        seq, ack, window: TCP's fields; the window is not scaled.
         payload_at: The offset of layer 4's payload from the packet's first byte.
         payload: Length of the payload in bytes, captured or not.
-        digest: `pcapd.packet.identity.digest` of the bytes that do not change on its way.
-        number: The packet's number, if the file has one (epb_packetid).
-        drops: Packets lost before it, by the file (epb_dropcount); at most 2**32 - 1.
-        kind: EtherType of its network layer.
+        digest: `pcapd.packet.identity.digest` of the bytes that routers do not change.
+        number: The packet's number, if the file contains one (epb_packetid).
+        drops: Number of packets lost between the previous one of the interface and this one,
+            according to the file (epb_dropcount); at most 2**32 - 1.
+        kind: EtherType of the network layer.
         transport_at: The offset of the layer-4 header from the packet's first byte.
     """
 
@@ -126,8 +128,8 @@ def make_row(  # noqa: PLR0917 - what differs from packet to packet, fast
 
     Args:
         link_type: LINKTYPE of the packet.
-        data: The captured bytes of it.
-        us, original, interface, at, number, drops: See `Row`; number is None if the file has none.
+        data: The captured bytes of the packet.
+        us, original, interface, at, number, drops: See `Row`; number is None if there is none.
     """
     headers = walk(link_type, data)
     kind, network, family, protocol, transport, payload_at, fragment, _, stop = headers
@@ -160,7 +162,12 @@ def make_row(  # noqa: PLR0917 - what differs from packet to packet, fast
 
 
 def flow_of(fields: bytes, has: int) -> FlowKey:
-    """The flow of a row, from its fields in `FLOWS`."""
+    """The flow of a row.
+
+    Args:
+        fields: The value "flow" that `FLOWS` unpacked.
+        has: The value "has" of the same row.
+    """
     family, protocol, source_port, destination_port, source, destination = _FLOW.unpack(fields)
     size = 4 if family == 4 else 16
     ports = (source_port, destination_port) if has & _PORTS else None
@@ -173,7 +180,7 @@ def number_row(rows: bytearray, index: int, number: int) -> None:
     Args:
         rows: Whole rows.
         index: The row's index, from 0 on.
-        number: At most 2**64 - 1.
+        number: The number; at most 2**64 - 1.
     """
     begin = index * ROW_SIZE
     rows[begin + _HAS_AT] |= _NUMBER

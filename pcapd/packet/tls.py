@@ -15,10 +15,10 @@ _HANDSHAKES: Final = {_CLIENT_HELLO: "ClientHello", 2: "ServerHello", 11: "Certi
 
 
 class Record(NamedTuple):
-    """A record.
+    """A TLS record.
 
     Attributes:
-        kind: Its type, or the type of the handshake message at its begin.
+        kind: The type of the record, or of the handshake message with which it begins.
         server_name: A ClientHello's server name (RFC 6066); empty if it is not in this packet.
     """
 
@@ -27,7 +27,7 @@ class Record(NamedTuple):
 
 
 def read_record(content: bytes) -> Optional[Record]:
-    """Read the record at the begin of a payload; None if it does not look like one."""
+    """Read the TLS record with which a payload begins; None if it does not look like one."""
     if len(content) < 6 or content[0] not in _TYPES or content[1] != 3 or content[2] > 4:
         return None
     if content[0] != _HANDSHAKE:
@@ -40,9 +40,9 @@ def _server_name(content: bytes) -> bytes:
     hello = Cursor(content, 9)
     try:
         hello.take(2 + 32)
-        hello.take(hello.number(1))  # session
-        hello.take(hello.number(2))  # cipher suites
-        hello.take(hello.number(1))  # compression
+        hello.take(hello.number(1))  # skip the session id
+        hello.take(hello.number(2))  # skip the cipher suites
+        hello.take(hello.number(1))  # skip the compression methods
         hello.take(2)
         while True:
             extension, size = hello.number(2), hello.number(2)

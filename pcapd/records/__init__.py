@@ -1,27 +1,27 @@
-"""Batches of captured packets as bytes: the hot path.
+"""Fast functions on batches of captured packets, which are bytes.
 
-A *record* is one packet as in a pcap savefile, always little endian::
+A *record* is one packet in the form of a pcap savefile, always little endian::
 
     u32 seconds | u32 microseconds | u32 captured length | u32 original length | captured bytes
 
-A *batch* is records back to back, the payload of one PACKETS frame.  These
-functions work on whole batches, so that the cost per packet is a copy and not a
-Python object:
+A *batch* is a sequence of records without gaps: the payload of one PACKETS frame.
+These functions work on whole batches, so that for each packet only its bytes are
+copied, and no Python object is made:
 
 =========  ===================================================================
 pack()     makes batches from a result of pcapy-ng (agent)
 check()    checks a batch from a peer (api, pcapctl)
 rows()     makes a row for each packet, see `pcapd.packet.row`
-busiest()  finds the busiest TCP connections in a result of pcapy-ng (agent)
+busiest()  finds TCP connections with many packets or bytes (agent)
 shift()    changes the times of records to another clock
 split()    cuts a batch in two
 =========  ===================================================================
 
 There are two implementations with the same results and the same errors: a
-readable one in Python (`_reference`) and one in C (`_native`), which is used
-if it could be compiled and ``PCAPD_PURE`` is not set in the environment.
+readable one in Python (`_reference`) and one in C (`_native`).  The latter is used if
+it could be compiled and ``PCAPD_PURE`` is not set in the environment.
 Both take any C-contiguous bytes-like object.  Numbers out of range and invalid
-results of the capture library raise `ValueError`; an invalid batch of a peer
+results of the capture library raise `ValueError`; an invalid batch from a peer
 raises `pcapd.errors.RecordError`.
 """
 
@@ -46,10 +46,10 @@ except ImportError:
 
     _name = "reference"
 
-#: Link types whose headers are known, so that packets can be cut after them.
+#: Link types for which packets can be cut after their headers.
 HEADER_LINK_TYPES: Final = frozenset(LINKS)
 
-#: Which implementation runs: "native" or "reference".
+#: The implementation that is used: "native" or "reference".
 IMPLEMENTATION: Final[str] = _name
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Finds the busiest TCP connections of a batch: the reference for ``_native.c``."""
+"""Finds TCP connections with many packets or bytes in a batch; ``_native.c`` does the same in C."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 __all__ = ["busiest"]
 
-#: Packets of a batch that are examined.
+#: Largest number of packets of a batch that are examined.
 PACKETS: Final = 512
-#: Reported connections have at least one part in this many, by packets or by bytes.
+#: A connection is reported if it has at least 1/PART of the packets or of the bytes.
 PART: Final = 32
 
 _META: Final = struct.Struct("=4I")
 
 
 def busiest(packets: Buffer, meta: Buffer, link_type: int) -> Tuple[int, int, List[Busy]]:
-    """Find the connections that have a large part of a batch.
+    """Find the TCP connections that have a large part of a batch.
 
     Args:
-        packets, meta: As for `pcapd.records.pack`.
+        packets, meta: See `pcapd.records.pack`.
         link_type: LINKTYPE of the packets.
 
     Returns:
-        The number of examined packets and their bytes, and each TCP connection that has a
-        32nd part of them or more, by packets or by bytes.
+        The number of examined packets, their bytes, and each TCP connection that has at least
+        one 32nd of these packets or bytes.
 
     Raises:
         ValueError: ``meta`` points outside ``packets``.
@@ -59,7 +59,7 @@ def busiest(packets: Buffer, meta: Buffer, link_type: int) -> Tuple[int, int, Li
 
 
 def _connection(link_type: int, packet: bytes) -> Optional[bytes]:
-    """Both ends of a TCP connection, in an order that both directions share."""
+    """Both ends of a TCP connection, in the same order for both directions; None for other packets."""
     flow = flow_key(packet, walk(link_type, packet))
     if flow is None or flow.protocol != TCP or flow.ports is None:
         return None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: seconds, microseconds, captured length, original length.
 _HEADER: Final = struct.Struct("<4I")
-#: seconds, microseconds, offset, captured length; pcapy-ng writes them as the machine does.
+#: seconds, microseconds, offset, captured length; pcapy-ng uses the machine's byte order.
 _META: Final = struct.Struct("=4I")
 _U32: Final = 0xFFFF_FFFF
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
@@ -33,8 +33,8 @@ def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int, headers_of: in
         packets: The captured bytes of all packets.
         meta: Per packet four u32 in the machine's byte order: seconds,
             microseconds, offset into ``packets``, captured length.
-        snaplen: bytes; longer packets are cut, their original length is kept.
-        limit: bytes of one batch; only a single longer record exceeds it.
+        snaplen: bytes; longer packets are cut, and their original length is kept.
+        limit: largest size of one batch in bytes, unless a single record is larger.
         headers_of: LINKTYPE of the packets, to cut them after their headers (see
             `pcapd.packet.headers`); -1 to keep them.
 
@@ -77,11 +77,11 @@ def check(records: Buffer, max_captured: int) -> Checked:
 
     Args:
         records: The batch, which is not trusted.
-        max_captured: bytes that one packet may have.
+        max_captured: largest allowed captured length of a packet in bytes.
 
     Raises:
-        RecordError: A record is cut short or not valid, or there is none.  The
-            message names the byte at which that record begins.
+        RecordError: A record is incomplete or not valid, or there is none.  The
+            message contains the position of this record in bytes.
         ValueError: ``max_captured`` is out of range.
     """
     content = as_bytes(records)
@@ -104,11 +104,11 @@ def rows(records: Buffer, link_type: int, interface: int) -> bytes:
 
     Args:
         records: The batch.
-        link_type: LINKTYPE of its packets.
-        interface: The number of their interface.
+        link_type: LINKTYPE of the packets.
+        interface: The number of the packets' interface.
 
     Raises:
-        RecordError: A record is cut short or not valid.
+        RecordError: A record is incomplete or not valid.
         ValueError: A number is out of range, or the batch has 4 GiB or more.
     """
     content = as_bytes(records)
@@ -132,7 +132,7 @@ def shift(records: Buffer, us: int) -> bytes:
             to the maximum of 32 bits.
 
     Raises:
-        RecordError: A record is cut short or not valid.
+        RecordError: A record is incomplete or not valid.
         ValueError: ``us`` is out of range.
     """
     content = as_bytes(records)
@@ -146,7 +146,7 @@ def shift(records: Buffer, us: int) -> bytes:
 
 
 def walk_records(content: bytes, max_captured: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield timestamp (µs), original length, begin and end of each record, or raise RecordError."""
+    """Yield time (µs), original length, begin and end of each record; raise RecordError for a bad one."""
     begin, size = 0, len(content)
     unpack = _HEADER.unpack_from
     while begin < size:
@@ -182,7 +182,7 @@ def number(name: str, value: Any, low: int, high: int) -> int:
 
 
 def keep_memory() -> None:
-    """Make this process keep up to some 64 MiB of freed memory: faster for large batches.
+    """Make this process keep up to about 64 MiB of freed memory, which is faster for large batches.
 
     Only the compiled implementation can configure the allocator; this one does nothing.
     """

@@ -13,13 +13,13 @@ _CAPTURED: Final = struct.Struct("<8xI")
 
 
 def split(batch: bytes, size: int) -> Tuple[bytes, bytes]:
-    """Cut a batch of our own after the first records that have so many bytes together.
+    """Cut a batch after the first records that together have at least `size` bytes.
 
-    In plain Python, for small sizes: it takes a step per record of the first part.
+    It is written in Python, for small sizes: the time depends on the records of the first part.
 
     Args:
         batch: A result of `pcapd.records.pack`, not empty.
-        size: bytes; the first part has at least one record.
+        size: smallest size of the first part in bytes; it has at least one record.
     """
     end = 0
     while end < min(size, len(batch)):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-#: bytes; seconds, microseconds, captured length, original length: u32 each.
+#: bytes; size of a record's header: seconds, microseconds, captured and original length, u32 each.
 HEADER_SIZE: Final = 16
-#: microseconds in a second; a record's microseconds are below it.
+#: microseconds in a second; a record's microseconds are less than this.
 MICROS: Final = 1_000_000
-#: bytes; no record may claim more, so that the length of a pcapng block around
-#: it always fits the block's 32 bits.
+#: bytes; largest captured length in a record, so that the length of a pcapng block with this
+#: packet always fits in the block's 32 bits.
 CAPTURED_MAX: Final = 0x7FFF_FFFF
-#: microseconds; times are moved by no more: two clocks that are set at all differ by less than that.
+#: microseconds; the largest change of a time: clocks that are set differ by much less.
 SHIFT_MAX: Final = 1 << 52
 
 
 class Checked(NamedTuple):
-    """The content of a peer's batch after its lengths were checked."""
+    """Facts about a peer's batch whose lengths were checked."""
 
     packets: int
     #: bytes, without the record headers.
@@ -28,12 +28,12 @@ class Checked(NamedTuple):
 
 
 class Busy(NamedTuple):
-    """A TCP connection that has a large part of a batch.
+    """A TCP connection with a large part of the packets or bytes of a batch.
 
     Attributes:
         key: Both ends, the lower one first, each an IP address and a port in network order.
-        size: bytes of its packets.
-        last_us: microseconds since the epoch; its largest timestamp.
+        size: bytes of the connection's packets.
+        last_us: microseconds since the epoch; the largest timestamp of these packets.
     """
 
     key: bytes
