@@ -5,15 +5,15 @@
     PcapdError
     ├── ConfigError              a configuration file; holds all its problems
     ├── ProtocolError
-    │   ├── LocalProtocolError   we broke the wire protocol: a bug of ours
-    │   └── RemoteProtocolError  the peer broke it: its bytes are not trusted further
-    │       └── RecordError      a batch whose records lie about their lengths
-    ├── PeerIdentityError        a certificate that is valid but is not who may speak here
-    └── RequestError             a request that cannot be served; each has a wire code and an HTTP status
+    │   ├── LocalProtocolError   we violated the wire protocol: a bug in pcapd
+    │   └── RemoteProtocolError  the peer violated it: the connection is dropped
+    │       └── RecordError      a batch whose records have wrong lengths
+    ├── PeerIdentityError        a valid certificate without a name that is allowed here
+    └── RequestError             a request that cannot be fulfilled; each has a wire code and an HTTP status
         ├── BadRequest           400
-        │   ├── BadFilter            a BPF filter that does not compile, or may not be used
+        │   ├── BadFilter            a BPF filter that does not compile, or is not allowed
         │   ├── NoSuchInterface      an interface that the target does not have
-        │   └── MixedLinkTypes       classic pcap asked for interfaces of several link types
+        │   └── MixedLinkTypes       classic pcap requested for several link types
         ├── Unauthenticated      401
         ├── Forbidden            403
         ├── TargetNotFound       404
@@ -21,15 +21,15 @@
         ├── LimitReached         429
         ├── CaptureFailed        502
         │   ├── CapturePermission    the agent lacks the privileges
-        │   ├── NamespaceGone        the network namespace is not there any more
-        │   └── AgentUnavailable     no agent at that address, or not one that we may trust
-        ├── ClientLeft           499: the client did not wait for the answer; only recorded
-        ├── ResolverUnavailable  503: whoever decides about the request cannot be asked
+        │   ├── NamespaceGone        the network namespace no longer exists
+        │   └── AgentUnavailable     no agent answers at that address, or it is not trusted
+        ├── ClientLeft           499: the client left before the answer; only for the audit log
+        ├── ResolverUnavailable  503: the server that authorizes the request is not available
         ├── AuditUnavailable     503: the capture could not be recorded
         └── Draining             503
 
-A message is one sentence for the person who made the request; ``hint`` says
-what to do about it.  Neither ever holds a token or packet data.
+A message is one sentence for the user who made the request; ``hint`` suggests a
+remedy.  Neither ever contains a token or packet data.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from typing import Optional, Sequence
 
 
 class PcapdError(Exception):
-    """Base of all of them.
+    """Base class of all these exceptions.
 
     Args:
-        message: One sentence, without a final stop.
-        hint: The remedy, where there is one.
+        message: One sentence, without a final full stop.
+        hint: A remedy; may be empty.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -55,7 +55,7 @@ class PcapdError(Exception):
 
 
 class ConfigError(PcapdError):
-    """A configuration that cannot be used; all its problems at once.
+    """An invalid configuration, with all its problems at once.
 
     Args:
         source: The file's path as given; or, before `pcapd.preflight.of_file` adds the path, the
@@ -70,32 +70,32 @@ class ConfigError(PcapdError):
 
 
 class ProtocolError(PcapdError):
-    """The wire protocol (docs/wire-protocol.rst) was broken."""
+    """The wire protocol (docs/wire-protocol.rst) was violated."""
 
 
 class LocalProtocolError(ProtocolError):
-    """By us: something was sent in a state that does not allow it."""
+    """A violation by us: something was sent in a state that does not allow it."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """By the peer; the connection must be dropped."""
+    """A violation by the peer; the connection must be dropped."""
 
 
 class RecordError(RemoteProtocolError):
-    """A batch of packet records is not what its lengths say."""
+    """The lengths in a batch of packet records are inconsistent."""
 
 
 class PeerIdentityError(PcapdError):
-    """The peer's certificate does not carry a name that may speak here."""
+    """The peer's certificate contains no name that is allowed here."""
 
 
 class RequestError(PcapdError):
-    """A request that cannot be served.
+    """A request that cannot be fulfilled.
 
     Attributes:
-        code: Name of the cause on the wire and in HTTP error bodies.
-        status: The HTTP status that says the same.
-        user: The user whose request it was, where that is known; for the audit log.
+        code: Name of the error on the wire and in HTTP error bodies.
+        status: The corresponding HTTP status.
+        user: The user who made the request, if known; for the audit log.
     """
 
     code = "error"
@@ -104,14 +104,14 @@ class RequestError(PcapdError):
 
 
 class BadRequest(RequestError):
-    """The request says something that cannot be."""
+    """The request is invalid."""
 
     code = "bad_request"
     status = 400
 
 
 class BadFilter(BadRequest):
-    """The BPF filter does not compile, or may not be used."""
+    """The BPF filter does not compile, or is not allowed."""
 
     code = "bad_filter"
 
@@ -129,21 +129,21 @@ class MixedLinkTypes(BadRequest):
 
 
 class Unauthenticated(RequestError):
-    """No token, or not one that we know."""
+    """There is no token, or it is not accepted."""
 
     code = "unauthenticated"
     status = 401
 
 
 class Forbidden(RequestError):
-    """We know who asks, and they may not."""
+    """The user is known, but not allowed to do this."""
 
     code = "forbidden"
     status = 403
 
 
 class TargetNotFound(RequestError):
-    """There is no target of that name."""
+    """The target does not exist."""
 
     code = "target_not_found"
     status = 404
@@ -153,7 +153,7 @@ class MethodNotAllowed(RequestError):
     """The page does not support this HTTP method.
 
     Attributes:
-        allowed: The methods that it answers.
+        allowed: The methods that it supports.
     """
 
     code = "method_not_allowed"
@@ -162,10 +162,10 @@ class MethodNotAllowed(RequestError):
 
 
 class LimitReached(RequestError):
-    """A limit of the api, an agent or an authority stands in the way.
+    """A limit of the api, of an agent or of another server has been reached.
 
     Attributes:
-        retry_after: Seconds until it makes sense to try again, where that is known.
+        retry_after: Seconds after which to try again, if known.
     """
 
     code = "limit_reached"
@@ -174,7 +174,7 @@ class LimitReached(RequestError):
 
 
 class CaptureFailed(RequestError):
-    """The capture could not be opened, or broke."""
+    """The capture could not be opened, or failed."""
 
     code = "capture_failed"
     status = 502
@@ -187,13 +187,13 @@ class CapturePermission(CaptureFailed):
 
 
 class NamespaceGone(CaptureFailed):
-    """The network namespace is not there, or not any more."""
+    """The network namespace does not exist, or no longer exists."""
 
     code = "namespace_gone"
 
 
 class AgentUnavailable(CaptureFailed):
-    """No agent answers at the address, or not one that we may trust."""
+    """No agent answers at the address, or it is not trusted."""
 
     code = "agent_unavailable"
 
@@ -202,18 +202,18 @@ class ClientLeft(RequestError):
     """The client left before its capture started."""
 
     code = "client_left"
-    status = 499  # not a standard; nginx logs the same case so
+    status = 499  # not standard; nginx logs this case with the same status
 
 
 class AuditUnavailable(RequestError):
-    """The audit record of a capture cannot be written, so there is no capture."""
+    """The audit record of a capture cannot be written, so the capture is refused."""
 
     code = "audit_unavailable"
     status = 503
 
 
 class ResolverUnavailable(RequestError):
-    """Who decides about the request (Cloud Controller, a director) cannot be asked, or talks nonsense."""
+    """The server that authorizes the request (Cloud Controller, a director) is unavailable or unusable."""
 
     code = "resolver_unavailable"
     status = 503
@@ -236,6 +236,6 @@ _BY_CODE = {kind.code: kind for kind in _leaves(RequestError)}
 def request_error(code: str, message: str, hint: Optional[str] = None) -> RequestError:
     """Rebuild the error that a peer reported by its wire code.
 
-    An unknown code (a newer peer's) becomes a plain `RequestError`.
+    An unknown code, from a newer peer, becomes a plain `RequestError`.
     """
     return _BY_CODE.get(code, RequestError)(message, hint or "")

@@ -1,1 +1,1 @@
-"""Tests of pcapd; `tests.lab` is the lab that they share."""
+"""Tests of pcapd; `tests.kit` has what they share."""

@@ -168,7 +168,8 @@ def _is_of_twisted(value: Any) -> bool:
 _TWISTED = (
     "twisted.",
     "pytest_twisted",
-    "tests.doubles",
+    "tests.kit.doubles",
+    *(f"tests.kit.unit.{name}" for name in ("agent", "api", "authorities", "front", "net", "transport")),
     *(f"pcapd.{package}" for package in ("net", "agent", "api", "tap", "options", "main")),
 )
 

@@ -18,7 +18,7 @@ from demo.processes import ROOT
 from pcapd.ctl.display import report
 from pcapd.ctl.display.progress import Meter, Totals, view
 from pcapd.ctl.display.table import Look, places, render
-from pcapd.ctl.options import CaptureOptions, Wanted
+from pcapd.ctl.options import CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks.inventory import Written
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession
@@ -48,7 +48,7 @@ class Scene:
         self, instances: Sequence[int], rate: Callable[[int, float], int], options: CaptureOptions
     ) -> None:
         self.options = options
-        self.wanted = Wanted(app=App(_GUID), name="myapp")
+        self.wanted = CaptureTarget(app=App(_GUID), name="myapp")
         self.muxer = Muxer(Form.PCAPNG, options.snaplen)
         self.capture = CaptureSession(options.request(self.wanted), self.muxer, options.duration, 0.0)
         self.capture.started = 0.0

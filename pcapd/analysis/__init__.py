@@ -1,20 +1,20 @@
-"""What captures say about the network.
+"""Analysis of captures: flows, conversations and findings.
 
 =============  ===============================================================
-flows          per flow: where its packets were seen, how long between, and what was lost
-merging        the rows of several files as one capture
-conversations  who talks to whom, and what each place saw of it
-world          the places, their clocks, what they lost
-exchanges      what is said in conversations: HTTP, DNS, TLS
-findings       what went wrong, each kind in a file of its own
-quiet          conversations in which nothing happened
-explanation    from packets to findings
-report         an explanation for scripts
-page           the explanation as one HTML page with drawings
+flows          the delays and losses of each flow between places
+merging        merges the rows of several files
+conversations  the conversations, and what each place saw of them
+world          the places, their clocks and their losses
+exchanges      the content of conversations: HTTP, DNS, TLS
+findings       the kinds of findings, each in a separate file
+quiet          recognises conversations without findings quickly
+explanation    derives findings from the packets of files
+report         the explanation as JSON
+page           the explanation as one HTML page with diagrams
 =============  ===============================================================
 
-Like `pcapd.records` it has an implementation in C (``_native.c`` and the headers beside it) and
-one in Python (`_reference`, `_conversations`) with the same results and the same errors.
+Like `pcapd.records`, it has an implementation in C (``_native.c`` and its headers) and one in
+Python (`_reference`, `_conversations`), with the same results and the same errors.
 """
 
 from __future__ import annotations

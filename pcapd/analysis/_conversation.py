@@ -1,4 +1,4 @@
-"""What `pcapd.analysis._conversations` keeps of a conversation, and what it asks of a packet."""
+"""The state of a conversation in `pcapd.analysis._conversations`, and checks of a packet."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pcapd.analysis._places import Sighting
 
 __all__ = ["Conversation", "Waiting", "is_error", "is_loopback"]
 
-#: ICMP errors quote the packet that they are about; by family.
+#: ICMP errors, by family; they quote the packet that caused them.
 _ERRORS: Final = {4: frozenset((3, 4, 5, 11, 12)), 6: frozenset(range(1, 128))}
 
 
 class Conversation:
-    """One conversation: its ends, and where it was seen."""
+    """One conversation: its ends, and its sightings."""
 
     __slots__ = ("keys", "packed", "pairs", "protocol", "serial", "sightings", "syn_seq")
 
@@ -25,7 +25,7 @@ class Conversation:
 
 
 class Waiting:
-    """Where a packet was seen: index of the sighting, time, whether it was there before, frame."""
+    """The sightings of a packet: index of the sighting, time, whether it is repeated, frame."""
 
     __slots__ = ("conversation", "number", "seen", "side", "us")
 
@@ -35,7 +35,7 @@ class Waiting:
 
 
 def is_loopback(fields: bytes) -> bool:
-    """Whether a packet goes from this machine to itself; by the fields of its row."""
+    """Whether a packet is local to a machine, by the fields of its row."""
     if fields[0] == 4:
         return fields[6] == 127 and fields[22] == 127
     return fields[0] == 6 and fields[6:22] == fields[22:38] == bytes(15) + b"\x01"

@@ -1,7 +1,7 @@
 /*
  * The table of conversations: _conversations.py, compiled; layouts as in _facts.py.
  *
- * _conversations.py says what must come out; the property tests compare the two.
+ * _conversations.py defines the results; the property tests compare the two.
  */
 #ifndef PCAPD_CONVERSATIONS_H
 #define PCAPD_CONVERSATIONS_H
@@ -21,7 +21,7 @@ is_loopback(const Row *row)
     return row->family == 6 && !memcmp(row->source, one, 16) && !memcmp(row->destination, one, 16);
 }
 
-/* The bytes of a key behind its serial, and two that are always zero. */
+/* The bytes of a key after its serial, and two zero bytes. */
 typedef struct {
     uint8_t bytes[48];
 } KeyWords;

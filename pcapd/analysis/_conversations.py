@@ -1,6 +1,6 @@
 """The table of conversations in plain Python; ``_conversations.h`` is the compiled one.
 
-The table passes on the facts of a conversation when it closes it, and payloads while they are wanted.
+The table returns the facts of a conversation when it closes it, and payloads while they are wanted.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ _US_MAX: Final = _I64 // 4
 _IP, _TCP, _NUMBER, _LATER = 1, 4, 16, 64
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 _ICMP, _UDP, _ICMPV6 = 1, 17, 58
-#: The only port of UDP whose payload is given out.
+#: The only UDP port whose payload is passed on.
 _DNS: Final = 53
-#: What a reader of payloads answers when it wants no more of them.
+#: The return value of a reader that wants no more payload.
 NEVER: Final = -1
-#: microseconds; nobody sends a packet again so soon (RFC 6298: 1 s, Linux: 200 ms): it was doubled.
+#: microseconds; a retransmission takes longer (RFC 6298: 1 s, Linux: 200 ms): the packet was duplicated.
 _TWIN_US: Final = 5000
 _PLACES, _SEEN_AT = 8, 4
 
 Closed = Callable[[bytes, List[bytes], List[Tuple[int, int, bytes]]], None]
-#: serial, protocol, place, end, microseconds, frame, offset, sequence number, bytes it had, bytes there are;
-#: it answers from which offset on it wants more.
+#: serial, protocol, place, end, microseconds, frame, offset, sequence number, original bytes, captured bytes;
+#: returns the offset from which on more is wanted.
 Payload = Callable[[int, int, int, int, int, int, int, int, int, bytes], int]
-#: place, microseconds, packets that were lost before.
+#: place, microseconds, number of packets lost before.
 Lost = Callable[[int, int, int], None]
 
 
 class ConversationTable:
-    """Follows conversations, whose packets come in the order of the files.
+    """Follows conversations; packets arrive in the order of the files.
 
     Args:
-        conversations: At most at a time, each counted once for each place; the least recently used
-            ones are closed for others.
-        waiting: Packets that are remembered until they are seen elsewhere.
-        window_us: Microseconds that they are remembered.
-        idle_us: Silence of a conversation that counts.
-        closed: Takes what a conversation came to: key, what each place saw, what happened between.
-        payload: Takes payloads, see `Payload`.
-        lost: Takes what a place lost, see `Lost`.
+        conversations: Limit at a time, each counted once for each place; beyond it, the least
+            recently used ones are closed.
+        waiting: Limit of packets that are remembered until they are seen elsewhere.
+        window_us: Microseconds for which they are remembered.
+        idle_us: Silence of a conversation that is recorded.
+        closed: Called with the facts of a conversation: key, views of the places, facts between places.
+        payload: Called with payloads, see `Payload`.
+        lost: Called with losses of a place, see `Lost`.
 
     Attributes:
-        packets: All of them.
-        others: Those that are not IP.
-        beyond: Packets of places that are too many for a conversation.
-        evicted: Conversations that were closed for want of room.
-        forgotten: Packets that were given up before their time and their other end, for want of room.
+        packets: Number of all packets.
+        others: Number of packets that are not IP.
+        beyond: Number of packets at places beyond the limit of a conversation.
+        evicted: Number of conversations that were closed because the table was full.
+        forgotten: Number of packets that were forgotten early, because the memory was full.
     """
 
     def __init__(  # noqa: PLR0917
@@ -95,7 +95,7 @@ class ConversationTable:
         self.packets = self.others = self.beyond = self.evicted = self.forgotten = 0
 
     def open_place(self, file: int) -> int:
-        """The number of a new place, whose packets are in a file."""
+        """Add a place whose packets are in a file; returns its number."""
         file = number("file", file, 0, len(self._frames))
         if file == len(self._frames):
             self._frames.append(0)
@@ -104,25 +104,25 @@ class ConversationTable:
         return len(self._files) - 1
 
     def places(self) -> List[Tuple[int, int, int]]:
-        """Of each place: packets, the first and the last time."""
+        """For each place: number of packets, first and last time."""
         return [(one[0], one[1], one[2]) for one in self._times]
 
     def clocks(self) -> List[Tuple[int, int, List[Tuple[int, int]], List[Tuple[int, int]]]]:
-        """Of each two places: the least delays there, and back (as their negative), with their times."""
+        """For each two places: the minimum delays there and (negated) back, with their times."""
         return [
             (*pair, [one for one in bins.there if one], [one for one in bins.back if one])
             for pair, bins in sorted(self._clocks.items())
         ]
 
     def add(self, rows: Buffer, parts: Sequence[Buffer]) -> None:
-        """Take packets.
+        """Process packets.
 
         Args:
             rows: See `pcapd.packet.row`; ``interface`` is a place.
-            parts: Of each file, what the ``at`` of its rows means.
+            parts: For each file, the bytes to which the ``at`` of its rows refers.
 
         Raises:
-            ValueError: They are not whole rows, a place or a file is unknown, or a time is out of range.
+            ValueError: The bytes are not whole rows, a place or a file is unknown, or a time is out of range.
         """
         content = as_bytes(rows)
         if len(content) % ROW_SIZE:
@@ -132,7 +132,7 @@ class ConversationTable:
             self._add(fields, data)
 
     def close(self) -> None:
-        """Give out all that is left."""
+        """Close all remaining conversations."""
         while self._ages:
             self._expire()
         for conversation in list(self._live.values()):
@@ -196,7 +196,7 @@ class ConversationTable:
         return conversation
 
     def _begun(self, conversation: Conversation, side: int, place: int, seq: int) -> Conversation:
-        """The conversation that a SYN belongs to: a new one where these ends had another before."""
+        """The conversation of a SYN: a new one if the same ends had another before."""
         known = conversation.syn_seq[side]
         if known == seq:
             return conversation
@@ -246,7 +246,7 @@ class ConversationTable:
     def _follow(
         self, conversation: Conversation, side: int, sighting: Sighting, row: Tuple[Any, ...], data: bytes
     ) -> bool:
-        """Returns whether this place saw the packet's bytes before."""
+        """Returns whether this place has seen the packet's bytes before."""
         us, captured, at, has, digest, payload = row[0], row[1], row[4], row[6], row[13], row[12]
         frame = self._frames[self._files[sighting.place]]
         half: Any = sighting.halves[side]
@@ -363,7 +363,7 @@ class ConversationTable:
         *,
         there: bool,
     ) -> None:
-        """A packet travelled from the first to the second place (`there`), or back."""
+        """Record the delay of a packet from the first to the second place (`there`), or back."""
         a, b = conversation.sightings[first[0]].place, conversation.sightings[second[0]].place
         us = first[1]
         if a > b:
@@ -374,7 +374,7 @@ class ConversationTable:
         bins.add(us, delta, there=there)
 
     def _expire(self) -> None:
-        """The oldest packet is not seen elsewhere any more."""
+        """Stop waiting for another sighting of the oldest packet."""
         gone = self._ages.popleft()
         del self._waiting[gone.number]
         conversation = gone.conversation

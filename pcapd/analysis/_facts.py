@@ -1,8 +1,8 @@
-"""What a conversation table says about a conversation, in a fixed number of bytes.
+"""The facts of a conversation table about a conversation, in a fixed number of bytes.
 
-``_facts.h`` has the same layouts.  All times are microseconds since the epoch by
-the clock of the place; offsets count the bytes of a direction from its first one on, or from
-the first one that was seen where the capture began later.
+``_facts.h`` has the same layouts.  All times are microseconds since the epoch by the
+clock of the place; offsets count the bytes of a direction from the first byte, or from the
+first captured byte if the capture started later.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ __all__ = ["BETWEEN", "HALF", "KEY", "SIGHTING", "Between", "Half", "Key", "Seen
 
 
 class Key(NamedTuple):
-    """Which conversation it is; the end 0 is the one whose address and port are less.
+    """The key of a conversation; end 0 is the one with the lower address and port.
 
     Attributes:
-        serial: Never the same for two conversations of a table.
-        scope: Place + 1 where both addresses are of the loopback network, which every
-            container has for itself; else 0.
+        serial: Unique among the conversations of a table.
+        scope: Place + 1 if both addresses are of the loopback network, which every container
+            has separately; else 0.
         family, protocol: See `pcapd.packet.row.Row`.
-        ports: Of the ends 0 and 1.
-        addresses: Of these; those of IPv4 in the first four bytes.
+        ports: The ports of ends 0 and 1.
+        addresses: Their addresses; IPv4 addresses are in the first four bytes.
     """
 
     serial: int
@@ -36,47 +36,47 @@ class Key(NamedTuple):
 
 
 class Half(NamedTuple):
-    """What one end sent, as one place saw it.
+    """Facts about what one end sent, as one place saw it.
 
     Attributes:
-        first_us, last_us: Of all its packets; 0 without any.
-        payload_us: Of the last packet with payload; 0 without any.
-        bytes: Payload, repeated ones included.
+        first_us, last_us: Times of its first and last packet; 0 without packets.
+        payload_us: Time of the last packet with payload; 0 without one.
+        bytes: Payload bytes, including retransmissions.
         next: Offset after the last byte that was seen (TCP).
-        acked: Offset that the other end has confirmed; -1 before the SYN is.
-        syn_us, fin_us, rst_us: Of the first such packet; 0 without any.
-        fin_acked: Offset of the other end's bytes that the FIN confirmed.
-        fin_idle_us: Silence of both before the FIN.
-        rst_idle_us: Silence of both before the RST.
-        retransmitted_first_us, retransmitted_last_us: Of repeated packets.
-        zero_us, zero_longest_us: How long its window was closed, in all and at once.
-        zero_since_us: Since when it is closed; 0 when it is not.
+        acked: Offset that the other end has acknowledged; -1 before the SYN is.
+        syn_us, fin_us, rst_us: Time of the first such packet; 0 without one.
+        fin_acked: Offset of the other end's bytes that the FIN acknowledged.
+        fin_idle_us: Silence of both ends before the FIN.
+        rst_idle_us: Silence of both ends before the RST.
+        retransmitted_first_us, retransmitted_last_us: Times of retransmissions.
+        zero_us, zero_longest_us: Total and longest time for which its window was closed.
+        zero_since_us: Time since which it is closed; 0 if it is open.
         rtt_least_us, rtt_sum_us, rtt_greatest_us: From a packet of this end to its
-            confirmation at this place, without repeated ones (Karn's algorithm, RFC 6298).
-        again_us: When the packet that is repeated without an answer was repeated first.
-        packets: All.
-        payload_packets: With payload.
+            acknowledgment at this place, without retransmissions (Karn's algorithm, RFC 6298).
+        again_us: First retransmission of the packet that is not acknowledged.
+        packets: Number of packets.
+        payload_packets: Number of packets with payload.
         first_frame, syn_frame, fin_frame, rst_frame, last_frame: Numbers in the file, from 1 on.
-        flags: All flags of TCP that were seen.
+        flags: All TCP flags that were seen.
         base: Sequence number of offset 0.
-        syn_count, rst_count: Packets.
-        retransmitted, retransmitted_bytes: Packets and bytes that this place saw before.
-        needless: Of these, those that the other end had confirmed before.
-        late: Packets that fill a hole and were sent again: the first one was lost before this place.
-        reordered: Packets that fill a hole and were only overtaken.
-        duplicates: Packets that came twice at once.
+        syn_count, rst_count: Numbers of such packets.
+        retransmitted, retransmitted_bytes: Packets and bytes that this place had seen before.
+        needless: Those of them that the other end had already acknowledged.
+        late: Retransmissions that fill a hole: the original was lost before this place.
+        reordered: Packets that fill a hole and were only reordered.
+        duplicates: Packets that were duplicated on the path.
         keepalives: Probes of an idle connection.
-        unseen: Times that the other end confirmed what this place has not seen.
-        zero_count, zero_frame: Times that its window closed, and the first such packet.
-        rtt_count: Samples of the round trip.
-        again_count, again_length: How often the packet that is not answered was repeated, and its payload.
-        largest_acked: The largest payload of a packet that was confirmed.
+        unseen: Number of times that the other end acknowledged bytes that this place has not seen.
+        zero_count, zero_frame: Number of times that its window closed, and the first such packet.
+        rtt_count: Number of round-trip samples.
+        again_count, again_length: Retransmissions of the packet that is not acknowledged, and its payload.
+        largest_acked: Largest payload of an acknowledged packet.
         after_fin, after_fin_frame: Packets with payload after the other end's FIN, and the first of them.
-        rst_unacked_own, rst_unacked_peer: Bytes that were not confirmed when it sent its RST,
-            of its own and of the other end's.
-        mss: What it announced; 0 when unknown.
-        frame1, frame2, frame3, frame4: Of the first repeated, late packets.
-        late_us: Not an offset: time of the last late packet; 0 without any.
+        rst_unacked_own, rst_unacked_peer: Unacknowledged bytes of this end and of the other end
+            when it sent its RST.
+        mss: The MSS that it advertised; 0 if unknown.
+        frame1, frame2, frame3, frame4: Frames of the first retransmissions and late packets.
+        late_us: Time of the last late packet; 0 without one.
     """
 
     first_us: int
@@ -141,12 +141,12 @@ class Seen(NamedTuple):
     """What one place saw of a conversation, both ends together.
 
     Attributes:
-        last_us: Of its last packet.
-        idle_from_us, idle_to_us: The last long silence; 0 without any.
-        place: Its number.
-        idle_count: Long silences.
-        idle_side: The end that spoke after the last one.
-        idle_frame: That packet.
+        last_us: Time of its last packet.
+        idle_from_us, idle_to_us: Start and end of the last long silence; 0 without one.
+        place: The number of the place.
+        idle_count: Number of long silences.
+        idle_side: The end that sent the packet after the last one.
+        idle_frame: The frame of that packet.
     """
 
     last_us: int
@@ -159,18 +159,18 @@ class Seen(NamedTuple):
 
 
 class Between(NamedTuple):
-    """What one end sent, and what became of it between two places, the lower number first.
+    """What happened to the packets of one end between two places, the lower number first.
 
     Attributes:
-        least_us, greatest_us: Times at the second place, less those at the first.
-        lost_first_us, lost_last_us: Of packets that only one place saw.
-        both: Packets that both saw.
-        again_first: Of these, those that only the first one saw before: they were lost between.
-        again_second: Likewise, only the second.
-        again_each: Both saw them before: they were lost behind both.
-        only_first, only_second: Packets that one place saw while others were seen at both, before and after.
+        least_us, greatest_us: Minimum and maximum of the time at the second place minus that at the first.
+        lost_first_us, lost_last_us: First and last time of packets that only one place saw.
+        both: Packets that both places saw.
+        again_first: Those of them that only the first place had seen before: the originals were lost between.
+        again_second: Those that only the second place had seen before.
+        again_each: Those that both had seen before: the originals were lost beyond both.
+        only_first, only_second: Packets that one place saw, between others that both saw.
         since_first, since_second: Packets that one place saw after the last one that both saw.
-        frame_first, frame_second: The first such packet of each.
+        frame_first, frame_second: The first such packet of each place.
         again_frame: The first packet of again_first or again_second.
     """
 

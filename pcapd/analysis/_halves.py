@@ -1,4 +1,4 @@
-"""What one end of a conversation sends, in plain Python; see `pcapd.analysis._conversations`."""
+"""Follows one end of a conversation, in plain Python; see `pcapd.analysis._conversations`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _M32: Final = 0xFFFF_FFFF
 #: Not an offset.
 _NONE: Final = -(2**62)
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
-#: microseconds; a packet that fills a hole sooner was overtaken, where nothing else says.
+#: microseconds; a packet that fills a hole sooner was reordered, unless other facts show a loss.
 _OVERTAKEN_US: Final = 3000
-#: Places for digests of packets with payload.  An equal packet a little later, with the same identification,
-#: was not sent again but seen again, by an interface that shows what comes in and what goes out.
+#: Slots for digests of packets with payload.  An equal packet a little later, with the same identification,
+#: is not a retransmission but a second sighting, by an interface that shows both directions of forwarding.
 _RECENT: Final = 8192
 _PLACE_FACTOR: Final = 0x9E37_79B9_7F4A_7C15
 _M64: Final = 0xFFFF_FFFF_FFFF_FFFF
-#: Holes of one end that are remembered.
+#: Number of holes remembered for one end.
 _HOLES: Final = 4
 
 
@@ -31,7 +31,7 @@ class _Hole:
 
 
 class FollowedHalf:
-    """See `pcapd.analysis._facts.Half` for what is not here."""
+    """The state of one end; see `pcapd.analysis._facts.Half` for the other attributes."""
 
     __slots__ = (
         *Half._fields, "again_at", "digest", "holes", "pending", "started", "timed", "timed_at", "wanted",
@@ -52,7 +52,7 @@ class FollowedHalf:
 
 
 def new_recent() -> List[int]:
-    """The digests of no packets."""
+    """An empty table of digests."""
     return [0] * _RECENT
 
 
@@ -69,12 +69,12 @@ def follow_tcp(  # noqa: PLR0917
 
     Args:
         half, peer: The end that sent it, and the other one.
-        row: The packet; `data` is what its ``at`` means, `frame` its number.
-        silence: Microseconds before it without any packet of the conversation.
-        recent: What `new_recent` made, of the table.
+        row: The packet; `data` is what its ``at`` refers to, `frame` its number.
+        silence: Microseconds since the previous packet of the conversation.
+        recent: The table's digests, from `new_recent`.
 
     Returns:
-        Its offset, whether it has bytes that were not seen, and whether it was sent again.
+        Its offset, whether it has new bytes, and whether it is a retransmission.
     """
     us, flags, seq, ack, window, payload = row[0], row[5], row[8], row[9], row[10], row[12]
     half.flags |= flags
@@ -131,7 +131,7 @@ def _segment(  # noqa: PLR0917
     data: bytes,
     recent: List[int],
 ) -> Tuple[bool, bool]:
-    """Whether it has bytes that were not seen, and whether it is sent again."""
+    """Whether it has new bytes, and whether it is a retransmission."""
     us, payload = row[0], row[12]
     own = row[13] + row[3] * _PLACE_FACTOR & _M64
     known, recent[own % _RECENT] = recent[own % _RECENT] == own, own
@@ -200,7 +200,7 @@ def _signed(difference: int) -> int:
 
 
 def _option(row: Tuple[int, ...], data: bytes, kind: int, size: int) -> Optional[int]:
-    """The value of a TCP option; None when it is not there."""
+    """The value of a TCP option, or None."""
     begin, end = row[4] + row[17] + 20, min(row[4] + min(row[11], row[1]), len(data))
     while begin + 2 <= end:
         if data[begin] == 1:
@@ -249,7 +249,7 @@ def _note_frame(half: Any, frame: int) -> None:
 
 
 def _confirm(peer: Any, acked: int, us: int) -> None:
-    """The other end has all that `peer` sent before the offset `acked`."""
+    """Process an acknowledgment: the other end has everything that `peer` sent before `acked`."""
     if acked > peer.next:
         peer.unseen += 1
         peer.next = acked

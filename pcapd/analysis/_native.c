@@ -1,7 +1,7 @@
 /*
  * pcapd.analysis._native: _reference.py and _conversations.py, compiled.
  *
- * _reference.py says what must come out; the property tests compare the two.
+ * _reference.py defines the results; the property tests compare the two.
  * Rows may be made from anybody's file.  The GIL is held all the time.
  */
 #include "_conversations.h"
@@ -26,7 +26,7 @@ typedef struct {
     uint64_t packets;
 } Count;
 
-/* Times at the second place, less those at the first. */
+/* Times at the second place minus those at the first. */
 typedef struct {
     PairKey key;
     uint64_t count;
@@ -41,13 +41,13 @@ typedef struct {
     int64_t us;
 } Sighting;
 
-/* Where a packet was seen so far. */
+/* The sightings of a packet so far. */
 typedef struct {
     uint64_t number;
     uint32_t flow;
     uint32_t seen_count;
     int64_t us;
-    Sighting first; /* of most there is no other */
+    Sighting first; /* most packets have no other */
     Sighting *others;
 } Waiting;
 
@@ -85,7 +85,7 @@ static inline uint64_t *
 waiting_slot(const FlowTable *self, const uint64_t *slots, uint64_t count, uint64_t number)
 {
     uint64_t at = hash_of(self->seed, &number, sizeof number) & (count - 1);
-    /* What is gone may lie under its number still: its place in the ring is taken by another. */
+    /* A number may still lead to a forgotten packet, whose place in the ring is reused. */
     while (slots[at] && (slots[at] < self->oldest || at_sequence(self, slots[at])->number != number))
         at = (at + 1) & (count - 1);
     return (uint64_t *)&slots[at];

@@ -1,4 +1,4 @@
-"""What a table of conversations keeps of a place, and of two places, in plain Python."""
+"""The state of a conversation table for a place and for two places, in plain Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pcapd.analysis._halves import FollowedHalf
 
 __all__ = ["BetweenPlaces", "Bins", "Sighting"]
 
-#: Intervals in which the least delays are kept, and the first one's microseconds.
+#: Number of intervals for the minimum delays, and the microseconds of the first one.
 _BINS: Final = 256
 _BIN_US: Final = 20_000
 
@@ -42,7 +42,7 @@ class BetweenPlaces:
 
 
 class Bins:
-    """The least delays between two places each way, by time."""
+    """The minimum delays between two places in each direction, over time."""
 
     def __init__(self, us: int) -> None:
         self.start, self.width = us, _BIN_US

@@ -1,4 +1,4 @@
-"""The compiled part of `pcapd.analysis` in plain Python; ``_native.c`` says it faster."""
+"""The compiled part of `pcapd.analysis` in plain Python; ``_native.c`` is faster."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Flow(NamedTuple):
 
     Attributes:
         source, destination, protocol, ports: See `pcapd.packet.flow.FlowKey`.
-        seen: Packets, by place.
-        delays: Between two places, the lower number first: how many packets were seen at
-            both, the least and the greatest time at the second less that at the first, and a
-            sample of these (i64 each), all in microseconds.
+        seen: Number of packets by place.
+        delays: For two places, the lower number first: the number of packets seen at both, the
+            minimum and maximum of the time at the second minus that at the first, and a sample
+            of these differences (i64 each), all in microseconds.
     """
 
     source: bytes
@@ -43,7 +43,7 @@ class Flow(NamedTuple):
 
 
 class _Delays:
-    """Between two places, the second's time less the first's."""
+    """The delays between two places: the second's time minus the first's."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -73,7 +73,7 @@ class _Flow:
 
 
 class _Waiting:
-    """Where a packet was seen so far."""
+    """The sightings of a packet so far."""
 
     __slots__ = ("flow", "number", "seen", "us")
 
@@ -85,20 +85,20 @@ class _Waiting:
 
 
 class FlowTable:
-    """Counts packets, which come in the order of their times, more or less.
+    """Counts packets, which arrive approximately in time order.
 
     Args:
-        flows: Flows that are told apart.
-        pairs: Pairs of places of all flows together.
-        delays: Delays of a flow between two places that are kept; of more, a sample.
-        waiting: Packets that are remembered until they are seen elsewhere.
-        window_us: Microseconds that they are remembered.
+        flows: Limit of separate flows.
+        pairs: Limit of pairs of places, of all flows together.
+        delays: Limit of delays kept for a flow between two places; beyond it, a sample.
+        waiting: Limit of packets that are remembered until they are seen elsewhere.
+        window_us: Microseconds for which they are remembered.
 
     Attributes:
-        packets: All of them.
-        others: Those that are not IP.
-        beyond: Those of flows and pairs beyond the limits.
-        forgotten: Packets that were given up before their time and their other end, for want of room.
+        packets: Number of all packets.
+        others: Number of packets that are not IP.
+        beyond: Number of packets of flows and pairs beyond the limits.
+        forgotten: Number of packets that were forgotten early, because the memory was full.
     """
 
     def __init__(self, flows: int, pairs: int, delays: int, waiting: int, window_us: int) -> None:
@@ -120,7 +120,7 @@ class FlowTable:
             rows: See `pcapd.packet.row`.  The same packet has the same number at all places.
 
         Raises:
-            ValueError: They are not whole rows, or a time is out of range.
+            ValueError: The bytes are not whole rows, or a time is out of range.
         """
         content = as_bytes(rows)
         if len(content) % ROW_SIZE:
@@ -152,7 +152,7 @@ class FlowTable:
         ]
 
     def _flow(self, fields: bytes, has: int) -> Optional[_Flow]:
-        """The flow of a row; None when there are too many."""
+        """The flow of a row; None if there are too many."""
         key = fields, has & _PORTS
         flow = self._flows.get(key)
         if flow is None:
@@ -171,7 +171,7 @@ class FlowTable:
             waiting = self._waiting[number] = _Waiting(number, flow, us)
             self._ages.append(waiting)
         elif waiting.flow is not flow or abs(us - waiting.us) > self._window_us:
-            return  # a file that gives one number to several packets
+            return  # the file has one number for several packets
         for other, _ in waiting.seen:
             if other == place:
                 return
@@ -196,14 +196,14 @@ class FlowTable:
 
 
 def merge_rows(chunks: Sequence[Buffer]) -> Tuple[bytes, List[int]]:
-    """Put the rows of several files in the order of their times.
+    """Merge the rows of several files by time.
 
     Args:
-        chunks: The next rows of each file, in its order; empty where there are no more.
+        chunks: The next rows of each file, in its order; empty at the end of a file.
 
     Returns:
-        The rows up to a time that all these files have reached, and how many bytes of each
-        chunk they were.
+        The rows up to a time that all these files have reached, and the number of bytes
+        used from each chunk.
     """
     times = [[row.us for row in rows_of(_whole(as_bytes(chunk)))] for chunk in chunks]
     until = min((max(own) for own in times if own), default=0)
@@ -220,5 +220,5 @@ def _whole(rows: bytes) -> bytes:
 
 
 def _front(times: List[int], until: int) -> Iterator[Tuple[int, int]]:
-    """Up to the first one that is later."""
+    """Yield times and indices up to the first later time."""
     return itertools.takewhile(lambda pair: pair[1] <= until, enumerate(times))

@@ -1,4 +1,4 @@
-"""Conversations: who talks to whom, and what each place saw of it."""
+"""Conversations, and what each place saw of them."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ except ImportError:
 
     _followed = CONVERSATIONS_MAX_PURE
 
-#: Conversations that a table follows.
+#: Number of conversations that a table follows.
 FOLLOWED = _followed
 
 __all__ = ["FOLLOWED", "Between", "Conversation", "ConversationTable", "End", "Half", "View"]
 
 TCP, UDP = 6, 17
 _SYN: Final = 2
-#: Ports below are of servers where nothing else says: Linux takes those of clients from here on.
+#: Without other evidence, lower ports are those of servers: Linux uses ports from here on for clients.
 _EPHEMERAL: Final = 32768
 
 
 class End(NamedTuple):
-    """One end of a conversation: its address, packed, and its port where the protocol has ports."""
+    """One end of a conversation: its packed address, and its port if the protocol has ports."""
 
     address: bytes
     port: Optional[int]
 
 
 class View(NamedTuple):
-    """What one place saw.
+    """What one place saw of a conversation.
 
     Attributes:
-        place: Its number.
-        seen: Both ends together.
-        client, server: What each of them sent.
+        place: The number of the place.
+        seen: Facts of both ends together.
+        client, server: Facts of what each end sent.
     """
 
     place: int
@@ -53,7 +53,7 @@ class View(NamedTuple):
 
 
 class Way(NamedTuple):
-    """What happened between two places to what the client sent, and to what the server sent."""
+    """What happened between two places to the packets of the client, and to those of the server."""
 
     first: int
     second: int
@@ -65,11 +65,11 @@ class Conversation:
     """One conversation.
 
     Attributes:
-        key: Which one.
-        client_side: The side (see `Key`) that began it, or that seems to be the client.
-        client, server: Its ends.
-        views: What the places saw.
-        ways: What happened between each two of them.
+        key: Its key.
+        client_side: The side (see `Key`) that opened it, or that seems to be the client.
+        client, server: The two ends.
+        views: What each place saw.
+        ways: What happened between each two places.
     """
 
     __slots__ = ("client", "client_side", "key", "server", "views", "ways")
@@ -97,7 +97,7 @@ class Conversation:
 
     @property
     def protocol(self) -> int:
-        """Of IP."""
+        """The IP protocol."""
         return self.key.protocol
 
     @property
@@ -107,12 +107,12 @@ class Conversation:
 
     @property
     def first_us(self) -> int:
-        """The first packet's time, by the clock that saw it."""
+        """The time of the first packet, by the clock of its place."""
         return min(half.first_us for view in self.views for half in view[2:] if half.packets)
 
     @property
     def last_us(self) -> int:
-        """The last packet's."""
+        """The time of the last packet, likewise."""
         return max(view.seen.last_us for view in self.views)
 
 

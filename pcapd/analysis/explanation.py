@@ -1,4 +1,4 @@
-"""From packets to findings: reads files, follows conversations, and says what went wrong."""
+"""Derives findings from packets: reads files, follows conversations, and judges them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from typing import Any, Callable, Dict, Final, Iterator, List, Optional, Sequence, Tuple
 
 from pcapd.analysis.conversations import FOLLOWED, Conversation, ConversationTable
-from pcapd.analysis.exchanges.log import Log, Said
-from pcapd.analysis.exchanges.requests import Bad, Sample
+from pcapd.analysis.exchanges.log import Exchanges, Log
+from pcapd.analysis.exchanges.requests import Sample, ShownRequest
 from pcapd.analysis.findings.base import SEVERITIES, Group, Kind, Occurrence, Sort
 from pcapd.analysis.findings.kinds import KINDS
 from pcapd.analysis.findings.where import client_first, sorts
@@ -27,16 +27,16 @@ from pcapd.savefile.reader import Rows
 
 __all__ = ["Explanation", "Worst"]
 
-#: Numbers that we give begin here, so that they are not among those of files.
+#: First of our packet numbers, above those in files.
 _FIRST_NUMBER: Final = 1 << 62
-#: Conversations that one place saw alone, and that wait for what becomes known of the others.
+#: Limit of conversations seen at one place only, which are judged when the other places are known.
 _DEFERRED_MAX: Final = 2000
-#: Conversations between two new looks at the clocks, while a file is read.
+#: Number of conversations between two comparisons of the clocks, while a file is read.
 _CLOCKS_EVERY: Final = 1000
 
 
 class Worst:
-    """A conversation that is shown."""
+    """A conversation for the report."""
 
     __slots__ = ("bytes", "conversation", "lost", "packets", "retransmissions", "rtt_us")
 
@@ -52,24 +52,24 @@ class Worst:
 
 
 class Explanation:
-    """What files say.
+    """The analysis of files.
 
     Args:
-        files: Their names.
+        files: The names of the files.
 
     Attributes:
         world: The places.
-        groups: The findings, the worst ones first, once it is finished.
-        worst: Conversations: those with most losses, then the largest.
-        slowest: Requests with their conversations, the longest first.
-        requests: By instance, method and path.
+        groups: The findings, the worst first, when it is finished.
+        worst: Conversations: those with the most losses, then the largest.
+        slowest: Requests with their conversations, the slowest first.
+        requests: Times by instance, method and path.
     """
 
     def __init__(self, files: Sequence[str]) -> None:
         self.files = list(files)
         self.world = World()
         self.groups: List[Group] = []
-        self.slowest: List[Tuple[Conversation, Bad]] = []
+        self.slowest: List[Tuple[Conversation, ShownRequest]] = []
         self.requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
         self.packets = 0
         self._inner_requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
@@ -78,7 +78,7 @@ class Explanation:
         self._found: Dict[Tuple[Any, ...], Group] = {}
         self._left_out = 0
         self._worst: List[Tuple[Tuple[int, int, int], int, Worst]] = []
-        self._deferred: List[Tuple[Conversation, Said]] = []
+        self._deferred: List[Tuple[Conversation, Exchanges]] = []
         self._ended = False
         self._closed = 0
         self._log = Log(self.world)
@@ -91,10 +91,10 @@ class Explanation:
     # --- files -----------------------------------------------------------------
 
     def place(self, file: int, interface: FileInterface) -> int:
-        """The number of the place that an interface of a file is.
+        """The number of the place for an interface of a file.
 
-        In a file of ``--dedupe`` all interfaces are one place: an answer may be at another one
-        than its request.
+        In a file written with ``--dedupe``, all interfaces are one place, because a response
+        and its request may be recorded at different interfaces.
         """
         if interface.deduped:
             for known in self.world.places:
@@ -109,7 +109,7 @@ class Explanation:
         return number
 
     def _name(self, file: int, name: str) -> str:
-        """Two places never have the same name."""
+        """A name that no other place has."""
         taken = {place.name for place in self.world.places}
         if name in taken and len(self.files) > 1:
             name = f"{self.files[file]}:{name}"
@@ -119,16 +119,16 @@ class Explanation:
         return name
 
     def statistics(self, place: int, counters: FileStatistics) -> None:
-        """What a file says that a place lost, from the beginning until now."""
+        """Process the loss counters of a place in a file."""
         own = self.world.places[place]
         own.counted(counters.number, counters.dropped)
         own.until_us = max(own.until_us, counters.until_us)
 
     def read(self, files: Sequence[Iterator[Rows]], also: Optional[Callable[[bytes], None]] = None) -> None:
-        """Read files whose interfaces have the numbers that `place` gave them.
+        """Read files whose interfaces have the numbers returned by `place`.
 
         Args:
-            also: Gets the rows too.
+            also: Called with the rows too.
         """
         for rows, parts in in_order(list(files)):
             if also is not None:
@@ -141,12 +141,12 @@ class Explanation:
                 self._table.add(rows, parts)
 
     def finish(self) -> None:
-        """Say what went wrong."""
+        """Judge the remaining conversations, and sort the findings."""
         self._compare()
         self._ended = True
         self._table.close()
-        for conversation, said in self._deferred:
-            self._judge(conversation, said)
+        for conversation, exchanges in self._deferred:
+            self._judge(conversation, exchanges)
         self.packets = self._table.packets
         self._limits()
         for kind in self._kinds:
@@ -161,12 +161,12 @@ class Explanation:
 
     @property
     def worst(self) -> List[Worst]:
-        """The conversations that are shown."""
+        """The conversations for the report."""
         return [one for _, _, one in sorted(self._worst, reverse=True)]
 
     @property
     def times(self) -> Tuple[int, int]:
-        """The first and the last packet's, in microseconds since the epoch; zeros without any."""
+        """The times of the first and the last packet in microseconds since the epoch; zeros if none."""
         used = [place for place in self.world.places if place.packets]
         if not used:
             return 0, 0
@@ -189,7 +189,7 @@ class Explanation:
 
     def _close(self, packed: bytes, seen: List[bytes], pairs: List[Tuple[int, int, bytes]]) -> None:
         serial = int.from_bytes(packed[:8], sys.byteorder)
-        said = self._log.close(serial, packed[12:])
+        exchanges = self._log.close(serial, packed[12:])
         if not self._ended and self._closed % _CLOCKS_EVERY == 0:
             self._compare()
         self._closed += 1
@@ -197,7 +197,7 @@ class Explanation:
             return
         if pairs or len(self.world.places) == 1:
             size = quiet_bytes(packed, seen, pairs)
-            nothing_said = not (said.http or said.tls or said.dns or said.icmp)
+            nothing_said = not (exchanges.http or exchanges.tls or exchanges.dns or exchanges.icmp)
             full = len(self._worst) >= WORST_CONVERSATIONS
             if size >= 0 and nothing_said and full and (0, size) <= self._worst[0][0][:2]:
                 return
@@ -205,17 +205,17 @@ class Explanation:
         if pairs:
             self.world.share(conversation.places, (conversation.client.address, conversation.server.address))
         if len(seen) == 1 and len(self.world.places) > 1 and len(self._deferred) < _DEFERRED_MAX:
-            self._deferred.append((conversation, said))
+            self._deferred.append((conversation, exchanges))
         else:
-            self._judge(conversation, said)
+            self._judge(conversation, exchanges)
 
-    def _judge(self, conversation: Conversation, said: Said) -> None:
-        for sort in sorts(conversation, said):
+    def _judge(self, conversation: Conversation, exchanges: Exchanges) -> None:
+        for sort in sorts(conversation, exchanges):
             for kind in self._by_sort[sort]:
-                self._add(kind, kind.judge(conversation, said, self.world))
+                self._add(kind, kind.judge(conversation, exchanges, self.world))
         self._rank(conversation)
-        if said.talks is not None:
-            self._requests(conversation, said)
+        if exchanges.requests is not None:
+            self._requests(conversation, exchanges)
 
     def _rank(self, conversation: Conversation) -> None:
         view = conversation.views[0]
@@ -231,9 +231,9 @@ class Explanation:
         else:
             heapq.heapreplace(self._worst, entry)
 
-    def _requests(self, conversation: Conversation, said: Said) -> None:
-        assert said.talks is not None
-        for (place, method, path), sample in said.talks.groups.items():
+    def _requests(self, conversation: Conversation, exchanges: Exchanges) -> None:
+        assert exchanges.requests is not None
+        for (place, method, path), sample in exchanges.requests.groups.items():
             own = self.world.places[place]
             groups = self._inner_requests if own.device == "lo" else self.requests
             key = own.instance, method, path
@@ -241,7 +241,7 @@ class Explanation:
                 groups[key].join(sample)
             elif len(groups) < FINDINGS_MAX:
                 groups[key] = sample
-        self.slowest += [(conversation, bad) for bad in said.talks.slowest]
+        self.slowest += [(conversation, bad) for bad in exchanges.requests.slowest]
         if len(self.slowest) > 10 * WORST_CONVERSATIONS:
             self.slowest.sort(key=lambda pair: -pair[1].duration_us)
             del self.slowest[WORST_CONVERSATIONS:]
@@ -261,15 +261,15 @@ class Explanation:
             group.add(one)
 
     def _limits(self) -> None:
-        table, words = self._table, self.world.limits
+        table, limits = self._table, self.world.limits
         for count, what in (
-            (table.evicted, "conversations were closed early, because there were too many at a time"),
-            (table.forgotten, "packets were too many at a time to be looked for at other places"),
-            (table.beyond, "packets were seen at more places than one conversation may have"),
-            (self._left_out, "occurrences are left out, because there are too many different findings"),
+            (table.evicted, "conversations were evaluated early, because there were too many at a time"),
+            (table.forgotten, "packets exceeded the matching memory and were not matched with other places"),
+            (table.beyond, "packets were seen at more places than a conversation can have"),
+            (self._left_out, "occurrences were left out, because there are too many different findings"),
         ):
             if count:
-                words.append(f"{count} {what}.")
+                limits.append(f"{count} {what}.")
 
 
 def _lost_between(conversation: Conversation, world: World) -> int:

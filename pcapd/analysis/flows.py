@@ -1,8 +1,8 @@
-"""Per flow, where its packets were seen, how long between, and what was lost.
+"""The delays and losses of each flow between the places that saw its packets.
 
-A file that was written with ``--packet-ids`` says which packets are the same; in
-any other they are found here, in the same way.  Memory is bounded however long
-the files are: flows, packets that wait for their other end, and delays have limits.
+A file written with ``--packet-ids`` identifies the sightings of one packet; in other
+files they are found here, in the same way.  Memory is bounded however long the files
+are: flows, packets that wait for their next sighting, and delays have limits.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ except ImportError:
 
 __all__ = ["Flows", "Hop", "merge_rows"]
 
-#: Numbers that we give begin here, so that they are not among those that pcapctl writes into files.
+#: First of our packet numbers, above those that pcapctl writes into files.
 _FIRST_NUMBER = 1 << 62
 
 
 class Hop(NamedTuple):
-    """A flow's way from one place to another.
+    """A flow between one place and another.
 
     Attributes:
         flow: One direction of a conversation.
-        a: Where it was seen first: the end that has the source's address, else the earlier one.
-        b: Where it was seen next; empty when nowhere else.
-        seen_a: Packets.
-        seen_b: Packets.
-        both: Packets that were seen at both.
-        delays_us: Least, median and greatest time between; None without b.
-            Negative when the clock of b is behind that of a.
+        a: The first place: the one with the source's address, else the earlier one.
+        b: The next place; empty if there is none.
+        seen_a: Packets seen at a.
+        seen_b: Packets seen at b.
+        both: Packets seen at both.
+        delays_us: Minimum, median and maximum delay; None without b.
+            Negative if the clock of b is behind that of a.
     """
 
     flow: FlowKey
@@ -55,12 +55,12 @@ class Hop(NamedTuple):
 
     @property
     def lost(self) -> Optional[int]:
-        """Packets seen at a only; None when there is no b, so that nobody knows."""
+        """Packets seen only at a; None without b."""
         return self.seen_a - self.both if self.b else None
 
 
 class _Delays(NamedTuple):
-    """Between two places, the second's time less the first's; see `pcapd.analysis._reference.Flow`."""
+    """The delays between two places; see `pcapd.analysis._reference.Flow`."""
 
     both: int
     least: int
@@ -68,7 +68,7 @@ class _Delays(NamedTuple):
     sample: bytes
 
     def ordered(self, *, turned: bool) -> Tuple[int, int, int]:
-        """Least, median and greatest; `turned`: the first's less the second's."""
+        """Minimum, median and maximum; `turned` reverses the direction."""
         sample = array("q")
         sample.frombytes(self.sample)
         delays = (self.least, int(statistics.median(sample)), self.greatest)
@@ -76,7 +76,7 @@ class _Delays(NamedTuple):
 
 
 class Flows:
-    """Counts the packets of files, which come in the order of their times, more or less."""
+    """Counts the packets of files, which are approximately in time order."""
 
     def __init__(self) -> None:
         self._table = FlowTable(
@@ -89,26 +89,26 @@ class Flows:
 
     @property
     def packets(self) -> int:
-        """Packets of all kinds."""
+        """Number of all packets."""
         return self._table.packets
 
     @property
     def others(self) -> int:
-        """Packets that are not IP."""
+        """Number of packets that are not IP."""
         return self._table.others
 
     @property
     def beyond(self) -> int:
-        """Packets of flows beyond the limit."""
+        """Number of packets of flows beyond the limit."""
         return self._table.beyond
 
     @property
     def forgotten(self) -> int:
-        """Packets that were given up before their time and their other end, for want of room."""
+        """Number of packets that were forgotten early, because the memory was full."""
         return self._table.forgotten
 
     def place(self, interface: FileInterface) -> int:
-        """The number of the place that an interface is."""
+        """The number of the place for an interface."""
         place = self._places.setdefault(interface.name, len(self._places))
         if place == len(self._names):
             self._names.append(interface.name)
@@ -123,7 +123,7 @@ class Flows:
         """Count the packets of several files as one capture.
 
         Args:
-            files: Rows of each file, in its order, whose ``interface`` is what `place` gave it.
+            files: Rows of each file, in its order, with the numbers of `place` as ``interface``.
         """
         for rows in _in_order(list(files)):
             self.add(rows)
@@ -131,7 +131,7 @@ class Flows:
     def hops(self) -> Iterator[Hop]:
         """Every flow between any two places that saw the same packets, the largest flows first.
 
-        A place none of whose packets was seen elsewhere stands alone.
+        A place whose packets were seen nowhere else has a hop without b.
         """
         names = self._names
         for flow in sorted(self._table.flows(), key=lambda flow: -sum(flow[4].values())):
@@ -155,7 +155,7 @@ class Flows:
 
 
 def _in_order(files: List[Iterator[bytes]]) -> Iterator[bytes]:
-    """The rows of all files, by time; one file keeps its own order."""
+    """The rows of all files in time order; a single file keeps its order."""
     if len(files) == 1:
         yield from files[0]
         return

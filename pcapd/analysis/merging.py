@@ -1,4 +1,4 @@
-"""The rows of several files as one capture, in the order of their times."""
+"""Merges the rows of several files into one capture, in time order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["in_order"]
 
 
 def in_order(files: List[Iterator[Rows]]) -> Iterator[Tuple[bytes, List[bytes]]]:
-    """Rows, and of each file the bytes that their ``at`` is a position in; one file keeps its own order."""
+    """Merged rows, and for each file the bytes to which ``at`` refers; a single file keeps its order."""
     if len(files) == 1:
         for part in files[0]:
             yield part.rows, [part.data]

@@ -1,4 +1,4 @@
-"""Conversations in which nothing happened that could become a finding, told without taking them apart.
+"""Recognises conversations without findings quickly, from a few of their packed fields.
 
 Most conversations are healthy, and there may be a hundred thousand of them.
 """
@@ -12,16 +12,16 @@ from pcapd.analysis._facts import BETWEEN, HALF, SIGHTING, Between, Half
 
 __all__ = ["quiet_bytes"]
 
-#: microseconds until a SYN is answered that are not unusual.
+#: microseconds; a SYN is usually answered within this time.
 _LATE_US: Final = 100_000
 _TCP: Final = 6
-#: Where the protocol is in a packed key.
+#: Position of the protocol in a packed key.
 _PROTOCOL_AT: Final = 13
 
 
 def _some(layout: struct.Struct, names: Sequence[str], wanted: Sequence[str]) -> struct.Struct:
-    """A layout of some fields of another one, in its order."""
-    wide = layout.size - 4 * len(names) >> 2  # so many fields have eight bytes, and they are first
+    """A layout with some fields of another layout, in its order."""
+    wide = layout.size - 4 * len(names) >> 2  # number of eight-byte fields, which come first
     parts = []
     for index, name in enumerate(names):
         size, code = (8, "q") if index < wide else (4, "I")
@@ -48,7 +48,7 @@ _IDLE_COUNT_AT: Final = 28
 
 
 def quiet_bytes(key: bytes, seen: Sequence[bytes], pairs: Sequence[Tuple[int, int, bytes]]) -> int:
-    """The bytes of a conversation in which nothing happened; -1 of one that must be looked at.
+    """The bytes of a conversation without findings; -1 if it must be judged in detail.
 
     Args:
         key, seen, pairs: See `pcapd.analysis._facts`.

@@ -1,4 +1,4 @@
-"""An explanation for scripts: one JSON object, whose form docs/explain.rst pins."""
+"""An explanation as one JSON object, in the format of docs/explain.rst."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any, Dict, List, Optional
 
 from pcapd.analysis.conversations import Conversation, End
-from pcapd.analysis.exchanges.requests import Bad
+from pcapd.analysis.exchanges.requests import ShownRequest
 from pcapd.analysis.explanation import Explanation, Worst
 from pcapd.analysis.findings.base import Group
 from pcapd.analysis.world import Place
@@ -18,7 +18,7 @@ _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 
 
 def as_dict(explanation: Explanation) -> Dict[str, Any]:
-    """The object."""
+    """The JSON object."""
     first_us, last_us = explanation.times
     return {
         "version": VERSION,
@@ -87,7 +87,7 @@ def _end(end: End) -> Optional[Dict[str, Any]]:
 
 
 def display_filter(group: Group) -> str:
-    """A display filter of Wireshark's that shows the conversations of a finding."""
+    """A Wireshark display filter for the conversations of a finding."""
     if not group.client.address:
         return group.kind.display
     field = "ip.addr" if len(group.client.address) == 4 else "ipv6.addr"
@@ -117,7 +117,7 @@ def _ends(conversation: Conversation) -> Dict[str, Any]:
     return {"client": _end(conversation.client), "server": _end(conversation.server)}
 
 
-def _request(explanation: Explanation, conversation: Conversation, bad: Bad) -> Dict[str, Any]:
+def _request(explanation: Explanation, conversation: Conversation, bad: ShownRequest) -> Dict[str, Any]:
     sources: List[str] = explanation.world.names(bad.places)
     return {
         **_ends(conversation),

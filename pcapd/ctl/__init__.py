@@ -1,19 +1,19 @@
 """pcapctl: the client that asks the api for a capture and writes one file.
 
-Standard library, wsproto, click, rich and PyYAML; runs on Python 3.9 and needs nothing
-compiled.
+Standard library, wsproto, click, rich and PyYAML; runs on Python 3.9 and needs no
+compiled module.
 
 =============  ==============================================================
-``main``       reads the command line and ends with an exit status
+``main``       reads the command line and exits with a status
 ``options``    the options that all capture commands share
 ``run``        one capture from its options to its exit status: the loop
-``stopping``   signals, and the end of the program that started us
+``stopping``   signals, and the exit of the program that started pcapctl
 ``commands``   one module for each command
 ``login``      the logins of the cf and the BOSH CLI
-``stream``     the connection to the api, and the capture as it comes
+``stream``     the connection to the api, and the capture it carries
 ``sinks``      where packets go: files, readers, lines
 ``display``    what the user sees
-``extcap``     capture interfaces of Wireshark
-``cfplugin``   the plugin of the cf CLI
+``extcap``     capture interfaces for Wireshark
+``cfplugin``   the cf CLI plugin
 =============  ==============================================================
 """

@@ -1,4 +1,4 @@
-"""``python -m pcapd.ctl``, and the beginning of the one file that bin/build-client makes."""
+"""``python -m pcapd.ctl``, and the start of the one-file client that bin/build-client makes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["start"]
 
 
 def start() -> None:
-    """Run what the command line asks for; ends by `SystemExit`."""
+    """Run the command or the plugin; always raises `SystemExit`."""
     with _interrupted_in_silence():
         run = _entry()
     run()
 
 
 def _entry() -> Callable[[], None]:
-    """What the command line asks for, imported."""
+    """Import what the command line asks for: a command, or the cf CLI plugin."""
     arguments = sys.argv[1:]
     named = arguments[:1] and arguments[0].startswith("--cf-plugin=")
     if len(arguments) > 1 and (named or _is_port(arguments[0])):
@@ -33,7 +33,7 @@ def _entry() -> Callable[[], None]:
 
 @contextlib.contextmanager
 def _interrupted_in_silence() -> Iterator[None]:
-    """Let Ctrl-C end us without a word: nothing has begun that could be left behind."""
+    """Let Ctrl-C end the process without a message: nothing has started yet."""
     before = signal.getsignal(signal.SIGINT)
     ours = before in (signal.default_int_handler, signal.SIG_DFL)
     if ours:

@@ -1,4 +1,4 @@
-"""``pcapctl``: reads the command line, and ends with an exit status."""
+"""``pcapctl``: reads the command line and exits with a status."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def main(
     name: str = "pcapctl",
     obj: Any = None,
 ) -> None:
-    """Run a command; ends by `SystemExit`.
+    """Run a command; always raises `SystemExit`.
 
     Args:
-        command: One of ours.
-        arguments: Those of this process when None.
-        name: What the user called.
-        obj: The cf CLI that called us as its plugin.
+        command: The click command.
+        arguments: None for those of this process.
+        name: Program name for messages.
+        obj: The cf CLI that started us as its plugin.
     """
     given = sys.argv[1:] if arguments is None else arguments
     try:
@@ -66,7 +66,7 @@ def main(
 
 
 def _failed(error: str, status: int, text: str = "") -> NoReturn:
-    """Say that nothing was captured, to people and, where a script listens, to it."""
+    """Report that nothing was captured: as text, and with --json also as an event."""
     if text:
         say(text, sys.stderr)
     arguments = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""What a capture needs to know, checked before anything starts."""
+"""The options of a capture, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = [
     "USAGE",
     "Access",
     "CaptureOptions",
+    "CaptureTarget",
     "Trust",
     "UsageProblem",
-    "Wanted",
     "default_output",
-    "instances_in_words",
+    "instances_text",
     "parse_instances",
     "parse_places",
     "read_token",
 ]
 
-#: Exit statuses of what did not begin; `pcapd.ctl.stream.session.Outcome` has those of captures.
+#: Exit statuses when no capture began; `pcapd.ctl.stream.session.Outcome` has the others.
 FAILED, USAGE = 1, 2
 
 STDOUT = "-"
-#: The packets go into no file.
+#: No file is written.
 NOWHERE = ""
 _RANGE = re.compile(rf"([0-9]{{1,{len(str(INSTANCES_MAX))}}})(?:-([0-9]{{1,{len(str(INSTANCES_MAX))}}}))?")
 _COMPRESSED_SUFFIXES = (".zst", ".xz", ".bz2", ".lz4", ".lzma", ".br", ".z", ".zip", ".7z")
@@ -43,15 +43,15 @@ _CLASSIC_SUFFIXES = (".pcap", ".cap", ".dmp")
 
 
 class UsageProblem(PcapdError):
-    """The command line asks for something that cannot be: exit status 2."""
+    """The command line is incomplete or contradicts itself: exit status 2."""
 
 
 class Trust(Enum):
-    """Whose word for a server's identity counts."""
+    """Which CAs may vouch for a server's certificate."""
 
-    GIVEN = auto()  #: that of the authority given, or of the system's when none is
-    ALSO_GIVEN = auto()  #: of the system's and of the one given
-    ANYBODY = auto()  #: certificates are not checked
+    GIVEN = auto()  #: the CA given; the system's when none is
+    ALSO_GIVEN = auto()  #: the system's, and the CA given
+    ANYBODY = auto()  #: any: certificates are not checked
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Access:
 
     Attributes:
         api: Its URL.
-        ca: Who must have signed its certificate; None trusts the system's authorities.
-        pem: The same, as text.
-        bosh: The BOSH CLI's own variable for a proxy counts.
+        ca: File of the CA that signed its certificate; None for the system's CAs.
+        pem: CA certificates as text, instead of `ca`.
+        bosh: Use the proxy that the BOSH CLI's own variable names.
     """
 
     api: str
@@ -74,12 +74,12 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CaptureTarget:
     """What is to be captured: targets of the api's configuration, an app, or VMs of a deployment.
 
     Attributes:
-        name: The app's, for people.
-        follow: Go on with instances that restart, move or are added.
+        name: The app's name, for display.
+        follow: Also capture instances that restart, move or are added.
     """
 
     targets: Tuple[str, ...] = ()
@@ -89,17 +89,17 @@ class Wanted:
     deployment: Optional[Deployment] = None
 
     def describe(self) -> str:
-        """For people."""
+        """One line of text."""
         if self.deployment is not None:
-            words = f"deployment: {self.deployment.name}, {', '.join(self.deployment.groups)}"
-            return ": ".join([words, ", ".join(self.deployment.instances)]).removesuffix(": ")
+            text = f"deployment: {self.deployment.name}, {', '.join(self.deployment.groups)}"
+            return ": ".join([text, ", ".join(self.deployment.instances)]).removesuffix(": ")
         if self.app is None:
             return f"targets: {', '.join(self.targets)}"
-        words = f"app: {self.name}, {self.app.type}, {instances_in_words(self.app.indices)}"
-        return f"{words}, followed" if self.follow else words
+        text = f"app: {self.name}, {self.app.type}, {instances_text(self.app.indices)}"
+        return f"{text}, followed" if self.follow else text
 
     def facts(self) -> Dict[str, Any]:
-        """For scripts."""
+        """The same as JSON values."""
         if self.deployment is not None:
             vms = self.deployment
             named = {"name": vms.name, "groups": list(vms.groups)}
@@ -112,17 +112,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class CaptureOptions:
-    """The options that all captures share.
+    """The options that all capture commands share.
 
     Attributes:
         output: A path, ``-`` for standard output, or `NOWHERE`.
-        count: Packets after which the capture stops.
-        duration: Seconds after which it does.
-        max_bytes: Bytes that the file may have.
-        report: Where to write how it went, as JSON.
-        headers_only: Keep nothing of a packet behind its headers.
-        list_interfaces: Show the interfaces there are instead of a capture.
-        files: Into how many files, and where else the packets go.
+        count: Number of packets after which the capture stops.
+        duration: Seconds after which the capture stops.
+        max_bytes: Largest size of the file.
+        report: File for the JSON report.
+        headers_only: Remove the payload of every packet.
+        list_interfaces: List the interfaces instead of capturing.
+        files: How many files are written, and where else the packets go.
     """
 
     output: str
@@ -143,18 +143,18 @@ class CaptureOptions:
     list_interfaces: bool = False
     files: FileOptions = field(default_factory=FileOptions)
 
-    def request(self, wanted: Wanted) -> Request:
-        """START for what is wanted.
+    def request(self, target: CaptureTarget) -> Request:
+        """The START request for these targets.
 
         Raises:
-            UsageProblem: It could not be sent.
+            UsageProblem: The request would be invalid.
         """
         try:
             return Request(
-                targets=wanted.targets,
-                app=wanted.app,
-                deployment=wanted.deployment,
-                follow=wanted.follow,
+                targets=target.targets,
+                app=target.app,
+                deployment=target.deployment,
+                follow=target.follow,
                 interfaces=self.interfaces,
                 filter=self.filter,
                 snaplen=self.snaplen,
@@ -166,14 +166,16 @@ class CaptureOptions:
 
 
 def choose_form(given: Optional[str], output: str) -> Form:
-    """The format: as asked for, else by the file's suffix, else pcapng.
+    """The format: the one given, else by the file's suffix, else pcapng.
 
     Raises:
-        UsageProblem: The suffix is that of a compression which pcapctl does not do.
+        UsageProblem: The suffix names a compression that pcapctl does not support.
     """
     path = Path(output)
     if path.suffix.lower() in _COMPRESSED_SUFFIXES:
-        raise UsageProblem(f"pcapctl does not write {path.suffix} files", "it compresses NAME.pcapng.gz")
+        raise UsageProblem(
+            f"pcapctl does not write {path.suffix} files", "NAME.pcapng.gz is written with gzip"
+        )
     if path.suffix == ".gz":
         path = path.with_suffix("")
     if given is not None:
@@ -193,42 +195,42 @@ def parse_places(
     """Instance groups and instances, named as ``GROUP`` and ``GROUP/ID`` or by options.
 
     Raises:
-        UsageProblem: Nothing is named, or the names contradict each other.
+        UsageProblem: No group is named, or the names contradict each other.
     """
     several = [place for place in places if "/" in place]
     if several and len(several) < len(places):
         raise UsageProblem("name groups, or instances as GROUP/ID, not both", f"{several[0]} is an instance")
     if places and (groups or instances):
-        raise UsageProblem("name groups and instances either as words or with --group and --instance")
+        raise UsageProblem("name groups and instances either as arguments or with --group and --instance")
     found = (*groups, *(place.partition("/")[0] for place in places))
     if not found:
-        raise UsageProblem("no instance group", "name it, as in: pcapctl bosh -d cf router")
+        raise UsageProblem("no instance group is named", "for example: pcapctl bosh -d cf router")
     return tuple(dict.fromkeys(found)), (*instances, *several)
 
 
 def parse_instances(given: Sequence[str]) -> Tuple[int, ...]:
-    """Instances as given, such as ``0,2``, ``0-2`` or ``all``, which is an empty tuple.
+    """Instance numbers from ``0,2``, ``0-2`` or ``all``; an empty tuple stands for all.
 
     Raises:
-        UsageProblem: They are no numbers, or all and some at once.
+        UsageProblem: They are not numbers, or both all and some are given.
     """
-    words = [word.strip() for text in given for word in text.split(",")]
-    if "all" in words:
-        if set(words) != {"all"}:
-            raise UsageProblem("--instance wants either all or some")
+    parts = [part.strip() for text in given for part in text.split(",")]
+    if "all" in parts:
+        if set(parts) != {"all"}:
+            raise UsageProblem("--instance takes either all or numbers, not both")
         return ()
     indices: Dict[int, None] = {}
-    for word in words:
-        bounds = _RANGE.fullmatch(word)
+    for part in parts:
+        bounds = _RANGE.fullmatch(part)
         first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds is not None else (1, 0)
         if not first <= last < INSTANCES_MAX:
-            hint = "it looks like --instance 0,2 or --instance 0-2 or --instance all"
-            raise UsageProblem(f"{word!r} is no instance", hint)
+            hint = "for example: --instance 0,2 or --instance 0-2 or --instance all"
+            raise UsageProblem(f"{part!r} is not an instance", hint)
         indices.update(dict.fromkeys(range(first, last + 1)))
     return tuple(indices)
 
 
-def instances_in_words(indices: Tuple[int, ...]) -> str:
+def instances_text(indices: Tuple[int, ...]) -> str:
     """As in ``instances 0, 2`` or ``all instances``."""
     if not indices:
         return "all instances"
@@ -239,7 +241,7 @@ def read_token(token_file: Optional[Path]) -> str:
     """The user's token, from the file or from PCAP_TOKEN.
 
     Raises:
-        UsageProblem: There is none.
+        UsageProblem: There is no token, or it is not valid.
     """
     if token_file is not None:
         try:
@@ -250,7 +252,7 @@ def read_token(token_file: Optional[Path]) -> str:
     else:
         token = os.environ.get("PCAP_TOKEN", "").strip()
     if not token:
-        raise UsageProblem("no token", "set PCAP_TOKEN, or name a file with --token-file")
+        raise UsageProblem("no token is given", "set PCAP_TOKEN, or name a file with --token-file")
     if not token.isascii() or not token.isprintable():
-        raise UsageProblem("the token holds characters that no token has")
+        raise UsageProblem("the token contains characters that are not allowed in a token")
     return token

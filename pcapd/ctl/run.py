@@ -1,9 +1,9 @@
-"""The loop: socket → session → sinks, until it is over.  Blocking, one thread.
+"""The loop of one capture: socket → session → sinks.  Blocking, one thread.
 
-A stop (`pcapd.ctl.stopping`) ends the capture in good order, and the second Ctrl-C
-leaves at once, also out of a write that a stuck reader blocks.  When the output is
-slow we do not read, the api's send buffer fills, and the pressure goes up the chain
-to the kernels that capture, which drop and count.
+A stop (`pcapd.ctl.stopping`) ends the capture in good order.  The second Ctrl-C leaves
+at once, even out of a write that a stuck reader blocks.  While the output is slow,
+pcapctl does not read: the api's send buffer fills, and the back-pressure reaches the
+capturing kernels, which drop packets and count them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from typing import Optional, Type, Union
 
 from pcapd.ctl.display.reporter import Frontend, Reporter
-from pcapd.ctl.options import Access, CaptureOptions, Wanted
+from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.ctl.sinks.opening import Sinks
@@ -40,21 +40,21 @@ _REPORT_INTERVAL = 0.05  # seconds between looks at what there is to report
 def run(
     access: Access,
     options: CaptureOptions,
-    wanted: Wanted,
+    target: CaptureTarget,
     frontend: Optional[Frontend] = None,
     parent: Optional[Parent] = None,
 ) -> int:
     """Capture, and return the exit status.
 
     Args:
-        frontend: Shows what happens instead of the terminal, and decides whether it failed.
-        parent: The program whose end stops the capture.
+        frontend: Shows the capture instead of the terminal, and decides whether it failed.
+        parent: The program whose exit stops the capture.
 
     Raises:
         PcapdError: Nothing could be captured.
     """
-    request = options.request(wanted)
-    muxer = _muxer(options, wanted)
+    request = options.request(target)
+    muxer = _muxer(options, target)
     reporter = Reporter(options, frontend)
     sinks = Sinks(options, muxer.closing)
     keep_memory()
@@ -65,8 +65,8 @@ def run(
             raise PcapdError("interrupted before the capture started") from None
         stops.leave_at_once = False
         capture = CaptureSession(request, muxer, options.duration, time.monotonic())
-        reporter.event("start", **reportfile.asked(options, wanted), file=options.output or None)
-        reporter.plan(wanted)
+        reporter.event("start", **reportfile.asked(options, target), file=options.output or None)
+        reporter.plan(target)
         reporter.serving(sinks)
         try:
             _loop(connection, capture, sinks, stops, reporter)
@@ -79,10 +79,10 @@ def run(
             connection.close()
         _settle(capture, sinks)
         seconds = time.monotonic() - (capture.started or time.monotonic())
-        return reporter.conclude(capture, sinks, wanted, seconds)
+        return reporter.conclude(capture, sinks, target, seconds)
 
 
-def _muxer(options: CaptureOptions, wanted: Wanted) -> Union[Muxer, Split]:
+def _muxer(options: CaptureOptions, target: CaptureTarget) -> Union[Muxer, Split]:
     kind: Type[Union[Muxer, Split]] = Split if options.files.split else Muxer
     return kind(
         options.form,
@@ -90,7 +90,7 @@ def _muxer(options: CaptureOptions, wanted: Wanted) -> Union[Muxer, Split]:
         ordered=options.ordered,
         max_packets=options.count or UNLIMITED,
         max_bytes=options.max_bytes or UNLIMITED,
-        comment=f"{wanted.describe()}; filter: {options.filter or 'none'}",
+        comment=f"{target.describe()}; filter: {options.filter or 'none'}",
         packet_ids=_packet_ids(options.files),
     )
 
@@ -98,7 +98,7 @@ def _muxer(options: CaptureOptions, wanted: Wanted) -> Union[Muxer, Split]:
 def _packet_ids(options: FileOptions) -> Optional[PacketIds]:
     if not options.packet_ids:
         return None
-    # Captures that are merged later do not get in each other's way.
+    # Random, so that the ids of captures that are merged later do not clash.
     return PacketIds(dedupe=options.dedupe, first=secrets.randbits(31) << 32 | 1)
 
 
@@ -153,7 +153,7 @@ def _receive(connection: Connection, capture: CaptureSession, now: float) -> Non
 
 
 def _finish(capture: CaptureSession, sinks: Sinks) -> None:
-    """Write what is held back; an output that broke ends where it did."""
+    """Write the packets that are held back; a broken output gets nothing more."""
     try:
         if capture.muxer.accounts:
             sinks.write(capture.muxer.finish_pieces(_now_us()), time.monotonic(), last=True)

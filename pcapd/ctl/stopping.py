@@ -1,12 +1,12 @@
-"""What ends a capture from outside: signals, and the end of the program that started pcapctl.
+"""What stops a capture from outside: signals, and the exit of the program that started pcapctl.
 
-The first Ctrl-C or SIGTERM stops the capture in good order, the second one leaves at once.
-SIGHUP only ever stops: when a terminal closes, both the kernel and the shell send it.  Where
-it was ignored when pcapctl started (``nohup``) it stays ignored.
+The first Ctrl-C or SIGTERM stops the capture in good order; the second leaves at once.
+SIGHUP stops in good order however often it comes: when a terminal closes, both the kernel and
+the shell send it.  If it was ignored when pcapctl started (``nohup``), it stays ignored.
 
-A plain pcapctl goes on when the shell that started it ends, as any job in the background
-does.  Under the cf CLI or Wireshark nobody would see that the capture goes on, so their
-end is a stop.
+pcapctl continues when the shell that started it exits, like any background job.  Under the
+cf CLI or Wireshark the user would not see that the capture continues, so pcapctl stops
+when that program exits.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class LeaveNow(BaseException):
 
 
 class Parent:
-    """The program that started us, where its end is ours.  Make it before anything else is done.
+    """The program that started pcapctl and whose exit stops it.  Create this first of all.
 
     Args:
-        name: For people.
+        name: Its name, for messages.
     """
 
     def __init__(self, name: str) -> None:
@@ -42,18 +42,18 @@ class Parent:
         self._poll: Optional[select.poll] = None
 
     def hold(self, lifeline: socket.socket) -> None:
-        """Take a connection to it, whose end is seen at once; that it could be made proves that it lived."""
+        """Keep a connection to the program: when it closes, the program is gone."""
         lifeline.setblocking(False)
         self._lifeline = lifeline
 
     def watch(self, poll: select.poll) -> None:
-        """What may wake up the loop."""
+        """Register what should wake up the loop."""
         if self._lifeline is not None:
             self._poll = poll
             poll.register(self._lifeline, select.POLLIN)
 
     def look(self) -> bool:
-        """Whether it is gone: then we have another parent, or the connection has ended."""
+        """Whether the program is gone: our parent has changed, or the connection has closed."""
         if not self.gone and (os.getppid() != self._pid or self._ended()):
             self.gone = True
             self._let_go()
@@ -76,19 +76,19 @@ class Parent:
 
 
 class Stops:
-    """Reasons to stop, from outside; wakes poll up.
+    """Collects the reasons to stop, and wakes up poll.
 
     Args:
-        parent: Whose end is ours, if anybody's.
+        parent: The program whose exit stops the capture, if any.
     """
 
     def __init__(self, parent: Optional[Parent] = None) -> None:
         self._parent = parent
         self._signalled = ""
         self._impatience = 0
-        #: There is nothing yet that could be finished in good order.
+        #: The capture has not started, so even the first Ctrl-C leaves at once.
         self.leave_at_once = True
-        #: Everything is finished: a second Ctrl-C has no effect.
+        #: The capture is finished: a second Ctrl-C has no effect.
         self.left = False
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
@@ -96,27 +96,27 @@ class Stops:
 
     @property
     def parented(self) -> bool:
-        """The program that started us has the terminal: a Ctrl-C ends it too, and the shell goes on."""
+        """Whether another program shares the terminal: Ctrl-C ends it too, and the shell returns."""
         return self._parent is not None
 
     @property
     def reason(self) -> str:
-        """Why to stop, for people; empty as long as there is none."""
+        """Why to stop, as text; empty while there is no reason."""
         if not self._signalled and self._parent is not None and self._parent.look():
             return f"{self._parent.name} is gone"
         return self._signalled
 
     def watch(self, poll: select.poll) -> None:
-        """What may wake up the loop."""
+        """Register what should wake up the loop."""
         poll.register(self._read_fd, select.POLLIN)
         if self._parent is not None:
             self._parent.watch(poll)
 
     def drain(self, ready: List[Tuple[int, int]]) -> None:
-        """Forget what woke the loop up, if it was this.
+        """Empty the pipe that woke up the loop, if it was this one.
 
         Args:
-            ready: What poll returned.
+            ready: The result of poll.
         """
         if any(fd == self._read_fd for fd, _ in ready):
             with contextlib.suppress(BlockingIOError):

@@ -23,7 +23,7 @@ from demo.processes import run, usage, wait_until
 from pcapd.limits import FRAME_TYPICAL
 from pcapd.records import HEADER_SIZE
 from pcapd.wire import Counters, End, EndReason, Stats
-from tests.doubles.stream_api import Client, StreamApi
+from tests.kit.doubles.stream_api import Client, StreamApi
 
 __all__ = ["measure"]
 

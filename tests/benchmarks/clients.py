@@ -15,7 +15,7 @@ from typing import Any, Iterator
 
 from demo.daemons import Lab
 from demo.processes import end, usage, wait_until
-from tests.lab.generator import FILTER, Generator
+from tests.kit.lab.generator import FILTER, Generator
 
 __all__ = ["Capture", "beside", "concurrent", "excess"]
 

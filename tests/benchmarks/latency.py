@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.daemons import Lab
-from tests.lab.generator import FILTER, Generator
+from tests.kit.lab.generator import FILTER, Generator
 
 __all__ = ["measure"]
 

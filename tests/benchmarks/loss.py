@@ -16,7 +16,7 @@ from typing import Any
 
 from demo.daemons import Lab
 from demo.processes import usage
-from tests.lab.generator import FILTER, Generator
+from tests.kit.lab.generator import FILTER, Generator
 
 __all__ = ["idle", "measure"]
 

@@ -10,7 +10,7 @@ from typing import Any, Sequence
 from demo.daemons import Lab
 from demo.processes import Usage, usage
 from tests.benchmarks.clients import Capture, excess
-from tests.lab.generator import FILTER, Generator
+from tests.kit.lab.generator import FILTER, Generator
 
 __all__ = ["RATE", "measure"]
 

@@ -136,3 +136,29 @@ class Issued:
             "listen.tls.client_cas": self.agent.ca.read_text(),
             "listen.tls.allowed_clients": [API_NAME],
         }
+
+
+#: What our ops files touch of cf-deployment, and of a deployment without variables.
+FOUNDATION = {
+    "name": "cf",
+    "instance_groups": [
+        {
+            "name": "router",
+            "jobs": [
+                {
+                    "name": "gorouter",
+                    "release": "routing",
+                    "properties": {"router": {"ca_certs": ["((uaa_ssl.ca))"]}},
+                }
+            ],
+        },
+        {"name": "diego-cell", "jobs": [{"name": "rep", "release": "diego", "properties": {}}]},
+    ],
+    "variables": [{"name": "service_cf_internal_ca", "type": "certificate", "options": {"is_ca": True}}],
+    "releases": [{"name": "diego", "version": "2.130.0"}],
+}
+HAPROXY = {
+    "name": "haproxy",
+    "instance_groups": [{"name": "haproxy", "jobs": [{"name": "haproxy", "release": "haproxy"}]}],
+    "releases": [{"name": "haproxy", "version": "15.0.0"}],
+}

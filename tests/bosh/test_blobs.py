@@ -64,7 +64,7 @@ def test_the_package_index_has_them(tmp_path: Path) -> None:
 
 
 def test_libpcap_cannot_be_fetched(tmp_path: Path) -> None:
-    """The message has the URL and what to do; nothing is left half-done."""
+    """A libpcap source that cannot be fetched is reported with its URL and the remedy, and no part of it stays."""
     with socket.create_server(("127.0.0.1", 0)) as refusing:
         address = f"http://127.0.0.1:{refusing.getsockname()[1]}"
     run = f"import runpy, sys; program = runpy.run_path({str(BLOBS)!r}); main = program['main']; "

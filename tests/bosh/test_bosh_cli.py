@@ -19,8 +19,7 @@ import pytest
 import yaml
 
 from demo.processes import run
-from tests.bosh.release import JOBS, MANIFESTS, OPS, RELEASE
-from tests.bosh.test_manifests import FOUNDATION, HAPROXY
+from tests.bosh.release import FOUNDATION, HAPROXY, JOBS, MANIFESTS, OPS, RELEASE
 
 pytestmark = [pytest.mark.long, pytest.mark.realbosh]
 

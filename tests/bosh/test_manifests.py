@@ -13,32 +13,7 @@ import yaml
 
 from pcapd.config.parse import parse_agent, parse_api
 from pcapd.config.schema import ContainersConfig
-from tests.bosh.release import MANIFESTS, OPS, Issued, job_spec, render
-
-#: What our ops files touch of cf-deployment, and of a deployment without variables.
-FOUNDATION = {
-    "name": "cf",
-    "instance_groups": [
-        {
-            "name": "router",
-            "jobs": [
-                {
-                    "name": "gorouter",
-                    "release": "routing",
-                    "properties": {"router": {"ca_certs": ["((uaa_ssl.ca))"]}},
-                }
-            ],
-        },
-        {"name": "diego-cell", "jobs": [{"name": "rep", "release": "diego", "properties": {}}]},
-    ],
-    "variables": [{"name": "service_cf_internal_ca", "type": "certificate", "options": {"is_ca": True}}],
-    "releases": [{"name": "diego", "version": "2.130.0"}],
-}
-HAPROXY = {
-    "name": "haproxy",
-    "instance_groups": [{"name": "haproxy", "jobs": [{"name": "haproxy", "release": "haproxy"}]}],
-    "releases": [{"name": "haproxy", "version": "15.0.0"}],
-}
+from tests.bosh.release import FOUNDATION, HAPROXY, MANIFESTS, OPS, Issued, job_spec, render
 
 
 def job_of(manifest: dict[str, Any], group: str, name: str) -> dict[str, Any]:
@@ -86,7 +61,7 @@ def own(text: str) -> Any:
 
 
 def test_the_api(issued: Issued, interpolate: Any) -> None:
-    """With its ops files: a route, and the director's VMs; the daemon understands what comes of it."""
+    """With its ops files the api has a route and the director's VMs, and the daemon accepts the configuration."""
     manifest = interpolate(own("pcap-api.yml"), "add-route.yml", "add-bosh-resolver.yml")
     properties = job_of(manifest, "pcap-api", "pcap-api")["properties"]
     declared(properties, "pcap-api")
@@ -112,7 +87,7 @@ def test_the_api(issued: Issued, interpolate: Any) -> None:
     [(["add-pcap-agent.yml"], "namespace"), (["add-pcap-agent.yml", "use-host-veth.yml"], "host-veth")],
 )
 def test_an_agent_on_every_cell(ops: list[str], access: str, issued: Issued, interpolate: Any) -> None:
-    """Once on cells, on nothing else, whether the ops file is applied once or twice."""
+    """The agent is on cells and nowhere else, whether the ops file is applied once or twice."""
     manifest = interpolate(FOUNDATION, *ops, *ops)
     job = job_of(manifest, "diego-cell", "pcap-agent")
     declared(job["properties"], "pcap-agent")
@@ -140,7 +115,7 @@ def test_an_agent_in_one_group(base: dict[str, Any], group: str, issued: Issued,
 
 
 def test_an_agent_on_cells_and_routers(interpolate: Any) -> None:
-    """Both ops files of cf-deployment together: one certificate, one release."""
+    """Both ops files of cf-deployment work together, with one certificate and one release."""
     manifest = interpolate(FOUNDATION, "add-pcap-agent.yml", "add-pcap-agent-to-router.yml")
     names = [variable["name"] for variable in manifest["variables"]]
     assert names == ["service_cf_internal_ca", "pcap_agent"]
@@ -169,14 +144,14 @@ def test_variables_in_paths() -> None:
 
 
 def test_gorouter_trusts_the_api(interpolate: Any) -> None:
-    """It keeps whom it trusted before."""
+    """The gorouter trusts the api in addition to the CAs that it trusted before."""
     manifest = interpolate(FOUNDATION, "trust-pcap-ca.yml")
     router = job_of(manifest, "router", "gorouter")["properties"]["router"]
     assert router["ca_certs"] == ["((uaa_ssl.ca))", "((/pcap_ca.certificate))"]
 
 
 def test_the_name_of_nats(interpolate: Any) -> None:
-    """A VM of another deployment knows it: the name that the link gives, and the one for single instances."""
+    """A VM of another deployment knows NATS by the link's name and by the name for single instances."""
     manifest = interpolate(own("pcap-api.yml"), "add-route.yml", cf_network="default")
     aliases = job_of(manifest, "pcap-api", "bosh-dns-aliases")["properties"]["aliases"]
     assert [alias["domain"] for alias in aliases] == [
@@ -194,7 +169,7 @@ def test_the_name_of_nats(interpolate: Any) -> None:
 
 
 def test_names_in_certificates(interpolate: Any) -> None:
-    """All are of one CA; the agents' carry what the api asks for, the api's what agents allow."""
+    """One CA issues all certificates; the agents' carry the name that the api expects, and the other way round."""
     api = own("pcap-api.yml")
     foundation = interpolate(FOUNDATION, "add-pcap-agent.yml")
     options = {
@@ -211,7 +186,7 @@ def test_names_in_certificates(interpolate: Any) -> None:
 
 
 def test_every_variable_has_its_place() -> None:
-    """What is not generated is in vars-template.yml."""
+    """Every variable that is not generated is in vars-template.yml."""
     given = set(own("vars-template.yml"))
     generated, used = set(), set()
     for path in [*MANIFESTS.glob("*/*.yml"), MANIFESTS / "pcap-api.yml"]:

@@ -20,7 +20,7 @@ from demo.processes import end, run, wait_until
 from pcapd.wire import Container, Source
 from tests.bosh.release import JOBS, RELEASE, Issued, nested, render
 from tests.bosh.vm import AppContainer, Machine, compile_pcapd
-from tests.lab.callers import AgentCaller
+from tests.kit.lab.callers import AgentCaller
 
 pytestmark = pytest.mark.long
 
@@ -174,7 +174,7 @@ def vm(
 
 
 def test_the_package_is_complete(vm: Vm) -> None:
-    """Nothing has to be written at run time, and pip is gone."""
+    """The compiled package needs no writing at run time, and pip is gone."""
     package = vm.directory / "packages/pcapd"
     assert list(package.glob("lib/python*/site-packages/twisted/plugins/dropin.cache"))
     assert not list(package.glob("lib/python*/site-packages/pip"))
@@ -183,7 +183,7 @@ def test_the_package_is_complete(vm: Vm) -> None:
 
 
 def test_start_health_restart_capture_drain_stop(vm: Vm) -> None:
-    """What happens to the jobs in their life on a VM, in its order."""
+    """The jobs go through their life on a VM in its order: start, health, restart, capture, drain, stop."""
     for job in JOBS:
         started(vm, job)
     vm.run(str(vm.job("pcap-api") / "bin/route-health"))
@@ -257,7 +257,7 @@ def check_drain(vm: Vm, job: str, reason: str) -> None:
 
 
 def test_bpm_denies(vm: Vm) -> None:
-    """What the container keeps from the jobs' processes, tried in a process of the agent's container."""
+    """A process in the agent's container cannot do what bpm denies to the jobs."""
     if not vm.bpm:
         pytest.skip("control scripts have no container")
     vm.monit("start", "pcap-agent")
@@ -284,7 +284,7 @@ print("denied")
 
 
 def test_a_cell_below_bpm(tmp_path_factory: pytest.TempPathFactory, packages: Path, issued: Issued) -> None:
-    """Access to containers: bpm starts the agent privileged; it becomes vcap, keeps four capabilities, and captures."""
+    """With access to containers bpm starts the agent privileged; it becomes vcap with four capabilities, and captures."""
     vm = Vm(tmp_path_factory.mktemp("vcap"), bpm=True)
     root = "/var/vcap/data/garden-runc"
     store = "/var/vcap/data/container-metadata/store.json"

@@ -138,7 +138,7 @@ def load(rendered: Rendered, job: str, root: Path) -> Union[AgentConfig, ApiConf
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("much", ["least", "most"])
 def test_the_daemon_accepts_it(job: str, much: str, issued: Issued, tmp_path: Path) -> None:
-    """The file and all files that it names are good, with the least and with everything set.
+    """The daemon accepts the file and all files that it names, with the least and with every property set.
 
     The least permission that can be set is set with everything, and the api warns of it.
     ``--check-config`` also looks at the machine, which is not a VM of BOSH's here.
@@ -150,7 +150,7 @@ def test_the_daemon_accepts_it(job: str, much: str, issued: Issued, tmp_path: Pa
 
 
 def test_the_defaults_of_the_api_are_the_daemons(api_least: Properties, tmp_path: Path) -> None:
-    """With the required properties alone, everything else is as if the configuration did not name it."""
+    """With the required properties alone, the api's configuration equals the daemon's defaults."""
     found = load(render("pcap-api", nested(api_least)), "pcap-api", tmp_path)
     assert isinstance(found, ApiConfig) and found.listen.tls is not None
     bare = {
@@ -172,7 +172,7 @@ def test_the_defaults_of_the_api_are_the_daemons(api_least: Properties, tmp_path
 
 
 def test_the_defaults_of_the_agent_are_the_daemons(agent_least: Properties, tmp_path: Path) -> None:
-    """Likewise; apart from run_as, which the release always sets."""
+    """With the required properties alone, the agent's configuration equals the daemon's defaults, apart from run_as."""
     found = load(render("pcap-agent", nested(agent_least)), "pcap-agent", tmp_path)
     bare = {
         "id": "pcap/3f2a0c5e-0000-4000-8000-000000000001",
@@ -210,7 +210,7 @@ def test_the_defaults_of_sections_are_the_daemons(
 
 
 def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> None:
-    """Each property arrives at the key of its name."""
+    """Each property of the api's job sets the key of its name."""
     found = load(render("pcap-api", nested(api_most(issued))), "pcap-api", tmp_path)
     assert isinstance(found, ApiConfig) and found.listen.tls is not None
     tls = tmp_path / "jobs/pcap-api/config/tls"
@@ -234,7 +234,7 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
 
 
 def test_everything_of_the_agent_can_be_set(issued: Issued) -> None:
-    """Each property arrives at the key of its name."""
+    """Each property of the agent's job sets the key of its name."""
     rendered = render("pcap-agent", nested(agent_most(issued)))
     found = parse_agent(rendered.yaml("config/pcap-agent.yml"), host_name="x")
     assert (found.id, found.log_level) == ("router/7", "warn")
@@ -270,7 +270,7 @@ def test_values_cannot_break_out(agent_least: Properties) -> None:
 
 
 def test_tls_needs_no_certificate_where_it_is_off(api_least: dict[str, Any]) -> None:
-    """Behind a proxy on the same machine."""
+    """A job behind a proxy on the same machine needs no certificate when TLS is off."""
     for name in ("certificate", "private_key"):
         del api_least[f"listen.tls.{name}"]
     rendered = render("pcap-api", nested({**api_least, "listen.tls.enabled": False}))
@@ -317,7 +317,7 @@ def test_only_these_are_required(job: str, issued: Issued) -> None:
 
 
 def test_an_api_with_nothing_to_capture(issued: Issued) -> None:
-    """One of three is required, and all are named."""
+    """An api without anything to capture is refused, and the message names all three possible sections."""
     with pytest.raises(
         RenderError, match=r"one of cloud_foundry\.api, bosh.director, static.users is required"
     ):
@@ -325,14 +325,14 @@ def test_an_api_with_nothing_to_capture(issued: Issued) -> None:
 
 
 def test_static_users_without_targets(issued: Issued) -> None:
-    """They go together."""
+    """Static users without static targets are refused."""
     users = {"static.users": {"alice": {"token_sha256": HASH, "targets": ["*"]}}}
     with pytest.raises(RenderError, match=r"Can.t find property .static\.targets."):
         render("pcap-api", nested({**issued.api_properties(), **users}))
 
 
 def test_a_drain_timeout_that_is_none(api_least: Properties) -> None:
-    """It is refused by its name."""
+    """A drain timeout that is not a number is refused by its name."""
     with pytest.raises(RenderError, match="drain_timeout must be a duration such as 10s or 1m"):
         render("pcap-api", nested({**api_least, "drain_timeout": "soon"}))
 
@@ -355,13 +355,13 @@ def test_specs_and_templates_agree(job: str, issued: Issued) -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_every_property_is_set_by_these_tests(job: str, issued: Issued) -> None:
-    """So nothing of a spec goes untested."""
+    """These tests set every property of the specs."""
     assert set(MOST[job](issued)) == set(job_spec(job)["properties"])
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_the_most_differs_from_the_defaults(job: str, issued: Issued) -> None:
-    """Or it would prove nothing."""
+    """Every property of the fullest example differs from its default."""
     properties, most = job_spec(job)["properties"], MOST[job](issued)
     same = {name for name, facts in properties.items() if facts.get("default") == most[name]}
     assert same <= {"listen.tls.enabled"}
@@ -369,7 +369,7 @@ def test_the_most_differs_from_the_defaults(job: str, issued: Issued) -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_every_property_is_described(job: str) -> None:
-    """A sentence each, and a default, an example, or the word that it is required."""
+    """Every property has a description, and a default, an example, or a note that it is required."""
     for name, facts in job_spec(job)["properties"].items():
         assert facts["description"].rstrip().endswith("."), name
         known = {"default", "example"} & set(facts)
@@ -378,7 +378,7 @@ def test_every_property_is_described(job: str) -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_every_template_is_in_the_spec(job: str) -> None:
-    """And every one of the spec is there."""
+    """Every template is in the spec, and every template of the spec exists."""
     directory = RELEASE / "jobs" / job / "templates"
     files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
     assert files == set(job_spec(job)["templates"])
@@ -475,7 +475,7 @@ METADATA = {"path": "/var/vcap/data/container-metadata"}
 def test_the_agent_has_what_its_access_needs(
     agent_least: Properties, properties: Properties, expected: Mapping[str, Any]
 ) -> None:
-    """NET_RAW alone, unless containers are to be entered: bpm has no smaller way to allow setns."""
+    """The agent has NET_RAW alone unless it enters containers, for which bpm offers nothing smaller than privileged."""
     (process,) = render("pcap-agent", nested({**agent_least, **properties})).yaml("config/bpm.yml")[
         "processes"
     ]
@@ -485,7 +485,7 @@ def test_the_agent_has_what_its_access_needs(
 
 
 def test_memory_limits(api_least: Properties, agent_least: Properties) -> None:
-    """They arrive at bpm."""
+    """Memory limits arrive in bpm's configuration."""
     for job, properties in (("pcap-api", api_least), ("pcap-agent", agent_least)):
         rendered = render(job, nested({**properties, "memory_limit": "1G"}))
         (process,) = rendered.yaml("config/bpm.yml")["processes"]
@@ -495,7 +495,7 @@ def test_memory_limits(api_least: Properties, agent_least: Properties) -> None:
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize(("bpm", "pidfile"), [(True, "bpm/{0}/{0}.pid"), (False, "{0}/{0}.pid")])
 def test_monit_ctl_and_drain_mean_the_same_process(job: str, bpm: bool, pidfile: str, issued: Issued) -> None:
-    """All have the pid file that whoever starts the process writes."""
+    """monit, ctl and drain use the same pid file."""
     rendered = render(job, nested({**least(job, issued), "bpm.enabled": bpm}))
     path = f"/var/vcap/sys/run/{pidfile.format(job)}"
     assert f"with pidfile {path}\n" in rendered.files["monit"]
@@ -508,7 +508,7 @@ def test_monit_ctl_and_drain_mean_the_same_process(job: str, bpm: bool, pidfile:
     [("10s", "20 * 10"), ("500ms", "11 * 10"), ("1m", "70 * 10"), ("1.5 h", "5410 * 10")],
 )
 def test_the_drain_waits_longer_than_the_api_takes(api_least: Properties, timeout: str, tenths: str) -> None:
-    """Ten seconds more than drain_timeout, of which the api may take three."""
+    """The drain script waits ten seconds longer than drain_timeout; the api may take three of them."""
     rendered = render("pcap-api", nested({**api_least, "drain_timeout": timeout}))
     assert f"tenth < {tenths};" in rendered.files["bin/drain"]
 
@@ -523,7 +523,7 @@ def test_the_drain_waits_longer_than_the_api_takes(api_least: Properties, timeou
     ],
 )
 def test_health_checks_ask_where_the_api_listens(api_least: Properties, host: str, url: str) -> None:
-    """On the loopback address where it listens on all."""
+    """The health check uses the loopback address where the api listens on all addresses."""
     rendered = render("pcap-api", nested({**api_least, "listen.host": host}))
     assert f'"{url}"' in rendered.files["bin/route-health"]
     assert f'"{url}"' in rendered.files["bin/post-start"]

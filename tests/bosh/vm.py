@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 from demo.processes import ROOT, end, run, wait_until
 from tests.bosh.release import RELEASE
-from tests.lab.containers import BUSYBOX, MAPPED_ROOT, Store, entry, specification
+from tests.kit.lab.containers import BUSYBOX, MAPPED_ROOT, Store, entry, specification
 
 _SETUP = r"""
 set -eu

@@ -27,11 +27,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.http import parse_qs
@@ -109,6 +107,7 @@ from pcapd.wire import (
     decode,
     encode,
 )
+from tests.kit.unit.transport import HttpTransport
 
 Target = Callable[[bytes], None]
 
@@ -348,34 +347,14 @@ def refusal_body(data: bytes) -> None:
 # --- the api's HTTP and WebSocket ----------------------------------------------------
 
 
-class _Handle:
-    def setsockopt(self, *_: int) -> None:
-        pass
-
-
-class _Wire(StringTransport):
+class _Wire(HttpTransport):
     """A client's connection in memory, as forgiving as a real one."""
-
-    def __init__(self) -> None:
-        super().__init__(IPv4Address("TCP", "192.0.2.1", 9495), IPv4Address("TCP", "192.0.2.2", 40_000))
-
-    def getHandle(self) -> _Handle:
-        return _Handle()
 
     def setTcpNoDelay(self, _: bool) -> None:
         pass
 
     def unregisterProducer(self) -> None:
         self.producer = None
-
-    def abortConnection(self) -> None:
-        self.disconnecting = True
-
-    def known(self) -> None:
-        pass
-
-    def stranger(self) -> None:
-        pass
 
 
 class _Front:

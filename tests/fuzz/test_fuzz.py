@@ -21,7 +21,7 @@ SLOW = {"configuration": 150}
 
 
 def test_every_target_has_a_corpus() -> None:
-    """No target without seeds, and no seeds without a target."""
+    """Every fuzz target has seeds, and every directory of seeds a target."""
     assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
 
 
@@ -37,7 +37,7 @@ def test_the_corpus(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations(name: str) -> None:
-    """So are mutations, the same in every run."""
+    """Mutations of the corpus, the same in every run, are withstood as well."""
     seeds = list(seeds_of(name).values())
     for data in itertools.islice(mutations(seeds, seed=1), SLOW.get(name, MUTATIONS)):
         try:
@@ -81,7 +81,7 @@ def whole(sanitized: Path) -> Path:
 
 @pytest.mark.long
 def test_the_c_code_under_sanitizers(whole: Path, tmp_path: Path) -> None:
-    """No read or write out of bounds and nothing undefined, whatever a batch claims."""
+    """The C code reads and writes within bounds and without undefined behaviour, whatever a batch claims."""
     done = under_sanitizers(whole, tmp_path, *NATIVE)
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("inputs") == len(NATIVE)
@@ -89,7 +89,7 @@ def test_the_c_code_under_sanitizers(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_batch_that_another_thread_changes_under_sanitizers(whole: Path) -> None:
-    """merge reads and writes within bounds then, too."""
+    """merge stays within bounds under sanitizers while another thread changes the batch."""
     done = sanitized_run(whole, "tests.fuzz.race")
     assert done.returncode == 0, done.stderr[-4000:]
 

@@ -1,22 +1,25 @@
-"""One chain of daemons for all tests that leave it as they found it."""
+"""What tests of hosts share: one chain of daemons, a wire between two hosts, a user with Wireshark."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Iterator
 
 import pytest
 
+from demo.namespaces import Link, Namespace, connect, remove_stale
+from tests.kit.hosts.chain import Chain
+from tests.kit.hosts.wireshark import User
+
 
 @pytest.fixture(scope="session")
-def chain_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+def chain_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """Start the daemons once."""
     pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
     pytest.importorskip("prctl", reason="python-prctl is not installed")
     if os.geteuid() != 0:
         pytest.skip("captures and namespaces need root")
-    from chain_tools import Chain
-
     with Chain(tmp_path_factory.mktemp("chain")) as lab:
         yield lab
         for daemon in (lab.agent, lab.second, lab.api):
@@ -27,12 +30,41 @@ def chain_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 
 @pytest.fixture
-def chain(chain_session: object) -> Iterator[object]:
+def chain(chain_session: Chain) -> Iterator[Chain]:
     """The daemons, all alive; a test that ends one of them is repaired."""
-    from chain_tools import Chain
-
-    assert isinstance(chain_session, Chain)
     yield chain_session
     for daemon in (chain_session.agent, chain_session.second, chain_session.api):
         if daemon.process.poll() is not None:
             daemon.start()
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[Link]:
+    """Two hosts on a wire; tests send from the left one and mostly capture on the right one."""
+    remove_stale()
+    with Namespace.unique("left") as left, Namespace.unique("right") as right:
+        yield connect(left, right)
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    """Pcapctl is installed for Wireshark, and nothing is set."""
+    user = User(tmp_path / "home")
+    user.home.mkdir()
+    done = user.pcapctl("extcap", "--install")
+    assert done.returncode == 0, done.stderr
+    return user
+
+
+@pytest.fixture
+def alice(chain: Chain, user: User) -> User:
+    """May capture on web-0 and web-1."""
+    token = user.home / "token"
+    token.write_text(chain.token)
+    user.preferences = {
+        "pcapctl_hosts.targets": "web-0, web-1",
+        "pcapctl_hosts.api": chain.url,
+        "pcapctl_hosts.ca": str(chain.authority.certificate_path),
+        "pcapctl_hosts.tokenfile": str(token),
+    }
+    return user

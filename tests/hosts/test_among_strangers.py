@@ -16,13 +16,13 @@ import urllib.request
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import MIB, Chain, Client, assert_accounted
 
 from demo import processes
 from demo.daemons import environment
 from demo.processes import ROOT, usage, wait_until
-from tests.lab.attacks import ATTACKS, CROWD, Place
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import MIB, Chain, Client, assert_accounted
+from tests.kit.lab.attacks import ATTACKS, CROWD, Place
+from tests.kit.lab.generator import FILTER, Generator
 
 pytestmark = pytest.mark.long
 
@@ -109,7 +109,10 @@ def run(chain: Chain, name: str) -> int:
     )
     words = [name, str(SECONDS), json.dumps(dataclasses.asdict(place))]
     done = processes.run(
-        [sys.executable, "-m", "tests.lab.attacks", *words], cwd=ROOT, env=environment(), timeout=SECONDS + 60
+        [sys.executable, "-m", "tests.kit.lab.attacks", *words],
+        cwd=ROOT,
+        env=environment(),
+        timeout=SECONDS + 60,
     )
     times = int(done.stdout)
     assert times > 0, "no attack: no test"
@@ -125,7 +128,7 @@ def victim(chain: Chain) -> tuple[Client, Generator]:
 
 @pytest.mark.parametrize("name", ["nobody", *ATTACKS])
 def test_a_capture_beside_an_attack(strangers: Chain, name: str) -> None:
-    """It has every packet, ``/health`` answers within a second, and neither daemon grows."""
+    """A capture beside an attack has every packet, ``/health`` answers within a second, and neither daemon grows."""
     chain = strangers
     client, packets = victim(chain)
     watch = Watch(chain)
@@ -153,7 +156,7 @@ def test_a_capture_beside_an_attack(strangers: Chain, name: str) -> None:
     ],
 )
 def test_what_a_flood_writes(strangers: Chain, name: str, daemon: str, words: str) -> None:
-    """Two lines a second, which say how often it happened."""
+    """A flood of events causes two log lines a second, which say how often each event happened."""
     log = {"api": strangers.api, "agent": strangers.agent}[daemon]
     before = len(log.records())
 

@@ -1,7 +1,7 @@
 """From a cf login to a file: pcapctl and curl, the api, agents on cells, and real containers.
 
 Cloud Controller and the UAA are doubles, and the router where there is one; all
-else is real.  Every container talks all the time (`apps_tools.Chatter`), so
+else is real.  Every container talks all the time (`tests.kit.hosts.apps.Chatter`), so
 whoever is captured by mistake is seen.  In the end no token is in any log.
 """
 
@@ -21,15 +21,15 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 
 from demo.certificates import Authority
 from demo.processes import wait_until
-from tests.doubles import cloud_controller as cc
-from tests.doubles.agent import AgentDouble
-from tests.doubles.cloud_controller import CfApp, Process, User
-from tests.doubles.router import Router
-from tests.hosts.apps_tools import Apps, apps_in, loop, wire
-from tests.hosts.chain_tools import Result, SaveFile, assert_accounted, ordered, read_pcap
-from tests.hosts.containers_tools import USER, needs
-from tests.lab.containers import Instance, entry
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.doubles import cloud_controller as cc
+from tests.kit.doubles.agent import AgentDouble
+from tests.kit.doubles.cloud_controller import CfApp, Process, User
+from tests.kit.doubles.router import Router
+from tests.kit.hosts.apps import Apps, apps_in, loop, wire
+from tests.kit.hosts.chain import Result, SaveFile, assert_accounted, ordered, read_pcap
+from tests.kit.hosts.containers import USER, needs
+from tests.kit.lab.containers import Instance, entry
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 if needs():
     pytest.skip(str(needs()), allow_module_level=True)
@@ -85,7 +85,7 @@ def test_from_login_to_file(apps: Apps) -> None:
 
 
 def test_audit(apps: Apps) -> None:
-    """Who captured which instances of which app on which cells, and how it ended; by one id everywhere."""
+    """The audit log holds who captured which instances on which cells and how it ended, under one id."""
     before = len(apps.audit("capture_started"))
     result = apps.capture("--instance", "0,2", "--filter", "icmp", seconds=0.5)
     assert result.status == 0, result.stderr
@@ -107,7 +107,7 @@ def test_audit(apps: Apps) -> None:
 @BOTH_WAYS
 @pytest.mark.long(but=("namespace",))
 def test_instance_0_alone(apps: Apps, access: str) -> None:
-    """Instance 1 talks on the same cell, and is never in a capture of instance 0; nor the other way round."""
+    """Instances 0 and 1 talk on the same cell, and neither is ever in a capture of the other."""
     with apps.accessed(access):
         for index in (0, 1):
             result = apps.capture("--instance", str(index), seconds=0.7)
@@ -119,7 +119,7 @@ def test_instance_0_alone(apps: Apps, access: str) -> None:
 @BOTH_WAYS
 @pytest.mark.long(but=("namespace-3.228.0",))
 def test_the_store_is_rewritten(apps: Apps, access: str, version: str) -> None:
-    """During the look-ups, all the time; also where only the address or the index tells."""
+    """Captures find the right container while the store is rewritten all the time."""
     store = apps.cells[0].cell.store
     over = threading.Event()
 
@@ -146,6 +146,7 @@ def test_the_store_is_rewritten(apps: Apps, access: str, version: str) -> None:
 
 
 def test_chosen_instances(apps: Apps) -> None:
+    """A capture of chosen instances holds the packets of those only."""
     result = apps.capture("--instance", "0,2", seconds=0.7)
     assert result.status == 0, result.stderr
     check_only(result, apps.real[0], apps.real[2])
@@ -153,7 +154,7 @@ def test_chosen_instances(apps: Apps) -> None:
 
 @pytest.mark.long
 def test_another_type(apps: Apps) -> None:
-    """The worker's instance 0 runs beside web's instance 2, and is another."""
+    """The worker's instance 0, on the same cell as web's instance 2, is captured as an instance of its own."""
     result = apps.capture("--type", "worker", seconds=0.7)
     assert result.status == 0, result.stderr
     check_only(result, apps.worker)
@@ -161,7 +162,7 @@ def test_another_type(apps: Apps) -> None:
 
 @pytest.mark.long
 def test_two_devices(apps: Apps) -> None:
-    """What goes over lo is there once that is asked for, each device on an interface of its own."""
+    """Traffic on lo is captured once that device is named, and each device has an interface of its own."""
     result = apps.capture("--instance", "1", "--device", "eth0", "--device", "lo")
     assert result.status == 0, result.stderr
     file = result.file
@@ -173,7 +174,7 @@ def test_two_devices(apps: Apps) -> None:
 
 
 def test_no_lo_from_the_cells_side(apps: Apps) -> None:
-    """It is refused with the reason, not left out."""
+    """A capture of lo from the cell's side is refused with the reason."""
     with apps.accessed("host-veth"):
         result = apps.capture("--instance", "0", "--device", "lo")
     assert result.status == 1 and not result.path.exists()
@@ -196,7 +197,7 @@ def test_no_lo_from_the_cells_side(apps: Apps) -> None:
 )
 @pytest.mark.long(but=("default",))
 def test_curl(apps: Apps, query: list[tuple[str, object]], indices: tuple[int, ...]) -> None:
-    """The 2022 interface: instance 0 unless asked otherwise, and classic pcap."""
+    """curl on the interface of 2022 gets instance 0 unless it names another, as classic pcap."""
     require("curl", "tcpdump")
     done, path = apps.curl(*query, duration="600ms")
     assert (done.returncode, done.stdout) == (0, b"200"), done
@@ -211,6 +212,7 @@ def test_curl(apps: Apps, query: list[tuple[str, object]], indices: tuple[int, .
 
 
 def test_curl_for_a_device_and_a_type(apps: Apps) -> None:
+    """curl captures another process type's device as pcapng, with the packets of that device alone."""
     require("curl")
     done, path = apps.curl(("type", "worker"), ("device", "lo"), headers=["Accept: application/x-pcapng"])
     assert (done.returncode, done.stdout) == (0, b"200"), done
@@ -230,7 +232,7 @@ def opened_anywhere(apps: Apps) -> int:
 
 
 def test_no_permission(apps: Apps) -> None:
-    """Who may only look at the app is told so, and nothing is opened on any agent."""
+    """A user who may only view the app is refused with the reason, and no agent opens anything."""
     auditor = User("auditor@example.test", audits={apps.app.space})
     before = opened_anywhere(apps)
     client = apps.pcapctl("myapp", home=apps.log_in(auditor))
@@ -281,7 +283,7 @@ def _ask_for(apps: Apps, guid: str) -> tuple[bytes, str]:
 
 
 def test_an_expired_token_is_refreshed(apps: Apps) -> None:
-    """As the cf CLI does it, and where it keeps it; the refreshed token is what the api gets."""
+    """An expired token is refreshed and stored as the cf CLI does it, and the api gets the new one."""
     expired = apps.uaa.token(user=apps.alice.name, exp=int(time.time()) - 10)
     home = apps.log_in(access=expired)
     done, _ = apps.curl(token=expired)
@@ -300,7 +302,7 @@ def test_an_expired_token_is_refreshed(apps: Apps) -> None:
 @BOTH_WAYS
 @pytest.mark.long
 def test_a_container_goes_away(apps: Apps, access: str) -> None:
-    """The user is told, the others are captured on, and the file is whole."""
+    """When a container goes away, the user is told, the other captures go on, and the file is whole."""
     spare = apps.place(apps.app, 3, apps.cells[0])
     try:
         with apps.accessed(access):
@@ -321,7 +323,7 @@ def test_a_container_goes_away(apps: Apps, access: str) -> None:
 
 
 def test_the_only_container_goes_away(apps: Apps) -> None:
-    """Then the capture ends by itself."""
+    """When the only container goes away, the capture ends by itself."""
     spare = apps.place(apps.app, 3, apps.cells[1])
     try:
         client = apps.pcapctl("myapp", "--instance", "3")
@@ -337,7 +339,7 @@ def test_the_only_container_goes_away(apps: Apps) -> None:
 
 @pytest.mark.long
 def test_many_instances(apps: Apps) -> None:
-    """20 instances on 3 agents, one of them unreachable, one instance down: the rest, the names, status 3."""
+    """Of 20 instances on 3 agents, the unreachable and stopped ones are named, the rest is captured, status 3."""
     fleet = apps.cc.add(CfApp("fleet", processes=[Process(instances=[])], space=apps.app.space))
     real = {index: apps.place(fleet, index, apps.cells[0]) for index in (0, 3, 6, 9)}
     with AgentDouble(apps.authority.issue_agent("double"), "127.0.0.7", apps.port) as double:
@@ -414,7 +416,7 @@ def read_pcap_cut(path: Path) -> list[object]:
 
 @pytest.mark.long
 def test_follow(apps: Apps) -> None:
-    """An instance restarts, one moves, one is added: each goes on as a new interface, and gaps are said."""
+    """An instance that restarts, moves or is added continues as a new interface, and gaps are reported."""
     ringo = apps.cc.add(CfApp("ringo", processes=[Process(instances=[])], space=apps.app.space))
     first, second = apps.cells
     before = {index: apps.place(ringo, index, first) for index in (0, 1)}
@@ -465,7 +467,7 @@ def test_follow(apps: Apps) -> None:
 )
 @pytest.mark.long
 def test_privileges_while_capturing(apps: Apps, access: str, needed: tuple[int, ...]) -> None:
-    """capabilities(7): 2 DAC_READ_SEARCH, 13 NET_RAW, 19 SYS_PTRACE, 21 SYS_ADMIN; and not root, in any thread.
+    """While it captures, no thread of the agent is root or has other capabilities than the four it needs.
 
     The bounding set is left as it was: without new privileges (NoNewPrivs) and
     with empty inheritable and ambient sets, no program that is started gets any of it.

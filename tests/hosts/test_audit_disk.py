@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, assert_accounted
 
 from demo.processes import wait_until
 from pcapd.limits import AUDIT_CHECK_INTERVAL
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import Chain, assert_accounted
+from tests.kit.lab.generator import FILTER, Generator
 
 pytestmark = pytest.mark.long
 
@@ -104,7 +104,7 @@ def restore(chain: Audited) -> None:
 
 @pytest.mark.parametrize("trouble", ["none", *TROUBLE])
 def test_the_disk_of_the_audit_log(audited: Audited, trouble: str) -> None:
-    """Running captures end with a complete file and the reason, new ones are refused, and the api recovers."""
+    """When the audit log's disk is full, captures end whole, new ones are refused, and the api recovers."""
     chain = audited
     before = chain.failures()
     with Generator(chain.link, rate=500):

@@ -12,10 +12,10 @@ import pytest
 from demo.certificates import Authority
 from demo.configurations import LOCAL, free_port
 from demo.processes import end, wait_until
-from tests.doubles.cloud_controller import CfApp, Instance, Process
-from tests.doubles.router import Router
-from tests.hosts.foundation_tools import Foundation, foundation_in
-from tests.lab.readers import capinfos, require, tcpdump_lines
+from tests.kit.doubles.cloud_controller import CfApp, Instance, Process
+from tests.kit.doubles.router import Router
+from tests.kit.hosts.foundation import Foundation, foundation_in
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines
 
 NGINX = """
 worker_processes 1;
@@ -82,7 +82,7 @@ def test_download_is_cut(foundation: Foundation, app: CfApp, token: str) -> None
 
 
 def test_cut_download_is_readable(foundation: Foundation, app: CfApp, token: str, tmp_path: Path) -> None:
-    """What came until then is a file of whole packets."""
+    """A download that a router cut is a file of whole packets."""
     require("tcpdump")
     with router(foundation, response_limit=2) as gorouter:
         answer = foundation.capture(app, token, duration="60s", port=gorouter.port)
@@ -131,7 +131,7 @@ def test_quiet_pcapng_is_kept_alive(foundation: Foundation, app: CfApp, token: s
 
 @pytest.mark.long
 def test_quiet_websocket_is_kept_alive(foundation: Foundation, app: CfApp, token: str) -> None:
-    """So does what flows over the WebSocket without any packets."""
+    """Frames without packets keep a quiet WebSocket from being closed as idle."""
     with router(foundation, idle_limit=2) as gorouter:
         done = foundation.pcapctl(app, token, "--duration", "6s", url=gorouter.url).done()
         assert done.returncode == 0, done.stderr
@@ -195,7 +195,7 @@ def test_nginx_websocket(foundation: Foundation, app: CfApp, token: str, nginx: 
 
 @pytest.mark.long
 def test_nginx_download(foundation: Foundation, app: CfApp, token: str, nginx: int) -> None:
-    """So is a download; and one that nginx finds idle for too long is not whole."""
+    """Through a real nginx a download is complete; one that nginx cuts as idle does not look whole."""
     assert foundation.capture(app, token, duration="1s", port=nginx).whole
     cut = foundation.capture(app, token, duration="20s", port=nginx)
     assert cut.status == 200 and not cut.whole

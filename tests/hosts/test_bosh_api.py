@@ -1,7 +1,7 @@
 """The api as a process, with doubles of a director and its UAA behind it and agents' doubles on the VMs.
 
 Every test ends by looking for tokens in the api's log, which is at debug level
-(`bosh_tools.environment_in`).
+(`tests.kit.hosts.bosh.environment_in`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.processes import wait_until
 from pcapd.limits import AUTHORITY_BODY_MAX, AUTHORITY_CALL_TIMEOUT, KEYS_INTERVAL
-from tests.doubles import director as double
-from tests.doubles.director import DIRECTOR_UUID, Deployment, Instance
-from tests.doubles.https import Answer
-from tests.doubles.uaa import Key
-from tests.hosts.bosh_tools import Environment, environment_in
-from tests.lab.readers import require, tshark_fields
+from tests.kit.doubles import director as double
+from tests.kit.doubles.director import DIRECTOR_UUID, Deployment, Instance
+from tests.kit.doubles.https import Answer
+from tests.kit.doubles.uaa import Key
+from tests.kit.hosts.bosh import Environment, environment_in
+from tests.kit.lab.readers import require, tshark_fields
 
 INFO, KEYS = "/info", "/token_keys"
 INSTANCES, DEPLOYMENTS = "/deployments/cf/instances", "/deployments"
@@ -57,7 +57,7 @@ def untouched(lasting: Environment) -> Environment:
 
 
 def test_group(untouched: Environment) -> None:
-    """All VMs of a group, each at the first of its addresses, on the host itself."""
+    """All VMs of a group are captured, each at the first of its addresses, on the host itself."""
     answer = untouched.vms(untouched.admin(), Accept="application/x-pcapng")
     assert (answer.status, answer.whole) == (200, True), answer.body
     for cell, instance in zip(untouched.cells, untouched.cf.instances):
@@ -88,7 +88,7 @@ def test_readable(untouched: Environment, tmp_path: Path) -> None:
     ids=["id", "index", "slug", "slug-index"],
 )
 def test_instance(untouched: Environment, named: Callable[[Instance], list[tuple[str, str]]]) -> None:
-    """One of a group, by its id or its index."""
+    """One instance of a group is captured, by its id or its index."""
     second = untouched.cf.instances[1]
     answer = untouched.vms(untouched.admin(), *named(second), Accept="application/x-pcapng")
     assert answer.whole and second.name.encode() in answer.body
@@ -97,7 +97,7 @@ def test_instance(untouched: Environment, named: Callable[[Instance], list[tuple
 
 
 def test_whole_deployment(untouched: Environment) -> None:
-    """Without a group it is all VMs; an errand that runs nowhere is no failure."""
+    """Without a group all VMs of the deployment are captured; an errand that is not running is not a failure."""
     query = [("deployment", "cf"), ("duration", "500ms")]
     answer = untouched.get("/capture", untouched.admin(), query)
     assert (answer.status, answer.whole) == (200, True)
@@ -105,7 +105,7 @@ def test_whole_deployment(untouched: Environment) -> None:
 
 
 def test_partly_there(untouched: Environment) -> None:
-    """What is named and is not there makes the file incomplete; the rest is captured."""
+    """Instances that are named but do not exist make the file incomplete; the others are captured."""
     answer = untouched.vms(untouched.admin(), ("group", "router"), ("group", "haproxy"))
     assert (answer.status, answer.whole) == (200, False)
     assert all(len(cell.started) == 1 for cell in untouched.cells)
@@ -121,7 +121,7 @@ def test_partly_there(untouched: Environment) -> None:
     ],
 )
 def test_nothing_there(untouched: Environment, query: list[tuple[str, str]], words: list[str]) -> None:
-    """When nothing matches, all that does not is in the answer."""
+    """When nothing matches, the answer names everything that was not found."""
     answer = untouched.vms(untouched.admin(), *query)
     assert (answer.status, answer.error["code"]) == (404, "target_not_found")
     assert all(word in answer.error["title"] for word in words), answer.error
@@ -130,6 +130,7 @@ def test_nothing_there(untouched: Environment, query: list[tuple[str, str]], wor
 
 
 def test_no_such_deployment(untouched: Environment) -> None:
+    """A deployment that does not exist is a 404 that names it."""
     answer = untouched.vms(untouched.admin(), ("deployment", "cf2"))
     assert answer.status == 404 and "no deployment cf2" in answer.error["title"]
 
@@ -155,7 +156,7 @@ def test_no_such_deployment(untouched: Environment) -> None:
     ],
 )
 def test_bad_query(untouched: Environment, query: list[tuple[str, str]]) -> None:
-    """What no BOSH name is, is refused before anybody is asked anything."""
+    """A name that BOSH would not allow is refused before the director is asked."""
     answer = untouched.vms(untouched.admin(), *query)
     assert answer.status == 400, answer.body
     untouched.assert_no_question()
@@ -170,7 +171,7 @@ def test_bad_query(untouched: Environment, query: list[tuple[str, str]]) -> None
     ids=["all", "own", "team"],
 )
 def test_may(untouched: Environment, scope: str) -> None:
-    """Who may `bosh ssh` may capture."""
+    """Users who may use `bosh ssh` may capture."""
     answer = untouched.vms(untouched.director.token("openid", scope))
     assert (answer.status, answer.whole) == (200, True), answer.body
     # The list of deployments is only asked for where teams decide.
@@ -189,7 +190,7 @@ def test_may(untouched: Environment, scope: str) -> None:
     ],
 )
 def test_may_not(untouched: Environment, scope: str) -> None:
-    """To read is not to capture; nor is to be the admin of another team, or of another director."""
+    """Read access does not allow captures; nor do admin rights for another team or another director."""
     answer = untouched.vms(untouched.director.token("openid", scope))
     assert (answer.status, answer.error["code"]) == (403, "forbidden"), answer.body
     assert "alice" in answer.error["title"] and "bosh.admin" in answer.error["detail"]
@@ -208,7 +209,7 @@ def test_other_team_that_sees_it(environment: Environment) -> None:
 
 
 def test_unknown_deployment_of_a_team(untouched: Environment) -> None:
-    """A team's admin is told the same of what does not exist and of what is others'."""
+    """A team's admin gets the same answer for a deployment of others as for one that does not exist."""
     untouched.director.add(Deployment("secret", [], ["red"]))
     token = untouched.director.token("bosh.teams.blue.admin")
     answers = [untouched.vms(token, ("deployment", name)) for name in ("secret", "absent")]
@@ -228,6 +229,7 @@ def test_token_scope(tmp_path: Path, authority: Authority) -> None:
 
 
 def test_no_token(untouched: Environment) -> None:
+    """A request without a token is a 401, and neither the director nor UAA is asked."""
     answer = untouched.get("/capture", None, [("deployment", "cf")])
     assert answer.status == 401
     untouched.assert_no_question()
@@ -289,7 +291,7 @@ ATTACKS: dict[str, tuple[Callable[[Environment], str], str]] = {
 
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_attack(untouched: Environment, name: str) -> None:
-    """Each is a 401 that says why; the director, agents and the attacker's server hear nothing."""
+    """Each attack gets a 401 with the reason; the director, agents and the attacker's server receive nothing."""
     make, words = ATTACKS[name]
     answer = untouched.vms(make(untouched))
     assert (answer.status, answer.error["code"]) == (401, "unauthenticated"), answer.body
@@ -299,7 +301,7 @@ def test_attack(untouched: Environment, name: str) -> None:
 
 
 def test_missing_scope(untouched: Environment) -> None:
-    """A good token that allows nothing: a 403, and the director is not even asked."""
+    """A good token without permissions gets a 403, and the director is not asked."""
     answer = untouched.vms(untouched.director.token("openid"))
     assert (answer.status, answer.error["code"]) == (403, "forbidden")
     untouched.assert_no_question()
@@ -309,6 +311,7 @@ def test_missing_scope(untouched: Environment) -> None:
     "value", ["bearer a b", "bearer \xe4", "Basic YTpi", "bearer", "bearer " + "x" * 15000]
 )
 def test_hostile_header(untouched: Environment, value: str) -> None:
+    """A header that is not a bearer token is a 401, and neither the director nor UAA is asked."""
     connection = untouched.connection()
     connection.putrequest("GET", "/capture?deployment=cf")
     connection.putheader("Authorization", value.encode("latin-1"))
@@ -324,7 +327,7 @@ def keys_asked(environment: Environment) -> int:
 
 @pytest.mark.long
 def test_unknown_kids_are_no_flood(environment: Environment) -> None:
-    """However many tokens with unknown key ids come, UAA is asked once in an interval."""
+    """UAA is asked once per interval, however many tokens with unknown key ids come."""
     time.sleep(KEYS_INTERVAL)  # the api's own look is over as long
     before, began = keys_asked(environment), time.monotonic()
     for number in range(12):
@@ -350,7 +353,7 @@ def test_rotation(environment: Environment) -> None:
 
 @pytest.mark.long
 def test_other_key_under_the_same_id(environment: Environment) -> None:
-    """Only the next look finds it: until then its tokens are not believed, afterwards the old ones are not."""
+    """A new key under a known id counts from the next look at UAA's keys on; until then the old one does."""
     time.sleep(KEYS_INTERVAL)
     gone = environment.uaa.keys[0]
     environment.uaa.keys[0] = Key(gone.name)
@@ -362,7 +365,7 @@ def test_other_key_under_the_same_id(environment: Environment) -> None:
 
 @pytest.mark.long
 def test_uaa_named_anew(environment: Environment) -> None:
-    """When the director names another UAA, nothing of the old one's counts."""
+    """When the director names another UAA, keys of the old one no longer count."""
     old = environment.admin()
     assert environment.vms(old).status == 200
     environment.director.info = {
@@ -412,7 +415,7 @@ ENDLESS = Answer(200, b"x" * 1024 * 1024, repeat=AUTHORITY_BODY_MAX // 1024**2 +
     )
 )
 def test_trouble(untouched: Environment, where: str, answer: Answer, status: int, words: str) -> None:
-    """Each failure has its own clear answer, at whichever question; nothing is opened anywhere."""
+    """Each failure of director or UAA has its own clear answer, and no agent opens anything."""
     token = untouched.director.token("bosh.teams.blue.admin")
     untouched.director.canned[where] = answer
     try:
@@ -475,7 +478,7 @@ def test_starts_in_trouble(
 
 
 def test_starts_alone(tmp_path: Path, authority: Authority) -> None:
-    """Start-up while the director is away; it comes later."""
+    """The api starts while the director is away, and serves once it is back."""
     with Away(tmp_path, authority) as environment:
         environment.begin()
         environment.director.stop()
@@ -529,13 +532,13 @@ def test_impostor(tmp_path: Path, authority: Authority, wrong: str) -> None:
 
 
 def test_health(untouched: Environment) -> None:
-    """The answer is public: it says that the resolver is ready, and nothing else of it."""
+    """The health answer shows only that the resolver is ready."""
     status, body = untouched.health()
     assert status == 200 and body["resolvers"]["bosh"] == {"healthy": True, "message": "ready"}
 
 
 def test_audit(environment: Environment) -> None:
-    """Who, which deployment, groups and instances, at which addresses: before the first packet."""
+    """Before the first packet the audit log holds user, deployment, groups, instances and addresses."""
     token = environment.director.token("bosh.admin", user="bob", user_name="bob\x1b[2J")
     query = [("group", "router"), ("instance", "0")]
     environment.vms(token, *query, X_Vcap_Request_Id="request-4711")
@@ -551,7 +554,7 @@ def test_audit(environment: Environment) -> None:
 
 
 def test_per_user(tmp_path: Path, authority: Authority) -> None:
-    """The limit per user counts whom the token is for."""
+    """The limit per user counts the user of the token."""
     with environment_in(tmp_path, authority, limits={"per_user": 1}) as environment:
         connection = environment.connection()
         path = "/capture?deployment=cf&group=router&duration=30s"

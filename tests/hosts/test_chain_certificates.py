@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain
 
 from demo.certificates import AGENT_NAME, API_NAME, Authority, Credentials
 from demo.configurations import LOCAL, Config, free_port, merged
 from demo.daemons import Daemon, environment
 from demo.processes import wait_until
+from tests.kit.hosts.chain import Chain
 
 EXPIRE = timedelta(seconds=10)
 
@@ -167,9 +167,9 @@ def test_the_agent_refuses_who_shows_no_certificate(chain: Chain) -> None:
 
 
 SERVERS = {
-    "server-of-wrong-ca": ["certificate of 127.0.0.1 is not good", "--ca"],
-    "server-of-wrong-name": ["certificate of 127.0.0.1 is not good", "127.0.0.1"],
-    "server-expired": ["certificate of 127.0.0.1 is not good", "expired"],
+    "server-of-wrong-ca": ["certificate of 127.0.0.1 is not accepted", "--ca"],
+    "server-of-wrong-name": ["certificate of 127.0.0.1 is not accepted", "127.0.0.1"],
+    "server-expired": ["certificate of 127.0.0.1 is not accepted", "expired"],
 }
 
 
@@ -188,7 +188,7 @@ def test_an_api_that_wants_a_client_certificate(chain: Chain, zoo: Zoo) -> None:
     """pcapctl has none to show: it ends with 1 and says that the api refused it."""
     result = through(chain, zoo.apis["wants-certificate"], "web-0")
     assert result.status == 1
-    assert "asks for a client certificate" in result.stderr
+    assert "requires a client certificate" in result.stderr
     assert not result.path.exists()
 
 
@@ -217,7 +217,7 @@ def test_renewed_certificates(chain: Chain, zoo: Zoo) -> None:
 
 @pytest.mark.parametrize("role", ["agent", "api"])
 def test_a_daemon_with_an_expired_certificate(chain: Chain, tmp_path: Path, role: str) -> None:
-    """It does not start: it ends with 1 and says which file has expired."""
+    """A daemon with an expired certificate exits with 1 and names the file."""
     shown = chain.authority.issue_expired(f"old-{role}", dns=(AGENT_NAME, API_NAME))
     running = chain.agent if role == "agent" else chain.api
     change = {"listen": {"port": free_port(), "tls": presenting(shown)}, "metrics": None}

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_tools import Chain, Result, assert_accounted, ordered, read_pcapng, usage_of
 
 from demo.processes import wait_until
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import Chain, Result, assert_accounted, ordered, read_pcapng, usage_of
+from tests.kit.lab.generator import FILTER, Generator
 
 BOTH = ("web-0", "web-1")
 SOURCES = ("web-0:eth0", "web-1:eth0")
@@ -101,36 +101,31 @@ def test_a_slow_reader_of_stdout_loses_nothing_uncounted(chain: Chain, tmp_path:
     assert result.status == 3
 
 
-@pytest.mark.parametrize("order", ["--order", "--no-order"])
+@pytest.mark.parametrize(
+    ("order", "number", "size"),
+    [("--order", signal.SIGINT, 120), ("--no-order", signal.SIGINT, 120), ("--order", signal.SIGTERM, 1400)],
+    ids=["--order", "--no-order", "--order SIGTERM"],
+)
 @pytest.mark.long(but=("--order",))
-def test_ctrl_c_right_after_the_last_packet_loses_none(chain: Chain, order: str) -> None:
-    """Every packet that was sent before Ctrl-C is in the file, by its number, of both hosts."""
+def test_a_stop_right_after_the_last_packet_loses_none(
+    chain: Chain, order: str, number: signal.Signals, size: int
+) -> None:
+    """Every packet that was sent before Ctrl-C or SIGTERM is in the file, by its number, of both hosts."""
     client = chain.begin(*BOTH, "--filter", FILTER, order)
     client.wait_for(*SOURCES)
-    with Generator(chain.link, size=120, rate=20_000, count=20_000) as generator:
+    rate, count = (20_000, 20_000) if size == 120 else (5_000, 3_000)
+    with Generator(chain.link, size=size, rate=rate, count=count) as generator:
         sent = generator.wait().sent
-    result = client.stop()
+    client.signal(number)
+    result = client.wait()
     assert result.status == 0, result.stderr
     assert result.report["reason"] == "interrupted"
     for name in SOURCES:
         assert result.file.numbers(name) == list(range(sent))
 
 
-def test_sigterm_is_a_ctrl_c(chain: Chain) -> None:
-    """SIGTERM drains too: every packet is there."""
-    client = chain.begin(*BOTH, "--filter", FILTER)
-    client.wait_for(*SOURCES)
-    with Generator(chain.link, size=1400, rate=5_000, count=3_000) as generator:
-        sent = generator.wait().sent
-    client.signal(signal.SIGTERM)
-    result = client.wait()
-    assert result.status == 0, result.stderr
-    for name in SOURCES:
-        assert result.file.numbers(name) == list(range(sent))
-
-
 def test_the_end_of_the_duration_loses_none(chain: Chain) -> None:
-    """With --duration under traffic there is no hole, and the last packets are those before the stop."""
+    """At the end of --duration under traffic no packet is missing up to the stop."""
     with Generator(chain.link, size=120, rate=20_000):
         result = chain.capture(*BOTH, "--filter", FILTER, "--duration", "2s")
     assert result.status == 0, result.stderr

@@ -6,11 +6,11 @@ import signal
 import time
 
 import pytest
-from chain_tools import Chain, assert_accounted, elapsed, ordered
 
 from demo.processes import wait_until
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.hosts.chain import Chain, assert_accounted, elapsed, ordered
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 #: seconds; the contract says two for the stop, the rest is the process's own end.
 STOP = 2.5
@@ -18,7 +18,7 @@ STOP = 2.5
 
 @pytest.mark.parametrize("other", ["silent", "nobody"])
 def test_a_target_that_does_not_answer_stops_nobody(chain: Chain, other: str) -> None:
-    """Beside an agent that never answers, or is not there, the other target starts at once and stops in time."""
+    """A target that does not answer delays neither the start nor the stop of the other one."""
     with Generator(chain.link, rate=1000):
         client = chain.begin(other, "web-0", "--filter", FILTER)
         # Before the silent one can have been given up: that takes five seconds.
@@ -35,7 +35,7 @@ def test_a_target_that_does_not_answer_stops_nobody(chain: Chain, other: str) ->
 
 
 def test_an_unreachable_agent_is_named_with_its_address(chain: Chain) -> None:
-    """Who reads the notice knows which agent, at which address, and why."""
+    """The notice about an unreachable agent names the agent, its address and the reason."""
     result = chain.capture("nobody", "web-0", "--duration", "500ms")
     (notice,) = result.notices
     port = chain.api.config["static"]["targets"]["nobody"]["port"]

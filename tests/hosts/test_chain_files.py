@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from chain_tools import Chain, assert_accounted, chatter, ordered, read_pcap, read_pcapng
 
 from demo.traffic import HttpTraffic
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.hosts.chain import Chain, assert_accounted, chatter, ordered, read_pcap, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 SNAPLEN = 60
 
@@ -150,7 +150,7 @@ def test_stdout_into_tshark(chain: Chain, form: str) -> None:
 
 
 def test_a_file_can_be_read_while_it_grows(chain: Chain) -> None:
-    """What pcapctl has captured is in the file within moments, and readable."""
+    """Captured packets are in the file within moments, and readable."""
     with Generator(chain.link, rate=500):
         client = chain.begin("web-0", "web-1", "--filter", FILTER)
         client.wait_for("web-0:eth0", "web-1:eth0", packets=500)

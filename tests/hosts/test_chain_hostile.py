@@ -12,7 +12,6 @@ import time
 from typing import Any, Callable, Iterator
 
 import pytest
-from chain_tools import Chain, usage_of
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request, TextMessage
 
@@ -21,8 +20,9 @@ from demo.processes import usage, wait_until
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.wire import Error, Hello, Packets, Ping, Source
 from pcapd.wire.sessions import Caller, encode_message
-from tests.doubles.hostile_agent import Conversation, HostileAgent
-from tests.lab.generator import FILTER, Generator
+from tests.kit.doubles.hostile_agent import Conversation, HostileAgent
+from tests.kit.hosts.chain import Chain, usage_of
+from tests.kit.lab.generator import FILTER, Generator
 
 HELLO = encode_message(Hello(COMPATIBILITY_LEVEL, "api", "test", "1", 0))
 HEADER = struct.Struct("!IBBH")
@@ -135,7 +135,7 @@ def hostile(chain: Chain) -> Iterator[HostileAgent]:
     )
 )
 def test_a_hostile_agent(chain: Chain, hostile: HostileAgent, case: str) -> None:
-    """It is dropped with words that name the mistake, and the other target's packets are all there."""
+    """A hostile agent is dropped with a message that names its mistake; the other target's packets are complete."""
     hostile.script, words = HOSTILE[case]
     with Generator(chain.link, rate=500):
         client = chain.begin("nobody", "web-1", "--filter", FILTER)
@@ -211,7 +211,7 @@ TO_AGENT = {
     )
 )
 def test_garbage_towards_an_agent(chain: Chain, case: str) -> None:
-    """The agent drops the peer, keeps nothing of it, and serves the next."""
+    """Garbage towards an agent ends the connection, keeps no memory, and leaves the next peer served."""
     before = usage_of({"agent": chain.agent.pid})["agent"]
     with as_api(chain) as connection:
         connection.sendall(TO_AGENT[case])
@@ -282,7 +282,7 @@ TO_API = {
 
 @pytest.mark.parametrize("case", TO_API)
 def test_garbage_towards_the_api(chain: Chain, case: str) -> None:
-    """The api answers with an ERROR that names the mistake, closes, and keeps nothing."""
+    """Garbage towards the api gets an ERROR that names the mistake, ends the connection, and keeps no memory."""
     messages, words = TO_API[case]
     before = usage_of({"api": chain.api.pid})["api"]
     client = RawClient(chain)
@@ -297,7 +297,7 @@ def test_garbage_towards_the_api(chain: Chain, case: str) -> None:
 
 
 def test_a_text_message_is_a_protocol_error(chain: Chain) -> None:
-    """The WebSocket is closed with 1002."""
+    """A text message closes the WebSocket with 1002."""
     client = RawClient(chain)
     client.send(TextMessage("hello"))
     closed = [answer for answer in client.answers() if isinstance(answer, CloseConnection)]

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_tools import Chain, ordered, read_pcap, read_pcapng
 
 from demo.processes import wait_until
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.hosts.chain import Chain, ordered, read_pcap, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 
 QUERY = "filter=udp+dst+port+9999"
 PARTIAL_FILE = 18  # curl's exit status
@@ -117,7 +117,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_an_honest_status(chain: Chain, case: str) -> None:
-    """What cannot be served gets its status and words; the status line waits for that."""
+    """A request that cannot be served gets its status and message before anything else is sent."""
     query, status, code, words = REFUSALS[case]
     found, error = refused(chain, query)
     assert (found, error["code"]) == (status, code), error
@@ -131,7 +131,7 @@ def test_every_problem_of_a_query_is_named(chain: Chain) -> None:
 
 
 def test_who_asks(chain: Chain) -> None:
-    """No token and a wrong one are 401, a target that is not the user's is 403, whether it exists or not."""
+    """A missing or wrong token is a 401, a target of others a 403, whether it exists or not."""
     for token, words in (("", "no token"), ("wrong", "not known")):
         status, error = refused(chain, "target=web-0", token)
         assert (status, error["code"]) == (401, "unauthenticated") and words in error["title"]

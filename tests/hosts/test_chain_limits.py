@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, Client, read_pcap
 
 from demo.configurations import free_port, merged
 from demo.daemons import Daemon
 from demo.processes import wait_until
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import Chain, Client, read_pcap
+from tests.kit.lab.generator import FILTER, Generator
 
 LIMITS = {
     "concurrent_captures": 2,
@@ -120,7 +120,7 @@ def test_the_agent_limits_its_captures(chain: Chain) -> None:
 
 
 def test_audit_and_request_ids(chain: Chain, tmp_path: Path) -> None:
-    """One record before the first packet and one at the end; the request id ties them to the agent's log."""
+    """A capture has an audit record before the first packet and one at the end, with the agent's request id."""
     path = tmp_path / "audited.pcap"
     request_id = f"router-{time.time_ns()}"
     with Generator(chain.link, rate=500):
@@ -152,7 +152,7 @@ def test_audit_and_request_ids(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_audited(chain: Chain) -> None:
-    """Who was refused, and why, is in the audit log."""
+    """The audit log holds who was refused, and why."""
     chain.capture("web-0", "--duration", "1s", env={"PCAP_TOKEN": chain.bob})
     last = audit(chain.api)[-1]
     assert last["audit"] == "capture_refused" and last["code"] == "forbidden"

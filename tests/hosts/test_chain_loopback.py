@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from chain_tools import Client
 
 from demo.configurations import LOCAL
 from demo.daemons import Lab
+from tests.kit.hosts.chain import Client
 
 COUNT = 200
 

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, Result, assert_accounted, assert_drops_told, assert_explained, read_pcapng
 
 from demo.daemons import environment
 from demo.namespaces import Namespace
 from demo.processes import run, wait_until
-from tests.lab.generator import FILTER, PORT, Generator
-from tests.lab.readers import require, tshark_fields
+from tests.kit.hosts.chain import (
+    Chain,
+    Result,
+    assert_accounted,
+    assert_drops_told,
+    assert_explained,
+    read_pcapng,
+)
+from tests.kit.lab.generator import FILTER, PORT, Generator
+from tests.kit.lab.readers import require, tshark_fields
 
 NOWHERE = {"interface": 0, "kernel": 0, "agent": 0, "api": 0, "client": 0}
 
@@ -79,7 +86,7 @@ def test_at_the_kernel(chain: Chain) -> None:
 
 @pytest.mark.long
 def test_at_the_interface(chain: Chain) -> None:
-    """What one interface lost is reported as its drops, at the first packet after them, and not for the other."""
+    """Losses of one interface are reported as its drops, at the first packet after them, and not for the other."""
     require("tshark")
     chain.web1.ip("link", "set", "eth0", "mtu", "600")
     try:
@@ -207,7 +214,7 @@ def losing_api(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_in_the_api(chain: Chain, losing_api: Path) -> None:
-    """What an api loses is found by its client, and in the api's own audit record and metrics."""
+    """Packets that the api loses appear in the client's report, the audit record and the metrics."""
     client = chain.begin("web-0", "--filter", FILTER)
     client.wait_for("web-0:eth0")
     sent = send(chain, 200, 6000, rate=5000)
@@ -258,7 +265,7 @@ def test_in_the_client(chain: Chain, tmp_path: Path, suffix: str) -> None:
 
 
 def test_in_a_client_that_is_interrupted_twice(chain: Chain, tmp_path: Path) -> None:
-    """What the pipe did not take is the client's, too."""
+    """Packets that the pipe did not take, in a client that is interrupted twice, count as the client's loss."""
     read_fd, write_fd = os.pipe()
     fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 65536)
     with Generator(chain.link, size=1000, rate=20_000):

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_tools import MIB, Chain, assert_accounted, read_pcapng
 
 from demo.processes import usage
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import MIB, Chain, assert_accounted, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
 
 SECONDS = 6.0
 
@@ -23,7 +23,7 @@ BOUNDS = {"agent": (2 * 16 + 32) * MIB, "api": 64 * MIB, "pcapctl": (64 + 3 * 64
 @pytest.mark.parametrize("size", [100, 1400])
 @pytest.mark.long(but=("1400",))
 def test_a_stuck_reader_fills_no_memory(chain: Chain, tmp_path: Path, size: int) -> None:
-    """With stdout never read under a flood, every process stays under its bound; then all is accounted for."""
+    """Under a flood with stdout never read every process stays under its bound, and every packet is accounted for."""
     read_fd, write_fd = os.pipe()
     # The daemons have served other tests, and keep what those made them ask the kernel for.
     before = {"agent": usage(chain.agent.pid).rss, "api": usage(chain.api.pid).rss, "pcapctl": 0}

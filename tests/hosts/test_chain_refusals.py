@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from chain_tools import Chain
+
+from tests.kit.hosts.chain import Chain
 
 REFUSALS = {
     "no such filter": (("web-0", "--filter", "udp and nonsense("), ["nonsense"]),
@@ -52,7 +53,7 @@ def test_a_wrong_token(chain: Chain) -> None:
 
 
 def test_a_target_that_the_user_may_not_name(chain: Chain) -> None:
-    """Bob may capture web-1 only; whether other targets exist he is not told."""
+    """Bob may capture web-1 only, and does not learn whether other targets exist."""
     bob = {"PCAP_TOKEN": chain.bob}
     refused = [chain.capture(name, "--duration", "1s", env=bob) for name in ("web-0", "web-7")]
     for result, name in zip(refused, ("web-0", "web-7")):

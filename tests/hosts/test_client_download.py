@@ -86,7 +86,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 
 
 def test_a_file_is_sent_as_it_is(server: Server) -> None:
-    """With its length, as a download, to anybody."""
+    """A file is sent to any client unchanged, with its length, as a download."""
     answer = server.fetch("/cli/pcapctl")
     assert answer.status == 200 and answer.body == CONTENT
     assert answer.headers["Content-Length"] == str(len(CONTENT))
@@ -96,7 +96,7 @@ def test_a_file_is_sent_as_it_is(server: Server) -> None:
 
 
 def test_an_empty_file(server: Server) -> None:
-    """A length of nothing, and an end."""
+    """An empty file is sent with length 0."""
     answer = server.fetch("/cli/empty")
     assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, "0", b"")
 
@@ -108,7 +108,7 @@ def test_only_the_head(server: Server) -> None:
 
 
 def test_a_file_that_the_client_has(server: Server) -> None:
-    """It is not sent again while it is the same, and is when it is another."""
+    """A file that the client has is not sent again unless it has changed."""
     tag = server.fetch("/cli/small").headers["ETag"]
     same = server.fetch("/cli/small", If_None_Match=tag)
     assert (same.status, same.body) == (304, b"")
@@ -148,7 +148,7 @@ def test_a_file_that_the_client_has(server: Server) -> None:
     ],
 )
 def test_nothing_else_is_sent(server: Server, path: str) -> None:
-    """No way out or down, no listing, no links, no pipes, nothing hidden."""
+    """Paths out of the directory, listings, links, pipes and hidden files are not served."""
     answer = server.fetch(path)
     assert answer.status == 404
     assert b'"target_not_found"' in answer.body
@@ -156,14 +156,14 @@ def test_nothing_else_is_sent(server: Server, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_it_is_for_reading(server: Server, method: str) -> None:
-    """Nothing can be written."""
+    """The download pages accept no writing method."""
     answer = server.fetch("/cli/pcapctl", method)
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
     assert (server.directory / "pcapctl").read_bytes() == CONTENT
 
 
 def test_a_slow_client_waits_alone(server: Server) -> None:
-    """The file is read as fast as it is taken: the api holds little of it, and it comes whole."""
+    """A file is read as fast as its client takes it, and arrives whole."""
     before = server.daemon.usage().rss
     connection = server.connect()
     connection.request("GET", "/cli/pcapctl")
@@ -176,7 +176,7 @@ def test_a_slow_client_waits_alone(server: Server) -> None:
 
 
 def test_files_are_closed(server: Server) -> None:
-    """Also those whose client goes away in the middle, or wanted no byte of them."""
+    """Files are closed, also when a client goes away in the middle or reads nothing."""
     connection = server.connect()
     connection.request("GET", "/cli/pcapctl")
     connection.getresponse().read(100)
@@ -188,7 +188,7 @@ def test_files_are_closed(server: Server) -> None:
 
 
 def test_an_api_without_the_section_has_no_such_page(tmp_path: Path, authority: Authority) -> None:
-    """404, as everything that is not there."""
+    """An api without the section answers 404 for its pages."""
     config = api_config(authority.issue_api("no-client-download"), free_port(), {}, {})
     with Daemon("api", config, tmp_path) as daemon:
         context = ssl.create_default_context(cafile=str(authority.certificate_path))

@@ -1,7 +1,7 @@
 """The api as a process, with Cloud Controller's double behind it and agents' doubles on the cells.
 
 Every test ends by looking for tokens in the api's log, which is at debug level
-(`foundation_tools.foundation_in`).
+(`tests.kit.hosts.foundation.foundation_in`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import pytest
 
@@ -26,11 +26,11 @@ from pcapd.limits import (
     PROCESSES_MAX,
 )
 from pcapd.wire import Error
-from tests.doubles import cloud_controller as cc
-from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, User
-from tests.doubles.https import Answer
-from tests.hosts.foundation_tools import Foundation, foundation_in
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.doubles import cloud_controller as cc
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, Instance, Process, User
+from tests.kit.doubles.https import Answer
+from tests.kit.hosts.foundation import Foundation, foundation_in
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 #: More than any answer may have.
 ENDLESS_HEADERS = (("X-Filler", "x" * 16000),) * (AUTHORITY_BODY_MAX // 16000 + 10)
@@ -81,7 +81,7 @@ def token(foundation: Foundation, app: CfApp) -> str:
 
 
 def test_default_index(foundation: Foundation, app: CfApp, token: str) -> None:
-    """As in 2022: without an index it is instance 0, of type web, and nothing else is asked for."""
+    """Without an index, as in 2022, instance 0 of type web is captured and nothing else is looked up."""
     answer = foundation.capture(app, token)
     assert (answer.status, answer.whole) == (200, True), answer.body
     assert answer.body.count(b"myapp/0") == 1 and b"myapp/1" not in answer.body
@@ -96,7 +96,7 @@ def test_default_index(foundation: Foundation, app: CfApp, token: str) -> None:
 
 
 def test_indices(foundation: Foundation, app: CfApp, token: str) -> None:
-    """Several indices; what the 2022 client sends empty means the default."""
+    """Several indices are captured; the 2022 client's empty values mean the defaults."""
     answer = foundation.capture(
         app, token, ("index", 0), ("index", 1), ("type", ""), ("device", ""), ("filter", "")
     )
@@ -116,7 +116,7 @@ def test_all_instances(foundation: Foundation, app: CfApp, token: str) -> None:
 
 
 def test_other_type(foundation: Foundation, app: CfApp, token: str) -> None:
-    """A worker's instances are no web instances."""
+    """A worker's instances are not captured as web's."""
     worker = Process("worker", [Instance(0, host=foundation.cells[1].host)])
     app.processes.append(worker)
     assert foundation.capture(app, token, ("type", "worker")).whole
@@ -125,8 +125,10 @@ def test_other_type(foundation: Foundation, app: CfApp, token: str) -> None:
     assert not foundation.cells[0].started
 
 
-def test_rolling(foundation: Foundation, app: CfApp, token: str) -> None:
-    """While a deployment rolls, the instances of both processes are captured, and told apart."""
+@pytest.mark.parametrize("page_size", [None, 1])
+def test_rolling(foundation: Foundation, app: CfApp, token: str, page_size: Optional[int]) -> None:
+    """During a rolling deployment instances of both processes are captured, also from pages of one entry."""
+    foundation.cc.page_size = page_size
     first = foundation.cells[0]
     newer = Process(instances=[Instance(0, host=first.host)], created_at="2026-02-01T00:00:00Z")
     app.processes.append(newer)
@@ -136,12 +138,6 @@ def test_rolling(foundation: Foundation, app: CfApp, token: str) -> None:
     assert {start.instance for start in first.started} == {"myapp/0", older}
     by_name = {start.instance: start.container for start in first.started}
     assert by_name["myapp/0"].process == newer.guid  # type: ignore[union-attr]
-
-
-def test_pages(foundation: Foundation, app: CfApp, token: str) -> None:
-    """Pages of one entry are followed to the end."""
-    foundation.cc.page_size = 1
-    test_rolling(foundation, app, token)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +179,7 @@ def test_without_metrics(foundation: Foundation, app: CfApp, token: str) -> None
 def test_unavailable_instance(
     foundation: Foundation, app: CfApp, token: str, change: Any, words: str
 ) -> None:
-    """One that does not run is reported, the rest is captured, and pcapctl ends with 3."""
+    """An instance that is not running is reported, the rest is captured, and pcapctl exits with 3."""
     change(app.instances[1])
     done = foundation.pcapctl(app, token, "--duration", "1s").done()
     assert done.returncode == 3, done.stderr
@@ -194,7 +190,7 @@ def test_unavailable_instance(
 
 
 def test_none_running(foundation: Foundation, app: CfApp, token: str) -> None:
-    """When there is nothing to capture, that is the answer, with the reasons."""
+    """When no instance is running, the answer says so with the reasons."""
     app.instances[0].crash()
     app.instances[1].go_down("no compatible cell")
     answer = foundation.capture(app, token, ("index", 0), ("index", 1))
@@ -214,7 +210,7 @@ def test_unknown_index(foundation: Foundation, app: CfApp, token: str) -> None:
 
 @pytest.mark.long
 def test_many_instances(tmp_path: Path, authority: Authority) -> None:
-    """20 instances on 3 cells, one cell unreachable, one instance down: the rest, the names, status 3."""
+    """Of 20 instances on 3 cells, the unreachable and stopped ones are named, the rest is captured, status 3."""
     require("tshark")
     with foundation_in(tmp_path, authority, cells=2) as foundation:
         hosts = [cell.host for cell in foundation.cells] + ["127.0.0.99"]
@@ -236,7 +232,7 @@ def test_many_instances(tmp_path: Path, authority: Authority) -> None:
 
 
 def test_auditor(foundation: Foundation, app: CfApp) -> None:
-    """Who sees the app and its stats, but no secrets, gets 403, and nothing is opened anywhere."""
+    """A user who sees the app but not its secrets gets 403, and no agent opens anything."""
     answer = foundation.capture(app, foundation.cc.auditor(app))
     assert (answer.status, answer.error["code"]) == (403, "forbidden")
     assert "read_sensitive_data" in answer.error["title"]
@@ -248,7 +244,7 @@ def test_auditor(foundation: Foundation, app: CfApp) -> None:
 
 
 def test_basic_permission(tmp_path: Path, authority: Authority) -> None:
-    """The operator may require less."""
+    """An operator can require a weaker permission."""
     settings = {"required_permission": "read_basic_data"}
     with foundation_in(tmp_path, authority, cloud_foundry=settings) as foundation:
         app = foundation.cc.add(CfApp(processes=[Process(instances=[Instance(0, host="127.0.0.2")])]))
@@ -280,7 +276,7 @@ def test_invisible(foundation: Foundation, app: CfApp) -> None:
     ids=["word", "opaque", "dots", "without an end", "expired", "unsigned"],
 )
 def test_bad_token(untouched: Foundation, token: str, words: str, asked: bool) -> None:
-    """It is a 401, whatever it claims; Cloud Controller is asked only about what could be a token."""
+    """A bad token gets a 401; Cloud Controller is asked only about strings that could be a token."""
     foundation, app = untouched, two_instances(untouched)
     answer = foundation.capture(app, token)
     assert (answer.status, answer.error["code"]) == (401, "unauthenticated")
@@ -292,14 +288,14 @@ def test_bad_token(untouched: Foundation, token: str, words: str, asked: bool) -
 
 
 def test_no_token(foundation: Foundation, app: CfApp) -> None:
-    """Without a token nobody is asked."""
+    """Without a token Cloud Controller is not asked."""
     before = len(foundation.cc.asked)
     assert foundation.get("/capture", query=[("appid", app.guid)]).status == 401
     assert all(path == "/" for path in foundation.cc.paths()[before:])
 
 
 def test_hostile_token(foundation: Foundation, app: CfApp) -> None:
-    """What cannot be a header does not become one."""
+    """A hostile token does not become a header."""
     spaced = foundation.capture(app, "one two")
     assert spaced.status == 401
     assert all(path == "/" for path in foundation.cc.paths())
@@ -368,7 +364,7 @@ def test_no_cloud_foundry(tmp_path: Path, authority: Authority) -> None:
 
 
 def test_audit(foundation: Foundation, app: CfApp, token: str) -> None:
-    """Who, which app, which instances, on which cells, under which request id: before the first packet."""
+    """Before the first packet the audit log holds user, app, instances, cells and request id."""
     foundation.capture(app, token, ("index", 0), ("index", 1), X_Vcap_Request_Id="request-4711")
     (started,) = foundation.audit("capture_started")
     assert (started["user"], started["origin"]) == ("alice@example.test", "uaa")
@@ -426,7 +422,7 @@ def test_hostile_name(foundation: Foundation, app: CfApp, token: str) -> None:
     )
 )
 def test_trouble(untouched: Foundation, where: str, answer: Answer, status: int, words: str) -> None:
-    """Each failure has its own clear answer, at whichever question; nothing is opened anywhere."""
+    """Each failure of Cloud Controller has its own clear answer, and no agent opens anything."""
     foundation, app = untouched, two_instances(untouched)
     token = foundation.cc.developer(app)
     path = {
@@ -503,7 +499,7 @@ def test_pages_without_end(untouched: Foundation) -> None:
 
 
 def test_v3_link_elsewhere(tmp_path: Path, authority: Authority) -> None:
-    """Of the root document's links only the path is used, so the token goes nowhere else."""
+    """The path alone of the root document's links is used, so that the token goes nowhere else."""
     with foundation_in(tmp_path, authority) as foundation:
         foundation.cc.links = {"cloud_controller_v3": {"href": "https://evil.example.test/v3"}}
         foundation.api.stop()
@@ -552,7 +548,7 @@ def _health(foundation: Foundation) -> Any:
 
 @pytest.mark.parametrize("wrong", ["authority", "name", "expired"])
 def test_untrusted(tmp_path: Path, authority: Authority, wrong: str) -> None:
-    """Somebody else's Cloud Controller sees no token."""
+    """A Cloud Controller with a certificate of another CA receives no token."""
     elsewhere = Authority(tmp_path / "other", "pcapd lab CA")
     credentials = {
         "authority": lambda: elsewhere.issue("cc", dns=("localhost",), ips=(LOCAL,)),
@@ -582,7 +578,7 @@ def test_untrusted(tmp_path: Path, authority: Authority, wrong: str) -> None:
 
 
 def test_agent_refuses(foundation: Foundation, app: CfApp, token: str) -> None:
-    """What the agent says about a container reaches the caller."""
+    """The agent's message about a container reaches the user."""
     foundation.cells[0].refuse = Error("namespace_gone", "the container is gone", "try again")
     answer = foundation.capture(app, token)
     assert answer.status == 502 and answer.error["title"] == "the container is gone"
@@ -593,7 +589,7 @@ def test_agent_refuses(foundation: Foundation, app: CfApp, token: str) -> None:
 
 @pytest.mark.long
 def test_follow(foundation: Foundation, app: CfApp, token: str) -> None:
-    """What restarts, moves and is added is captured too, as new interfaces; gaps are said."""
+    """Instances that restart, move or are added are captured as new interfaces, and gaps are reported."""
     require("tshark")
     first, second = foundation.cells
     client = foundation.pcapctl(app, token, "--follow", "--duration", "60s")
@@ -652,7 +648,7 @@ def test_follow_ends_with_the_token(foundation: Foundation, app: CfApp, token: s
 
 
 def test_not_followed(foundation: Foundation, app: CfApp, token: str) -> None:
-    """Unless asked for, nothing is followed: a restart ends that instance's part."""
+    """Without `follow`, a restart ends that instance's part of the capture."""
     client = foundation.pcapctl(app, token, "--instance", "0", "--duration", "30s")
     foundation.cells[0].wait()
     old = app.instances[0].handle

@@ -18,9 +18,9 @@ pytest.importorskip("prctl", reason="python-prctl is not installed")
 
 from demo.certificates import Authority
 from pcapd.wire import Container, End, EndReason, Error, Notice, NoticeType, Source
-from tests.hosts.containers_tools import APP, USER, CellAgent, cell_in, needs, public_directory
-from tests.lab.callers import AgentCaller
-from tests.lab.containers import Cell, Instance, entry
+from tests.kit.hosts.containers import APP, USER, CellAgent, cell_in, needs, public_directory
+from tests.kit.lab.callers import AgentCaller
+from tests.kit.lab.containers import Cell, Instance, entry
 
 if needs():
     pytest.skip(str(needs()), allow_module_level=True)
@@ -102,6 +102,7 @@ def check_alone(call: AgentCaller, cell: Cell, pair: list[Instance], index: int)
 def test_two_instances_are_told_apart(
     cell: Cell, pair: list[Instance], request: pytest.FixtureRequest, where: str, index: int, way: object
 ) -> None:
+    """Each of two instances of an app is captured alone, in every way to name it."""
     agent: CellAgent = request.getfixturevalue(where)
     with agent.call() as call:
         call.start(way(pair[index]))  # type: ignore[operator]
@@ -114,7 +115,7 @@ def test_two_instances_are_told_apart(
 def test_a_bind_mounted_namespace_is_preferred(
     cell: Cell, pair: list[Instance], authority: Authority
 ) -> None:
-    """Here runc would not answer; and CAP_DAC_READ_SEARCH opens the directory that is root's alone."""
+    """A bind-mounted namespace is used without asking runc, although its directory is root's alone."""
     for instance in pair:
         cell.bind_mount(instance)
     agent = CellAgent(cell, authority, "mounts", containers={"runc": "/bin/false"})
@@ -130,7 +131,7 @@ def test_a_bind_mounted_namespace_is_preferred(
 def test_a_stale_file_in_place_of_a_mount_is_not_entered(
     cell: Cell, pair: list[Instance], inside: CellAgent
 ) -> None:
-    """As a reboot leaves it; runc then tells."""
+    """A stale file in place of a mount, as a reboot leaves it, is not entered; runc is asked instead."""
     stale = cell.netns_dir / pair[0].handle
     stale.touch()
     try:
@@ -142,6 +143,7 @@ def test_a_stale_file_in_place_of_a_mount_is_not_entered(
 
 
 def test_without_runc_its_state_file_tells(cell: Cell, pair: list[Instance], authority: Authority) -> None:
+    """Without runc its state file gives the container's process."""
     agent = CellAgent(cell, authority, "no-runc", containers={"runc": "/nonexistent/runc"})
     with agent.daemon, agent.call() as call:
         call.start(by_handle(pair[0]))
@@ -149,7 +151,7 @@ def test_without_runc_its_state_file_tells(cell: Cell, pair: list[Instance], aut
 
 
 def test_loopback_beside_eth0(cell: Cell, pair: list[Instance], inside: CellAgent) -> None:
-    """What Envoy hands to the app in clear is only there."""
+    """Clear text between Envoy and the app is captured on the container's loopback interface."""
     with inside.call() as call:
         call.start(by_handle(pair[0]), interfaces=("eth0", "lo"))
         call.wait(Source, 2)
@@ -168,6 +170,7 @@ def test_loopback_beside_eth0(cell: Cell, pair: list[Instance], inside: CellAgen
 def test_directions_are_the_containers_from_both_sides(
     cell: Cell, pair: list[Instance], inside: CellAgent, outside: CellAgent
 ) -> None:
+    """`inbound` and `outbound` are the container's directions, whichever side is captured."""
     seen: dict[str, dict[str, list[bytes]]] = {}
     for name, agent in (("inside", inside), ("outside", outside)):
         seen[name] = {}
@@ -193,6 +196,7 @@ def test_directions_are_the_containers_from_both_sides(
 def test_both_sides_see_the_same_packets(
     cell: Cell, pair: list[Instance], inside: CellAgent, outside: CellAgent
 ) -> None:
+    """Captures inside and outside a container hold the same packets."""
     with inside.call() as there, outside.call() as here:
         for call in (there, here):
             call.start(by_handle(pair[0]))
@@ -208,6 +212,7 @@ def test_both_sides_see_the_same_packets(
 
 @pytest.mark.parametrize("name", ["lo", "s-010255093002", "eth1"])
 def test_from_outside_only_eth0(pair: list[Instance], outside: CellAgent, name: str) -> None:
+    """From the cell's side only eth0 can be captured, and the hint names the setting for more."""
     error = refusal(outside, by_handle(pair[0]), interfaces=(name,))
     assert error.code == "no_such_interface"
     assert "access: namespace" in error.hint
@@ -216,6 +221,7 @@ def test_from_outside_only_eth0(pair: list[Instance], outside: CellAgent, name: 
 def test_a_bad_filter_is_quoted_as_it_was_written(
     pair: list[Instance], inside: CellAgent, outside: CellAgent
 ) -> None:
+    """The error for a bad filter quotes it as the user wrote it, on either side."""
     for agent in (inside, outside):
         error = refusal(agent, by_handle(pair[0]), filter="tcp or outbound inbound")
         assert error.code == "bad_filter"
@@ -224,6 +230,7 @@ def test_a_bad_filter_is_quoted_as_it_was_written(
 
 
 def test_refusals(cell: Cell, pair: list[Instance], inside: CellAgent, outside: CellAgent) -> None:
+    """Each container that cannot be found or is contradicted is refused with its code and reason."""
     handle, address = pair[0].handle, pair[0].address
     cases = [
         (Container(APP, 0, handle="no-such-handle"), "target_not_found", "no container no-such-handle"),
@@ -244,7 +251,7 @@ def test_refusals(cell: Cell, pair: list[Instance], inside: CellAgent, outside: 
 
 
 def test_an_ambiguous_index_is_refused(cell: Cell, pair: list[Instance], inside: CellAgent) -> None:
-    """Two containers with one index, as while an app is deployed or a cell evacuates."""
+    """Two containers with one index, as during a deployment or evacuation, are refused."""
     double = cell.run(APP, 0)
     try:
         error = refusal(inside, by_index(pair[0]))
@@ -273,7 +280,7 @@ def by_everything(instance: Instance) -> Container:
 def test_an_entry_of_a_container_that_is_gone(
     cell: Cell, spare: Instance, request: pytest.FixtureRequest, where: str, way: Any
 ) -> None:
-    """Another container has its address: neither is captured, in any way to ask, until the entry is removed."""
+    """A store entry whose address now belongs to another container leads to no capture until it is removed."""
     agent: CellAgent = request.getfixturevalue(where)
     gone = replace(spare, handle=GONE, app="another-app", index=3)
     cell.store.entries[GONE] = entry(GONE, gone.app, gone.index, gone.address)
@@ -300,7 +307,7 @@ def test_an_entry_of_a_container_that_is_gone(
 def test_a_container_that_takes_over_an_address(
     cell: Cell, spare: Instance, outside: CellAgent, address: str
 ) -> None:
-    """Its wire is there before its entry: a capture for a stale entry ends when the new entry appears."""
+    """A capture for a stale entry ends when a new container's entry takes over the address."""
     mine = cell.store.entries.pop(spare.handle)
     cell.store.entries[GONE] = entry(GONE, APP, 7, spare.address)
     cell.store.write()
@@ -327,6 +334,7 @@ def test_a_container_that_takes_over_an_address(
 
 
 def test_a_container_without_log_config_is_no_instance_0(cell: Cell, inside: CellAgent) -> None:
+    """A container without log config, or of a task, is not taken for instance 0."""
     old = cell.run("old-app", 0, log_config=None)
     task = cell.run("task-app", 0, container_workload="task")
     try:
@@ -339,6 +347,7 @@ def test_a_container_without_log_config_is_no_instance_0(cell: Cell, inside: Cel
 
 
 def test_a_machine_without_containers(cell: Cell, pair: list[Instance], authority: Authority) -> None:
+    """An agent without a containers section refuses apps, and its hint names the section."""
     agent = CellAgent(cell, authority, "no-containers")
     with agent.daemon:
         error = refusal(agent, by_handle(pair[0]))
@@ -349,7 +358,7 @@ def test_a_machine_without_containers(cell: Cell, pair: list[Instance], authorit
 def test_the_store_is_rewritten_all_the_time(
     cell: Cell, pair: list[Instance], inside: CellAgent, outside: CellAgent
 ) -> None:
-    """Under its lock, and other containers come and go: it is always the right one."""
+    """A store that is rewritten under its lock all the time leads to the right container."""
     over = threading.Event()
 
     def rewrite() -> None:
@@ -392,6 +401,7 @@ def test_half_a_store_is_read_again(cell: Cell, pair: list[Instance], inside: Ce
 
 
 def test_no_store(cell: Cell, pair: list[Instance], authority: Authority) -> None:
+    """A missing store is refused with its path, and a hint that the agent must be on a Diego cell."""
     agent = CellAgent(cell, authority, "no-store", containers={"store": "/nonexistent/store.json"})
     with agent.daemon:
         error = refusal(agent, by_handle(pair[0]))
@@ -428,6 +438,7 @@ RUNCS = {
 
 @pytest.mark.long
 def test_runc_that_is_not_to_be_trusted(cell: Cell, pair: list[Instance], authority: Authority) -> None:
+    """Wrong answers of runc lead to no capture, each with its code and message."""
     runc = cell.directory / "false-runc"
     runc.write_text("#!/bin/sh\n")
     runc.chmod(0o755)
@@ -447,7 +458,7 @@ def test_runc_that_is_not_to_be_trusted(cell: Cell, pair: list[Instance], author
 def test_a_pid_that_changes_hands_during_the_look_up(
     cell: Cell, pair: list[Instance], authority: Authority
 ) -> None:
-    """The first answer is the other instance's process, the second is right: nothing is captured."""
+    """A pid that changes hands between runc's answers is not captured."""
     runc, count = cell.directory / "fickle-runc", cell.directory / "asked"
     count.write_text("")
     count.chmod(0o666)
@@ -469,7 +480,7 @@ echo "{{\\"id\\":\\"$4\\",\\"pid\\":$pid,\\"status\\":\\"running\\"}}"
 
 
 def test_a_reused_pid_in_the_state_file(cell: Cell, pair: list[Instance], authority: Authority) -> None:
-    """runc's file is left behind, and its number is another process's now."""
+    """A pid in runc's state file that now belongs to another process is not used."""
     real = cell.runc_root / pair[0].handle / "state.json"
     left = cell.directory / "left" / pair[0].handle / "state.json"
     left.parent.mkdir(parents=True)
@@ -496,6 +507,7 @@ def check_gone(call: AgentCaller, words: str) -> None:
 
 
 def test_a_container_that_is_killed(cell: Cell, spare: Instance, inside: CellAgent) -> None:
+    """A container that is killed during a capture ends it, after its last packets are delivered."""
     with inside.call() as call:
         call.start(by_handle(spare), interfaces=("eth0", "lo"))
         call.wait(Source, 2)
@@ -505,6 +517,7 @@ def test_a_container_that_is_killed(cell: Cell, spare: Instance, inside: CellAge
 
 
 def test_a_mount_that_is_taken_away(cell: Cell, spare: Instance, inside: CellAgent) -> None:
+    """A mount that is removed during a capture ends it, after its last packets are delivered."""
     cell.bind_mount(spare)
     with inside.call() as call:
         call.start(by_handle(spare))
@@ -516,6 +529,7 @@ def test_a_mount_that_is_taken_away(cell: Cell, spare: Instance, inside: CellAge
 
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_a_wire_that_is_cut(cell: Cell, spare: Instance, request: pytest.FixtureRequest, where: str) -> None:
+    """A wire that is deleted during a capture ends it, after its last packets are delivered."""
     agent: CellAgent = request.getfixturevalue(where)
     with agent.call() as call:
         call.start(by_handle(spare))
@@ -527,6 +541,7 @@ def test_a_wire_that_is_cut(cell: Cell, spare: Instance, request: pytest.Fixture
 
 
 def test_a_container_that_ended_before(cell: Cell, spare: Instance, inside: CellAgent) -> None:
+    """A container that ended before the capture is refused with a hint."""
     cell.kill(spare)
     time.sleep(0.1)
     error = refusal(inside, by_handle(spare))
@@ -539,7 +554,7 @@ def test_a_container_that_ended_before(cell: Cell, spare: Instance, inside: Cell
 def test_a_container_that_goes_while_it_is_opened(
     cell: Cell, request: pytest.FixtureRequest, where: str
 ) -> None:
-    """At every moment the answer is that it is gone, and the agent's log has no traceback."""
+    """A container that goes away while it is opened is reported as gone, without a traceback in the log."""
     agent: CellAgent = request.getfixturevalue(where)
     told = set()
     for attempt in range(12):
@@ -572,7 +587,7 @@ def test_a_container_that_goes_while_it_is_opened(
 def test_it_has_the_privileges_that_it_needs_and_no_others(
     cell: Cell, pair: list[Instance], request: pytest.FixtureRequest, where: str, needed: set[str]
 ) -> None:
-    """In every thread, while it captures and afterwards."""
+    """Every thread has exactly the needed privileges, while it captures and afterwards."""
     agent: CellAgent = request.getfixturevalue(where)
     mask = sum(1 << CAP[name] for name in needed)
     uid = str(pwd.getpwnam(USER).pw_uid)
@@ -590,7 +605,7 @@ def test_it_has_the_privileges_that_it_needs_and_no_others(
 
 
 def test_it_leaves_nothing_behind(cell: Cell, pair: list[Instance], inside: CellAgent) -> None:
-    """No descriptor stays open: an open namespace lives, and its container's wire with it."""
+    """A capture leaves no descriptor open, since an open namespace would keep a container's wire alive."""
 
     def descriptors() -> int:
         return len(list(Path(f"/proc/{inside.daemon.pid}/fd").iterdir()))

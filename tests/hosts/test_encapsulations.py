@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pcapctl_hostile_api import Done, play
 
 from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.processes import ROOT
 from pcapd.savefile import blocks
 from pcapd.wire import Counters, End, EndReason
-from tests.doubles.stream_api import Client, now_us
+from tests.kit.doubles.stream_api import Client, now_us
 from tests.kit.files import interface, obsolete, section, simple
+from tests.kit.hosts.scripted import Done, play
+from tests.kit.lab.readers import require, tshark_fields
 from tests.kit.packets import ipv4, tcp
-from tests.lab.readers import require, tshark_fields
-from tests.unit.analysis.test_tunnels import PACKETS, places
+from tests.kit.tunnels import PACKETS, places
 
 PCAPCTL = ROOT / ".venv" / "bin" / "pcapctl"
 PLACES = places(PACKETS["TCP"])
@@ -118,7 +118,7 @@ def test_printed_as_tshark_sees_it(captured: Done) -> None:
 
 
 def test_reordercap_takes_our_files(captured: Done, tmp_path: Path) -> None:
-    """It refuses files in which a name block stands between two interface blocks."""
+    """reordercap reads our files, although it refuses name blocks between interface blocks."""
     require("reordercap")
     out = tmp_path / "ordered.pcapng"
     done = subprocess.run(["reordercap", captured.path, out], capture_output=True, text=True, check=False)

@@ -10,10 +10,9 @@ from typing import Iterable, Iterator
 
 import pytest
 
+pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 if os.geteuid() != 0:
     pytest.skip("packet sockets and namespaces need root", allow_module_level=True)
-
-from test_capture_source import inside
 
 from demo.namespaces import Namespace
 from pcapd.capture import kernelfilter
@@ -29,6 +28,7 @@ from pcapd.capture.interfaces import Interface
 from pcapd.capture.kernelfilter import DROP_ALL
 from pcapd.capture.tally import Tally
 from pcapd.limits import AGENT_PORTS_MAX, EXCLUDED_CONNECTIONS_MAX, OWN_ADDRESSES_MAX
+from tests.kit.hosts.source import inside
 
 ETHERNET = 1
 _ALL_PROTOCOLS = 3
@@ -151,7 +151,7 @@ def wire() -> Iterator[Wire]:
 
 
 def test_our_own_is_left_out_and_nothing_else(wire: Wire) -> None:
-    """By address and port, in both directions; what is cut short is never mistaken for ours."""
+    """Our own traffic is left out by address and port, both ways; a cut packet is never mistaken for it."""
     program = except_for(RULES, CONNECTIONS, ETHERNET, ACCEPT)
     assert wire.passed([*OURS.values(), *OTHERS.values()], program) == list(OTHERS.values())
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_pcapctl_hostile_api import ended, play, started
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
-from tests.doubles.stream_api import Client
+from tests.kit.doubles.stream_api import Client
+from tests.kit.hosts.scripted import ended, play, started
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def healthy(client: Client) -> None:
 
 
 def test_it_says_what_went_wrong(credentials: Credentials, tmp_path: Path) -> None:
-    """After the file is whole; as text, and for scripts as an event."""
+    """--explain prints its findings after the file is whole, as text, and as an event for scripts."""
     done = play(healthy, credentials, tmp_path, "--explain", json_lines=False)
     assert done.status == 0 and "nothing to report" in done.stderr
     done = play(healthy, credentials, tmp_path, "--explain", "--force")
@@ -33,6 +33,6 @@ def test_it_says_what_went_wrong(credentials: Credentials, tmp_path: Path) -> No
 
 
 def test_it_needs_a_file(credentials: Credentials, tmp_path: Path) -> None:
-    """Which is said before anything starts."""
+    """--explain without a file is refused before the capture starts."""
     done = play(lambda client: None, credentials, tmp_path, "--explain", "--output", "-")
     assert done.status == 2 and "--explain" in done.stderr

@@ -9,121 +9,22 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Sequence
 
 import pytest
-from chain_tools import Chain, read_pcapng
 
 from demo.certificates import Authority
-from demo.daemons import environment
 from demo.processes import end, wait_until
 from pcapd.ctl.extcap.control import Controls, Kind, Message, encode
-from tests.doubles.cloud_controller import CfApp, new_guid
-from tests.hosts.apps_tools import Apps, apps_in
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.doubles.cloud_controller import CfApp, new_guid
+from tests.kit.hosts.apps import Apps, apps_in
+from tests.kit.hosts.chain import Chain, read_pcapng
+from tests.kit.hosts.wireshark import PATIENCE, User
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 require("tshark", "dumpcap")
-
-#: Seconds that a tshark of a test may run.
-PATIENCE = 40.0
-
-
-@dataclass
-class User:
-    """Somebody with Wireshark and pcapctl.
-
-    Attributes:
-        home: Their home.
-        preferences: Options of the interfaces, as tshark takes them.
-    """
-
-    home: Path
-    preferences: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        """Where their Wireshark looks for capture interfaces."""
-        return self.home / ".config" / "wireshark" / "extcap"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Theirs alone: nothing of whoever runs the tests."""
-        return environment(
-            HOME=str(self.home), XDG_CONFIG_HOME=str(self.home / ".config"), PCAP_API="", CF_HOME=""
-        )
-
-    def pcapctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run pcapctl."""
-        argv = [sys.executable, "-m", "pcapd.ctl", *arguments]
-        return self._run(argv)
-
-    def extcap(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Call the launcher, as Wireshark does."""
-        return self._run([str(self.folder / "pcapctl"), *arguments])
-
-    def tshark(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run tshark to its end."""
-        return self._run(self.command(*arguments))
-
-    def command(self, *arguments: str) -> list[str]:
-        """A command line of tshark."""
-        argv = ["tshark", *arguments]
-        for name, value in self.preferences.items():
-            argv += ["-o", f"extcap.{name}:{value}"]
-        return argv
-
-    def _run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            argv,
-            cwd=self.home,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-
-    def left_behind(self) -> list[str]:
-        """Processes of theirs that capture."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    words = (entry / "cmdline").read_bytes().decode().split("\0")
-                    home = f"HOME={self.home}\0".encode() in (entry / "environ").read_bytes()
-                except OSError:
-                    continue
-                if home:
-                    found.append(" ".join(words))
-        return found
-
-
-@pytest.fixture
-def user(tmp_path: Path) -> User:
-    """Pcapctl is installed for Wireshark, and nothing is set."""
-    user = User(tmp_path / "home")
-    user.home.mkdir()
-    done = user.pcapctl("extcap", "--install")
-    assert done.returncode == 0, done.stderr
-    return user
-
-
-@pytest.fixture
-def alice(chain: Chain, user: User) -> User:
-    """May capture on web-0 and web-1."""
-    token = user.home / "token"
-    token.write_text(chain.token)
-    user.preferences = {
-        "pcapctl_hosts.targets": "web-0, web-1",
-        "pcapctl_hosts.api": chain.url,
-        "pcapctl_hosts.ca": str(chain.authority.certificate_path),
-        "pcapctl_hosts.tokenfile": str(token),
-    }
-    return user
-
 
 # --- what Wireshark sees --------------------------------------------------------
 
@@ -157,7 +58,7 @@ def test_preferences(user: User) -> None:
 
 
 def test_capture(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """Ten packets of two hosts; each says at which interface it was seen; nothing is left running."""
+    """Ten packets of two hosts arrive, each with its interface, and nothing stays running."""
     path = tmp_path / "web.pcapng"
     with Generator(chain.link, rate=200):
         done = alice.tshark("-i", "pcapctl-hosts", "-f", FILTER, "-c", "10", "-w", str(path))
@@ -246,11 +147,11 @@ def test_broken_token(alice: User) -> None:
     ("preference", "value", "words"),
     [
         ("targets", "web-9", "web-9"),
-        ("targets", "", "no hosts (name them in the interface's options"),
+        ("targets", "", "no targets are named (name them in the interface's options"),
         ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
-        ("api", "", "no api (name its URL in the interface's options"),
+        ("api", "", "no api is given (name its URL in the interface's options"),
         ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
-        ("ca", "", "the certificate of 127.0.0.1 is not good"),
+        ("ca", "", "the certificate of 127.0.0.1 is not accepted"),
         ("duration", "30", "'30' must be a duration such as"),
         ("duration", "0s", "must be more than 0"),
         ("device", "eth7", "eth7"),
@@ -266,7 +167,7 @@ def test_broken_token(alice: User) -> None:
     )
 )
 def test_errors(chain: Chain, alice: User, preference: str, value: str, words: str) -> None:
-    """What is wrong is what Wireshark shows, in our words; no capture is left."""
+    """Wireshark shows our error messages, and no capture stays running."""
     alice.preferences[f"pcapctl_hosts.{preference}"] = value
     done = alice.tshark("-i", "pcapctl-hosts", "-c", "1")
     assert "pcapctl: " in done.stderr, done.stderr
@@ -277,14 +178,14 @@ def test_errors(chain: Chain, alice: User, preference: str, value: str, words: s
 
 @pytest.mark.long
 def test_agents_words_for_a_filter(alice: User) -> None:
-    """tshark's own filter field, with what only the agent's libpcap finds wrong."""
+    """tshark's own capture filter is refused with the agent's libpcap message."""
     done = alice.tshark("-i", "pcapctl-hosts", "-f", "tcp port nonsense", "-c", "1")
     assert "pcapctl: " in done.stderr and "nonsense" in done.stderr
 
 
 @pytest.mark.long
 def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """One of two cannot be captured: the packets of the other come, and the end says what is missing."""
+    """When one of two hosts cannot be captured, the other's packets come, and the end names the missing one."""
     alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
     path = tmp_path / "web.pcapng"
     with Generator(chain.link, rate=200):
@@ -295,7 +196,7 @@ def test_a_host_that_is_not_there(chain: Chain, alice: User, tmp_path: Path) -> 
 
 @pytest.mark.long
 def test_headers_only(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """Nothing of a packet behind its UDP header reaches Wireshark, with the length that it had."""
+    """With headers only, the UDP payload does not reach Wireshark, and the original length stays."""
     alice.preferences["pcapctl_hosts.headersonly"] = "true"
     path = tmp_path / "web.pcapng"
     with Generator(chain.link, size=300, rate=200):
@@ -305,7 +206,7 @@ def test_headers_only(chain: Chain, alice: User, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_both_filters(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """tshark's filter and that of the options count both."""
+    """tshark's capture filter and that of the options both apply."""
     alice.preferences["pcapctl_hosts.filter"] = "port 1 or port 2"
     path = tmp_path / "web.pcapng"
     done = alice.tshark("-i", "pcapctl-hosts", "-f", "udp or tcp", "-a", "duration:2", "-w", str(path))
@@ -450,7 +351,7 @@ def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
     ("preference", "value", "words"),
     [
         ("targets", "web-9", "web-9"),
-        ("targets", "", "no hosts (name them in the interface's options"),
+        ("targets", "", "no targets are named (name them in the interface's options"),
         ("tokenfile", "/nonexistent/token", "cannot read the token from /nonexistent/token"),
         ("api", "https://127.0.0.1:1", "cannot connect to 127.0.0.1 port 1"),
         ("duration", "soon", "'soon' must be a duration such as"),
@@ -527,7 +428,7 @@ def wait_packets(wireshark: Wireshark) -> None:
 
 @pytest.mark.long
 def test_toolbar_tells_of_a_host_that_is_not_there(alice: User, tmp_path: Path) -> None:
-    """In the status bar and the log at once."""
+    """The toolbar shows a host that cannot be captured in the status bar and the log at once."""
     alice.preferences["pcapctl_hosts.targets"] = "web-0,gone"
     wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
     try:
@@ -542,7 +443,7 @@ def test_toolbar_tells_of_a_host_that_is_not_there(alice: User, tmp_path: Path) 
 
 @pytest.mark.long
 def test_garbage_on_the_control_pipe(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """What is no message ends the toolbar, and not the capture."""
+    """Garbage on the control pipe ends the toolbar but not the capture."""
     with Generator(chain.link, rate=200):
         wireshark = Wireshark(alice, tmp_path, "--filter", FILTER)
         try:
@@ -649,13 +550,14 @@ def test_an_app(apps: Apps, developer: User, tmp_path: Path) -> None:
     ("preferences", "words"),
     [
         ({"app": "nosuchapp"}, "there is no app 'nosuchapp' in space dev of org acme"),
-        ({}, "no app (choose one in the interface's options"),
-        ({"app": "myapp", "instances": "one"}, "'one' is no instance"),
+        ({}, "no app is chosen (choose one in the interface's options"),
+        ({"app": "myapp", "instances": "one"}, "'one' is not an instance"),
         ({"app": "myapp", "type": "clock"}, "clock"),
     ],
 )
 @pytest.mark.long(but=("preferences0",))
 def test_errors_of_apps(apps: Apps, developer: User, preferences: dict[str, str], words: str) -> None:
+    """Errors of apps are shown by tshark."""
     developer.preferences |= {f"pcapctl_cf.{name}": value for name, value in preferences.items()}
     done = developer.tshark("-i", "pcapctl-cf", "-c", "1")
     assert "pcapctl: " in done.stderr and words in done.stderr

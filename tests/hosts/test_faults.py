@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
-from chain_tools import Client
-from faults_tools import (
+
+from demo.processes import run, wait_until
+from pcapd.limits import AGENT_SILENCE_TIMEOUT
+from tests.kit.hosts.chain import Client
+from tests.kit.hosts.faults import (
     CELLS,
     SHORT,
     SHORT_CLIENT,
@@ -25,10 +28,7 @@ from faults_tools import (
     assert_readable,
     assert_success,
 )
-
-from demo.processes import run, wait_until
-from pcapd.limits import AGENT_SILENCE_TIMEOUT
-from tests.lab.readers import require
+from tests.kit.lab.readers import require
 
 #: Seconds that something takes which needs no time: processes on a busy machine.
 SOON = 4.0
@@ -152,7 +152,7 @@ def extras(plant: Plant) -> Iterator[None]:
 @pytest.mark.usefixtures("extras")
 @pytest.mark.long(but=("killed",))
 def test_a_target_fails(plant: Plant, name: str) -> None:
-    """The user is told in time, which and why; the other goes on without a gap; the file is good."""
+    """A failing target is reported in time with the reason, the other goes on without a gap, the file is good."""
     fault = AGENT_FAULTS[name]
     devices = [word for device in fault.devices for word in ("--device", device)]
     sources = [f"{cell}:{device}" for cell in ("cell-0", fault.target) for device in fault.devices]
@@ -248,7 +248,7 @@ API_FAULTS = {
     "drained": ApiFault(lambda plant: plant.api.stop(), "", status=3),
     "cut off": ApiFault(
         lambda plant: plant.unplug("api"),
-        f"nothing was heard from the api for {SHORT_SILENCE:g} s",
+        f"the api sent nothing for {SHORT_SILENCE:g} s",
         within=(SHORT_SILENCE - 1, SHORT_SILENCE + SOON),
         agents=AGENT_SILENCE_TIMEOUT + SOON,
     ),
@@ -336,7 +336,7 @@ CLIENT_FAULTS = {
         nothing,
         (PATIENCE - BEAT, PATIENCE + BEAT + SOON),
         1,
-        f"nothing was heard from the api for {SHORT_SILENCE:g} s",
+        f"the api sent nothing for {SHORT_SILENCE:g} s",
     ),
     # The disk takes two seconds of packets.  The client stops its capture, so that nothing is unknown.
     "disk full": ClientFault(nothing, nothing, (0.0, 2.0 + SOON), 1, "No space left", "stopped", ""),
@@ -356,7 +356,7 @@ def small_disk(plant: Plant) -> Iterator[Path]:
 @pytest.mark.parametrize("name", CLIENT_FAULTS)
 @pytest.mark.long(but=("killed",))
 def test_a_client_fails(plant: Plant, small_disk: Path, name: str) -> None:
-    """The api and the agents let go of its capture in time; another client loses nothing; its file is good."""
+    """A failing client's capture ends in time on api and agents, and another client loses nothing."""
     fault = CLIENT_FAULTS[name]
     ended = len(plant.audit())
     with plant.traffic():

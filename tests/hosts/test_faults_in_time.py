@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from chain_tools import assert_accounted
-from faults_tools import (
+
+from demo.certificates import Credentials
+from demo.daemons import Daemon, environment
+from demo.processes import ROOT, wait_until
+from tests.kit.hosts.chain import assert_accounted
+from tests.kit.hosts.faults import (
     CELLS,
     PORT,
     SOURCES,
@@ -24,11 +28,7 @@ from faults_tools import (
     assert_readable,
     assert_success,
 )
-
-from demo.certificates import Credentials
-from demo.daemons import Daemon, environment
-from demo.processes import ROOT, wait_until
-from tests.lab.readers import require
+from tests.kit.lab.readers import require
 
 pytestmark = pytest.mark.long
 
@@ -56,7 +56,7 @@ def plant(plant_of_module: Plant) -> Iterator[Plant]:
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["ahead", "back"])
 def test_clocks_are_set(plant: Plant, step: float) -> None:
-    """All clocks jump in the middle: nobody is given up, nothing is lost, the capture is as long as asked for."""
+    """After all clocks jump, no agent is given up, no packet is lost, and the duration is as requested."""
     seconds = 4.0
     with plant.traffic():
         client = plant.begin(*CELLS, "--duration", f"{seconds:g}s")
@@ -99,7 +99,7 @@ def renew(daemon: Daemon, credentials: Credentials) -> None:
 
 
 def test_certificates_expire_during_a_capture(plant: Plant) -> None:
-    """It goes on to its end; new ones are refused in words until SIGHUP; renewing disturbs nobody."""
+    """A certificate that expires ends no capture; new captures are refused until SIGHUP loads a renewed one."""
     soon = datetime.now(timezone.utc) + timedelta(seconds=6)
     cell = plant.agents["cell-1"]
     renew(plant.api, plant.api_credentials("short-api", not_after=soon))
@@ -113,7 +113,7 @@ def test_certificates_expire_during_a_capture(plant: Plant) -> None:
 
         refused = plant.capture(*CELLS, "--duration", "300ms")
         assert refused.status == 1
-        assert "certificate of 10.97.0.1 is not good" in refused.stderr and "expired" in refused.stderr
+        assert "certificate of 10.97.0.1 is not accepted" in refused.stderr and "expired" in refused.stderr
 
         renew(plant.api, plant.api_credentials("new-api"))
         half = plant.capture(*CELLS, "--duration", "300ms")
@@ -138,12 +138,12 @@ def test_certificates_expire_during_a_capture(plant: Plant) -> None:
 
 # --- captures at random -------------------------------------------------------------
 
-#: Captures of `tests.lab.aborter`, and of pcapctl processes that are killed.
+#: Captures of `tests.kit.lab.aborter`, and of pcapctl processes that are killed.
 ABORTED, KILLED = 88, 12
 
 
 def test_a_hundred_captures_aborted_at_random(plant: Plant) -> None:
-    """However clients leave: no descriptor, thread, packet socket or promiscuous interface stays behind."""
+    """Clients that leave at random leave no descriptor, thread, packet socket or promiscuous interface behind."""
     seed = int(os.environ.get("PCAPD_FAULTS_SEED", "0")) or random.randrange(1, 2**31)
     print(f"\nPCAPD_FAULTS_SEED={seed}")
     chance = random.Random(seed)
@@ -156,7 +156,7 @@ def test_a_hundred_captures_aborted_at_random(plant: Plant) -> None:
         other.wait_for(*SOURCES)
         assert all(count > 0 for cell in CELLS for count in plant.held(cell).values()), "it is not counted"
         aborters = plant.machines["desk"].popen(
-            *(sys.executable, "-m", "tests.lab.aborter", f"https://{plant.addresses['api']}:{PORT}"),
+            *(sys.executable, "-m", "tests.kit.lab.aborter", f"https://{plant.addresses['api']}:{PORT}"),
             *(str(plant.authority.certificate_path), str(seed), str(ABORTED), *CELLS),
             cwd=ROOT,
             env=environment(PCAP_TOKEN=plant.token),

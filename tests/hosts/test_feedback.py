@@ -22,7 +22,7 @@ from demo.configurations import agent_config, api_config
 from demo.daemons import Daemon, environment
 from demo.namespaces import Link, Namespace, connect
 from demo.processes import end, wait_until
-from tests.lab import forwarder
+from tests.kit.lab import forwarder
 
 if os.geteuid() != 0:
     pytest.skip("captures and namespaces need root", allow_module_level=True)
@@ -215,7 +215,7 @@ def test_the_clients_own_connection(world: World, count: int, arguments: list[st
 
 
 def test_downloads_through_the_router(world: World) -> None:
-    """The same for curl, whose packets the api puts in order first."""
+    """A download by curl through the router, which the api puts in order, causes no loop either."""
     for done in world.downloads(2, host=world.outside.left.ipv4):
         assert done.status == 0 and done.path.stat().st_size < IDLE
 
@@ -229,7 +229,7 @@ def test_without_recognition_it_would_feed_itself(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_others_are_not_taken_for_a_loop(world: World) -> None:
-    """Beside a loop that is found, a connection that is as busy as the loop is captured to the last packet."""
+    """A connection as busy as the loop beside it is captured to the last packet."""
     with busy_connection(world, 7000):
         (done,) = world.captures(1, host=world.outside.left.ipv4)
     assert len(done.loops) == 1 and f":{ROUTER_PORT} " in done.loops[0]

@@ -22,13 +22,11 @@ import pytest
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 pytest.importorskip("prctl", reason="python-prctl is not installed")
 
-from chain_tools import MIB, Chain, assert_accounted
-
 from demo.configurations import LOCAL, free_port
 from demo.processes import usage, wait_until
 from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_WAITING_EACH
-from tests.doubles.agent import AgentDouble
-from tests.doubles.cloud_controller import (
+from tests.kit.doubles.agent import AgentDouble
+from tests.kit.doubles.cloud_controller import (
     INVALID_TOKEN,
     CfApp,
     CloudController,
@@ -36,8 +34,9 @@ from tests.doubles.cloud_controller import (
     Process,
     unsigned_token,
 )
-from tests.lab.generator import FILTER, Generator
-from tests.lab.leavers import Leavers
+from tests.kit.hosts.chain import MIB, Chain, assert_accounted
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.leavers import Leavers
 
 pytestmark = [
     pytest.mark.long,

@@ -13,14 +13,14 @@ import time
 from typing import Callable, Iterator
 
 import pytest
-from chain_tools import MIB, Chain, usage_of
 
 from demo.configurations import LOCAL
 from demo.processes import usage, wait_until
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.limits import ACCEPTS_PER_WAKEUP, CONNECTIONS_MAX, FILTER_MAX, HANDSHAKE_TIMEOUT, REQUEST_TIMEOUT
 from pcapd.wire import Caller, Hello, Pong
-from tests.doubles.hostile_agent import Conversation, HostileAgent
+from tests.kit.doubles.hostile_agent import Conversation, HostileAgent
+from tests.kit.hosts.chain import MIB, Chain, usage_of
 
 #: Seconds of a busy machine on top of a time limit.
 GRACE = 12.0
@@ -143,7 +143,7 @@ UPGRADE = (
     ids=["not text", "two hosts"],
 )
 def test_heads_that_are_broken(chain: Chain, head: bytes) -> None:
-    """They are answered with 400 in our form, and are no internal error."""
+    """Broken request heads are answered with 400 in our form, and cause no internal error."""
     with to_api(chain) as connection:
         connection.sendall(head)
         answer = connection.recv(65536)
@@ -226,7 +226,7 @@ SLOW = " or ".join(f"portrange {number}-{number + 5}" for number in range(220))
 
 @pytest.mark.parametrize("text", [SLOW, SLOW + " and and"], ids=["valid", "broken at its end"])
 def test_a_filter_that_takes_long_to_compile(chain: Chain, text: str) -> None:
-    """It is refused with the reason; the agent answers others meanwhile."""
+    """A filter that takes long to compile is refused with the reason, while the agent answers others."""
     assert len(text) <= FILTER_MAX
     pinger = Pinger(chain)
     client = chain.begin("web-0", "--filter", text)
@@ -242,7 +242,7 @@ def test_a_filter_that_takes_long_to_compile(chain: Chain, text: str) -> None:
 @pytest.mark.parametrize("text", ["(" * 2400 + "ip" + ")" * 2400, "!" * 4900 + "ip", "-" * 4000 + "1 = 1"])
 @pytest.mark.long
 def test_filters_that_are_nested_deeply(chain: Chain, text: str) -> None:
-    """Whatever libpcap makes of them, the agent goes on."""
+    """An agent survives deeply nested filters, whatever libpcap makes of them."""
     pid = chain.agent.pid
     chain.capture("web-0", "--duration", "100ms", "--filter", text)
     assert chain.capture("web-0", "--duration", "100ms").status == 0
@@ -267,7 +267,7 @@ ESCAPE = "\x1b]0;owned\x07\r\n\x9b31m"
     ids=["target", "interface", "filter", "argument", "app"],
 )
 def test_control_characters_in_a_request(chain: Chain, query: dict[str, str]) -> None:
-    """It is refused; neither the answer nor any log holds one of them as it is."""
+    """A request with control characters is refused, and neither the answer nor any log holds them raw."""
     from urllib.parse import urlencode
 
     done = chain.curl(urlencode(query), "--include", "--header", f"X-Vcap-Request-Id: {chr(0x9B)}31m")

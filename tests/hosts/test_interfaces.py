@@ -8,11 +8,11 @@ import sys
 from typing import Iterator
 
 import pytest
-from chain_tools import Chain, Client, assert_accounted
 
 from demo.processes import wait_until
 from pcapd.limits import INTERFACE_RETURN, INTERFACES_MAX
-from tests.lab.readers import require, tshark_fields
+from tests.kit.hosts.chain import Chain, Client, assert_accounted
+from tests.kit.lab.readers import require, tshark_fields
 
 #: Sends a datagram out of an interface that has no peer to answer.
 SEND = """
@@ -57,7 +57,7 @@ def spare(chain: Chain) -> Iterator[str]:
 
 
 def test_an_interface_that_is_down_for_a_while(chain: Chain, spare: str) -> None:
-    """The same source goes on when it is up again, under another name too; nothing else was lost."""
+    """An interface that was down continues as the same source, under another name too, and nothing else is lost."""
     client = chain.begin("web-0", "--device", spare, *FILTER)
     client.wait_for("web-0:spare0")
     send(chain, spare, 10)
@@ -75,7 +75,7 @@ def test_an_interface_that_is_down_for_a_while(chain: Chain, spare: str) -> None
 
 @pytest.mark.long
 def test_an_interface_that_is_made_again(chain: Chain, spare: str) -> None:
-    """It is another source of the same name; the file has the packets of both."""
+    """An interface that is made again is another source of the same name; the file has the packets of both."""
     require("tshark")
     client = chain.begin("web-0", "--device", spare, *FILTER)
     client.wait_for("web-0:spare0", timeout=30)
@@ -94,7 +94,7 @@ def test_an_interface_that_is_made_again(chain: Chain, spare: str) -> None:
 
 
 def test_any(chain: Chain, spare: str) -> None:
-    """Each interface that is up is a source of its own, one that comes later too, and no more than fit."""
+    """With `any`, each interface that is up is a source of its own, also one that appears later, up to the limit."""
     client = chain.begin("web-0", "--device", "any", *FILTER)
     client.wait_for("web-0:eth0", "web-0:lo", "web-0:spare0", "web-0:spare0-peer")
     make(chain, "late0")

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from chain_tools import Chain
 
 from demo.certificates import AGENT_NAME, Credentials
 from demo.configurations import LOCAL, free_port, merged
 from demo.daemons import Daemon
 from demo.processes import ROOT, wait_until
+from tests.kit.hosts.chain import Chain
 
 NET_RAW, SYS_ADMIN = 1 << 13, 1 << 21
 
@@ -74,7 +74,7 @@ def test_an_agent_that_becomes_a_user(chain: Chain) -> None:
 
 
 def test_daemons_that_stay_root(chain: Chain) -> None:
-    """Both say so, and are hardened all the same."""
+    """Daemons that stay root log a warning, and are hardened all the same."""
     for daemon, words in (
         (chain.agent, "the agent has privileges that it does not need"),
         (chain.api, "the api has privileges that it does not need"),
@@ -84,7 +84,7 @@ def test_daemons_that_stay_root(chain: Chain) -> None:
 
 
 def test_an_api_without_privileges(chain: Chain) -> None:
-    """It serves without a single capability, and has nothing to warn of."""
+    """An api serves without any capability, and logs no warning."""
     config = merged(chain.api.config, {"id": "bare-api", "listen": {"port": free_port()}, "metrics": None})
     daemon = Daemon("api", config, chain.directory)
     daemon.write_config()
@@ -107,7 +107,7 @@ def test_an_api_without_privileges(chain: Chain) -> None:
 
 
 def test_warnings_of_the_configuration_are_logged(chain: Chain) -> None:
-    """What --check-config warns of is in the log of every start."""
+    """Warnings of --check-config are in the log of every start."""
     config = merged(chain.api.config, {"id": "careless", "listen": {"port": free_port()}, "metrics": None})
     with Daemon("api", config, chain.directory) as daemon:
         daemon.stop()
@@ -200,7 +200,7 @@ def listener(chain: Chain, request: pytest.FixtureRequest) -> Iterator[int]:
     ("version", "spoken"), [("TLSv1", False), ("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)]
 )
 def test_the_versions_of_tls(chain: Chain, listener: int, version: str, spoken: bool) -> None:
-    """1.2 and 1.3, nothing older."""
+    """TLS 1.2 and 1.3 are accepted, and nothing older."""
     own = chain.authority.issue_api("scanner")
     number = ssl.TLSVersion[version]
     if not can_be_spoken(own, number):

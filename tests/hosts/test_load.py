@@ -38,7 +38,7 @@ def test_fifty_captures_at_once() -> None:
 
 
 def test_one_capture_over_a_hundred_agents() -> None:
-    """Every packet of every agent arrives."""
+    """A capture over a hundred agents has every packet of each."""
     row = fanin.measure(100, rate=100, seconds=2.0)
     print(row["text"])
     assert (row["sources"], row["sent"]) == (100, 100 * 100 * 2)
@@ -57,7 +57,7 @@ def test_a_short_soak() -> None:
 
 
 def test_a_slow_client_beside_a_fast_one() -> None:
-    """Whatever one of them loses is in its report, to the packet; the slow one's loss is not the fast one's.
+    """A slow client's losses are in its report, to the packet, and not in the fast one's.
 
     That the fast one loses nothing is the benchmark's matter: here other tests take the processors.
     """

@@ -8,12 +8,12 @@ import time
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, Client, Result, assert_explained, ordered
 
 from demo.daemons import Daemon
 from demo.processes import wait_until
 from pcapd.limits import HOLD_BACK_TIME
-from tests.lab.generator import FILTER, Generator
+from tests.kit.hosts.chain import Chain, Client, Result, assert_explained, ordered
+from tests.kit.lab.generator import FILTER, Generator
 
 pytestmark = pytest.mark.long
 
@@ -68,7 +68,7 @@ def assert_in_order(result: Result) -> None:
 
 @pytest.mark.parametrize("who", ["agent", "api"])
 def test_a_daemon_that_was_stopped_gives_nobody_up(chain: Chain, who: str) -> None:
-    """Stopped for longer than its limit of silence, it keeps its peers; one that is really silent it gives up."""
+    """A daemon that was stopped for longer than the silence limit keeps its peers, except one that is silent."""
     with impatient(getattr(chain, who)) as daemon, Generator(chain.link, rate=RATE):
         client = begin(chain)
         pause(daemon.process, PAUSE)
@@ -99,7 +99,7 @@ def test_a_daemon_that_was_stopped_gives_nobody_up(chain: Chain, who: str) -> No
 
 
 def test_a_pause_of_the_api_costs_no_order(chain: Chain) -> None:
-    """Stopped for three times as long as packets are held back: none is late, and all are in order."""
+    """After a pause of the api longer than the hold-back time no packet is late, and all are in order."""
     with Generator(chain.link, rate=20_000) as many:  # so that of each host some are under way
         client = begin(chain)
         chain.api.signal(signal.SIGSTOP)
@@ -114,7 +114,7 @@ def test_a_pause_of_the_api_costs_no_order(chain: Chain) -> None:
 
 
 def test_a_pause_of_the_client_is_not_the_apis_silence(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After Ctrl-Z and ``fg``, later than its limit of silence, it takes what waits, in order."""
+    """After Ctrl-Z and ``fg``, pcapctl reads what has arrived, in order, before it judges the api's silence."""
     monkeypatch.setattr(chain, "client_limits", {"API_SILENCE_TIMEOUT": SHORT})
     with Generator(chain.link, rate=RATE):
         client = begin(chain)

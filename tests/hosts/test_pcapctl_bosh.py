@@ -1,7 +1,7 @@
 """``pcapctl bosh`` as a process: a director's double and its UAA, a real api, and agents on the VMs.
 
 Whatever a test does, afterwards no token and no secret is in what pcapctl said
-(`Operator.pcapctl`), nor in the api's log (`bosh_tools.environment_in`).
+(`Operator.pcapctl`), nor in the api's log (`tests.kit.hosts.bosh.environment_in`).
 """
 
 from __future__ import annotations
@@ -9,176 +9,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
-import secrets
-import select
 import socket
 import stat
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
 import pytest
-import yaml
 
 from demo.certificates import Authority
 from demo.configurations import agent_config, free_port, merged
 from demo.daemons import Daemon
-from demo.daemons import environment as process_environment
 from demo.namespaces import Namespace
 from demo.processes import run, wait_until
 from tests.bosh.release import Issued, nested, render
-from tests.doubles.director import Deployment, Instance, director_error
-from tests.doubles.https import Answer
-from tests.doubles.uaa import audience, oauth_error
-from tests.hosts.bosh_tools import Environment, environment_in
-from tests.hosts.foundation_tools import PATIENCE
-from tests.lab.proxies import Proxies
-from tests.lab.readers import capinfos, require, tshark_fields
-
-ADMIN = ["bosh.admin"]
-#: Where the datagrams go that are captured.
-UDP_PORT = 4711
-#: The variables that would come from whoever runs the tests.
-CLEARED = {name: "" for name in os.environ if name.startswith("BOSH_")}
-
-
-class Operator:
-    """Somebody with a home directory, in which the BOSH CLI may have logged in.
-
-    Args:
-        world: Where they work.
-        directory: For their home and their files.
-    """
-
-    def __init__(self, world: Environment, directory: Path) -> None:
-        self.world = world
-        self.home = directory / "operator"
-        self.config = self.home / ".bosh" / "config"
-        self.config.parent.mkdir(parents=True)
-        self.output = self.home / "out.pcapng"
-        self.secrets: set[str] = set()
-        self.variables = {
-            **CLEARED,
-            "HOME": str(self.home),
-            "PCAP_API": world.url,
-            "BOSH_ENVIRONMENT": "lab",
-        }
-
-    @property
-    def pem(self) -> str:
-        return self.world.authority.certificate_path.read_text()
-
-    def log_in(self, *scopes: str, left: float = 120.0, **changes: Any) -> None:
-        """Write the configuration as ``bosh log-in`` does; a change to None removes the key."""
-        uaa = self.world.uaa
-        claims = {"scope": list(scopes or ADMIN), "aud": audience(list(scopes or ADMIN), "bosh_cli")}
-        common = {"client": "bosh_cli", "user": "alice", **claims}
-        entry = {
-            "url": self.world.director.url,
-            "ca_cert": self.pem,
-            "alias": "lab",
-            "access_token_type": "bearer",
-            "access_token": uaa.token(**common, exp=int(time.time() + left)),
-            "refresh_token": uaa.refresh_token(**common),
-            **changes,
-        }
-        entry = {key: value for key, value in entry.items() if value is not None}
-        self.config.write_text(yaml.safe_dump({"environments": [{"url": "10.9.9.9", "alias": "x"}, entry]}))
-        self.config.chmod(0o600)
-
-    def be_client(self, scopes: list[str], name: str = "ops") -> dict[str, str]:
-        """Make UAA know a client; return the variables of one."""
-        secret = secrets.token_hex(12)
-        self.secrets.add(secret)
-        self.world.uaa.clients[name] = secret
-        self.world.uaa.authorities[name] = scopes
-        return {
-            "BOSH_ENVIRONMENT": self.world.director.url,
-            "BOSH_CLIENT": name,
-            "BOSH_CLIENT_SECRET": secret,
-            "BOSH_CA_CERT": str(self.world.authority.certificate_path),
-        }
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """What the configuration has of the environment now."""
-        return yaml.safe_load(self.config.read_text())["environments"][1]  # type: ignore[no-any-return]
-
-    def arguments(self, *arguments: str) -> list[str]:
-        """Make the command line; the group router of `cf` unless it names another."""
-        named = [] if "-d" in arguments else ["-d", "cf"]
-        named += [] if "--group" in arguments else ["--group", "router"]
-        command = [sys.executable, "-m", "pcapd.ctl", "bosh", *named, "--duration", "500ms", "--force"]
-        ca = ["--ca", str(self.world.authority.certificate_path), "--output", str(self.output)]
-        return [*command, *ca, *arguments]
-
-    def environment(self, variables: dict[str, str]) -> dict[str, str]:
-        """Make the process environment."""
-        return process_environment(**{**self.variables, **variables})
-
-    def pcapctl(
-        self, *arguments: str, variables: Optional[dict[str, str]] = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run it where there is no terminal."""
-        done = subprocess.run(
-            self.arguments(*arguments),
-            cwd=self.home,
-            env=self.environment(variables or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        self.assert_discreet(done.stdout + done.stderr)
-        return done
-
-    def at_terminal(self, answer: str, *arguments: str) -> tuple[int, str]:
-        """Run it at a terminal and answer its question; returns the exit status and what was shown."""
-        ours, theirs = pty.openpty()
-        process = subprocess.Popen(
-            self.arguments(*arguments),
-            cwd=self.home,
-            env=self.environment({}),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        shown, answered, deadline = b"", False, time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            if not select.select([ours], [], [], 0.2)[0]:
-                continue
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # EIO: nobody has the other end any more
-                break
-            if not piece:
-                break
-            shown += piece
-            if not answered and b"[y/N]" in shown:
-                answered = True
-                os.write(ours, answer.encode())
-        status = process.wait(timeout=PATIENCE)
-        os.close(ours)
-        self.assert_discreet(shown.decode())
-        return status, shown.decode()
-
-    def assert_discreet(self, said: str) -> None:
-        """No token and no secret is in it."""
-        uaa = self.world.uaa
-        for token in [*uaa.access_tokens, *uaa.refresh_tokens, *self.secrets]:
-            assert token.rpartition(".")[2] not in said
-
-    def assert_nothing_captured(self) -> None:
-        """No agent was asked, and there is no file."""
-        self.world.assert_no_agent_was_asked()
-        assert not self.output.exists()
+from tests.kit.doubles.director import Deployment, Instance, director_error
+from tests.kit.doubles.https import Answer
+from tests.kit.doubles.uaa import oauth_error
+from tests.kit.hosts.bosh import Environment, environment_in
+from tests.kit.hosts.foundation import PATIENCE
+from tests.kit.hosts.operator import ADMIN, UDP_PORT, Operator
+from tests.kit.lab.proxies import Proxies
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +69,7 @@ def asked_uaa(operator: Operator) -> list[dict[str, list[str]]]:
 
 
 def test_capture(operator: Operator) -> None:
-    """Shows the VMs, then captures on all of them into one file that others read."""
+    """pcapctl shows the VMs, and captures on all of them into one file that others can read."""
     require("capinfos")
     operator.log_in()
     before = operator.config.read_bytes()
@@ -234,6 +89,7 @@ def test_capture(operator: Operator) -> None:
 
 @pytest.mark.parametrize("how", ["index", "id", "slug"])
 def test_one_instance(operator: Operator, how: str) -> None:
+    """One instance is captured by its index, its id or its name."""
     operator.log_in()
     second = operator.world.cf.instances[1]
     named = {"index": "1", "id": second.id, "slug": second.name}[how]
@@ -244,7 +100,7 @@ def test_one_instance(operator: Operator, how: str) -> None:
 
 
 def test_json(operator: Operator) -> None:
-    """For scripts, the VMs are an event."""
+    """With --json the list of VMs is an event."""
     operator.log_in()
     done = operator.pcapctl("--json")
     assert done.returncode == 0, done.stderr
@@ -303,7 +159,7 @@ def machines(world: Environment, tmp_path: Path) -> Iterator[list[Machine]]:
 
 @pytest.mark.long
 def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
-    """What comes to each VM is in the file, under the VM's name, in whole, and nothing else is."""
+    """A VM's file part holds all the traffic of that VM, under its name, and nothing else."""
     operator.log_in()
     named = ["-d", "real", "--group", "vm", "--duration", "3s"]
     with pings(machines):
@@ -319,7 +175,7 @@ def test_real_agents(operator: Operator, machines: list[Machine]) -> None:
 
 @pytest.mark.long
 def test_an_operators_policy(operator: Operator, machines: list[Machine], tmp_path: Path) -> None:
-    """VMs are captured as the policy says, too: headers only, without what is excluded, on the allowed interface."""
+    """An operator's policy applies to VMs: headers only, without the excluded traffic, on the allowed interface."""
     policy = {"headers_only": True, "devices": ["eth0"], "exclude": [f"udp port {UDP_PORT + 1}"]}
     change = {"id": "policy", "listen": {"port": free_port()}, "metrics": None, "policy": policy}
     operator.log_in()
@@ -415,7 +271,7 @@ def pings(machines: list[Machine]) -> Iterator[None]:
 @pytest.mark.parametrize("where", ["alias", "url", "option", "config"])
 @pytest.mark.long(but=("alias",))
 def test_environment(operator: Operator, where: str) -> None:
-    """By alias, by URL, by the option before the variable, and from another place."""
+    """The environment is found by alias, URL or option, which goes before the variable, from any directory."""
     operator.log_in()
     arguments, variables = [], {}
     if where == "url":
@@ -443,7 +299,7 @@ def test_client(operator: Operator, given: str) -> None:
 
 
 def test_client_in_the_file(operator: Operator) -> None:
-    """As ``bosh log-in`` leaves a client's name and secret; its token is not kept."""
+    """A client's name and secret in the BOSH CLI's file are used, and its token is not stored."""
     variables = operator.be_client(ADMIN)
     none: dict[str, Any] = {"access_token": None, "refresh_token": None, "access_token_type": None}
     operator.log_in(**none, username="ops", password=variables["BOSH_CLIENT_SECRET"])
@@ -456,7 +312,7 @@ def test_client_in_the_file(operator: Operator) -> None:
 @pytest.mark.parametrize("rotating", [False, True])
 @pytest.mark.long
 def test_expired_token_is_refreshed(operator: Operator, rotating: bool) -> None:
-    """And kept where the BOSH CLI looks for it: the next one needs no refresh."""
+    """A refreshed token is stored where the BOSH CLI looks for it, and used the next time."""
     operator.log_in(left=-1)
     operator.world.uaa.rotating = rotating
     before = operator.entry
@@ -499,6 +355,7 @@ def test_refused_refresh(operator: Operator) -> None:
 
 
 def test_refused_client(operator: Operator) -> None:
+    """A client with a wrong secret is refused, and the message names the variable."""
     variables = operator.be_client(ADMIN)
     operator.secrets.add("wrong-secret")
     done = operator.pcapctl(variables={**variables, "BOSH_CLIENT_SECRET": "wrong-secret"})
@@ -507,14 +364,15 @@ def test_refused_client(operator: Operator) -> None:
 
 
 def test_uaa_in_trouble(operator: Operator) -> None:
+    """A UAA that answers 503 is reported with its status."""
     operator.log_in(left=-1)
     operator.world.uaa.canned["/oauth/token"] = oauth_error(503, "unavailable", "no")
     done = operator.pcapctl()
-    assert done.returncode == 1 and "gives no token: HTTP status 503" in done.stderr
+    assert done.returncode == 1 and "did not issue a token: HTTP status 503" in done.stderr
 
 
 def test_not_logged_in(operator: Operator) -> None:
-    """Nobody is asked."""
+    """Without a login nothing is sent to the director or UAA."""
     done = operator.pcapctl()
     assert done.returncode == 1
     assert "not logged in to lab" in done.stderr and "bosh -e lab log-in" in done.stderr
@@ -524,7 +382,7 @@ def test_not_logged_in(operator: Operator) -> None:
 
 @pytest.mark.parametrize("named", ["nowhere.invalid", "https://nowhere.invalid:25555"])
 def test_unknown_environment(operator: Operator, named: str) -> None:
-    """It is neither an alias nor a host."""
+    """An environment that is neither an alias nor a host is refused."""
     operator.log_in()
     variables = {**operator.be_client(ADMIN), "BOSH_ENVIRONMENT": named}
     done = operator.pcapctl(variables=variables)
@@ -533,12 +391,13 @@ def test_unknown_environment(operator: Operator, named: str) -> None:
 
 
 def test_no_environment(operator: Operator) -> None:
+    """Without an environment the message names BOSH_ENVIRONMENT."""
     done = operator.pcapctl(variables={"BOSH_ENVIRONMENT": ""})
     assert done.returncode == 1 and "set BOSH_ENVIRONMENT" in done.stderr
 
 
 def test_wrong_authority(operator: Operator, tmp_path: Path) -> None:
-    """Another authority than the director's: no token is sent."""
+    """A director with a certificate of another CA gets no token."""
     other = Authority(tmp_path / "other")
     operator.log_in(ca_cert=other.certificate_path.read_text())
     done = operator.pcapctl()
@@ -549,14 +408,15 @@ def test_wrong_authority(operator: Operator, tmp_path: Path) -> None:
 
 
 def test_authority_is_nonsense(operator: Operator) -> None:
+    """A BOSH_CA_CERT that is neither PEM nor a file is reported."""
     operator.log_in()
     done = operator.pcapctl(variables={"BOSH_CA_CERT": "/nonexistent/ca.pem"})
-    assert done.returncode == 1 and "BOSH_CA_CERT wants PEM" in done.stderr
+    assert done.returncode == 1 and "BOSH_CA_CERT must be PEM" in done.stderr
 
 
 @pytest.mark.parametrize("scheme", ["ssh+socks5", "socks5"])
 def test_a_jump_box(operator: Operator, tmp_path: Path, scheme: str) -> None:
-    """Director, UAA and api through BOSH_ALL_PROXY, which goes before the other variables."""
+    """Director, UAA and api are reached through BOSH_ALL_PROXY, which goes before the other proxy variables."""
     require("unshare", "ssh", "ssh-keygen", "/usr/sbin/sshd")
     operator.log_in(left=-10)  # UAA is asked, too
     proxies = Proxies(tmp_path, "jumpbox")
@@ -581,7 +441,7 @@ def test_a_jump_box(operator: Operator, tmp_path: Path, scheme: str) -> None:
 )
 @pytest.mark.long
 def test_a_jump_box_that_does_not_help(operator: Operator, tmp_path: Path, proxy: str, words: str) -> None:
-    """What ssh says, and the variable to look at."""
+    """When the jump box fails, the message has ssh's error and the variable."""
     require("unshare", "ssh", "ssh-keygen", "/usr/sbin/sshd")
     operator.log_in()
     with Proxies(tmp_path, "jumpbox").ssh() as address:
@@ -603,6 +463,7 @@ def test_a_jump_box_that_does_not_help(operator: Operator, tmp_path: Path, proxy
     ],
 )
 def test_nothing_there(operator: Operator, arguments: list[str], words: str) -> None:
+    """A deployment, group or instance that does not exist is reported with the command that lists them."""
     operator.log_in()
     done = operator.pcapctl(*arguments)
     assert done.returncode == 1
@@ -611,7 +472,7 @@ def test_nothing_there(operator: Operator, arguments: list[str], words: str) -> 
 
 
 def test_may_not_read(operator: Operator) -> None:
-    """The director refuses."""
+    """A user whom the director refuses to read is told so."""
     operator.log_in("bosh.teams.red.admin")
     done = operator.pcapctl()
     assert done.returncode == 1 and "does not let this token read deployment cf" in done.stderr
@@ -629,11 +490,13 @@ def test_may_read_but_not_capture(operator: Operator) -> None:
 
 
 def test_team_admin(operator: Operator) -> None:
+    """A team's admin can capture the team's deployment."""
     operator.log_in("bosh.teams.blue.admin")
     assert operator.pcapctl().returncode == 0
 
 
 def test_director_in_trouble(operator: Operator) -> None:
+    """A director that answers 500 is reported with its status."""
     operator.log_in()
     operator.world.director.canned["/deployments/cf/instances"] = director_error(500, 1, "no")
     done = operator.pcapctl()
@@ -652,6 +515,7 @@ def test_names_are_not_shown_raw(operator: Operator) -> None:
 
 
 def test_group_with_control_characters(operator: Operator) -> None:
+    """A group name with control characters is refused, and they do not reach the terminal."""
     operator.log_in()
     vm = Instance("rou\x1b[2Jter", 0, [operator.world.cells[0].host]).entry()
     answer = Answer(body=json.dumps([vm]).encode())
@@ -684,6 +548,7 @@ def test_usage(operator: Operator, arguments: list[str], variables: dict[str, st
 
 
 def test_deployment_from_the_environment(operator: Operator) -> None:
+    """The deployment comes from BOSH_DEPLOYMENT when the command line has none."""
     operator.log_in()
     command = [argument for argument in operator.arguments() if argument not in ("-d", "cf")]
     for deployment, status in (("cf", 0), ("", 2)):
@@ -707,6 +572,7 @@ BIG = ("-d", "big", "--group", "web")
 
 
 def test_nobody_to_ask(operator: Operator) -> None:
+    """More than five VMs without a terminal for the question are refused with their names and --yes."""
     operator.log_in()
     done = operator.pcapctl(*BIG)
     assert done.returncode == 2
@@ -715,6 +581,7 @@ def test_nobody_to_ask(operator: Operator) -> None:
 
 
 def test_yes(operator: Operator) -> None:
+    """--yes captures more than five VMs without a question."""
     operator.log_in()
     done = operator.pcapctl(*BIG, "--yes")
     assert done.returncode == 0, done.stderr
@@ -722,6 +589,7 @@ def test_yes(operator: Operator) -> None:
 
 
 def test_five_are_not_asked_for(operator: Operator) -> None:
+    """Five VMs are captured without a question."""
     operator.log_in()
     chosen = [argument for n in range(5) for argument in ("--instance", str(n))]
     done = operator.pcapctl(*BIG, *chosen)
@@ -729,6 +597,7 @@ def test_five_are_not_asked_for(operator: Operator) -> None:
 
 
 def test_agreed(operator: Operator) -> None:
+    """The answer y to the question starts the capture."""
     operator.log_in()
     status, shown = operator.at_terminal("y\n", *BIG)
     assert status == 0, shown
@@ -737,6 +606,7 @@ def test_agreed(operator: Operator) -> None:
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
 def test_not_agreed(operator: Operator, answer: str) -> None:
+    """Any other answer to the question ends pcapctl without a capture."""
     operator.log_in()
     status, shown = operator.at_terminal(answer, *BIG)
     assert status == 1 and "nothing was captured" in shown
@@ -744,20 +614,21 @@ def test_not_agreed(operator: Operator, answer: str) -> None:
 
 
 def test_quiet_does_not_hide_the_question(operator: Operator) -> None:
+    """--quiet still prints the VMs that need confirmation."""
     operator.log_in()
     done = operator.pcapctl(*BIG, "--quiet")
     assert done.returncode == 2 and done.stderr.count("web/") == 6
 
 
 def test_quiet(operator: Operator) -> None:
-    """Without a question the table is not needed."""
+    """With --quiet the table of VMs is printed only with a question."""
     operator.log_in()
     done = operator.pcapctl(*BIG, "--quiet", "--yes")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_scripts_are_not_asked(operator: Operator) -> None:
-    """Not even at a terminal: whoever reads JSON answers no questions."""
+    """With --json no question is asked, even at a terminal."""
     operator.log_in()
     status, shown = operator.at_terminal("y\n", *BIG, "--json")
     assert status == 2 and "--yes" in shown and "[y/N]" not in shown
@@ -787,7 +658,7 @@ def tshark(operator: Operator, **preferences: str) -> subprocess.CompletedProces
 
 
 def test_in_wireshark(operator: Operator) -> None:
-    """Each packet says which VM it is from; the end of the duration ends tshark."""
+    """In Wireshark each packet carries its VM's name, and the end of the duration ends tshark."""
     operator.log_in()
     done = tshark(operator, deployment="cf", groups="router", instances="0, 1")
     assert done.returncode == 0 and "pcapctl: " not in done.stderr, done.stderr
@@ -798,7 +669,7 @@ def test_in_wireshark(operator: Operator) -> None:
 
 @pytest.mark.long
 def test_many_vms_in_wireshark(operator: Operator) -> None:
-    """More than five are refused with all their names, unless the options say yes."""
+    """More than five VMs in Wireshark are refused with all their names, unless the options confirm them."""
     operator.log_in()
     done = tshark(operator, deployment="big", groups="web")
     assert "6 VMs are more than 5" in done.stderr and "web/" in done.stderr
@@ -819,6 +690,7 @@ def test_many_vms_in_wireshark(operator: Operator) -> None:
 )
 @pytest.mark.long
 def test_errors_in_wireshark(operator: Operator, preferences: dict[str, str], words: str) -> None:
+    """Errors of BOSH are shown by tshark, and no agent is asked."""
     operator.log_in()
     done = tshark(operator, **preferences)
     assert "pcapctl: " in done.stderr and words in done.stderr

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_tools import Chain, Client, Result, assert_accounted, ordered, read_pcap, read_pcapng
 
 from demo.daemons import environment
 from demo.processes import run, wait_until
 from demo.traffic import HttpTraffic
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, capinfos_of, require, tcpdump_lines, tshark_fields
+from tests.kit.hosts.chain import Chain, Client, Result, assert_accounted, ordered, read_pcap, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, capinfos_of, require, tcpdump_lines, tshark_fields
 
 
 def files_of(result: Result) -> list[Path]:
@@ -120,7 +120,7 @@ def test_files_by_time(chain: Chain) -> None:
 
 @pytest.mark.long
 def test_a_file_per_instance(chain: Chain) -> None:
-    """Each holds its own interfaces only; with a size each has its own series."""
+    """Each instance's file holds its own interfaces only; with a size limit each has a series of its own."""
     require("tshark", "capinfos", "tcpdump")
     with Generator(chain.link, size=1000, rate=1000):
         whole = chain.capture(
@@ -151,7 +151,7 @@ def test_a_file_per_instance(chain: Chain) -> None:
 
 @pytest.mark.long
 def test_ctrl_c_twice_between_files(chain: Chain) -> None:
-    """Who leaves at once leaves whole files, all but the last one with their closing counters."""
+    """A second Ctrl-C leaves whole files, all but the last with their closing counters."""
     require("tshark", "capinfos", "tcpdump")
     with Generator(chain.link, size=1000, rate=5000):
         client = chain.begin("tiny-0", "web-0", "--filter", FILTER, "--rotate-size", "100kB")
@@ -191,7 +191,7 @@ def test_ctrl_c_twice_between_files(chain: Chain) -> None:
     ],
 )
 def test_what_does_not_go_together(chain: Chain, arguments: tuple[str, ...], words: str) -> None:
-    """Is wrong usage, said before the api is asked."""
+    """Options that exclude each other are wrong usage, reported before the api is asked."""
     before = len(chain.api.records())
     done = chain.pcapctl("hosts", "web-0", *arguments)
     assert done.returncode == 2 and words in done.stderr
@@ -280,27 +280,27 @@ def start_tshark(address: str, output: Path, form: str) -> subprocess.Popen[byte
 
 
 def test_serving_alone_writes_no_file(chain: Chain, tmp_path: Path) -> None:
-    """And says where; an address that others reach is warned of, also with --quiet."""
+    """--serve alone writes no file and prints its address, with a warning when others can reach it."""
     done = chain.pcapctl("hosts", "web-0", "--duration", "200ms", "--serve", "127.0.0.1:0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "tshark -i TCP@127.0.0.1:" in done.stderr and "not written to a file" in done.stderr
     assert "warning" not in done.stderr
     done = chain.pcapctl("hosts", "web-0", "--duration", "200ms", "-q", "--serve", "0.0.0.0:0", cwd=tmp_path)
-    assert "warning: whoever reaches 0.0.0.0:" in done.stderr
+    assert "warning: anyone who can reach 0.0.0.0:" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_address_that_is_taken(chain: Chain, tmp_path: Path) -> None:
-    """Is said before the api is asked."""
+    """A --serve address that is in use is reported before the api is asked."""
     before = len(chain.api.records())
     done = chain.pcapctl("hosts", "web-0", "--serve", f"127.0.0.1:{chain.api.port}", cwd=tmp_path)
-    assert done.returncode == 1 and "cannot serve" in done.stderr
+    assert done.returncode == 1 and "cannot listen" in done.stderr
     assert len(chain.api.records()) == before
 
 
 @pytest.mark.long
 def test_a_reader_that_hangs_holds_up_nobody(chain: Chain) -> None:
-    """It is cut off at the end at the latest; the file has every packet that the kernel did not drop."""
+    """A reader that hangs is disconnected at the end at the latest, and the file is complete."""
     client = chain.begin("web-0", "--filter", FILTER, "--serve", "127.0.0.1:0")
     host, port = serving_at(client).split(":")
     client.wait_for("web-0:eth0")
@@ -340,7 +340,7 @@ except OSError:
 
 @pytest.mark.long
 def test_a_line_per_packet(chain: Chain) -> None:
-    """What tshark finds is printed: requests, status lines, a DNS query, a TLS server name; each with its host."""
+    """--print shows what tshark finds, HTTP, DNS and TLS names, each with its host."""
     require("tshark")
     path = chain.path()
     arguments = ("hosts", "web-0", "web-1", "--print", "--output", str(path), "--duration", "4s")
@@ -377,7 +377,7 @@ def test_a_line_per_packet(chain: Chain) -> None:
 
 
 def test_printing_alone_writes_no_file(chain: Chain, tmp_path: Path) -> None:
-    """With --json each packet is an event among the others."""
+    """--print alone writes no file; with --json each packet is an event."""
     with Generator(chain.link, rate=200):
         done = chain.pcapctl(
             *("hosts", "web-0", "--print", "--json", "--count", "20", "--filter", FILTER), cwd=tmp_path
@@ -435,7 +435,7 @@ def test_a_reader_of_lines_that_pauses(chain: Chain) -> None:
     ("output", "words"), [("-", "name a file"), ("x.pcap", "needs pcapng")]
 )  # fmt: skip
 def test_where_lines_cannot_go(chain: Chain, output: str, words: str) -> None:
-    """Not among packets, and not without the instance's name."""
+    """--print is refused where its lines would mix with packets or lack the instance's name."""
     done = chain.pcapctl("hosts", "web-0", "--print", "--output", output)
     assert done.returncode == 2 and words in done.stderr
 
@@ -533,7 +533,7 @@ def test_both_ends_in_one_file(chain: Chain) -> None:
 
 @pytest.mark.long
 def test_flows_of_a_file_without_numbers(chain: Chain) -> None:
-    """The same is found, also in a file per instance, and for both directions of TCP."""
+    """Flows of a file without numbers are the same, also in a file per instance and in both directions of TCP."""
     require("tshark")
     path = chain.path()
     arguments = ("hosts", "web-0", "web-1", "--split-by", "instance", "--filter", "tcp port 8080")

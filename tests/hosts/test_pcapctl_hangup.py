@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from chain_tools import read_pcapng
-from test_pcapctl_hostile_api import TOKEN, ended, started
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
 from demo.daemons import environment
 from demo.processes import run, wait_until
 from pcapd.wire import EndReason, Stop
-from tests.doubles.stream_api import Client, StreamApi, record
-from tests.lab.terminals import Terminal
+from tests.kit.doubles.stream_api import Client, StreamApi, record
+from tests.kit.hosts.chain import read_pcapng
+from tests.kit.hosts.scripted import TOKEN, ended, started
+from tests.kit.lab.terminals import Terminal
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_a_terminal_that_is_closed(arguments: tuple[str, ...], stage: Stage) -> 
 
 
 def test_a_terminal_with_a_shell_that_is_closed(stage: Stage) -> None:
-    """Both the kernel and the shell send SIGHUP: it is one stop all the same."""
+    """A closed terminal counts as one stop, although both kernel and shell send SIGHUP."""
     with Terminal() as terminal:
         terminal.read()
         shell = terminal.log_in(["bash", "--norc", "-i"], **stage.options)
@@ -132,7 +132,7 @@ def in_a_shell_that_ends(stage: Stage) -> None:
 
 @pytest.mark.parametrize("start", [in_a_terminal, in_a_shell_that_ends])
 def test_what_goes_on(start: Callable[[Stage], None], stage: Stage) -> None:
-    """Under nohup a closed terminal, and in the background the end of the shell, end nothing."""
+    """Under nohup, and in the background, the end of terminal or shell does not end a capture."""
     start(stage)
     assert not stage.stopped.wait(1.0)
     stage.over.set()

@@ -9,98 +9,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
-from chain_tools import SaveFile, read_pcapng
 from wsproto.events import TextMessage
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
 from demo.daemons import environment
-from pcapd.wire import Counters, End, EndReason, Error, Notice, NoticeType
-from tests.doubles.stream_api import HEADER, Client, Script, StreamApi, frame, record
-from tests.lab.readers import capinfos, require, tcpdump_lines
-
-TOKEN = "token-of-alice-secret"
-_PACKETS, _STATS = 4, 5
+from pcapd.wire import End, EndReason, Error, Notice, NoticeType
+from tests.kit.doubles.stream_api import HEADER, Client, Script, StreamApi, frame, record
+from tests.kit.hosts.chain import read_pcapng
+from tests.kit.hosts.scripted import _PACKETS, _STATS, TOKEN, ended, pcapctl, play, started
 
 
 @pytest.fixture(scope="module")
 def credentials(authority: Authority) -> Credentials:
     return authority.issue("stream-api", dns=("localhost",), ips=(LOCAL,))
-
-
-class Done:
-    """What pcapctl did."""
-
-    def __init__(self, process: subprocess.CompletedProcess[str], path: Path) -> None:
-        self.status = process.returncode
-        self.stderr = process.stderr
-        self.events: list[dict[str, Any]] = [json.loads(line) for line in process.stdout.splitlines()]
-        self.path = path
-        assert TOKEN not in process.stderr + process.stdout
-
-    @property
-    def end(self) -> dict[str, Any]:
-        """The last event, of which there is one."""
-        (end,) = [event for event in self.events if event["event"] == "end"]
-        assert self.events[-1] is end
-        return end
-
-    @property
-    def file(self) -> SaveFile:
-        """The file, after independent readers took it."""
-        require("capinfos", "tcpdump")
-        capinfos(self.path)
-        file = read_pcapng(self.path)
-        packets = [line for line in tcpdump_lines(self.path) if not line.startswith("\t")]
-        assert len(packets) == len(file.packets) and file.rest == 0
-        return file
-
-
-def pcapctl(
-    url: str,
-    tmp_path: Path,
-    ca: Optional[Path],
-    *arguments: str,
-    json_lines: bool = True,
-    timeout: float = 60,
-) -> Done:
-    """Capture from the api at ``url``."""
-    path = tmp_path / "out.pcapng"
-    argv = [sys.executable, "-m", "pcapd.ctl", "hosts", "web-0", "--api", url, "--output", str(path)]
-    argv += ["--ca", str(ca)] if ca else []
-    argv += ["--json"] if json_lines else []
-    env = {**environment(), "PCAP_TOKEN": TOKEN}
-    process = subprocess.run(
-        [*argv, *arguments], env=env, capture_output=True, text=True, check=False, timeout=timeout
-    )
-    return Done(process, path)
-
-
-def play(script: Script, credentials: Credentials, tmp_path: Path, *arguments: str, **options: Any) -> Done:
-    """Let the script be the api of one capture."""
-    with StreamApi(credentials, script) as api:
-        done = pcapctl(api.url, tmp_path, credentials.ca, *arguments, **options)
-    assert not api.failures, api.failures
-    return done
-
-
-def started(client: Client) -> None:
-    """A capture with three packets, all of them due."""
-    client.greet()
-    client.open()
-    client.packets(record(1) + record(2) + record(3))
-    client.stats(3)
-
-
-def ended(client: Client, count: int, reason: EndReason = EndReason.DURATION) -> None:
-    """A proper end."""
-    client.stats(count, final=True)
-    client.say(client.callee.end(End(reason, "", (Counters(1, count, 0, 0, count),))))
-    client.close()
-    client.wait()
 
 
 def test_a_good_api(credentials: Credentials, tmp_path: Path) -> None:
@@ -164,7 +89,7 @@ def test_an_api_that_lies(lie: str, credentials: Credentials, tmp_path: Path) ->
 
 
 def test_the_second_source_of_one_number(credentials: Credentials, tmp_path: Path) -> None:
-    """A source id is taken once."""
+    """A second source with an id in use is refused."""
 
     def script(client: Client) -> None:
         started(client)
@@ -180,7 +105,7 @@ def test_the_second_source_of_one_number(credentials: Credentials, tmp_path: Pat
     "rest", [b"", HEADER.pack(5000, _PACKETS, 0, 1) + record(4)], ids=["between-frames", "within-a-frame"]
 )
 def test_a_connection_that_breaks_off(rest: bytes, credentials: Credentials, tmp_path: Path) -> None:
-    """Between frames or within one: status 1, never a complete capture; whole packets are kept."""
+    """A connection that breaks, between frames or within one, gives status 1, and whole packets are kept."""
 
     def script(client: Client) -> None:
         started(client)
@@ -195,7 +120,7 @@ def test_a_connection_that_breaks_off(rest: bytes, credentials: Credentials, tmp
 
 
 def test_a_close_without_an_end(credentials: Credentials, tmp_path: Path) -> None:
-    """A polite goodbye is no END."""
+    """A WebSocket close without END gives no complete capture."""
 
     def script(client: Client) -> None:
         started(client)
@@ -208,7 +133,7 @@ def test_a_close_without_an_end(credentials: Credentials, tmp_path: Path) -> Non
 
 
 def test_a_text_message(credentials: Credentials, tmp_path: Path) -> None:
-    """It is not in this protocol."""
+    """A text message from the api is a protocol error."""
 
     def script(client: Client) -> None:
         started(client)
@@ -220,7 +145,7 @@ def test_a_text_message(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_an_older_api(credentials: Credentials, tmp_path: Path) -> None:
-    """It is told to be upgraded, and asked for nothing."""
+    """An older api is named as too old, and receives no request."""
 
     def script(client: Client) -> None:
         client.upgrade()
@@ -233,7 +158,7 @@ def test_an_older_api(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_packets_that_are_missing_at_the_end(credentials: Credentials, tmp_path: Path) -> None:
-    """The agent sent five and three came: status 3, and two are lost on the way."""
+    """Missing packets at the end are counted as lost on the way, with status 3."""
 
     def script(client: Client) -> None:
         started(client)
@@ -245,7 +170,7 @@ def test_packets_that_are_missing_at_the_end(credentials: Credentials, tmp_path:
 
 
 def test_an_api_that_does_not_cut(credentials: Credentials, tmp_path: Path) -> None:
-    """With --headers-only not a packet of an api that is too old for it is written; otherwise it is the file's."""
+    """With --headers-only no packet of an api that is too old for the option is written."""
 
     def script(client: Client) -> None:
         client.obedient = False
@@ -254,12 +179,12 @@ def test_an_api_that_does_not_cut(credentials: Credentials, tmp_path: Path) -> N
 
     done = play(script, credentials, tmp_path, "--headers-only")
     assert done.status == 1 and not done.path.exists()
-    assert "does not know how to cut packets after their headers" in done.end["error"]
+    assert "cannot cut packets after their headers" in done.end["error"]
     assert play(script, credentials, tmp_path).status == 0
 
 
 def test_an_agent_that_was_lost(credentials: Credentials, tmp_path: Path) -> None:
-    """Nobody knows what it lost: status 3, and no number is made up."""
+    """Losses of an agent that was lost are reported as unknown, with status 3."""
 
     def script(client: Client) -> None:
         started(client)
@@ -290,7 +215,7 @@ def nothing_lost(client: Client) -> None:
 @pytest.mark.parametrize("then", [api_lost, agent_lost, nothing_lost])
 @pytest.mark.long(but=("nothing_lost",))
 def test_counters_after_a_cut(then: Script, credentials: Credentials, tmp_path: Path) -> None:
-    """None is smaller than what came after the last counters; what nobody knows is not 0, in report and file."""
+    """After a broken connection no counter is smaller than the last known one, and unknown ones are not 0."""
 
     def script(client: Client) -> None:
         client.greet()
@@ -320,7 +245,7 @@ def test_counters_after_a_cut(then: Script, credentials: Credentials, tmp_path: 
 
 
 def test_a_refusal_is_told(credentials: Credentials, tmp_path: Path) -> None:
-    """The api's words and hint, status 1, and no file."""
+    """A refusal is printed with its hint, with status 1 and without a file."""
 
     def script(client: Client) -> None:
         client.greet()
@@ -359,7 +284,7 @@ def test_terminal_escapes_in_what_the_api_says(credentials: Credentials, tmp_pat
 
 
 def test_a_page_instead_of_an_api(credentials: Credentials, tmp_path: Path) -> None:
-    """A web server that is no api is called so."""
+    """A web page in place of an api is reported as such."""
 
     def script(client: Client) -> None:
         client.head()
@@ -373,7 +298,7 @@ def test_a_page_instead_of_an_api(credentials: Credentials, tmp_path: Path) -> N
 
 
 def test_garbage_instead_of_http(credentials: Credentials, tmp_path: Path) -> None:
-    """Bytes that are no HTTP at all."""
+    """An answer that is not HTTP is reported as such."""
 
     def script(client: Client) -> None:
         client.head()
@@ -384,7 +309,7 @@ def test_garbage_instead_of_http(credentials: Credentials, tmp_path: Path) -> No
 
 
 def test_an_answer_without_an_end(credentials: Credentials, tmp_path: Path) -> None:
-    """A head that goes on for ever is not kept."""
+    """An answer whose head never ends is not kept in memory."""
 
     def script(client: Client) -> None:
         client.head()
@@ -392,11 +317,11 @@ def test_an_answer_without_an_end(credentials: Credentials, tmp_path: Path) -> N
             client.raw(b"X: " + b"y" * 65536)
 
     done = play(script, credentials, tmp_path)
-    assert done.status == 1 and "has no end" in done.end["error"]
+    assert done.status == 1 and "is too long" in done.end["error"]
 
 
 def test_a_server_without_tls(tmp_path: Path, credentials: Credentials) -> None:
-    """https to a server that speaks http: no TLS, and the token was not sent."""
+    """An api without TLS is reported, and the token is not sent."""
     seen: list[bytes] = []
 
     def script(client: Client) -> None:
@@ -405,12 +330,12 @@ def test_a_server_without_tls(tmp_path: Path, credentials: Credentials) -> None:
 
     with StreamApi(None, script) as api:
         done = pcapctl(api.url, tmp_path, credentials.ca)
-    assert done.status == 1 and "no TLS with" in done.end["error"]
+    assert done.status == 1 and "TLS with" in done.end["error"]
     assert not any(TOKEN.encode() in data for data in seen)
 
 
 def test_certificates_that_are_not_good(authority: Authority, tmp_path: Path) -> None:
-    """Another authority, another name, expired: refused with the reason, and the token was not sent."""
+    """A certificate of another CA or name, or an expired one, is refused with the reason before the token is sent."""
     other = Authority(tmp_path / "other", "another CA")
     cases = [
         (other.issue("stranger", ips=(LOCAL,)), "certificate", "--ca"),
@@ -426,7 +351,7 @@ def test_certificates_that_are_not_good(authority: Authority, tmp_path: Path) ->
 
 
 def test_insecure_asks_for_no_certificate(tmp_path: Path, authority: Authority) -> None:
-    """It captures from an api of an unknown authority, and warns; status does so too."""
+    """With --insecure pcapctl and status accept an api of an unknown CA, and warn."""
     stranger = Authority(tmp_path / "other", "another CA").issue("stranger", dns=("elsewhere.example",))
 
     def script(client: Client) -> None:
@@ -449,14 +374,14 @@ def test_insecure_asks_for_no_certificate(tmp_path: Path, authority: Authority) 
         refused = subprocess.run(argv, check=False, **options)
         taken = subprocess.run([*argv, "--insecure"], check=False, **options)
         both = subprocess.run([*argv, "--insecure", "--ca", str(stranger.ca)], check=False, **options)
-    assert refused.returncode == 1 and "is not good" in refused.stderr
+    assert refused.returncode == 1 and "is not accepted" in refused.stderr
     assert taken.returncode == 0 and "well" in taken.stdout
     assert taken.stderr.startswith("warning: certificates are not checked (--insecure)")
     assert both.returncode == 2 and "exclude each other" in both.stderr
 
 
 def test_nobody_listens(authority: Authority, tmp_path: Path) -> None:
-    """Said at once, for people and scripts."""
+    """An api that does not listen is reported at once, to people and scripts."""
     with StreamApi(None, lambda client: None) as api:
         pass
     done = pcapctl(api.url, tmp_path, authority.certificate_path)
@@ -465,7 +390,7 @@ def test_nobody_listens(authority: Authority, tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_does_not_block(credentials: Credentials, tmp_path: Path) -> None:
-    """Standard output that says EAGAIN is waited for: every byte comes, in order."""
+    """When standard output returns EAGAIN, pcapctl waits, and every byte arrives in order."""
     count = 3000
 
     def script(client: Client) -> None:

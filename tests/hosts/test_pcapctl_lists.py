@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from chain_tools import Chain
+from tests.kit.hosts.chain import Chain
 
 
 def test_interfaces(chain: Chain) -> None:

@@ -13,16 +13,16 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_tools import Chain, ordered, read_pcapng
 
 from demo.processes import run, wait_until
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import require, tshark_fields
-from tests.lab.terminals import Terminal
+from tests.kit.hosts.chain import Chain, ordered, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import require, tshark_fields
+from tests.kit.lab.terminals import Terminal
 
 
 def test_an_existing_file_is_not_overwritten(chain: Chain) -> None:
-    """Without --force it is refused before anything starts, and left alone; with --force it is replaced."""
+    """An existing file is refused before anything starts, and replaced only with --force."""
     path = chain.path()
     path.write_text("mine")
     before = len(chain.api.records())
@@ -64,8 +64,8 @@ def test_a_full_disk(chain: Chain, tmp_path: Path, suffix: str) -> None:
         with Generator(chain.link, size=1000, rate=2000):
             done = chain.pcapctl("hosts", "web-0", "--filter", FILTER, "--output", str(path))
         assert done.returncode == 1
-        assert "No space left" in done.stderr and "good" in done.stderr
-        assert "agent or the api was lost" not in done.stderr
+        assert "No space left" in done.stderr and "is valid" in done.stderr
+        assert "or to the api was lost" not in done.stderr
         assert len(tshark_fields(path, ["frame.number"])) > 100
     finally:
         run(["umount", str(tmp_path)])
@@ -90,7 +90,7 @@ def test_the_reader_of_stdout_leaves(chain: Chain, reader: tuple[str, ...]) -> N
 
 
 def test_ctrl_c_twice(chain: Chain) -> None:
-    """Twice leaves at once with 1, also while a full pipe blocks the write; what was written is whole."""
+    """A second Ctrl-C exits with 1 at once, also while a full pipe blocks the write; written blocks are whole."""
     read_fd, write_fd = os.pipe()
     fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 65536)
     with Generator(chain.link, size=1000, rate=20_000):
@@ -109,7 +109,7 @@ def test_ctrl_c_twice(chain: Chain) -> None:
 
 
 def test_ctrl_c_twice_into_a_file(chain: Chain) -> None:
-    """The file of a capture that was left at once is whole."""
+    """A second Ctrl-C leaves a whole file."""
     with Generator(chain.link, rate=20_000):
         client = chain.begin("tiny-0", "web-0", "--filter", FILTER)
         client.wait_for("tiny-0:eth0", "web-0:eth0", packets=100)
@@ -179,7 +179,7 @@ USAGE = {
     "unknown option": (("web-0", "--colour"), "--colour"),
     "token file": (("web-0", "--token-file", "/nowhere/token"), "/nowhere/token"),
     "authority": (("web-0", "--ca", "/nowhere/ca"), "/nowhere/ca"),
-    "url": (("web-0", "--api", "ftp://example.com"), "no URL of an api"),
+    "url": (("web-0", "--api", "ftp://example.com"), "not the URL of an api"),
     "in clear": (("web-0", "--api", "http://example.com"), "not sent in clear"),
     "too many interfaces": (("web-0", *(word for n in range(9) for word in ("-i", f"e{n}"))), "interfaces"),
 }
@@ -187,7 +187,7 @@ USAGE = {
 
 @pytest.mark.parametrize("case", USAGE)
 def test_wrong_usage(chain: Chain, case: str) -> None:
-    """What the command line gets wrong is status 2 with words, and nothing is written."""
+    """Wrong usage gives status 2 with a message, and nothing is written."""
     arguments, words = USAGE[case]
     argv = [word for word in chain.client_command("hosts") if word != "--ca"][:-1]
     if "--ca" not in arguments:
@@ -203,14 +203,14 @@ def test_wrong_usage(chain: Chain, case: str) -> None:
 
 
 def test_no_api_and_no_token(chain: Chain) -> None:
-    """Both are asked for by their names."""
+    """A missing api and a missing token are named."""
     for missing in ("PCAP_API", "PCAP_TOKEN"):
         done = chain.pcapctl("hosts", "web-0", env={missing: ""})
         assert done.returncode == 2 and missing in done.stderr
 
 
 def test_a_token_file(chain: Chain, tmp_path: Path) -> None:
-    """--token-file takes the token from there, without the line's end."""
+    """--token-file reads the token without the line's end."""
     path = tmp_path / "token"
     path.write_text(f"{chain.token}\n")
     done = chain.pcapctl(
@@ -230,11 +230,11 @@ def test_the_default_name(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_unreachable_apis(chain: Chain) -> None:
-    """Nobody there, no such host: status 1, with the name and what to check."""
+    """An api that cannot be reached gives status 1, with its name and what to check."""
     port = chain.api.config["static"]["targets"]["nobody"]["port"]
     for url, words in (
         (f"https://127.0.0.1:{port}", "refused"),
-        ("https://api.invalid", "the host 'api.invalid' cannot be resolved"),
+        ("https://api.invalid", "the host name 'api.invalid' cannot be resolved"),
     ):
         done = chain.pcapctl("hosts", "web-0", "--output", str(chain.path()), env={"PCAP_API": url})
         assert done.returncode == 1
@@ -242,7 +242,7 @@ def test_unreachable_apis(chain: Chain) -> None:
 
 
 def test_status(chain: Chain) -> None:
-    """status tells of the api and its resolvers, as text and as JSON, and fails when there is none."""
+    """status describes the api and its resolvers, as text and JSON, and fails when the api does not answer."""
     done = chain.pcapctl("status")
     assert done.returncode == 0 and done.stdout.startswith("healthy") and "static: ok" in done.stdout
     body = json.loads(chain.pcapctl("status", "--json").stdout)

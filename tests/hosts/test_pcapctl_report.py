@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pcapctl_hostile_api import TOKEN, ended, pcapctl, play, started
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
 from demo.daemons import environment
 from demo.processes import ROOT, wait_until
 from pcapd.wire import Error, Notice, NoticeType
-from tests.doubles.stream_api import Client, StreamApi
+from tests.kit.doubles.stream_api import Client, StreamApi
+from tests.kit.hosts.scripted import TOKEN, ended, pcapctl, play, started
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def documented() -> set[str]:
 
 
 def test_a_good_capture(credentials: Credentials, tmp_path: Path) -> None:
-    """It says what the end event says, what was asked, and the notices; every key is documented."""
+    """The report file holds the end event, the request and the notices, and every key is documented."""
     path = tmp_path / "report.json"
     done = play(
         good, credentials, tmp_path, "--report", str(path), "--filter", "udp", "--count", "9", "--duration", "1m"
@@ -78,7 +78,7 @@ def test_a_good_capture(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_a_refusal(credentials: Credentials, tmp_path: Path) -> None:
-    """The capture failed: so the report says."""
+    """The report of a refused capture states the failure."""
 
     def script(client: Client) -> None:
         client.greet()
@@ -95,7 +95,7 @@ def test_a_refusal(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_a_capture_that_breaks(credentials: Credentials, tmp_path: Path) -> None:
-    """The file has what came before, and so has the report."""
+    """The report of a capture that breaks states what the file holds."""
 
     def script(client: Client) -> None:
         started(client)
@@ -121,16 +121,16 @@ def test_nobody_listens(authority: Authority, tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_is_not_good(tmp_path: Path, credentials: Credentials) -> None:
-    """The error is in the report, and no token."""
+    """The report about a bad certificate has the error and no token."""
     path = tmp_path / "report.json"
     with StreamApi(credentials, good) as api:
         done = pcapctl(api.url, tmp_path, None, "--report", str(path))
     assert done.status == 1
-    assert "is not good" in read(path)["error"]
+    assert "is not accepted" in read(path)["error"]
 
 
 def test_what_exists_stays(credentials: Credentials, tmp_path: Path) -> None:
-    """Nobody is asked for a capture whose report has no place; --force overwrites."""
+    """An existing report file is refused before the capture starts; --force overwrites it."""
     path = tmp_path / "report.json"
     path.write_text("precious")
     asked: list[Client] = []
@@ -164,7 +164,7 @@ def test_a_named_pipe_stays_one(credentials: Credentials, tmp_path: Path, force:
 @pytest.mark.parametrize(
     ("name", "status", "words"),
     [
-        ("out.pcapng", 2, "cannot be the file of the packets"),
+        ("out.pcapng", 2, "cannot be the same file"),
         ("missing/report.json", 1, "does not exist"),
         (".", 1, "is a directory"),
     ],
@@ -172,14 +172,14 @@ def test_a_named_pipe_stays_one(credentials: Credentials, tmp_path: Path, force:
 def test_no_place_for_it(
     name: str, status: int, words: str, credentials: Credentials, tmp_path: Path
 ) -> None:
-    """Said at once, and nothing is written."""
+    """A report file that cannot be written is refused at once."""
     done = play(good, credentials, tmp_path, "--report", str(tmp_path / name), "--force")
     assert done.status == status and words in done.end["error"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_very_many_notices(credentials: Credentials, tmp_path: Path) -> None:
-    """The first thousand are kept, the others counted."""
+    """The report keeps the first thousand notices, and counts the others."""
 
     def script(client: Client) -> None:
         started(client)
@@ -198,7 +198,7 @@ def test_very_many_notices(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_its_place_vanishes_meanwhile(credentials: Credentials, tmp_path: Path) -> None:
-    """The file is good, but who wants a report and has none must know: status 1, and one end event."""
+    """A report whose place vanishes gives status 1 with a good file and one end event."""
     place = tmp_path / "place"
     place.mkdir()
 
@@ -216,7 +216,7 @@ def test_its_place_vanishes_meanwhile(credentials: Credentials, tmp_path: Path) 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c(times: int, credentials: Credentials, tmp_path: Path) -> None:
-    """Once: the capture ends in good order.  Twice, from an api that is deaf: it is left.  Both are reported."""
+    """Ctrl-C, once or twice, leaves a report file."""
     up = threading.Event()
 
     def script(client: Client) -> None:

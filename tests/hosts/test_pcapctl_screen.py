@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_tools import read_pcapng
-from test_pcapctl_hostile_api import TOKEN, ended, started
 
 from demo.certificates import Authority, Credentials
 from demo.configurations import LOCAL
 from demo.daemons import environment
 from demo.processes import wait_until
 from pcapd.wire import End, EndReason, Notice, NoticeType, Stats
-from tests.doubles.stream_api import Client, StreamApi, now_us, record
-from tests.lab.terminals import Terminal
+from tests.kit.doubles.stream_api import Client, StreamApi, now_us, record
+from tests.kit.hosts.chain import read_pcapng
+from tests.kit.hosts.scripted import TOKEN, ended, started
+from tests.kit.lab.terminals import Terminal
 
 #: Lines and columns are moved and cleared, nothing else.
 _MOVES = re.compile(rb"\r|\x1b\[\d+A|\x1b\[J")
@@ -93,7 +93,7 @@ def two_hosts(stage: Stage) -> Any:
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_a_capture(no_color: str, credentials: Credentials, tmp_path: Path) -> None:
-    """What is planned, the table, a notice above it, and at the end the report alone."""
+    """The screen shows the plan, the table, a notice above it, and at the end the report alone."""
     stage = Stage()
     with StreamApi(credentials, two_hosts(stage)) as api, Terminal(80, 24) as terminal:
         terminal.read()
@@ -116,7 +116,7 @@ def test_a_capture(no_color: str, credentials: Credentials, tmp_path: Path) -> N
         terminal.wait_for("web-1: web-1 is slow \\x1b[2J[red]", "all  ")
         stage.go()
         assert process.wait(30) == 3
-        terminal.wait_for("pcapctl: the file is good")
+        terminal.wait_for("pcapctl: the file is valid")
         assert "instance" not in terminal.text and "Ctrl-C" not in terminal.text, "the table is gone"
         assert "stopped: duration" in terminal.text
         coloured = re.search(rb"\x1b\[[0-9;]*m", terminal.raw)
@@ -127,7 +127,7 @@ def test_a_capture(no_color: str, credentials: Credentials, tmp_path: Path) -> N
 
 
 def test_notices_stand_above_the_table(credentials: Credentials, tmp_path: Path) -> None:
-    """They scroll, and the table stays below."""
+    """Notices scroll above the table, which stays at the bottom."""
     stage = Stage()
     with StreamApi(credentials, two_hosts(stage)) as api, Terminal(80, 24) as terminal:
         terminal.read()
@@ -144,7 +144,7 @@ def test_notices_stand_above_the_table(credentials: Credentials, tmp_path: Path)
 
 
 def test_many_instances(credentials: Credentials, tmp_path: Path) -> None:
-    """200 of them, some with names that are no good: the table keeps to the screen, and says what it leaves out."""
+    """With 200 instances, some with hostile names, the table fits the screen and counts what it leaves out."""
     stage = Stage()
 
     def script(client: Client) -> None:
@@ -173,7 +173,7 @@ def test_many_instances(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_a_small_terminal(credentials: Credentials, tmp_path: Path) -> None:
-    """40 columns and 10 lines: the table has fewer columns and rows, and is drawn in place."""
+    """On a small terminal the table has fewer columns and rows, and is drawn in place."""
     stage = Stage()
     with StreamApi(credentials, two_hosts(stage)) as api, Terminal(40, 10) as terminal:
         terminal.read()
@@ -188,7 +188,7 @@ def test_a_small_terminal(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_a_dumb_terminal(credentials: Credentials, tmp_path: Path) -> None:
-    """It cannot move its cursor: plain lines, as where there is no terminal."""
+    """A dumb terminal gets plain lines, as where there is no terminal."""
 
     def script(client: Client) -> None:
         started(client)
@@ -204,7 +204,7 @@ def test_a_dumb_terminal(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_quiet_and_json(credentials: Credentials, tmp_path: Path) -> None:
-    """Neither draws anything."""
+    """With --quiet or --json no table is drawn."""
 
     def script(client: Client) -> None:
         started(client)
@@ -219,7 +219,7 @@ def test_quiet_and_json(credentials: Credentials, tmp_path: Path) -> None:
 
 
 def test_packets_on_standard_output(credentials: Credentials, tmp_path: Path) -> None:
-    """Whoever reads them may write to the same terminal: nothing is erased there."""
+    """With packets on standard output nothing on the terminal is erased."""
 
     def script(client: Client) -> None:
         started(client)
@@ -289,7 +289,7 @@ def test_ctrl_c(credentials: Credentials, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reads_again", [True, False])
 @pytest.mark.long(but=("True",))
 def test_a_terminal_that_does_not_read(reads_again: bool, credentials: Credentials, tmp_path: Path) -> None:
-    """Not one packet waits for it: the file is whole; the report comes when it reads again, if ever."""
+    """A terminal that does not read holds up no packet, and gets the report when it reads again."""
     count = 20_000
 
     def script(client: Client) -> None:
@@ -323,7 +323,7 @@ def _complete(path: Path, count: int) -> bool:
 
 
 def test_a_terminal_that_hangs_up(credentials: Credentials, tmp_path: Path) -> None:
-    """To whoever gets no SIGHUP of it, as with nohup, nothing happens: the capture goes on to its end."""
+    """Under nohup a terminal that hangs up does not end the capture."""
     stage = Stage()
 
     def script(client: Client) -> None:
@@ -380,7 +380,7 @@ def test_a_stop_shows_what_it_waits_for(credentials: Credentials, tmp_path: Path
 def test_a_stop_without_a_table_says_so_once(
     json_lines: bool, credentials: Credentials, tmp_path: Path
 ) -> None:
-    """One line, or one event, at the first Ctrl-C."""
+    """Without a table the first Ctrl-C gives one line, or one event."""
     with StreamApi(credentials, talks_on) as api:
         path = tmp_path / "out"
         with path.open("wb") as out:

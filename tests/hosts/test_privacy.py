@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from chain_tools import Chain, Result, read_pcapng
-from foundation_tools import foundation_in
 
 from demo.certificates import Authority
 from demo.configurations import free_port, merged
 from demo.daemons import Daemon
 from demo.processes import ROOT
 from pcapd.errors import Forbidden
-from tests.doubles.cloud_controller import CfApp, Instance, Process
-from tests.lab.containers import in_namespace
-from tests.lab.generator import FILTER, Generator
-from tests.lab.readers import capinfos, require, tshark_fields
+from tests.kit.doubles.cloud_controller import CfApp, Instance, Process
+from tests.kit.hosts.chain import Chain, Result, read_pcapng
+from tests.kit.hosts.foundation import foundation_in
+from tests.kit.lab.containers import in_namespace
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.readers import capinfos, require, tshark_fields
 
 SECRET = b"nobody-elses-business"
 PORT, OTHER_PORT = 7707, 7708
@@ -99,7 +99,7 @@ def test_headers_only_as_asked(chain: Chain) -> None:
 
 
 def test_no_payload_of_a_conversation(chain: Chain) -> None:
-    """Of TCP the whole handshake and all acknowledgements are there, and not a byte of what was said."""
+    """With --headers-only the handshake and all acknowledgements are there, and no payload byte."""
     require("tshark")
     client = chain.begin("web-0", "--filter", f"tcp port {PORT}", "--headers-only")
     client.wait_for("web-0:eth0")
@@ -136,13 +136,13 @@ def test_packets_that_cannot_be_taken_apart(chain: Chain) -> None:
 
 
 def test_snaplen_and_headers_only(chain: Chain) -> None:
-    """The shorter of both counts."""
+    """With --snaplen and --headers-only the shorter length counts."""
     result = captured(chain, chain.api, "web-0", "--filter", FILTER, "--headers-only", "--snaplen", "20")
     assert {(len(packet.data), packet.length) for packet in result.file.packets} == {(20, 200)}
 
 
 def test_by_curl(chain: Chain, tmp_path: Path) -> None:
-    """GET /capture has it, too."""
+    """GET /capture supports headers only as well."""
     require("curl")
     path = tmp_path / "headers.pcapng"
     with Generator(chain.link, size=200, rate=500):
@@ -157,7 +157,7 @@ def test_by_curl(chain: Chain, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [(), ("--snaplen", "262144"), ("--headers-only",)])
 @pytest.mark.long(but=("arguments0",))
 def test_everybody_gets_headers_only(chain: Chain, arguments: tuple[str, ...]) -> None:
-    """Whatever they ask for; whoever asked for more is told."""
+    """A policy of headers only applies to every request, and users who asked for more get a notice."""
     require("tshark")
     with ruled(chain, "headers", {"headers_only": True}) as api:
         result = captured(chain, api, "web-0", "--filter", FILTER, *arguments)
@@ -172,7 +172,7 @@ def test_everybody_gets_headers_only(chain: Chain, arguments: tuple[str, ...]) -
 @pytest.mark.parametrize("query", ["", "&headers_only=false", "&snaplen=9999"])
 @pytest.mark.long(but=("headers_only=false",))
 def test_everybody_gets_headers_only_by_curl(chain: Chain, tmp_path: Path, query: str) -> None:
-    """No parameter brings payloads back."""
+    """No parameter of curl gets payloads under a policy of headers only."""
     require("curl")
     path = tmp_path / "headers.pcap"
     with ruled(chain, "headers", {"headers_only": True}) as api, Generator(chain.link, size=200, rate=500):
@@ -184,7 +184,7 @@ def test_everybody_gets_headers_only_by_curl(chain: Chain, tmp_path: Path, query
 
 
 def test_one_user_gets_headers_only(chain: Chain) -> None:
-    """Another one at the same api sees all."""
+    """A policy of headers only for one user leaves others at the same api unaffected."""
     alice = {**chain.api.config["static"]["users"]["alice"], "headers_only": True}
     with ruled(chain, "alice-only", {}, alice=alice) as api:
         less = captured(chain, api, "web-1", "--filter", FILTER)
@@ -198,7 +198,7 @@ def test_one_user_gets_headers_only(chain: Chain) -> None:
 
 
 def test_interfaces_that_are_allowed(chain: Chain) -> None:
-    """The first is taken by default; another one is refused with the list, and nothing is opened."""
+    """The first allowed interface is the default; another one is refused with the list."""
     with ruled(chain, "devices", {"devices": ["lo"]}) as api:
         env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
         taken = chain.begin("web-0", "--duration", "200ms", env=env).wait()
@@ -228,7 +228,7 @@ def test_interfaces_that_are_allowed(chain: Chain) -> None:
 )
 @pytest.mark.long(but=("tcp port 7707 or tcp port",))
 def test_an_exclusion_cannot_be_escaped(chain: Chain, text: str) -> None:
-    """What the policy excludes is not captured, whatever the user's filter says; the rest is."""
+    """Traffic that the policy excludes is not captured, whatever the user's filter is; other traffic is."""
     with ruled(chain, "exclude", {"exclude": [f"port {PORT}", "icmp6"]}) as api:
         env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
         client = chain.begin("web-0", "--filter", text, env=env)
@@ -293,31 +293,23 @@ def test_the_gaps_of_an_exclusion(chain: Chain, closed: bool) -> None:
     assert kinds == (seen if closed else sorted([*seen, (b"\x08\x00", 17), (b"\x86\xdd", 60)]))
 
 
-def test_nothing_but_what_is_excluded(chain: Chain) -> None:
-    """libpcap sees that no packet can pass, and the user is told so."""
-    with ruled(chain, "exclude", {"exclude": [f"port {PORT}"]}) as api:
-        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
-        filter_text = ("--filter", f"tcp port {PORT}")
-        refused = chain.begin("web-0", *filter_text, "--duration", "1s", env=env).wait()
-    assert refused.status == 1 and "rejects all packets" in refused.report["error"]
-
-
-@pytest.mark.parametrize("text", [f") or (tcp port {PORT}", f"tcp port {PORT}) or (tcp"])
-def test_parentheses_do_not_escape(chain: Chain, text: str) -> None:
-    """The user's part has to be a filter by itself."""
-    with ruled(chain, "exclude", {"exclude": [f"port {PORT}"]}) as api:
+@pytest.mark.parametrize(
+    ("exclusion", "text", "words"),
+    [
+        (f"port {PORT}", f"tcp port {PORT}", "rejects all packets"),
+        (f"port {PORT}", f") or (tcp port {PORT}", "syntax error"),
+        (f"port {PORT}", f"tcp port {PORT}) or (tcp", "syntax error"),
+        ("port fish-and-chips-7", "", "fish-and-chips-7"),
+    ],
+    ids=["nothing is left", "parentheses", "other parentheses", "no filter"],
+)
+def test_a_policy_that_refuses(chain: Chain, exclusion: str, text: str, words: str) -> None:
+    """Filters that leave nothing, or try to escape by parentheses, and an invalid exclusion are refused by name."""
+    with ruled(chain, "refusing", {"exclude": [exclusion]}) as api:
         env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
         refused = chain.begin("web-0", "--filter", text, "--duration", "1s", env=env).wait()
-    assert refused.status == 1 and "syntax error" in refused.report["error"]
-
-
-def test_an_exclusion_that_is_no_filter(chain: Chain) -> None:
-    """Nothing is captured; the words name it."""
-    with ruled(chain, "broken", {"exclude": ["port fish-and-chips-7"]}) as api:
-        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
-        refused = chain.begin("web-0", "--duration", "1s", env=env).wait()
     assert refused.status == 1 and not refused.path.exists()
-    assert "fish-and-chips-7" in refused.report["error"]
+    assert words in refused.report["error"]
 
 
 # --- Cloud Foundry ---------------------------------------------------------------
@@ -325,7 +317,7 @@ def test_an_exclusion_that_is_no_filter(chain: Chain) -> None:
 
 @pytest.mark.long
 def test_a_weaker_permission(tmp_path: Path, authority: Authority) -> None:
-    """Who may only see an app is given headers, who may see its secrets everything, others nothing."""
+    """With a weaker permission, viewers of the app get headers, readers of its secrets everything, others nothing."""
     settings = {"headers_only_permission": "read_basic_data"}
     with foundation_in(tmp_path, authority, cloud_foundry=settings) as foundation:
         app = foundation.cc.add(CfApp(processes=[Process(instances=[Instance(0, host="127.0.0.2")])]))
@@ -340,7 +332,7 @@ def test_a_weaker_permission(tmp_path: Path, authority: Authority) -> None:
 
 @pytest.mark.long
 def test_an_agent_that_cannot_cut(tmp_path: Path, authority: Authority) -> None:
-    """One of an older version says nothing of headers: not a packet of it goes on."""
+    """No packet of an agent that is too old to cut headers is passed on."""
     settings = {"headers_only_permission": "read_basic_data"}
     with foundation_in(tmp_path, authority, cloud_foundry=settings) as foundation:
         for cell in foundation.cells:

@@ -8,10 +8,10 @@ from typing import ContextManager, Dict
 import pytest
 
 from demo.certificates import API_NAME
-from tests.hosts.chain_tools import Chain, read_pcapng
-from tests.lab.generator import FILTER, Generator
-from tests.lab.proxies import Proxies
-from tests.lab.readers import require
+from tests.kit.hosts.chain import Chain, read_pcapng
+from tests.kit.lab.generator import FILTER, Generator
+from tests.kit.lab.proxies import Proxies
+from tests.kit.lab.readers import require
 
 #: Of whoever runs the tests.
 CLEARED = {
@@ -44,12 +44,12 @@ def behind(chain: Chain, variables: Dict[str, str], *arguments: str) -> tuple[in
 def test_a_capture_through_a_proxy(
     chain: Chain, proxies: Proxies, tmp_path: Path, program: str, way: str, variable: str
 ) -> None:
-    """All connections, that of the packets too; without the variable there is no such host."""
+    """All connections of a capture go through the proxy, and fail without the variable."""
     require(program)
     path = tmp_path / "web.pcapng"
     arguments = ("hosts", "web-0", "--filter", FILTER, "--count", "10", "--output", str(path))
     status, said = behind(chain, {}, *arguments)
-    assert status == 1 and f"the host '{API_NAME}' cannot be resolved" in said and "PROXY" not in said
+    assert status == 1 and f"the host name '{API_NAME}' cannot be resolved" in said and "PROXY" not in said
     running: ContextManager[str] = proxies.http() if program == "tinyproxy" else proxies.socks()
     with running as address, Generator(chain.link, rate=200):
         status, said = behind(chain, {variable: f"{way}{address}"}, *arguments)
@@ -58,7 +58,7 @@ def test_a_capture_through_a_proxy(
 
 
 def test_a_password(chain: Chain, proxies: Proxies) -> None:
-    """With the right one it goes through, with a wrong one the proxy's answer is reported, without it."""
+    """The right proxy password works; a wrong one is reported with the proxy's answer, without the password."""
     require("tinyproxy")
     with proxies.http("BasicAuth alice secret") as address:
         assert behind(chain, {"HTTPS_PROXY": f"http://alice:secret@{address}"}, "status")[0] == 0
@@ -73,7 +73,7 @@ def test_no_proxy(chain: Chain, proxies: Proxies, value: str) -> None:
     require("tinyproxy")
     with proxies.http() as address:
         status, said = behind(chain, {"HTTPS_PROXY": address, "NO_PROXY": value}, "status")
-    assert status == 1 and f"the host '{API_NAME}' cannot be resolved" in said and "NO_PROXY" in said
+    assert status == 1 and f"the host name '{API_NAME}' cannot be resolved" in said and "NO_PROXY" in said
     assert API_NAME not in proxies.log
 
 
@@ -86,12 +86,12 @@ def test_no_proxy(chain: Chain, proxies: Proxies, value: str) -> None:
     ],
 )
 def test_a_proxy_that_is_none(chain: Chain, value: str, words: str) -> None:
-    """What is wrong with it, and the variable to look at."""
+    """An invalid proxy variable is reported with what is wrong and its name."""
     status, said = behind(chain, {"HTTPS_PROXY": value}, "status")
     assert status == 1 and words in said and "HTTPS_PROXY" in said
 
 
 def test_this_machine_is_reached_directly(chain: Chain) -> None:
-    """As by the cf CLI: no proxy between a program and its own machine."""
+    """Connections to this machine do not use the proxy, as in the cf CLI."""
     done = chain.pcapctl("status", env={**CLEARED, "HTTPS_PROXY": "http://127.0.0.1:1"})
     assert done.returncode == 0, done.stderr

@@ -8,13 +8,13 @@ import time
 from typing import Callable, Iterator
 
 import pytest
-from chain_tools import Chain, Result, assert_accounted, elapsed
 
 from pcapd.limits import API_STOP_TIMEOUT, STOP_STALL_TIMEOUT, STOP_WATCH_INTERVAL
 from pcapd.wire import Counters, End, EndReason, Stats
-from tests.doubles.hostile_agent import Conversation, HostileAgent, Script
-from tests.doubles.stream_api import now_us, record
-from tests.lab.generator import FILTER, Generator
+from tests.kit.doubles.hostile_agent import Conversation, HostileAgent, Script
+from tests.kit.doubles.stream_api import now_us, record
+from tests.kit.hosts.chain import Chain, Result, assert_accounted, elapsed
+from tests.kit.lab.generator import FILTER, Generator
 
 #: bytes per second of a slow line, and how many of its bytes come together.
 LINE, PIECE = 50_000, 5_000
@@ -113,7 +113,7 @@ def test_a_slow_line(chain: Chain, agent: HostileAgent) -> None:
 
 @pytest.mark.long
 def test_an_api_that_was_suspended(chain: Chain, agent: HostileAgent) -> None:
-    """It reads what came meanwhile before it judges which agent stood still."""
+    """An api that was suspended reads what has arrived before it judges which agent was silent."""
     played = Played(150, slow_line)
 
     def suspend() -> None:

@@ -13,13 +13,12 @@ import pytest
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 pytest.importorskip("prctl", reason="python-prctl is not installed")
 
-from chain_tools import Chain, assert_accounted
-
 from demo.certificates import Authority
 from demo.processes import ROOT, run
 from pcapd.wire import Container, End, Source
-from tests.hosts.containers_tools import APP, CellAgent, cell_in, needs, public_directory
-from tests.lab import systemcalls
+from tests.kit.hosts.chain import Chain, assert_accounted
+from tests.kit.hosts.containers import APP, CellAgent, cell_in, needs, public_directory
+from tests.kit.lab import systemcalls
 
 if needs() or systemcalls.missing():
     pytest.skip(needs() or systemcalls.missing(), allow_module_level=True)
@@ -29,7 +28,7 @@ def advised() -> list[str]:
     """What runs a daemon below the filter of the document."""
     page = (ROOT / "docs/security.rst").read_text()
     (allowed,) = re.findall(r"^    SystemCallFilter=(.+)$", page, re.MULTILINE)
-    return ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.lab.systemcalls", allowed]
+    return ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.kit.lab.systemcalls", allowed]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def seccomp_of(pid: int) -> str:
 
 
 def test_a_capture_below_the_filter(filtered: Chain) -> None:
-    """In namespaces, with a filter that is tried in a process of its own, and after SIGHUP."""
+    """An agent captures below the system call filter: in namespaces, with a filter trial, and after SIGHUP."""
     assert {seccomp_of(daemon.pid) for daemon in (filtered.agent, filtered.api)} == {"2"}
     for daemon in (filtered.agent, filtered.api):
         daemon.signal(signal.SIGHUP)
@@ -61,7 +60,7 @@ def test_a_capture_below_the_filter(filtered: Chain) -> None:
 
 
 def test_a_container_below_the_filter(authority: Authority) -> None:
-    """With runc, which is asked where the container is, below the same filter."""
+    """An agent captures from a container, with runc, below the same system call filter."""
     with public_directory() as directory, cell_in(directory, 97) as cell:
         instance = cell.run(APP, 0)
         agent = CellAgent(cell, authority, "filtered", containers={})

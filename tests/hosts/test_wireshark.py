@@ -11,9 +11,9 @@ from typing import Iterator
 import pytest
 
 from demo.processes import end, wait_until
-from tests.hosts.chain_tools import Chain
-from tests.hosts.test_extcap import User, alice, user  # noqa: F401  # fixtures
-from tests.lab.readers import require
+from tests.kit.hosts.chain import Chain
+from tests.kit.hosts.wireshark import User
+from tests.kit.lab.readers import require
 
 require("wireshark", "Xvfb", "xwininfo")
 
@@ -57,7 +57,7 @@ def titles(display: str) -> list[str]:
 )
 def test_a_window(
     chain: Chain,
-    alice: User,  # noqa: F811
+    alice: User,
     display: str,
     targets: str,
     title: re.Pattern[str],

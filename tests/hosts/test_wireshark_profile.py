@@ -14,8 +14,8 @@ import pytest
 from demo.daemons import environment
 from demo.traffic import HttpTraffic
 from pcapd.ctl.extcap import profile
-from tests.hosts.chain_tools import Chain
-from tests.lab.readers import require, tshark_fields
+from tests.kit.hosts.chain import Chain
+from tests.kit.lab.readers import require, tshark_fields
 
 pytestmark = pytest.mark.long
 
@@ -82,12 +82,12 @@ def test_the_profile(home: Path) -> None:
 
 @pytest.mark.parametrize(("version", "apart"), [((4, 0), False), ((4, 2), True), (None, True)])
 def test_conversations_apart(version: Optional[Tuple[int, int]], apart: bool) -> None:
-    """Only for a Wireshark that can: an older one complains about a preference that it does not know."""
+    """The profile colours conversations only in a Wireshark version that knows the preference."""
     assert ("deinterlacing" in profile.files(version)["preferences"]) is apart
 
 
 def test_the_users_changes(home: Path) -> None:
-    """Installed again, and removed: a file that Wireshark has written for its user stays as it is."""
+    """A file of the profile that the user has changed survives a second installation and the removal."""
     pcapctl(home, "extcap", "--install")
     folder = home / ".config" / "wireshark" / "profiles" / "pcapd"
     (folder / "preferences").write_text("# Configuration file for Wireshark 4.0.17.\n")
@@ -100,7 +100,7 @@ def test_the_users_changes(home: Path) -> None:
 
 
 def test_nothing_is_left(home: Path) -> None:
-    """What was installed and not changed is removed, with its directory."""
+    """Removing the profile deletes its unchanged files and its directory."""
     pcapctl(home, "wireshark-profile", "--install")
     assert len(pcapctl(home, "wireshark-profile", "--uninstall")) == 2
     assert not (home / ".config" / "wireshark" / "profiles" / "pcapd").exists()

@@ -78,7 +78,7 @@ def test_what_is_not_refused() -> None:
 
 
 def test_answers() -> None:
-    """Yes and no: each part, and both answers; what only repeats a state is no check."""
+    """Both outcomes of a yes-or-no function are taken out; repeated state is not a check."""
     assert found(
         """
         def may(x) -> bool:
@@ -117,7 +117,7 @@ def test_filters_calls_and_bounds() -> None:
 
 
 def test_names_are_told_apart() -> None:
-    """The same words twice in one function have numbers."""
+    """Equal text twice in one function is numbered."""
     twice = "def f(x):\n  if x:\n    return\n  g()\n  if x:\n    return\n"
     assert list(found(twice)) == ["f [refuse] x", "f [refuse] x #2"]
 

@@ -14,8 +14,8 @@ import pytest
 
 from demo.certificates import Authority
 from demo.processes import ROOT
-from tests.hosts.test_pcapctl_cf import Foundation
-from tests.lab.readers import require
+from tests.kit.hosts.cf import Foundation
+from tests.kit.lab.readers import require
 from tests.packaging.client_file import PATIENCE
 
 PAGE = (ROOT / "docs" / "for-app-developers.rst").read_text()
@@ -84,7 +84,7 @@ def foundation(tmp_path: Path, authority: Authority) -> Iterator[Foundation]:
 
 @pytest.mark.long
 def test_every_command(foundation: Foundation, client_file: Path, tmp_path: Path) -> None:
-    """As it stands in the page, each ends well, and those that capture asked for a capture of the app."""
+    """Every command of the page succeeds as printed, and the capturing ones request a capture of the app."""
     require("tshark")
     user = User(foundation, client_file, tmp_path)
     captured = number = 0
@@ -114,7 +114,7 @@ def test_what_the_text_says_of_files(foundation: Foundation, client_file: Path, 
     assert re.fullmatch(r"myapp-\d{8}T\d{6}Z\.pcapng", name)
     assert (tmp_path / "work-1" / name).stat().st_mode & 0o777 == 0o600
     again = user.run(f"pcapctl cf myapp --output {name}", 1)
-    assert again.returncode == 1 and f"{name} exists" in again.stderr and "--force" in again.stderr
+    assert again.returncode == 1 and f"{name} already exists" in again.stderr and "--force" in again.stderr
     for arguments in ("--print", "--serve 127.0.0.1:0"):
         assert user.run(f"pcapctl cf myapp {arguments}", 2).returncode == 0
     assert os.listdir(tmp_path / "work-2") == []
@@ -162,7 +162,7 @@ def test_every_message() -> None:
 
 
 def test_the_statuses_are_those_of_help() -> None:
-    """And of the man page: one source, said again where it is read first."""
+    """The page lists the same exit statuses as the help and the man page."""
     page = (ROOT / "docs" / "pcapctl.1").read_text()
     table = rows("Exit status")
     assert [row[0] for row in table] == ["0", "1", "2", "3"]

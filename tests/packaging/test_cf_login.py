@@ -18,8 +18,8 @@ from demo.certificates import Authority
 from demo.configurations import LOCAL
 from demo.processes import run
 from pcapd.ctl.login.cflogin import read_login
-from tests.doubles.cloud_controller import CfApp, CloudController, User, new_guid
-from tests.doubles.uaa import Uaa
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, User, new_guid
+from tests.kit.doubles.uaa import Uaa
 
 PASSWORD = "a good one"
 
@@ -61,7 +61,7 @@ def world(authority: Authority) -> Iterator[World]:
 
 
 def test_what_a_login_asks(world: World) -> None:
-    """In its order: root, info, prompts, the password grant, organizations, spaces; a wrong password is refused."""
+    """A login asks for root, info, prompts, the password grant, organizations and spaces, in this order."""
     api = world.cc.url
     login = world.ask(f"{api}/")["links"]["login"]["href"]
     assert "cli_version" in world.ask(f"{api}/v3/info")
@@ -82,7 +82,7 @@ def test_what_a_login_asks(world: World) -> None:
 
 @pytest.mark.realcf
 def test_the_real_one(world: World, tmp_path: Path) -> None:
-    """``cf login`` with all its questions, and pcapctl reads what it has written."""
+    """The real ``cf login`` works against the doubles, and pcapctl reads the file that it writes."""
     binary = os.environ.get("PCAPD_TEST_CF")
     if not binary:
         pytest.skip("PCAPD_TEST_CF names no cf CLI")

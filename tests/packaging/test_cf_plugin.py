@@ -9,7 +9,6 @@ import json
 import os
 import select
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,32 +22,15 @@ import pytest
 import pcapd
 from demo.certificates import Authority
 from demo.configurations import LOCAL
-from demo.processes import ROOT, run, wait_until
+from demo.processes import run, wait_until
 from pcapd.wire import App, End, EndReason, Stop
-from tests.doubles.stream_api import Client, Script, StreamApi, record
-from tests.hosts.test_pcapctl_cf import GUID, Foundation
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
-from tests.lab.terminals import Terminal
+from tests.kit.doubles.stream_api import Client, Script, StreamApi, record
+from tests.kit.hosts.cf import GUID, Foundation
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.lab.terminals import Terminal
+from tests.packaging.client_file import PATIENCE
 
 pytestmark = pytest.mark.long
-
-SOURCE = ROOT / "tests" / "lab" / "cfcli" / "main.go"
-#: Seconds; the first build compiles Go's own packages too.
-PATIENCE = 600.0
-
-
-@pytest.fixture(scope="session")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile the stand-in of the cf CLI."""
-    if shutil.which("go") is None:
-        pytest.skip("there is no Go on this machine to compile the stand-in of the cf CLI with")
-    binary = tmp_path_factory.mktemp("cfcli") / "cf"
-    run(
-        ["go", "build", "-o", str(binary), str(SOURCE)],
-        env={**os.environ, "GO111MODULE": "off"},
-        timeout=PATIENCE,
-    )
-    return binary
 
 
 class Cf:
@@ -115,7 +97,7 @@ def cf(standin: Path, client_file: Path, tmp_path: Path, authority: Authority) -
 
 
 def test_install_upgrade_help_uninstall(cf: Cf, client_file: Path) -> None:
-    """The whole life of a plugin."""
+    """The plugin can be installed, upgraded, asked for help, and uninstalled."""
     installed = cf.home / ".cf" / "plugins" / "pcap"
     assert installed.read_bytes() == client_file.read_bytes()
     help_text = cf("help", "pcap").stdout
@@ -131,7 +113,7 @@ def test_install_upgrade_help_uninstall(cf: Cf, client_file: Path) -> None:
 
 
 def test_a_capture(cf: Cf) -> None:
-    """By name in the space that the cf CLI targets, with its token; readable by everything."""
+    """The plugin captures an app by its name with the cf CLI's token, and every reader accepts the file."""
     require("tshark", "capinfos", "tcpdump")
     done = cf.pcap("myapp", "--file", "x.pcapng")
     assert done.returncode == 0, done.stderr
@@ -155,7 +137,7 @@ MIXED = ("--file", "x.pcap", "-f", "tcp", "-i", "lo", "-i", "0,2", "-t", "worker
     [("pcap", LONG), ("tcpdump", LONG), ("pcapd", LONG), ("pcap", SHORT), ("tcpdump", MIXED)],
 )
 def test_the_options_of_2022(cf: Cf, command: str, options: tuple[str, ...]) -> None:
-    """File, filter, instance, type and device, under all names, long and short."""
+    """The options of 2022 work under all names, long and short."""
     done = cf.pcap("myapp", *options, command=command)
     assert done.returncode == 0, done.stderr
     request = cf.foundation.state.captures[-1]
@@ -188,13 +170,13 @@ def test_another_name(cf: Cf, client_file: Path, monkeypatch: pytest.MonkeyPatch
     [
         ({"LoggedIn": False}, "is not logged in (log in with: cf login)"),
         ({"Api": ""}, "has no api"),
-        ({"SpaceGuid": ""}, "targets no space"),
-        ({"TokenError": "the token\x1b[2J is secret-r"}, "gives no token (log in with: cf login)"),
-        ({"Token": ""}, "gives no token"),
+        ({"SpaceGuid": ""}, "no targeted space"),
+        ({"TokenError": "the token\x1b[2J is secret-r"}, "did not provide a token (log in with: cf login)"),
+        ({"Token": ""}, "did not provide a token"),
     ],
 )
 def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: str) -> None:
-    """In one line with a remedy, and no file is left."""
+    """A missing part of the login is reported in one line with a remedy, and no file is left."""
     cf.log_in(**changes)
     done = cf.pcap("myapp")
     assert done.returncode == 1
@@ -204,19 +186,19 @@ def test_what_the_login_lacks_is_said(cf: Cf, changes: dict[str, Any], words: st
 
 
 def test_insecure_warns_each_time(cf: Cf) -> None:
-    """It works for the plugin too, and says what it means."""
+    """--insecure works for the plugin, with a warning each time."""
     done = cf("pcap", "myapp", "--quiet", "--insecure")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("warning: certificates are not checked (--insecure)")
 
 
 def test_skipped_validation_is_not_implied(cf: Cf) -> None:
-    """Who logged in with --skip-ssl-validation has certificates checked all the same."""
+    """With a login by --skip-ssl-validation the plugin still checks certificates."""
     cf.log_in(SSLDisabled=True)
     done = cf("pcap", "myapp")
     assert done.returncode == 1
-    assert "which does not count here" in done.stderr
-    assert "the certificate of api.sys.example.test is not good" in done.stderr
+    assert "which does not apply here" in done.stderr
+    assert "the certificate of api.sys.example.test is not accepted" in done.stderr
     assert not cf.foundation.state.asked
 
 
@@ -327,17 +309,17 @@ def test_ctrl_c_at_a_terminal(cf: Cf, authority: Authority) -> None:
 
 
 def test_without_a_cli(client_file: Path) -> None:
-    """A port that nobody serves is an error in words."""
+    """A plugin started at a port that nobody serves prints an error."""
     done = subprocess.run(
         [sys.executable, str(client_file), "1", "pcap", "x"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("pcapctl: no cf CLI on port 1: ")
+    assert done.stderr.startswith("pcapctl: cannot connect to the cf CLI on port 1: ")
 
 
 @pytest.mark.realcf
 def test_the_real_cf_cli(client_file: Path, tmp_path: Path) -> None:
-    """Install, help and uninstall with the real thing."""
+    """The real cf CLI installs the plugin, shows its help, and uninstalls it."""
     binary = os.environ.get("PCAPD_TEST_CF")
     if not binary:
         pytest.skip("PCAPD_TEST_CF names no cf CLI")

@@ -22,9 +22,9 @@ from demo.daemons import Lab
 from demo.processes import ROOT, CommandFailed, run
 from demo.traffic import HttpTraffic
 from pcapd.wire import End, EndReason
-from tests.doubles.stream_api import Client, StreamApi, record
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
-from tests.lab.terminals import Terminal
+from tests.kit.doubles.stream_api import Client, StreamApi, record
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.kit.lab.terminals import Terminal
 from tests.packaging.client_file import MINORS, Builder, bare, find_python
 
 SIZE_MAX = 4_000_000
@@ -50,7 +50,7 @@ def python(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.long
 def test_the_same_sources_make_the_same_bytes(builder: Builder, client_file: Path, tmp_path: Path) -> None:
-    """Another directory, other times and permissions, another time zone, another seed: no difference."""
+    """The client file does not depend on directory, times, permissions, time zone or hash seed."""
     copy = tmp_path / "elsewhere"
     leave = shutil.ignore_patterns("*.so", ".*")
     for name in ("bin", "pcapd"):
@@ -67,7 +67,7 @@ def test_the_same_sources_make_the_same_bytes(builder: Builder, client_file: Pat
 
 
 def test_what_is_in_it(client_file: Path) -> None:
-    """Executable, small, pure Python, with the licences of what it brings, and nothing of the daemon."""
+    """The client file is executable, small and pure Python, holds all licences and nothing of the daemon."""
     assert stat.S_IMODE(client_file.stat().st_mode) == 0o755
     assert client_file.stat().st_size < SIZE_MAX + VERSION_SIZE_MAX * len(compiled_for(client_file))
     assert client_file.read_bytes().startswith(b"#!/usr/bin/env python3\n")
@@ -190,7 +190,7 @@ def test_nothing_is_compiled_at_the_start(client_file: Path) -> None:
 
 @pytest.mark.parametrize("module", ["pcapd", "click", "pcapd.ctl.options"])
 def test_ctrl_c_while_it_starts(client_file: Path, module: str) -> None:
-    """It ends without a word, of the signal."""
+    """Ctrl-C while the client starts ends it silently, by the signal."""
     program = (
         "import os, runpy, signal, sys\n"
         "class Finder:\n"
@@ -206,7 +206,7 @@ def test_ctrl_c_while_it_starts(client_file: Path, module: str) -> None:
 
 
 def test_it_runs_by_its_name(client_file: Path, tmp_path: Path) -> None:
-    """The first line finds python3; from any directory, also through a link, and with nothing in HOME."""
+    """The client runs by its name, from any directory, through a link, and without files in HOME."""
     link = tmp_path / "pcapctl"
     link.symlink_to(client_file)
     environ = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
@@ -217,7 +217,7 @@ def test_it_runs_by_its_name(client_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_python_that_is_too_old_is_told_so(client_file: Path) -> None:
-    """In words, not with a traceback."""
+    """A Python version that is too old is reported without a traceback."""
     old = find_python(8) or find_python(7) or find_python(6)
     if old is None:
         pytest.skip("there is no Python older than 3.9 on this machine")
@@ -251,7 +251,7 @@ def test_a_real_capture_with_it(client_file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.long(but=("python3.9",))
 def test_completion_and_manual(client_file: Path, python: str) -> None:
-    """Both come from the file alone, with the click that is in it, and are as elsewhere."""
+    """Completion and manual come from the client file alone, with its own click, unchanged."""
     page = bare(python, client_file, "man")
     assert (page.returncode, page.stderr) == (0, "")
     assert page.stdout == (ROOT / "docs" / "pcapctl.1").read_text()
@@ -265,7 +265,7 @@ def test_completion_and_manual(client_file: Path, python: str) -> None:
 @pytest.mark.parametrize("how", ["launcher", "link", "copy"])
 @pytest.mark.long
 def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) -> None:
-    """Whether it was installed there, copied or linked under another name: tshark finds interfaces and options."""
+    """tshark finds the extcap launcher whether it was installed, copied or linked under another name."""
     require("tshark")
     folder = tmp_path / ".config" / "wireshark" / "extcap"
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config")}

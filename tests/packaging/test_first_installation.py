@@ -10,7 +10,7 @@ import pytest
 
 from demo.processes import CommandFailed
 from pcapd.starter import run
-from tests.packaging.test_packaging import Installed, built, installed, sources  # noqa: F401  # fixtures
+from tests.packaging.installed import Installed
 
 pytestmark = pytest.mark.long
 
@@ -22,8 +22,8 @@ def check(wheel: Installed, directory: Path, role: str) -> str:
     return wheel.run("pcapd", "--role", role, "--config", str(path), "--check-config")
 
 
-def test_from_nothing(installed: Installed, tmp_path: Path) -> None:  # noqa: F811
-    """No checkout is needed; keys are for their owner alone."""
+def test_from_nothing(installed: Installed, tmp_path: Path) -> None:
+    """The first installation needs no checkout, and only the owner can read the keys."""
     tls = tmp_path / "tls"
     said = installed.run("pcapd", "certificates", str(tls), "--api", "pcap.example.com", "--api", "192.0.2.1")
     files = ["agent.crt", "agent.key", "api.crt", "api.key", "ca.crt", "ca.key"]
@@ -33,7 +33,7 @@ def test_from_nothing(installed: Installed, tmp_path: Path) -> None:  # noqa: F8
         assert f"good configuration of an {role}" in check(installed, tmp_path, role)
 
 
-def test_what_is_there_stays(installed: Installed, tmp_path: Path) -> None:  # noqa: F811
+def test_what_is_there_stays(installed: Installed, tmp_path: Path) -> None:
     """A certificate that was removed is made anew, by the same authority; nothing is overwritten."""
     installed.run("pcapd", "certificates", str(tmp_path / "tls"))
     before = {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()}
@@ -48,7 +48,7 @@ def test_what_is_there_stays(installed: Installed, tmp_path: Path) -> None:  # n
 
 @pytest.mark.parametrize("name", ["a b", "", "häuser.example", "a..b", "-x.example"])
 def test_what_is_not_a_name(tmp_path: Path, name: str) -> None:
-    """It is named before anything is made."""
+    """A name that cannot be used is reported before any file is made."""
     with pytest.raises(SystemExit, match="neither a host name nor an IP address"):
         run(["certificates", str(tmp_path / "tls"), f"--api={name}"])
     assert not (tmp_path / "tls").exists()

@@ -30,7 +30,7 @@ def locked(path: Path) -> dict[str, str]:
 
 
 def test_every_licence_is_known() -> None:
-    """All are permissive but one, which is named in docs/security.rst: python-prctl, in the agent only."""
+    """All licences are permissive except python-prctl's, which docs/security.rst names."""
     odd = {one.name: one for one in dependencies() if not PERMISSIVE.fullmatch(one.licence)}
     assert set(odd) == {"python-prctl"}
     assert odd["python-prctl"].users == "agent"
@@ -38,19 +38,19 @@ def test_every_licence_is_known() -> None:
 
 
 def test_the_release_holds_exactly_these() -> None:
-    """What the BOSH release packs is what setup.py asks for, and what that needs."""
+    """The BOSH release packs exactly the requirements of setup.py and their dependencies."""
     assert set(locked(LOCKS[0])) - BUILD == {one.name for one in dependencies()}
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=str)
 def test_versions_are_pinned_with_hashes(path: Path) -> None:
-    """One version, one file."""
+    """Each wheel of the lock has one version and one hash."""
     for name, pin in locked(path).items():
         assert re.fullmatch(r"[\w.]+ --hash=sha256:[0-9a-f]{64}", pin), name
 
 
 def test_the_command_prints_the_list() -> None:
-    """``python -m tests.licences`` says it for people."""
+    """``python -m tests.licences`` prints the list."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.licences"], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -6,90 +6,18 @@ wheel and its dependencies, without the ``agent`` extra and so without libpcap.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from demo.processes import CommandFailed, run
-
-ROOT = Path(__file__).resolve().parents[2]
-PLUGIN = "twisted/plugins/pcapd_plugin.py"
-
-#: Seconds; a build or an installation waits for a package index.
-PATIENCE = 600
-
-#: What a build needs of a checkout.
-SOURCES = ("bin", "bosh", "demo", "docs", "etc", "pcapd", "tests", "twisted")
-
-
-@dataclass(frozen=True)
-class Built:
-    """What one build made, and the sources that it was made from."""
-
-    sources: Path
-    sdist: Path
-    wheel: Path
-
-
-@dataclass(frozen=True)
-class Installed:
-    """A virtual environment with our wheel and what it depends on."""
-
-    bin: Path
-    cwd: Path
-
-    def run(self, command: str, *arguments: str, **options: Any) -> str:
-        """Run one of its commands far away from the checkout; returns stdout and stderr."""
-        done = run([str(self.bin / command), *arguments], cwd=self.cwd, env=_clean_environment(), **options)
-        return done.stdout + done.stderr
-
-
-def _clean_environment(**extra: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**inherited, **extra}
-
-
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the sources, without what was built in the checkout: it must not find its way into a wheel."""
-    copy = tmp_path_factory.mktemp("sources")
-    leave = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "dropin.cache", ".*", "blobs")
-    for name in SOURCES:
-        shutil.copytree(ROOT / name, copy / name, ignore=leave)
-    for path in [*ROOT.glob("*.rst"), *(ROOT / name for name in ("LICENSE", "MANIFEST.in"))]:
-        shutil.copy(path, copy)
-    for name in ("setup.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, copy)
-    return copy
-
-
-@pytest.fixture(scope="session")
-def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build an sdist, and a wheel from the sdist: so the sdist has all that a build needs."""
-    out = tmp_path_factory.mktemp("dist")
-    run([sys.executable, "-m", "build", "--outdir", str(out), str(sources)], timeout=PATIENCE)
-    (sdist,) = out.glob("*.tar.gz")
-    (wheel,) = out.glob("*.whl")
-    return Built(sources, sdist, wheel)
-
-
-@pytest.fixture(scope="session")
-def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Install the wheel with its dependencies, and nothing else, into a clean environment."""
-    directory = tmp_path_factory.mktemp("installed")
-    run([sys.executable, "-m", "venv", str(directory / "venv")], timeout=PATIENCE)
-    result = Installed(directory / "venv" / "bin", directory)
-    result.run("pip", "install", "--quiet", str(built.wheel), timeout=PATIENCE)
-    return result
+from tests.packaging.installed import PATIENCE, PLUGIN, ROOT, Built, Installed, clean_environment
 
 
 def _wheel_files(wheel: Path) -> list[str]:
@@ -104,12 +32,12 @@ def _sdist_files(sdist: Path) -> list[str]:
 
 
 def test_wheel_ships_nothing_of_twisted(built: Built) -> None:
-    """One file below twisted/: an __init__.py would overwrite Twisted's own, or hide all of it."""
+    """The wheel has one file below twisted/, and no __init__.py that would hide Twisted's own."""
     assert [name for name in _wheel_files(built.wheel) if name.startswith("twisted/")] == [PLUGIN]
 
 
 def test_wheel_installs_two_packages(built: Built) -> None:
-    """Nothing else lands on sys.path: no tests, no etc, no docs."""
+    """The wheel installs two packages and nothing else, such as tests, etc or docs, on sys.path."""
     tops = {name.partition("/")[0] for name in _wheel_files(built.wheel)}
     assert {top for top in tops if not re.fullmatch(r"pcapd-[^/]+\.(dist-info|data)", top)} == {
         "pcapd",
@@ -119,7 +47,7 @@ def test_wheel_installs_two_packages(built: Built) -> None:
 
 @pytest.mark.long
 def test_man_page(built: Built, installed: Installed) -> None:
-    """Besides them it installs the man page, where man looks for it, and nothing else."""
+    """The wheel installs the man page in man's directory, and nothing else outside the packages."""
     data = [name for name in _wheel_files(built.wheel) if ".data/" in name]
     assert [name.partition(".data/")[2] for name in data] == ["data/share/man/man1/pcapctl.1"]
     page = installed.bin.parent / "share" / "man" / "man1" / "pcapctl.1"
@@ -138,7 +66,7 @@ def test_wheel_is_complete(built: Built) -> None:
 
 
 def test_sdist_is_complete(built: Built) -> None:
-    """It has what a packager, a reader and a tester need, and nothing that was built."""
+    """The sdist holds the sources, docs and tests, and no built file."""
     files = _sdist_files(built.sdist)
     assert [name for name in files if name.startswith("twisted/")] == [PLUGIN]
     assert {"LICENSE", "README.rst", "setup.py", "pyproject.toml"} <= set(files)
@@ -164,27 +92,27 @@ def test_twistd_help(installed: Installed) -> None:
 
 
 def test_twisted_is_whole(installed: Installed) -> None:
-    """Twisted's own plugins are still there besides ours."""
+    """Twisted's own plugins are still found besides ours."""
     output = installed.run("twistd", "--help")
     assert re.search(r"^ +web\b", output, re.MULTILINE)
     assert "Unable to" not in output
 
 
 def test_pcapd_version(installed: Installed, built: Built) -> None:
-    """The daemon says the version that the wheel has."""
+    """The daemon's --version equals the wheel's version."""
     version = built.wheel.name.split("-")[1]
     assert version in installed.run("pcapd", "--version")
 
 
 def test_pcapctl_help(installed: Installed) -> None:
-    """The client runs, and names its commands."""
+    """The client runs, and --help names its commands."""
     output = installed.run("pcapctl", "--help")
     assert "hosts" in output
     assert "status" in output
 
 
 def test_api_and_pcapctl_need_no_libpcap(installed: Installed) -> None:
-    """Their modules import where pcapy and prctl are not installed."""
+    """The modules of api and pcapctl import where pcapy and prctl are not installed."""
     with pytest.raises(CommandFailed, match="No module named 'pcapy'"):
         installed.run("python", "-c", "import pcapy")
     program = (
@@ -204,9 +132,9 @@ def test_compiled_where_there_is_a_compiler(installed: Installed) -> None:
 
 @pytest.mark.long
 def test_works_without_a_compiler(built: Built, installed: Installed, tmp_path: Path) -> None:
-    """Without one the build succeeds all the same, and the reference does the work."""
+    """Without a compiler the build succeeds, and the reference implementation runs."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path)]
-    environment = _clean_environment(CC="/bin/false", CXX="/bin/false")
+    environment = clean_environment(CC="/bin/false", CXX="/bin/false")
     run([*build, str(built.sdist)], cwd=tmp_path, env=environment, timeout=PATIENCE)
     (wheel,) = tmp_path.glob("*.whl")
     assert not [name for name in _wheel_files(wheel) if name.endswith(".so")]
@@ -235,7 +163,7 @@ def _implementation(installed: Installed, path: str = "") -> str:
 @pytest.mark.parametrize("link", [False, True], ids=["directly", "by a link"])
 @pytest.mark.parametrize(("name", "knows"), [("pcapd", "--role"), ("pcapctl", "hosts")])
 def test_launchers_work_from_anywhere(tmp_path: Path, name: str, knows: str, link: bool) -> None:
-    """They find the checkout from any directory, and import nothing from that directory."""
+    """The launchers find the checkout from any directory, and import nothing from that directory."""
     if not (ROOT / ".venv" / "stamp").exists():
         pytest.skip("bin/test has not set up .venv here")
     launcher = ROOT / "bin" / name
@@ -248,7 +176,7 @@ def test_launchers_work_from_anywhere(tmp_path: Path, name: str, knows: str, lin
 
 @pytest.mark.parametrize("name", ["pcapd", "pcapctl"])
 def test_launchers_say_what_to_do_first(tmp_path: Path, name: str) -> None:
-    """In a fresh checkout they name the command that makes them work."""
+    """In a fresh checkout the launchers name the command that makes them work."""
     shutil.copytree(ROOT / "bin", tmp_path / "bin")
     done = subprocess.run([tmp_path / "bin" / name], capture_output=True, text=True, check=False)
     assert done.returncode == 1

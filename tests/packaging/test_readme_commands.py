@@ -14,11 +14,9 @@ import pytest
 
 from demo.certificates import Authority
 from demo.processes import ROOT
-from tests.hosts.test_pcapctl_cf import GUID, SYSTEM_DOMAIN, Canned, Foundation
-from tests.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
-from tests.packaging.test_cf_plugin import PATIENCE, standin
-
-__all__ = ["standin"]  # a fixture
+from tests.kit.hosts.cf import GUID, SYSTEM_DOMAIN, Canned, Foundation
+from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
+from tests.packaging.client_file import PATIENCE
 
 #: In the README instead of a foundation's own.
 EXAMPLE = "example.com"
@@ -79,13 +77,13 @@ def shell(standin: Path, client_file: Path, tmp_path: Path, authority: Authority
 
 
 def test_there_are_four() -> None:
-    """What the section promises."""
+    """The README section has as many commands as it promises."""
     words = [command.split()[0] for command in commands()]
     assert words == ["cf", "cf", "cf", "cf"]
 
 
 def test_each_of_them(shell: Shell, tmp_path: Path) -> None:
-    """One after the other; each does what it is for, and at the end there is a file that all readers take."""
+    """The README's commands work one after the other, and all readers accept the resulting file."""
     work = tmp_path / "work"
     install, login, target, capture = commands()
 
@@ -99,7 +97,7 @@ def test_each_of_them(shell: Shell, tmp_path: Path) -> None:
     assert refused.returncode == 1 and "has no api" in refused.stderr, "the login is needed"
     succeeds(login)
     refused = shell.run(capture)
-    assert refused.returncode == 1 and "targets no space" in refused.stderr, "the space is needed"
+    assert refused.returncode == 1 and "no targeted space" in refused.stderr, "the space is needed"
     succeeds(target)
     assert "stopped: duration" in succeeds(capture)
 

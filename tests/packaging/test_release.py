@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_a_release(tmp_path: Path) -> None:
-    """It refuses a changed tree; then version, changelog, tag and files agree, and the client runs."""
+    """A release refuses a changed tree; then version, changelog, tag and files agree, and the client runs."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     for name, value in (("user.name", "Test"), ("user.email", "test@example.test")):

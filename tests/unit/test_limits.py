@@ -49,13 +49,13 @@ def test_the_stop(drain: float) -> None:
 
 @pytest.mark.parametrize("name", ["AUTHORITY_TIMEOUT", "OPEN_TIMEOUT", "GATHER_TIME", "HANDSHAKE_TIMEOUT"])
 def test_the_start(name: str) -> None:
-    """So are those before the first source."""
+    """The waits before the first source are computed from the api's as well."""
     start_nests(limits)
     start_nests(changed(**{name: 3 * getattr(limits, name)}))
 
 
 def test_other_waits_within_waits() -> None:
-    """What is done within a wait takes less than it."""
+    """A wait within another one is shorter than it."""
     assert limits.GATHER_TIME < limits.START_TIMEOUT
     assert limits.FILTER_COMPILE_TIMEOUT < limits.OPEN_TIMEOUT
     assert 2 * limits.RUNC_TIMEOUT + limits.STORE_LOCK_TIMEOUT < limits.OPEN_TIMEOUT

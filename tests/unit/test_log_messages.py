@@ -49,7 +49,7 @@ def documented() -> Iterator[tuple[str, str]]:
 
 
 def test_every_log_line_has_its_meaning() -> None:
-    """A message that is new or changed is explained before it is merged."""
+    """Every log message is explained in the documentation."""
     # The configuration's warnings are made elsewhere than they are logged.
     warnings = {
         ("….private_key: … can be read by every user", "warn"),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[2] / "pcapd"
-PACKAGES = [path.parent for path in sorted(PACKAGE.rglob("__init__.py")) if path.parent != PACKAGE]
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = [path.parent for path in sorted((ROOT / "pcapd").rglob("*/__init__.py"))]
+PACKAGES += [path.parent for path in sorted((ROOT / "tests" / "kit").rglob("__init__.py"))]
 
 #: One module, or several that belong together, at the beginning of a line: in code type, or in a table.
 _IN_CODE_TYPE = re.compile(r"^(``\w+``(?:, ``\w+``)*)(?:$| )")
@@ -32,14 +33,14 @@ def there(package: Path) -> list[str]:
     return sorted(modules + [path.parent.name for path in package.glob("*/__init__.py")])
 
 
-@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_docstring_is_a_map(package: Path) -> None:
-    """Every module once, none that is not there."""
+    """A package's docstring names each of its modules once, and no other."""
     docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
     assert sorted(named(docstring)) == there(package)
 
 
 def test_what_counts_as_named() -> None:
-    """In code type or in a table, at the beginning of a line; not what a sentence mentions."""
+    """Names in code type or in a table at the beginning of a line count; those within a sentence do not."""
     text = "Look at ``aside``.\n\n``one``, ``two``\n    both\n``three``  a third\n====  ===\nfour  a fourth\nSee  x"
     assert named(text) == ["one", "two", "three", "four"]

@@ -48,7 +48,7 @@ USED = [
 
 @pytest.mark.parametrize(("owner", "name", "user"), USED, ids=lambda value: getattr(value, "__name__", value))
 def test_it_is_there(owner: type, name: str, user: str) -> None:
-    """Each undocumented part that pcapd uses exists."""
+    """Each undocumented part of Twisted that pcapd uses exists."""
     assert name in set().union(*map(_names, owner.__mro__)), (
         f"this Twisted has no {owner.__name__}.{name}, which {user} uses: "
         "adapt that module, or lower the upper bound of twisted in setup.py"

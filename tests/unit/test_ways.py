@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.unit.test_layers import ROOT, Tree
+from tests.kit.imports import ROOT, Tree
 
 #: Headings of the sections, each of which begins with a way: a line for each process.
 WAYS = ("Follow one packet", "Follow one request")
@@ -33,7 +33,7 @@ def tree() -> Tree:
 @pytest.mark.parametrize("process", ["agent", "api", "pcapctl"])
 @pytest.mark.parametrize("heading", WAYS)
 def test_a_way(tree: Tree, heading: str, process: str) -> None:
-    """Each module is there, none comes twice, and → is an import, in whichever direction."""
+    """Each module of a documented way exists and occurs once, and → is an import in either direction."""
     text = way(heading)[process]
     modules = [f"pcapd.{name.strip().replace('/', '.')}" for name in STEP.split(text)[::2]]
     assert [module for module in modules if module not in tree.modules] == []

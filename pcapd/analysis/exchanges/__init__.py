@@ -1,12 +1,12 @@
-"""What is said in conversations: requests and answers, questions and answers, handshakes.
+"""The content of conversations: HTTP requests, DNS queries, TLS handshakes.
 
 ========  =====================================================================
 streams   one direction of a connection, in order
 http      HTTP/1.1
 dns       DNS over UDP and TCP
-tls       the handshakes of TLS
-requests  the requests of a conversation as all places saw them
-log       gives payloads to the readers
+tls       TLS handshakes
+requests  the requests of a conversation, from the views of all places
+log       passes payloads to the readers
 ========  =====================================================================
 """
 

@@ -1,4 +1,4 @@
-"""DNS (RFC 1035, RFC 7766): which question got which answer."""
+"""DNS (RFC 1035, RFC 7766): matches queries and responses."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pcapd.packet.dns import Message, read_message
 
 __all__ = ["Dns", "Question"]
 
-#: Questions of a conversation that wait for their answers; the oldest ones are given up.
+#: Limit of queries of a conversation that wait for their responses; beyond it the oldest are dropped.
 _WAITING_MAX: Final = 256
-#: bytes; the most that a message over TCP can have.
+#: bytes; the largest message over TCP.
 _MESSAGE_MAX: Final = 65535
 
 
 class Question(NamedTuple):
-    """A question, and its answer.
+    """A query and its response.
 
     Attributes:
         number: Id of the message.
-        kind, name: What it asks for.
-        asked_us: When it was asked first, and last.
-        asked: How often.
-        frame: The first packet with it.
-        answered_us: None without an answer.
-        code: Why the answer has nothing; empty when all is well.
-        answers: How many the answer has.
+        kind, name: The record type and the name.
+        asked_us: Times of the first and the last query.
+        asked: Number of queries.
+        frame: The first packet of the query.
+        answered_us: Time of the response, or None.
+        code: The error code of the response; empty on success.
+        answers: Number of answers in the response.
     """
 
     number: int
@@ -48,8 +48,8 @@ class Dns:
         room: See `Stream`.
 
     Attributes:
-        done: Questions that were answered; whoever reads them empties it.
-        waiting: Questions without an answer, by id and name.
+        done: Queries with a response; the reader empties the list.
+        waiting: Queries without a response, by id and name.
     """
 
     def __init__(self, room: Room) -> None:
@@ -58,7 +58,7 @@ class Dns:
         self.waiting: OrderedDict[Tuple[int, str, str], Question] = OrderedDict()
 
     def datagram(self, piece: Piece) -> int:
-        """One message over UDP; returns whether more are wanted, as a `Stream` does."""
+        """Process a message over UDP; returns whether more are wanted, like a `Stream`."""
         message = read_message(piece.content)
         if message is None:
             return NEVER
@@ -66,7 +66,7 @@ class Dns:
         return 0
 
     def message(self, message: Message, us: int, frame: int) -> None:
-        """A question or an answer."""
+        """Process a query or a response."""
         for kind, name in message.questions[:1]:
             key = message.number, kind, name.lower()
             asked = self.waiting.get(key)
@@ -84,7 +84,7 @@ class Dns:
                     self.waiting.popitem(last=False)
 
     def stream(self) -> Stream:
-        """One direction over TCP."""
+        """The reader for one direction over TCP."""
         return _Messages(self)
 
 

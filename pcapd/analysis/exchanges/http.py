@@ -1,8 +1,8 @@
-"""HTTP/1.1 (RFC 9112): which request got which answer, when, and how.
+"""HTTP/1.1 (RFC 9112): matches requests and responses, with their times.
 
-Only heads are read; of bodies the lengths and the time of their last bytes.
-Nothing is kept of a head but its method, the path's first segment, the status, and the
-identifiers that tie a request to the same one on another connection.
+Only heads are parsed, and the lengths and end times of bodies.  Of a head only the method,
+the first segment of the path, the status, and the identifiers that link a request to the
+same request on another connection are kept.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ __all__ = ["Http", "Message", "Request", "looks_like"]
 
 _METHOD: Final = re.compile(rb"[A-Z]{3,16}")
 _IDS: Final = (b"\nx-vcap-request-id:", b"\ntraceparent:", b"\nx-request-id:")
-#: bytes of a field's value that are looked at.
+#: bytes of a field's value that are read.
 _VALUE_MAX: Final = 256
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[^\n]{0,1024}\n")
 #: bytes; servers refuse longer heads.
 _HEAD_MAX: Final = 64 * 1024
-#: Requests of a connection that wait for their answers; more are not looked at.
+#: Limit of requests of a connection that wait for their responses; more are ignored.
 _PIPELINED_MAX: Final = 256
 _PATH_MAX: Final = 64
 _METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC")
 
 
 def looks_like(content: bytes) -> bool:
-    """Whether a payload is the beginning of a request or an answer."""
+    """Whether a payload is the start of a request or a response."""
     return content[:4] in _METHODS or content[:7] == b"HTTP/1."
 
 
 class Message:
-    """When a request or an answer was seen at a place: its first and last byte, and the first one's frame."""
+    """A request or response at a place: the times of its first and last byte, and its first frame."""
 
     __slots__ = ("first_us", "frame", "last_us")
 
@@ -43,29 +43,29 @@ class Message:
 
 
 class Request:
-    """A request and its answer, at one place.
+    """A request and its response at one place.
 
     Attributes:
-        seq: Sequence number of its first byte: the same at all places.
-        method, path: Of the path the first segment.
-        ids: What identifies it on other connections too.
-        sent: When it was seen; its last byte may not have been seen yet.
-        status: Of the answer; None without one.
-        answered: When the answer was seen.
-        whole: The answer has its end.
-        router_error: X-Cf-RouterError of the answer.
+        seq: Sequence number of its first byte, the same at all places.
+        method, path: The method, and the first segment of the path.
+        ids: Identifiers that other connections have too.
+        sent: The request's times; the last byte may not have been seen yet.
+        status: The response's status, or None.
+        answered: The response's times.
+        whole: Whether the response is complete.
+        router_error: X-Cf-RouterError of the response.
     """
 
     __slots__ = ("answered", "ids", "method", "path", "router_error", "sent", "seq", "status", "whole")
 
     @property
     def wait_us(self) -> int:
-        """From its last byte to the first one of its answer."""
+        """From its last byte to the first byte of the response."""
         return int(self.answered.first_us - self.sent.last_us)
 
     @property
     def duration_us(self) -> int:
-        """From its first byte to the last one of its answer."""
+        """From its first byte to the last byte of the response."""
         return int(self.answered.last_us - self.sent.first_us)
 
     def __init__(self, seq: int, method: str, path: str, ids: List[bytes], sent: Message) -> None:
@@ -83,8 +83,8 @@ class Http:
         room: See `Stream`.
 
     Attributes:
-        done: Requests that were answered as a whole; whoever reads them empties it.
-        waiting: Requests without a whole answer, in their order.
+        done: Requests with a complete response; the reader empties the list.
+        waiting: Requests without a complete response, in order.
     """
 
     def __init__(self, room: Room) -> None:
@@ -97,11 +97,11 @@ class Http:
         self._recent: Deque[int] = deque(maxlen=_PIPELINED_MAX)
 
     def stream(self, content: bytes) -> Stream:
-        """The direction that begins with these bytes."""
+        """The reader for the direction that starts with these bytes."""
         return self.answers if content[:5] == b"HTTP/" else self.requests
 
     def answered(self) -> None:
-        """The first request has its whole answer."""
+        """Note that the first waiting request has its complete response."""
         request = self.waiting.popleft()
         request.whole = True
         self._recent.append(request.seq)
@@ -109,30 +109,30 @@ class Http:
 
     @property
     def answered_last(self) -> Set[int]:
-        """Where the last requests that were answered began."""
+        """The starts of the requests that were answered last."""
         return set(self._recent)
 
     def ended(self) -> None:
-        """The connection is over, and with it an answer that has no other end."""
+        """Process the end of the connection, which also ends a response without a length."""
         if self.waiting and self.waiting[0].answered is not None and self.answers.until_end:
             self.answered()
 
 
 class _Heads(Stream):
-    """Messages one after the other."""
+    """Reads consecutive messages."""
 
     def __init__(self, http: Http) -> None:
         super().__init__(http.room)
         self._http = http
-        self._head = b""  # the part of a head, or of a chunk's line, that is there
-        self._begin: Optional[Piece] = None  # the piece that it began with
+        self._head = b""  # the received part of a head, or of a chunk's line
+        self._begin: Optional[Piece] = None  # the piece with its start
         self._begin_seq = 0
         self._skip_to: Optional[int] = None  # offset of the last byte of a body
         self._chunked = False
 
     @property
     def between(self) -> bool:
-        """The last message is over, and nothing is there of the next one."""
+        """Whether the last message is complete and the next has not started."""
         return self._skip_to is None and not self._head and not self._chunked and not self._early
 
     def read(self, piece: Piece, begin: int) -> int:
@@ -176,15 +176,15 @@ class _Heads(Stream):
         return self.head(head[: end + 2], first, piece, after)
 
     def head(self, head: bytes, first: Piece, last: Piece, after: int) -> int:
-        """A whole head, whose body begins at the offset `after`; returns what is wanted next."""
+        """Process a head, whose body starts at the offset `after`; returns the offset wanted next."""
         raise NotImplementedError
 
     def body_ended(self, piece: Piece) -> None:
-        """The piece has the last byte of the body."""
+        """Process the end of a body, whose last byte is in the piece."""
         raise NotImplementedError
 
     def body(self, low: bytes, piece: Piece, after: int) -> int:
-        """Go on behind a body of a known length; returns what is wanted next."""
+        """Continue after a body of a known length; returns the offset wanted next."""
         if b"chunked" in _field(low, b"\ntransfer-encoding:"):
             self._chunked = True
             return after
@@ -271,7 +271,7 @@ class _Requests(_Heads):
 
 
 class _Answers(_Heads):
-    #: The body that is being read ends with the connection.
+    #: Whether the current body ends with the connection.
     until_end = False
 
     def take(self, piece: Piece) -> int:
@@ -335,7 +335,7 @@ class _Answers(_Heads):
 
 
 def _field(low: bytes, name: bytes) -> bytes:
-    """The value of a field of a head in small letters; empty without one."""
+    """The value of a field in a lower-case head, or an empty value."""
     at = low.find(name)
     if at < 0:
         return b""
@@ -345,7 +345,7 @@ def _field(low: bytes, name: bytes) -> bytes:
 
 
 def _segment(target: bytes) -> str:
-    """The first segment of a path: the rest, and the query, may hold what is nobody's business."""
+    """The first segment of a path; the rest and the query may contain private data."""
     if target[:7].lower() == b"http://":
         target = b"/" + target[7:].partition(b"/")[2]
     path = target.partition(b"?")[0]

@@ -1,4 +1,4 @@
-"""Who said what: gives payloads to the readers, and keeps what they found until the end."""
+"""Passes payloads to the readers, and keeps their results until a conversation is closed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pcapd.analysis.exchanges import http as http_module
 from pcapd.analysis.exchanges import tls as tls_module
 from pcapd.analysis.exchanges.dns import Dns
 from pcapd.analysis.exchanges.http import Http, Request
-from pcapd.analysis.exchanges.requests import Inner, Talks
+from pcapd.analysis.exchanges.requests import LoopbackRequests, RequestTotals
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.analysis.exchanges.tls import Tls
 from pcapd.analysis.world import World
 from pcapd.limits import EXCHANGE_BYTES
 from pcapd.packet.dns import read_message
 
-__all__ = ["Icmp", "Log", "Said"]
+__all__ = ["Exchanges", "Icmp", "Log"]
 
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
-#: Packets of a direction in which a beginning is looked for: a capture may begin within a message.
+#: Number of packets of a direction in which a start is searched: a capture may start within a message.
 _TRIES: Final = 4
-#: Requests of a conversation that wait for what the other places saw of them.
+#: Limit of requests of a conversation that wait for the views of the other places.
 _PENDING_MAX: Final = 512
-#: ICMP errors that are kept; questions about one conversation come in small numbers.
+#: Limit of ICMP errors that are kept; one conversation has few.
 _ICMP_MAX: Final = 10_000
 _PORTS: Final = struct.Struct("!HH")
 _ENDS: Final = struct.Struct("=BBHH16s16s")
@@ -41,29 +41,29 @@ class Icmp(NamedTuple):
     mtu: int
 
 
-class Said:
-    """What was said in one conversation.
+class Exchanges:
+    """The content of one conversation.
 
     Attributes:
         http, dns, tls: By place.
         icmp: Errors about its packets.
-        talks: Its requests; None without any.
+        requests: Its requests; None without any.
     """
 
-    __slots__ = ("dns", "http", "icmp", "pending", "streams", "talks", "tls")
+    __slots__ = ("dns", "http", "icmp", "pending", "requests", "streams", "tls")
 
     def __init__(self) -> None:
         self.http: Dict[int, Http] = {}
         self.dns: Dict[int, Dns] = {}
         self.tls: Dict[int, Tls] = {}
         self.icmp: List[Icmp] = []
-        self.talks: Optional[Talks] = None
+        self.requests: Optional[RequestTotals] = None
         self.streams: Dict[Tuple[int, int], Stream] = {}
         self.pending: OrderedDict[int, Dict[int, Request]] = OrderedDict()
 
 
 class Log:
-    """All conversations that say something.
+    """The content of all conversations.
 
     Args:
         world: The places.
@@ -71,10 +71,10 @@ class Log:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._inner = Inner()
+        self._inner = LoopbackRequests()
         self._room = Room(EXCHANGE_BYTES)
-        self._said: Dict[int, Said] = {}
-        #: By conversation, and then by place and side: beginnings that were not recognised.
+        self._exchanges: Dict[int, Exchanges] = {}
+        #: By conversation, then by place and side: number of starts that were not recognised.
         self._tries: Dict[int, Dict[Tuple[int, int], int]] = {}
         self._icmp: Dict[bytes, List[Icmp]] = {}
         self._icmp_count = 0
@@ -96,62 +96,62 @@ class Log:
         if protocol in (_ICMP, _ICMPV6):
             self._error(protocol, place, us, frame, content)
             return 0
-        said = self._said.get(serial)
+        exchanges = self._exchanges.get(serial)
         piece = Piece(us, frame, offset, seq, length, content)
-        if said is None:
-            said = Said()
-            wanted = self._begin(serial, said, protocol, place, side, piece)
-            if said.streams or said.dns:
-                self._said[serial] = said
-        elif (place, side) in said.streams:
-            wanted = said.streams[place, side].take(piece)
+        if exchanges is None:
+            exchanges = Exchanges()
+            wanted = self._begin(serial, exchanges, protocol, place, side, piece)
+            if exchanges.streams or exchanges.dns:
+                self._exchanges[serial] = exchanges
+        elif (place, side) in exchanges.streams:
+            wanted = exchanges.streams[place, side].take(piece)
         else:
-            wanted = self._begin(serial, said, protocol, place, side, piece)
-        http = said.http.get(place)
+            wanted = self._begin(serial, exchanges, protocol, place, side, piece)
+        http = exchanges.http.get(place)
         if http is not None and http.done:
-            self._drain(said, place, http)
+            self._drain(exchanges, place, http)
         return wanted
 
-    def close(self, serial: int, key: bytes) -> Said:
-        """What was said in a conversation that is closed.
+    def close(self, serial: int, key: bytes) -> Exchanges:
+        """The content of a conversation that is closed.
 
         Args:
             key: Family, protocol, ports and addresses of its ends, as in `pcapd.analysis._facts.KEY`.
         """
-        said = self._said.pop(serial, None)
+        exchanges = self._exchanges.pop(serial, None)
         self._tries.pop(serial, None)
         icmp = self._icmp.pop(key, None) if self._icmp else None
-        if said is None:
-            said = Said()
+        if exchanges is None:
+            exchanges = Exchanges()
         if icmp:
-            said.icmp = icmp
+            exchanges.icmp = icmp
             self._icmp_count -= len(icmp)
-        for stream in said.streams.values():
+        for stream in exchanges.streams.values():
             stream.close()
-        for place, http in said.http.items():
+        for place, http in exchanges.http.items():
             http.ended()
-            self._drain(said, place, http)
-        for talk in said.pending.values():
-            self._done(said, talk)
-        said.pending.clear()
-        return said
+            self._drain(exchanges, place, http)
+        for talk in exchanges.pending.values():
+            self._done(exchanges, talk)
+        exchanges.pending.clear()
+        return exchanges
 
-    def _done(self, said: Said, talk: Dict[int, Request]) -> None:
-        if said.talks is None:
-            said.talks = Talks()
-        said.talks.add(talk, self._world, self._inner)
+    def _done(self, exchanges: Exchanges, talk: Dict[int, Request]) -> None:
+        if exchanges.requests is None:
+            exchanges.requests = RequestTotals()
+        exchanges.requests.add(talk, self._world, self._inner)
 
     def _begin(  # noqa: PLR0917
-        self, serial: int, said: Said, protocol: int, place: int, side: int, piece: Piece
+        self, serial: int, exchanges: Exchanges, protocol: int, place: int, side: int, piece: Piece
     ) -> int:
         if protocol == _UDP:
-            dns = said.dns.setdefault(place, Dns(self._room))
+            dns = exchanges.dns.setdefault(place, Dns(self._room))
             return dns.datagram(piece)
-        stream = _reader(said, place, side, piece.content, self._room)
+        stream = _reader(exchanges, place, side, piece.content, self._room)
         if stream is None:
             return self._try_again(serial, place, side, piece)
         stream.at = piece.offset
-        said.streams[place, side] = stream
+        exchanges.streams[place, side] = stream
         return stream.take(piece)
 
     def _try_again(self, serial: int, place: int, side: int, piece: Piece) -> int:
@@ -164,21 +164,21 @@ class Log:
             del self._tries[serial]
         return NEVER
 
-    def _drain(self, said: Said, place: int, http: Http) -> None:
+    def _drain(self, exchanges: Exchanges, place: int, http: Http) -> None:
         for request in http.done:
             if len(self._world.places) == 1:
-                self._done(said, {place: request})
+                self._done(exchanges, {place: request})
                 continue
-            talk = said.pending.get(request.seq)
+            talk = exchanges.pending.get(request.seq)
             if talk is None:
-                talk = said.pending[request.seq] = {}
-                if len(said.pending) > _PENDING_MAX:
-                    self._done(said, said.pending.popitem(last=False)[1])
+                talk = exchanges.pending[request.seq] = {}
+                if len(exchanges.pending) > _PENDING_MAX:
+                    self._done(exchanges, exchanges.pending.popitem(last=False)[1])
             talk[place] = request
         http.done.clear()
 
     def _error(self, protocol: int, place: int, us: int, frame: int, content: bytes) -> None:
-        """An ICMP error quotes the packet that it is about."""
+        """Process an ICMP error, which quotes the packet that caused it."""
         key = _quoted(content[8:], 4 if protocol == _ICMP else 6)
         if key is None or self._icmp_count >= _ICMP_MAX:
             return
@@ -187,18 +187,18 @@ class Log:
         self._icmp.setdefault(key, []).append(Icmp(place, us, frame, content[0], content[1], mtu))
 
 
-def _reader(said: Said, place: int, side: int, content: bytes, room: Room) -> Optional[Stream]:
+def _reader(exchanges: Exchanges, place: int, side: int, content: bytes, room: Room) -> Optional[Stream]:
     if http_module.looks_like(content):
-        return said.http.setdefault(place, Http(room)).stream(content)
+        return exchanges.http.setdefault(place, Http(room)).stream(content)
     if tls_module.looks_like(content):
-        return said.tls.setdefault(place, Tls(room)).stream(side)
+        return exchanges.tls.setdefault(place, Tls(room)).stream(side)
     if len(content) > 14 and content[0] << 8 | content[1] == len(content) - 2 and read_message(content[2:]):
-        return said.dns.setdefault(place, Dns(room)).stream()
+        return exchanges.dns.setdefault(place, Dns(room)).stream()
     return None
 
 
 def _quoted(packet: bytes, family: int) -> Optional[bytes]:
-    """The ends of the packet that an error quotes, as in the key of its conversation."""
+    """The ends of the packet that an ICMP error quotes, as in the key of its conversation."""
     if family == 4:
         size = (packet[0] & 15) * 4 if packet else 0
         if size < 20 or len(packet) < size + 4 or packet[0] >> 4 != 4:

@@ -1,4 +1,4 @@
-"""The requests of a conversation as all places saw them: how many failed, which were slow, and where."""
+"""The requests of a conversation, from the views of all places: failures, times, and where time was spent."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from pcapd.analysis.exchanges.http import Request
 if TYPE_CHECKING:
     from pcapd.analysis.world import World
 
-__all__ = ["SLOW_US", "Bad", "Inner", "Sample", "Talks"]
+__all__ = ["SLOW_US", "LoopbackRequests", "RequestTotals", "Sample", "ShownRequest"]
 
-#: microseconds until the first byte of an answer; people notice less, and wait for no more (Nielsen 1993).
+#: microseconds until the first byte of a response; beyond this, users notice the delay (Nielsen 1993).
 SLOW_US: Final = 1_000_000
-#: Requests of a conversation that are shown.
+#: Number of requests of a conversation for the report.
 _SHOWN: Final = 10
-#: Times of a group that are kept; of more, a sample.
+#: Number of times kept for a group; beyond it, a sample.
 _SAMPLE: Final = 2000
-#: Methods and paths of a conversation; more become one group.
+#: Number of groups (method and path) of a conversation; further ones become one group.
 _GROUPS_MAX: Final = 50
-#: Requests behind a proxy that are remembered until the one before it is answered.
+#: Number of requests behind a proxy that are remembered until the request in front of it is answered.
 _INNER_MAX: Final = 4096
-#: Addresses of a loopback interface: behind the proxy of its container.
+#: The device of requests behind the proxy of a container.
 _LOOPBACK: Final = "lo"
 
 
-class Bad(NamedTuple):
-    """A request that is shown.
+class ShownRequest(NamedTuple):
+    """A request for the report.
 
     Attributes:
         status, method, path, router_error: See `pcapd.analysis.exchanges.http.Request`.
-        place: The place nearest to the server, and the request's packet there.
-        frame: Likewise.
+        place: The place nearest to the server.
+        frame: The request's packet there.
         first_us: When it was sent.
-        duration_us: From its first byte to the last one of its answer, nearest to the client.
-        wait_us: From its last byte to the first one of its answer, there too.
-        places: All that saw it.
-        network_us: What of that was spent between the places; None where there is one.
-        envoy_us, app_us: What of it the proxy and the application took, where the
-            capture shows both sides of the proxy.
+        duration_us: From its first byte to the last byte of the response, nearest to the client.
+        wait_us: From its last byte to the first byte of the response, nearest to the client.
+        places: All places that saw it.
+        network_us: The part of the wait between the places; None if there is only one.
+        envoy_us, app_us: The parts of the proxy and the application, if the capture
+            contains both sides of the proxy.
     """
 
     status: Optional[int]
@@ -59,7 +59,7 @@ class Bad(NamedTuple):
 
 
 class Sample:
-    """Times of very many things: all of the first ones, then every second one, and so on."""
+    """A bounded sample of times: first all, then every second one, and so on."""
 
     def __init__(self) -> None:
         self.count = self.errors = 0
@@ -67,7 +67,7 @@ class Sample:
         self._stride = 1
 
     def add(self, us: int) -> None:
-        """One more."""
+        """Add a time."""
         if self.count % self._stride == 0:
             if len(self._kept) == _SAMPLE:
                 self._kept = self._kept[::2]
@@ -77,7 +77,7 @@ class Sample:
         self.count += 1
 
     def join(self, other: Sample) -> None:
-        """Those of another one."""
+        """Add the times of another sample."""
         count = self.count + other.count
         for us in other._kept:
             self.add(us)
@@ -85,20 +85,20 @@ class Sample:
         self.errors += other.errors
 
     def percentiles(self, parts: Sequence[float]) -> List[int]:
-        """Of what is kept; zeros without any."""
+        """The percentiles of the sample; zeros if it is empty."""
         ordered = sorted(self._kept)
         return [ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0 for part in parts]
 
 
-class Inner:
-    """Requests that instances got over their loopback interface, from the proxy before them."""
+class LoopbackRequests:
+    """Requests that instances received from their proxy over the loopback interface."""
 
     def __init__(self) -> None:
         self._by_id: Dict[Tuple[Optional[str], bytes], int] = {}
         self._recent: Dict[Optional[str], Deque[Tuple[int, int, str, str]]] = {}
 
     def add(self, instance: Optional[str], request: Request, wait_us: int) -> None:
-        """One of them."""
+        """Add a request."""
         for own in request.ids:
             if len(self._by_id) >= _INNER_MAX:
                 self._by_id.pop(next(iter(self._by_id)))
@@ -108,7 +108,7 @@ class Inner:
         recent.append((request.sent.first_us, request.answered.first_us, request.method, request.path))
 
     def wait(self, instance: Optional[str], request: Request) -> Optional[int]:
-        """How long the application took for a request that its proxy got; None when nobody saw."""
+        """The time of the application for a request of its proxy; None if unknown."""
         for own in request.ids:
             if (instance, own) in self._by_id:
                 return self._by_id[instance, own]
@@ -121,15 +121,15 @@ class Inner:
         return None
 
 
-class Talks:
+class RequestTotals:
     """The requests of a conversation.
 
     Attributes:
-        count: All that were answered.
-        failed: By status of 500 or more: how many, the first, the last.
-        bad: Some of these.
-        slow: The slowest of those that were slow; `slow_count` of all, from when to when.
-        slowest: The longest ones, slow or not.
+        count: Number of requests with a response.
+        failed: By status of 500 or more: number, first and last time.
+        bad: Some failed requests.
+        slow: The slowest of the slow requests; `slow_count` counts all.
+        slowest: The longest requests, slow or not.
         groups: Times by place, method and path.
     """
 
@@ -137,13 +137,13 @@ class Talks:
         self.count = self.slow_count = 0
         self.slow_first_us = self.slow_last_us = 0
         self.failed: Dict[int, Tuple[int, int, int]] = {}
-        self.bad: List[Bad] = []
-        self.slow: List[Bad] = []
-        self.slowest: List[Bad] = []
+        self.bad: List[ShownRequest] = []
+        self.slow: List[ShownRequest] = []
+        self.slowest: List[ShownRequest] = []
         self.groups: Dict[Tuple[int, str, str], Sample] = {}
 
-    def add(self, at: Dict[int, Request], world: World, inner: Inner) -> None:
-        """A request that was answered, as the places saw it."""
+    def add(self, at: Dict[int, Request], world: World, inner: LoopbackRequests) -> None:
+        """Add a request with a response, from the views of the places."""
         near = far = next(iter(at))
         if len(at) > 1:
             near = min(at, key=lambda place: (at[place].wait_us, place))
@@ -160,7 +160,7 @@ class Talks:
         if not (error or slow or longest):
             return
         app = None if loopback else inner.wait(place.instance, request)
-        bad = Bad(
+        bad = ShownRequest(
             request.status, request.method, request.path, request.router_error, near, request.sent.frame,
             outer.sent.first_us, duration, wait, tuple(sorted(at)),
             wait - request.wait_us if len(at) > 1 else None,
@@ -187,7 +187,7 @@ class Talks:
         group.add(duration_us)
         group.errors += request.status is not None and request.status >= 500
 
-    def _note_error(self, bad: Bad) -> None:
+    def _note_error(self, bad: ShownRequest) -> None:
         assert bad.status is not None
         count, first, _ = self.failed.get(bad.status, (0, bad.first_us, 0))
         self.failed[bad.status] = count + 1, first, bad.first_us
@@ -195,7 +195,7 @@ class Talks:
             self.bad.append(bad)
 
 
-def _keep(best: List[Bad], one: Bad, of: Callable[[Bad], int]) -> None:
+def _keep(best: List[ShownRequest], one: ShownRequest, of: Callable[[ShownRequest], int]) -> None:
     best.append(one)
     best.sort(key=of, reverse=True)
     del best[_SHOWN:]

@@ -1,4 +1,4 @@
-"""One direction of a connection, in order, for a reader that skips what it does not need."""
+"""Orders one direction of a connection, for a reader that skips what it does not need."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Final, List, NamedTuple, Tuple
 
 __all__ = ["NEVER", "Piece", "Room", "Stream"]
 
-#: What a reader answers that wants no more of a direction.
+#: The return value of a reader that wants no more of a direction.
 NEVER: Final = -1
-#: Pieces that wait for one before them.  More are waiting only where the capture missed one.
+#: Limit of pieces that wait for an earlier one; more wait only if the capture missed one.
 _EARLY_MAX: Final = 1024
 
 
 class Piece(NamedTuple):
-    """What one packet brought.
+    """The payload of one packet.
 
     Attributes:
         us: Microseconds since the epoch.
         frame: Number of the packet.
-        offset: Of its first byte in the direction.
-        seq: Sequence number of that.
-        length: Bytes that it had.
-        content: Those that were captured.
+        offset: Offset of its first byte in the direction.
+        seq: Sequence number of its first byte.
+        length: Original number of bytes.
+        content: The captured bytes.
     """
 
     us: int
@@ -34,10 +34,10 @@ class Piece(NamedTuple):
 
 
 class Room:
-    """What all streams together may keep.
+    """The memory that all streams share.
 
     Attributes:
-        left: Bytes.
+        left: Remaining bytes.
     """
 
     def __init__(self, left: int) -> None:
@@ -48,10 +48,10 @@ class Stream:
     """Puts pieces in order.
 
     Args:
-        room: For pieces that are early.
+        room: Memory for early pieces.
 
     Attributes:
-        at: Offset that the reader wants next; `NEVER` when it wants no more.
+        at: Offset that the reader wants next; `NEVER` if it wants no more.
     """
 
     def __init__(self, room: Room) -> None:
@@ -61,7 +61,7 @@ class Stream:
         self._count = 0
 
     def take(self, piece: Piece) -> int:
-        """One piece; returns the offset from which on more is wanted."""
+        """Process a piece; returns the offset from which on more is wanted."""
         if piece.offset > self.at:
             self._count += 1
             self._room.left -= len(piece.content)
@@ -78,7 +78,7 @@ class Stream:
         return self.at
 
     def close(self) -> None:
-        """There will be no more."""
+        """Process the end of the direction."""
         for _, _, piece in self._early:
             self._room.left += len(piece.content)
         self._early.clear()
@@ -88,9 +88,9 @@ class Stream:
             self.at = self.read(piece, max(0, self.at - piece.offset))
 
     def read(self, piece: Piece, begin: int) -> int:
-        """Read a piece from the byte `begin` of it on; returns what is wanted next."""
+        """Read a piece from its byte `begin` on; returns the offset wanted next."""
         raise NotImplementedError
 
     def missed(self, offset: int) -> int:
-        """Nobody captured what is before `offset`; returns what is wanted next."""
+        """Skip bytes before `offset` that were not captured; returns the offset wanted next."""
         return offset

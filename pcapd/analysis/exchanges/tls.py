@@ -1,4 +1,4 @@
-"""TLS handshakes (RFC 8446, RFC 5246): what was asked for, what was chosen, and how one failed."""
+"""TLS handshakes (RFC 8446, RFC 5246): what was requested and chosen, and how they failed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ALERTS", "Tls", "looks_like"]
 _CHANGE, _ALERT, _HANDSHAKE, _DATA = 20, 21, 22, 23
 _CLIENT_HELLO, _SERVER_HELLO, _CERTIFICATE = 1, 2, 11
 _SERVER_NAME, _ALPN, _VERSIONS = 0, 16, 43
-#: bytes; the greatest record, and the greatest handshake message that is read (chains of certificates).
+#: bytes; the largest record, and the largest handshake message that is read (certificate chains).
 _RECORD_MAX, _MESSAGE_MAX = 16384 + 2048, 64 * 1024
 _VERSION_NAMES: Final = {
     0x0300: "SSL 3.0",
@@ -22,7 +22,7 @@ _VERSION_NAMES: Final = {
     0x0303: "TLS 1.2",
     0x0304: "TLS 1.3",
 }
-#: RFC 8446, section 6, with those of RFC 5246 that it dropped.
+#: RFC 8446, section 6, and alerts of RFC 5246 that it dropped.
 ALERTS: Final = {
     0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 21: "decryption_failed",
     22: "record_overflow", 30: "decompression_failure", 40: "handshake_failure", 41: "no_certificate",
@@ -43,7 +43,7 @@ _VALIDITY: Final = re.compile(
 
 
 def looks_like(content: bytes) -> bool:
-    """Whether a payload begins with a record of a handshake, or an alert."""
+    """Whether a payload starts with a handshake record or an alert."""
     return len(content) >= 5 and content[0] in (_ALERT, _HANDSHAKE) and content[1] == 3 and content[2] <= 4
 
 
@@ -54,16 +54,17 @@ class Tls:
         room: See `Stream`.
 
     Attributes:
-        server_name, alpn: What the client asked for, and the server chose (where it says so in clear).
-        version: What the server chose; empty before it did.
-        alert: The side that sent a fatal alert in clear, its name, when, and the packet.
-        hello_us, answer_us: When the client's and the server's hello were seen.
-        client: The side that said hello first.
-        encrypted: By side: it has begun to send records that nobody can read.
-        data: By side: it has sent application data after its part of the handshake.
-        validity: Of the server's certificate, where it is in clear: its two times as YYYYMMDDHHMMSS.
-        first_data: By side: bytes of the first encrypted record; one of 19 is an alert (TLS 1.3: two bytes,
-            their type, and 16 of the cipher's tag), because no other message is as short.
+        server_name, alpn: The name that the client requested, and the protocol that the server chose
+            (if it is in clear).
+        version: The version that the server chose; empty before.
+        alert: The side that sent a fatal alert in clear, its name, time and packet.
+        hello_us, answer_us: Times of the client's and the server's hello.
+        client: The side that sent the first hello.
+        encrypted: By side: whether it has started to send encrypted records.
+        data: By side: whether it has sent application data after its part of the handshake.
+        validity: The validity of the server's certificate, if it is in clear: two times as YYYYMMDDHHMMSS.
+        first_data: By side: bytes of the first encrypted record; 19 bytes are an alert (TLS 1.3: the alert
+            (2), its type (1) and the tag (16)), because no other message is as short.
     """
 
     def __init__(self, room: Room) -> None:
@@ -78,7 +79,7 @@ class Tls:
         self.validity: Optional[Tuple[str, str]] = None
 
     def stream(self, side: int) -> Stream:
-        """The direction of one end."""
+        """The reader for the direction of one end."""
         return _Records(self, side)
 
 
@@ -165,12 +166,12 @@ class _Records(Stream):
 
 
 def _long(time: str) -> str:
-    """UTCTime with its century (RFC 5280, section 4.1.2.5.1)."""
+    """UTCTime with the century added (RFC 5280, section 4.1.2.5.1)."""
     return ("19" if time[:2] >= "50" else "20") + time
 
 
 def _extensions(body: bytes, *, client: bool) -> Dict[int, bytes]:
-    """By number.
+    """The extensions by number.
 
     Raises:
         CutShort: The bytes are not a hello message.

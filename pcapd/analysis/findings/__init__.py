@@ -1,10 +1,10 @@
-"""What went wrong: each kind of finding in a file of its own.
+"""The kinds of findings, each in a separate file.
 
 ===============  =============================================================
-base             what a kind of finding is
-kinds            all of them
-page             docs/findings.rst
-where            which place is nearer to which end
+base             the base class of the kinds
+kinds            the list of all kinds
+page             makes docs/findings.rst
+where            the order of the places from the client to the server
 refused          connection_refused
 unanswered       connection_unanswered
 unreachable      connection_unreachable

@@ -1,4 +1,4 @@
-"""What a kind of finding is: how it is recognised, and what is said about it."""
+"""The base class of the kinds of findings: detection and texts."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, Iterator, List, NamedTupl
 from pcapd.analysis.conversations import TCP, Conversation, End
 
 if TYPE_CHECKING:
-    from pcapd.analysis.exchanges.log import Said
+    from pcapd.analysis.exchanges.log import Exchanges
     from pcapd.analysis.world import World
 
 __all__ = ["ERROR", "NOTE", "WARNING", "Group", "Kind", "Occurrence", "milliseconds", "packets", "times"]
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
-#: Frames that a finding names.
+#: Number of frames that a finding names.
 FRAMES_MAX = 10
 
 
 class Sort(Enum):
-    """Conversations in which something can have happened."""
+    """Classes of conversations that can have findings."""
 
-    TROUBLE = auto()  #: of TCP, with anything unusual
-    LOST = auto()  #: whose packets places saw or did not see
+    TROUBLE = auto()  #: TCP, with anything unusual
+    LOST = auto()  #: packets were seen at some places and not at others
     ICMP = auto()
     HTTP = auto()
     DNS = auto()
@@ -32,17 +32,17 @@ class Sort(Enum):
 
 
 class Occurrence(NamedTuple):
-    """One time that something happened.
+    """One occurrence of a problem.
 
     Attributes:
-        severity: How bad it is.
-        conversation: In which; None where it is about the capture itself.
+        severity: The severity.
+        conversation: The conversation; None if it concerns the capture itself.
         places: Numbers of the places that show it.
-        first_us, last_us: When.
+        first_us, last_us: The time of its start and its end.
         frames: Place and number of the packets that show it.
-        facts: Numbers and words for the summary.
-        same: What else occurrences must share to be one finding.
-        weight: How many it stands for.
+        facts: Numbers and texts for the summary.
+        same: Further values that occurrences must share to become one finding.
+        weight: The number of events that it stands for.
     """
 
     severity: str
@@ -61,10 +61,10 @@ class Group:
 
     Attributes:
         client, server: The ends; a port is None where there are several.
-        protocol: Of IP.
-        facts: Of the first one.
-        total: Sums of the numbers of all.
-        least, most: Their least and greatest ones.
+        protocol: The IP protocol.
+        facts: The facts of the first occurrence.
+        total: Sums of the numeric facts.
+        least, most: Minima and maxima of the numeric facts.
     """
 
     def __init__(self, kind: Kind, one: Occurrence) -> None:
@@ -87,7 +87,7 @@ class Group:
         self.example: Optional[Conversation] = conversation
 
     def add(self, one: Occurrence) -> None:
-        """One more."""
+        """Add an occurrence."""
         if one.conversation is not None and one.conversation.client.port != self.client.port:
             self.client = End(self.client.address, None)
         self.severity = min(self.severity, one.severity, key=SEVERITIES.index)
@@ -104,21 +104,21 @@ class Group:
 
     @property
     def ends(self) -> str:
-        """``client to server:port`` in words."""
+        """``client to server:port``."""
         return f"{address(self.client)} to {address(self.server)}"
 
 
 class Kind:
-    """A kind of finding.  The texts are for `docs/findings.rst` too.
+    """A kind of finding.  The texts are also used in `docs/findings.rst`.
 
     Attributes:
-        name: As in JSON.
-        looks: What it looks like on the wire.
+        name: The name in JSON.
+        looks: How it looks on the wire.
         means: What it means.
         remedy: What to do.
-        platform: What Cloud Foundry has for it; empty where it has nothing.
-        display: A display filter of Wireshark's that shows such packets.
-        looks_at: The conversations that can have one.
+        platform: What is specific to Cloud Foundry; may be empty.
+        display: A display filter of Wireshark for such packets.
+        looks_at: The conversations that can have such findings.
     """
 
     name: ClassVar[str]
@@ -129,12 +129,12 @@ class Kind:
     display: ClassVar[str] = ""
     looks_at: ClassVar[Sort] = Sort.TROUBLE
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
-        """What of this kind happened in a conversation."""
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
+        """The occurrences of this kind in a conversation."""
         return iter(())
 
     def judge_capture(self, world: World) -> Iterator[Occurrence]:
-        """What of this kind happened to the capture as a whole."""
+        """The occurrences of this kind that concern the capture as a whole."""
         return iter(())
 
     def summary(self, group: Group, world: World) -> str:
@@ -142,12 +142,12 @@ class Kind:
         raise NotImplementedError
 
     def advice(self, group: Group) -> str:
-        """One sentence about what to do."""
+        """One sentence with the remedy."""
         return f"{self.remedy} {self.platform}".strip()
 
 
 def address(end: End) -> str:
-    """For people."""
+    """An address and port as text."""
     if not end.address:
         return ""
     text = str(ipaddress.ip_address(end.address))
@@ -157,20 +157,21 @@ def address(end: End) -> str:
 
 
 def milliseconds(us: int) -> str:
-    """A time for people."""
+    """A duration as text."""
     return f"{us / 1000:.1f} ms" if us < 1_000_000 else f"{us / 1_000_000:.1f} s"
 
 
 def times(count: int) -> str:
-    """How often."""
+    """A number of times, as text."""
     return "once" if count == 1 else f"{count} times"
 
 
 def packets(count: int, what: str = "packet") -> str:
-    """A number of things."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    """A number of things, as text."""
+    several = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count} {what if count == 1 else several}"
 
 
 def is_tcp(conversation: Conversation) -> bool:
-    """Whether it is one of TCP."""
+    """Whether the conversation is TCP."""
     return conversation.protocol == TCP

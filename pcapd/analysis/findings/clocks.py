@@ -1,4 +1,4 @@
-"""The clocks of two places are apart."""
+"""The clocks of two places differ."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pcapd.analysis.world import World
 
 __all__ = ["ClocksApart"]
 
-#: microseconds besides the error; less is of no importance, and NTP does not do better in a data centre.
+#: microseconds in addition to the error; NTP in a data centre is not more precise.
 _NOTED_US: Final = 1000
-#: microseconds; logs of two machines cannot be compared any more.
+#: microseconds; beyond this, logs of two machines cannot be compared.
 _FAR_US: Final = 1_000_000
 
 
 class ClocksApart(Kind):
-    """The clocks of two places are apart."""
+    """The clocks of two places differ."""
 
     name = "clocks_apart"
     looks = "Packets seem to arrive before they were sent, or long after."
-    means = "The machines' clocks differ; here the times are corrected, in the file and in logs they are not."
+    means = (
+        "The machines' clocks differ; the times here are corrected, those in the file and in logs are not."
+    )
     remedy = "Check NTP on these machines."
     platform = ""
     display = ""
@@ -46,8 +48,8 @@ class ClocksApart(Kind):
     def summary(self, group: Group, world: World) -> str:
         offset, facts = group.facts["offset"], group.facts
         way = "ahead of" if offset > 0 else "behind"
-        words = f"The clock of {world.names(group.places)[0]} is {milliseconds(abs(offset))} {way} that of "
-        words += f"{world.reference} (within {milliseconds(facts['error'])})"
-        return words + (
+        text = f"The clock of {world.names(group.places)[0]} is {milliseconds(abs(offset))} {way} that of "
+        text += f"{world.reference} (within {milliseconds(facts['error'])})"
+        return text + (
             f", and drifts by {facts['drift']} ppm." if facts["drift"] not in ("+0", "-0") else "."
         )

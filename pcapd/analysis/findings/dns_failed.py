@@ -1,4 +1,4 @@
-"""A name was not found."""
+"""A DNS query failed."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Final, Iterator, List, Set, Tuple
 
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.dns import Question
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import ERROR, NOTE, WARNING, Group, Kind, Occurrence, Sort, address, packets
 from pcapd.analysis.world import World
 
 __all__ = ["DnsFailed"]
 
-#: Failures that are kept until the end, because a later answer may explain one.
+#: Failures that are kept until the end, because a later response may explain one.
 _KEPT_MAX: Final = 2000
 
 
 class DnsFailed(Kind):
-    """A name was not found."""
+    """A DNS query failed."""
 
     name = "dns_failed"
-    looks = "An answer with an error code: NXDOMAIN, SERVFAIL, REFUSED."
-    means = "The name does not exist, or the server could not, or would not, find it out."
-    remedy = "Check the name, and the resolver that the client asks."
-    platform = "An internal route (apps.internal) exists only while the app has an instance that runs."
+    looks = "A response with an error code: NXDOMAIN, SERVFAIL, REFUSED."
+    means = "The name does not exist, or the server could not, or would not, resolve it."
+    remedy = "Check the name, and the resolver that the client uses."
+    platform = "An internal route (apps.internal) exists only while the app has a running instance."
     display = "dns.flags.rcode != 0"
     looks_at = Sort.DNS
 
@@ -31,8 +31,8 @@ class DnsFailed(Kind):
         self._failed: List[Tuple[Conversation, int, Question]] = []
         self._good: Set[Tuple[bytes, str]] = set()
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
-        for place, dns in said.dns.items():
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
+        for place, dns in exchanges.dns.items():
             for question in dns.done:
                 if not question.code and question.answers:
                     if len(self._good) < _KEPT_MAX:
@@ -58,7 +58,7 @@ class DnsFailed(Kind):
             )
 
     def _by_search_list(self, client: bytes, question: Question) -> bool:
-        """Whether a resolver added a domain of its search list to a name that it found otherwise."""
+        """Whether a resolver added a domain of its search list to a name that was then found without it."""
         name = question.name.lower()
         labels = name.split(".")
         shorter = (".".join(labels[:count]) for count in range(1, len(labels)))
@@ -66,5 +66,9 @@ class DnsFailed(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         name = group.facts["name"][:100]
-        words = f"{packets(group.count, 'question')} to {address(group.server)} got {group.facts['code']}, such as {name!r}"
-        return words + ("; a name of the search list, found otherwise." if group.facts["searched"] else ".")
+        text = f"{packets(group.count, 'query')} to {address(group.server)} got {group.facts['code']}, such as {name!r}"
+        return text + (
+            "; a domain of the search list was added, and the name was found without it."
+            if group.facts["searched"]
+            else "."
+        )

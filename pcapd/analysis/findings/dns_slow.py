@@ -6,7 +6,7 @@ from typing import Dict, Final, Iterator, Tuple
 
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.dns import Question
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import (
     WARNING,
     Group,
@@ -21,7 +21,7 @@ from pcapd.analysis.world import World
 
 __all__ = ["DnsSlow"]
 
-#: microseconds; a resolver that asks several servers itself takes less than a half second.
+#: microseconds; a resolver that queries several servers takes less than half a second.
 _SLOW_US: Final = 500_000
 
 
@@ -29,16 +29,16 @@ class DnsSlow(Kind):
     """A DNS server answers slowly."""
 
     name = "dns_slow"
-    looks = "An answer that comes late, or after the question was repeated."
-    means = "The DNS server is overloaded, far away, or waits for another one itself."
-    remedy = "Ask the server by hand (dig), and look at what it forwards to."
+    looks = "A response that is late, or comes after the query was repeated."
+    means = "The DNS server is overloaded, far away, or waits for another server."
+    remedy = "Query the server manually (dig), and check the server to which it forwards."
     platform = ""
     display = "dns.time > 0.5"
     looks_at = Sort.DNS
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         best: Dict[Tuple[int, str, str, int], Tuple[int, Question, int]] = {}
-        for place, dns in said.dns.items():
+        for place, dns in exchanges.dns.items():
             for question in dns.done:
                 key = question.number, question.kind, question.name.lower(), question.asked_us[0]
                 took = (question.answered_us or 0) - question.asked_us[0]
@@ -57,5 +57,5 @@ class DnsSlow(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         name = group.facts["name"][:100]
-        words = f"{address(group.server)} took up to {milliseconds(group.most['took'])} to answer"
-        return words + f" {packets(group.count, 'question')}, such as {name!r}."
+        text = f"{address(group.server)} took up to {milliseconds(group.most['took'])} to answer"
+        return text + f" {packets(group.count, 'query')}, such as {name!r}."

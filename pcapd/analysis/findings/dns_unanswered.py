@@ -6,13 +6,13 @@ from typing import Dict, Final, Iterator, Set, Tuple
 
 from pcapd.analysis.conversations import Conversation
 from pcapd.analysis.exchanges.dns import Question
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, Sort, address, packets
 from pcapd.analysis.world import World
 
 __all__ = ["DnsUnanswered"]
 
-#: microseconds without an answer from which on it counts.
+#: microseconds without a response after which it counts.
 _PATIENCE_US: Final = 900_000
 
 
@@ -20,19 +20,19 @@ class DnsUnanswered(Kind):
     """A DNS server does not answer."""
 
     name = "dns_unanswered"
-    looks = "A question without any answer; most resolvers ask again after 5 s, or another server."
-    means = "The DNS server is down or overloaded, or a firewall drops the questions or the answers."
-    remedy = "Ask the server by hand (dig @SERVER NAME), and check what is between."
+    looks = "A query without any response; most resolvers repeat it after 5 s, or try another server."
+    means = "The DNS server is down or overloaded, or a firewall drops the queries or the responses."
+    remedy = "Query the server manually (dig @SERVER NAME), and check the path to it."
     platform = (
-        "Apps may ask only the DNS servers that application security groups allow: port 53, UDP and TCP."
+        "Apps can reach only the DNS servers that application security groups allow: port 53, UDP and TCP."
     )
     display = "dns.flags.response == 0"
     looks_at = Sort.DNS
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         unanswered: Dict[Tuple[str, str, int], Tuple[int, Question]] = {}
         answered: Set[Tuple[str, str, int]] = set()
-        for place, dns in said.dns.items():
+        for place, dns in exchanges.dns.items():
             answered |= {(one.kind, one.name.lower(), one.number) for one in dns.done}
             for one in dns.waiting.values():
                 unanswered.setdefault((one.kind, one.name.lower(), one.number), (place, one))
@@ -45,7 +45,7 @@ class DnsUnanswered(Kind):
                 key in answered
                 or (waited < _PATIENCE_US and question.asked < 2)
                 or world.lost_at(place, begin, end)
-                or said.icmp
+                or exchanges.icmp
             ):
                 continue
             yield Occurrence(
@@ -59,4 +59,4 @@ class DnsUnanswered(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         name = group.facts["name"][:100]
-        return f"{address(group.server)} did not answer {packets(group.count, 'question')}, such as {name!r}."
+        return f"{address(group.server)} did not answer {packets(group.count, 'query')}, such as {name!r}."

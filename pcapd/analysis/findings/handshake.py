@@ -1,32 +1,32 @@
-"""A handshake of TCP took long."""
+"""A TCP handshake was slow."""
 
 from __future__ import annotations
 
 from typing import Final, Iterator
 
 from pcapd.analysis.conversations import Conversation
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import WARNING, Group, Kind, Occurrence, is_tcp, milliseconds, packets
 from pcapd.analysis.findings.where import near_client, near_server
 from pcapd.analysis.world import World
 
 __all__ = ["SlowHandshake"]
 
-#: microseconds; the longest ways around the earth and over a satellite take less than a half second.
+#: microseconds; the longest paths around the earth and over a satellite take less than half a second.
 _SLOW_US: Final = 500_000
 
 
 class SlowHandshake(Kind):
-    """A handshake of TCP took long."""
+    """A TCP handshake was slow."""
 
     name = "slow_handshake"
-    looks = "The SYN-ACK comes late, or only after the SYN was repeated."
-    means = "The way is long, packets of the handshake are lost, or the queue of connections that wait to be accepted is full."
-    remedy = "Where the SYN was repeated, look for losses and for a full accept queue (ss -lnt: Recv-Q) at the server."
+    looks = "The SYN-ACK is late, or comes only after the SYN was retransmitted."
+    means = "The path is long, packets of the handshake are lost, or the server's accept queue is full."
+    remedy = "If the SYN was retransmitted, check for losses and for a full accept queue (ss -lnt: Recv-Q) at the server."
     platform = ""
     display = "tcp.flags.syn == 1"
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         if not is_tcp(conversation):
             return
         view = near_client(conversation, world)
@@ -51,9 +51,9 @@ class SlowHandshake(Kind):
         )
 
     def summary(self, group: Group, world: World) -> str:
-        words = f"{packets(group.count, 'handshake')} of {group.ends} took up to {milliseconds(group.most['took'])}"
+        text = f"{packets(group.count, 'handshake')} of {group.ends} took up to {milliseconds(group.most['took'])}"
         if group.total["repeated"]:
-            words += f"; the SYN was sent again ({packets(group.total['repeated'], 'time')})"
+            text += f"; the SYN was retransmitted ({packets(group.total['repeated'], 'time')})"
         if group.facts["there"] >= 0:
-            words += f"; at {group.facts['at']} the answer took {milliseconds(group.facts['there'])}"
-        return words + "."
+            text += f"; at {group.facts['at']} the answer took {milliseconds(group.facts['there'])}"
+        return text + "."

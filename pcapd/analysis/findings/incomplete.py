@@ -1,11 +1,11 @@
-"""The capture lost packets of its own."""
+"""The capture itself lost packets."""
 
 from __future__ import annotations
 
 from typing import Dict, Iterator
 
 from pcapd.analysis.conversations import Conversation
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import NOTE, WARNING, Group, Kind, Occurrence, Sort, packets, times
 from pcapd.analysis.world import World
 
@@ -13,14 +13,12 @@ __all__ = ["CaptureIncomplete"]
 
 
 class CaptureIncomplete(Kind):
-    """The capture lost packets of its own."""
+    """The capture itself lost packets."""
 
     name = "capture_incomplete"
-    looks = "The file's own counters say that packets were dropped by the kernel, the interface, or on the way here."
-    means = (
-        "What is missing around these times was lost by the capture; nothing of it is blamed on the network."
-    )
-    remedy = "Capture less (a filter, --snaplen, --headers-only), or more slowly."
+    looks = "The counters in the file report packets dropped by the kernel, by the interface, or on the way to the client."
+    means = "Packets that are missing around these times were lost by the capture; they are not blamed on the network."
+    remedy = "Capture less: use a filter, --snaplen or --headers-only."
     platform = ""
     display = ""
     looks_at = Sort.LOST
@@ -28,7 +26,7 @@ class CaptureIncomplete(Kind):
     def __init__(self) -> None:
         self._unseen: Dict[int, int] = {}
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         for view in conversation.views:
             unseen = view.client.unseen + view.server.unseen
             if unseen and view.client.payload_packets + view.server.payload_packets:
@@ -58,20 +56,20 @@ class CaptureIncomplete(Kind):
                     [],
                     {"lost": place.lost_in_all, "seen": place.packets},
                 )
-        for words in world.limits:
-            yield Occurrence(NOTE, None, (), 0, 0, [], {"words": words}, (words,))
+        for text in world.limits:
+            yield Occurrence(NOTE, None, (), 0, 0, [], {"text": text}, (text,))
 
     def summary(self, group: Group, world: World) -> str:
-        if "words" in group.facts:
-            return str(group.facts["words"])
+        if "text" in group.facts:
+            return str(group.facts["text"])
         name = world.names(group.places)[0]
         if "unseen" in group.facts:
             return (
-                f"The capture at {name} misses packets: {times(group.total['unseen'])}, an end confirmed bytes "
-                "that are not there; nobody says how many were lost."
+                f"The capture at {name} misses packets: {times(group.total['unseen'])}, an end acknowledged bytes "
+                "that were not captured; the number of lost packets is unknown."
             )
         lost, seen = group.total["lost"], group.total["seen"]
         return (
-            f"The capture at {name} lost {packets(lost)} itself ({seen} are here): what is missing there "
-            "says nothing about the network."
+            f"The capture at {name} itself lost {packets(lost)} ({seen} are present): missing packets there "
+            "do not indicate a network problem."
         )

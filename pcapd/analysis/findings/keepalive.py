@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterator
 
 from pcapd.analysis.conversations import Conversation, View
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, is_tcp, milliseconds, times
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
@@ -13,18 +13,18 @@ from pcapd.analysis.world import World
 __all__ = ["KeepaliveRace", "lost_the_race"]
 
 
-def lost_the_race(view: View, said: Said) -> bool:
-    """Whether a request was on its way when the server closed, as one place saw it."""
+def lost_the_race(view: View, exchanges: Exchanges) -> bool:
+    """Whether a request was on its way when the server closed, according to one place."""
     client, server = view.client, view.server
     closed_us = server.fin_us
     if not closed_us or not server.rst_us or not server.payload_packets or not client.payload_packets:
         return False
     unread = client.next - bool(client.fin_us) > server.fin_acked
-    http = said.http.get(view.place)
+    http = exchanges.http.get(view.place)
     if http is not None and http.waiting:
         first = http.waiting[0]
         if first.status is not None or (first.seq - client.base) & 0xFFFFFFFF < server.fin_acked:
-            return False  # the server had it, and closed without an answer
+            return False  # the server had received it, and closed without a response
     return unread and server.payload_us <= closed_us
 
 
@@ -32,17 +32,17 @@ class KeepaliveRace(Kind):
     """A connection was closed while the next request was on its way."""
 
     name = "keepalive_race"
-    looks = "The server sends FIN on an idle connection while the next request is on its way, and answers that with RST."
-    means = "The server closes idle connections earlier than the client stops to use them, so that some requests come too late."
-    remedy = "Let the server keep idle connections longer than the client does."
-    platform = "gorouter keeps idle connections to apps for 90 s: set the app's keep-alive timeout above that (in Node.js server.keepAliveTimeout, 5 s by default)."
+    looks = "The server sends a FIN on an idle connection while the next request is on its way, and answers that with a RST."
+    means = "The server closes idle connections before the client stops using them, so some requests arrive too late."
+    remedy = "Configure the server to keep idle connections longer than the client does."
+    platform = "gorouter keeps idle connections to apps for 90 s: set the app's keep-alive timeout above that (in Node.js, server.keepAliveTimeout, 5 s by default)."
     display = "tcp.flags.fin == 1 || tcp.flags.reset == 1"
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         if not is_tcp(conversation):
             return
         for view in in_order(conversation, world)[::-1]:
-            if lost_the_race(view, said):
+            if lost_the_race(view, exchanges):
                 yield Occurrence(
                     ERROR,
                     conversation,

@@ -5,37 +5,37 @@ from __future__ import annotations
 from typing import Final, Iterator, Tuple
 
 from pcapd.analysis.conversations import Between, Conversation, Way
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, Sort, is_tcp, packets
 from pcapd.analysis.findings.where import client_first, in_order, owners_that_saw_nothing
 from pcapd.analysis.world import World
 
 __all__ = ["LostBetween"]
 
-#: Of the packets of a conversation; more lost ones stop it for seconds (Mathis 1997).
+#: Share of the packets of a conversation; a larger loss stalls it for seconds (Mathis 1997).
 _SEVERE: Final = 0.05
-#: Packets that only the place behind saw, for each one that only the place before saw.
+#: Packets seen only at the later place, for each packet seen only at the earlier place.
 _OTHERS: Final = 0.1
-#: microseconds that the second place must go on capturing, so that a packet was not only late.
+#: microseconds for which the second place must continue capturing, to exclude late packets.
 _TAIL_US: Final = 500_000
 
 
 def _lost(own: Between, *, first_sends: bool) -> Tuple[int, int, int]:
-    """Packets that were lost on their way, those that may have been, and the first one's frame."""
+    """Packets that were certainly lost, those possibly lost, and the first frame."""
     first = own.only_first, own.since_first, own.again_first, own.frame_first
     second = own.only_second, own.since_second, own.again_second, own.frame_second
     (lost, since, again, frame), behind = (first, second) if first_sends else (second, first)
-    again = max(0, again - behind[2])  # where the second one came before the first, nothing was lost
+    again = max(0, again - behind[2])  # if the second sighting came before the first, nothing was lost
     if behind[0] + behind[1] > _OTHERS * (lost + since):
-        # Segments were cut or joined on the way by network cards: only what was sent again says more.
+        # Network cards split or joined segments on the path: only retransmissions are evidence.
         return again, 0, own.again_frame
     return max(lost, again), since, frame or own.again_frame
 
 
 def _sent_again(conversation: Conversation, place: int, *, client: bool) -> int:
-    """How many packets of one end can have been lost: what is lost of TCP is sent again, or never confirmed.
+    """The largest number of packets of one end that can have been lost: retransmitted or unacknowledged ones.
 
-    What the other end confirmed without that was only not captured.
+    Other packets that the other end acknowledged were just not captured.
     """
     view = next(view for view in conversation.views if view.place == place)
     half = view.client if client else view.server
@@ -48,14 +48,16 @@ class LostBetween(Kind):
     """Packets were lost between two places."""
 
     name = "lost_between"
-    looks = "One place has the packet, and the next one on its way has not; what was lost is sent again."
+    looks = (
+        "A packet was seen at one place and not at the next one on its path; lost TCP data is retransmitted."
+    )
     means = "Packets are dropped between these two places; the capture itself lost none of them."
-    remedy = "Look at what is between the two places: links, queues, firewalls, policies."
-    platform = "Between a cell and a VM these are the IaaS network and its security groups."
+    remedy = "Check what is between the two places: links, queues, firewalls, policies."
+    platform = "Between a cell and a VM, these are the IaaS network and its security groups."
     display = "tcp.analysis.retransmission"
     looks_at = Sort.LOST
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         found = False
         for way in conversation.ways:
             forward = client_first(way, conversation, world)
@@ -94,7 +96,7 @@ class LostBetween(Kind):
         )
 
     def _never(self, conversation: Conversation, world: World) -> Iterator[Occurrence]:
-        """Nothing of the conversation came where it should have come."""
+        """Conversations of which nothing arrived at a place where it should have."""
         view = in_order(conversation, world)[-1]
         if not is_tcp(conversation) or not view.client.syn_us or view.server.packets:
             return

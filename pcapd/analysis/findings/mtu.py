@@ -1,20 +1,20 @@
-"""Large packets disappear."""
+"""Large packets are lost, and small ones arrive."""
 
 from __future__ import annotations
 
 from typing import Final, Iterator
 
 from pcapd.analysis.conversations import Conversation, Half, View
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, is_tcp, packets
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
 
 __all__ = ["MtuBlackHole"]
 
-#: How often a packet must be repeated.
+#: Number of times that a packet must have been repeated.
 _REPEATED: Final = 2
-#: bytes of payload; every way must carry IP packets of 576 bytes (RFC 791), and does.
+#: bytes of payload; every path carries IP packets of 576 bytes (RFC 791).
 _LARGE: Final = 520
 
 
@@ -30,26 +30,24 @@ def _stuck(half: Half, peer: Half, view: View) -> bool:
 
 
 class MtuBlackHole(Kind):
-    """Large packets disappear."""
+    """Large packets are lost, and small ones arrive."""
 
     name = "mtu_black_hole"
-    looks = (
-        "The handshake and small packets pass, large ones are sent again and again, and nobody confirms them."
-    )
-    means = "The way has a smaller MTU than the ends believe, and the ICMP message that says so does not arrive (RFC 2923)."
+    looks = "The handshake and small packets pass; large ones are retransmitted and never acknowledged."
+    means = "The path has a smaller MTU than the ends assume, and the ICMP message that reports it does not arrive (RFC 2923)."
     remedy = (
-        'Lower the MTU of the interface (or the MSS, at the router), or let ICMP "fragmentation needed" pass.'
+        'Lower the MTU of the interface (or the MSS at the router), or allow ICMP "fragmentation needed".'
     )
-    platform = (
-        "On overlay networks of containers the MTU must leave room for the outer header (silk: 50 bytes)."
-    )
+    platform = "On container overlay networks, the MTU must leave room for the outer header (silk: 50 bytes)."
     display = "tcp.analysis.retransmission && tcp.len > 500"
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         if not is_tcp(conversation):
             return
         views = in_order(conversation, world)
-        told = [icmp for icmp in said.icmp if icmp.type in (2, 3) and (icmp.type == 2 or icmp.code == 4)]
+        errors = [
+            icmp for icmp in exchanges.icmp if icmp.type in (2, 3) and (icmp.type == 2 or icmp.code == 4)
+        ]
         for name, ordered in (("client", views), ("server", views[::-1])):
             view = ordered[0]
             half, peer = (view.client, view.server) if name == "client" else (view.server, view.client)
@@ -67,7 +65,7 @@ class MtuBlackHole(Kind):
                     "length": half.again_length,
                     "passed": half.largest_acked,
                     "count": half.again_count,
-                    "mtu": told[-1].mtu if told else 0,
+                    "mtu": errors[-1].mtu if errors else 0,
                 },
                 (name,),
             )
@@ -75,6 +73,6 @@ class MtuBlackHole(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         facts = group.facts
-        words = f"Packets with {facts['length']} bytes of the {facts['end']} do not arrive in {group.ends}"
-        words += f", sent again {packets(group.total['count'], 'time')}; the largest that arrived had {facts['passed']}"
-        return words + (f"; ICMP says that the MTU is {facts['mtu']}." if facts["mtu"] else ".")
+        text = f"Packets with {facts['length']} bytes from the {facts['end']} do not arrive in {group.ends}"
+        text += f", retransmitted {packets(group.total['count'], 'time')}; the largest that arrived had {facts['passed']}"
+        return text + (f"; ICMP reports an MTU of {facts['mtu']}." if facts["mtu"] else ".")

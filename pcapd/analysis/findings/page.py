@@ -1,4 +1,4 @@
-"""docs/findings.rst, from the texts of the kinds."""
+"""Makes docs/findings.rst from the texts of the kinds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _HEAD = """Findings of ``pcapctl explain``
 
 .. Made by bin/build-findings from pcapd/analysis/findings; do not edit.
 
-Each finding has a severity: an *error* is something that failed,
+Each finding has a severity: an *error* is a failure,
 a *warning* is something that costs time or may fail,
-and a *note* is something to know.
-Healthy traffic has no finding above a note.
+and a *note* is information.
+Healthy traffic has no findings above a note.
 """
 
 
 def page() -> str:
-    """The page."""
+    """The page as reStructuredText."""
     return "\n".join([_HEAD, *_kinds()])
 
 

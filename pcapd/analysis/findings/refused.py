@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Iterator
 
 from pcapd.analysis.conversations import Conversation
-from pcapd.analysis.exchanges.log import Said
-from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, address, is_tcp, milliseconds, times
+from pcapd.analysis.exchanges.log import Exchanges
+from pcapd.analysis.findings.base import (
+    ERROR,
+    Group,
+    Kind,
+    Occurrence,
+    address,
+    is_tcp,
+    milliseconds,
+    packets,
+)
 from pcapd.analysis.findings.where import in_order, owners_that_saw_nothing
 from pcapd.analysis.world import World
 
@@ -18,12 +27,12 @@ class Refused(Kind):
 
     name = "connection_refused"
     looks = "A SYN is answered with a RST."
-    means = "Nothing listens on that port, or a firewall refuses the connection in the name of the server."
+    means = "No program listens on that port, or a firewall refuses the connection on behalf of the server."
     remedy = "Check that the server runs and listens on this address and port."
-    platform = "For another app: does it listen on the port of its route, and is there a network policy (cf add-network-policy)?"
+    platform = "For another app: check that it listens on the port of its route, and that there is a network policy (cf add-network-policy)."
     display = "tcp.flags.reset == 1"
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         if not is_tcp(conversation) or any(view.server.syn_us for view in conversation.views):
             return
         views = [view for view in in_order(conversation, world) if view.client.syn_us and view.server.rst_us]
@@ -43,8 +52,8 @@ class Refused(Kind):
         )
 
     def summary(self, group: Group, world: World) -> str:
-        words = f"{address(group.server)} refused {times(group.count)} to talk with {address(group.client)}"
-        words += f", within {milliseconds(group.most['after'])}"
+        text = f"{address(group.server)} refused {packets(group.count, 'connection')} from {address(group.client)}"
+        text += f", within {milliseconds(group.most['after'])}"
         if group.facts["not_at"]:
-            words += f"; the reset is not the server's own: the SYN never came to {', '.join(group.facts['not_at'])}"
-        return words + "."
+            text += f"; the reset is not the server's own: the SYN never arrived at {', '.join(group.facts['not_at'])}"
+        return text + "."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Iterator, List, Optional
 
 from pcapd.analysis.conversations import Conversation, Half, View
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import NOTE, WARNING, Group, Kind, Occurrence, address, is_tcp, packets
 from pcapd.analysis.findings.idle import how_cut
 from pcapd.analysis.findings.keepalive import lost_the_race
@@ -14,12 +14,12 @@ from pcapd.analysis.world import World
 
 __all__ = ["ResetInUse"]
 
-#: microseconds of silence before; after a longer one it was not in use (see `idle_cut`).
+#: microseconds of silence before; after a longer silence it was not in use (see `idle_cut`).
 _IN_USE_US: Final = 4_000_000
 
 
 def _resets(half: Half, peer: Half) -> bool:
-    """Whether a reset breaks a connection off, and does not only end one that is over."""
+    """Whether a reset breaks a connection, and does not just end a finished one."""
     if not half.rst_us or half.rst_idle_us >= _IN_USE_US:
         return False
     over = (
@@ -33,12 +33,12 @@ class ResetInUse(Kind):
 
     name = "reset_in_use"
     looks = "A RST in a connection that was in use."
-    means = "One end, or something between, broke the connection off: a program that crashed, was killed or closed with unread data, a proxy with a timeout, or a firewall."
-    remedy = "Look at the log of the end that sent the reset, at this time."
+    means = "One end, or a device between the ends, broke the connection: a program that crashed, was killed or closed with unread data, a proxy with a timeout, or a firewall."
+    remedy = "Check the log of the end that sent the reset, at this time."
     platform = ""
     display = "tcp.flags.reset == 1"
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         if not is_tcp(conversation) or not any(
             view.client.rst_us or view.server.rst_us for view in conversation.views
         ):
@@ -46,7 +46,7 @@ class ResetInUse(Kind):
         views = in_order(conversation, world)
         if not any(view.server.syn_us or view.server.payload_packets for view in views):
             return
-        if any(lost_the_race(view, said) or how_cut(view) for view in views):
+        if any(lost_the_race(view, exchanges) or how_cut(view) for view in views):
             return
         for name in ("client", "server"):
             near, far = (views, "server") if name == "client" else (views[::-1], "client")
@@ -56,15 +56,21 @@ class ResetInUse(Kind):
             if name == "client" and any(
                 one.server.rst_us and one.server.rst_us < view.client.rst_us for one in views
             ):
-                continue  # an answer to the other end's reset
-            yield self._occurrence(conversation, said, world, name, view, near[0])
+                continue  # a reply to the other end's reset
+            yield self._occurrence(conversation, exchanges, world, name, view, near[0])
             return
 
     def _occurrence(  # noqa: PLR0917
-        self, conversation: Conversation, said: Said, world: World, name: str, view: View, nearest: View
+        self,
+        conversation: Conversation,
+        exchanges: Exchanges,
+        world: World,
+        name: str,
+        view: View,
+        nearest: View,
     ) -> Occurrence:
         half: Half = getattr(view, name)
-        waiting = _under_way(said, view.place)
+        waiting = _under_way(exchanges, view.place)
         busy = bool(half.rst_unacked_own or half.rst_unacked_peer or waiting)
         forged = nearest is not view
         return Occurrence(
@@ -90,19 +96,19 @@ class ResetInUse(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         end = group.client if group.facts["end"] == "client" else group.server
-        words = f"{address(end)} reset {packets(group.count, 'connection')} of {group.ends} that were in use"
+        text = f"{address(end)} reset {packets(group.count, 'connection')} of {group.ends} that were in use"
         if group.facts["forged"]:
-            words = f"{packets(group.count, 'connection')} of {group.ends} were reset in the name of {address(end)}"
-            words += f" by something between: the RST was seen at {group.facts['seen']}, not at {group.facts['forged']}"
+            text = f"{packets(group.count, 'connection')} of {group.ends} were reset with the address of {address(end)}"
+            text += f" by a device between the ends: the RST was seen at {group.facts['seen']}, not at {group.facts['forged']}"
         if group.facts["waiting"]:
-            words += f"; a request had no whole answer yet ({group.facts['waiting']})"
+            text += f"; a request had no complete response yet ({group.facts['waiting']})"
         elif group.total["unacked"]:
-            words += f"; {group.total['unacked']} bytes were not confirmed"
-        return words + "."
+            text += f"; {group.total['unacked']} bytes were not acknowledged"
+        return text + "."
 
 
 def _late_goodbye(name: str, view: View) -> bool:
-    """Whether the client had closed, and only answers to what came afterwards, as the last alert of TLS."""
+    """Whether the client had closed, and only replies to later packets, such as TLS's last alert."""
     return name == "client" and bool(view.client.fin_us) and view.client.fin_us <= view.client.rst_us
 
 
@@ -110,7 +116,7 @@ def _used(view: View) -> bool:
     return bool(view.client.payload_packets)
 
 
-def _under_way(said: Said, place: int) -> Optional[str]:
-    http = said.http.get(place)
+def _under_way(exchanges: Exchanges, place: int) -> Optional[str]:
+    http = exchanges.http.get(place)
     waiting: List[str] = [f"{one.method} {one.path}" for one in http.waiting] if http is not None else []
     return waiting[0] if waiting else None

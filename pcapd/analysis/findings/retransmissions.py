@@ -1,34 +1,34 @@
-"""Packets were sent again."""
+"""Packets were retransmitted."""
 
 from __future__ import annotations
 
 from typing import Final, Iterator
 
 from pcapd.analysis.conversations import Conversation
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import NOTE, WARNING, Group, Kind, Occurrence, is_tcp, packets
 from pcapd.analysis.findings.where import client_first, in_order
 from pcapd.analysis.world import World
 
 __all__ = ["Retransmissions"]
 
-#: Of the packets with payload; below, losses are part of what TCP lives on.
+#: Share of the packets with payload; smaller losses are a normal part of TCP.
 _MANY: Final = 0.005
-#: Fewer say nothing.
+#: Fewer packets are not significant.
 _FEW: Final = 3
 
 
 class Retransmissions(Kind):
-    """Packets were sent again."""
+    """Packets were retransmitted."""
 
     name = "retransmissions"
     looks = "The same bytes of a connection more than once, at one place."
-    means = "A packet or its confirmation was lost, or took longer than the sender waited."
-    remedy = "Capture at the other end too: with both places it shows where packets are lost."
+    means = "A packet or its acknowledgment was lost, or took longer than the sender waited."
+    remedy = "Capture at the other end too: two places show where packets are lost."
     platform = ""
     display = "tcp.analysis.retransmission || tcp.analysis.fast_retransmission"
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         if not is_tcp(conversation):
             return
         views = in_order(conversation, world)
@@ -66,13 +66,11 @@ class Retransmissions(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         total = group.total
-        words = f"{packets(total['again'])} of {total['packets']} of {group.ends} came again"
+        text = f"{packets(total['again'])} of {total['packets']} of {group.ends} were retransmitted"
         if len(group.places) > 1:
-            words += (
-                f", at {' and '.join(world.names(group.places))}: lost behind them, or not confirmed in time"
-            )
+            text += f", at {' and '.join(world.names(group.places))}: lost beyond them, or not acknowledged in time"
         elif total["late"]:
-            words += f"; {total['late']} of them were lost before {world.names(group.places)[0]}"
+            text += f"; {total['late']} of them were lost before {world.names(group.places)[0]}"
         if total["needless"]:
-            words += f"; {total['needless']} were not needed: their confirmation was late or lost"
-        return words + "."
+            text += f"; {total['needless']} were not needed: their acknowledgment was late or lost"
+        return text + "."

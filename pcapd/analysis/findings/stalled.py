@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Iterator
 
 from pcapd.analysis.conversations import Conversation
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import (
     NOTE,
     WARNING,
@@ -22,7 +22,7 @@ from pcapd.analysis.world import World
 
 __all__ = ["ReceiverStalled"]
 
-#: microseconds; shorter ones happen in every fast transfer.
+#: microseconds; shorter stalls happen in every fast transfer.
 _NOTED_US: Final = 200_000
 _LONG_US: Final = 1_000_000
 
@@ -31,13 +31,13 @@ class ReceiverStalled(Kind):
     """A receiver does not read."""
 
     name = "receiver_stalled"
-    looks = "The receiver announces a window of zero bytes, and opens it later or never."
+    looks = "The receiver advertises a window of zero bytes, and opens it later or never."
     means = "The program at that end does not read: it is busy, blocked, or stopped. The network is not the cause."
-    remedy = "Look at the program of that end: what is it busy with, and why does it not read?"
+    remedy = "Check why the program at that end does not read: what is it busy with?"
     platform = ""
     display = "tcp.analysis.zero_window"
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         if not is_tcp(conversation):
             return
         view = in_order(conversation, world)[0]

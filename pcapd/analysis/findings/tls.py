@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Iterator, Optional, Tuple
 
 from pcapd.analysis.conversations import Conversation, View
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.exchanges.tls import Tls
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, Sort, address, is_tcp, packets
 from pcapd.analysis.findings.where import in_order
@@ -13,12 +13,12 @@ from pcapd.analysis.world import World
 
 __all__ = ["TlsFailed"]
 
-#: bytes of an encrypted alert in TLS 1.3: two, their type, and 16 of the tag.
+#: bytes of an encrypted alert in TLS 1.3: the alert (2), its type (1) and the tag (16).
 _SEALED_ALERT: Final = 19
 
 
 def _failure(tls: Tls, view: View, client_side: int) -> Optional[Tuple[str, str, int, int]]:
-    """Which end failed it, how, when, and the packet."""
+    """The end that made the handshake fail, how, when, and the packet."""
     client, server = view.client, view.server
     if tls.alert is not None:
         side, name, us, frame = tls.alert
@@ -28,7 +28,7 @@ def _failure(tls: Tls, view: View, client_side: int) -> Optional[Tuple[str, str,
     if tls.data[client_side] and tls.first_data[client_side] == _SEALED_ALERT:
         return (
             "client",
-            "an encrypted alert: the client refused what the server showed",
+            "an encrypted alert: the client did not accept the server's handshake",
             client.payload_us,
             client.last_frame,
         )
@@ -50,18 +50,20 @@ class TlsFailed(Kind):
     """A TLS handshake failed."""
 
     name = "tls_failed"
-    looks = "An alert instead of the rest of the handshake, or the connection is closed during it."
-    means = "One end does not accept what the other one shows: its certificate, its name, its versions or ciphers."
-    remedy = "Read the alert's name: it says what the end that sent it did not accept."
-    platform = "Apps behind gorouter and Envoy must trust the instance identity authority where they ask for client certificates."
+    looks = "An alert during the handshake, or the connection is closed before the handshake is complete."
+    means = "One end does not accept the certificate, the name, the versions or the ciphers of the other."
+    remedy = "Check the name of the alert: it is the reason given by the end that sent it."
+    platform = (
+        "Apps behind gorouter and Envoy that require client certificates must trust the instance identity CA."
+    )
     display = "tls.alert_message"
     looks_at = Sort.TLS
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
-        if not is_tcp(conversation) or not said.tls:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
+        if not is_tcp(conversation) or not exchanges.tls:
             return
         for view in in_order(conversation, world):
-            tls = said.tls.get(view.place)
+            tls = exchanges.tls.get(view.place)
             failure = _failure(tls, view, conversation.client_side) if tls is not None else None
             if tls is None or failure is None:
                 continue
@@ -86,11 +88,11 @@ class TlsFailed(Kind):
 
     def summary(self, group: Group, world: World) -> str:
         facts = group.facts
-        words = f"{packets(group.count, 'TLS handshake')} of {group.ends} failed: {facts['how']}, by the {facts['end']}"
-        words += f" ({address(group.client if facts['end'] == 'client' else group.server)})"
-        words += f", for the name {facts['name'][:100]!r}" if facts["name"] else ", without a server name"
-        words += f"; {facts['version']} was chosen" if facts["version"] else ""
-        return words + (f"; the server's certificate ends at {facts['until']}." if facts["until"] else ".")
+        text = f"{packets(group.count, 'TLS handshake')} of {group.ends} failed: {facts['how']}, by the {facts['end']}"
+        text += f" ({address(group.client if facts['end'] == 'client' else group.server)})"
+        text += f", for the name {facts['name'][:100]!r}" if facts["name"] else ", without a server name"
+        text += f"; {facts['version']} was chosen" if facts["version"] else ""
+        return text + (f"; the server's certificate expires at {facts['until']}." if facts["until"] else ".")
 
 
 def _until(tls: Tls) -> str:

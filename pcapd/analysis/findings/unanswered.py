@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final, Iterator
 
 from pcapd.analysis.conversations import Conversation
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, address, is_tcp, packets
 from pcapd.analysis.findings.where import in_order, owners_that_saw_nothing
 from pcapd.analysis.world import World
 
 __all__ = ["Unanswered"]
 
-#: microseconds without an answer from which on it counts; nobody is so far away.
+#: microseconds without an answer after which it counts; no host is so far away.
 _PATIENCE_US: Final = 900_000
 
 
@@ -20,14 +20,18 @@ class Unanswered(Kind):
     """A connection was not answered."""
 
     name = "connection_unanswered"
-    looks = "A SYN, repeated after 1 s, 3 s and so on, without any answer."
-    means = "The packets are dropped on the way: by a firewall or security group, by routing, or because the host is down."
+    looks = "A SYN, retransmitted after 1 s, 3 s and so on, without any answer."
+    means = "The packets are dropped on the path: by a firewall or security group, by routing, or because the host is down."
     remedy = "Check routes and firewalls between the two ends, and whether the server is up."
-    platform = "An app reaches only what application security groups allow (cf security-groups), and other apps only with a network policy (cf add-network-policy)."
+    platform = "An app can reach only what application security groups allow (cf security-groups), and other apps only with a network policy (cf add-network-policy)."
     display = "tcp.flags.syn == 1 && tcp.flags.ack == 0"
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
-        if not is_tcp(conversation) or said.icmp or any(view.server.packets for view in conversation.views):
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
+        if (
+            not is_tcp(conversation)
+            or exchanges.icmp
+            or any(view.server.packets for view in conversation.views)
+        ):
             return
         views = [view for view in in_order(conversation, world) if view.client.syn_us]
         if not views or any(world.lost_at(view.place, world.aligned(view.place, view.client.syn_us),
@@ -55,13 +59,13 @@ class Unanswered(Kind):
         )
 
     def summary(self, group: Group, world: World) -> str:
-        words = f"{address(group.server)} did not answer {address(group.client)}: "
-        words += f"{packets(group.total['attempts'], 'SYN')} in {packets(group.count, 'attempt')}"
+        text = f"{address(group.server)} did not answer {address(group.client)}: "
+        text += f"{packets(group.total['attempts'], 'SYN')} in {packets(group.count, 'attempt')}"
         if group.facts["here"]:
-            return words + f", and they did come to {group.facts['seen']}."
+            return text + f", which did arrive at {group.facts['seen']}."
         if group.facts["missed"]:
             return (
-                words
+                text
                 + f", last seen at {group.facts['seen']} and never at {', '.join(group.facts['missed'])}."
             )
-        return words + f", last seen at {group.facts['seen']}."
+        return text + f", last seen at {group.facts['seen']}."

@@ -1,11 +1,11 @@
-"""ICMP says that something cannot be reached."""
+"""An ICMP error reports that a destination cannot be reached."""
 
 from __future__ import annotations
 
 from typing import Final, Iterator
 
 from pcapd.analysis.conversations import Conversation
-from pcapd.analysis.exchanges.log import Said
+from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, Sort, times
 from pcapd.analysis.world import World
 
@@ -22,23 +22,23 @@ _V6: Final = {
 
 
 class Unreachable(Kind):
-    """ICMP says that something cannot be reached."""
+    """An ICMP error reports that a destination cannot be reached."""
 
     name = "connection_unreachable"
     looks = "An ICMP error that quotes a packet of the conversation."
-    means = "A router or the host itself says that it cannot, or must not, deliver the packet."
-    remedy = "Look at who sent the ICMP error: the refusal is configured there."
-    platform = "Application security groups answer so where logging or rejecting is on."
+    means = "A router or the host itself reports that it cannot, or must not, deliver the packet."
+    remedy = "Check the sender of the ICMP error: the refusal is configured there."
+    platform = "Application security groups reply in this way if logging or rejecting is on."
     display = "icmp.type == 3 || icmpv6.type == 1"
     looks_at = Sort.ICMP
 
-    def judge(self, conversation: Conversation, said: Said, world: World) -> Iterator[Occurrence]:
+    def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         v4 = conversation.key.family == 4
-        for icmp in said.icmp:
+        for icmp in exchanges.icmp:
             if icmp.type == (3 if v4 else 1) and not (v4 and icmp.code == 4):
                 code, severity = (_V4 if v4 else _V6).get(icmp.code, f"code {icmp.code}"), ERROR
             elif icmp.type == (11 if v4 else 3) and conversation.protocol == 6:
-                code, severity = "time to live exceeded: packets go in circles, or too far", WARNING
+                code, severity = "time to live exceeded: a routing loop, or too many hops", WARNING
             else:
                 continue
             yield Occurrence(
@@ -47,4 +47,4 @@ class Unreachable(Kind):
             )  # fmt: skip
 
     def summary(self, group: Group, world: World) -> str:
-        return f"ICMP says {times(group.count)} about {group.ends}: {group.facts['code']}."
+        return f"ICMP errors {times(group.count)} for {group.ends}: {group.facts['code']}."

@@ -1,4 +1,4 @@
-"""Which place is nearer to which end of a conversation."""
+"""The order of the places of a conversation, from the client to the server."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pcapd.analysis.conversations import TCP, Conversation, View, Way
 from pcapd.analysis.findings.base import Sort
 
 if TYPE_CHECKING:
-    from pcapd.analysis.exchanges.log import Said
+    from pcapd.analysis.exchanges.log import Exchanges
     from pcapd.analysis.world import World
 
 __all__ = ["client_first", "in_order", "near_client", "near_server", "owners_that_saw_nothing", "sorts"]
 
 
-#: microseconds until a SYN is answered that are not unusual.
+#: microseconds; a SYN is usually answered within this time.
 _LATE_US = 100_000
 
 
 def client_first(way: Way, conversation: Conversation, world: World) -> bool:
     """Whether the first of two places is nearer to the client.
 
-    What the client sends needs time from the first place to the second, and what the
-    server sends from the second to the first, whatever the clocks say.
+    The client's packets take time from the first place to the second, and the server's
+    from the second to the first, however the clocks differ.
     """
     if way.up.both and way.down.both:
         return way.up.least_us + way.up.greatest_us >= way.down.least_us + way.down.greatest_us
@@ -38,7 +38,7 @@ def client_first(way: Way, conversation: Conversation, world: World) -> bool:
 
 
 def in_order(conversation: Conversation, world: World) -> List[View]:
-    """What the places saw, from the client's end to the server's."""
+    """The views of all places, from the client to the server."""
     if len(conversation.views) == 1:
         return conversation.views
     before = {view.place: 0 for view in conversation.views}
@@ -48,19 +48,19 @@ def in_order(conversation: Conversation, world: World) -> List[View]:
 
 
 def near_client(conversation: Conversation, world: World) -> View:
-    """What the place saw that is nearest to the client."""
+    """The view of the place nearest to the client."""
     return in_order(conversation, world)[0]
 
 
 def near_server(conversation: Conversation, world: World) -> View:
-    """What the place saw that is nearest to the server."""
+    """The view of the place nearest to the server."""
     return in_order(conversation, world)[-1]
 
 
 def owners_that_saw_nothing(conversation: Conversation, world: World, us: int) -> List[int]:
     """Places that should have seen the client's packets at a time, and did not.
 
-    They have the server's address, or saw other conversations of these two ends.
+    They have the server's address, or saw other conversations of the same two ends.
     """
     seen = set(conversation.places)
     if conversation.key.scope:
@@ -76,17 +76,17 @@ def owners_that_saw_nothing(conversation: Conversation, world: World, us: int) -
     ]
 
 
-def sorts(conversation: Conversation, said: Said) -> Iterator[Sort]:
-    """What can have happened in a conversation; of a healthy one little is looked at."""
+def sorts(conversation: Conversation, exchanges: Exchanges) -> Iterator[Sort]:
+    """The classes to which a conversation belongs; few checks are made for a healthy one."""
     if conversation.protocol == TCP and any(_unusual(view) for view in conversation.views):
         yield Sort.TROUBLE
     if conversation.ways or conversation.protocol == TCP:
         yield Sort.LOST
     for there, sort in (
-        (said.icmp, Sort.ICMP),
-        (said.http, Sort.HTTP),
-        (said.dns, Sort.DNS),
-        (said.tls, Sort.TLS),
+        (exchanges.icmp, Sort.ICMP),
+        (exchanges.http, Sort.HTTP),
+        (exchanges.dns, Sort.DNS),
+        (exchanges.tls, Sort.TLS),
     ):
         if there:
             yield sort

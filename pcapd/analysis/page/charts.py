@@ -1,4 +1,4 @@
-"""Drawings for the page, as SVG; every text in them is escaped."""
+"""Diagrams for the page, as SVG; all text in them is escaped."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _WIDTH: Final = 960
 _COLOURS: Final = 6  # of the style sheet: c0 to c5
 
 
-def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
-    """A text."""
+def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
+    """A text element."""
     place = f'x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"'
-    return f"<text {place}>{html.escape(words[:120])}</text>"
+    return f"<text {place}>{html.escape(content[:120])}</text>"
 
 
 def _frame(height: int, title: str, parts: Sequence[str]) -> str:
@@ -27,10 +27,10 @@ def _frame(height: int, title: str, parts: Sequence[str]) -> str:
 
 
 def rates(lines: Sequence[Tuple[str, List[Tuple[int, float]]]], marks: Sequence[Tuple[int, str]]) -> str:
-    """Packets per second of each place, and marks where findings are.
+    """Packets per second of each place, with marks for findings.
 
     Args:
-        lines: Name and rates by time of each.
+        lines: Name of each place, and its rates by time.
         marks: Time and severity.
     """
     points = [point for _, line in lines for point in line]
@@ -57,7 +57,7 @@ def rates(lines: Sequence[Tuple[str, List[Tuple[int, float]]]], marks: Sequence[
 
 
 def latencies(rows: Sequence[Tuple[str, Sequence[int]]]) -> str:
-    """For each name the median, the 95th and the 99th percentile, in microseconds."""
+    """The median, 95th and 99th percentile for each name, in microseconds."""
     if not rows:
         return ""
     most = max(max(values) for _, values in rows) or 1
@@ -69,15 +69,15 @@ def latencies(rows: Sequence[Tuple[str, Sequence[int]]]) -> str:
             width = max(1.0, (_WIDTH - left - 180) * value / most)
             parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="15" class="p{part}"/>')
         end = left + max(1.0, (_WIDTH - left - 180) * max(values) / most)
-        words = " / ".join(f"{value / 1000:.1f}" for value in values)
-        parts.append(text(end + 6, y + 12, f"{words} ms", "small"))
+        values_ms = " / ".join(f"{value / 1000:.1f}" for value in values)
+        parts.append(text(end + 6, y + 12, f"{values_ms} ms", "small"))
     return _frame(24 + 22 * len(rows), "latencies", parts)
 
 
 def ladder(columns: Sequence[Tuple[int, str]], steps: Sequence[Step]) -> str:
-    """The packets of a conversation: one line for each, a column for each place.
+    """The packets of a conversation, one per line, with a column for each place.
 
-    A packet that the next place did not see ends with a cross.
+    The line of a packet that the next place did not see ends with a cross.
 
     Args:
         columns: Places from the client to the server, with their names.
@@ -94,7 +94,7 @@ def ladder(columns: Sequence[Tuple[int, str]], steps: Sequence[Step]) -> str:
     for index, step in enumerate(steps):
         y = 44 + 22 * index
         parts.append(text(90, y + 4, f"{(step.us - begin) / 1000:.3f} ms", "small", "end"))
-        parts.append(text(_WIDTH - 190, y + 4, ("→ " if step.up else "← ") + step.words, "small"))
+        parts.append(text(_WIDTH - 190, y + 4, ("→ " if step.up else "← ") + step.label, "small"))
         parts += _arrows([place for place, _ in columns], at, step, y)
     return _frame(bottom + 10, "packets of one conversation", parts)
 

@@ -1,4 +1,4 @@
-"""The page: what was captured, the findings, and drawings.  Everything in it is escaped."""
+"""The page: the capture, the findings and the diagrams.  All content is escaped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pcapd.analysis.report import display_filter
 
 __all__ = ["document", "worst_conversation"]
 
-#: Rows of tables and drawings: a page or two.
+#: Number of rows in tables and diagrams.
 _ROWS_MAX: Final = 20
 _FINDINGS_MAX: Final = 50
 
@@ -45,12 +45,12 @@ circle{fill:var(--c0)}.mark{stroke-dasharray:3 3}.mark.error{stroke:#c62828}.mar
 .t5{fill:var(--c5)}
 @media print{body{max-width:none;margin:0;font-size:11px}h2{margin-top:1em}}
 """
-#: Nothing is loaded from anywhere, and no script runs, whatever a packet holds.
+#: Nothing is loaded and no script runs, whatever a packet contains.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def document(explanation: Explanation, timeline: Timeline, ladder: Optional[Ladder]) -> str:
-    """The whole page."""
+    """The whole page as HTML."""
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -68,15 +68,15 @@ def document(explanation: Explanation, timeline: Timeline, ladder: Optional[Ladd
 
 
 def worst_conversation(explanation: Explanation) -> Optional[Group]:
-    """The finding whose conversation is drawn: the first one that has one."""
+    """The finding whose conversation is drawn: the first one with a conversation."""
     return next((group for group in explanation.groups if group.example is not None), None)
 
 
 def _captured(explanation: Explanation) -> Iterator[str]:
     first_us, last_us = explanation.times
-    words = f"{explanation.packets} packets in {(last_us - first_us) / 1e6:.1f} s, from {_time(first_us)}"
+    text = f"{explanation.packets} packets in {(last_us - first_us) / 1e6:.1f} s, from {_time(first_us)}"
     files = ", ".join(explanation.files)
-    yield f"<p>{html.escape(words)}. <span class=soft>{html.escape(files)}</span></p>"
+    yield f"<p>{html.escape(text)}. <span class=soft>{html.escape(files)}</span></p>"
     yield "<table><tr><th>place<th>packets<th>lost by the capture<th>clock</tr>"
     for place in explanation.world.places[:_ROWS_MAX]:
         offset = ""

@@ -1,4 +1,4 @@
-"""The packets of one conversation, at all places, as a ladder."""
+"""The packets of one conversation at all places, for a ladder diagram."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pcapd.packet.row import FLOWS, ROW_SIZE, Row, rows_of
 
 __all__ = ["Ladder", "Step"]
 
-#: Packets that are drawn: a page's length.
+#: Number of packets that are drawn: about one page.
 _STEPS_MAX: Final = 60
 _ORDER: Final = sys.byteorder
 _FLAGS: Final = ((2, "SYN"), (1, "FIN"), (4, "RST"), (8, "PSH"), (16, "ACK"))
@@ -23,29 +23,29 @@ class Step:
     """One packet.
 
     Attributes:
-        up: The client sent it.
-        words: What it is.
-        seen: By place, when, by the clock of the first place.
+        up: Whether the client sent it.
+        label: Its flags and sizes, as text.
+        seen: Times by place, by the clock of the first place.
     """
 
     def __init__(self, row: Row, *, up: bool) -> None:
         self.up = up
-        self.words = _words(row)
+        self.label = _label(row)
         self.seen: Dict[int, int] = {}
 
     @property
     def us(self) -> int:
-        """When it was seen first."""
+        """The time of the first sighting."""
         return min(self.seen.values())
 
 
 class Ladder:
-    """Collects the packets of a conversation from a certain time on.
+    """Collects the packets of a conversation from a given time on.
 
     Args:
-        conversation: Which.
+        conversation: The conversation.
         world: The places.
-        from_us: By the clock of the first place.
+        from_us: The start, by the clock of the first place.
     """
 
     def __init__(self, conversation: Conversation, world: World, from_us: int) -> None:
@@ -63,7 +63,7 @@ class Ladder:
         self._full = False
 
     def add(self, rows: bytes) -> None:
-        """Look through packets."""
+        """Select packets of the conversation."""
         if self._full:
             return
         chosen = []
@@ -75,7 +75,7 @@ class Ladder:
                 self._take(row)
 
     def steps(self) -> List[Step]:
-        """In the order of their times."""
+        """The packets in time order."""
         return sorted(self._steps.values(), key=lambda step: step.us)
 
     def _take(self, row: Row) -> None:
@@ -98,7 +98,7 @@ def _fields(family: int, protocol: int, source: Tuple[bytes, int], destination: 
     return bytes([family, protocol]) + ports + source[0] + destination[0]
 
 
-def _words(row: Row) -> str:
+def _label(row: Row) -> str:
     return " ".join(_parts(row))
 
 

@@ -1,4 +1,4 @@
-"""How many packets each place saw, by time."""
+"""The packet rate of each place over time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pcapd.packet.row import SIGHTINGS
 
 __all__ = ["Timeline"]
 
-#: Intervals that are kept; when there are more, two become one.
+#: Number of intervals; when there are more, pairs are merged.
 _BINS: Final = 240
-#: microseconds of the first ones.
+#: microseconds of an interval at first.
 _WIDTH_US: Final = 10_000
 
 
 class Timeline:
-    """Counts packets.
+    """Counts packets per interval.
 
     Attributes:
-        start_us: Where the first interval begins; None without packets.
-        width_us: Of an interval.
+        start_us: Start of the first interval; None without packets.
+        width_us: Length of an interval.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Timeline:
             own[index] = own.get(index, 0) + 1
 
     def rates(self, place: int) -> List[Tuple[int, float]]:
-        """Of a place: the beginning of each interval, and packets per second."""
+        """The start of each interval and its packets per second, for a place."""
         own = self._counts.get(place, {})
         begin = self.start_us or 0
         last = max(own, default=-1)

@@ -1,13 +1,13 @@
-"""pcapctl as a plugin of the cf CLI: ``cf install-plugin ./pcapctl``, then ``cf pcap APP``.
+"""pcapctl as a cf CLI plugin: ``cf install-plugin ./pcapctl``, then ``cf pcap APP``.
 
-The cf CLI starts a plugin with the port of an RPC server of its own, and what the
-user typed.  It speaks Go's net/rpc with encoding/gob.
+The cf CLI starts a plugin with the port of its RPC server and the user's arguments.
+The protocol is Go's net/rpc with encoding/gob.
 
 ============  ==============================================================
-``gob``       Go's encoding: values and bytes.  Pure.
-``calls``     one call of net/rpc: its request, and its reply as it comes.  Pure.
-``metadata``  what the plugin says of itself, from the options of ``pcapctl cf``.  Pure.
-``cli``       the cf CLI over TCP: who is logged in, where
-``command``   from the arguments of the cf CLI to an exit status
+``gob``       encodes and decodes Go's gob.  Pure.
+``calls``     one call of net/rpc: its request and its reply.  Pure.
+``metadata``  the plugin's metadata, from the options of ``pcapctl cf``.  Pure.
+``cli``       requests the login from the cf CLI over TCP
+``command``   carries out a plugin call and returns its exit status
 ============  ==============================================================
 """

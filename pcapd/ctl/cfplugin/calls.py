@@ -1,4 +1,4 @@
-"""One call of Go's net/rpc on one connection, as the cf CLI's own client does it.  No I/O."""
+"""One call of Go's net/rpc on one connection, as the cf CLI's own client makes it.  No I/O."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _REQUEST = Struct("Request", (("ServiceMethod", STRING), ("Seq", UINT)))
 
 
 class CallRefused(PcapdError):
-    """The cf CLI answered with an error.  Its words may hold anything, so they are not repeated."""
+    """The cf CLI replied with an error, whose text is not repeated because it may contain anything."""
 
 
 class Call:
     """A call and its reply.
 
     Args:
-        method: Its name.
-        kind: Of the argument.
-        argument: Sent with it.
+        method: The name of the method.
+        kind: The type of the argument.
+        argument: The argument.
 
     Attributes:
-        request: To be sent.
+        request: The bytes to send.
     """
 
     def __init__(self, method: str, kind: Kind = STRING, argument: Any = "") -> None:
@@ -38,27 +38,27 @@ class Call:
         self._values: List[Any] = []
 
     def receive(self, data: bytes) -> bool:
-        """Bytes of the reply; returns whether it is whole.
+        """Process bytes of the reply; returns whether it is complete.
 
         Raises:
-            RemoteProtocolError: It is no reply to this call.
-            CallRefused: It is an error.
+            RemoteProtocolError: The bytes are not a reply to this call.
+            CallRefused: The reply is an error.
         """
         self._values += self._decoder.feed(data)
         if self._values:
             self._check(self._values[0])
         if len(self._values) > 2:
-            raise RemoteProtocolError("the cf CLI says more than a reply")
+            raise RemoteProtocolError("the cf CLI sent more than a reply")
         return len(self._values) == 2
 
     @property
     def reply(self) -> Any:
-        """What came back."""
+        """The value of the reply."""
         return self._values[1]
 
     def _check(self, head: Any) -> None:
         if not isinstance(head, dict) or head.get("ServiceMethod") != self._method or head.get("Seq", 0) != 0:
-            raise RemoteProtocolError(f"the cf CLI does not answer {self._method}")
+            raise RemoteProtocolError(f"the cf CLI's reply is not to {self._method}")
         error: Optional[Any] = head.get("Error")
         if error:
-            raise CallRefused(f"the cf CLI refuses {self._method}")
+            raise CallRefused(f"the cf CLI refused {self._method}")

@@ -1,4 +1,4 @@
-"""The cf CLI as its plugins see it: an RPC server on this machine, as long as the command runs."""
+"""Client of the cf CLI's RPC server for plugins, which runs as long as the command."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["CfCli", "CliUnreachable", "RpcSession"]
 
 T = TypeVar("T", str, bool, Dict[str, Any])
 
-#: Attempts to connect, and seconds between them, as Go's plugins do it.
+#: Attempts to connect, and seconds between them, as in plugins written in Go.
 ATTEMPTS, PAUSE = 5, 0.2
-#: Seconds for one reply: the cf CLI may have to ask UAA for a new token.
+#: Seconds for one reply: the cf CLI may need a new token from UAA.
 REPLY_TIMEOUT = 60.0
 
 _LOG_IN = "log in with: cf login"
 
 
 class CliUnreachable(PcapdError):
-    """There is no cf CLI behind the port."""
+    """The cf CLI does not answer on its port."""
 
 
 class CfCli:
-    """Asks the cf CLI that started us.
+    """Sends requests to the cf CLI that started us.
 
     Args:
-        port: On the loopback interface.
+        port: Its port on the loopback interface.
     """
 
     def __init__(self, port: int) -> None:
@@ -41,10 +41,10 @@ class CfCli:
         self._parent = Parent("the cf CLI")
 
     def parent(self) -> Parent:
-        """The cf CLI as the program whose end is ours.  Ctrl-C kills it without a word.
+        """The cf CLI as the program whose exit stops us.  Ctrl-C kills it without a message.
 
         Raises:
-            CliUnreachable: It is gone already.
+            CliUnreachable: It has exited already.
         """
         try:
             self._parent.hold(self._connect())
@@ -56,9 +56,9 @@ class CfCli:
         """Call a method and return its reply.
 
         Raises:
-            CliUnreachable: There is no answer.
-            RemoteProtocolError: The answer is not one.
-            CallRefused: The answer is an error.
+            CliUnreachable: There was no reply.
+            RemoteProtocolError: The reply is invalid.
+            CallRefused: The reply is an error.
         """
         call = Call(method, kind, argument)
         deadline = time.monotonic() + REPLY_TIMEOUT
@@ -78,7 +78,9 @@ class CfCli:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: OSError) -> CliUnreachable:
-        return CliUnreachable(f"no cf CLI on port {self._port}: {error.strerror or error}", _START)
+        return CliUnreachable(
+            f"cannot connect to the cf CLI on port {self._port}: {error.strerror or error}", _START
+        )
 
     def _connect(self) -> socket.socket:
         for _ in range(ATTEMPTS - 1):
@@ -91,20 +93,22 @@ class CfCli:
     def _typed(self, method: str, kind: Type[T]) -> T:
         reply = self.call(method)
         if not isinstance(reply, kind):
-            raise RemoteProtocolError(f"the cf CLI answers {method} with another type")
+            raise RemoteProtocolError(f"the cf CLI's reply to {method} has the wrong type")
         return reply
 
     def login(self) -> Login:
-        """Who is logged in where, and what they target; without a token.
+        """The user's login and target, without a token.
 
         Raises:
-            LoginProblem: Nobody is.
+            LoginProblem: The user is not logged in.
         """
         target = self._typed("ApiEndpoint", str).rstrip("/")
         if not target:
-            hint = "name it with: cf login -a https://api.example.com"
-            raise LoginProblem("the cf CLI has no api", hint)
-        check_url(target, "the cf CLI's api", "name another with: cf login -a https://api.example.com")
+            hint = "set it with: cf login -a https://api.example.com"
+            raise LoginProblem("the cf CLI has no api endpoint", hint)
+        check_url(
+            target, "the cf CLI's api endpoint", "set another with: cf login -a https://api.example.com"
+        )
         if not self._typed("IsLoggedIn", bool):
             raise LoginProblem("the cf CLI is not logged in", _LOG_IN)
         org = _fields(self._typed("GetCurrentOrg", dict), "OrganizationFields")
@@ -118,21 +122,21 @@ class CfCli:
         )
 
     def token(self) -> str:
-        """An access token that is good for a minute at least; the cf CLI renews it where it must.
+        """An access token that is valid for at least a minute; the cf CLI refreshes it if needed.
 
         Raises:
-            LoginProblem: The login is over.
+            LoginProblem: The login has expired.
         """
         try:
             scheme, _, token = self._typed("AccessToken", str).partition(" ")
         except CallRefused as error:
-            raise LoginProblem("the cf CLI gives no token", _LOG_IN) from error
+            raise LoginProblem("the cf CLI did not provide a token", _LOG_IN) from error
         if scheme.lower() != "bearer" or not token.isascii() or not token.isprintable() or not token.strip():
-            raise LoginProblem("the cf CLI gives no token", _LOG_IN)
+            raise LoginProblem("the cf CLI did not provide a token", _LOG_IN)
         return token.strip()
 
 
-_START = "use it as: cf pcap APP"
+_START = "start the plugin with: cf pcap APP"
 
 
 def _fields(value: Any, name: str) -> Any:
@@ -146,17 +150,17 @@ def _text(value: Any, name: str) -> str:
 
 
 class RpcSession:
-    """The user's tokens, kept fresh by the cf CLI."""
+    """The user's tokens, refreshed by the cf CLI."""
 
-    #: New tokens are the cf CLI's business.
+    #: Always false: the cf CLI refreshes the tokens.
     refreshed = False
 
     def __init__(self, cli: CfCli) -> None:
         self._cli = cli
 
     def token(self) -> str:
-        """A token that is good for a while."""
+        """A token that stays valid for a while."""
         return self._cli.token()
 
     def refresh(self) -> None:
-        """Nothing: the cf CLI renews what it knows to be over."""
+        """Do nothing: the cf CLI refreshes expired tokens itself."""

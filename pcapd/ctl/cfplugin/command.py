@@ -1,4 +1,4 @@
-"""From what the cf CLI calls a plugin with to an exit status (plugin/plugin_shim.go of cloudfoundry/cli)."""
+"""Carries out the cf CLI's call of a plugin (plugin/plugin_shim.go of cloudfoundry/cli)."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _UNINSTALL = "CLI-MESSAGE-UNINSTALL"
 
 
 def start(arguments: Sequence[str]) -> None:
-    """Do what the cf CLI wants; ends by `SystemExit`.
+    """Carry out a call; always raises `SystemExit`.
 
     Args:
-        arguments: The port, and what the user typed behind ``cf``; perhaps `NAMED` before them.
+        arguments: The port and the user's arguments after ``cf``; `NAMED` may precede them.
     """
     name = ""
     if arguments[0].startswith(NAMED):
         name, arguments = arguments[0][len(NAMED) :], arguments[1:]
     cli = CfCli(int(arguments[0]))
-    words: List[str] = list(arguments[1:])
-    if words == [_METADATA_WANTED]:
+    given: List[str] = list(arguments[1:])
+    if given == [_METADATA_WANTED]:
         sys.exit(_send_metadata(cli, name))
-    if words == [_UNINSTALL]:
-        sys.exit(0)  # there is nothing besides the file, which the cf CLI removes
+    if given == [_UNINSTALL]:
+        sys.exit(0)  # there is only the file, which the cf CLI removes
     known = (name,) if name else (COMMAND, ALIAS, SECOND)
-    if words[0] not in known:
-        sys.exit(f"pcapctl: cf {escape(words[0])} is not of this plugin, which has: cf {known[0]}")
-    main(as_plugin(cf), words[1:], f"cf {words[0]}", cli)
+    if given[0] not in known:
+        sys.exit(f"pcapctl: cf {escape(given[0])} is not a command of this plugin, which has: cf {known[0]}")
+    main(as_plugin(cf), given[1:], f"cf {given[0]}", cli)
 
 
 def as_plugin(command: click.Command) -> click.Command:
-    """``pcapctl cf`` with the short options of the plugin of 2022: -d, -t, and -i for an instance, too."""
+    """``pcapctl cf`` with the short options of the 2022 plugin: -d, -t, and -i for an instance too."""
     changed = copy.copy(command)
     changed.params = [_with_short(param) for param in command.params]
     assert command.callback is not None
@@ -66,17 +66,17 @@ def _with_short(param: click.Parameter) -> click.Parameter:
 
 
 def _sorted(given: Any) -> Any:
-    """-i names an interface as tcpdump's does; a number is no interface's name, but an instance."""
-    numbers = tuple(word for word in given["devices"] if word.isascii() and word.replace(",", "").isdigit())
-    devices = tuple(word for word in given["devices"] if word not in numbers)
+    """-i names an interface, as in tcpdump; a number is not an interface, but an instance."""
+    numbers = tuple(name for name in given["devices"] if name.isascii() and name.replace(",", "").isdigit())
+    devices = tuple(name for name in given["devices"] if name not in numbers)
     return {**given, "devices": devices, "instances": (*given["instances"], *numbers)}
 
 
 def _send_metadata(cli: CfCli, name: str) -> int:
     try:
-        told = metadata(as_plugin(cf), pcapd.__version__, name)
-        if cli.call("SetPluginMetadata", METADATA, told) is not True:
-            print("pcapctl: the cf CLI does not take this plugin", file=sys.stderr)
+        value = metadata(as_plugin(cf), pcapd.__version__, name)
+        if cli.call("SetPluginMetadata", METADATA, value) is not True:
+            print("pcapctl: the cf CLI does not accept this plugin", file=sys.stderr)
             return 1
     except PcapdError as error:
         print(f"pcapctl: {escape(str(error))}", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""Go's encoding/gob, as much of it as the cf CLI's RPC needs (https://pkg.go.dev/encoding/gob).
+"""Go's encoding/gob, as far as the cf CLI's RPC needs it (https://pkg.go.dev/encoding/gob).
 
-A stream is messages: a length, a type's id, and the definition of a type (the id is
-negative) or a value.  Values come out as bool, int, float, bytes, str, lists, dicts by
-field names (structs) and lists of pairs (maps); what only Go can read comes out as bytes.
-Structs lack the fields that are zero.
+A stream consists of messages: a length, a type id, and either the definition of a type
+(its id is negative) or a value.  Values are decoded to bool, int, float, bytes, str,
+lists, dicts by field name (structs) and lists of pairs (maps); values that only Go can
+read become bytes.  Structs lack the fields that are zero.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pcapd.errors import RemoteProtocolError
 
 __all__ = ["BOOL", "INT", "STRING", "UINT", "Decoder", "Encoder", "Kind", "Map", "Slice", "Struct"]
 
-#: Bytes of a message: a token has a few KB, everything else less.
+#: Bytes of a message: a token takes a few KB, everything else less.
 MESSAGE_MAX = 64 * 1024
 #: Types that one stream may define.
 TYPES_MAX = 256
-#: Values within values.
+#: Depth of nested values.
 DEPTH_MAX = 32
-#: Of the types that a stream defines itself.
+#: First id of the types that a stream defines itself.
 FIRST_ID = 64
 
 
 @dataclass(frozen=True)
 class Basic:
-    """A type that every stream knows."""
+    """A predefined type."""
 
     id: int
 
@@ -38,7 +38,7 @@ BOOL, INT, UINT, STRING = Basic(1), Basic(2), Basic(3), Basic(6)
 
 @dataclass(frozen=True)
 class Struct:
-    """A struct; values are mappings by field names, which may lack fields."""
+    """A struct; values are mappings by field name, which may lack fields."""
 
     name: str
     fields: Tuple[Tuple[str, Kind], ...]
@@ -46,7 +46,7 @@ class Struct:
 
 @dataclass(frozen=True)
 class Slice:
-    """A list; `name` is empty unless Go has one for it."""
+    """A list; `name` is empty unless the type has a name in Go."""
 
     elem: Kind
     name: str = ""
@@ -87,7 +87,7 @@ class Encoder:
     """One direction of a connection: each type is defined before its first value.
 
     Args:
-        first_id: The id of the first type; Go's depend on what a process did before.
+        first_id: The id of the first type; in Go it depends on the process's history.
     """
 
     def __init__(self, first_id: int = FIRST_ID) -> None:
@@ -96,7 +96,7 @@ class Encoder:
         self._defined: Dict[Kind, bool] = {}
 
     def encode(self, kind: Kind, value: Any) -> bytes:
-        """Definitions that the reader lacks, and the value."""
+        """The value, preceded by the type definitions that the reader lacks."""
         parts = [_message(definition) for definition in self._definitions(kind)]
         mark = b"" if isinstance(kind, Struct) else b"\0"
         parts.append(_message(_int(self._id(kind)) + mark + self._value(kind, value)))
@@ -106,7 +106,7 @@ class Encoder:
         if isinstance(kind, Basic):
             return kind.id
         if kind not in self._ids:
-            # In Go's order, so that its own streams can be compared with ours.
+            # In Go's order, so that our streams can be compared with Go's.
             if isinstance(kind, Struct):
                 self._take_id(kind)
                 for _, field in kind.fields:
@@ -167,7 +167,7 @@ class Encoder:
         for name, field in kind.fields:
             given = value.get(name)
             if isinstance(field, Struct):
-                given = given or {}  # Go sends them also when they are zero
+                given = given or {}  # Go sends these even if they are zero
             elif not given:
                 delta += 1
                 continue
@@ -184,7 +184,7 @@ def _message(payload: bytes) -> bytes:
 
 
 class _Wire(NamedTuple):
-    """A type as the other side defined it: which of wireType's fields, and what it is made of."""
+    """A type defined by the other side: which of wireType's fields, and its parts."""
 
     form: int
     types: Tuple[int, ...] = ()
@@ -197,7 +197,7 @@ _ARRAY, _SLICE, _STRUCT, _MAP, _GOB_ENCODER, _BINARY, _TEXT = range(7)
 _COMMON_TYPE = 18
 _FIELD_LIST = 22
 _WIRE_TYPE = 16
-#: Types that definitions are made of (encoding/gob/type.go).
+#: The types of definitions (encoding/gob/type.go).
 _BOOTSTRAP = {
     _WIRE_TYPE: _Wire(
         _STRUCT,
@@ -216,7 +216,7 @@ _BOOTSTRAP = {
 
 
 class _Reader:
-    """Reads one message; each thing that it reads takes at least one byte."""
+    """Reads one message; each item takes at least one byte."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -275,17 +275,17 @@ _INTERFACE = 8
 
 
 class Decoder:
-    """The other direction: values out of bytes as they come; never more memory than a few messages."""
+    """The receiving direction: decodes values from a stream with bounded memory."""
 
     def __init__(self) -> None:
         self._types: Dict[int, _Wire] = dict(_BOOTSTRAP)
         self._buffer = b""
 
     def feed(self, data: bytes) -> List[Any]:
-        """Values of the messages that are whole now.
+        """The values of the messages that are complete now.
 
         Raises:
-            RemoteProtocolError: This is no gob, or more of it than anybody needs.
+            RemoteProtocolError: The data is not gob, or exceeds a limit.
         """
         self._buffer += data
         values: List[Any] = []
@@ -319,10 +319,10 @@ class Decoder:
 
     def _define(self, number: int, reader: _Reader) -> None:
         if number < FIRST_ID or number in self._types or len(self._types) >= TYPES_MAX:
-            raise RemoteProtocolError(f"gob: type {number} may not be defined")
+            raise RemoteProtocolError(f"gob: type {number} must not be defined")
         definition = self._struct(_BOOTSTRAP[_WIRE_TYPE], reader, 0)
         if len(definition) != 1:
-            raise RemoteProtocolError("gob: a definition of not one type")
+            raise RemoteProtocolError("gob: a definition must define exactly one type")
         ((name, inner),) = definition.items()
         form = _BOOTSTRAP[_WIRE_TYPE].names.index(name)
         if form == _STRUCT:
@@ -344,7 +344,7 @@ class Decoder:
 
     def _value(self, number: int, reader: _Reader, depth: int) -> Any:
         if depth > DEPTH_MAX:
-            raise RemoteProtocolError("gob: values too deep within values")
+            raise RemoteProtocolError("gob: values are nested too deeply")
         read = _BASIC.get(number)
         if read is not None:
             return read(reader)
@@ -363,7 +363,7 @@ class Decoder:
                 (self._value(key, reader, depth + 1), self._value(elem, reader, depth + 1))
                 for _ in range(reader.count())
             ]
-        return reader.sized()  # of a type that encodes itself
+        return reader.sized()  # a type with its own encoding
 
     def _struct(self, wire: _Wire, reader: _Reader, depth: int) -> Dict[str, Any]:
         value: Dict[str, Any] = {}

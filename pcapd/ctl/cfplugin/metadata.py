@@ -1,4 +1,4 @@
-"""What the plugin says of itself, as the cf CLI wants it (plugin/plugin.go of cloudfoundry/cli)."""
+"""The plugin's metadata, as the cf CLI defines it (plugin/plugin.go of cloudfoundry/cli)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pcapd.ctl.cfplugin.gob import INT, STRING, Map, Slice, Struct
 __all__ = ["ALIAS", "COMMAND", "METADATA", "SECOND", "metadata"]
 
 COMMAND = "pcap"
-#: The name that people try first.
+#: The main name of the command.
 ALIAS = "tcpdump"
-#: A name that stays ours, whatever commands the cf CLI gets.
+#: A second name, in case the cf CLI gets a command of the first.
 SECOND = "pcapd"
 
 _VERSION = Struct("VersionType", (("Major", INT), ("Minor", INT), ("Build", INT)))
@@ -48,8 +48,8 @@ def metadata(command: click.Command, version: str, name: str = "") -> Dict[str, 
 
     Args:
         command: ``pcapctl cf``, whose options are the plugin's.
-        version: As in ``1.2.3``; what follows the numbers has no place there.
-        name: The only command, and the plugin's name; without it there are `COMMAND` and `SECOND`.
+        version: As in ``1.2.3``; a suffix after the numbers is dropped.
+        name: The name of the only command and of the plugin; without it, `COMMAND` and `SECOND`.
     """
     names = [(name, "")] if name else [(COMMAND, ALIAS), (SECOND, "")]
     help_text = (command.help or "").partition("\n")[0]
@@ -69,13 +69,13 @@ def _version(version: str) -> Dict[str, int]:
 
 
 def _options(command: click.Command) -> Tuple[Tuple[str, str], ...]:
-    """Each option by its longest name without dashes, as cf prints them; its other names in words."""
+    """Each option by its longest name without dashes, as cf prints it, and its help with the other names."""
     found = []
     for option in command.params:
         if not isinstance(option, click.Option) or option.hidden:
             continue
         names = sorted(option.opts, key=len)
         others = [*names[:-1], *option.secondary_opts]
-        words = f"{option.help or ''}{f' (also {chr(44).join(others)})' if others else ''}"
-        found.append((names[-1].lstrip("-"), re.sub(r"\s+", " ", words).strip()))
+        text = f"{option.help or ''}{f' (also {chr(44).join(others)})' if others else ''}"
+        found.append((names[-1].lstrip("-"), re.sub(r"\s+", " ", text).strip()))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""``pcapctl align``: a capture whose interfaces all have the same clock."""
+"""``pcapctl align``: corrects the times of a capture to one clock."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["align"]
 @click.argument("target", metavar="OUT", shell_complete=files)
 @click.option("--force", is_flag=True, help="Overwrite OUT.")
 def align(source: str, target: str, force: bool) -> None:
-    """Copy a capture, with times corrected so that no packet arrives before it was sent.
+    """Copy a capture with corrected times, so that no packet arrives before it was sent.
 
-    IN is pcapng with several interfaces.  Packets that two interfaces saw, in both
-    directions, show how far the clocks of these machines are apart; where there are none,
-    the offset counts that was measured when the capture started.  Only times change, and
-    the order of packets with them.  OUT names at each interface what was changed.
+    IN is a pcapng file with several interfaces.  The offset between the clocks of two machines
+    is computed from the packets that both saw, in both directions; without such packets, the
+    offset that was measured at the start of the capture is used.  Only the times change, and
+    with them the order of the packets.  OUT describes the change at each interface.
     """
     from pcapd.ctl.display.align import align as write
 

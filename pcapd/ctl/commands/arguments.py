@@ -1,4 +1,4 @@
-"""What the commands of ``pcapctl`` take, as click reads it: names, units and help."""
+"""The options that ``pcapctl`` commands share: names, types, units and help."""
 
 from __future__ import annotations
 
@@ -31,39 +31,40 @@ F = TypeVar("F", bound=Callable[..., Any])
 Items = List["CompletionItem[str]"]  # generic only in newer click
 Complete = Callable[[Any, Any, str], Items]
 
-#: Options of tcpdump that ask for what pcapctl does anyhow: numbers for names, whole blocks, lines at once.
+#: Options of tcpdump for what pcapctl always does: no name look-ups, whole blocks, lines at once.
 _HABITS = ("-n", "-U", "-l")
 
 _QUANTITIES = re.compile(r"[0-9]+[a-z]+")
 _COMPOUND = re.compile(r"(?:[0-9]{1,9}(?:h|ms|m|s)){2,4}")
 
-#: The scripts take a word apart at anything else.
+#: The completion scripts split a word at any other character.
 _WHOLE_WORD = re.compile(r"[\w.@+-]+")
 
 STATUSES = (
     (0, "complete, and nothing was lost"),
     (1, "failed"),
     (2, "wrong usage"),
-    (3, "the file is good, but an instance failed or packets were dropped"),
+    (3, "the file is valid, but an instance failed or packets were dropped"),
 )
 CTRL_C = (
-    "Ctrl-C once stops, drains, finishes the file and shows what it waits for; twice leaves at once.  "
-    "A closed terminal (SIGHUP) stops like Ctrl-C once, except under nohup."
+    "The first Ctrl-C stops the capture, receives the packets in flight, finishes the file and shows what it "
+    "waits for; the second leaves at once.  A closed terminal (SIGHUP) acts like the first Ctrl-C, except "
+    "under nohup."
 )
 
 #: The end of the help of every command that captures.
 EXIT_STATUS = (
-    "\b\nExit status:\n" + "".join(f"  {status}  {words}\n" for status, words in STATUSES) + f"\n{CTRL_C}"
+    "\b\nExit status:\n" + "".join(f"  {status}  {text}\n" for status, text in STATUSES) + f"\n{CTRL_C}"
 )
 
 
 def files(context: Any, parameter: Any, incomplete: str) -> Items:
-    """Paths, which the shell completes itself."""
+    """Complete paths: the shell does it itself."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def one_of(*values: str) -> Complete:
-    """Values that are usual; others are as good."""
+    """Complete the usual values; others are accepted too."""
 
     def complete(context: Any, parameter: Any, incomplete: str) -> Items:
         return [CompletionItem(value) for value in values if value.startswith(incomplete)]
@@ -72,8 +73,8 @@ def one_of(*values: str) -> Complete:
 
 
 def environments(context: Any, parameter: Any, incomplete: str) -> Items:
-    """The aliases of directors in the BOSH CLI's configuration; none where it cannot be read."""
-    # YAML takes time, which other completions do without.
+    """Complete the aliases of directors in the BOSH CLI's configuration, if it can be read."""
+    # Importing YAML takes time; other completions do not need it.
     from pcapd.ctl.login.boshconfig import config_path
     from pcapd.ctl.login.boshlogin import read_aliases
 
@@ -126,13 +127,13 @@ def parse_time(text: str) -> float:
     """Seconds in ``90``, ``90s`` or ``1h30m``.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: The text has another form.
     """
     return float(text) if text.isascii() and text.isdigit() else sum(map(parse_duration, _parts(text)))
 
 
 def _parts(text: str) -> List[str]:
-    """The quantities of ``1h30m``; the text itself where it is not of that form."""
+    """The quantities of ``1h30m``; a text of another form as a whole."""
     return _QUANTITIES.findall(text) if _COMPOUND.fullmatch(text) else [text]
 
 
@@ -150,7 +151,7 @@ def _snaplen(context: Any, parameter: Any, given: int) -> int:
 
 
 class CaptureCommand(click.Command):
-    """A command that takes a filter behind ``--``, as words that need no quotes."""
+    """A command that accepts its filter after ``--``, as unquoted words."""
 
     def parse_args(self, ctx: Any, args: List[str]) -> List[str]:
         """Read the command line."""
@@ -161,7 +162,7 @@ class CaptureCommand(click.Command):
         rest = super().parse_args(ctx, args)
         words = [*ctx.params.pop("words", ()), *behind]
         if words and ctx.params.get("filter"):
-            raise click.UsageError("there are two filters: --filter, and the words behind the name", ctx)
+            raise click.UsageError("there are two filters: --filter, and the words after the name", ctx)
         if words:
             ctx.params["filter"] = " ".join(words)
         return rest
@@ -177,18 +178,18 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 access_options = _options(
-    click.option("--api", "-u", envvar="PCAP_API", metavar="URL", help="The pcap api (or PCAP_API)."),
+    click.option("--api", "-u", envvar="PCAP_API", metavar="URL", help="URL of the pcap api (or PCAP_API)."),
     click.option(
         "--ca",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Authority of the api's certificate (PEM).",
+        help="CA of the api's certificate (PEM).",
     ),
-    click.option("--insecure", is_flag=True, help="Do not check certificates; warns each time."),
-    click.option("--json", is_flag=True, help="JSON lines for scripts instead of text."),
+    click.option("--insecure", is_flag=True, help="Do not check certificates; prints a warning each time."),
+    click.option("--json", is_flag=True, help="Print JSON lines for scripts instead of text."),
 )
 
-#: What all captures share, whatever they capture.
+#: The options of every command that captures.
 capture_options = _options(
     click.option(
         "--output",
@@ -197,7 +198,7 @@ capture_options = _options(
         "--file",
         metavar="FILE|-",
         shell_complete=files,
-        help="Where to write; - is standard output, NAME.gz is compressed.  "
+        help="Output file; - is standard output, NAME.gz is compressed.  "
         "[default: NAME-YYYYMMDDTHHMMSSZ.pcapng]",
     ),
     click.option(
@@ -215,13 +216,14 @@ capture_options = _options(
         metavar="IF",
         shell_complete=one_of("eth0", "lo"),
         callback=_interfaces,
-        help="Interface; repeatable, or with commas; any is all that are up, new ones too.  [default: eth0]",
+        help="Interface; repeatable, or a list with commas; any is each interface that is up, now or later.  "
+        "[default: eth0]",
     ),
     click.option(
         "--list-interfaces",
         "-D",
         is_flag=True,
-        help="List the interfaces that are up, with their addresses, instead of a capture.",
+        help="List the interfaces that are up, with their addresses, and exit.",
     ),
     click.option(
         "--snaplen",
@@ -230,7 +232,7 @@ capture_options = _options(
         default=SNAPLEN_DEFAULT,
         metavar="N",
         callback=_snaplen,
-        help="Bytes of each packet to keep; 0 is all.  [default: all]",
+        help="Bytes to keep of each packet (snaplen); 0 is all.  [default: all]",
     ),
     click.option(
         "--headers-only",
@@ -242,7 +244,7 @@ capture_options = _options(
         "--duration",
         type=_Quantity("duration", parse_time),
         metavar="30s|5m|1h30m",
-        help="Stop after this time; a number alone is seconds.",
+        help="Stop after this time; a number without a unit is seconds.",
     ),
     click.option(
         "--max-bytes",
@@ -254,73 +256,73 @@ capture_options = _options(
         "--rotate-size",
         type=_Quantity("size", _size_with_unit),
         metavar="100MB",
-        help="Begin another file before this size: FILE_00001_YYYYMMDDTHHMMSSZ.pcapng, _00002_…",
+        help="Start a new file before this size is exceeded: FILE_00001_YYYYMMDDTHHMMSSZ.pcapng, _00002_…",
     ),
     click.option(
         "-C",
         "rotate_megabytes",
         type=_Quantity("size", _megabytes),
         metavar="N",
-        help="As --rotate-size, in units of 1000000 bytes, as tcpdump has it.",
+        help="Like --rotate-size, in units of 1000000 bytes, as in tcpdump.",
     ),
     click.option(
         "--rotate-time",
         "-G",
         type=_Quantity("duration", parse_time),
         metavar="5m",
-        help="Begin another file after this time; a number alone is seconds.",
+        help="Start a new file after this time; a number without a unit is seconds.",
     ),
     click.option(
         "--rotate-files",
         type=click.IntRange(1),
         metavar="N",
-        help="Keep the newest N files, delete older ones (a ring; with --split-by, of each instance).",
+        help="Keep the newest N files and delete older ones (a ring; with --split-by, N for each instance).",
     ),
     click.option(
         "-W",
         "files_wanted",
         type=click.IntRange(1),
         metavar="N",
-        help="As --rotate-files with -C; with -G alone, end after N files, as tcpdump does.",
+        help="With -C, like --rotate-files; with -G alone, stop after N files, as tcpdump does.",
     ),
     click.option(
         "--split-by",
         type=click.Choice(["instance"]),
-        help="A file for each instance: FILE_INSTANCE.pcapng.",
+        help="Write a file for each instance: FILE_INSTANCE.pcapng.",
     ),
     click.option(
         "--print",
         is_flag=True,
-        help="One line per packet on standard output: time, instance, addresses, protocol, length; of HTTP "
-        "in clear the first line, DNS names, TLS server names.  For low rates, some ten thousand packets a "
-        "second: the capture waits for it, and what does not fit is counted as dropped by the kernel.  "
-        "Without --output there is no file then.",
+        help="Print one line per packet to standard output: time, instance, addresses, protocol, length, "
+        "and the first line of unencrypted HTTP, DNS names or the TLS server name.  For low rates, up to "
+        "some ten thousand packets a second: the capture waits for the output, and the kernel counts what "
+        "it drops meanwhile.  Without --output, no file is written.",
     ),
-    click.option("-A", "ascii", is_flag=True, help="--print, and what is behind the link header as text."),
-    click.option("-X", "hex", is_flag=True, help="--print, and the same in hexadecimal digits and as text."),
+    click.option("-A", "ascii", is_flag=True, help="Like --print, plus all after the link header as text."),
+    click.option("-X", "hex", is_flag=True, help="Like -A, in hexadecimal and as text."),
     click.option(
         "--packet-ids",
         is_flag=True,
         help="Give a packet that is seen at several instances the same number (epb_packetid) at each; "
-        "pcapctl flows FILE shows delays and losses.  Without the compiled modules, as in the one-file "
-        "client, it is for some ten thousand packets a second.",
+        "pcapctl flows FILE then shows delays and losses.  Without the compiled modules, as in the one-file "
+        "client, this is for up to some ten thousand packets a second.",
     ),
     click.option(
         "--dedupe",
         is_flag=True,
-        help="Keep a packet that is seen at several instances once, where it came first; count the others.",
+        help="Keep only the first sighting of a packet that is seen at several instances; count the others.",
     ),
     click.option(
         "--serve",
         type=_Place(),
         metavar="HOST:PORT",
         help="Serve the capture to TCP readers (PCAP-over-IP), for example: tshark -i TCP@127.0.0.1:57012. "
-        "A reader that is too slow is disconnected.  Without --output there is no file then.",
+        "Slow readers are disconnected.  Without --output, no file is written.",
     ),
     click.option(
         "--explain",
         is_flag=True,
-        help="Say at the end what went wrong in the traffic, as pcapctl explain FILE does.",
+        help="At the end, explain what went wrong in the traffic, as pcapctl explain FILE does.",
     ),
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
@@ -328,11 +330,11 @@ capture_options = _options(
         "--report",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Write how it went, as JSON; after failures too.",
+        help="Write a JSON report of the capture, also after failures.",
     ),
     access_options,
-    click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong."),
-    click.option("--verbose", "-v", is_flag=True, help="Say more."),
+    click.option("--quiet", "-q", is_flag=True, help="Print only problems."),
+    click.option("--verbose", "-v", is_flag=True, help="Print more details."),
     *(click.option(name, count=True, hidden=True, expose_value=False) for name in _HABITS),
 )
 

@@ -33,7 +33,7 @@ __all__ = ["bosh"]
     "instances",
     multiple=True,
     metavar="ID",
-    help="Id or index of an instance, or GROUP/ID; repeatable.  [default: all]",
+    help="ID or index of an instance, or GROUP/ID; repeatable.  [default: all]",
 )
 @click.option(
     "--environment",
@@ -42,7 +42,7 @@ __all__ = ["bosh"]
     shell_complete=environments,
     help="Director: alias or URL (or BOSH_ENVIRONMENT).",
 )
-@click.option("--yes", "-y", is_flag=True, help="Do not ask, however many VMs there are.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation, however many VMs there are.")
 @capture_options
 def bosh(  # noqa: PLR0917  # click passes them by name
     places: Tuple[str, ...],
@@ -55,21 +55,22 @@ def bosh(  # noqa: PLR0917  # click passes them by name
 ) -> None:
     """Capture on VMs of a BOSH deployment, with your BOSH login.
 
-    Shows the VMs first, and asks when there are more than five.  The director, its authority
-    and the login are the BOSH CLI's: those of ~/.bosh/config (or BOSH_CONFIG), BOSH_ENVIRONMENT,
-    BOSH_CA_CERT, BOSH_CLIENT and BOSH_CLIENT_SECRET.  --insecure counts for the director and UAA too.
+    Shows the VMs first, and asks for confirmation when there are more than five.  The director,
+    its CA and the login are those of the BOSH CLI: from ~/.bosh/config (or BOSH_CONFIG),
+    BOSH_ENVIRONMENT, BOSH_CA_CERT, BOSH_CLIENT and BOSH_CLIENT_SECRET.  --insecure also applies
+    to the director and UAA.
     """
     # ssl and HTTP take most of the start-up: --help does without.
-    from pcapd.ctl.login.bosh import Asked, prepare
+    from pcapd.ctl.login.bosh import BoshArguments, prepare
     from pcapd.ctl.sinks.reportfile import reported
 
     if not deployment:
-        raise UsageProblem("no deployment", "set BOSH_DEPLOYMENT, or name it with --deployment")
+        raise UsageProblem("no deployment is named", "set BOSH_DEPLOYMENT, or use --deployment")
     groups, instances = parse_places(places, groups, instances)
     trust = trust_of(given, Trust.GIVEN)
-    asked = Asked(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)
+    asked = BoshArguments(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)
     options = capture_options_of(deployment, given)
     with reported(options):
-        access, wanted = prepare(asked, options)
-        status = run_capture(access, options, wanted)
+        access, target = prepare(asked, options)
+        status = run_capture(access, options, target)
     raise SystemExit(status)

@@ -1,4 +1,4 @@
-"""From the options of a capture, by their names, to its exit status."""
+"""Runs a capture from click's options to the exit status."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pcapd.ctl.options import (
     NOWHERE,
     Access,
     CaptureOptions,
+    CaptureTarget,
     Trust,
     UsageProblem,
-    Wanted,
     choose_form,
     default_output,
 )
@@ -22,34 +22,34 @@ __all__ = ["access_of", "capture_options_of", "run_capture", "trust_of"]
 
 
 def access_of(given: Any, token: Optional[str]) -> Access:
-    """How the api is reached, from the options by their names.
+    """How to reach the api, from the options by name.
 
     Raises:
-        UsageProblem: It is not named, or the options exclude each other.
+        UsageProblem: No api is given, or the options exclude each other.
     """
     if not given["api"]:
-        raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
+        raise UsageProblem("no api is given", "set PCAP_API, or name its URL with --api")
     return Access(given["api"], token, given["ca"], trust_of(given, Trust.GIVEN))
 
 
 def trust_of(given: Any, checked: Trust) -> Trust:
-    """Whom to believe: as `checked` says, or anybody, which is said each time."""
+    """`checked`, or with --insecure, after a warning, `Trust.ANYBODY`."""
     if not given["insecure"]:
         return checked
     if given["ca"]:
         raise UsageProblem("--insecure and --ca exclude each other", "with --ca certificates are checked")
     Messages(json=given["json"]).warn(
-        "certificates are not checked (--insecure): somebody on the way could take over your login "
-        "and read the packets"
+        "certificates are not checked (--insecure): an attacker on the network path could steal your "
+        "login and read the packets"
     )
     return Trust.ANYBODY
 
 
 def capture_options_of(name: str, given: Any) -> CaptureOptions:
-    """What the options of a capture say, by their names.
+    """The capture options from the options by name.
 
     Args:
-        name: Of what is captured, for the name of the file.
+        name: Name of the target, for the default file name.
     """
     now = datetime.datetime.now(datetime.timezone.utc)
     files = FileOptions.of(given)
@@ -77,14 +77,14 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
 
 
 def _duration(given: Any) -> Optional[float]:
-    """Seconds; tcpdump's ``-G 60 -W 5`` ends when five files are full."""
+    """Seconds; as in tcpdump, ``-G 60 -W 5`` ends after five files."""
     time, wanted = given["rotate_time"], given["files_wanted"]
     by_size = given["rotate_size"] or given["rotate_megabytes"]
     full = time * wanted if time and wanted and not by_size else None
     return min(filter(None, (given["duration"], full)), default=None)
 
 
-def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent: Any = None) -> int:
+def run_capture(access: Access, options: CaptureOptions, target: CaptureTarget, parent: Any = None) -> int:
     """Capture, and return the exit status."""
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
@@ -93,5 +93,5 @@ def run_capture(access: Access, options: CaptureOptions, wanted: Wanted, parent:
         from pcapd.ctl.display.interfaces import InterfaceList, listing_options
 
         lister = InterfaceList(json=options.json)
-        return run(access, listing_options(options), wanted, lister, parent)
-    return run(access, options, wanted, parent=parent)
+        return run(access, listing_options(options), target, lister, parent)
+    return run(access, options, target, parent=parent)

@@ -18,7 +18,7 @@ __all__ = ["cf"]
     epilog="\b\nExamples:\n"
     "  pcapctl cf myapp --duration 30s\n"
     "  pcapctl cf myapp --instance 0,2 --filter 'tcp port 8080' --output myapp.pcapng\n"
-    "  pcapctl cf myapp --device eth0 --device lo      lo has in clear what Envoy encrypts on eth0\n"
+    "  pcapctl cf myapp --device eth0 --device lo      on lo, what Envoy encrypts on eth0 is in clear\n"
     "  pcapctl cf worker --type worker --follow --duration 1h\n"
     "  pcapctl cf myapp --rotate-time 5m --rotate-files 12      the last hour\n"
     "  pcapctl cf myapp --print --filter 'port 53 or tcp port 8080'\n"
@@ -44,26 +44,26 @@ __all__ = ["cf"]
     shell_complete=one_of("web", "worker"),
     help="Process type.  [default: web]",
 )
-@click.option("--follow", is_flag=True, help="Go on with instances that restart, move or are added.")
+@click.option("--follow", is_flag=True, help="Also capture instances that restart, move or are added.")
 @capture_options
 def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **given: Any) -> None:
     """Capture a Cloud Foundry app, by name in the targeted space or by GUID, with your cf login.
 
-    The pcap api is that of --api or PCAP_API, else the pcap link of Cloud Controller, else
-    the host of Cloud Controller with pcap. instead of api.  The authority of --ca counts
-    for Cloud Controller and UAA too, besides the system's; --insecure counts for them too.
+    The pcap api is the one of --api or PCAP_API, else the pcap link of Cloud Controller, else
+    Cloud Controller's host with pcap. instead of api.  --ca adds a CA to the system's; it also
+    applies to Cloud Controller and UAA, and so does --insecure.
     """
     # ssl and HTTP take most of the start-up: --help does without.
-    from pcapd.ctl.login.cf import Asked, prepare
+    from pcapd.ctl.login.cf import CfArguments, prepare
     from pcapd.ctl.sinks.reportfile import reported
 
     instance_numbers = parse_instances(instances)
     trust = trust_of(given, Trust.ALSO_GIVEN)
-    asked = Asked(app, instance_numbers, process_type, follow, given["api"], given["ca"], trust)
+    asked = CfArguments(app, instance_numbers, process_type, follow, given["api"], given["ca"], trust)
     options = capture_options_of(app, given)
     cli = click.get_current_context().obj
     with reported(options):
         parent = cli.parent() if cli is not None else None
-        access, wanted = prepare(asked, options, cli)
-        status = run_capture(access, options, wanted, parent)
+        access, target = prepare(asked, options, cli)
+        status = run_capture(access, options, target, parent)
     raise SystemExit(status)

@@ -1,4 +1,4 @@
-"""``pcapctl cfplugin``: a plugin of the cf CLI whose command has another name."""
+"""``pcapctl cfplugin``: writes a cf CLI plugin whose command has another name."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
     "  pcapctl cfplugin --name pcapd\n"
     "  cf install-plugin ./cf-pcapd -f\n"
     "  cf pcapd myapp --duration 30s\n\n"
-    "The one file is a plugin itself, with the commands cf pcap and cf pcapd."
+    "The one-file client is itself a plugin, with the commands cf pcap and cf pcapd."
 )
 @click.option(
-    "--name", default="pcapd", metavar="NAME", help="Of the command and of the plugin.  [default: pcapd]"
+    "--name", default="pcapd", metavar="NAME", help="Name of the command and of the plugin.  [default: pcapd]"
 )
 @click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to write it.  [default: cf-NAME]",
+    help="The plugin's file.  [default: cf-NAME]",
 )
 def cfplugin(name: str, output: Optional[Path]) -> None:
-    """Write a plugin of the cf CLI with one command, where cf pcap is taken already.
+    """Write a cf CLI plugin with one command, for use where another plugin provides cf pcap.
 
     The plugin starts the pcapctl that wrote it.
     """
@@ -47,7 +47,7 @@ def cfplugin(name: str, output: Optional[Path]) -> None:
         raise UsageProblem(f"{name!r} cannot be a command of the cf CLI", "use letters, digits and -")
     path = output or Path(f"cf-{name}")
     if os.path.lexists(path):
-        raise UsageProblem(f"{path} exists", "name another file with --output, or remove it")
+        raise UsageProblem(f"{path} already exists", "name another file with --output, or remove it")
     mark = "# pcapctl as a plugin of the cf CLI; cf uninstall-plugin removes it."
     try:
         replace(path, launcher([*this_command(), f"{NAMED}{name}"], mark), 0o755)

@@ -1,8 +1,8 @@
 """``pcapctl completion``: the scripts that complete pcapctl's command line in shells.
 
 The scripts are click's (https://click.palletsprojects.com/en/stable/shell-completion/):
-they call pcapctl itself, with variables that say what has been typed.  Only this
-machine is asked, never the network, and nothing is printed but completions.
+they call pcapctl itself, with variables that contain what has been typed.  Completion
+never uses the network, and prints nothing but completions.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _PROGRAM, _VARIABLE = "pcapctl", "_PCAPCTL_COMPLETE"
 def completion(shell: str) -> None:
     """Print the script that completes pcapctl's command line in a shell.
 
-    It completes commands, options, files, and values that this machine knows, such as
-    the directors of ~/.bosh/config; it never asks the network.  pcapctl must be in PATH
-    for zsh and fish; bash needs version 4.4 or later.
+    It completes commands, options, files, and values that are stored on this machine, such
+    as the directors of ~/.bosh/config; it never uses the network.  For zsh and fish, pcapctl
+    must be in PATH; bash must be version 4.4 or later.
     """
     print(script(shell, click.get_current_context().find_root().command), end="")
 
 
 def script(shell: str, command: click.Command) -> str:
-    """What a shell must read to complete the command line of `command`.
+    """The script with which a shell completes the command line of `command`.
 
     Args:
         shell: One of `SHELLS`.

@@ -16,21 +16,21 @@ __all__ = ["explain"]
     epilog="\b\nExamples:\n"
     "  pcapctl hosts web-0 web-1 --output both.pcapng --duration 30s\n"
     "  pcapctl explain both.pcapng\n"
-    "  pcapctl explain client.pcap server.pcap          tcpdump's files of both ends\n"
+    "  pcapctl explain client.pcap server.pcap          tcpdump's files from both ends\n"
     "  pcapctl explain both.pcapng --html both.html\n"
     "  pcapctl explain both.pcapng --json | jq '.findings[] | .kind, .summary'\n"
 )
 @click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=files)
-@click.option("--json", is_flag=True, help="One JSON object for scripts instead of text.")
-@click.option("--html", "page", metavar="FILE", help="Write a page with drawings, which needs no network.")
-@click.option("--all", "everything", is_flag=True, help="All findings, not only a screenful.")
+@click.option("--json", is_flag=True, help="Print one JSON object for scripts instead of text.")
+@click.option("--html", "page", metavar="FILE", help="Write a self-contained HTML page with diagrams.")
+@click.option("--all", "everything", is_flag=True, help="Show all findings, not only a screenful.")
 def explain(names: Tuple[str, ...], json: bool, page: Optional[str], everything: bool) -> None:
-    """Say what went wrong in a capture: who refused, lost, closed or waited, and where.
+    """Explain what went wrong in a capture: what was refused, lost, closed or delayed, and where.
 
-    FILE is pcapng or pcap of any program; of several files each was captured elsewhere.
+    FILE is a pcapng or pcap file from any program; several files are several places.
     Packets that were seen at several places are recognised, the clocks of these places
-    are compared, and what the capture lost itself is not blamed on the network.
-    What each kind of finding means is in docs/findings.rst.
+    are compared, and packets that the capture itself lost are not blamed on the network.
+    docs/findings.rst describes each kind of finding.
     """
     from pcapd.analysis.report import as_dict
     from pcapd.ctl.display.explain import as_lines, write_page

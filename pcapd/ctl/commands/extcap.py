@@ -1,4 +1,4 @@
-"""``pcapctl extcap``: puts a launcher where Wireshark looks."""
+"""``pcapctl extcap``: installs pcapctl's launcher for Wireshark."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ __all__ = ["extcap"]
     "  tshark -i pcapctl-cf -o extcap.pcapctl_cf.app:myapp -f 'tcp port 8080' -c 10\n"
     "  tshark -i pcapctl-hosts -o extcap.pcapctl_hosts.targets:web-0,web-1 -w web.pcapng\n"
     "  pcapctl extcap --uninstall\n\n"
-    "In Wireshark, press F5 (Refresh Interfaces) after it was installed; the wheel beside\n"
+    "After the installation, press F5 (Refresh Interfaces) in Wireshark.  The gear icon next to\n"
     "an interface opens its options."
 )
-@click.option("--install", is_flag=True, help="Put a launcher where Wireshark looks.")
-@click.option("--uninstall", is_flag=True, help="Remove it.")
+@click.option("--install", is_flag=True, help="Put a launcher into Wireshark's extcap directory.")
+@click.option("--uninstall", is_flag=True, help="Remove the launcher.")
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
     metavar="D",
-    help="Where.  [default: what tshark -G folders tells, else ~/.config/wireshark/extcap]",
+    help="The extcap directory.  [default: from tshark -G folders, else ~/.config/wireshark/extcap]",
 )
 def extcap(install: bool, uninstall: bool, directory: Optional[Path]) -> None:
-    """Be capture interfaces of Wireshark: Cloud Foundry app, BOSH VMs, pcapd hosts.
+    """Provide capture interfaces to Wireshark: Cloud Foundry app, BOSH VMs, pcapd hosts.
 
     Wireshark and tshark start pcapctl with options of their own (--extcap-interfaces,
-    --capture and others), also when it lies in their extcap directory as a copy or a link.
+    --capture and others).  A copy of pcapctl in their extcap directory, or a link to it, works too.
     """
     from pcapd.ctl.extcap import install as installing
     from pcapd.ctl.extcap import profile
 
     if install == uninstall:
-        raise UsageProblem("say what to do: --install or --uninstall", "see: pcapctl extcap --help")
+        raise UsageProblem("specify either --install or --uninstall", "see: pcapctl extcap --help")
     if install:
         path = installing.install(directory)
         print(f"installed {path}; in Wireshark, press F5 to see the interfaces")

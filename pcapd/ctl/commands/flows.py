@@ -1,4 +1,4 @@
-"""``pcapctl flows``: where packets were seen, and what was lost between."""
+"""``pcapctl flows``: delays and losses between the places of a capture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pcapd.ctl.commands.arguments import files
 __all__ = ["flows"]
 
 
-#: Flows that are shown without --all.
+#: Number of flows shown without --all.
 _SHOWN = 20
 
 
@@ -28,15 +28,15 @@ _SHOWN = 20
     "  pcapctl flows both_*.pcapng --json | jq 'select(.lost > 0)'\n"
 )
 @click.argument("names", nargs=-1, required=True, metavar="FILE...", shell_complete=files)
-@click.option("--all", "every", is_flag=True, help="Every flow, not only the worst.")
-@click.option("--json", is_flag=True, help="JSON lines for scripts instead of text.")
+@click.option("--all", "every", is_flag=True, help="Show every flow, not only the worst.")
+@click.option("--json", is_flag=True, help="Print JSON lines for scripts instead of text.")
 def flows(names: Tuple[str, ...], every: bool, json: bool) -> None:
-    """Show for each flow where its packets were seen, the delay between, and what was lost.
+    """Show, for each flow, where its packets were seen, the delay between those places, and losses.
 
-    FILE is pcapng with several interfaces, best with --packet-ids; several files are
-    read as one capture, and - is standard input.  Each direction is a flow of its own.
-    The delay is the least, the median and the greatest, by the clocks of both
-    machines: what they differ is in it.  First come the sums, then the flows that lost most.
+    FILE is a pcapng file with several interfaces, best written with --packet-ids.  Several
+    files are read as one capture; - is standard input.  Each direction is a separate flow.
+    The delay is shown as minimum/median/maximum and includes the difference between the
+    clocks of both machines.  The totals come first, then the flows, worst losses first.
     """
     from pcapd.ctl.display.flows import as_event, as_line, read, totals, worst_first
 
@@ -50,10 +50,10 @@ def flows(names: Tuple[str, ...], every: bool, json: bool) -> None:
         print("\n".join([*totals(found, hops), *map(as_line, shown)]))
         if len(shown) < len(hops):
             print(f"pcapctl: {len(hops) - len(shown)} more are shown with --all", file=sys.stderr)
-    for count, words in (
+    for count, text in (
         (found.others, "packets are not IP"),
-        (found.beyond, "packets are of more flows than fit; use a narrower filter"),
-        (found.forgotten, "packets were too many at once: their other ends may be counted as lost"),
+        (found.beyond, "packets belong to flows beyond the limit; use a narrower filter"),
+        (found.forgotten, "packets exceeded the matching memory and may be counted as lost"),
     ):
         if count:
-            print(f"pcapctl: {count} {words}", file=sys.stderr)
+            print(f"pcapctl: {count} {text}", file=sys.stderr)

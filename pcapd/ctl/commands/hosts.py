@@ -11,7 +11,7 @@ import click
 from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, token_file_option
 from pcapd.ctl.commands.capturing import access_of, capture_options_of, run_capture
 from pcapd.ctl.display.text import escape, natural
-from pcapd.ctl.options import Access, Wanted, read_token
+from pcapd.ctl.options import Access, CaptureTarget, read_token
 
 __all__ = ["hosts"]
 
@@ -27,13 +27,11 @@ __all__ = ["hosts"]
     + EXIT_STATUS,
 )
 @click.argument("names", nargs=-1, metavar="NAME...")
-@click.option(
-    "--list", "listed", is_flag=True, help="List the targets that you may name, instead of a capture."
-)
+@click.option("--list", "listed", is_flag=True, help="List the targets that you may capture, and exit.")
 @capture_options
 @token_file_option
 def hosts(names: Tuple[str, ...], listed: bool, token_file: Optional[Path], **given: Any) -> None:
-    """Capture targets that the api's configuration names."""
+    """Capture targets that are named in the api's configuration."""
     from pcapd.ctl.sinks.reportfile import reported
 
     if listed:
@@ -46,7 +44,7 @@ def hosts(names: Tuple[str, ...], listed: bool, token_file: Optional[Path], **gi
     options = capture_options_of(names[0], given)
     with reported(options):
         access = access_of(given, read_token(token_file))
-        status = run_capture(access, options, Wanted(names))
+        status = run_capture(access, options, CaptureTarget(names))
     raise SystemExit(status)
 
 

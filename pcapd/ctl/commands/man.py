@@ -1,6 +1,6 @@
-"""``pcapctl man``: the man page, pcapctl(1), made from what ``--help`` says, and what both have from here.
+"""``pcapctl man``: the man page, pcapctl(1), made from the ``--help`` texts and the texts below.
 
-The language is man(7) as groff and mandoc understand it, in ASCII.
+The output is man(7) that groff and mandoc understand, in ASCII.
 """
 
 from __future__ import annotations
@@ -17,53 +17,59 @@ from pcapd.ctl.commands.arguments import CTRL_C, EXIT_STATUS, STATUSES
 
 __all__ = ["ENVIRONMENT", "man", "page"]
 
-#: What pcapctl reads, by who else reads it.
+#: The environment variables that pcapctl reads.
 ENVIRONMENT = (
-    ("PCAP_API", "URL of the pcap api; --api goes before it."),
-    ("PCAP_TOKEN", "Your token for pcapctl hosts; --token-file goes before it."),
-    ("CF_HOME", "Directory in which the cf CLI has its .cf, instead of HOME."),
-    ("BOSH_CONFIG", "Configuration of the BOSH CLI, instead of ~/.bosh/config."),
-    ("BOSH_ENVIRONMENT", "The director, by alias or URL; --environment goes before it."),
-    ("BOSH_DEPLOYMENT", "The deployment; --deployment goes before it."),
-    ("BOSH_CA_CERT", "Authority of the director and its UAA: PEM, or the path of such a file."),
-    ("BOSH_CLIENT", "A UAA client to log in to the director with, instead of a user; needs its secret."),
+    ("PCAP_API", "URL of the pcap api; --api takes precedence."),
+    ("PCAP_TOKEN", "Your token for pcapctl hosts; --token-file takes precedence."),
+    ("CF_HOME", "Directory that contains the cf CLI's .cf, instead of HOME."),
+    ("BOSH_CONFIG", "Configuration file of the BOSH CLI, instead of ~/.bosh/config."),
+    ("BOSH_ENVIRONMENT", "The director, by alias or URL; --environment takes precedence."),
+    ("BOSH_DEPLOYMENT", "The deployment; --deployment takes precedence."),
+    ("BOSH_CA_CERT", "CA certificate of the director and its UAA: PEM text, or the path of a PEM file."),
+    (
+        "BOSH_CLIENT",
+        "UAA client to log in to the director with, instead of a user; needs its secret.",
+    ),
     ("BOSH_CLIENT_SECRET", "The secret of BOSH_CLIENT."),
     (
         "HTTPS_PROXY",
         "A proxy, as for the cf CLI: http://[USER:PASSWORD@]HOST:PORT or socks5://HOST:PORT; "
-        "lower case counts too.",
+        "lower-case names are read too.",
     ),
-    ("HTTP_PROXY", "The same, for URLs that begin with http:."),
-    ("ALL_PROXY", "The same, where HTTPS_PROXY or HTTP_PROXY is not set."),
+    ("HTTP_PROXY", "The proxy for http: URLs."),
+    ("ALL_PROXY", "The proxy where HTTPS_PROXY or HTTP_PROXY is not set."),
     (
         "NO_PROXY",
-        "Hosts to reach directly: names, domains, addresses and networks, with commas, or *.  "
+        "Hosts to reach directly: names, domains, addresses and networks, separated by commas, or *.  "
         "This machine is always reached directly.",
     ),
     (
         "BOSH_ALL_PROXY",
-        "The proxy of pcapctl bosh, for the director, UAA and the pcap api, as for the BOSH CLI: "
+        "The proxy that pcapctl bosh uses for the director, UAA and the pcap api, as the BOSH CLI does: "
         "socks5://HOST:PORT, or ssh+socks5://USER@HOST:PORT?private-key=FILE.",
     ),
-    ("SSL_CERT_FILE", "Authorities to trust instead of the system's (OpenSSL), as is SSL_CERT_DIR."),
-    ("HOME", "Where .cf and .bosh are looked for."),
+    (
+        "SSL_CERT_FILE",
+        "CA certificates that replace the system's (OpenSSL); SSL_CERT_DIR is read too.",
+    ),
+    ("HOME", "Directory that contains .cf and .bosh."),
     (
         "XDG_CONFIG_HOME",
-        "Where pcapctl extcap --install puts its launcher, without tshark, instead of ~/.config.",
+        "Where pcapctl extcap --install puts its launcher if tshark is missing, instead of ~/.config.",
     ),
-    ("NO_COLOR", "When it is set and not empty, the live table has no colours."),
-    ("TERM", "When it is dumb, unknown or missing, there is no live table."),
+    ("NO_COLOR", "If set and not empty, the live table has no colours."),
+    ("TERM", "If it is dumb, unknown or missing, there is no live table."),
     (
         "PCAPD_PURE",
-        "When it is set and not empty, the compiled module is not used: slower, with equal results.",
+        "If set and not empty, the compiled module is not used: slower, with equal results.",
     ),
 )
 
 _FILES = (
     (
         "NAME-YYYYMMDDTHHMMSSZ.pcapng",
-        "What a capture writes without --output, in the current directory: NAME is that of the app, the "
-        "deployment or the first target, and the time is that of the start, in UTC.  Readable by you alone.",
+        "The file of a capture without --output, in the current directory: NAME is that of the app, the "
+        "deployment or the first target; the time is the start in UTC.  Only you can read it.",
     ),
     (
         "FILE_INSTANCE_00001_YYYYMMDDTHHMMSSZ.pcapng",
@@ -71,24 +77,24 @@ _FILES = (
     ),
     (
         "~/.cf/config.json",
-        "Login and target of the cf CLI.  When the login was refreshed, pcapctl puts the new tokens into it.",
+        "Login and target of the cf CLI.  When pcapctl refreshes the login, it saves the new tokens here.",
     ),
     (
         "~/.bosh/config",
-        "Directors and logins of the BOSH CLI.  When a login was refreshed, pcapctl puts the new tokens "
-        "into it.",
+        "Directors and logins of the BOSH CLI.  When pcapctl refreshes a login, it saves the new tokens "
+        "here.",
     ),
 )
 
 _DESCRIPTION = (
-    "pcapctl asks a pcap api for a capture.  The api asks the agents on the machines, and pcapctl writes "
-    "what they send as pcapng or pcap: for Cloud Foundry apps, for VMs of BOSH deployments, and for targets "
-    "of the api's configuration.  At the end a report says what became of every packet.  As a plugin of "
-    "the cf CLI, pcapctl cf is cf pcap."
+    "pcapctl requests a capture from a pcap api.  The api starts it on the agents of the machines, and "
+    "pcapctl writes the packets that they send to a pcapng or pcap file.  It captures Cloud Foundry apps, "
+    "VMs of BOSH deployments, and targets that the api's configuration names.  At the end a report accounts "
+    "for every packet.  In the cf CLI plugin, pcapctl cf is called cf pcap."
 )
 _SEE_ALSO = ("pcap-filter(7)", "tcpdump(8)", "tshark(1)", "wireshark(1)", "cf(1)", "bosh(1)")
 
-#: What an option is called, as roff, and what it is for.
+#: An option's names, as roff, and its help.
 _Option = Tuple[str, str]
 
 
@@ -98,17 +104,17 @@ _Option = Tuple[str, str]
     "  pcapctl man > ~/.local/share/man/man1/pcapctl.1      then: man pcapctl\n"
 )
 def man() -> None:
-    """Print the man page, pcapctl(1), in the language of man."""
+    """Print the man page, pcapctl(1), in roff."""
     group = click.get_current_context().find_root().command
     assert isinstance(group, click.Group)
     print(page(group), end="")
 
 
 def page(group: click.Group) -> str:
-    """The man page.
+    """The man page in roff.
 
     Args:
-        group: pcapctl.
+        group: The commands of pcapctl.
     """
     context = click.Context(group, info_name="pcapctl", **group.context_settings)
     found = {name: group.get_command(context, name) for name in group.list_commands(context)}
@@ -117,7 +123,7 @@ def page(group: click.Group) -> str:
     shared = _shared(options)
     summary = (group.help or "").strip().rstrip(".")
     lines = [
-        '.\\" Made by bin/build-man from what --help says: do not edit.',
+        '.\\" Made by bin/build-man from the --help texts: do not edit.',
         f'.TH PCAPCTL 1 "" "pcapd {pcapd.__version__}" "User Commands"',
         *(".nh", ".ad l"),  # options and paths stay whole
         ".SH NAME",
@@ -129,7 +135,7 @@ def page(group: click.Group) -> str:
         ".SH OPTIONS",
         *_listed(_options(group.get_params(context))),
         ".PP",
-        _text("Each command has --help, too."),
+        _text("Each command also has --help."),
         ".SH COMMANDS",
     ]
     for name, command in commands.items():
@@ -137,12 +143,12 @@ def page(group: click.Group) -> str:
     lines += [".SH SHARED OPTIONS"]
     for names, together in shared.items():
         lines += [f".SS {_text(_title(names))}", *_listed(together)]
-    lines += [".SH EXIT STATUS", *_listed([(_bold(str(status)), words) for status, words in STATUSES])]
+    lines += [".SH EXIT STATUS", *_listed([(_bold(str(status)), text) for status, text in STATUSES])]
     lines += [".PP", _text(CTRL_C)]
-    lines += [".SH ENVIRONMENT", *_listed([(_bold(name), words) for name, words in ENVIRONMENT])]
-    lines += [".SH FILES", *_listed([(_italic(name), words) for name, words in _FILES])]
+    lines += [".SH ENVIRONMENT", *_listed([(_bold(name), text) for name, text in ENVIRONMENT])]
+    lines += [".SH FILES", *_listed([(_italic(name), text) for name, text in _FILES])]
     lines += [".SH EXAMPLES", *_formatted((group.epilog or "").replace("Examples:\n", ""), first=True)]
-    lines += [".PP", "Each command above has more."]
+    lines += [".PP", "The section of each command has more."]
     lines += [".SH SEE ALSO", ",\n".join(_reference(name) for name in _SEE_ALSO)]
     return "\n".join(lines) + "\n"
 
@@ -171,7 +177,7 @@ def _command(
     elsewhere = [option for together in shared.values() for option in together]
     yield from _listed([option for option in options if option not in elsewhere])
     if any(name in names for names in shared):
-        yield from (".PP", "And those of its options that other commands share, below.")
+        yield from (".PP", "The options that it shares with other commands are listed below.")
     yield from _formatted((command.epilog or "").replace(EXIT_STATUS, ""))
 
 
@@ -187,12 +193,12 @@ def _option(option: click.Option) -> _Option:
     value = option.metavar
     if value is None and isinstance(option.type, click.Choice):
         value = "|".join(map(str, option.type.choices))
-    words = ", ".join(map(_bold, names))
-    return f"{words} {_italic(value)}" if value else words, option.help or ""
+    text = ", ".join(map(_bold, names))
+    return f"{text} {_italic(value)}" if value else text, option.help or ""
 
 
 def _shared(options: Mapping[str, Sequence[_Option]]) -> Dict[Tuple[str, ...], List[_Option]]:
-    """Options that several commands have, by the names of these commands."""
+    """The options that several commands share, by the names of those commands."""
     owners: Dict[_Option, List[str]] = {}
     for name, found in options.items():
         for option in found:
@@ -205,7 +211,7 @@ def _shared(options: Mapping[str, Sequence[_Option]]) -> Dict[Tuple[str, ...], L
 
 
 def _title(names: Sequence[str]) -> str:
-    return f"Of {', '.join(names[:-1])} and {names[-1]}"
+    return f"For {', '.join(names[:-1])} and {names[-1]}"
 
 
 # --- roff -----------------------------------------------------------------------
@@ -214,7 +220,7 @@ _ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "
 
 
 def _text(text: str) -> str:
-    """One line of text, with its white space as it is."""
+    """One line of text, with its white space unchanged."""
     escaped = "".join(
         _ESCAPES.get(letter, letter if letter.isascii() else f"\\[u{ord(letter):04X}]") for letter in text
     )
@@ -235,8 +241,8 @@ def _reference(name: str) -> str:
 
 
 def _listed(items: Sequence[Tuple[str, str]]) -> Iterator[str]:
-    for head, words in items:
-        yield from (".TP", head, _sentence(words))
+    for head, text in items:
+        yield from (".TP", head, _sentence(text))
 
 
 def _sentence(text: str) -> str:
@@ -244,10 +250,10 @@ def _sentence(text: str) -> str:
 
 
 def _formatted(text: str, *, first: bool = False) -> Iterator[str]:
-    """Paragraphs as click has them: one that begins with a backspace stays in its lines.
+    """Paragraphs as in click: one that begins with a backspace keeps its line breaks.
 
     Args:
-        first: They stand directly below a heading.
+        first: The text follows a heading directly.
     """
     above: Tuple[str, ...] = () if first else (".PP",)
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):

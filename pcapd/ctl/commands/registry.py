@@ -1,4 +1,4 @@
-"""Which commands ``pcapctl`` has."""
+"""The list of ``pcapctl`` commands."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pcapd.ctl.display.terminal import silence
 
 __all__ = ["COMMANDS", "Commands"]
 
-#: One line for each: the name of a module here, which has a click command of that name.  A hyphen stands
-#: for an underscore in the module's name.
+#: One line for each: the name of a module in this package that defines a click command of that name.  A
+#: hyphen stands for an underscore in the module's name.
 COMMANDS = (
     "align",
     "bosh",
@@ -31,14 +31,14 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """The commands; each is imported when it is asked for."""
+    """The commands; each is imported when it is used."""
 
     def list_commands(self, ctx: Any) -> List[str]:
         """Their names, in the order of ``--help``."""
         return sorted(COMMANDS)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run one; a reader of its lines that has enough of them, such as ``head``, ends it with 0."""
+        """Run one; when its reader, such as ``head``, closes the pipe, it exits with 0."""
         try:
             try:
                 return super().invoke(ctx)
@@ -49,7 +49,7 @@ class Commands(click.Group):
             raise SystemExit(0) from None
 
     def get_command(self, ctx: Any, cmd_name: str) -> Optional[click.Command]:
-        """One of them; None where there is none of that name."""
+        """The command of this name, or None."""
         if cmd_name not in COMMANDS:
             return None
         name = cmd_name.replace("-", "_")

@@ -21,14 +21,14 @@ __all__ = ["status"]
 def status(**given: Any) -> None:
     """Show what the api can reach.
 
-    Without --api or PCAP_API it is the api that pcapctl cf uses with your cf login.
+    Without --api and PCAP_API, this is the api that pcapctl cf uses with your cf login.
     """
     from pcapd.ctl.stream.health import as_text, ask
 
-    access, words = (access_of(given, None), []) if given["api"] else _found(given)
+    access, heading = (access_of(given, None), []) if given["api"] else _found(given)
     body = ask(access)
     healthy, lines = as_text(body)
-    lines = words + lines
+    lines = heading + lines
     if given["json"]:
         print(json.dumps(body))
     else:
@@ -37,14 +37,14 @@ def status(**given: Any) -> None:
 
 
 def _found(given: Any) -> Tuple[Access, List[str]]:
-    """The api of the cf login, and where it is from."""
+    """The api of the cf login, and a line that describes how it was found."""
     from pcapd.ctl.login.cf import find_api
 
     trust = trust_of(given, Trust.ALSO_GIVEN)
     try:
-        api, words = find_api(given["ca"], trust)
+        api, origin = find_api(given["ca"], trust)
     except LoginProblem as error:
         raise UsageProblem(
-            "no api", "set PCAP_API, name its URL with --api, or log in with: cf login"
+            "no api is given", "set PCAP_API, name its URL with --api, or log in with: cf login"
         ) from error
-    return Access(api, None, given["ca"], trust), [f"{escape(api)}, {escape(words)}"]
+    return Access(api, None, given["ca"], trust), [f"{escape(api)}, {escape(origin)}"]

@@ -1,4 +1,4 @@
-"""``pcapctl wireshark-profile``, as click reads it."""
+"""``pcapctl wireshark-profile``: installs a profile for Wireshark."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["say_installed", "wireshark_profile"]
     "of the status bar.  pcapctl extcap --install installs the profile too.",
 )
 @click.option("--install", is_flag=True, help="Write the profile into Wireshark's configuration.")
-@click.option("--uninstall", is_flag=True, help="Remove it, but for what you have changed.")
+@click.option("--uninstall", is_flag=True, help="Remove the profile, except what you have changed.")
 def wireshark_profile(install: bool, uninstall: bool) -> None:
-    """Install a profile of Wireshark for files in which packets were seen at several places.
+    """Install a Wireshark profile for files in which packets were seen at several places.
 
     It has columns for the interface and for lost packets, keeps conversations of different
-    interfaces apart where Wireshark can (4.2 and later), and does not colour the second
-    sighting of a packet as a retransmission.
+    interfaces apart (Wireshark 4.2 and later), and does not colour the second sighting
+    of a packet as a retransmission.
     """
     # subprocess and tempfile take a while to import: --help does without.
     from pcapd.ctl.extcap import profile
@@ -36,7 +36,7 @@ def wireshark_profile(install: bool, uninstall: bool) -> None:
 
     if install == uninstall:
         hint = "see: pcapctl wireshark-profile --help"
-        raise UsageProblem("say what to do: --install or --uninstall", hint)
+        raise UsageProblem("specify either --install or --uninstall", hint)
     if install:
         say_installed(profile.install(configuration(), version()))
         return

@@ -1,4 +1,4 @@
-"""``pcapctl align``: finds the clocks of a file's interfaces, and writes the file with corrected times."""
+"""``pcapctl align``: compares the clocks of a file's interfaces, and writes it with corrected times."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = ["align"]
 
 
 def align(source: str, target: str, *, force: bool) -> List[str]:
-    """Write `target`.
+    """Write `target`, a copy of `source` with corrected times.
 
     Returns:
         A line about each interface.
 
     Raises:
-        UsageProblem: `target` is there already, or is the same file.
+        UsageProblem: `target` exists already, or is the same file.
         PcapdError: `source` cannot be read, has only one interface, or `target` cannot be written.
     """
     path = Path(target)
     if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UsageProblem(f"{target} is the file to read", "give another name")
+        raise UsageProblem(f"{target} is the input file", "use another name")
     if path.exists() and not force:
-        raise UsageProblem(f"{target} already exists", "give another name, or --force")
+        raise UsageProblem(f"{target} already exists", "use another name, or --force")
     world = explain([source]).world
     if len(world.places) < 2:
         raise PcapdError(
-            f"{source} has only one interface: there is no other clock to compare",
+            f"{source} has only one interface: there is no other clock to compare with",
             "capture several instances into one file",
         )
     lines = [_line(world, place) for place in world.places]
@@ -70,7 +70,7 @@ def _offset(world: World, place: int, us: int) -> int:
 
 
 def _line(world: World, place: Place) -> str:
-    """What was changed at an interface."""
+    """The line about the change at an interface."""
     if place.name == world.reference:
         return "unchanged; the others follow its clock"
     if place.clock is not None:

@@ -1,15 +1,14 @@
-"""What a packet is, in one line: addresses, protocol, and what is in clear.
+"""Describes a packet in one line: addresses, protocol, and unencrypted content.
 
-Enough to see who talks to whom: IP over the usual link types, TCP, UDP, ICMP,
-ARP, and of HTTP the first line, of DNS the names, of TLS the server's name, as
-far as they are in one packet.  Nothing is reassembled; Wireshark does that.
+Enough to see the conversations: IP over the usual link types, TCP, UDP, ICMP, ARP,
+and the first line of HTTP, the names of DNS and the server name of TLS, as far as
+they are in one packet.  Nothing is reassembled; Wireshark does that.
 
-A library could read the headers.  dpkt (1.9.8, of 2022) takes 0.2 s to import and
-wants a TLS record whole, which today's ClientHellos in one packet often are not;
-names and server names would still be taken apart here.
+A library could parse the headers, but dpkt (1.9.8, 2022) takes 0.2 s to import and
+needs complete TLS records, which today's ClientHellos in one packet often are not;
+DNS names and server names would still be parsed here.
 
-Packets are whatever anybody sent.  A packet that is not what it says becomes a
-shorter line, never an error.
+Packets are untrusted.  A malformed packet becomes a shorter line, never an error.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ _ICMPV6_TYPES: Final = {
     133: "router solicitation", 134: "router advertisement", 135: "neighbor solicitation",
     136: "neighbor advertisement",
 }  # fmt: skip
-#: Characters of what a packet says; a request line can be as long as a packet.
+#: Characters of a packet's content; a request line can be as long as a packet.
 _INFO_MAX: Final = 200
 
 
 class Decoded(NamedTuple):
-    """What a packet is.  Texts hold what somebody sent: escape them before a terminal sees them.
+    """The description of a packet.  The texts are untrusted: escape them for a terminal.
 
     Attributes:
-        source: Address, with the port where there is one; empty where there is none.
-        protocol: The highest one that was recognized.
-        info: What it says, for people.
+        source: Address, with the port if there is one; may be empty.
+        protocol: The highest protocol that was recognized.
+        info: A summary of the content.
     """
 
     source: str
@@ -61,11 +60,11 @@ class Decoded(NamedTuple):
 
 
 def decode(link_type: int, data: bytes) -> Decoded:
-    """Say what a packet is.
+    """Describe a packet.
 
     Args:
         link_type: LINKTYPE, not DLT.
-        data: What was captured of it.
+        data: The captured bytes.
     """
     headers = walk(link_type, data)
     flow = flow_key(data, headers)
@@ -82,7 +81,7 @@ def decode(link_type: int, data: bytes) -> Decoded:
 
 
 def ends_of(flow: FlowKey) -> Tuple[str, str]:
-    """Both addresses of a flow, with their ports where there are some."""
+    """Both addresses of a flow, with their ports if there are any."""
     ends = []
     for index, packed in enumerate((flow.source, flow.destination)):
         address = str(ipaddress.ip_address(packed))
@@ -103,7 +102,7 @@ def _arp(packet: bytes) -> Decoded:
 def _ip(data: bytes, headers: Headers, flow: FlowKey) -> Decoded:
     ends, protocol = ends_of(flow), flow.protocol
     name = _PROTOCOLS.get(protocol, f"IP protocol {protocol}")
-    # What is behind the IP packet is padding.
+    # The bytes after the IP packet are padding.
     packet = data[: headers.stop] if headers.stop else data
     if headers.fragment is Fragment.LATER:
         return Decoded(*ends, name, "fragment")
@@ -112,8 +111,9 @@ def _ip(data: bytes, headers: Headers, flow: FlowKey) -> Decoded:
         kind = packet[headers.transport] if 0 <= headers.transport < len(packet) else None
         return Decoded(*ends, name, "cut short" if kind is None else kinds.get(kind, f"type {kind}"))
     if protocol in (TCP, UDP):
-        found = _layer4(packet, headers, flow) if headers.payload >= 0 else (name, "cut short")
-        return Decoded(*ends, *found)
+        if 0 <= headers.payload <= len(packet):
+            return Decoded(*ends, *_layer4(packet, headers, flow))
+        return Decoded(*ends, name, "cut short")
     return Decoded(*ends, name)
 
 
@@ -141,7 +141,7 @@ def _in_clear(protocol: int, ports: Tuple[int, int], content: bytes) -> Optional
     record = tls.read_record(content)
     if record is not None:
         return "TLS", f"{record.kind} {_text(record.server_name)}" if record.server_name else record.kind
-    # Behind its length (RFC 1035, section 4.2.2).
+    # After its length (RFC 1035, section 4.2.2).
     return _dns(content[2:]) if 53 in ports else None
 
 

@@ -1,4 +1,4 @@
-"""A packet's bytes behind its link header, as ``tcpdump -A`` and ``tcpdump -X`` print them."""
+"""A packet's bytes after its link header, as ``tcpdump -A`` and ``tcpdump -X`` print them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_GRAPH = re.compile(rb"[^\x21-\x7e]")
 
 
 def as_text(link_type: int, data: bytes) -> str:
-    """Its text; what is not printable is a dot."""
+    """The bytes as text, with dots for unprintable ones."""
     text = _RETURNS.sub(b"", _behind_link(link_type, data))
     return _NO_TEXT.sub(b".", text).decode("ascii")
 

@@ -1,4 +1,4 @@
-"""``pcapctl explain``: what `pcapd.analysis` found, for people and for scripts."""
+"""``pcapctl explain``: the results of `pcapd.analysis`, as text and as an HTML page."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from pcapd.savefile.reader import Rows
 
 __all__ = ["as_lines", "explain", "write_page"]
 
-#: microseconds before the first sign of a finding from which on its packets are drawn.
+#: microseconds before a finding's first sign at which its diagram starts.
 _LADDER_BEFORE_US: Final = 50_000
 
 
 def explain(names: Sequence[str], also: Optional[Callable[[bytes], None]] = None) -> Explanation:
-    """Read files (``-`` is standard input), each of them from other places, and explain them.
+    """Read files (``-`` is standard input), each captured at other places, and explain them.
 
     Args:
-        names: Of the files.
-        also: Gets the rows too, see `pcapd.packet.row`.
+        names: The files.
+        also: Called with the rows too, see `pcapd.packet.row`.
 
     Raises:
-        PcapdError: One of them cannot be read, or is neither pcapng nor pcap.
+        PcapdError: A file cannot be read, or is neither pcapng nor pcap.
     """
     explanation = Explanation(names)
     places = [_Places(explanation, index) for index in range(len(names))]
@@ -45,10 +45,10 @@ def explain(names: Sequence[str], also: Optional[Callable[[bytes], None]] = None
 
 
 def write_page(names: Sequence[str], page: str) -> Explanation:
-    """As `explain`, and write it as an HTML page, which only its owner may read.
+    """Like `explain`, and write the result as an HTML page that only its owner can read.
 
     Raises:
-        PcapdError: Likewise, or the page cannot be written.
+        PcapdError: As for `explain`, or the page cannot be written.
     """
     timeline = Timeline()
     explanation = explain(names, timeline.add)
@@ -73,7 +73,7 @@ def write_page(names: Sequence[str], page: str) -> Explanation:
 
 
 class _Places:
-    """Gives the interfaces of a file their numbers."""
+    """Numbers the interfaces of a file as places."""
 
     def __init__(self, explanation: Explanation, file: int) -> None:
         self._explanation, self._file = explanation, file
@@ -86,7 +86,7 @@ class _Places:
 
 
 class _Again(_Places):
-    """Gives them the same ones again, when the file is read a second time."""
+    """Gives them the same numbers again when the file is read a second time."""
 
     def __init__(self, file: int, explanation: Explanation) -> None:
         super().__init__(explanation, file)
@@ -116,10 +116,10 @@ def _rows(name: str, places: _Places) -> Iterator[Rows]:
 
 
 def as_lines(explanation: Explanation, *, everything: bool) -> List[str]:
-    """For people; nothing in it can drive a terminal.
+    """The findings as lines of text, escaped for a terminal.
 
     Args:
-        everything: All findings; else a screenful.
+        everything: Show all findings, not only a screenful.
     """
     first_us, last_us = explanation.times
     places = [place for place in explanation.world.places if place.packets]

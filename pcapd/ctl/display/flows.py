@@ -1,4 +1,4 @@
-"""``pcapctl flows``: what `pcapd.analysis.flows` found, for people and for scripts."""
+"""``pcapctl flows``: the results of `pcapd.analysis.flows`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pcapd.savefile.reader import BadFile, read_rows
 __all__ = ["as_event", "as_line", "read", "totals", "worst_first"]
 
 _GZIP = b"\x1f\x8b"  # RFC 1952
-#: Pairs of places whose sums are shown.
+#: Number of pairs of places whose totals are shown.
 _PAIRS_MAX = 20
 _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 
@@ -27,7 +27,7 @@ def read(names: Sequence[str]) -> Flows:
     """Read files (``-`` is standard input) as one capture.
 
     Raises:
-        PcapdError: One of them cannot be read, or is no pcapng file.
+        PcapdError: A file cannot be read, or is not pcapng.
     """
     flows = Flows()
     flows.read([_rows(name, flows) for name in names])
@@ -42,7 +42,7 @@ def _rows(name: str, flows: Flows) -> Iterator[bytes]:
             with Path(name).open("rb") as file:
                 yield from (part.rows for part in read_rows(_uncompressed(file), flows.place))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise PcapdError(f"{name} is not whole: {error}") from error
+        raise PcapdError(f"{name} is incomplete: {error}") from error
     except OSError as error:
         raise PcapdError(f"cannot read {name}: {error.strerror}") from error
     except BadFile as error:
@@ -50,19 +50,19 @@ def _rows(name: str, flows: Flows) -> Iterator[bytes]:
 
 
 def _uncompressed(file: BinaryIO) -> BinaryIO:
-    """The file as it was before gzip."""
+    """The file, decompressed if it is gzip."""
     compressed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
     return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if compressed else file
 
 
 def worst_first(hops: Iterable[Hop]) -> List[Hop]:
-    """Those that lost most first; of equal ones the largest."""
+    """The hops with the most losses first, and of equal ones the largest."""
     return sorted(hops, key=lambda hop: (-(hop.lost or 0), -hop.seen_a - hop.seen_b))
 
 
 def totals(flows: Flows, hops: Sequence[Hop]) -> List[str]:
-    """What all flows have together, then each pair of places, the worst first."""
+    """Lines with the totals of all flows, then of each pair of places, the worst first."""
     pairs: Dict[Tuple[str, str], List[Hop]] = {}
     for hop in hops:
         if hop.b:
@@ -74,26 +74,26 @@ def totals(flows: Flows, hops: Sequence[Hop]) -> List[str]:
     ]
     sums = {ends: sum(hop.lost or 0 for hop in between) for ends, between in pairs.items()}
     for (a, b), between in sorted(pairs.items(), key=lambda pair: -sums[pair[0]])[:_PAIRS_MAX]:
-        words = f"{many(len(between), 'flow')}, {many(sum(hop.seen_a for hop in between), 'packet')}"
-        lines.append(escape(f"{a} -> {b}: {words}, {sums[a, b]} lost"))
+        counts = f"{many(len(between), 'flow')}, {many(sum(hop.seen_a for hop in between), 'packet')}"
+        lines.append(escape(f"{a} -> {b}: {counts}, {sums[a, b]} lost"))
     return lines
 
 
 def as_line(hop: Hop) -> str:
-    """For people; nothing in it can drive a terminal."""
+    """The hop as a line of text, escaped for a terminal."""
     source, destination, protocol = _ends(hop.flow)
-    words = f"{source} > {destination} {protocol}: {hop.a} {hop.seen_a}"
+    text = f"{source} > {destination} {protocol}: {hop.a} {hop.seen_a}"
     if hop.delays_us is None:
-        return escape(f"{words}, seen nowhere else")
-    words += f" -> {hop.b} {hop.seen_b}"
+        return escape(f"{text}, seen nowhere else")
+    text += f" -> {hop.b} {hop.seen_b}"
     least, median, greatest = (f"{delay / 1000:.3f}" for delay in hop.delays_us)
-    words += f", delay {least}/{median}/{greatest} ms, {hop.lost} lost"
+    text += f", delay {least}/{median}/{greatest} ms, {hop.lost} lost"
     only = hop.seen_b - hop.both
-    return escape(f"{words}, {only} only there" if only else words)
+    return escape(f"{text}, {only} only there" if only else text)
 
 
 def as_event(hop: Hop) -> Dict[str, Any]:
-    """For scripts."""
+    """The hop as JSON values."""
     source, destination, protocol = _ends(hop.flow)
     names = ("min", "median", "max")
     return {

@@ -1,6 +1,6 @@
-"""``-D``: the interfaces of what could be captured, one line each, as ``tcpdump -D`` lists its machine's.
+"""``-D``: lists the interfaces of the targets, one line each, as ``tcpdump -D`` does for its machine.
 
-A capture of ``any``, which lets no packet in, opens them; when all are known it ends.
+A capture of ``any`` that accepts no packets opens them, and ends when all are known.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pcapd.wire import Source
 __all__ = ["InterfaceList", "listing_options"]
 
 _ANY = "any"
-#: No packet is so short.
+#: A filter that matches nothing: no packet is so short.
 _NO_PACKET = "less 1"
-#: Seconds after the last interface in which one more may come.
+#: Seconds to wait for another interface after the last one.
 _SETTLED = 0.5
 
 
 def listing_options(options: CaptureOptions) -> CaptureOptions:
-    """What the capture is asked for that lists interfaces instead."""
+    """The options of the capture that finds the interfaces."""
     interfaces = options.interfaces or (_ANY,)
     return dataclasses.replace(
         options, output=NOWHERE, filter=_NO_PACKET, interfaces=interfaces, files=FileOptions(), json=False
@@ -39,7 +39,7 @@ class InterfaceList:
     """See the module, and `pcapd.ctl.display.reporter.Frontend`.
 
     Args:
-        json: As JSON lines for scripts.
+        json: Print JSON lines for scripts.
     """
 
     def __init__(self, *, json: bool) -> None:
@@ -48,12 +48,12 @@ class InterfaceList:
         self._changed_at = 0.0
 
     def line(self, message: str, *, important: bool) -> None:
-        """A line for people."""
+        """Print a line of text."""
         if important:
             say(message, sys.stderr)
 
     def turn(self, capture: CaptureSession, now: float) -> None:
-        """Stop when all are there."""
+        """Stop when all interfaces are known."""
         known = len(capture.muxer.accounts)
         if known != self._known:
             self._known, self._changed_at = known, now
@@ -61,7 +61,7 @@ class InterfaceList:
             capture.stop("all interfaces are known", now)
 
     def ended(self, capture: CaptureSession) -> None:
-        """Print them."""
+        """Print the interfaces."""
         sources = [account.source for account in capture.muxer.accounts.values()]
         for source in sorted(sources, key=lambda source: natural(f"{source.instance}:{source.interface}")):
             say(_as_json(source) if self._json else _as_line(source), sys.stdout)
@@ -69,7 +69,7 @@ class InterfaceList:
             say(f"pcapctl: {escape(str(capture.error))}", sys.stderr)
 
     def failed(self, capture: CaptureSession) -> bool:
-        """Whether the list is not whole."""
+        """Whether the list is incomplete."""
         return capture.outcome is not Outcome.COMPLETE
 
 

@@ -23,9 +23,9 @@ class Live:
     """See the module.
 
     Args:
-        terminal: What is drawn on.
-        stream: The same, to ask for its size.
-        options: Of the capture, for its limits.
+        terminal: The terminal to draw on.
+        stream: The same terminal as a stream, for its size.
+        options: The options of the capture, for its limits.
     """
 
     def __init__(self, terminal: Terminal, stream: TextIO, options: CaptureOptions) -> None:
@@ -36,7 +36,7 @@ class Live:
         self._shown_at = 0.0
 
     def show(self, capture: CaptureSession, size: int, now: float) -> None:
-        """Show how it stands, if the last time is a while ago, the terminal reads, and we are in front.
+        """Draw the table if it is due, the terminal reads, and pcapctl is in the foreground.
 
         Args:
             size: Bytes of the file.
@@ -55,7 +55,7 @@ class Live:
 
     @property
     def hidden(self) -> bool:
-        """Nothing is drawn: the terminal is somebody else's now."""
+        """Whether nothing is drawn because another program has the terminal."""
         return _in_background(self._stream.fileno())
 
     def _progress(self, capture: CaptureSession, size: int, now: float) -> Totals:
@@ -77,12 +77,12 @@ class Live:
         width, height = 80, 24
         with contextlib.suppress(OSError):
             width, height = os.get_terminal_size(self._stream.fileno())
-        # A terminal of a serial line has no size.
+        # A serial terminal may report no size.
         return Look(width or 80, height or 24, not os.environ.get("NO_COLOR"), _speaks_unicode(self._stream))
 
 
 def _in_background(fd: int) -> bool:
-    """Whether the terminal is somebody else's now, such as the shell's that started us with ``&``."""
+    """Whether another program has the terminal, such as the shell that started us with ``&``."""
     try:
         return os.tcgetpgrp(fd) != os.getpgrp()
     except OSError:  # it is not our controlling terminal

@@ -1,4 +1,4 @@
-"""What is said before a capture starts: warnings and details, on stderr."""
+"""Prints warnings and details to stderr before a capture starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Messages"]
 
 
 class Messages:
-    """Prints each at once.
+    """Prints each message at once.
 
     Args:
         json: Print warnings as JSON lines.
@@ -27,7 +27,7 @@ class Messages:
 
     @classmethod
     def of(cls, options: CaptureOptions) -> Messages:
-        """Those of a capture."""
+        """Messages according to the options of a capture."""
         return cls(json=options.json, quiet=options.quiet, verbose=options.verbose)
 
     def warn(self, text: str) -> None:

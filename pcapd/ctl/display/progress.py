@@ -1,7 +1,7 @@
-"""How a capture stands, in numbers for a screen.  No I/O, no clock.
+"""The numbers that the screen shows of a running capture.  No I/O, no clock.
 
-`Meter` looks at the accounts a few times a second and remembers what it needs for
-rates; `view` says what is to be seen, and `pcapd.ctl.display.table` how it looks.
+`Meter` samples the accounts a few times a second and computes rates; `view` selects
+what is shown, and `pcapd.ctl.display.table` formats it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["CLOCK_OFF_US", "DROPS", "HISTORY", "Hidden", "Meter", "Row", "Totals
 
 
 class Drop(NamedTuple):
-    """A place where packets are dropped, and how many were.
+    """A place where packets are dropped, and its counter.
 
     Attributes:
-        always: Also of interest while nothing was dropped there.
+        always: Show the counter even while it is 0.
     """
 
     place: str
@@ -36,11 +36,11 @@ DROPS = (
     Drop("client", lambda account: account.known.client),
 )
 
-#: Samples of a source's rate that are kept.
+#: Number of samples kept of a source's rate.
 HISTORY = 8
-#: microseconds; a clock that is further off deserves a warning.
+#: microseconds; a larger clock offset causes a warning.
 CLOCK_OFF_US = 100_000
-#: Failed instances that are named; there may be as many as instances.
+#: Number of failed instances that are named.
 _FAILED_MAX = 1000
 
 
@@ -58,11 +58,11 @@ class Meter:
         self._samples: Dict[int, _Samples] = {}
 
     def sample(self, accounts: Dict[int, Account], now: float) -> None:
-        """Look at the counters.
+        """Sample the counters.
 
         Args:
             accounts: By source id.
-            now: Seconds of a steady clock.
+            now: Seconds of a monotonic clock.
         """
         for number, account in accounts.items():
             samples = self._samples.get(number)
@@ -80,14 +80,14 @@ class Meter:
 
 @dataclass(frozen=True)
 class Row:
-    """One source, or one instance that has none.
+    """One source, or one instance without a source.
 
     Attributes:
         state: ``open``, ``stopping``, ``closed``, ``lost``, ``failed``.
         rates: Packets per second, the latest last.
         drops: As in `DROPS`.
         clock_us: The agent's clock minus the api's, microseconds.
-        more: More may be dropped than is known.
+        more: More packets may have been dropped than is known.
     """
 
     name: str
@@ -101,18 +101,18 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Packets per second now: of the last two samples, so that it can be read."""
+        """Packets per second now, averaged over two samples to be legible."""
         latest = self.rates[-2:]
         return sum(latest) / len(latest) if latest else 0.0
 
     @property
     def bad(self) -> bool:
-        """Something is missing from the file because of it."""
+        """Whether packets are missing from the file because of it."""
         return any(self.drops) or self.state in ("lost", "failed")
 
 
 class Hidden(NamedTuple):
-    """Rows for which there is no place."""
+    """Rows that do not fit on the screen."""
 
     rows: int
     sums: Row
@@ -120,16 +120,16 @@ class Hidden(NamedTuple):
 
 @dataclass(frozen=True)
 class Totals:
-    """Where the capture as a whole stands.
+    """The state of the capture as a whole.
 
     Attributes:
-        seconds: Since the first source was open; None before.
-        duration: Seconds that it may last.
+        seconds: Since the first source was opened; None before.
+        duration: Seconds that the capture may last.
         size: Bytes of the file.
-        written: Packets in it.
+        written: Packets in the file.
         awaited: Instances that have neither opened a source nor failed.
-        stopping: Why it stops; empty while it goes on.
-        waiting: What the stop waits for, in pieces of text.
+        stopping: Why it stops; empty while it continues.
+        waiting: What the stop waits for, as parts of a line.
     """
 
     seconds: Optional[float] = None
@@ -145,12 +145,12 @@ class Totals:
 
 @dataclass(frozen=True)
 class View:
-    """What is to be seen.
+    """What the table shows.
 
     Attributes:
         rows: In the order in which the sources were opened.
-        hidden: Those for which there is no place.
-        all: The sums, where there are several rows.
+        hidden: The rows that do not fit.
+        all: The totals, if there are several rows.
     """
 
     rows: Tuple[Row, ...]
@@ -162,12 +162,12 @@ class View:
 def view(
     accounts: Dict[int, Account], failed: Iterable[str], meter: Meter, progress: Totals, places: int
 ) -> View:
-    """What is to be seen of a capture.
+    """What the table shows of a capture.
 
     Args:
         accounts: By source id.
         failed: Instances that could not be captured.
-        places: Rows that there is room for.
+        places: Number of rows that fit.
     """
     rows = [_row(account, meter.rates(number), progress) for number, account in accounts.items()]
     captured = {account.source.instance for account in accounts.values()}
@@ -192,7 +192,7 @@ def sums(name: str, rows: List[Row]) -> Row:
 
 
 def _choose(rows: List[Row], places: int) -> Tuple[List[Row], Optional[Hidden]]:
-    """The rows to show, the worst and the busiest when there is no place for all."""
+    """The rows to show: if not all fit, the worst and the busiest."""
     if len(rows) <= places:
         return rows, None
     order = sorted(

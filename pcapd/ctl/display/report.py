@@ -1,4 +1,4 @@
-"""What the user is told at the end, as text and as JSON."""
+"""The report at the end of a capture, and single lines during it, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from pcapd.ctl.display.progress import CLOCK_OFF_US
 from pcapd.ctl.display.text import escape, many, natural, quantity, span
-from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, Wanted
+from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks.inventory import Inventory, Written
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession, Waiting
@@ -32,14 +32,14 @@ __all__ = [
     "waiting_parts",
 ]
 
-#: Targets that are named before a capture starts.
+#: Number of targets that are named before a capture starts.
 _NAMES_MAX = 12
-#: Words for the usual ones.
+#: Names of the usual link types.
 _LINK_TYPES = {linktypes.ETHERNET: "Ethernet", linktypes.RAW: "IP", linktypes.LINUX_SLL2: "Linux cooked"}
 
 
 def as_dict(capture: CaptureSession, sinks: Sinks, seconds: float) -> Dict[str, Any]:
-    """The report for scripts."""
+    """The report as JSON values."""
     files, server = sinks.inventory, sinks.server
     served = (
         {"address": server.address, "readers": server.readers, "cut_off": server.cut_off} if server else None
@@ -68,7 +68,7 @@ def as_dict(capture: CaptureSession, sinks: Sinks, seconds: float) -> Dict[str, 
 
 
 def file_facts(written: Written) -> Dict[str, Any]:
-    """One file for scripts."""
+    """One file as JSON values."""
     facts: Dict[str, Any] = {"file": written.name, "packets": written.packets, "bytes": written.bytes}
     if written.instance:
         facts["instance"] = written.instance
@@ -103,17 +103,17 @@ def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
 
 
 def notice_as_dict(notice: Notice) -> Dict[str, Any]:
-    """A notice for scripts."""
+    """A notice as JSON values."""
     return {"type": notice.type.value, "origin": notice.origin, "message": notice.message}
 
 
 def _sorted(capture: CaptureSession) -> List[Account]:
-    """The sources by their names, instances as numbers."""
+    """The sources sorted by name, with instances in numeric order."""
     return sorted(capture.muxer.accounts.values(), key=lambda account: natural(account.name))
 
 
 def as_text(capture: CaptureSession, sinks: Sinks, seconds: float, options: CaptureOptions) -> List[str]:
-    """The report for people, one line each."""
+    """The report as lines of text."""
     files, server = sinks.inventory, sinks.server
     line = source_line if options.verbose else brief_line
     lines = [line(account) for account in _sorted(capture)]
@@ -130,7 +130,7 @@ def as_text(capture: CaptureSession, sinks: Sinks, seconds: float, options: Capt
     else:
         lines.append("nothing was written")
     if server is not None:
-        slow = f", {server.cut_off} of them cut off because they were too slow" if server.cut_off else ""
+        slow = f", {server.cut_off} of them disconnected because they were too slow" if server.cut_off else ""
         lines.append(f"served to {server.readers} {'readers' if server.readers != 1 else 'reader'}{slow}")
     lines.append(f"stopped: {escape(capture.reason)}")
     if not any(account.received for account in capture.muxer.accounts.values()):
@@ -139,20 +139,20 @@ def as_text(capture: CaptureSession, sinks: Sinks, seconds: float, options: Capt
 
 
 def _lost(capture: CaptureSession) -> str:
-    """What is missing from the file, in words."""
+    """How much is missing from the file, as text."""
     if capture.lost == 0:
         return "nothing was lost"
     if capture.lost_at_least == 0:
-        return "nobody knows whether something was lost"
+        return "it is unknown whether packets were lost"
     return f"{'' if capture.lost else 'at least '}{many(capture.lost_at_least, 'packet')} lost"
 
 
 def _nothing_came(options: CaptureOptions) -> str:
-    """What to try when there was no packet."""
-    hints = ["no packet came: is there traffic?"]
+    """Suggestions for a capture without packets."""
+    hints = ["no packets were captured: is there traffic?"]
     if options.filter:
-        hints.append("does the filter fit? without it everything is captured")
-    hints.append("another interface may have it: --device lo behind Envoy, -D lists them, -i any takes all")
+        hints.append("is the filter right? try without it")
+    hints.append("is it on another interface? --device lo behind Envoy, -D lists them, -i any captures all")
     return "; ".join(hints)
 
 
@@ -176,8 +176,8 @@ def _files(capture: CaptureSession, files: Inventory, seconds: float) -> List[st
     return lines
 
 
-def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
-    """What is about to be captured: the targets, the filter, the limits."""
+def plan(options: CaptureOptions, target: CaptureTarget) -> List[str]:
+    """Lines that describe the capture before it starts: the targets, the filter, the limits."""
     limits = []
     if options.duration is not None:
         limits.append(f"{options.duration:g} s")
@@ -189,45 +189,45 @@ def plan(options: CaptureOptions, wanted: Wanted) -> List[str]:
     if options.headers_only:
         lengths = "headers only"
     interfaces = f"; interfaces: {', '.join(options.interfaces)}" if options.interfaces else ""
-    target = _outputs(options)
+    outputs = _outputs(options)
     lines = [
-        f"{_shortened(wanted.describe())}{interfaces}",
+        f"{_shortened(target.describe())}{interfaces}",
         f"filter: {options.filter or 'none'}, without the capture's own connections; {lengths}",
-        f"limits: {', '.join(limits) or 'none'}; writing to {target}",
+        f"limits: {', '.join(limits) or 'none'}; writing to {outputs}",
     ]
     return [escape(line) for line in lines]
 
 
 def limits_line(limits: Limits) -> str:
-    """When the api ends any capture."""
+    """A line with the limits of the api."""
     return f"the api ends captures after {span(limits.duration)} or {quantity(limits.max_bytes)}"
 
 
 def sooner_lines(options: CaptureOptions, limits: Limits) -> List[str]:
-    """Where the api ends this capture before it was to end."""
+    """Lines for limits of the api that are lower than those of the options."""
     lines = []
     if options.duration is not None and options.duration > limits.duration:
-        lines.append(f"the api ends it after {span(limits.duration)}, not after {span(options.duration)}")
+        lines.append(f"the api ends this capture after {span(limits.duration)}, not {span(options.duration)}")
     if options.max_bytes is not None and options.max_bytes > limits.max_bytes:
-        words = f"{quantity(limits.max_bytes)}, not after {quantity(options.max_bytes)}"
-        lines.append(f"the api ends it after {words}")
+        sizes = f"{quantity(limits.max_bytes)}, not {quantity(options.max_bytes)}"
+        lines.append(f"the api ends this capture after {sizes}")
     return lines
 
 
-def start_line(options: CaptureOptions, wanted: Wanted) -> str:
-    """That it has started: what is captured, and where it goes."""
-    return escape(f"capturing {_shortened(wanted.describe())}; writing to {_outputs(options)}")
+def start_line(options: CaptureOptions, target: CaptureTarget) -> str:
+    """The line at the start: what is captured, and where the packets go."""
+    return escape(f"capturing {_shortened(target.describe())}; writing to {_outputs(options)}")
 
 
 def minute_line(capture: CaptureSession, size: int, minutes: int) -> str:
-    """How it stands."""
+    """The line of each minute, where there is no live table."""
     received = many(sum(account.received for account in capture.muxer.accounts.values()), "packet")
     lost = many(capture.lost_at_least, "packet") if capture.lost_at_least else "nothing"
     return f"{minutes} min: {received}, {quantity(size)} written, {lost} lost"
 
 
 def failed_line(origins: Sequence[str], message: str) -> str:
-    """Instances that cannot be captured for the same reason."""
+    """One line for instances that cannot be captured for the same reason."""
     return escape(f"{_shortened(', '.join(sorted(origins, key=natural)))}: {message}")
 
 
@@ -235,19 +235,19 @@ def _outputs(options: CaptureOptions) -> str:
     """Where the packets go."""
     files = options.files
     places = {NOWHERE: "no file", STDOUT: "standard output"}
-    words = places.get(
+    text = places.get(
         options.output, f"files named after {options.output}" if files.several else options.output
     )
     if files.serve is not None:
-        words += ", and to readers that connect"
-    return words
+        text += ", and to readers that connect"
+    return text
 
 
 def waiting_parts(waiting: Waiting, names: int = _NAMES_MAX) -> List[str]:
-    """What a stop waits for, for how long, and what to do about it.
+    """What a stop waits for, for how long, and how to leave at once.
 
     Args:
-        names: Of so many sources at most.
+        names: The largest number of sources to name.
     """
     sources = _shortened(", ".join(waiting.names), names) or "the end of the capture"
     return [
@@ -257,25 +257,25 @@ def waiting_parts(waiting: Waiting, names: int = _NAMES_MAX) -> List[str]:
     ]
 
 
-def _shortened(words: str, most: int = _NAMES_MAX) -> str:
-    """A list of very many names is not read."""
-    names = words.split(", ")
-    return words if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+def _shortened(text: str, most: int = _NAMES_MAX) -> str:
+    """A list of names, cut after `most` of them."""
+    names = text.split(", ")
+    return text if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def opened_line(source: Source) -> str:
-    """What one source is, when it has been opened."""
+    """The line for a source that has been opened."""
     link_type = _LINK_TYPES.get(source.link_type) or linktypes.name(source.link_type)
-    words = f"{source.instance}:{source.interface}: {link_type}, agent {source.agent or 'unknown'}"
+    text = f"{source.instance}:{source.interface}: {link_type}, agent {source.agent or 'unknown'}"
     if source.agent_address:
-        words += f" at {source.agent_address}"
+        text += f" at {source.agent_address}"
     if source.clock_offset_us is not None:
-        words += f", clock {source.clock_offset_us / 1000:+.1f} ms"
-    return escape(f"{words}, filter {source.filter or 'none'}")
+        text += f", clock {source.clock_offset_us / 1000:+.1f} ms"
+    return escape(f"{text}, filter {source.filter or 'none'}")
 
 
 def brief_line(account: Account) -> str:
-    """One source: its packets, and what was lost or left out, if anything was."""
+    """One source: its packets, and those lost or left out, if any."""
     drops = account.drops
     counts = (
         (drops.kernel, "dropped by the kernel"),
@@ -285,14 +285,14 @@ def brief_line(account: Account) -> str:
         (drops.client, "lost here"),
     )
     parts = [f"{escape(account.name)}: {many(account.written, 'packet')}"]
-    parts += [f"{_known(count)} {words}" for count, words in counts if count != 0]
+    parts += [f"{_known(count)} {place}" for count, place in counts if count != 0]
     return ", ".join(parts + _remarks(account))
 
 
 def source_line(account: Account) -> str:
-    """One source's counters, all of them."""
+    """One source with all its counters."""
     drops = account.drops
-    # Of a source that was lost, what was counted last.
+    # For a lost source, the latest known counters.
     least = "" if account.exact else "at least "
     parts = [
         f"{escape(account.name)}: {account.written} written",
@@ -307,14 +307,14 @@ def source_line(account: Account) -> str:
 
 
 def _remarks(account: Account) -> List[str]:
-    """What is not usual about one source."""
+    """Remarks for unusual facts about one source."""
     parts = []
     if not account.exact:
-        parts.append("more may be missing, because its agent or the api was lost")
+        parts.append("more may be missing, because the connection to its agent or to the api was lost")
     if account.unwanted:
         parts.append(f"{account.unwanted} came after the limit")
     if account.stats.excluded:
-        parts.append(f"{account.stats.excluded} excluded as traffic of captures")
+        parts.append(f"{account.stats.excluded} excluded as the traffic of captures")
     if account.duplicates:
         parts.append(f"{account.duplicates} duplicates left out (seen elsewhere before)")
     if account.late:
@@ -327,7 +327,7 @@ def _known(count: Optional[int]) -> str:
 
 
 def _forgotten(capture: CaptureSession) -> int:
-    """Packets that --packet-ids could not remember as long as it should."""
+    """Packets that exceeded the memory of --packet-ids."""
     ids = capture.muxer.packet_ids
     return 0 if ids is None else ids.forgotten
 
@@ -337,14 +337,14 @@ def _warnings(capture: CaptureSession) -> List[str]:
     forgotten = _forgotten(capture)
     if forgotten:
         warnings.append(
-            f"warning: {forgotten} packets were too many within {MATCH_WINDOW:g} s: "
-            "where they were seen again they count as other packets"
+            f"warning: {forgotten} packets exceeded the matching memory for {MATCH_WINDOW:g} s: "
+            "if they were seen again, they count as different packets"
         )
     for account in capture.muxer.accounts.values():
         offset = account.source.clock_offset_us
         if offset is not None and abs(offset) > CLOCK_OFF_US:
             warnings.append(
                 f"warning: {escape(account.name)}: the clock is {offset / 1e6:+.2f} s off "
-                f"({escape(describe(account.source))}); times in the file are as that clock told them"
+                f"({escape(describe(account.source))}); the times in the file are those of that clock"
             )
     return warnings

@@ -1,4 +1,4 @@
-"""What happens during a capture, as lines, as a live table, or as events for scripts."""
+"""Reports on a running capture: as lines, as a live table, or as events for scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol
 from pcapd.ctl.display import report, seentwice
 from pcapd.ctl.display.terminal import Terminal, say
 from pcapd.ctl.display.text import escape
-from pcapd.ctl.options import STDOUT, CaptureOptions, Wanted
+from pcapd.ctl.options import STDOUT, CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession, Outcome
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 __all__ = ["Frontend", "Reporter", "can_redraw"]
 
 _EVENT_INTERVAL = 1.0
-_STOP_TELL_AFTER = 1.0
-_STOP_TELL_AGAIN = 5.0
+_STOP_SHOW_AFTER = 1.0
+_STOP_SHOW_AGAIN = 5.0
 _MINUTE = 60.0
 _TOGETHER = 1.0  # seconds in which failures of several instances become one line
 
 
 class Frontend(Protocol):
-    """What shows a capture instead of a terminal, such as Wireshark."""
+    """Shows a capture instead of the terminal, as for Wireshark."""
 
     def line(self, message: str, *, important: bool) -> None:
-        """A line for people."""
+        """Show a line of text."""
         ...
 
     def turn(self, capture: CaptureSession, now: float) -> None:
-        """The loop went round: show it, or stop it."""
+        """Called in each turn of the loop: may show or stop the capture."""
         ...
 
     def ended(self, capture: CaptureSession) -> None:
-        """It is over, and everything is written that could be."""
+        """Called at the end, when everything has been written."""
         ...
 
     def failed(self, capture: CaptureSession) -> bool:
-        """Whether that is a failure."""
+        """Whether the capture counts as failed."""
         ...
 
 
 class Reporter:
-    """Shows the user what happens: plain lines, a live table, or JSON lines.
+    """Reports on the capture: plain lines, a live table, or JSON lines.
 
     Args:
-        options: Of the capture.
-        frontend: Takes the lines instead of the terminal.
+        options: The options of the capture.
+        frontend: Shows the lines instead of the terminal.
     """
 
     def __init__(self, options: CaptureOptions, frontend: Optional[Frontend] = None) -> None:
@@ -65,21 +65,21 @@ class Reporter:
         self._events = sys.stderr if options.output == STDOUT else sys.stdout
         self._said_at = 0.0
         self._minutes = 0
-        self._started = self._limits_told = False
-        self._wanted: Optional[Wanted] = None
-        # By message: instances that could not be started lately, to be named in one line.
+        self._started = self._limits_shown = False
+        self._target: Optional[CaptureTarget] = None
+        # By message: instances that failed to start recently, to be named in one line.
         self._failed: Dict[str, List[str]] = {}
         self._failed_at: Optional[float] = None
-        #: Those that came, for the report, and how many more.
+        #: The notices for the report, and the number of further ones.
         self._notices: List[Notice] = []
         self._notices_omitted = 0
         self._opened = 0
-        self._stop_told = False
-        self._stop_told_at = 0.0
+        self._stop_shown = False
+        self._stop_shown_at = 0.0
         self._detached = False
         self._terminal = Terminal(sys.stderr) if sys.stderr.isatty() else None
         self._table: Optional[Live] = None
-        # A program that reads the packets from our pipe may write to the same terminal, and --print does.
+        # A program that reads our pipe may write to the same terminal, and --print does.
         alone = options.output != STDOUT and not (options.quiet or options.json or options.files.print)
         if self._terminal is not None and alone and can_redraw(os.environ):
             # rich takes a while to import.
@@ -88,7 +88,7 @@ class Reporter:
             self._table = Live(self._terminal, sys.stderr, options)
 
     def line(self, text: str, *, important: bool = False) -> None:
-        """A line for people; when quiet, only an important one."""
+        """Show a line of text; with --quiet only an important one."""
         if self._frontend is not None:
             self._frontend.line(text, important=important)
         elif not self._options.json and (important or not self._options.quiet):
@@ -98,9 +98,9 @@ class Reporter:
                 say(text, sys.stderr)
 
     def event(self, kind: str, **facts: Any) -> None:
-        """A line for scripts."""
+        """Print an event as JSON."""
         if self._options.json:
-            # When nobody reads the events any more, the packets still count.
+            # If the reader of the events has gone, the capture continues.
             say(json.dumps({"event": kind, **facts}), self._events)
 
     def notice(self, notice: Notice) -> None:
@@ -121,7 +121,7 @@ class Reporter:
             self.line(f"{escape(notice.origin)}: {escape(notice.message)}", important=True)
 
     def _say_failed(self, error: Optional[PcapdError] = None) -> None:
-        """One line for all instances that failed for the same reason, unless that ended the capture."""
+        """One line for all instances that failed for the same reason, unless the capture failed for it."""
         failed, self._failed = self._failed, {}
         for message, origins in failed.items():
             if error is None or str(error) != message:
@@ -132,18 +132,18 @@ class Reporter:
         notices = [report.notice_as_dict(notice) for notice in self._notices]
         return {"notices": notices, "notices_omitted": self._notices_omitted}
 
-    def plan(self, wanted: Wanted) -> None:
-        """What is about to be captured; who reads lines alone gets it with --verbose."""
-        self._wanted = wanted
+    def plan(self, target: CaptureTarget) -> None:
+        """Describe the capture before it starts, if there is a table or with --verbose."""
+        self._target = target
         if self._table is not None or self._options.verbose:
-            for text in report.plan(self._options, wanted):
+            for text in report.plan(self._options, target):
                 self.line(text)
 
     def turn(self, capture: CaptureSession, sinks: Sinks, now: float, *, asked: bool) -> None:
-        """Report what happened since the last time.
+        """Report events since the last turn.
 
         Args:
-            asked: Somebody asked for the end.
+            asked: Whether the end was requested.
         """
         self.opened(capture)
         for notice in capture.notices:
@@ -154,13 +154,13 @@ class Reporter:
         self.progress(capture, sinks, now)
 
     def opened(self, capture: CaptureSession) -> None:
-        """With --verbose all sources that were opened since the last time."""
+        """Report the start, and with --verbose all newly opened sources."""
         self._limits(capture)
         accounts = capture.muxer.accounts
         if accounts and not self._started:
             self._started = True
-            if self._table is None and self._wanted is not None:
-                self.line(report.start_line(self._options, self._wanted))
+            if self._table is None and self._target is not None:
+                self.line(report.start_line(self._options, self._target))
         if self._options.verbose and len(accounts) > self._opened:
             # In the order in which they were opened.
             for account in list(accounts.values())[self._opened :]:
@@ -168,11 +168,11 @@ class Reporter:
             self._opened = len(accounts)
 
     def _limits(self, capture: CaptureSession) -> None:
-        """Those of the api, when it has said them."""
+        """Report the limits of the api when they are known."""
         limits = capture.limits
-        if limits is None or self._limits_told:
+        if limits is None or self._limits_shown:
             return
-        self._limits_told = True
+        self._limits_shown = True
         self.event("limits", seconds=limits.duration, bytes=limits.max_bytes)
         sooner = report.sooner_lines(self._options, limits)
         for text in sooner:
@@ -182,52 +182,52 @@ class Reporter:
             self.line(report.limits_line(limits))
 
     def serving(self, sinks: Sinks) -> None:
-        """Where readers may connect."""
+        """Report the address at which readers can connect."""
         server = sinks.server
         if server is not None:
             if not server.loopback:
-                words = f"whoever reaches {server.address} can read the packets: there is no password"
-                self.line(f"warning: {words}", important=True)
-                self.event("warning", message=words)
-            self.line(f"readers may connect to {server.address}, for example: tshark -i TCP@{server.address}")
+                text = f"anyone who can reach {server.address} can read the packets: there is no password"
+                self.line(f"warning: {text}", important=True)
+                self.event("warning", message=text)
+            self.line(f"readers can connect to {server.address}, for example: tshark -i TCP@{server.address}")
             self.event("serving", address=server.address)
 
     def sinks(self, sinks: Sinks) -> None:
-        """Files that were finished or deleted since the last time, and readers that came or went."""
+        """Report files that were finished or deleted, and readers that connected or left."""
         server, inventory = sinks.server, sinks.inventory
         for news in server.news if server is not None else ():
             self.line(f"{news.reader} {news.state}: {news.message}", important=news.state == "cut off")
             self.event("reader", state=news.state, reader=news.reader, message=news.message)
         if server is not None:
             server.news.clear()
-        for word, written in inventory.news if inventory.several else ():
+        for state, written in inventory.news if inventory.several else ():
             if self._options.verbose:
-                self.line(f"{written.name} {word}, {written.packets} packets")
-            self.event("file", state=word, **report.file_facts(written))
+                self.line(f"{written.name} {state}, {written.packets} packets")
+            self.event("file", state=state, **report.file_facts(written))
         inventory.news.clear()
 
     def stopping(self, capture: CaptureSession, now: float, *, asked: bool) -> None:
-        """What a stop waits for: at once when somebody asked for it, else when it takes a while.
+        """Report what a stop waits for: at once if the user requested it, else when it takes a while.
 
-        The table shows it all the time; where there is none, one line does.
+        The table shows it continuously; without a table, one line does.
         """
-        again = self._detached and now - self._stop_told_at >= _STOP_TELL_AGAIN
-        waiting = None if self._stop_told and not again else capture.waiting(now)
-        if waiting is None or not (asked or waiting.seconds >= _STOP_TELL_AFTER):
+        again = self._detached and now - self._stop_shown_at >= _STOP_SHOW_AGAIN
+        waiting = None if self._stop_shown and not again else capture.waiting(now)
+        if waiting is None or not (asked or waiting.seconds >= _STOP_SHOW_AFTER):
             return
         if self._table is not None and not self._table.hidden:
             return
-        self._stop_told, self._stop_told_at = True, now
+        self._stop_shown, self._stop_shown_at = True, now
         parts = report.waiting_parts(waiting)
         if self._detached:
-            # The terminal sends its Ctrl-C to somebody else now.
+            # Ctrl-C no longer reaches us.
             parts[-1] = f"kill {os.getpid()} leaves at once"
         self.line(f"stopping: {escape(capture.reason)}; {'; '.join(parts)}")
         facts = {"waiting_for": waiting.names, "seconds_left": round(waiting.left, 1)}
         self.event("stopping", reason=capture.reason, **facts)
 
     def progress(self, capture: CaptureSession, sinks: Sinks, now: float) -> None:
-        """The loop went round: draw the table, ask the frontend, print events."""
+        """Called in each turn of the loop: draw the table, call the frontend, print events."""
         if self._table is not None:
             self._table.show(capture, sinks.inventory.size, now)
         if self._frontend is not None:
@@ -249,24 +249,24 @@ class Reporter:
             self.event("progress", sources=[_brief(account) for account in accounts])
 
     def detach(self) -> None:
-        """Leave the table: the shell has the terminal again, and its prompt stands below."""
+        """Stop drawing the table: the shell has the terminal again, with its prompt below."""
         if not self._detached:
             self._detached = True
             self._table = None
             if self._terminal is not None:
                 self._terminal.leave()
 
-    def conclude(self, capture: CaptureSession, sinks: Sinks, wanted: Wanted, seconds: float) -> int:
-        """Show how it went, write the report, and return the exit status.
+    def conclude(self, capture: CaptureSession, sinks: Sinks, target: CaptureTarget, seconds: float) -> int:
+        """Show the result, write the report, and return the exit status.
 
         Args:
-            seconds: That it lasted.
+            seconds: Duration of the capture.
         """
         went = report.as_dict(capture, sinks, seconds)
-        about = {**reportfile.facts(self._options, wanted), **went}
+        about = {**reportfile.facts(self._options, target), **went}
         problem: Optional[reportfile.ReportFailed] = None
         try:
-            # First of all: what follows may wait for a terminal or a pipe.
+            # First of all, because what follows may wait for a terminal or a pipe.
             reportfile.write(self._options, {**about, **self.noticed()})
         except reportfile.ReportFailed as error:
             problem = error
@@ -287,7 +287,7 @@ class Reporter:
             self.line(f"pcapctl: {escape(str(capture.error))}", important=True)
         elif capture.outcome is Outcome.INCOMPLETE:
             self.line(
-                "pcapctl: the file is good, but something is missing from it: see above", important=True
+                "pcapctl: the file is valid, but packets are missing from it: see above", important=True
             )
         if problem is not None:
             self.line(f"pcapctl: {escape(str(problem))}", important=True)
@@ -295,8 +295,8 @@ class Reporter:
         return int(went["exit_status"] if self._frontend is None else self._frontend.failed(capture))
 
     def _explain(self, names: List[str]) -> None:
-        """Say what went wrong in the traffic; the packets are safe before."""
-        # Most captures do without what this imports.
+        """Explain the traffic; the file has been finished before."""
+        # Most captures do not need these imports.
         from pcapd.analysis.report import as_dict  # noqa: PLC0415
         from pcapd.ctl.display.explain import as_lines, explain  # noqa: PLC0415
 
@@ -310,7 +310,7 @@ class Reporter:
         self.event("explanation", **as_dict(found))
 
     def _close(self) -> None:
-        """Let the terminal take what was said, if it does."""
+        """Wait until the terminal has the lines, if it reads them."""
         if self._detached:
             self.line("")
         if self._terminal is not None:
@@ -318,7 +318,7 @@ class Reporter:
 
 
 def can_redraw(environ: Mapping[str, str]) -> bool:
-    """Whether a terminal moves its cursor; one without a name is not known to."""
+    """Whether the terminal can move its cursor, as far as TERM shows."""
     return environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 

@@ -1,7 +1,7 @@
-"""After a capture: whether packets in its file were seen at two places, which other programs take for
+"""After a capture: reports packets that were seen at two places, which other programs take for
 retransmissions.
 
-Looks at the beginning of the file alone, so that it takes a moment however long the file is.
+It reads only the beginning of the file, so it takes a moment however long the file is.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Sample(NamedTuple):
     """The beginning of a file.
 
     Attributes:
-        packets: Packets in it.
-        twice: Of these, second sightings of a packet.
-        whole: It is the whole file.
+        packets: Packets in that part.
+        twice: Those of them that are second sightings.
+        whole: Whether that part is the whole file.
     """
 
     packets: int
@@ -36,10 +36,10 @@ class Sample(NamedTuple):
 
 
 def look(path: Path) -> Sample:
-    """Count in the first part of a pcapng file (`FILE_READ_SIZE`).
+    """Count packets in the first part of a pcapng file (`FILE_READ_SIZE`).
 
     Raises:
-        OSError, PcapdError: It cannot be read.
+        OSError, PcapdError: The file cannot be read.
     """
     flows = Flows()
     with path.open("rb") as file:
@@ -52,7 +52,7 @@ def look(path: Path) -> Sample:
 
 
 def lines(capture: CaptureSession, sinks: Sinks) -> List[str]:
-    """A line for people when the newest file holds packets twice; none for other forms and --packet-ids."""
+    """A line if the newest file contains packets twice; none for other formats and --packet-ids."""
     kept = sinks.inventory.kept
     places = len(capture.muxer.accounts)
     if places < 2 or not kept or sinks.form is not Form.PCAPNG or capture.muxer.packet_ids is not None:
@@ -60,7 +60,7 @@ def lines(capture: CaptureSession, sinks: Sinks) -> List[str]:
     try:
         sample = look(Path(kept[-1].name))
     except (OSError, PcapdError):
-        return []  # such as a pipe: the report says what matters
+        return []  # such as a pipe; the report covers what matters
     if not sample.twice:
         return []
     of = f"{sample.packets}" if sample.whole else f"the first {sample.packets}"

@@ -1,7 +1,7 @@
-"""The live table on a terminal, made of text: `render`.  No I/O, no clock.
+"""Renders the live table as text: `render`.  No I/O, no clock.
 
-Names come from the network: they are escaped, and given to rich as texts, never as
-its markup.  Importing rich takes a while, so only who shows a table imports this.
+Names come from the network: they are escaped, and passed to rich as plain text, never
+as markup.  Importing rich takes a while, so this is imported only to show a table.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pcapd.ctl.display.text import escape, quantity
 
 __all__ = ["Look", "places", "render"]
 
-#: Sources shown at most: more than anybody reads.
+#: Largest number of sources shown.
 _ROWS_MAX = 16
-#: Lines beside the sources: two of heads, the sum, "and N more", two below the table.
+#: Lines besides the sources: two of headings, the total, "and N more", two below the table.
 _LINES_AROUND = 6
 _NAME_MIN = 12
-#: Samples in a sparkline.
+#: Number of samples in a sparkline.
 _COURSE = 8
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -42,8 +42,8 @@ class Look:
     Attributes:
         width: Columns.
         height: Lines.
-        color: It may be coloured.
-        unicode: It shows more than ASCII.
+        color: Colours are allowed.
+        unicode: It can show more than ASCII.
     """
 
     width: int = 80
@@ -57,7 +57,7 @@ class _Column(NamedTuple):
 
     Attributes:
         cell: Text and style of a row's cell.
-        need: How much it is needed: the least needed ones go first where there is no room.
+        need: Priority: where there is no room, the columns of the lowest are dropped first.
     """
 
     head: str
@@ -67,13 +67,13 @@ class _Column(NamedTuple):
 
 
 def places(look: Look) -> int:
-    """How many sources there is room for."""
+    """The number of sources that fit."""
     return max(1, min(_ROWS_MAX, look.height - 1 - _LINES_AROUND))
 
 
 def render(view: View, look: Look) -> List[Line]:
-    """The table, and below it how far the capture is; never more lines than the terminal has."""
-    width = max(_NAME_MIN, look.width - 1)  # what fills the last column wraps
+    """The table, with the progress below it; never more lines than the terminal has."""
+    width = max(_NAME_MIN, look.width - 1)  # a character in the last column may wrap
     screen = io.StringIO()
     console = Console(
         file=screen,
@@ -89,7 +89,7 @@ def render(view: View, look: Look) -> List[Line]:
     if view.rows:
         console.print(_table(view, look, width))
     table = [text.rstrip() for text in screen.getvalue().splitlines()]
-    room = max(1, look.height - 1)  # the cursor has a line of its own
+    room = max(1, look.height - 1)  # one line is for the cursor
     below = _below(view.progress, look, width)[: max(1, room - len(table))]
     return [Line(text, cell_len(_SGR.sub("", text))) for text in [*table, *below][-room:]]
 
@@ -129,7 +129,7 @@ def _columns(view: View, look: Look) -> List[_Column]:
         _Column("", lambda row: (_sparkline(row.rates[-_COURSE:], bars), "cyan"), 20, left=True),
     ]
     for index, drop in enumerate(DROPS):
-        # Where nothing is dropped may go, but never a number that is not 0.
+        # A column of zeros may be dropped, but never a number that is not 0.
         some = any(row.drops[index] for row in rows)
         if some or drop.always:
             columns.append(_Column(f"dropped\n{drop.place}", _dropped(index), 95 if some else 30 - index))
@@ -145,7 +145,7 @@ def _dropped(index: int) -> Callable[[Row], Tuple[str, str]]:
 
 
 def _fit(columns: List[_Column], rows: List[Row], width: int) -> Tuple[List[_Column], List[int]]:
-    """The columns for which there is room, and their widths; the name gets what is left over."""
+    """The columns that fit, and their widths; the name gets the remaining width."""
     sized = [
         (
             column,
@@ -181,21 +181,21 @@ def _clock(row: Row) -> Tuple[str, str]:
 
 
 def _count(number: int) -> str:
-    """Exact as long as it is short."""
+    """The number, rounded if it is long."""
     if number < 10_000_000:
         return str(number)
     return f"{number / 1e6:.1f}M" if number < 1e9 else f"{number / 1e9:.2f}G"
 
 
 def _sparkline(rates: Tuple[float, ...], bars: str) -> str:
-    """The course of a rate: its own largest is the highest bar, and nothing the lowest."""
+    """The history of a rate as bars; the highest bar is its own maximum, the lowest is 0."""
     most = max(rates, default=0.0)
     heights = [round(rate / most * (len(bars) - 1)) if most else 0 for rate in rates]
     return "".join(bars[height] for height in heights).ljust(_COURSE)
 
 
 def _cut(text: str, width: int, look: Look) -> str:
-    """The text in so many columns; its middle goes, as names differ at their ends."""
+    """The text cut to a width; the middle is removed, because names differ at their ends."""
     if cell_len(text) <= width:
         return text
     mark = "…" if look.unicode else "~"
@@ -221,7 +221,7 @@ def _below(progress: Totals, look: Look, width: int) -> List[str]:
 
 
 def _distance(progress: Totals) -> List[str]:
-    """How far it is, and how far it may go."""
+    """The progress of the capture, and what its limits leave."""
     if progress.seconds is None:
         return ["waiting for the first instance"]
     parts = [_time(progress.seconds), quantity(progress.size), f"{progress.written} packets written"]
@@ -235,7 +235,7 @@ def _distance(progress: Totals) -> List[str]:
 
 
 def _filled(parts: List[str], between: str, width: int) -> List[str]:
-    """Parts in as few lines as they fit in."""
+    """The parts in as few lines as possible."""
     lines: List[str] = []
     for part in parts:
         if lines and cell_len(lines[-1] + between + part) <= width:

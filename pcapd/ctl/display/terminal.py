@@ -1,9 +1,9 @@
-"""Writing to a terminal that may not read: nobody waits for it.
+"""Writing to a terminal without waiting for it, even if it does not read.
 
-Lines scroll; below them stands a region that is drawn anew again and again.  A
-thread writes.  While it is held up (Ctrl-S, a terminal over a network that is
-stuck) only the latest region is kept, and a bounded number of lines.
-`say` is for streams that are no terminal, and waits for them.
+Lines scroll; below them is a region that is redrawn repeatedly.  A thread writes.
+While the terminal blocks it (Ctrl-S, a stuck network), only the latest region and
+a bounded number of lines are kept.  `say` is for streams that are not a terminal,
+and waits for them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _PIECE = 512
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Write a line; when the pipe or the terminal was closed, nothing more is written there.
+    """Write a line; after the pipe or terminal was closed, discard everything for it.
 
-    What Python still holds would otherwise fail again when it ends, and change the exit status.
+    Otherwise Python's flush at exit would fail again and change the exit status.
     """
     try:
         stream.write(f"{text}\n")  # one write; print makes two, and another thread may write in between
@@ -36,7 +36,7 @@ def say(text: str, stream: TextIO) -> None:
 
 
 def silence(fd: int) -> None:
-    """Let everything that is written to a descriptor from now on go nowhere."""
+    """Redirect a descriptor to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, fd)
     os.close(nowhere)
@@ -54,7 +54,7 @@ class Terminal:
 
     Args:
         stream: The terminal; only its descriptor and its encoding are used.
-        patience: Seconds that `close` waits while nothing is taken.
+        patience: Seconds for which `close` waits without progress.
     """
 
     def __init__(self, stream: TextIO, patience: float = TERMINAL_PATIENCE) -> None:
@@ -73,11 +73,11 @@ class Terminal:
 
     @property
     def busy(self) -> bool:
-        """It has not taken what it was given yet: a new region would be for nothing."""
+        """Whether earlier output is still unwritten: a new region would not be seen."""
         return self._writing or self._region is not None
 
     def line(self, text: str) -> None:
-        """A line above the region."""
+        """Write a line above the region."""
         with self._changed:
             if len(self._lines) >= TERMINAL_LINES_MAX:
                 self._lines.popleft()
@@ -86,27 +86,27 @@ class Terminal:
             self._start()
 
     def show(self, region: List[Line]) -> None:
-        """What the region shows from now on."""
+        """Replace the content of the region."""
         with self._changed:
             self._region = region
             self._start()
 
     def leave(self) -> None:
-        """Leave the region as it is, and go on below: somebody else writes there from now on."""
+        """Keep the region on the screen and continue below it: another program uses the terminal now."""
         with self._changed:
             self._region, self._drawn = None, []
-            # Off the line that a shell's prompt may stand on.
+            # Do not write on the line of the shell's prompt.
             self._lines.append("")
             self._start()
 
     def close(self) -> None:
-        """Remove the region, and wait until everything is written, or nothing is taken any more."""
+        """Remove the region, and wait until everything is written or the terminal stops reading."""
         with self._changed:
             if self._thread is None:
                 return
             self._region = []
             self._changed.notify_all()
-            ran = RunningTime(TURN_MAX)  # it is not to blame for Ctrl-Z
+            ran = RunningTime(TURN_MAX)  # does not count while we are suspended (Ctrl-Z)
             taken, since = self._taken, ran.at(time.monotonic())
             while (self._writing or self._pending) and not self._broken:
                 self._changed.wait(0.1)
@@ -122,7 +122,7 @@ class Terminal:
 
     def _start(self) -> None:
         if self._thread is None:
-            # A daemon: the process ends also while it is held up.
+            # A daemon thread: it does not keep the process alive while it is blocked.
             self._thread = threading.Thread(target=self._run, name="terminal", daemon=True)
             self._thread.start()
         self._changed.notify_all()
@@ -138,26 +138,26 @@ class Terminal:
                 self._writing = True
             try:
                 self._write(data)
-            except OSError:  # it was closed: there is nobody to tell
+            except OSError:  # the terminal was closed
                 with self._changed:
                     self._broken = True
                     self._changed.notify_all()
                 return
 
     def _take(self) -> bytes:
-        """What is to be written now."""
+        """Take the output that is due."""
         region = self._drawn if self._region is None else self._region
-        words = [self._erase()]
+        parts = [self._erase()]
         if self._omitted:
-            words.append(f"({self._omitted} lines are missing here: the terminal did not read)\n")
-        words += [f"{line}\n" for line in self._lines]
-        words += [f"{line.text}\n" for line in region]
+            parts.append(f"({self._omitted} lines are missing here: the terminal did not read)\n")
+        parts += [f"{line}\n" for line in self._lines]
+        parts += [f"{line.text}\n" for line in region]
         self._lines.clear()
         self._omitted, self._region, self._drawn = 0, None, region
-        return "".join(words).encode(self._encoding, "backslashreplace")
+        return "".join(parts).encode(self._encoding, "backslashreplace")
 
     def _erase(self) -> str:
-        """Go to the region's first line and clear from there; lines may be wrapped since it was drawn."""
+        """Codes that go to the region's first line and clear from there, counting wrapped lines."""
         if not self._drawn:
             return ""
         try:

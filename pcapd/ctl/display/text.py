@@ -1,7 +1,7 @@
-"""Words and numbers for people.
+"""Formats text and numbers for the user.
 
-Names and messages come over the network; a terminal must never see their
-control characters, which could move its cursor or worse.
+Names and messages come over the network; their control characters, which could
+move the cursor or worse, must never reach a terminal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["escape", "many", "natural", "quantity", "span"]
 
 
 def escape(text: str) -> str:
-    """The text with everything that is not printable written out, as in ``\\x1b``."""
+    """The text with unprintable characters escaped, as in ``\\x1b``."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
@@ -21,7 +21,7 @@ def escape(text: str) -> str:
 
 
 def natural(name: str) -> List[Tuple[int, str]]:
-    """A key that sorts names as people do: ``web/2`` before ``web/10``."""
+    """A sort key for natural order: ``web/2`` before ``web/10``."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
@@ -32,7 +32,7 @@ def many(count: int, what: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """As in ``30 s``, ``5 min`` or ``1 h``: the largest unit that is exact."""
+    """As in ``30 s``, ``5 min`` or ``1 h``: in the largest unit that is exact."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size:g} {unit}"
@@ -40,7 +40,7 @@ def span(seconds: float) -> str:
 
 
 def quantity(size: float) -> str:
-    """Bytes with a unit of 1000 and three digits, such as ``1.23 MB``."""
+    """A size in decimal units with three digits, such as ``1.23 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"

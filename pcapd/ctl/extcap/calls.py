@@ -1,7 +1,7 @@
-"""What Wireshark calls an extcap program with.  Pure.
+"""Parses the command line with which Wireshark starts an extcap program.  Pure.
 
-Options come as ``--name value`` or ``--name=value``, and newer versions may add some:
-what is unknown is passed over.
+Options have the form ``--name value`` or ``--name=value``.  Newer versions may add
+options: unknown ones are ignored.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ class Call:
 
     Attributes:
         flags: Options without a value.
-        values: The other options; an empty value is as good as none.
+        values: The other options; an empty value counts as missing.
     """
 
     flags: FrozenSet[str] = frozenset()
     values: Dict[str, str] = field(default_factory=dict)
 
     def get(self, name: str, default: str = "") -> str:
-        """Value of an option without spaces around it, or the default."""
+        """The stripped value of an option, or the default."""
         return self.values.get(name, "").strip() or default
 
 
 def is_call(arguments: Sequence[str]) -> bool:
-    """Whether this is Wireshark's doing: no command of ours has such options."""
-    return any(word.startswith(_PREFIX) for word in arguments)
+    """Whether Wireshark started us: no command of ours has such options."""
+    return any(argument.startswith(_PREFIX) for argument in arguments)
 
 
 def parse(arguments: Sequence[str]) -> Call:
     """Read the arguments, which may begin with ``extcap``, our command.
 
     Raises:
-        UsageProblem: An option lacks its value, or something is no option.
+        UsageProblem: An option lacks its value, or an argument is not an option.
     """
-    words = list(arguments[1:] if arguments[:1] == ["extcap"] else arguments)
+    left = list(arguments[1:] if arguments[:1] == ["extcap"] else arguments)
     flags = set()
     values: Dict[str, str] = {}
-    while words:
-        name, equals, value = words.pop(0).partition("=")
+    while left:
+        name, equals, value = left.pop(0).partition("=")
         if not name.startswith("--"):
-            raise UsageProblem(f"{name!r} is no option of extcap", "see: pcapctl extcap --help")
+            raise UsageProblem(f"{name!r} is not an extcap option", "see: pcapctl extcap --help")
         if name in _FLAGS:
             flags.add(name)
         elif equals:
             values[name] = value
-        elif words and not (name.startswith(_PREFIX) and words[0].startswith(_PREFIX)):
-            values[name] = words.pop(0)
+        elif left and not (name.startswith(_PREFIX) and left[0].startswith(_PREFIX)):
+            values[name] = left.pop(0)
         elif not name.startswith(_PREFIX):
-            raise UsageProblem(f"{name} lacks its value")
+            raise UsageProblem(f"{name} has no value")
     return Call(frozenset(flags), values)

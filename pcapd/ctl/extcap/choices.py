@@ -1,6 +1,6 @@
-"""Values of an argument that are looked up, with the cf CLI's login.
+"""Looks up the values of an argument with the cf CLI's login.
 
-Wireshark shows nothing of what goes wrong here: it becomes the only choice.
+Wireshark shows no errors here, so an error becomes the only choice.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login.cfconfig import config_path
 from pcapd.ctl.login.cflogin import read_login
-from pcapd.ctl.login.cloud import CloudController, Session
+from pcapd.ctl.login.cloud import CfSession, CloudController
 from pcapd.ctl.login.fetch import Client
 from pcapd.ctl.options import Trust
 from pcapd.errors import PcapdError
 
 __all__ = ["apps", "choices"]
 
-#: Characters that a sentence cannot carry as they are.
+#: Characters that an extcap line cannot contain.
 _UNFIT = frozenset("{}")
 
 
 def choices(ca: Optional[Path]) -> List[Choice]:
-    """The choices of the app, which is the one argument that has a list.
+    """The choices of the app, the only argument with a list.
 
     Args:
-        ca: Authorities besides the system's.
+        ca: CA certificates in addition to the system's.
     """
     try:
         return apps(ca)
     except PcapdError as error:
-        # The list is narrow, and cuts what is longer: the remedy comes first, on a line of its own.
+        # The list is narrow and cuts long lines: the hint comes first, on a separate line.
         return [Choice("", line, default=not number) for number, line in enumerate(_lines(error))]
 
 
@@ -41,14 +41,14 @@ def apps(ca: Optional[Path]) -> List[Choice]:
     """The apps of the space that the cf CLI targets.
 
     Raises:
-        PcapdError: They cannot be had; the message says what helps.
+        PcapdError: They are not available; the hint suggests a remedy.
     """
     path = config_path(os.environ)
     login = read_login(path)
     if not login.space_guid:
-        raise LoginProblem("the cf CLI targets no space", "choose one with: cf target -o ORG -s SPACE")
+        raise LoginProblem("the cf CLI has no targeted space", "choose one with: cf target -o ORG -s SPACE")
     client = Client(ca, Trust.ALSO_GIVEN)
-    controller = CloudController(login.target, Session(path, login, client, lambda _: None), client)
+    controller = CloudController(login.target, CfSession(path, login, client, lambda _: None), client)
     found = [_choice(name, guid) for name, guid in controller.apps(login.space_guid)]
     if not found:
         return [Choice("", f"there are no apps in space {login.space or login.space_guid}", default=True)]

@@ -1,4 +1,4 @@
-"""From one of Wireshark's calls to an exit status.  Wireshark shows stderr in a dialog."""
+"""Carries out one of Wireshark's calls.  Wireshark shows stderr in a dialog."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pcapd.ctl.options import (
     STDOUT,
     Access,
     CaptureOptions,
+    CaptureTarget,
     Trust,
     UsageProblem,
-    Wanted,
     parse_instances,
     read_token,
 )
@@ -35,18 +35,19 @@ if TYPE_CHECKING:
 
 __all__ = ["PREPARE", "answer", "options_of"]
 
-#: Seconds that Wireshark has to open its end of the pipe.
+_IN_OPTIONS = "in the interface's options, behind the gear icon next to its name"
+#: Seconds for Wireshark to open its end of the pipe.
 _READER_TIMEOUT = 30.0
 _STDOUT_FD = 1
 
-Prepare = Callable[[Call, CaptureOptions], Tuple[Access, Wanted]]
+Prepare = Callable[[Call, CaptureOptions], Tuple[Access, CaptureTarget]]
 
 
 def answer(arguments: Sequence[str]) -> int:
-    """Do what Wireshark wants, and return the exit status.
+    """Carry out a call, and return the exit status.
 
     Raises:
-        PcapdError: It cannot be done; the message is for Wireshark's dialog.
+        PcapdError: It failed; the message is for Wireshark's dialog.
     """
     call = parse(arguments)
     if "--extcap-interfaces" in call.flags:
@@ -54,7 +55,7 @@ def answer(arguments: Sequence[str]) -> int:
     named = call.get("--extcap-interface")
     interface = configuration.INTERFACES.get(named)
     if interface is None:
-        hint = f"there are: {', '.join(configuration.INTERFACES)}"
+        hint = f"known are: {', '.join(configuration.INTERFACES)}"
         raise UsageProblem(f"there is no interface {named!r}" if named else "no --extcap-interface", hint)
     if "--extcap-dlts" in call.flags:
         return _say(configuration.link_types())
@@ -66,10 +67,10 @@ def answer(arguments: Sequence[str]) -> int:
     if "--extcap-cleanup-postkill" in call.flags:
         return 0
     if "--extcap-capture-filter" in call.values:
-        # Whatever is said here makes the filter's field red.
+        # Any output here makes the filter's field red.
         problem = configuration.filter_problem(call.values["--extcap-capture-filter"])
         return _say([problem] if problem else [])
-    raise UsageProblem("Wireshark wants nothing of it", "see: pcapctl extcap --help")
+    raise UsageProblem("no extcap action is requested", "see: pcapctl extcap --help")
 
 
 def _say(lines: List[str]) -> int:
@@ -82,7 +83,7 @@ def _reload(interface: configuration.Interface, option: str, call: Call) -> List
     known = {one.call.lstrip("-") for one in interface.arguments if one.reload}
     if option.lstrip("-") not in known:
         return []
-    # ssl and HTTP take most of the start-up: the other calls do without.
+    # ssl and HTTP take most of the start-up time: the other calls do not need them.
     from pcapd.ctl.extcap.choices import choices
 
     return configuration.choices_of(interface, f"--{option.lstrip('-')}", choices(_ca(call)))
@@ -90,10 +91,10 @@ def _reload(interface: configuration.Interface, option: str, call: Call) -> List
 
 def _capture(interface: configuration.Interface, call: Call) -> int:
     parent = Parent("Wireshark")
-    # ssl and wsproto take most of the start-up: the other calls do without.
+    # ssl and wsproto take most of the start-up time: the other calls do not need them.
     from pcapd.ctl.extcap.toolbar import Toolbar
 
-    # First of all: Wireshark's window stands still until we have opened the toolbar's pipe.
+    # First of all: Wireshark's window blocks until we have opened the toolbar's pipe.
     toolbar = Toolbar(call.get("--extcap-control-in"), call.get("--extcap-control-out"))
     try:
         return _captured(interface, call, parent, toolbar)
@@ -101,7 +102,7 @@ def _capture(interface: configuration.Interface, call: Call) -> int:
         toolbar.log(escape(str(error)))
         raise
     finally:
-        # A window that opens the pipe after our end would stand still for ever.
+        # A window that opens the pipe after we have exited would block for ever.
         toolbar.await_window(parent)
 
 
@@ -111,13 +112,13 @@ def _captured(interface: configuration.Interface, call: Call, parent: Parent, to
 
     fifo = call.get("--fifo")
     if not fifo:
-        raise UsageProblem("no --fifo to write to")
-    # Before anything can go wrong: dumpcap waits for ever on a pipe that nobody has opened.
+        raise UsageProblem("--fifo is missing")
+    # Before anything can fail: dumpcap waits for ever for a pipe that was never opened.
     _write_to(fifo, parent)
     options = options_of(call)
-    access, wanted = PREPARE[interface.value](call, options)
+    access, target = PREPARE[interface.value](call, options)
     try:
-        return run(access, options, wanted, Wireshark(_STDOUT_FD, toolbar), parent)
+        return run(access, options, target, Wireshark(_STDOUT_FD, toolbar), parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise
@@ -128,13 +129,13 @@ def options_of(call: Call) -> CaptureOptions:
     """The options of the capture.
 
     Raises:
-        UsageProblem: One of them cannot be.
+        UsageProblem: A value is not valid.
     """
     return CaptureOptions(
         output=STDOUT,
         form=Form.PCAPNG,
         filter=_filter(call),
-        interfaces=tuple(words(call.get("--device"))),
+        interfaces=tuple(split_list(call.get("--device"))),
         snaplen=_snaplen(call.get("--snaplen")),
         headers_only=_truth(call.get("--headers-only", "false"), "--headers-only"),
         duration=_duration(call.get("--duration")),
@@ -144,9 +145,9 @@ def options_of(call: Call) -> CaptureOptions:
     )
 
 
-def words(text: str) -> List[str]:
-    """The words of a list with commas, spaces, or both."""
-    return [word for word in re.split(r"[,\s]+", text) if word]
+def split_list(text: str) -> List[str]:
+    """The items of a list that is separated by commas, spaces, or both."""
+    return [item for item in re.split(r"[,\s]+", text) if item]
 
 
 def _filter(call: Call) -> str:
@@ -163,7 +164,7 @@ def _snaplen(text: str) -> int:
     if not text:
         return SNAPLEN_DEFAULT
     if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= SNAPLEN_MAX:
-        raise UsageProblem(f"{text!r} is no number of bytes from 1 to {SNAPLEN_MAX}")
+        raise UsageProblem(f"{text!r} is not a number of bytes from 1 to {SNAPLEN_MAX}")
     return int(text)
 
 
@@ -184,7 +185,7 @@ def _truth(text: str, name: str) -> bool:
         return True
     if text.lower() in ("false", "no", "0"):
         return False
-    raise UsageProblem(f"{name} is true or false, not {text!r}")
+    raise UsageProblem(f"{name} must be true or false, not {text!r}")
 
 
 def _api(call: Call) -> Optional[str]:
@@ -199,18 +200,18 @@ def _ca(call: Call) -> Optional[Path]:
 def _needed_api(call: Call) -> str:
     api = _api(call)
     if api is None:
-        raise UsageProblem("no api", "name its URL in the interface's options, or set PCAP_API")
+        raise UsageProblem("no api is given", "name its URL in the interface's options, or set PCAP_API")
     return api
 
 
-def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
-    from pcapd.ctl.login.cf import Asked, prepare
+def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
+    from pcapd.ctl.login.cf import CfArguments, prepare
 
     app = call.get("--app")
     if not app:
-        raise UsageProblem("no app", "choose one in the interface's options (the wheel beside its name)")
-    instances = parse_instances(words(call.get("--instances")))
-    asked = Asked(
+        raise UsageProblem("no app is chosen", f"choose one {_IN_OPTIONS}")
+    instances = parse_instances(split_list(call.get("--instances")))
+    asked = CfArguments(
         app,
         instances,
         call.get("--type", "web"),
@@ -222,16 +223,16 @@ def _cf(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
     return prepare(asked, options)
 
 
-def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
-    from pcapd.ctl.login.bosh import Asked, prepare
+def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
+    from pcapd.ctl.login.bosh import BoshArguments, prepare
 
     deployment = call.get("--deployment", os.environ.get("BOSH_DEPLOYMENT", ""))
-    groups = tuple(words(call.get("--groups")))
+    groups = tuple(split_list(call.get("--groups")))
     if not deployment or not groups:
-        lacking = "instance group" if deployment else "deployment"
-        raise UsageProblem(f"no {lacking}", "name it in the interface's options (the wheel beside its name)")
-    instances = tuple(words(call.get("--instances")))
-    asked = Asked(
+        missing = "instance group" if deployment else "deployment"
+        raise UsageProblem(f"no {missing} is named", f"name it {_IN_OPTIONS}")
+    instances = tuple(split_list(call.get("--instances")))
+    asked = BoshArguments(
         deployment,
         groups,
         () if instances == ("all",) else instances,
@@ -243,26 +244,26 @@ def _bosh(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
     return prepare(asked, options)
 
 
-def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, Wanted]:
-    targets = tuple(words(call.get("--targets")))
+def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
+    targets = tuple(split_list(call.get("--targets")))
     if not targets:
-        raise UsageProblem("no hosts", "name them in the interface's options (the wheel beside its name)")
-    wanted = Wanted(targets)
-    options.request(wanted)
+        raise UsageProblem("no targets are named", f"name them {_IN_OPTIONS}")
+    target = CaptureTarget(targets)
+    options.request(target)
     token_file = call.get("--token-file")
     token = read_token(Path(token_file).expanduser() if token_file else None)
-    return Access(_needed_api(call), token, _ca(call)), wanted
+    return Access(_needed_api(call), token, _ca(call)), target
 
 
-#: What an interface asks for, and of whom.
+#: How to prepare the capture of each interface.
 PREPARE: Dict[str, Prepare] = {"pcapctl-cf": _cf, "pcapctl-bosh": _bosh, "pcapctl-hosts": _hosts}
 
 
 def _write_to(fifo: str, parent: Parent) -> None:
-    """Make the pipe our standard output, when its reader is there; without one, opening would wait for ever.
+    """Make the pipe our standard output once it has a reader; without one, opening it would block.
 
     Raises:
-        PcapdError: It cannot be written to.
+        PcapdError: The pipe cannot be written.
     """
     until = time.monotonic() + _READER_TIMEOUT
     while True:
@@ -271,8 +272,8 @@ def _write_to(fifo: str, parent: Parent) -> None:
             break
         except OSError as error:
             if error.errno != errno.ENXIO or time.monotonic() >= until or parent.look():
-                words = "nobody reads it" if error.errno == errno.ENXIO else error.strerror
-                raise PcapdError(f"cannot write to {fifo}: {words}") from error
+                reason = "it has no reader" if error.errno == errno.ENXIO else error.strerror
+                raise PcapdError(f"cannot write to {fifo}: {reason}") from error
         time.sleep(0.02)
     sys.stdout.flush()
     os.set_blocking(fd, True)

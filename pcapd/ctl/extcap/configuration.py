@@ -1,7 +1,7 @@
-"""What Wireshark is answered: sentences of the kind ``word {key=value}{key=value}``.  Pure.
+"""The answers to Wireshark: lines of the form ``word {key=value}{key=value}``.  Pure.
 
-Only what Wireshark 4.0 knows, and every later version does: types of arguments that a
-version does not know are dropped by it.
+They use only what Wireshark 4.0 and all later versions know: a version drops arguments
+of unknown types.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Argument:
     """One field of the dialog.
 
     Attributes:
-        call: The option by which it comes back.
-        type: As extcap has it: string, selector, fileselect, integer, boolean.
-        range: Of an integer.
-        reload: There is a button that asks for the choices anew.
-        choices: Of a selector.
+        call: The option with which Wireshark returns its value.
+        type: extcap's type: string, selector, fileselect, integer, boolean.
+        range: The range of an integer.
+        reload: Show a button that reloads the choices.
+        choices: The choices of a selector.
     """
 
     call: str
@@ -62,7 +62,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Interface:
-    """One of ours in Wireshark's list."""
+    """One of pcapctl's interfaces in Wireshark's list."""
 
     value: str
     display: str
@@ -70,20 +70,20 @@ class Interface:
 
 
 class Control:
-    """Numbers of what is in the toolbar."""
+    """Numbers of the toolbar's controls."""
 
     STOP, PACKETS, DROPPED, LOG = range(4)
 
 
 _INSTANCES = r"^ *(all|[0-9]+( *, *[0-9]+)*)? *$"
-#: As `parse_duration` reads it, and more than 0.
+#: Durations for `parse_duration` that are more than 0.
 _DURATION = r"^ *(?=.*[1-9])[0-9]+([.][0-9]+)? ?(ms|s|m|h) *$"
-#: Wireshark's display filters have names with dots, capture filters only addresses.
+#: Names with dots are those of display filters; capture filters have dots only in addresses.
 _FILTER = r"^(?!.*[A-Za-z_][.][A-Za-z_])[^\x00-\x1f\x7f]*$"
 _CA = Argument(
     "--ca",
-    "Authority of the certificates",
-    "PEM file of the authority that signed the certificates, where the system does not know it",
+    "CA of the certificates",
+    "PEM file of the CA that signed the certificates, if the system does not know it",
     type="fileselect",
     group="Access",
 )
@@ -92,20 +92,20 @@ _CAPTURE = (
     Argument(
         "--device",
         "Devices",
-        "Interfaces to capture on, with commas; lo has in clear what Envoy encrypts on eth0",
+        "Interfaces to capture on, with commas; on lo, what Envoy encrypts on eth0 is in clear",
         placeholder="eth0",
     ),
     Argument(
         "--filter",
         "Capture filter",
-        "See pcap-filter(7); it works where the packets are, besides Wireshark's own field",
+        "See pcap-filter(7); applied where the packets are captured, in addition to Wireshark's own field",
         placeholder="tcp port 8080",
         validation=_FILTER,
     ),
     Argument(
         "--snaplen",
         "Bytes of each packet",
-        f"Bytes of each packet to keep; {SNAPLEN_DEFAULT} keeps all",
+        f"Bytes to keep of each packet; {SNAPLEN_DEFAULT} keeps all",
         type="integer",
         default=str(SNAPLEN_DEFAULT),
         range=(1, SNAPLEN_MAX),
@@ -127,13 +127,13 @@ _CAPTURE = (
     Argument(
         "--order",
         "In time order",
-        "Hold packets back for a moment, so that those of all instances are in time order",
+        "Hold packets back for a moment, to sort those of all instances by time",
         type="boolean",
         default="true",
     ),
 )
 
-#: What the app's selector shows before somebody presses its button.
+#: What the app's selector shows before its button is pressed.
 _NOT_LOADED = Choice("", "reload to see the apps of your space", default=True)
 
 _CF = Interface(
@@ -146,7 +146,7 @@ _CF = Interface(
             "Apps of the space that the cf CLI targets (cf login, cf target -s SPACE)",
             type="selector",
             group="App",
-            # Wireshark opens the options when nothing was chosen yet, and saves nothing before.
+            # Without a value, Wireshark opens the options; it saves nothing before.
             required=True,
             reload=True,
             choices=(_NOT_LOADED,),
@@ -154,16 +154,16 @@ _CF = Interface(
         Argument(
             "--instances",
             "Instances",
-            "Such as 0,2; all where nothing is here",
+            "For example 0,2; empty for all",
             group="App",
             placeholder="all",
             validation=_INSTANCES,
         ),
-        Argument("--type", "Process type", "Such as web or worker", group="App", default="web"),
+        Argument("--type", "Process type", "For example web or worker", group="App", default="web"),
         Argument(
             "--follow",
             "Follow the app",
-            "Go on with instances that restart, move or are added",
+            "Also capture instances that restart, move or are added",
             type="boolean",
             group="App",
             default="false",
@@ -172,7 +172,7 @@ _CF = Interface(
         Argument(
             _API.call,
             _API.display,
-            "URL of the pcap api (or PCAP_API), where Cloud Controller does not tell it",
+            "URL of the pcap api (or PCAP_API), if Cloud Controller does not provide it",
             group="Access",
             placeholder="from Cloud Controller",
         ),
@@ -184,18 +184,18 @@ _BOSH = Interface(
     "BOSH VMs",
     (
         Argument("--deployment", "Deployment", "Its name (or BOSH_DEPLOYMENT)", group="VMs"),
-        Argument("--groups", "Instance groups", "With commas", group="VMs", required=True),
+        Argument("--groups", "Instance groups", "Separated by commas", group="VMs", required=True),
         Argument(
             "--instances",
             "Instances",
-            "Ids, indices or GROUP/ID, with commas; all where nothing is here",
+            "IDs, indices or GROUP/ID, separated by commas; empty for all",
             group="VMs",
             placeholder="all",
         ),
         Argument(
             "--yes",
             "More than five VMs",
-            "Capture on however many VMs there are, which otherwise is refused",
+            "Allow a capture of more than five VMs, which is refused otherwise",
             type="boolean",
             group="VMs",
             default="false",
@@ -218,7 +218,7 @@ _HOSTS = Interface(
         Argument(
             "--targets",
             "Hosts",
-            "Names of the api's configuration, with commas",
+            "Targets of the api's configuration, separated by commas",
             group="Hosts",
             required=True,
         ),
@@ -235,7 +235,7 @@ _HOSTS = Interface(
     ),
 )
 
-#: By the names under which Wireshark calls for them.
+#: By the names that Wireshark uses.
 INTERFACES: Dict[str, Interface] = {one.value: one for one in (_CF, _BOSH, _HOSTS)}
 
 _CONTROLS = (
@@ -243,29 +243,27 @@ _CONTROLS = (
         Control.STOP,
         "button",
         "Stop",
-        "End the capture in good order: what was captured until now still comes",
+        "End the capture in good order: packets captured until now still arrive",
     ),
-    (Control.PACKETS, "string", "Packets", "Packets that have come"),
-    (Control.DROPPED, "string", "Dropped", "Packets that were dropped, by place"),
-    (Control.LOG, "button", "Log", "What pcapctl says"),
+    (Control.PACKETS, "string", "Packets", "Packets received"),
+    (Control.DROPPED, "string", "Dropped", "Packets dropped, by place"),
+    (Control.LOG, "button", "Log", "Messages of pcapctl"),
 )
 
 
 def interfaces(version: str) -> List[str]:
-    """Answer to ``--extcap-interfaces``: what there is, and the toolbar of all of it."""
-    lines = [_sentence("extcap", version=version, display="pcapd")]
-    lines += [_sentence("interface", value=one.value, display=one.display) for one in INTERFACES.values()]
+    """Answer to ``--extcap-interfaces``: the interfaces, and the toolbar that they share."""
+    lines = [_line("extcap", version=version, display="pcapd")]
+    lines += [_line("interface", value=one.value, display=one.display) for one in INTERFACES.values()]
     for number, kind, display, tooltip in _CONTROLS:
         role = "logger" if number == Control.LOG else ""
-        lines.append(
-            _sentence("control", number=number, type=kind, role=role, display=display, tooltip=tooltip)
-        )
+        lines.append(_line("control", number=number, type=kind, role=role, display=display, tooltip=tooltip))
     return lines
 
 
 def link_types() -> List[str]:
-    """Answer to ``--extcap-dlts``: a file of ours says for each source what it is."""
-    return [_sentence("dlt", number=1, name="EN10MB", display="Ethernet")]
+    """Answer to ``--extcap-dlts``: the file itself records the link type of each source."""
+    return [_line("dlt", number=1, name="EN10MB", display="Ethernet")]
 
 
 def arguments_of(interface: Interface) -> List[str]:
@@ -273,12 +271,12 @@ def arguments_of(interface: Interface) -> List[str]:
     lines = []
     for number, one in enumerate(interface.arguments):
         lines.append(
-            _sentence(
+            _line(
                 "arg",
                 number=number,
                 call=one.call,
                 display=one.display,
-                # What goes wrong is told with the options' names.
+                # Error messages contain the names of the options.
                 tooltip=f"{one.tooltip} ({one.call})",
                 type=one.type,
                 default=one.default,
@@ -302,7 +300,7 @@ def choices_of(interface: Interface, call: str, choices: Iterable[Choice]) -> Li
 
 
 def _choices(number: int, choices: Iterable[Choice]) -> List[str]:
-    # An empty value must be told, too.
+    # Empty values must be included.
     return [
         f"value {{arg={number}}}{{value={_plain(one.value)}}}{{display={_plain(one.display)}}}"
         + ("{default=true}" if one.default else "")
@@ -310,31 +308,31 @@ def _choices(number: int, choices: Iterable[Choice]) -> List[str]:
     ]
 
 
-def _sentence(word: str, **fields: object) -> str:
-    told = ((key, _plain(str(value))) for key, value in fields.items())
-    return f"{word} " + "".join(f"{{{key}={value}}}" for key, value in told if value)
+def _line(word: str, **fields: object) -> str:
+    plain = ((key, _plain(str(value))) for key, value in fields.items())
+    return f"{word} " + "".join(f"{{{key}={value}}}" for key, value in plain if value)
 
 
 def _plain(text: str) -> str:
-    """Text without what would end a sentence's field or the sentence."""
+    """The text without characters that would end a field or the line."""
     return escape(text).replace("{", "(").replace("}", ")")
 
 
 def filter_problem(text: str) -> str:
-    """What is wrong with a capture filter, as far as that is seen without libpcap; empty when nothing.
+    """An error in a capture filter, as far as it can be found without libpcap; empty if there is none.
 
     The agent's libpcap decides when the capture starts.
     """
     if len(text.encode("utf-8", "surrogateescape")) > FILTER_MAX:
-        return f"a filter has at most {FILTER_MAX} bytes"
+        return f"a filter can have at most {FILTER_MAX} bytes"
     if not text.isprintable():
-        return "a filter has no control characters"
+        return "a filter cannot contain control characters"
     opened: List[int] = []
     for place, character in enumerate(text, 1):
         if character == "(":
             opened.append(place)
         elif character == ")":
             if not opened:
-                return f"the ) at character {place} closes nothing"
+                return f"the ) at character {place} has no matching ("
             opened.pop()
     return f"the ( at character {opened[-1]} is not closed" if opened else ""

@@ -1,4 +1,4 @@
-"""Messages between Wireshark's toolbar and us.  Pure.
+"""The messages of Wireshark's toolbar.  Pure.
 
 A message is ``T``, 24 bits of length (big-endian), the number of the control, the
 command, and the payload; the length counts what follows it.
@@ -21,11 +21,11 @@ VALUE_MAX, LOG_MAX = 32767, 65535
 
 
 class ControlProblem(PcapdError):
-    """Something else than Wireshark is on the other end."""
+    """The other end of the pipe is not Wireshark."""
 
 
 class Kind(IntEnum):
-    """What a message wants."""
+    """The kind of a message."""
 
     INITIALIZED = 0
     SET = 1
@@ -40,17 +40,17 @@ class Kind(IntEnum):
 
 
 class Message(NamedTuple):
-    """One message; a kind that we do not know is a number."""
+    """One message; an unknown kind is a number."""
 
     control: int
     kind: int
     payload: bytes = b""
 
 
-def text(control: int, kind: Kind, words: str) -> Message:
-    """A message of words, cut to what Wireshark takes."""
+def text(control: int, kind: Kind, content: str) -> Message:
+    """A text message, cut to the length that Wireshark accepts."""
     limit = LOG_MAX if kind is Kind.ADD else VALUE_MAX
-    return Message(control, kind, words.encode("utf-8", "replace")[:limit])
+    return Message(control, kind, content.encode("utf-8", "replace")[:limit])
 
 
 def encode(message: Message) -> bytes:
@@ -61,16 +61,16 @@ def encode(message: Message) -> bytes:
 
 
 class Controls:
-    """Takes apart what Wireshark sends."""
+    """Parses the messages that Wireshark sends."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def receive(self, data: bytes) -> List[Message]:
-        """Whole messages, in order.
+        """The complete messages, in order.
 
         Raises:
-            ControlProblem: It is none of Wireshark's.
+            ControlProblem: The data is not a message of Wireshark.
         """
         self._rest += data
         messages = []
@@ -78,7 +78,7 @@ class Controls:
             mark, high, low, control, kind = _HEADER.unpack_from(self._rest)
             length = high << 16 | low
             if mark != b"T" or not _COUNTED <= length <= LOG_MAX + _COUNTED:
-                raise ControlProblem("the toolbar's pipe carries something else than its messages")
+                raise ControlProblem("the toolbar's pipe contains data that is not a message")
             end = _HEADER.size - _COUNTED + length
             if len(self._rest) < end:
                 break

@@ -1,7 +1,7 @@
-"""``pcapctl extcap --install``: a launcher where Wireshark looks for capture interfaces.
+"""``pcapctl extcap --install``: installs a launcher in Wireshark's extcap directory.
 
-A launcher, not a copy: it names the Python that works here, for a Wireshark that is
-started from a desktop has no PATH to speak of, and a new pcapctl is used at once.
+A launcher instead of a copy: it contains the path of this Python, because a Wireshark
+that is started from a desktop has a minimal PATH, and it uses a new pcapctl at once.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ __all__ = [
 
 NAME = "pcapctl"
 _MARK = "# pcapctl as a capture interface of Wireshark; pcapctl extcap --uninstall removes it."
-#: Where macOS has it, outside of PATH.
+#: Its place on macOS, outside of PATH.
 _MACOS_TSHARK = "/Applications/Wireshark.app/Contents/MacOS/tshark"
 _TIMEOUT = 20.0  # seconds
 _VERSION = re.compile(r"TShark \(Wireshark\) ([0-9]{1,3})\.([0-9]{1,3})")
 _MARK_WITHIN = 4096  # bytes
 
-#: Imports nothing from the directory that Wireshark happens to be in.
+#: Imports nothing from the working directory of Wireshark.
 _FROM_DIRECTORY = "import sys; sys.path[0] = sys.argv.pop(1); from pcapd.ctl.__main__ import start; start()"
 
 
 class InstallProblem(PcapdError):
-    """The launcher cannot be put there, or removed."""
+    """The launcher cannot be installed or removed."""
 
 
 def install(directory: Optional[Path]) -> Path:
-    """Put the launcher into a directory, or where Wireshark looks, and try it; returns its path.
+    """Install the launcher in a directory, by default Wireshark's, and try it; returns its path.
 
     Raises:
-        PcapdError: It cannot be, and what was there before still is.
+        PcapdError: It cannot be installed; the directory is unchanged.
     """
     folder = directory or _folder(os.environ)
     path = folder / NAME
     if os.path.lexists(path) and not _is_ours(path):
-        raise InstallProblem(f"{path} is something else", "move it away, or choose with --directory")
+        raise InstallProblem(f"{path} exists and is not pcapctl's", "move it away, or use --directory")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         replace(path, launcher([*this_command(), "extcap"]), 0o755)
@@ -71,14 +71,14 @@ def install(directory: Optional[Path]) -> Path:
     except subprocess.TimeoutExpired as error:
         raise InstallProblem(f"{path} does not answer") from error
     except OSError as error:
-        raise InstallProblem(f"cannot install {path}: {error.strerror}", "choose with --directory") from error
+        raise InstallProblem(f"cannot install {path}: {error.strerror}", "use another --directory") from error
     if done.returncode:
         raise InstallProblem(f"{path} does not work: {done.stderr.strip()}")
     return path
 
 
 def uninstall(directory: Optional[Path]) -> List[Path]:
-    """Remove our launchers from a directory, or from wherever Wireshark may look; returns their paths.
+    """Remove our launchers from a directory, or from all of Wireshark's; returns their paths.
 
     Raises:
         PcapdError: One of them cannot be removed.
@@ -96,34 +96,34 @@ def uninstall(directory: Optional[Path]) -> List[Path]:
 
 
 def launcher(command: Sequence[str], mark: str = _MARK) -> str:
-    """The launcher's text: a script for sh that starts a command with the arguments that it is given."""
+    """The launcher's text: a shell script that starts a command with its own arguments."""
     return f'#!/bin/sh\n{mark}\nexec {" ".join(map(shlex.quote, command))} "$@"\n'
 
 
-def folder_of(told: str) -> Optional[Path]:
-    """Where a Wireshark looks for its user's capture interfaces.
+def folder_of(output: str) -> Optional[Path]:
+    """The directory for the user's extcap programs.
 
     Args:
-        told: What its ``tshark -G folders`` says.
+        output: The output of ``tshark -G folders``.
     """
-    folders = _told_folders(told)
-    # Wireshark up to 4.0 does not print a line for it.
+    folders = _parse_folders(output)
+    # Wireshark up to 4.0 prints no line for it.
     configuration = folders.get("personal configuration")
     return folders.get("personal extcap path") or (configuration / "extcap" if configuration else None)
 
 
-def configuration_of(told: str) -> Optional[Path]:
-    """Where a Wireshark keeps its user's configuration, with the profiles.
+def configuration_of(output: str) -> Optional[Path]:
+    """The directory of the user's configuration, with the profiles.
 
     Args:
-        told: What its ``tshark -G folders`` prints.
+        output: The output of ``tshark -G folders``.
     """
-    return _told_folders(told).get("personal configuration")
+    return _parse_folders(output).get("personal configuration")
 
 
-def _told_folders(told: str) -> Dict[str, Path]:
+def _parse_folders(output: str) -> Dict[str, Path]:
     folders = {}
-    for line in told.splitlines():
+    for line in output.splitlines():
         name, _, folder = line.partition(":")
         if folder.strip():
             folders[name.strip().lower()] = Path(folder.strip())
@@ -131,22 +131,22 @@ def _told_folders(told: str) -> Dict[str, Path]:
 
 
 def configuration() -> Path:
-    """Where the Wireshark here keeps its user's configuration.
+    """The directory of the user's configuration for the installed Wireshark.
 
     Raises:
         UsageProblem: The user has no home directory.
     """
     for tshark in _tsharks():
-        told = configuration_of(_told_by(tshark, "-G", "folders"))
-        if told is not None:
-            return told
+        directory = configuration_of(_output_of(tshark, "-G", "folders"))
+        if directory is not None:
+            return directory
     return _home_configuration(os.environ)
 
 
 def version() -> Optional[Tuple[int, int]]:
-    """Major and minor version of the Wireshark here; None without one."""
+    """Major and minor version of the installed Wireshark, or None."""
     for tshark in _tsharks():
-        found = _VERSION.match(_told_by(tshark, "--version"))
+        found = _VERSION.match(_output_of(tshark, "--version"))
         if found is not None:
             return int(found[1]), int(found[2])
     return None
@@ -157,20 +157,20 @@ def _folder(variables: Mapping[str, str]) -> Path:
 
 
 def _folders(variables: Mapping[str, str]) -> Iterator[Path]:
-    """Where the Wireshark here looks, or else every version; the best first."""
+    """The directories of the installed Wireshark, or else of any version; the best first."""
     for tshark in _tsharks():
-        told = folder_of(_told_by(tshark, "-G", "folders"))
-        if told is not None:
-            yield told
+        directory = folder_of(_output_of(tshark, "-G", "folders"))
+        if directory is not None:
+            yield directory
     yield _home_configuration(variables) / "extcap"
-    # Wireshark 4.2 and later look here, too.
+    # Wireshark 4.2 and later also use this one.
     yield Path(variables["HOME"]) / ".local" / "lib" / "wireshark" / "extcap"
 
 
 def _home_configuration(variables: Mapping[str, str]) -> Path:
     home = variables.get("HOME")
     if not home:
-        raise UsageProblem("there is no HOME where Wireshark could look", "name a directory with --directory")
+        raise UsageProblem("HOME is not set, so Wireshark's directory is unknown", "name it with --directory")
     return Path(variables.get("XDG_CONFIG_HOME") or f"{home}/.config") / "wireshark"
 
 
@@ -179,7 +179,7 @@ def _tsharks() -> List[str]:
 
 
 @functools.cache
-def _told_by(tshark: str, *arguments: str) -> str:
+def _output_of(tshark: str, *arguments: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603  # no shell, and nothing of it is anybody's input
             [tshark, *arguments], check=False, capture_output=True, text=True, timeout=_TIMEOUT
@@ -190,7 +190,7 @@ def _told_by(tshark: str, *arguments: str) -> str:
 
 
 def this_command() -> List[str]:
-    """What starts this very pcapctl."""
+    """The command that starts this pcapctl."""
     python = [sys.executable] if sys.executable else ["/usr/bin/env", "python3"]
     loader = pcapd.__spec__.loader if pcapd.__spec__ else None
     if isinstance(loader, zipimport.zipimporter):
@@ -208,10 +208,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def replace(path: Path, content: str, mode: int) -> None:
-    """Write a file in one step: a Wireshark that starts meanwhile has the old one or the new one.
+    """Write a file atomically: a Wireshark that starts meanwhile has the old file or the new one.
 
     Raises:
-        OSError: It is as it was.
+        OSError: The file is unchanged.
     """
     fd, temporary = tempfile.mkstemp(prefix=".pcapctl-", dir=path.parent)
     try:

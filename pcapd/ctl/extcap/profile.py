@@ -1,9 +1,9 @@
-"""A profile of Wireshark for files with several places: ``pcapctl wireshark-profile --install``.
+"""A Wireshark profile for files with several places: ``pcapctl wireshark-profile --install``.
 
 A packet that two instances exchange is in the file twice, once for each of them.  With its
-default profile Wireshark takes the second sighting for a retransmission.  Ours has a column
-for the interface and one for lost packets, keeps the conversations of each interface apart
-(Wireshark 4.2 and later), and has no colours of alarm.
+default profile Wireshark takes the second sighting for a retransmission.  This profile has
+columns for the interface and for lost packets, keeps the conversations of each interface
+apart (Wireshark 4.2 and later), and does not colour such packets as errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pcapd.ctl.extcap.install import InstallProblem, replace
 
 __all__ = ["NAME", "files", "install", "uninstall"]
 
-#: Of the profile, as Wireshark lists it.
+#: The name of the profile.
 NAME = "pcapd"
 _MARK = "# Made by pcapctl; pcapctl wireshark-profile --uninstall removes it.  Without this line it is yours."
 
@@ -34,11 +34,11 @@ _COLUMNS = (
 _PREFERENCES = f"""{_MARK}
 gui.column.format: {", ".join(f'"{title}", "{kind}"' for title, kind in _COLUMNS)}
 """
-#: By MAC address and interface (epan/prefs.c); an older version complains about it.
+#: By MAC address and interface (epan/prefs.c); older versions report it as an error.
 _APART = "protocols.conversation_deinterlacing_key: .MI\n"
 _APART_SINCE = (4, 2)
 
-#: Wireshark's own colours of protocols, without those of TCP's analysis; the first that fits counts.
+#: Wireshark's own colours for protocols, without those of its TCP analysis; the first match counts.
 _COLOURS = f"""{_MARK}
 @Packets were lost before this one@frame.drop_count > 0@[65535,62194,45232][4626,10023,11822]
 @ICMP@icmp || icmpv6@[64764,57568,65535][4626,10023,11822]
@@ -50,17 +50,17 @@ _COLOURS = f"""{_MARK}
 
 
 def files(version: Optional[Tuple[int, int]]) -> Dict[str, str]:
-    """The profile's files by their names, for a version of Wireshark; None stands for the newest."""
+    """The profile's files by name, for a version of Wireshark; None stands for the newest."""
     apart = _APART if version is None or version >= _APART_SINCE else ""
     return {"preferences": _PREFERENCES + apart, "colorfilters": _COLOURS}
 
 
 def install(configuration: Path, version: Optional[Tuple[int, int]]) -> Path:
-    """Write the profile, but for files of it that the user has changed since; returns its directory.
+    """Write the profile, except for files that the user has changed; returns its directory.
 
     Args:
-        configuration: Wireshark's directory with the user's configuration.
-        version: Wireshark's.
+        configuration: Directory of the user's configuration for Wireshark.
+        version: The version of Wireshark.
 
     Raises:
         InstallProblem: It cannot be written.
@@ -78,7 +78,7 @@ def install(configuration: Path, version: Optional[Tuple[int, int]]) -> Path:
 
 
 def uninstall(configuration: Path) -> List[Path]:
-    """Remove the files that we made, and the directory when nothing else is in it; returns their paths.
+    """Remove our files, and the directory if it is then empty; returns their paths.
 
     Raises:
         InstallProblem: One of them cannot be removed.

@@ -1,6 +1,6 @@
-"""Wireshark while a capture runs: its toolbar over two pipes, its dialog by stderr.
+"""Wireshark during a capture: its toolbar over two pipes, its error dialog by stderr.
 
-Nothing here waits: what the toolbar does not take is held back or left out.
+Nothing here waits: what the toolbar does not accept is delayed or left out.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from pcapd.merge.muxer import Account
 
 __all__ = ["Toolbar", "Wireshark", "has_reader"]
 
-_INTERVAL = 1.0  # seconds between two looks at the counters
-#: bytes; Wireshark reads stderr when we have ended, so it must fit into a pipe.
+_INTERVAL = 1.0  # seconds between two updates of the counters
+#: bytes; Wireshark reads stderr after we have exited, so it must fit into a pipe.
 _STDERR_MAX = 16 * 1024
-#: bytes that wait for the toolbar.
+#: bytes that may wait for the toolbar.
 _BACKLOG_MAX = 64 * 1024
 _READ = 64 * 1024
-_LOOK = 0.02  # seconds between two looks at the pipe
+_LOOK = 0.02  # seconds between two checks of the pipe
 
 
 def has_reader(fd: int) -> bool:
-    """Whether somebody still reads the pipe that we write to."""
+    """Whether the pipe that we write to still has a reader."""
     poll = select.poll()
     poll.register(fd, 0)
     return not any(events & (select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
@@ -47,8 +47,8 @@ class Toolbar:
     """The two pipes of the toolbar, either of which may be missing.
 
     Args:
-        incoming: Path of the pipe on which Wireshark tells what was pressed.
-        outgoing: Path of the pipe on which it is told what to show.
+        incoming: Path of the pipe on which Wireshark reports pressed buttons.
+        outgoing: Path of the pipe for the content of the toolbar.
     """
 
     def __init__(self, incoming: str, outgoing: str) -> None:
@@ -57,14 +57,14 @@ class Toolbar:
         self._pending = b""
         self._in: Optional[int] = None
         self._out: Optional[int] = None
-        #: Wireshark has opened its end of the pipe and said so.
+        #: Whether Wireshark has opened its end of the pipe and reported it.
         self._initialized = False
         if incoming:
             with contextlib.suppress(OSError):
                 self._in = os.open(incoming, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def receive(self) -> List[Message]:
-        """What came since the last time."""
+        """The messages received since the last call."""
         if self._in is None:
             return []
         try:
@@ -74,16 +74,16 @@ class Toolbar:
         except BlockingIOError:
             return []
         except (OSError, PcapdError):
-            # The packets are worth more than the toolbar.
+            # Continue the capture without the toolbar.
             os.close(self._in)
             self._in = None
             return []
 
     def await_window(self, parent: Parent) -> None:
-        """Wait until Wireshark has opened the pipe on which it reports what was pressed.
+        """Wait until Wireshark has opened the pipe on which it reports pressed buttons.
 
-        Its window opens that pipe blocking, and reads what we have to say only afterwards.
-        The wait ends with Wireshark (`parent`), and after `TOOLBAR_TIMEOUT` in any case.
+        Its window blocks while it opens that pipe, and reads our messages only afterwards.
+        The wait ends when Wireshark (`parent`) exits, and at the latest after `TOOLBAR_TIMEOUT`.
         """
         until = time.monotonic() + TOOLBAR_TIMEOUT
         while self._in is not None and not self._initialized and time.monotonic() < until:
@@ -93,17 +93,17 @@ class Toolbar:
             time.sleep(_LOOK)
         self.flush()
 
-    def log(self, words: str) -> None:
+    def log(self, message: str) -> None:
         """Add a line to the toolbar's log."""
-        self.send(text(Control.LOG, Kind.ADD, f"{words}\n"))
+        self.send(text(Control.LOG, Kind.ADD, f"{message}\n"))
 
     @property
     def idle(self) -> bool:
-        """Everything was taken."""
+        """Whether everything has been sent."""
         return not self._pending
 
     def send(self, *messages: Message) -> None:
-        """Tell it; what does not fit is left out."""
+        """Send messages; those that do not fit are left out."""
         for message in messages:
             data = encode(message)
             if self._outgoing and len(self._pending) + len(data) <= _BACKLOG_MAX:
@@ -111,10 +111,10 @@ class Toolbar:
         self.flush()
 
     def flush(self) -> None:
-        """Give it what it takes now."""
+        """Write as much as the pipe accepts now."""
         try:
             if self._out is None and self._pending:
-                # Fails as long as Wireshark has not opened its end.
+                # Fails until Wireshark has opened its end.
                 self._out = os.open(self._outgoing, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             while self._pending and self._out is not None:
                 self._pending = self._pending[os.write(self._out, self._pending) :]
@@ -125,11 +125,11 @@ class Toolbar:
 
 
 class Wireshark:
-    """What a capture tells and asks for while Wireshark reads it: see `pcapd.ctl.display.reporter.Frontend`.
+    """Wireshark as the frontend of a capture: see `pcapd.ctl.display.reporter.Frontend`.
 
     Args:
-        packets: Descriptor of the pipe that takes the packets.
-        toolbar: Its pipes.
+        packets: Descriptor of the pipe for the packets.
+        toolbar: The toolbar's pipes.
     """
 
     def __init__(self, packets: int, toolbar: Toolbar) -> None:
@@ -141,21 +141,21 @@ class Wireshark:
         self._stopped = False
 
     def line(self, message: str, *, important: bool) -> None:
-        """A line for people: into the toolbar's log, and an important one into the dialog as well."""
+        """Show a line in the toolbar's log, and an important one in the dialog too."""
         self._toolbar.log(message)
         if important:
             self._toolbar.send(text(0, Kind.STATUS_BAR, message))
             self._dialog(message)
 
     def turn(self, capture: CaptureSession, now: float) -> None:
-        """Look at both sides: what was pressed, what is to be shown."""
+        """Handle pressed buttons, and update the toolbar."""
         for message in self._toolbar.receive():
             if (message.control, message.kind) == (Control.STOP, Kind.SET):
                 self._stopped = True
                 self._toolbar.send(Message(Control.STOP, Kind.DISABLE))
                 capture.stop("stopped in Wireshark", now)
         if not capture.output_over and not capture.over and not has_reader(self._packets):
-            # Before packets come, no write would tell.
+            # Without packets, no write would notice this.
             capture.output_ended(ReaderLeft("Wireshark has closed the pipe"), now, failed=False)
         if now - self._shown_at >= _INTERVAL:
             self._shown_at = now
@@ -163,7 +163,7 @@ class Wireshark:
         self._toolbar.flush()
 
     def ended(self, capture: CaptureSession) -> None:
-        """Tell what went wrong, where somebody still wants to know."""
+        """Show the error, unless Wireshark has closed the pipe."""
         self._show(capture)
         if not self.failed(capture):
             if capture.outcome is Outcome.INCOMPLETE and has_reader(self._packets):
@@ -171,12 +171,12 @@ class Wireshark:
                     if _dropped(account) or account.lost_in_transit != 0:
                         self._dialog(source_line(account))
         elif capture.error is not None:
-            words = escape(str(capture.error))
-            self._toolbar.log(words)
-            self._dialog(f"pcapctl: {words}")
+            message = escape(str(capture.error))
+            self._toolbar.log(message)
+            self._dialog(f"pcapctl: {message}")
 
     def failed(self, capture: CaptureSession) -> bool:
-        """Whether it ended otherwise than by Wireshark's will, which ends it by closing the pipe."""
+        """Whether the capture failed; it has not if Wireshark ended it by closing the pipe."""
         return capture.outcome is Outcome.FAILED and not self._stopped and has_reader(self._packets)
 
     def _show(self, capture: CaptureSession) -> None:
@@ -187,18 +187,18 @@ class Wireshark:
         parts = [f"{place} {count}" for place, count in drops if count]
         if not all(account.traced for account in accounts):
             parts.append("more unknown" if parts else "unknown")
-        words = ", ".join(parts) or "0"
-        shown = (str(sum(account.received for account in accounts)), words)
+        dropped = ", ".join(parts) or "0"
+        shown = (str(sum(account.received for account in accounts)), dropped)
         for control, new, old in zip((Control.PACKETS, Control.DROPPED), shown, self._shown):
             if new != old:
                 self._toolbar.send(text(control, Kind.SET, new))
         self._shown = shown
 
-    def _dialog(self, words: str) -> None:
-        data = f"{words}\n"
+    def _dialog(self, message: str) -> None:
+        data = f"{message}\n"
         if self._said + len(data.encode("utf-8", "replace")) <= _STDERR_MAX:
             self._said += len(data.encode("utf-8", "replace"))
-            say(words, sys.stderr)
+            say(message, sys.stderr)
 
 
 def _dropped(account: Account) -> int:

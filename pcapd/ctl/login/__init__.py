@@ -1,14 +1,14 @@
-"""Who the user is to Cloud Foundry and BOSH, and what they may mean: the CLIs' logins.
+"""The user's logins of the cf and BOSH CLIs, and the targets that they give access to.
 
 ================  ===========================================================
-``cfconfig``      the cf CLI's configuration: read, and tokens replaced.  Pure.
-``cflogin``       the cf CLI's configuration as a file
-``boshconfig``    the BOSH CLI's configuration.  Pure.
-``boshlogin``     the BOSH CLI's configuration as a file
+``cfconfig``      parses the cf CLI's configuration and replaces its tokens.  Pure.
+``cflogin``       reads and writes the cf CLI's configuration file
+``boshconfig``    parses the BOSH CLI's configuration, likewise.  Pure.
+``boshlogin``     reads and writes the BOSH CLI's configuration file
 ``fetch``         one HTTP request, bounded in bytes and time
-``cloud``         what is asked of Cloud Controller and UAA
-``boshdirector``  what is asked of the BOSH director and its UAA
-``cf``            from an app's name and a cf login to what the api is asked for
-``bosh``          from a deployment and a BOSH login to what the api is asked for
+``cloud``         requests to Cloud Controller and UAA
+``boshdirector``  requests to the BOSH director and its UAA
+``cf``            finds the app and the api for ``pcapctl cf``
+``bosh``          finds the VMs for ``pcapctl bosh``
 ================  ===========================================================
 """

@@ -1,4 +1,4 @@
-"""``pcapctl bosh``: from a deployment and the BOSH CLI's login to what the pcap api is asked for."""
+"""``pcapctl bosh``: finds the VMs of a deployment with the BOSH CLI's login."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from pcapd.clouds.director import Vm, check_deployment, nothing_there, pick
 from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.boshconfig import config_path, settings
-from pcapd.ctl.login.boshdirector import Director, Session
-from pcapd.ctl.login.boshlogin import read_authority, read_environment
+from pcapd.ctl.login.boshdirector import BoshSession, DirectorClient
+from pcapd.ctl.login.boshlogin import read_ca, read_environment
 from pcapd.ctl.login.fetch import Client
-from pcapd.ctl.options import STDOUT, Access, CaptureOptions, Trust, UsageProblem, Wanted
+from pcapd.ctl.options import STDOUT, Access, CaptureOptions, CaptureTarget, Trust, UsageProblem
 from pcapd.ctl.sinks.files import check_files
-from pcapd.ctl.stream.connection import UNKNOWN_AUTHORITY, address_of
+from pcapd.ctl.stream.connection import UNKNOWN_CA, address_of
 from pcapd.errors import BadRequest, PcapdError
 from pcapd.wire import Deployment
 
-__all__ = ["Asked", "prepare", "table"]
+__all__ = ["BoshArguments", "prepare", "table"]
 
-#: So many VMs are captured without a question.
+#: Largest number of VMs that are captured without confirmation.
 UNASKED_MAX = 5
 
 _HINTS = {
-    "check --api": "check BOSH_ENVIRONMENT, or --environment; bosh environments lists yours",
-    UNKNOWN_AUTHORITY: UNKNOWN_AUTHORITY.replace("--ca", "BOSH_CA_CERT"),
+    "check --api": "check BOSH_ENVIRONMENT or --environment; bosh environments lists yours",
+    UNKNOWN_CA: UNKNOWN_CA.replace("--ca", "BOSH_CA_CERT"),
 }
 
 
 class NotConfirmed(PcapdError):
-    """The user does not want it."""
+    """The user did not confirm the capture."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the command line says.
+class BoshArguments:
+    """The arguments of ``pcapctl bosh``.
 
     Attributes:
-        environment: Alias or URL; None to take BOSH_ENVIRONMENT.
+        environment: Alias or URL; None for BOSH_ENVIRONMENT.
         api: The pcap api's URL.
-        ca: Authority of the api's certificate.
-        yes: Do not ask.
-        trust: Whose word counts for certificates.
+        ca: CA of the api's certificate.
+        yes: Do not ask for confirmation.
+        trust: Which CAs are accepted.
     """
 
     deployment: str
@@ -59,41 +59,41 @@ class Asked:
     trust: Trust = Trust.GIVEN
 
 
-def prepare(asked: Asked, options: CaptureOptions) -> Tuple[Access, Wanted]:
-    """Find the VMs, show them, and get a token that is good for a while.
+def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
+    """Find the VMs, show them, and get a token that stays valid for a while.
 
     Raises:
-        PcapdError: Something of it cannot be had; the message says what helps.
+        PcapdError: One of them is not available; the hint suggests a remedy.
     """
-    # What the command line alone gets wrong is said before anybody is asked.
+    # Report mistakes on the command line before the first request.
     deployment = _deployment(asked)
-    wanted = Wanted(deployment=deployment)
-    options.request(wanted)
+    target = CaptureTarget(deployment=deployment)
+    options.request(target)
     check_files(options)
     if not asked.api:
-        raise UsageProblem("no api", "set PCAP_API, or name its URL with --api")
+        raise UsageProblem("no api is given", "set PCAP_API, or name its URL with --api")
     address_of(asked.api)
     given = settings(os.environ, asked.environment)
     messages = Messages.of(options)
     path = config_path(os.environ)
     environment = read_environment(path, given)
-    client = Client(None, asked.trust, pem=read_authority(environment.ca), hints=_HINTS, bosh=True)
-    session = Session(path, given, environment, client, messages.warn)
-    vms, notices = pick(deployment, Director(environment.url, session, client).instances(deployment))
+    client = Client(None, asked.trust, pem=read_ca(environment.ca), hints=_HINTS, bosh=True)
+    session = BoshSession(path, given, environment, client, messages.warn)
+    vms, notices = pick(deployment, DirectorClient(environment.url, session, client).instances(deployment))
     if not vms:
         raise nothing_there(deployment, notices)
     ask = len(vms) > UNASKED_MAX and not asked.yes
     _show(options, deployment.name, vms, needed=ask)
     if ask:
         _confirm(len(vms), script=options.json)
-    # The question may have waited longer than the token was good for.
+    # The token may have expired while the user was asked.
     token = session.token()
     if session.refreshed:
         messages.detail("your BOSH login was refreshed")
-    return Access(asked.api, token, asked.ca, asked.trust, bosh=True), wanted
+    return Access(asked.api, token, asked.ca, asked.trust, bosh=True), target
 
 
-def _deployment(asked: Asked) -> Deployment:
+def _deployment(asked: BoshArguments) -> Deployment:
     try:
         deployment = Deployment(asked.deployment, asked.groups, asked.instances)
         check_deployment(deployment)
@@ -107,8 +107,8 @@ def _deployment(asked: Asked) -> Deployment:
 def _confirm(count: int, *, script: bool) -> None:
     if script or not sys.stdin.isatty() or not sys.stderr.isatty():
         raise UsageProblem(
-            f"{count} VMs are more than {UNASKED_MAX}, and there is nobody to ask",
-            "to capture them, say --yes",
+            f"{count} VMs are more than {UNASKED_MAX}, and there is no terminal to ask for confirmation",
+            "to capture them, use --yes",
         )
     print(f"Capture on these {count} VMs? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -126,7 +126,7 @@ def table(vms: Sequence[Vm]) -> str:
 
 
 def _show(options: CaptureOptions, deployment: str, vms: Sequence[Vm], *, needed: bool) -> None:
-    """Print what would be captured; with --quiet only when the user is asked."""
+    """Print the VMs to be captured; with --quiet, only before the user is asked."""
     if options.json:
         targets = [
             {"instance": vm.name, "index": vm.index, "zone": vm.zone, "address": vm.address} for vm in vms

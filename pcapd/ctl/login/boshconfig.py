@@ -1,9 +1,9 @@
-"""The BOSH CLI's configuration file: what it says, and how new tokens are put into it.  Pure.
+"""The BOSH CLI's configuration file: parses it, and replaces its tokens.  Pure.
 
-The file is ``~/.bosh/config``, YAML (BOSH CLI, ``cmd/config/fs_config.go``).  It is
-the BOSH CLI's, not ours: new tokens replace old ones in its text, and every other
-byte stays as it is.  What YAML's parser says about it is never shown, for it quotes
-the text, tokens and all.
+The file is ``~/.bosh/config``, YAML (BOSH CLI, ``cmd/config/fs_config.go``).  It belongs
+to the BOSH CLI: new tokens replace old ones in its text, and every other byte is left
+unchanged.  Errors of the YAML parser are never shown, because they quote the text and
+with it the tokens.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = [
 
 #: The BOSH CLI's own OAuth client, without a secret (``cmd/session.go``).
 CLIENT = "bosh_cli"
-#: Where a director serves when its URL names no port.
+#: The director's port when its URL names none.
 DIRECTOR_PORT = 25555
-#: By these names the file keeps what a login gave.
+#: The keys of a login in the file.
 _ACCESS, _REFRESH, _SCHEME = "access_token", "refresh_token", "access_token_type"
 _NULL = "tag:yaml.org,2002:null"
 _BLOCKS = ("|", ">")
@@ -43,11 +43,11 @@ _REPAIR = "move it away and log in again: bosh log-in"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the process environment and the command line say.
+    """Settings from the environment variables and the command line.
 
     Attributes:
         environment: Alias or URL of the director.
-        ca: PEM text, or the path of such a file; empty to take the configuration's.
+        ca: PEM text, or the path of such a file; empty for the configuration's.
     """
 
     environment: str
@@ -61,11 +61,11 @@ class Environment:
     """A director, and the login to it.
 
     Attributes:
-        key: Its URL as the configuration has it: what the BOSH CLI finds it by.
-        url: With scheme and port.
-        ca: Authorities that may have signed its certificate and UAA's, as PEM text.
+        key: Its URL as written in the configuration; the BOSH CLI looks it up by this.
+        url: The URL with scheme and port.
+        ca: CA certificates for the director and its UAA, as PEM text.
         client: A UAA client instead of a user, with `client_secret`.
-        access_token: Of the user, as is `refresh_token`.
+        access_token: The user's token, as is `refresh_token`.
     """
 
     key: str
@@ -81,17 +81,17 @@ def settings(variables: Mapping[str, str], environment: Optional[str]) -> Settin
     """Read the variables of the BOSH CLI.
 
     Args:
-        environment: What the command line says instead of BOSH_ENVIRONMENT.
+        environment: The one of the command line, instead of BOSH_ENVIRONMENT.
 
     Raises:
-        LoginProblem: No environment is named, or a client without its secret.
+        LoginProblem: No environment is named, or a client has no secret.
     """
     named = environment or variables.get("BOSH_ENVIRONMENT", "")
     if not named:
-        raise LoginProblem("no environment", "set BOSH_ENVIRONMENT, or name it with --environment")
+        raise LoginProblem("no environment is named", "set BOSH_ENVIRONMENT, or use --environment")
     client, secret = variables.get("BOSH_CLIENT", ""), variables.get("BOSH_CLIENT_SECRET", "")
     if client and not secret:
-        raise LoginProblem("BOSH_CLIENT is set without its secret", "set BOSH_CLIENT_SECRET, too")
+        raise LoginProblem("BOSH_CLIENT is set without its secret", "set BOSH_CLIENT_SECRET too")
     return Settings(named, client, secret, variables.get("BOSH_CA_CERT", ""))
 
 
@@ -105,7 +105,7 @@ def config_path(variables: Mapping[str, str]) -> Path:
     if named and not named.startswith("~/"):
         return Path(named)
     if not home:
-        raise LoginProblem("the BOSH CLI's configuration has no place", "set BOSH_CONFIG or HOME")
+        raise LoginProblem("the BOSH CLI's configuration cannot be located", "set BOSH_CONFIG or HOME")
     return Path(home) / (named[2:] if named else ".bosh/config")
 
 
@@ -113,21 +113,21 @@ def director_url(named: str) -> str:
     """A director's URL with scheme and port, as the BOSH CLI completes it.
 
     Raises:
-        LoginProblem: It is none to which a token may be sent.
+        LoginProblem: The URL is not one to which a token may be sent.
     """
     url = (named if "://" in named else f"https://{named}").rstrip("/")
     check_url(
-        url, "the BOSH environment", "it looks like https://10.0.0.6:25555; bosh environments lists yours"
+        url, "the BOSH environment", "for example: https://10.0.0.6:25555; bosh environments lists yours"
     )
     parts = urlsplit(url)
     return url if parts.port else parts._replace(netloc=f"{parts.netloc}:{DIRECTOR_PORT}").geturl()
 
 
 def aliases(text: str) -> List[str]:
-    """The names that a configuration has for directors.
+    """The aliases of the directors in a configuration.
 
     Raises:
-        LoginProblem: It is no such configuration.
+        LoginProblem: The text is not such a configuration.
     """
     return [entry["alias"] for entry in _texts(text) if entry.get("alias")]
 
@@ -136,11 +136,11 @@ def environment_of(text: Optional[str], given: Settings) -> Environment:
     """Find an environment by its alias or URL, with the login to it.
 
     Args:
-        text: The configuration; None when there is none.
-        given: Goes before the configuration.
+        text: The configuration, or None.
+        given: Takes precedence over the configuration.
 
     Raises:
-        LoginProblem: The configuration cannot be read, or nobody is logged in.
+        LoginProblem: The configuration cannot be read, or the user is not logged in.
     """
     entry = _find(text, given.environment) if text is not None else None
     values = {key: value.text for key, value in entry.items()} if entry else {}
@@ -156,7 +156,7 @@ def environment_of(text: Optional[str], given: Settings) -> Environment:
     )
     if not environment.client and not environment.access_token and not environment.refresh_token:
         name = given.environment
-        known = "" if entry else "; bosh environments lists those that it knows"
+        known = "" if entry else "; bosh environments lists the known ones"
         raise LoginProblem(
             f"the BOSH CLI is not logged in to {name}",
             f"log in with: bosh -e {name} log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET{known}",
@@ -168,15 +168,17 @@ def _token(values: Mapping[str, str], key: str) -> str:
     token = values.get(key, "")
     # Before it goes into a header (RFC 6750, section 2.1).
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise LoginProblem(f"{key} in the BOSH CLI's configuration is no token", "log in with: bosh log-in")
+        raise LoginProblem(
+            f"{key} in the BOSH CLI's configuration is not a token", "log in with: bosh log-in"
+        )
     return token
 
 
 def grant_for(environment: Environment) -> Grant:
-    """What the BOSH CLI would post for new tokens (``uaa/uaa.go``).
+    """The request that the BOSH CLI would post for new tokens (``uaa/uaa.go``).
 
     Raises:
-        LoginProblem: There is nothing to ask with.
+        LoginProblem: There is neither a client nor a refresh token.
     """
     if environment.client:
         form = {"grant_type": "client_credentials"}
@@ -188,17 +190,17 @@ def grant_for(environment: Environment) -> Grant:
 
 
 def with_tokens(text: str, key: str, tokens: Tokens) -> str:
-    """The configuration with new tokens where it held old ones, and otherwise unchanged to the byte.
+    """The configuration with new tokens in place of the old ones, and otherwise byte for byte the same.
 
     Args:
-        key: The environment's URL as the configuration has it.
+        key: The environment's URL as written in the configuration.
 
     Raises:
-        LoginProblem: It is no such configuration any more, or written in an unusual way.
+        LoginProblem: The result would not be such a configuration: its form is unusual.
     """
     fresh = {_ACCESS: tokens.access, _REFRESH: tokens.refresh, _SCHEME: tokens.scheme}
     held = _find(text, key) or {}
-    # A place that is empty stays so: who keeps no secrets here gets none.
+    # An empty value stays empty: the user may not want secrets in this file.
     changed = [name for name in fresh if fresh[name] and name in held and held[name].text]
     renewed = text
     for name in sorted(changed, key=lambda name: held[name].start, reverse=True):
@@ -214,8 +216,8 @@ def with_tokens(text: str, key: str, tokens: Tokens) -> str:
     except LoginProblem:
         found = []
     if found != expected:
-        # Such as with a name for one of the values, which others refer to.
-        raise LoginProblem("the BOSH CLI's configuration is not as that CLI writes it", _REPAIR)
+        # For example, a value has a YAML anchor that others refer to.
+        raise LoginProblem("the BOSH CLI's configuration is not in the form that the CLI writes", _REPAIR)
     return renewed
 
 
@@ -223,7 +225,7 @@ def with_tokens(text: str, key: str, tokens: Tokens) -> str:
 
 
 class _Value(NamedTuple):
-    """A text and where it stands."""
+    """A value and its position in the text."""
 
     text: str
     start: int
@@ -239,7 +241,7 @@ def _texts(text: str) -> List[Dict[str, str]]:
 
 
 def _find(text: str, named: str) -> Optional[_Entry]:
-    """The environment of this alias or URL, to the letter."""
+    """The environment of exactly this alias or URL."""
     for entry in _entries(text):
         if named in [entry[key].text for key in ("alias", "url") if key in entry]:
             return entry
@@ -257,7 +259,7 @@ def _entries(text: str) -> List[_Entry]:
     if environments is None or environments.tag == _NULL:
         return []
     if not isinstance(environments, yaml.SequenceNode):
-        raise LoginProblem("environments in the BOSH CLI's configuration is no list", _REPAIR)
+        raise LoginProblem("environments in the BOSH CLI's configuration is not a list", _REPAIR)
     return [
         {key: _value(node) for key, node in _members(entry) if isinstance(node, yaml.ScalarNode)}
         for entry in environments.value
@@ -266,7 +268,7 @@ def _entries(text: str) -> List[_Entry]:
 
 def _members(node: yaml.Node) -> List[Tuple[str, yaml.Node]]:
     if not isinstance(node, yaml.MappingNode):
-        raise LoginProblem("the BOSH CLI's configuration is no YAML mapping", _REPAIR)
+        raise LoginProblem("the BOSH CLI's configuration is not a YAML mapping", _REPAIR)
     return [(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)]
 
 

@@ -1,6 +1,6 @@
-"""What pcapctl asks of a BOSH director and of its UAA, with the BOSH CLI's login.
+"""pcapctl's requests to a BOSH director and its UAA, with the BOSH CLI's login.
 
-Messages name statuses, never what UAA says: it quotes the refresh token.
+Messages contain statuses, never UAA's text, which quotes the refresh token.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from pcapd.ctl.login.fetch import Answer, Client
 from pcapd.errors import Unauthenticated
 from pcapd.wire import Deployment
 
-__all__ = ["Director", "Session"]
+__all__ = ["BoshSession", "DirectorClient"]
 
-#: Seconds that an access token must still have; the BOSH CLI's are good for 120.
+#: Seconds for which an access token must still be valid; the BOSH CLI's live for 120.
 TOKEN_MARGIN = 30.0
 
 
-class Session:
+class BoshSession:
     """The login, kept fresh.
 
     Args:
-        path: The BOSH CLI's configuration.
-        given: What the environment's login was found by.
-        environment: What they say together.
-        client: To reach the director and UAA with.
-        warn: Tells the user what went wrong without ending the command.
+        path: The BOSH CLI's configuration file.
+        given: The settings with which the environment was found.
+        environment: The director and the login.
+        client: HTTP client for the director and UAA.
+        warn: Shows a problem that does not end the command.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class Session:
         self._environment = environment
         self._client = client
         self._warn = warn
-        # A client's tokens are never kept, so a user's must not be taken for them.
+        # A client's tokens are never stored, so a stored token is a user's: do not use it.
         self._access = "" if environment.client else environment.access_token
-        #: New tokens of a user were needed.
+        #: Whether a user's tokens were refreshed.
         self.refreshed = False
 
     def token(self) -> str:
-        """An access token that is good for a while.
+        """An access token that stays valid for a while.
 
         Raises:
-            PcapdError: The login is over, or the director or UAA do not answer as they should.
+            PcapdError: The login has expired, or the director or UAA failed.
         """
         if not lasts(self._access, time.time() + TOKEN_MARGIN):
             self.refresh()
@@ -71,7 +71,7 @@ class Session:
         """Get a new token, as the BOSH CLI does.
 
         Raises:
-            PcapdError: The login is over, or the director or UAA do not answer as they should.
+            PcapdError: The login has expired, or the director or UAA failed.
         """
         environment = self._environment
         if not environment.client:
@@ -79,7 +79,7 @@ class Session:
             if environment.access_token != self._access and lasts(
                 environment.access_token, time.time() + TOKEN_MARGIN
             ):
-                # The BOSH CLI, or another pcapctl, was faster.
+                # The BOSH CLI, or another pcapctl, has refreshed them already.
                 self._access = environment.access_token
                 return
         grant = grant_for(environment)
@@ -105,10 +105,10 @@ class Session:
         if answer.status != 200:
             host = urlsplit(self._environment.url).hostname
             raise CloudProblem(
-                f"the director at {host} answers with HTTP status {answer.status}", "is it a BOSH director?"
+                f"the director at {host} answered with HTTP status {answer.status}", "is it a BOSH director?"
             )
         url = parse_info(answer.body).uaa.rstrip("/")
-        check_url(url, "the UAA that the director names", "tell the operator")
+        check_url(url, "the UAA URL that the director reports", "report this to the operator")
         return url
 
 
@@ -119,33 +119,35 @@ def _not_granted(answer: Answer, environment: Environment, host: str) -> Excepti
             return LoginProblem(f"UAA at {host} does not accept client {environment.client}", hint)
         hint = f"log in with: bosh -e {environment.key} log-in"
         return LoginProblem("your BOSH login has expired", hint)
-    return CloudProblem(f"UAA at {host} gives no token: HTTP status {answer.status}", "try again later")
+    return CloudProblem(
+        f"UAA at {host} did not issue a token: HTTP status {answer.status}", "try again later"
+    )
 
 
-class Director:
-    """Answers questions about a deployment.
+class DirectorClient:
+    """Lists the instances of a deployment.
 
     Args:
-        url: Where it is.
-        session: Whose question it is.
-        client: To reach it with.
+        url: The director's URL.
+        session: The user's login.
+        client: HTTP client for it.
     """
 
-    def __init__(self, url: str, session: Session, client: Client) -> None:
+    def __init__(self, url: str, session: BoshSession, client: Client) -> None:
         self._url = url
         self._session = session
         self._client = client
 
     def instances(self, wanted: Deployment) -> Tuple[Vm, ...]:
-        """The instances of a deployment, whose name is known to be one.
+        """The instances of a deployment, whose name has been checked.
 
         Raises:
-            PcapdError: There is no such deployment, it may not be seen, or something failed.
+            PcapdError: The deployment does not exist or is not visible, or the request failed.
         """
         try:
             return self._instances(wanted)
         except Unauthenticated:
-            # Its clock, or a new key, ended the token before its time.
+            # By its clock, or because of a new key, the token has expired early.
             self._session.refresh()
         return self._instances(wanted)
 

@@ -1,4 +1,4 @@
-"""``pcapctl cf``: from an app's name and the cf CLI's login to what the pcap api is asked for."""
+"""``pcapctl cf``: finds the app and the pcap api with the cf CLI's login."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pcapd.ctl.cfplugin.cli import CfCli, RpcSession
 from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.login.cfconfig import Login, config_path, is_guid, pcap_of_api
 from pcapd.ctl.login.cflogin import read_login
-from pcapd.ctl.login.cloud import CloudController, Session, Tokens
+from pcapd.ctl.login.cloud import CfSession, CloudController, TokenSource
 from pcapd.ctl.login.fetch import Client
-from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted, instances_in_words
+from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget, Trust, UsageProblem, instances_text
 from pcapd.ctl.sinks.files import check_files
 from pcapd.ctl.stream.connection import address_of
 from pcapd.errors import TargetNotFound
 from pcapd.wire import App
 
-__all__ = ["Asked", "find_api", "prepare"]
+__all__ = ["CfArguments", "find_api", "prepare"]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the command line says.
+class CfArguments:
+    """The arguments of ``pcapctl cf``.
 
     Attributes:
         app: Name or GUID.
         api: The pcap api's URL; None to find it.
-        ca: Authorities besides the system's.
-        trust: Whose word counts for certificates.
+        ca: CA certificates in addition to the system's.
+        trust: Which CAs are accepted.
     """
 
     app: str
@@ -44,17 +44,19 @@ class Asked:
     trust: Trust = Trust.ALSO_GIVEN
 
 
-def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) -> Tuple[Access, Wanted]:
-    """Find the app and the pcap api, with a login that is good for a while.
+def prepare(
+    asked: CfArguments, options: CaptureOptions, cli: Optional[CfCli] = None
+) -> Tuple[Access, CaptureTarget]:
+    """Find the app and the pcap api, with a token that stays valid for a while.
 
     Args:
-        cli: Tells the login; None to read it from the cf CLI's configuration.
+        cli: The cf CLI that started us; None to read the login from its configuration.
 
     Raises:
-        PcapdError: Something of it cannot be had; the message says what helps.
+        PcapdError: One of them is not available; the hint suggests a remedy.
     """
-    # What the command line alone gets wrong is said before anybody is asked.
-    options.request(_wanted(asked, asked.app))
+    # Report mistakes on the command line before the first request.
+    options.request(_target(asked, asked.app))
     check_files(options)
     if asked.api:
         address_of(asked.api)
@@ -63,12 +65,12 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
     messages = Messages.of(options)
     if login.ssl_disabled and asked.trust is not Trust.ANYBODY and asked.ca is None:
         messages.note(
-            "cf logged in with --skip-ssl-validation, which does not count here: certificates are checked, "
-            "with the authority of --ca FILE, unless --insecure is given"
+            "the cf login used --skip-ssl-validation, which does not apply here: certificates are checked, "
+            "also against the CA of --ca FILE, unless --insecure is given"
         )
     client = Client(asked.ca, asked.trust)
-    session: Tokens
-    session = Session(path, login, client, messages.warn) if cli is None else RpcSession(cli)
+    session: TokenSource
+    session = CfSession(path, login, client, messages.warn) if cli is None else RpcSession(cli)
     controller = CloudController(login.target, session, client)
     guid = _guid(asked.app, login, controller)
     api, reason = _api(asked.api, login, controller)
@@ -77,30 +79,30 @@ def prepare(asked: Asked, options: CaptureOptions, cli: Optional[CfCli] = None) 
         messages.detail("your cf login was refreshed")
     messages.detail(_plan(asked, guid, login))
     messages.detail(f"pcap api {api}, {reason}")
-    return Access(api, token, asked.ca, asked.trust), _wanted(asked, guid)
+    return Access(api, token, asked.ca, asked.trust), _target(asked, guid)
 
 
 def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
-    """The pcap api's URL by the cf CLI's login, and where it is from, in words.
+    """The pcap api's URL for the cf CLI's login, and a text that describes how it was found.
 
     Args:
-        ca: Authorities besides the system's.
-        trust: Whose word counts for certificates.
+        ca: CA certificates in addition to the system's.
+        trust: Which CAs are accepted.
 
     Raises:
-        LoginProblem: Nobody is logged in.
-        PcapdError: Cloud Controller does not answer as it should.
+        LoginProblem: The user is not logged in.
+        PcapdError: Cloud Controller failed, or its answer is invalid.
     """
     path = config_path(os.environ)
     login = read_login(path)
     client = Client(ca, trust)
-    session = Session(path, login, client, lambda words: None)
+    session = CfSession(path, login, client, lambda text: None)
     return _api(None, login, CloudController(login.target, session, client))
 
 
-def _wanted(asked: Asked, guid: str) -> Wanted:
+def _target(asked: CfArguments, guid: str) -> CaptureTarget:
     try:
-        return Wanted(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
+        return CaptureTarget(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
     except ValueError as error:
         raise UsageProblem(str(error)) from error
 
@@ -109,10 +111,10 @@ def _guid(app: str, login: Login, controller: CloudController) -> str:
     if is_guid(app):
         return app
     if not login.space_guid:
-        raise LoginProblem("the cf CLI targets no space", "choose one with: cf target -o ORG -s SPACE")
+        raise LoginProblem("the cf CLI has no targeted space", "choose one with: cf target -o ORG -s SPACE")
     guid = controller.app_guid(app, login.space_guid)
     if guid is None:
-        hint = "cf apps lists those there are; cf target -s SPACE chooses another space"
+        hint = "cf apps lists the apps of the space; cf target -s SPACE chooses another space"
         raise TargetNotFound(f"there is no app {app!r} in {_space(login)}", hint)
     return guid
 
@@ -123,7 +125,7 @@ def _space(login: Login) -> str:
 
 
 def _api(given: Optional[str], login: Login, controller: CloudController) -> Tuple[str, str]:
-    """The pcap api's URL, and where it is from."""
+    """The pcap api's URL, and how it was found."""
     if given:
         return given, "as given"
     host = urlsplit(login.target).hostname
@@ -134,11 +136,11 @@ def _api(given: Optional[str], login: Login, controller: CloudController) -> Tup
     derived = pcap_of_api(login.target)
     if derived is None:
         hint = "set PCAP_API, or name its URL with --api"
-        raise UsageProblem(f"no api: {host} has no pcap link, and does not begin with api.", hint)
-    return derived, f"beside {host}, which has no pcap link"
+        raise UsageProblem(f"no api is known: {host} has no pcap link, and does not begin with api.", hint)
+    return derived, f"derived from {host}, which has no pcap link"
 
 
-def _plan(asked: Asked, guid: str, login: Login) -> str:
+def _plan(asked: CfArguments, guid: str, login: Login) -> str:
     place = "by its GUID" if is_guid(asked.app) else f"({guid}) in {_space(login)}"
     follow = ", followed when they move" if asked.follow else ""
-    return f"app {asked.app} {place}: {instances_in_words(asked.instances)} of type {asked.type}{follow}"
+    return f"app {asked.app} {place}: {instances_text(asked.instances)} of type {asked.type}{follow}"

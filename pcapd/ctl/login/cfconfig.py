@@ -1,8 +1,8 @@
-"""The cf CLI's configuration file: what it says, and how new tokens are put into it.  Pure.
+"""The cf CLI's configuration file: parses it, and replaces its tokens.  Pure.
 
-The file is ``$CF_HOME/.cf/config.json``, flat JSON in Go's spelling (cf CLI,
-``util/configv3/json_config.go``).  It is the cf CLI's, not ours: new tokens
-replace old ones in its text, and every other byte stays as it is.
+The file is ``$CF_HOME/.cf/config.json``, flat JSON as Go writes it (cf CLI,
+``util/configv3/json_config.go``).  It belongs to the cf CLI: new tokens
+replace old ones in its text, and every other byte is left unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
     "with_tokens",
 ]
 
-#: The only one that the cf CLI 7 and 8 read; any other is to them as if there were no file.
+#: The only version that cf CLI 7 and 8 read; they ignore a file of any other version.
 CONFIG_VERSION = 4
 #: Tokens are ASCII without spaces (RFC 6750, section 2.1).
 _TOKEN = re.compile(r"[!-~]+")
@@ -41,13 +41,13 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True)
 class Login:
-    """What the cf CLI knows of the user.
+    """The user's login in the cf CLI's configuration.
 
     Attributes:
         target: Cloud Controller's URL.
-        authorization_endpoint: Where tokens are refreshed.
-        access_token: Without its scheme; empty when there is none.
-        grant_type: How the user logged in; empty means by password.
+        authorization_endpoint: URL at which tokens are refreshed.
+        access_token: Without its scheme; may be empty.
+        grant_type: How the user logged in; empty means with a password.
         client: The OAuth client, with `client_secret`.
         ssl_disabled: ``cf login --skip-ssl-validation`` was used.
     """
@@ -73,7 +73,7 @@ def config_path(environment: Mapping[str, str]) -> Path:
     """
     home = environment.get("CF_HOME") or environment.get("HOME")
     if not home:
-        raise LoginProblem("the cf CLI's configuration has no place", "set CF_HOME or HOME")
+        raise LoginProblem("the cf CLI's configuration cannot be located", "set CF_HOME or HOME")
     return Path(home) / ".cf" / "config.json"
 
 
@@ -81,20 +81,24 @@ def parse_login(text: str) -> Login:
     """Read the configuration.
 
     Raises:
-        LoginProblem: It is not the cf CLI's, or nobody is logged in.
+        LoginProblem: It is not such a configuration, or the user is not logged in.
     """
     values = _parse_object(text)
     version = values.get("ConfigVersion")
     if version != CONFIG_VERSION:
         written = version if isinstance(version, int) else "none"
         raise LoginProblem(
-            f"the cf CLI's configuration has version {written}, and {CONFIG_VERSION} is needed",
+            f"the cf CLI's configuration has version {written}, but {CONFIG_VERSION} is needed",
             "log in with version 7 or 8 of the cf CLI: cf login",
         )
     login = _login(values)
     if not login.target:
-        raise LoginProblem("the cf CLI has no api", "name it with: cf login -a https://api.example.com")
-    check_url(login.target, "the cf CLI's api", "name another with: cf login -a https://api.example.com")
+        raise LoginProblem(
+            "the cf CLI has no api endpoint", "set it with: cf login -a https://api.example.com"
+        )
+    check_url(
+        login.target, "the cf CLI's api endpoint", "set another with: cf login -a https://api.example.com"
+    )
     if not login.access_token and not login.refresh_token and login.grant_type != "client_credentials":
         raise LoginProblem("the cf CLI is not logged in", _LOG_IN)
     return login
@@ -106,7 +110,7 @@ def _parse_object(text: str) -> Dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise LoginProblem("the cf CLI's configuration is not JSON", _REPAIR) from error
     if not isinstance(values, dict):
-        raise LoginProblem("the cf CLI's configuration is no JSON object", _REPAIR)
+        raise LoginProblem("the cf CLI's configuration is not a JSON object", _REPAIR)
     return values
 
 
@@ -136,7 +140,7 @@ def _object(values: Dict[str, Any], key: str) -> Dict[str, Any]:
 def _text(values: Dict[str, Any], key: str) -> str:
     value = values.get(key)
     if value is not None and not isinstance(value, str):
-        raise LoginProblem(f"{key} in the cf CLI's configuration is no text", _LOG_IN)
+        raise LoginProblem(f"{key} in the cf CLI's configuration is not text", _LOG_IN)
     return value or ""
 
 
@@ -148,7 +152,7 @@ def _bare(token: str) -> str:
 
 def _token(token: str, key: str) -> str:
     if token and not _TOKEN.fullmatch(token):
-        raise LoginProblem(f"{key} in the cf CLI's configuration is no token", _LOG_IN)
+        raise LoginProblem(f"{key} in the cf CLI's configuration is not a token", _LOG_IN)
     return token
 
 
@@ -156,7 +160,7 @@ def _token(token: str, key: str) -> str:
 
 
 def pcap_of_api(target: str) -> Optional[str]:
-    """The pcap api's URL beside Cloud Controller's: ``api.`` → ``pcap.``; None without an ``api.``."""
+    """The pcap api's URL derived from Cloud Controller's: ``api.`` → ``pcap.``; None without ``api.``."""
     parts = urlsplit(target)
     if not parts.netloc.lower().startswith("api."):
         return None
@@ -164,12 +168,12 @@ def pcap_of_api(target: str) -> Optional[str]:
 
 
 def is_guid(name: str) -> bool:
-    """Whether it is taken for an app's GUID."""
+    """Whether the name is treated as an app's GUID."""
     return _GUID.fullmatch(name) is not None
 
 
 def list_parameter(value: str) -> str:
-    """One value of a filter of Cloud Controller, which unescapes it again after it split at commas."""
+    """Escape a value for a filter of Cloud Controller, which splits at commas and then unescapes."""
     return quote(quote(value, safe=""), safe="")
 
 
@@ -177,40 +181,40 @@ def list_parameter(value: str) -> str:
 
 
 def grant_for(login: Login) -> Grant:
-    """What the cf CLI would post for new tokens (``cf/api/authentication``, ``api/uaa/refresh_token.go``).
+    """The request that the cf CLI would post for new tokens (``api/uaa/refresh_token.go``).
 
     Raises:
-        LoginProblem: There is nothing to ask with.
+        LoginProblem: There is no refresh token.
     """
     if login.grant_type == "client_credentials":
         form = {"client_id": login.client, "client_secret": login.client_secret}
         return Grant(urlencode({**form, "grant_type": "client_credentials"}), None)
     if not login.refresh_token:
         raise LoginProblem("your cf login has expired", _LOG_IN)
-    # The empty scope asks for all that the user has.
+    # An empty scope requests all scopes of the user.
     form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token, "scope": ""}
     return Grant(urlencode(form), basic(login.client, login.client_secret))
 
 
 def with_tokens(text: str, tokens: Tokens) -> str:
-    """The configuration with new tokens where it held old ones, and otherwise unchanged to the byte.
+    """The configuration with new tokens in place of the old ones, and otherwise byte for byte the same.
 
     Raises:
-        LoginProblem: It is no JSON object any more.
+        LoginProblem: The text is not a JSON object.
     """
     fresh = {"AccessToken": f"{tokens.scheme} {tokens.access}", "RefreshToken": tokens.refresh}
     held = _strings(text)
     for key in sorted(set(fresh) & set(held), key=lambda key: held[key], reverse=True):
         start, end = held[key]
-        # A place that is empty stays so: who keeps no secrets here gets none.
+        # An empty value stays empty: the user may not want secrets in this file.
         if fresh[key] and text[start:end] != '""':
             text = text[:start] + json.dumps(fresh[key]) + text[end:]
     return text
 
 
 def _strings(text: str) -> Dict[str, Tuple[int, int]]:
-    """Where the values of the outermost object stand that are strings."""
-    _parse_object(text)  # from here on it is known to be one, so walking it is simple
+    """The positions of the outermost object's string values."""
+    _parse_object(text)  # it is a JSON object, so the walk below can be simple
     found = {}
     at = _skip(text, text.index("{") + 1)
     while text[at] != "}":
@@ -220,7 +224,7 @@ def _strings(text: str) -> Dict[str, Tuple[int, int]]:
         if isinstance(value, str):
             found[key] = (start, end)
         else:
-            found.pop(key, None)  # of a key that comes twice the last value counts
+            found.pop(key, None)  # the last value of a repeated key counts
         at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)

@@ -1,4 +1,4 @@
-"""The cf CLI's login as a file: read with a bound, rewritten as the cf CLI does it."""
+"""The cf CLI's configuration file: bounded reads, and rewriting as the cf CLI does it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["NotSaved", "read_login", "replace_file", "save_tokens"]
 
 
 class NotSaved(PcapdError):
-    """New tokens could not be kept for the cf CLI."""
+    """New tokens could not be saved for the CLI."""
 
 
 def read_login(path: Path) -> Login:
     """Read the login.
 
     Raises:
-        LoginProblem: There is none that could be used.
+        LoginProblem: There is no usable login.
     """
     return parse_login(_read(path))
 
@@ -34,7 +34,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(CONFIG_MAX + 1)
         if len(content) > CONFIG_MAX:
-            raise LoginProblem(f"{path} is too large for a configuration", "check CF_HOME")
+            raise LoginProblem(f"{path} is too large for a configuration file", "check CF_HOME")
         return content.decode()
     except FileNotFoundError as error:
         raise LoginProblem(f"there is no cf login: {path} does not exist", "log in with: cf login") from error
@@ -48,11 +48,11 @@ def _read(path: Path) -> str:
 def save_tokens(path: Path, used: Login, tokens: Tokens) -> None:
     """Replace the tokens that the file holds, if it still holds those that were used.
 
-    The cf CLI replaces the whole file as we do; whoever came in between has
-    newer tokens than ours.
+    The cf CLI replaces the whole file too; if another program has written it meanwhile,
+    it holds newer tokens than ours.
 
     Raises:
-        NotSaved: The file is as it was.
+        NotSaved: The file is unchanged.
     """
     try:
         text = _read(path)
@@ -62,18 +62,18 @@ def save_tokens(path: Path, used: Login, tokens: Tokens) -> None:
         if renewed != text:
             replace_file(Path(os.path.realpath(path)), renewed.encode())
     except (LoginProblem, OSError) as error:
-        words = error.message if isinstance(error, LoginProblem) else error.strerror
-        raise NotSaved(f"the refreshed login could not be saved in {path}: {words}") from error
+        reason = error.message if isinstance(error, LoginProblem) else error.strerror
+        raise NotSaved(f"the refreshed login could not be saved in {path}: {reason}") from error
 
 
 def replace_file(path: Path, content: bytes, *, keep_mode: bool = False) -> None:
-    """Write it anew beside the old one and rename it, so that there is always one whole file.
+    """Write a temporary file beside the old one and rename it, so that the file is always complete.
 
     Args:
-        keep_mode: With the permissions of the old one, rather than for its owner alone.
+        keep_mode: Keep the permissions of the old file; otherwise only the owner can read it.
 
     Raises:
-        OSError: The file is as it was.
+        OSError: The file is unchanged.
     """
     before = path.stat()
     # 0600 from the start; named as the cf CLI names its own (util/configv3/write_config.go).
@@ -84,7 +84,7 @@ def replace_file(path: Path, content: bytes, *, keep_mode: bool = False) -> None
             file.flush()
             os.fsync(file.fileno())
             if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
-                # With sudo: the file must stay its user's.
+                # With sudo, the owner must not change.
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
             if keep_mode:
                 os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))

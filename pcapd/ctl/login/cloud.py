@@ -1,7 +1,7 @@
-"""What pcapctl asks of Cloud Controller (v3) and of UAA, with the cf CLI's login.
+"""pcapctl's requests to Cloud Controller (v3) and UAA, with the cf CLI's login.
 
-Messages name statuses and the titles of errors, never their details: UAA
-quotes the refresh token in its own.
+Messages contain the statuses and titles of errors, never their details: UAA
+quotes the refresh token there.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
 from pcapd.ctl.login.fetch import Answer, Client
 from pcapd.errors import LimitReached, PcapdError, TargetNotFound, Unauthenticated
 
-__all__ = ["CloudController", "CloudProblem", "Session", "Tokens"]
+__all__ = ["CfSession", "CloudController", "CloudProblem", "TokenSource"]
 
-#: Seconds that an access token must still have, as the cf CLI wants it.
+#: Seconds for which an access token must still be valid, as in the cf CLI.
 TOKEN_MARGIN = 60.0
-#: Pages of apps of one name (they are compared without regard to case): more is a loop.
+#: Pages of apps of one name (case is ignored); more pages are a loop.
 PAGES_MAX = 20
-#: Apps of a page, where all of a space are wanted.
+#: Apps on a page when all apps of a space are listed.
 PER_PAGE = 100
 
 _LOG_IN = "log in with: cf login"
 
 
 class CloudProblem(PcapdError):
-    """Cloud Controller or UAA could not do what they were asked."""
+    """Cloud Controller or UAA refused or failed a request."""
 
 
-class Tokens(Protocol):
-    """A login that can be used: the cf CLI's configuration, or the cf CLI itself."""
+class TokenSource(Protocol):
+    """Provides access tokens: from the cf CLI's configuration, or from the cf CLI itself."""
 
     refreshed: bool
 
     def token(self) -> str:
-        """An access token that is good for a while."""
+        """An access token that stays valid for a while."""
         ...
 
     def refresh(self) -> None:
-        """Get a new one: that one was refused."""
+        """Get a new token, because the current one was refused."""
         ...
 
 
-class Session:
+class CfSession:
     """The user's tokens, kept fresh.
 
     Args:
-        path: The cf CLI's configuration.
-        login: What it says.
-        client: To reach UAA with.
-        warn: Tells the user what went wrong without ending the command.
+        path: The cf CLI's configuration file.
+        login: Its content.
+        client: HTTP client for UAA.
+        warn: Shows a problem that does not end the command.
     """
 
     def __init__(self, path: Path, login: Login, client: Client, warn: Callable[[str], None]) -> None:
@@ -70,15 +70,15 @@ class Session:
         self._client = client
         self._warn = warn
         self.login = login
-        #: New tokens were needed.
+        #: Whether the tokens were refreshed.
         self.refreshed = False
 
     def token(self) -> str:
-        """An access token that is good for a while.
+        """An access token that stays valid for a while.
 
         Raises:
-            LoginProblem: The login is over.
-            CloudProblem: UAA does not answer as it should.
+            LoginProblem: The login has expired.
+            CloudProblem: UAA failed, or its answer is invalid.
         """
         if not lasts(self.login.access_token, time.time() + TOKEN_MARGIN):
             self.refresh()
@@ -88,14 +88,14 @@ class Session:
         """Get new tokens, as the cf CLI does.
 
         Raises:
-            LoginProblem: The login is over.
-            CloudProblem: UAA does not answer as it should.
+            LoginProblem: The login has expired.
+            CloudProblem: UAA failed, or its answer is invalid.
         """
         current = read_login(self._path)
         if current.access_token != self.login.access_token and lasts(
             current.access_token, time.time() + TOKEN_MARGIN
         ):
-            # The cf CLI, or another pcapctl, was faster.
+            # The cf CLI, or another pcapctl, has refreshed them already.
             self.login = current
             return
         endpoint = current.authorization_endpoint
@@ -122,29 +122,29 @@ def _refresh_failed(answer: Answer, host: str) -> NoReturn:
     if answer.status in (400, 401, 403):
         raise LoginProblem("your cf login has expired", _LOG_IN)
     _check_load(answer, f"UAA at {host}")
-    raise CloudProblem(f"UAA at {host} gives no token: HTTP status {answer.status}", "is it UAA?")
+    raise CloudProblem(f"UAA at {host} did not issue a token: HTTP status {answer.status}", "is it UAA?")
 
 
 class CloudController:
     """Answers questions about apps.
 
     Args:
-        url: Where it is.
-        session: Whose apps.
-        client: To reach it with.
+        url: Cloud Controller's URL.
+        session: The user's tokens.
+        client: HTTP client for it.
     """
 
-    def __init__(self, url: str, session: Tokens, client: Client) -> None:
+    def __init__(self, url: str, session: TokenSource, client: Client) -> None:
         self._url = url
         self._host = urlsplit(url).hostname or url
         self._session = session
         self._client = client
 
     def pcap_link(self) -> Optional[str]:
-        """Where its root document says the pcap api is; None where it does not.
+        """The pcap api's URL in the root document, or None.
 
         Raises:
-            PcapdError: It does not answer as it should.
+            PcapdError: Cloud Controller failed, or its answer is invalid.
         """
         answer = self._client.get(f"{self._url}/")
         links = answer.json().get("links")
@@ -153,14 +153,14 @@ class CloudController:
         link = links.get("pcap")
         href = link.get("href") if isinstance(link, dict) else None
         if href is not None and not isinstance(href, str):
-            raise CloudProblem(f"the pcap link of {self._host} is no text", "name the api with --api")
+            raise CloudProblem(f"the pcap link of {self._host} is not text", "name the api with --api")
         return href or None
 
     def app_guid(self, name: str, space_guid: str) -> Optional[str]:
-        """GUID of the app of exactly this name in a space; None when there is none.
+        """GUID of the app of exactly this name in a space, or None.
 
         Raises:
-            PcapdError: It does not answer as it should.
+            PcapdError: Cloud Controller failed, or its answer is invalid.
         """
         query = f"names={list_parameter(name)}&space_guids={list_parameter(space_guid)}"
         url: Optional[str] = f"{self._url}/v3/apps?{query}"
@@ -169,19 +169,19 @@ class CloudController:
                 return None
             answer = self._get(url)
             for app in self._resources(answer):
-                # The filter takes MyApp for myapp.
+                # Cloud Controller's filter ignores case.
                 if app.get("name") == name and isinstance(app.get("guid"), str):
                     return str(app["guid"])
             url = self._next(answer, url)
         raise CloudProblem(
-            f"the list of apps of {self._host} has no end", "use what `cf app NAME --guid` says"
+            f"the list of apps of {self._host} does not end", "use the GUID that `cf app NAME --guid` prints"
         )
 
     def apps(self, space_guid: str) -> List[Tuple[str, str]]:
-        """Names and GUIDs of the apps of a space, by name; the first of very many.
+        """Names and GUIDs of the apps of a space, sorted by name, up to a limit.
 
         Raises:
-            PcapdError: It does not answer as it should.
+            PcapdError: Cloud Controller failed, or its answer is invalid.
         """
         query = f"space_guids={list_parameter(space_guid)}&order_by=name&per_page={PER_PAGE}"
         url: Optional[str] = f"{self._url}/v3/apps?{query}"
@@ -199,7 +199,7 @@ class CloudController:
     def _get(self, url: str) -> Answer:
         answer = self._client.get(url, self._session.token())
         if answer.status == 401:
-            # Its clock, or a revocation, ended the token before its time.
+            # By its clock, or because it was revoked, the token has expired early.
             self._session.refresh()
             answer = self._client.get(url, self._session.token())
         if answer.status != 200:
@@ -221,33 +221,37 @@ class CloudController:
         try:
             target = urljoin(url, href)
             here = urlsplit(target)[:2] == urlsplit(url)[:2]
-        except ValueError:  # such as half an address in brackets
+        except ValueError:  # such as an unclosed bracket
             here = False
         if not here:
-            # A token goes where the login is from, wherever a document points.
-            raise CloudProblem(f"{self._host} points to another host for its next page")
+            # The token is sent only to the host of the login, whatever the document contains.
+            raise CloudProblem(f"the next page of {self._host} is on another host")
         return target
 
     def _failed(self, answer: Answer) -> NoReturn:
-        who = f"Cloud Controller at {self._host}"
-        _check_load(answer, who)
+        server = f"Cloud Controller at {self._host}"
+        _check_load(answer, server)
         if answer.status == 401:
-            raise Unauthenticated(f"{who} does not accept your login", _LOG_IN)
+            raise Unauthenticated(f"{server} does not accept your login", _LOG_IN)
         if answer.status == 403:
-            raise CloudProblem(f"{who} does not let you read apps{_title(answer)}", "check: cf target")
+            raise CloudProblem(f"{server} does not let you read apps{_title(answer)}", "check: cf target")
         if answer.status == 404:
-            raise TargetNotFound(f"{who} knows no apps{_title(answer)}", "is it one? check: cf api")
+            raise TargetNotFound(
+                f"{server} does not provide apps{_title(answer)}", "is it Cloud Controller? check: cf api"
+            )
         if answer.status == 200:
-            raise CloudProblem(f"{self._host} does not answer as Cloud Controller does", "check: cf api")
-        raise CloudProblem(f"{who} answers with HTTP status {answer.status}{_title(answer)}", "check: cf api")
+            raise CloudProblem(f"{self._host} does not answer like Cloud Controller", "check: cf api")
+        raise CloudProblem(
+            f"{server} answered with HTTP status {answer.status}{_title(answer)}", "check: cf api"
+        )
 
 
-def _check_load(answer: Answer, who: str) -> None:
-    """Raise for what time may heal."""
+def _check_load(answer: Answer, server: str) -> None:
+    """Raise for errors that may be temporary."""
     if answer.status == 429:
-        raise LimitReached(f"{who} limits how often you may ask{_title(answer)}", _later(answer))
+        raise LimitReached(f"{server} limits how often you may ask{_title(answer)}", _later(answer))
     if answer.status >= 500:
-        raise CloudProblem(f"{who} is in trouble: HTTP {answer.status}{_title(answer)}", _later(answer))
+        raise CloudProblem(f"{server} failed: HTTP status {answer.status}{_title(answer)}", _later(answer))
 
 
 def _later(answer: Answer) -> str:
@@ -256,6 +260,6 @@ def _later(answer: Answer) -> str:
 
 
 def _title(answer: Answer) -> str:
-    """Name of the error in the answer, where it has one of Cloud Controller's."""
+    """The title of Cloud Controller's error in the answer, if any."""
     title = error_title(answer.json())
     return f" ({title})" if title else ""

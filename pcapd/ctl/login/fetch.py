@@ -1,6 +1,6 @@
-"""One HTTP request and its answer, bounded in bytes and in time; redirects are not followed.
+"""One HTTP request and its answer, bounded in bytes and in time.
 
-A token goes to the host that it was meant for and nowhere else.
+Redirects are not followed: a token is sent only to the host it is meant for.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from pcapd.limits import EXCHANGE_TIMEOUT, MIB
 
 __all__ = ["Answer", "Client", "CloudUnreachable"]
 
-#: Bytes of an answer; fifty apps, which is a page of Cloud Controller, are a tenth of it.
+#: Bytes of an answer; a page of Cloud Controller, with fifty apps, takes a tenth of it.
 BODY_MAX = 2 * MIB
-#: For Cloud Controller and UAA.
+#: Hints for Cloud Controller and UAA, instead of those about --api.
 CF_HINTS = {"check --api": "check: cf api"}
 
 
 class CloudUnreachable(PcapdError):
-    """There is no answer, or none that can be read."""
+    """There is no answer, or it is not valid HTTP."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes:
-        headers: By their names in lower case.
+        headers: Header values by lower-case name.
     """
 
     status: int
@@ -45,7 +45,7 @@ class Answer:
     body: bytes
 
     def json(self) -> Dict[str, Any]:
-        """The body's JSON object; an empty one when it is none."""
+        """The body as a JSON object; empty if it is not one."""
         try:
             value = json.loads(self.body)
         except (ValueError, RecursionError):
@@ -54,14 +54,14 @@ class Answer:
 
 
 class Client:
-    """Asks over connections that are secured as the user wants.
+    """Sends requests over connections that are secured as the user wants.
 
     Args:
-        ca: More authorities to trust.
-        trust: Whom else.
-        pem: More authorities, as text.
-        hints: What to say instead of hints that are about --api.
-        bosh: The BOSH CLI's own variable for a proxy counts.
+        ca: File of additional CA certificates.
+        trust: Which other CAs are accepted.
+        pem: Additional CA certificates as text.
+        hints: Replacements for hints that mention --api.
+        bosh: Use the proxy that the BOSH CLI's own variable names.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Client:
         """GET, with the user's token where one is given.
 
         Raises:
-            CloudUnreachable: There is no whole answer in time.
+            CloudUnreachable: There was no complete answer in time.
         """
         return self._ask("GET", url, {"Authorization": f"bearer {token}"} if token else {})
 
@@ -91,7 +91,7 @@ class Client:
         """POST a form.
 
         Raises:
-            CloudUnreachable: There is no whole answer in time.
+            CloudUnreachable: There was no complete answer in time.
         """
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         if authorization:
@@ -105,7 +105,7 @@ class Client:
         )
         secure, host, port, _ = address_of(access.api)
         connection = http.client.HTTPConnection(host, port)
-        connection.default_port = 443 if secure else 80  # what the Host header need not say
+        connection.default_port = 443 if secure else 80  # the port that the Host header omits
         deadline = Deadline(EXCHANGE_TIMEOUT)
         connection.sock = _dial(access, self._hints, deadline)
         try:
@@ -117,13 +117,13 @@ class Client:
                 connection.request(method, target, body, headers)
                 answer = _read(connection.getresponse(), host)
             if deadline.over:
-                raise socket.timeout  # a body without a length ends when it is cut off, too
+                raise socket.timeout  # a body without a length also ends at a cut
             return answer
         except (OSError, http.client.HTTPException, ValueError) as error:
             late = f"did not answer within {deadline.seconds:g} s"
-            words = late if deadline.over else "broke off, or speaks no HTTP"
-            # Not the error's own words: those of http.client may quote what we sent.
-            raise CloudUnreachable(f"{host} port {port} {words}", "try again later") from error
+            problem = late if deadline.over else "closed the connection, or does not speak HTTP"
+            # Not the error's own text: that of http.client may quote the request.
+            raise CloudUnreachable(f"{host} port {port} {problem}", "try again later") from error
         finally:
             connection.close()
 
@@ -132,14 +132,14 @@ def _dial(access: Access, hints: Mapping[str, str], deadline: Deadline) -> socke
     try:
         return dial(access, deadline)
     except ApiUnreachable as error:
-        # This host was not named by --api.
+        # The user did not name this host with --api.
         raise CloudUnreachable(error.message, hints.get(error.hint, error.hint)) from error
 
 
 def _read(response: http.client.HTTPResponse, host: str) -> Answer:
     body = response.read(BODY_MAX + 1)
     if len(body) > BODY_MAX:
-        raise CloudUnreachable(f"the answer of {host} has no end")
+        raise CloudUnreachable(f"the answer of {host} is too long")
     if response.length:
         raise http.client.IncompleteRead(body, response.length)
     headers = {name.lower(): value for name, value in response.getheaders()}

@@ -1,8 +1,8 @@
 """A file that is compressed while it is written (``x.pcapng.gz``).
 
-It is a series of gzip members, which readers take for one (RFC 1952, section 2.2), so
-that it is whole after each of them: only what waits for the next one is lost with a
-pcapctl that is killed.
+It is a series of gzip members, which readers treat as one stream (RFC 1952, section
+2.2), so it is valid after each of them: a killed pcapctl loses only the packets that
+wait for the next one.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pcapd.savefile.form import Form
 __all__ = ["CompressedOutput", "open_output"]
 
 _SUFFIX = ".gz"
-#: The faster ones compress headers and text nearly as well, and do not hold up the capture.
+#: A fast level: it compresses headers and text nearly as well, and does not slow the capture down.
 _LEVEL = 3
 
 
 def open_output(name: str, form: Form, *, force: bool) -> Output:
-    """The output of a file, compressed where its name says so.
+    """The output of a file, compressed if its name ends in ``.gz``.
 
     Raises:
-        OutputError: It could not be written later.
+        OutputError: It cannot be written.
     """
     kind = CompressedOutput if name.endswith(_SUFFIX) else Output
     return kind(name, form, force=force)
@@ -38,8 +38,8 @@ class CompressedOutput(Output):
 
     Args:
         name: A path.
-        form: Of what is compressed.
-        force: An existing file may be overwritten.
+        form: The format of the compressed data.
+        force: Overwrite an existing file.
     """
 
     def __init__(self, name: str, form: Form, *, force: bool) -> None:
@@ -52,14 +52,14 @@ class CompressedOutput(Output):
 
     @property
     def occupied(self) -> int:
-        """Bytes of the file, and of what waits, before it is compressed."""
+        """Bytes of the file, and the uncompressed bytes that wait."""
         return self.size + self._waiting_size
 
     def write(self, blocks: List[bytes]) -> None:
         """Take whole blocks, and write those that have waited long enough.
 
         Raises:
-            OutputError: They could not be written; the file ends with the member before.
+            OutputError: They could not be written; the file ends with the previous member.
         """
         self._waiting += blocks
         self._waiting_size += sum(map(len, blocks))
@@ -68,10 +68,10 @@ class CompressedOutput(Output):
             self._compress()
 
     def close(self) -> None:
-        """Write what waits, and close the file.
+        """Write the waiting blocks, and close the file.
 
         Raises:
-            OutputError: The system does not keep it.
+            OutputError: The system could not store them.
         """
         try:
             self._compress()

@@ -1,4 +1,4 @@
-"""Into how many files a capture goes, and where else its packets go: options and their checks."""
+"""Options for the files and the other outputs of a capture, and their checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pcapd.savefile.form import Form
 
 __all__ = ["FileOptions", "Payload", "Rotation", "parse_place", "part_name"]
 
-#: Characters of an instance's name in a file's name; a path's part has 255 bytes.
+#: Characters of an instance's name in a file name, which is limited to 255 bytes.
 _INSTANCE_MAX = 100
 
 
@@ -21,9 +21,9 @@ class Rotation:
     """When a file ends and the next one begins.
 
     Attributes:
-        size: Bytes of a file, its closing statistics aside.
+        size: Bytes of a file, without its closing statistics.
         time: Seconds of a file.
-        files: Newest files that are kept; None keeps all.
+        files: Number of newest files to keep; None keeps all.
     """
 
     size: Optional[int] = None
@@ -35,7 +35,7 @@ class Rotation:
 
 
 class Payload(Enum):
-    """How a packet is printed behind its link header, as tcpdump's ``-A`` and ``-X`` do."""
+    """How a packet's bytes after the link header are printed, as with tcpdump's ``-A`` and ``-X``."""
 
     NONE = auto()
     TEXT = auto()
@@ -47,13 +47,13 @@ class FileOptions:
     """See the module.
 
     Attributes:
-        split: One file per instance.
-        serve: Host and port where readers may connect.
-        print: A line per packet, to standard output.
-        packet_ids: The same packet has the same number wherever it was seen.
-        dedupe: Only its first sighting is kept.
-        explain: The files are explained at the end.
-        payload: What is printed of a packet besides its line.
+        split: Write one file per instance.
+        serve: Host and port for TCP readers.
+        print: Print a line per packet to standard output.
+        packet_ids: Give a packet the same number wherever it was seen.
+        dedupe: Keep only the first sighting of a packet.
+        explain: Explain the files at the end.
+        payload: How to print the packet's bytes.
     """
 
     rotation: Rotation = Rotation()
@@ -67,14 +67,14 @@ class FileOptions:
 
     @property
     def several(self) -> bool:
-        """There may be more than one file."""
+        """Whether there may be more than one file."""
         return bool(self.rotation) or self.split
 
     @staticmethod
     def of(given: Any) -> FileOptions:
-        """From the command line's options by their names."""
+        """Create the options from the command line's, by name."""
         size, time = given["rotate_size"] or given["rotate_megabytes"], given["rotate_time"]
-        ring = given["files_wanted"] if size or not time else None  # else it ends the capture
+        ring = given["files_wanted"] if size or not time else None  # otherwise it limits the capture
         payload = Payload.HEX if given["hex"] else Payload.TEXT if given["ascii"] else Payload.NONE
         return FileOptions(
             Rotation(size, time, given["rotate_files"] or ring),
@@ -89,11 +89,11 @@ class FileOptions:
 
     @property
     def elsewhere(self) -> bool:
-        """The packets go somewhere, also without a file."""
+        """Whether there is another output than a file."""
         return self.print or self.serve is not None
 
     def problem(self, output: str, form: Form) -> str:
-        """What cannot be, in words; empty when all can.
+        """A message about options that exclude each other; empty if there are none.
 
         Args:
             output: As in `pcapd.ctl.options.CaptureOptions`.
@@ -104,49 +104,49 @@ class FileOptions:
         rules = (
             (
                 self.rotation.files is not None and not self.rotation,
-                "--rotate-files needs --rotate-size or --rotate-time: they say when a file is full",
+                "--rotate-files needs --rotate-size or --rotate-time, which define when a file is full",
             ),
             (
                 self.several and output == "-",
-                f"{several} needs files, and - is standard output: name a file with --output",
+                f"{several} needs files, but - is standard output: name a file with --output",
             ),
             (
                 self.several and not output,
-                f"{several} needs files, and there is none: name a file with --output",
+                f"{several} needs files: name a file with --output",
             ),
             (
                 self.explain and output in ("", "-"),
-                "--explain reads the file at the end, and there is none: name a file with --output",
+                "--explain reads the file at the end: name a file with --output",
             ),
             (
                 self.print and output == "-",
-                "--print writes to standard output, and so would --output -: name a file",
+                "--print and --output - both write to standard output: name a file",
             ),
             (
                 self.print and form is not Form.PCAPNG,
-                "--print needs pcapng, which says where a packet is from: name a .pcapng file",
+                "--print needs pcapng, which records where a packet was captured: name a .pcapng file",
             ),
             (
                 self.packet_ids and form is not Form.PCAPNG,
-                f"{numbers} needs pcapng, which says where a packet is from: name a .pcapng file",
+                f"{numbers} needs pcapng, which records where a packet was captured: name a .pcapng file",
             ),
             (
                 self.serve is not None and self.split,
-                "--serve has one stream for all instances: not with --split-by",
+                "--serve has one stream for all instances: it excludes --split-by",
             ),
         )
-        return next((words for wrong, words in rules if wrong), "")
+        return next((message for wrong, message in rules if wrong), "")
 
 
 def part_name(name: str, instance: str = "", number: int = 0, time: str = "") -> str:
     """The name of one of several files, such as ``web_myapp_0_00001_20260131T120000Z.pcapng``.
 
     Args:
-        name: As given for all of them; its suffix stays at the end.
-        instance: Whose packets it holds.  May come from the network: what is not
-            harmless in a file's name is replaced.
-        number: Its place among them, from 1 on; 0 when there is one only.
-        time: When it was begun, with its number.
+        name: The name given for all of them; its suffix stays at the end.
+        instance: The instance of its packets.  The name may come from the network:
+            characters that are not harmless in a file name are replaced.
+        number: Its number, from 1 on; 0 if there is only one.
+        time: The time of its start, if it has a number.
     """
     path = Path(name)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
@@ -159,10 +159,10 @@ def part_name(name: str, instance: str = "", number: int = 0, time: str = "") ->
 
 
 def parse_place(text: str) -> Tuple[str, int]:
-    """Host and port of ``HOST:PORT``, ``[IPV6]:PORT`` or ``PORT``, which is on 127.0.0.1.
+    """Host and port from ``HOST:PORT``, ``[IPV6]:PORT`` or ``PORT`` (on 127.0.0.1).
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: The text has another form.
     """
     host, colon, port = text.rpartition(":")
     if not colon:
@@ -172,5 +172,5 @@ def parse_place(text: str) -> Tuple[str, int]:
     elif ":" in host:
         raise ValueError("needs brackets around an IPv6 address, as in [::1]:57012")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
-        raise ValueError("is no address, such as 127.0.0.1:57012")
+        raise ValueError("is not an address, such as 127.0.0.1:57012")
     return host, int(port)

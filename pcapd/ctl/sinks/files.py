@@ -1,4 +1,4 @@
-"""The files that the options ask for: one, a series, or either for each instance; chosen at start."""
+"""Selects the files at the start: one, a series, or either of these for each instance."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pcapd.ctl.sinks.split import FilesPerInstance
 
 __all__ = ["Closing", "check_files", "open_files"]
 
-#: macOS refuses more, whatever the limit says.
+#: macOS refuses more, whatever its limit is.
 _DESCRIPTORS = 10240
 
-#: Gives the statistics that end a file of a stream, at microseconds since the epoch.
+#: Returns the statistics that end a stream's file, at microseconds since the epoch.
 Closing = Callable[[int, str], List[bytes]]
 
 
 def open_files(options: CaptureOptions, inventory: Inventory, closing: Closing) -> Optional[FileSink]:
-    """The files that the options ask for; None where the packets go into no file.
+    """Create the files that the options need; None if no file is written.
 
     Raises:
-        OutputError: They could not be written later: said before anything starts.
-        UsageProblem: The options do not go together.
+        OutputError: They cannot be written; checked before the capture starts.
+        UsageProblem: The options exclude each other.
     """
     problem = options.files.problem(options.output, options.form)
     if problem:
@@ -65,20 +65,20 @@ def open_files(options: CaptureOptions, inventory: Inventory, closing: Closing) 
 
 
 def check_files(options: CaptureOptions) -> None:
-    """Say already now what `open_files` would say.
+    """Make the checks of `open_files` in advance.
 
     Raises:
-        OutputError: See there.
-        UsageProblem: See there.
+        OutputError: As there.
+        UsageProblem: As there.
     """
     open_files(options, Inventory(options.output), lambda at_us, stream: [])
 
 
 class _Names:
-    """Names of files, made from that of all.
+    """File names, derived from the given name.
 
     Args:
-        name: As given.
+        name: The given name.
     """
 
     def __init__(self, name: str) -> None:
@@ -86,12 +86,12 @@ class _Names:
         self._taken: Dict[str, str] = {}
 
     def of(self, instance: str, number: int) -> str:
-        """The name of an instance's file; its number is 0 where it has one only."""
+        """The name of an instance's file; the number is 0 if there is only one."""
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         return part_name(self._name, self._own(instance), number, moment)
 
     def _own(self, instance: str) -> str:
-        """The instance's name, or one that no other instance's becomes in a file's name."""
+        """The instance's name, changed if another instance's name would give the same file name."""
         for serial in range(1, len(self._taken) + 2):
             name = instance if serial == 1 else f"{serial}_{instance}"
             if self._taken.setdefault(part_name("", name).casefold(), instance) == instance:
@@ -100,7 +100,7 @@ class _Names:
 
 
 def _allow_descriptors() -> None:
-    """A file per instance needs a descriptor per instance: ask for as many as we may have."""
+    """Raise the limit of open files: each instance needs a descriptor."""
     with contextlib.suppress(OSError, ValueError):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
@@ -113,10 +113,10 @@ def _check_directory(name: str) -> None:
     path = Path(name)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OutputError(
-            f"{name} is not a regular file, and several files are to be written", "name one with --output"
+            f"{name} is not a regular file, but several files will be written", "name a file with --output"
         )
     if path.is_dir():
-        raise OutputError(f"{name} is a directory", "name a file in it; the names are made from that")
+        raise OutputError(f"{name} is a directory", "name a file in it to derive the file names from")
     if not directory.is_dir():
         raise OutputError(f"the directory {directory} does not exist", "create it first")
     if not os.access(directory, os.W_OK):

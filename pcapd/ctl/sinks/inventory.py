@@ -1,4 +1,4 @@
-"""The files of a capture, as its report and its account see them: names, packets, bytes."""
+"""The list of a capture's files for the report: names, packets, bytes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Written:
     """One file.
 
     Attributes:
-        instance: Whose packets it holds; empty when everybody's.
-        packets: In it.
-        bytes: Of whole blocks.
+        instance: The instance of the packets; empty for all instances.
+        packets: Packets in the file.
+        bytes: Bytes of whole blocks.
     """
 
     name: str
@@ -28,17 +28,17 @@ class Inventory:
     """Every file of a capture.
 
     Args:
-        name: A path, from which those of several files are made, ``-``, or `NOWHERE`.
+        name: A path, from which several file names may be derived, ``-``, or `NOWHERE`.
         several: There may be more than one file.
 
     Attributes:
-        kept: Files there are, oldest first.
-        size: Their bytes.
-        deleted_files: Files that made room for newer ones.
-        deleted_packets: Packets in these.
-        deleted_bytes: Bytes of these.
+        kept: Existing files, oldest first.
+        size: Bytes of the existing files.
+        deleted_files: Number of files that were deleted for newer ones.
+        deleted_packets: Packets in deleted files.
+        deleted_bytes: Bytes of deleted files.
         written: Packets that were written, by instance with ``--split-by``, else all under "".
-        news: Files that were "finished" or "deleted" since they were looked at.
+        news: Files that were "finished" or "deleted" and are not yet reported.
     """
 
     def __init__(self, name: str, *, several: bool = False) -> None:
@@ -52,7 +52,7 @@ class Inventory:
 
     @property
     def opened(self) -> bool:
-        """There is something in a file."""
+        """Whether anything has been written to a file."""
         return bool(self.kept)
 
     def begin(self, name: str, instance: str) -> Written:
@@ -62,14 +62,14 @@ class Inventory:
         return written
 
     def grow(self, written: Written, size: int, packets: int = 0) -> None:
-        """Note that a file has `size` bytes now, and so many more packets."""
+        """Note that a file now has `size` bytes, and `packets` more packets."""
         self.size += size - written.bytes
         written.bytes = size
         written.packets += packets
         self.written[written.instance] = self.written.get(written.instance, 0) + packets
 
     def finish(self, written: Written) -> None:
-        """Note that a file does not grow any more."""
+        """Note that a file is finished."""
         self.news.append(("finished", written))
 
     def forget(self, written: Written) -> None:
@@ -77,7 +77,7 @@ class Inventory:
         self.kept.remove(written)
 
     def delete(self, written: Written) -> None:
-        """Note that a file was deleted to make room."""
+        """Note that a file was deleted for a newer one."""
         self.kept.remove(written)
         self.deleted_files += 1
         self.deleted_packets += written.packets
@@ -86,6 +86,6 @@ class Inventory:
         self.news.append(("deleted", written))
 
     def clear(self) -> None:
-        """Forget all files: they are removed."""
+        """Drop all files, which have been removed."""
         self.kept.clear()
         self.size = 0

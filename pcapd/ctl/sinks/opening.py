@@ -1,4 +1,4 @@
-"""Every place where a capture's packets go, chosen before it starts."""
+"""Creates the sinks of a capture before it starts."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _printer(options: CaptureOptions, inventory: Inventory, closing: Closing) ->
     return Printer(json=options.json, payload=files.payload) if files.print else None
 
 
-#: One line for each kind of sink, in the order in which they are given a piece: lines come
-#: last, because the file must not miss what a terminal refuses.
+#: One line for each kind of sink, in the order in which they get a piece: printing comes last,
+#: so that a failing terminal does not affect the file.
 KINDS: Tuple[Kind, ...] = (
     _server,
     open_files,
@@ -45,18 +45,18 @@ class Sinks:
     """See the module.
 
     Args:
-        options: What is wanted.
-        closing: See `Closing`; the muxer's.
+        options: The options of the capture.
+        closing: The muxer's, see `Closing`.
 
     Attributes:
-        form: Of the files.
-        inventory: The files there are.
-        kept: Whether the packets are kept at all.
-        live: Whether somebody may read packets as they come: from a pipe, a connection or as lines.
-        last: What the files were to take last.
+        form: The file format.
+        inventory: The list of files.
+        kept: Whether the packets are stored at all.
+        live: Whether a reader may consume packets at once: from a pipe, a connection or as lines.
+        last: The last pieces for the files.
 
     Raises:
-        PcapdError: One of them cannot be; said before anything starts.
+        PcapdError: One of them cannot be created; checked before the capture starts.
     """
 
     def __init__(self, options: CaptureOptions, closing: Closing) -> None:
@@ -71,10 +71,10 @@ class Sinks:
         self._taking = list(self._all)
 
     def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
-        """Give pieces to each sink that still takes them, also when one fails; that gets nothing more.
+        """Pass pieces to all sinks, even if one fails; a failed sink gets no more pieces.
 
         Raises:
-            PcapdError: One of them fails.
+            PcapdError: A sink failed.
         """
         failures: List[PcapdError] = []
         if any(isinstance(sink, FileSink) for sink in self._taking):
@@ -90,26 +90,26 @@ class Sinks:
 
     @property
     def server(self) -> Optional[Server]:
-        """The one for readers on the network."""
+        """The sink for network readers, if any."""
         return next((sink for sink in self._all if isinstance(sink, Server)), None)
 
     def watch(self, poll: select.poll) -> None:
-        """Register what may wake up the loop."""
+        """Register what should wake up the loop."""
         for sink in self._all:
             sink.watch(poll)
 
     def close(self) -> None:
-        """End all of them, also when one fails; files first.
+        """Close all sinks, even if one fails; files first.
 
         Raises:
-            OutputError: A file's end could not be kept.
+            OutputError: The end of a file could not be stored.
         """
         with contextlib.ExitStack() as stack:
             for sink in self._all:
                 stack.callback(sink.close)
 
     def discard(self) -> None:
-        """Remove the files that we made and that hold no packet."""
+        """Remove files that we created and that contain no packets."""
         for sink in self._all:
             if isinstance(sink, FileSink):
                 sink.discard()

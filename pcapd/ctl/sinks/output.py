@@ -1,8 +1,8 @@
-"""Where the packets go: a file or standard output.  Only whole blocks count.
+"""Writes blocks to a file or standard output.  Only whole blocks count.
 
-Whatever happens, a file ends with its last whole block: a write that did not
-succeed is cut back, and a killed pcapctl leaves at most one block cut, which
-every reader passes over.
+A file always ends with its last whole block: after a failed write it is truncated,
+and a killed pcapctl leaves at most one incomplete block, which every reader
+ignores.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = ["Output", "OutputError", "ReaderLeft", "is_special", "replace"]
 
 _STDOUT_FD = 1
 _LARGE = 64 * 1024  # bytes; less is joined before it is written
-_MODE = 0o600  # packets are nobody else's business
+_MODE = 0o600  # only the owner may read packets
 
 
 class OutputError(PcapdError):
-    """The output cannot take what is written.
+    """The output cannot be written.
 
     Attributes:
-        unwritten: Packets that are not in the file although they were to be.
+        unwritten: Packets that should be in the file and are not.
     """
 
     def __init__(self, message: str, hint: str = "", unwritten: int = 0) -> None:
@@ -45,15 +45,15 @@ class ReaderLeft(OutputError):
 
 
 class Output:
-    """The output of one capture; opened with its first block.
+    """The output of one capture; opened with the first block.
 
     Args:
         name: A path, or ``-`` for standard output.
-        form: Of the file; None where each piece counts whole or not at all.
-        force: An existing file may be overwritten.
+        form: The file format; None if each piece counts whole or not at all.
+        force: Overwrite an existing file.
 
     Raises:
-        OutputError: It could not be written later: said before anything starts.
+        OutputError: It cannot be written; checked before the capture starts.
     """
 
     def __init__(self, name: str, form: Optional[Form], *, force: bool) -> None:
@@ -65,11 +65,11 @@ class Output:
         self._created = False
         #: Bytes of whole blocks that were written.
         self.size = 0
-        #: Packets that were to be written and are not in it.
+        #: Packets that should have been written and are not in the file.
         self.unwritten = 0
         if name == STDOUT:
             if os.isatty(_STDOUT_FD):
-                hint = "name a file with --output, or pipe into a reader"
+                hint = "name a file with --output, or pipe the output into a reader"
                 raise OutputError("packets are not written to a terminal", hint)
             self._fd = _STDOUT_FD
         else:
@@ -77,19 +77,19 @@ class Output:
 
     @property
     def opened(self) -> bool:
-        """There is something in it."""
+        """Whether anything has been written."""
         return self.size > 0
 
     @property
     def occupied(self) -> int:
-        """Bytes of the file, with those that still wait."""
+        """Bytes of the file, including those not yet written."""
         return self.size
 
     def write(self, blocks: List[bytes]) -> None:
-        """Write whole blocks, however long that blocks.
+        """Write whole blocks, however long the write takes.
 
         Raises:
-            OutputError: They could not all be written; a file ends with the last whole one.
+            OutputError: Some could not be written; a file ends with the last whole block.
         """
         pieces = _joined(blocks)
         for index, piece in enumerate(pieces):
@@ -108,7 +108,7 @@ class Output:
         """Close the file.
 
         Raises:
-            OutputError: The system could not keep what it had taken.
+            OutputError: The system could not store what it had accepted.
         """
         fd, self._fd = self._fd, None
         if fd is not None and fd != _STDOUT_FD:
@@ -118,7 +118,7 @@ class Output:
                 raise self._failure(error) from error
 
     def discard(self) -> None:
-        """Remove a file that we made."""
+        """Remove the file, if we created it."""
         if self._created:
             with contextlib.suppress(OSError):
                 Path(self.name).unlink()
@@ -131,7 +131,7 @@ class Output:
             while view:
                 try:
                     view = view[os.write(fd, view) :]
-                except BlockingIOError:  # somebody made the pipe so; it is theirs, too
+                except BlockingIOError:  # another process that has the pipe made it non-blocking
                     select.select([], [fd], [])
         except OSError as error:
             self._cut_back(fd, data, len(data) - len(view))
@@ -152,18 +152,18 @@ class Output:
             else:
                 self._fd = os.open(path, flags if special else flags | os.O_CREAT | os.O_EXCL, _MODE)
         except FileExistsError as error:
-            raise OutputError(f"{self.name} exists", "use --force to overwrite it") from error
+            raise OutputError(f"{self.name} already exists", "use --force to overwrite it") from error
         except OSError as error:
             raise self._failure(error) from error
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         if self._regular and special:
-            raise OutputError(f"{self.name} was replaced by a file meanwhile")
+            raise OutputError(f"{self.name} has been replaced by a file meanwhile")
         return self._fd
 
     def _cut_back(self, fd: int, data: bytes, written: int) -> None:
-        """End the file with its last whole block."""
+        """Truncate the file after its last whole block."""
         if self._regular:
-            # The position knows better than we do when a signal came between.
+            # After a signal, only the position shows how much was written.
             written = max(written, os.lseek(fd, 0, os.SEEK_CUR) - self.size)
         self.size += self._cut(data, written, begins_file=self.size == 0).kept
         if self._regular:
@@ -180,33 +180,33 @@ class Output:
             return ReaderLeft("the reader has closed the pipe")
         target = "standard output" if self.name == STDOUT else self.name
         full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        hint = "what was written before is good" if full else ""
+        hint = "the file is valid up to that point" if full else ""
         return OutputError(f"cannot write to {target}: {os.strerror(error.errno or 0)}", hint)
 
 
 def _joined(blocks: List[bytes]) -> List[bytes]:
-    """Small blocks as one, large ones as they are: they are not worth a copy."""
+    """Join small blocks; large ones are not worth a copy."""
     size = sum(len(block) for block in blocks)
     return [b"".join(blocks)] if 0 < size < _LARGE else [block for block in blocks if block]
 
 
 def is_special(path: Path) -> bool:
-    """A device or a named pipe: nothing in it can be overwritten, and its mode is its owner's business."""
+    """Whether it is a device or a named pipe: nothing is overwritten there, and its mode is kept."""
     return path.exists() and not path.is_file()
 
 
 def replace(path: Path) -> int:
-    """Put a new, empty file in the place of one that there may be, and return its descriptor.
+    """Replace a file, if there is one, by a new empty file, and return its descriptor.
 
-    The old file is not written to: its mode, its owner, its other names or somebody who
-    has it open would show them the packets.  Of a symbolic link it is the target.
+    The old file is not reused: through its mode, owner, hard links or open descriptors,
+    others could read the packets.  For a symbolic link, the target is replaced.
 
     Raises:
-        OSError: It cannot be done.
+        OSError: The file cannot be replaced.
     """
     target = Path(os.path.realpath(path))
     try:
-        fd, temporary = tempfile.mkstemp(prefix=".pcapctl-", dir=target.parent)  # its owner's alone
+        fd, temporary = tempfile.mkstemp(prefix=".pcapctl-", dir=target.parent)  # only the owner can read it
     except PermissionError:
         return _emptied(target)
     try:
@@ -220,7 +220,7 @@ def replace(path: Path) -> int:
 
 
 def _emptied(path: Path) -> int:
-    """A file of ours, made ours alone: its directory takes no other one."""
+    """Empty our own file and restrict its mode, because its directory accepts no new file."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         if os.fstat(fd).st_uid != os.geteuid():
@@ -237,7 +237,7 @@ def _check_path(path: Path, force: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a directory", "name a file in it")
     if path.is_file() and not force:
-        raise OutputError(f"{path} exists", "use --force to overwrite it")
+        raise OutputError(f"{path} already exists", "use --force to overwrite it")
     directory = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if not directory.is_dir():
         raise OutputError(f"the directory {directory} does not exist", "create it first")

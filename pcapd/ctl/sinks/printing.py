@@ -1,8 +1,8 @@
-"""One line per packet (``--print``): for people at low rates.
+"""One line per packet (``--print``), for low rates.
 
-This is Python for each packet, some ten thousand a second.  When it cannot keep
-up, nothing more is read, and the pressure goes up the chain to the kernels that
-capture, which drop and count.
+This runs Python for each packet and reaches some ten thousand a second.  When it
+cannot keep up, pcapctl stops reading, and the back-pressure reaches the capturing
+kernels, which drop packets and count them.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _DUMPS = {Payload.TEXT: dump.as_text, Payload.HEX: dump.as_hex}
 
 
 class PrintingFailed(PcapdError):
-    """Nobody takes the lines.  A file is not concerned."""
+    """Standard output cannot be written.  The capture file is unaffected."""
 
 
 class Printer(Sink):
     """Writes lines to standard output.
 
     Args:
-        json: As events for scripts.
-        payload: What is printed besides the line.
-        stream: Where to instead.
+        json: Print events for scripts instead.
+        payload: How to print the packet's bytes.
+        stream: The stream to write to.
     """
 
     def __init__(self, *, json: bool, payload: Payload = Payload.NONE, stream: TextIO = sys.stdout) -> None:
@@ -54,11 +54,11 @@ class Printer(Sink):
         self._readers: Dict[str, Reader] = {}
 
     def write(self, pieces: List[Piece], now: float = 0.0, *, last: bool = False) -> None:
-        """Print the packets of pieces, which are pcapng.
+        """Print the packets of pieces, which must be pcapng.
 
         Raises:
-            PrintingFailed: Nobody takes the lines; said once.
-            ReaderLeft: Nobody wants more of them.
+            PrintingFailed: Standard output cannot be written; raised once.
+            ReaderLeft: The reader has closed the pipe.
         """
         lines: List[str] = []
         for piece in pieces:
@@ -70,28 +70,28 @@ class Printer(Sink):
         data = "".join(f"{line}\n" for line in lines)
         encoding = self._stream.encoding or "utf-8"
         try:
-            self._stream.flush()  # events, which go the same way
-            # Not through the stream: where Python does not buffer (PYTHONUNBUFFERED), it
-            # drops the rest of a write that a signal interrupted.
-            # A terminal that cannot show a character gets its number.
+            self._stream.flush()  # earlier events
+            # Not through the stream: without buffering (PYTHONUNBUFFERED), Python drops the
+            # rest of a write that a signal interrupted.
+            # A character that the encoding lacks is written as an escape.
             view = memoryview(data.encode(encoding, "backslashreplace"))
             while view:
                 try:
                     view = view[os.write(self._stream.fileno(), view) :]
-                except BlockingIOError:  # somebody made the pipe so; it is theirs, too
+                except BlockingIOError:  # another process that has the pipe made it non-blocking
                     select.select([], [self._stream], [])
         except OSError as error:
-            # Neither what Python still has for it nor what we still print must fail again.
+            # Otherwise Python's flush at exit, or our next line, would fail again.
             silence(self._stream.fileno())
             if self._terminal and error.errno == errno.EIO:
-                return  # it was closed: SIGHUP ends the capture, unless it is to be ignored
+                return  # the terminal was closed: SIGHUP ends the capture, unless it is ignored
             if isinstance(error, BrokenPipeError):
                 raise ReaderLeft("the reader of the lines has closed the pipe") from error
             raise PrintingFailed(f"cannot print: {error.strerror}") from error
 
 
 def as_line(packet: FilePacket) -> str:
-    """For people; nothing in it can drive a terminal."""
+    """The packet as a line of text, escaped for a terminal."""
     found = decode(packet.interface.link_type, packet.data)
     ends = f" {found.source} > {found.destination}" if found.source else ""
     info = f" {found.info}" if found.info else ""
@@ -101,7 +101,7 @@ def as_line(packet: FilePacket) -> str:
 
 
 def as_event(packet: FilePacket) -> Dict[str, object]:
-    """For scripts."""
+    """The packet as JSON values."""
     found = decode(packet.interface.link_type, packet.data)
     return {
         "event": "packet",
@@ -117,8 +117,8 @@ def as_event(packet: FilePacket) -> Dict[str, object]:
 
 @functools.lru_cache(maxsize=16)
 def _clock(seconds: int) -> str:
-    """The local time of day, as tcpdump has it."""
+    """The local time of day, as in tcpdump."""
     try:
         return time.strftime("%H:%M:%S", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):  # no year that anybody knows
+    except (OverflowError, ValueError, OSError):  # a year out of range
         return str(seconds)

@@ -1,6 +1,6 @@
-"""``--report FILE``: how the capture went, as JSON beside its file, however it went.
+"""``--report FILE``: writes a JSON report of the capture, also after failures.
 
-docs/report.rst says what is in it.
+docs/report.rst describes its content.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 import pcapd
-from pcapd.ctl.options import FAILED, STDOUT, USAGE, CaptureOptions, UsageProblem, Wanted
+from pcapd.ctl.options import FAILED, STDOUT, USAGE, CaptureOptions, CaptureTarget, UsageProblem
 from pcapd.ctl.sinks.output import is_special
 from pcapd.errors import PcapdError
 
 __all__ = ["FORMAT", "ReportFailed", "asked", "check", "facts", "nothing", "reported", "write"]
 
-#: Of the report; a change that breaks its readers makes it larger.
+#: Version of the report; an incompatible change increases it.
 FORMAT = 1
-_MODE = 0o600  # names, addresses and filters are nobody else's business
+_MODE = 0o600  # only the owner may read names, addresses and filters
 
 
 class ReportFailed(PcapdError):
@@ -29,17 +29,17 @@ class ReportFailed(PcapdError):
 
 
 def check(options: CaptureOptions) -> None:
-    """Say before anything starts that the report could not be written.
+    """Check before the capture starts that the report can be written.
 
     Raises:
-        UsageProblem: It is the file of the packets.
-        ReportFailed: It exists, or its directory does not take it.
+        UsageProblem: The report and the capture have the same file.
+        ReportFailed: It exists already, or its directory is not writable.
     """
     path = options.report
     if path is None:
         return
     if options.output != STDOUT and path.resolve() == Path(options.output).resolve():
-        raise UsageProblem("the report cannot be the file of the packets", "name another with --report")
+        raise UsageProblem("the report and the capture cannot be the same file", "name another with --report")
     if path.is_dir():
         raise ReportFailed(f"{path} is a directory", "name a file in it with --report")
     if is_special(path):
@@ -47,7 +47,7 @@ def check(options: CaptureOptions) -> None:
             raise ReportFailed(f"the report {path} cannot be written", "check its permissions")
         return
     if path.exists() and not options.force:
-        raise ReportFailed(f"the report {path} exists", "use --force to overwrite it")
+        raise ReportFailed(f"the report {path} already exists", "use --force to overwrite it")
     if path.is_symlink():
         path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
@@ -56,19 +56,19 @@ def check(options: CaptureOptions) -> None:
         raise ReportFailed(f"the report {path} cannot be written", "check the permissions of its directory")
 
 
-def facts(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
-    """What a report is about.
+def facts(options: CaptureOptions, target: Optional[CaptureTarget]) -> Dict[str, Any]:
+    """The first part of a report: what was requested.
 
     Args:
-        wanted: None where that was not known yet.
+        target: None if the target is not known yet.
     """
-    return {"format": FORMAT, "pcapctl": pcapd.__version__, "asked": asked(options, wanted)}
+    return {"format": FORMAT, "pcapctl": pcapd.__version__, "asked": asked(options, target)}
 
 
-def asked(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
-    """What is to be captured, and its limits."""
+def asked(options: CaptureOptions, target: Optional[CaptureTarget]) -> Dict[str, Any]:
+    """The target, and the limits of the capture."""
     return {
-        **(wanted.facts() if wanted is not None else {}),
+        **(target.facts() if target is not None else {}),
         "filter": options.filter,
         "interfaces": list(options.interfaces),
         "snaplen": options.snaplen,
@@ -80,7 +80,7 @@ def asked(options: CaptureOptions, wanted: Optional[Wanted]) -> Dict[str, Any]:
 
 
 def nothing(error: str, status: int) -> Dict[str, Any]:
-    """How a capture went that did not begin."""
+    """The result of a capture that did not start."""
     return {
         "outcome": "failed",
         "exit_status": status,
@@ -101,14 +101,13 @@ def nothing(error: str, status: int) -> Dict[str, Any]:
 
 
 def write(options: CaptureOptions, report: Dict[str, Any]) -> None:
-    """Write it in one step: there is the whole report or none.
+    """Write the report atomically: the whole report or nothing.
 
-    It is a new file, which is its owner's alone, whatever was in its place; of a
-    symbolic link it is the target.
-    A device or a named pipe is written to; a file in its place would be another thing.
+    It is always a new file that only the owner can read; for a symbolic link, the
+    target is replaced.  A device or a named pipe is written to instead of replaced.
 
     Raises:
-        ReportFailed: The system does not take it.
+        ReportFailed: The report cannot be written.
     """
     named = options.report
     if named is None:
@@ -124,8 +123,8 @@ def write(options: CaptureOptions, report: Dict[str, Any]) -> None:
             _dump(report, named, 0)
             return
         _dump(report, temporary, os.O_CREAT | os.O_EXCL)
-        if path.exists() and not options.force:  # somebody made it meanwhile
-            raise ReportFailed(f"the report {named} exists", "use --force to overwrite it")
+        if path.exists() and not options.force:  # another program has created it meanwhile
+            raise ReportFailed(f"the report {named} already exists", "use --force to overwrite it")
         temporary.replace(path)
     except OSError as error:
         raise ReportFailed(f"cannot write the report {named}: {os.strerror(error.errno or 0)}") from error
@@ -143,10 +142,10 @@ def _dump(report: Dict[str, Any], path: Path, flags: int) -> None:
 
 @contextlib.contextmanager
 def reported(options: CaptureOptions) -> Iterator[None]:
-    """Write a report also when what is done inside fails before the capture begins.
+    """Also write a report if the code in the context fails before the capture starts.
 
     Raises:
-        ReportFailed: The report cannot be written; said before anything is done.
+        ReportFailed: The report cannot be written; checked first.
     """
     check(options)
     try:
@@ -163,7 +162,7 @@ def reported(options: CaptureOptions) -> Iterator[None]:
 
 
 def _write_nothing(options: CaptureOptions, error: str, status: int) -> None:
-    # Its own failure must not hide the other one.
+    # A failure to write must not hide the first one.
     with contextlib.suppress(ReportFailed):
         write(
             options, {**facts(options, None), **nothing(error, status), "notices": [], "notices_omitted": 0}

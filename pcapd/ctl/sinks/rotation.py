@@ -1,8 +1,8 @@
 """A series of files by size or by time.
 
-Every file is whole by itself: it begins with all headers that a reader needs
-and ends with the counters as they were then.  A file's size is known from the
-pieces that went into it; only the piece in which a file ends is looked into.
+Every file is complete: it begins with all headers that a reader needs and ends
+with the counters at that time.  A file's size is known from the pieces written to
+it; only the piece in which a file ends is parsed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class RotatedFiles(FileSink):
     """See the module.
 
     Args:
-        open_file: Makes the next file.
-        stream: Whose packets they hold; empty when everybody's.
-        form: Of the files.
+        open_file: Creates the next file.
+        stream: The instance of the packets; empty for all instances.
+        form: The file format.
         rotation: When a file ends.
-        closing: Gives the statistics that end a file now.
-        inventory: Where they are noted.
+        closing: Returns the statistics that end a file now.
+        inventory: The list of files.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class RotatedFiles(FileSink):
         self._closing = closing
         self._inventory = inventory
         self._output: Optional[Output] = None
-        self._empty: Optional[Output] = None  # closed, without a packet
+        self._empty: Optional[Output] = None  # closed without packets
         self._headers: List[Piece] = []
-        self._interfaces = 0  # whose headers passed
+        self._interfaces = 0  # number whose headers were written
         self._number = 0
         self._began = 0.0
         self._current: Optional[Written] = None
-        self._past: List[Written] = []  # that are there, for the ring
+        self._past: List[Written] = []  # existing files, for the ring
 
     def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
-        """Write pieces, each whole into one file or the next.
+        """Write pieces, ending and starting files where needed.
 
         Raises:
-            OutputError: They could not all be written; every file ends with a whole block.
+            OutputError: Some could not be written; every file ends with a whole block.
         """
         self.tick(now)
         if pieces:
@@ -87,10 +87,10 @@ class RotatedFiles(FileSink):
             raise
 
     def tick(self, now: float) -> None:
-        """End the file if its time is over; one without a packet waits for the first.
+        """End the file if its time is over; a file without packets waits for the first.
 
         Raises:
-            OutputError: Its end could not be written.
+            OutputError: The end of the file could not be written.
         """
         longest = self._rotation.time
         current = self._current
@@ -101,7 +101,7 @@ class RotatedFiles(FileSink):
         """Close the last file.
 
         Raises:
-            OutputError: The system could not keep what it had taken.
+            OutputError: The system could not store what it had accepted.
         """
         current, self._current = self._current, None
         output, self._output = self._output, None
@@ -113,7 +113,7 @@ class RotatedFiles(FileSink):
                     self._empty = output
 
     def discard(self) -> None:
-        """Remove the file that holds no packet."""
+        """Remove the file without packets."""
         for output in (self._output, self._empty):
             if output is not None:
                 output.discard()
@@ -163,13 +163,13 @@ class RotatedFiles(FileSink):
         if self._output is None:
             self._output = self._open(self._number)
         self._current = self._inventory.begin(self._output.name, self._stream)
-        # Names last: some readers want the interfaces together.
+        # Names last: some readers expect the interfaces together.
         headers = sorted(self._headers, key=lambda piece: piece.kind is Kind.NAMES)
         batch.add(b"".join(piece.data for piece in headers), 0)
         return self._current
 
     def _flush(self, batch: _Batch) -> None:
-        """Write what is gathered."""
+        """Write the gathered blocks."""
         blocks, packets = batch.take()
         output, current = self._output, self._current
         if current is None:  # between two files
@@ -182,7 +182,7 @@ class RotatedFiles(FileSink):
             packets -= output.unwritten - unwritten
             self._inventory.grow(current, output.size, packets)
             if not output.opened:
-                self._inventory.forget(current)  # it never came to be
+                self._inventory.forget(current)  # it was never created
                 self._current = None
 
     def _end(self) -> None:
@@ -190,7 +190,7 @@ class RotatedFiles(FileSink):
         output, current = self._output, self._current
         if output is not None and current is not None:
             try:
-                # Statistics of interfaces that this file does not know would be wrong in it.
+                # Statistics for interfaces without a header in this file would be invalid.
                 output.write(self._closing()[: self._interfaces])
             finally:
                 self._inventory.grow(current, output.size)
@@ -208,13 +208,13 @@ class RotatedFiles(FileSink):
                 self._inventory.finish(current)
 
     def _delete(self, written: Written) -> None:
-        """Make room.
+        """Delete a file of the ring.
 
         Raises:
             OutputError: It cannot be deleted.
         """
         try:
-            with contextlib.suppress(FileNotFoundError):  # somebody else made room
+            with contextlib.suppress(FileNotFoundError):  # already deleted by another program
                 Path(written.name).unlink()
         except OSError as error:
             raise OutputError(f"cannot delete {written.name}: {os.strerror(error.errno or 0)}") from error
@@ -225,7 +225,7 @@ class _Batch:
     """Blocks for one file that are gathered before they are written.
 
     Attributes:
-        left: Packets that no file was asked to take yet.
+        left: Packets not yet passed to a file.
     """
 
     def __init__(self, left: int) -> None:
@@ -240,7 +240,7 @@ class _Batch:
         self.packets += packets
 
     def take(self) -> tuple[List[bytes], int]:
-        """The blocks and their packets, which are a file's business from here on."""
+        """Remove and return the blocks and the number of their packets."""
         taken = self._blocks, self.packets
         self.left -= self.packets
         self._blocks, self.size, self.packets = [], 0, 0

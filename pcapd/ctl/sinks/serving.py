@@ -1,9 +1,9 @@
-"""PCAP-over-IP: the capture as a stream to whoever connects.
+"""PCAP-over-IP: serves the capture to TCP readers.
 
-Each reader gets a whole file from its beginning on: first every header so far,
-then what comes.  A reader must keep up: one that is more than `SERVE_BACKLOG`
-behind is cut off, and this is told.  To wait for it would stop the capture for
-everybody else; to skip packets would hide from it that it missed some.
+Each reader gets a complete file: first all headers so far, then the packets from
+now on.  A reader that is more than `SERVE_BACKLOG` behind is disconnected, and this
+is reported: waiting for it would stop the capture for all others, and skipping
+packets would hide the gap from it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pcapd.running import RunningTime
 
 __all__ = ["News", "Server"]
 
-#: Readers have nothing to say; what they say is thrown away, this much at a time.
+#: Bytes to read at a time from a reader; they are discarded.
 _WORDS = 4096
 
 
 class News(NamedTuple):
-    """Something about a reader.
+    """An event of a reader.
 
     Attributes:
         state: ``connected``, ``left``, ``cut off`` or ``refused``.
@@ -45,7 +45,7 @@ class _Reader:
         self.socket = connection
         self.name = name
         self.backlog = 0
-        self.listens = True  # for its end; afterwards only for room
+        self.listens = True  # until it ends its sending direction
         self.watched = 0
         self._pending: Deque[memoryview] = deque()
 
@@ -54,7 +54,7 @@ class _Reader:
         self.backlog += len(data)
 
     def send(self) -> None:
-        """Send what it takes now.  Raises OSError when it is gone."""
+        """Send as much as it accepts now.  Raises OSError when it is gone."""
         while self._pending:
             try:
                 count = self.socket.send(self._pending[0])
@@ -67,24 +67,24 @@ class _Reader:
                 self._pending[0] = self._pending[0][count:]
 
     def listen(self) -> None:
-        """Throw away what it says, and notice its end.  Raises OSError when it is gone."""
+        """Discard what it sends, and notice its end.  Raises OSError when it is gone."""
         if self.listens:
             with contextlib.suppress(BlockingIOError, InterruptedError):
-                # Who only says that it will not say anything still reads.
+                # It only ended its sending direction, and still reads.
                 self.listens = bool(self.socket.recv(_WORDS))
 
     @property
     def wants(self) -> int:
-        """Events to be woken up for."""
+        """The poll events to wait for."""
         return (select.POLLIN if self.listens else 0) | (select.POLLOUT if self._pending else 0)
 
 
 class Server(Sink):
-    """Listens from the beginning.
+    """Listens from the start of the capture.
 
     Args:
         host: Name or address.
-        port: 0 takes any that is free.
+        port: 0 for any free port.
 
     Raises:
         PcapdError: It cannot listen there.
@@ -95,31 +95,31 @@ class Server(Sink):
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self._socket = socket.create_server(place, family=family, backlog=SERVE_READERS_MAX)
         except (OSError, UnicodeError) as error:
-            words = getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "strerror", None) or str(error)
             raise PcapdError(
-                f"cannot serve at {host} port {port}: {words}", "choose another address"
+                f"cannot listen on {host} port {port}: {reason}", "choose another address"
             ) from error
         self._socket.setblocking(False)
         place = self._socket.getsockname()
-        #: Where it listens, as for ``tshark -i TCP@``.
-        self.address = _words(place)
-        #: Only this machine can read.
+        #: The address, as for ``tshark -i TCP@``.
+        self.address = _address(place)
+        #: Whether only this machine can connect.
         self.loopback = ipaddress.ip_address(place[0]).is_loopback
         self._readers: Dict[int, _Reader] = {}
         self._headers: List[bytes] = []
         self._poll: Optional[select.poll] = None
-        #: What happened since it was looked at.
+        #: Events that are not yet shown.
         self.news: List[News] = []
-        #: Readers that came, and those that were too slow.
+        #: Numbers of readers, and of those that were too slow.
         self.readers = self.cut_off = 0
 
     def watch(self, poll: select.poll) -> None:
-        """Let readers wake up the loop."""
+        """Register the readers, which wake up the loop."""
         self._poll = poll
         poll.register(self._socket, select.POLLIN)
 
     def write(self, pieces: List[Piece], now: float = 0.0, *, last: bool = False) -> None:
-        """Give pieces to every reader, and look after who comes and goes."""
+        """Pass pieces to every reader, accept new readers, and remove those that left."""
         self._accept()
         for reader in list(self._readers.values()):
             if self._serve(reader) and pieces and reader.backlog > SERVE_BACKLOG:
@@ -132,14 +132,14 @@ class Server(Sink):
                 self._serve(reader)
 
     def close(self) -> None:
-        """Give readers the rest, within `SERVE_LAST_TIME`, and end the streams."""
+        """Send the rest to the readers, within `SERVE_LAST_TIME`, and end the streams."""
         with contextlib.suppress(OSError):
             self._socket.close()
         poll = self._poll = select.poll()
         for reader in self._readers.values():
             reader.watched = 0
         patience, in_all = SERVE_LAST_TIME
-        # What readers do while we are stopped (Ctrl-Z) does not count against them.
+        # Time during which we are suspended (Ctrl-Z) does not count against readers.
         ran = RunningTime(TURN_MAX)
         moved = ran.at(time.monotonic())
         while self._readers and (now := ran.at(time.monotonic())) - moved < patience and now < in_all:
@@ -162,9 +162,9 @@ class Server(Sink):
         while True:
             try:
                 connection, place = self._socket.accept()
-            except OSError:  # there is none, or it is gone again
+            except OSError:  # no reader, or it has left again
                 return
-            name = _words(place)
+            name = _address(place)
             if len(self._readers) >= SERVE_READERS_MAX:
                 connection.close()
                 self.news.append(News("refused", name, f"there are {SERVE_READERS_MAX} readers already"))
@@ -178,7 +178,7 @@ class Server(Sink):
             self._serve(reader)
 
     def _serve(self, reader: _Reader) -> bool:
-        """Send what it takes; returns whether it is still there."""
+        """Send as much as it accepts; returns whether it is still connected."""
         try:
             reader.listen()
             reader.send()
@@ -206,6 +206,6 @@ class Server(Sink):
         reader.socket.close()
 
 
-def _words(place: Tuple[object, ...]) -> str:
+def _address(place: Tuple[object, ...]) -> str:
     host = str(place[0])
     return f"[{host}]:{place[1]}" if ":" in host else f"{host}:{place[1]}"

@@ -1,4 +1,4 @@
-"""One file, or standard output: every piece goes into it."""
+"""Writes everything to one file or to standard output."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pcapd.merge.muxer import Piece
 
 __all__ = ["FileSink", "OpenFile", "SingleFile"]
 
-#: Makes the output of a file by its number, from 1 on.
+#: Creates the output of a file by its number, from 1 on.
 OpenFile = Callable[[int], Output]
 
 
 class FileSink(Sink):
-    """A sink whose packets are kept in files."""
+    """A sink that stores the packets in files."""
 
     def tick(self, now: float) -> None:
-        """Time passed; `now` is in seconds of a steady clock.
+        """Act on time; `now` is in seconds of a monotonic clock.
 
         Raises:
-            OutputError: A file's end could not be written.
+            OutputError: The end of a file could not be written.
         """
 
     def discard(self) -> None:
-        """Remove the files that we made and that hold no packet."""
+        """Remove files that we created and that contain no packets."""
         raise NotImplementedError
 
 
@@ -35,8 +35,8 @@ class SingleFile(FileSink):
 
     Args:
         output: The file.
-        stream: Whose packets it holds; empty when everybody's.
-        inventory: Where it is noted.
+        stream: The instance of the packets; empty for all instances.
+        inventory: The list of files.
     """
 
     def __init__(self, output: Output, stream: str, inventory: Inventory) -> None:
@@ -49,7 +49,7 @@ class SingleFile(FileSink):
         """Write pieces.
 
         Raises:
-            OutputError: They could not all be written; the file ends with a whole block.
+            OutputError: Some could not be written; the file ends with a whole block.
         """
         if not pieces:
             return
@@ -70,7 +70,7 @@ class SingleFile(FileSink):
         """Close the file.
 
         Raises:
-            OutputError: The system could not keep what it had taken.
+            OutputError: The system could not store what it had accepted.
         """
         written, before = self._written, self._output.unwritten
         try:
@@ -81,6 +81,6 @@ class SingleFile(FileSink):
                 self._inventory.finish(written)
 
     def discard(self) -> None:
-        """Remove the file if it holds no packet."""
+        """Remove the file if it contains no packets."""
         if self._written is None or not self._written.packets:
             self._output.discard()

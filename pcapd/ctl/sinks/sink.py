@@ -1,4 +1,4 @@
-"""What every place is that takes a capture's packets."""
+"""The interface of everything that takes a capture's packets."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["Sink"]
 
 
 class Sink:
-    """Takes pieces of a capture and writes them, before it returns."""
+    """Takes pieces of a capture, and writes them before it returns."""
 
     def watch(self, poll: select.poll) -> None:
-        """Register what may wake up the loop."""
+        """Register what should wake up the loop."""
 
     def write(self, pieces: List[Piece], now: float, *, last: bool = False) -> None:
-        """Write pieces; also called without any, so that a sink sees that time passes.
+        """Write pieces; also called without any, so that a sink can act on time.
 
         Args:
-            now: Seconds of a steady clock.
-            last: Nothing follows.
+            now: Seconds of a monotonic clock.
+            last: These are the last pieces.
 
         Raises:
-            PcapdError: Not all of them are written; the capture ends.
+            PcapdError: Some could not be written; the capture ends.
         """
         raise NotImplementedError
 
@@ -32,5 +32,5 @@ class Sink:
         """Finish what was written.
 
         Raises:
-            PcapdError: The end could not be kept.
+            PcapdError: The end could not be stored.
         """

@@ -12,10 +12,10 @@ __all__ = ["FilesPerInstance"]
 
 
 class FilesPerInstance(FileSink):
-    """Gives each piece to the files of its instance.
+    """Passes each piece to the files of its instance.
 
     Args:
-        make: Makes the files of an instance.
+        make: Creates the files of an instance.
     """
 
     def __init__(self, make: Callable[[str], FileSink]) -> None:
@@ -26,7 +26,7 @@ class FilesPerInstance(FileSink):
         """Write pieces, each to its file.
 
         Raises:
-            OutputError: They could not all be written; every file ends with a whole block.
+            OutputError: Some could not be written; every file ends with a whole block.
         """
         streams: Dict[str, List[Piece]] = {}
         for piece in pieces:
@@ -45,10 +45,10 @@ class FilesPerInstance(FileSink):
         self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Let each instance's files see that time passes.
+        """Let the files of each instance act on time.
 
         Raises:
-            OutputError: A file's end could not be written.
+            OutputError: The end of a file could not be written.
         """
         for sink in self._sinks.values():
             sink.tick(now)
@@ -57,7 +57,7 @@ class FilesPerInstance(FileSink):
         """Close all files.
 
         Raises:
-            OutputError: The system could not keep what it had taken.
+            OutputError: The system could not store what it had accepted.
         """
         failures: List[OutputError] = []
         for sink in self._sinks.values():
@@ -69,6 +69,6 @@ class FilesPerInstance(FileSink):
             raise failures[0]
 
     def discard(self) -> None:
-        """Remove the files that we made and that hold no packet."""
+        """Remove files that we created and that contain no packets."""
         for sink in self._sinks.values():
             sink.discard()

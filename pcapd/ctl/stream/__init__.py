@@ -1,11 +1,11 @@
-"""The way to the api: one connection, and the conversation on it.
+"""The connection to the api, and the protocol exchange on it.
 
 ==============  =============================================================
 ``session``     one capture from START to its result.  Pure.
-``websocket``   binary messages cut out of the stream without copying.  Pure.
+``websocket``   splits the stream into messages without copying.  Pure.
 ``deadline``    the time limit of an exchange
-``proxy``       proxies: which one, and the way through it
+``proxy``       selects a proxy, and connects through it
 ``connection``  TCP, TLS and the WebSocket to the api
-``health``      what the api says about itself (``GET /health``)
+``health``      requests the api's status and its targets
 ==============  =============================================================
 """

@@ -1,10 +1,9 @@
 """The connection to the api: TLS on a socket, and the WebSocket (RFC 6455) on it.
 
-The hand-shakes are done blocking, with one deadline for all of them; then the socket
-does not block any more and the loop in `pcapd.ctl.run` asks for what is there.  TLS
-hands out records of at most 16 KiB, so they are collected in one buffer until
-the socket is empty or the buffer full: everything after that is done once per
-turn.
+The handshakes block, with one deadline for all of them.  After that the socket is
+non-blocking, and the loop in `pcapd.ctl.run` reads what has arrived.  TLS returns
+records of at most 16 KiB, so they are collected in one buffer until the socket is
+empty or the buffer is full: all further work is done once per turn.
 """
 
 from __future__ import annotations
@@ -43,42 +42,42 @@ from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, Requ
 from pcapd.limits import CONNECT_TIMEOUT, EXCHANGE_TIMEOUT
 from pcapd.wire.frames import Bytes
 
-__all__ = ["UNKNOWN_AUTHORITY", "ApiUnreachable", "Connection", "address_of", "dial"]
+__all__ = ["UNKNOWN_CA", "ApiUnreachable", "Connection", "address_of", "dial"]
 
 #: Bytes collected per turn.
 TURN_BYTES = 512 * 1024
-#: By OpenSSL's verify codes (X509_V_ERR_*).
+#: Hints by OpenSSL's verify codes (X509_V_ERR_*).
 _CERTIFICATE_HINTS = {
     10: "its operator must renew it",
     62: "use the name that is in the certificate",
     64: "use a name that is in the certificate",
 }
-#: A hint.
-UNKNOWN_AUTHORITY = "name the authority that signed it with --ca, or do without any check with --insecure"
+#: Hint for a certificate of an unknown CA.
+UNKNOWN_CA = "name the CA that signed it with --ca, or skip all checks with --insecure"
 _ANSWER_MAX = 64 * 1024
 
 
 class ApiUnreachable(PcapdError):
-    """There is no api there, or not one that may be trusted."""
+    """The server cannot be reached, is not an api, or cannot be trusted."""
 
 
 def address_of(api: str, *, secret: bool = True) -> Tuple[bool, str, int, str]:
-    """Take an api's URL apart: TLS or not, host, port, path.
+    """Split an api's URL into TLS or not, host, port and path.
 
     Args:
         secret: A token will be sent there.
 
     Raises:
-        UsageProblem: It is no URL of an api.
+        UsageProblem: It is not the URL of an api.
     """
     url = urlsplit(api if "://" in api else f"https://{api}")
     try:
         port = url.port
     except ValueError:
-        raise UsageProblem(f"{api!r} has no usable port") from None
+        raise UsageProblem(f"{api!r} has no valid port") from None
     strange = "@" in url.netloc or url.query or url.fragment
     if url.scheme not in ("https", "http") or not url.hostname or strange:
-        raise UsageProblem(f"{api!r} is no URL of an api", "it looks like https://pcap.example.com")
+        raise UsageProblem(f"{api!r} is not the URL of an api", "for example: https://pcap.example.com")
     secure = url.scheme == "https"
     if secret and not secure and url.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise UsageProblem("a token is not sent in clear", "use https://")
@@ -89,24 +88,24 @@ def dial(access: Access, deadline: Deadline) -> socket.socket:
     """Connect to the api and check that it is the right one.
 
     Args:
-        deadline: Of the exchange that begins with it.
+        deadline: The deadline of the exchange that begins here.
 
     Raises:
-        ApiUnreachable: It cannot be reached, or its certificate is not good.
-        ProxyProblem: The proxy between cannot be used.
+        ApiUnreachable: It cannot be reached, or its certificate is not accepted.
+        ProxyProblem: The proxy cannot be used.
     """
     secure, host, port, _ = address_of(access.api, secret=bool(access.token))
     try:
         plain = _reach(access, host, port, deadline, secure=secure)
     except (socket.gaierror, UnicodeError) as error:
-        words = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         hint = "check --api"
         if directly := bypassing(os.environ, host):
-            hint += f", or {directly}, which says to connect to it directly"
-        raise ApiUnreachable(f"the name of the host {host!r} cannot be resolved: {words}", hint) from error
+            hint += f", or {directly}, which excludes it from proxies"
+        raise ApiUnreachable(f"the host name {host!r} cannot be resolved: {reason}", hint) from error
     except OSError as error:
-        words = "no answer" if isinstance(error, socket.timeout) else error.strerror or str(error)
-        raise ApiUnreachable(f"cannot connect to {host} port {port}: {words}", "check --api") from error
+        reason = "no answer" if isinstance(error, socket.timeout) else error.strerror or str(error)
+        raise ApiUnreachable(f"cannot connect to {host} port {port}: {reason}", "check --api") from error
     if not isinstance(plain, Tunnel):
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -117,21 +116,21 @@ def dial(access: Access, deadline: Deadline) -> socket.socket:
         return _context(access).wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         plain.close()
-        hint = _CERTIFICATE_HINTS.get(error.verify_code, UNKNOWN_AUTHORITY)
+        hint = _CERTIFICATE_HINTS.get(error.verify_code, UNKNOWN_CA)
         raise ApiUnreachable(
-            f"the certificate of {host} is not good: {error.verify_message}", hint
+            f"the certificate of {host} is not accepted: {error.verify_message}", hint
         ) from error
     except (ssl.SSLError, OSError) as error:
         plain.close()
         problem = plain.problem() if isinstance(plain, Tunnel) else None
         if problem is not None:
             raise problem from error
-        words = getattr(error, "reason", None) or error.strerror or str(error)
-        raise ApiUnreachable(f"no TLS with {host} port {port}: {words}") from error
+        reason = getattr(error, "reason", None) or error.strerror or str(error)
+        raise ApiUnreachable(f"TLS with {host} port {port} failed: {reason}") from error
 
 
 def _reach(access: Access, host: str, port: int, deadline: Deadline, *, secure: bool) -> socket.socket:
-    """Connect to a host, through a proxy where the environment names one."""
+    """Connect to a host, through a proxy if the environment names one."""
     proxy = of_bosh(os.environ, host) if access.bosh else None
     proxy = proxy or chosen(os.environ, host, secure=secure)
     if proxy is None:
@@ -140,13 +139,13 @@ def _reach(access: Access, host: str, port: int, deadline: Deadline, *, secure: 
 
 
 def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """TCP to the first address that answers."""
+    """Connect to the first address that answers."""
     addresses = _addresses(host, port, deadline)
     failure: OSError = socket.timeout()
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         connection = socket.socket(family, kind, protocol)
         try:
-            # An address that does not answer leaves time for the others.
+            # Leave time for the other addresses.
             share = deadline.left() / (len(addresses) - index)
             connection.settimeout(min(CONNECT_TIMEOUT, share))
             connection.connect(address)
@@ -162,7 +161,7 @@ def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
 
 
 def _addresses(host: str, port: int, deadline: Deadline) -> Any:
-    """What `socket.getaddrinfo` says; in a thread, because it has no time limit of its own."""
+    """`socket.getaddrinfo` in a thread, because it has no time limit itself."""
     answers: queue.Queue[Any] = queue.Queue()
 
     def ask() -> None:
@@ -175,7 +174,7 @@ def _addresses(host: str, port: int, deadline: Deadline) -> Any:
     try:
         answer = answers.get(timeout=deadline.left(CONNECT_TIMEOUT))
     except queue.Empty:
-        raise socket.timeout("no answer about its name") from None
+        raise socket.timeout("no answer from name resolution") from None
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -189,7 +188,7 @@ def _context(access: Access) -> ssl.SSLContext:
         if access.ca and access.trust is Trust.ALSO_GIVEN:
             context.load_default_certs()
     except (OSError, ssl.SSLError) as error:
-        raise UsageProblem(f"cannot use {access.ca}: {error.strerror or error}", "--ca wants PEM") from error
+        raise UsageProblem(f"cannot use {access.ca}: {error.strerror or error}", "--ca needs PEM") from error
     if access.trust is Trust.ANYBODY:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -202,11 +201,11 @@ class Connection:
     """A WebSocket to the api.
 
     Args:
-        access: Where it is, and the token to show.
+        access: The api's address, and the token.
 
     Raises:
-        ApiUnreachable: It cannot be reached.
-        RequestError: It answered, and refused.
+        ApiUnreachable: The api cannot be reached.
+        RequestError: The api refused the request.
     """
 
     def __init__(self, access: Access) -> None:
@@ -215,11 +214,11 @@ class Connection:
         self._socket = dial(access, self._deadline)
         self._websocket = WSConnection(ConnectionType.CLIENT)
         self._buffer = bytearray(TURN_BYTES)
-        self._early = b""  # what came together with the answer to the upgrade
+        self._early = b""  # bytes that followed the answer to the upgrade
         self._splitter = Splitter()
-        #: The api closed the WebSocket or the connection.
+        #: Whether the api closed the WebSocket or the connection.
         self.closed = False
-        #: The last `read` had something to read, be it a ping.
+        #: Whether the last `read` received anything, including a ping.
         self.heard = False
         headers = [(b"User-Agent", f"pcapctl/{pcapd.__version__}".encode())]
         if access.token:
@@ -236,7 +235,7 @@ class Connection:
 
     def _upgrade(self, request: Request) -> None:
         try:
-            # A server that wants a client certificate says so to whoever reads.
+            # A server that requires a client certificate reports it when we read.
             with contextlib.suppress(ssl.SSLError, ConnectionError):
                 self._socket.settimeout(self._deadline.left())
                 self._socket.sendall(self._websocket.send(request))
@@ -248,19 +247,19 @@ class Connection:
                 if isinstance(event, RejectConnection):
                     raise refused(event.status_code, self._read_body())
         except socket.timeout as error:
-            words = f"the api did not answer within {self._deadline.seconds:g} s"
-            raise ApiUnreachable(words, "check --api") from error
+            message = f"the api did not answer within {self._deadline.seconds:g} s"
+            raise ApiUnreachable(message, "check --api") from error
         except (WebSocketError, ssl.SSLError, OSError) as error:
             if "CERTIFICATE_REQUIRED" in str(getattr(error, "reason", "")):
                 raise ApiUnreachable(
-                    "the api asks for a client certificate, and pcapctl has none",
-                    "use its public URL: what stands there before it has the certificate",
+                    "the api requires a client certificate, and pcapctl has none",
+                    "use the public URL; the proxy in front of the api holds the client certificate",
                 ) from error
             raise ApiUnreachable(f"this is not a pcapd api: {error}", "check --api") from error
         raise ApiUnreachable("this is not a pcapd api: it does not speak HTTP", "check --api")
 
     def _read_head(self) -> Tuple[bytes, bytes]:
-        """The answer's head, and what came with it."""
+        """The answer's head, and the bytes that followed it."""
         received = b""
         while b"\r\n\r\n" not in received:
             data = self._receive()
@@ -268,16 +267,16 @@ class Connection:
                 raise ApiUnreachable("the api closed the connection")
             received += data
             if len(received) > _ANSWER_MAX:
-                raise ApiUnreachable("this is not a pcapd api: its answer has no end", "check --api")
+                raise ApiUnreachable("this is not a pcapd api: its answer is too long", "check --api")
         head, _, rest = received.partition(b"\r\n\r\n")
         return head + b"\r\n\r\n", rest
 
     def _read_body(self) -> bytes:
-        """The body of a refusal, as much of it as comes in time."""
+        """The body of a refusal, as far as it arrives in time."""
         body = b""
         data = self._early
         while len(body) < _ANSWER_MAX:
-            if data:  # without any it would take the connection for closed
+            if data:  # wsproto takes no data for a closed connection
                 self._websocket.receive_data(data)
             for event in self._websocket.events():
                 if isinstance(event, RejectData):
@@ -299,24 +298,24 @@ class Connection:
     # --- reading ------------------------------------------------------------
 
     def fileno(self) -> int:
-        """For poll."""
+        """The descriptor, for poll."""
         return self._socket.fileno()
 
     @property
     def ready(self) -> bool:
-        """Something can be read although the socket may not be readable."""
+        """Whether data is buffered that poll does not see."""
         if self._early:
             return True
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def read(self) -> List[Bytes]:
-        """Pieces of messages that came, without waiting; `closed` says whether more can come.
+        """Parts of messages that have arrived, without waiting; see also `closed`.
 
-        The pieces are good until the next call.
+        The parts are valid until the next call.
 
         Raises:
-            RemoteProtocolError: The WebSocket rules were broken.
-            ApiUnreachable: The connection broke.
+            RemoteProtocolError: The api violated the WebSocket protocol.
+            ApiUnreachable: The connection was lost.
         """
         if self._early:
             received, self._early = memoryview(self._early), b""
@@ -333,7 +332,7 @@ class Connection:
                 elif isinstance(event, CloseConnection):
                     self.closed = True
                 elif isinstance(event, TextMessage):
-                    raise RemoteProtocolError("a text message is not in this protocol")
+                    raise RemoteProtocolError("this protocol has no text messages")
         except WebSocketError as error:
             raise RemoteProtocolError(f"WebSocket: {error}") from error
         return list(cut.data)
@@ -353,9 +352,9 @@ class Connection:
         except (ssl.SSLEOFError, ConnectionResetError):
             self.closed = True
         except OSError as error:
-            if not size:  # what came before is still good; the error comes again
-                words = error.strerror or str(error)
-                raise ApiUnreachable(f"the connection to the api broke: {words}") from error
+            if not size:  # what arrived before is still valid; the error comes again
+                reason = error.strerror or str(error)
+                raise ApiUnreachable(f"the connection to the api was lost: {reason}") from error
         return size
 
     # --- writing ------------------------------------------------------------
@@ -374,14 +373,14 @@ class Connection:
                 view = view[self._socket.send(view) :]
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 if time.monotonic() > deadline:
-                    raise ApiUnreachable("the api does not read any more") from None
+                    raise ApiUnreachable("the api no longer reads") from None
                 select.select([], [self._socket], [], 0.1)
             except OSError:
                 self.closed = True
                 return
 
     def close(self) -> None:
-        """Say goodbye and close."""
+        """Close the WebSocket and the connection."""
         try:
             if not self.closed:
                 self._send(self._websocket.send(CloseConnection(code=1000)))

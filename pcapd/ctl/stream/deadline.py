@@ -1,4 +1,4 @@
-"""One deadline for a whole exchange with a server, however slowly its bytes come."""
+"""One deadline for a whole exchange with a server, however slowly its bytes arrive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Deadline"]
 
 
 class Deadline:
-    """When an exchange must be over.
+    """The time by which an exchange must be finished.
 
     Args:
         seconds: From now on.
@@ -25,17 +25,17 @@ class Deadline:
 
     @property
     def over(self) -> bool:
-        """The time is up."""
+        """Whether the deadline has passed."""
         return time.monotonic() >= self._at
 
     def left(self, most: float = math.inf) -> float:
         """Seconds that one step of the exchange may take.
 
         Args:
-            most: Not more than these.
+            most: Upper limit.
 
         Raises:
-            socket.timeout: There are none left.
+            socket.timeout: The deadline has passed.
         """
         left = self._at - time.monotonic()
         if left <= 0:
@@ -44,7 +44,7 @@ class Deadline:
 
     @contextlib.contextmanager
     def shuts(self, connection: socket.socket) -> Iterator[None]:
-        """While inside, shut the connection down when the time is up, which ends a read in progress."""
+        """Within the context, shut the connection down at the deadline, which ends a read in progress."""
         timer = threading.Timer(max(0.0, self._at - time.monotonic()), _shut, (connection,))
         timer.daemon = True
         timer.start()
@@ -55,6 +55,6 @@ class Deadline:
 
 
 def _shut(connection: socket.socket) -> None:
-    # By the plain class: an SSLSocket's own method would take its TLS state away from the reader.
+    # With the plain class: SSLSocket's own method would discard the TLS state that the reader uses.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""What the api says of itself (``pcapctl status``), and which targets it names (``pcapctl hosts --list``)."""
+"""Requests the api's status (``pcapctl status``) and its targets (``pcapctl hosts --list``)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ask(access: Access) -> Dict[str, Any]:
     """The body of ``GET /health``.
 
     Raises:
-        ApiUnreachable: There is no answer, or not an api's.
+        ApiUnreachable: There was no answer, or it is not that of an api.
     """
     body = _get(access, "/health")
     if "healthy" not in body:
@@ -31,11 +31,11 @@ def ask(access: Access) -> Dict[str, Any]:
 
 
 def targets(access: Access) -> List[str]:
-    """The names that the user may capture, from ``GET /v1/targets``.
+    """The targets that the user may capture, from ``GET /v1/targets``.
 
     Raises:
-        ApiUnreachable: There is no answer, or not an api's.
-        RequestError: It refuses.
+        ApiUnreachable: There was no answer, or it is not that of an api.
+        RequestError: The api refused the request.
     """
     body = _get(access, "/v1/targets")
     names = body.get("targets")
@@ -67,8 +67,8 @@ def _get(access: Access, page: str) -> Dict[str, Any]:
             body = json.loads(connection.getresponse().read(_BODY_MAX))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         if deadline.over:
-            words = f"{host} port {port} did not answer within {deadline.seconds:g} s"
-            raise ApiUnreachable(words, "check --api") from error
+            message = f"{host} port {port} did not answer within {deadline.seconds:g} s"
+            raise ApiUnreachable(message, "check --api") from error
         raise _no_api(access) from error
     finally:
         connection.close()
@@ -78,7 +78,7 @@ def _get(access: Access, page: str) -> Dict[str, Any]:
 
 
 def as_text(body: Dict[str, Any]) -> Tuple[bool, List[str]]:
-    """Whether it is healthy, and lines that say so."""
+    """Whether the api is healthy, and its status as lines of text."""
     healthy = body["healthy"] is True
     lines = [
         f"{'healthy' if healthy else 'not healthy'}: {escape(str(body.get('message', '')))}",

@@ -1,9 +1,9 @@
-"""Proxies between pcapctl and everybody it connects to: which one, and the way through it.
+"""Proxies for all connections of pcapctl: selects one, and connects through it.
 
-The variables are those that the cf CLI takes (golang.org/x/net/http/httpproxy), and
-``ALL_PROXY``; the BOSH CLI has one of its own, ``BOSH_ALL_PROXY``.  A name that is behind
-a proxy is looked up by the proxy.  The ways: CONNECT (RFC 9110, section 9.3.6), SOCKS 5
-(RFC 1928, RFC 1929), and ``ssh -W`` of the system's ssh.
+The environment variables are those of the cf CLI (golang.org/x/net/http/httpproxy),
+``ALL_PROXY``, and for the BOSH CLI ``BOSH_ALL_PROXY``.  The proxy resolves the names of
+the hosts behind it.  Supported are CONNECT (RFC 9110, section 9.3.6), SOCKS 5 (RFC 1928,
+RFC 1929), and ``ssh -W`` of the system's ssh.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = [
 ]
 
 _BOSH = "BOSH_ALL_PROXY"
-#: All that are looked at; the others in lower case, too.
+#: All variables that are read; all but the first in lower case too.
 VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", _BOSH)
 _ANSWER_MAX = 16 * 1024  # bytes of a proxy's answer
-_SSH_WORDS_MAX = 500  # characters of ssh's complaint
-_LOOK = 0.02  # seconds between two looks at it
-_SSH_END = 1.0  # seconds for ssh to end, after its connection has
+_SSH_MESSAGE_MAX = 500  # characters of ssh's error message
+_LOOK = 0.02  # seconds between two checks of ssh
+_SSH_END = 1.0  # seconds for ssh to exit after its connection has closed
 _PORTS = {"http": 80, "socks5": 1080, "socks5h": 1080, "ssh+socks5": 22}
 _SOCKS_PROBLEMS = {
     1: "general failure",
@@ -56,18 +56,18 @@ Connect = Callable[[str, int, Deadline], socket.socket]
 
 
 class ProxyProblem(PcapdError):
-    """A proxy that is named in the environment cannot be used."""
+    """The proxy that the environment names cannot be used."""
 
 
 class Proxy(NamedTuple):
     """A proxy.
 
     Attributes:
-        variable: Of the environment, which names it.
+        variable: The environment variable that names it.
         scheme: One of http, socks5, ssh+socks5.
-        user: Empty without one.
-        password: Empty without one.
-        key: File with the private key, for ssh.
+        user: May be empty.
+        password: May be empty.
+        key: File of the private key, for ssh.
     """
 
     variable: str
@@ -83,13 +83,13 @@ class Proxy(NamedTuple):
 
 
 def chosen(environ: Mapping[str, str], host: str, *, secure: bool) -> Optional[Proxy]:
-    """The proxy for a host, as the environment says; None to connect directly.
+    """The proxy for a host according to the environment; None to connect directly.
 
     Args:
-        secure: The connection will be TLS.
+        secure: The connection will use TLS.
 
     Raises:
-        ProxyProblem: The variable's value cannot be used.
+        ProxyProblem: The variable's value is not usable.
     """
     if _is_loopback(host) or bypassing(environ, host):
         return None
@@ -101,22 +101,22 @@ def chosen(environ: Mapping[str, str], host: str, *, secure: bool) -> Optional[P
 
 
 def of_bosh(environ: Mapping[str, str], host: str) -> Optional[Proxy]:
-    """The proxy that the BOSH CLI's own variable names, for a host on this machine too; None without one.
+    """The proxy of the BOSH CLI's own variable, also for hosts on this machine; None if it is not set.
 
     Raises:
-        ProxyProblem: The variable's value cannot be used.
+        ProxyProblem: The variable's value is not usable.
     """
     text = environ.get(_BOSH, "")
     return _parse(_BOSH, text) if text and not bypassing(environ, host) else None
 
 
 def bypassing(environ: Mapping[str, str], host: str) -> str:
-    """The name of the variable because of which a host is connected to directly; else empty."""
+    """The name of the variable that excludes a host from proxies, or an empty text."""
     found = _get(environ, "NO_PROXY")
     if found is None:
         return ""
     return (
-        found[0] if any(_matches(word.strip().lower(), host.lower()) for word in found[1].split(",")) else ""
+        found[0] if any(_matches(name.strip().lower(), host.lower()) for name in found[1].split(",")) else ""
     )
 
 
@@ -138,7 +138,7 @@ def _matches(word: str, host: str) -> bool:
     domain = word.lstrip("*")
     if not domain or "/" in domain:
         return False
-    # A dot in front leaves the domain itself out.
+    # A leading dot excludes the domain itself.
     return host.endswith(domain if domain.startswith(".") else f".{domain}") or host == domain
 
 
@@ -161,7 +161,7 @@ def _parse(variable: str, text: str) -> Proxy:
     except ValueError:
         port = 0
     if url.scheme not in _PORTS or not url.hostname or port == 0:
-        hint = f"it looks like http://HOST:PORT, socks5://HOST:PORT or, for {_BOSH}, ssh+socks5://…"
+        hint = f"use http://HOST:PORT, socks5://HOST:PORT or, for {_BOSH}, ssh+socks5://…"
         raise ProxyProblem(f"{variable} does not name a proxy that pcapctl can use", hint)
     return _proxy(variable, url, port or _PORTS[url.scheme])
 
@@ -177,32 +177,32 @@ def _proxy(variable: str, url: SplitResult, port: int) -> Proxy:
 
 
 def through(proxy: Proxy, host: str, port: int, deadline: Deadline, connect: Connect) -> socket.socket:
-    """A connection to a host behind a proxy.
+    """Connect to a host through a proxy.
 
     Args:
-        connect: Connects to the proxy.
+        connect: Function that connects to the proxy.
 
     Raises:
-        ProxyProblem: The proxy cannot be reached, or does not connect us.
+        ProxyProblem: The proxy cannot be reached, or refuses the connection.
     """
     if proxy.scheme == "ssh+socks5":
         return Tunnel(proxy, host, port)
     try:
         connection = connect(proxy.host, proxy.port, deadline)
     except (OSError, UnicodeError) as error:
-        words = (
+        reason = (
             "no answer" if isinstance(error, socket.timeout) else getattr(error, "strerror", None) or error
         )
         raise _problem(
-            proxy, f"cannot connect to the proxy {proxy.host} port {proxy.port}: {words}"
+            proxy, f"cannot connect to the proxy {proxy.host} port {proxy.port}: {reason}"
         ) from error
     try:
         connection.settimeout(deadline.left(CONNECT_TIMEOUT))
         (_connect_http if proxy.scheme == "http" else _connect_socks)(proxy, connection, host, port)
     except OSError as error:
         connection.close()
-        words = "no answer" if isinstance(error, socket.timeout) else error.strerror or error
-        raise _problem(proxy, f"the proxy {proxy.host} broke off: {words}") from error
+        reason = "no answer" if isinstance(error, socket.timeout) else error.strerror or error
+        raise _problem(proxy, f"the connection to the proxy {proxy.host} failed: {reason}") from error
     except BaseException:
         connection.close()
         raise
@@ -227,7 +227,7 @@ def _connect_http(proxy: Proxy, connection: socket.socket, host: str, port: int)
     connection.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
     head = b""
     while b"\r\n\r\n" not in head:
-        # Byte by byte: what follows belongs to the host behind.
+        # Byte by byte, because what follows belongs to the host behind.
         data = connection.recv(1)
         if not data or len(head) > _ANSWER_MAX:
             raise _problem(proxy, f"{proxy.host} port {proxy.port} is not an HTTP proxy")
@@ -236,8 +236,8 @@ def _connect_http(proxy: Proxy, connection: socket.socket, host: str, port: int)
     if not status or not status[0].isdigit() or len(status[0]) != 3:
         raise _problem(proxy, f"{proxy.host} port {proxy.port} is not an HTTP proxy")
     if not status[0].startswith(b"2"):
-        words = f"the proxy {proxy.host} does not connect to {host} port {port}: HTTP {status[0].decode()}"
-        raise _problem(proxy, words)
+        message = f"the proxy {proxy.host} does not connect to {host} port {port}: HTTP {status[0].decode()}"
+        raise _problem(proxy, message)
 
 
 def _connect_socks(proxy: Proxy, connection: socket.socket, host: str, port: int) -> None:
@@ -245,8 +245,8 @@ def _connect_socks(proxy: Proxy, connection: socket.socket, host: str, port: int
     connection.sendall(bytes([5, len(methods)]) + methods)
     version, method = _exactly(proxy, connection, 2)
     if version != 5 or method not in methods:
-        words = "wants a user and a password" if version == 5 else "is not a SOCKS 5 proxy"
-        raise _problem(proxy, f"{proxy.host} port {proxy.port} {words}")
+        reason = "requires a user and a password" if version == 5 else "is not a SOCKS 5 proxy"
+        raise _problem(proxy, f"{proxy.host} port {proxy.port} {reason}")
     if method == 2:
         user, password = proxy.user.encode()[:255], proxy.password.encode()[:255]
         connection.sendall(bytes([1, len(user)]) + user + bytes([len(password)]) + password)
@@ -255,8 +255,8 @@ def _connect_socks(proxy: Proxy, connection: socket.socket, host: str, port: int
     connection.sendall(b"\x05\x01\x00" + _socks_address(host) + port.to_bytes(2, "big"))
     version, reply, _, kind = _exactly(proxy, connection, 4)
     if version != 5 or reply != 0:
-        words = _SOCKS_PROBLEMS.get(reply, f"code {reply}")
-        raise _problem(proxy, f"the proxy {proxy.host} does not connect to {host} port {port}: {words}")
+        reason = _SOCKS_PROBLEMS.get(reply, f"code {reply}")
+        raise _problem(proxy, f"the proxy {proxy.host} does not connect to {host} port {port}: {reason}")
     length = {1: 4, 4: 16}.get(kind)
     _exactly(proxy, connection, 2 + (_exactly(proxy, connection, 1)[0] if length is None else length))
 
@@ -280,24 +280,24 @@ def _exactly(proxy: Proxy, connection: socket.socket, size: int) -> bytes:
 
 
 class Tunnel(socket.socket):
-    """One connection through the system's ssh, which has its own configuration and keys.
+    """One connection through the system's ssh, which uses its own configuration and keys.
 
-    As the BOSH CLI does, it accepts any host key of the jump box: what goes through is TLS
-    with the host behind it, whose certificate is checked.
+    Like the BOSH CLI, it accepts any host key of the jump box: the connection through it uses
+    TLS, and the certificate of the host behind it is checked.
     """
 
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
-        # They take a while to import, and few need them.
+        # These take a while to import and are rarely needed.
         import subprocess  # noqa: PLC0415
         import tempfile  # noqa: PLC0415
 
         ours, theirs = socket.socketpair()
         super().__init__(fileno=ours.detach())
         self._proxy = proxy
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # as long as we are
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with us
         with theirs:
             try:
-                # A session of its own: Ctrl-C at the terminal must not end it before us.
+                # In a separate session, so that Ctrl-C at the terminal does not end it before us.
                 self._process = subprocess.Popen(  # noqa: S603  # no shell
                     _ssh_command(proxy, host, port),
                     stdin=theirs.fileno(),
@@ -319,11 +319,11 @@ class Tunnel(socket.socket):
             time.sleep(_LOOK)
         self._said.seek(0)
         lines = self._said.read(_ANSWER_MAX).decode(errors="replace").split("\n")
-        words = next((line.strip() for line in reversed(lines) if line.strip()), "it ended")
-        return _problem(self._proxy, f"ssh to {self._proxy.host}: {words[:_SSH_WORDS_MAX]}")
+        message = next((line.strip() for line in reversed(lines) if line.strip()), "it exited")
+        return _problem(self._proxy, f"ssh to {self._proxy.host}: {message[:_SSH_MESSAGE_MAX]}")
 
 
-#: Each ends when the connection that it carries is closed.
+#: Each exits when the connection that it carries is closed.
 _running: List[subprocess.Popen[bytes]] = []
 
 
@@ -333,5 +333,5 @@ def _ssh_command(proxy: Proxy, host: str, port: int) -> List[str]:
     options.append(f"ConnectTimeout={CONNECT_TIMEOUT:.0f}")
     key = ["-i", proxy.key, "-o", "IdentitiesOnly=yes"] if proxy.key else []
     user = ["-l", proxy.user] if proxy.user else []
-    words = [word for option in options for word in ("-o", option)]
-    return ["ssh", *words, *key, *user, "-p", str(proxy.port), "-W", target, "--", proxy.host]
+    given = [argument for option in options for argument in ("-o", option)]
+    return ["ssh", *given, *key, *user, "-p", str(proxy.port), "-W", target, "--", proxy.host]

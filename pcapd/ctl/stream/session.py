@@ -1,7 +1,7 @@
 """One capture as the client sees it, from START to its result.  No I/O, no clock.
 
-Frames go in, frames to send and blocks to write come out.  Times are seconds
-of a steady clock.
+Its input are frames; its output are frames to send and blocks to write.  Times are
+seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class Outcome(Enum):
 
 
 class Waiting(NamedTuple):
-    """What a capture waits for that was asked to stop.
+    """What a stopping capture waits for.
 
     Attributes:
-        names: Sources whose last word has not come; none when only the end is missing.
-        seconds: Since the stop.
-        left: Seconds until the api is given up; more when packets come.
+        names: Sources that have not ended; empty if only the capture's END is missing.
+        seconds: Seconds since the stop.
+        left: Seconds until the api is given up; more when packets arrive.
     """
 
     names: Tuple[str, ...]
@@ -82,9 +82,9 @@ class CaptureSession:
 
     Args:
         request: What to capture.
-        muxer: Makes the file's blocks.
-        duration: Seconds after the first source is open.
-        now: When it begins.
+        muxer: Produces the blocks of the file.
+        duration: Seconds from the first opened source to the end.
+        now: Time at the start.
     """
 
     def __init__(
@@ -96,52 +96,52 @@ class CaptureSession:
         self._session = Caller()
         self._state = _State.WAITING
         self._send: List[bytes] = []
-        # The api is judged by the time in which we ran: not after Ctrl-Z, or a write that blocked.
+        # Silence of the api counts only while we run, not during Ctrl-Z or a blocked write.
         self._time = RunningTime(TURN_MAX)
         self._began = self._heard = self._stopped = self._time.at(now)
         self._progress = Progress(self._began)
         self._end: Optional[End] = None
         self._errors: List[PcapdError] = []
         self._failed_targets = 0
-        self._unwritten = 0  # of several sources together
-        self._held = 0  # came, and were not even given out
+        self._unwritten = 0  # of sources that cannot be told apart
+        self._held = 0  # received, but never given to the output
         self._settled = False
         self._reader_left = False
-        #: The output takes nothing more.
+        #: The output has ended.
         self.output_over = False
-        #: Notices that came since they were looked at.
+        #: Notices that are not yet shown.
         self.notices: List[Notice] = []
-        #: Instances that could not be captured, in the order in which they were told.
+        #: Instances that could not be captured, in the order in which they were reported.
         self.failed: Dict[str, None] = {}
         #: Instances that have neither opened a source nor failed.
         self.awaited = 0
-        #: The api's, once it has said them.
+        #: The api's limits, once they are known.
         self.limits: Optional[Limits] = None
-        #: When the first source was open; None before.
+        #: When the first source was opened; None before.
         self.started: Optional[float] = None
-        #: Why it is over, for people.
+        #: Why the capture ended, as text.
         self.reason = ""
 
     # --- in -----------------------------------------------------------------
 
     def receive(self, data: Bytes, now: float, now_us: int) -> None:
-        """Bytes of the stream.
+        """Process received bytes.
 
         Raises:
-            RemoteProtocolError: They are not what an honest api sends.
-            MixedLinkTypes: The format cannot hold what is captured.
+            RemoteProtocolError: They violate the protocol.
+            MixedLinkTypes: The file format cannot hold the link types of all sources.
         """
         self.alive(now)
         for event in self._session.receive(data):
-            if not self.over:  # the one before may have been the end of us
+            if not self.over:  # the previous event may have ended the capture
                 self._event(event, now, now_us)
 
     def alive(self, now: float) -> None:
-        """Something came that is no frame.  An app that is followed may have no instance for a while."""
+        """Note a sign of life that is not a frame: a followed app may have no instance for a while."""
         self._heard = self._time.at(now)
 
     def tick(self, now: float) -> None:
-        """Time passed: look at the stop conditions."""
+        """Check the stop conditions; call this regularly."""
         if self.muxer.full and self._state is _State.CAPTURING:
             self.stop(_limit(self.muxer.budget), now)
         if self.started is not None and self._duration is not None and now - self.started >= self._duration:
@@ -153,20 +153,20 @@ class CaptureSession:
             if self._left(ran) <= 0:
                 self.fail(PcapdError("the api did not end the capture in time"))
         elif self._state is _State.CAPTURING and ran - self._heard >= API_SILENCE_TIMEOUT:
-            self.fail(PcapdError(f"nothing was heard from the api for {API_SILENCE_TIMEOUT:g} s"))
+            self.fail(PcapdError(f"the api sent nothing for {API_SILENCE_TIMEOUT:g} s"))
         elif self._state is _State.WAITING and ran - self._began >= API_START_TIMEOUT:
             self.fail(PcapdError("the api did not start the capture in time"))
 
     def _left(self, ran: float) -> float:
         """Seconds until the api is given up after a stop.
 
-        Packets are from before the stop, so they are waited for longer than words: the
-        api itself waits for its agents, but not for ever.
+        Packets were captured before the stop, so we wait longer while they arrive: the api
+        itself waits for its agents, but not for ever.
         """
         return min(self._progress.moved_at + API_STOP_TIMEOUT, self._stopped + API_STOP_LIMIT) - ran
 
     def stop(self, reason: str, now: float) -> None:
-        """Ask for the end; what was captured until now still comes."""
+        """Request the end; packets captured until now still arrive."""
         if self._state is _State.WAITING:
             self.fail(PcapdError(f"{reason} before the capture started"))
         elif self._state is _State.CAPTURING:
@@ -177,17 +177,17 @@ class CaptureSession:
             self._send.append(self._session.stop())
 
     def fail(self, error: PcapdError) -> None:
-        """It cannot go on."""
+        """End the capture with an error."""
         if not self._errors:
             self._errors.append(error)
             self.reason = error.message
         self._state = _State.ENDED
 
     def output_ended(self, error: PcapdError, now: float, *, failed: bool) -> None:
-        """The output takes nothing more: end the capture, and count what still comes.
+        """The output has ended: stop the capture, and count the packets that still arrive.
 
         Args:
-            failed: It should have taken it; else its reader has enough.
+            failed: The output failed; otherwise its reader has closed it.
         """
         if failed and not self._errors:
             self._errors.append(error)
@@ -210,11 +210,11 @@ class CaptureSession:
 
     @property
     def over(self) -> bool:
-        """Nothing more will come."""
+        """Whether the capture has ended."""
         return self._state is _State.ENDED
 
     def waiting(self, now: float) -> Optional[Waiting]:
-        """What it waits for since it was asked to stop; None before and afterwards."""
+        """What it waits for after a stop; None before the stop and after the end."""
         if self._state is not _State.STOPPING:
             return None
         names = tuple(account.name for account in self._accounts if not account.stats.final)
@@ -223,12 +223,12 @@ class CaptureSession:
 
     @property
     def error(self) -> Optional[PcapdError]:
-        """What broke it."""
+        """The error that ended the capture, if any."""
         return self._errors[0] if self._errors else None
 
     @property
     def lost(self) -> Optional[int]:
-        """Packets that are missing from the file; None when nobody knows."""
+        """Packets that are missing from the file; None if unknown."""
         return self.lost_at_least if all(account.traced for account in self._accounts) else None
 
     @property
@@ -247,12 +247,12 @@ class CaptureSession:
         return list(self.muxer.accounts.values())
 
     def settle(self, form: Form, written: Optional[Dict[str, int]], pieces: List[Piece]) -> None:
-        """Nothing more will be written: find out what came and is not in the file.
+        """After the last write, count the packets that were received and are not in the file.
 
         Args:
-            form: Of the file.
-            written: Packets in the file, or in each instance's; None when there is no file.
-            pieces: What was to be written last; all before was.
+            form: The file format.
+            written: Packets in the file, or in each instance's; None if there is no file.
+            pieces: The last pieces to be written; all earlier ones were written.
         """
         if self._settled:
             return
@@ -273,7 +273,7 @@ class CaptureSession:
             self._held = sum(account.rest for account in self._accounts)
 
     def _subtract(self, accounts: List[Account], missing: int, data: bytes) -> None:
-        """So many packets are not in a file; `data` is what was to be its end."""
+        """Subtract packets that are missing at the end of a file; `data` is that end."""
         some = [account for account in accounts if account.written]
         shares = tail(data, missing)
         if len(some) == 1 and not data:
@@ -285,14 +285,14 @@ class CaptureSession:
                 account.unwritten = (account.unwritten or 0) + share.packets
                 account.reported -= share.drops
         else:
-            # Classic pcap does not tell one source's packets from another's.
+            # Classic pcap does not record which source a packet is from.
             self._unwritten += missing
             for account in some:
                 account.unwritten = None
 
     @property
     def outcome(self) -> Outcome:
-        """How it went."""
+        """The outcome, for the exit status."""
         if self._errors:
             return Outcome.FAILED
         unknown = any(account.lost_in_transit is None or None in account.drops for account in self._accounts)
@@ -312,7 +312,7 @@ class CaptureSession:
         elif isinstance(message, Source):
             if self._request.headers_only and not message.headers_only:
                 hint = "ask the operator to upgrade it"
-                self.fail(PcapdError("the api does not know how to cut packets after their headers", hint))
+                self.fail(PcapdError("the api cannot cut packets after their headers", hint))
                 return
             self.muxer.source(event.source, message, now_us)
             self._await(message.awaited)
@@ -353,7 +353,7 @@ class CaptureSession:
 
 
 def _limit(budget: Budget) -> str:
-    """Which limit is reached, for people."""
+    """The limit that was reached, as text."""
     packets, size = budget.most
     if budget.packets > 0:
         return quantity(size)

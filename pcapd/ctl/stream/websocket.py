@@ -1,8 +1,8 @@
-"""What a server sends over a WebSocket, cut apart without copying (RFC 6455, section 5.2).
+"""Splits a server's WebSocket stream into messages without copying (RFC 6455, section 5.2).
 
 wsproto copies each byte of a large message five times.  Binary data, which is
 all but a few bytes here, is passed on as views of what was received; the other
-frames (ping, close) go to wsproto as they are.
+frames (ping, close) are passed to wsproto unchanged.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class Cut(NamedTuple):
 
 
 class Splitter:
-    """Cuts a stream of unmasked frames."""
+    """Splits a stream of unmasked frames."""
 
     def __init__(self) -> None:
-        self._header = b""  # the beginning of a frame that is not all there
-        self._left = 0  # payload of the present binary frame still to come
+        self._header = b""  # the start of an incomplete frame
+        self._left = 0  # remaining payload of the current binary frame
 
     def feed(self, received: memoryview) -> Cut:
-        """Take bytes as they arrived.
+        """Split received bytes.
 
         Returns:
-            Views of `received`: to be used before its buffer is filled again.
+            Views of `received`: use them before the buffer is filled again.
 
         Raises:
-            RemoteProtocolError: A frame that a server may not send.
+            RemoteProtocolError: A frame that a server must not send.
         """
         cut = Cut([], [])
         if self._header:
@@ -67,7 +67,7 @@ class Splitter:
             self._left = length
             return received[size:]
         if length > _CONTROL_MAX:
-            raise RemoteProtocolError("WebSocket: neither binary data nor a control frame")
+            raise RemoteProtocolError("WebSocket: neither a binary nor a control frame")
         if len(received) < size + length:
             return self._wait(received)
         cut.others.append(bytes(received[: size + length]))
@@ -82,7 +82,7 @@ def _header_size(received: memoryview) -> Optional[int]:
     if len(received) < 2:
         return None
     if received[1] & 0x80:
-        raise RemoteProtocolError("WebSocket: a server may not mask")
+        raise RemoteProtocolError("WebSocket: a server must not mask frames")
     short = received[1] & 0x7F
     return 2 if short < 126 else 4 if short == 126 else 10
 

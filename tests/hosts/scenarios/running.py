@@ -9,7 +9,7 @@ from typing import Any
 
 from pcapd.analysis.report import as_dict
 from pcapd.ctl.display.explain import explain
-from tests.hosts.scenarios.plays import Play
+from tests.hosts.scenarios.play import Play
 from tests.hosts.scenarios.stage import Stage
 
 #: What one place alone cannot know.

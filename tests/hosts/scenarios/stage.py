@@ -19,7 +19,7 @@ from typing import Any, Callable, Iterator, Optional
 from demo import offloads
 from demo.namespaces import Namespace
 from demo.processes import wait_until
-from tests.lab import faulty
+from tests.kit.lab import faulty
 
 CLONE_NEWNET = 0x40000000
 CLIENT, SERVER = "10.98.0.1", "10.98.0.2"
@@ -47,7 +47,7 @@ class Stage:
     Args:
         directory: Of the captures.
         seed: Of all that is drawn.
-        faults: Rules of `tests.lab.faulty`.
+        faults: Rules of `tests.kit.lab.faulty`.
     """
 
     def __init__(self, directory: Path, seed: int, faults: list[dict[str, Any]]) -> None:

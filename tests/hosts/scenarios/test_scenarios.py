@@ -21,7 +21,7 @@ SEED = int(os.environ.get("EXPLAIN_SEED", "0")) or random.SystemRandom().randran
 
 @pytest.mark.parametrize("name", PLAYS)
 def test_scenario(name: str, tmp_path: Path) -> None:
-    """With both places and with each of them alone."""
+    """explain finds each fault with both places, and with each of them alone."""
     print(f"EXPLAIN_SEED={SEED}")
     outcomes, truth = perform(PLAYS[name], SEED, tmp_path)
     problems = [

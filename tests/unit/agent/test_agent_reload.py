@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_doubles import API_NAME
 from twisted.internet.task import Clock
 
 from demo.certificates import Authority
 from pcapd.agent.agent import Agent
 from pcapd.config.schema import AgentConfig, AgentListenConfig, CaptureConfig, ServerTLS
+from tests.kit.unit.agent import API_NAME
 
 
 @pytest.mark.parametrize("broken", [None, "agent.crt", "agent.key"])
 def test_all_or_nothing(tmp_path: Path, authority: Authority, broken: str | None) -> None:
-    """When a file cannot be used, the old limit stays in force, too; otherwise everything is new."""
+    """A reload that cannot use a file keeps the old limit; otherwise everything is new."""
     shown = authority.issue_agent("reloading-agent")
     certificate, key = tmp_path / "agent.crt", tmp_path / "agent.key"
     shutil.copy(shown.certificate, certificate)

@@ -27,19 +27,21 @@ from pcapd.errors import BadFilter
     ],
 )
 def test_only_directions_change(inside: str, outside: str) -> None:
+    """Mirroring a filter changes its directions only, both ways."""
     assert mirrored(inside) == outside
     assert mirrored(outside) == inside
 
 
 @pytest.mark.parametrize("text", ["ifname eth0", "tcp and on eth0", "dir in", "direction out"])
 def test_what_has_no_counterpart(text: str) -> None:
+    """A filter without a counterpart on the other side is refused."""
     with pytest.raises(BadFilter):
         mirrored(text)
 
 
 @given(st.text(alphabet="inoutbd ()!&|0123.:[]ab\\-_", max_size=60))
 def test_twice_is_the_same(text: str) -> None:
-    """Seen from the other end twice is what it was."""
+    """A filter that is turned to the other end twice is the original one."""
     try:
         once = mirrored(text)
     except BadFilter:  # such as "on", which has no counterpart

@@ -50,17 +50,20 @@ def log_config(**changes: Any) -> str:
 
 
 def test_a_store_as_silk_writes_it() -> None:
+    """A store as silk writes it is parsed."""
     metadata = {"app_id": APP, "container_workload": "app", "log_config": log_config()}
     assert parse({HANDLE: entry(metadata=metadata)}) == (ONE,)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"{}"])
 def test_an_empty_store(data: bytes) -> None:
+    """An empty store has no containers."""
     assert parse_store(data) == ()
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"null", b'{"a":', b"\xff", b"[" * 100_000, b'{"a":' * 50_000])
 def test_what_is_no_store(data: bytes) -> None:
+    """Data that is not a store raises a ValueError."""
     with pytest.raises(ValueError):
         parse_store(data)
 
@@ -105,14 +108,14 @@ def test_an_address_has_one_spelling(written: str, meant: str) -> None:
     ],
 )
 def test_a_store_with_the_same_key_twice(data: bytes) -> None:
-    """It is refused: readers differ in which of the two values they take."""
+    """A store with the same key twice is refused."""
     with pytest.raises(ValueError, match="twice"):
         parse_store(data)
 
 
 @pytest.mark.parametrize("value", [entry(handle="another"), entry(handle=None)])
 def test_an_entry_without_a_usable_handle_occupies_its_address(value: Any) -> None:
-    """Another entry with the same address is not captured."""
+    """A container at the address of an entry without a usable handle is not captured."""
     other = {**entry(), "handle": TWO.handle}
     stored = parse({HANDLE: value, TWO.handle: other})
     assert stored == (StoredContainer("", ONE.address), StoredContainer(TWO.handle, ONE.address))
@@ -125,7 +128,7 @@ def test_an_entry_without_a_usable_handle_occupies_its_address(value: Any) -> No
 
 @pytest.mark.parametrize("handle", ["", ".", "..", "-x", "a/b", "a\0", "a b", "é", "x" * 129, "a\n"])
 def test_what_can_be_no_handle(handle: str) -> None:
-    """It becomes part of a path and an argument of a command."""
+    """A string that cannot be a handle is refused, since handles become paths and arguments."""
     assert not is_handle(handle)
     assert parse({handle: entry(handle=handle)}) == (StoredContainer("", ONE.address),)
 
@@ -134,16 +137,19 @@ def test_what_can_be_no_handle(handle: str) -> None:
     "metadata", [None, [], "x", {"app_id": 1, "log_config": {"index": 0}}, {"log_config": "{"}]
 )
 def test_metadata_that_tells_nothing(metadata: Any) -> None:
+    """Metadata without usable values leaves handle and address."""
     assert parse({HANDLE: entry(metadata=metadata)}) == (StoredContainer(HANDLE, ONE.address),)
 
 
 @pytest.mark.parametrize("index", [True, -1, 1.0, "0", None, 10**30])
 def test_an_index_that_is_none(index: Any) -> None:
+    """An index that is not a number of an instance is left out."""
     (found,) = parse({HANDLE: entry(metadata={"log_config": log_config(index=index)})})
     assert found.index is None
 
 
 def test_log_config_of_another_instance_is_not_believed() -> None:
+    """A log config whose tags name another instance is ignored."""
     other = log_config(tags={"process_instance_id": TWO.handle})
     (found,) = parse({HANDLE: entry(metadata={"log_config": other})})
     assert (found.index, found.process) == (None, None)
@@ -172,6 +178,7 @@ JSON = st.recursive(
     )
 )
 def test_any_json_is_taken(store: Any) -> None:
+    """Any JSON parses into containers with valid handles, or none."""
     for found in parse_store(json.dumps(store).encode()):
         assert not found.handle or is_handle(found.handle)
         assert not found.handle or store[found.handle]["handle"] == found.handle
@@ -179,12 +186,14 @@ def test_any_json_is_taken(store: Any) -> None:
 
 @given(st.binary())
 def test_any_bytes_are_taken_or_refused(data: bytes) -> None:
+    """Any bytes parse, or raise a ValueError."""
     with contextlib.suppress(ValueError):
         parse_store(data)
 
 
 @given(st.integers(min_value=1, max_value=400))
 def test_a_beginning_of_a_store_is_never_a_store(length: int) -> None:
+    """A truncated store raises a ValueError."""
     whole = json.dumps({HANDLE: entry(metadata={"app_id": APP, "log_config": log_config()})}).encode()
     if length < len(whole):
         with pytest.raises(ValueError):
@@ -196,6 +205,7 @@ def test_a_beginning_of_a_store_is_never_a_store(length: int) -> None:
 
 @pytest.mark.parametrize("one", [ONE, TWO])
 def test_each_way(one: StoredContainer) -> None:
+    """Each way to name a container, alone or together with others, selects it."""
     assert one.index is not None
     ways: list[dict[str, Optional[str]]] = [
         {"handle": one.handle},
@@ -209,10 +219,12 @@ def test_each_way(one: StoredContainer) -> None:
 
 
 def test_a_whole_guid_stands_for_the_handle_that_it_is_cut_to() -> None:
+    """A whole GUID selects the container whose handle is its beginning."""
     assert choose(Container(APP, 0, handle=f"{HANDLE}deadbeef"), [ONE, TWO]) == ONE
 
 
 def test_a_shorter_handle_stands_for_nothing() -> None:
+    """A shortened handle selects no container."""
     with pytest.raises(TargetNotFound):
         choose(Container(APP, 0, handle=HANDLE[:20]), [ONE, TWO])
 
@@ -229,17 +241,19 @@ def test_a_shorter_handle_stands_for_nothing() -> None:
     ],
 )
 def test_a_handle_that_is_contradicted(found: StoredContainer, words: str) -> None:
+    """A handle whose address or process contradicts the store is refused."""
     with pytest.raises(CaptureFailed, match=re.escape(words)):
         choose(Container(APP, 0, handle=HANDLE, address=ONE.address, process="p"), [found, TWO])
 
 
 def test_what_the_store_does_not_tell_is_no_contradiction() -> None:
+    """Values that the store lacks do not contradict the request."""
     bare = StoredContainer(HANDLE, ONE.address)
     assert choose(Container(APP, 0, handle=HANDLE), [bare]) == bare
 
 
 def test_an_address_alone_proves_nothing() -> None:
-    """It may be another app's by now."""
+    """An address alone does not identify a container."""
     with pytest.raises(CaptureFailed, match="which app"):
         choose(Container(APP, 0, address=ONE.address), [replace(ONE, app=None)])
 
@@ -247,11 +261,13 @@ def test_an_address_alone_proves_nothing() -> None:
 @pytest.mark.parametrize("workload", ["task", "staging", "", "something new"])
 @pytest.mark.parametrize("way", [{"handle": HANDLE}, {"address": ONE.address}, {}])
 def test_only_apps_are_captured(workload: str, way: dict[str, str]) -> None:
+    """Containers of tasks and staging are refused, whichever way they are named."""
     with pytest.raises(RequestError):
         choose(Container(APP, 0, **way), [replace(ONE, workload=workload)])
 
 
 def test_a_task_is_known_by_its_handle_too() -> None:
+    """A task is recognised by the form of its handle."""
     with pytest.raises(TargetNotFound):
         choose(Container(APP, 0), [replace(ONE, handle=TASK, workload=None)])
 
@@ -262,24 +278,26 @@ def test_a_task_is_known_by_its_handle_too() -> None:
     ids=["same process", "unknown process"],
 )
 def test_two_that_fit_are_refused(other: StoredContainer) -> None:
+    """Two containers that fit one request are refused."""
     for process in ("p", None):
         with pytest.raises(CaptureFailed, match="more than one container matches"):
             choose(Container(APP, 0, process=process), [ONE, other])
 
 
 def test_the_process_tells_two_apart() -> None:
-    """As in a rolling deployment."""
+    """The process GUID distinguishes two containers of one index, as in a rolling deployment."""
     other = replace(TWO, index=0, process="q")
     assert choose(Container(APP, 0, process="q"), [ONE, other]) == other
 
 
 def test_an_index_is_one_of_the_same_app() -> None:
-    """Each app has an instance 0, and only one of them is meant."""
+    """An index selects among the containers of one app only."""
     with pytest.raises(TargetNotFound, match="is not on this cell"):
         choose(Container(APP, 0), [replace(ONE, app="b")])
 
 
 def test_without_log_config_no_index_is_guessed() -> None:
+    """Without log config an index selects no container."""
     with pytest.raises(CaptureFailed, match="does not show"):
         choose(Container(APP, 0), [replace(ONE, index=None)])
 
@@ -333,6 +351,7 @@ WANTED = st.builds(
 def test_what_is_chosen_fits_in_everything_that_is_known(
     wanted: Container, stored: list[StoredContainer]
 ) -> None:
+    """A chosen container fits every value of the request that the store knows."""
     try:
         found = choose(wanted, stored)
     except RequestError as error:
@@ -354,6 +373,7 @@ def test_what_is_chosen_fits_in_everything_that_is_known(
 
 
 def test_a_hostile_handle() -> None:
+    """A handle with path characters is refused."""
     with pytest.raises(BadRequest):
         choose(Container(APP, 0, handle="../x"), [ONE])
 
@@ -367,11 +387,13 @@ def state(**changes: Any) -> bytes:
 
 @pytest.mark.parametrize("status", ["created", "running", "paused"])
 def test_a_state_with_a_process(status: str) -> None:
+    """A state with a live process gives its number."""
     assert parse_runc_state(state(status=status), HANDLE) == 42
 
 
 @pytest.mark.parametrize("status", ["stopped", "creating", None, 1, "<script>"])
 def test_a_state_without_one(status: Any) -> None:
+    """A state without a process is a missing namespace."""
     with pytest.raises(NamespaceGone):
         parse_runc_state(state(status=status, pid=0), HANDLE)
 
@@ -391,11 +413,13 @@ def test_a_state_without_one(status: Any) -> None:
     ],
 )
 def test_what_runc_does_not_say(output: bytes) -> None:
+    """Output of runc that is not a state fails the capture."""
     with pytest.raises(CaptureFailed):
         parse_runc_state(output, HANDLE)
 
 
 def test_a_state_file() -> None:
+    """A state file gives process and start time, and fails with any of its values missing."""
     file = {"id": HANDLE, "init_process_pid": 42, "init_process_start": 632745, "config": {}}
     assert parse_state_file(json.dumps(file).encode(), HANDLE) == Process(42, 632745)
     for key, value in (("id", "x"), ("init_process_pid", 0), ("init_process_start", None)):
@@ -405,6 +429,7 @@ def test_a_state_file() -> None:
 
 @given(st.binary(max_size=64).filter(lambda name: b"\n" not in name))
 def test_a_process_whose_name_is_hostile(name: bytes) -> None:
+    """A process name of any bytes but line ends does not move the start time."""
     stat = b"42 (%s) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 632745 1 2 3\n" % name
     assert parse_process(stat) == 632745
 
@@ -413,11 +438,13 @@ def test_a_process_whose_name_is_hostile(name: bytes) -> None:
     "stat", [b"", b"42", b"42 (x)", b"42 (x) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0"]
 )
 def test_what_is_no_process(stat: bytes) -> None:
+    """Data that is not a stat line raises a ValueError."""
     with pytest.raises(ValueError):
         parse_process(stat)
 
 
 def test_a_dead_process() -> None:
+    """A zombie process has no start time."""
     assert parse_process(b"42 (x) Z 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 632745 1 2 3\n") is None
 
 
@@ -426,18 +453,21 @@ def test_a_dead_process() -> None:
 
 @given(st.ip_addresses(v=4).map(str))
 def test_names_of_wires(address: str) -> None:
+    """The name of a wire holds the container's address in 14 characters."""
     name = cell_interface(address)
     assert len(name) == 14
     assert ".".join(str(int(name[at : at + 3])) for at in (2, 5, 8, 11)) == address
 
 
 def test_names_of_wires_as_documented() -> None:
+    """The name of a wire is as silk documents it, and exists for IPv4 only."""
     assert cell_interface("10.255.93.167") == "s-010255093167"
     with pytest.raises(CaptureFailed):
         cell_interface("fd00::1")
 
 
 def test_interfaces_from_the_cells_side() -> None:
+    """From the cell's side eth0 alone is accepted."""
     check_interfaces(())
     check_interfaces(("eth0",))
     with pytest.raises(NoSuchInterface, match="lo of a container"):

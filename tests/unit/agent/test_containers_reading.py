@@ -34,6 +34,7 @@ ENTRY = b'{"h":{"handle":"h","ip":"10.0.0.1","metadata":null}}\n'
 
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    """A file at the bound is read, and one above it is refused."""
     (tmp_path / "x").write_bytes(b"12345")
     assert read_bounded(tmp_path / "x", 5) == b"12345"
     with pytest.raises(ValueError, match="more than 4"):
@@ -41,6 +42,7 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
+    """A pipe or device is refused without being read."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(ValueError, match="regular"):
@@ -48,6 +50,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:
+    """A store that cannot be parsed leaves no open descriptor."""
     (tmp_path / "s").write_bytes(b"{")
     (tmp_path / "s_lock").touch()
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -58,6 +61,7 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
 
 
 def test_a_store_under_its_lock_is_believed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store under its lock is parsed at once, also when it is empty."""
     (tmp_path / "s").touch()
     (tmp_path / "s_lock").touch()
     monkeypatch.setattr(files.time, "sleep", lambda seconds: pytest.fail("it waits"))
@@ -65,6 +69,7 @@ def test_a_store_under_its_lock_is_believed_at_once(tmp_path: Path, monkeypatch:
 
 
 def test_a_reader_waits_for_the_writer(tmp_path: Path) -> None:
+    """A reader waits until the writer releases the lock."""
     store = tmp_path / "s"
     store.touch()
     lock = os.open(tmp_path / "s_lock", os.O_RDWR | os.O_CREAT)
@@ -80,6 +85,7 @@ def test_a_reader_waits_for_the_writer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", [b"", ENTRY[:20]])
 def test_without_a_lock_it_is_read_again(tmp_path: Path, before: bytes) -> None:
+    """Without a lock an incomplete store is read again until it parses."""
     store = tmp_path / "s"
     store.write_bytes(before)
     threading.Timer(0.03, store.write_bytes, (ENTRY,)).start()
@@ -104,7 +110,7 @@ class Waits:
 def test_without_a_lock_an_empty_store_is_empty_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is read so many times, at so long intervals."""
+    """An empty store without a lock is read several times before it counts as empty."""
     waits = Waits(most=1)
     monkeypatch.setattr(files, "time", waits)
     (tmp_path / "s").touch()
@@ -113,7 +119,7 @@ def test_without_a_lock_an_empty_store_is_empty_in_the_end(
 
 
 def test_a_lock_that_nobody_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After some time the store is read without it."""
+    """A store whose lock is never released is read without it after some time."""
     waits = Waits(most=2 * STORE_LOCK_TIMEOUT)
     monkeypatch.setattr(files, "time", waits)
     (tmp_path / "s").write_bytes(ENTRY)
@@ -124,7 +130,7 @@ def test_a_lock_that_nobody_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_store_that_is_too_large(tmp_path: Path) -> None:
-    """Nobody looks into it."""
+    """A store that is too large is not read."""
     (tmp_path / "s_lock").touch()
     with (tmp_path / "s").open("wb") as store:
         store.truncate(STORE_MAX + 1)
@@ -133,6 +139,7 @@ def test_a_store_that_is_too_large(tmp_path: Path) -> None:
 
 
 def test_start_of_a_process() -> None:
+    """A process has one start time, and a missing process none."""
     assert start_of(os.getpid()) == start_of(os.getpid()) is not None
     assert start_of(2**22 + 1) is None
 
@@ -145,10 +152,12 @@ def shell(script: str, seconds: float = 5, most: int = 1000) -> commands.Finishe
 
 
 def test_what_a_command_says() -> None:
+    """A command's exit status, output and errors are returned apart."""
     assert shell("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
 
 
 def test_a_command_gets_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command gets no input, environment or directory of ours."""
     monkeypatch.setenv("SECRET", "x")
     assert shell("cat; echo $SECRET; pwd").output == b"\n/\n"
 
@@ -157,6 +166,7 @@ def test_a_command_gets_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None
     "script", ["sleep 9", "sleep 9 & sleep 9", "sleep 9 & exit", "exec >&- 2>&-; sleep 9"]
 )
 def test_a_command_that_does_not_end(script: str) -> None:
+    """A command that does not end, nor close its output, is killed at its time limit."""
     start = time.monotonic()
     with pytest.raises(TimeoutError):
         shell(script, seconds=0.2)
@@ -165,11 +175,13 @@ def test_a_command_that_does_not_end(script: str) -> None:
 
 @pytest.mark.parametrize("script", ["yes", "yes >&2"])
 def test_a_command_that_says_too_much(script: str) -> None:
+    """A command with too much output is refused."""
     with pytest.raises(ValueError, match="more than"):
         shell(script)
 
 
 def test_no_command() -> None:
+    """A missing command raises an OSError."""
     with pytest.raises(OSError, match="No such file"):
         commands.run(["/nonexistent"], seconds=1, most=1)
 
@@ -199,7 +211,7 @@ def without_runc(tmp_path: Path, pid: int, start: Optional[int]) -> ContainersCo
 
 
 def test_the_process_that_runc_names(tmp_path: Path) -> None:
-    """With its start, so that it can be told from the next one of that number."""
+    """A process named by runc is identified together with its start time."""
     pid, start = os.getpid(), start_of(os.getpid())
     assert start is not None
     assert first_process(runc_that(tmp_path, says(pid)), "a-handle") == Process(pid, start)
@@ -207,7 +219,7 @@ def test_the_process_that_runc_names(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ended_after_runc_named_it(tmp_path: Path) -> None:
-    """Its number can be another process's any moment: it is not looked at again."""
+    """A process that ended after runc named it is not looked at again."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     with pytest.raises(NamespaceGone, match="has ended"):
@@ -215,7 +227,7 @@ def test_a_process_that_ended_after_runc_named_it(tmp_path: Path) -> None:
 
 
 def test_a_number_that_became_another_processs(tmp_path: Path) -> None:
-    """runc's file tells when its process started: what started at another time is another."""
+    """A process that started at another time than runc's file states is not used."""
     start = start_of(os.getpid())
     assert start is not None
     with pytest.raises(NamespaceGone, match="has ended"):
@@ -234,21 +246,21 @@ def test_a_number_that_became_another_processs(tmp_path: Path) -> None:
     ids=["a state", "words", "unknown", "long words", "too much"],
 )
 def test_a_runc_that_fails(tmp_path: Path, script: str, kind: type[PcapdError], words: str) -> None:
-    """What it says beside is not believed, and of its complaint a line is told."""
+    """The output of a runc that fails is ignored, and one line of its error is shown."""
     with pytest.raises(kind) as refused:
         first_process(runc_that(tmp_path, script), "a-handle")
     assert type(refused.value) is kind and re.search(words, refused.value.message)
 
 
 def test_a_runc_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not waited for: whoever wants to capture is."""
+    """A runc that does not end is abandoned after its time limit."""
     monkeypatch.setattr(lookup, "RUNC_TIMEOUT", 0.1)
     with pytest.raises(CaptureFailed, match=r"runc did not answer within 0\.1 s"):
         first_process(runc_that(tmp_path, "sleep 5"), "a-handle")
 
 
 def test_a_state_file_that_is_too_large(tmp_path: Path) -> None:
-    """Nobody looks into it."""
+    """A state file that is too large is not read."""
     config = without_runc(tmp_path, 1, 1)
     with (tmp_path / "a-handle" / "state.json").open("r+b") as file:
         file.truncate(RUNC_OUTPUT_MAX + 1)
@@ -260,7 +272,7 @@ def test_a_state_file_that_is_too_large(tmp_path: Path) -> None:
 
 
 def test_a_container_in_our_own_network(tmp_path: Path) -> None:
-    """Who may capture an app may not capture the cell, whichever way its namespace is found."""
+    """A container in the cell's own network is refused, whichever way its namespace is found."""
     by_process = without_runc(tmp_path, os.getpid(), start_of(os.getpid()))
     with pytest.raises(CaptureFailed, match="has no network of its own"):
         open_container(by_process, "a-handle")
@@ -272,7 +284,7 @@ def test_a_container_in_our_own_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["/dev/null", "/proc/self/ns/mnt"])
 def test_what_lies_where_a_mount_was(tmp_path: Path, target: str) -> None:
-    """What is no network namespace is passed over: the process is asked for."""
+    """A file in place of a mount is passed over, and the process is looked up instead."""
     config = without_runc(tmp_path, os.getpid(), 1)
     config.netns_dir.mkdir()
     (config.netns_dir / "a-handle").symlink_to(target)
@@ -281,7 +293,7 @@ def test_what_lies_where_a_mount_was(tmp_path: Path, target: str) -> None:
 
 
 def test_a_process_that_is_another_one_afterwards(tmp_path: Path) -> None:
-    """Between the two questions the number changed hands: what was opened is nobody's, and closed again."""
+    """A namespace is closed again when its process id changed hands between the two looks."""
     asked = tmp_path / "asked"
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
         script = f"if [ -e {asked} ]; then {says(os.getpid())}; else {says(other.pid)}; fi; touch {asked}"
@@ -335,7 +347,7 @@ def test_a_store_that_changes_during_a_capture(
 
 
 def test_a_store_that_cannot_be_read_during_a_capture(tmp_path: Path) -> None:
-    """Nothing is known then, and it is looked at again."""
+    """A store that cannot be read during a capture is read again at the next look."""
     cell = Cell(tmp_path / "s")
     (tmp_path / "s").rename(tmp_path / "away")
     assert cell.look() is None
@@ -346,7 +358,7 @@ def test_a_store_that_cannot_be_read_during_a_capture(tmp_path: Path) -> None:
 
 
 def test_a_watch_reads_a_store_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked ten times a second, and a store may be large."""
+    """A watch reads an unchanged store once."""
     cell, reads = Cell(tmp_path / "s"), []
     monkeypatch.setattr(lookup, "read_store", lambda path: reads.append(path) or read_store(path))
     for _ in range(5):

@@ -103,14 +103,14 @@ def bursts(period_ms: int, of: int = 20) -> Callable[[int], int]:
 @pytest.mark.parametrize("delay_ms", [1, 8, 40, 120])
 @pytest.mark.parametrize("others", [(), (Leg(2, steady), Leg(3, bursts(70)))], ids=["alone", "among others"])
 def test_a_loop_is_found(delay_ms: int, others: tuple[Leg, ...]) -> None:
-    """However long the way round is; only it is left out."""
+    """A loop is found however long its way is, and only the loop is left out."""
     agent = Agent(Leg(1, delay_us=delay_ms * 1000), *others)
     agent.run(6)
     assert agent.found == ["10.0.0.1:443-1"]
 
 
 def test_loops_of_several_captures_are_found_together() -> None:
-    """Each connection carries what all captures see."""
+    """A loop of connections of several captures is found."""
     agent = Agent(*(Leg(number, delay_us=3000 * number) for number in range(1, 6)))
     agent.run(4)
     assert sorted(agent.found) == [f"10.0.0.1:443-{number}" for number in range(1, 6)]
@@ -121,7 +121,7 @@ def test_loops_of_several_captures_are_found_together() -> None:
     "moves", [steady, bursts(20), bursts(50), bursts(100), bursts(180), bursts(400), bursts(1000, 200)]
 )
 def test_what_moves_by_itself_is_not_left_out(moves: Callable[[int], int], seed: int) -> None:
-    """Whatever its rhythm is, and however often it is tested."""
+    """Traffic with a rhythm of its own is not taken for a loop, however often it is tested."""
     agent = Agent(Leg(1, moves), seed=seed)
     agent.run(20)
     assert agent.tests > 0 and agent.found == []
@@ -155,7 +155,7 @@ def test_tests_have_a_budget() -> None:
 
 
 def test_a_test_has_an_end() -> None:
-    """In time, and when too much waits: then everything is sent."""
+    """A loop test ends in time, or earlier when too many packets wait, and all of them are sent."""
     detector = LoopDetector(random.Random(1))
     detector.capture_begins()
     detector.saw(_START_US, [Busy(key(1), LOOP_SUSPICIOUS[0], 100, _START_US)])

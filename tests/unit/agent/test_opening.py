@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Optional
 
 import pytest
-from agent_doubles import START, Source
 
 from pcapd.agent import opening
 from pcapd.agent.containers.store import StoredContainer
@@ -21,6 +20,7 @@ from pcapd.capture.interfaces import Interface
 from pcapd.config.schema import AgentConfig, AgentListenConfig, ContainersConfig, ServerTLS
 from pcapd.errors import CaptureFailed, NamespaceGone, NoSuchInterface, TargetNotFound
 from pcapd.wire import Container
+from tests.kit.unit.agent import START, Source
 
 FOUND = StoredContainer("a-handle", "10.255.93.7", "an-app", "app", 0)
 WIRE = 7
@@ -68,6 +68,7 @@ def then(*answers: Any) -> Iterable[Any]:
 
 
 def test_a_wire_is_shown_as_the_containers_interface(cell: Cell) -> None:
+    """A wire is shown as the container's eth0 with the container's address."""
     opened = cell.open()
     assert opened.container == FOUND.handle and cell.shown == [("eth0", (f"{FOUND.address}/32",))]
     assert "close" not in cell.sources[0].calls
@@ -84,7 +85,7 @@ def test_a_wire_is_shown_as_the_containers_interface(cell: Cell) -> None:
     ids=["other container", "other address", "other wire", "other way"],
 )
 def test_a_wire_that_changed_hands_is_not_captured(cell: Cell, changes: dict[str, Any]) -> None:
-    """Between the look and the open socket it became another's: the socket is closed, nothing is shown."""
+    """A wire that changed hands between the look and the open socket is closed, and nothing is shown."""
     vars(cell).update(changes)
     with pytest.raises(NamespaceGone, match="is being replaced"):
         cell.open()
@@ -101,21 +102,21 @@ def test_an_address_that_is_not_behind_the_wire(cell: Cell, way: Optional[int]) 
 
 
 def test_an_agent_without_containers(cell: Cell) -> None:
-    """It is not configured to capture any, and says what is missing."""
+    """An agent without containers refuses requests for apps, and names the missing section."""
     with pytest.raises(TargetNotFound, match="not configured to capture containers") as refused:
         cell.open(None)
     assert "containers section" in refused.value.hint and cell.sources == []
 
 
 def test_the_cells_side_shows_no_other_interface(cell: Cell) -> None:
-    """Who asks for lo beside eth0 gets neither: the wire would be shown as what it is not."""
+    """A request for lo beside eth0 from the cell's side is refused as a whole."""
     with pytest.raises(NoSuchInterface, match="lo of a container"):
         cell.open(interfaces=("eth0", "lo"))
     assert cell.sources == []
 
 
 def test_headers_of_unknown_packets(cell: Cell) -> None:
-    """Where nobody knows how long the headers are, nothing is captured for who may see only headers."""
+    """A source of an unknown link type is refused to users who may see only headers."""
     cell.link_type = 999
     cell.open()
     with pytest.raises(CaptureFailed, match="cannot be cut after their headers"):
@@ -127,7 +128,7 @@ def test_headers_of_unknown_packets(cell: Cell) -> None:
 def test_a_namespace_that_is_not_the_containers(
     cell: Cell, monkeypatch: pytest.MonkeyPatch, here: set[str]
 ) -> None:
-    """It was looked for by process or mount: unless it has the container's address, nothing is captured there."""
+    """A namespace that lacks the container's address is not captured."""
     entered: list[int] = []
     monkeypatch.setattr(
         opening, "open_container", lambda *_: (os.open("/dev/null", os.O_RDONLY), lambda: None)

@@ -31,14 +31,14 @@ def test_an_api_on_another_machine() -> None:
 
 
 def test_in_another_namespace_loopback_is_somebody_elses() -> None:
-    """127.0.0.1 of a container is not ours, wherever the api is."""
+    """127.0.0.1 in a container's namespace is not excluded, wherever the api is."""
     rules = own_traffic(Ends(HERE, 9494, HERE), ApiTraffic((HERE,), 8080), [HERE], at_home=False)
     assert not any(network.is_loopback for rule in rules for network in rule.networks)
 
 
 @pytest.mark.parametrize("api", [HERE, "127.0.0.1"])
 def test_an_api_on_this_machine(api: str) -> None:
-    """What it does on the loopback interface is our own, too."""
+    """Traffic of an api on this machine is excluded on the loopback interface too."""
     rules = own_traffic(Ends(HERE, 9494, api), ApiTraffic((HERE,), 8080, None, (9494,)), [HERE], at_home=True)
     assert [rule.networks[-2:] for rule in rules] == [LOOPBACK] * 3
 
@@ -55,7 +55,7 @@ def test_an_api_on_this_machine(api: str) -> None:
 def test_an_api_that_listens_at_one_address(
     listens_at: str, api: str, expected: tuple[object, ...] | None
 ) -> None:
-    """Only there its port is its own: others may listen on the same port beside it."""
+    """An api that listens at one address is excluded there only; others may use the same port elsewhere."""
     traffic = ApiTraffic((THERE,), 8080, listens_at, (9494,))
     rules = own_traffic(Ends(HERE, 9494, api), traffic, [HERE], at_home=True)
     assert next((rule.networks for rule in rules if rule.ports == (8080,)), None) == expected
@@ -67,7 +67,7 @@ def test_an_api_that_says_nothing_of_itself() -> None:
 
 
 def test_more_addresses_than_a_filter_can_name() -> None:
-    """Then the port counts at every address: rather a stranger is left out than ourselves captured."""
+    """With more addresses than a filter can name, the api's port is excluded at every address."""
     many = [f"10.0.0.{number}" for number in range(OWN_ADDRESSES_MAX + 1)]
     assert own_traffic(ENDS, None, many, at_home=False) == (
         OwnTraffic(networks("0.0.0.0/0", "::/0"), (9494,)),

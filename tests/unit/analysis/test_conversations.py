@@ -8,46 +8,9 @@ from typing import Any, Callable, List, Optional, Tuple
 
 import pytest
 
-from pcapd.analysis import _conversations
 from pcapd.analysis._facts import BETWEEN, HALF, SIGHTING, Between, Half, Seen
 from pcapd.packet.row import make_row
-
-RAW = 101
-FIN, SYN, RST, ACK = 1, 2, 4, 16
-CLIENT, SERVER = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
-
-
-def tables() -> List[Any]:
-    """Those that are built."""
-    found: List[Any] = [_conversations.ConversationTable]
-    try:
-        from pcapd.analysis import _native
-
-        found.append(_native.ConversationTable)
-    except ImportError:
-        pass
-    return found
-
-
-def ipv4(source: bytes, destination: bytes, protocol: int, payload: bytes, number: int) -> bytes:
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), number & 0xFFFF, 0x4000, 64, protocol, 0)
-    return head + source + destination + payload
-
-
-def tcp(
-    ports: Tuple[int, int],
-    seq: int,
-    ack: int,
-    flags: int,
-    data: bytes = b"",
-    window: int = 500,
-    options: bytes = b"",
-) -> bytes:
-    size = 20 + len(options)
-    fixed = struct.pack(
-        "!HHIIBBHHH", *ports, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, size << 2, flags, window, 0, 0
-    )
-    return fixed + options + data
+from tests.kit.segments import ACK, CLIENT, FIN, RAW, RST, SERVER, SYN, ipv4, tables, tcp
 
 
 class Capture:
@@ -148,7 +111,7 @@ def two(request: pytest.FixtureRequest) -> Capture:
 
 
 def test_a_healthy_conversation(capture: Capture) -> None:
-    """Nothing is repeated, late, or confirmed unseen."""
+    """A healthy conversation shows no retransmission, late packet or unseen confirmation."""
     capture.hands()
     capture.up(1_001_000, 100, 300, ACK, b"x" * 50)
     capture.down(1_001_400, 300, 150, ACK, b"y" * 70)
@@ -187,7 +150,7 @@ def test_what_came_before(capture: Capture, second: Tuple[int, int, bytes], expe
 
 @pytest.mark.parametrize(("after", "expected"), [(500, "reordered"), (250_000, "late")])
 def test_a_hole_that_is_filled(capture: Capture, after: int, expected: str) -> None:
-    """At once: the packet was overtaken.  After a round trip: it was lost before, and sent again."""
+    """A hole that is filled at once was overtaken; filled after a round trip, it was lost and sent again."""
     capture.hands()
     capture.up(1_100_000, 150, 300, ACK, b"x" * 50)
     capture.up(1_100_000 + after, 100, 300, ACK, b"x" * 50)
@@ -200,7 +163,7 @@ def test_a_hole_that_is_filled(capture: Capture, after: int, expected: str) -> N
 
 
 def test_the_time_stamp_says_that_it_was_sent_again(capture: Capture) -> None:
-    """However soon it comes (RFC 7323)."""
+    """The TCP time stamp shows a retransmission, however soon it comes (RFC 7323)."""
     stamp = b"\1\1\x08\x0a" + struct.pack("!II", 1000, 0)
     later = b"\1\1\x08\x0a" + struct.pack("!II", 1001, 0)
     capture.hands()
@@ -211,7 +174,7 @@ def test_the_time_stamp_says_that_it_was_sent_again(capture: Capture) -> None:
 
 
 def test_what_the_capture_missed_is_not_blamed_on_the_network(capture: Capture) -> None:
-    """The other end confirms what this place never saw."""
+    """A packet that the other end confirms, but this place never saw, was missed by the capture."""
     capture.hands()
     capture.up(1_100_000, 150, 300, ACK, b"x" * 50)
     capture.down(1_100_200, 300, 200)
@@ -220,7 +183,7 @@ def test_what_the_capture_missed_is_not_blamed_on_the_network(capture: Capture) 
 
 
 def test_a_closed_window(capture: Capture) -> None:
-    """How often, and how long."""
+    """A closed window is reported with its number and duration."""
     capture.hands()
     for us, window in ((1_100_000, 0), (1_200_000, 0), (1_900_000, 100), (2_000_000, 0), (2_300_000, 9)):
         capture.down(us, 300, 100, ACK, b"", window=window)
@@ -229,7 +192,7 @@ def test_a_closed_window(capture: Capture) -> None:
 
 
 def test_a_reset(capture: Capture) -> None:
-    """Who sent it, after what silence, and what was not confirmed."""
+    """A reset is reported with its sender, the silence before, and the unconfirmed bytes."""
     capture.hands()
     capture.up(1_100_000, 100, 300, ACK, b"x" * 50)
     capture.down(9_100_000, 300, 0, RST)
@@ -266,7 +229,7 @@ def test_payloads_as_far_as_they_are_wanted(capture: Capture) -> None:
 
 
 def test_lost_between_two_places(two: Capture) -> None:
-    """It is sent again: the first place saw it before, the second did not."""
+    """A packet seen at the first place only was lost between the two places."""
     two.hands(1_000_000, 0, 1)
     two.up(1_100_000, 100, 300, ACK, b"x" * 50, 0)
     two.up(1_400_000, 100, 300, ACK, b"x" * 50, 0, 1)
@@ -277,7 +240,7 @@ def test_lost_between_two_places(two: Capture) -> None:
 
 
 def test_lost_behind_both_places(two: Capture) -> None:
-    """Both saw it twice, and that is one packet that was sent again, not three."""
+    """A packet that both places saw twice is one retransmission, not three."""
     two.hands(1_000_000, 0, 1)
     for us in (1_100_000, 1_400_000):
         two.up(us, 100, 300, ACK, b"x" * 50, 0, 1)
@@ -315,7 +278,7 @@ def test_clocks(two: Capture) -> None:
 
 
 def test_loopback_of_two_containers(two: Capture) -> None:
-    """127.0.0.1 of two places is never one connection."""
+    """127.0.0.1 at two places is never one connection."""
     here = bytes([127, 0, 0, 1])
     for place in (0, 1):
         two.see(1_000_000 + place, ipv4(here, here, 6, tcp((40000, 80), 99, 0, SYN), 7), place)
@@ -325,7 +288,7 @@ def test_loopback_of_two_containers(two: Capture) -> None:
 
 @pytest.mark.parametrize("table", tables())
 def test_the_least_recently_used_is_closed(table: Any) -> None:
-    """And counted; drops are given out with their place."""
+    """The least recently used conversation is closed and counted, and drops are given out with their place."""
     capture = Capture(table, conversations=2)
     for port in (1, 2, 1, 3):
         capture.see(

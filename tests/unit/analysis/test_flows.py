@@ -51,7 +51,7 @@ def hops(sightings: Iterable[Tuple[FileInterface, int, int]], *, ids: bool = Fal
 
 @pytest.mark.parametrize("ids", [True, False])
 def test_a_flow_between_two_places(ids: bool) -> None:
-    """Seen here and there, the delay, and what did not arrive; with the file's numbers and without."""
+    """A flow between two places shows delay and losses, with and without the file's packet numbers."""
     sightings = []
     for number in range(10):
         sightings.append((A, number * 1000, number))
@@ -75,20 +75,20 @@ def test_a_flow_between_two_places(ids: bool) -> None:
 
 
 def test_the_sender_is_first_whatever_the_clocks_say() -> None:
-    """Whose address it is sends; the delay is negative when its clock is ahead."""
+    """The owner of the source address is the sender; the delay is negative when its clock is ahead."""
     (hop,) = hops([(B, 0, 1), (A, 5000, 1), (A, 6000, 2)])
     assert (hop.a, hop.b, hop.delays_us, hop.lost) == ("a:eth0", "b:eth0", (-5000, -5000, -5000), 1)
 
 
 def test_without_addresses_the_earlier_one_is_first() -> None:
-    """As far as the median says."""
+    """Without addresses the place with the earlier median counts as the sender."""
     (hop,) = hops([(Y, 0, 1), (X, 300, 1), (Y, 1000, 2), (X, 1200, 2), (X, 3000, 3)])
     assert (hop.a, hop.b, hop.delays_us) == ("y", "x", (200, 250, 300))
     assert hop.lost == 0 and as_line(hop).endswith(" 0 lost, 1 only there")
 
 
 def test_seen_at_one_place() -> None:
-    """Nobody knows what was lost then."""
+    """The losses of a flow seen at one place are unknown."""
     (hop,) = hops([(A, 0, 1), (A, 1, 2)])
     assert hop.lost is None and as_line(hop).endswith("a:eth0 2, seen nowhere else")
     assert as_event(hop)["b"] is None
@@ -108,14 +108,14 @@ def test_seen_at_one_place() -> None:
     ids=["nothing", "arp", "short", "another version", "no addresses", "short six"],
 )
 def test_what_has_no_flow(data: bytes) -> None:
-    """It is counted, and nothing else."""
+    """Packets without a flow are counted, and nothing else."""
     flows = Flows()
     add(flows, FileInterface("a:eth0", 1), 0, bytes(12) + data)
     assert (flows.packets, flows.others, list(flows.hops())) == (1, 1, [])
 
 
 def test_three_places() -> None:
-    """Each pair is told."""
+    """With three places each pair is reported."""
     found = hops([(X, 0, 1), (A, 10, 1), (B, 30, 1)])
     assert [(hop.a, hop.b, hop.delays_us and hop.delays_us[1]) for hop in found] == [
         ("a:eth0", "x", -10), ("x", "b:eth0", 30), ("a:eth0", "b:eth0", 20)
@@ -123,7 +123,7 @@ def test_three_places() -> None:
 
 
 def test_many_delays() -> None:
-    """Least and greatest are exact; the median is of a sample."""
+    """Of many delays least and greatest are exact, and the median is of a sample."""
     sightings = []
     for number in range(20_000):
         sightings += [(A, number * 200, number), (B, number * 200 + number % 101, number)]
@@ -134,7 +134,7 @@ def test_many_delays() -> None:
 
 
 def test_numbers_of_a_file_that_cannot_be() -> None:
-    """One number for packets of two flows, or twice at one place, changes no counts and is no match."""
+    """Impossible packet numbers, two flows or one place twice, change no counts and give no match."""
     flows = Flows()
     for port, seen_by, us in ((1, A, 0), (2, B, 1), (1, A, 2), (1, B, 10_000_000)):
         add(flows, seen_by, us, packet(1, port), 7)
@@ -145,13 +145,13 @@ def test_numbers_of_a_file_that_cannot_be() -> None:
 
 
 def test_one_number_twice_at_one_place() -> None:
-    """The first is the one that is seen again elsewhere."""
+    """Of equal numbers at one place the first is matched with another place."""
     (hop,) = hops([(A, 0, 1), (A, 50, 1), (B, 100, 1)], ids=True)
     assert hop[3:] == (2, 1, 1, (100, 100, 100))
 
 
 def test_one_number_long_after() -> None:
-    """What lies further apart than packets live is another packet, also when the file is not in order."""
+    """Equal numbers further apart than packets live are different packets, also in an unordered file."""
     found = hops([(A, 10_000_000, 1), (B, 0, 1)], ids=True)
     assert [(hop.a, hop.b, hop.both) for hop in found] == [("a:eth0", "", 0), ("b:eth0", "", 0)]
 
@@ -193,7 +193,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_files(tmp_path: Path, case: str) -> None:
-    """Are named, with what is wrong."""
+    """Broken files are named with the reason."""
     data, words = BROKEN[case]
     path = tmp_path / "x.pcapng"
     path.write_bytes(data)
@@ -217,7 +217,7 @@ GOOD = (
     end=st.integers(0, len(GOOD)),
 )
 def test_nearly_good_files(changes: List[Tuple[int, int]], end: int) -> None:
-    """Changed anywhere and cut anywhere: packets, or words about what is wrong."""
+    """Files that are changed or cut anywhere give packets or an error message."""
     data = bytearray(GOOD)
     for at, value in changes:
         data[at] = value
@@ -260,7 +260,7 @@ def test_the_command(tmp_path: Path) -> None:
     ),
 )
 def test_both_implementations_count_the_same(sightings: Any, bounds: Any) -> None:
-    """Flows, places, delays, and what is beyond the bounds."""
+    """Both implementations count the same flows, places, delays and excess."""
     rows = b"".join(
         make_row(101, packet(number, port) if port else b"?", us, 99, place, 0, number if named else None)
         for place, port, us, number, named in sightings
@@ -284,7 +284,7 @@ def test_both_implementations_count_the_same(sightings: Any, bounds: Any) -> Non
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 20), max_size=8), max_size=4))
 def test_both_implementations_merge_the_same(times: List[List[int]]) -> None:
-    """Several files are read in the order of their times, and each in its own order, to the end."""
+    """Several files are merged by time, each in its own order, to the end."""
     files = [
         b"".join(make_row(101, b"", us, number, index, 0) for number, us in enumerate(own))
         for index, own in enumerate(times)
@@ -335,19 +335,19 @@ def test_the_sums_and_the_worst_come_first(tmp_path: Path) -> None:
 
 
 def test_a_compressed_file(tmp_path: Path) -> None:
-    """It is the same file; one that was cut is refused in words."""
+    """A compressed file is read like the plain one; a cut one is refused with a message."""
     path = capture_of(tmp_path / "x.pcapng", 5, 1)
     compressed = tmp_path / "x.pcapng.gz"
     compressed.write_bytes(gzip.compress(path.read_bytes()))
     said = [CliRunner().invoke(cli, ["flows", str(name)]).output for name in (path, compressed)]
     assert said[0] == said[1]
     compressed.write_bytes(compressed.read_bytes()[:-20])
-    with pytest.raises(PcapdError, match="is not whole"):
+    with pytest.raises(PcapdError, match="is incomplete"):
         read([str(compressed)])
 
 
 def test_a_reader_that_has_enough(tmp_path: Path) -> None:
-    """``pcapctl flows FILE | head`` ends with 0, and nothing is said on stderr but how many more there are."""
+    """``pcapctl flows FILE | head`` ends with 0 and prints only the number of further flows on stderr."""
     path = capture_of(tmp_path / "x.pcapng", 3000, 0)
     command = [sys.executable, "-m", "pcapd.ctl", "flows", "--all", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

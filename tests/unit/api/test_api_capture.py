@@ -2,89 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Optional
 
 import pytest
-from api_doubles import Network, Sink, record, targets
 from twisted.internet.task import Clock
 
-from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.capture import agentlink as agentlink_module
 from pcapd.api.capture import sources as sources_module
-from pcapd.api.capture.agentlink import Agents
-from pcapd.api.capture.audit import Trail
-from pcapd.api.capture.life import Capture
-from pcapd.api.metrics import Metrics
-from pcapd.api.resolvers.base import Resolved, Target
-from pcapd.config.schema import AgentsConfig, ApiLimits
+from pcapd.api.resolvers.base import Target
+from pcapd.config.schema import ApiLimits
 from pcapd.limits import (
     AGENT_PING_INTERVAL,
     AGENT_SILENCE_TIMEOUT,
     DRAIN_TIMEOUT,
-    GATHER_PATIENCE,
-    GATHER_TARGETS,
-    GATHER_TIME,
-    HANDSHAKE_TIMEOUT,
     INTERFACES_MAX,
-    OPEN_TIMEOUT,
-    SNAPLEN_MAX,
     STOP_STALL_BYTES,
     STOP_STALL_TIMEOUT,
 )
-from pcapd.wire import ApiTraffic, EndReason, Hello, NoticeType, Ping, Request, Source
-
-TRAFFIC = ApiTraffic(("192.0.2.1",), 8080, None, (9494,))
-
-Make = Callable[..., Capture]
-
-
-@pytest.fixture
-def sink() -> Sink:
-    return Sink()
-
-
-@pytest.fixture
-def make(reactor: Clock, network: Network, sink: Sink) -> Iterator[Make]:
-    """Start captures; nothing of them may be left running in the end."""
-    captures: list[Capture] = []
-
-    def start(
-        *names: str,
-        limits: Optional[ApiLimits] = None,
-        places: Optional[tuple[Target, ...]] = None,
-        **wanted: Any,
-    ) -> Capture:
-        chosen = places or targets(*names)
-        request = Request(targets=tuple(target.name for target in chosen), **wanted)
-        agents: Any = Agents(reactor, "api/0", AgentsConfig(tls=None), lambda: None, lambda: TRAFFIC)  # type: ignore[arg-type]
-        metrics = Metrics()
-        capture = Capture(
-            agents,
-            metrics,
-            limits or ApiLimits(),
-            request,
-            Resolved("alice", chosen, identity="static:alice"),
-            sink,
-            id="capture-1",
-            request_id="request-1",
-            trail=Trail(reactor, None, metrics.audit_failures),
-            asked_from={"client": "203.0.113.7:5555"},
-        )
-        captures.append(capture)
-        capture.start()
-        return capture
-
-    yield start
-    for capture in captures:
-        capture.abandon("the test is over")
-        assert capture.finished.called
-    reactor.advance(0)
-    assert reactor.getDelayedCalls() == []
-
-
-def notices(sink: Sink, origin: str) -> list[NoticeType]:
-    return [notice.type for notice in sink.notices if notice.origin == origin]
-
+from pcapd.wire import EndReason, NoticeType, Ping, Source
+from tests.kit.unit.api import TRAFFIC, Make, Network, Sink, notices, record
 
 # --- the way of packets ------------------------------------------------------------
 
@@ -156,7 +92,7 @@ def test_each_agent_learns_what_it_must_not_capture(make: Make, network: Network
 
 
 def test_who_is_not_read_is_not_silent(make: Make, network: Network, reactor: Clock) -> None:
-    """However long the client holds an agent up: what it has said meanwhile waits for us."""
+    """An agent that the client's slowness holds up does not count as silent."""
     capture = make("web-0")
     network["web-0"].start()
     capture.pauseProducing()
@@ -188,206 +124,6 @@ def test_agents_are_pinged(make: Make, network: Network, reactor: Clock) -> None
     reactor.advance(AGENT_PING_INTERVAL)
     for agent in (network["web-0"], network["web-1"]):
         assert any(isinstance(message, Ping) for message in agent.listen())
-
-
-# --- one that fails ------------------------------------------------------------------
-
-
-def fails(agent: Any, good: Any, how: str, reactor: Clock) -> None:
-    """Let one agent fail before or after it has started; the good one answers PINGs meanwhile."""
-    if how == "unreachable":
-        agent.transport.leave()
-    elif how == "refuses":
-        agent.greet()
-        agent.refuse("no_such_interface", "there is no interface 'eth0'")
-    elif how == "older":
-        agent.greet(COMPATIBILITY_LEVEL - 1)
-    elif how == "talks nonsense":
-        agent.link.handshakeCompleted()
-        agent.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    elif how == "delivers before it opens":
-        agent.greet()
-        agent.deliver(record(1))
-    elif how == "never greets":
-        agent.link.handshakeCompleted()
-        reactor.advance(HANDSHAKE_TIMEOUT)
-    elif how == "answers no PING":
-        agent.link.handshakeCompleted()
-        agent.send(agent.session.hello(Hello(COMPATIBILITY_LEVEL, "agent", "x", "1.0", 1)))
-        reactor.advance(HANDSHAKE_TIMEOUT)
-    elif how == "never opens":
-        agent.greet()
-        for _ in range(int(OPEN_TIMEOUT)):
-            reactor.advance(1.0)
-            good.listen()
-    reactor.advance(0)
-
-
-@pytest.mark.parametrize(
-    ("how", "words"),
-    [
-        ("unreachable", "198.51.100.2:9494"),
-        ("refuses", "there is no interface 'eth0'"),
-        ("older", "speaks level"),
-        ("talks nonsense", "unknown type"),
-        ("delivers before it opens", "not open"),
-        ("never greets", "for HELLO"),
-        ("answers no PING", "for PONG"),
-        ("never opens", "for the capture to start"),
-    ],
-)
-def test_an_agent_that_does_not_start_stops_nobody(
-    make: Make, network: Network, sink: Sink, reactor: Clock, how: str, words: str
-) -> None:
-    """The others capture, the user learns which one failed and why, and the end is a normal one."""
-    capture = make("web-0", "web-1")
-    good, bad = network["web-0"], network["web-1"]
-    good.start()
-    fails(bad, good, how, reactor)
-    good.deliver(record(1))
-    assert sink.records == {1: record(1)}
-    assert notices(sink, "web-1") == [NoticeType.START_CAPTURE_FAILED]
-    assert words in sink.notices[0].message
-    capture.stop(EndReason.STOPPED)
-    good.end()
-    assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
-
-
-@pytest.mark.parametrize("when", ["before any has started", "when no other is left"])
-def test_an_agent_that_does_not_start_is_told_of(make: Make, network: Network, sink: Sink, when: str) -> None:
-    """While others may still come as well as when they have gone: only the error of all goes without."""
-    make("web-0", "web-1")
-    if when == "when no other is left":
-        network["web-0"].start()
-        network["web-0"].end()
-    network["web-1"].transport.leave()
-    assert notices(sink, "web-1") == [NoticeType.START_CAPTURE_FAILED] and not sink.errors
-
-
-def test_a_target_without_a_socket_stops_nobody(make: Make, network: Network, sink: Sink) -> None:
-    """When the api has no descriptor left, the target is reported; the others capture."""
-    network.sockets = 1
-    make("web-0", "web-1")
-    network["web-0"].start()
-    network["web-0"].deliver(record(1))
-    assert sink.records == {1: record(1)}
-    assert notices(sink, "web-1") == [NoticeType.START_CAPTURE_FAILED]
-    assert "Too many open files" in sink.notices[0].message
-
-
-def test_no_socket_at_all(make: Make, network: Network, sink: Sink) -> None:
-    """The capture fails, and says why."""
-    network.sockets = 0
-    make("web-0")
-    (error,) = sink.errors
-    assert "Too many open files" in error.message
-
-
-@pytest.mark.parametrize(
-    "lie",
-    [
-        record(1)[:-1],
-        record(1) + b"x",
-        b"\xff" * 40,
-        record(1, b"")[:8] + b"\xff\xff\xff\x7f" * 2 + bytes(9),
-        record(1, bytes(SNAPLEN_MAX + 1)),
-    ],
-    ids=["cut", "too long", "no time", "a length beyond its end", "more than any packet has"],
-)
-def test_an_agent_whose_records_lie_is_dropped(
-    make: Make, network: Network, sink: Sink, reactor: Clock, lie: bytes
-) -> None:
-    """Nothing of such a batch is passed on; its source is closed for the merge; the others go on."""
-    make("web-0", "web-1")
-    for name in ("web-0", "web-1"):
-        network[name].start()
-    network["web-1"].deliver(lie)
-    reactor.advance(0)
-    network["web-0"].deliver(record(2))
-    assert sink.records == {1: record(2)}
-    assert network["web-1"].transport.closed == "aborted"
-    assert notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
-    assert list(sink.last_stats) == [2], "the other source is open"
-    assert sink.last_stats[2].final and not sink.last_stats[2].exact and not sink.over
-
-
-def test_an_agent_that_falls_silent_is_given_up(
-    make: Make, network: Network, sink: Sink, reactor: Clock
-) -> None:
-    """No FIN is needed: an agent that answers no PING is gone, and nothing else is."""
-    make("web-0", "web-1")
-    for name in ("web-0", "web-1"):
-        network[name].start()
-    for _ in range(int(2 * AGENT_SILENCE_TIMEOUT) + 1):
-        reactor.advance(1)
-        network["web-0"].listen()
-    assert network["web-1"].transport.closed == "aborted" and network["web-0"].transport.closed == ""
-    assert notices(sink, "web-1") == [NoticeType.CONNECTION_ERROR]
-
-
-def test_a_request_that_is_wrong_everywhere_is_told_in_the_agents_words(
-    make: Make, network: Network, sink: Sink
-) -> None:
-    """When all agents say that the filter is bad, so does the api, with the same code."""
-    make("web-0", "web-1")
-    for name in ("web-0", "web-1"):
-        network[name].greet()
-        network[name].refuse("bad_filter", "syntax error", "see pcap-filter(7)")
-    (error,) = sink.errors
-    assert (error.code, error.status, error.message) == ("bad_filter", 400, "syntax error")
-
-
-def test_different_failures_everywhere_are_all_named(
-    make: Make, network: Network, sink: Sink, reactor: Clock
-) -> None:
-    """When nothing could be captured for several reasons, the error has all of them."""
-    make("web-0", "web-1")
-    network["web-0"].greet()
-    network["web-0"].refuse("bad_filter", "syntax error")
-    network["web-1"].transport.leave()
-    (error,) = sink.errors
-    assert error.status == 502
-    assert "syntax error" in error.message and "198.51.100.2:9494" in error.message
-
-
-def test_agents_that_fail_alike_are_all_named(make: Make, network: Network, sink: Sink) -> None:
-    """What is not the request's fault is each agent's own."""
-    make("web-0", "web-1")
-    for name in ("web-0", "web-1"):
-        network[name].transport.leave()
-    (error,) = sink.errors
-    assert "198.51.100.1:9494" in error.message and "198.51.100.2:9494" in error.message
-
-
-def test_a_capture_whose_last_agent_leaves_ends(make: Make, network: Network, sink: Sink) -> None:
-    """After a start, losing everything is an end with counters and not an error."""
-    make("web-0")
-    network["web-0"].start()
-    network["web-0"].stats(7, 2)
-    network["web-0"].transport.leave()
-    (end,) = sink.ends
-    assert end.reason is EndReason.SOURCES_GONE
-    assert [(each.source, each.received, each.dropped_kernel) for each in end.sources] == [(1, 7, 2)]
-
-
-def test_an_agent_that_drains_is_announced(make: Make, network: Network, sink: Sink) -> None:
-    """When an agent shuts down, the user learns why its packets end."""
-    make("web-0", "web-1")
-    for name in ("web-0", "web-1"):
-        network[name].start()
-    network["web-1"].end(EndReason.DRAINING)
-    assert notices(sink, "web-1") == [NoticeType.INSTANCE_UNAVAILABLE] and not sink.over
-
-
-def test_what_comes_with_a_lie_is_not_believed(make: Make, network: Network, sink: Sink) -> None:
-    """Behind a batch that is none, in the same piece of the stream, is a good one: it is not passed on."""
-    make("web-0", "web-1")
-    for name in ("web-0", "web-1"):
-        network[name].start()
-    agent = network["web-1"]
-    batches = [agent.session.packets(1, records) for records in (record(1)[:-1], record(2))]
-    agent.send(b"".join(header + bytes(payload) for header, payload in batches))
-    assert sink.records == {} and agent.transport.closed == "aborted"
 
 
 # --- the end -------------------------------------------------------------------------
@@ -449,7 +185,7 @@ def test_a_stop_ends_although_an_agent_never_stops(
 def test_what_is_a_movement_after_a_stop(
     make: Make, network: Network, sink: Sink, reactor: Clock, beat: float, size: int, moves: bool
 ) -> None:
-    """Pieces of a frame that is not whole for long keep an agent only when they are more than a dribble."""
+    """After a STOP, pieces of a frame keep an agent alive only when they are more than a trickle."""
     capture = make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -487,7 +223,7 @@ def test_a_shutdown_shortens_a_stop(make: Make, network: Network, sink: Sink, re
 
 
 def test_counters_of_an_agent_that_was_lost(make: Make, network: Network, sink: Sink) -> None:
-    """They are not smaller than what came from it after its last word."""
+    """The final counters of a lost agent are not smaller than what arrived after its last STATS."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -538,7 +274,7 @@ def test_silence_before_a_stop_does_not_count(
 def test_a_pause_of_the_api_during_a_stop_gives_nobody_up(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
-    """What the agent delivered meanwhile is read next; one that stays silent is given up as ever."""
+    """After a pause of the api during a stop, delivered data is read before an agent counts as stalled."""
     capture = make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -562,7 +298,7 @@ def test_the_first_stop_counts(make: Make, network: Network, sink: Sink) -> None
 
 
 def test_the_only_target_that_fails_is_told_once(make: Make, network: Network, sink: Sink) -> None:
-    """As the error of the request, and not as a notice, too."""
+    """The failure of the only target is reported once, as the request's error and not as a notice too."""
     make("web-0")
     network["web-0"].greet()
     network["web-0"].refuse("bad_filter", "syntax error")
@@ -606,7 +342,7 @@ class Watching:
 
 
 def test_a_capture_that_is_watched_waits_for_more(make: Make, network: Network, sink: Sink) -> None:
-    """Who may add targets learns who comes and goes; without any it is over when no more may come, and once."""
+    """A capture that may get more targets reports who comes and goes, and ends once when no more may come."""
     capture = make("web-0")
     capture.watcher = watcher = Watching()
     network["web-0"].start()
@@ -622,7 +358,7 @@ def test_a_capture_that_is_watched_waits_for_more(make: Make, network: Network, 
 def test_the_duration_ends_a_capture_without_traffic(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
-    """Exactly then STOP is sent; the reason is the duration, and no limit is blamed."""
+    """At the duration STOP is sent without any traffic, with the duration as reason and no limit named."""
     make("web-0", duration=1.0)
     network["web-0"].start()
     reactor.advance(0.99)
@@ -648,7 +384,7 @@ def test_the_operators_duration_is_the_longest(
 def test_bytes_end_a_capture(
     make: Make, network: Network, sink: Sink, asked: Optional[int], blamed: bool
 ) -> None:
-    """At the smaller of request and limit STOP is sent; the limit is named when it was the limit."""
+    """At the smaller of the request's and the limit's bytes STOP is sent; the limit is named if it was smaller."""
     make("web-0", max_bytes=asked, limits=ApiLimits(max_bytes=48))
     network["web-0"].start()
     network["web-0"].deliver(record(1))
@@ -670,7 +406,7 @@ def audits(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_a_capture_is_on_record_before_any_agent_is_asked(
     make: Make, network: Network, events: list[dict[str, Any]]
 ) -> None:
-    """Who, what, where and under which limits is written before the first connection is made."""
+    """User, targets and limits are recorded before the first connection to an agent."""
     recorded: list[int] = []
     network.dialled = lambda: recorded.append(len(audits(events)))
     make("web-0", filter="udp", duration=5.0, token="Tk-7f3a9c-very-secret")
@@ -703,7 +439,7 @@ def test_the_record_says_what_is_in_force(
 def test_the_duration_counts_from_the_first_source(
     make: Make, network: Network, reactor: Clock, sink: Sink
 ) -> None:
-    """However long opening takes; a client that stops by itself has a moment more, within the limit."""
+    """The duration counts from the first source; a client that stops by itself has a moment more within the limit."""
     sink.grace = 1.0
     make("web-0", duration=5.0, limits=ApiLimits(max_duration=9.0))
     reactor.advance(2.0)
@@ -719,7 +455,7 @@ def test_the_duration_counts_from_the_first_source(
 def test_the_end_is_on_record_with_counters(
     make: Make, network: Network, events: list[dict[str, Any]]
 ) -> None:
-    """The reason, the packets that were passed on, and the agents' counters are kept."""
+    """The audit record at the end has the reason, the packets passed on, and the agents' counters."""
     capture = make("web-0")
     network["web-0"].start()
     network["web-0"].deliver(record(1) + record(2))
@@ -755,7 +491,7 @@ def test_what_a_client_that_is_leaving_does_not_get_is_on_record(
 
 
 def test_it_is_told_how_many_instances_are_awaited(make: Make, network: Network, sink: Sink) -> None:
-    """Each source and each failure says how many have not shown up; what an agent says of it counts nothing."""
+    """Each source and failure carries the number of instances still awaited; an agent's own number is ignored."""
     make("web-0", "web-1", "web-2")
     network["web-1"].greet()
     hostile = Source("x", "eth0", 1, 262144, "", awaited=77, excludes_api=True)
@@ -805,7 +541,7 @@ def test_nobody_is_added_to_a_capture_that_ends(make: Make, network: Network, si
 def test_an_agent_opens_no_more_sources_than_can_be_asked_for(
     make: Make, network: Network, sink: Sink
 ) -> None:
-    """One that goes on opening them is left, and what it opened so far is closed."""
+    """An agent that opens more sources than requested is dropped, and its sources are closed."""
     make("web-0", "web-1")
     network["web-1"].start()
     network["web-0"].start(*(f"eth{number}" for number in range(INTERFACES_MAX + 1)))
@@ -817,7 +553,7 @@ def test_an_agent_opens_no_more_sources_than_can_be_asked_for(
 def test_sources_have_an_end(
     make: Make, network: Network, sink: Sink, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """The agent that would open one too many is left; the others capture; nobody is added who might do it."""
+    """An agent that opens one source above the limit is dropped, and no further target is added."""
     monkeypatch.setattr(sources_module, "SOURCES_MAX", most)
     capture = make("web-0", "web-1")
     network["web-0"].start()
@@ -831,7 +567,7 @@ def test_sources_have_an_end(
 def test_an_agent_that_does_not_cut_headers_captures_nothing(
     make: Make, network: Network, sink: Sink, reactor: Clock
 ) -> None:
-    """It was asked to, and does not say that it does: not one of its packets is passed on."""
+    """An agent that does not confirm cutting headers is not captured, and none of its packets is passed on."""
     make("web-0", headers_only=True)
     agent = network["web-0"]
     agent.greet()
@@ -845,7 +581,7 @@ def test_an_agent_that_does_not_cut_headers_captures_nothing(
 
 
 def test_what_an_agent_says_after_its_end_is_nothing(make: Make, network: Network, sink: Sink) -> None:
-    """Its END is its last word."""
+    """Messages of an agent after its END are ignored."""
     make("web-0", "web-1")
     for name in ("web-0", "web-1"):
         network[name].start()
@@ -854,102 +590,3 @@ def test_what_an_agent_says_after_its_end_is_nothing(make: Make, network: Networ
     agent.end()
     agent.send(late)
     assert not sink.records
-
-
-# --- many agents start together --------------------------------------------------------
-
-MANY = tuple(f"web-{number}" for number in range(GATHER_TARGETS))
-
-
-def asked(network: Network, *names: str) -> set[str]:
-    """Those of the agents that have heard START by now."""
-    for name in names or MANY:
-        network[name].listen()
-    return {name for name in names or MANY if network[name].started}
-
-
-def test_many_agents_start_when_the_last_is_connected(make: Make, network: Network) -> None:
-    """None captures beside the handshakes of the others; then all do, each for its own target."""
-    make(*MANY)
-    for name in MANY[:-1]:
-        network[name].greet()
-    assert asked(network) == set()
-    network[MANY[-1]].greet()
-    assert asked(network) == set(MANY)
-    assert [network[name].started.instance for name in MANY if network[name].started] == list(MANY)
-
-
-def test_few_agents_do_not_wait_for_each_other(make: Make, network: Network) -> None:
-    """Below the limit, each starts at once."""
-    make(*MANY[:-1])
-    network[MANY[0]].greet()
-    assert asked(network, *MANY[:-1]) == {MANY[0]}
-
-
-def test_who_fails_is_not_waited_for(make: Make, network: Network, reactor: Clock) -> None:
-    """When the last that is missing fails, or one that was here leaves, the others start."""
-    make(*MANY)
-    for name in MANY[2:]:
-        network[name].greet()
-    network[MANY[1]].greet()
-    network[MANY[1]].transport.leave()
-    assert asked(network, *MANY[2:]) == set()
-    network[MANY[0]].transport.leave()
-    assert asked(network, *MANY[2:]) == set(MANY[2:])
-
-
-def test_a_silent_agent_delays_the_others_for_a_moment(
-    make: Make, network: Network, reactor: Clock, sink: Sink
-) -> None:
-    """Without another agent in GATHER_PATIENCE, those that are here start; a later one starts alone."""
-    make(*MANY)
-    for name in MANY[1:]:
-        network[name].greet()
-    reactor.advance(GATHER_PATIENCE - 0.01)
-    assert asked(network) == set()
-    reactor.advance(0.02)
-    assert asked(network) == set(MANY[1:])
-    network[MANY[0]].greet()
-    assert asked(network) == set(MANY)
-    for name in MANY:
-        network[name].open()
-    assert len(sink.sources) == len(MANY)
-
-
-def test_agents_that_trickle_in_are_not_waited_for_without_end(
-    make: Make, network: Network, reactor: Clock
-) -> None:
-    """GATHER_TIME after the first, all that are here start."""
-    make(*MANY)
-    pause = GATHER_PATIENCE * 0.9
-    came = 0
-    while came * pause < GATHER_TIME:
-        assert asked(network) == set()
-        network[MANY[came]].greet()
-        came += 1
-        reactor.advance(pause)
-    assert came < len(MANY)
-    assert asked(network) == set(MANY[:came])
-
-
-def test_who_waits_for_the_others_has_answered(make: Make, network: Network, reactor: Clock) -> None:
-    """The time for its PONG does not run on until it is asked to capture."""
-    make(*MANY)
-    agent = network[MANY[0]]
-    agent.link.handshakeCompleted()
-    agent.send(agent.session.hello(Hello(COMPATIBILITY_LEVEL, "agent", "slow", "1.0", 1)))
-    reactor.advance(HANDSHAKE_TIMEOUT - 0.1)
-    agent.listen()
-    reactor.advance(GATHER_PATIENCE / 2)
-    assert not agent.transport.closed
-
-
-def test_a_stop_while_agents_gather(make: Make, network: Network, reactor: Clock, sink: Sink) -> None:
-    """It ends at once, and nobody is asked to capture any more."""
-    capture = make(*MANY)
-    network[MANY[0]].greet()
-    capture.stop(EndReason.STOPPED)
-    reactor.advance(0)
-    assert [end.reason for end in sink.ends] == [EndReason.STOPPED]
-    reactor.advance(GATHER_TIME)
-    assert asked(network) == set()

@@ -10,10 +10,8 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Iterator, Optional
-from urllib.parse import quote
 
 import pytest
-from api_doubles import BOB, TOKEN, HttpTransport, Network, config, record, targets
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
@@ -24,141 +22,25 @@ from twisted.python.failure import Failure
 from demo.certificates import Credentials
 from pcapd import COMPATIBILITY_LEVEL
 from pcapd.api.http.clientfiles import ClientFilesResource
-from pcapd.api.http.download import parse_query
 from pcapd.api.http.web import ClientInfo
 from pcapd.api.resolvers.base import Resolved
 from pcapd.api.resolvers.static import StaticResolver
-from pcapd.api.service import Api
-from pcapd.config.schema import ApiLimits
-from pcapd.errors import BadRequest, LimitReached, TargetNotFound
+from pcapd.errors import LimitReached, TargetNotFound
 from pcapd.limits import (
     ANSWER_RATE_MIN,
     ANSWER_TIMEOUT,
     AUDIT_CHECK_INTERVAL,
     CLIENT_SILENCE_TIMEOUT,
-    HOLD_BACK_TIME,
     LATE_GRACE,
     PIPELINED_MAX,
     REQUEST_TIMEOUT,
-    SNAPLEN_MAX,
     TCP_USER_TIMEOUT,
 )
 from pcapd.net.logs import JsonLines
-from pcapd.wire import App, EndReason, Request, Source
-
-GENEROUS = {"per_user": 5, "concurrent_captures": 50}
-
-
-class Answer:
-    """One exchange with the site, in memory."""
-
-    def __init__(
-        self, front: Front, path: str, method: str, token: Optional[str], headers: dict[str, str], body: bytes
-    ) -> None:
-        self.transport = HttpTransport()
-        self._channel = front.site.buildProtocol(self.transport.getPeer())
-        self._channel.makeConnection(self.transport)
-        lines = [f"{method} {path} HTTP/1.1", "Host: api"]
-        if token is not None:
-            lines.append(f"Authorization: bearer {token}")
-        if body:
-            lines.append(f"Content-Length: {len(body)}")
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self._channel.dataReceived("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body)
-
-    @property
-    def raw(self) -> bytes:
-        return self.transport.value()
-
-    @property
-    def status(self) -> int:
-        """0 while there is none."""
-        return int(self.raw.split()[1]) if self.raw else 0
-
-    @property
-    def headers(self) -> str:
-        return self.raw.partition(b"\r\n\r\n")[0].decode().lower()
-
-    @property
-    def body(self) -> bytes:
-        """Without the marks of the chunks."""
-        rest = self.raw.partition(b"\r\n\r\n")[2]
-        if "transfer-encoding: chunked" not in self.headers:
-            return rest
-        body = b""
-        while rest:
-            size, _, rest = rest.partition(b"\r\n")
-            body += rest[: int(size, 16)]
-            rest = rest[int(size, 16) + 2 :]
-        return body
-
-    @property
-    def complete(self) -> bool:
-        """Whether the last chunk has come."""
-        return self.raw.endswith(b"\r\n0\r\n\r\n")
-
-    @property
-    def error(self) -> dict[str, str]:
-        """The one error of an error body."""
-        assert "content-type: application/json" in self.headers
-        (error,) = json.loads(self.body)["errors"]
-        assert set(error) == {"code", "title", "detail"}
-        return dict(error)
-
-    @property
-    def over(self) -> bool:
-        """Whether the connection is free for another request."""
-        return not self._channel.requests
-
-    def leave(self) -> None:
-        """The client goes."""
-        self._channel.connectionLost(Failure(ConnectionDone()))
-
-
-class Front:
-    """An api and its site."""
-
-    def __init__(self, reactor: Clock, credentials: Credentials, **limits: Any) -> None:
-        self.reactor = reactor
-        self.api = Api(config(credentials, **limits), reactor)
-        self.site = self.api._site
-        self._answers: list[Answer] = []
-
-    def ask(
-        self,
-        path: str,
-        *,
-        method: str = "GET",
-        token: Optional[str] = TOKEN,
-        body: bytes = b"",
-        **headers: str,
-    ) -> Answer:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = Answer(self, path, method, token, named, body)
-        self._answers.append(answer)
-        return answer
-
-    def close(self) -> None:
-        for answer in self._answers:
-            answer.leave()
-        self.reactor.advance(0)
-        for call in self.reactor.getDelayedCalls():
-            call.cancel()
-
-
-@pytest.fixture
-def front(reactor: Clock, network: Network, credentials: Credentials) -> Iterator[Front]:
-    front = Front(reactor, credentials)
-    yield front
-    front.close()
-
-
-def limited(reactor: Clock, credentials: Credentials, **limits: Any) -> Front:
-    return Front(reactor, credentials, **limits)
-
-
-def fired(deferred: Any) -> bool:
-    return bool(deferred.called)
+from pcapd.wire import App, EndReason, Request
+from tests.kit.unit.api import BOB, TOKEN, Network, record, targets
+from tests.kit.unit.front import GENEROUS, Front, limited
+from tests.kit.unit.transport import HttpTransport
 
 
 def test_an_app_is_refused_where_no_resolver_knows_apps(front: Front) -> None:
@@ -175,7 +57,7 @@ def test_an_app_is_refused_where_no_resolver_knows_apps(front: Front) -> None:
 
 
 def test_health_of_an_api_that_is_well(front: Front) -> None:
-    """Anybody may ask; the answer names version, level and resolvers."""
+    """The health of a good api is public, and names version, level and resolvers."""
     answer = front.ask("/health", token=None)
     assert answer.status == 200
     body = json.loads(answer.body)
@@ -185,7 +67,7 @@ def test_health_of_an_api_that_is_well(front: Front) -> None:
 
 
 def test_health_of_an_api_whose_resolver_is_not_ready(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    """503, and it says which one; the reason is in the log only."""
+    """An api whose resolver is not ready answers 503 with its name; the reason is in the log only."""
     monkeypatch.setattr(StaticResolver, "healthy", False)
     answer = front.ask("/health", token=None)
     body = json.loads(answer.body)
@@ -195,7 +77,7 @@ def test_health_of_an_api_whose_resolver_is_not_ready(front: Front, monkeypatch:
 
 
 def test_health_of_an_api_that_shuts_down(front: Front) -> None:
-    """503 takes it out of a load balancer while it drains."""
+    """An api that drains answers 503 on /health, which takes it out of a load balancer."""
     front.api.drain()
     answer = front.ask("/health", token=None)
     assert answer.status == 503 and json.loads(answer.body)["message"] == "shutting down"
@@ -203,27 +85,27 @@ def test_health_of_an_api_that_shuts_down(front: Front) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/v1", "/v1/nothing", "/metrics", "/..%2fetc"])
 def test_pages_that_are_not_there(front: Front, path: str) -> None:
-    """404 says what there is; metrics are not on this port."""
+    """A page that does not exist gets 404 with the existing ones; metrics are not on this port."""
     answer = front.ask(path)
     assert answer.status == 404 and "/capture" in answer.error["detail"]
 
 
 def test_the_stream_is_for_websockets(front: Front) -> None:
-    """A plain GET is told what this is."""
+    """A plain GET of the stream page is answered with what the page is for."""
     answer = front.ask("/v1/stream")
     assert answer.status == 400 and "WebSocket" in answer.error["title"]
 
 
 @pytest.mark.parametrize("path", ["/capture?target=web-0", "/health", "/nothing"])
 def test_bodies_are_refused(front: Front, path: str) -> None:
-    """413 comes before a byte of the body is stored, and the connection is closed."""
+    """A body is refused with 413 before a byte of it is stored, and the connection is closed."""
     answer = front.ask(path, method="POST", body=b"x" * 1000)
     assert answer.status == 413 and answer.raw.count(b"HTTP/1.1") == 1
     assert answer.transport.disconnecting
 
 
 def test_a_request_that_takes_its_time(front: Front) -> None:
-    """However steadily its bytes come: the head has REQUEST_TIMEOUT as a whole."""
+    """The head of a request has REQUEST_TIMEOUT as a whole, however steadily its bytes come."""
     transport = HttpTransport()
     channel = front.site.buildProtocol(transport.getPeer())
     channel.makeConnection(transport)
@@ -238,7 +120,7 @@ def test_a_request_that_takes_its_time(front: Front) -> None:
 def test_a_client_on_a_socket_for_both_families(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its address is the one that its packets carry."""
+    """A client on a socket for both address families has the address that its packets carry."""
     monkeypatch.setattr(HttpTransport, "getPeer", lambda _: IPv6Address("TCP", "::ffff:203.0.113.7", 5555))
     front.ask("/capture?target=web-0")
     network["web-0"].start()
@@ -279,7 +161,7 @@ def test_requests_that_are_refused(
     code: str,
     user: Optional[str],
 ) -> None:
-    """Each has its status and code, no agent is dialled, and the user, the target and the client are recorded."""
+    """Each refused request has its status, code and record, and no agent is dialled."""
     answer = front.ask(path, token=token)
     assert (answer.status, answer.error["code"]) == (status, code)
     assert network.agents == {}
@@ -291,14 +173,14 @@ def test_requests_that_are_refused(
 
 
 def test_a_token_that_is_no_text(front: Front) -> None:
-    """It is nobody's, which is another answer than to a request that makes no sense."""
+    """A token that is not text is an unknown token, not a malformed request."""
     answer = front.ask("/capture?target=web-0", token="\udcff")
     assert (answer.status, answer.error["code"]) == (401, "unauthenticated")
 
 
 @pytest.mark.parametrize("header", [f"Basic {TOKEN}", TOKEN, f"bearer-{TOKEN}", "bearer", "bearer  "])
 def test_a_token_is_a_bearers(front: Front, header: str) -> None:
-    """What comes under another scheme, or under none, is no token."""
+    """A token is accepted with the bearer scheme only."""
     answer = front.ask("/capture?target=web-0", token=None, Authorization=header)
     assert answer.status == 401 and "no token was given" in answer.error["title"]
 
@@ -319,7 +201,7 @@ def test_the_token_is_not_taken_from_the_url(front: Front) -> None:
 def test_too_many_captures(
     reactor: Clock, network: Network, credentials: Credentials, limits: dict[str, int], words: str
 ) -> None:
-    """One more than the limit is refused with 429, and let in when the first is over."""
+    """A capture above the limit is refused with 429, and accepted when an earlier one is over."""
     front = limited(reactor, credentials, **{**GENEROUS, **limits})
     first = front.ask("/capture?target=web-0")
     second = front.ask("/capture?target=web-1")
@@ -332,7 +214,7 @@ def test_too_many_captures(
 def test_the_limit_per_user_is_each_users_own(
     reactor: Clock, network: Network, credentials: Credentials
 ) -> None:
-    """What alice runs does not keep bob from running his."""
+    """Each user has a limit of captures of their own."""
     front = limited(reactor, credentials, per_user=1)
     front.ask("/capture?target=web-1")
     assert front.ask("/capture?target=web-0", token=BOB).status == 0
@@ -342,7 +224,7 @@ def test_the_limit_per_user_is_each_users_own(
 def test_people_of_one_name(
     reactor: Clock, network: Network, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two users whom different authorities call alice have a limit each; one with two names has one."""
+    """Two users of one name from different authorities have a limit each; one with two names has one."""
     front = limited(reactor, credentials, per_user=1)
     for name, identity, status in (("alice", "a", 0), ("alice", "b", 0), ("alison", "a", 429)):
         found = Resolved(name, targets("web-0"), identity=identity)
@@ -370,7 +252,7 @@ def drain(front: Front) -> list[Any]:
 def test_an_api_that_drains_takes_nothing_new(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503; nobody is asked about the token, and no agent is dialled."""
+    """An api that drains answers 503 without checking tokens or dialling agents."""
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(AssertionError("it was asked")))
     front.api.drain()
     for path in ("/capture?target=web-0", "/v1/stream"):
@@ -381,7 +263,7 @@ def test_an_api_that_drains_takes_nothing_new(
 def test_an_api_that_drains_starts_nothing_that_it_had_begun(
     front: Front, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was still being resolved when the drain began is refused, too."""
+    """A request that was being resolved when the drain began is refused."""
     resolved: Deferred[Resolved] = Deferred()
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: resolved)
     answer = front.ask("/capture?target=web-0")
@@ -444,7 +326,7 @@ def refusals(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_refusals_are_summed_up(front: Front, events: list[dict[str, Any]]) -> None:
-    """The first of a client and cause is recorded at once, then one record a second has the number."""
+    """The first refusal of a client and cause is recorded at once, later ones are counted once a second."""
     for _ in range(100):
         front.ask("/capture?target=web-0", token=None)
     assert [event["count"] for event in refusals(events)] == [1]
@@ -484,7 +366,7 @@ def test_nothing_is_left_unwritten_by_an_api_that_drains(front: Front, events: l
 def test_methods_that_have_no_meaning(
     front: Front, network: Network, client_file: Path, path: str, allowed: str, events: list[dict[str, Any]]
 ) -> None:
-    """405 lists the supported ones; nothing starts, and an attempt with a token is recorded."""
+    """A method without meaning gets 405 with the supported ones; an attempt with a token is recorded."""
     for method in {"HEAD", "OPTIONS", "DELETE", "TRACE", "BREW"} - set(allowed.split(", ")):
         answer = front.ask(path, method=method)
         assert answer.status == 405 and f"\nallow: {allowed.lower()}" in answer.headers.replace("\r", "")
@@ -495,7 +377,7 @@ def test_methods_that_have_no_meaning(
 
 @pytest.mark.parametrize("path", ["/health", "/capture", "/nothing", "/cli/pcapctl", "*"])
 def test_no_answer_says_what_it_is_made_with(front: Front, client_file: Path, path: str) -> None:
-    """There is no Server header."""
+    """Responses have no Server header."""
     answer = front.ask(path)
     assert answer.status and "\nserver:" not in answer.headers
 
@@ -525,7 +407,7 @@ PROXIES = (ip_network("203.0.113.0/24"), ip_network("192.0.2.9"), ip_network("20
 def test_the_client_behind_a_proxy(
     front: Front, events: list[dict[str, Any]], trusted: Any, forwarded: str, client: str
 ) -> None:
-    """Only what trusted proxies added is used."""
+    """Only addresses added by trusted proxies count as the client's."""
     front.api.config = replace(front.api.config, trusted_proxies=trusted)
     front.ask("/capture?target=web-0", token=None, X_Forwarded_For=forwarded)
     (audit,) = refusals(events)
@@ -535,30 +417,30 @@ def test_the_client_behind_a_proxy(
 def test_refusals_are_summed_up_for_the_client_and_not_its_proxy(
     front: Front, events: list[dict[str, Any]]
 ) -> None:
-    """Behind one router a flood of one client does not hide the refusals of another."""
+    """Refusals are summed up per client, also for clients behind one router."""
     front.api.config = replace(front.api.config, trusted_proxies=PROXIES)
     for client in ("198.51.100.5", "198.51.100.5", "198.51.100.6"):
         front.ask("/capture?target=web-0", token=None, X_Forwarded_For=client)
     assert [event["client"] for event in refusals(events)] == ["198.51.100.5", "198.51.100.6"]
 
 
-@pytest.mark.parametrize("trusted", [True, False])
-def test_a_routers_request_id_is_kept(front: Front, network: Network, trusted: bool) -> None:
-    """A trusted router's id is in the agents' logs; the id of any other client is replaced."""
+@pytest.mark.parametrize(
+    ("trusted", "given", "kept"),
+    [
+        (True, "router-7", True),
+        (False, "router-7", False),
+        *((True, bad, False) for bad in ("", "x" * 257, "caf\u00e9", "a\tb")),
+    ],
+)
+def test_a_routers_request_id_is_kept(
+    front: Front, network: Network, trusted: bool, given: str, kept: bool
+) -> None:
+    """A trusted router's id is in the agents' logs; one of others, too long or not printable is replaced."""
     front.api.config = replace(front.api.config, trusted_proxies=PROXIES if trusted else ())
-    front.ask("/capture?target=web-0", X_Vcap_Request_Id="router-7")
-    network["web-0"].start()
-    assert network["web-0"].started
-    assert (network["web-0"].started.request_id == "router-7") == trusted
-
-
-@pytest.mark.parametrize("given", ["", "x" * 257, "caf\u00e9", "a\tb"])
-def test_a_request_id_that_is_none_is_replaced(front: Front, network: Network, given: str) -> None:
-    """Too long or not printable: we make our own."""
-    front.api.config = replace(front.api.config, trusted_proxies=PROXIES)
     front.ask("/capture?target=web-0", X_Vcap_Request_Id=given)
     network["web-0"].start()
-    assert network["web-0"].started and len(network["web-0"].started.request_id) == 36
+    start = network["web-0"].started
+    assert start and (start.request_id == given if kept else len(start.request_id) == 36)
 
 
 # --- the connection -----------------------------------------------------------------------
@@ -579,7 +461,7 @@ def test_one_request_at_a_time(front: Front) -> None:
 
 
 def test_what_waits_to_be_answered_is_bounded(front: Front, network: Network) -> None:
-    """While a capture runs, only a few more bytes are read from its client."""
+    """While a capture runs, only a bounded number of further bytes is read from its client."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     assert answer.transport.producerState == "producing"
@@ -600,7 +482,7 @@ def test_an_answer_has_a_time(front: Front) -> None:
 
 @pytest.mark.parametrize("mebibytes", [0, 1])
 def test_a_file_has_more_time(front: Front, client_file: Path, mebibytes: int) -> None:
-    """A slow line is enough: 16 KiB a second."""
+    """A file may be downloaded at 16 KiB a second."""
     size = mebibytes * 1024 * 1024
     client_file.write_bytes(bytes(size))
     answer = front.ask("/cli/pcapctl")
@@ -613,7 +495,7 @@ def test_a_file_has_more_time(front: Front, client_file: Path, mebibytes: int) -
 
 
 def test_a_capture_has_all_the_time(front: Front, network: Network) -> None:
-    """It has no time limit while it runs; its rest has one, and counts as running until it is read."""
+    """A running capture has no time limit; its remainder has one, and counts as running until it is read."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     assert answer.transport.keeps_its_place
@@ -665,7 +547,7 @@ def disk() -> Iterator[Disk]:
 
 
 def test_no_record_no_capture(front: Front, network: Network, disk: Disk) -> None:
-    """503 says why, health and a metric show it, and it is noticed when records can be written again."""
+    """Without audit records captures get 503, shown in health and a metric, until records can be written again."""
     front.api._trail.start()
     disk.full = True
     refused = front.ask("/capture?target=web-0")
@@ -688,7 +570,7 @@ def test_no_record_no_capture(front: Front, network: Network, disk: Disk) -> Non
 def test_a_capture_ends_when_nothing_can_be_recorded_any_more(
     front: Front, network: Network, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In good order, and complete up to then."""
+    """A capture that can no longer be recorded is stopped in good order, and is complete up to then."""
     answer = front.ask("/capture?target=web-0")
     network["web-0"].start()
     network["web-0"].deliver(record(1_000_000))
@@ -709,216 +591,6 @@ def test_no_record_no_extension(front: Front, network: Network, disk: Disk) -> N
     assert "web-1" not in network.agents
 
 
-# --- a capture as a file -----------------------------------------------------------------
-
-
-def test_the_status_waits_for_the_first_agent(front: Front, network: Network) -> None:
-    """Nothing is answered before a capture runs; then 200 and the file's header."""
-    answer = front.ask("/capture?target=web-0")
-    network["web-0"].greet()
-    assert answer.raw == b""
-    network["web-0"].open()
-    front.reactor.advance(0.05)
-    assert answer.status == 200 and "application/vnd.tcpdump.pcap" in answer.headers
-    assert answer.body[:4] == b"\xd4\xc3\xb2\xa1"
-
-
-def test_a_bad_filter_is_an_honest_400(front: Front, network: Network) -> None:
-    """The agent's words reach the user with the status that says whose fault it is."""
-    answer = front.ask("/capture?filter=udp+and&target=web-0")
-    network["web-0"].greet()
-    network["web-0"].refuse("bad_filter", "syntax error, at: 'and'")
-    assert answer.status == 400
-    assert answer.error == {"code": "bad_filter", "title": "syntax error, at: 'and'", "detail": ""}
-
-
-def test_nobody_there_is_502(front: Front, network: Network) -> None:
-    """An agent that cannot be reached is not the user's fault."""
-    answer = front.ask("/capture?target=web-0")
-    network["web-0"].transport.leave()
-    assert answer.status == 502 and answer.error["code"] == "agent_unavailable"
-
-
-def test_a_file_that_ends_well_is_complete(front: Front, network: Network) -> None:
-    """All packets are in it, and the response has its end."""
-    answer = front.ask("/capture?target=web-0&duration=5")
-    network["web-0"].start()
-    network["web-0"].deliver(record(1_000_000) + record(2_000_000))
-    front.reactor.advance(5)
-    assert network["web-0"].stopped
-    network["web-0"].end()
-    assert answer.complete and answer.body[24:] == record(1_000_000) + record(2_000_000)
-
-
-def test_pcapng_by_accept(front: Front, network: Network) -> None:
-    """Who asks for pcapng gets it."""
-    answer = front.ask("/capture?target=web-0", Accept="application/x-pcapng")
-    network["web-0"].start()
-    front.reactor.advance(0.05)
-    assert "application/x-pcapng" in answer.headers and answer.body[:4] == b"\x0a\x0d\x0d\x0a"
-
-
-def test_a_count_is_exact(front: Front, network: Network) -> None:
-    """The file has so many packets, the agents are stopped, and the response ends."""
-    answer = front.ask("/capture?target=web-0&count=2&order=false")
-    network["web-0"].start()
-    network["web-0"].deliver(b"".join(record(us) for us in range(5)))
-    front.reactor.advance(0.05)
-    assert network["web-0"].stopped
-    network["web-0"].end()
-    assert answer.complete and answer.body[24:] == record(0) + record(1)
-
-
-@pytest.mark.parametrize("size", ["1", "100"])
-def test_a_small_limit_of_bytes_ends_the_response(front: Front, network: Network, size: str) -> None:
-    """However small it is, the response ends as soon as it is reached."""
-    answer = front.ask(f"/capture?target=web-0&max_bytes={size}")
-    network["web-0"].start()
-    for us in range(8):
-        network["web-0"].deliver(record(us))
-    assert network["web-0"].stopped
-    network["web-0"].end()
-    assert answer.complete and len(answer.body) <= max(24, int(size))
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        "the last agent is lost",
-        "one of two is lost",
-        "one of two is lost, and the time is up",
-        "one of two lies",
-        "all end by themselves",
-    ],
-)
-def test_a_file_that_lacks_something_does_not_look_complete(front: Front, network: Network, how: str) -> None:
-    """After the first byte only a broken connection can tell, and it does."""
-    names = ["web-0"] if "last" in how else ["web-0", "web-1"]
-    answer = front.ask("/capture?duration=5&" + "&".join(f"target={name}" for name in names))
-    for name in names:
-        network[name].start()
-    front.reactor.advance(0.05)
-    if how == "one of two lies":
-        network["web-1"].deliver(b"nonsense")
-        front.reactor.advance(0)
-    elif how == "all end by themselves":
-        network["web-1"].end()
-    else:
-        network[names[-1]].transport.leave()
-    if "time is up" in how:
-        front.reactor.advance(5)
-    if len(names) == 2:
-        network["web-0"].end()
-    front.reactor.advance(0)
-    assert answer.status == 200 and not answer.complete
-    assert answer.transport.disconnecting or answer.transport.aborted
-
-
-def test_mixed_link_types_break_a_classic_file_off(front: Front, network: Network) -> None:
-    """A second source that does not fit into the file ends the response without its end."""
-    answer = front.ask("/capture?target=web-0")
-    agent = network["web-0"]
-    agent.start()
-    front.reactor.advance(0.05)
-    other = Source("web-0", "tun0", 101, 96, "", excludes_api=True)
-    agent.send(agent.session.source(2, other))
-    assert answer.status == 200 and not answer.complete and answer.transport.aborted
-
-
-def test_what_follows_mixed_link_types_is_nothing(
-    front: Front, network: Network, events: list[dict[str, Any]]
-) -> None:
-    """It may come before the client's connection is gone: the capture is over, for the reason that is true."""
-    answer = front.ask("/capture?target=web-0&target=web-1")
-    agent = network["web-0"]
-    agent.start()
-    network["web-1"].start()
-    front.reactor.advance(0.05)
-    before = answer.raw
-    agent.send(
-        agent.session.source(2, Source("web-0", "tun0", 101, 96, "", excludes_api=True))
-        + b"".join(agent.session.packets(2, record(1)))
-    )
-    front.reactor.advance(5)
-    assert answer.raw == before
-    assert {network[name].transport.closed for name in ("web-0", "web-1")} == {"aborted"}
-    *_, ended = [event for event in events if event.get("audit") == "capture_ended"]
-    assert "link type" in ended["detail"]
-
-
-def test_a_client_that_leaves_ends_its_capture(front: Front, network: Network) -> None:
-    """Every agent is left at once."""
-    answer = front.ask("/capture?target=web-0")
-    network["web-0"].start()
-    answer.leave()
-    front.reactor.advance(0)
-    assert network["web-0"].transport.closed == "aborted" and front.api._captures == set()
-    assert front.reactor.getDelayedCalls() == []
-
-
-def test_a_client_that_leaves_before_its_capture(
-    front: Front, network: Network, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
-) -> None:
-    """Nothing is resolved for it any more; nothing is started or counted, and it takes nobody's place."""
-    left: list[Any] = []
-    monkeypatch.setattr(StaticResolver, "resolve", lambda *_: Deferred(left.append))
-    answer = front.ask("/capture?target=web-0")
-    answer.leave()
-    assert len(left) == 1
-    assert network.agents == {} and front.api._captures == set()
-    assert front.api.metrics.captures_active.collect()[0].samples[0].value == 0
-    (record,) = [event for event in events if "audit" in event]
-    assert record["audit"] == "capture_refused" and "left before" in record["reason"]
-    assert answer.raw == b""
-
-
-@pytest.mark.parametrize(
-    ("reason", "status", "code"),
-    [("5 s are over", 502, "capture_failed"), ("the api is shutting down", 503, "draining")],
-)
-def test_a_capture_that_ends_before_it_begins_is_no_file(
-    front: Front, network: Network, reason: str, status: int, code: str
-) -> None:
-    """An agent that still opens when all is over leaves nothing that could be taken for a capture."""
-    front.api.config = replace(front.api.config, limits=ApiLimits(max_duration=5.0))
-    answer = front.ask("/capture?target=web-0")
-    network["web-0"].greet()
-    if "api" in reason:
-        front.api.drain()
-    else:
-        front.reactor.advance(5)
-    assert network["web-0"].stopped
-    network["web-0"].end()
-    assert (answer.status, answer.error["code"]) == (status, code)
-    assert reason in answer.error["title"]
-
-
-def test_a_slow_client_slows_the_agents(front: Front, network: Network) -> None:
-    """When its connection is full, the agents' are not read; when it is not, they are."""
-    answer = front.ask("/capture?target=web-0")
-    network["web-0"].start()
-    answer.transport.producer.pauseProducing()
-    assert network["web-0"].transport.pressure == ["pause"]
-    answer.transport.producer.resumeProducing()
-    assert network["web-0"].transport.pressure == ["pause", "resume"]
-
-
-def test_the_order_does_not_suffer_from_a_slow_client(front: Front, network: Network) -> None:
-    """While the agents are not read none is waited for in vain: what comes after the pause is put in order."""
-    answer = front.ask("/capture?target=web-0&target=web-1&duration=5")
-    for name in ("web-0", "web-1"):
-        network[name].start()
-    network["web-0"].deliver(record(2_000_000))
-    answer.transport.producer.pauseProducing()
-    front.reactor.pump([0.05] * round(3 * HOLD_BACK_TIME / 0.05))
-    answer.transport.producer.resumeProducing()
-    network["web-1"].deliver(record(1_000_000))
-    front.reactor.advance(5)
-    for name in ("web-0", "web-1"):
-        network[name].end()
-    assert answer.complete and answer.body[24:] == record(1_000_000) + record(2_000_000)
-
-
 # --- the client for download ---------------------------------------------------------------
 
 
@@ -931,21 +603,21 @@ def client_file(front: Front, tmp_path: Path) -> Path:
 
 
 def test_only_the_head_of_a_file(front: Front, client_file: Path) -> None:
-    """It is there at once: not a byte of the file is read for it."""
+    """HEAD is answered without reading a byte of the file."""
     answer = front.ask("/cli/pcapctl", method="HEAD", token=None)
     assert (answer.status, answer.body) == (200, b"")
     assert "content-length: 8" in answer.headers and answer.over
 
 
 def test_a_file_that_the_client_has(front: Front, client_file: Path) -> None:
-    """304, and that is all."""
+    """A file that the client has is answered with 304 and no body."""
     tag = front.ask("/cli/pcapctl", method="HEAD").headers.partition("etag: ")[2].split()[0]
     answer = front.ask("/cli/pcapctl", If_None_Match=tag)
     assert (answer.status, answer.body) == (304, b"") and answer.over
 
 
 def test_what_is_no_regular_file_is_not_there(front: Front, client_file: Path) -> None:
-    """Nobody waits for the writer of a pipe."""
+    """A path that is not a regular file, such as a pipe, gets 404 without waiting."""
     os.mkfifo(client_file.with_name("pipe"))
     answer = front.ask("/cli/pipe")
     assert (answer.status, answer.error["code"]) == (404, "target_not_found")
@@ -953,7 +625,7 @@ def test_what_is_no_regular_file_is_not_there(front: Front, client_file: Path) -
 
 @pytest.mark.parametrize("name", [".hidden", "link", "pcapctl/", "pcapctl/x", "below%2ffile"])
 def test_nothing_but_files_of_harmless_names(front: Front, client_file: Path, name: str) -> None:
-    """Nothing hidden, no links, no way down."""
+    """Hidden files, links and directories are not served."""
     directory = client_file.parent
     (directory / ".hidden").touch()
     (directory / "link").symlink_to("pcapctl")
@@ -967,7 +639,7 @@ def test_nothing_but_files_of_harmless_names(front: Front, client_file: Path, na
 
 
 def test_a_bug_is_not_told(front: Front, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
-    """The client learns that the api failed; how, is in the log."""
+    """An unexpected exception is a plain failure to the client, with the traceback in the log."""
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(ZeroDivisionError("inner workings")))
     answer = front.ask("/capture?target=web-0")
     assert answer.status == 502 and "its log has the details" in answer.error["title"]
@@ -977,7 +649,7 @@ def test_a_bug_is_not_told(front: Front, monkeypatch: pytest.MonkeyPatch, logged
 
 @pytest.mark.parametrize("seconds", [None, 42])
 def test_when_to_come_back(front: Front, monkeypatch: pytest.MonkeyPatch, seconds: Optional[int]) -> None:
-    """What Cloud Controller says of that is passed on; nothing is made up."""
+    """Cloud Controller's Retry-After is passed on, and none is invented."""
     error = LimitReached("too often")
     error.retry_after = seconds
     monkeypatch.setattr(StaticResolver, "resolve", lambda *_: fail(error))
@@ -988,148 +660,9 @@ def test_when_to_come_back(front: Front, monkeypatch: pytest.MonkeyPatch, second
 
 
 def test_only_apps_are_followed(front: Front, network: Network) -> None:
+    """A follow request for a static target is refused."""
     client = ClientInfo("192.0.2.1:5", "request-1", TOKEN)
     refused: list[Failure] = []
     front.api.begin(Request(("web-0",), follow=True), TOKEN, client, object()).addErrback(refused.append)
     assert "only an app can be followed" in str(refused[0].value)
     assert network.agents == {}
-
-
-# --- the query -----------------------------------------------------------------------------
-
-
-def query(**arguments: Any) -> dict[bytes, list[bytes]]:
-    """Arguments as Twisted hands them over."""
-    return {
-        name.encode(): [str(value).encode() for value in (values if isinstance(values, list) else [values])]
-        for name, values in arguments.items()
-    }
-
-
-def test_every_argument_is_understood() -> None:
-    """Units, repeated names and flags mean what the documentation says."""
-    request, count, ordered = parse_query(
-        query(
-            target=["web-0", "web-1"],
-            device=["eth0", "lo"],
-            filter="udp",
-            snaplen=96,
-            duration="5m",
-            max_bytes="1MB",
-            count=7,
-            order="off",
-        )
-    )
-    assert (request.targets, request.interfaces) == (("web-0", "web-1"), ("eth0", "lo"))
-    assert (request.filter, request.snaplen, request.duration) == ("udp", 96, 300.0)
-    assert (request.max_bytes, count, ordered) == (1_000_000, 7, False)
-
-
-def test_without_arguments_there_are_defaults() -> None:
-    """Whole packets, in order, without an end of their own."""
-    request, count, ordered = parse_query(query(target="web-0"))
-    assert (request.snaplen, request.duration, request.max_bytes, ordered) == (SNAPLEN_MAX, None, None, True)
-    assert count > 10**18 and request.interfaces == ()
-
-
-def test_an_empty_device_is_none() -> None:
-    """The 2022 clients send ``device=`` for the default."""
-    assert parse_query(query(target="web-0", device=["", "lo"]))[0].interfaces == ("lo",)
-
-
-@pytest.mark.parametrize(
-    ("words", "means"), [(("1", "true", "YES", "on"), True), (("0", "False", "no", "off"), False)]
-)
-def test_flags(words: tuple[str, ...], means: bool) -> None:
-    """Each has four spellings, in upper and lower case."""
-    for word in words:
-        wanted, _, ordered = parse_query(query(target="web-0", headers_only=word, order=word))
-        assert (wanted.headers_only, ordered) == (means, means)
-
-
-def test_plain_numbers_are_seconds() -> None:
-    """The duration of the 2022 clients has no unit."""
-    assert parse_query(query(target="web-0", duration="30"))[0].duration == 30.0
-
-
-def test_all_problems_are_named_at_once() -> None:
-    """Nobody has to repair a query one mistake at a time."""
-    with pytest.raises(BadRequest) as refused:
-        parse_query(
-            query(
-                target="web-0",
-                snaplen="x",
-                count="many",
-                order="maybe",
-                duration="soon",
-                max_bytes="big",
-                colour="red",
-                filter=["udp", "tcp"],
-            )
-        )
-    for name in (
-        "snaplen",
-        "count",
-        "order",
-        "duration",
-        "max_bytes",
-        "colour is not a known argument",
-        "filter is given twice",
-    ):
-        assert name in refused.value.message
-
-
-@pytest.mark.parametrize("wanted", [{"target": "web-0"}, {"appid": "a-guid"}, {"deployment": "cf"}])
-def test_one_thing_to_capture_is_enough(wanted: dict[str, str]) -> None:
-    request, _, _ = parse_query(query(**wanted))
-    assert [request.targets != (), request.app is not None, request.deployment is not None].count(True) == 1
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({}, "nothing to capture is named"),
-        ({"filter": "udp"}, "nothing to capture is named"),
-        ({"target": "web-0", "index": 1}, "index and type need an appid"),
-        ({"target": "web-0", "type": "worker"}, "index and type need an appid"),
-        ({"target": "web-0", "group": "router"}, "group and instance need a deployment"),
-        ({"target": "web-0", "instance": "0"}, "group and instance need a deployment"),
-        ({"appid": "a-guid", "index": "-1"}, "is not the number of an instance"),
-        ({"appid": "a-guid", "index": "1.0"}, "is not the number of an instance"),
-        ({"appid": "a-guid", "index": "\u0661"}, "is not the number of an instance"),
-        ({"appid": "a-guid", "index": "9" * 5000}, "is not the number of an instance"),
-    ],
-)
-def test_queries_that_name_too_little_or_nonsense(wrong: dict[str, Any], words: str) -> None:
-    """What is missing, or belongs to something else, is said."""
-    with pytest.raises(BadRequest, match=words):
-        parse_query(query(**wrong))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"count": 0},
-        {"count": -1},
-        {"snaplen": 0},
-        {"snaplen": SNAPLEN_MAX + 1},
-        {"duration": "0"},
-        {"device": ["eth0", "eth0"]},
-        {"filter": "x" * 5001},
-        {"target": [""]},
-        {"target": []},
-        {"duration": "\u00b2"},
-        {"duration": "9" * 400},
-        {"snaplen": "9" * 5000},
-    ],
-)
-def test_values_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    """Each is a bad request, never another error."""
-    with pytest.raises(BadRequest):
-        parse_query(query(**{"target": "web-0", **wrong}))
-
-
-@pytest.mark.parametrize("value", ["\u00b2", "9" * 400])
-def test_hostile_numbers_are_bad_requests_over_http(front: Front, value: str) -> None:
-    """What Python takes for a digit, or no float holds, is answered with 400."""
-    assert front.ask(f"/capture?target=web-0&duration={quote(value)}").status == 400

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_doubles import config
 from twisted.internet.task import Clock
 
 from demo.certificates import Authority, Credentials
@@ -22,6 +21,7 @@ from pcapd.config.schema import (
     ServerTLS,
 )
 from pcapd.errors import ConfigError
+from tests.kit.unit.api import config
 
 FILES = ("own.crt", "own.key", "agents.crt", "cc.crt", "bosh.crt")
 
@@ -97,7 +97,7 @@ def test_everything_is_reloaded(scene: Scene, events: list[dict[str, Any]]) -> N
 
 @pytest.mark.parametrize("broken", ["config.yml", *FILES])
 def test_nothing_is_reloaded(scene: Scene, events: list[dict[str, Any]], broken: str) -> None:
-    """When any one of the files cannot be used, all others stay as they were; the log names the file."""
+    """When one file cannot be reloaded, all others stay as they were, and the log names the file."""
     before = scene.in_force()
     if broken == "config.yml":
         scene.problem = ["limits: nonsense"]

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import pytest
-from api_doubles import BOB, TOKEN, config
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -16,6 +15,7 @@ from pcapd.api.resolvers.static import StaticResolver
 from pcapd.config.schema import StaticTarget
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.wire import Request
+from tests.kit.unit.api import BOB, TOKEN, config
 
 #: Whose share it is matters to no resolver that answers at once.
 CLIENT = "203.0.113.7"
@@ -44,14 +44,14 @@ def test_a_user_gets_the_targets_that_they_name(resolver: StaticResolver) -> Non
 
 
 def test_targets_keep_the_order_of_the_request(resolver: StaticResolver) -> None:
-    """All that are named are found, in the order in which they are named."""
+    """All named targets are found, in the order of the request."""
     answer = resolved(resolver.resolve(Request(("web-2", "web-0")), TOKEN, CLIENT))
     assert [target.name for target in answer.targets] == ["web-2", "web-0"]
 
 
 @pytest.mark.parametrize("token", ["wrong", "", TOKEN + "x", TOKEN.lower(), "tökén", "\ud800", "\0"])
 def test_an_unknown_token(resolver: StaticResolver, token: str) -> None:
-    """Whatever is no user's token is refused, and not repeated in the message."""
+    """An unknown token is refused, and the message does not repeat it."""
     with pytest.raises(Unauthenticated) as refused:
         resolved(resolver.resolve(Request(("web-0",)), token, CLIENT))
     assert token == "" or token not in str(refused.value)
@@ -64,7 +64,7 @@ def test_a_target_of_others(resolver: StaticResolver) -> None:
 
 
 def test_a_target_that_is_not_there(resolver: StaticResolver) -> None:
-    """Who may name any target learns which there are."""
+    """A user who may name any target is shown the existing ones."""
     with pytest.raises(TargetNotFound, match=r"'web-9'.*web-0, web-1, web-2"):
         resolved(resolver.resolve(Request(("web-9",)), TOKEN, CLIENT))
 
@@ -81,7 +81,7 @@ def test_not_all_of_many_targets_are_named(credentials: Credentials) -> None:
 
 
 def test_names_cannot_be_probed(resolver: StaticResolver) -> None:
-    """To who may not name a target it makes no difference whether it exists."""
+    """A user who may not name a target cannot learn whether it exists."""
     words = []
     for name in ("web-1", "web-9"):
         with pytest.raises(RequestError) as refused:

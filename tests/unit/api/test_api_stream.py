@@ -6,7 +6,6 @@ import json
 from typing import Any, Mapping, Optional, Union
 
 import pytest
-from api_doubles import HttpTransport
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -31,6 +30,7 @@ from pcapd.limits import (
 )
 from pcapd.wire import Caller, End, EndReason, Error, FrameType, Hello, Pong, Request, Source, encode_frame
 from pcapd.wire.sessions import Message, Packets
+from tests.kit.unit.transport import HttpTransport
 
 HELLO = Hello(COMPATIBILITY_LEVEL, "client", "pcapctl", "1", 5)
 REQUEST = Request(("web-0",), token="in START")
@@ -183,7 +183,7 @@ def client() -> Client:
 
 
 def test_a_client_without_start(client: Client) -> None:
-    """It is told what was missing, and cut off when it does not leave by itself."""
+    """A client without START gets an error, and is disconnected if it stays."""
     client.front.reactor.advance(START_TIMEOUT - 0.1)
     assert client.heard() == []
     client.front.reactor.advance(0.2)
@@ -221,14 +221,14 @@ def test_a_capture_counts_until_its_end_is_read(client: Client) -> None:
 
 
 def test_the_header_counts_before_the_token_in_start() -> None:
-    """Who sends both is known by the header: a router may have checked it."""
+    """The token of the header counts before the one in START."""
     client = Client(token="in-the-header")
     client.start()
     assert client.front.begun == [(REQUEST, "in-the-header")]
 
 
 def test_a_capture_that_cannot_be_recorded(client: Client) -> None:
-    """It is refused with the reason, and no longer counts."""
+    """A capture that cannot be recorded is refused with the reason, and does not count."""
     client.start()
     capture = FakeCapture(unrecorded=True)
     client.front.answer.callback(capture)
@@ -237,7 +237,7 @@ def test_a_capture_that_cannot_be_recorded(client: Client) -> None:
 
 
 def test_a_second_start(client: Client) -> None:
-    """It ends the first capture, and is an error."""
+    """A second START is an error, and ends the first capture."""
     client.start()
     capture = client.capture()
     client.session._state = type(client.session._state).READY
@@ -248,7 +248,7 @@ def test_a_second_start(client: Client) -> None:
 
 
 def test_garbage_while_the_resolver_still_works(client: Client) -> None:
-    """What is resolved for somebody who was refused meanwhile is never captured."""
+    """A client that is refused while its targets are resolved is never captured for."""
     client.start()
     client.send(b"garbage that is no frame")
     assert client.error().code == BadRequest.code
@@ -257,7 +257,7 @@ def test_garbage_while_the_resolver_still_works(client: Client) -> None:
 
 
 def test_a_stop_while_the_resolver_still_works(client: Client) -> None:
-    """It is not forgotten."""
+    """A STOP while targets are resolved takes effect afterwards."""
     client.start()
     client.ask_to_stop()
     assert client.capture().log == ["start", EndReason.STOPPED]
@@ -275,7 +275,7 @@ def test_a_client_that_leaves_while_the_resolver_still_works(client: Client) -> 
 
 
 def test_a_refusal_of_a_client_that_has_left(client: Client) -> None:
-    """Nothing is written to it, and nothing waits for it."""
+    """A refusal of a client that has left is not written, and nothing waits."""
     client.start()
     client.leave()
     client.front.answer.errback(TargetNotFound("there is no target 'x'"))
@@ -285,7 +285,7 @@ def test_a_refusal_of_a_client_that_has_left(client: Client) -> None:
 
 @pytest.mark.parametrize("how", ["it breaks the protocol", "it says goodbye"])
 def test_a_client_that_is_closing_while_the_resolver_still_works(client: Client, how: str) -> None:
-    """Nothing is captured for it any more."""
+    """A client that closes while its targets are resolved is not captured for."""
     client.start()
     if how == "it says goodbye":
         client.receive(client.end.send(ws.CloseConnection(1000)))
@@ -296,14 +296,14 @@ def test_a_client_that_is_closing_while_the_resolver_still_works(client: Client,
 
 
 def test_a_refusal(client: Client) -> None:
-    """It is told as it is."""
+    """A refusal is passed on unchanged."""
     client.start()
     client.front.answer.errback(TargetNotFound("there is no target 'x'", "there are: y"))
     assert client.error() == Error(TargetNotFound.code, "there is no target 'x'", "there are: y")
 
 
 def test_a_refusal_after_garbage_is_not_told_twice(client: Client) -> None:
-    """One ERROR is the last message."""
+    """A refusal after an ERROR is not sent as well."""
     client.start()
     client.send(b"garbage that is no frame")
     client.error()
@@ -335,7 +335,7 @@ def test_attempts_that_are_on_record(token: Optional[str], how: str, codes: list
 
 
 def test_a_client_that_leaves_ends_its_capture(client: Client) -> None:
-    """At once, also without a word."""
+    """When a client leaves, its capture ends at once, also without a close frame."""
     client.start()
     capture = client.capture()
     client.leave()
@@ -360,7 +360,7 @@ def turns(client: Client, seconds: float) -> None:
 
 
 def test_a_silent_client_is_given_up(client: Client) -> None:
-    """One that answers no ping is gone; a pong keeps it."""
+    """A client that answers no ping is dropped; a pong keeps it."""
     client.start()
     client.capture()
     turns(client, CLIENT_SILENCE_TIMEOUT)
@@ -373,7 +373,7 @@ def test_a_silent_client_is_given_up(client: Client) -> None:
 
 
 def test_a_pause_of_the_api_is_not_the_clients_silence(client: Client) -> None:
-    """Its pong waits in the socket; without one it is given up as late as ever."""
+    """After a pause of the api a pong that waits in the socket keeps its client; without one the limit is as before."""
     client.start()
     client.capture()
     client.front.reactor.advance(10 * CLIENT_SILENCE_TIMEOUT)
@@ -383,7 +383,7 @@ def test_a_pause_of_the_api_is_not_the_clients_silence(client: Client) -> None:
 
 
 def test_pings_are_answered(client: Client) -> None:
-    """Liveness goes both ways; the clock offset needs the times."""
+    """Pings are answered with the times that the clock offset needs."""
     client.send(client.session.hello(HELLO))
     client.send(client.session.ping(7))
     client.receive(client.end.send(ws.Ping(b"x")))
@@ -430,7 +430,7 @@ def test_pings_at_an_honest_rate_never_end(client: Client) -> None:
 
 
 def test_packets_that_come_while_it_closes_are_refused(client: Client) -> None:
-    """So that the capture counts them as lost here; until then they are taken."""
+    """Packets that come while the connection closes are refused, so that the capture counts them as lost."""
     client.start()
     client.capture()
     client.sink.source(1, Source("web-0", "eth0", 1, 262144, ""))
@@ -441,7 +441,7 @@ def test_packets_that_come_while_it_closes_are_refused(client: Client) -> None:
 
 
 def test_a_text_message_is_refused(client: Client) -> None:
-    """1002 is the code of RFC 6455 for it; who does not close then is cut off."""
+    """A text message is refused with code 1002 of RFC 6455, and the connection ends."""
     client.receive(client.end.send(ws.TextMessage("hello")))
     client.heard()
     assert client.code == 1002 and not client.transport.aborted
@@ -450,13 +450,13 @@ def test_a_text_message_is_refused(client: Client) -> None:
 
 
 def test_half_a_frame_is_refused(client: Client) -> None:
-    """A message holds whole frames."""
+    """A message that holds half a frame is refused."""
     client.send(client.session.hello(HELLO)[:-1])
     assert "middle of a frame" in client.error().message
 
 
 def test_a_message_without_an_end(client: Client) -> None:
-    """1009 once it is larger than control frames ever are; not a byte more is kept."""
+    """A message without an end is refused with 1009 above the size of control frames, and not buffered further."""
     piece = ws.BytesMessage(bytes(CLIENT_MESSAGE_MAX // 2), message_finished=False)
     for _ in range(2):
         client.receive(client.end.send(piece))
@@ -468,7 +468,7 @@ def test_a_message_without_an_end(client: Client) -> None:
 
 
 def test_messages_with_an_end_may_go_on_for_ever(client: Client) -> None:
-    """The bound is for one message."""
+    """The size limit applies to one message and not to the connection."""
     client.send(client.session.hello(HELLO))
     ping = b'{"sent_us":1}'.ljust(CONTROL_MAX)
     for _ in range(2 * CLIENT_MESSAGE_MAX // CONTROL_MAX):
@@ -478,7 +478,7 @@ def test_messages_with_an_end_may_go_on_for_ever(client: Client) -> None:
 
 
 def test_tokens_are_in_no_message(client: Client) -> None:
-    """What the api says back never has the token in it."""
+    """No message of the api contains the token."""
     client.start()
     client.front.answer.errback(TargetNotFound("no"))
     client.front.reactor.advance(0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 import pytest
-from authority_doubles import Authorities, outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
@@ -20,10 +19,11 @@ from pcapd.config.schema import BoshConfig
 from pcapd.errors import BadRequest, Forbidden, ResolverUnavailable, TargetNotFound, Unauthenticated
 from pcapd.limits import KEYS_AGE_MAX, KEYS_INTERVAL, TOKEN_MAX
 from pcapd.wire import Deployment, Request
-from tests.doubles import director as double
-from tests.doubles.director import Director, Instance
-from tests.doubles.https import Answer
-from tests.doubles.uaa import Key, Uaa
+from tests.kit.doubles import director as double
+from tests.kit.doubles.director import Director, Instance
+from tests.kit.doubles.https import Answer
+from tests.kit.doubles.uaa import Key, Uaa
+from tests.kit.unit.authorities import Authorities, outcome
 
 INFO, KEYS, DEPLOYMENTS, INSTANCES = "/info", "/token_keys", "/deployments", "/deployments/cf/instances"
 CLIENT = "203.0.113.7"
@@ -98,7 +98,7 @@ def scene(
 
 @pytest.mark.parametrize("scope", ["bosh.admin", "bosh.teams.blue.admin"])
 def test_an_admin_gets_the_vms(scene: Scene, scope: str) -> None:
-    """Of all deployments or of one of the deployment's teams: each VM at the first of its addresses."""
+    """An admin gets all VMs of a deployment, each at the first of its addresses."""
     token = scene.director.token(scope)
     expected = (Target("router/r0", "192.0.2.10", 9496), Target("router/r1", "192.0.2.11", 9496))
     found = outcome(scene.ask(token))
@@ -120,7 +120,7 @@ def test_who_may_only_read_may_not_capture(scene: Scene, scope: str) -> None:
 
 @pytest.mark.parametrize("path", [INFO, KEYS, DEPLOYMENTS, INSTANCES])
 def test_a_status_of_trouble(scene: Scene, path: str) -> None:
-    """What comes with it is not believed, however right it looks."""
+    """An answer with an error status is not used, however right its body looks."""
     scene.authorities.statuses[path] = 500
     with pytest.raises(ResolverUnavailable, match=r"an error \(500\)"):
         outcome(scene.ask(scene.director.token("bosh.teams.blue.admin")))
@@ -128,7 +128,7 @@ def test_a_status_of_trouble(scene: Scene, path: str) -> None:
 
 @pytest.mark.parametrize("name", ["..", "cf/../x", "cf?format=full", "cf#"])
 def test_no_name_leads_elsewhere(scene: Scene, name: str) -> None:
-    """What could mean something in a URL is refused before anybody is asked, for a group as for a deployment."""
+    """A deployment or group with characters of URLs is refused before any request."""
     token = scene.director.token("bosh.admin")
     for asked in (scene.ask(token, name), scene.ask(token, "cf", name)):
         with pytest.raises(BadRequest):
@@ -137,14 +137,14 @@ def test_no_name_leads_elsewhere(scene: Scene, name: str) -> None:
 
 
 def test_no_token_becomes_two_headers(scene: Scene) -> None:
-    """Readers of base64 overlook line ends, so that such a token is signed as well as the one without."""
+    """A token with line ends is refused, although base64 decoders ignore them and its signature is good."""
     with pytest.raises(Unauthenticated, match="invalid characters"):
         outcome(scene.ask(scene.director.token("bosh.admin") + "\r\n\r\n"))
     assert not scene.director.asked and not scene.uaa.asked
 
 
 def test_no_token_is_longer_than_a_header_may_be(scene: Scene) -> None:
-    """Not even one that UAA signed."""
+    """A token longer than a header may be is refused, even with a good signature."""
     token = scene.director.token("bosh.admin", comment="x" * TOKEN_MAX)
     with pytest.raises(Unauthenticated, match="too many"):
         outcome(scene.ask(token))
@@ -160,7 +160,7 @@ def test_nothing_there(scene: Scene) -> None:
 
 
 def test_who_has_left_asks_nothing_more(scene: Scene) -> None:
-    """What was under way is answered, and the answer thrown away."""
+    """After a client has left, the answer under way is discarded, and nothing else is asked."""
     token = scene.director.token("bosh.teams.blue.admin")
     outcome(scene.ask(token))
     scene.director.asked.clear()
@@ -191,7 +191,7 @@ def test_unknown_keys_are_no_flood(scene: Scene) -> None:
 
 
 def test_a_new_key_is_found(scene: Scene) -> None:
-    """By the first token that it signed, as soon as UAA may be asked again."""
+    """A new key is found with the first token that it signed, as soon as UAA may be asked again."""
     outcome(scene.ask(scene.director.token("bosh.admin")))
     scene.uaa.keys = [NEW_KEY]
     scene.clock.advance(KEYS_INTERVAL)
@@ -199,7 +199,7 @@ def test_a_new_key_is_found(scene: Scene) -> None:
 
 
 def test_keys_are_asked_for_once(scene: Scene) -> None:
-    """Who comes while UAA is asked waits for the same answer."""
+    """Requests that need keys while UAA is asked wait for the same answer."""
     outcome(scene.ask(scene.director.token("bosh.admin")))
     scene.uaa.keys = [NEW_KEY]
     scene.clock.advance(KEYS_INTERVAL)
@@ -211,7 +211,7 @@ def test_keys_are_asked_for_once(scene: Scene) -> None:
 
 
 def test_no_key_is_believed_for_ever(scene: Scene) -> None:
-    """While UAA is away its keys serve for a while, and then nobody's token can be checked."""
+    """While UAA is away its keys are used for a limited time, and then no token can be checked."""
     token = scene.director.token("bosh.admin")
     outcome(scene.ask(token))
     scene.authorities.statuses[KEYS] = 503
@@ -241,7 +241,7 @@ def test_who_leaves_while_keys_are_fetched(scene: Scene) -> None:
 
 
 def test_a_slow_uaa_is_waited_for_once(scene: Scene) -> None:
-    """All questions that wait for keys that do not come fail with the cause, and none of them asks again."""
+    """When UAA's keys do not come, all waiting requests fail with the cause, without asking again."""
     outcome(scene.ask(scene.director.token("bosh.admin")))
     scene.clock.advance(KEYS_INTERVAL)
     scene.authorities.silent = True

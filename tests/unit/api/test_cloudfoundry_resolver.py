@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Iterator, Optional
 
 import pytest
-from authority_doubles import Authorities, outcome
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
@@ -27,8 +26,9 @@ from pcapd.errors import (
 )
 from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_MAX
 from pcapd.wire import App, Request
-from tests.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
-from tests.doubles.https import Answer, Asked
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
+from tests.kit.doubles.https import Answer, Asked
+from tests.kit.unit.authorities import Authorities, outcome
 
 
 class Scene:
@@ -81,14 +81,14 @@ def scene(
 
 
 def test_a_developer_gets_the_instances(scene: Scene) -> None:
-    """Each on its cell, with all of its packets."""
+    """A developer gets all instances, each on its cell, with all of its packets."""
     found = outcome(scene.ask(scene.developer))
     assert (found.user, found.headers_only) == ("alice@example.test", False)
     assert [(target.name, target.host) for target in found.targets] == [("myapp/0", "192.0.2.10")]
 
 
 def test_who_sees_the_app_may_not_capture_it(scene: Scene) -> None:
-    """Without the permission; where instances run is not even asked."""
+    """A user who sees the app but lacks the permission is refused before instances are looked up."""
     with pytest.raises(Forbidden, match="does not grant read_sensitive_data"):
         outcome(scene.ask(scene.auditor))
     assert scene.paths() == ["/", "", "/permissions"]
@@ -96,7 +96,7 @@ def test_who_sees_the_app_may_not_capture_it(scene: Scene) -> None:
 
 @pytest.mark.parametrize("weaker", ["read_basic_data", "read_sensitive_data"])
 def test_a_weaker_permission(scene: Scene, weaker: Permission) -> None:
-    """It allows headers to who has it, and to nobody else; who has the other one gets all."""
+    """A weaker permission allows headers to its holder only; a holder of the stronger one gets everything."""
     scene.configure(headers_only=weaker)
     assert not outcome(scene.ask(scene.developer)).headers_only
     if weaker == "read_basic_data":
@@ -120,7 +120,7 @@ def test_a_weaker_permission(scene: Scene, weaker: Permission) -> None:
     ],
 )
 def test_a_status_of_trouble(scene: Scene, path: str) -> None:
-    """What comes with it is not believed, however right it looks."""
+    """An answer with an error status is not used, however right its body looks."""
     scene.authorities.statuses[path.format(app=scene.app.guid, web=scene.app.processes[0].guid)] = 500
     with pytest.raises(ResolverUnavailable, match=r"an error \(500\)"):
         outcome(scene.ask(scene.developer))
@@ -132,7 +132,7 @@ def test_a_status_of_trouble(scene: Scene, path: str) -> None:
     ids=lambda app: f"{app.guid} {app.type}",
 )
 def test_no_name_leads_elsewhere(scene: Scene, wanted: App) -> None:
-    """What could mean something in a URL is refused before anybody is asked."""
+    """An app name or GUID with characters of URLs is refused before any request."""
     with pytest.raises(BadRequest):
         outcome(scene.ask(scene.developer, wanted))
     assert not scene.cc.asked
@@ -140,7 +140,7 @@ def test_no_name_leads_elsewhere(scene: Scene, wanted: App) -> None:
 
 @pytest.mark.parametrize("more", ["\r\nX-Evil: 1", " ", "x" * TOKEN_MAX], ids=["header", "space", "long"])
 def test_what_is_no_token_becomes_no_header(scene: Scene, more: str) -> None:
-    """It is refused before anybody is asked."""
+    """A string that cannot be a token is refused before any request."""
     with pytest.raises(Unauthenticated, match="invalid characters, or too many"):
         outcome(scene.ask(scene.developer + more))
     assert not scene.cc.asked
@@ -188,7 +188,7 @@ def test_pages_without_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_who_has_left_asks_nothing_more(scene: Scene) -> None:
-    """What was under way is answered, and the answer thrown away; the next one is asked as ever."""
+    """After a client has left, the answer under way is discarded, and the next client is served as usual."""
     scene.authorities.silent = True
     left = scene.ask(scene.developer)
     left.cancel()
@@ -200,7 +200,7 @@ def test_who_has_left_asks_nothing_more(scene: Scene) -> None:
 
 
 def test_who_asks_often_delays_nobody_else(scene: Scene) -> None:
-    """One client never has every place."""
+    """A client that asks often never occupies every place."""
     outcome(scene.ask(scene.developer))
     scene.authorities.silent = True
     often = [scene.ask(scene.developer) for _ in range(AUTHORITY_CALLERS)]
@@ -218,7 +218,7 @@ def test_who_asks_often_delays_nobody_else(scene: Scene) -> None:
 def test_cloud_controllers_own_id_of_a_request_is_logged(
     scene: Scene, events: list[dict[str, Any]], length: int
 ) -> None:
-    """It leads to Cloud Controller's log; one without end is cut."""
+    """Cloud Controller's request id is logged, cut to a bound."""
     headers = (("X-VCAP-Request-ID", "x" * length),)
     scene.cc.canned[f"/v3/apps/{scene.app.guid}"] = Answer(404, b"", headers)
     with pytest.raises(TargetNotFound):
@@ -229,7 +229,7 @@ def test_cloud_controllers_own_id_of_a_request_is_logged(
 
 
 def test_when_to_come_back(scene: Scene) -> None:
-    """What Cloud Controller says about it reaches whoever asked."""
+    """Cloud Controller's Retry-After reaches the user."""
     for path in ("/", f"/v3/apps/{scene.app.guid}"):
         scene.cc.canned = {path: rate_limited("37")}
         with pytest.raises(LimitReached) as refused:

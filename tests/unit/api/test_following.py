@@ -76,7 +76,7 @@ class Scene:
 
 
 def test_nothing_changes() -> None:
-    """The same containers are not captured twice, and nothing is said."""
+    """Unchanged containers are not captured twice, and cause no notice."""
     scene = Scene(target(0, "a"), target(1, "b"))
     for _ in range(5):
         scene.turn()
@@ -102,7 +102,7 @@ def test_restart() -> None:
 
 
 def test_new_instance() -> None:
-    """One that is added is missed from its start, but never from before the capture."""
+    """An added instance counts as missed from its start, but never from before the capture."""
     first = target(0, "a")
     scene = Scene(first)
     young, old = target(1, "b", started=BEGAN + 9 * SECOND), target(2, "c", started=BEGAN - 999 * SECOND)
@@ -117,7 +117,7 @@ def test_new_instance() -> None:
 
 
 def test_same_handle_elsewhere() -> None:
-    """A container is known by its cell too."""
+    """A container is identified by its cell as well as by its handle."""
     scene = Scene(target(0, "a"))
     moved = target(0, "a", host="10.0.0.2")
     scene.now_there_are(moved)
@@ -139,7 +139,7 @@ def test_attempts() -> None:
 
 
 def test_full() -> None:
-    """What the capture refuses is not offered again."""
+    """An instance that the capture refuses is not offered again."""
     scene = Scene(target(0, "a"))
     scene.capture.full = True
     scene.now_there_are(target(1, "b"))
@@ -162,7 +162,7 @@ def test_reconnect() -> None:
 
 
 def test_notices_once() -> None:
-    """That an instance is down is said when it is new, not with every look."""
+    """An instance that is down is reported when that is new, not at every look."""
     scene = Scene(target(0, "a"))
     down = Notice(NoticeType.INSTANCE_UNAVAILABLE, "is DOWN", "myapp/1")
     scene.now_there_are(target(0, "a"), notices=(down,))
@@ -187,7 +187,7 @@ def test_refused() -> None:
 
 
 def test_a_bug_is_not_told(logged_failures: Any) -> None:
-    """What is no answer of anybody ends the following, and its words stay in the log."""
+    """An unexpected exception ends the following, and its text stays in the log."""
     scene = Scene(target(0, "a"))
     scene.answers = [ZeroDivisionError("inner workings")]
     scene.turn()
@@ -218,7 +218,7 @@ def test_trouble() -> None:
 
 
 def test_who_says_when_to_come_back_is_not_asked_before() -> None:
-    """Retry-After outweighs our own patience, and jitter never makes it less."""
+    """Retry-After outweighs our own interval, and jitter never shortens it."""
     scene = Scene(target(0, "a"))
     error = LimitReached("too often")
     error.retry_after = 500

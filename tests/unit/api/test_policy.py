@@ -16,7 +16,7 @@ WHOLE, CUT = Request(("web-0",)), Request(("web-0",), headers_only=True)
 
 
 def test_without_a_policy() -> None:
-    """A request stays what it is."""
+    """Without a policy a request is unchanged."""
     assert permitted(PolicyConfig(), WHOLE, RESOLVED) == (WHOLE, RESOLVED)
     assert permitted(PolicyConfig(), CUT, RESOLVED) == (CUT, RESOLVED)
 
@@ -30,7 +30,7 @@ def test_without_a_policy() -> None:
     ],
 )
 def test_headers_only(policy: PolicyConfig, resolved: Resolved, why: str) -> None:
-    """Whoever asks for more is told; whoever asks for no more is not bothered."""
+    """Requests for more than headers get a notice; others do not."""
     request, told = permitted(policy, WHOLE, resolved)
     assert request == CUT
     (notice,) = told.notices
@@ -39,7 +39,7 @@ def test_headers_only(policy: PolicyConfig, resolved: Resolved, why: str) -> Non
 
 
 def test_allowed_interfaces() -> None:
-    """The first is what nobody named; another one is refused with the list."""
+    """The first allowed interface is the default; another one is refused with the list."""
     policy = PolicyConfig(devices=("eth0", "lo"))
     assert permitted(policy, WHOLE, RESOLVED)[0].interfaces == ("eth0",)
     both = Request(("web-0",), interfaces=("lo", "eth0"))
@@ -51,7 +51,7 @@ def test_allowed_interfaces() -> None:
 
 
 def test_what_is_allowed_while_it_runs() -> None:
-    """Who loses the right to payloads gets no further instance whole."""
+    """A user who loses the right to payloads gets no further instance whole."""
     assert still_permitted(WHOLE, RESOLVED) is RESOLVED
     assert still_permitted(CUT, LESS) is LESS
     with pytest.raises(Forbidden, match="headers only"):
@@ -59,7 +59,7 @@ def test_what_is_allowed_while_it_runs() -> None:
 
 
 def test_an_agent_that_does_not_know_the_rules() -> None:
-    """It says nothing of them, or of fewer."""
+    """An agent that confirms no rules, or fewer than requested, is not used."""
     source = Source("web-0", "eth0", 1, 64, "", excludes_api=True)
     assert unconfirmed(WHOLE, (), source) == ""
     assert "headers" in unconfirmed(CUT, (), source)

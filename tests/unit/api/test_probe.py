@@ -52,7 +52,7 @@ def scene() -> Scene:
 
 
 def test_it_is_there(scene: Scene) -> None:
-    """Before the first answer nobody knows; while it is there, it is asked about once a minute."""
+    """An authority's state is unknown before the first answer, and checked once a minute while it is there."""
     assert scene.probe.trouble == "the oracle has not answered yet"
     scene.probe.start()
     assert scene.probe.trouble == ""
@@ -63,7 +63,7 @@ def test_it_is_there(scene: Scene) -> None:
 
 
 def test_it_is_away(scene: Scene, events: list[dict[str, Any]]) -> None:
-    """It is asked soon again, then more and more rarely, but never rarely; one trouble is told once."""
+    """An authority that is away is asked soon, then less often up to a bound; one trouble is reported once."""
     scene.trouble = ResolverUnavailable("the oracle is out")
     scene.probe.start()
     assert scene.probe.trouble == "the oracle is out"
@@ -78,7 +78,7 @@ def test_it_is_away(scene: Scene, events: list[dict[str, Any]]) -> None:
 
 
 def test_trouble_anew(scene: Scene) -> None:
-    """However long it was away: once it was there, it is looked for soon again when it is not."""
+    """New trouble is checked again soon, however long the previous one lasted."""
     away = ResolverUnavailable("the oracle is out")
     first, most = AUTHORITY_RETRY
     scene.trouble = away
@@ -95,7 +95,7 @@ def test_trouble_anew(scene: Scene) -> None:
 
 
 def test_it_does_not_answer(scene: Scene) -> None:
-    """One look has its time; it is not waited for for ever, and never is there a second one beside it."""
+    """A look that gets no answer ends after its time, and there is never a second one beside it."""
     scene.answers = False
     scene.probe.start()
     scene.clock.advance(AUTHORITY_TIMEOUT - 0.1)
@@ -110,7 +110,7 @@ def test_it_does_not_answer(scene: Scene) -> None:
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_stopped(scene: Scene, answers: bool) -> None:
-    """Nobody looks any more, whether it was between two looks or in the midst of one."""
+    """A stopped probe asks nothing any more, whether it stopped between two looks or during one."""
     scene.answers = answers
     scene.probe.start()
     scene.stop()
@@ -119,7 +119,7 @@ def test_stopped(scene: Scene, answers: bool) -> None:
 
 
 def test_a_bug_is_not_told(scene: Scene, logged_failures: Any) -> None:
-    """What is no answer of anybody stays in the log, and it is looked again."""
+    """An unexpected exception stays in the log, and the probe goes on."""
     scene.trouble = ZeroDivisionError("inner workings")
     scene.probe.start()
     assert scene.probe.trouble == "checking the oracle failed"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import pytest
-from authority_doubles import is_over, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,6 +22,7 @@ from pcapd.limits import (
 )
 from pcapd.net.fetch import Conversation
 from pcapd.net.turns import Queue
+from tests.kit.unit.authorities import is_over, outcome
 
 # --- the order ---------------------------------------------------------------
 
@@ -69,7 +69,7 @@ def test_clients_take_turns(added: str, order: str) -> None:
 
 
 def test_a_clients_own_order() -> None:
-    """Its first question is asked first."""
+    """The questions of one client are asked in their order."""
     queue = new_queue()
     assert filled(queue, "aaa") == [queue.take(), queue.take(), queue.take()]
 
@@ -88,7 +88,7 @@ def test_a_place_is_left_for_the_next_client(added: str, got: str) -> None:
 
 
 def test_too_many_of_one_client() -> None:
-    """It is refused, and others are not."""
+    """Too many questions of one client are refused, those of others are not."""
     queue = new_queue(waiting_each=3)
     filled(queue, "aaa")
     fourth = question("a")
@@ -97,7 +97,7 @@ def test_too_many_of_one_client() -> None:
 
 
 def test_too_many_in_all() -> None:
-    """The client with the most questions gives up its last one; where nobody has more, the newest goes."""
+    """With too many questions in all, the client with the most gives up its last, or else the newest goes."""
     queue = new_queue(waiting=4)
     kept = filled(queue, "aaab")
     assert queue.add(question("c")) is kept[2]
@@ -118,7 +118,7 @@ def test_leaving_the_queue() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "take", "give back", "remove"]), st.sampled_from("abcd"))))
 def test_bounds_hold(steps: list[tuple[str, str]]) -> None:
-    """Whatever happens in whatever order: nothing is lost, nothing is in two places, no bound is passed."""
+    """In any order of events no question is lost or in two places, and no bound is exceeded."""
     queue = new_queue(places=4, waiting=6, waiting_each=3)
     waiting: list[Question] = []
     asking: list[str] = []
@@ -160,7 +160,7 @@ def test_bounds_hold(steps: list[tuple[str, str]]) -> None:
     ],
 )
 def test_shares(address: str, share: str) -> None:
-    """One machine has all addresses of its IPv6 network, and gets one share for them."""
+    """All addresses of one IPv6 network have one share."""
     assert share_of(address) == share
 
 
@@ -205,7 +205,7 @@ def scene() -> Scene:
 
 
 def test_answers(scene: Scene) -> None:
-    """Each gets its own; an error is an answer too, and gives its place back as well."""
+    """Each question gets its own answer; an error gives the place back as well."""
     answers = [scene.put("a"), scene.put("b", Forbidden("not you")), scene.put("c")]
     for client in "cba":
         scene.answer(client)
@@ -218,7 +218,7 @@ def test_answers(scene: Scene) -> None:
 
 
 def test_who_leaves_the_queue(scene: Scene) -> None:
-    """Its question is never asked, and what it would have delayed is."""
+    """The question of a client that leaves the queue is never asked, and delays no other."""
     answers = [scene.put("a") for _ in range(AUTHORITY_CALLERS)]
     asked = scene.being_asked("a")
     assert asked == AUTHORITY_CALLERS // 2
@@ -233,7 +233,7 @@ def test_who_leaves_the_queue(scene: Scene) -> None:
 
 
 def test_who_leaves_while_asked(scene: Scene) -> None:
-    """Its conversation is closed at once; its place is another's only when what it had begun is over."""
+    """A client that leaves while its question is asked has it closed at once; the place is free when it is over."""
     answers = [scene.put("a") for _ in range(AUTHORITY_CALLERS)]
     asked = scene.being_asked("a")
     for answer in answers[:asked]:
@@ -250,7 +250,7 @@ def test_who_leaves_while_asked(scene: Scene) -> None:
 
 
 def test_who_leaves_hides_no_bug(scene: Scene, logged_failures: Any) -> None:
-    """What is nobody's answer stays in the log."""
+    """An unexpected exception is logged, also when its client has left."""
     answer = scene.put("a", ZeroDivisionError("inner workings"))
     answer.addErrback(lambda failure: failure.trap(CancelledError))
     answer.cancel()
@@ -259,7 +259,7 @@ def test_who_leaves_hides_no_bug(scene: Scene, logged_failures: Any) -> None:
 
 
 def test_in_time(scene: Scene) -> None:
-    """Waiting for a turn counts; what is given up keeps its place until it is over."""
+    """Waiting for a turn counts as time; an abandoned question keeps its place until it is over."""
     answers = [scene.put("a") for _ in range(AUTHORITY_CALLERS)]
     scene.clock.advance(AUTHORITY_TIMEOUT - 0.1)
     assert not any(is_over(answer) for answer in answers)
@@ -274,7 +274,7 @@ def test_in_time(scene: Scene) -> None:
 
 
 def test_too_many_wait(scene: Scene) -> None:
-    """They are refused with the time to come back; another client's question is not."""
+    """Questions beyond the bound are refused with a Retry-After, those of another client are not."""
     answers = [scene.put("a") for _ in range(AUTHORITY_CALLERS // 2 + AUTHORITY_WAITING_EACH + 1)]
     with pytest.raises(LimitReached, match="too many requests wait for an answer of the oracle") as refused:
         outcome(answers[-1])
@@ -283,7 +283,7 @@ def test_too_many_wait(scene: Scene) -> None:
 
 
 def test_many_clients_wait(scene: Scene) -> None:
-    """However much many clients ask, one that asks once is not refused."""
+    """A client that asks once is not refused, however many others ask a lot."""
     crowd = [scene.put(f"client {number % 8}") for number in range(8 * AUTHORITY_WAITING_EACH)]
     waiting = [answer for answer in crowd if not is_over(answer)]
     assert len(waiting) == AUTHORITY_WAITING + len(scene.asked)

@@ -69,7 +69,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
 
 
 def test_one_for_each_user_and_a_few_at_once(work: Work) -> None:
-    """Whoever asks for many waits for their own; others go first, up to a bound for all."""
+    """Each user compiles one filter at a time, and all together a few; others go first."""
     for number in range(3):
         work.ask("alice", number)
     wait_until(lambda: len(work.begun) == 1, "alice's first")
@@ -83,7 +83,7 @@ def test_one_for_each_user_and_a_few_at_once(work: Work) -> None:
 
 
 def test_the_same_filter_is_compiled_once(work: Work) -> None:
-    """Seventy instances of an app on one cell ask for the same."""
+    """Equal filters are compiled once, as for seventy instances of an app on one cell."""
     askers = [work.ask("alice", 1) for _ in range(70)]
     work.end()
     assert work.begun == [long(1)] and {asker.program for asker in askers} == {long(1).encode()}
@@ -110,7 +110,7 @@ def test_who_has_left_does_not_wait_for_a_turn(work: Work) -> None:
 
 
 def test_a_turn_that_does_not_come_in_time(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting has an end, and the user learns why."""
+    """A turn that does not come in time is an error with the reason."""
     monkeypatch.setattr(compiling, "FILTER_TURN_TIMEOUT", 0.05)
     work.ask("alice", 1)
     wait_until(lambda: work.begun == [long(1)], "the first one")
@@ -120,7 +120,7 @@ def test_a_turn_that_does_not_come_in_time(work: Work, monkeypatch: pytest.Monke
 
 
 def test_a_long_filter_becomes_the_program_that_libpcap_would_attach() -> None:
-    """Compiled through ctypes or by the capture's own handle, it is the same."""
+    """A long filter compiled through ctypes equals the program of the capture's own handle."""
     if os.geteuid() != 0:
         pytest.skip("captures need root")
     reader = compiling.pcapy.create("lo")

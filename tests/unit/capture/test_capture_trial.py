@@ -27,7 +27,7 @@ def children() -> set[str]:
 
 
 def test_good_and_bad_filters() -> None:
-    """One process says of each filter what libpcap has against it."""
+    """One trial process answers for good and bad filters, with libpcap's message."""
     with Trial(ETHERNET) as trial:
         assert trial.problem("inbound and tcp port 80") == ""
         assert trial.problem("vlan 7 and ip") == ""
@@ -36,14 +36,14 @@ def test_good_and_bad_filters() -> None:
 
 
 def test_another_link_type() -> None:
-    """The link type counts."""
+    """The trial uses the link type of its request."""
     with Trial(113) as trial:
         assert "ethernet addresses supported only" in trial.problem("ether host 00:11:22:33:44:55")
         assert trial.problem("ip host 192.0.2.1") == ""
 
 
 def test_a_filter_that_takes_too_long() -> None:
-    """It is refused in bounded time, and no process stays behind."""
+    """A filter that takes too long is refused in bounded time, and no process stays behind."""
     assert len(SLOW) < FILTER_MAX
     before = children()
     began = time.process_time()
@@ -57,7 +57,7 @@ def test_a_filter_that_takes_too_long() -> None:
 
 
 def test_a_process_that_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that is too busy the filter is refused, and not waited for."""
+    """A trial process that does not answer in time, on a busy machine, refuses the filter."""
     monkeypatch.setattr(trial_module, "FILTER_COMPILE_TIMEOUT", 0.01)
     late = "import sys, time\nfor _ in sys.stdin: time.sleep(0.3), print('\"\"', flush=True)"
     monkeypatch.setattr(trial_module, "_PROGRAM", late)
@@ -66,7 +66,7 @@ def test_a_process_that_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_process_that_ends_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its end is noticed when it comes: nothing more is expected from it."""
+    """A trial process that ends without an answer is noticed at once."""
     reads: list[bytes] = []
 
     def read(fd: int, size: int) -> bytes:

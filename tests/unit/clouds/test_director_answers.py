@@ -78,6 +78,7 @@ def instances(**changes: Any) -> bytes:
     ],
 )
 def test_instance(changes: dict[str, Any], expected: Vm) -> None:
+    """An instance is read with its defaults for missing values."""
     assert director.parse_instances(instances(**changes)) == (expected,)
 
 
@@ -105,6 +106,7 @@ def test_instance(changes: dict[str, Any], expected: Vm) -> None:
     ],
 )
 def test_nonsense_instance(changes: dict[str, Any]) -> None:
+    """An instance with values of wrong types makes the resolver unavailable."""
     with pytest.raises(ResolverUnavailable, match="instances makes no sense"):
         director.parse_instances(instances(**changes))
 
@@ -114,11 +116,13 @@ def test_nonsense_instance(changes: dict[str, Any]) -> None:
     [b"", b"<html>", b"null", b"{}", b"[7]", b"[null]", b"[" * 6000, b"\xff", body([ENTRY, ENTRY])],
 )
 def test_no_instances(content: bytes) -> None:
+    """A list of instances that is not one makes the resolver unavailable."""
     with pytest.raises(ResolverUnavailable):
         director.parse_instances(content)
 
 
 def test_too_many_instances() -> None:
+    """More instances than the bound make the resolver unavailable."""
     entries = [{**ENTRY, "index": 0, "id": f"id-{number}"} for number in range(INSTANCES_MAX + 1)]
     with pytest.raises(ResolverUnavailable, match=str(INSTANCES_MAX)):
         director.parse_instances(body(entries))
@@ -166,6 +170,7 @@ ALL = (SECOND, ROUTER, CELL, STOPPED, ERRAND)
     ],
 )
 def test_choice(groups: Any, chosen: Any, names: list[str], notices: Any) -> None:
+    """Groups and instances select VMs by name, and each that is missing gets a notice."""
     targets, said = choose(Deployment("cf", groups, chosen), ALL, 9494)
     assert [target.name for target in targets] == names
     if notices is not None:
@@ -201,6 +206,7 @@ def test_nothing() -> None:
 
 
 def test_nothing_at_all() -> None:
+    """A deployment without any VM is reported as such."""
     assert "no VM" in director.nothing_there(Deployment("cf"), ()).message
 
 
@@ -225,6 +231,7 @@ def test_many_missing() -> None:
     ],
 )
 def test_names(wanted: Deployment) -> None:
+    """Names that BOSH allows are accepted."""
     director.check_deployment(wanted)
 
 
@@ -232,7 +239,7 @@ def test_names(wanted: Deployment) -> None:
     "name", ["..", ".", "a/b", "a b", "a?b", "a%2e", "a#b", "ä", "-a", "a" * 200, "a\u2028"]
 )
 def test_no_names(name: str) -> None:
-    """What no BOSH name is never becomes part of a URL."""
+    """A string that is not a BOSH name never becomes part of a URL."""
     for make in (lambda: Deployment(name), lambda: Deployment("cf", (name,))):
         try:
             wanted = make()
@@ -244,6 +251,7 @@ def test_no_names(name: str) -> None:
 
 @pytest.mark.parametrize("id", ["../0", "a/b/c", "a b", "/0", "router/", "a.b", "ä", "i" * 65])
 def test_no_instance(id: str) -> None:
+    """A name that is not an instance id is a bad request."""
     with pytest.raises(BadRequest):
         director.check_deployment(Deployment("cf", (), (id,)))
 
@@ -252,6 +260,7 @@ def test_no_instance(id: str) -> None:
 
 
 def test_info() -> None:
+    """The director's info gives its name, UUID, version and UAA."""
     info = director.parse_info(body(INFO))
     assert (info.name, info.uuid, info.version) == ("prod", "7c1b3c1e", "282.1.5 (00000000)")
     assert info.issuer.url == "https://10.0.0.6:8443"
@@ -266,7 +275,7 @@ def options(**changes: Any) -> bytes:
 
 
 def test_long_words() -> None:
-    """What the director calls itself is shown and logged, so it is no longer than any name."""
+    """The director's own name is cut to the length of other names."""
     info = director.parse_info(body({**INFO, "name": "x" * 9999, "version": "1" * 9999}))
     assert (info.name, info.version) == ("x" * NAME_MAX, "1" * NAME_MAX)
 
@@ -298,6 +307,7 @@ def test_other_urls() -> None:
     ],
 )
 def test_bad_uaa(changes: dict[str, Any]) -> None:
+    """An info without a usable UAA makes the resolver unavailable."""
     with pytest.raises(ResolverUnavailable):
         _ = director.parse_info(options(**changes)).issuer
 
@@ -323,6 +333,7 @@ def test_without_uaa() -> None:
     ],
 )
 def test_no_director(content: bytes) -> None:
+    """An info that is not a director's makes the resolver unavailable."""
     with pytest.raises(ResolverUnavailable):
         director.parse_info(content)
 
@@ -341,6 +352,7 @@ def test_no_director(content: bytes) -> None:
     ],
 )
 def test_teams(listed: Any, teams: Any) -> None:
+    """The teams of a deployment are read from the director's list."""
     assert director.parse_teams(body(listed), "cf") == teams
 
 
@@ -355,6 +367,7 @@ def test_teams(listed: Any, teams: Any) -> None:
     ],
 )
 def test_nonsense_teams(listed: Any) -> None:
+    """A list of deployments that is not one makes the resolver unavailable."""
     with pytest.raises(ResolverUnavailable):
         director.parse_teams(body(listed), "cf")
 
@@ -379,6 +392,7 @@ def test_nonsense_teams(listed: Any) -> None:
     ],
 )
 def test_refusal(status: int, content: bytes, kind: type[RequestError]) -> None:
+    """Each status of the director has its own kind of error, with a hint and without scopes."""
     error = director.refusal(status, content, "cf")
     assert type(error) is kind
     assert error.hint and "scopes" not in error.message

@@ -19,7 +19,7 @@ def jwt(**claims: Any) -> str:
 
 
 def test_expiry() -> None:
-    """A JWT says when it ends."""
+    """The expiry of a JWT is read from its claims."""
     assert expiry(jwt(exp=1700000000)) == 1700000000.0
 
 
@@ -27,7 +27,7 @@ def test_expiry() -> None:
     "token", ["", "opaque", "a.b.c", "a..c", jwt(), jwt(exp="soon"), jwt(exp=None), jwt(exp=1e300), "ü.ü.ü"]
 )
 def test_no_expiry(token: str) -> None:
-    """One that says nothing sensible is tried as it is."""
+    """A token without a usable expiry is tried as it is."""
     assert expiry(token) is None
 
 
@@ -54,5 +54,5 @@ def test_answers_of_uaa() -> None:
     ],
 )
 def test_no_answers_of_uaa(body: bytes) -> None:
-    """What is no token never reaches a header."""
+    """A UAA answer without a proper token is refused, so that nothing else reaches a header."""
     assert parse_tokens(body) is None

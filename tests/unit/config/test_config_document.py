@@ -23,7 +23,7 @@ def test_a_mapping() -> None:
     ],
 )
 def test_not_a_mapping(text: bytes, found: str) -> None:
-    """Anything but a mapping at the top is one problem, which says what was found."""
+    """A document that is not a mapping is one problem, which names what was found."""
     assert (None, [f"the file must be a mapping of keys, not {found}"]) == read_document(text)
 
 
@@ -91,6 +91,6 @@ def test_not_plain_values(text: bytes) -> None:
     )
 )
 def test_any_bytes(data: bytes) -> None:
-    """No bytes raise; without a mapping there is a problem to tell."""
+    """Any bytes parse or give a problem."""
     values, problems = read_document(data)
     assert values is not None or problems

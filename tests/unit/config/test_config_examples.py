@@ -45,14 +45,14 @@ def test_the_api_example(etc: Path, now: datetime) -> None:
 
 
 def test_all_of_the_agent_example(etc: Path, now: datetime) -> None:
-    """What the example has switched off can be switched on, and shows the defaults."""
+    """The agent example's commented sections can be switched on, and show the defaults."""
     config = load_agent(switch_on(etc / "pcapd-agent.yml"), now=now)
     assert ("router/0", ContainersConfig(), "vcap") == (config.id, config.containers, config.run_as)
     assert {"web-0": Path("/run/netns/web-0")} == config.namespaces
 
 
 def test_all_of_the_api_example(etc: Path, now: datetime) -> None:
-    """What the example has switched off can be switched on."""
+    """The api example's commented sections can be switched on."""
     (etc / "cli").mkdir()
     config = load_api(switch_on(etc / "pcapd-api.yml"), now=now)
     assert config.listen.tls is not None

@@ -14,7 +14,7 @@ from pcapd.config.load import load_agent, load_api
 from pcapd.config.schema import AgentConfig
 from pcapd.errors import ConfigError
 from pcapd.limits import CONFIG_MAX
-from tests.lab.memory import traced
+from tests.kit.lab.memory import traced
 
 AGENT = """\
 listen:
@@ -42,7 +42,7 @@ def problems(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> list
 
 
 def test_an_agent(directory: Path, now: datetime) -> None:
-    """Relative names are relative to the configuration's directory, and nothing is wrong."""
+    """Relative names in an agent's configuration are relative to its directory."""
     config = agent(directory, now)
     assert directory / "tls/agent.key" == config.listen.tls.private_key
     assert (config.id, config.warnings) == ("cell-1", ())
@@ -74,7 +74,7 @@ def test_no_configuration(tmp_path: Path) -> None:
 
 
 def test_a_directory_as_configuration(tmp_path: Path) -> None:
-    """A directory is no configuration."""
+    """A directory in place of a configuration is refused."""
     assert problems(load_api, tmp_path) == ["the file cannot be read: Is a directory"]
 
 
@@ -114,7 +114,7 @@ def test_files_that_are_not_there(tmp_path: Path, now: datetime) -> None:
 
 
 def test_every_file_of_an_api_is_checked(tmp_path: Path, now: datetime) -> None:
-    """Certificates, keys and CAs of all sections are looked at."""
+    """Certificates, keys and CAs of all sections of an api are checked."""
     (tmp_path / "api.yml").write_text(API)
     assert sorted(problem.split(":")[0] for problem in problems(load_api, tmp_path / "api.yml", now=now)) == [
         "agents.tls.ca",
@@ -147,7 +147,7 @@ def test_files_without_pem(directory: Path, now: datetime) -> None:
 
 
 def test_a_huge_certificate(directory: Path, now: datetime) -> None:
-    """No named file is read beyond the limit."""
+    """A file that the configuration names is read up to a limit only."""
     (directory / "tls/ca.crt").write_bytes(b"x" * (CONFIG_MAX + 1))
     assert [f"listen.tls.client_cas: {directory}/tls/ca.crt is larger than 1MiB"] == problems(
         agent, directory, now
@@ -155,7 +155,7 @@ def test_a_huge_certificate(directory: Path, now: datetime) -> None:
 
 
 def test_a_key_of_another_certificate(directory: Path, now: datetime) -> None:
-    """The private key must belong to the certificate."""
+    """A private key of another certificate is refused."""
     (directory / "tls/api.key").replace(directory / "tls/agent.key")
     assert [
         f"listen.tls.private_key: {directory}/tls/agent.key is not the key of the certificate"
@@ -188,7 +188,7 @@ def test_a_certificate_of_tomorrow(directory: Path, now: datetime, make_pair: Ca
 
 
 def test_a_chain(directory: Path, now: datetime, make_pair: Callable[..., Any]) -> None:
-    """The first certificate of a chain is ours; those behind it are not compared with the key."""
+    """The first certificate of a chain must match the key, the others need not."""
     with (directory / "tls/agent.crt").open("ab") as chain:
         chain.write(make_pair().certificate_pem)
     assert agent(directory, now).warnings == ()
@@ -219,7 +219,7 @@ def test_a_key_that_others_can_read(directory: Path, now: datetime) -> None:
 
 @pytest.mark.parametrize("name", ["agent.key", "agent.crt", "ca.crt"])
 def test_files_that_others_can_change(directory: Path, now: datetime, name: str) -> None:
-    """Whoever may change a key, a certificate or an authority decides who is trusted: a warning."""
+    """A key, certificate or authority that others can change is a warning."""
     file = directory / "tls" / name
     file.chmod(0o602)
     (warning,) = agent(directory, now).warnings
@@ -227,7 +227,7 @@ def test_files_that_others_can_change(directory: Path, now: datetime, name: str)
 
 
 def test_a_configuration_that_others_can_change(directory: Path, now: datetime) -> None:
-    """So does whoever may change the configuration."""
+    """A configuration file that others can change is a warning."""
     config = directory / "agent.yml"
     agent(directory, now)
     config.chmod(0o666)
@@ -242,7 +242,7 @@ def test_a_name_that_no_file_can_have(directory: Path, now: datetime) -> None:
 
 
 def test_namespaces_need_not_exist(directory: Path, now: datetime) -> None:
-    """Namespaces and what containers name may come later."""
+    """Namespaces and the files that `containers` names need not exist at the start."""
     config = agent(directory, now, AGENT + "namespaces: {a: /no/such}\ncontainers: {store: /no/such}\n")
     assert {"a": Path("/no/such")} == config.namespaces
 
@@ -250,7 +250,7 @@ def test_namespaces_need_not_exist(directory: Path, now: datetime) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_file(tmp_path: Path, data: bytes) -> None:
-    """No content of the file raises anything but ConfigError."""
+    """Any content of the file loads or raises a ConfigError."""
     (tmp_path / "any.yml").write_bytes(data)
     for load in (load_agent, load_api):
         with pytest.raises(ConfigError):
@@ -258,7 +258,7 @@ def test_any_file(tmp_path: Path, data: bytes) -> None:
 
 
 def test_the_directory_of_the_client(directory: Path, now: datetime) -> None:
-    """It must be there, and be a directory; the problem has its path."""
+    """The directory of the client must be a directory; the problem has its path."""
     (directory / "api.yml").write_text(API + "cli: {directory: client}")
     problem = f"cli.directory: {directory}/client is not a directory"
     assert problems(load_api, directory / "api.yml", now=now) == [problem]
@@ -271,7 +271,7 @@ def test_the_directory_of_the_client(directory: Path, now: datetime) -> None:
 
 
 def test_the_file_of_audit_records(directory: Path, now: datetime) -> None:
-    """It may be yet to be made, but not so its directory."""
+    """The file of audit records need not exist, its directory must."""
     (directory / "api.yml").write_text(API + "audit: {file: logs/audit.log}")
     assert problems(load_api, directory / "api.yml", now=now) == [
         f"audit.file: {directory}/logs is not a directory"

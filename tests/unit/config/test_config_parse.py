@@ -31,38 +31,7 @@ from pcapd.config.schema import (
     StaticTarget,
 )
 from pcapd.errors import ConfigError
-
-HASH = "ab" * 32
-EMPTY_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-AGENT = """
-listen: {tls: {certificate: a.crt, private_key: a.key, client_cas: /ca.crt, allowed_clients: [pcap-api]}}
-"""
-API = """
-agents: {tls: {certificate: a.crt, private_key: a.key, ca: ca.crt, server_name: pcap-agent}}
-listen: {host: 127.0.0.1}
-"""
-CLOUD_FOUNDRY = 'cloud_foundry: {api: "https://api.example.com"}\n'
-STATIC = f"""
-static:
-  users: {{alice: {{token_sha256: {HASH}, targets: [vm]}}}}
-  targets: {{vm: {{host: 10.0.0.7}}}}
-"""
-
-
-def agent(text: str) -> AgentConfig:
-    return parse_agent(yaml.safe_load(text), host_name="cell-1", directory=Path("/etc/pcapd"), source="a.yml")
-
-
-def api(text: str) -> ApiConfig:
-    return parse_api(yaml.safe_load(text), host_name="api-1", directory=Path("/etc/pcapd"), source="b.yml")
-
-
-def problems(parse: Callable[[str], object], text: str) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        parse(text)
-    return list(caught.value.problems)
-
+from tests.kit.unit.config import AGENT, API, CLOUD_FOUNDRY, EMPTY_HASH, HASH, STATIC, agent, api, problems
 
 # --- the least, and the most --------------------------------------------------
 
@@ -84,7 +53,7 @@ def test_the_least_of_an_agent() -> None:
 
 
 def test_the_most_of_an_agent() -> None:
-    """Every key of the design is understood."""
+    """Every key of an agent's configuration is understood."""
     config = agent(
         """
 id: router/0
@@ -147,7 +116,7 @@ def test_the_least_of_an_api() -> None:
 
 
 def test_the_most_of_an_api() -> None:
-    """Every key of the design is understood."""
+    """Every key of an api's configuration is understood."""
     config = api(
         f"""
 id: pcap-api/0
@@ -205,7 +174,7 @@ def test_ports_of_agents() -> None:
 
 
 def test_null_is_absent() -> None:
-    """A null says as little as leaving the key out."""
+    """A null equals leaving the key out."""
     assert agent(AGENT) == agent(AGENT + "id:\ncapture: {ring_bytes: null}\ncontainers: ~\nrun_as: null")
 
 
@@ -248,7 +217,7 @@ def test_an_api_without_agents() -> None:
 
 
 def test_an_api_without_resolvers() -> None:
-    """An api that could capture nothing is refused."""
+    """An api without any resolver is refused."""
     assert problems(api, API) == [
         "cloud_foundry, bosh, static: at least one is required, otherwise nothing can be captured"
     ]
@@ -287,7 +256,7 @@ def test_unknown_keys(text: str, problem: str) -> None:
 
 
 def test_the_unknown_key_of_the_issue() -> None:
-    """listen.tsl is taken for listen.tls."""
+    """The misspelt listen.tsl gets listen.tls as a suggestion."""
     found = problems(agent, "listen: {tsl: {}}")
     assert "listen.tsl: unknown key, did you mean tls?" in found
 
@@ -539,7 +508,7 @@ def test_what_a_user_may_capture() -> None:
 
 
 def test_tokens_in_clear_are_a_warning() -> None:
-    """To listen without TLS is fine on the loopback; elsewhere it is a warning."""
+    """To listen without TLS is a warning, except on the loopback."""
     assert api(API + CLOUD_FOUNDRY).warnings == ()
     (warning,) = api(API.replace("127.0.0.1", "0.0.0.0") + CLOUD_FOUNDRY).warnings
     assert warning == "listen.tls: absent, so tokens and packets reach 0.0.0.0 in clear"
@@ -552,7 +521,7 @@ def test_mere_visibility_is_a_warning() -> None:
 
 
 def test_to_trust_everybody_is_a_warning() -> None:
-    """Then anyone may claim any address."""
+    """To trust every proxy is a warning, since any client may then claim any address."""
     (warning,) = api(API + CLOUD_FOUNDRY + 'trusted_proxies: ["::/0"]').warnings
     assert warning.startswith("trusted_proxies: ")
 
@@ -602,7 +571,7 @@ def test_any_values(parse: Callable[..., object], values: Mapping[object, object
     values=VALUES,
 )
 def test_any_section(section: str, values: object) -> None:
-    """Neither does any one section in a file that is good otherwise."""
+    """Any value in place of one section raises only problems of that section."""
     try:
         parse_api({**yaml.safe_load(API + CLOUD_FOUNDRY + STATIC), section: values}, host_name="h")
     except ConfigError as error:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from test_config_parse import API, CLOUD_FOUNDRY, STATIC, api, problems
 
 from pcapd.config.schema import PolicyConfig
 from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
+from tests.kit.unit.config import API, CLOUD_FOUNDRY, STATIC, api, problems
 
 
 def test_without_one() -> None:
-    """Everything is allowed."""
+    """Without a policy everything is allowed."""
     assert api(API + STATIC).policy == PolicyConfig(False, None, ())
     assert api(API + STATIC + "policy: {devices: null, exclude: []}").policy == PolicyConfig()
 
@@ -22,7 +22,7 @@ def test_no_interface_at_all() -> None:
 
 
 def test_all_of_it() -> None:
-    """Each key arrives."""
+    """Each key of the policy arrives."""
     text = 'policy: {headers_only: true, devices: [eth0, lo], exclude: ["port 22", "(net 10.0.0.0/8)"]}'
     found = api(API + STATIC + text).policy
     assert found == PolicyConfig(True, ("eth0", "lo"), ("port 22", "(net 10.0.0.0/8)"))
@@ -40,7 +40,7 @@ def test_all_of_it() -> None:
     ],
 )
 def test_an_exclusion_that_cannot_be(text: str, problem: str) -> None:
-    """What can be told without libpcap is told before the api starts."""
+    """An exclusion that cannot be a filter is refused before the api starts, as far as possible without libpcap."""
     (found,) = problems(api, API + STATIC + f'policy: {{exclude: ["{text}"]}}')
     assert found == f"policy.exclude[0]: {problem}"
 
@@ -49,7 +49,7 @@ def test_an_exclusion_that_cannot_be(text: str, problem: str) -> None:
     "texts", [["port 22"] * (POLICY_FILTERS_MAX + 1), ["a" * (POLICY_FILTERS_LENGTH_MAX + 1)]]
 )
 def test_too_many_exclusions(texts: list[str]) -> None:
-    """They all have to fit into every START."""
+    """Exclusions that do not fit into a START together are refused."""
     (found,) = problems(api, API + STATIC + f"policy: {{exclude: {texts}}}")
     assert found.startswith("policy.exclude: must be at most ")
 

@@ -32,7 +32,7 @@ def test_durations(text: str, seconds: float) -> None:
     "text", ["", "5", "s", "-5s", "1d", "1h30m", "5S", "1e3s", "٣s", "5s\n", "9" * 99 + "s"]
 )
 def test_no_durations(text: str) -> None:
-    """What has no unit, or one that we do not know, is refused with an example."""
+    """A duration without a known unit is refused with an example."""
     with pytest.raises(ValueError, match="such as 500ms, 30s"):
         parse_duration(text)
 
@@ -59,7 +59,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MB", "-1", "1.5", "10M", "1XB", "1e6", "٣", "10MB\n", "9" * 99])
 def test_no_sizes(text: str) -> None:
-    """What is ambiguous (10M) or no size at all is refused with an example."""
+    """A size that is ambiguous (10M) or malformed is refused with an example."""
     with pytest.raises(ValueError, match="such as 1500, 64KiB"):
         parse_size(text)
 

@@ -43,7 +43,7 @@ def write(path: Path, offset_us: int, ppm: float) -> None:
 
 @pytest.mark.parametrize(("offset_us", "ppm"), [(200, 0), (-700_000, 50), (5_000_000, -50), (0, 0)])
 def test_no_packet_arrives_before_it_was_sent(tmp_path: Path, offset_us: int, ppm: float) -> None:
-    """What remains of the difference is far below 100 microseconds."""
+    """After alignment the difference between the clocks is far below 100 microseconds."""
     source, target = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
     write(source, offset_us, ppm)
     first, second = align(str(source), str(target), force=False)
@@ -61,13 +61,13 @@ def test_no_packet_arrives_before_it_was_sent(tmp_path: Path, offset_us: int, pp
 
 
 def test_what_is_not_overwritten(tmp_path: Path) -> None:
-    """A file that exists stays, and so does the one that is read."""
+    """Neither an existing target nor the source file is overwritten."""
     source, target = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
     write(source, 200, 0)
     target.write_bytes(b"mine")
     with pytest.raises(UsageProblem, match="already exists"):
         align(str(source), str(target), force=False)
-    with pytest.raises(UsageProblem, match="is the file to read"):
+    with pytest.raises(UsageProblem, match="is the input file"):
         align(str(source), str(source), force=True)
     assert target.read_bytes() == b"mine"
     align(str(source), str(target), force=True)
@@ -75,7 +75,7 @@ def test_what_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_one_interface_has_no_other_clock(tmp_path: Path) -> None:
-    """It is refused, and no file is made."""
+    """A file of one interface is refused, and no file is made."""
     source, target = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
     source.write_bytes(blocks.section_header("test") + blocks.interface_description("a", 1, 0))
     with pytest.raises(PcapdError, match="only one interface"):

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
-from ctl_doubles import Request, Web, access, answer
 
 from pcapd.clouds.uaa import LoginProblem
 from pcapd.ctl.login import bosh
-from pcapd.ctl.login.bosh import UNASKED_MAX, Asked, NotConfirmed, prepare
+from pcapd.ctl.login.bosh import UNASKED_MAX, BoshArguments, NotConfirmed, prepare
 from pcapd.ctl.login.boshconfig import Settings
-from pcapd.ctl.login.boshdirector import Director, Session
+from pcapd.ctl.login.boshdirector import BoshSession, DirectorClient
 from pcapd.ctl.login.boshlogin import read_environment
 from pcapd.ctl.login.cloud import CloudProblem
 from pcapd.ctl.login.fetch import Answer
@@ -24,6 +23,7 @@ from pcapd.ctl.sinks.output import OutputError
 from pcapd.errors import Forbidden, PcapdError, TargetNotFound, Unauthenticated
 from pcapd.savefile.form import Form
 from pcapd.wire import Deployment
+from tests.kit.unit.ctl import Request, Web, access, answer
 
 DIRECTOR, UAA = "https://192.0.2.6:25555", "https://192.0.2.6:8443"
 INSTANCES = f"{DIRECTOR}/deployments/cf/instances"
@@ -94,9 +94,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def session(home: Home, web: Any, **client: str) -> Session:
+def session(home: Home, web: Any, **client: str) -> BoshSession:
     given = Settings("lab", **client)
-    return Session(home.path, given, read_environment(home.path, given), web, print)
+    return BoshSession(home.path, given, read_environment(home.path, given), web, print)
 
 
 # --- the login ------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def session(home: Home, web: Any, **client: str) -> Session:
 
 @pytest.mark.parametrize("seconds", [None, 29, -60])
 def test_a_token_that_is_not_good_for_long(home: Home, web: Web, seconds: Optional[float]) -> None:
-    """None at all, about to end, or over: UAA gives a new one, once."""
+    """A missing, expiring or expired token is refreshed once."""
     home.log_in(access_token="" if seconds is None else access(seconds))
     user = session(home, web)
     assert (user.token(), user.token(), user.refreshed) == ("new", "new", True)
@@ -113,7 +113,7 @@ def test_a_token_that_is_not_good_for_long(home: Home, web: Web, seconds: Option
 
 @pytest.mark.parametrize("seconds", [None, 600])
 def test_a_token_that_is_good(home: Home, web: Web, seconds: Optional[float]) -> None:
-    """Nobody is asked; a token that does not say how long it is good is tried."""
+    """A good token is used without asking UAA; one without an expiry is tried."""
     token = "opaque" if seconds is None else access(seconds)
     home.log_in(access_token=token)
     user = session(home, web)
@@ -132,14 +132,14 @@ def test_tokens_that_someone_else_got(home: Home, web: Web, good: bool) -> None:
 
 
 def test_a_token_that_was_refused(home: Home, web: Web) -> None:
-    """It is still in the file and looks good, and is not taken again."""
+    """A token that was refused is refreshed, although it looks good in the file."""
     user = session(home, web)
     user.refresh()
     assert user.token() == "new" and home.access_token == "new"
 
 
 def test_a_client_s_token_is_never_kept(home: Home, web: Web) -> None:
-    """The user whose login is in the file keeps it, and is not told of a refresh."""
+    """A client's token is never stored, and the file's user keeps theirs without a message."""
     before = home.path.read_bytes()
     client = session(home, web, client="ops", client_secret="secret")
     assert (client.token(), client.refreshed) == ("new", False)
@@ -152,14 +152,14 @@ def test_a_client_s_token_is_never_kept(home: Home, web: Web) -> None:
         (False, answer({"error_description": "old-refresh"}, 400), LoginProblem, "your BOSH login has expired"),
         (False, answer({"error_description": "old-refresh"}, 401), LoginProblem, "your BOSH login has expired"),
         (True, answer(b"", 401), LoginProblem, "does not accept client ops"),
-        (False, answer(b"", 503), CloudProblem, "gives no token: HTTP status 503"),
-        (False, answer({"access_token": "a b"}), CloudProblem, "gives no token: HTTP status 200"),
+        (False, answer(b"", 503), CloudProblem, "did not issue a token: HTTP status 503"),
+        (False, answer({"access_token": "a b"}), CloudProblem, "did not issue a token: HTTP status 200"),
     ],
 )  # fmt: skip
 def test_uaa_gives_no_token(
     home: Home, web: Web, client: bool, refused: Answer, kind: type[PcapdError], words: str
 ) -> None:
-    """What helps is told; the token never is, and the file stays as it is."""
+    """When UAA gives no token, the remedy is printed without the token, and the file is unchanged."""
     before = home.path.read_bytes()
     web.answers[f"{UAA}/oauth/token"] = [refused]
     user = session(home, web, **({"client": "ops", "client_secret": "secret"} if client else {}))
@@ -171,8 +171,8 @@ def test_uaa_gives_no_token(
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (answer(b"", 302), "answers with HTTP status 302"),
-        (answer({**info(UAA).json()}, 503), "answers with HTTP status 503"),
+        (answer(b"", 302), "answered with HTTP status 302"),
+        (answer({**info(UAA).json()}, 503), "answered with HTTP status 503"),
         (info("http://192.0.2.6:8080"), "a token is not sent in clear"),
         (info("https://user@192.0.2.6"), "is not an https URL"),
         (info("192.0.2.6"), "is not an https URL"),
@@ -189,8 +189,8 @@ def test_no_uaa_to_send_a_token_to(home: Home, web: Web, said: Answer, words: st
 # --- the director ----------------------------------------------------------------------------
 
 
-def director(home: Home, web: Any) -> Director:
-    return Director(DIRECTOR, session(home, web), web)
+def director(home: Home, web: Any) -> DirectorClient:
+    return DirectorClient(DIRECTOR, session(home, web), web)
 
 
 def test_a_token_ended_before_its_time(home: Home, web: Web) -> None:
@@ -201,7 +201,7 @@ def test_a_token_ended_before_its_time(home: Home, web: Web) -> None:
 
 
 def test_new_tokens_do_not_help(home: Home, web: Web) -> None:
-    """After one more attempt that is told."""
+    """When new tokens are refused too, that is reported after one more attempt."""
     web.answers[INSTANCES] = [answer(b"", 401)]
     with pytest.raises(Unauthenticated):
         director(home, web).instances(Deployment("cf"))
@@ -210,7 +210,7 @@ def test_new_tokens_do_not_help(home: Home, web: Web) -> None:
 
 @pytest.mark.parametrize(("status", "kind"), [(403, Forbidden), (500, PcapdError)])
 def test_no_new_token_for_other_refusals(home: Home, web: Web, status: int, kind: type[PcapdError]) -> None:
-    """Whoever may not read the deployment is told so at once."""
+    """A refusal for missing rights is reported without refreshing the token."""
     web.answers[INSTANCES] = [answer(b"", status)]
     with pytest.raises(kind):
         director(home, web).instances(Deployment("cf"))
@@ -220,9 +220,9 @@ def test_no_new_token_for_other_refusals(home: Home, web: Web, status: int, kind
 # --- the command -----------------------------------------------------------------------------
 
 
-def asked(deployment: str = "cf", **changes: Any) -> Asked:
+def asked(deployment: str = "cf", **changes: Any) -> BoshArguments:
     facts: Dict[str, Any] = {"groups": ("web",), "instances": (), "environment": None, "ca": None}
-    return Asked(deployment, **{**facts, "api": "https://pcap.x", **changes})
+    return BoshArguments(deployment, **{**facts, "api": "https://pcap.x", **changes})
 
 
 def options(output: str = "-", **changes: Any) -> CaptureOptions:
@@ -249,14 +249,14 @@ def test_prepared(home: Home, web: Web, capsys: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_what_the_command_line_gets_wrong(home: Home, web: Web, changes: Dict[str, Any], words: str) -> None:
-    """It is said before anybody is asked."""
+    """Contradicting options are reported before any request."""
     with pytest.raises(UsageProblem, match=words):
         prepare(asked(**changes), options())
     assert not web.asked
 
 
 def test_a_file_that_cannot_be_written(home: Home, web: Web, tmp_path: Path) -> None:
-    """Likewise."""
+    """A configuration file that cannot be written is reported before any request."""
     (tmp_path / "there.pcapng").touch()
     with pytest.raises(OutputError, match=r"there\.pcapng"):
         prepare(asked(), options(str(tmp_path / "there.pcapng")))
@@ -264,7 +264,7 @@ def test_a_file_that_cannot_be_written(home: Home, web: Web, tmp_path: Path) -> 
 
 
 def test_nothing_to_capture(home: Home, web: Web) -> None:
-    """What was named and is not there is told."""
+    """Instances that are named but do not exist are reported."""
     with pytest.raises(TargetNotFound, match="there is no group router"):
         prepare(asked(groups=("router",)), options())
 
@@ -297,7 +297,7 @@ def at_terminal(
 def test_many_vms(
     home: Home, web: Web, monkeypatch: pytest.MonkeyPatch, count: int, yes: bool, question: bool
 ) -> None:
-    """More than five are asked for, unless --yes has answered already."""
+    """More than five VMs need confirmation, unless --yes is given."""
     web.answers[INSTANCES] = [instances(count)]
     shown = at_terminal(monkeypatch, "y\n")
     prepare(asked(yes=yes), options())
@@ -306,7 +306,7 @@ def test_many_vms(
 
 @pytest.mark.parametrize("typed", ["n\n", "\n", "", "yess\n"])
 def test_not_agreed(home: Home, web: Web, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
-    """Whatever is not yes is no."""
+    """Any answer but yes is a no."""
     web.answers[INSTANCES] = [instances(UNASKED_MAX + 1)]
     at_terminal(monkeypatch, typed)
     with pytest.raises(NotConfirmed):
@@ -315,10 +315,10 @@ def test_not_agreed(home: Home, web: Web, monkeypatch: pytest.MonkeyPatch, typed
 
 @pytest.mark.parametrize("lacking", ["stdin", "stderr", "json"])
 def test_nobody_to_ask(home: Home, web: Web, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
-    """Who cannot see the question, cannot answer it, or is a script, must say --yes; what is piped in is no answer."""
+    """Without a visible question or a terminal for the answer, and in scripts, --yes is required."""
     web.answers[INSTANCES] = [instances(UNASKED_MAX + 1)]
     shown = at_terminal(monkeypatch, "y\n", **({lacking: False} if lacking != "json" else {}))
-    with pytest.raises(UsageProblem, match=r"nobody to ask .*--yes"):
+    with pytest.raises(UsageProblem, match=r"no terminal to ask .*--yes"):
         prepare(asked(), options(json=lacking == "json"))
     assert "[y/N]" not in shown.getvalue()
 
@@ -335,7 +335,7 @@ def test_nobody_to_ask(home: Home, web: Web, monkeypatch: pytest.MonkeyPatch, la
 def test_details(
     home: Home, web: Web, capsys: pytest.CaptureFixture[str], said: Dict[str, bool], details: bool
 ) -> None:
-    """Only with --verbose, and neither --quiet nor --json."""
+    """Details are printed with --verbose only, and with neither --quiet nor --json."""
     home.log_in(access_token="")
     prepare(asked(), options(**said))
     assert ("your BOSH login was refreshed" in capsys.readouterr().err) is details

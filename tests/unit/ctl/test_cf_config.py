@@ -65,7 +65,7 @@ def test_path() -> None:
 
 
 def test_whole() -> None:
-    """Every field that we use has its place."""
+    """Every field that pcapctl uses is read from the file."""
     assert parse_login(config(SSLDisabled=True)) == Login(
         target="https://api.sys.example.test",
         authorization_endpoint="https://login.sys.example.test",
@@ -105,6 +105,7 @@ def test_missing_and_null_fields() -> None:
     ids=["access token", "refresh token", "client"],
 )
 def test_one_way_to_log_in_is_enough(kept: dict[str, str]) -> None:
+    """A login with any one kind of token or client is accepted."""
     parse_login(config(**{"AccessToken": "", "RefreshToken": "", **kept}))
 
 
@@ -114,7 +115,7 @@ def test_one_way_to_log_in_is_enough(kept: dict[str, str]) -> None:
         ("", "not JSON", "cf login"),
         ('{"ConfigVersion": 4', "not JSON", "cf login"),
         ("[" * 100_000, "not JSON", "cf login"),
-        ("[]", "no JSON object", "cf login"),
+        ("[]", "not a JSON object", "cf login"),
         ("{}", "version none", "cf login"),
         (config(ConfigVersion=3), "version 3", "cf login"),
         (config(Target=""), "no api", "cf login -a"),
@@ -135,7 +136,7 @@ def test_one_way_to_log_in_is_enough(kept: dict[str, str]) -> None:
     ],
 )
 def test_refused(text: str, says: str, helps: str) -> None:
-    """What cannot be used is named, with the command that helps; no token is quoted."""
+    """An unusable file is refused with the command that helps, without quoting a token."""
     words = problem(text)
     assert says in words
     assert helps in words
@@ -145,12 +146,12 @@ def test_refused(text: str, says: str, helps: str) -> None:
 
 @pytest.mark.parametrize("target", ["http://localhost:8080", "http://127.0.0.1", "http://[::1]:80"])
 def test_loopback_may_be_clear(target: str) -> None:
-    """What stays on this machine needs no TLS."""
+    """An http address of this machine is accepted."""
     assert parse_login(config(Target=target)).target == target
 
 
 def test_repr_holds_no_secret() -> None:
-    """A login may end up in a traceback or a log."""
+    """The representation of a login, as in a traceback, holds no secret."""
     login = parse_login(config(UAAOAuthClientSecret="sesame"))
     assert "old" not in repr(login)
     assert "sesame" not in repr(login)
@@ -158,7 +159,7 @@ def test_repr_holds_no_secret() -> None:
 
 @given(st.text() | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
 def test_garbage_is_refused_in_words(text: str) -> None:
-    """Whatever the file holds, it is a login or a `LoginProblem`."""
+    """Any content of the file is a login or a `LoginProblem`."""
     problem(text)
 
 
@@ -177,12 +178,12 @@ def test_garbage_is_refused_in_words(text: str) -> None:
     ],
 )
 def test_pcap_beside_api(target: str, api: Optional[str]) -> None:
-    """``api.`` → ``pcap.`` at the beginning only."""
+    """``api.`` becomes ``pcap.`` at the beginning of the name only."""
     assert pcap_of_api(target) == api
 
 
 def test_guids() -> None:
-    """GUIDs are told from names."""
+    """GUIDs are distinguished from names."""
     assert is_guid("1cb006ee-fb05-47e1-b541-c34179ddc446")
     assert not is_guid("myapp")
     assert not is_guid("1cb006ee-fb05-47e1-b541-c34179ddc446-x")
@@ -200,7 +201,7 @@ def test_list_parameter(name: str) -> None:
 
 
 def test_refresh_grant() -> None:
-    """What the cf CLI posts: Basic ``cf:``, the refresh token, an empty scope."""
+    """A refresh posts what the cf CLI posts: Basic ``cf:``, the refresh token, an empty scope."""
     grant = grant_for(parse_login(config()))
     assert grant.authorization == "Basic Y2Y6"
     form = parse_qs(grant.form, keep_blank_values=True)
@@ -208,7 +209,7 @@ def test_refresh_grant() -> None:
 
 
 def test_client_credentials_grant() -> None:
-    """After ``cf auth --client-credentials``: id and secret in the form."""
+    """After ``cf auth --client-credentials`` id and secret are posted in the form."""
     login = parse_login(
         config(
             UAAGrantType="client_credentials",
@@ -235,7 +236,7 @@ NEW = Tokens("new.access.token", "new-refresh")
 
 
 def test_a_place_that_is_empty_stays_so() -> None:
-    """Who keeps no secrets in the file gets none."""
+    """An empty secret field of the file stays empty."""
     assert json.loads(with_tokens('{"AccessToken": "", "RefreshToken": ""}', NEW)) == {
         "AccessToken": "",
         "RefreshToken": "",
@@ -252,7 +253,7 @@ def test_only_tokens_change() -> None:
 
 
 def test_layout_and_escapes_stay() -> None:
-    """Go escapes <, > and &; numbers, spaces and the order of keys are not ours either."""
+    """The file's layout, escapes, numbers and order of keys stay as Go wrote them."""
     text = (
         '\n{ "x":"\\u003c\\"AccessToken\\"" ,"AccessToken":\t"a\\u002db","n":1e3,"RefreshToken" : "r"\n}\n\n'
     )
@@ -269,7 +270,7 @@ def test_old_refresh_token_stays() -> None:
 
 @pytest.mark.parametrize("empty", ["", None, 5, {}])
 def test_no_token_where_there_was_none(empty: Any) -> None:
-    """A place that held no secret gets none."""
+    """A token is not stored where none was."""
     text = config(AccessToken=empty)
     assert "new.access.token" not in with_tokens(text, NEW)
     assert "new-refresh" in with_tokens(text, NEW)

@@ -15,10 +15,10 @@ import pytest
 from pcapd.clouds.uaa import LoginProblem, Tokens
 from pcapd.ctl.login.cfconfig import parse_login
 from pcapd.ctl.login.cflogin import NotSaved, read_login, save_tokens
-from pcapd.ctl.login.cloud import Session
+from pcapd.ctl.login.cloud import CfSession
 from pcapd.ctl.login.fetch import Answer
 from pcapd.limits import CONFIG_MAX
-from tests.lab.memory import traced
+from tests.kit.lab.memory import traced
 
 OLD = {
     "ConfigVersion": 4,
@@ -67,7 +67,7 @@ def test_symbolic_link(path: Path) -> None:
 
 
 def test_someone_was_faster(path: Path) -> None:
-    """Tokens that the cf CLI wrote in the meantime are newer than ours."""
+    """Tokens that the cf CLI has written in the meantime are kept."""
     login = read_login(path)
     path.write_text(json.dumps({**OLD, "RefreshToken": "newer"}))
     before = path.read_bytes()
@@ -76,7 +76,7 @@ def test_someone_was_faster(path: Path) -> None:
 
 
 def test_logged_out_meanwhile(path: Path) -> None:
-    """Who has logged out does not find tokens in the file again."""
+    """After a logout no tokens are written to the file."""
     login = read_login(path)
     path.write_text(json.dumps({**OLD, "AccessToken": "", "RefreshToken": ""}))
     with pytest.raises(NotSaved):
@@ -100,7 +100,7 @@ def test_cannot_be_saved(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_owner_stays(path: Path) -> None:
-    """With sudo the file stays its user's."""
+    """With sudo the file keeps its owner."""
     if os.getuid() != 0:
         pytest.skip("only root can have this problem")
     os.chown(path, 12345, 12345)
@@ -155,7 +155,7 @@ def test_tokens_that_someone_else_got(path: Path, good: bool) -> None:
     uaa: Any = Uaa()
     config = {**OLD, "AuthorizationEndpoint": "https://login.x"}
     path.write_text(json.dumps(config))
-    session = Session(path, read_login(path), uaa, print)
+    session = CfSession(path, read_login(path), uaa, print)
     theirs = access(time.time() + (3600 if good else -3600))
     path.write_text(json.dumps({**config, "AccessToken": f"bearer {theirs}"}))
     session.refresh()

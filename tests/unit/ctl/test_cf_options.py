@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcapd.ctl.display.report import opened_line
-from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, parse_instances, parse_places
+from pcapd.ctl.options import CaptureOptions, CaptureTarget, UsageProblem, parse_instances, parse_places
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Source
 
@@ -25,7 +25,7 @@ from pcapd.wire import App, Source
     ],
 )
 def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
-    """Repeated, with commas, all, or none, which means all."""
+    """Instances are chosen by repeated options, commas or `all`; none means all."""
     assert parse_instances(given) == instances
 
 
@@ -33,7 +33,7 @@ def test_instances(given: tuple[str, ...], instances: tuple[int, ...]) -> None:
     "given", ["", "0,", "-1", "web", "2-0", "0-", "0-2-4", "0-9999999", "1.0", "all,0", "²", "٣", "9" * 100]
 )
 def test_no_instances(given: str) -> None:
-    """Anything else is refused."""
+    """Invalid instances are refused."""
     with pytest.raises(UsageProblem):
         parse_instances((given,))
 
@@ -41,21 +41,24 @@ def test_no_instances(given: str) -> None:
 def test_request_for_an_app() -> None:
     """START names the app and nothing else."""
     app = App("guid", "web", (0, 2))
-    request = CaptureOptions("x", Form.PCAPNG).request(Wanted(app=app, name="myapp", follow=True))
+    request = CaptureOptions("x", Form.PCAPNG).request(CaptureTarget(app=app, name="myapp", follow=True))
     assert (request.app, request.follow, request.targets) == (app, True, ())
 
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (Wanted(("a", "b")), "targets: a, b"),
-        (Wanted(app=App("g"), name="myapp"), "app: myapp, web, all instances"),
-        (Wanted(app=App("g", "w", (1,)), name="myapp"), "app: myapp, w, instance 1"),
-        (Wanted(app=App("g", "w", (0, 2)), name="m", follow=True), "app: m, w, instances 0, 2, followed"),
+        (CaptureTarget(("a", "b")), "targets: a, b"),
+        (CaptureTarget(app=App("g"), name="myapp"), "app: myapp, web, all instances"),
+        (CaptureTarget(app=App("g", "w", (1,)), name="myapp"), "app: myapp, w, instance 1"),
+        (
+            CaptureTarget(app=App("g", "w", (0, 2)), name="m", follow=True),
+            "app: m, w, instances 0, 2, followed",
+        ),
     ],
 )
-def test_words(wanted: Wanted, words: str) -> None:
-    """What is captured, for the comment of the file."""
+def test_words(wanted: CaptureTarget, words: str) -> None:
+    """The file's comment describes what is captured."""
     assert wanted.describe() == words
 
 
@@ -66,13 +69,13 @@ def opened(**changes: object) -> str:
 
 
 def test_opened_line() -> None:
-    """Link type, agent, clock and filter of a source that was opened."""
+    """The line for an opened source has link type, agent, clock and filter."""
     line = opened(agent="diego-cell/1", agent_address="10.0.0.5", clock_offset_us=1234)
     assert line == "myapp/0:eth0: Ethernet, agent diego-cell/1 at 10.0.0.5, clock +1.2 ms, filter tcp"
 
 
 def test_opened_line_of_strangers() -> None:
-    """What the api did not say is left out; what it says cannot reach the terminal's controls."""
+    """Missing values are left out of the line, and control characters of the api are escaped."""
     assert opened(filter="") == "myapp/0:eth0: Ethernet, agent unknown, filter none"
     line = opened(agent="\x1b[2J", agent_address="\r", filter="a\nb", link_type=147)
     assert line == "myapp/0:eth0: LINKTYPE 147, agent \\x1b[2J at \\r, filter a\\nb"
@@ -88,7 +91,7 @@ def test_opened_line_of_strangers() -> None:
     ],
 )
 def test_places(places: list[str], groups: list[str], instances: list[str], found: object) -> None:
-    """As words, as the BOSH CLI has them, or with options."""
+    """BOSH instances are chosen by words, as in the BOSH CLI, or with options."""
     assert parse_places(places, groups, instances) == found
 
 
@@ -101,5 +104,6 @@ def test_places(places: list[str], groups: list[str], instances: list[str], foun
     ],
 )
 def test_no_places(places: list[str], groups: list[str], words: str) -> None:
+    """An invalid place is wrong usage."""
     with pytest.raises(UsageProblem, match=words):
         parse_places(places, groups, [])

@@ -140,7 +140,7 @@ def test_bash(user: User, line: str) -> None:
     )
 )
 def test_zsh(user: User, line: str) -> None:
-    """So does an interactive zsh."""
+    """An interactive zsh completes each line."""
     need("zsh")
     typed, arguments = LINES[line]
     begin = f"autoload -Uz compinit; compinit -u -D; . {user.install('zsh')}"
@@ -170,7 +170,7 @@ def test_fish(user: User, line: str) -> None:
 
 
 def test_every_shell_is_tested_and_explained() -> None:
-    """What --help offers is what there is."""
+    """Every shell that --help offers is tested and documented."""
     assert SHELLS == ("bash", "zsh", "fish")
     epilog = completion.epilog
     assert epilog is not None and all(f"completion {shell}" in epilog for shell in SHELLS)
@@ -218,7 +218,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_directors(config: Path, text: str, names: list[str]) -> None:
-    """Aliases that are one word for every shell; nothing, and no message, where there are none."""
+    """Directors are completed by aliases that need no quoting; without any, nothing is printed."""
     config.write_text(text)
     assert complete(["bosh", "-e"], "") == names
 
@@ -235,13 +235,13 @@ def test_directors(config: Path, text: str, names: list[str]) -> None:
 def test_only_what_begins_with_what_is_typed(
     config: Path, arguments: list[str], incomplete: str, values: list[str]
 ) -> None:
-    """Shells take what they are given for completions of the word."""
+    """Only candidates that begin with the typed word are printed."""
     config.write_text("environments: [{alias: prod, url: x}, {alias: lab, url: y}, {alias: pre, url: z}]\n")
     assert complete(arguments, incomplete) == values
 
 
 def test_no_directors_without_a_configuration(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is not there, is a directory, or there is no home to look in."""
+    """A directory, a missing file or a missing HOME gives no directors and no error."""
     assert complete(["bosh", "--environment"], "") == []
     config.mkdir()
     assert complete(["bosh", "--environment"], "") == []
@@ -252,5 +252,5 @@ def test_no_directors_without_a_configuration(config: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("arguments", [["cf"], ["hosts"], ["cf", "myapp", "--filter"], ["bosh", "-d"]])
 def test_nothing_that_only_others_know(config: Path, arguments: list[str]) -> None:
-    """Apps, targets and deployments would have to be asked for."""
+    """Apps, targets and deployments, which need a request, are not completed."""
     assert complete(arguments, "") == []

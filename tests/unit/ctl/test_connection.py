@@ -20,7 +20,7 @@ from pcapd.ctl.stream import connection as connection_module
 from pcapd.ctl.stream.connection import ApiUnreachable, Connection, address_of
 from pcapd.errors import Forbidden, RemoteProtocolError
 from pcapd.limits import CONNECT_TIMEOUT
-from tests.doubles.stream_api import Client, StreamApi
+from tests.kit.doubles.stream_api import Client, StreamApi
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ from tests.doubles.stream_api import Client, StreamApi
     ],
 )
 def test_an_api(api: str, address: Tuple[bool, str, int, str]) -> None:
+    """An api's URL gives TLS, host, port and path."""
     assert address_of(api) == address
 
 
@@ -56,8 +57,8 @@ def test_an_api(api: str, address: Tuple[bool, str, int, str]) -> None:
     ],
 )
 def test_no_api(api: str) -> None:
-    """Nothing is dropped in silence of what somebody took for part of an address."""
-    with pytest.raises(UsageProblem, match=r"no URL of an api|no usable port"):
+    """An api address with a part that would be ignored is refused."""
+    with pytest.raises(UsageProblem, match=r"not the URL of an api|no valid port"):
         address_of(api)
 
 
@@ -65,7 +66,7 @@ def test_no_api(api: str) -> None:
     "host", ["pcap.example.com", "127.0.0.1.example.com", "localhost.example.com", "10.0.0.1"]
 )
 def test_in_clear_only_to_this_machine(host: str) -> None:
-    """Unless there is no secret to send."""
+    """Plain HTTP is allowed to this machine, or without a token."""
     with pytest.raises(UsageProblem, match="not sent in clear"):
         address_of(f"http://{host}")
     assert address_of(f"http://{host}", secret=False) == (False, host, 80, "")
@@ -142,7 +143,7 @@ Connect = Callable[..., Tuple[Connection, Peer]]
 
 
 def test_what_comes_is_given_out(connect: Connect) -> None:
-    """What came before the socket broke is still good; that it is broken is told after it."""
+    """Bytes that came before the socket broke are given out before the error."""
     connection, _ = connect(
         ACCEPT,
         b"\x82\x03abc",
@@ -150,7 +151,7 @@ def test_what_comes_is_given_out(connect: Connect) -> None:
         OSError(errno.ETIMEDOUT, "x"),
     )
     assert [bytes(piece) for piece in connection.read()] == [b"abc"] and not connection.closed
-    with pytest.raises(ApiUnreachable, match="the connection to the api broke: x"):
+    with pytest.raises(ApiUnreachable, match="the connection to the api was lost: x"):
         connection.read()
 
 
@@ -161,14 +162,14 @@ def test_an_end_that_is_none_of_the_protocol(connect: Connect) -> None:
 
 
 def test_a_text_message_is_refused(connect: Connect) -> None:
-    """It is not in this protocol."""
+    """A text message is a protocol error."""
     connection, _ = connect(ACCEPT, b"\x81\x03abc", BlockingIOError())
-    with pytest.raises(RemoteProtocolError, match="a text message is not in this protocol"):
+    with pytest.raises(RemoteProtocolError, match="this protocol has no text messages"):
         connection.read()
 
 
 def test_what_came_with_the_answer_is_read_first(connect: Connect) -> None:
-    """Without TLS there is nothing else that poll does not know of."""
+    """Frames that came with the handshake's answer are read before polling."""
     connection, _ = connect(ACCEPT)
     assert not connection.ready
     connection._early = b"\x82\x03abc"
@@ -193,7 +194,7 @@ HEAD = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Len
     ids=["at once", "head and body", "anyhow", "after another"],
 )
 def test_a_refusal_is_read_to_its_end(said: Tuple[bytes, ...], connect: Connect) -> None:
-    """However it was cut on its way, and not a byte further; the token goes nowhere else."""
+    """A refusal is read to its end and no further, however it was cut; the token goes nowhere else."""
     with pytest.raises(Forbidden, match="not for you") as refused:
         connect(*said)
     assert refused.value.hint == "ask somebody"
@@ -205,7 +206,7 @@ def test_a_refusal_is_read_to_its_end(said: Tuple[bytes, ...], connect: Connect)
         ((b"",), "the api closed the connection"),
         ((b"HTTP/1.1 101", b""), "the api closed the connection"),
         ((b"SSH-2.0-OpenSSH_9.2\r\n\r\n",), "this is not a pcapd api"),
-        ((b"HTTP/1.1 101 Upgrade\r\nX: ", b"y" * 32768, b"y" * 32768), "its answer has no end"),
+        ((b"HTTP/1.1 101 Upgrade\r\nX: ", b"y" * 32768, b"y" * 32768), "its answer is too long"),
         ((OSError(errno.ECONNRESET, "Connection reset by peer"),), "this is not a pcapd api"),
     ],
     ids=["nothing", "half a line", "another protocol", "no end", "reset"],
@@ -213,13 +214,13 @@ def test_a_refusal_is_read_to_its_end(said: Tuple[bytes, ...], connect: Connect)
 def test_an_answer_that_is_none(
     said: Tuple[Union[bytes, OSError], ...], words: str, connect: Connect
 ) -> None:
-    """It is told as what it is, and nothing more is read."""
+    """An answer that is not HTTP is reported as what it is, and nothing more is read."""
     with pytest.raises(ApiUnreachable, match=words):
         connect(*said)
 
 
 def test_an_api_that_does_not_read(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it does not take is not offered to it for ever."""
+    """Data that the api does not read is offered for a bounded time."""
     connection, peer = connect(ACCEPT)
     now = 1000.0
 
@@ -231,7 +232,7 @@ def test_an_api_that_does_not_read(connect: Connect, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(connection_module.time, "monotonic", lambda: now)
     monkeypatch.setattr(connection_module.select, "select", wait)
     peer.takes = False
-    with pytest.raises(ApiUnreachable, match="does not read any more"):
+    with pytest.raises(ApiUnreachable, match="no longer reads"):
         connection.send(b"frame")
     assert now >= 1000.0 + CONNECT_TIMEOUT
 
@@ -246,12 +247,12 @@ def test_an_api_that_asks_for_a_certificate(credentials: Credentials) -> None:
     with StreamApi(credentials, Client.upgrade) as api:
         assert api._context is not None
         api._context.verify_mode = ssl.CERT_REQUIRED
-        with pytest.raises(ApiUnreachable, match="asks for a client certificate"):
+        with pytest.raises(ApiUnreachable, match="requires a client certificate"):
             Connection(Access(api.url, "token", credentials.ca))
 
 
 def test_what_tls_holds_is_ready(credentials: Credentials) -> None:
-    """Of a record that was read in part poll does not know; without one there is nothing to do."""
+    """Bytes that TLS holds of a record that was read in part count as ready."""
     said = threading.Event()
 
     def script(client: Client) -> None:

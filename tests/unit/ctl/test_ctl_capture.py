@@ -99,7 +99,7 @@ def test_a_complete_capture() -> None:
 
 
 def test_without_final_counters_it_is_not_complete() -> None:
-    """What nobody knows is not called nothing."""
+    """Without final counters a capture is not complete."""
     api = Api()
     api.start()
     api.packets(1)
@@ -109,7 +109,7 @@ def test_without_final_counters_it_is_not_complete() -> None:
 
 
 def test_a_duration_ends_it_without_traffic() -> None:
-    """Its clock starts with the first source, not with the request."""
+    """A duration ends a capture without traffic, counted from its first source."""
     api = Api(duration=5.0)
     api.turn(3.0)
     api.start()
@@ -120,7 +120,7 @@ def test_a_duration_ends_it_without_traffic() -> None:
 
 
 def test_a_count_ends_it_to_the_packet() -> None:
-    """Not one more is written, however many come."""
+    """A count ends a capture to the packet."""
     api = Api(max_packets=3)
     api.start()
     api.packets(1, 2)
@@ -133,7 +133,7 @@ def test_a_count_ends_it_to_the_packet() -> None:
 
 
 def test_bytes_end_it() -> None:
-    """The file does not grow beyond the limit."""
+    """The file stays within its limit of bytes."""
     api = Api(max_bytes=1000)
     api.start()
     api.packets(*range(100))
@@ -144,7 +144,7 @@ def test_bytes_end_it() -> None:
 
 
 def test_a_late_packet_is_written_and_counted() -> None:
-    """It is out of order, which is said; it is not lost."""
+    """A late packet is written, and counted as late and not as lost."""
     api = Api()
     api.start()
     api.packets(5)
@@ -161,7 +161,7 @@ def test_a_late_packet_is_written_and_counted() -> None:
 
 
 def test_an_api_that_accepts_and_says_nothing() -> None:
-    """It gets the time that a start may take, and no more."""
+    """An api that accepts and sends nothing is given up after the time for a start."""
     api = Api()
     api.turn(API_START_TIMEOUT - 0.1)
     assert not api.capture.over
@@ -177,7 +177,7 @@ def test_an_api_that_falls_silent() -> None:
     api.turn(API_SILENCE_TIMEOUT - 1)
     assert not api.capture.over
     api.turn(2)
-    assert api.capture.outcome is Outcome.FAILED and "nothing was heard" in str(api.capture.error)
+    assert api.capture.outcome is Outcome.FAILED and "sent nothing for" in str(api.capture.error)
 
 
 def test_an_api_that_only_pings_is_there() -> None:
@@ -204,7 +204,7 @@ MOVEMENT = range(STOP_STALL_BYTES // len(record(0)) + 1)
     ],
 )
 def test_an_api_that_does_not_stop(says: str, limit: float) -> None:
-    """It is given up some time after the last packets, however much it talks, and packets are not endless."""
+    """An api that does not stop is given up some time after the last packets, however much it sends."""
     api = Api()
     api.start()
     api.capture.stop("interrupted", api.now)
@@ -238,7 +238,7 @@ def test_what_a_stop_waits_for() -> None:
 
 @pytest.mark.parametrize("state", ["waiting", "capturing", "stopping"])
 def test_ctrl_z_is_not_the_apis_silence(state: str) -> None:
-    """After ``fg`` the api is judged by what it does from then on: what it sent before is read piece by piece."""
+    """After Ctrl-Z and ``fg`` the api's earlier data is read before its silence is judged."""
     api = Api()
     if state != "waiting":
         api.start()
@@ -252,7 +252,7 @@ def test_ctrl_z_is_not_the_apis_silence(state: str) -> None:
 
 
 def test_the_duration_is_over_after_ctrl_z() -> None:
-    """The user meant the clock on the wall."""
+    """A duration counts on the wall clock while Ctrl-Z suspends pcapctl."""
     api = Api(duration=60)
     api.start()
     api.pause(600)
@@ -260,7 +260,7 @@ def test_the_duration_is_over_after_ctrl_z() -> None:
 
 
 def test_ctrl_c_before_anything_started() -> None:
-    """There is nothing to finish: it fails, and says so."""
+    """Ctrl-C before the first source is a failure with a message."""
     api = Api()
     api.capture.stop("interrupted", api.now)
     assert api.capture.outcome is Outcome.FAILED
@@ -268,7 +268,7 @@ def test_ctrl_c_before_anything_started() -> None:
 
 
 def test_ctrl_c_asks_once() -> None:
-    """What was captured until then still comes, and is written."""
+    """After the first Ctrl-C the remaining packets still arrive and are written."""
     api = Api()
     api.start()
     api.packets(1)
@@ -288,7 +288,7 @@ def test_ctrl_c_asks_once() -> None:
     [NoticeType.INSTANCE_UNAVAILABLE, NoticeType.START_CAPTURE_FAILED, NoticeType.CONNECTION_ERROR],
 )
 def test_a_target_that_failed_makes_it_incomplete(kind: NoticeType) -> None:
-    """The file is good, but not all of it is there."""
+    """A target that failed makes the capture incomplete."""
     api = Api()
     api.start()
     api.say(api.callee.notice(Notice(kind, "no", "web-1")))
@@ -298,7 +298,7 @@ def test_a_target_that_failed_makes_it_incomplete(kind: NoticeType) -> None:
 
 
 def test_a_target_that_failed_has_a_name_that_ends() -> None:
-    """What is kept of a name from the network is bounded."""
+    """A target's name from the network is kept to a bounded length."""
     api = Api()
     api.start()
     api.say(api.callee.notice(Notice(NoticeType.INSTANCE_UNAVAILABLE, "no", "x" * 2 * NAME_MAX)))
@@ -306,7 +306,7 @@ def test_a_target_that_failed_has_a_name_that_ends() -> None:
 
 
 def test_a_notice_alone_takes_nothing_away() -> None:
-    """Congestion costs nothing that the counters do not tell."""
+    """A CONGESTED notice alone leaves a capture complete."""
     api = Api()
     api.start()
     api.say(api.callee.notice(Notice(NoticeType.CONGESTED, "slow", "web-0")))
@@ -317,16 +317,17 @@ def test_a_notice_alone_takes_nothing_away() -> None:
 
 
 def test_an_api_that_does_not_cut_headers() -> None:
-    """Not a byte of a payload that was not asked for is written, not even of what came with the answer."""
+    """No payload byte from an api that ignores headers-only is written, not even of the first read."""
     api = Api(headers_only=True)
     api.say(api.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
     source = api.callee.source(1, Source("web-0", "eth0", 1, 262144, ""))
     api.say(source, *api.callee.packets(1, record(1)), api.callee.end(End(EndReason.STOPPED)))
     assert api.capture.outcome is Outcome.FAILED and api.blocks == []
-    assert "does not know how to cut packets" in str(api.capture.error)
+    assert "cannot cut packets" in str(api.capture.error)
 
 
 def test_headers_only() -> None:
+    """A source that confirms headers only is captured completely."""
     api = Api(headers_only=True)
     api.say(api.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
     api.say(api.callee.source(1, Source("web-0", "eth0", 1, 262144, "", headers_only=True)))
@@ -337,6 +338,7 @@ def test_headers_only() -> None:
 
 
 def test_an_error_of_the_api_is_told_in_its_words() -> None:
+    """An error of the api is shown with its message and hint."""
     api = Api()
     api.say(api.callee.hello(Hello(COMPATIBILITY_LEVEL, "api", "a", "1", 5)))
     api.say(api.callee.end(Error("forbidden", "not for you", "ask somebody")))
@@ -346,7 +348,7 @@ def test_an_error_of_the_api_is_told_in_its_words() -> None:
 
 @pytest.mark.parametrize("started", [True, False])
 def test_an_end_that_is_none(started: bool) -> None:
-    """The api failed, or ended what had never begun: that is no capture without traffic."""
+    """An END of a failure, or before any start, is not a complete capture."""
     api = Api()
     if started:
         api.start()
@@ -360,7 +362,7 @@ def test_an_end_that_is_none(started: bool) -> None:
 
 
 def test_a_connection_that_closes_after_the_end() -> None:
-    """That is how it ends."""
+    """A connection that closes after END leaves the capture complete."""
     api = Api()
     api.start()
     api.stats(0, 10, final=True)
@@ -370,7 +372,7 @@ def test_a_connection_that_closes_after_the_end() -> None:
 
 
 def test_a_connection_that_closes_before_the_end() -> None:
-    """Even with the last counters there may be more that never came."""
+    """A connection that closes before END makes the capture incomplete, even with final counters."""
     api = Api()
     api.start()
     api.stats(0, 10, final=True)
@@ -380,7 +382,7 @@ def test_a_connection_that_closes_before_the_end() -> None:
 
 
 def test_the_first_error_counts() -> None:
-    """What follows from it is not told instead of it."""
+    """The first error is the one that is reported."""
     api = Api()
     api.start()
     api.capture.fail(PcapdError("first"))
@@ -408,7 +410,7 @@ def unwritten(capture: CaptureSession) -> List[Optional[int]]:
 
 
 def test_what_is_missing_is_counted_once() -> None:
-    """Also when it is asked for twice: a capture that is left at once is settled where it was left."""
+    """Missing packets are counted once, also when they are asked for twice."""
     capture, pieces = captured(Muxer(Form.PCAP, 262144), "a:eth0", "a:lo")
     for _ in range(2):
         capture.settle(Form.PCAP, {"": 1}, pieces)
@@ -416,7 +418,7 @@ def test_what_is_missing_is_counted_once() -> None:
 
 
 def test_what_is_missing_from_one_file_is_looked_for_in_it() -> None:
-    """The last packet of an instance's own file, not of another's that was to be written after it."""
+    """Missing packets of an instance's own file are looked for in that file only."""
     capture, pieces = captured(Split(Form.PCAPNG, 262144), "a:eth0", "a:lo", "b:eth0")
     capture.settle(Form.PCAPNG, {"a": 1, "b": 1}, pieces)
     assert unwritten(capture) == [0, 1, 0]

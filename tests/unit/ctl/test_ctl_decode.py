@@ -164,6 +164,10 @@ LINES = {
     "other version": (b"\x55" + ipv4(udp(b"abc"))[1:], "  IPv4 cut short"),
     "no header": (b"\x44" + ipv4(udp(b"abc"))[1:], "  IPv4 cut short"),
     "half an address": (ipv4(b"")[:17], "  IPv4 cut short"),
+    "total length within TCP": (
+        (lambda packet: packet[:2] + b"\0\x18" + packet[4:])(ipv4(tcp(b"abc"), 6)),
+        "192.0.2.1:40000 192.0.2.2:8080 TCP cut short",
+    ),
     "half a port": (ipv4(b"\1\2\3"), "192.0.2.1 192.0.2.2 UDP cut short"),
 }  # fmt: skip
 
@@ -176,14 +180,14 @@ def test_what_is_recognized(case: str) -> None:
 
 
 def test_a_name_in_a_hello_of_two_packets() -> None:
-    """What is in the first one is used; without the name it is a hello still."""
+    """A TLS hello of two packets gives its name if that is in the first, and is a hello otherwise."""
     hello = client_hello("myapp.example.com")
     assert line(ipv4(tcp(hello[: hello.index(b"myapp")]), 6)).endswith("TLS ClientHello")
 
 
 @pytest.mark.parametrize("ip", [ipv4, ipv6])
 def test_padding_is_no_content(ip: Callable[[bytes, int], bytes]) -> None:
-    """Ethernet frames are padded to 60 bytes; IP says where they end."""
+    """Ethernet padding is not printed as content."""
     assert " ".join(decode(1, frame(ip(tcp(flags=16), 6)) + bytes(6))).endswith("TCP ACK")
 
 
@@ -200,12 +204,12 @@ def test_padding_is_no_content(ip: Callable[[bytes, int], bytes]) -> None:
     ],
 )
 def test_link_types(link_type: int, head: bytes) -> None:
-    """Those that captures have."""
+    """All link types of captures are decoded."""
     assert decode(link_type, head + ipv4(udp(b"abc"))).destination == "192.0.2.2:9"
 
 
 def test_arp_and_others() -> None:
-    """Without addresses of IP there is still a line."""
+    """Packets without IP addresses get a line as well."""
     asked = b"\0\1\x08\0\6\4\0\1" + bytes(6) + b"\xc0\0\2\1" + bytes(6) + b"\xc0\0\2\2"
     assert decode(1, ETHERNET + b"\x08\x06" + asked)[2:] == ("ARP", "who has 192.0.2.2")
     reply = b"\0\1\x08\0\6\4\0\2" + b"\xaa\xbb\xcc\0\0\1" + asked[14:]
@@ -216,7 +220,7 @@ def test_arp_and_others() -> None:
 
 
 def test_names_that_point_at_themselves() -> None:
-    """Compression cannot be made to go round and round."""
+    """DNS names that point at themselves do not loop."""
     loop = struct.pack("!6H", 1, 0x100, 1, 0, 0, 0) + b"\xc0\x0c\0\1\0\1"
     assert line(ipv4(udp(loop, destination=53))).endswith(f"UDP {len(loop)} bytes")
 
@@ -234,7 +238,7 @@ def test_garbage(link_type: int, data: bytes) -> None:
 @given(packet=st.sampled_from(GOOD), changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255))),
        cut=st.integers(0, 400))  # fmt: skip
 def test_packets_that_are_nearly_good(packet: bytes, changes: List[tuple[int, int]], cut: int) -> None:
-    """Changed anywhere and cut anywhere."""
+    """Packets that are changed or cut anywhere are decoded without an exception."""
     changed = bytearray(packet)
     for at, value in changes:
         changed[at % len(changed)] = value
@@ -259,7 +263,7 @@ def pieces(instance: str, content: bytes) -> List[Piece]:
 
 
 def test_lines_and_events(capfd: pytest.CaptureFixture[str]) -> None:
-    """With the instance and the length on the wire; statistics are no packets."""
+    """Lines and events carry instance and wire length; statistics are not packets."""
     Printer(json=False, stream=sys.stdout).write(pieces("web-0", b"abc"))
     (text,) = capfd.readouterr().out.splitlines()
     assert text.endswith(".000005 web-0:eth0 192.0.2.1:40000 > 192.0.2.2:9 UDP 1514 3 bytes")
@@ -281,7 +285,7 @@ def test_each_instance_has_its_own_interfaces(capfd: pytest.CaptureFixture[str])
 
 
 def test_a_terminal_that_knows_ascii_only() -> None:
-    """Gets the numbers of the characters."""
+    """An ASCII-only terminal gets escaped characters."""
     read_fd, write_fd = os.pipe()
     with os.fdopen(write_fd, "w", encoding="ascii") as stream:
         Printer(json=False, stream=stream).write(pieces("jürgen", b""))
@@ -290,7 +294,7 @@ def test_a_terminal_that_knows_ascii_only() -> None:
 
 
 def test_nobody_reads_the_lines() -> None:
-    """That is said once; the capture's file goes on."""
+    """Lines that cannot be written are reported once, and the capture's file goes on."""
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
     with os.fdopen(write_fd, "w") as stream:

@@ -119,7 +119,7 @@ def capture(
 def test_files_by_size_hold_every_packet_once(
     tmp_path_factory: pytest.TempPathFactory, form: Form, size: int, batches: List[List[int]]
 ) -> None:
-    """In order, each file whole; none is larger than asked for unless one packet alone is."""
+    """Files by size hold every packet once, in order, and exceed the size only for a single larger packet."""
     directory = tmp_path_factory.mktemp("rotation")
     files = capture(directory, form, FileOptions(Rotation(size=size)), batches)
     numbers: List[int] = []
@@ -140,7 +140,7 @@ def test_files_by_size_hold_every_packet_once(
 
 
 def test_names_are_those_of_dumpcap(tmp_path: Path) -> None:
-    """Number and time before the suffix."""
+    """File names have number and time before the suffix, as dumpcap's."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1)), [[4], [4]])
     names = [Path(written.name) for written in files.inventory.kept]
     assert names[0].match("x_00001_????????T??????Z.pcapng") and names[1].match("x_00002_*Z.pcapng")
@@ -156,7 +156,7 @@ def test_files_by_time(tmp_path: Path) -> None:
 
 
 def test_a_time_without_packets_makes_one_file(tmp_path: Path) -> None:
-    """With the headers, as a capture without packets always does."""
+    """A rotation time without packets makes one file with headers."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(Rotation(time=1.0)), [[], [], []])
     assert [read(Path(written.name))[0] for written in files.inventory.kept] == [[]]
 
@@ -177,7 +177,7 @@ def test_a_ring_says_what_it_deleted(tmp_path: Path) -> None:
 
 
 def test_a_file_that_somebody_else_deleted(tmp_path: Path) -> None:
-    """Is gone, which is what the ring wanted."""
+    """A ring's old file that is already deleted is no error."""
     muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
     options = FileOptions(Rotation(size=1, files=1))
     files = opened(tmp_path / "x.pcapng", Form.PCAPNG, options, muxer, force=False)
@@ -193,7 +193,7 @@ def test_a_file_that_somebody_else_deleted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", Form)
 def test_a_file_per_instance(tmp_path: Path, form: Form) -> None:
-    """Named after it; interfaces are numbered from 0 in each."""
+    """Each instance's file is named after it, with interfaces numbered from 0."""
     files = capture(tmp_path, form, FileOptions(split=True), [[4], [4], [4]])
     suffix = form.name.lower()
     assert {path.name for path in tmp_path.iterdir()} == {f"x_a_0.{suffix}", f"x_b_0.{suffix}"}
@@ -204,7 +204,7 @@ def test_a_file_per_instance(tmp_path: Path, form: Form) -> None:
 
 
 def test_a_file_per_instance_by_size(tmp_path: Path) -> None:
-    """Both at once: a series for each instance, and a ring for each."""
+    """A file per instance by size is a series, and a ring, per instance."""
     files = capture(
         tmp_path, Form.PCAPNG, FileOptions(Rotation(size=1, files=2), split=True), [[4] * 3, [4], [4]]
     )
@@ -214,7 +214,7 @@ def test_a_file_per_instance_by_size(tmp_path: Path) -> None:
 
 
 def test_instances_whose_names_become_the_same(tmp_path: Path) -> None:
-    """Each has its own file, whatever a name from the network looks like."""
+    """Instances whose file names would be equal have a file each, whatever a name looks like."""
     muxer = Split(Form.PCAPNG, 262144)
     files = opened(tmp_path / "x.pcapng", Form.PCAPNG, FileOptions(split=True), muxer, force=True)
     for number, name in enumerate(("a/0", "a_0", "A_0", "../../a", "é" * 200), 1):
@@ -238,7 +238,7 @@ def test_limits_count_over_all_instances() -> None:
 
 
 def test_time_order_within_each_instance() -> None:
-    """ReorderBuffer works as in one file, and a source that ends stops nobody."""
+    """Each instance's file is in time order, and a source that ends holds up no other."""
     muxer = Split(Form.PCAPNG, 262144)
     muxer.source(1, source("a/0"), 5)
     muxer.source(2, source("a/0", "lo"), 5)
@@ -255,7 +255,7 @@ def test_time_order_within_each_instance() -> None:
 
 
 def test_all_instances_together_are_held_back_as_one_file_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are; nothing is lost when they are more."""
+    """All files together hold back as much as one would, however many instances there are."""
     monkeypatch.setattr(split_module, "HOLD_BACK_BYTES", 10_000)
     muxer = Split(Form.PCAPNG, 262144)
     for number in range(10):
@@ -274,7 +274,7 @@ def test_all_instances_together_are_held_back_as_one_file_would(monkeypatch: pyt
 
 
 def test_existing_files_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without --force the capture ends; the packets that found no place are counted."""
+    """An existing file ends the capture without --force, and the packets left are counted."""
     monkeypatch.setattr(files_module.time, "strftime", lambda form, moment: "20260131T120000Z")
     second = tmp_path / "x_00002_20260131T120000Z.pcapng"
     second.write_text("mine")
@@ -293,7 +293,7 @@ def test_existing_files_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.
 def test_a_full_disk_leaves_whole_files(
     tmp_path_factory: pytest.TempPathFactory, room: int, form: Form, split: bool
 ) -> None:
-    """Wherever the disk is full, every file is whole, and the packets that are missing are counted."""
+    """A full disk leaves every file whole, and the missing packets are counted."""
     directory = tmp_path_factory.mktemp("full")
     kind: Any = Split if split else Muxer
     muxer = kind(form, 262144, ordered=False)
@@ -369,7 +369,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_options_that_do_not_go_together(case: str) -> None:
-    """Are refused with words before anything starts."""
+    """File options that exclude each other are refused before the start."""
     options, output, words = WRONG[case]
     with pytest.raises(UsageProblem, match=words):
         check_files(CaptureOptions(output, Form.PCAPNG, files=options))
@@ -380,7 +380,7 @@ def test_options_that_do_not_go_together(case: str) -> None:
     [("", "is a directory"), ("no/where.pcapng", "does not exist"), ("pipe", "is not a regular file")],
 )
 def test_places_that_cannot_take_several_files(tmp_path: Path, name: str, words: str) -> None:
-    """Said before anything starts."""
+    """An output that cannot be several files is refused before the start."""
     os.mkfifo(tmp_path / "pipe")
     options = CaptureOptions(
         str(tmp_path / name), Form.PCAPNG, files=FileOptions(Rotation(size=1))
@@ -390,7 +390,7 @@ def test_places_that_cannot_take_several_files(tmp_path: Path, name: str, words:
 
 
 def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said before anything starts, too."""
+    """A directory that cannot be written is reported before the start."""
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(OutputError, match="cannot be written"):
         check_files(
@@ -399,7 +399,7 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest
 
 
 def test_packets_for_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They go to readers or a terminal alone, and into no file of any name."""
+    """Packets for readers or a terminal alone go into no file."""
     monkeypatch.chdir(tmp_path)
     muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
     files = opened(NOWHERE, Form.PCAPNG, FileOptions(serve=("127.0.0.1", 0)), muxer, force=True)
@@ -420,7 +420,7 @@ def test_packets_for_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_where_packets_go_without_a_file(options: FileOptions, elsewhere: bool) -> None:
-    """To a terminal or to readers; a capture that goes nowhere else has a file without being asked."""
+    """Without readers or a terminal line a capture has a file by default."""
     assert options.elsewhere == elsewhere
 
 
@@ -443,7 +443,7 @@ def test_an_interface_that_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the system could not keep is told, and the other files are closed all the same."""
+    """A file that cannot be closed is reported, and the other files are closed all the same."""
     muxer = Split(Form.PCAPNG, 262144)
     files = opened(tmp_path / "x.pcapng", Form.PCAPNG, FileOptions(split=True), muxer, force=False)
     for number in (1, 2):
@@ -471,7 +471,7 @@ def test_names() -> None:
 
 
 def test_one_file_is_as_it_was(tmp_path: Path) -> None:
-    """Without these options: one file by its name."""
+    """Without rotation options there is one file, by its name."""
     files = capture(tmp_path, Form.PCAPNG, FileOptions(), [[4, 4], [4]])
     assert [path.name for path in tmp_path.iterdir()] == ["x.pcapng"]
     assert read(tmp_path / "x.pcapng")[0] == [0, 1, 2]
@@ -479,7 +479,7 @@ def test_one_file_is_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_piece_knows_its_packets() -> None:
-    """What rotation counts by."""
+    """A piece knows its number of packets, by which rotation counts."""
     muxer = Muxer(Form.PCAPNG, 262144, ordered=False)
     muxer.source(1, source("a/0"), 5)
     muxer.packets(1, record(0, 4) + record(1, 4), 0.0)

@@ -10,7 +10,7 @@ import pytest
 
 from pcapd.ctl.extcap import install as installing
 from pcapd.ctl.main import main
-from pcapd.ctl.options import CaptureOptions, UsageProblem, Wanted, read_token
+from pcapd.ctl.options import CaptureOptions, CaptureTarget, UsageProblem, read_token
 from pcapd.savefile.form import Form
 
 Pcapctl = Callable[..., Tuple[object, str]]
@@ -37,15 +37,15 @@ USAGE = {
     "no time": (("hosts", "a", "--duration", "0s"), "must be more than 0"),
     "no bytes": (("hosts", "a", "--max-bytes", "0B"), "must be more than 0"),
     "a size without a unit": (("hosts", "a", "--rotate-size", "100"), "needs a unit"),
-    "no deployment": (("bosh", "--group", "router"), "no deployment (set BOSH_DEPLOYMENT"),
-    "no api": (("status",), "no api (set PCAP_API"),
-    "no token": (("hosts", "a", "--api", "https://pcap.invalid"), "no token (set PCAP_TOKEN"),
+    "no deployment": (("bosh", "--group", "router"), "no deployment is named (set BOSH_DEPLOYMENT"),
+    "no api": (("status",), "no api is given (set PCAP_API"),
+    "no token": (("hosts", "a", "--api", "https://pcap.invalid"), "no token is given (set PCAP_TOKEN"),
     "a check and none": (
         ("status", "--api", "https://pcap.invalid", "--insecure", "--ca", "ca.crt"),
         "--insecure and --ca exclude each other",
     ),
-    "nothing to install": (("extcap",), "say what to do"),
-    "both at once": (("extcap", "--install", "--uninstall"), "say what to do"),
+    "nothing to install": (("extcap",), "specify either"),
+    "both at once": (("extcap", "--install", "--uninstall"), "specify either"),
 }
 
 
@@ -59,7 +59,7 @@ def test_wrong_usage(case: str, pcapctl: Pcapctl) -> None:
 
 @pytest.mark.parametrize("action", ["install", "uninstall"])
 def test_the_launcher(action: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is put there, or taken away, as was asked."""
+    """The extcap launcher is installed or removed as requested."""
     done: List[str] = []
     monkeypatch.setattr(installing, "install", lambda directory: done.append("install"))
     monkeypatch.setattr(installing, "uninstall", lambda directory: done.append("uninstall") or [])
@@ -68,14 +68,14 @@ def test_the_launcher(action: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_the_api_ends_what_we_cannot() -> None:
-    """It is asked for the same duration, which its audit log records; both clocks begin with the first source."""
+    """The api is asked for the same duration, and both clocks begin with the first source."""
     options = CaptureOptions("x.pcapng", Form.PCAPNG, duration=30.0)
-    assert options.request(Wanted(("web-0",))).duration == 30.0
-    assert CaptureOptions("x.pcapng", Form.PCAPNG).request(Wanted(("web-0",))).duration is None
+    assert options.request(CaptureTarget(("web-0",))).duration == 30.0
+    assert CaptureOptions("x.pcapng", Form.PCAPNG).request(CaptureTarget(("web-0",))).duration is None
 
 
 def test_a_token_from_a_file(tmp_path: Path) -> None:
-    """Without the line's end."""
+    """A token from a file lacks the line's end."""
     path = tmp_path / "token"
     path.write_text("abc.def-ghi\n")
     assert read_token(path) == "abc.def-ghi"
@@ -86,14 +86,14 @@ def test_a_token_from_a_file(tmp_path: Path) -> None:
     [
         (b"", "no token"),
         (b" \n", "no token"),
-        ("schlüssel".encode(), "characters that no token has"),
-        (b"abc\r\nX-Header: evil", "characters that no token has"),
-        (b"abc\x00", "characters that no token has"),
+        ("schlüssel".encode(), "characters that are not allowed in a token"),
+        (b"abc\r\nX-Header: evil", "characters that are not allowed in a token"),
+        (b"abc\x00", "characters that are not allowed in a token"),
         (b"\xff\xfe", "it is not text"),
     ],
 )
 def test_no_token(content: bytes, words: str, tmp_path: Path) -> None:
-    """Nothing goes into a header that is none, and no token is shown."""
+    """A token that cannot be a header is refused without being shown."""
     path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(UsageProblem, match=words) as refused:

@@ -53,7 +53,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
     ("name", "words"), [("", "is a directory"), ("no/where.pcapng", "does not exist"), ("there", "exists")]
 )
 def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path: Path, name: str, words: str) -> None:
-    """With a remedy."""
+    """A file that cannot be written is reported before the start, with a remedy."""
     (tmp_path / "there").write_text("mine")
     with pytest.raises(OutputError, match=words) as refused:
         Output(str(tmp_path / name), Form.PCAPNG, force=False)
@@ -61,7 +61,7 @@ def test_what_cannot_be_written_is_said_before_anything_starts(tmp_path: Path, n
 
 
 def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said before anything starts, too; a file of it that may be overwritten is another matter."""
+    """A directory that cannot be written is reported before the start, unless the file in it may be overwritten."""
     (tmp_path / "there").write_text("mine")
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(OutputError, match="cannot be written") as refused:
@@ -71,7 +71,7 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest
 
 
 def test_packets_are_not_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would drive it."""
+    """Packets are not written to a terminal."""
     leader, follower = os.openpty()
     monkeypatch.setattr(output_module, "_STDOUT_FD", follower)
     with pytest.raises(OutputError, match="not written to a terminal"):
@@ -81,7 +81,7 @@ def test_packets_are_not_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_force_replaces_the_whole_file(tmp_path: Path) -> None:
-    """Nothing of a longer one stays behind the new end."""
+    """With --force nothing of a longer old file stays behind the new end."""
     path = tmp_path / "x.pcapng"
     path.write_bytes(b"x" * 10_000)
     output = Output(str(path), Form.PCAPNG, force=True)
@@ -122,7 +122,7 @@ def of_somebody_else(directory: Path) -> Path:
 
 @pytest.mark.parametrize("make", [plain, symlink, hard_link, of_somebody_else])
 def test_force_makes_the_file_its_users_alone(make: Callable[[Path], Path], tmp_path: Path) -> None:
-    """Nobody else sees the new packets: not by the old mode or owner, another name, or a file that is open."""
+    """With --force only the user can read the new file, whatever the old one's mode, links or readers."""
     path = make(tmp_path)
     linked = path.is_symlink()
     with path.open("rb") as reader:
@@ -141,7 +141,7 @@ def test_force_makes_the_file_its_users_alone(make: Callable[[Path], Path], tmp_
 def test_force_in_a_directory_that_takes_no_other_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file there is made its user's alone before it is written; one of somebody else is left as it is."""
+    """With --force in a directory without write access, the user's own file is emptied and made private first."""
 
     def refuse(**_: object) -> NoReturn:
         raise PermissionError(13, "Permission denied")
@@ -169,7 +169,7 @@ def test_a_full_device() -> None:
 def test_a_write_that_breaks_is_cut_back_to_whole_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a reader finds is whole, whatever the disk took."""
+    """A write that breaks is cut back to whole blocks."""
     path = tmp_path / "x.pcapng"
     output = Output(str(path), Form.PCAPNG, force=False)
     written = os.write
@@ -189,7 +189,7 @@ def test_a_write_that_breaks_is_cut_back_to_whole_blocks(
 
 
 def test_a_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A closed pipe is said as what it is."""
+    """A closed pipe is reported as such."""
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
     monkeypatch.setattr(output_module, "_STDOUT_FD", write_fd)
@@ -222,7 +222,7 @@ def test_a_pipe_that_would_block_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_empty_capture_that_failed_leaves_no_file(tmp_path: Path) -> None:
-    """Only what we made ourselves is removed."""
+    """An empty capture that failed leaves no file, unless the file was there before."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     theirs.write_text("mine")
     for path in (ours, theirs):
@@ -237,7 +237,7 @@ def test_an_empty_capture_that_failed_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_compressed_file_is_whole_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each of its members a reader finds whole blocks, and at the end all of them."""
+    """A compressed file is whole after each of its members."""
     monkeypatch.setattr(compressed_module, "GZIP_WAITING", (200, 1e9))
     path = tmp_path / "x.pcapng.gz"
     output = open_output(str(path), Form.PCAPNG, force=False)
@@ -253,7 +253,7 @@ def test_a_compressed_file_is_whole_again_and_again(tmp_path: Path, monkeypatch:
 
 
 def test_a_full_disk_and_a_compressed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends with its last whole member; the packets behind that are counted, also those taken before."""
+    """On a full disk a compressed file ends with its last whole member, and later packets are counted."""
     monkeypatch.setattr(compressed_module, "GZIP_WAITING", (4 * len(PACKET), 1e9))
     path = tmp_path / "x.pcapng.gz"
     output = open_output(str(path), Form.PCAPNG, force=False)
@@ -278,7 +278,7 @@ def test_a_full_disk_and_a_compressed_file(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", ["x.pcapng.zst", "x.xz", "x.pcap.BZ2", "x.pcapng.lz4"])
 def test_other_compressions_are_refused(name: str) -> None:
-    """With the one that there is."""
+    """Other compressions are refused with the supported one."""
     with pytest.raises(UsageProblem, match=r"NAME\.pcapng\.gz"):
         choose_form(None, name)
     assert choose_form(None, "x.pcap.gz") is Form.PCAP and choose_form(None, "x.gz") is Form.PCAPNG

@@ -38,21 +38,21 @@ def test_places_that_take_it(changes: Any, place: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "words"),
     [
-        ("x.pcapng", UsageProblem, "cannot be the file of the packets"),
-        ("directory/../x.pcapng", UsageProblem, "cannot be the file of the packets"),
+        ("x.pcapng", UsageProblem, "cannot be the same file"),
+        ("directory/../x.pcapng", UsageProblem, "cannot be the same file"),
         ("directory", ReportFailed, "is a directory"),
         ("no/report.json", ReportFailed, "does not exist"),
     ],
 )
 def test_no_place_for_it(name: str, kind: Type[PcapdError], words: str, force: bool, place: Path) -> None:
-    """Whether or not something may be overwritten."""
+    """A report file that cannot be written is refused, with and without --force."""
     with pytest.raises(kind, match=words) as refused:
         check(options(place, name, force=force))
     assert refused.value.hint
 
 
 def test_what_is_there_stays(place: Path) -> None:
-    """Unless it may be overwritten; also what somebody put there while the capture went on."""
+    """An existing report file stays unless it may be overwritten, also one that appears during the capture."""
     asked = options(place, "there")
     with pytest.raises(ReportFailed, match="exists"):
         check(asked)
@@ -67,7 +67,7 @@ def test_what_is_there_stays(place: Path) -> None:
 def test_a_place_that_may_not_be_written(
     name: str, guarded: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a file the directory counts, for a pipe itself."""
+    """A report that may not be written is refused: for a file the directory counts, for a pipe the pipe itself."""
     monkeypatch.setattr(os, "access", lambda path, mode: path != place / guarded)
     with pytest.raises(ReportFailed, match="cannot be written"):
         check(options(place, name))
@@ -84,7 +84,7 @@ def test_a_pipe_stays_one(place: Path) -> None:
 
 @pytest.mark.parametrize("linked", [False, True])
 def test_it_is_its_users_alone(linked: bool, place: Path) -> None:
-    """Also where a file was that everybody may read, and somebody reads; of a symbolic link it is the target."""
+    """Only the user can read the report, whatever the old file's mode or readers; a link's target is replaced."""
     (place / "there").chmod(0o666)
     (place / "link").symlink_to(place / "there")
     with (place / "there").open() as reader:
@@ -95,7 +95,7 @@ def test_it_is_its_users_alone(linked: bool, place: Path) -> None:
 
 
 def test_nobody_wants_one(tmp_path: Path) -> None:
-    """Then there is nothing to check, and nothing to write."""
+    """Without the option no report is checked or written."""
     without = CaptureOptions(str(tmp_path / "x.pcapng"), Form.PCAPNG)
     check(without)
     write(without, {"packets": 3})
@@ -103,7 +103,7 @@ def test_nobody_wants_one(tmp_path: Path) -> None:
 
 
 def test_it_is_asked_first(place: Path) -> None:
-    """Nothing is captured that could not be reported."""
+    """A capture whose report could not be written is not started."""
     done = []
     with pytest.raises(ReportFailed, match="exists"), reported(options(place, "there")):
         done.append("captured")
@@ -119,7 +119,7 @@ def test_it_is_asked_first(place: Path) -> None:
     ],
 )
 def test_a_capture_that_did_not_begin(error: BaseException, outcome: Tuple[str, int], place: Path) -> None:
-    """It has a report that says why."""
+    """A capture that did not begin has a report with the reason."""
     with pytest.raises(type(error)), reported(options(place)):
         raise error
     report = json.loads((place / "report.json").read_text())

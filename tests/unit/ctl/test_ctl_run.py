@@ -21,7 +21,7 @@ from pcapd.ctl.display import reporter as reporter_module
 from pcapd.ctl.display.live import Live
 from pcapd.ctl.display.reporter import can_redraw
 from pcapd.ctl.display.terminal import Line
-from pcapd.ctl.options import Access, CaptureOptions, Wanted
+from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget
 from pcapd.ctl.run import run
 from pcapd.ctl.sinks import output as output_module
 from pcapd.ctl.sinks.fileoptions import FileOptions
@@ -32,8 +32,8 @@ from pcapd.merge.muxer import Muxer
 from pcapd.savefile.form import Form
 from pcapd.savefile.reader import read_file
 from pcapd.wire import Counters, End, EndReason, Error, Limits, Notice, NoticeType, Request, Source, Stop
-from tests.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
-from tests.lab.terminals import Terminal
+from tests.kit.doubles.stream_api import Client, Script, StreamApi, frame, now_us, record
+from tests.kit.lab.terminals import Terminal
 
 
 def started(client: Client) -> None:
@@ -89,7 +89,7 @@ class Stage:
         """Capture from the script."""
         with StreamApi(None, script) as api:
             access = Access(f"http://{LOCAL}:{api.port}", "token")
-            status = run(access, self.options(**changes), Wanted(("web-0",)))
+            status = run(access, self.options(**changes), CaptureTarget(("web-0",)))
         assert not api.failures, api.failures
         return status
 
@@ -115,7 +115,7 @@ def stage(tmp_path: Path) -> Stage:
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_numbers_of_packets(wanted: bool, stage: Stage) -> None:
-    """Each has one where somebody asked for it, and only there: it is work for each packet."""
+    """Packets are numbered only when an option needs it."""
 
     def script(client: Client) -> None:
         client.greet()
@@ -143,7 +143,7 @@ def test_what_is_kept_of_a_notice(stage: Stage) -> None:
 
 
 def test_what_comes_after_the_end(stage: Stage) -> None:
-    """It changes nothing: the capture is complete."""
+    """Frames after END change nothing, and the capture is complete."""
 
     def script(client: Client) -> None:
         started(client)
@@ -161,7 +161,7 @@ def test_what_comes_after_the_end(stage: Stage) -> None:
 
 
 def test_ctrl_c_before_the_api_answers(stage: Stage) -> None:
-    """There is nothing to finish: one is enough."""
+    """One Ctrl-C before the api answers ends pcapctl."""
 
     def script(client: Client) -> None:
         client.head()
@@ -174,7 +174,7 @@ def test_ctrl_c_before_the_api_answers(stage: Stage) -> None:
 
 
 def test_ctrl_c(stage: Stage) -> None:
-    """The api is asked to stop, and what it still has is taken."""
+    """After Ctrl-C the api is asked to stop, and its remaining packets are written."""
 
     def script(client: Client) -> None:
         client._socket.settimeout(5.0)
@@ -188,7 +188,7 @@ def test_ctrl_c(stage: Stage) -> None:
 
 
 def test_ctrl_c_twice(stage: Stage) -> None:
-    """An api that does not stop is left at once."""
+    """After a second Ctrl-C an api that does not stop is left at once."""
 
     def script(client: Client) -> None:
         client._socket.settimeout(5.0)
@@ -222,7 +222,7 @@ def speaks_to(terminal: Terminal) -> Iterator[None]:
 
 
 def test_the_table_is_gone_at_the_end(stage: Stage, terminal: Terminal) -> None:
-    """What is planned is said above it, and how it went takes its place."""
+    """The plan stands above the table, and the report takes the table's place."""
 
     def script(client: Client) -> None:
         started(client)
@@ -248,7 +248,7 @@ def test_the_table_is_gone_at_the_end(stage: Stage, terminal: Terminal) -> None:
 def test_where_no_table_belongs(
     changes: Dict[str, Any], says: bool, stage: Stage, terminal: Terminal, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It would erase what others write to the same terminal, or what nobody wants to see."""
+    """No table is drawn where others write to the terminal, or with --quiet."""
     with speaks_to(terminal):
         assert stage.play(good, **changes) == 0
     if says:
@@ -268,7 +268,7 @@ def test_where_no_table_belongs(
     ],
 )
 def test_terminals_that_move_their_cursor(environ: Dict[str, str], redraws: bool) -> None:
-    """One without a name is not known to."""
+    """A terminal without a known type cannot move its cursor."""
     assert can_redraw(environ) == redraws
 
 
@@ -286,7 +286,7 @@ class Screen:
 def test_how_often_a_table_is_drawn(
     stage: Stage, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twice a second at most, not while the terminal does not read, and not while it is somebody else's."""
+    """A table is drawn twice a second at most, and not while the terminal is busy or in the background."""
     ours = os.getpgrp()
     group = ours
     monkeypatch.setattr(live_module.os, "tcgetpgrp", lambda fd: group)
@@ -313,7 +313,7 @@ def test_how_often_a_table_is_drawn(
 
 
 def test_the_limits_of_the_api_are_said_first(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
-    """Before any packet, with a warning where they end the capture sooner than was asked for."""
+    """The api's limits are shown before any packet, with a warning where they end the capture early."""
 
     def script(client: Client) -> None:
         client.limits = Limits(3600.0, 10**9)
@@ -321,7 +321,7 @@ def test_the_limits_of_the_api_are_said_first(stage: Stage, capfd: pytest.Captur
 
     assert stage.play(script, duration=7200.0) == 0
     said = capfd.readouterr().err.splitlines()
-    assert said[0] == "warning: the api ends it after 1 h, not after 2 h"
+    assert said[0] == "warning: the api ends this capture after 1 h, not 2 h"
     assert said[1].startswith("capturing targets: web-0; writing to ")
     assert stage.play(script, force=True, json=True) == 0
     events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
@@ -331,7 +331,7 @@ def test_the_limits_of_the_api_are_said_first(stage: Stage, capfd: pytest.Captur
 
 
 def test_a_limit_is_named(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
-    """The end says which one."""
+    """The report names the limit that ended the capture."""
 
     def script(client: Client) -> None:
         started(client)
@@ -343,7 +343,7 @@ def test_a_limit_is_named(stage: Stage, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_one_message_for_all_instances(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
-    """Instances that fail for one reason share a line; none repeats what ended the capture."""
+    """Instances that fail for one reason share a line, and none repeats what ended the capture."""
 
     def failures(client: Client, words: str) -> None:
         for number in (2, 10, 1):
@@ -371,7 +371,7 @@ def test_one_message_for_all_instances(stage: Stage, capfd: pytest.CaptureFixtur
 def test_a_line_a_minute(
     stage: Stage, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no terminal: when it starts, then each minute, and at the end."""
+    """Without a terminal there is a line at the start, one each minute, and one at the end."""
     monkeypatch.setattr(reporter_module, "_MINUTE", 0.2)
 
     def script(client: Client) -> None:
@@ -387,7 +387,7 @@ def test_a_line_a_minute(
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_the_reader_leaves(lost: int, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is the end in good order; the status is that of what was lost before."""
+    """When the reader of standard output leaves, the capture ends in good order, and its status counts losses."""
     read_fd, write_fd = os.pipe()
     monkeypatch.setattr(output_module, "_STDOUT_FD", write_fd)
 
@@ -416,7 +416,7 @@ def test_the_reader_leaves(lost: int, stage: Stage, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_full_disk(stage: Stage) -> None:
-    """It is called that, the agents' last counters are awaited, and every packet is accounted for."""
+    """A full disk is named, the final counters are awaited, and every packet is accounted for."""
 
     def script(client: Client) -> None:
         started(client)

@@ -59,7 +59,7 @@ def states(server: Server) -> List[str]:
     ],
 )
 def test_places(text: str, place: tuple[str, int]) -> None:
-    """A port alone is on this machine only."""
+    """A --serve port without an address is on this machine only."""
     assert parse_place(text) == place
 
 
@@ -67,13 +67,13 @@ def test_places(text: str, place: tuple[str, int]) -> None:
     "text", ["", "x", "::1:5", "127.0.0.1:", ":5", "127.0.0.1:70000", "h:5x", "h:-1", "h:²"]
 )
 def test_no_places(text: str) -> None:
-    """With words."""
+    """An invalid --serve address is refused with a message."""
     with pytest.raises(ValueError, match=r"such as|brackets"):
         parse_place(text)
 
 
 def test_a_late_reader_gets_all_headers_first(server: Server) -> None:
-    """Then what comes from now on."""
+    """A late reader gets all headers first, then the packets from now on."""
     early = connect(server)
     server.write([HEADER, PACKETS])
     server.write([INTERFACE])
@@ -87,7 +87,7 @@ def test_a_late_reader_gets_all_headers_first(server: Server) -> None:
 
 
 def test_a_reader_that_leaves(server: Server) -> None:
-    """Is told, and the others go on."""
+    """A reader that leaves is reported, and the others go on."""
     leaving, staying = connect(server), connect(server)
     server.write([HEADER])
     leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -110,7 +110,7 @@ def reset(connection: socket.socket, server: Server) -> None:
 
 
 def test_a_slow_reader_that_leaves(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not cut off as well."""
+    """A slow reader that leaves is not reported as disconnected for slowness too."""
     leaving = connect(server)
     server.write([Piece(Kind.PACKETS, b"x" * 20_000_000, 1)])
     monkeypatch.setattr(serving, "SERVE_BACKLOG", 10)
@@ -120,7 +120,7 @@ def test_a_slow_reader_that_leaves(server: Server, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_reader_that_left_before_the_end(server: Server) -> None:
-    """There is nobody to say goodbye to."""
+    """A reader that left before the end gets no final bytes."""
     leaving = connect(server)
     server.write([HEADER])
     reset(leaving, server)
@@ -129,7 +129,7 @@ def test_a_reader_that_left_before_the_end(server: Server) -> None:
 
 
 def test_a_reader_has_until_something_comes(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is far behind may catch up as long as there is nothing that would have to be kept for it."""
+    """A reader that is behind may catch up while no new packets come."""
     monkeypatch.setattr(serving, "SERVE_BACKLOG", 10)
     slow = connect(server)
     server.write([Piece(Kind.PACKETS, b"x" * 20_000_000, 1)])
@@ -141,7 +141,7 @@ def test_a_reader_has_until_something_comes(server: Server, monkeypatch: pytest.
 
 
 def test_a_reader_that_has_nothing_to_say(server: Server) -> None:
-    """Half a connection is enough to read, and what a reader says changes nothing."""
+    """A reader that closes its sending side goes on reading, and bytes that it sends are ignored."""
     quiet, talking = connect(server), connect(server)
     quiet.shutdown(socket.SHUT_WR)
     talking.sendall(b"x" * 10_000)
@@ -154,7 +154,7 @@ def test_a_reader_that_has_nothing_to_say(server: Server) -> None:
 
 
 def test_a_slow_reader_is_cut_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept for it is bounded, and who reads is not held up."""
+    """A slow reader is disconnected at a bound of kept bytes, and holds up no other."""
     monkeypatch.setattr(serving, "SERVE_BACKLOG", 1_000_000)
     slow, fast = connect(server), connect(server)
     got: List[bytes] = []
@@ -185,7 +185,7 @@ def test_a_slow_reader_is_cut_off(server: Server, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_reader_that_is_stuck_at_the_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is not waited for without end."""
+    """At the end a reader that is stuck is given a bounded time."""
     monkeypatch.setattr(serving, "SERVE_LAST_TIME", (0.3, 5.0))
     stuck = connect(server)
     server.write([Piece(Kind.PACKETS, b"x" * 50_000_000, 1)])
@@ -195,7 +195,7 @@ def test_a_reader_that_is_stuck_at_the_end(server: Server, monkeypatch: pytest.M
 
 
 def test_too_many_readers(server: Server) -> None:
-    """Are refused, which is told."""
+    """Readers above the limit are refused, which is reported."""
     readers = [connect(server) for _ in range(SERVE_READERS_MAX + 1)]
     server.write([])
     assert states(server) == ["connected"] * SERVE_READERS_MAX + ["refused"]
@@ -205,21 +205,21 @@ def test_too_many_readers(server: Server) -> None:
 
 
 def test_an_address_that_is_taken(server: Server) -> None:
-    """Is said as such."""
-    with pytest.raises(PcapdError, match=r"cannot serve at 127\.0\.0\.1"):
+    """An address that is in use is reported as such."""
+    with pytest.raises(PcapdError, match=r"cannot listen on 127\.0\.0\.1"):
         Server(*parse_place(server.address))
-    with pytest.raises(PcapdError, match="cannot serve"):
+    with pytest.raises(PcapdError, match="cannot listen"):
         Server("no.such.host.invalid", 1)
 
 
 def test_an_address_of_one_link() -> None:
-    """It is looked for on that link: there is none on this one, but it is an address."""
+    """A link-local address is looked for on the interface of its zone."""
     with pytest.raises(PcapdError, match=r"Cannot assign requested address|not supported"):
         Server("fe80::1%lo", 0)
 
 
 def test_who_can_read(server: Server) -> None:
-    """Only loopback addresses are private."""
+    """Only loopback addresses count as private."""
     assert server.loopback
     everybody = Server("0.0.0.0", 0)
     assert not everybody.loopback
@@ -227,7 +227,7 @@ def test_who_can_read(server: Server) -> None:
 
 
 def test_one_stream_cannot_be_split() -> None:
-    """A reader gets all instances in one."""
+    """A reader gets the packets of all instances in one stream."""
     options = FileOptions(split=True, serve=("127.0.0.1", 0))
     with pytest.raises(UsageProblem, match="--split-by"):
         check_files(CaptureOptions("x.pcapng", Form.PCAPNG, files=options))

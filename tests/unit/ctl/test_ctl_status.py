@@ -10,7 +10,7 @@ from demo.configurations import LOCAL
 from pcapd.ctl.options import Access
 from pcapd.ctl.stream.connection import ApiUnreachable
 from pcapd.ctl.stream.health import as_text, ask
-from tests.doubles.stream_api import Client, StreamApi
+from tests.kit.doubles.stream_api import Client, StreamApi
 
 
 def asked(body: bytes) -> Any:
@@ -27,7 +27,7 @@ def asked(body: bytes) -> Any:
 
 
 def test_an_api() -> None:
-    """It is healthy when it says so, and nothing that it says can drive a terminal."""
+    """An api is healthy if its answer says so, and its text cannot control the terminal."""
     resolvers = b'{"static":{},"bosh":{"healthy":true,"message":"ready"}}'
     healthy, lines = as_text(asked(b'{"healthy":true,"message":"a\\u001b[2J","resolvers":%s}' % resolvers))
     assert healthy and lines[0] == "healthy: a\\x1b[2J"
@@ -49,6 +49,6 @@ def test_an_api() -> None:
     ids=["empty", "list", "list with it", "text", "null", "page", "deep", "long"],
 )
 def test_something_else(body: bytes) -> None:
-    """JSON alone does not make an api, nor does a word in it."""
+    """JSON that is not a health answer is not taken for an api."""
     with pytest.raises(ApiUnreachable, match="is not a pcapd api"):
         asked(body)

@@ -20,7 +20,7 @@ from pcapd.ctl.stream import health as status
 from pcapd.ctl.stream.connection import Connection
 from pcapd.ctl.stream.deadline import Deadline
 from pcapd.errors import PcapdError
-from tests.doubles.stream_api import Client, StreamApi
+from tests.kit.doubles.stream_api import Client, StreamApi
 
 #: Seconds instead of 30.
 SHORT = 0.6
@@ -93,7 +93,7 @@ def trickling(credentials: Credentials, at_once: bytes, then: bytes) -> Iterator
     )
 )
 def test_an_answer_that_never_ends(ask: str, trickle: str, credentials: Credentials) -> None:
-    """It is left when its time is over, whatever part of it trickles, and the message says so."""
+    """An answer that trickles without an end is left at its deadline with a message."""
     began = time.monotonic()
     with trickling(credentials, *TRICKLES[trickle]) as api, pytest.raises(PcapdError) as failed:
         ASKS[ask](api, credentials)
@@ -115,7 +115,7 @@ def test_a_slow_answer_that_ends(ask: str, credentials: Credentials) -> None:
 
 
 def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking a name up has no time limit of its own; it gets ours."""
+    """A name server that does not answer is waited for until the deadline."""
     answer = threading.Event()
     monkeypatch.setattr(connection_module, "CONNECT_TIMEOUT", SHORT)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait(20))
@@ -127,7 +127,7 @@ def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leaves time for the next one of the same name."""
+    """An address that does not answer leaves time for the next one of the same name."""
     with contextlib.ExitStack() as stack:
         silent = stack.enter_context(socket.create_server((LOCAL, 0), backlog=1))
         for _ in range(4):  # its queue is full, and the kernel answers nobody any more

@@ -34,7 +34,7 @@ def commands() -> List[str]:
 
 @pytest.mark.parametrize("text", commands())
 def test_it_is_understood(text: str) -> None:
-    """By the parser of the command line; nothing is captured."""
+    """The parser of the command line accepts each documented command."""
     _, name, *rest = shlex.split(text)
     context = click.Context(cli)
     command = cli.get_command(context, name)

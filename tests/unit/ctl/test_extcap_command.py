@@ -15,7 +15,7 @@ from pcapd.ctl.extcap.calls import Call
 from pcapd.ctl.extcap.command import PREPARE, answer, options_of
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import bosh, cf
-from pcapd.ctl.options import Access, UsageProblem, Wanted
+from pcapd.ctl.options import Access, CaptureTarget, UsageProblem
 from pcapd.errors import PcapdError
 
 CF = ("--extcap-interface", "pcapctl-cf")
@@ -33,7 +33,7 @@ CF = ("--extcap-interface", "pcapctl-cf")
     ],
 )
 def test_answers(capsys: pytest.CaptureFixture[str], arguments: List[str], begins: str) -> None:
-    """Each call has its own; a filter that is good and a clean-up have none."""
+    """Each extcap call has its own answer; a good filter and a clean-up print nothing."""
     assert answer(arguments) == 0
     said = capsys.readouterr().out
     assert said.startswith(begins) and bool(said) is bool(begins)
@@ -44,13 +44,13 @@ def test_answers(capsys: pytest.CaptureFixture[str], arguments: List[str], begin
     [
         (["--extcap-dlts"], "no --extcap-interface"),
         (["--extcap-interface", "eth0", "--extcap-dlts"], "there is no interface 'eth0'"),
-        ([*CF], "wants nothing of it"),
-        ([*CF, "--fifo", "/nonexistent/fifo"], "wants nothing of it"),
-        ([*CF, "--capture"], "no --fifo"),
+        ([*CF], "no extcap action"),
+        ([*CF, "--fifo", "/nonexistent/fifo"], "no extcap action"),
+        ([*CF, "--capture"], "--fifo is missing"),
     ],
 )
 def test_calls_that_cannot_be_answered(arguments: List[str], words: str) -> None:
-    """Nothing is guessed, and nothing captured."""
+    """An extcap call that cannot be answered starts no capture."""
     with pytest.raises(UsageProblem, match=words):
         answer(arguments)
 
@@ -67,7 +67,7 @@ def test_calls_that_cannot_be_answered(arguments: List[str], words: str) -> None
 def test_reloaded(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str, line: str
 ) -> None:
-    """Only what has the button is looked up."""
+    """A reload looks up only the argument with the button."""
     monkeypatch.setattr(choices, "apps", lambda ca: [Choice("guid", "myapp")])
     assert answer([*CF, "--extcap-config", "--extcap-reload-option", option]) == 0
     assert capsys.readouterr().out == line
@@ -84,15 +84,15 @@ def test_reloaded(
         ("pcapctl-bosh", {"--deployment": "cf"}, "no instance group"),
         ("pcapctl-bosh", {"--deployment": "cf", "--groups": ", ,"}, "no instance group"),
         ("pcapctl-bosh", {"--deployment": "cf", "--groups": "web"}, "no api"),
-        ("pcapctl-hosts", {}, "no hosts"),
-        ("pcapctl-hosts", {"--targets": " , "}, "no hosts"),
+        ("pcapctl-hosts", {}, "no targets are named"),
+        ("pcapctl-hosts", {"--targets": " , "}, "no targets are named"),
         ("pcapctl-hosts", {"--targets": "web-0"}, "no api"),
     ],
 )
 def test_what_the_dialog_lacks(
     monkeypatch: pytest.MonkeyPatch, interface: str, values: Dict[str, str], words: str
 ) -> None:
-    """It is named, with where to say it, before anybody is asked."""
+    """A value missing in the dialog is named, with where to set it, before any request."""
 
     def asked(*_: object) -> None:
         pytest.fail("somebody was asked")
@@ -168,8 +168,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def capture(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, **behaviour: Any) -> int:
     """Capture on a host, as far as the pipe; what would run then is the test's."""
 
-    def prepare(*_: object) -> Tuple[Access, Wanted]:
-        return Access("https://pcap.x", None), Wanted(("web-0",))
+    def prepare(*_: object) -> Tuple[Access, CaptureTarget]:
+        return Access("https://pcap.x", None), CaptureTarget(("web-0",))
 
     monkeypatch.setitem(PREPARE, "pcapctl-hosts", prepare)
     monkeypatch.setattr(run, "run", behaviour["run"])
@@ -177,7 +177,7 @@ def capture(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, **behaviour: Any) -> in
 
 
 def test_captured(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written to standard output is in the pipe, and the exit status is that of the capture."""
+    """The pipe gets what the capture writes to standard output, and the exit status is the capture's."""
     pipe.open()
 
     def write(*_: object) -> int:
@@ -190,7 +190,7 @@ def test_captured(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_an_error_while_it_runs(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
-    """It is told, unless Wireshark has ended the capture by closing the pipe."""
+    """An error during a capture is shown, unless Wireshark ended it by closing the pipe."""
     pipe.open()
 
     def break_off(*_: object) -> int:
@@ -203,14 +203,14 @@ def test_an_error_while_it_runs(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, clo
 
 
 def test_nobody_opens_the_pipe(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its reader has half a minute to come."""
-    with pytest.raises(PcapdError, match="nobody reads it"):
+    """A pipe that no reader opens is given up after half a minute."""
+    with pytest.raises(PcapdError, match="it has no reader"):
         capture(pipe, monkeypatch, run=lambda *_: pytest.fail("it was captured"))
     assert 30 <= clock.now < 31
 
 
 def test_somebody_opens_the_pipe_late(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until then it is waited for."""
+    """A pipe that its reader opens late is waited for."""
 
     def late() -> None:
         if clock.now >= 29 and pipe._reader < 0:
@@ -221,7 +221,7 @@ def test_somebody_opens_the_pipe_late(pipe: Pipe, clock: Clock, monkeypatch: pyt
 
 
 def test_a_pipe_that_is_not_there(pipe: Pipe, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting would not help."""
+    """A pipe that does not exist is an error at once."""
     pipe.path.unlink()
     with pytest.raises(PcapdError, match="No such file"):
         capture(pipe, monkeypatch, run=lambda *_: pytest.fail("it was captured"))

@@ -18,8 +18,8 @@ from pcapd.ctl.extcap.command import PREPARE, options_of
 from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, encode, text
 from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
 from pcapd.ctl.login import cf
-from pcapd.ctl.login.cf import Asked
-from pcapd.ctl.options import Access, CaptureOptions, Trust, UsageProblem, Wanted
+from pcapd.ctl.login.cf import CfArguments
+from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget, Trust, UsageProblem
 from pcapd.errors import PcapdError
 from pcapd.limits import FILTER_MAX
 from pcapd.savefile.form import Form
@@ -59,7 +59,7 @@ def fields(line: str) -> dict[str, str]:
     ],
 )
 def test_parse(arguments: list[str], flags: set[str], values: dict[str, str]) -> None:
-    """Both spellings of a value; what is new is passed over."""
+    """Option values are parsed in both spellings, and unknown options are passed over."""
     assert parse(arguments) == Call(frozenset(flags), values)
     assert is_call(arguments)
 
@@ -74,11 +74,13 @@ def test_parse(arguments: list[str], flags: set[str], values: dict[str, str]) ->
     ],
 )
 def test_no_call(arguments: list[str]) -> None:
+    """Arguments that are not an extcap call are wrong usage."""
     with pytest.raises(UsageProblem):
         parse(arguments)
 
 
 def test_our_own_commands_are_no_calls() -> None:
+    """The commands of pcapctl itself are not taken for extcap calls."""
     assert not is_call(["extcap", "--install"])
     assert not is_call(["cf", "extcap", "--filter", "tcp"])
 
@@ -122,23 +124,24 @@ def test_options_of_a_capture() -> None:
     ],
 )
 def test_options_that_cannot_be(name: str, value: str) -> None:
+    """An invalid value of an option is wrong usage."""
     with pytest.raises(UsageProblem):
         options_of(Call(values={name: value}))
 
 
 @pytest.mark.parametrize(("said", "follow"), [({}, False), ({"--follow": "true"}, True)])
 def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that the dialog says; other instances are followed only where that is wanted."""
-    asked: list[Asked] = []
+    """The dialog's values become the request for an app; other instances are followed only on request."""
+    asked: list[CfArguments] = []
 
-    def prepare(one: Asked, _options: CaptureOptions) -> tuple[Access, Wanted]:
+    def prepare(one: CfArguments, _options: CaptureOptions) -> tuple[Access, CaptureTarget]:
         asked.append(one)
-        return Access("https://pcap.example", None), Wanted()
+        return Access("https://pcap.example", None), CaptureTarget()
 
     monkeypatch.setattr(cf, "prepare", prepare)
     call = Call(values={"--app": "listed", "--instances": "0,2", **said})
     PREPARE["pcapctl-cf"](call, options_of(call))
-    assert asked == [Asked("listed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
+    assert asked == [CfArguments("listed", (0, 2), "web", follow, None, None, Trust.ALSO_GIVEN)]
 
 
 # --- sentences -----------------------------------------------------------------------
@@ -163,7 +166,7 @@ def test_interfaces() -> None:
 
 @pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
 def test_arguments(interface: configuration.Interface) -> None:
-    """Numbers are in order, options are not used twice, and all of it survives Wireshark's parser."""
+    """Arguments have ascending numbers and unique options, and Wireshark's parser accepts all of them."""
     lines = [fields(line) for line in configuration.arguments_of(interface) if line.startswith("arg ")]
     assert [one["number"] for one in lines] == [str(number) for number in range(len(lines))]
     assert len({one["call"] for one in lines}) == len(lines)
@@ -210,7 +213,7 @@ def test_what_is_not_set_is_not_told(interface: configuration.Interface) -> None
 
 @pytest.mark.parametrize("number", range(5))
 def test_choices_have_the_number_of_their_argument(number: int) -> None:
-    """As the answer with all arguments had it."""
+    """Reloaded choices carry the number that their argument has in the whole answer."""
     interface = configuration.INTERFACES["pcapctl-cf"]
     call = interface.arguments[number].call
     (line,) = configuration.choices_of(interface, call, [configuration.Choice("x", "X")])
@@ -219,7 +222,7 @@ def test_choices_have_the_number_of_their_argument(number: int) -> None:
 
 @given(st.text())
 def test_a_choice_stays_one_sentence(name: str) -> None:
-    """Whatever an app is called, its sentence has three fields on one line."""
+    """A choice stays one sentence of three fields on one line, whatever the app's name is."""
     (line,) = configuration.choices_of(
         configuration.INTERFACES["pcapctl-cf"], "--app", [configuration.Choice("guid", name)]
     )
@@ -235,7 +238,7 @@ def test_a_choice_stays_one_sentence(name: str) -> None:
         ("tcp port 80 and (host a or (host b))", ""),
         ("ip[6:2] & 0x1fff = 0", ""),
         ("(tcp", "the ( at character 1 is not closed"),
-        ("tcp) or (udp", "the ) at character 4 closes nothing"),
+        ("tcp) or (udp", "the ) at character 4 has no matching ("),
         ("((a) or (b)", "the ( at character 1 is not closed"),
         ("tcp\nudp", "control characters"),
         ("a" * FILTER_MAX, ""),
@@ -245,7 +248,7 @@ def test_a_choice_stays_one_sentence(name: str) -> None:
     ],
 )
 def test_filter_problem(text: str, words: str) -> None:
-    """What is seen without libpcap; nothing that libpcap takes is refused."""
+    """A filter problem is found without libpcap, and no filter that libpcap accepts is refused."""
     problem = configuration.filter_problem(text)
     assert words in problem and bool(words) is bool(problem)
 
@@ -254,7 +257,7 @@ def test_filter_problem(text: str, words: str) -> None:
 
 
 def test_bytes_of_a_message() -> None:
-    """As in doc/extcap_example.py: T, 24 bits that count what follows, control, command."""
+    """A control message is T, 24 bits of length, control and command, as in doc/extcap_example.py."""
     assert encode(text(2, Kind.SET, "kernel 3")) == b"T\x00\x00\x0a\x02\x01kernel 3"
     assert encode(Message(0, Kind.DISABLE)) == b"T\x00\x00\x02\x00\x05"
     assert encode(text(3, Kind.ADD, "x" * 70_000))[:6] == b"T\x01\x00\x01\x03\x02"
@@ -266,7 +269,7 @@ def test_bytes_of_a_message() -> None:
     st.integers(1, 50),
 )
 def test_messages_in_pieces(messages: list[Message], size: int) -> None:
-    """Whatever pieces they come in, the same messages come out."""
+    """Control messages come out the same, however they are cut."""
     controls = Controls()
     data = b"".join(map(encode, messages))
     received = []
@@ -277,7 +280,7 @@ def test_messages_in_pieces(messages: list[Message], size: int) -> None:
 
 @pytest.mark.parametrize("data", [b"X\0\0\2\0\0", b"T\0\0\1\0\0", b"T\xff\0\0\0\0"])
 def test_no_message(data: bytes) -> None:
-    """Something else, too short, and longer than Wireshark ever sends: no memory is taken for it."""
+    """A malformed or oversized control message is refused without allocating its length."""
     with pytest.raises(ControlProblem):
         Controls().receive(data)
 
@@ -287,7 +290,7 @@ def test_no_message(data: bytes) -> None:
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_launcher_quotes(command: list[str]) -> None:
-    """What it starts is what it was told, whatever is in a path."""
+    """The launcher starts its command with the same arguments, whatever characters a path has."""
     line = launcher(command).split("\n", 2)[2]
     assert shlex.split(line) == ["exec", *command, "$@"]
 
@@ -310,12 +313,12 @@ def test_launcher_quotes(command: list[str]) -> None:
     ],
 )
 def test_folder(told: str, folder: str | None) -> None:
-    """Of 4.0, and of later versions; never the system's."""
+    """The folder is the user's own, of Wireshark 4.0 or of later versions."""
     assert folder_of(told) == (Path(folder) if folder else None)
 
 
 def test_install_and_uninstall(tmp_path: Path) -> None:
-    """Twice is as good as once; the launcher works from anywhere; nothing is left."""
+    """Installing or uninstalling twice works, the launcher runs from anywhere, and no file is left."""
     folder = tmp_path / "a directory"
     for _ in range(2):
         path = install(folder)
@@ -328,19 +331,19 @@ def test_install_and_uninstall(tmp_path: Path) -> None:
 
 
 def test_a_launcher_that_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tried, and what it says is told."""
+    """An installed launcher is tried, and its error is shown."""
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\necho broken >&2\nexit 3\n")
     with pytest.raises(PcapdError, match="pcapctl does not work: broken"):
         install(tmp_path)
 
 
 def test_programs_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the launcher nor tshark is waited for without end."""
+    """A launcher or tshark that does not answer is given up after a time."""
     monkeypatch.setattr(install_module, "_TIMEOUT", 0.1)
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexec sleep 30\n")
     with pytest.raises(PcapdError, match="pcapctl does not answer"):
         install(tmp_path)
-    assert install_module._told_by(str(tmp_path / "pcapctl"), "-G", "folders") == ""
+    assert install_module._output_of(str(tmp_path / "pcapctl"), "-G", "folders") == ""
 
 
 def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +355,7 @@ def test_where_there_is_no_wireshark_yet(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(install_module, "launcher", lambda _: "#!/bin/sh\nexit 0\n")
     assert install(None) == tmp_path / ".config" / "wireshark" / "extcap" / "pcapctl"
     monkeypatch.setenv("HOME", "")
-    with pytest.raises(UsageProblem, match="there is no HOME"):
+    with pytest.raises(UsageProblem, match="HOME is not set"):
         install(None)
 
 
@@ -360,7 +363,7 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     """A program of the same name is neither replaced nor removed."""
     other = tmp_path / "pcapctl"
     other.write_text("#!/bin/sh\n")
-    with pytest.raises(PcapdError, match="something else"):
+    with pytest.raises(PcapdError, match="is not pcapctl's"):
         install(tmp_path)
     assert uninstall(tmp_path) == []
     assert other.read_text() == "#!/bin/sh\n"

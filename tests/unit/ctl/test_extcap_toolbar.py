@@ -94,7 +94,7 @@ def shown(messages: List[Message]) -> List[Tuple[int, str]]:
 
 
 def test_a_reader(pipes: Pipes) -> None:
-    """Is there until it closes its end, whether it has read anything or not."""
+    """A reader counts as present until it closes its end, whether or not it has read."""
     assert has_reader(pipes.packets)
     os.write(pipes.packets, b"x")
     assert has_reader(pipes.packets)
@@ -110,7 +110,7 @@ def test_no_toolbar() -> None:
 
 
 def test_a_toolbar_that_does_not_read(pipes: Pipes) -> None:
-    """What waits for it is bounded, and what is left out are whole messages."""
+    """The queue of a toolbar that does not read is bounded, and only whole messages are left out."""
     message = text(Control.LOG, Kind.ADD, "x" * 9_000)
     for _ in range(100):
         pipes.toolbar.send(message)
@@ -150,7 +150,7 @@ def test_pressed(pipes: Pipes, control: int, kind: Kind, stops: bool) -> None:
 
 
 def test_something_else_than_wireshark(pipes: Pipes) -> None:
-    """What is no message ends the toolbar, and not the capture."""
+    """Garbage on the control pipe ends the toolbar but not the capture."""
     capture = a_capture()
     os.write(pipes._pressed, b"GET / HTTP/1.1")
     pipes.wireshark.turn(capture, 0.0)
@@ -160,7 +160,7 @@ def test_something_else_than_wireshark(pipes: Pipes) -> None:
 
 @pytest.mark.parametrize("over", [True, False])
 def test_the_pipe_is_closed(pipes: Pipes, over: bool) -> None:
-    """That stops a capture, packets or not; one that is over ended for its own reason."""
+    """A control pipe that closes stops a running capture, and changes nothing in one that is over."""
     capture = a_capture()
     pipes.wireshark.turn(capture, 0.0)
     assert not capture.over
@@ -178,7 +178,7 @@ def test_the_pipe_is_closed(pipes: Pipes, over: bool) -> None:
 
 
 def test_counters(pipes: Pipes) -> None:
-    """Once a second, where they have changed; places that dropped nothing are not named."""
+    """Counters are sent once a second when they have changed, without places that dropped nothing."""
     capture = a_capture(5, 7)
     pipes.show()
     pipes.wireshark.turn(capture, 1.0)
@@ -196,7 +196,7 @@ def test_counters(pipes: Pipes) -> None:
 
 
 def test_counters_of_a_toolbar_that_is_late(pipes: Pipes) -> None:
-    """It gets the log, and of the counters only the latest."""
+    """A late toolbar gets the log, and only the latest counters."""
     capture = a_capture(5)
     pipes.wireshark.line("words", important=False)
     for second in range(1, 4):
@@ -211,7 +211,7 @@ def test_counters_of_a_toolbar_that_is_late(pipes: Pipes) -> None:
 
 @pytest.mark.parametrize(("dropped", "words"), [(0, "unknown"), (3, "kernel 3, more unknown")])
 def test_what_nobody_knows_is_not_0(pipes: Pipes, dropped: int, words: str) -> None:
-    """A lost agent does not say what it dropped last."""
+    """A lost agent's last drops are shown as unknown, not as 0."""
     pipes.show()
     pipes.wireshark.turn(a_capture(5, exact=False, dropped_kernel=dropped), 1.0)
     assert shown(pipes.read()) == [(Control.PACKETS, "5"), (Control.DROPPED, words)]
@@ -240,6 +240,7 @@ def test_what_is_missing_without_a_drop(pipes: Pipes, capsys: pytest.CaptureFixt
 
 
 def test_a_whole_capture_says_nothing(pipes: Pipes, capsys: pytest.CaptureFixture[str]) -> None:
+    """A complete capture prints nothing and is no failure."""
     capture = a_capture(5, 7)
     pipes.wireshark.ended(capture)
     assert capsys.readouterr().err == "" and not pipes.wireshark.failed(capture)
@@ -247,7 +248,7 @@ def test_a_whole_capture_says_nothing(pipes: Pipes, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("ending", ["error", "stopped", "closed"])
 def test_failed(pipes: Pipes, ending: str) -> None:
-    """Only what Wireshark did not want is a failure."""
+    """An end that Wireshark did not ask for is a failure."""
     capture = a_capture()
     if ending == "stopped":
         pipes.press(Control.STOP)

@@ -17,7 +17,7 @@ from pcapd.ctl.sinks.fileoptions import Payload, Rotation
 from pcapd.limits import SNAPLEN_MAX
 from pcapd.savefile import pcap
 from tests.kit import packets
-from tests.lab.readers import require
+from tests.kit.lab.readers import require
 
 Capture = Callable[..., CaptureOptions]
 
@@ -60,7 +60,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> Capture:
     ],
 )
 def test_options(words: List[str], facts: Dict[str, Any], capture: Capture) -> None:
-    """Each is understood as tcpdump does."""
+    """Each option is parsed as tcpdump does."""
     options = capture(*words)
     assert {name: getattr(options, name) for name in facts} == facts
 
@@ -81,14 +81,14 @@ def test_rotation(words: List[str], rotation: Rotation, capture: Capture) -> Non
 
 @pytest.mark.parametrize(("word", "payload"), [("-A", Payload.TEXT), ("-X", Payload.HEX)])
 def test_printing(word: str, payload: Payload, capture: Capture) -> None:
-    """-A and -X print, and do not write a file that nobody named."""
+    """-A and -X print, and do not write a file without a name."""
     options = capture(word)
     assert (options.output, options.files.print, options.files.payload) == ("", True, payload)
 
 
 @pytest.mark.parametrize("word", ["", "90x", "1h30", "30m1h1", "-5", "1h 30m", "٣"])
 def test_a_duration_that_is_none(word: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """It is refused with what one looks like."""
+    """An invalid duration is refused with an example."""
     with pytest.raises(SystemExit) as ended:
         main(arguments=["hosts", "web-0", f"--duration={word}"])
     assert ended.value.code == 2
@@ -96,7 +96,7 @@ def test_a_duration_that_is_none(word: str, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_two_filters_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    """Nobody knows which of them is meant."""
+    """A filter given twice, as option and as arguments, is refused."""
     with pytest.raises(SystemExit) as ended:
         main(arguments=["hosts", "web-0", "--filter", "udp", "--", "tcp"])
     assert ended.value.code == 2
@@ -104,7 +104,7 @@ def test_two_filters_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_dumps_are_those_of_tcpdump(tmp_path: Path) -> None:
-    """-A and -X print the very characters that tcpdump prints for the same packet."""
+    """-A and -X print exactly the characters that tcpdump prints."""
     require("tcpdump")
     payload = b"GET /\x00\xff HTTP/1.1\r\nHost: a\tb\r\n\r\nx\r"
     frame = packets.ethernet(packets.ipv4(packets.tcp(payload), 6))

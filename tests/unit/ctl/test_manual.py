@@ -45,7 +45,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def test_it_is_up_to_date(tmp_path: Path) -> None:
-    """bin/build-man would change nothing; it says so, and of an old page it says what to do."""
+    """The man page equals what bin/build-man writes, and an old page is refused with the remedy."""
     check = [sys.executable, str(ROOT / "bin" / "build-man"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -66,7 +66,7 @@ def test_it_is_up_to_date(tmp_path: Path) -> None:
 
 
 def test_pcapctl_prints_it() -> None:
-    """``pcapctl man`` has it where nothing but the one file is."""
+    """``pcapctl man`` prints the page from the package alone."""
     done = subprocess.run(
         [sys.executable, "-m", "pcapd.ctl", "man"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
     )  # fmt: skip
@@ -105,7 +105,7 @@ def test_mandoc() -> None:
 
 
 def test_every_variable_is_in_it() -> None:
-    """Whatever the sources read from the environment is explained."""
+    """Every environment variable that the sources read is in the page."""
     read = set()
     for directory in ("ctl", "records", "savefile", "wire"):
         for path in (ROOT / "pcapd" / directory).rglob("*.py"):
@@ -121,14 +121,14 @@ def test_every_variable_is_in_it() -> None:
 
 
 def test_the_statuses_are_said_once() -> None:
-    """Each command that captures ends its help with them; the page has one section instead."""
+    """Each capturing command's help ends with the exit statuses; the page has them in one section."""
     captures = [command for _, command in commands() if EXIT_STATUS in (command.epilog or "")]
     assert {command.name for command in captures} == {"bosh", "cf", "hosts"}
-    assert page(cli).count("the file is good, but an instance failed") == 1
+    assert page(cli).count("the file is valid, but an instance failed") == 1
 
 
 def test_letters_of_roff() -> None:
-    """Whatever a help says is text, and hidden things stay hidden."""
+    """Text of a help is escaped for roff, and hidden options stay hidden."""
 
     @click.group(context_settings={"help_option_names": ["-h", "--help"]})
     def group() -> None:
@@ -147,7 +147,7 @@ def test_letters_of_roff() -> None:
         """
 
     @group.command(hidden=True)
-    def second() -> None:
+    def unlisted() -> None:
         """Nobody."""
 
     text = page(group)
@@ -158,4 +158,4 @@ def test_letters_of_roff() -> None:
     )
     assert ".SS pcapctl first \\fITHING\\fR\n\\&.TH is first.\n" in text
     assert "\n.nf\n\\&.SH stays\n  in its lines\\e\n.fi\n" in text
-    assert "obody" not in text and "\\-\\-secret" not in text and "second" not in text
+    assert "obody" not in text and "\\-\\-secret" not in text and "unlisted" not in text

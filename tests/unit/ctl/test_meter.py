@@ -42,7 +42,7 @@ def test_rates() -> None:
 
 
 def test_the_history_is_bounded() -> None:
-    """It holds a sparkline and no more, and time that stands still is no division by zero."""
+    """The history is bounded, and a clock that stands still is no division by zero."""
     meter, source = Meter(), account()
     for step in range(100):
         meter.sample({1: source}, float(step // 2))
@@ -61,7 +61,7 @@ def test_the_history_is_bounded() -> None:
     ],
 )
 def test_states(stats: dict[str, Any], stopping: str, state: str, bad: bool) -> None:
-    """From the counters."""
+    """Each state of a source follows from its counters."""
     shown = view({1: account(**stats)}, (), Meter(), Totals(stopping=stopping), 9)
     (row,) = shown.rows
     assert (row.state, row.bad) == (state, bad)
@@ -69,7 +69,7 @@ def test_states(stats: dict[str, Any], stopping: str, state: str, bad: bool) -> 
 
 
 def test_an_instance_that_failed() -> None:
-    """It has a row, until a source of it opens after all."""
+    """An instance that failed has a row until a source of it opens."""
     accounts = {1: account(0)}
     shown = view(accounts, ["web-1", "web-0"], Meter(), NOW, 9)
     assert [(row.name, row.state) for row in shown.rows] == [("web-0:eth0", "open"), ("web-1", "failed")]
@@ -77,7 +77,7 @@ def test_an_instance_that_failed() -> None:
 
 
 def test_the_worst_and_the_busiest() -> None:
-    """Where there is no room for all; in the order in which they were opened, with the sums of the rest."""
+    """With little room the worst and busiest sources are shown in the order of opening, with sums of the rest."""
     meter = Meter()
     accounts = {number: account(number) for number in range(200)}
     meter.sample(accounts, 0.0)
@@ -108,6 +108,6 @@ def test_the_worst_and_the_busiest() -> None:
 
 
 def test_sums_of_rates_of_different_ages() -> None:
-    """They are added from the latest on."""
+    """Rates of different ages are added from the latest sample on."""
     total = sums("all", [Row("a", "open", rates=(1.0, 2.0, 3.0)), Row("b", "open", rates=(10.0,))])
     assert total.rates == (1.0, 2.0, 13.0)

@@ -80,7 +80,7 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> Dict[str, Reply]:
 
 
 def test_a_login(replies: Dict[str, Reply]) -> None:
-    """Where, who and in which space, without a token; that is asked for when it is needed."""
+    """The login has api, user and space; the token is asked for only when needed."""
     login = CfCli(1).login()
     assert (login.target, login.org, login.space) == ("https://api.x", "acme", "dev")
     assert (login.space_guid, login.ssl_disabled, login.access_token) == ("space-guid", True, "")
@@ -88,7 +88,7 @@ def test_a_login(replies: Dict[str, Reply]) -> None:
 
 
 def test_an_api_with_a_slash(replies: Dict[str, Reply]) -> None:
-    """It is no part of the address, as in the cf CLI's file."""
+    """A slash at the end of the api's address is dropped, as in the cf CLI's file."""
     replies["ApiEndpoint"] = (STRING, "https://api.x/")
     assert CfCli(1).login().target == "https://api.x"
 
@@ -103,7 +103,7 @@ def test_an_api_with_a_slash(replies: Dict[str, Reply]) -> None:
     ],
 )
 def test_no_login(replies: Dict[str, Reply], method: str, reply: Reply, words: str) -> None:
-    """What is missing is told, and a token goes nowhere in clear."""
+    """An incomplete login is refused with what is missing, and no token is sent without TLS."""
     replies[method] = reply
     with pytest.raises(LoginProblem, match=words):
         CfCli(1).login()
@@ -111,9 +111,9 @@ def test_no_login(replies: Dict[str, Reply], method: str, reply: Reply, words: s
 
 @pytest.mark.parametrize("method", ["ApiEndpoint", "IsLoggedIn", "GetCurrentOrg", "IsSSLDisabled"])
 def test_a_reply_of_another_type(replies: Dict[str, Reply], method: str) -> None:
-    """It is refused, not used."""
+    """A reply of another type is refused."""
     replies[method] = (UINT, 7)
-    with pytest.raises(RemoteProtocolError, match=f"answers {method} with another type"):
+    with pytest.raises(RemoteProtocolError, match=f"reply to {method} has the wrong type"):
         CfCli(1).login()
 
 
@@ -121,16 +121,16 @@ def test_a_reply_of_another_type(replies: Dict[str, Reply], method: str) -> None
     "token", ["", "bearer", "bearer ", "bearer    ", "basic abc", "abc", "bearer a\r\nb", "bearer tökén"]
 )
 def test_no_token(replies: Dict[str, Reply], token: str) -> None:
-    """What could not stand in a header is none, and is not repeated."""
+    """A token that cannot be a header is refused without being repeated."""
     replies["AccessToken"] = (STRING, token)
-    with pytest.raises(LoginProblem, match=r"^the cf CLI gives no token [^\r]*cf login"):
+    with pytest.raises(LoginProblem, match=r"^the cf CLI did not provide a token [^\r]*cf login"):
         CfCli(1).token()
 
 
 def test_a_token_that_is_refused(replies: Dict[str, Reply]) -> None:
     """The cf CLI's own words, which may hold anything, are not repeated."""
     replies["AccessToken"] = answered("CliRpcCmd.AccessToken", STRING, "", error="the token is secret-r")
-    with pytest.raises(LoginProblem, match="gives no token") as caught:
+    with pytest.raises(LoginProblem, match="did not provide a token") as caught:
         CfCli(1).token()
     assert "secret" not in str(caught.value)
 
@@ -141,18 +141,18 @@ def test_a_token_that_is_refused(replies: Dict[str, Reply]) -> None:
         (b"", "closed the connection"),
         (answered("CliRpcCmd.AccessToken", STRING, "bearer a")[:-1], "closed the connection"),
         (socket.timeout(), "did not answer within 60 s"),
-        (ConnectionResetError(104, "reset"), "no cf CLI on port 1: reset"),
+        (ConnectionResetError(104, "reset"), "cannot connect to the cf CLI on port 1: reset"),
     ],
 )
 def test_no_reply(replies: Dict[str, Reply], reply: Reply, words: str) -> None:
-    """Whatever ends the connection before there is a whole reply."""
+    """A connection that ends before a whole reply is an error."""
     replies["AccessToken"] = reply
     with pytest.raises(CliUnreachable, match=words):
         CfCli(1).token()
 
 
 def test_options_that_help_has() -> None:
-    """By their longest names; neither arguments nor what is hidden."""
+    """Options are listed by their longest names, without arguments and hidden options."""
     command = click.Command(
         "x",
         params=[

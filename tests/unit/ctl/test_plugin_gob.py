@@ -76,27 +76,31 @@ def response(method: str, *values: str, error: str = "") -> bytes:
 
 
 def test_a_request_is_go_s_to_the_byte() -> None:
+    """A request equals Go's bytes."""
     assert Call("IsLoggedIn").request == captured(REQUEST)
 
 
 def test_metadata_is_go_s_to_the_byte() -> None:
-    """Numbers of types, the order of definitions, what is omitted and what is not."""
+    """Metadata equals Go's bytes: type numbers, order of definitions, omitted fields."""
     assert Encoder(first_id=82).encode(PLUGIN, VALUE) == captured(METADATA)
 
 
 def test_a_slice_without_a_name() -> None:
+    """A slice without a type name equals Go's bytes."""
     encoded = Encoder(first_id=69).encode(Slice(STRING), ["curl", "/v3/apps"])
     expected = "0cff89020102ff8a00010c0000", "12ff8a000204", b"curl".hex(), "08", b"/v3/apps".hex()
     assert encoded == captured(*expected)
 
 
 def test_types_are_defined_once() -> None:
+    """A type is defined once per connection."""
     encoder = Encoder()
     encoder.encode(VERSION, {"Major": 1})
     assert encoder.encode(VERSION, {"Minor": 2}) == bytes.fromhex("05ff80020400")
 
 
 def test_what_is_encoded_can_be_decoded() -> None:
+    """Encoded metadata decodes to the same values."""
     (value,) = Decoder().feed(captured(METADATA))
     commands = [{**VALUE["Commands"][0], "UsageDetails": {"Usage": "u", "Options": [("-o", "x")]}}]
     assert value == {**VALUE, "LibraryVersion": {}, "Commands": commands}
@@ -127,7 +131,7 @@ def test_what_is_encoded_can_be_decoded() -> None:
     ],
 )
 def test_replies_of_go(method: str, body: tuple[str, ...], reply: Any) -> None:
-    """Whole, and a byte at a time."""
+    """Go's replies are decoded, whole and a byte at a time."""
     data = response(method, *body)
     call = Call(method)
     assert call.receive(data)
@@ -140,6 +144,7 @@ def test_replies_of_go(method: str, body: tuple[str, ...], reply: Any) -> None:
 
 
 def test_an_error_of_go_is_refused_without_its_words() -> None:
+    """A Go error refuses the call without repeating its text."""
     data = response("UserEmail", "0aff83030102ff84000000", "03ff8400", error="nope")
     with pytest.raises(CallRefused) as caught:
         Call("UserEmail").receive(data)
@@ -147,24 +152,27 @@ def test_an_error_of_go_is_refused_without_its_words() -> None:
 
 
 def test_a_reply_with_more_behind_it() -> None:
+    """A reply with further values is refused."""
     with pytest.raises(RemoteProtocolError, match="more than a reply"):
         Call("IsLoggedIn").receive(response("IsLoggedIn", "03020001", "03020001"))
 
 
 def test_a_reply_to_another_call() -> None:
-    """We make one call in a connection, and it has the number 0."""
+    """A reply with another sequence number than 0 is refused."""
     name = b"CliRpcCmd.IsLoggedIn"
     value = f"ff8201{len(name):02x}{name.hex()}010100"
-    with pytest.raises(RemoteProtocolError, match="does not answer"):
+    with pytest.raises(RemoteProtocolError, match="reply is not to"):
         Call("IsLoggedIn").receive(captured(RESPONSE, f"{len(value) // 2:02x}{value}", "03020001"))
 
 
 def test_a_reply_without_a_head() -> None:
-    with pytest.raises(RemoteProtocolError, match="does not answer"):
+    """A value without a reply's head is refused."""
+    with pytest.raises(RemoteProtocolError, match="reply is not to"):
         Call("IsLoggedIn").receive(Encoder().encode(STRING, "yes"))
 
 
 def test_a_length_that_comes_in_pieces() -> None:
+    """A message in single bytes decodes to the same value."""
     data = Encoder().encode(STRING, "x" * 300)
     decoder = Decoder()
     assert [value for at in range(len(data)) for value in decoder.feed(data[at : at + 1])] == ["x" * 300]
@@ -173,24 +181,26 @@ def test_a_length_that_comes_in_pieces() -> None:
 def test_so_many_types_and_no_more() -> None:
     """A stream that goes on defining types fills no memory."""
     decoder = Decoder()
-    with pytest.raises(RemoteProtocolError, match="may not be defined"):
+    with pytest.raises(RemoteProtocolError, match="must not be defined"):
         for number in range(TYPES_MAX):
             decoder.feed(Encoder(first_id=FIRST_ID + number).encode(Slice(STRING), []))
 
 
 def test_values_of_types_that_only_go_knows() -> None:
-    """Of an interface nothing is nil, and anything else stays bytes."""
+    """Interface values are passed over: nil is None, and others stay bytes."""
     data = "0cff81020102ff8200011000 00", "0dff82000200 03", b"int".hex(), "04020006"
     assert Decoder().feed(captured(*data)) == [[None, b"\0\6"]]
 
 
 def test_a_reply_to_something_else() -> None:
-    with pytest.raises(RemoteProtocolError, match="does not answer"):
+    """A reply to another method is refused."""
+    with pytest.raises(RemoteProtocolError, match="reply is not to"):
         Call("AccessToken").receive(response("IsLoggedIn", "03020001"))
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, -64, 64, -65, 127, 128, 256, -(2**63), 2**63 - 1])
 def test_numbers(value: int) -> None:
+    """Integers of any size decode to themselves."""
     assert Decoder().feed(Encoder().encode(INT, value)) == [value]
 
 
@@ -200,15 +210,15 @@ def test_numbers(value: int) -> None:
         ("f7" + "ff" * 9, "more than 64 bits"),
         ("f7", "more than 64 bits"),
         ("0c0400f7" + "01" * 9, "more than 64 bits"),
-        ("0cff89020102ff8a00010c0000" * 2, "may not be defined"),
+        ("0cff89020102ff8a00010c0000" * 2, "must not be defined"),
         ("0aff89020102ff8a000000", "lacks a type"),
-        ("03ff8900", "not one type"),
+        ("03ff8900", "exactly one type"),
         ("fd" + f"{MESSAGE_MAX + 1:06x}", "a message of"),
         ("03040102", "without its mark"),
         ("040c0010 61", "longer than its message"),
         ("05 0c00016161", "longer than its value"),
         ("04ff90 0001", "is not defined"),
-        ("0b 03 03 0101016101 04 00 00 00", "may not be defined"),
+        ("0b 03 03 0101016101 04 00 00 00", "must not be defined"),
         ("0cff81 030101016101ff820000", "longer than its message"),
         # a list of itself, deeper and deeper
         ("0dff81020102ff820001ff820000" + "28ff8200" + "01" * 37, "too deep"),
@@ -217,13 +227,14 @@ def test_numbers(value: int) -> None:
     ],
 )
 def test_hostile_bytes_are_refused(data: str, words: str) -> None:
+    """Hostile bytes are refused with the reason."""
     with pytest.raises(RemoteProtocolError, match=words):
         Decoder().feed(captured(data))
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.integers(1, 255))
 def test_any_bytes_are_values_or_refused(junk: bytes, at: int, change: int) -> None:
-    """Random bytes, and Go's own with one byte changed, raise what is documented and nothing else."""
+    """Random or changed bytes raise only what is documented."""
     spoiled = bytearray(captured(METADATA))
     spoiled[at % len(spoiled)] ^= change
     for data in (junk, bytes(spoiled), captured(RESPONSE) + junk):

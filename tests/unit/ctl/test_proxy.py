@@ -33,12 +33,13 @@ from pcapd.ctl.stream.proxy import Proxy, ProxyProblem, bypassing, chosen, of_bo
     ],
 )
 def test_chosen(environ: Dict[str, str], secure: bool, proxy: Optional[Proxy]) -> None:
+    """The proxy of a URL comes from the variables of its scheme, or from ALL_PROXY."""
     assert chosen(environ, "x.example.com", secure=secure) == proxy
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
 def test_this_machine(host: str) -> None:
-    """Is reached directly, but by a jump box."""
+    """This machine is reached without a proxy, unless through a jump box."""
     assert chosen({"HTTPS_PROXY": "p"}, host, secure=True) is None
     assert of_bosh({"BOSH_ALL_PROXY": "socks5://p"}, host) is not None
 
@@ -66,11 +67,12 @@ def test_this_machine(host: str) -> None:
     ],
 )
 def test_no_proxy(value: str, host: str, directly: bool) -> None:
+    """NO_PROXY decides by host name, domain, address and network."""
     assert bypassing({"NO_PROXY": value}, host) == ("NO_PROXY" if directly else "")
 
 
 def test_a_jump_box() -> None:
-    """As ``bbl print-env`` names it."""
+    """A jump box is parsed as ``bbl print-env`` writes it."""
     environ = {"BOSH_ALL_PROXY": "ssh+socks5://jumpbox@192.0.2.1:22?private-key=/tmp/key"}
     expected = Proxy("BOSH_ALL_PROXY", "ssh+socks5", "192.0.2.1", 22, "jumpbox", key="/tmp/key")
     assert of_bosh(environ, "10.0.0.6") == expected
@@ -81,7 +83,7 @@ def test_a_jump_box() -> None:
     "value", ["https://p", "http://", "p:x", "socks4://p", "http://p:0", "http://p:99999"]
 )
 def test_no_proxy_of_ours(value: str) -> None:
-    """The message has the variable and not its value, which may hold a password."""
+    """An invalid proxy is reported by its variable and not its value, which may hold a password."""
     with pytest.raises(ProxyProblem, match=r"^HTTPS_PROXY does not name a proxy") as caught:
         chosen({"HTTPS_PROXY": value.replace("//", "//alice:secret@")}, "x.example.com", secure=True)
     assert "secret" not in str(caught.value)

@@ -41,7 +41,7 @@ def shown(view: View, look: Look = PLAIN) -> list[str]:
 
 
 def test_a_source_that_was_lost() -> None:
-    """What it dropped is at least this, and so are the sums."""
+    """Counters of a lost source are lower bounds, and so are the sums."""
     rows = [Row("web-0:eth0", "lost", drops=drops(kernel=7), more=True), Row("web-1:eth0", "open")]
     lines = shown(View(tuple(rows), None, sums("all", rows), NOW))
     assert [re.findall(r"\d+\+?", line.partition(" 0 B ")[2]) for line in lines[2:5]] == [
@@ -52,7 +52,7 @@ def test_a_source_that_was_lost() -> None:
 
 
 def test_what_a_stop_waits_for() -> None:
-    """It stands below the table, in its pieces."""
+    """A stop shows below the table what it waits for."""
     lines = shown(
         View(ROWS, None, ALL, replace(NOW, stopping="interrupted", waiting=("waiting 3 s for a", "9 s left")))
     )
@@ -63,7 +63,7 @@ def test_what_a_stop_waits_for() -> None:
 
 
 def test_80_columns() -> None:
-    """All that the table has to tell."""
+    """80 columns hold all of the table's columns."""
     assert shown(View(ROWS, None, ALL, NOW)) == [
         "                                     per          dropped   dropped",
         "instance   state  packets  bytes  second           kernel interface   clock",
@@ -77,13 +77,13 @@ def test_80_columns() -> None:
 
 
 def test_without_unicode() -> None:
-    """Terminals that speak ASCII only get that."""
+    """A terminal without Unicode gets ASCII only."""
     text = "\n".join(shown(View(ROWS, None, ALL, NOW), Look(color=False, unicode=False)))
     assert text.isascii() and "_=#" in text
 
 
 def test_colour() -> None:
-    """What is bad is red; without colour there is not one escape sequence."""
+    """Bad values are red, and without colour there is no escape sequence."""
     coloured = "\n".join(shown(View(ROWS, None, ALL, NOW), Look()))
     assert re.search(r"\x1b\[1;31m +7\x1b\[0m", coloured)
     assert not re.search(r"\x1b\[1;31m +0\x1b\[0m", coloured)
@@ -94,7 +94,7 @@ def test_colour() -> None:
     ("width", "height"), list(itertools.product((20, 40, 60, 79, 80, 200), (4, 10, 24, 60)))
 )
 def test_any_size(width: int, height: int) -> None:
-    """It fits, keeps the instances where there is room for one, and never hides a number of drops that is not 0."""
+    """At any size the table fits, and no number of drops except 0 is hidden."""
     look = Look(width, height, color=False)
     rows = ROWS[: places(look)]
     lines = shown(View(rows, Hidden(3, ROWS[1]), ALL, NOW), look)
@@ -112,7 +112,7 @@ def test_drops_stay_where_others_go() -> None:
 
 
 def test_long_names_lose_their_middle() -> None:
-    """The beginning and the end tell instances apart."""
+    """Long names are cut in the middle, so that beginning and end distinguish them."""
     rows = tuple(Row(f"haproxy/0b3f5d2c-3f52-4d3a-9c1e-{number:012}:eth0", "open") for number in range(2))
     lines = shown(View(rows, None, None, NOW))
     assert lines[2] != lines[3]
@@ -124,7 +124,7 @@ def test_long_names_lose_their_middle() -> None:
     ["[red]web[/red]", "[link=http://x]", ":smile:", "a\x1b[2Jb", "a\nb", "a\u202eb", "[/]", "\\[bold]"],
 )
 def test_names_of_strangers(name: str) -> None:
-    """Neither markup, nor emoji, nor control characters: each is shown as it is, or escaped."""
+    """Names with markup, emoji or control characters are shown unchanged or escaped."""
     escaped = name.replace("\x1b", "\\x1b").replace("\n", "\\n").replace("\u202e", "\\u202e")
     for look in (PLAIN, Look()):
         text = SGR.sub("", "\n".join(shown(View((Row(name, "open"),), None, None, NOW), look)))
@@ -157,12 +157,12 @@ def test_wide_characters() -> None:
     ],
 )
 def test_below_the_table(progress: Totals, lines: list[str]) -> None:
-    """Time and size left; nothing is ever less than none."""
+    """The lines below the table have time and size left, never less than zero."""
     assert shown(View((), None, None, progress)) == lines
 
 
 def test_a_narrow_terminal_has_more_lines() -> None:
-    """Rather than a number cut in two."""
+    """A narrow terminal gets more lines instead of a number that is cut."""
     assert shown(View((), None, None, NOW), Look(width=40, color=False)) == [
         "0:05 (0:25 left)",
         "1.23 MB (98.8 MB left)",

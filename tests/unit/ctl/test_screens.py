@@ -8,7 +8,7 @@ from tests.screens import DOCUMENT, few, many, updated
 
 
 def test_they_are_up_to_date() -> None:
-    """``python -m tests.screens`` would change nothing."""
+    """The documented screens equal what ``python -m tests.screens`` makes."""
     assert updated(DOCUMENT.read_text()) == DOCUMENT.read_text(), "run: python -m tests.screens"
 
 
@@ -21,11 +21,11 @@ def test_old_ones_are_replaced() -> None:
 
 
 def test_a_missing_place_is_an_error() -> None:
-    """Rather than a screen that nobody sees."""
+    """A screen without its place in the document is an error."""
     with pytest.raises(LookupError, match="screen many has 0 places"):
         updated(DOCUMENT.read_text().replace(".. screen many,", ".. "))
 
 
 def test_they_fit() -> None:
-    """The tables into 80 columns."""
+    """The documented tables fit 80 columns."""
     assert max(len(line) for scene in (few(), many()) for line in scene.table()) < 80

@@ -44,7 +44,7 @@ def send(*numbers: signal.Signals) -> None:
     ],
 )
 def test_signals(numbers: List[signal.Signals], reason: str, leaves: bool) -> None:
-    """Any of them stops; only a second Ctrl-C or SIGTERM leaves."""
+    """Any stop signal stops; a second Ctrl-C or SIGTERM leaves at once."""
     with Stops() as stops:
         stops.leave_at_once = False
         assert stops.reason == ""
@@ -63,13 +63,13 @@ def test_signals(numbers: List[signal.Signals], reason: str, leaves: bool) -> No
 
 @pytest.mark.parametrize("number", [INT, TERM, HUP])
 def test_before_there_is_anything_to_finish(number: signal.Signals) -> None:
-    """One is enough."""
+    """One signal leaves at once while nothing has started."""
     with Stops(), pytest.raises(LeaveNow):
         send(number)
 
 
 def test_a_hang_up_that_is_ignored() -> None:
-    """As ``nohup`` wants it; other signals stop all the same."""
+    """A hang-up that is ignored, as under ``nohup``, stays ignored, and other signals stop."""
     signal.signal(HUP, signal.SIG_IGN)
     with Stops() as stops:
         stops.leave_at_once = False
@@ -89,7 +89,7 @@ def held() -> Tuple[Parent, socket.socket]:
 
 @pytest.mark.parametrize("ends", ["closed", "reset", "another parent"])
 def test_a_parent_that_is_gone(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its connection ends, however, or we have another parent; said once, and the loop is not kept busy by it."""
+    """A parent that is gone is reported once, by its closed connection or a new parent id, without a busy loop."""
     parent, theirs = held()
     with theirs, Stops(parent) as stops:
         poll = select.poll()

@@ -9,7 +9,7 @@ from typing import TextIO
 from demo.processes import wait_until
 from pcapd.ctl.display.terminal import Line, Terminal
 from pcapd.limits import TERMINAL_LINE_MAX, TERMINAL_LINES_MAX
-from tests.lab.terminals import Terminal as Lab
+from tests.kit.lab.terminals import Terminal as Lab
 
 
 def stream(lab: Lab, encoding: str = "utf-8") -> TextIO:
@@ -45,12 +45,12 @@ def test_lines_above_a_region() -> None:
         quiet(terminal)
         terminal.show(region("table 2"))
         assert lab.wait_for("table 2")[:4] == ["first", "second", "table 2", ""]
-        terminal.close()
+        close(terminal)
         wait_until(lambda: lab.rows[:3] == ["first", "second", ""], "the region is gone")
 
 
 def test_a_region_that_was_wrapped_is_erased_as_a_whole() -> None:
-    """The terminal became narrower: a line of it takes two there."""
+    """A region that was wrapped by a narrower terminal is erased as a whole."""
     with Lab(40, 10) as lab, stream(lab) as out:
         lab.read()
         terminal = Terminal(out)
@@ -65,7 +65,7 @@ def test_a_region_that_was_wrapped_is_erased_as_a_whole() -> None:
 
 
 def test_a_terminal_that_does_not_read() -> None:
-    """Nobody is held up: the latest region and a bounded number of lines are kept, and told when it reads again."""
+    """A terminal that does not read delays no caller; the latest region and a bounded number of lines are kept."""
     with Lab(60, 10) as lab, stream(lab) as out:
         lab.fill()
         terminal = Terminal(out, patience=0.1)
@@ -86,18 +86,18 @@ def test_a_terminal_that_does_not_read() -> None:
 
 
 def test_a_terminal_that_is_gone() -> None:
-    """It is not written to any more, and closing does not wait for it."""
+    """A terminal that is gone is not written to any more, and closing does not wait for it."""
     lab = Lab()
     out = stream(lab)
     lab.__exit__(None, None, None)  # both ends: writing fails from now on
     terminal = Terminal(out, patience=1000.0)
     terminal.line("nobody")
     terminal.show(region("table"))
-    terminal.close()
+    close(terminal)
 
 
 def test_other_encodings() -> None:
-    """What they cannot say is written out."""
+    """Characters outside the terminal's encoding are escaped."""
     with Lab() as lab, stream(lab, "ascii") as out:
         lab.read()
         terminal = Terminal(out)
@@ -106,14 +106,14 @@ def test_other_encodings() -> None:
 
 
 def test_nothing_said_nothing_written() -> None:
-    """Closing what was never used starts no thread, and waits for none."""
+    """A terminal that was never used starts no thread and waits for none when it is closed."""
     with Lab() as lab, stream(lab) as out:
         close(Terminal(out, patience=1000.0))
         assert lab.raw == b""
 
 
 def test_a_line_without_end() -> None:
-    """What is kept of one is bounded."""
+    """A line without an end is kept to a bounded length."""
     read_fd, write_fd = os.pipe()
     with os.fdopen(write_fd, "w") as out:
         terminal = Terminal(out)
@@ -124,7 +124,7 @@ def test_a_line_without_end() -> None:
 
 
 def test_what_was_not_begun_is_not_taken() -> None:
-    """It is busy from the moment it was given something, not only from when it begins to write it."""
+    """A terminal is busy from the moment when it is given text."""
     with Lab() as lab, stream(lab) as out:
         lab.read()
         terminal = Terminal(out)

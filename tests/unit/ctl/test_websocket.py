@@ -25,7 +25,7 @@ def frames(*payloads: bytes) -> bytes:
 @given(st.lists(st.sampled_from([0, 1, 125, 126, 127, 65535, 65536]), max_size=4), st.integers(1, 70_000))
 @pytest.mark.long
 def test_any_pieces(sizes: List[int], piece: int) -> None:
-    """However the stream was cut on its way, and whichever way lengths are written."""
+    """A stream of any cut and any length form gives the same messages."""
     payloads = [bytes([number]) * size for number, size in enumerate(sizes)]
     stream = frames(*payloads)
     splitter, data, others = Splitter(), b"", []
@@ -37,7 +37,7 @@ def test_any_pieces(sizes: List[int], piece: int) -> None:
 
 
 def test_a_message_in_two_pieces() -> None:
-    """The rest of its payload is not taken for a frame, whatever it looks like."""
+    """The rest of a message in two pieces is not taken for a frame."""
     splitter = Splitter()
     first = splitter.feed(memoryview(b"\x82\x05a"))
     second = splitter.feed(memoryview(b"\x81\x02\xff\xff" + PING))
@@ -47,15 +47,16 @@ def test_a_message_in_two_pieces() -> None:
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
-        (b"\x82\x81abcdx", "may not mask"),
-        (b"\x89\x80abcd", "may not mask"),
+        (b"\x82\x81abcdx", "must not mask"),
+        (b"\x89\x80abcd", "must not mask"),
         (b"\xc2\x01x", "reserved bits"),
         (b"\xa0\x01x", "reserved bits"),
         (b"\x92\x00", "reserved bits"),
-        (b"\x89\x7e\x00\x7e" + bytes(126), "neither binary data nor a control frame"),
-        (b"\x81\x7e\x00\x7e" + bytes(126), "neither binary data nor a control frame"),
+        (b"\x89\x7e\x00\x7e" + bytes(126), "neither a binary nor a control frame"),
+        (b"\x81\x7e\x00\x7e" + bytes(126), "neither a binary nor a control frame"),
     ],
 )
 def test_what_no_server_may_send(frame: bytes, words: str) -> None:
+    """A frame that a server may not send is refused with the reason."""
     with pytest.raises(RemoteProtocolError, match=words):
         Splitter().feed(memoryview(frame))

@@ -27,7 +27,7 @@ def packets(
 @pytest.mark.parametrize("offset", [0, 200, -200, 40_000, 5_000_000])
 @pytest.mark.parametrize("drift", [0, 50e-6, -50e-6])
 def test_the_error_that_remains(offset: int, drift: float) -> None:
-    """Is below 100 µs at every time, and no packet arrives before it was sent."""
+    """The remaining clock error is below 100 µs at every time, and no packet arrives before it was sent."""
     there, back = packets(offset, drift, 7)
     clock = fit(there, back)
     assert clock is not None and clock.error_us < 150
@@ -38,7 +38,7 @@ def test_the_error_that_remains(offset: int, drift: float) -> None:
 
 
 def test_ways_that_differ() -> None:
-    """The error is half of what they differ, and the clock says that it may be."""
+    """For ways that differ, the clock's error is half of the difference, and reported."""
     clock = fit(*packets(1000, 0, 3, way=(2080, 80)))
     assert clock is not None and 900 < abs(clock.offset(START) - 1000) < clock.error_us + 50
 
@@ -51,7 +51,7 @@ def test_what_says_nothing() -> None:
 
 
 def test_places_in_a_row() -> None:
-    """Each is compared with the first, by the way with the least error; a stranger is left alone."""
+    """Each place in a row is compared with the first, by the way of least error; an unrelated one is left alone."""
     near, far = packets(1000, 0, 1), packets(-300, 0, 2)
     direct = packets(700, 0, 3, way=(9000, 9000))
     found = align(4, [(0, 1, *near), (1, 2, *far), (0, 2, *direct)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given
@@ -73,7 +73,7 @@ def test_late_records_are_counted_where_they_come_from(merging: ModuleType) -> N
 
 
 def test_last_us_never_goes_back(merging: ModuleType) -> None:
-    """When only late records are written, or none, last_us stays."""
+    """last_us stays when only late records, or none, are written."""
     assert merge(merging, [(0, [record(3, b"")])], last=9).last_us == 9
     assert merge(merging, [(0, [])], last=9) == Merged(b"", (0,), (0,), [b""], 9, False, (0,), (0,))
     assert merge(merging, [], last=9) == Merged(b"", (), (), [], 9, False, (), ())
@@ -94,7 +94,7 @@ def test_full_by_bytes(merging: ModuleType) -> None:
 
 
 def test_exactly_full_is_not_full(merging: ModuleType) -> None:
-    """Limits that are reached but held nothing back are no reason to call again."""
+    """Limits that are reached without holding anything back do not set `full`."""
     batch = record(1, b"ab") + record(2, b"cd")
     assert merge(merging, [(0, [batch])], packets=2, size=len(batch)).full is False
     assert merge(merging, [(0, [batch + record(9, b"")])], until=2, packets=2).full is False
@@ -107,18 +107,17 @@ def test_the_same_batch_twice(merging: ModuleType) -> None:
     assert merged.rests == [twin, twin]
 
 
-def test_a_lie_is_not_followed(merging: ModuleType) -> None:
-    """A batch that was not checked is refused rather than read beyond its end."""
+@pytest.mark.parametrize(
+    ("before", "until"), [(True, None), (False, 0)], ids=["behind a good one", "not yet due"]
+)
+def test_a_lie_is_not_followed(merging: ModuleType, before: bool, until: Optional[int]) -> None:
+    """A malformed batch is refused rather than read beyond its end, or handed back for later."""
     good = record(1, b"good")
+    lie = good + good[:-1]
+    batches = [(0, [good]), (1, [lie])] if before else [(0, [lie])]
+    options = {} if until is None else {"until": until}
     with pytest.raises(RecordError, match=f"record at byte {len(good)}: captured length 4 runs beyond"):
-        merge(merging, [(0, [good]), (1, [good + good[:-1]])])
-
-
-def test_a_lie_is_not_kept_for_later(merging: ModuleType) -> None:
-    """Nor is a batch that lies handed back, as long as nothing of it is due."""
-    good = record(1, b"good")
-    with pytest.raises(RecordError, match=f"record at byte {len(good)}: captured length 4 runs beyond"):
-        merge(merging, [(0, [good + good[:-1]])], until=0)
+        merge(merging, batches, **options)
 
 
 timed = st.lists(st.tuples(st.integers(0, 20), st.binary(max_size=5)), max_size=15)

@@ -139,7 +139,7 @@ def test_sightings_are_the_same(sightings: list[tuple[int, int, int]], remember:
 
 
 def test_many_packets_are_remembered_alike() -> None:
-    """More than the first tables have room for, equal ones among them."""
+    """More packets than the first tables hold are remembered alike, equal ones among them."""
     chance = random.Random(1)
     native, reference = (module.Matcher(1, 10**6, 20_000) for module in (_native, _reference))
     for us in range(60_000):
@@ -181,7 +181,7 @@ def test_wrong_types_are_refused_alike(name: str, args: tuple[object, ...]) -> N
 
 @pytest.mark.parametrize("rows", [b"x", bytes(103), bytes(105)])
 def test_rows_that_are_not_whole(rows: bytes) -> None:
-    """They are refused with equal words."""
+    """Rows that are not whole are refused with equal messages."""
     native, reference = (outcome(module.Matcher(1, 1, 1).number, rows) for module in (_native, _reference))
     assert native == reference and native[0] is ValueError
 

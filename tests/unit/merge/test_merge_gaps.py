@@ -27,7 +27,7 @@ def written(
 
 
 def test_the_option(merging: ModuleType) -> None:
-    """Code 4, eight bytes, after the padded data; then the end of the options."""
+    """The drop count is option 4 of eight bytes after the padded data, before the end of options."""
     assert written(merging, record(1, b"abcde"), [(0, 2**33 + 3)])[0] == bytes.fromhex(
         "06000000 38000000 01000000 00000000 01000000 05000000 05000000 6162636465 000000"
         "04000800 03000000 02000000 00000000 38000000"
@@ -35,30 +35,30 @@ def test_the_option(merging: ModuleType) -> None:
 
 
 def test_the_first_packet_after_the_time(merging: ModuleType) -> None:
-    """Not the one of that very microsecond, and none but the first."""
+    """A gap is at the first packet after its time, not at one of the same microsecond."""
     batch = A[3] + A[4] + A[5] + A[6]
     assert written(merging, batch, [(4, 9)]) == (a(3) + a(4) + a(5, 9) + a(6), 4, 1)
 
 
 def test_gaps_that_no_packet_separates_are_one(merging: ModuleType) -> None:
-    """Their numbers are added up; what comes later is told later."""
+    """Gaps without a packet between them are added up; a later one is separate."""
     gaps = [(2, 5), (3, 6), (5, 7), (8, 1)]
     assert written(merging, A[3] + A[4] + A[6], gaps) == (a(3, 5) + a(4, 6) + a(6, 7), 3, 3)
     assert written(merging, A[9], gaps) == (a(9, 19), 1, 4)
 
 
 def test_a_gap_of_nothing_is_no_option(merging: ModuleType) -> None:
-    """It counts as told."""
+    """A gap of zero packets gives no option, and counts as reported."""
     assert written(merging, A[3], [(0, 0)]) == (a(3), 1, 1)
 
 
 def test_more_than_fits_is_the_most(merging: ModuleType) -> None:
-    """Sums stop at 64 bits."""
+    """Sums of gaps stop at 64 bits."""
     assert written(merging, A[3], [(0, 2**63 - 1)] * 3) == (a(3, 2**64 - 1), 1, 3)
 
 
 def test_a_packet_that_does_not_fit_tells_nothing(merging: ModuleType) -> None:
-    """The limit counts the option, and the gap stays for the next time."""
+    """A packet that does not fit the limit with its gap leaves the gap for the next call."""
     size = len(a(3))
     for limit, told in ((size + 15, 0), (size + 16, 1)):
         merged = merging.merge([(1, [A[3]], [(0, 1)])], 9, 0, Form.PCAPNG, 9, limit)
@@ -66,12 +66,12 @@ def test_a_packet_that_does_not_fit_tells_nothing(merging: ModuleType) -> None:
 
 
 def test_classic_pcap_has_no_place(merging: ModuleType) -> None:
-    """The gap is past all the same."""
+    """A gap in classic pcap has no option, and is past all the same."""
     assert written(merging, A[3], [(0, 1)], Form.PCAP) == (A[3], 1, 1)
 
 
 def test_each_source_has_its_own(merging: ModuleType) -> None:
-    """In time order, whatever the order of arrival; what is left behind keeps its gap."""
+    """Each source has its own gaps in time order, and packets left behind keep theirs."""
     merged = merging.merge(
         [(1, [A[6], A[2] + A[4]], [(3, 5), (7, 8)]), (2, [A[3]]), (0, [A[1], A[9]], [(4, 2)])],
         7,
@@ -87,6 +87,6 @@ def test_each_source_has_its_own(merging: ModuleType) -> None:
 
 @pytest.mark.parametrize("gap", [(2**63, 1), (0, -1), (0, 2**63)])
 def test_numbers_out_of_range(merging: ModuleType, gap: tuple[int, int]) -> None:
-    """They are the caller's error."""
+    """Numbers out of range raise a ValueError."""
     with pytest.raises(ValueError, match="must be within"):
         merging.merge([(1, [], [gap])], 1, 1, Form.PCAPNG, 1, 1)

@@ -101,7 +101,7 @@ def test_a_file_without_packets_is_complete() -> None:
 
 
 def test_mixed_link_types_are_refused_for_pcap() -> None:
-    """The message names both sources and both types, and says what to ask for."""
+    """Mixed link types are refused for pcap, naming both sources and pcapng as the remedy."""
     assembly = Muxer(Form.PCAP, 96)
     assembly.source(1, SOURCE, NOW_US)
     with pytest.raises(MixedLinkTypes, match=r"web-0:tun0 .* web-0:eth0 .*\(use pcapng"):
@@ -141,7 +141,7 @@ def test_a_limit_of_bytes_is_exact(ordered: bool, count: int, limit: int) -> Non
 
 
 def test_statistics_during_the_capture_count_as_bytes_of_the_file() -> None:
-    """Only the closing statistics are beyond the limit of bytes."""
+    """Statistics blocks count for the limit of bytes, the closing ones do not."""
     limit = 2000
     assembly = Muxer(Form.PCAPNG, 96, ordered=False, max_bytes=limit)
     assembly.source(1, SOURCE, NOW_US)
@@ -156,7 +156,7 @@ def test_statistics_during_the_capture_count_as_bytes_of_the_file() -> None:
 
 
 def test_nothing_is_written_after_the_limit() -> None:
-    """Once full, packets that still come do not get into the file."""
+    """Packets that come after the limit are not written."""
     assembly = Muxer(Form.PCAP, 96, max_packets=1)
     filled(assembly, [1_000_000])
     assembly.packets(1, record(2_000_000), 0.0)
@@ -216,7 +216,7 @@ def test_the_closing_statistics_tell_what_was_received_dropped_and_written() -> 
 
 
 def test_the_closing_statistics_say_what_they_have_no_counter_for() -> None:
-    """Losses in agent, api and client, duplicates, and what nobody knows, stand in the comment."""
+    """The comment of the closing statistics has losses in agent, api and client, duplicates, and unknown numbers."""
     account = Account(SOURCE, 0, NOW_US)
     assert account.remarks == ""
     account.stats = Stats(20, 0, 0, 11, 9, final=True, dropped_agent=9)
@@ -246,7 +246,7 @@ def test_a_limit_is_told_in_the_closing_statistics() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_what_a_lost_connection_leaves_unknown(known: bool) -> None:
-    """Without a last word nobody knows agent and api; the api still says what it passed on."""
+    """After a lost connection the losses in agent and api are unknown, except those that the api reported."""
     account = Account(SOURCE, 0, NOW_US)
     account.received = account.written = 6
     account.stats = Stats(20, 4, 1, 8, 9, final=known, exact=False, forwarded=7)
@@ -257,7 +257,7 @@ def test_what_a_lost_connection_leaves_unknown(known: bool) -> None:
 
 
 def test_an_end_without_a_last_word_leaves_the_agent_unknown() -> None:
-    """While an agent still speaks its counters tell all of it; once nothing more comes they do not."""
+    """An agent's losses become unknown when nothing more of it comes without final counters."""
     account = Account(SOURCE, 0, NOW_US)
     account.received = account.written = 10
     account.stats = Stats(20, 0, 0, 10, 9)
@@ -270,7 +270,7 @@ def test_an_end_without_a_last_word_leaves_the_agent_unknown() -> None:
 
 @pytest.mark.parametrize("full", [True, False])
 def test_what_is_held_back_at_the_end_has_its_reason(full: bool) -> None:
-    """After a limit nobody asked for it; otherwise it is lost here."""
+    """Packets held back after a limit are no losses; after another end they are the client's."""
     account = Account(SOURCE, 0, NOW_US)
     account.stats = Stats(10, 0, 0, 10, 9, final=True)
     account.received, account.written = 10, 7
@@ -303,7 +303,7 @@ def drop_counts(file: bytes) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_drops_stand_at_the_next_packet(ordered: bool) -> None:
-    """Of kernel and interface, each once, and the rest that no packet follows is known."""
+    """Drops of kernel and interface are at the next packet, each once, and the rest without a packet is known."""
     assembly = Muxer(Form.PCAPNG, 96, ordered=ordered)
     assembly.source(1, SOURCE, NOW_US)
     out = b""
@@ -320,7 +320,7 @@ def test_drops_stand_at_the_next_packet(ordered: bool) -> None:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_packets_that_were_in_the_ring_before_the_drop_do_not_tell_it(ordered: bool) -> None:
-    """What was lost after counters were read is after all packets of earlier times, whenever these come."""
+    """Drops after a counter reading are not at packets of earlier times, whenever these arrive."""
     assembly = Muxer(Form.PCAPNG, 96, ordered=ordered)
     assembly.source(1, SOURCE, NOW_US)
     assembly.stats(1, Stats(9, 0, 0, 0, 0, at_us=100))
@@ -344,7 +344,7 @@ def test_a_clock_that_nobody_tells() -> None:
 
 
 def test_a_classic_file_tells_no_drops() -> None:
-    """It has no place for them, and they do not pile up."""
+    """A classic file has no place for drops, which do not pile up."""
     assembly = Muxer(Form.PCAP, 96)
     assembly.source(1, SOURCE, NOW_US)
     for dropped in range(9):
@@ -355,7 +355,7 @@ def test_a_classic_file_tells_no_drops() -> None:
 
 
 def test_a_final_count_releases_what_waits_for_a_source() -> None:
-    """Nobody waits for a source that said it is over."""
+    """A source that has sent its final counters is not waited for."""
     assembly = Muxer(Form.PCAP, 96)
     assembly.source(1, SOURCE, NOW_US)
     assembly.source(2, replace(SOURCE, instance="web-1"), NOW_US)
@@ -368,7 +368,7 @@ def test_a_final_count_releases_what_waits_for_a_source() -> None:
 
 
 def test_a_late_packet_is_in_the_file_and_in_the_account() -> None:
-    """A packet behind a newer one is not hidden."""
+    """A packet behind a newer one is in the file, and counted as late."""
     assembly = Muxer(Form.PCAP, 96)
     assembly.source(1, SOURCE, NOW_US)
     assembly.source(2, replace(SOURCE, instance="web-1"), NOW_US)
@@ -397,7 +397,7 @@ def test_unordered_packets_are_written_as_they_come() -> None:
 
 @given(st.sampled_from(Form), st.lists(st.tuples(st.integers(1, 3), times), max_size=8))
 def test_every_packet_is_in_the_file_once(form: Form, batches: list[tuple[int, list[int]]]) -> None:
-    """Whatever arrives from whichever source is written, and the accounts add up."""
+    """Packets of any order and source are in the file once, and the accounts add up."""
     assembly = Muxer(form, 96, max_packets=UNLIMITED)
     for number in (1, 2, 3):
         assembly.source(number, replace(SOURCE, instance=f"web-{number}"), NOW_US)
@@ -419,7 +419,7 @@ def test_every_packet_is_in_the_file_once(form: Form, batches: list[tuple[int, l
 
 
 def test_the_first_source_waits_for_the_instances_that_are_awaited() -> None:
-    """What the api says of them counts; an api that says nothing is an old one."""
+    """The first source waits for the instances that the api announces, if it announces any."""
     for awaited, waits in ((2, True), (0, False), (None, False)):
         assembly = Muxer(Form.PCAP, 262144)
         assembly.source(1, replace(SOURCE, awaited=awaited), NOW_US)

@@ -118,7 +118,7 @@ def honest_histories(draw: st.DrawFn) -> tuple[list[Packet], list[tuple[int, lis
 def test_honest_sources_come_out_as_if_sorted(
     story: tuple[list[Packet], list[tuple[int, list[Packet]]]], data: st.DataObject
 ) -> None:
-    """However sources are cut and interleaved, and whenever is released, the result is the sorted whole."""
+    """Honest sources come out as if sorted, however they are cut, interleaved and released."""
     everything, history = story
     ordering, written = opened(1, 2, 3, 4), Written()
     for at, (source, batch) in enumerate(history):
@@ -205,7 +205,7 @@ def test_while_nothing_arrives_nothing_is_given_up(looks: int, turn: float) -> N
 
 
 def test_when_nothing_arrives_for_long_it_goes() -> None:
-    """After AGENT_SILENCE_TIMEOUT the agents are given up, so nothing older will come."""
+    """Packets older than AGENT_SILENCE_TIMEOUT without any arrival are released."""
     ordering, written, now = opened(1, 2, hold_time=1.0), Written(), 10.0
     add(ordering, [Packet(5_000, 1, 0)], now)
     while not written.packets:
@@ -215,7 +215,7 @@ def test_when_nothing_arrives_for_long_it_goes() -> None:
 
 
 def test_a_pause_of_ours_is_not_held_against_the_sources() -> None:
-    """After ten seconds in which nobody looked, packets still wait for the watermarks under way."""
+    """After a pause of ten seconds of our own, packets still wait for the watermarks under way."""
     ordering = opened(1, 2, hold_time=1.0)
     first, second = Packet(5_000, 1, 0), Packet(3_000, 2, 0)
     add(ordering, [first], now=10.0)
@@ -247,7 +247,7 @@ def test_what_has_waited_too_long_and_may_go_anyway_holds_nothing_back() -> None
 
 
 def test_a_mute_source_holds_back_bounded_bytes() -> None:
-    """What waits for a mute source never stays above the bound on bytes, and leaves in order."""
+    """Data that waits for a mute source stays below the bound on bytes, and leaves in order."""
     size = HEADER_SIZE + 8
     ordering, written = opened(1, 2, hold_bytes=10 * size), Written()
     for number in range(100):
@@ -269,7 +269,7 @@ def test_a_watermark_does_not_go_back() -> None:
 
 
 def test_a_closed_source_is_not_waited_for() -> None:
-    """What a source left behind still counts, and nobody waits for more of it."""
+    """A closed source's packets still count, and no more are waited for."""
     ordering = opened(1, 2)
     first, second = Packet(5_000, 1, 0), Packet(4_000, 2, 0)
     add(ordering, [first])
@@ -280,7 +280,7 @@ def test_a_closed_source_is_not_waited_for() -> None:
 
 
 def test_a_late_packet_goes_at_once_and_is_counted_for_its_source() -> None:
-    """What comes behind a newer packet is written and counted as late, once."""
+    """A packet behind a newer one is written at once, and counted as late once."""
     ordering = opened(1, 2, hold_time=1.0)
     add(ordering, [Packet(5_000, 1, 0)], now=0.0)
     heard_and_released(ordering, 0.5)
@@ -308,7 +308,7 @@ def test_a_limit_of_packets_is_exact(entries: list[tuple[int, int]], limit: int)
 
 @given(st.lists(st.tuples(moments, st.integers(1, 3)), max_size=20), st.integers(0, 600))
 def test_a_limit_of_bytes_is_exact(entries: list[tuple[int, int]], limit: int) -> None:
-    """As many whole records go as fit into the bytes, and it is said whether any stayed."""
+    """A limit of bytes takes as many whole records as fit, and reports whether any stayed."""
     sent = [Packet(us, source, at) for at, (us, source) in enumerate(entries)]
     ordering, written = opened(1, 2, 3), Written()
     for packet in sent:
@@ -321,7 +321,7 @@ def test_a_limit_of_bytes_is_exact(entries: list[tuple[int, int]], limit: int) -
 
 @pytest.mark.parametrize("limit", [FRAME_MAX, 2 * FRAME_MAX, 5 * FRAME_MAX // 2])
 def test_a_limit_of_bytes_is_exact_across_pieces(limit: int) -> None:
-    """What is written in several pieces adds up to the limit and not beyond."""
+    """A limit of bytes holds across several pieces."""
     payload = bytes(1000)
     record = struct.pack("<4I", 1, 0, len(payload), len(payload)) + payload
     batch = record * (3 * FRAME_MAX // len(record))
@@ -333,7 +333,7 @@ def test_a_limit_of_bytes_is_exact_across_pieces(limit: int) -> None:
 
 
 def test_a_small_packet_does_not_jump_a_limit_of_bytes() -> None:
-    """Once a packet did not fit, none of a later piece is written, although it would."""
+    """After a packet that did not fit, none of a later piece is written, although it would fit."""
     payload = bytes(1000)
     large = struct.pack("<4I", 1, 0, len(payload), len(payload)) + payload
     small = struct.pack("<4I", 2, 0, 0, 0)
@@ -346,7 +346,7 @@ def test_a_small_packet_does_not_jump_a_limit_of_bytes() -> None:
 
 
 def test_a_large_batch_waits_for_the_watermark_too() -> None:
-    """What is more than one piece does not go earlier than what is less."""
+    """A batch of several pieces waits for the watermark like a small one."""
     record = struct.pack("<4I", 1, 0, 1000, 1000) + bytes(1000)
     batch = record * (FRAME_MAX // len(record) + 1)
     ordering = opened(1, 2, hold_bytes=2**30)
@@ -359,7 +359,7 @@ def test_a_large_batch_waits_for_the_watermark_too() -> None:
 
 
 def test_small_batches_leave_in_one_piece() -> None:
-    """A merge is not made for each of them."""
+    """Small batches are merged together in one call."""
     ordering = opened(1, 2)
     packets = [Packet(us, 1 + us % 2, us) for us in range(10)]
     for packet in packets:

@@ -34,7 +34,7 @@ def test_a_deadline_after_a_pause() -> None:
 
 @pytest.mark.parametrize("pauses", [0, 1])
 def test_a_deadline_that_was_met(pauses: int) -> None:
-    """Cancelled in time, or in the extra time after a pause, it does not call the function."""
+    """A deadline that is cancelled, in time or in the extra time after a pause, does not call its function."""
     clock, called = Clock(), []
     deadline = Deadline(clock, 5.0, called.append, "called")
     for _ in range(pauses):

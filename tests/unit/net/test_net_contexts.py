@@ -14,12 +14,12 @@ import pytest_twisted
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from net_peers import LONGEST, Server, client_context, connect, server_tls
 from OpenSSL import SSL
 
 from demo.certificates import Authority, Credentials
 from pcapd.errors import ConfigError
 from pcapd.net.tls import ServerContext
+from tests.kit.unit.net import LONGEST, Server, client_context, connect, server_tls
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_bad_files_are_refused_and_the_old_ones_stay(
 
 
 def test_a_bad_file_of_a_server_that_knows_no_clients(renewable: Credentials) -> None:
-    """As an api's listener: the message names the files that there are."""
+    """A bad file of a server without client CAs, as an api's listener, gives an error that names its files."""
     renewable.private_key.write_text("nonsense")
     with pytest.raises(ConfigError, match=r"cannot use \S*own\.crt, \S*own\.key: "):
         ServerContext(replace(server_tls(renewable), client_cas=None))
@@ -102,7 +102,7 @@ def test_a_bad_file_of_a_server_that_knows_no_clients(renewable: Credentials) ->
 def test_neither_end_speaks_tls_that_is_too_old(
     authority: Authority, renewable: Credentials, old_end: str
 ) -> None:
-    """With a peer that has TLS 1.1 at most there is no connection, with one that has 1.2 there is."""
+    """A peer with TLS 1.1 at most gets no connection, one with 1.2 does."""
     for newest, works in ((SSL.TLS1_1_VERSION, False), (SSL.TLS1_2_VERSION, True)):
         contexts = {
             "server": ServerContext(server_tls(renewable))(),

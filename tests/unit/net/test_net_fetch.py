@@ -9,7 +9,6 @@ from typing import Any, AsyncIterator, Iterator
 
 import pytest
 import pytest_twisted
-from net_peers import LOCAL
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
@@ -19,7 +18,8 @@ from pcapd.errors import ResolverUnavailable
 from pcapd.limits import AUTHORITY_BODY_MAX
 from pcapd.net import fetch
 from pcapd.net.fetch import Authority, Conversation, Trust
-from tests.doubles.https import Answer, Asked, HttpsDouble
+from tests.kit.doubles.https import Answer, Asked, HttpsDouble
+from tests.kit.unit.net import LOCAL
 
 
 class Double(HttpsDouble):
@@ -102,7 +102,7 @@ async def test_an_answer_within_its_bounds(reactor: Any, asked: Conversation, se
 async def test_an_answer_beyond_its_bounds(
     reactor: Any, asked: Conversation, server: Double, answer: Answer, words: str
 ) -> None:
-    """Nothing of it is believed."""
+    """An answer beyond its bounds is an error, and none of it is used."""
     with pytest.raises(ResolverUnavailable, match=words):
         await got(reactor, asked, server, answer)
 
@@ -111,7 +111,7 @@ async def test_an_answer_beyond_its_bounds(
 async def test_a_body_that_goes_on_and_on(
     reactor: Any, asked: Conversation, server: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it is too large is told once, however much comes and however it ends."""
+    """A body that is too large is reported once, however much comes and however it ends."""
     monkeypatch.setattr(fetch, "AUTHORITY_BODY_MAX", 1000)
     monkeypatch.setattr(fetch, "AUTHORITY_HEADERS_MAX", AUTHORITY_BODY_MAX)
     with pytest.raises(ResolverUnavailable, match="more than 1000 bytes"):
@@ -122,7 +122,7 @@ async def test_a_body_that_goes_on_and_on(
 async def test_a_server_that_closes_after_each_answer(
     reactor: Any, asked: Conversation, server: Double
 ) -> None:
-    """It is connected to again for the next question."""
+    """A server that closes after each answer is connected to again for the next request."""
     for _ in range(2):
         answer = await got(reactor, asked, server, Answer(headers=(("Connection", "close"),)))
         assert answer.status == 200
@@ -133,7 +133,7 @@ async def test_a_server_that_closes_after_each_answer(
 async def test_an_answer_that_goes_on_is_left_at_once(
     reactor: Any, asked: Conversation, server: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much the other side still has to say."""
+    """An answer that exceeds its bound is left at once."""
     monkeypatch.setattr(fetch, "AUTHORITY_BODY_MAX", 10)
     with pytest.raises(ResolverUnavailable, match="more than 10 bytes"):
         await got(reactor, asked, server, Answer(body=b"x" * 1000, trickle=0.001))
@@ -144,7 +144,7 @@ async def test_an_answer_that_goes_on_is_left_at_once(
 async def test_an_answer_that_does_not_come(
     reactor: Any, asked: Conversation, server: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After so much time it is not waited for any longer."""
+    """An answer that does not come is given up after its time."""
     monkeypatch.setattr(fetch, "AUTHORITY_CALL_TIMEOUT", 0.1)
     with pytest.raises(ResolverUnavailable, match=r"did not answer within 0\.1 s"):
         await got(reactor, asked, server, Answer(delay=0.5))
@@ -168,7 +168,7 @@ async def test_a_connection_that_nobody_takes(
     asking: float,
     words: str,
 ) -> None:
-    """It is given up in its own time, or in the question's where a name took long to be looked up."""
+    """A connection attempt is given up in its own time, or in the request's after a slow name lookup."""
     monkeypatch.setattr(fetch, "HANDSHAKE_TIMEOUT", connecting)
     monkeypatch.setattr(fetch, "AUTHORITY_CALL_TIMEOUT", asking)
     waiting: list[socket.socket] = []
@@ -192,7 +192,7 @@ async def test_a_connection_that_nobody_takes(
 
 @pytest_twisted.ensureDeferred
 async def test_questions_share_connections(reactor: Any, source: Authority, server: Double) -> None:
-    """One after another they need one; those at once need their own, and all of these are kept."""
+    """Successive requests share one connection; simultaneous ones use one each, and all are kept."""
     for _ in range(5):
         await got(reactor, source.conversation(), server, Answer())
     assert server.connections == 1
@@ -206,7 +206,7 @@ async def test_questions_share_connections(reactor: Any, source: Authority, serv
 async def test_so_many_are_kept(
     reactor: Any, source: Authority, server: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And for so long."""
+    """Idle connections are kept up to a number and a time."""
     monkeypatch.setattr(fetch, "AUTHORITY_KEPT", 2)
     monkeypatch.setattr(fetch, "AUTHORITY_IDLE_TIME", 0.2)
     source.renew()
@@ -220,7 +220,7 @@ async def test_so_many_are_kept(
 
 @pytest_twisted.ensureDeferred
 async def test_a_kept_connection_that_is_gone(reactor: Any, source: Authority, server: Double) -> None:
-    """No question fails because the server has closed it, whether we know that already or not."""
+    """A kept connection that the server has closed fails no request."""
     for pause in (0.0, 0.1):
         assert (await got(reactor, source.conversation(), server, Answer(body=b"one"))).body == b"one"
         server.cut()
@@ -231,7 +231,7 @@ async def test_a_kept_connection_that_is_gone(reactor: Any, source: Authority, s
 
 @pytest_twisted.ensureDeferred
 async def test_bytes_that_nobody_asked_for(reactor: Any, source: Authority, server: Double) -> None:
-    """What follows an answer is not taken for the next one."""
+    """Bytes behind an answer are not taken for the next one."""
     more = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
     first = await got(
         reactor, source.conversation(), server, Answer(body=b"good" + more, length=4, trickle=0.001)
@@ -242,7 +242,7 @@ async def test_bytes_that_nobody_asked_for(reactor: Any, source: Authority, serv
 
 @pytest_twisted.ensureDeferred
 async def test_a_conversation_that_is_closed(reactor: Any, source: Authority, server: Double) -> None:
-    """It asks nothing more; what is under way is read to its end, so that the connection can be kept."""
+    """A closed conversation asks nothing more; the answer under way is read so that the connection can be kept."""
     conversation = source.conversation()
     server.canned["/x"] = Answer(delay=0.2)
     asking = Deferred.fromCoroutine(conversation.get("/x"))
@@ -259,7 +259,7 @@ async def test_a_conversation_that_is_closed(reactor: Any, source: Authority, se
 
 @pytest_twisted.ensureDeferred
 async def test_a_request_that_is_cancelled(reactor: Any, source: Authority, server: Double) -> None:
-    """Its connection goes with it, before the answer and within it."""
+    """A request that is cancelled closes its connection, before the answer and within it."""
     for answer in (Answer(delay=0.5), Answer(body=b"x" * 100, trickle=0.01)):
         server.canned["/x"] = answer
         asking = Deferred.fromCoroutine(source.get("/x"))
@@ -275,7 +275,7 @@ async def test_a_request_that_is_cancelled(reactor: Any, source: Authority, serv
 async def test_another_authority(
     reactor: Any, server: Double, authority: certificates.Authority, tmp_path: Path
 ) -> None:
-    """No connection that the old one verified is used again: not one that is kept, nor one that is in use."""
+    """After a change of the authority no connection that the old one verified is used again."""
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority.certificate_path.read_bytes())
     trust = Trust(ca)

@@ -34,7 +34,7 @@ def lines(output: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_has_time_level_daemon_message_and_values(log: Logger, output: io.StringIO) -> None:
-    """Both the sentence and its values can be searched for."""
+    """Both the sentence and its values can be searched for in a log line."""
     log.warn("{count} packets were dropped", count=7, capture="c")
     (line,) = lines(output)
     assert line.pop("time").endswith("+00:00")
@@ -68,7 +68,7 @@ def test_values_do_not_replace_what_each_line_has(log: Logger, output: io.String
 
 
 def test_what_twisteds_older_log_says_about_itself_is_left_out(output: io.StringIO) -> None:
-    """Of its events the words are written, and what they are made of is not."""
+    """Events of Twisted's older log are written as their text alone."""
     observer = JsonLines(output, role="agent")
     globalLogPublisher.addObserver(observer)
     try:
@@ -90,7 +90,7 @@ def test_a_failure_has_its_traceback(log: Logger, output: io.StringIO) -> None:
 
 
 def test_a_value_that_json_does_not_know_is_written_as_text(log: Logger, output: io.StringIO) -> None:
-    """No value makes a line disappear."""
+    """A value that JSON cannot hold is written as text."""
     log.info("look", thing=LogLevel.info, where={1, 2})
     assert lines(output)[0]["where"] == "{1, 2}"
 
@@ -109,7 +109,7 @@ from twisted.logger import Logger
 @pytest.mark.parametrize("level", ["info", "warn", "error"])
 @pytest.mark.long(but=("error",))
 def test_the_audit_log_is_written_whatever_the_level(level: str) -> None:
-    """Who captured what is kept also where the daemon is told to be quiet."""
+    """Audit records are written whatever the log level is."""
     program = f"""{_TRAIL}
 start_logging({level!r}, role="api", id="api/0")
 Logger(namespace="pcapd.api.service").info("chatter")
@@ -146,7 +146,7 @@ Logger(namespace="pcapd.api.service").info("chatter")
 
 
 def test_audit_records_in_a_file_of_their_own(tmp_path: Path) -> None:
-    """They are there alone, and nowhere else; a file that was rotated away is made anew."""
+    """Audit records with a file of their own are only there, and a rotated file is made anew."""
     file = tmp_path / "audit.log"
     file.write_text("older\n")
     done = subprocess.run(

@@ -9,7 +9,6 @@ from typing import Any, AsyncIterator, Callable
 
 import pytest
 import pytest_twisted
-from net_peers import LOCAL, LONGEST, Peer, client_context, connect, server_context
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -19,6 +18,7 @@ from demo.certificates import API_NAME, Authority
 from pcapd.net import ports
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.tls import check_allowed
+from tests.kit.unit.net import LOCAL, LONGEST, Peer, client_context, connect, server_context
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ async def test_the_oldest_stranger_goes_when_there_are_too_many(reactor: Any, li
 
 @pytest_twisted.ensureDeferred
 async def test_nobody_who_is_known_goes(reactor: Any, listener: Listener) -> None:
-    """Where all are known, others wait until one leaves or is no longer known."""
+    """Where all connections are known, others wait until one leaves or is no longer known."""
     for number in range(3):
         listener.connect(b"x")
         await until(reactor, lambda number=number: len(listener.peers) == number + 1)
@@ -164,7 +164,7 @@ async def test_who_says_nothing_is_closed_in_time(
 
 @pytest_twisted.ensureDeferred
 async def test_who_resets_before_being_accepted_takes_no_place(reactor: Any, listener: Listener) -> None:
-    """Nothing is made for a connection that is over when it is accepted, and others get in."""
+    """A connection that is reset before it is accepted takes no place."""
     for _ in range(3):
         client = socket.create_connection(listener.address)  # the kernel answers; the reactor waits for us
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -79,7 +79,7 @@ def test_wrong_options(arguments: tuple[str, ...], words: str) -> None:
 
 
 def test_version() -> None:
-    """--version needs nothing else."""
+    """--version needs no other option."""
     done = run("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"pcapd {pcapd.__version__}\n", "")
 
@@ -88,7 +88,7 @@ def test_version() -> None:
 
 
 def test_a_good_configuration(config: dict[str, Any], tmp_path: Path) -> None:
-    """Exit status 0, and it says so."""
+    """A good configuration gives exit status 0 and a message."""
     path = written(tmp_path, config)
     done = run("--role", "api", "--config", path, "--check-config")
     assert (done.returncode, done.stdout) == (0, f"{path}: good configuration of an api\n")
@@ -118,7 +118,7 @@ def test_all_problems_of_a_configuration_at_once(config: dict[str, Any], tmp_pat
     "text", ["", "just text", "- a\n- list", "{", "a: !!python/object:os.system {}", "\0"]
 )
 def test_a_file_that_is_no_configuration(tmp_path: Path, text: str) -> None:
-    """Whatever it is instead, it is one message and exit status 1."""
+    """A file that is not a configuration gives one message and exit status 1."""
     path = tmp_path / "config.yml"
     path.write_text(text)
     done = run("--role", "agent", "--config", str(path), "--check-config")
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("check", [(), ("--check-config",)])
 def test_a_configuration_that_is_not_there(tmp_path: Path, check: tuple[str, ...]) -> None:
-    """The message names the file."""
+    """The message for a missing configuration names the file."""
     done = run("--role", "api", "--config", str(tmp_path / "none.yml"), *check)
     assert done.returncode == 1 and "none.yml" in done.stderr and "Traceback" not in done.stderr
 
@@ -222,7 +222,7 @@ TWISTD = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfil
 def test_a_sighup_during_the_start_is_heeded(
     config: dict[str, Any], tmp_path: Path, command: list[str]
 ) -> None:
-    """Before the daemon can reload, it neither ends by it nor forgets it."""
+    """A SIGHUP during the start neither ends the daemon nor is lost."""
     path = Path(written(tmp_path, config)).rename(tmp_path / "whole.yml")
     # Whoever reads its configuration from a pipe waits for us.
     os.mkfifo(tmp_path / "config.yml")
@@ -269,7 +269,7 @@ main(["--role", "agent", "--config", {path!r}])
 
 
 def test_ctrl_c_before_there_is_a_reactor() -> None:
-    """While it still imports and reads its configuration: one line, and no traceback."""
+    """Ctrl-C while the daemon imports and reads its configuration gives one line, and no traceback."""
     program = """
 import signal
 from pcapd.config import load
@@ -284,7 +284,7 @@ main(["--role", "agent", "--config", "agent.yml"])
 
 
 def test_an_agent_drops_a_client_without_a_certificate(authority: Authority, tmp_path: Path) -> None:
-    """Its log says who came and what was wrong, and it goes on."""
+    """The agent's log names a client without a certificate and the reason, and the agent goes on."""
     pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
     config = agent_config(authority.issue_agent("strict-agent"), free_port(), {})
     with Daemon("agent", config, tmp_path) as agent:
@@ -339,7 +339,7 @@ NOT_OURS = {"listen": {"host": "192.0.2.1"}}
 def test_what_starting_an_api_would_find(
     config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], problem: str
 ) -> None:
-    """File and key are in each line; nothing is left behind."""
+    """--check-config names file and key of what would fail at the start, and leaves nothing behind."""
     path = written(tmp_path, merged(config, changes))
     done = run("--role", "api", "--config", path, "--check-config")
     assert done.returncode == bool(problem), done.stderr
@@ -348,7 +348,7 @@ def test_what_starting_an_api_would_find(
 
 
 def test_a_port_in_use(api: Daemon) -> None:
-    """By the daemon that runs with this very file, most of the time: a warning."""
+    """A port in use, most of the time by the running daemon itself, is a warning."""
     done = run("--role", "api", "--config", str(api.config_path), "--check-config")
     assert done.returncode == 0
     assert "warning: listen: " in done.stderr and "in use" in done.stderr
@@ -362,7 +362,7 @@ def test_a_port_in_use(api: Daemon) -> None:
 def test_what_starting_an_agent_would_find(
     authority: Authority, tmp_path: Path, changes: dict[str, Any], problem: str, check: tuple[str, ...]
 ) -> None:
-    """With and without the option: the same file, the same key."""
+    """--check-config and the start of an agent report the same file and key."""
     config = agent_config(authority.issue_agent("checked"), free_port(), {})
     path = written(tmp_path, merged(config, changes))
     done = run("--role", "agent", "--config", path, *check)
@@ -371,7 +371,7 @@ def test_what_starting_an_agent_would_find(
 
 
 def test_the_file_of_the_other_role(authority: Authority, config: dict[str, Any], tmp_path: Path) -> None:
-    """One sentence, instead of an unknown key after the other."""
+    """The file of the other role gives one sentence instead of many unknown keys."""
     path = written(tmp_path, config)
     done = run("--role", "agent", "--config", path)
     assert done.stderr == f"pcapd: {path}: this is the configuration of an api: use it with --role api\n"

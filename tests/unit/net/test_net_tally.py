@@ -29,7 +29,7 @@ class Lines:
 
 
 def test_a_flood_of_one_peer() -> None:
-    """The first at once, then a line in each interval as long as it goes on, with the facts of the last one."""
+    """A flood of one peer is logged at once, and then once in each interval, with the latest facts."""
     lines = Lines()
     for _ in range(3):
         lines.flood("one", 10)

@@ -10,7 +10,6 @@ from typing import Any, AsyncIterator, Callable, Iterator, TypeVar
 
 import pytest
 import pytest_twisted
-from net_peers import LOCAL, LONGEST, Peer, Server, client_context, connect, server_context
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
@@ -24,6 +23,7 @@ from demo.configurations import free_port
 from pcapd.errors import PcapdError, PeerIdentityError
 from pcapd.limits import SEND_BUFFER, TCP_KEEPALIVE
 from pcapd.net.tls import ClientContext
+from tests.kit.unit.net import LOCAL, LONGEST, Peer, Server, client_context, connect, server_context
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ async def until(reactor: Any, condition: Callable[[], bool]) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_good_handshake(reactor: Any, server: Server, api: ClientContext) -> None:
-    """Two ends of one authority with the right names are ready, and each knows the other's address."""
+    """After a good handshake both ends are ready and know each other's address."""
     client, there = await pair(reactor, server, api)
     assert client.transport.getPeer().port == server.address[1] == there.transport.getHost().port
     assert client.transport.getHost() == there.transport.getPeer()
@@ -96,7 +96,7 @@ async def test_a_good_handshake(reactor: Any, server: Server, api: ClientContext
 
 @pytest_twisted.ensureDeferred
 async def test_a_host_that_died_is_noticed(reactor: Any, server: Server, api: ClientContext) -> None:
-    """Both ends let TCP look for the other one when nothing is said, so often and so long."""
+    """A host that died is noticed by TCP keepalive, whose interval and number both ends set."""
     for end in await pair(reactor, server, api):
         handle = end.transport.getHandle()
         assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -132,7 +132,7 @@ async def refusal(
 async def test_a_server_of_another_authority(
     reactor: Any, authority: Authority, stranger: Authority, api: ClientContext
 ) -> None:
-    """The client refuses it before it is ready, and the server learns that it was refused."""
+    """A server of another CA is refused before the client is ready, and learns that it was refused."""
     agent = stranger.issue_agent()
     mine, theirs, client = await refusal(reactor, agent, api, client_cas=authority.certificate_path)
     assert isinstance(mine, PeerIdentityError) and "certificate is not accepted" in mine.message
@@ -144,7 +144,7 @@ async def test_a_server_of_another_authority(
 async def test_a_server_whose_certificate_has_expired(
     reactor: Any, authority: Authority, api: ClientContext
 ) -> None:
-    """The client refuses it with the reason."""
+    """A server with an expired certificate is refused with the reason."""
     agent = authority.issue_expired("old-agent", dns=("pcap-agent.service.cf.internal",))
     mine, _, client = await refusal(reactor, agent, api)
     assert isinstance(mine, PeerIdentityError) and "certificate" in mine.message
@@ -156,7 +156,7 @@ async def test_a_server_whose_certificate_has_expired(
 async def test_a_server_of_another_name(
     reactor: Any, agent: Credentials, api: ClientContext, name: str
 ) -> None:
-    """The message says which names the certificate has and which name or address was expected."""
+    """A server of another name is refused with the certificate's names and the expected one."""
     mine, _, client = await refusal(reactor, agent, api, name=name)
     assert isinstance(mine, PeerIdentityError)
     assert "pcap-agent.service.cf.internal" in mine.message and name in mine.message
@@ -166,7 +166,7 @@ async def test_a_server_of_another_name(
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_without_any_name(reactor: Any, authority: Authority, api: ClientContext) -> None:
-    """A common name is no name."""
+    """A server certificate with a common name alone is refused."""
     mine, _, _ = await refusal(reactor, authority.issue("pcap-agent.service.cf.internal"), api)
     assert isinstance(mine, PeerIdentityError) and "no name at all" in mine.message
 
@@ -300,7 +300,7 @@ async def test_megabytes_both_ways_arrive_intact(
 
 @pytest_twisted.ensureDeferred
 async def test_many_small_writes_arrive_in_order(reactor: Any, server: Server, api: ClientContext) -> None:
-    """What is joined into records before it is sent is the same bytes afterwards."""
+    """Many small writes, joined into records, arrive as the same bytes."""
     client, there = await pair(reactor, server, api)
     pieces = [number.to_bytes(4, "big") * (number % 50 + 1) for number in range(3000)]
     client.transport.writeSequence(pieces)
@@ -426,7 +426,7 @@ async def test_nothing_is_delivered_or_sent_after_an_abort(
 
 @pytest_twisted.ensureDeferred
 async def test_an_end_from_both_sides_is_told_once(reactor: Any, server: Server, api: ClientContext) -> None:
-    """The last words and the goodbye come together, and the words are a reason to abort."""
+    """A close by the peer that arrives while its last data makes us abort is reported once."""
     client, there = await pair(reactor, server, api)
     there.transport.pauseProducing()
     client.transport.write(b"last words")
@@ -527,7 +527,7 @@ def _send(connection: SSL.Connection, sock: socket.socket) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_port_where_nobody_listens(reactor: Any, api: ClientContext) -> None:
-    """The reason is the kernel's, and the protocol is told exactly once."""
+    """A refused connection has the kernel's reason, and is reported exactly once."""
     client, _transport = connect(reactor, (LOCAL, free_port()), api)
     reason = await soon(reactor, client.closed)
     assert isinstance(reason, PcapdError) and reason.message == "Connection refused"
@@ -543,7 +543,7 @@ def mute() -> Iterator[tuple[str, int]]:
 
 @pytest_twisted.ensureDeferred
 async def test_a_listener_that_says_nothing(reactor: Any, api: ClientContext, mute: tuple[str, int]) -> None:
-    """The handshake has a time limit."""
+    """A listener that sends nothing fails the handshake after its time limit."""
     client, _ = connect(reactor, mute, api, timeout=0.1)
     reason = await soon(reactor, client.closed)
     assert isinstance(reason, PcapdError) and "TLS handshake was not made in time" in reason.message
@@ -565,7 +565,7 @@ async def test_leaving_in_the_middle_of_the_handshake(
 )
 @pytest_twisted.ensureDeferred
 async def test_garbage_instead_of_tls(reactor: Any, server: Server, garbage: bytes) -> None:
-    """Whoever does not speak TLS is dropped, and counts no longer."""
+    """A client that does not speak TLS is dropped, and counts no longer."""
     accepted = server.accepted()
     with socket.create_connection(server.address) as client:
         client.sendall(garbage)

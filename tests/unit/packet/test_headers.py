@@ -154,7 +154,7 @@ def test_headers_are_kept_and_what_follows_is_not(records: ModuleType, name: str
 
 @pytest.mark.parametrize("name", LIES)
 def test_a_header_that_lies_does_not_count(records: ModuleType, name: str) -> None:
-    """Nor one of which a part is missing."""
+    """A packet whose header lies, or lacks a part, is cut before that header."""
     link_type, headers, lie = LIES[name]
     packet = headers + lie
     packed = records.pack(packet, meta((1, 2, 0, len(packet))), 2**18, 2**18, link_type)
@@ -162,7 +162,7 @@ def test_a_header_that_lies_does_not_count(records: ModuleType, name: str) -> No
 
 
 def test_a_packet_does_not_reach_into_the_next(records: ModuleType) -> None:
-    """Of two packets in one buffer, the first one's header is not made whole by the second one's bytes."""
+    """The header of one packet in a buffer is not completed with bytes of the next."""
     first, second = E4 + ipv4(6), tcp()
     packed = records.pack(first + second, meta((1, 0, 0, len(first))), 999, 999, ETHERNET)
     assert packed == [record(1_000_000, first)]
@@ -186,23 +186,25 @@ def test_batches_count_what_is_kept(records: ModuleType) -> None:
     assert len(packed) == 1
 
 
-@pytest.mark.parametrize("link_type", [2, 105, 127, 239, 2**32 - 1])
-def test_an_unknown_link_type_is_refused(records: ModuleType, link_type: int) -> None:
-    """Nobody shall believe that payload is cut away where it is not."""
-    with pytest.raises(ValueError, match=f"the headers of link type {link_type} are not known"):
-        records.pack(b"", b"", 1, 1, link_type)
-
-
-@pytest.mark.parametrize("link_type", [-2, 2**32])
-def test_a_link_type_that_is_none(records: ModuleType, link_type: int) -> None:
-    """A number is in its range or refused."""
-    with pytest.raises(ValueError, match="headers_of must be within -1 and 4294967295"):
+@pytest.mark.parametrize(
+    ("link_type", "words"),
+    [
+        *(
+            (number, f"the headers of link type {number} are not known")
+            for number in (2, 105, 127, 239, 2**32 - 1)
+        ),
+        *((number, "headers_of must be within -1 and 4294967295") for number in (-2, 2**32)),
+    ],
+)
+def test_an_unknown_link_type_is_refused(records: ModuleType, link_type: int, words: str) -> None:
+    """A link type that is unknown or out of range is refused, because payload could not be cut away."""
+    with pytest.raises(ValueError, match=words):
         records.pack(b"", b"", 1, 1, link_type)
 
 
 @given(st.sampled_from(sorted(WHOLE_HEADERS)), st.binary(max_size=80))
 def test_any_payload(name: str, payload: bytes) -> None:
-    """No payload moves the place of the cut."""
+    """Payload bytes do not move the place of the cut."""
     link_type, headers = WHOLE_HEADERS[name]
     follows = FOLLOWS.get(name, b"")
     assert walk(link_type, headers + follows + payload).end == len(headers)
@@ -210,5 +212,5 @@ def test_any_payload(name: str, payload: bytes) -> None:
 
 @given(st.sampled_from(sorted(LINKS)), st.binary(max_size=200))
 def test_never_more_than_there_is(link_type: int, packet: bytes) -> None:
-    """Whatever the bytes are."""
+    """The length to keep is never more than the packet's, whatever its bytes are."""
     assert 0 <= walk(link_type, packet).end <= len(packet)

@@ -44,7 +44,7 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("case", SAME)
 def test_what_routers_and_cards_change(case: str) -> None:
-    """Makes no other packet of it; neither do Ethernet addresses and padding."""
+    """Changes by routers and cards, Ethernet addresses and padding do not change a packet's identity."""
     one, other = SAME[case]
     assert unchanging(ETHERNET, ethernet(one)) == unchanging(ETHERNET, ethernet(other, b"\1" * 12))
     assert unchanging(RAW, one) == unchanging(ETHERNET, ethernet(other))
@@ -52,20 +52,20 @@ def test_what_routers_and_cards_change(case: str) -> None:
 
 @pytest.mark.parametrize("case", DIFFERENT)
 def test_what_makes_another_packet(case: str) -> None:
-    """Everything else."""
+    """Changes of any other byte make another packet."""
     one, other = DIFFERENT[case]
     assert unchanging(RAW, one) != unchanging(RAW, other)
 
 
 @pytest.mark.parametrize("payload", [tcp(b""), tcp(b"abc")])
 def test_padding_of_short_frames(payload: bytes) -> None:
-    """Is not of the packet, whatever it holds."""
+    """The padding of short frames is not part of the packet."""
     frame = ethernet(ipv4(payload, 6))
     assert unchanging(1, frame + b"\0" * 6) == unchanging(1, frame + b"\xaa" * 3) == unchanging(1, frame)
 
 
 def test_what_is_no_ip() -> None:
-    """Has no identity: it is not matched."""
+    """A packet without IP has no identity, and is not matched."""
     for data in (
         b"",
         MACS,
@@ -94,19 +94,19 @@ V6 = ipaddress.ip_address("2001:db8::1").packed, ipaddress.ip_address("2001:db8:
     ids=["v4", "v6", "without ports", "later fragment", "cut before the ports"],
 )
 def test_the_flow_of_a_packet(content: bytes, key: Tuple[object, ...]) -> None:
-    """Is its addresses, its protocol, and its ports where they are there."""
+    """The flow of a packet is its addresses, its protocol, and its ports where it has any."""
     assert flow(RAW, content) == key
 
 
 @pytest.mark.parametrize("content", [b"", ipv4(b"")[:19], ipv6(b"")[:39], b"\x60" + ipv4(b"")[1:]])
 def test_what_is_too_short_for_its_addresses(content: bytes) -> None:
-    """Is of no flow."""
+    """A packet too short for its addresses has no flow."""
     assert flow(RAW, content) is None
 
 
 @given(link_type=st.sampled_from([0, 1, 101, 113, 276, 127]), data=st.binary(max_size=120))
 def test_garbage(link_type: int, data: bytes) -> None:
-    """Is never an error; what comes out is no longer than what came in."""
+    """Garbage is never an error, and its identity is no longer than the input."""
     headers = walk(link_type, data)
     content = identity.unchanging(data, headers)
     assert content is None or len(content) <= len(data) - headers.network

@@ -29,14 +29,14 @@ NUMBERS: Dict[str, tuple[int, Iterable[bytes]]] = {
 
 @pytest.mark.parametrize("what", NUMBERS)
 def test_numbers_in_packets(what: str) -> None:
-    """EtherTypes, protocols of PPP and of IP."""
+    """The tables hold the numbers of EtherTypes, PPP protocols and IP protocols."""
     link_type, packets = NUMBERS[what]
     batch = b"".join(record(1, packet) for packet in packets)
     assert _native.rows(batch, link_type, 0) == _reference.rows(batch, link_type, 0)
 
 
 def test_link_types() -> None:
-    """All that libpcap has, and some more."""
+    """The tables hold all link types of libpcap, and some more."""
     batch = b"".join(
         record(1, start + ipv4(tcp(b"abc"), 6))
         for start in (b"", bytes(4), b"\xff\x03\0\x21", bytes(12) + b"\x08\0", bytes(14) + b"\x08\0",

@@ -66,7 +66,7 @@ _packets = st.builds(
 @settings(thorough, max_examples=400)
 @given(st.lists(_packets, max_size=4), st.sampled_from([*sorted(LINKS), -1, 0, 9]), limits)
 def test_headers_are_the_same(packets: list[bytes], link_type: int, snaplen: int) -> None:
-    """Both cut every packet at the same place."""
+    """Both implementations cut every packet at the same place."""
     entries = []
     offset = 0
     for packet in packets:
@@ -79,7 +79,7 @@ def test_headers_are_the_same(packets: list[bytes], link_type: int, snaplen: int
 @settings(thorough, max_examples=400)
 @given(st.lists(st.tuples(_packets, st.integers(0, 99)), max_size=4), st.sampled_from([*sorted(LINKS), 2]))
 def test_rows_are_the_same(packets: list[tuple[bytes, int]], link_type: int) -> None:
-    """Both say the same of every packet."""
+    """Both implementations describe every packet by the same row."""
     batch = b"".join(record(7, packet, len(packet) + more) for packet, more in packets)
     args = (batch, link_type, 3)
     assert outcome(_native.rows, *args) == outcome(_reference.rows, *args)
@@ -88,7 +88,7 @@ def test_rows_are_the_same(packets: list[tuple[bytes, int]], link_type: int) -> 
 @thorough
 @given(batches, st.sampled_from([1, 101, -1, 2**32]), interfaces)
 def test_rows_of_any_bytes_are_the_same(batch: bytes, link_type: int, interface: int) -> None:
-    """And make equal errors."""
+    """Both implementations give the same rows or errors for any bytes."""
     args = (batch, link_type, interface)
     assert outcome(_native.rows, *args) == outcome(_reference.rows, *args)
 
@@ -134,7 +134,7 @@ def test_wrong_types_are_refused_alike(name: str, args: tuple[object, ...]) -> N
 
 
 def test_keywords_are_the_same() -> None:
-    """Arguments can be given by the same names in both."""
+    """Both implementations have the same argument names."""
     for module in (_native, _reference):
         assert module.pack(packets=b"", meta=b"", snaplen=1, limit=1) == []
         assert module.check(records=bytes(16), max_captured=0).packets == 1

@@ -29,7 +29,7 @@ def test_one_batch_when_all_fit(records: ModuleType) -> None:
 
 
 def test_batches_are_split_between_packets(records: ModuleType) -> None:
-    """One byte less than all of it makes two batches, each of whole records."""
+    """A limit of one byte less than all makes two batches, each of whole records."""
     limit = sum(map(len, RECORDS)) - 1
     assert records.pack(PACKETS, META, 100, limit) == [RECORDS[0] + RECORDS[1], RECORDS[2]]
 
@@ -46,7 +46,7 @@ def test_snaplen_cuts_and_keeps_the_original_length(records: ModuleType) -> None
 
 
 def test_snaplen_counts_for_the_limit(records: ModuleType) -> None:
-    """What was cut away takes no room in a batch."""
+    """Bytes cut away by snaplen take no room in a batch."""
     assert len(records.pack(PACKETS, META, 0, 48)) == 1
 
 
@@ -74,7 +74,7 @@ def test_metadata_cut_short(records: ModuleType) -> None:
     limit=st.integers(0, 200),
 )
 def test_nothing_is_lost(packets: list[bytes], snaplen: int, limit: int) -> None:
-    """However it is split, the batches hold every packet once, in order, within the limit."""
+    """Batches hold every packet once, in order, within the limit, however they are split."""
     for records in implementations("records"):
         split_and_join(records, packets, snaplen, limit)
 

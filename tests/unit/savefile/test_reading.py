@@ -23,7 +23,7 @@ from tests.kit.packets import ipv4, udp
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_files_of_other_programs(order: str) -> None:
-    """Either byte order, any resolution, an offset, several sections, blocks that we do not know."""
+    """Files with either byte order, any resolution, an offset, several sections and unknown blocks are read."""
     nanos = struct.pack(f"{order}HHBxxx", 9, 1, 9) + struct.pack(f"{order}HHq", 14, 8, 1000)
     binary = struct.pack(f"{order}HHBxxx", 9, 1, 0x80 | 10)
     identity = struct.pack(f"{order}HHQ", 5, 8, 77) + bytes(4)
@@ -49,14 +49,14 @@ def test_our_own_files(tmp_path: Path) -> None:
 
 
 def test_what_stands_behind_the_end_of_options() -> None:
-    """Is no option."""
+    """Bytes behind the end of options are not an option."""
     identity = struct.pack("<HHQ", 5, 8, 77)
     data = section() + interface("<", b"x") + block("<", 0, 7, b"abcd", bytes(4) + identity)
     assert [each.packet_id for each in Reader().packets(data)] == [None]
 
 
 def test_so_many_interfaces_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of nothing but interfaces fills no memory."""
+    """A file of nothing but interfaces is bounded in memory."""
     monkeypatch.setattr(reader_module, "FILE_INTERFACES_MAX", 3)
     good, bad = (section() + interface("<", b"x") * count for count in (3, 4))
     assert list(Reader().packets(good)) == []
@@ -66,6 +66,7 @@ def test_so_many_interfaces_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("end", [11, 27, 29, 39])
 def test_blocks_that_are_not_whole(end: int) -> None:
+    """A file that ends within a block is refused."""
     data = (section() + interface("<", b"x"))[:end]
     with pytest.raises(BadFile, match="ends within a block"):
         list(Reader().packets(data))
@@ -73,7 +74,7 @@ def test_blocks_that_are_not_whole(end: int) -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_simple_and_obsolete_packets(order: str) -> None:
-    """Old programs write them: a simple one is of the first interface and has no time."""
+    """Simple and obsolete packet blocks are read; a simple one is of the first interface and has no time."""
     data = section(order) + interface(order, b"one") + interface(order, b"two")
     data += obsolete(order, 1, 4, 9, b"abc") + obsolete(order, 0, 0xFFFF, 8, b"") + simple(order, b"defg", 99)
     found = list(read_file(io.BytesIO(data)))
@@ -83,7 +84,7 @@ def test_simple_and_obsolete_packets(order: str) -> None:
 
 
 def test_a_simple_packet_is_cut_at_the_snaplen() -> None:
-    """Its block does not say how much was captured (section 4.4): padding is not of the packet."""
+    """A simple packet is cut at the snaplen, since its block has no captured length (section 4.4)."""
     body = struct.pack("<HHI", 101, 0, 5)
     described = struct.pack("<II", 1, 20) + body + struct.pack("<I", 20)
     found = list(Reader().packets(section() + described + simple("<", b"abcdef", 60) + simple("<", b"abc")))
@@ -109,7 +110,7 @@ def rows_in(data: bytes) -> Tuple[List[Tuple[int, ...]], List[str]]:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("size", [64, 2**20])
 def test_rows_of_a_file(order: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They say what `read_file` says, however the file is cut into parts."""
+    """The rows of a file equal what `read_file` yields, however the file is cut into parts."""
     monkeypatch.setattr(reader_module, "FILE_READ_SIZE", size)
     options = struct.pack(f"{order}HHQHHQ", 5, 8, 77, 4, 8, 2**40) + bytes(4)
     nanos = struct.pack(f"{order}HHBxxx", 9, 1, 9)
@@ -160,7 +161,7 @@ def _stretches(draw: st.DrawFn) -> bytes:
     ),
 )  # fmt: skip
 def test_both_implementations_read_the_same(data: bytes, position: int, big: bool, table: Any) -> None:
-    """Rows, where they end, and errors, whatever the bytes are."""
+    """Both implementations give the same rows, ends and errors for any bytes."""
     packed = packed_interfaces(table, range(7, 10))
     results = [
         outcome(module.packet_rows, data, position, big, packed) for module in implementations("savefile")
@@ -170,7 +171,7 @@ def test_both_implementations_read_the_same(data: bytes, position: int, big: boo
 
 @given(data=st.binary(max_size=300))
 def test_garbage_behind_a_header(data: bytes) -> None:
-    """Likewise."""
+    """Both implementations give the same rows, ends and errors for garbage behind a header."""
     try:
         assert isinstance(list(read_file(io.BytesIO(section() + interface("<", b"x") + data))), list)
     except BadFile as error:

@@ -117,7 +117,7 @@ def test_long_filter_and_name_fit_with_what_precedes_them() -> None:
 def test_blocks_are_well_formed_for_any_text(
     name: str, description: str, expression: str, comment: str
 ) -> None:
-    """Whatever the text, options can be walked to the block's end and hold valid UTF-8 without NUL."""
+    """Options of any text can be walked to the block's end and hold valid UTF-8 without NUL."""
     interface = blocks.interface_description(name, 1, 262144, description, expression)
     section = blocks.section_header(name, comment)
     for code, value in options_of(interface, 8) + options_of(section, 16):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Sequence
 
 import pytest
-from savefile_tools import blocks_of, datagram, fields, record, run
 
 from pcapd.merge import Gap, Source, merge
 from pcapd.merge.matching import new_matcher
 from pcapd.packet import linktypes
 from pcapd.savefile import blocks, pcap
 from pcapd.savefile.form import Form
+from tests.kit.unit.savefile import blocks_of, datagram, fields, record, run
 
 START = 1_700_000_000_123_456
 UNLIMITED = 2**62

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pcapd.errors import LocalProtocolError, RemoteProtocolError
 from pcapd.limits import CONTROL_MAX, FRAME_MAX, FRAME_TYPICAL, KIB
 from pcapd.wire import HEADER_SIZE, Frame, FrameDecoder, FrameType, encode_frame, frame_header
-from tests.lab.memory import traced
+from tests.kit.lab.memory import traced
 
 frames = st.lists(
     st.builds(Frame, st.sampled_from(FrameType), st.integers(0, 65535), st.binary(max_size=40)), max_size=8
@@ -38,7 +38,7 @@ def test_a_frame_has_exactly_the_documented_layout() -> None:
 
 @given(frames)
 def test_whole_frames_come_out_as_they_went_in(sent: list[Frame]) -> None:
-    """All frames of one read are found in it, in order."""
+    """All frames of one read are found, in order."""
     assert decoded([b"".join(encode_frame(*frame) for frame in sent)]) == sent
 
 
@@ -51,7 +51,7 @@ def test_frames_that_come_byte_by_byte(sent: list[Frame]) -> None:
 
 @given(frames, st.data())
 def test_frames_that_are_cut_anywhere(sent: list[Frame], data: st.DataObject) -> None:
-    """Where the stream is cut into reads changes nothing."""
+    """A stream gives the same frames, however it is cut into reads."""
     stream = b"".join(encode_frame(*frame) for frame in sent)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
     pieces = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)])]
@@ -154,7 +154,7 @@ def test_unknown_flags_are_refused(flags: int) -> None:
 
 
 def test_frames_before_a_bad_one_are_delivered() -> None:
-    """What was good before the peer went wrong is not lost."""
+    """Good frames before a bad one are not lost."""
     decoder = FrameDecoder()
     found = []
     with pytest.raises(RemoteProtocolError):

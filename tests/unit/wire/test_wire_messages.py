@@ -189,7 +189,7 @@ def test_a_message_is_sent_as_its_own_frame_type(message: Message) -> None:
 
 @given(messages)
 def test_unknown_keys_are_ignored(message: Message) -> None:
-    """A newer peer may say more than we know."""
+    """Unknown keys of a newer peer are ignored."""
     assert decode(type(message), changed(message, from_the_future=[1])) == message
 
 
@@ -205,7 +205,7 @@ def test_a_number_of_more_than_64_bits_is_refused(message: Message, key: str, nu
 
 @pytest.mark.parametrize("character", ["x", "€", "\x01", "\U0001f600"])
 def test_the_longest_words_fit_a_frame(character: str) -> None:
-    """Whatever the words are that somebody else made, the message can be sent."""
+    """The longest text of any peer still fits a message's frame."""
     words = character * 100_000
     cut = words[: TEXT_MAX - 1] + "…"
     for message in (
@@ -226,7 +226,7 @@ def test_what_is_passed_on_is_not_longer_than_it_was() -> None:
 
 
 def test_an_end_of_very_many_sources() -> None:
-    """Where the counters of all sources are more than a frame takes, END comes without them."""
+    """An END whose counters of all sources exceed a frame is sent without them."""
     few, many = (tuple(Counters(n, 2**40, 7, 7, 2**40) for n in range(count)) for count in (100, 8000))
     assert decode(End, encode(End(EndReason.STOPPED, "", few))[1]).sources == few
     assert decode(End, encode(End(EndReason.STOPPED, "over", many))[1]) == End(EndReason.STOPPED, "over")
@@ -422,7 +422,7 @@ def test_a_value_out_of_range_is_refused(message: Message, key: str, value: obje
     "payload", [b"", b"{", b"\xff", b"nonsense", b"[" * CONTROL_MAX, b"[]", b"7", b"null", b'"x"', b"{}"]
 )
 def test_a_payload_that_is_no_object_with_the_keys_is_refused(payload: bytes) -> None:
-    """Neither broken JSON, nor very deep JSON, nor another JSON value passes."""
+    """Broken JSON, very deep JSON and JSON that is not an object are refused."""
     with pytest.raises(RemoteProtocolError):
         decode(Hello, payload)
 
@@ -443,7 +443,7 @@ def test_kinds_of_a_newer_peer_become_kinds_that_we_know() -> None:
 
 
 def test_a_token_is_not_shown_when_a_request_is_printed() -> None:
-    """Whoever logs a request by mistake does not log the token."""
+    """A request that is logged by mistake does not show the token."""
     assert "secret" not in repr(REQUEST) and "secret" not in str(REQUEST)
 
 
@@ -461,7 +461,7 @@ json_values = st.recursive(
 
 @given(messages, st.data())
 def test_arbitrary_values_raise_nothing_but_a_protocol_error(message: Message, data: st.DataObject) -> None:
-    """Whatever JSON stands where a value should, the message is built or refused as the peer's error."""
+    """Any JSON in place of a value builds a message or is refused as the peer's error."""
     value = json.loads(encode(message)[1])
     for key in value:
         if data.draw(st.booleans()):

@@ -121,7 +121,7 @@ def test_a_callee_hears_only_what_its_state_allows(state: str, message: Message)
 
 
 def test_a_whole_conversation() -> None:
-    """Both ends understand each other from HELLO to END, whatever arrives in one piece."""
+    """Both ends of a conversation understand each other from HELLO to END, however the stream is cut."""
     api, agent = Caller(), Callee(CaptureStart)
     assert list(api.receive(agent.hello(AGENT))) == [Event(0, AGENT)]
     greeting = api.hello(API) + api.ping(7) + api.start(START)
@@ -149,14 +149,14 @@ def test_a_whole_conversation() -> None:
 
 
 def test_a_callee_of_an_older_level_is_refused() -> None:
-    """The message says who is old, how old, and what to do."""
+    """A callee of an older level is refused with its level and the remedy."""
     old = replace(AGENT, level=COMPATIBILITY_LEVEL - 1)
     with pytest.raises(RemoteProtocolError, match=r"agent agent/0 speaks level .*upgrade it"):
         heard(Caller(), old)
 
 
 def test_a_callee_of_a_newer_level_is_welcome() -> None:
-    """Only an older callee is refused: a newer one knows what we know."""
+    """A newer callee is accepted."""
     newer = replace(AGENT, level=COMPATIBILITY_LEVEL + 1)
     assert heard(Caller(), newer) == [Event(0, newer)]
 
@@ -198,7 +198,7 @@ def test_a_source_id_that_is_reserved_or_taken(number: int) -> None:
 
 
 def test_so_many_sources_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that goes on opening them fills no memory."""
+    """The number of sources that a peer can open is bounded."""
     monkeypatch.setattr(sessions, "SOURCES_MAX", 3)
     session = caller("capturing")
     heard(session, SOURCE, source=2)
@@ -215,7 +215,7 @@ def test_stats_of_a_source_that_is_not_open() -> None:
 
 @pytest.mark.parametrize("message", [START, Ping(1)], ids=["START", "PING"])
 def test_a_request_for_a_source_is_refused(message: Message) -> None:
-    """A caller speaks of the whole capture only."""
+    """A request for a single source is refused."""
     with pytest.raises(RemoteProtocolError, match="names a source"):
         heard(callee("ready"), message, source=1)
 
@@ -259,7 +259,7 @@ def _sessions(states: st.SearchStrategy[str]) -> Iterator[st.SearchStrategy[Unio
 def test_arbitrary_bytes_raise_nothing_but_a_protocol_error(
     session: Union[Caller, Callee], stream: bytes, step: int
 ) -> None:
-    """Whatever a peer sends, in whatever pieces, is an event, waits, or is the peer's error."""
+    """Any bytes in any pieces give events, wait, or are the peer's error."""
     try:
         for at in range(0, len(stream), step):
             for event in session.receive(stream[at : at + step]):

@@ -1,0 +1,19 @@
+"""Our daemons and what surrounds them, for tests/hosts.
+
+``chain``
+    two agents, an api and pcapctl, each in a namespace of its own.
+``faults``
+    the same with faults in the network, the processes and the clocks.
+``foundation``, ``bosh``
+    an api between doubles of Cloud Foundry, or of a BOSH director, and of the agents.
+``containers``, ``apps``
+    an agent on a Diego cell with real containers, and apps from the container to Cloud Controller.
+``source``
+    captures in network namespaces, without an agent.
+``cf``, ``operator``
+    users of ``pcapctl cf`` and ``pcapctl bosh``, with the servers that they log in to.
+``scripted``
+    pcapctl against an api that a test scripts.
+``wireshark``
+    a user with Wireshark and pcapctl.
+"""
