@@ -92,6 +92,7 @@ def _muxer(options: CaptureOptions, target: CaptureTarget) -> Union[Muxer, Split
         max_bytes=options.max_bytes or UNLIMITED,
         comment=f"{target.describe()}; filter: {options.filter or 'none'}",
         packet_ids=_packet_ids(options.files),
+        align=options.files.align,
     )
 
 

@@ -57,6 +57,7 @@ class Account:
         source: The source.
         interface: Its number in the file.
         opened_us: Microseconds since the epoch when it was opened.
+        shift_us: Microseconds to add to its times, so that they are by the api's clock.
 
     Attributes:
         source: The source.
@@ -74,8 +75,9 @@ class Account:
         reported: Drops of interface and kernel that packets in the file have as epb_dropcount.
     """
 
-    def __init__(self, source: Source, interface: int, opened_us: int) -> None:
+    def __init__(self, source: Source, interface: int, opened_us: int, shift_us: int = 0) -> None:
         self.source = source
+        self.shift_us = shift_us
         self.interface = interface
         self._stats = Stats(0, 0, 0, 0, 0)
         self._missing = 0

@@ -7,6 +7,7 @@ always whole blocks, so that its writer can stop anywhere.
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from enum import Enum, auto
 from typing import Dict, Final, Iterator, List, NamedTuple, Optional, Tuple
@@ -17,7 +18,7 @@ from pcapd.merge.account import Account
 from pcapd.merge.matching import PacketIds
 from pcapd.merge.reorder import Released, ReorderBuffer
 from pcapd.packet import linktypes
-from pcapd.records import Checked, check
+from pcapd.records import SHIFT_MAX, Checked, check, shift
 from pcapd.savefile import blocks, pcap
 from pcapd.savefile.form import Form
 from pcapd.wire import Source, Stats
@@ -94,6 +95,7 @@ class Muxer:
         budget: If given, used instead of `max_packets` and `max_bytes`.
         stream: The instance of the file, if each has its own.
         packet_ids: Numbers the packets (pcapng only).
+        align: Whether times are corrected by the clock offset of each source.
     """
 
     #: Whether each instance has a file of its own.
@@ -111,8 +113,10 @@ class Muxer:
         budget: Optional[Budget] = None,
         stream: str = "",
         packet_ids: Optional[PacketIds] = None,
+        align: bool = False,
     ) -> None:
         self._form = form
+        self._align = align
         self._snaplen = snaplen
         self._ordered = ordered
         self._buffer = ReorderBuffer(form, ordered=ordered, packet_ids=packet_ids)
@@ -157,7 +161,7 @@ class Muxer:
         Raises:
             MixedLinkTypes: A classic pcap file has one link type, and this is a different one.
         """
-        account = Account(source, len(self._accounts), now_us)
+        account = Account(source, len(self._accounts), now_us, self._shift_us(source))
         if self._form is Form.PCAPNG:
             self._describe(account)
         else:
@@ -184,6 +188,9 @@ class Muxer:
         """
         account = self._accounts[number]
         checked = check(records, account.source.snaplen)
+        if account.shift_us:
+            records = shift(records, account.shift_us)
+            checked = check(records, account.source.snaplen)
         account.received += checked.packets
         account.bytes += len(records)
         account.last_us = max(account.last_us, checked.latest_us)
@@ -197,6 +204,8 @@ class Muxer:
     def stats(self, number: int, stats: Stats) -> None:
         """Take the counters and watermark of a source."""
         account = self._accounts[number]
+        if account.shift_us:
+            stats = _shifted(stats, account.shift_us)
         account.stats = stats
         gap = account.notice() if self._form is Form.PCAPNG else None
         if gap is not None:
@@ -311,9 +320,13 @@ class Muxer:
         )
         self._header(Kind.NAMES, blocks.name_resolution(_names(source)))
 
+    def _shift_us(self, source: Source) -> int:
+        offset = source.clock_offset_us or 0
+        return -offset if self._align and abs(offset) <= SHIFT_MAX else 0
+
     def _description(self, source: Source) -> str:
         once = self.packet_ids is not None and self.packet_ids.dedupe
-        return describe(source) + (f", {blocks.DEDUPED}" if once else "")
+        return describe(source, aligned=self._align) + (f", {blocks.DEDUPED}" if once else "")
 
     def _classic_header(self, source: Source) -> None:
         if not self._accounts:
@@ -353,15 +366,25 @@ def _data(pieces: List[Piece]) -> List[bytes]:
     return [piece.data for piece in pieces]
 
 
-def describe(source: Source) -> str:
-    """A readable description of a source."""
+def _shifted(stats: Stats, us: int) -> Stats:
+    """The statistics of a source with times by the api's clock."""
+    at_us = None if stats.at_us is None else max(0, stats.at_us + us)
+    return dataclasses.replace(stats, captured_up_to_us=max(0, stats.captured_up_to_us + us), at_us=at_us)
+
+
+def describe(source: Source, *, aligned: bool = False) -> str:
+    """A readable description of a source.
+
+    Args:
+        aligned: Whether its times are corrected by its clock offset.
+    """
     text = f"agent {source.agent}" if source.agent else "an agent"
     if source.agent_address:
         text += f" at {source.agent_address}"
     if source.headers_only:
         text += ", headers only"
     if source.clock_offset_us is not None:
-        text += f", clock offset {source.clock_offset_us / 1000:+.3f}"
+        text += f", clock {'corrected by' if aligned else 'offset'} {source.clock_offset_us / 1000:+.3f}"
         if source.clock_error_us is not None:
             text += f" ± {source.clock_error_us / 1000:.3f}"
         text += " ms"

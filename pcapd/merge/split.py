@@ -30,6 +30,7 @@ class Split:
         max_bytes: The limit of bytes of all files, without the closing statistics.
         comment: A comment in the files, for readers.
         packet_ids: Numbers the packets (pcapng only).
+        align: Whether times are corrected by the clock offset of each source.
     """
 
     #: Whether each instance has a file of its own.
@@ -45,8 +46,10 @@ class Split:
         max_bytes: int = UNLIMITED,
         comment: str = "",
         packet_ids: Optional[PacketIds] = None,
+        align: bool = False,
     ) -> None:
         self._form = form
+        self._align = align
         self._snaplen = snaplen
         self._ordered = ordered
         self._comment = comment
@@ -85,6 +88,7 @@ class Split:
                 budget=self.budget,
                 stream=source.instance,
                 packet_ids=self.packet_ids,
+                align=self._align,
             )
             part.await_instances(self._awaited)
         part.source(number, source, now_us)

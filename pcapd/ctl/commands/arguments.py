@@ -313,6 +313,12 @@ capture_options = _options(
         help="Keep only the first sighting of a packet that is seen at several instances; count the others.",
     ),
     click.option(
+        "--align",
+        is_flag=True,
+        help="Correct the times of packets by the clock offset of each agent, which is measured when the "
+        "capture starts.  pcapctl align IN OUT is more exact: it also uses the packets.",
+    ),
+    click.option(
         "--serve",
         type=_Place(),
         metavar="HOST:PORT",

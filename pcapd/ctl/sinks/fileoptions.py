@@ -52,6 +52,7 @@ class FileOptions:
         print: Print a line per packet to standard output.
         packet_ids: Give a packet the same number wherever it was seen.
         dedupe: Keep only the first sighting of a packet.
+        align: Correct the times of packets by the clock offsets that are known when the capture starts.
         explain: Explain the files at the end.
         payload: How to print the packet's bytes.
     """
@@ -62,6 +63,7 @@ class FileOptions:
     print: bool = False
     packet_ids: bool = False
     dedupe: bool = False
+    align: bool = False
     explain: bool = False
     payload: Payload = Payload.NONE
 
@@ -83,6 +85,7 @@ class FileOptions:
             given["print"] or payload is not Payload.NONE,
             given["packet_ids"] or given["dedupe"],
             given["dedupe"],
+            given["align"],
             given["explain"],
             payload,
         )
@@ -129,6 +132,10 @@ class FileOptions:
             (
                 self.packet_ids and form is not Form.PCAPNG,
                 f"{numbers} needs pcapng, which records where a packet was captured: name a .pcapng file",
+            ),
+            (
+                self.align and form is not Form.PCAPNG,
+                "--align needs pcapng, which records what was corrected: name a .pcapng file",
             ),
             (
                 self.serve is not None and self.split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import struct
 from dataclasses import replace
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from pcapd.errors import MixedLinkTypes, RecordError
 from pcapd.merge.account import Account
 from pcapd.merge.muxer import UNLIMITED, Muxer
+from pcapd.merge.split import Split
 from pcapd.savefile.form import Form
+from pcapd.savefile.reader import read_file
 from pcapd.wire import Source, Stats
 
 ETHERNET, COOKED = 1, 113
@@ -74,6 +77,18 @@ def test_a_pcapng_file_has_its_blocks_in_order(ordered: bool) -> None:
     assert kinds(file) == [SECTION, INTERFACE, NAMES, PACKET, PACKET, STATISTICS]
     assert b"web-0:eth0" in file and b"not port 1" in file
     assert b"agent agent/0 at 127.0.0.1, clock offset -1.500 ms" in file
+
+
+@pytest.mark.parametrize("stream", [Muxer, Split])
+def test_times_by_the_clock_of_the_api(stream: type[Muxer] | type[Split]) -> None:
+    """With align, packets and watermarks of a source are corrected by its clock offset, and the file states it."""
+    muxer = stream(Form.PCAPNG, 262144, align=True)
+    muxer.source(1, replace(SOURCE, clock_error_us=250), NOW_US)
+    muxer.packets(1, record(1_000_000), 0.0)
+    muxer.stats(1, Stats(1, 0, 0, 1, 1_000_000))  # which is 1,001,500 by the api's clock
+    file = b"".join(piece.data for piece in muxer.take_pieces(0.0))
+    assert [packet.us for packet in read_file(io.BytesIO(file))] == [1_001_500]
+    assert b"clock corrected by -1.500 \xc2\xb1 0.250 ms" in file
 
 
 def test_addresses_that_every_machine_has_name_nobody() -> None:
