@@ -174,8 +174,7 @@ class Muxer:
     def await_instances(self, count: Optional[int]) -> None:
         """Set the number of instances that have neither opened a source nor failed; None if unknown.
 
-        Packets of instances that opened first wait for the others, within the bounds of
-        the hold-back.
+        Packets of instances that opened first wait for the others, within the hold-back's bounds.
         """
         if count is not None:
             self._buffer.expect(count > 0)

@@ -5,7 +5,7 @@
     u32 payload length | u8 type | u8 flags | u16 source | payload      network order
 
 A frame is refused from its header alone when its type is unknown, its flags
-are not zero or its length is over the bound for its type, so a hostile peer
+are not zero or its length exceeds the bound for its type, so a hostile peer
 cannot make us reserve more memory than that bound.
 """
 
