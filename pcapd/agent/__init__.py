@@ -1,25 +1,25 @@
-"""The agent: opens captures on its machine and streams packets to the api.
+"""The agent: captures packets on its machine and sends them to the api, which serves the clients.
 
 ``agent``
-    the service: listens, counts captures, drains.
+    the service: listens, limits the number of captures, drains.
 ``session``
     a session with an api, which is one capture of one target.
 ``delivering``
-    the packets and notices that it sends, and holds back during loop tests.
+    the packets and notices that a session sends; packets are held back during loop tests.
 ``presence``
-    interfaces that come and go while a capture runs.
+    interfaces that appear and disappear while a capture runs.
 ``owner``
     what a session needs of the agent.
 ``reading``
     one source on the reactor: ring → batch → records → frame.
 ``opening``
-    opens sources on a short-lived thread, so that the reactor never waits.
+    opens sources on a short-lived thread, so that the reactor is not blocked.
 ``threads``
-    a few threads that open and close captures; users take turns.
+    a few threads that open and close captures, in turn for each user.
 ``owntraffic``
     which connections are pcapd's own and therefore not captured.
 ``loops``
-    detects captures that feed each other; pure.
+    detects captures that capture each other's traffic; pure.
 ``feedback``
     runs the detection on the reactor.
 ``withheld``

@@ -1,4 +1,4 @@
-"""The agent as a service: it listens, counts captures and drains."""
+"""The agent as a service: it listens, limits the number of captures, and drains."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Agent(Daemon):
     """Serves captures of this machine's interfaces and named network namespaces.
 
     Args:
-        config: What `pcapd.config` read.
-        reactor: Where it runs.
-        reread: Reads the configuration again, for its limits; None keeps the limits.
+        config: The configuration, as read by `pcapd.config`.
+        reactor: Twisted's reactor.
+        reread: Function that reads the configuration again at a reload; None keeps the limits.
     """
 
     log = Logger()
@@ -62,7 +62,7 @@ class Agent(Daemon):
     # --- life --------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen, then give up every privilege that capturing does not need."""
+        """Listen, then drop the privileges that capturing does not need."""
         config = self.config
         factory = Factory.forProtocol(lambda: AgentSession(self))
         factory.noisy = False
@@ -86,7 +86,7 @@ class Agent(Daemon):
         )
 
     def prepare(self) -> Callable[[], None]:
-        """Read renewed certificates, and the limit for new captures."""
+        """Read renewed certificates, and the limit on the number of captures."""
         config = self.config
         if self._reread is not None:
             most = self._reread().capture.max_captures
@@ -111,14 +111,14 @@ class Agent(Daemon):
         return ended.addTimeout(DRAIN_TIMEOUT, self.reactor, onTimeoutCancel=lambda *_: None)
 
     def _needed(self) -> list[str]:
-        # A packet socket asks for CAP_NET_RAW, setns for CAP_SYS_ADMIN.
+        # Packet sockets need CAP_NET_RAW, setns(2) needs CAP_SYS_ADMIN.
         containers = self.config.containers
         if containers is not None and containers.access == "namespace":
-            # Measured with real containers, as another user than root.  Without
-            # CAP_SYS_PTRACE /proc/PID/ns/net of the container's users cannot be
-            # opened.  Without CAP_DAC_READ_SEARCH the directories of root's with
-            # bind-mounted namespaces and runc's states cannot be entered; only
-            # runc itself is lent it (`privileges.lend`).
+            # Tested with real containers and an agent that does not run as root.
+            # CAP_SYS_PTRACE: open /proc/PID/ns/net of processes of the container's
+            # users.  CAP_DAC_READ_SEARCH: enter root's directories that contain
+            # bind-mounted namespaces and runc's states; of the agent's child
+            # processes only runc has it (`privileges.lend`).
             return ["dac_read_search", "net_raw", "sys_admin", "sys_ptrace"]
         return ["net_raw", "sys_admin"] if self.config.namespaces else ["net_raw"]
 
@@ -143,15 +143,15 @@ class Agent(Daemon):
         self._sessions.add(session)
 
     def left(self, session: AgentSession) -> None:
-        """Remove a session that is gone."""
+        """Remove a session whose connection is closed."""
         self._sessions.discard(session)
 
     def released(self, session: AgentSession) -> None:
-        """Stop counting a capture, because nothing of it is open or being opened."""
+        """Stop counting a capture.  Called when none of its sources is open or being opened."""
         self._captures.discard(session)
 
     def left_without_start(self, peer: str, reason: str) -> None:
-        """Log that a peer left without a capture; any machine on the network can cause this."""
+        """Log that a peer disconnected without a START; any machine on the network can cause this."""
         self._strangers.add((peer.rpartition(":")[0], reason), {"peer": peer, "reason": reason})
 
     def _log_strangers(self, count: int, facts: Mapping[str, Any]) -> None:
@@ -174,7 +174,7 @@ class Agent(Daemon):
         """The path of a named network namespace; None for the host's.
 
         Raises:
-            TargetNotFound: The configuration does not name it.
+            TargetNotFound: The configuration does not contain the namespace.
         """
         if name is None:
             return None

@@ -1,4 +1,4 @@
-"""Delivery in a session: packets and notices, and packets withheld during loop tests."""
+"""Sends a session's packets and notices, and withholds packets during loop tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["DeliveringSession"]
 
 
 class DeliveringSession(FramedProtocol):
-    """A session as its sources and `pcapd.agent.feedback` see it.
+    """The part of a session that its sources and `pcapd.agent.feedback` use.
 
     Args:
         agent: The agent, whose configuration and limits apply.
@@ -57,14 +57,14 @@ class DeliveringSession(FramedProtocol):
     # --- Feeding -----------------------------------------------------------
 
     def look(self) -> bool:
-        """Read all packets captured so far; False if some cannot be read now."""
+        """Read the packets captured so far; return False if some cannot be read now."""
         looked = [reading.look() for reading in list(self.readings)]
         return all(looked)
 
     def release_some(self, size: int) -> None:
-        """Send about so many bytes of the first withheld packets, and the counters.
+        """Send about `size` bytes of the oldest withheld packets, and the counters.
 
-        Without the counters an ordered merge would hold the packets back.
+        Without the watermark in the counters, the client would not write these packets yet.
         """
         if size and self._withheld:
             self.transport.writeSequence(self._session.packets(*self._withheld.take_some(size)))
@@ -78,13 +78,13 @@ class DeliveringSession(FramedProtocol):
             self.transport.writeSequence(self._session.packets(*self._withheld.take()))
 
     def exclude(self, connections: Sequence[Connection], new: Connection | None) -> None:
-        """Stop capturing these connections, and notify the user of the new one."""
+        """Do not capture these connections, and notify the user of the new one."""
         if not self._capturing:
             return
         for reading in list(self.readings):
             try:
                 reading.source.exclude(connections)
-            except CaptureFailed as error:  # it goes on as it was
+            except CaptureFailed as error:  # the source keeps its present filter
                 self._agent.log.warn("{reason}", reason=error.message, **self._about())
         if new is not None and self._capturing:
             self.say(

@@ -1,4 +1,4 @@
-"""Runs `pcapd.agent.loops` on the reactor, so that captures do not feed each other."""
+"""Runs `pcapd.agent.loops` on the reactor, to stop captures that capture each other's traffic."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Feeding(Protocol):
     """A session whose captures may be part of a loop."""
 
     def look(self) -> bool:
-        """Read all packets captured so far; False if some cannot be read now."""
+        """Read the packets captured so far; return False if some cannot be read now."""
 
     def release_some(self, size: int) -> None:
-        """Send about so many bytes of the first withheld packets, and the counters."""
+        """Send about `size` bytes of the oldest withheld packets, and the counters."""
 
     def release(self) -> None:
         """Send all withheld packets."""
 
     def exclude(self, connections: Sequence[Connection], new: Connection | None) -> None:
-        """Stop capturing these connections, and notify the user of the new one."""
+        """Do not capture these connections, and notify the user of the new one."""
 
 
 class Feedback:
@@ -74,23 +74,24 @@ class Feedback:
         return tuple(self._excluded)
 
     def capture_begins(self) -> None:
-        """Note that a capture begins."""
+        """Record that a capture begins."""
         self._detector.capture_begins()
 
     def withhold(self, size: int) -> None:
-        """Note that so many more bytes are being withheld."""
+        """Record that `size` more bytes are withheld."""
         self._detector.withhold(size)
 
     def saw(self, packets: bytes, meta: bytes, link_type: int, before_us: int, last_us: int) -> int:
-        """Inspect a batch, unless the source was inspected a moment ago.
+        """Inspect a batch, unless a batch of the source was inspected a moment ago.
 
         Args:
-            packets, meta: As libpcap delivered them.
-            before_us: The time of the source's last inspection.
-            last_us: The time of the batch's last packet.
+            packets, meta: The batch: packets and their index (`pcapd.records.pack`).
+            link_type: LINKTYPE of the packets.
+            before_us: Time of the last packet of the batch that was inspected last, microseconds.
+            last_us: Time of the last packet of this batch, microseconds.
 
         Returns:
-            The time of the source's last inspection.
+            `last_us` if this batch was inspected, else `before_us`.
         """
         if not self.withholding and 0 <= last_us - before_us < _LOOK_INTERVAL_US:
             return before_us

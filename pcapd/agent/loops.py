@@ -1,25 +1,25 @@
 """Detects connections that carry captured packets back to where they were captured.
 
-The client of a capture may reach the api through a router whose machine is
-captured.  Then each captured packet leaves the router again on the client's
-connection, is captured there, leaves again, and so on until the machine is
-busy with nothing else.  Neither api nor agent can know that connection in advance.
+The client of a capture may be connected to the api through a router, and the router's
+machine may be captured.  Then each captured packet is sent through the router on the
+client's connection, is captured there and sent again, and so on until the machine does
+nothing else.  Neither api nor agent can know this connection in advance.
 
-The traffic of such a connection is caused by what this agent sends.  A test removes
-the cause for a moment: the agent withholds the packets that it captures, and continues
-to observe.  Connections that are part of a loop fall silent when the packets in flight
-have arrived; others go on.  If none fell silent, the test ends.
+The traffic of such a connection is caused by the packets that this agent sends.  In a test,
+the agent withholds the packets that it captures and continues to observe all connections.
+Connections that are part of a loop become silent when the packets in flight have arrived;
+other connections continue.  If none becomes silent, the test ends.
 
-Otherwise rounds follow.  At the beginning of each, the agent at random sends a few of
-the withheld packets, or nothing.  A connection is part of a loop if it carries packets
-in the rounds in which something was sent, and in no other round.  A connection with
-traffic of its own, at any rhythm, is very unlikely to do that.
+Otherwise the test continues in rounds.  At the beginning of each round the agent chooses at
+random to send a few of the withheld packets or none.  A connection is part of a loop if it
+carries packets in the rounds in which some were sent, and in no other round.  Traffic that
+does not depend on the agent is very unlikely to do that.
 
-The loop may lead over any number of hops, apis and captures, as long as it leads
-through this agent.  Nothing is lost: withheld packets are sent.
+The loop may lead through any number of hops, apis and captures, if it leads through this
+agent.  No packet is lost: withheld packets are sent later.
 
-This module is pure.  Times are microseconds since the epoch, by the clock that
-stamps packets.
+This module does no input or output.  Times are microseconds since the epoch, by the clock
+that the kernel uses for packet timestamps.
 """
 
 from __future__ import annotations
@@ -51,43 +51,47 @@ from pcapd.records import Busy
 __all__ = ["LoopDetector", "Step"]
 
 _SECOND = 1_000_000
-#: A connection goes on if it has at least so many packets after all in flight have arrived, and
-#: this part of its rate before.  A busy machine delays single packets.
+#: A connection continues if, after the packets in flight have arrived, it has at least this many
+#: packets and this fraction of its earlier rate.  Single packets may be delayed by a busy machine.
 _GOES_ON = (3, 0.25)
-#: Packets of a connection after which its silence is significant.
+#: Number of packets that a connection must have had for its silence to be significant.
 _ENOUGH = 8
-#: Rounds in a row in which something was sent and a connection that had moved did not move; a
-#: busy machine may be slower than a round.
+#: Number of successive rounds with sent packets after which a silent connection is not tested
+#: further, if it had traffic in an earlier one: a busy machine may be slower than a round.
 _MISSED_MAX = 2
 
 
 class Step(Enum):
     """What to do next with the withheld packets."""
 
-    WAIT = auto()  #: go on withholding
+    WAIT = auto()  #: continue to withhold
     SEND_SOME = auto()
     SEND_ALL = auto()  #: the test is over
 
 
 class _Verdict(Enum):
     OPEN = auto()
-    SILENT = auto()  #: it stopped when we did
-    GOES_ON = auto()  #: it did not
+    SILENT = auto()  #: the connection became silent after the agent stopped sending
+    GOES_ON = auto()  #: the connection continued
 
 
 @dataclass
 class _Suspect:
-    """A connection that has a large part of what is captured.
+    """A connection that causes a large part of the captured traffic.
+
+    It *moves* in a round if packets of it are captured.
 
     Attributes:
-        last_us: Its last packet.
-        packets, size: What of it was seen since it was counted first, or again; bytes.
-        tests: How many it has gone through without being part of a loop.
-        not_before_us: It is not tested before that.
-        early, late: Its packets in the present round, until none can be on its way any more,
-            and after that.
-        moved, rested: Rounds in which it moved with us, and rested with us.
-        missed: Rounds in a row in which it did not move although something was sent.
+        last_us: Time of its last packet.
+        packets, size: Number of its captured packets, and their bytes, since the first one or
+            since its last test.
+        tests: Number of tests that showed that it is not part of a loop.
+        not_before_us: Earliest time of its next test.
+        early, late: Numbers of its packets in the present round: those that may have been in
+            flight when the round began, and later ones.
+        moved: Number of rounds in which the agent sent something and the connection moved.
+        rested: Number of rounds in which the agent sent nothing and the connection did not move.
+        missed: Number of successive rounds in which it did not move although something was sent.
     """
 
     last_us: int
@@ -103,37 +107,39 @@ class _Suspect:
 
     @property
     def suspicious(self) -> bool:
-        """Whether so much of it was captured that it should be tested."""
+        """Whether enough of its traffic was captured that it should be tested."""
         packets, size = LOOP_SUSPICIOUS
         return self.packets >= packets or self.size >= size
 
     @property
     def convicted(self) -> bool:
-        """Whether it did what we did often enough."""
+        """Whether it moved and rested with the agent in enough rounds to count as part of a loop."""
         return self.moved >= LOOP_ROUNDS and self.rested >= LOOP_ROUNDS
 
     def moves(self, now_us: int, latest_us: int) -> bool:
-        """Whether its silence would mean something.
+        """Whether it has enough recent traffic that becoming silent would be significant.
 
         Args:
-            latest_us: Time of the last packet of any connection: rings are read late on a busy machine.
+            now_us: The time.
+            latest_us: Time of the last packet of any connection; "recent" is relative to it, because
+                a busy machine reads the rings late.
         """
         recent = latest_us - self.last_us <= LOOP_SILENCE * _SECOND
         return recent and self.packets >= _ENOUGH and now_us >= self.not_before_us
 
     @property
     def lost_interest(self) -> bool:
-        """Whether it does not move when something is sent."""
+        """Whether it too often did not move after something was sent."""
         return self.missed >= (_MISSED_MAX if self.moved else 1)
 
     def verdict(self, now_us: int, turn: _Round) -> _Verdict:
-        """What a round has shown until now."""
+        """Evaluate the connection in the present round so far."""
         in_flight_us = turn.in_flight_us(self)
         late_us = max(0, now_us - turn.begin_us - in_flight_us)
         if self.late >= max(_GOES_ON[0], _GOES_ON[1] * self.early * late_us / in_flight_us):
             return _Verdict.GOES_ON
         if turn.sent and self.last_us <= turn.begin_us and not late_us:
-            return _Verdict.OPEN  # an answer may be on its way
+            return _Verdict.OPEN  # packets caused by the sent ones may be in flight
         quiet_us = now_us - max(self.last_us, turn.begin_us)
         return _Verdict.SILENT if quiet_us >= turn.silence_us else _Verdict.OPEN
 
@@ -141,7 +147,7 @@ class _Suspect:
         self.moved = self.rested = self.missed = 0
 
     def leave_alone(self, now_us: int) -> None:
-        """It goes on without us: do not test it again soon."""
+        """Delay its next test, because its traffic does not depend on the agent."""
         rest = min(LOOP_REST[0] * 4**self.tests, LOOP_REST[1])
         self.not_before_us = now_us + int(rest * _SECOND)
         self.tests += 1
@@ -153,11 +159,11 @@ class _Round:
     """A part of a test.
 
     Attributes:
-        begin_us: When it began.
-        sent: Whether something was sent then.
-        first: It is the one in which what was on its way arrives.
-        silence_us: How long a connection has to be quiet to count as silent.
-        least_us: How long it lasts at least.
+        begin_us: Time at which the round began.
+        sent: Whether withheld packets were sent at that time.
+        first: Whether this is the first round, in which packets sent before the test still arrive.
+        silence_us: Time without packets after which a connection counts as silent.
+        least_us: Shortest duration of the round.
     """
 
     begin_us: int = 0
@@ -167,9 +173,10 @@ class _Round:
     least_us: int = 0
 
     def in_flight_us(self, suspect: _Suspect) -> int:
-        """How long packets of a suspect may be on their way in this round.
+        """Time for which packets of a suspect may be in flight after the beginning of this round.
 
-        For a first test it is short, so that captures without a loop are not delayed for long.
+        In a suspect's first test the time is short, so that captures without a loop are not
+        delayed for long.
         """
         patient = suspect.tests or suspect.moved
         return int((LOOP_IN_FLIGHT[1] if patient else LOOP_IN_FLIGHT[0]) * _SECOND)
@@ -179,7 +186,7 @@ class LoopDetector:
     """Decides when to withhold packets, and which connections are part of a loop.
 
     Args:
-        chance: Chooses the kind and length of rounds.
+        chance: Random numbers, which choose whether a round sends packets, and how long it lasts.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -195,10 +202,10 @@ class LoopDetector:
         #: Whether packets must be withheld.
         self.testing = False
 
-    # --- what is seen ------------------------------------------------------
+    # --- observations ------------------------------------------------------
 
     def saw(self, now_us: int, busy: Iterable[Busy]) -> None:
-        """Note the busiest connections of a batch."""
+        """Count the packets of the busiest connections of a batch."""
         for one in busy:
             suspect = self._suspects.setdefault(one.key, _Suspect(one.last_us))
             suspect.packets += one.packets
@@ -213,17 +220,17 @@ class LoopDetector:
             self._suspects.popitem(last=False)
 
     def capture_begins(self) -> None:
-        """Note that a capture begins, and perhaps a loop with it."""
+        """Allow for more tests, because a capture begins and may cause a loop."""
         self._budget = min(LOOP_TESTS[0], self._budget + LOOP_TESTS[1])
 
     def withhold(self, size: int) -> None:
-        """Note that so many more bytes are being withheld."""
+        """Record that `size` more bytes are withheld."""
         self._withheld += size
 
     # --- tests -------------------------------------------------------------
 
     def begin(self, now_us: int) -> bool:
-        """Begin a test if one is due and tests are not too frequent; then `testing` is true."""
+        """Begin a test if one is due and tests are not too frequent; return whether it has begun."""
         if not any(suspect.suspicious for _, suspect in self._moving(now_us)) or not self._may_test(now_us):
             return False
         self.testing, self._test_us, self._withheld, self._slowest_us = True, now_us, 0, 0
@@ -237,10 +244,11 @@ class LoopDetector:
         """Evaluate the test so far.
 
         Args:
-            all_seen: Whether all packets captured so far were seen.
+            now_us: The time.
+            all_seen: Whether all packets captured so far were read and passed to `saw`.
 
         Returns:
-            The next step, and at the end of the test the connections that are part of a loop.
+            The next step and, at the end of the test, the connections that are part of a loop.
         """
         self._tested.update(self._moving(now_us))
         if now_us - self._test_us >= LOOP_TEST_TIME * _SECOND or self._withheld >= LOOP_TEST_BYTES:
@@ -262,7 +270,7 @@ class LoopDetector:
         return [pair for pair in self._suspects.items() if pair[1].moves(now_us, latest_us)]
 
     def _note(self, key: bytes, verdict: _Verdict, now_us: int) -> None:
-        """What a round has shown of one connection."""
+        """Record the result of a round for one connection; end its test if it is not part of a loop."""
         suspect, turn = self._tested[key], self._round
         moved = suspect.last_us > turn.begin_us
         if turn.sent:
@@ -279,7 +287,7 @@ class LoopDetector:
     def _choose_to_send(self) -> bool:
         undecided = [suspect for suspect in self._tested.values() if not suspect.convicted]
         if any(suspect.missed or not suspect.moved for suspect in undecided):
-            return True  # an answer may still be on its way
+            return True  # packets caused by the last sent ones may still be in flight
         if all(suspect.moved >= LOOP_ROUNDS for suspect in undecided):
             return False
         if all(suspect.rested >= LOOP_ROUNDS for suspect in undecided):

@@ -1,8 +1,9 @@
 """Opens capture sources without blocking the reactor.
 
-Opening blocks (looking up a container, `setns`, activation, attaching the filter), and
-a thread that entered a network namespace stays there.  So each START gets a thread of
-its own, which ends when its sources are open.
+Some steps block: the lookup of a container, `setns`, the activation of the source and the
+attachment of the filter.  A thread that has entered a network namespace does not leave it.
+So each START message (a request for a capture) is handled on its own thread, which ends when
+the sources are open.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pcapd.wire import CaptureStart, Container, Source
 
 __all__ = ["ANY", "Opened", "Opening", "close_sources", "describe", "open_capture"]
 
-#: In place of an interface's name: all interfaces that are up.
+#: Used instead of an interface's name, this means all interfaces that are up.
 ANY = "any"
 
 T = TypeVar("T")
@@ -43,9 +44,10 @@ class Opened(NamedTuple):
     """Open sources.
 
     Attributes:
-        gone: Returns why their namespace or container is gone; None while it exists.
-        container: The handle of the container to which they belong.
-        links: Lists interfaces; None if none will be opened later.
+        gone: Function that returns why the namespace or container of the sources no longer
+            exists; it returns None while that exists.
+        container: The handle of the container to which the sources belong, or None.
+        links: Lists the interfaces that may be opened later; None if none will be.
     """
 
     sources: list[CaptureSource]
@@ -60,12 +62,12 @@ class Opening:
 
     Attributes:
         start: The request.
-        ends: The connection on which it came.
-        config: Locates containers, and sets how to capture.
+        ends: Addresses of the connection on which the request was received.
+        config: The agent's configuration.
         compiler: Compiles the filters of all captures of the agent.
-        namespace: Path of the network namespace that the request names.
-        names: Interfaces to open instead of those of the request.
-        gone: Whether the api has left meanwhile; set by another thread.
+        namespace: Path of the network namespace that the request names; None for the machine's.
+        names: Interfaces to open instead of those of the request; empty for the request's own.
+        gone: Set to true by the reactor's thread if the capture ends before the sources are open.
     """
 
     start: CaptureStart
@@ -78,15 +80,15 @@ class Opening:
 
     @property
     def user(self) -> str:
-        """The user; an older api does not send one, so each of its captures counts as a user."""
+        """The user.  Older apis do not send one; then the capture's id is used instead."""
         return self.start.user or self.start.capture
 
 
 def open_capture(opening: Opening) -> Opened:
-    """Open the interfaces of this machine, namespace or container that a START names.  Blocks.
+    """Open the interfaces that a START names, on this machine, in a namespace or in a container.  Blocks.
 
     Raises:
-        RequestError: One of them cannot be opened.
+        RequestError: An interface cannot be opened.
     """
     start, config = opening.start, opening.config
     if opening.gone:
@@ -137,7 +139,7 @@ def _from_inside(opening: Opening, config: ContainersConfig, wanted: Container) 
             f"container {found.handle} does not have the address {found.address}",
             "it may be starting: try again",
         )
-    # Not default_device, which is the machine's: in a container CNI gives the name.
+    # The configured default_device is an interface of the machine.  In a container, CNI sets the name.
     return _open_here(opening, gone, CONTAINER_INTERFACE, found.handle)
 
 
@@ -146,17 +148,18 @@ def _from_cell(opening: Opening, config: ContainersConfig, wanted: Container) ->
     found = find_container(config, wanted)
     try:
         (source,) = _open_all((_wire_of(found),), opening, mirror=True)
-    except NoSuchInterface:  # not its message, which lists the interfaces of other containers
+    except NoSuchInterface:  # its message would list the interfaces of other containers
         raise NamespaceGone(f"container {found.handle} is gone", "try again") from None
     try:
-        # The wire is found by the address, and that can have become another container's meanwhile.
+        # The interface was found by the container's address.  Before it was open, another container
+        # may have received this address.
         if _wire_index(found) != source.interface.index or find_container(config, wanted) != found:
             raise NamespaceGone(f"container {found.handle} is being replaced", "try again")
     except BaseException:
         source.close()
         raise
     source.show_as(CONTAINER_INTERFACE, (f"{found.address}/32",))
-    # When the container goes, its wire does, and the source says so itself.
+    # If the container is removed, its interface is removed too, and reading the source fails.
     return Opened([source], StoreWatch(config, wanted, found), found.handle)
 
 
@@ -171,7 +174,7 @@ def _wire_of(container: StoredContainer) -> str:
 
 
 def _wire_index(container: StoredContainer) -> int | None:
-    """Index of the cell's end of a container's wire, if packets to the container go there."""
+    """Index of the cell's end of a container's veth pair, if the route to the container uses it."""
     try:
         index = socket.if_nametoindex(cell_interface(container.address))
         return index if way_to(container.address) == index else None
@@ -183,15 +186,17 @@ def _wire_index(container: StoredContainer) -> int | None:
 
 
 def _open_here(opening: Opening, gone: Gone, default: str, container: str | None = None) -> Opened:
-    """Open the interfaces that are asked for in the calling thread's network namespace.
+    """Open the requested interfaces in the calling thread's network namespace.
 
     Args:
-        default: Where none is asked for.
-        container: As in `Opened`.
+        opening: The capture.
+        gone: See `Opened`.
+        default: The interface to open if the request names none.
+        container: See `Opened`.
     """
     asked = opening.start.interfaces or (default,)
     every = ANY in asked
-    # A container that gets another interface is another container, unless all are wanted.
+    # A container does not get new interfaces, unless it is replaced.  So they are followed only for ANY.
     links = Links() if every or container is None else None
     try:
         names = opening.names or asked
@@ -213,7 +218,7 @@ def _open_all(
 
     Args:
         mirror: See `open_source`.
-        lenient: Do without those that cannot be opened, unless none can.
+        lenient: Whether to skip interfaces that cannot be opened, if at least one can be.
     """
     start = opening.start
     own = own_traffic(opening.ends, start.api, machine_addresses(), at_home=_at_home())
@@ -258,7 +263,7 @@ def _open_one(name: str, wanted: Filter, opening: Opening, *, mirror: bool) -> C
 
 
 def _at_home() -> bool:
-    """Whether the calling thread is in the network namespace that the process is in."""
+    """Whether the calling thread is in the network namespace of the process."""
     fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         return is_ours(fd)
@@ -298,6 +303,6 @@ def describe(source: CaptureSource, start: CaptureStart, agent: str) -> Source:
 
 
 def close_sources(sources: Iterable[CaptureSource]) -> None:
-    """Close sources.  Blocks: the kernel takes some 20 ms to remove a ring."""
+    """Close sources.  Blocks: the kernel takes about 20 ms to remove a ring."""
     for source in sources:
         source.close()

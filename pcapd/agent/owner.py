@@ -19,7 +19,7 @@ S_contra = TypeVar("S_contra", contravariant=True)
 
 
 class SessionOwner(Protocol[S_contra]):
-    """What a session needs of the agent."""
+    """The attributes and methods of the agent that a session uses."""
 
     log: Logger
     reactor: Reactor
@@ -35,13 +35,13 @@ class SessionOwner(Protocol[S_contra]):
         """Add a session with an authenticated api."""
 
     def left(self, session: S_contra) -> None:
-        """Remove a session that is gone."""
+        """Remove a session whose connection is closed."""
 
     def released(self, session: S_contra) -> None:
-        """Stop counting a capture, because nothing of it is open or being opened."""
+        """Stop counting a capture.  Called when none of its sources is open or being opened."""
 
     def left_without_start(self, peer: str, reason: str) -> None:
-        """Log that a peer left without a capture."""
+        """Log that a peer disconnected without a START."""
 
     def admit(self, session: S_contra) -> None:
         """Count a new capture, or raise `LimitReached`."""

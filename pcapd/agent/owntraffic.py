@@ -1,14 +1,15 @@
-"""Determines pcapd's own connections before they exist.  Pure.
+"""Describes pcapd's own connections by addresses and ports, so that no capture contains them.
 
-They are the same for all captures of a machine, whenever these begin and end:
+The descriptions also match connections that do not exist yet.  They are the same for all
+captures of a machine:
 
 * connections to this agent's port, from any api;
 * connections of the requesting api: to its own port, from clients and from the router
   in front of it, and its connections to other agents.
 
-An address matches only with its port, so that other machines may use the same port.
-Each network namespace has its own loopback addresses: they match only in the namespace
-of pcapd itself.
+An address and its port must both match, so traffic of other machines on the same port is
+captured.  Each network namespace has its own loopback addresses, so these match only in the
+namespace of pcapd itself.  This module does no input or output.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ _EVERYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
 class Ends(NamedTuple):
-    """Both ends of the connection on which a START came.
+    """Both ends of the connection on which a START was received.
 
     Attributes:
-        here: Our address.
-        port: Our port.
+        here: The agent's address.
+        port: The agent's port.
         api: The api's address.
     """
 
@@ -47,8 +48,8 @@ def own_traffic(
     """The connections that no capture may contain.
 
     Args:
-        ends: The connection of the START.
-        api: The api's own addresses and ports; None from an older api.
+        ends: Addresses of the connection on which the START was received.
+        api: The api's own addresses and ports; None if the api is too old to send them.
         machine: Addresses of this machine, without loopback addresses.
         at_home: Whether the capture is in the network namespace of this agent.
     """

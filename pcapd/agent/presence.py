@@ -1,10 +1,10 @@
-"""Follows interfaces that come and go while a capture runs.
+"""Follows interfaces that appear and disappear while a capture runs.
 
-An interface that is taken down stays open, as in libpcap 1.10: packets arrive again when
-it is up.  An interface that is removed is closed.  If the request names interfaces of a
-machine or a named namespace, not of a container, an interface that appears with the same
-name within `limits.INTERFACE_RETURN` is opened again.  If the request names ``any``, each
-interface that comes up is opened, up to the limit of a request.
+If an interface is set down, its source stays open, as in libpcap 1.10, and captures again
+when the interface is up.  If an interface is removed, its source is closed.  If an interface
+with the same name appears within `limits.INTERFACE_RETURN` seconds, it is opened, except in
+a container.  If the request names ``any``, each interface that comes up is opened, up to the
+limit of a request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Capturing(Protocol):
-    """What `Presence` needs of its session."""
+    """The methods of the session that `Presence` uses."""
 
     readings: list[Reading]
 
@@ -43,17 +43,17 @@ class Capturing(Protocol):
         """Run a blocking function on a thread."""
 
     def begin(self, sources: Sequence[CaptureSource]) -> None:
-        """Capture these too; close them if the capture has ended meanwhile."""
+        """Start to capture from these sources; if the session is no longer capturing, close them."""
 
 
 class Presence:
-    """See the module.
+    """Follows the interfaces of one session, as described in the module's docstring.
 
     Args:
         session: The session that captures the interfaces.
-        clock: For time.
-        opening: How the first interfaces were opened.
-        links: Lists interfaces; None if none will be opened later.
+        clock: Clock with the method `seconds`.
+        opening: The request with which the first interfaces were opened; used for later ones.
+        links: Lists the machine's interfaces; None if no more will be opened.
     """
 
     def __init__(self, session: Capturing, clock: Any, opening: Opening, links: Links | None) -> None:
@@ -63,22 +63,22 @@ class Presence:
         self._links = links
         self._every = ANY in opening.start.interfaces
         self._count = 0
-        self._down: dict[int, float] = {}  # when, by the reading's number
+        self._down: dict[int, float] = {}  # time at which it was seen down, by the reading's number
         self._lost: dict[str, float] = {}
         self._refused: set[int] = set()  # indexes of interfaces that cannot be captured
         self._looked_at = 0.0
         self._full = False
-        #: The interfaces that are being opened.
+        #: The request for the interfaces that are being opened; None if none are.
         self.opening: Opening | None = None
 
     @property
     def waits(self) -> bool:
-        """Whether a capture without any interface may have one again."""
+        """Whether an interface is being opened or may still appear again."""
         oldest = self._clock.seconds() - INTERFACE_RETURN
         return self.opening is not None or any(at > oldest for at in self._lost.values())
 
     def opened(self, reading: Reading) -> None:
-        """Note that the capture of an interface begins."""
+        """Record that the capture of an interface begins."""
         self._count += 1
         lost_at = self._lost.pop(reading.source.interface.name, None)
         if lost_at is not None:
@@ -87,19 +87,19 @@ class Presence:
             self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is captured again after {gap:.1f} s")
 
     def left(self, reading: Reading) -> str:
-        """Note that an interface is gone; returns the end of the notice about it."""
+        """Record that an interface cannot be read any more; return the end of the notice about it."""
         self._down.pop(reading.number, None)
         index = reading.source.interface.index
         if self._links is None or self._count >= INTERFACES_MAX:
             return ""
-        if index in self._links.up():  # it is there, and cannot be captured
+        if index in self._links.up():  # the interface exists, but cannot be captured
             self._refused.add(index)
             return ""
         self._lost[reading.source.interface.name] = self._clock.seconds()
         return f"; the agent waits {INTERFACE_RETURN:g} s for an interface of that name"
 
     def look(self) -> None:
-        """Check which interfaces have come and gone."""
+        """Check which interfaces have gone down, come up or appeared."""
         for reading in self._session.readings:
             self._look_at(reading)
         now = self._clock.seconds()
@@ -127,7 +127,7 @@ class Presence:
             self._session.say(NoticeType.CAPTURE_STOPPED, f"{name} is up again after {gap:.1f} s")
 
     def _due(self, up: dict[int, str]) -> dict[int, str]:
-        """Which of the interfaces that are up are to be opened."""
+        """Those of the interfaces `up` (names by index) that are to be opened now."""
         captured = {reading.source.interface.index for reading in self._session.readings}
         new = {
             index: name
@@ -151,7 +151,7 @@ class Presence:
 
     def _came(self, due: dict[int, str], opened: Opened) -> None:
         self.opening = None
-        # The others of them could not be opened, and will not be.
+        # The other interfaces of `due` could not be opened, and are not tried again.
         self._refused.update(due.keys() - {source.interface.index for source in opened.sources})
         if opened.links is not None:
             opened.links.close()

@@ -1,10 +1,10 @@
 """Reads one capture source on the reactor.
 
-The descriptor is readable when the kernel has handed over a ring block.  Each
-wake-up takes a few batches, packs them in C and delivers them; nothing here
-is done per packet.  While the consumer is paused the descriptor is not
-watched: packets then wait in the kernel's ring, and when that is full the
-kernel drops and counts.  There is no queue of our own.
+A source's descriptor becomes readable when the kernel has filled a block of the ring buffer
+or its timer has expired.  Each time, `Reading` reads a few batches, packs them in C and
+delivers them; no Python code runs per packet.  While delivery is paused, the descriptor is not
+watched and packets stay in the kernel's ring.  When the ring is full, the kernel drops
+packets and counts them.  The agent has no queue besides the ring.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _META = struct.Struct("=IIII")
 _RING_LAG_US = int(RING_LAG * 1_000_000)
 
 
-#: Packets, their index, link type, last inspection, time of the last packet → last inspection.
+#: The type of `pcapd.agent.feedback.Feedback.saw`.
 Inspect = Callable[[bytes, bytes, int, int, int], int]
 
 
@@ -42,11 +42,11 @@ class Reading:
     Args:
         reactor: Watches the source's descriptor.
         number: The source's id in this session.
-        source: What to read.
-        deliver: Takes payloads of PACKETS frames; may pause us before it returns.
-        gone: Called once when the interface is gone.
-        headers_only: Cut packets after their headers.
-        inspect: Inspects batches (`pcapd.agent.feedback.Feedback.saw`).
+        source: The source to read.
+        deliver: Called with `number` and payloads of PACKETS frames; may call `pause`.
+        gone: Called when the source cannot be read any more, with the error.
+        headers_only: Whether to cut packets after their headers.
+        inspect: Called with each batch (`pcapd.agent.feedback.Feedback.saw`).
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Reading:
             self._gone(self, error)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Handle an error of the descriptor: read what is left, then the error itself."""
+        """Handle an error of the descriptor: read the remaining packets, until reading raises the error."""
         self._reactor.callLater(0, self._after_error)
 
     def _after_error(self) -> None:
@@ -109,7 +109,7 @@ class Reading:
             self._reactor.addReader(self)
 
     def _read_batch(self) -> bool:
-        """Deliver one batch; False when the ring is empty now."""
+        """Deliver one batch; return False if the ring is empty now."""
         packets, meta = self.source.read(BATCH_PACKETS)
         if not meta:
             return False
@@ -120,7 +120,7 @@ class Reading:
         self._delivered += count
         self._last_us = last_us
         self._deliver(self.number, pack(packets, meta, self.source.snaplen, FRAME_TYPICAL, self._headers_of))
-        return count == BATCH_PACKETS  # libpcap fills a batch while the ring has a block
+        return count == BATCH_PACKETS  # a smaller batch means that the ring is empty
 
     # --- control -----------------------------------------------------------
 
@@ -129,12 +129,12 @@ class Reading:
         try:
             self.source.start()
         except CaptureFailed as error:
-            # Not at once: the other sources must start before one of them ends.
+            # Report the error later: the other sources must start before one of them ends.
             self._reactor.callLater(0, self._lost, error)
         self._reactor.addReader(self)
 
     def pause(self) -> None:
-        """Stop reading; the ring takes over."""
+        """Stop reading; packets stay in the ring."""
         self._paused = True
         self._reactor.removeReader(self)
 
@@ -145,12 +145,12 @@ class Reading:
             self._reactor.addReader(self)
 
     def look(self) -> bool:
-        """Read as much as a wake-up does; False if reading is paused."""
+        """Read as many packets as `doRead` does; return False if reading is paused."""
         self.doRead()
         return not self._paused
 
     def drained(self) -> bool:
-        """Read until the ring is empty; False if reading is paused before that."""
+        """Read until the ring is empty; return False if reading is paused before that."""
         try:
             while not self._paused and not self._closed:
                 if not self._read_batch():
@@ -160,22 +160,24 @@ class Reading:
         return self._closed
 
     def end(self) -> None:
-        """Stop reading.  The source stays open: its opener closes it."""
+        """Stop reading.  The source stays open; the session closes it."""
         self._closed = True
         self._reactor.removeReader(self)
 
     # --- counters ----------------------------------------------------------
 
     def stats(self, *, final: bool = False, withheld_us: int | None = None) -> Stats:
-        """The counters, and the watermark up to which all packets have been delivered.
+        """The counters, and the time up to which all packets have been delivered (the watermark).
 
         Args:
-            final: Nothing more will be read: packets still in the ring are lost here.
-            withheld_us: Packets from this time on were read, but not delivered yet.
+            final: Whether reading has ended; packets that are still in the ring count as lost.
+            withheld_us: Time of the first packet that was read but is withheld, microseconds since
+                the epoch; None if there is none.
         """
         at_us = now_us()
         counters = self.source.counters()
-        # New drops are reported before further packets, so that the file shows where they happened.
+        # If packets were dropped since the last report, read no more before this report is sent: the
+        # client then writes the drops at the right position in the file.
         proof = counters.dropped_kernel == self._drops_reported
         self._drops_reported = counters.dropped_kernel
         up_to_us = self._captured_up_to(proof=proof)
@@ -196,7 +198,13 @@ class Reading:
         )
 
     def _captured_up_to(self, *, proof: bool) -> int:
-        """The watermark: from the clock if the ring is empty, else from the last packet."""
+        """The watermark, in microseconds since the epoch.
+
+        It follows from the clock if the ring is empty, otherwise from the last packet.
+
+        Args:
+            proof: Whether the ring may be read now to prove that it is empty.
+        """
         before = now_us()
         try:
             if proof and not self._paused and not self._closed and not self._read_batch():
@@ -208,7 +216,7 @@ class Reading:
 
 
 def log_losses(log: Logger, stats: Stats, about: Mapping[str, str]) -> None:
-    """Log what a source lost.
+    """Log the numbers of packets that a source lost.
 
     Args:
         log: The agent's log.

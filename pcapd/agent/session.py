@@ -5,12 +5,14 @@
     GREETED ──START──▶ OPENING ──▶ CAPTURING ──STOP──▶ DRAINING ──▶ ENDED
                           └── ERROR ─────────────────────────────────▲
 
-Opening continues if the api leaves meanwhile.  It counts as a capture of this agent until it
-has ended and its sources are closed (`pcapd.agent.owner.SessionOwner.admit`).
+The api is the daemon that requests captures from agents and forwards the packets to clients.
+If it disconnects while sources are being opened, the thread that opens them still runs to
+its end.  Until then, and until these sources are closed, the capture counts against the
+agent's limit (`pcapd.agent.owner.SessionOwner.admit`).
 
-In DRAINING no new packets enter the rings.  The agent reads them until they are
-empty, writes everything, then sends the final counters and END.  The api closes
-the connection after END; if it does not, the agent does.
+In DRAINING no new packets enter the ring buffers of the sources.  The agent reads the
+remaining packets and sends them, then the final counters and END.  The api closes the
+connection after END; if it does not, the agent does.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ class AgentSession(DeliveringSession):
         self._ticker.clock = agent.reactor
         self._timer: Any = None
         self._opening: Opening | None = None
-        self._threads = 0  # that open or close something for us
+        self._threads = 0  # number of threads that open or close sources for this session
         self._gone: Gone = lambda: None
         self._end_reason = EndReason.STOPPED
         self.finished: Deferred[None] = Deferred()
@@ -95,7 +97,7 @@ class AgentSession(DeliveringSession):
     # --- protocol ------------------------------------------------------
 
     def ready(self) -> None:
-        """Send HELLO, because the api is authenticated."""
+        """Send HELLO.  Called when the api has been authenticated."""
         self._agent.joined(self)
         self.transport.registerProducer(self, True)
         self.transport.write(self._session.hello(self._agent.hello()))
@@ -111,7 +113,7 @@ class AgentSession(DeliveringSession):
             self.stop(EndReason.STOPPED)
 
     def lost(self, reason: Exception) -> None:
-        """Close everything, because the api is gone."""
+        """Close all sources.  Called when the connection to the api is lost."""
         cancel(self._timer)
         if self._start is not None and self._state is not _State.ENDED:
             self._agent.log.info("capture abandoned: {reason}", reason=str(reason), **self._about())
@@ -143,7 +145,7 @@ class AgentSession(DeliveringSession):
     def _opened(self, opened: Opened) -> None:
         opening, self._opening = self._opening, None
         assert opening is not None
-        if self._state is not _State.OPENING:  # stopped, or the api left, meanwhile
+        if self._state is not _State.OPENING:  # stopped or disconnected while the sources were opened
             self._close_sources(opened.sources)
             if opened.links is not None:
                 opened.links.close()
@@ -158,7 +160,7 @@ class AgentSession(DeliveringSession):
         self._ticker.start(STATS_INTERVAL)
 
     def begin(self, sources: Sequence[CaptureSource]) -> None:
-        """Capture these sources; close them if the capture has ended meanwhile."""
+        """Start to capture from these sources; if the session is no longer capturing, close them instead."""
         if self._state is not _State.CAPTURING:
             self._close_sources(list(sources))
             return
@@ -212,7 +214,9 @@ class AgentSession(DeliveringSession):
 
     def _tick(self) -> None:
         if self._agent.feedback.withholding:
-            return  # counters could come back through a loop too, and their watermark would be ahead
+            # Packets are withheld to test for a loop (a capture that captures its own traffic).
+            # Counters could be captured too, and their watermark would be newer than these packets.
+            return
         for reading in list(self.readings):
             self.transport.write(self._session.stats(reading.number, reading.stats()))
         if self._presence is not None:
@@ -226,7 +230,7 @@ class AgentSession(DeliveringSession):
                 self._source_gone(reading, gone)
         self._finish_if_alone()
 
-    # --- what becomes of sources --------------------------------------------
+    # --- sources that disappear ----------------------------------------------
 
     def _source_gone(self, reading: Reading, error: CaptureFailed) -> None:
         name = reading.source.interface.name
@@ -239,7 +243,7 @@ class AgentSession(DeliveringSession):
         self._finish_if_alone()
 
     def _finish_if_alone(self) -> None:
-        """End if nothing is captured any more, and no interface is waited for."""
+        """End the capture if no source is left and the session does not wait for an interface to appear."""
         waits = self._presence is not None and self._presence.waits
         if not self.readings and not waits and self._state is _State.CAPTURING:
             self._end_reason = EndReason.SOURCES_GONE
@@ -258,7 +262,8 @@ class AgentSession(DeliveringSession):
             self.release()
             for reading in self.readings:
                 reading.source.stop()
-                # From here on nothing is dropped: all drops are reported before the last packets.
+                # After `stop` no packet is dropped, so these counters include all drops.  They are
+                # sent before the last packets.
                 self.transport.write(self._session.stats(reading.number, reading.stats()))
             self._timer = self._reactor.callLater(RING_LAG, self._drain)
         elif self._state is _State.GREETED:
@@ -267,7 +272,7 @@ class AgentSession(DeliveringSession):
     def _drain(self) -> None:
         if self._state is not _State.DRAINING:
             return
-        # A paused transport resumes us later: resumeProducing comes back here.
+        # If the transport is paused, it calls resumeProducing later, which schedules _drain again.
         unread = [reading for reading in self.readings if not reading.drained()]
         if not unread and not self._paused:
             self._finish()
@@ -282,9 +287,10 @@ class AgentSession(DeliveringSession):
         self._await_close()
 
     def _await_close(self) -> None:
-        # Closing first could reset the connection and destroy what is under way: a
-        # PING that we have not read would be enough.  The api may be held up by a
-        # slow client, so it gets as long as that one.
+        # If the agent closed the connection before the api does, unread data (such as a PING)
+        # would make the kernel send a RST, and data that the api has not yet received would be
+        # lost.  A slow client can delay the api, so the agent waits for the api as long as the
+        # api waits for a client.
         self.transport.unregisterProducer()
         self._timer = Deadline(self._reactor, CLIENT_SILENCE_TIMEOUT, self.transport.abortConnection)
 
@@ -316,7 +322,11 @@ class AgentSession(DeliveringSession):
         done: Callable[[T], Any] | None = None,
         failed: Callable[[Failure], Any] | None = None,
     ) -> None:
-        """Run a blocking function on a thread; the capture counts until it and its callback end."""
+        """Run a blocking function on a thread.
+
+        Until the function and its callback have ended, the capture counts against the
+        agent's limit.
+        """
         self._threads += 1
         assert self._start is not None
         result = self._agent.threads.run(self._start.user or self._start.capture, function)
@@ -330,7 +340,10 @@ class AgentSession(DeliveringSession):
         return result
 
     def _release_if_over(self) -> None:
-        """Release the capture when its work has ended, not when its api leaves."""
+        """Stop counting the capture once the session and all its threads have ended.
+
+        A disconnect of the api alone is not enough.
+        """
         if self._state is _State.ENDED and not self._threads:
             self._agent.released(self)
 
@@ -353,7 +366,7 @@ class AgentSession(DeliveringSession):
             self._timer = self._reactor.callLater(0, self._drain)
 
     def stopProducing(self) -> None:
-        """Do nothing: `lost` follows when the transport is gone."""
+        """Do nothing: `lost` is called when the connection is closed."""
 
     # --- addresses -------------------------------------------------------------
 

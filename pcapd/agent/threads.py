@@ -27,22 +27,22 @@ class _Job:
 
 
 class Threads:
-    """Runs functions, each on its own thread, because a function may enter a namespace.
+    """Runs each function on its own thread, because a function may enter a network namespace.
 
-    Only a few run at a time, because they compete with the reactor for the interpreter; the
-    others wait, and users take turns.
+    Only a few run at a time, because they compete with the reactor for the interpreter's lock.
+    The others wait, and the users take turns.
 
     Args:
-        reactor: Fires the results.
+        reactor: Fires the Deferreds of the results on its own thread.
     """
 
     def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
-        # Agents admit so many captures; each has something to open or to close.
+        # Large enough for all captures that an agent accepts.
         self._queue: Queue[_Job] = Queue(AGENT_THREADS, 2 * INSTANCES_MAX, 2 * INSTANCES_MAX)
 
     def run(self, user: str, function: Callable[[], T]) -> Deferred[T]:
-        """Run a function when it is this user's turn; the result fires with its return value."""
+        """Run a function when it is the user's turn; the Deferred fires with its return value."""
         job = _Job(user, function)
         self._queue.add(job)
         self._begin()
@@ -56,7 +56,7 @@ class Threads:
         result: Any
         try:
             result = job.function()
-        except BaseException:  # noqa: BLE001 - whatever it is belongs to the caller
+        except BaseException:  # noqa: BLE001 - the caller handles every exception
             result = Failure()
         self._reactor.callFromThread(self._worked, job, result)
 

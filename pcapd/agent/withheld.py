@@ -21,7 +21,7 @@ class Withheld:
         return bool(self._batches)
 
     def add(self, number: int, payloads: list[bytes]) -> int:
-        """Hold back batches of a source; returns their size in bytes."""
+        """Append batches of a source; return their size in bytes."""
         self._batches.extend((number, payload) for payload in payloads)
         return sum(map(len, payloads))
 
@@ -30,11 +30,11 @@ class Withheld:
         self._batches.clear()
 
     def take(self) -> tuple[int, bytes]:
-        """Take the first batch, with its source's number."""
+        """Remove the first batch and return it, after its source's number."""
         return self._batches.popleft()
 
     def take_some(self, size: int) -> tuple[int, bytes]:
-        """Take about so many bytes of the first batch's packets, with their source's number."""
+        """Remove about `size` bytes of packets from the first batch; return the source's number and them."""
         number, payload = self._batches.popleft()
         first, rest = split(payload, size)
         if rest:
@@ -42,8 +42,9 @@ class Withheld:
         return number, first
 
     def earliest_us(self, number: int) -> int | None:
-        """The time of the earliest packet of a source; None if it has none."""
+        """The time of the earliest withheld packet of a source, in microseconds; None if there is none."""
         batches = (payload for withheld, payload in self._batches if withheld == number)
-        # Batches are out of order by `limits.RING_DISORDER_US` at most, so that it is in one of the first.
+        # Packets are out of order by `limits.RING_DISORDER_US` at most, so the earliest packet is in
+        # one of the first two batches.
         first = [check(payload, SNAPLEN_MAX).earliest_us for payload in islice(batches, 2)]
         return min(first, default=None)

@@ -1,13 +1,13 @@
 """The only package that touches libpcap, capabilities and network namespaces.
 
 ``bpf``
-    the text of filters: what users may write.
+    checks and combines the text of filters.
 ``displayfilter``
     recognises Wireshark's display filters, and suggests the capture filter.
 ``compiling``
-    compiles filter text to the kernel's program, also if that takes long.
+    compiles filter text to a program for the kernel, without blocking the agent.
 ``trial``
-    compiles a long filter in a process that can be stopped.
+    compiles a long filter in a separate process that can be stopped.
 ``libpcap``
     libpcap through ctypes: a compiler that does not block other threads.
 ``exclusion``
@@ -23,9 +23,9 @@
 ``namespaces``
     enters other network namespaces, on short-lived threads.
 ``privileges``
-    changes to an unprivileged user that may still capture.
+    changes to an unprivileged user, with the capabilities for capturing.
 ``hardening``
-    what every daemon gives up, also the api; needs neither libpcap nor libcap.
+    drops what no daemon needs, such as core dumps; needs neither libpcap nor libcap.
 
 Nothing here imports Twisted.
 """

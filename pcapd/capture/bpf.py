@@ -1,9 +1,9 @@
 """Checks BPF filter text, and combines filters.
 
-Only text goes to libpcap's compiler, never bytecode (CVE-2026-0799).  The compiler
-looks up host *names* in the DNS, which would block, and would let a user make the
-agent look up any name.  So names are refused here before libpcap gets them.  The
-grammar is pcap-filter(7).
+Filters are passed to libpcap's compiler as text, never as bytecode (CVE-2026-0799).  The
+compiler looks up host *names* in the DNS.  This would block, and a user could make the agent
+look up any name.  So filters with host names are refused before they are passed to libpcap.
+The grammar is pcap-filter(7).
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ _KEYWORDS = frozenset(
     # 802.11 and pf
     "type subtype direction dir ifname on rnr rulenum reason rset ruleset srnr subrulenum action".split()
 )
-#: After these a word is a number's name (services, protocols, frame kinds), not a host's.
+#: After these, a word is the name of a number (service, protocol, frame type), not of a host.
 _NAMED_VALUES = frozenset(
     "port portrange proto protochain type subtype direction dir ifname on reason rset ruleset action "
     "llc".split()
 )
-#: These begin a new primitive, whose values are hosts until one of the above follows.
+#: These begin a new primitive; its values are hosts until one of _NAMED_VALUES follows.
 _RESET = _KEYWORDS - _NAMED_VALUES - frozenset(("and", "or", "not"))
 
 _MIRRORED = {"inbound": "outbound", "outbound": "inbound"}
-#: These refer to one end of a link, and have no counterpart at the other.
+#: These words refer to one end of a link and have no counterpart at the other end.
 _ONE_SIDED = frozenset("ifname on dir direction".split())
 
-#: Names of values that libpcap 1.10 does not know, so that it would look them up as hosts.
-#: They are accepted where a number is expected.
+#: Names of values that libpcap 1.10 does not know; it would look them up as hosts.  They are
+#: accepted only where a number is expected.
 _RECENT = frozenset(
     "icmp6-destinationunreach icmp6-packettoobig icmp6-timeexceeded icmp6-parameterproblem".split()
 )
 
-#: A host or a network follows these.
+#: After these words, a host or a network is expected.
 _NAMES_HOSTS = frozenset("host src dst net gateway mask".split())
-#: A suggestion for a word must be so similar (of 1), and the word has so many characters at most.
+#: Least similarity (0 to 1) of a suggested word, and the greatest length of a word that gets one.
 _ALIKE, _WORD_MAX = 0.6, 32
 
-#: Pieces of a filter.  A run is never shorter than what libpcap's scanner takes for one token:
-#: of ``abcd.abcd.abcd.net`` it does not make an address and a keyword, nor may we.
+#: The tokens of a filter.  A run must not be shorter than the token that libpcap's scanner finds at
+#: the same position: ``abcd.abcd.abcd.net`` is one token, not an address and the keyword ``net``.
 _TOKEN = re.compile(r"(?P<run>[\w.:$\\][-\w.:$\\]*)|(?P<other>\s+|.)", re.ASCII | re.DOTALL)
 _NUMBER = r"(?:0[xX][0-9A-Fa-f]+|[0-9]+)"
 _ADDRESS = re.compile(
@@ -84,15 +84,15 @@ _ADDRESS = re.compile(
     """,
     re.VERBOSE,
 )
-#: A service's or protocol's name; escaped where it is a keyword, too.
+#: The name of a service or protocol; after a backslash if it is also a keyword.
 _NAME = re.compile(r"\\?[A-Za-z0-9](?:[-\w.]*[\w.])?", re.ASCII)
 
 
 def check_text(text: str) -> None:
-    """Refuse filter text that libpcap must not get.
+    """Refuse filter text that must not be passed to libpcap.
 
     Raises:
-        BadFilter: It is too long, is not printable ASCII, or has a host name instead of an address.
+        BadFilter: The text is too long, is not printable ASCII, or has a host name instead of an address.
     """
     if len(text) > FILTER_MAX:
         raise BadFilter(f"the filter has {len(text)} characters, at most {FILTER_MAX} are allowed")
@@ -104,7 +104,7 @@ def check_text(text: str) -> None:
 
 
 def _unknown(text: str) -> tuple[str, str] | None:
-    """The first word that is neither known nor an address, and what stands before it."""
+    """The first word that is neither a known word nor an address, and the token before it; or None."""
     names_values = False
     before = ""
     for match in _TOKEN.finditer(text):
@@ -128,7 +128,7 @@ def _unknown(text: str) -> tuple[str, str] | None:
 
 
 def _refused(text: str, run: str, before: str) -> BadFilter:
-    """What is wrong with a filter that has a word which is neither known nor an address.
+    """The error for a filter with a word that is neither a known word nor an address.
 
     Args:
         run: The word.
@@ -164,11 +164,11 @@ def _is_address(run: str) -> bool:
 def mirrored(text: str) -> str:
     """The filter that selects the same packets at the other end of a link.
 
-    Packets and their addresses are the same at both ends; only the direction
-    differs: packets that leave here arrive there.
+    Packets and their addresses are the same at both ends.  Only the direction differs: packets
+    that are outbound at one end are inbound at the other end.
 
     Raises:
-        BadFilter: It has a word without a counterpart at the other end.
+        BadFilter: The filter has a word without a counterpart at the other end.
     """
     parts = []
     for match in _TOKEN.finditer(text):
@@ -182,7 +182,7 @@ def mirrored(text: str) -> str:
 
 
 def effective_filter(own: str, never: Iterable[str], user: str) -> str:
-    """The filters in force as one text, to show to users; each part is compiled alone.
+    """All filters of a capture as one text, to show to users; each part is compiled alone.
 
     Args:
         own: Excludes pcapd's own traffic; may be empty.
@@ -201,8 +201,8 @@ def failing_part(text: str, compiles: Callable[[str], bool], attempts: int = 64)
 
     Args:
         text: A filter that does not compile.
-        compiles: Whether a piece of filter text compiles.
-        attempts: The number of pieces to try, so that a hostile filter costs bounded time.
+        compiles: Function that returns whether a piece of filter text compiles.
+        attempts: Number of pieces to try; it limits the time for a hostile filter.
 
     Returns:
         The text after the longest beginning that compiles, or all of it.

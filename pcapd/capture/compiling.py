@@ -1,15 +1,15 @@
 """Compiles filter text to the program for the kernel, without blocking the agent.
 
-libpcap's optimizer takes more than quadratic time, and pcapy-ng holds Python's
-lock meanwhile.  So a long text is
+libpcap's optimizer takes more than quadratic time, and pcapy-ng holds the interpreter's lock
+while libpcap compiles.  So a long text is
 
-1. tried in a process of its own, with bounded processor time (`pcapd.capture.trial`),
-2. compiled here by libpcap through ctypes, which releases the lock,
+1. compiled in a separate process with limited processor time, as a trial (`pcapd.capture.trial`),
+2. compiled in this process by libpcap through ctypes, which releases the lock,
 3. cached, because all instances of an app have the same filter.
 
-At most `limits.TRIALS_MAX` texts are tried and compiled at a time, one for each
-user; others wait for their turn.  Short texts are compiled directly by the handle
-that will capture: the worst known one takes 25 ms.
+At most `limits.TRIALS_MAX` texts are tried and compiled at a time, at most one of each user; the
+others wait for their turn.  Short texts are compiled directly with the handle that will
+capture: the slowest known one takes 25 ms.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Asker(Protocol):
 
     @property
     def gone(self) -> bool:
-        """Whether the requester has left."""
+        """Whether the capture for which the filter is needed has ended."""
 
 
 class FilterCompiler:
     """Compiles the filters of all captures of an agent.  Safe to use from several threads.
 
     Args:
-        at_once: Long filters that are tried and compiled at the same time.
+        at_once: Number of long filters that are tried and compiled at the same time.
     """
 
     def __init__(self, at_once: int = TRIALS_MAX) -> None:
@@ -63,16 +63,16 @@ class FilterCompiler:
         self._turn = threading.Condition()
         self._users: set[str] = set()
         self._programs: OrderedDict[tuple[int, str], bytes] = OrderedDict()
-        libpcap_path()  # it is found in /proc, which is closed to us after `privileges.become`
+        libpcap_path()  # cached: /proc/self/maps is not readable after `privileges.become`
 
     def compile(self, reader: pcapy.Reader, interface: str, text: str, asker: Asker) -> bytes:
         """Compile a filter for an interface in the calling thread's network namespace.  Blocks.
 
         Args:
-            reader: An activated capture of that interface; its own filter is changed.
+            reader: An activated capture of that interface; the method may change its filter.
             interface: The interface's name.
             text: Filter text that `pcapd.capture.bpf.check_text` accepted.
-            asker: The requester; the wait ends if it leaves.
+            asker: The requester; the wait for a turn ends when `asker.gone` is true.
 
         Returns:
             The program that libpcap would attach, as instructions of struct sock_filter.
@@ -138,6 +138,6 @@ def _try(dlt: int, text: str) -> None:
 
 
 def _refused(problem: str, text: str, compiles: Callable[[str], bool]) -> BadFilter:
-    with contextlib.suppress(BadFilter):  # it would take too long to find the place
+    with contextlib.suppress(BadFilter):  # raised if it takes too long to find the position
         problem += f", at: {failing_part(text, compiles)!r}"
     return BadFilter(problem, "see pcap-filter(7) for the syntax")

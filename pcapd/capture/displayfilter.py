@@ -1,6 +1,6 @@
-"""Recognises Wireshark's display filters (wireshark-filter(4)) in place of capture filters.
+"""Recognises Wireshark's display filters (wireshark-filter(4)) that were given as capture filters.
 
-The usual forms have a counterpart in pcap-filter(7), which the message shows.
+For the usual forms, the error message shows the equivalent in pcap-filter(7).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _COMPARISONS = tuple(
         (r"frame\.len", r"len = \g<value>"),
     )
 )
-#: A name after one of these is a host's or a port's, not a field.
+#: After one of these words, a name is that of a host or a port, not of a field.
 _NOT_AFTER = r"(?<![\w.\\-])(?<!host )(?<!src )(?<!dst )(?<!net )(?<!port )"
 _REST = r"(?:\.\w+)*(?:\s*(?:==|!=|contains|matches)\s*(?:\"[^\"]*\"|\S+))?"
-#: Protocols that a capture filter can only select by their port.
+#: Protocols that a capture filter can select only by port.
 _BY_PORT = tuple(
     (re.compile(rf"{_NOT_AFTER}{protocol}\b{_REST}"), counterpart)
     for protocol, counterpart in (
@@ -35,7 +35,7 @@ _BY_PORT = tuple(
         (r"m?dns", "port 53"),
     )
 )
-#: A field, such as ``tcp.flags.syn``; words of capture filters have no such dots.
+#: A field of a display filter, such as ``tcp.flags.syn``; no word of capture filters has this form.
 _FIELD = re.compile(rf"{_NOT_AFTER}(?:eth|frame|ip|ipv6|tcp|udp|icmp|icmpv6|arp|vlan)\.[a-z_]\w*(?:\.\w+)*")
 
 

@@ -1,12 +1,12 @@
 """Makes BPF programs that keep pcapd's own connections out of a capture.
 
-They are classic BPF (the kernel's Documentation/networking/filter.rst), run by
-the kernel before the user's filter.  They are assembled here and not compiled by
-libpcap from text for three reasons: a rule can be added while a capture runs
-without compiling the user's filter again; their cost grows no faster than their
-number; and a packet that is too short for one of our connections is never
-dropped, because every load is checked against the packet's length first.  (A load
-beyond the end of a packet ends a classic BPF program with "do not capture".)
+The programs are classic BPF (the kernel's Documentation/networking/filter.rst); the kernel runs
+them before the user's filter.  They are assembled here, not compiled by libpcap, for three
+reasons.  A connection can be added while a capture runs, without compiling the user's filter
+again.  The cost of a program grows only linearly with the number of rules.  And a packet
+that is too short to belong to one of these connections is never dropped by mistake: a load
+beyond the end of a packet would end a classic BPF program with "do not capture", so each load
+is preceded by a check of the packet's length.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Network = Union[IPv4Network, IPv6Network]
 Address = Union[IPv4Address, IPv6Address]
 
 _INSTRUCTION = struct.Struct("=HBBI")
-#: A program that lets everything through.
+#: A program that accepts all packets.
 ACCEPT = _INSTRUCTION.pack(0x06, 0, 0, 0xFFFFFFFF)
 
 # Instructions (linux/bpf_common.h, linux/filter.h).
@@ -45,21 +45,21 @@ _RETURN = 0x06
 _PROTOCOL = 0xFFFFF000
 _IP, _IPV6, _TCP = 0x0800, 0x86DD, 6
 
-#: LINKTYPE → bytes before the network header, as a packet socket sees them.  libpcap
-#: captures "cooked" interfaces (113, 276) on sockets that leave the link header out.
+#: LINKTYPE → number of bytes before the network header in a packet socket's data.  libpcap
+#: captures "cooked" interfaces (113, 276) with sockets that omit the link header.
 _NETWORK_AT = {1: 14, 101: 0, 113: 0, 228: 0, 229: 0, 276: 0}
 
-#: Places of memory for the ports of an IPv4 packet.
+#: Indexes of BPF memory words for the ports of an IPv4 packet.
 _SOURCE_PORT, _DESTINATION_PORT = 0, 1
 
 
 class OwnTraffic(NamedTuple):
-    """TCP connections of pcapd that are known before they exist.
+    """A rule that describes TCP connections of pcapd, including future ones.
 
     Attributes:
-        networks: Networks of our end.
-        ports: TCP ports, of our end or of the other one.
-        far: Whether the ports are those of the other end.
+        networks: Networks that contain the address of one end.
+        ports: TCP ports of that end, or of the other end if `far` is true.
+        far: Whether `ports` are those of the other end.
     """
 
     networks: tuple[Network, ...]
@@ -91,8 +91,8 @@ def except_for(
     Args:
         rules: Connections to exclude, by address and port.
         connections: More connections to exclude, by both ends.
-        link_type: LINKTYPE of the packets.  With an unknown one nothing is excluded.
-        program: Decides about the other packets.
+        link_type: LINKTYPE of the packets.  If it is not supported, nothing is excluded.
+        program: The program that decides about all other packets.
 
     Returns:
         A program of struct sock_filter.
@@ -106,7 +106,7 @@ def only(connections: Iterable[Connection], link_type: int, program: bytes) -> b
 
 
 def except_what_passes(unwanted: bytes, program: bytes) -> bytes:
-    """A program that drops packets that `unwanted` accepts; `program` decides about the others.
+    """A program that drops the packets that `unwanted` accepts and runs `program` for the others.
 
     Args:
         unwanted: A filter compiled by libpcap, which returns only constants.
@@ -121,7 +121,7 @@ def except_what_passes(unwanted: bytes, program: bytes) -> bytes:
 
 
 def chain(unwanted: Sequence[bytes], program: bytes) -> bytes:
-    """A program that drops packets that any of `unwanted` accepts; `program` decides about others."""
+    """A program that drops packets that any of `unwanted` accepts and runs `program` for the others."""
     for one in reversed(unwanted):
         program = except_what_passes(one, program)
     return program
@@ -151,7 +151,7 @@ _DROP, _ACCEPT, _NEXT = "drop", "accept", "next"
 
 
 class _Assembler:
-    """Instructions with names for places; only unconditional jumps, which reach everywhere, go to them."""
+    """Instructions with labels.  Only unconditional jumps, whose range is not limited, refer to labels."""
 
     def __init__(self) -> None:
         self._code: list[tuple[int, int, int, Union[int, str]]] = []
@@ -194,9 +194,12 @@ def _match(
     matched: str,
     other: str = _NEXT,
 ) -> bytes:
-    """Code that goes to one place with matching packets and to another one with all others.
+    """Code that jumps to one label for packets of these connections and to another for all others.
 
-    The places are a return of nothing, and the end of the code.
+    Args:
+        matched: The label for matching packets: `_DROP` (do not capture) or `_ACCEPT`.
+        other: The label for other packets.  `_ACCEPT` and `_NEXT` are both the end of the code,
+            where the next program begins.
     """
     rules, connections = tuple(rules), tuple(connections)
     network_at = _NETWORK_AT.get(link_type)
@@ -261,7 +264,7 @@ _SOURCE, _DESTINATION = "source", "destination"
 
 
 class _Packet:
-    """How the fields of a TCP packet are found."""
+    """Emits code that reads the fields of a TCP packet."""
 
     version: int
 
@@ -270,15 +273,15 @@ class _Packet:
         self._at = network_at
 
     def begin(self, not_this: str, no_tcp: str) -> None:
-        """Go on only with TCP packets of this version of IP that have ports."""
+        """Jump to `not_this` unless the packet is of this IP version; to `no_tcp` if it has no TCP ports."""
         raise NotImplementedError
 
     def load_port(self, side: str) -> None:
-        """Load the port of one side."""
+        """Load the port of one side, `_SOURCE` or `_DESTINATION`."""
         raise NotImplementedError
 
     def match_network(self, side: str, network: Network, matched: str) -> None:
-        """Jump if the address of one side is in a network."""
+        """Jump to `matched` if the address of one side is in a network."""
         raise NotImplementedError
 
 
@@ -321,7 +324,7 @@ class _IPv4(_Packet):
 
 
 class _IPv6(_Packet):
-    """RFC 8200; our connections have no extension headers."""
+    """RFC 8200; pcapd's connections have no extension headers."""
 
     version = 6
 

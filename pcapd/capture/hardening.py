@@ -1,4 +1,4 @@
-"""What every daemon gives up, as any user: prctl(2), core(5)."""
+"""Drops rights that no daemon needs; works as any user.  prctl(2), core(5)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def harden() -> None:
-    """Forbid new privileges, core dumps, and debuggers of our user, which could show packets."""
+    """Forbid new privileges, core dumps, and debuggers of the same user: these could show packets."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

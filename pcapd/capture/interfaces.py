@@ -1,9 +1,9 @@
 """Reads interfaces, addresses and routes from the kernel, over rtnetlink(7).
 
-A netlink socket stays in the network namespace in which it was opened, so a socket
-opened together with a capture can be used later from any thread.  libpcap's own
-interface drop counter cannot: it reads /sys, which shows the interfaces of the
-*host*, and so reports the drops of another interface with the same name.
+A netlink socket belongs to the network namespace in which it was opened.  So a socket that is
+opened together with a capture can be used later from any thread.  libpcap's own counter of
+interface drops cannot be used in namespaces: libpcap reads /sys, which shows the interfaces of
+the *host*, so it would report the drops of another interface with the same name.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _ADDRESS = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _U64 = struct.Struct("=Q")
-#: Offsets in struct rtnl_link_stats64 of what a capture cannot have seen: rx_fifo_errors and
-#: rx_missed_errors.  libpcap counts the same (linux_if_drops in pcap-linux.c).  Not rx_dropped:
-#: the kernel counts there, too, what it throws away after every capture has seen it, such as
-#: frames of a protocol or a VLAN that this machine does not have.
+#: Offsets in struct rtnl_link_stats64 of the counters of frames that no capture can contain:
+#: rx_fifo_errors and rx_missed_errors.  libpcap uses the same (linux_if_drops in pcap-linux.c).
+#: rx_dropped is not used, because it includes frames that were captured and discarded by the kernel
+#: afterwards, such as frames of a protocol or VLAN that this machine does not use.
 _RX_LOST = (14 * 8, 15 * 8)
 
 
 @dataclass(frozen=True)
 class Interface:
-    """An interface as the kernel describes it.
+    """An interface with its properties in the kernel.
 
     Attributes:
-        dropped: Packets that card or driver lost before any capture could see them, so far.
+        dropped: Number of packets that the card or its driver has lost before they could be captured.
         addresses: Addresses with prefix lengths, as in ``192.0.2.1/24``.
     """
 
@@ -60,13 +60,13 @@ class Interface:
 
 
 class InterfaceWatch:
-    """Watches one interface.  Never blocks: the kernel answers at once.
+    """Reads the state of one interface.  Never blocks: the kernel answers immediately.
 
     Args:
-        name: Its name in the network namespace of the calling thread.
+        name: The interface's name in the network namespace of the calling thread.
 
     Raises:
-        NoSuchInterface: It does not exist; the message lists the existing ones.
+        NoSuchInterface: The interface does not exist; the message lists the existing ones.
     """
 
     def __init__(self, name: str) -> None:
@@ -78,14 +78,14 @@ class InterfaceWatch:
             self._socket.bind((0, 0))
             link = self._link(socket.if_nametoindex(name))
             self.interface = replace(link, addresses=tuple(self._addresses(link.index)))
-            #: Whether it was up at the last look.
+            #: Whether the interface was up when its state was last read.
             self.up = link.up
         except OSError as error:
             self._socket.close()
             raise NoSuchInterface(f"interface {name!r} went away: {os.strerror(error.errno or 0)}") from error
 
     def dropped(self) -> int | None:
-        """Packets that the interface has lost so far; None if it is gone."""
+        """Number of packets that the interface has lost so far; None if the interface no longer exists."""
         try:
             link = self._link(self.interface.index)
         except OSError:
@@ -106,7 +106,7 @@ class InterfaceWatch:
 
 
 class Links:
-    """Lists the interfaces of the network namespace in which it was made.
+    """Lists the interfaces of the network namespace in which this object was made.
 
     Raises:
         OSError: The kernel does not answer the request.
@@ -153,7 +153,7 @@ def way_to(address: str) -> int | None:
             answer = next(_ask(asked, _RTM_GETROUTE, 0, body))
         except OSError as error:
             if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES):
-                return None  # the errors that stand for routes of type unreachable, blackhole, prohibit
+                return None  # errors for routes of the types unreachable, blackhole and prohibit
             raise
     oif = dict(_attributes(answer[_ROUTE.size :])).get(_RTA_OIF)
     return None if oif is None else int(struct.unpack("=I", oif)[0])
@@ -176,7 +176,7 @@ def _all_addresses(asked: socket.socket) -> Iterator[tuple[int, str]]:
 
 
 def _ask(asked: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
-    """Ask the kernel, which answers at once: a dump to its end, anything else with one message."""
+    """Send a request and yield the answers: all messages of a dump, otherwise one message."""
     asked.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
     while True:
         data = asked.recv(NETLINK_ANSWER_MAX)

@@ -1,8 +1,8 @@
 """Operations on libpcap's packet socket that libpcap lacks, such as replacing its filter.
 
-libpcap compiles and attaches filters, but exact counting needs two more operations:
-to keep a capture closed until all packets from before its filter have left the
-ring, and to close it again without losing packets in the ring.  Both are one
+libpcap compiles and attaches filters, but exact counting needs two more operations: to accept
+no packets until those that arrived before the filter was attached have been removed from the
+ring, and to stop accepting packets without losing those in the ring.  Each is one
 ``setsockopt`` on libpcap's own socket.  socket(7), packet(7).
 """
 
@@ -26,7 +26,7 @@ _INSTRUCTION = struct.Struct("=HBBI")
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 _PACKET_ADDRESS = struct.Struct("=HHiHBB8s")  # struct sockaddr_ll
 
-#: A program that lets nothing through: ``ret #0``.
+#: A program that accepts no packets: ``ret #0``.
 DROP_ALL = _INSTRUCTION.pack(0x06, 0, 0, 0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -34,7 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def _borrowed(fd: int) -> Iterator[socket.socket]:
-    # The fd is libpcap's: a socket object may only ever close a duplicate.
+    # The descriptor belongs to libpcap, so the socket object, which closes its own, has a duplicate.
     with socket.socket(fileno=os.dup(fd)) as packet_socket:
         yield packet_socket
 
@@ -56,7 +56,7 @@ def program(fd: int) -> bytes:
         OSError: The kernel refuses the request.
     """
     buffer = ctypes.create_string_buffer(_MAX_INSTRUCTIONS * _INSTRUCTION.size)
-    count = ctypes.c_uint32(_MAX_INSTRUCTIONS)  # instructions in, instructions out: not bytes
+    count = ctypes.c_uint32(_MAX_INSTRUCTIONS)  # in and out: number of instructions, not bytes
     if _libc.getsockopt(fd, socket.SOL_SOCKET, _SO_ATTACH_FILTER, buffer, ctypes.byref(count)):
         raise OSError(ctypes.get_errno(), "SO_GET_FILTER")
     return buffer.raw[: count.value * _INSTRUCTION.size]
@@ -66,7 +66,7 @@ def attached(fd: int) -> bytes:
     """The program that libpcap has attached to its socket.
 
     Raises:
-        BadFilter: There is none; libpcap would filter by itself, without counting drops.
+        BadFilter: No program is attached: libpcap would filter in user space, without counting drops.
     """
     found = program(fd)
     if not found:
@@ -75,7 +75,7 @@ def attached(fd: int) -> bytes:
 
 
 def attach(fd: int, instructions: bytes) -> None:
-    """Replace a socket's filter; from here on only what it accepts is received.
+    """Replace a socket's filter; from now on the socket receives only packets that the filter accepts.
 
     Raises:
         OSError: The kernel refuses the program.
@@ -91,9 +91,9 @@ def attach(fd: int, instructions: bytes) -> None:
 def ignore_outgoing(fd: int) -> None:
     """Do not receive packets that this host sends (Linux 4.20).
 
-    On the loopback interface every packet passes twice; libpcap discards the
-    outgoing copy after the kernel has counted it, which would make received
-    unequal to delivered plus dropped.
+    On the loopback interface the kernel captures and counts every packet twice, and libpcap
+    discards the outgoing copy.  Then the number of received packets would differ from that of
+    delivered and dropped packets.
     """
     with _borrowed(fd) as packet_socket:
         packet_socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)

@@ -1,4 +1,4 @@
-"""Calls libpcap functions that pcapy lacks, through ctypes, which releases Python's lock."""
+"""Calls libpcap functions that pcapy lacks, through ctypes, which releases the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pcapd.limits import SNAPLEN_MAX
 __all__ = ["compile_filter", "libpcap_path", "libpcap_version"]
 
 _ERROR_SIZE = 256  # PCAP_ERRBUF_SIZE
-_SMALL_RING = 128 * 1024  # bytes; nothing is ever read from it
+_SMALL_RING = 128 * 1024  # bytes; the ring is never read
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def libpcap_path() -> str:
     Raises:
         CaptureFailed: This process has not loaded libpcap.
     """
-    import pcapy  # noqa: F401, PLC0415 - it brings libpcap with it
+    import pcapy  # noqa: F401, PLC0415 - loads libpcap
 
     for line in Path("/proc/self/maps").read_text().splitlines():
         path = line.split(maxsplit=5)[-1]
@@ -46,8 +46,8 @@ def libpcap_version() -> str:
 def compile_filter(interface: str, text: str) -> bytes:
     """Compile a filter for an interface in the calling thread's network namespace.  Blocks.
 
-    This opens a separate capture on the interface and closes it again, because the
-    program depends on how an interface is captured.  Other threads run meanwhile.
+    The function opens a separate capture on the interface, because the program depends on how
+    libpcap captures the interface, and closes it again.  Other threads can run while it compiles.
 
     Returns:
         The program that libpcap attaches, as instructions of struct sock_filter.
@@ -63,7 +63,7 @@ def compile_filter(interface: str, text: str) -> bytes:
         raise CaptureFailed(f"libpcap cannot open {interface}: {_text(error.value)}")
     problem = partial(_last_error, pcap, handle)
     try:
-        pcap.pcap_set_snaplen(handle, SNAPLEN_MAX)  # the program cuts packets to it
+        pcap.pcap_set_snaplen(handle, SNAPLEN_MAX)  # the program cuts packets to this length
         pcap.pcap_set_buffer_size(handle, _SMALL_RING)
         if pcap.pcap_activate(handle) < 0:
             raise CaptureFailed(f"libpcap cannot open {interface}: {problem()}")

@@ -1,8 +1,8 @@
 """Enters network namespaces, and identifies them.
 
-``setns`` changes the calling *thread* permanently.  So a caller must run on a
-separate thread that ends afterwards, never on the reactor's thread or one of a
-pool: the next job there would run in the wrong namespace.
+``setns`` changes the calling *thread* permanently.  So `enter` must be called on a separate
+thread that ends afterwards, never on the reactor's thread or a thread of a pool: the next job
+on such a thread would run in the wrong namespace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def enter(namespace: str | int) -> None:
     """Move the calling thread into a network namespace, for the rest of its life.
 
     Args:
-        namespace: Its path, or a descriptor of it, which stays open.
+        namespace: The namespace's path, or a descriptor of it, which is not closed.
 
     Raises:
         NamespaceGone: There is no namespace at the path.
@@ -49,10 +49,10 @@ def open_namespace(path: str) -> int:
 
     Raises:
         NamespaceGone: There is nothing at the path.
-        CapturePermission: We are not allowed to open it.
+        CapturePermission: This process is not allowed to open it.
     """
     try:
-        # Not blocking: the path may turn out to be anything.
+        # O_NONBLOCK, because the path may be of any file, such as a FIFO.
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except PermissionError as error:
         raise CapturePermission(f"not allowed to open the network namespace {path}") from error
@@ -62,7 +62,7 @@ def open_namespace(path: str) -> int:
 
 
 def is_network_namespace(fd: int) -> bool:
-    """Whether a descriptor is of a network namespace, not of a file left at its path."""
+    """Whether a descriptor is of a network namespace, not of a file that was left at its path."""
     try:
         return fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET
     except OSError:
@@ -75,7 +75,7 @@ def is_ours(fd: int) -> bool:
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """The identity of the namespace at a path, unlike the next one there; None if missing."""
+    """A value that differs if another namespace is mounted at the path; None if there is none."""
     try:
         status = Path(path).stat()
     except OSError:

@@ -1,7 +1,7 @@
-"""Changes to an unprivileged user that may still capture.
+"""Changes to an unprivileged user and keeps the capabilities that are needed for capturing.
 
-Capabilities belong to threads: call `become` before any other thread is started,
-so that all threads have only the kept ones.  capabilities(7).
+Each thread has its own capabilities.  So call `become` before any other thread is started; then
+all threads have only the kept capabilities.  capabilities(7).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pcapd.errors import ConfigError
 
 __all__ = ["become", "lend", "mask", "missing"]
 
-# prctl(2); python-prctl does not know them.
+# Constants of prctl(2) that python-prctl lacks.
 _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_LOWER = 47, 2, 3
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,23 +54,22 @@ def become(user: str, keep: Iterable[str]) -> None:
 
 
 def missing(needed: Iterable[str]) -> list[str]:
-    """Those of the capabilities that the process does not have."""
+    """Those of the needed capabilities that the calling thread does not have."""
     return [name for name in needed if not getattr(prctl.cap_effective, name)]
 
 
 def mask(names: Iterable[str]) -> int:
-    """Capabilities as a mask: one bit for the number of each."""
+    """Capabilities as a bit mask: bit N is capability number N."""
     return sum(1 << getattr(prctl, f"CAP_{name.upper()}") for name in names)
 
 
 @contextlib.contextmanager
 def lend(name: str) -> Iterator[None]:
-    """Give one of our capabilities to commands that the calling thread starts meanwhile.
+    """Let commands that the calling thread starts in this context inherit one capability.
 
-    Otherwise commands have no capabilities: other programs do not need ours.
-    Capabilities belong to threads, so commands of other threads do not get it.
-    Nothing happens if we lack the capability, or if we are root, whose commands
-    have all of them anyway.
+    Outside of it, commands have no capabilities.  Commands that other threads start do not
+    inherit it, because each thread has its own capabilities.  Nothing is changed if the thread
+    lacks the capability, or if it runs as root, because root's commands have all of them.
     """
     if os.geteuid() == 0 or missing([name]):
         yield

@@ -1,31 +1,28 @@
 """One capture on one interface, with exact counters.
 
-Goal: ``received by the filter == delivered + dropped by the kernel``, to the
-packet, from the first one to the last.  libpcap alone does not give that:
-between activation and ``setfilter`` packets get into the ring (and into the
-counters) that the filter would not have accepted, and closing the handle
-discards packets that are still in the ring.  So:
+The number of packets that the filter accepts must equal the number of delivered packets plus
+those dropped by the kernel, exactly, for the whole capture.  libpcap alone does not achieve
+this: packets that arrive between activation and ``setfilter`` are put into the ring buffer and
+counted even if the filter does not accept them, and when the handle is closed, packets that are
+still in the ring are lost.  So a capture has these steps:
 
-*open*: activate; let libpcap compile and attach each filter and read its
-program back from the kernel; make libpcap forget it (an empty filter, so that
-it filters nothing itself); close the socket with a program that drops
-everything; empty the ring; note the counters.
+*open*: Activate the handle.  Let libpcap compile and attach each filter, and read its program
+back from the kernel.  Set an empty filter, so that libpcap itself filters nothing.  Attach a
+program that drops all packets, empty the ring, and record the counters.
 
-*start*: attach the programs: pcapd's own traffic is excluded first
-(`pcapd.capture.exclusion`), then what the api's policy excludes, then the user's
-filter decides.  From that moment on each accepted packet is either in the ring or
-counted as dropped.  This is a separate step, because a ring may be full after a
-quarter of a second: start a source right before it is read.
+*start*: Attach the programs.  They first exclude pcapd's own traffic (`pcapd.capture.exclusion`),
+then the traffic that the api's policy excludes; the user's filter decides about the rest.  From
+then on each accepted packet is either in the ring or counted as dropped.  This is a separate
+step because a ring can fill up in a quarter of a second: start a source right before it is read.
 
-*exclude*: while it runs, exclude more connections of our own.  A second packet
-socket, opened for this purpose, counts the excluded packets.
+*exclude*: Exclude more connections of pcapd while the capture runs.  A second packet socket
+counts the excluded packets.
 
-*stop*: attach the program that drops everything; read until the last ring
-block has arrived (`limits.RING_LAG`); then the counters are final.
+*stop*: Attach the program that drops all packets.  When the last block of the ring has been read
+(at most `limits.RING_LAG` later), the counters are final.
 
-The handle is opened with the largest snaplen, because ``next_batch`` does not
-report the original length: packets are cut to the user's snaplen when they are
-packed (`pcapd.records.pack`), where the length is still known.
+The handle has the largest snaplen, because ``next_batch`` does not report the original length of
+packets.  `pcapd.records.pack` cuts them to the user's snaplen and stores their original length.
 """
 
 from __future__ import annotations
@@ -60,21 +57,21 @@ __all__ = ["CaptureSource", "Filter", "KernelCounters", "open_source"]
 
 # Return codes of pcap_activate(3PCAP) with messages of our own.
 _NO_SUCH_DEVICE, _PERM_DENIED, _IFACE_NOT_UP, _PROMISC_PERM_DENIED = -5, -8, -9, -11
-#: Possible names of interfaces that mean something else to libpcap: pcap-linux.c,
-#: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  Opening them can
-#: have side effects: an nfqueue holds packets until its reader decides about them.
+#: Names that an interface can have, but for which libpcap opens something else: pcap-linux.c,
+#: pcap-usb-linux.c, pcap-bt-linux.c, pcap-netfilter-linux.c, pcap-dbus.c.  This can have side
+#: effects: an nfqueue holds packets back until its reader decides about them.
 _NO_INTERFACE = re.compile(r"any|(?:usbmon|bluetooth)[-+]?[0-9]+|nflog|nfqueue|dbus-(?:system|session)")
 _RENAME_HINT = "give the interface another name: ip link set dev NAME name OTHER"
 _NO_CAPABILITY_HINT = "the agent needs CAP_NET_RAW, and CAP_SYS_ADMIN for other namespaces"
 
 
 class KernelCounters(NamedTuple):
-    """Packets since the capture was opened.
+    """Numbers of packets since the capture was opened.
 
     Attributes:
-        received: Accepted by the filter, including dropped ones.
-        dropped_kernel: Of these, dropped because the ring was full.
-        dropped_interface: Lost by the interface before the filter.
+        received: Packets that the filter accepted, including dropped ones.
+        dropped_kernel: How many of these were dropped because the ring was full.
+        dropped_interface: Packets that the interface lost before the filter.
     """
 
     received: int
@@ -96,10 +93,10 @@ class Filter(NamedTuple):
     never: Sequence[str] = ()
 
     def check(self) -> None:
-        """Refuse text that libpcap must not get.
+        """Refuse text that must not be passed to libpcap.
 
         Raises:
-            BadFilter
+            BadFilter: A text is refused.
         """
         for text in (*self.never, self.text):
             check_text(text)
@@ -113,9 +110,9 @@ class Filter(NamedTuple):
 
 
 class CaptureSource:
-    """An open capture; `start` lets packets in.
+    """An open capture on one interface.  It captures nothing before `start`.
 
-    Made by `open_source`; owned by one thread at a time.
+    `open_source` makes it.  Only one thread may use it at a time.
 
     Attributes:
         interface: The captured interface.
@@ -151,10 +148,10 @@ class CaptureSource:
         self._interface_drops_before = self.interface.dropped
         self._interface_drops = 0
         self._sum_up()
-        self._received = self._dropped = 0  # what came before the filter does not count
+        self._received = self._dropped = 0  # packets from before the filter do not count
 
     def show_as(self, name: str, addresses: tuple[str, ...]) -> None:
-        """Show the interface with the name and addresses of the other end of its link."""
+        """Set the name and addresses that users see, those of the other end of the interface's link."""
         self.interface = replace(self.interface, name=name, addresses=addresses)
 
     def fileno(self) -> int:
@@ -162,20 +159,20 @@ class CaptureSource:
         return self._fd
 
     def read(self, max_packets: int) -> tuple[bytes, bytes]:
-        """Take packets from the ring, without waiting.
+        """Remove packets from the ring and return them, without waiting.
 
         Returns:
-            Packet bytes and their index, as `pcapd.records.pack` takes them; both
+            Packet bytes and their index, the arguments of `pcapd.records.pack`; both are
             empty if the ring is empty.
 
         Raises:
-            CaptureFailed: The interface is gone.
+            CaptureFailed: The interface no longer exists, or reading fails repeatedly.
         """
         try:
             batch: tuple[bytes, bytes] = self._reader.next_batch(max_packets)
         except pcapy.PcapError as error:
-            # The kernel reports once that it went down.  libpcap then looks it up by name,
-            # but the interface may have another name by now.
+            # The kernel reports once that the interface went down.  libpcap then looks it up by
+            # its name and fails if it was renamed, although the capture can continue.
             self._errors += 1
             if self.interface_present and self._errors <= INTERFACE_ERRORS_MAX:
                 return b"", b""
@@ -201,12 +198,12 @@ class CaptureSource:
     def taken_down(self) -> bool:
         """Whether the interface was down at the last call of `counters`.
 
-        libpcap 1.9 reports it; 1.10 waits silently until it is up again.
+        libpcap 1.9 reports this as an error; 1.10 does not report it.
         """
         return not self._watch.up
 
     def start(self) -> None:
-        """Let packets in.  Does not block.
+        """Start to capture packets.  Does not block.
 
         Raises:
             CaptureFailed: The kernel refuses the filter.
@@ -232,7 +229,7 @@ class CaptureSource:
 
     @property
     def excluded(self) -> int:
-        """Packets of excluded connections that the user's filter would have accepted."""
+        """Number of packets of excluded connections that the filters would have accepted."""
         return self._tally.count()
 
     def _attach(self) -> None:
@@ -245,13 +242,13 @@ class CaptureSource:
             raise CaptureFailed(f"{self.interface.name}: the kernel refuses the filter: {error}") from error
 
     def stop(self) -> None:
-        """Let no more packets in; those in the ring can still be read."""
+        """Stop capturing; packets in the ring can still be read."""
         self._started = False
         kernelfilter.attach(self._fd, kernelfilter.DROP_ALL)
         self._tally.stop()
 
     def close(self) -> None:
-        """Close everything.  Unread packets are lost, so `stop` and read first."""
+        """Close the capture.  Unread packets are lost, so call `stop` and read them first."""
         self._tally.close()
         self._watch.close()
         self._reader.close()
@@ -261,7 +258,7 @@ class CaptureSource:
         try:
             received, dropped, _ = self._reader.stats()
         except pcapy.PcapError:
-            return  # the interface is gone: the last counters stay
+            return  # the interface no longer exists: keep the last counters
         self._received += (received - self._raw[0]) % 2**32
         self._dropped += (dropped - self._raw[1]) % 2**32
         self._raw = (received, dropped)
@@ -278,7 +275,7 @@ def open_source(
     asker: Asker,
     mirror: bool = False,
 ) -> CaptureSource:
-    """Open a capture in the calling thread's network namespace.  Blocks for some 50 ms.
+    """Open a capture in the calling thread's network namespace.  Blocks for about 50 ms.
 
     Args:
         name: An existing interface: never ``any``, a path or a URL.
@@ -288,12 +285,12 @@ def open_source(
         promiscuous: Whether to capture packets for other machines too.
         compiler: Compiles the filters.
         asker: The requester of the filters.
-        mirror: Whether the user means the other end of the interface's link, to which the
-            directions of the filter refer; the source's `filter` is as the user wrote it.
+        mirror: Whether directions in the filter (inbound, outbound) refer to the other end of the
+            interface's link; the source's `filter` stays as the user wrote it.
 
     Raises:
         BadFilter, CapturePermission, CaptureFailed
-        NoSuchInterface: It does not exist, or went away meanwhile.
+        NoSuchInterface: The interface does not exist, or was removed during the call.
     """
     wanted.check()
     compiled = _compiled_mirrored if mirror else _compiled
@@ -315,7 +312,7 @@ def open_source(
 
 @contextlib.contextmanager
 def _there(watch: InterfaceWatch) -> Iterator[None]:
-    """Report each failure as the end of the interface, if the interface is gone."""
+    """Raise `NoSuchInterface` instead of any other error, if the interface no longer exists."""
     name = watch.interface.name
     try:
         yield
@@ -344,7 +341,7 @@ def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
     reader.set_timeout(BLOCK_TIMEOUT_MS)
     reader.set_buffer_size(ring_bytes)
     code = reader.activate()
-    if code >= 0:  # above zero are warnings, such as no promiscuous mode on this device
+    if code >= 0:  # positive codes are warnings, such as no promiscuous mode
         reader.setnonblock(1)
         return reader
     reader.close()
@@ -360,22 +357,22 @@ def _activated(name: str, ring_bytes: int, promiscuous: bool) -> pcapy.Reader:
 def _compiled(
     reader: pcapy.Reader, name: str, wanted: Filter, compiler: FilterCompiler, asker: Asker
 ) -> bytes:
-    """Compile the program for all but our own traffic.
+    """Compile the policy's and the user's filters to one program.
 
-    Each text is compiled alone, so that none changes the meaning of another one:
-    not by parentheses, and not by ``vlan`` or ``mpls``, which move all offsets behind them.
+    Each text is compiled alone, so that no text can change the meaning of another one by
+    parentheses, or by ``vlan`` or ``mpls``, which shift the offsets of all later tests.
     """
     programs = [compiler.compile(reader, name, text, asker) for text in (*wanted.never, wanted.text)]
     together = effective_filter("", wanted.never, wanted.text)
     if wanted.never and len(together) <= FILTER_QUICK:
-        compiler.compile(reader, name, together, asker)  # refuses what rejects all packets
+        compiler.compile(reader, name, together, asker)  # BadFilter if no packet can match
     return exclusion.chain(programs[:-1], programs[-1])
 
 
 def _compiled_mirrored(
     reader: pcapy.Reader, name: str, wanted: Filter, compiler: FilterCompiler, asker: Asker
 ) -> bytes:
-    """The same for the other end of a link; errors quote the filter as it was written."""
+    """Like `_compiled`, for the other end of the link; errors quote the filter as the user wrote it."""
     try:
         return _compiled(reader, name, wanted.mirrored(), compiler, asker)
     except BadFilter:
@@ -384,8 +381,8 @@ def _compiled_mirrored(
 
 
 def _close_and_empty(reader: pcapy.Reader, *, loopback: bool) -> None:
-    """Let nothing in until the start, and discard packets that are already in the ring."""
-    reader.setfilter("")  # libpcap filters nothing by itself
+    """Accept no packets until `start`, and discard packets that are already in the ring."""
+    reader.setfilter("")  # so that libpcap itself filters nothing
     kernelfilter.attach(reader.getfd(), kernelfilter.DROP_ALL)
     if loopback:
         kernelfilter.ignore_outgoing(reader.getfd())
@@ -393,7 +390,7 @@ def _close_and_empty(reader: pcapy.Reader, *, loopback: bool) -> None:
 
 
 def _empty(reader: pcapy.Reader) -> None:
-    """Discard packets that got into the ring before the filter was attached."""
+    """Discard packets that were put into the ring before the filter was attached."""
     deadline = time.monotonic() + RING_LAG
     while reader.next_batch(BATCH_PACKETS)[1] or time.monotonic() < deadline:
         time.sleep(RING_LAG / 10)

@@ -1,8 +1,8 @@
 """Counts packets that a capture excludes.
 
-A classic BPF program cannot count.  A second packet socket can: the kernel counts
-the packets that its filter accepts (``PACKET_STATISTICS``, packet(7)), even if there
-is no room for them; they are never read.
+A classic BPF program cannot count.  So a second packet socket has a filter that accepts just
+these packets, and the kernel counts them (``PACKET_STATISTICS``, packet(7)), even if they do
+not fit into the socket's buffer.  They are never read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Tally"]
 
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _ALL_PROTOCOLS = 0x0003  # ETH_P_ALL
-_COUNTERS = struct.Struct("=II")  # struct tpacket_stats: all packets, and those dropped among them
+_COUNTERS = struct.Struct("=II")  # struct tpacket_stats: all packets; how many of them were dropped
 
 
 class Tally:
     """A counter on one interface.  It counts nothing until `count_only` is called.
 
-    A socket stays in the network namespace in which it was opened, so it is opened
-    together with the capture, although it may never be needed.
+    A socket belongs to the network namespace in which it was opened, so it is opened together
+    with the capture, even if it is not needed later.
 
     Args:
         interface: An interface in the calling thread's network namespace.
@@ -38,13 +38,13 @@ class Tally:
         self._counted = 0
         self._bound = False
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the least there is
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the kernel raises it to its minimum
 
     def count_only(self, program: bytes) -> None:
-        """Count the packets that a program accepts from now on, in addition to those before.
+        """From now on count the packets that a program accepts; earlier counts are kept.
 
         Raises:
-            OSError: The kernel refuses the program, or the interface is gone.
+            OSError: The kernel refuses the program, or the interface no longer exists.
         """
         kernelfilter.attach(self._socket.fileno(), program)
         if not self._bound:
@@ -54,7 +54,7 @@ class Tally:
             self._bound = True
 
     def count(self) -> int:
-        """Packets counted so far."""
+        """The number of packets counted so far."""
         if self._bound:
             # Reading the counters resets them.
             packets, _ = _COUNTERS.unpack(

@@ -1,8 +1,8 @@
-"""Compiles a long filter in another process first, because it may take too long.
+"""Compiles a long filter in another process first, because compilation may take too long.
 
-libpcap's optimizer takes more than quadratic time: 4,400 characters of
-``portrange`` take 11 s (measured).  A thread that compiles cannot be stopped.  A
-process can: it has a bounded amount of processor time, and no privileges.
+libpcap's optimizer takes more than quadratic time: 4,400 characters of ``portrange`` take 11 s
+(measured).  A thread that compiles cannot be stopped, but a process can.  The process has a
+limited amount of processor time and no privileges.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Trial:
 
     Args:
         dlt: DLT of the interface.
-        seconds: Processor time for all filters.
+        seconds: Limit of processor time for all filters together.
 
     Raises:
         CaptureFailed: The process cannot be started.
@@ -57,7 +57,7 @@ class Trial:
         self._deadline = time.monotonic() + FILTER_COMPILE_TIMEOUT
         self._said = b""
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - nothing of it is a user's: filters go through a pipe
+            self._process = subprocess.Popen(  # noqa: S603 - no argument is from a user: filters are sent through a pipe
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -85,11 +85,11 @@ class Trial:
         """libpcap's error message for a filter; empty if the filter compiles.
 
         Raises:
-            BadFilter: The filter, with those before it, takes too long.
+            BadFilter: This filter and the earlier ones together take too long.
         """
         assert self._process.stdin is not None
         try:
-            # At most a few KB, and its reader waits for it: this fits the pipe.
+            # This does not block: the pipe is empty, and a filter is smaller than its buffer.
             self._process.stdin.write(json.dumps(text).encode() + b"\n")
         except OSError:
             raise _too_slow() from None

@@ -1,4 +1,4 @@
-"""Merges many sources into one file, in time order, with an account of every packet.
+"""Merges many sources into one file, in time order, and accounts for every packet.
 
 ========  ====================================================================
 reorder   holds batches back until they are in order, within bounds
@@ -6,7 +6,7 @@ account   accounts for each packet of a source
 clocks    compares the clocks of two places, from packets that both saw
 matching  numbers packets, so that a packet seen at several places is recognised
 muxer     makes the blocks of a file from a capture's events
-split     the same, with a file for each instance
+split     makes the blocks of several files, one for each instance
 ========  ====================================================================
 
 `merge` sorts and renders records, and can number packets.  Like

@@ -17,7 +17,7 @@ except ImportError:
 
     _remembered = MATCH_PACKETS_MAX_PURE
 
-#: Packets that a matcher remembers.
+#: Largest number of packets that a matcher remembers.
 REMEMBERED = _remembered
 
 __all__ = ["REMEMBERED", "Matcher", "merge"]

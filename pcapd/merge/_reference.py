@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 _U32: Final = 0xFFFF_FFFF
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
-#: Bound of times, so that the difference of two fits 64 bits.
+#: Largest absolute value of a time, so that the difference of two times fits in 64 bits.
 _US_MAX: Final = _I64 // 4
 _IP, _IP_NUMBER = int(Has.IP), int(Has.IP | Has.NUMBER)
 
@@ -41,21 +41,21 @@ class _Seen:
 
 
 class Matcher:
-    """Recognises packets that were seen at several places.
+    """Recognises packets that were captured at several places (interfaces) and numbers them.
 
-    Two sightings are the same packet when their digests are equal
-    (`pcapd.packet.identity`), they are at different places, and at most a window apart.
-    A packet that one place sees twice is two packets (a retransmission): the first at
-    one place matches the first at the other.
+    A sighting is one capture of a packet at one place.  Two sightings are the same packet if
+    their digests are equal (`pcapd.packet.identity`), their places differ, and their times
+    differ by at most a window.  Two equal sightings at one place are two packets (a
+    retransmission): the first at one place matches the first at the other place.
 
     Args:
-        first: The first number.
-        window_us: The window in microseconds, by the packets' own times.
+        first: The number of the first packet.
+        window_us: The window in microseconds of the packets' timestamps.
         packets: The largest number of packets to remember.
 
     Attributes:
-        forgotten: Packets that were forgotten within the window for lack of room, before
-            another place saw them.
+        forgotten: Number of packets that were forgotten within the window because `packets`
+            was reached, before they were seen at another place.
     """
 
     def __init__(self, first: int, window_us: int, packets: int) -> None:
@@ -68,22 +68,22 @@ class Matcher:
         self.forgotten = 0
 
     def see(self, place: int, us: int, digest: int) -> Tuple[int, bool]:
-        """Note that a place saw a packet.
+        """Record that a packet was captured at a place.
 
         Args:
             place: The place's number.
-            us: Microseconds since the epoch.
+            us: The packet's timestamp, microseconds since the epoch.
             digest: Digest of the bytes that do not change on the packet's way.
 
         Returns:
-            The packet's number, and whether another place saw it before.
+            The packet's number, and whether it was seen at another place before.
         """
         place = number("place", place, 0, _U32)
         us = number("us", us, -_US_MAX, _US_MAX)
         return self._see(place, us, digest)
 
     def number(self, rows: Buffer) -> bytes:
-        """Number the packets of rows without a number, each seen at the place ``interface``.
+        """Number the packets of those rows that have no number; a row's ``interface`` is its place.
 
         Raises:
             ValueError: The bytes are not whole rows.
@@ -117,7 +117,7 @@ class Matcher:
         return seen.number, False
 
     def _find(self, known: Deque[_Seen], place: int, us: int) -> Optional[_Seen]:
-        """The oldest sighting that this place has not seen; it is newer than all that it has seen."""
+        """The oldest packet in the window that is newer than every packet seen at this place, or None."""
         found = None
         for index in range(min(len(known), MATCH_REPEATS_MAX)):
             seen = known[-1 - index]
@@ -128,7 +128,7 @@ class Matcher:
         return found
 
     def _forget(self) -> None:
-        """Forget sightings that are too old or too many; those of one digest in order of arrival."""
+        """Forget the packets that arrived first, while they are older than the window or too many."""
         oldest = self._newest_us - self._window_us
         while self._ages and (self._ages[0][0] < oldest or len(self._ages) >= self._packets):
             us, digest = self._ages.popleft()
@@ -141,7 +141,7 @@ class Matcher:
 
 class _Record(NamedTuple):
     us: int
-    #: Position among all records of a call, which is the order of arrival.
+    #: Position among all records of a call: by source, then in order of arrival.
     serial: int
     source: int
     original: int
@@ -149,7 +149,7 @@ class _Record(NamedTuple):
     data: bytes
 
 
-def merge(  # noqa: PLR0917 - the compiled one takes them by position too
+def merge(  # noqa: PLR0917 - the compiled function takes them by position too
     sources: Sequence[Source],
     until_us: int,
     last_us: int,
@@ -165,18 +165,18 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
     one source the order of arrival.
 
     Args:
-        sources: See `Source`.  Neither they nor their batches have to be in time
-            order; the closer to it they are, the faster this runs.  Do not pass
-            batches whose ``Checked.earliest_us`` is after ``until_us``: they would
-            be walked and copied for nothing.
+        sources: See `Source`.  Their records need not be in time order; the fewer are out of
+            order, the faster this function is.  Do not pass batches whose
+            ``Checked.earliest_us`` is after ``until_us``: reading and copying them would
+            only cost time.
         until_us: microseconds since the epoch; later records are left in ``rests``.
-        last_us: microseconds since the epoch; the ``last_us`` of the call before.
+        last_us: microseconds since the epoch; the ``last_us`` of the previous call.
         form: The form of the output.
         max_packets: The largest number of packets to write.
-        max_bytes: bytes; the largest size of the output.  If it is smaller than one
-            packet, nothing is ever written.
-        matcher: Numbers the packets (epb_packetid; classic pcap has no place for it).
-        dedupe: Leave out packets that another place saw before, by the matcher.
+        max_bytes: bytes; the largest size of the output.  If it is smaller than the first
+            packet, nothing is written.
+        matcher: Numbers the packets (epb_packetid; classic pcap has no field for it).
+        dedupe: Leave out packets that the matcher has already seen at another place.
 
     Raises:
         RecordError: A record of any source is cut short or not valid.
@@ -220,7 +220,7 @@ def merge(  # noqa: PLR0917 - the compiled one takes them by position too
 
 
 class _Writing:
-    """What a merge has written so far; the counters are per source, see `Merged`."""
+    """The output of a merge so far; the counters are per source, see `Merged`."""
 
     def __init__(
         self, sources: List[Source], form: Form, last_us: int, matcher: Optional[Matcher], dedupe: bool
@@ -235,7 +235,7 @@ class _Writing:
         self.packets, self.late, self.reported, self.left_out = ([0] * len(sources) for _ in range(4))
 
     def take(self, record: _Record, max_packets: int, max_bytes: int) -> bool:
-        """Write a record, or leave it out; returns False when a limit keeps it back."""
+        """Write a record, or leave it out as a duplicate; return False if it exceeds a limit."""
         us, _, index, original, data = record
         if len(self.pieces) == max_packets:
             return False
@@ -272,7 +272,7 @@ def _checked(given: Any) -> Source:
 
 
 def _match(matcher: Optional[Matcher], source: Source, us: int, record: bytes) -> Tuple[Optional[int], bool]:
-    """The packet's number, and whether another place saw it before; no number if it is not IP."""
+    """The packet's number (None if it is not IP), and whether it was seen at another place before."""
     if matcher is None:
         return None, False
     data = record[HEADER_SIZE:]
@@ -281,7 +281,7 @@ def _match(matcher: Optional[Matcher], source: Source, us: int, record: bytes) -
 
 
 def _drops_before(gaps: Sequence[Gap], us: int, first: int) -> tuple[int, int]:
-    """The drops before a record, from a gap on, and the first gap after it."""
+    """The number of drops in the gaps from `first` up to a record, and the index of the next gap."""
     drops = 0
     while first < len(gaps) and us > gaps[first][0]:
         drops += gaps[first][1]
@@ -299,7 +299,7 @@ def _gather(sources: Sequence[Source]) -> list[_Record]:
     return records
 
 
-def _written(  # noqa: PLR0917 - the order of the block
+def _written(  # noqa: PLR0917 - in the order of the fields of the block
     form: Form, interface: int, us: int, original: int, record: bytes, packet: Optional[int], drops: int
 ) -> bytes:
     if form is Form.PCAP:

@@ -1,4 +1,4 @@
-"""Arguments and results of this package's compiled functions, for both implementations."""
+"""Types of the arguments and results of `merge`, for the implementations in C and in Python."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Gap", "Merged", "Source"]
 
-#: Packets that a source lost: `drops` of them after `after_us`, microseconds since the epoch.
-#: They are reported (epb_dropcount) with its first written record that is later than that.
+#: `after_us`, `drops`: a source lost `drops` packets after `after_us`, microseconds since the epoch.
+#: They are reported (epb_dropcount) with the source's first written record that is later than `after_us`.
 Gap = Tuple[int, int]
 
 
@@ -18,11 +18,11 @@ class Source(NamedTuple):
     """One source of a merge.
 
     Attributes:
-        interface: Number of its interface block (pcapng).
-        batches: Batches in order of arrival.
-        gaps: Its lost packets, in order of time; classic pcap has no place for them.
-        link_type: LINKTYPE of its packets, for the matcher; -1 if unknown.
-        place: The place that saw its packets, for the matcher.
+        interface: Number of the source's interface block (pcapng).
+        batches: Batches of records in order of arrival.
+        gaps: The source's lost packets, in order of time; classic pcap has no field for them.
+        link_type: LINKTYPE of the source's packets, for the matcher; -1 if unknown.
+        place: Number under which the matcher knows the interface that captured the packets.
     """
 
     interface: int
@@ -33,20 +33,20 @@ class Source(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """Output bytes in time order, and the records left, per source."""
+    """Output bytes in time order, and the remaining records of each source."""
 
     data: bytes
-    #: written now, per source.
+    #: number of packets in `data`, per source.
     packets: tuple[int, ...]
-    #: of those, how many are older than a packet of an earlier call.
+    #: how many of these packets are older than a packet that an earlier call wrote, per source.
     late: tuple[int, ...]
     #: records not written, per source, in their order of arrival.
     rests: list[bytes]
     #: microseconds since the epoch; the largest timestamp written so far.
     last_us: int
-    #: a limit held back records that could have been written.
+    #: whether records that were due were not written because a limit was reached.
     full: bool
-    #: gaps that were reported with the packets written now, per source.
+    #: number of gaps that the packets in `data` report, per source.
     reported: tuple[int, ...]
-    #: duplicates that were left out, per source.
+    #: number of duplicates that were left out, per source.
     left_out: tuple[int, ...]

@@ -1,11 +1,11 @@
 """Accounts for one source's packets: written, left out or lost.
 
-Every packet that the kernel's filter accepted is in exactly one of these::
+Every packet that the kernel's filter accepted is counted in exactly one of these::
 
     received = written + duplicates + unwanted        in the file, or left out on purpose
              + kernel + agent + api + client          lost, by place
 
-The interface loses packets before the filter, so its drops are not part of these.
+The interface drops packets before they reach the filter, so its drops are not part of these.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pcapd.wire import Source, Stats
 __all__ = ["Account", "Drops", "Known"]
 
 
-#: microseconds; before the time of any packet.
+#: microseconds since the epoch; earlier than the time of any packet.
 _EVER = -1
 
 
 class Known(NamedTuple):
-    """Like `Drops`, with the least known numbers."""
+    """Like `Drops`, with lower bounds instead of unknown numbers."""
 
     interface: int
     kernel: int
@@ -33,14 +33,15 @@ class Known(NamedTuple):
 
 
 class Drops(NamedTuple):
-    """Packets of one source that were lost, by place.  None: unknown.
+    """Numbers of lost packets of one source, by the place of the loss.  None: unknown.
 
     Attributes:
-        interface: By the network interface, before the filter; not among those received.
-        kernel: Because the ring was full.
-        agent: In the ring or the agent at a forced end, or between agent and api.
+        interface: Dropped by the network interface before the filter; not included in `received`.
+        kernel: Dropped by the kernel because its ring buffer was full.
+        agent: Left in the ring or the agent when the capture was forced to end, or lost
+            between agent and api.
         api: Reached the api, but not this program.
-        client: Reached this program, but not the file, although they were wanted.
+        client: Reached this program and were wanted, but were not written to the file.
     """
 
     interface: int
@@ -55,24 +56,25 @@ class Account:
 
     Args:
         source: The source.
-        interface: Its number in the file.
-        opened_us: Microseconds since the epoch when it was opened.
-        shift_us: Microseconds to add to its times, so that they are by the api's clock.
+        interface: Number of the source's interface in the file.
+        opened_us: Microseconds since the epoch when the source was opened.
+        shift_us: Microseconds to add to the source's timestamps to convert them to the api's clock.
 
     Attributes:
         source: The source.
-        interface: Its number in the file.
-        received: Packets that arrived here.
-        bytes: Bytes of their records.
-        written: Packets in the file.
-        late: Of these, written after a newer one.
-        duplicates: Left out, because another source saw them before.
-        unwanted: Left out, because they came after the limit of packets or bytes.
-        unwritten: Arrived and wanted, but not in the file; None if only known for several
-            sources together.
-        over: Whether nothing more will come.
-        newest_us: The latest time of a packet that arrived here.
-        reported: Drops of interface and kernel that packets in the file have as epb_dropcount.
+        interface: Number of the source's interface in the file.
+        received: Number of packets that arrived at this program.
+        bytes: Size of their records in bytes.
+        written: Number of packets in the file.
+        late: How many of these were written after a newer one.
+        duplicates: Number of packets left out because another source captured them before.
+        unwanted: Number of packets left out because the limit of packets or bytes was reached.
+        unwritten: Number of packets that arrived and were wanted, but are not in the file; None
+            if it is known only as a total of several sources.
+        over: Whether no more packets or counters will arrive.
+        newest_us: The latest timestamp of a packet that arrived at this program.
+        reported: Number of drops by interface and kernel that packets in the file report as
+            epb_dropcount.
     """
 
     def __init__(self, source: Source, interface: int, opened_us: int, shift_us: int = 0) -> None:
@@ -98,7 +100,7 @@ class Account:
 
     @property
     def name(self) -> str:
-        """The name in the file: instance and interface."""
+        """The source's name in the file: instance and interface."""
         return f"{self.source.instance}:{self.source.interface}"
 
     @property
@@ -109,15 +111,17 @@ class Account:
     @stats.setter
     def stats(self, stats: Stats) -> None:
         self._stats = stats
-        # Packets and counters come in their order, so this is exact now, and not later.
+        # Packets and counters arrive in the order in which they were sent.  So the number of
+        # missing packets is exact now, but no longer when further packets have arrived.
         self._missing = self._api()
 
     def notice(self) -> Optional[Gap]:
-        """The packets lost between the last two counters, to be reported with the next packet.
+        """The gap between the last two reports of counters; None if no packets were lost.
 
-        The next packet is the first one later than all that came before these counters, and
-        later than the counters before: the loss came after those were read, so an earlier
-        packet, such as one that was still in the ring, cannot be the next one.
+        The next packet after the gap reports it.  This is the first packet that is later than
+        all packets that arrived before the last counters, and later than the previous counters.
+        The packets were lost after the previous counters were read, so a packet with an earlier
+        timestamp, such as one that was still in the ring, precedes the gap.
         """
         lost = self._stats.dropped_interface + self._stats.dropped_kernel
         at_us = self._stats.at_us
@@ -131,31 +135,31 @@ class Account:
 
     @property
     def lost_after_last(self) -> int:
-        """Drops of interface and kernel that no packet's epb_dropcount contains."""
+        """Number of drops by interface and kernel that no packet's epb_dropcount contains."""
         return self._noticed - self.reported
 
     @property
     def at_least(self) -> Stats:
-        """The least known counters: the agent's last ones, raised to what arrived here.
+        """Lower bounds of the counters: the agent's last ones, raised to what arrived here.
 
-        They are final and complete if `exact` is true.
+        If `exact` is true, they are complete.
         """
         return self._stats.seen(self.received)
 
     @property
     def exact(self) -> bool:
-        """Whether the counters are complete: the agent sent its final ones, or is still there."""
+        """Whether the counters are complete: they are the agent's final ones, or more will follow."""
         return self._stats.exact and (self._stats.final or not self.over)
 
     @property
     def lost_in_transit(self) -> Optional[int]:
-        """Packets that the agent sent and that did not arrive here; None if unknown."""
+        """Number of packets that the agent sent and that did not arrive here; None if unknown."""
         stats = self._stats
         return max(0, stats.delivered - self.received) if stats.final and stats.exact else None
 
     @property
     def known(self) -> Known:
-        """The least known losses, by place: there may be more where `drops` has None."""
+        """Lower bounds of the losses, by place: there may be more where `drops` has None."""
         stats = self._stats
         forwarded = stats.delivered if stats.forwarded is None else stats.forwarded
         return Known(
@@ -168,7 +172,7 @@ class Account:
 
     @property
     def drops(self) -> Drops:
-        """The lost packets, by place."""
+        """The numbers of lost packets, by place."""
         known, stats = self.known, self._stats
         current = stats.final or not self.over
         counted = stats.exact or stats.forwarded is not None
@@ -187,7 +191,7 @@ class Account:
 
     @property
     def remarks(self) -> str:
-        """A readable text of the counts that a statistics block has no counters for."""
+        """A readable text with the counts for which a statistics block has no option."""
         drops = self.drops._asdict()
         lost = "api" if self._stats.exact else "agent"
         remarks = [] if self.exact else [f"the {lost} was lost: at least this was received and dropped"]
@@ -205,7 +209,7 @@ class Account:
         return "; ".join(remarks)
 
     def settle(self, *, full: bool) -> None:
-        """Account for the packets that are held back, because nothing more will be written.
+        """Account for the packets that are still held back.  Called when no more will be written.
 
         Args:
             full: Whether a limit of packets or bytes was reached.
@@ -223,7 +227,7 @@ class Account:
 
     @property
     def rest(self) -> int:
-        """Packets that arrived and are not accounted for, because they are held back."""
+        """Number of packets that arrived and are not yet accounted for, because they are held back."""
         return self.received - self.written - self.duplicates - self.unwanted - (self.unwritten or 0)
 
     def _api(self) -> int:

@@ -1,18 +1,19 @@
-"""Compares the clocks of two places, from packets that both saw.
+"""Compares the clocks of two places, from packets that were captured at both.
 
-A packet from a to b has, by the two clocks, a delay of *offset + way*; a packet from b
-to a shows *offset - way*.  A way never takes negative time, so every packet from a to b
-is an upper bound of the offset, and every packet back is a lower bound.  Over time the
-offset is a line, because clocks run at constant rates for the time of a capture, and it
-lies in the strip between the two sets of bounds.
+For each packet, take its timestamp at b minus its timestamp at a.  This difference is
+*offset + delay* for a packet from a to b, and *offset - delay* for a packet from b to a.  A
+delay is never negative, so every packet from a to b gives an upper bound of the offset, and
+every packet from b to a gives a lower bound.  The clocks run at constant rates for the time
+of a capture, so the offset over time is a straight line.  It lies in the strip between the
+upper and the lower bounds.
 
-The relevant bounds are the corners of a convex hull (Moon, Skelly and Towsley,
+The bounds that limit the line are the corners of a convex hull (Moon, Skelly and Towsley,
 "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999;
 Zhang, Liu and Xia, "Clock synchronization algorithms for network measurements",
-INFOCOM 2002).  The slope is that of the widest strip, and the line is its middle: exact
-if the least delays of both ways are equal (as NTP assumes, RFC 5905), otherwise wrong by
-half of their difference.  With any line in the strip, no packet arrives before it was
-sent.
+INFOCOM 2002).  The line used is the middle of the strip with the slope at which it is widest.
+The line is exact if the least delays of both directions are equal (as NTP assumes, RFC
+5905); otherwise it is wrong by half of their difference.  With any line in the strip, no
+packet arrives before it was sent.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from typing import Dict, Final, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 __all__ = ["Clock", "Pair", "align", "fit"]
 
-#: A time in microseconds, and the time at b less the time at a.
+#: A packet's timestamp at a in microseconds, and its timestamp at b minus that at a.
 Point = Tuple[int, int]
-#: Places a and b, the least delays there, and the greatest differences of packets that travel back.
+#: Numbers of the places a and b; points of packets from a to b; points of packets from b to a.
 Pair = Tuple[int, int, Sequence[Point], Sequence[Point]]
 
-#: The largest credible drift: 100 millionths are usual, virtual machines reach some more.
+#: The largest credible drift: 100e-6 is usual, and clocks of virtual machines drift somewhat more.
 _DRIFT_MAX: Final = 500e-6
-#: Times are whole microseconds, so the difference of two may be wrong by one.
+#: Times are whole microseconds, so the difference of two times may be wrong by one.
 _ROUNDING_US: Final = 1.0
 
 
@@ -36,10 +37,10 @@ class Clock(NamedTuple):
     """The offset of a clock from another one.
 
     Attributes:
-        offset_us: Microseconds that it is ahead, at the time `at_us`.
+        offset_us: Microseconds by which this clock is ahead of the other one at the time `at_us`.
         at_us: Microseconds since the epoch, by the other clock.
-        drift: Microseconds that it gains per microsecond.
-        error_us: The largest error of the offset, if the packets' times are right.
+        drift: Microseconds that this clock gains per microsecond of the other one.
+        error_us: The largest error of the offset in microseconds, if timestamps are taken without delay.
     """
 
     offset_us: float
@@ -48,11 +49,11 @@ class Clock(NamedTuple):
     error_us: float
 
     def offset(self, us: int) -> int:
-        """The offset in microseconds at a time by the other clock."""
+        """The offset in microseconds at `us`, a time by the other clock."""
         return round(self.offset_us + self.drift * (us - self.at_us))
 
     def corrected(self, us: int) -> int:
-        """A time by this clock, by the other one."""
+        """Convert a time by this clock to the other clock."""
         return self.at_us + round((us - self.at_us - self.offset_us) / (1 + self.drift))
 
 
@@ -64,8 +65,8 @@ def fit(there: Sequence[Point], back: Sequence[Point]) -> Optional[Clock]:
         back: Points of packets from b to a.
 
     Returns:
-        None if packets travelled one way only, or contradict each other: no line is below
-        all of `there` and above all of `back`.
+        None if there are packets in one direction only, or if they contradict each other: no
+        line is below all points of `there` and above all points of `back`.
     """
     if not there or not back:
         return None
@@ -93,10 +94,10 @@ def align(places: int, pairs: Sequence[Pair]) -> List[Optional[Clock]]:
 
     Args:
         places: The number of places.
-        pairs: The points between two places.
+        pairs: The points of each two places that captured the same packets.
 
     Returns:
-        For each place its clock; None if unknown.
+        For each place, its clock compared with that of the first place; None if unknown.
     """
     edges: Dict[int, List[Tuple[int, Clock]]] = {}
     for a, b, there, back in pairs:
@@ -115,7 +116,7 @@ def align(places: int, pairs: Sequence[Pair]) -> List[Optional[Clock]]:
 def _spread(
     first: int, edges: Dict[int, List[Tuple[int, Clock]]], found: List[Optional[Clock]], done: Set[int]
 ) -> None:
-    """Compare all places that can be reached with the first one (Dijkstra's algorithm, by error)."""
+    """Compare each place that is connected to the first one with it (Dijkstra, smallest error)."""
     found[first] = Clock(0.0, edges[first][0][1].at_us, 0.0, 0.0)
     open_places = {first}
     while open_places:
@@ -137,7 +138,7 @@ def _error(clock: Optional[Clock]) -> float:
 
 
 def _joined(first: Clock, second: Clock) -> Clock:
-    """The clock that `second` compares with one that `first` compares."""
+    """Add two offsets: `second` is relative to the clock that `first` describes."""
     at = first.corrected(second.at_us)
     offset = first.offset_us + first.drift * (at - first.at_us)
     drift = first.drift + second.drift

@@ -1,6 +1,6 @@
-"""Numbers packets: a packet seen at several places gets one number.
+"""Numbers packets: a packet that was captured at several places has the same number at each.
 
-The option is epb_packetid of draft-ietf-opsawg-pcapng, section 4.3.1.
+The number is written as the option epb_packetid (draft-ietf-opsawg-pcapng, section 4.3.1).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ __all__ = ["PacketIds", "new_matcher"]
 
 
 def new_matcher(first: int = 1) -> Matcher:
-    """A matcher that remembers the packets of the last seconds.
+    """A matcher that remembers the packets of the last `limits.MATCH_WINDOW` seconds.
 
     Args:
-        first: The first number.
+        first: The number of the first packet.
     """
     return Matcher(first, int(MATCH_WINDOW * 1_000_000), REMEMBERED)
 
@@ -26,12 +26,12 @@ class PacketIds:
     """Numbers the packets of a capture, in all its files.
 
     Args:
-        dedupe: Keep only the first sighting of each packet.
-        first: The first number.
+        dedupe: Whether only the first copy of each packet is written.
+        first: The number of the first packet.
 
     Attributes:
-        matcher: For `pcapd.merge.merge`.
-        dedupe: As given.
+        matcher: The argument `matcher` of `pcapd.merge.merge`.
+        dedupe: The argument `dedupe`.
     """
 
     def __init__(self, *, dedupe: bool, first: int = 1) -> None:
@@ -41,9 +41,9 @@ class PacketIds:
 
     @property
     def forgotten(self) -> int:
-        """Packets that were forgotten too early, see `Matcher`."""
+        """Number of packets that were forgotten too early, see `Matcher`."""
         return self.matcher.forgotten
 
     def place(self, stream: str, interface: int) -> int:
-        """The place of an interface; interfaces of two streams are different places."""
+        """The number of an interface for the matcher; each interface of each stream has its own."""
         return self._places.setdefault((stream, interface), len(self._places))

@@ -1,8 +1,8 @@
 """Makes the bytes of a file from a capture's events.
 
-The same code makes what pcapctl writes to disk and what the api sends to ``curl``:
-interfaces, packets in time order (or as they come), statistics.  The output is
-always whole blocks, so that its writer can stop anywhere.
+The same code makes the files that pcapctl writes and the output that the api sends to ``curl``:
+interfaces, packets (in order of time or of arrival) and statistics.
+The output always consists of whole blocks, so it can end after any piece.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Kind(Enum):
     STATISTICS = auto()
 
 
-#: Every part of a capture begins with all of these, names last.
+#: If a capture is written as several files, each begins with all pieces of these kinds, names last.
 HEADERS: Final = (Kind.HEADER, Kind.INTERFACE, Kind.NAMES)
 
 
@@ -47,8 +47,8 @@ class Piece(NamedTuple):
     """Whole blocks of a file.
 
     Attributes:
-        packets: The number of packets in it.
-        stream: The instance of its file; empty if there is one file for all.
+        packets: The number of packets in the piece.
+        stream: The instance to whose file it belongs; empty if there is one file for all.
     """
 
     kind: Kind
@@ -65,9 +65,9 @@ class Budget:
         bytes: The limit of bytes, without closing statistics.
 
     Attributes:
-        full: Whether a limit is reached, or `close` was called: nothing more will be written.
-        broken: Whether further packets are lost, because the output is broken.
-        most: The limits of packets and bytes, as given.
+        full: Whether a limit is reached or `close` was called, so that nothing more will be written.
+        broken: Whether further packets count as lost, because the output has failed.
+        most: The limits of packets and bytes, as passed to the constructor.
     """
 
     def __init__(self, packets: int = UNLIMITED, bytes: int = UNLIMITED) -> None:
@@ -78,7 +78,7 @@ class Budget:
         self.broken = False
 
     def close(self, *, broken: bool) -> None:
-        """Write nothing more: the output is broken, or no more is wanted."""
+        """Write nothing more, because the output has failed (`broken`) or no more packets are wanted."""
         self.full, self.broken = True, broken
 
 
@@ -87,14 +87,14 @@ class Muxer:
 
     Args:
         form: The form of the file.
-        snaplen: The one snaplen of the file, bytes.
-        ordered: Whether packets are in time order, with bounded hold-back.
+        snaplen: The snaplen of all interfaces of the file, bytes.
+        ordered: Whether packets are written in time order (`pcapd.merge.reorder`).
         max_packets: The limit of packets in the file.
         max_bytes: The limit of bytes of the file, without the closing statistics.
         comment: A comment in the file, for readers.
         budget: If given, used instead of `max_packets` and `max_bytes`.
-        stream: The instance of the file, if each has its own.
-        packet_ids: Numbers the packets (pcapng only).
+        stream: The instance of the file, if each instance has its own.
+        packet_ids: Object that assigns packet numbers (pcapng only); None for no numbers.
         align: Whether times are corrected by the clock offset of each source.
     """
 
@@ -123,10 +123,10 @@ class Muxer:
         self.budget = budget or Budget(max_packets, max_bytes)
         self._comment = comment
         self._stream = stream
-        #: As given.
+        #: The argument `packet_ids`.
         self.packet_ids = packet_ids
         self._out: List[Piece] = []
-        self._names: List[Piece] = []  # wait until all interfaces of the start are there
+        self._names: List[Piece] = []  # held back until the first interfaces are written
         self._accounts: Dict[int, Account] = {}
 
     @property
@@ -174,8 +174,7 @@ class Muxer:
     def await_instances(self, count: Optional[int]) -> None:
         """Set the number of instances that have neither opened a source nor failed; None if unknown.
 
-        Packets of instances that opened first wait for the others, within the bounds of
-        the hold-back.
+        Packets of the other instances wait for them (`ReorderBuffer.expect`).
         """
         if count is not None:
             self._buffer.expect(count > 0)
@@ -184,7 +183,7 @@ class Muxer:
         """Add a received batch; `now` is in seconds of a monotonic clock.
 
         Raises:
-            RecordError: A length in it is wrong, or above the snaplen.
+            RecordError: A length in the batch is wrong, or above the snaplen.
         """
         account = self._accounts[number]
         checked = check(records, account.source.snaplen)
@@ -195,14 +194,14 @@ class Muxer:
         account.bytes += len(records)
         account.last_us = max(account.last_us, checked.latest_us)
         account.newest_us = max(account.newest_us, checked.latest_us)
-        if not self.full:  # else it is counted, but not wanted any more
+        if not self.full:  # otherwise the packets are counted, but not written
             self._buffer.add(number, records, checked, now)
-            if not self._ordered:  # as they come, so that the next batch is behind it
+            if not self._ordered:  # at once, to keep the order of arrival
                 self._release(now)
         return checked
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Take the counters and watermark of a source."""
+        """Record the counters and the watermark of a source."""
         account = self._accounts[number]
         if account.shift_us:
             stats = _shifted(stats, account.shift_us)
@@ -217,20 +216,20 @@ class Muxer:
     # --- bytes --------------------------------------------------------------
 
     def take(self, now: float) -> List[bytes]:
-        """Take the whole blocks that can be written by now."""
+        """Return the whole blocks that can be written now, and forget them."""
         return _data(self.take_pieces(now))
 
     def take_pieces(self, now: float) -> List[Piece]:
-        """Like `take`, as pieces."""
+        """Like `take`, but return pieces."""
         self._release(now)
         return self._taken()
 
     def statistics(self, now_us: int) -> List[bytes]:
-        """Take blocks with every source's counters, if they still fit; may be called repeatedly."""
+        """Return blocks with every source's counters, if they fit in the budget; may be called repeatedly."""
         return _data(self.statistics_pieces(now_us))
 
     def statistics_pieces(self, now_us: int) -> List[Piece]:
-        """Like `statistics`, as pieces."""
+        """Like `statistics`, but return pieces."""
         blocks = self.closing(now_us)
         size = sum(len(block) for block in blocks)
         if size <= self.budget.bytes:
@@ -239,11 +238,11 @@ class Muxer:
         return self._taken()
 
     def finish(self, now_us: int) -> List[bytes]:
-        """Take everything that is held back, and the closing statistics."""
+        """Return everything that is held back, and the closing statistics."""
         return _data(self.finish_pieces(now_us))
 
     def finish_pieces(self, now_us: int) -> List[Piece]:
-        """Like `finish`, as pieces."""
+        """Like `finish`, but return pieces."""
         if not self.full:
             self._add(self._buffer.flush(self.budget.packets, self.budget.bytes))
         self.settle()
@@ -251,15 +250,15 @@ class Muxer:
         return self._taken()
 
     def settle(self) -> None:
-        """Complete each account, because nothing more will be taken."""
+        """Complete each account.  Called when no more packets will be written."""
         for account in self._accounts.values():
             account.settle(full=self.full and not self.budget.broken)
 
     def closing(self, now_us: int, stream: str = "") -> List[bytes]:
-        """The statistics that end a file: one block per interface, in their order.
+        """The statistics that end a file: one block per interface, in the order of the interfaces.
 
         Args:
-            stream: Not used: there is only one file here.
+            stream: Not used, because a muxer makes one file (see `pcapd.merge.split.Split.closing`).
         """
         if self._form is not Form.PCAPNG:
             return []
@@ -271,7 +270,7 @@ class Muxer:
     def _taken(self) -> List[Piece]:
         out, self._out = self._out, []
         if self._names and any(piece.kind not in HEADERS for piece in out):
-            # Before what follows the interfaces: some readers want these together.
+            # Insert the names after the interfaces: some readers need the interfaces together.
             place = next(index for index, piece in enumerate(out) if piece.kind not in HEADERS)
             out[place:place] = self._names
             self._names = []
@@ -282,7 +281,7 @@ class Muxer:
             self._add(self._buffer.release(now, self.budget.packets, self.budget.bytes))
 
     def _add(self, pieces: Iterator[Released]) -> None:
-        """Take what may go."""
+        """Append released packets to the output."""
         for released in pieces:
             self.budget.full |= released.full
             self._wrote(released)
@@ -367,7 +366,7 @@ def _data(pieces: List[Piece]) -> List[bytes]:
 
 
 def _shifted(stats: Stats, us: int) -> Stats:
-    """The statistics of a source with times by the api's clock."""
+    """The statistics of a source with times converted to the api's clock."""
     at_us = None if stats.at_us is None else max(0, stats.at_us + us)
     return dataclasses.replace(stats, captured_up_to_us=max(0, stats.captured_up_to_us + us), at_us=at_us)
 
@@ -376,7 +375,7 @@ def describe(source: Source, *, aligned: bool = False) -> str:
     """A readable description of a source.
 
     Args:
-        aligned: Whether its times are corrected by its clock offset.
+        aligned: Whether the packets' times are corrected by the source's clock offset.
     """
     text = f"agent {source.agent}" if source.agent else "an agent"
     if source.agent_address:
@@ -392,7 +391,7 @@ def describe(source: Source, *, aligned: bool = False) -> str:
 
 
 def _names(source: Source) -> List[Tuple[str, str]]:
-    """The instance's name for its addresses, except loopback and link-local ones."""
+    """Each address of the source with the instance's name, except loopback and link-local addresses."""
     names = []
     for text in source.addresses:
         address = ipaddress.ip_interface(text).ip

@@ -1,22 +1,24 @@
-"""Puts packets of many sources in time order, with bounded hold-back.
+"""Puts packets of many sources in time order; packets wait in a buffer of limited time and size.
 
-Goal: packets leave in the order of their timestamps, although each source
-arrives at its own pace, and none waits long or is lost.
+Packets are written in the order of their timestamps, although the sources deliver them at
+different speeds.  No packet waits long, and no packet is lost.
 
-A source's *watermark* is the promise that nothing older will follow.  Packets that
-are not newer than every open source's watermark are released.  A silent source
-still sends watermarks, so it does not stall the others.  If a source does not (its
-agent hangs, its clock is off), packets wait at most `hold_time` seconds and
-`hold_bytes` bytes: then they are released anyway.  Packets that arrive later with
-an older timestamp are *late*: written at once, and counted, never hidden.
+A source's *watermark* is a timestamp.  The source promises to send no more packets that are
+older than it.  A packet is released when it is not newer than the lowest watermark of all
+open sources.  A source without traffic still sends watermarks, so it does not delay the
+others.  If a source's watermark does not advance (its agent hangs) or is too old (its clock
+is wrong), packets wait until one of them has waited `hold_time` seconds or all together are
+more than `hold_bytes` bytes.  Then they are released without this watermark.  A packet that
+arrives after a newer packet was written is *late*.  It is not held back, and it is counted.
 
-The seconds count only while something arrives.  If all sources are silent at once,
-their common path is held up (the api, the network, or this process).  The waiting
-packets are then few and do not grow, and releasing them would cost the order of
-everything that is still to come.  After `limits.AGENT_SILENCE_TIMEOUT`, when agents
-and api have given each other up, the seconds count again.
+`hold_time` runs only while data arrives from at least one source.  If all sources are silent
+at the same time, the cause is something that they share: the api (which receives from the
+agents and sends to the client), the network or this process.  In this case few packets wait,
+and their number does not grow.  If they were released, all older packets that arrive
+afterwards would be late.  After `limits.AGENT_SILENCE_TIMEOUT`, when agents and api treat
+each other as failed, `hold_time` runs again.
 
-No reactor, no clock: time is an argument, in seconds of any monotonic clock.
+This module uses no reactor and no clock: time is an argument, in seconds of any monotonic clock.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ __all__ = ["Released", "ReorderBuffer"]
 
 Bytes = Union[bytes, bytearray, memoryview]
 
-#: bytes of records per merge call: more at once thrashes the allocator.
+#: bytes of records per merge call, approximately: larger pieces make memory allocation slow.
 _PIECE = FRAME_MAX
 
 
@@ -68,11 +70,13 @@ class Released(NamedTuple):
     """Output bytes in time order.
 
     Attributes:
-        packets: Written now, by source.
-        late: Of these, older than something written before.
-        left_out: Not written, because another source saw them before.
-        drops: Losses that these packets report (epb_dropcount).
-        full: Whether a limit held back packets that could have been written.
+        packets: Number of packets in `data`, per source.
+        late: How many of these packets are older than one that was written earlier, per source.
+        left_out: Number of packets not written because they are copies of a packet from
+            another source, per source.
+        drops: Number of lost packets that the packets in `data` report (epb_dropcount), per source.
+        full: Whether packets that were ready were not written because `max_packets` or
+            `max_bytes` was reached.
     """
 
     data: bytes
@@ -84,14 +88,14 @@ class Released(NamedTuple):
 
 
 class ReorderBuffer:
-    """Holds batches back until they are in order.
+    """Keeps batches until their packets can be written in time order.
 
     Args:
         form: The form of the output.
         hold_time: The longest wait of a packet in seconds.
-        hold_bytes: The limit of waiting bytes.
-        ordered: If false, nothing waits: packets are released as they arrive.
-        packet_ids: Numbers the packets.
+        hold_bytes: The largest size of the waiting batches in bytes.
+        ordered: If false, packets do not wait: they are released in the order of arrival.
+        packet_ids: Object that assigns packet numbers; None for no numbers.
     """
 
     def __init__(
@@ -112,10 +116,10 @@ class ReorderBuffer:
         self._pending_bytes = 0
         self._last_us = 0
         self._time = RunningTime(TURN_MAX)
-        self._ran = 0.0  # by that time, at the last `_advance`
-        self._heard = False  # from any source since then
-        self._silence = 0.0  # of all sources, seconds of that time
-        self._now = 0.0  # the time that counts as waiting
+        self._ran = 0.0  # value of `_time` at the last call of `_advance`
+        self._heard = False  # whether any source has sent something since that call
+        self._silence = 0.0  # seconds for which all sources have been silent, by `_time`
+        self._now = 0.0  # seconds of waiting time so far, see `_advance`
         self._expecting = False
         self._patient = True
 
@@ -129,10 +133,10 @@ class ReorderBuffer:
         self._hold_bytes = hold_bytes
 
     def expect(self, more: bool) -> None:
-        """Set whether more sources are about to open, with packets as old as the waiting ones.
+        """Set whether more sources will open soon, whose packets may be as old as those that wait now.
 
-        Then nothing is released before they are open, or `hold_time` is over once; there is
-        no second wait for them.
+        If so, nothing is released until these sources are open or a packet has waited
+        `hold_time`.  After such a timeout, the buffer does not wait for new sources again.
         """
         self._expecting = more and self._patient
 
@@ -140,9 +144,10 @@ class ReorderBuffer:
         """Add a source.
 
         Args:
-            interface: Its number in the file.
-            link_type: LINKTYPE of its packets.
-            place: Its place for the matcher.
+            number: The source's id, as for the other methods.
+            interface: Number of the source's interface in the file.
+            link_type: LINKTYPE of the source's packets; -1 if unknown.
+            place: Number under which the packet matcher knows this interface.
         """
         self._heard = True
         self._sources[number] = _Source(interface, link_type, place)
@@ -157,17 +162,17 @@ class ReorderBuffer:
         self.watermark(number, checked.latest_us - RING_DISORDER_US)
 
     def watermark(self, number: int, captured_up_to_us: int) -> None:
-        """Raise a source's watermark: nothing older follows."""
+        """Raise a source's watermark (microseconds since the epoch): no older packets will follow."""
         self._heard = True
         source = self._sources[number]
         source.watermark_us = max(source.watermark_us, captured_up_to_us)
 
     def lost(self, number: int, gap: Gap) -> None:
-        """Note lost packets of a source, which its next packet after them reports."""
+        """Record that a source lost packets; its next packet after the gap will carry their number."""
         self._sources[number].gaps.append(gap)
 
     def close(self, number: int) -> None:
-        """Close a source: nothing follows from it; its waiting packets are still written."""
+        """Close a source that sends no more packets; its waiting packets are still written."""
         self._sources[number].open = False
 
     def release(self, now: float, max_packets: int, max_bytes: int) -> Iterator[Released]:
@@ -185,10 +190,10 @@ class ReorderBuffer:
         """Release everything, because nothing will follow."""
         return self._release(self._latest(), max_packets, max_bytes)
 
-    # --- how far ------------------------------------------------------------
+    # --- the time up to which packets may be released ------------------------
 
     def _advance(self, now: float) -> None:
-        """Advance the time, without our own pauses and the silence of all sources at once."""
+        """Advance the waiting time, except while this process was paused or all sources were silent."""
         ran = self._time.at(now)
         step, self._ran = ran - self._ran, ran
         self._silence = 0.0 if self._heard else self._silence + step
@@ -197,7 +202,7 @@ class ReorderBuffer:
             self._now += step
 
     def _bound(self) -> int:
-        """Microseconds up to which packets may go."""
+        """The timestamp, in microseconds, up to which packets may be released now."""
         if not self._ordered:
             return self._latest()
         open_sources = [source.watermark_us for source in self._sources.values() if source.open]
@@ -217,7 +222,7 @@ class ReorderBuffer:
         return bound
 
     def _middle(self) -> int:
-        """A bound that releases about the older half of what waits."""
+        """A bound that releases about half of the waiting batches, the older ones."""
         times = sorted(batch.latest_us for batch in self._batches())
         return times[len(times) // 2]
 
@@ -243,7 +248,7 @@ class ReorderBuffer:
                 return
 
     def _steps(self, bound: int) -> List[int]:
-        """Times up to the bound, so that a merge never has much more than `_PIECE` to do."""
+        """Split the time up to the bound into steps, so that each merge handles about `_PIECE` bytes."""
         steps = []
         size = 0
         for latest_us, length in sorted((batch.latest_us, len(batch.records)) for batch in self._batches()):
@@ -254,7 +259,7 @@ class ReorderBuffer:
         return [*steps, bound]
 
     def _take_ready(self, bound: int) -> List[Tuple[int, List[_Batch]]]:
-        """Take out the batches with packets to release; others are not touched."""
+        """Remove and return the batches that contain packets up to the bound."""
         ready = []
         for number, source in self._sources.items():
             taken = [batch for batch in source.pending if batch.earliest_us <= bound]
@@ -277,7 +282,7 @@ class ReorderBuffer:
             ids.matcher if ids is not None else None,
             ids is not None and ids.dedupe,
         )
-        if self._ordered:  # else there is nothing that a packet could be late for
+        if self._ordered:  # without ordering, no packet counts as late
             self._last_us = merged.last_us
         for (number, batches), rest in zip(ready, merged.rests):
             self._pending_bytes += len(rest) - sum(len(batch.records) for batch in batches)
@@ -299,7 +304,7 @@ class ReorderBuffer:
         return Source(source.interface, records, source.gaps, source.link_type, source.place)
 
     def _reported_drops(self, number: int, count: int) -> int:
-        """Remove a source's first gaps, which are reported now, and return their packets."""
+        """Remove the first gaps of a source, which were just reported; return how many packets they lost."""
         gaps = self._sources[number].gaps
         reported = sum(drops for _, drops in gaps[:count])
         del gaps[:count]

@@ -1,6 +1,6 @@
-"""Makes one file per instance: a muxer for each, with common limits.
+"""Makes one file per instance: each has its own muxer, and all share the same limits.
 
-It does what `pcapd.merge.muxer.Muxer` does for one file, with the same methods.
+`Split` has the same methods as `pcapd.merge.muxer.Muxer`, which makes one file.
 Each file has its own time order and its own interfaces, numbered from 0.
 """
 
@@ -24,12 +24,12 @@ class Split:
 
     Args:
         form: The form of the files.
-        snaplen: The one snaplen of the files, bytes.
-        ordered: Whether packets are in time order, with bounded hold-back.
+        snaplen: The snaplen of all interfaces of the files, bytes.
+        ordered: Whether packets are written in time order (`pcapd.merge.reorder`).
         max_packets: The limit of packets in all files.
         max_bytes: The limit of bytes of all files, without the closing statistics.
         comment: A comment in the files, for readers.
-        packet_ids: Numbers the packets (pcapng only).
+        packet_ids: Object that assigns packet numbers (pcapng only); None for no numbers.
         align: Whether times are corrected by the clock offset of each source.
     """
 
@@ -53,7 +53,7 @@ class Split:
         self._snaplen = snaplen
         self._ordered = ordered
         self._comment = comment
-        #: As given.
+        #: The argument `packet_ids`.
         self.packet_ids = packet_ids
         self.budget = Budget(max_packets, max_bytes)
         self._awaited: Optional[int] = None
@@ -107,17 +107,18 @@ class Split:
         """Add a received batch; `now` is in seconds of a monotonic clock.
 
         Raises:
-            RecordError: A length in it is wrong, or above the snaplen.
+            RecordError: A length in the batch is wrong, or above the snaplen.
         """
         return self._part_of[number].packets(number, records, now)
 
     def stats(self, number: int, stats: Stats) -> None:
-        """Take the counters and watermark of a source."""
+        """Record the counters and the watermark of a source."""
         self._part_of[number].stats(number, stats)
 
     def take_pieces(self, now: float) -> List[Piece]:
-        """Take the whole blocks that can be written by now."""
-        # The files share one hold-back budget; no file's share is capped until the total reaches it.
+        """Return the whole blocks that can be written now, and forget them."""
+        # HOLD_BACK_BYTES limits the waiting bytes of all files together.  When the total exceeds
+        # it, each file may hold back an equal share.
         pending = sum(part.pending for part in self._parts.values())
         share = HOLD_BACK_BYTES // len(self._parts) if pending > HOLD_BACK_BYTES else pending
         for part in self._parts.values():
@@ -125,18 +126,18 @@ class Split:
         return [piece for part in self._parts.values() for piece in part.take_pieces(now)]
 
     def statistics_pieces(self, now_us: int) -> List[Piece]:
-        """Take blocks with every source's counters, if they still fit; may be called repeatedly."""
+        """Return blocks with every source's counters, if they fit in the budget; may be called repeatedly."""
         return [piece for part in self._parts.values() for piece in part.statistics_pieces(now_us)]
 
     def finish_pieces(self, now_us: int) -> List[Piece]:
-        """Take everything that is held back, and the closing statistics."""
+        """Return everything that is held back, and the closing statistics."""
         return [piece for part in self._parts.values() for piece in part.finish_pieces(now_us)]
 
     def settle(self) -> None:
-        """Complete each account, because nothing more will be taken."""
+        """Complete each account.  Called when no more packets will be written."""
         for part in self._parts.values():
             part.settle()
 
     def closing(self, now_us: int, stream: str = "") -> List[bytes]:
-        """The statistics that end an instance's file: one block per interface, in their order."""
+        """The statistics that end the file of an instance: one block per interface, in their order."""
         return self._parts[stream].closing(now_us)

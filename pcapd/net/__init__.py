@@ -1,13 +1,13 @@
-"""Twisted glue that the agent and the api share.
+"""Networking on Twisted that the agent and the api share.
 
 ``transport``
     TLS directly on the socket, for the bulk connections.
 ``receiving``
     decrypts received bytes directly into their final buffer.
 ``outgoing``
-    the same for outgoing connections.
+    makes outgoing TLS connections.
 ``sendqueue``
-    bytes that wait to be sent, joined to a size that suits TLS; pure.
+    bytes that wait to be sent, joined to pieces of the size of TLS records; pure.
 ``sockets``
     socket options, addresses, and error messages.
 ``ports``
@@ -17,19 +17,19 @@
 ``reactor``
     the types of the reactor.
 ``fetch``
-    HTTP requests to an authority, bounded in bytes and time.
+    HTTPS requests with limits of bytes and time.
 ``turns``
-    a fair queue, in which clients take turns.
+    a queue that serves its clients in turn.
 ``addresses``
     IP addresses of connections and of this machine.
 ``clock``
-    monotonic timers, and deadlines that allow for our own pauses.
+    monotonic timers, and deadlines that allow for pauses of this process.
 ``framed``
-    protocol base: a wire session on a transport, with liveness and backpressure.
+    base class of protocols: a wire session on a transport; disconnects silent peers.
 ``logs``
     JSON lines on stderr, without secrets, and the audit log's file.
 ``tally``
-    sums up log lines that a peer can cause at will.
+    limits the number of log lines that a peer can cause.
 ``daemon``
     a service that listens, drains and reloads.
 """

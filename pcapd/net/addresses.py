@@ -1,4 +1,4 @@
-"""The IP addresses of this machine, as other machines see them."""
+"""The IP addresses of this machine to which other machines can connect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def machine_addresses() -> list[str]:
 
 
 def plain_address(host: str) -> str:
-    """An address as in packets: an IPv4-mapped address of an IPv6 socket becomes IPv4."""
+    """A socket's address as it is in packets: an IPv4-mapped IPv6 address becomes an IPv4 address."""
     address = ipaddress.ip_address(host.partition("%")[0])
     return str(getattr(address, "ipv4_mapped", None) or address)
 
@@ -37,7 +37,7 @@ def _read(table: Path) -> str:
 
 
 def _ipv4(table: str) -> Iterator[Union[IPv4Address, IPv6Address]]:
-    """Leaves of the routing table that are this host's own: an address, and below it its kind."""
+    """This host's own addresses in the table: each is on one line, and its kind is on a later line."""
     address = ""
     for line in table.splitlines():
         _, leaf, name = line.partition("|-- ")

@@ -1,4 +1,4 @@
-"""The daemon's clocks, one for logs and packets, one for timers; and deadlines for peers."""
+"""A clock for logs and packets, a clock for timers, and deadlines for peers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["Deadline", "cancel", "keep_steady", "now_us"]
 
 
 def now_us() -> int:
-    """Microseconds since the epoch, by the clock that stamps packets."""
+    """Microseconds since the epoch, by the clock that the kernel uses for packet timestamps."""
     return time.time_ns() // 1000
 
 
 def keep_steady(reactor: IReactorTime) -> None:
     """Make timers use the monotonic clock; call this before any timer is started.
 
-    Twisted's timers use the wall clock.  Setting it an hour ahead would end every
-    capture (an hour of silence, its duration over); setting it back would delay
-    every timer by as long.
+    Twisted's timers use the wall clock.  If it were set an hour ahead, every capture would end,
+    because an hour would seem to have passed.  If it were set an hour back, every timer would
+    be an hour late.
     """
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
 
 
 def cancel(timer: Any) -> None:
-    """Cancel a delayed call or a `Deadline`, if there is one that is still active."""
+    """Cancel a delayed call or a `Deadline` if it is still active; None is ignored."""
     if timer is not None and timer.active():
         timer.cancel()
 
@@ -38,15 +38,15 @@ def cancel(timer: Any) -> None:
 class Deadline:
     """Calls a function when a peer has not done something in time.
 
-    A timer that fires late shows that we did not run for a while (SIGSTOP, a frozen
-    machine), and the reactor runs timers before it reads sockets.  In that case the
-    function is called `limits.LATE_GRACE` later: what the peer sent in time is read
-    first, and its handler can cancel this.
+    If the timer fires late, this process did not run for a while (SIGSTOP, a frozen machine),
+    and the peer's data may not have been read yet, because the reactor runs timers before it
+    reads sockets.  Then the function is called `limits.LATE_GRACE` seconds later, unless the
+    deadline is cancelled while this data is read.
 
     Args:
-        reactor: For time.
-        seconds: Time for the peer.
-        function: Called with the arguments.
+        reactor: Provides the time and the timer.
+        seconds: The time that the peer has.
+        function: Called with `arguments` when the time is over.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Deadline:
     def cancel(self) -> None:
         """Do not call the function."""
         self._call.cancel()
-        # It refers to the owner, and the owner to us.  A flood of connections makes more of
-        # such cycles than the garbage collector finds in time.
+        # The function refers to the owner, and the owner to this deadline.  A flood of connections
+        # would create such reference cycles faster than the garbage collector removes them.
         self._function = _nothing
 
 
 def _nothing() -> None:
-    """Stands where a function was that is not called any more."""
+    """Replaces a function that must not be called any more."""

@@ -1,7 +1,8 @@
-"""The base of both roles: a service that listens, reloads and drains.
+"""The base of agent and api: a service that listens, reloads and drains.
 
-A port that is in use is fatal (`StreamServerEndpointService` would only log
-it), SIGHUP reloads, and stopping waits for the drain, within bounds.
+If a port is in use, the daemon stops (`StreamServerEndpointService` would only log the
+error).  SIGHUP reloads.  To drain means to refuse new captures and to end the running ones;
+the daemon does this for a limited time before it stops.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ __all__ = ["Daemon", "effective_capabilities"]
 
 
 class Daemon(Service):
-    """Base of both roles.
+    """The base of agent and api.
 
     Args:
-        reactor: Where it runs.
+        reactor: Twisted's reactor.
     """
 
     log = Logger()
@@ -36,7 +37,7 @@ class Daemon(Service):
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self.ports: list[Any] = []
-        #: Called when the daemon listens and has changed its user; set by the composition root.
+        #: Called after the daemon has started to listen and changed its user; set by its creator.
         self.harden: Callable[[], None] = lambda: None
 
     # --- for subclasses ----------------------------------------------------
@@ -45,13 +46,13 @@ class Daemon(Service):
         """Start to serve."""
 
     def prepare(self) -> Callable[[], None]:
-        """Read everything again that may change while running, and change nothing yet.
+        """Read the files that may change while the daemon runs, without using them yet.
 
         Returns:
-            A function that puts it into force and does not fail.
+            A function that starts to use them; it does not fail.
 
         Raises:
-            ConfigError: A part cannot be used; everything stays as it is.
+            ConfigError: A file cannot be used; the present values stay in use.
         """
         return lambda: None
 
@@ -69,9 +70,9 @@ class Daemon(Service):
             self.log.warn("{warning}", warning=warning)
         self.start()
         self.harden()
-        # From the reactor's thread; twistd and pcapd both call this there.
+        # signal.signal works only in the main thread; twistd and pcapd call this method there.
         signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self.reload))
-        # `main` and `tap` have blocked it: one that came since then reloads now.
+        # `main` and `tap` have blocked SIGHUP; if it was sent since then, the daemon reloads now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def stopService(self) -> Deferred[Any]:
@@ -93,7 +94,7 @@ class Daemon(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
 
     def reload(self) -> None:
-        """Read again what may change while running; use all of it, or nothing if a part is bad."""
+        """Reload certificates and limits; if a file cannot be used, change nothing."""
         try:
             use = self.prepare()
         except ConfigError as error:

@@ -1,10 +1,10 @@
-"""Sends GET requests to an authority over HTTPS, within bounds of bytes and time.
+"""Sends GET requests to an authority over HTTPS, with limits of bytes and time.
 
-Connections are kept for a while and shared by all questions, because a TLS
-handshake costs both sides more than most answers do.  A kept connection was
-verified with the certificates in force, carries one request at a time, and has a
-byte limit for each answer.  Redirects are not followed and no other host is ever
-asked, because the requests carry a user's token.
+An authority is a server that knows which apps or VMs a user may capture: Cloud Controller,
+UAA or a BOSH director.  Connections are kept for a while and used for all requests, because a
+TLS handshake costs both sides more than most answers.  A kept connection was verified with the
+present CAs, carries one request at a time, and has a byte limit for each answer.  Redirects
+are not followed and no other host receives requests, because they contain a user's token.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Trust:
         ca: The file with the CAs; None for the system's CAs.
 
     Raises:
-        ConfigError: It cannot be used.
+        ConfigError: The file cannot be used.
 
     Attributes:
         root: Twisted's trust root; a new object after each change.
@@ -81,7 +81,7 @@ class Trust:
         """Read the file again; call the result to use it.
 
         Raises:
-            ConfigError: It cannot be used; the CAs read before stay in force.
+            ConfigError: The file cannot be used; the CAs that were read before stay in use.
         """
         return partial(self._use, self._read())
 
@@ -96,10 +96,10 @@ class Authority:
     """An HTTPS server that decides about requests: Cloud Controller, a director, or UAA.
 
     Args:
-        reactor: Where it runs.
-        name: Its name in messages, such as ``Cloud Controller``.
-        url: Its https URL; the path is not used.
-        trust: The CAs for its certificate.
+        reactor: Twisted's reactor.
+        name: The authority's name in messages, such as ``Cloud Controller``.
+        url: The authority's https URL; its path is not used.
+        trust: The CAs for the authority's certificate.
     """
 
     def __init__(self, reactor: Reactor, name: str, url: str, trust: Trust) -> None:
@@ -113,7 +113,7 @@ class Authority:
         self.renew()
 
     def renew(self) -> None:
-        """Use the changed CAs: connections verified before get no new requests."""
+        """Use the changed CAs: no new requests are sent on existing connections."""
         self.close()
         self._pool = HTTPConnectionPool(self._reactor)
         self._pool.maxPersistentPerHost = AUTHORITY_KEPT
@@ -122,16 +122,16 @@ class Authority:
         self._agent = Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
 
     def _options(self) -> Any:
-        """Options that check the chain and the name, or the address if the URL has one."""
+        """TLS options that verify the certificate chain and the name, or the address, in the URL."""
         return optionsForClientTLS(self._host, trustRoot=self._trust.root)
 
     def close(self) -> None:
-        """Close kept connections at once, and those in use after their answer."""
+        """Close idle connections now, and the others after their present answer."""
         self._pool.cachedConnectionTimeout = 0
         self._pool.closeCachedConnections().addErrback(lambda _: None)
 
     def conversation(self) -> Conversation:
-        """Start the requests of one question."""
+        """Make an object for requests that belong together, and can be cancelled together."""
         return Conversation(self)
 
     async def get(self, target: str, token: str | None = None) -> Answer:
@@ -183,10 +183,10 @@ class Authority:
 
 
 class Conversation:
-    """The requests of one question, one after another.  See `Authority`.
+    """Requests to an `Authority` that belong together, one after another.
 
-    Closing it sends no more requests.  A request that is under way is not aborted: the
-    authority would answer it all the same, and its connection could not be kept.
+    `close` prevents further requests.  A request that has been sent is not aborted: the
+    authority would answer it anyway, and its connection could not be kept.
     """
 
     def __init__(self, authority: Authority) -> None:
@@ -218,7 +218,7 @@ class Conversation:
 
 
 class _Body(Protocol):
-    """Collects a body, up to a limit; a body that is not read to its end closes the connection."""
+    """Collects the body of an answer; if it exceeds the limit, the connection is closed."""
 
     transport: Any
 
@@ -244,18 +244,18 @@ class _Body(Protocol):
         if reason.check(ResponseDone):
             self.finished.callback(b"".join(self._pieces))
         else:
-            # PotentialDataLoss too: an answer with neither length nor chunks may have been cut.
+            # Also for PotentialDataLoss: an answer with neither length nor chunks may be incomplete.
             message = f"the answer of {self._name} was cut off"
             self.finished.errback(Failure(ResolverUnavailable(message, "try again later")))
 
 
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """TLS to the authority; its connections are `_Connection`.
+    """Makes TLS endpoints for Twisted's HTTP agent; their connections are `_Connection`.
 
     Args:
-        options: Returns the options in force, for each connection: the agent may connect
-            again long after it got an endpoint.
+        options: Returns the present TLS options.  Called for each connection, because the HTTP
+            agent may connect again long after it received an endpoint.
     """
 
     def __init__(self, reactor: Reactor, options: Callable[[], Any]) -> None:
@@ -278,15 +278,15 @@ class _Endpoint:
         wrapping.noisy = False
         wrapping.protocol = _Connection
         connected: Any = wrapClientTLS(self._options(), self._plain).connect(wrapping)
-        # The agent speaks to its own protocol, which has the connection for a transport.
+        # The HTTP agent expects its own protocol, whose transport is the connection.
         return connected.addCallback(lambda connection: connection.wrappedProtocol)
 
 
 class _Connection(ProtocolWrapper):
     """A connection to an authority, between TLS and HTTP.
 
-    Each request allows for one answer's bytes: HTTP's parser keeps headers, and the
-    heads of interim answers, without a bound of its own.
+    After each request, the bytes of one answer are accepted.  Twisted's HTTP parser has no limit
+    for the size of headers and of interim answers.
     """
 
     transport: Any
@@ -303,15 +303,15 @@ class _Connection(ProtocolWrapper):
 
     def dataReceived(self, data: bytes) -> None:
         self._left -= len(data)
-        # Bytes that come without a request must not be read as the next answer.
+        # Bytes that are received without a request must not be read as the next answer.
         if self._left < 0 or self.wrappedProtocol.state == "QUIESCENT":
             self.loseConnection()
         else:
             super().dataReceived(data)
 
     def loseConnection(self) -> None:
-        """Abort at once: TLS waits for the peer's close_notify, which may never come."""
-        if self.transport.connected:  # Twisted's TLS fails to abort what is gone
+        """Abort the connection: TLS would wait for the peer's close_notify, perhaps for ever."""
+        if self.transport.connected:  # Twisted's TLS cannot abort a closed connection
             self.transport.abortConnection()
 
     def _allow(self) -> None:
@@ -327,7 +327,7 @@ def _certificates(path: Path) -> list[Certificate]:
 
 
 def _message(error: BaseException) -> str:
-    """A readable cause of an error; Twisted wraps causes in lists of failures."""
+    """The cause of an error in readable form; Twisted wraps causes in lists of failures."""
     causes = getattr(error, "reasons", None)
     if causes:
         return _message(causes[0].value)

@@ -1,7 +1,7 @@
 """A wire session on a transport: the common part of agent and api.
 
-Bytes go into the sans-IO session, its events to `event`.  PINGs are answered.  A
-peer that breaks the protocol or falls silent is disconnected.
+Received bytes are passed to the session (`pcapd.wire.sessions`), and its events to `event`.
+PINGs are answered.  A peer that breaks the protocol or becomes silent is disconnected.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class FramedProtocol(Protocol):
     """Base of both ends of a connection between api and agent.
 
     Args:
-        reactor: For time.
-        session: Our end of the wire session.
-        silence_timeout: Seconds without a byte from the peer after which it counts as dead,
-            not counting our own pauses.
+        reactor: Provides the time and timers.
+        session: This end of the wire session.
+        silence_timeout: Seconds without a byte from the peer after which it is disconnected;
+            pauses of this process are not counted.
     """
 
     log = Logger()
@@ -44,9 +44,9 @@ class FramedProtocol(Protocol):
         self._silence_timeout = silence_timeout
         self._silence: Any = None
         self._time = RunningTime(SILENCE_TURN)
-        self._heard_at = 0.0  # by that time
+        self._heard_at = 0.0  # value of `_time` when the peer was last heard, seconds
         self._answers = Answers()
-        self._taken = 0  # bytes by the network, when the last PING came
+        self._taken = 0  # value of `transport.sent` at the last PING, bytes
         self.transport: Any = None
 
     # --- for subclasses ----------------------------------------------------
@@ -59,18 +59,18 @@ class FramedProtocol(Protocol):
         raise NotImplementedError
 
     def lost(self, reason: Exception) -> None:
-        """Called once, when the connection is gone."""
+        """Called once, when the connection is closed."""
 
     # --- Twisted -----------------------------------------------------------
 
     def handshakeCompleted(self) -> None:
-        """Start the session, because TLS is done and the peer has the right name."""
+        """Start the session.  Called after the TLS handshake and the check of the peer's name."""
         self.hear()
         self._check_silence()
         self.ready()
 
     def dataReceived(self, data: Bytes) -> None:
-        """Handle received bytes; they may change after the call."""
+        """Handle received bytes.  The caller may overwrite the buffer after the call."""
         self._received(self._session.receive(data))
 
     def _received(self, events: Iterator[Event]) -> None:
@@ -87,7 +87,7 @@ class FramedProtocol(Protocol):
             self.give_up(error)
 
     def _answer(self, ping: Ping) -> None:
-        """Answer a PING, unless there are too many, or the peer does not read the answers."""
+        """Answer a PING; raise `RemoteProtocolError` if there are too many or their answers are not read."""
         before, self._taken = self._taken, self.transport.sent
         self._answers.count(self._reactor.seconds(), taken=self._taken > before)
         self.transport.write(self._session.pong(ping, now_us()))
@@ -105,22 +105,22 @@ class FramedProtocol(Protocol):
     _cause: Exception | None = None
 
     def give_up(self, cause: Exception) -> None:
-        """Disconnect the peer; `lost` gets the cause."""
+        """Disconnect the peer; `lost` is called with the cause."""
         self._cause = self._cause or cause
         self.transport.abortConnection()
 
     def hear(self) -> None:
-        """Restart the peer's silence, because it is alive or could not be read until now."""
+        """Restart the silence timeout, because the peer has sent something or could not be read until now."""
         self._heard_at = self.ran
 
     @property
     def ran(self) -> float:
-        """Seconds of this connection in which we ran, without our own pauses."""
+        """Seconds of this connection in which this process ran, without its pauses."""
         return self._time.at(self._reactor.seconds())
 
     @property
     def silent(self) -> float:
-        """Seconds since the last byte in which we could have read another."""
+        """Seconds since the last byte from the peer, without pauses of this process."""
         return self.ran - self._heard_at
 
     def _check_silence(self) -> None:
@@ -130,10 +130,10 @@ class FramedProtocol(Protocol):
         if left <= 0:
             self.give_up(PcapdError(f"nothing was heard for {self._silence_timeout:g} s"))
             return
-        # Often, so that a pause of our own counts as one turn of silence at most.
+        # At least every SILENCE_TURN, so that a pause of this process counts as no more silence.
         self._silence = Deadline(self._reactor, min(left, SILENCE_TURN), self._check_silence)
 
     @property
     def excused(self) -> bool:
-        """Whether silence is allowed: we do not read, or another time limit applies."""
+        """Whether silence is allowed, because this end does not read or another time limit applies."""
         return False

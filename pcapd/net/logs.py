@@ -1,8 +1,8 @@
 """Logging: one JSON object per line on stderr.
 
-Events have a literal format and keyword values (`twisted.logger`); the formatted
-message and the values are written.  No call passes tokens, headers or packet data,
-so nothing needs redaction.
+Events consist of a constant format and keyword values (`twisted.logger`); the formatted
+message and the values are written.  Tokens, headers and packet data are never passed to the
+logger, so nothing needs to be removed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Output(Protocol):
 
 
 class Outcome:
-    """The result of writing an event that has it as ``log_outcome``.
+    """The result of writing an event, if the event has such an object as ``log_outcome``.
 
     Attributes:
         error: Why the event was not written; None if there was no error.
@@ -113,32 +113,32 @@ class _Apart:
 
 
 class _AuditFile:
-    """Appends to a file that is opened for each write, so that it may be rotated in any way.
+    """Appends to a file that is opened for each write, so that any way of rotation works.
 
-    Audit records are few.  Readable by our group, as log forwarders are.
+    Audit records are few, so this is cheap.  The group can read the file, for log forwarders.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def write(self, line: str) -> None:
-        """Append a line in one piece, or nothing of it.
+        """Append a whole line, or nothing if it cannot be written.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The line cannot be written.
         """
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             whole = line.encode()
             written = os.write(descriptor, whole)
-            if written < len(whole):  # that much room was left
+            if written < len(whole):  # the disk had room for a part only
                 os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
 
     def flush(self) -> None:
-        """Nothing is ever held back."""
+        """Do nothing: lines are not buffered."""
 
 
 def check_room(path: Path) -> None:
@@ -148,7 +148,7 @@ def check_room(path: Path) -> None:
         path: The file; it may be missing, as between two steps of a rotation.
 
     Raises:
-        OSError: It cannot be opened, or its disk has no room for many more records.
+        OSError: The file cannot be opened, or its disk is almost full.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -166,14 +166,14 @@ def start_logging(level: str, audit: Path | None = None, **daemon: str) -> None:
     """Write this process's log to stderr, from `level` on.
 
     Args:
-        audit: A file for audit records; without one they go to stderr as well.
+        audit: A file for audit records; if None, they are written to stderr.
         daemon: Fields for every line: role and id.
 
     Raises:
         ConfigError: The file for audit records cannot be written.
     """
     predicate = LogLevelFilterPredicate(defaultLogLevel=_LEVELS[level])
-    # Twisted logs each factory that starts and stops: noise at our info.
+    # At level info, Twisted logs each factory that starts or stops.
     for noisy in ("twisted", "log_legacy"):
         predicate.setLogLevelForNamespace(noisy, LogLevel.warn)
     predicate.setLogLevelForNamespace(AUDIT_NAMESPACE, LogLevel.info)

@@ -18,13 +18,13 @@ __all__ = ["connect_tls", "outgoing_socket"]
 
 
 class _OutgoingTransport(TLSTransport):
-    """A transport whose TCP connection is still to be made."""
+    """A transport whose TCP connection is not yet established."""
 
     awaits = "TCP connection"
     _connecting = True
 
     def about_to_shake_hands(self) -> None:
-        """The socket is writable: it is connected, or will not be."""
+        """Check the result of the TCP connection.  Called when the socket is writable."""
         if not self._connecting:
             return
         code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -59,7 +59,7 @@ def connect_tls(  # noqa: PLR0917
     verify: Verify,
     timeout: float,
 ) -> TLSTransport:
-    """Connect a socket and use TLS on it; the protocol receives success or failure."""
+    """Connect a socket and start TLS; the protocol is notified of success or failure."""
     connection = SSL.Connection(context, sock)
     connection.set_connect_state()
     code = sock.connect_ex(address)

@@ -1,14 +1,15 @@
-"""Listening ports that hold a bounded number of connections, in clear or with `TLSTransport`.
+"""Listening ports with a limited number of connections, either plain TCP or `TLSTransport`.
 
 ::
 
     accepted ──▶ SILENT ──first byte──▶ STRANGER ──authenticates──▶ KNOWN
                                              ◀──its capture is over──
 
-A silent connection is a socket and nothing else.  With its first byte it becomes a stranger,
-with a transport and a protocol.  It becomes known when its certificate is accepted, or when its
-protocol says so.  When there are too many, the oldest silent one or stranger is closed for a
-new one.  When all are known, no more are accepted: they wait in the kernel's queue.
+A silent connection has sent nothing yet; only its socket exists.  After its first byte it is a
+stranger and has a transport and a protocol.  It becomes known when its certificate is accepted,
+or when its protocol calls `known`.  If a new connection would exceed the limit, the oldest silent
+connection is closed, or, if there is none, the oldest stranger.  If all connections are known, no
+more are accepted; new ones wait in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from pcapd.net.transport import TLSTransport, Verify
 
 __all__ = ["BoundedPort", "TLSPort"]
 
-#: What accept(2) says when this process or machine can have no more connections.
+#: Errors of accept(2) if this process or machine can have no more connections.
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -65,7 +66,7 @@ class BoundedPort(tcp.Port):
         super().__init__(*args, **kwargs)
         self.backlog = ACCEPT_QUEUE
         self._silent: dict[_Silent, None] = {}  # the oldest first
-        self._strangers: dict[Any, None] = {}  # likewise
+        self._strangers: dict[Any, None] = {}  # the oldest first
         self._known: set[Any] = set()
         self._closing: list[_Silent] = []
         self._closer: Any = None
@@ -79,7 +80,7 @@ class BoundedPort(tcp.Port):
         return len(self._silent) + len(self._strangers) + len(self._known)
 
     def connectionLost(self, reason: Any) -> None:
-        """Close the silent connections, because no more are accepted."""
+        """Close the silent connections.  Called when the port stops listening."""
         super().connectionLost(reason)
         for silent in list(self._silent):
             self._drop(silent)
@@ -90,7 +91,7 @@ class BoundedPort(tcp.Port):
     # --- silent ------------------------------------------------------------
 
     def doRead(self) -> None:
-        """Accept waiting connections, while there is room or others can be closed for them."""
+        """Accept waiting connections while there is room, or while others can be closed to make room."""
         for _ in range(ACCEPTS_PER_WAKEUP):
             if self.open >= self.limit and not (self._silent or self._strangers):
                 self._log_that_it_is_full()
@@ -100,7 +101,7 @@ class BoundedPort(tcp.Port):
                 sock, address = self.socket.accept()
             except BlockingIOError:
                 return
-            except OSError as error:  # most often the connection was over before it began
+            except OSError as error:  # usually the peer has closed the connection already
                 if error.errno in _NO_ROOM:
                     self._make_room()
                     self.stopReading()
@@ -132,7 +133,7 @@ class BoundedPort(tcp.Port):
         self._sweep_later()
 
     def _drop(self, silent: _Silent) -> None:
-        """Close it in the next turn: in this one its descriptor may still have an event."""
+        """Close a connection in the reactor's next turn: in this one an event for it may be pending."""
         del self._silent[silent]
         self.reactor.removeReader(silent)
         if not self._closing:
@@ -160,12 +161,12 @@ class BoundedPort(tcp.Port):
         self._introduce(silent.socket, silent.address)
 
     def left(self, silent: _Silent) -> None:
-        """Remove a silent connection that is gone."""
+        """Remove a silent connection that the peer has closed."""
         if silent in self._silent:
             self._drop(silent)
             self._accept_or_wait()
 
-    # --- strangers and the known --------------------------------------------
+    # --- strangers and known connections -------------------------------------
 
     def _introduce(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         kind = IPv6Address if len(address) == 4 else IPv4Address
@@ -196,7 +197,7 @@ class BoundedPort(tcp.Port):
             self._accept_or_wait()
 
     def closed(self, transport: Any) -> None:
-        """Remove a connection that is gone."""
+        """Remove a connection that is closed."""
         self._strangers.pop(transport, None)
         self._known.discard(transport)
         self._accept_or_wait()
@@ -224,7 +225,7 @@ class BoundedPort(tcp.Port):
         oldest.abortConnection()
 
     def _log_that_it_is_full(self) -> None:
-        # A flood comes and goes within the limit many times a second.
+        # In a flood of connections the limit is reached many times a second.
         now = time.monotonic()
         if self._logged_at is None or now - self._logged_at >= PORT_FULL_INTERVAL:
             self._logged_at = now
@@ -241,7 +242,7 @@ class BoundedPort(tcp.Port):
 
 @implementer(IReadDescriptor)
 class _Silent:
-    """An accepted connection on which nothing has come yet; the reactor reads it."""
+    """An accepted connection that has sent nothing yet; the reactor watches its socket."""
 
     __slots__ = ("address", "port", "since", "socket")
 
@@ -267,10 +268,10 @@ class _Silent:
 
 
 class _Accepted:
-    """What the transports of accepted connections have in common.
+    """The common part of the transports of accepted connections.
 
     Attributes:
-        port: Where they came in.
+        port: The port that accepted the connection.
     """
 
     port: BoundedPort
@@ -285,7 +286,7 @@ class _Accepted:
         self.port.known(self)
 
     def stranger(self) -> None:
-        """Lower the send buffer, because the capture is over; pauses the producer meanwhile."""
+        """Lower the send buffer, because the capture is over; pause the producer if more bytes wait."""
         if self.connected:
             self.bufferSize = STRANGER_BUFFER
             self.port.stranger(self)
@@ -321,8 +322,10 @@ class TLSPort(BoundedPort):
     """A listening port whose connections are `TLSTransport`.
 
     Args:
-        context: Called for each connection, so that renewed certificates are used at once.
-        verify: Called after each handshake; a peer that passes is known.
+        context: Returns the TLS context.  Called for each connection, so that renewed
+            certificates are used.
+        verify: Called after each handshake; raises `PeerIdentityError` to refuse the peer.
+            Otherwise the connection is known.  None: only its protocol can make it known.
     """
 
     def __init__(  # noqa: PLR0917

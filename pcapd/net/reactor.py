@@ -1,8 +1,8 @@
 """The types of the reactor.
 
-A function that only needs the time takes Twisted's `IReactorTime`, one that only reads
-descriptors `IReactorFDSet`, and so on, which shows a test what it has to pass in.  `Reactor`
-is for callers that pass the reactor on to several of them.
+A function that only needs the time has a parameter of Twisted's type `IReactorTime`; one that
+only reads descriptors has `IReactorFDSet`, and so on.  So a test can pass an object with just
+these methods.  `Reactor` is for callers that pass the reactor to several such functions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Reactor", "SocketReactor"]
 
 
 class SocketReactor(IReactorFDSet, IReactorTime):
-    """A reactor with descriptors and timers: what a transport needs."""
+    """A reactor with descriptors and timers, as transports need it."""
 
 
 class Reactor(
@@ -30,4 +30,4 @@ class Reactor(
     IReactorTCP,
     IReactorPluggableNameResolver,
 ):
-    """What the daemons need; each of Twisted's Unix reactors provides it."""
+    """The interfaces that the daemons need; each of Twisted's Unix reactors provides them."""

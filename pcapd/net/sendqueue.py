@@ -1,4 +1,4 @@
-"""Bytes that wait to be sent, in pieces of a size that suits TLS."""
+"""Bytes that wait to be sent, joined to pieces of the size of TLS records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 __all__ = ["RECORD", "SendQueue"]
 
 RECORD = 16 * 1024  # bytes; the most that one TLS record holds
-_JOIN = 4 * RECORD  # what is smaller is joined: copying it costs less than another call
+_JOIN = 4 * RECORD  # bytes; smaller pieces are joined: a copy costs less than another call
 
 
 class SendQueue:
@@ -15,7 +15,8 @@ class SendQueue:
 
     Attributes:
         size: The number of waiting bytes.
-        offered: Whether the head was offered to OpenSSL, which must get the same piece again.
+        offered: Whether `head` was passed to OpenSSL without success.  OpenSSL then requires the same
+            piece at the next call.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class SendQueue:
         self.size += len(data)
 
     def head(self) -> bytes | memoryview:
-        """The next piece; small ones are joined."""
+        """The next piece to send; small pieces are joined."""
         pieces = self._pieces
         if self.offered or len(pieces) == 1 or len(pieces[0]) >= _JOIN:
             return pieces[0]
@@ -40,7 +41,7 @@ class SendQueue:
         room = _JOIN
         while pieces and room:
             piece = pieces.popleft()
-            if len(piece) >= _JOIN:  # the small ones before it become one record with its beginning
+            if len(piece) >= _JOIN:  # fill up the last record with the beginning of the large piece
                 room = -(room - _JOIN) % RECORD
             if len(piece) > room:
                 view = memoryview(piece)
@@ -52,7 +53,7 @@ class SendQueue:
         return pieces[0]
 
     def sent(self, count: int) -> None:
-        """Remove so many bytes of the head, which were sent."""
+        """Remove the first `count` bytes of the head, because they were sent."""
         self.offered = False
         self.size -= count
         head = self._pieces[0]

@@ -46,7 +46,7 @@ def as_address(name: tuple[Any, ...]) -> IPv4Address | IPv6Address:
 
 
 def tune(sock: socket.socket) -> None:
-    """Set socket options: send at once, and notice a peer that is gone."""
+    """Set socket options: send small segments without delay, and detect a dead peer by keep-alive."""
     idle, interval, probes = TCP_KEEPALIVE
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -57,7 +57,7 @@ def tune(sock: socket.socket) -> None:
 
 @contextlib.contextmanager
 def corked(sock: socket.socket) -> Iterator[None]:
-    """Send bytes written meanwhile in few segments, which wakes up the peer only once (tcp(7))."""
+    """In this context, written bytes are sent in few, full segments (TCP_CORK), which wake the peer once."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Sums up log lines that a peer can cause at will."""
+"""Limits the number of log lines that a peer can cause."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _OTHERS = object()
 
 
 class Tally:
-    """Writes the first line of a peer at once, and one line per second for those that follow.
+    """Writes the first line of a peer immediately, and then at most one line per interval.
 
-    At most two lines per second are written for each of `limits.SUM_PEERS_MAX` peers, and
-    one for all others together.
+    The interval is `limits.SUM_INTERVAL`.  The first `limits.SUM_PEERS_MAX` peers have lines of
+    their own; all other peers together have one.
 
     Args:
-        reactor: For time.
-        write: Gets the number of occurrences, and the facts of the last one.
+        reactor: Provides timers.
+        write: Called with the number of occurrences and the facts of the last one; writes a line.
     """
 
     def __init__(self, reactor: IReactorTime, write: Write) -> None:
@@ -53,7 +53,7 @@ class Tally:
             self._timer = self._reactor.callLater(SUM_INTERVAL, self._sum_up)
 
     def flush(self) -> None:
-        """Write what was counted so far."""
+        """Write lines for the occurrences counted so far."""
         if self._timer is not None:
             self._timer.cancel()
             self._sum_up()
@@ -63,7 +63,7 @@ class Tally:
         counted, self._since = self._since, {}
         for peer, (count, facts) in counted.items():
             if count:
-                self._since[peer] = 0, facts  # it may go on
+                self._since[peer] = 0, facts  # more may follow
                 self._write(count, facts)
         if self._since:
             self._timer = self._reactor.callLater(SUM_INTERVAL, self._sum_up)

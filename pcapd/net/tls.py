@@ -1,8 +1,8 @@
 """TLS contexts from the configuration, and checks of a peer's identity.
 
-A certificate signed by the right CA does not prove an identity: an agent's own
-certificate is signed by the same CA as the api's and usually allows client use
-too.  So both ends also check the name in it, with service-identity.
+A certificate that the right CA has signed does not prove that its owner is, for example, the
+api: the same CA signs the agents' certificates, and these usually allow client use too.  So
+both ends also check the name in the certificate, with service-identity.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pcapd.errors import ConfigError, PeerIdentityError
 __all__ = ["ClientContext", "ServerContext", "check_allowed", "check_server_name", "verdict"]
 
 
-_MODE_ENABLE_PARTIAL_WRITE = 0x1  # OpenSSL's; pyOpenSSL has no name for it
-_MODE_RELEASE_BUFFERS = 0x10  # likewise: 34 KiB less for a connection that is idle
+_MODE_ENABLE_PARTIAL_WRITE = 0x1  # an OpenSSL constant that pyOpenSSL lacks
+_MODE_RELEASE_BUFFERS = 0x10  # likewise; saves 34 KiB for each idle connection
 #: Forward secrecy and authenticated encryption only (RFC 9325, section 4.2).
 _TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
-#: service-identity's errors for a certificate with other names, and for one without any.
+#: service-identity's errors for a certificate with other names, and for one without names.
 _NOT_FOR_IT = (VerificationError, CertificateError)
 
 
 class _Context:
-    """The context for the next connection; `prepare` reads the files again.
+    """Holds the TLS context for new connections; `prepare` reads the files again.
 
     Args:
         read: Reads the files.
@@ -62,7 +62,7 @@ class _Context:
 
 
 class ServerContext(_Context):
-    """The context for a listener.
+    """The TLS context for a listening port.
 
     Args:
         tls: The paths of the files.
@@ -78,14 +78,14 @@ class ServerContext(_Context):
 
 
 class ClientContext(_Context):
-    """The context for outgoing connections; like `ServerContext`."""
+    """The TLS context for outgoing connections; like `ServerContext`."""
 
     def __init__(self, tls: ClientTLS) -> None:
         super().__init__(partial(_context, str(tls.certificate), str(tls.private_key), str(tls.ca)))
 
 
 def check_server_name(connection: SSL.Connection, name: str) -> None:
-    """Refuse a server whose certificate is not for a name.
+    """Refuse a server whose certificate is not valid for `name`.
 
     Raises:
         PeerIdentityError: The certificate is for other names, which the message lists.
@@ -101,8 +101,8 @@ def check_server_name(connection: SSL.Connection, name: str) -> None:
 def check_allowed(connection: SSL.Connection, allowed: Iterable[str]) -> None:
     """Refuse a client whose certificate has none of the allowed names.
 
-    A wildcard such as ``*.example.com`` (RFC 6125, section 6.4.3) matches none of them: it
-    does not show which of the possible names its holder has.
+    A wildcard such as ``*.example.com`` (RFC 6125, section 6.4.3) matches no allowed name: it
+    does not identify one client.
 
     Args:
         allowed: DNS names in lower case.
@@ -119,7 +119,7 @@ def check_allowed(connection: SSL.Connection, allowed: Iterable[str]) -> None:
         )
 
 
-#: OpenSSL's verification errors (openssl-verification-options(1)); the exception lacks them.
+#: OpenSSL's verification errors (openssl-verification-options(1)); the exception does not contain them.
 _VERDICTS = {
     9: "it is not valid yet",
     10: "it has expired",
@@ -132,14 +132,14 @@ _VERDICTS = {
 
 
 def _remember(connection: SSL.Connection, certificate: object, verdict: int, depth: int, ok: int) -> bool:
-    """Keep the verdict for `verdict`."""
+    """OpenSSL's verification callback: store the error for `verdict`."""
     if not ok:
         connection.set_app_data(_VERDICTS.get(verdict, f"OpenSSL's verification error is {verdict}"))
     return bool(ok)
 
 
 def verdict(connection: SSL.Connection) -> str:
-    """Why the peer's certificate was not accepted; empty if it was, or was not sent."""
+    """Why the peer's certificate was not accepted; empty if it was accepted or not sent."""
     return connection.get_app_data() or ""
 
 
@@ -170,11 +170,11 @@ def _context(
 ) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    # One call for a whole batch, not one for each record of 16 KiB.
+    # Send a whole batch with one call, instead of one call for each record of 16 KiB.
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     context.set_mode(_MODE_RELEASE_BUFFERS)
-    context.set_cipher_list(_TLS_1_2_CIPHERS)  # those of TLS 1.3 are all good
-    # Sessions are never resumed: each connection shows its certificate.
+    context.set_cipher_list(_TLS_1_2_CIPHERS)  # all ciphers of TLS 1.3 are acceptable
+    # No session resumption: the peer sends its certificate on each connection.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     try:
@@ -183,7 +183,7 @@ def _context(
         for link in intermediate:
             context.add_extra_chain_cert(link)
         context.use_privatekey(load_pem_private_key(Path(private_key).read_bytes(), None))  # type: ignore[arg-type]
-        context.check_privatekey()  # one of another kind is found only here
+        context.check_privatekey()  # only this call detects a key of another type
         if trusted is not None:
             context.load_verify_locations(trusted)
             context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _remember)

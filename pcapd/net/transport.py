@@ -1,16 +1,16 @@
 """TLS directly on the socket.
 
 Twisted's TLS uses memory BIOs: each byte is copied four more times and delivered in
-pieces of 16 KiB, which with 1,400-byte packets was the largest cost in the whole
-chain (docs/performance.rst).  Here OpenSSL reads and writes the socket itself.
-Small pieces are joined before they become a TLS record; large ones are encrypted
-in place, at once and with one call.
+pieces of 16 KiB.  With 1,400-byte packets this was the largest cost between agent and
+client (docs/performance.rst).  Here OpenSSL reads and writes the socket itself.
+Small pieces are joined before they become a TLS record; large pieces are encrypted
+with one call, without a copy.
 
-The contract with the protocol: ``makeConnection`` at once;
-``handshakeCompleted`` (`IHandshakeListener`) when the peer is authenticated,
-before any data; ``connectionLost`` in every case at the end, also when there
-was never a connection.  Its reason is a `PcapdError` where we have a better
-message than OpenSSL.
+The transport calls its protocol's ``makeConnection`` first, ``handshakeCompleted``
+(`IHandshakeListener`) when the peer is authenticated, before any data, and
+``connectionLost`` at the end in every case, even if the connection could not be made.
+The reason passed to ``connectionLost`` is a `PcapdError` if there is a better message
+than OpenSSL's.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ class TLSTransport(abstract.FileDescriptor):
 
     Args:
         reactor: Watches the socket.
-        sock: A socket that is connected, or about to be.
+        sock: A socket that is connected or is being connected.
         protocol: Receives the data.
         connection: pyOpenSSL's connection, already set to accept or connect.
         verify: Called after the handshake; raises `PeerIdentityError` to refuse the peer.
-        peer: Its address from accept(2); None if the TCP connection is still to be made.
+        peer: The peer's address from accept(2); None if the TCP connection is not yet established.
         timeout: Seconds for TCP, TLS and the check of the peer's name.
     """
 
     bufferSize = SEND_BUFFER
     #: bytes read per wake-up.
     read_size = READ_PIECE
-    #: ALPN: what the HTTP server asks to choose between HTTP/1.1 and 2.
+    #: Twisted's HTTP server reads the result of ALPN here, to choose between HTTP/1.1 and HTTP/2.
     negotiatedProtocol = None
     TLS = True
 
@@ -94,7 +94,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._verify = verify
         self._handshaking = True
         self._out = SendQueue()
-        #: Bytes that the peer's machine, or the network, has taken.
+        #: Number of bytes that were written to the socket, without the overhead of TLS.
         self.sent = 0
         self._read_wants_write = False
         self._write_wants_read = False
@@ -115,7 +115,7 @@ class TLSTransport(abstract.FileDescriptor):
     # --- reading ---------------------------------------------------------
 
     def doRead(self) -> Any:
-        """Read, because the socket is readable."""
+        """Read.  Called when the socket is readable."""
         if self._handshaking:
             return self._shake_hands()
         if self._write_wants_read:
@@ -131,7 +131,7 @@ class TLSTransport(abstract.FileDescriptor):
         return None
 
     def _receive(self, at_most: int) -> tuple[int, Exception | None]:
-        """Deliver received bytes; returns their number, and why there are no more, or None."""
+        """Deliver received bytes; return their number, and as an exception why there are no more, or None."""
         bulk = self._bulk
         room = None if bulk is None else bulk.room()
         if bulk is not None and room is not None:
@@ -148,7 +148,7 @@ class TLSTransport(abstract.FileDescriptor):
     def _stopped_reading(self, stopped: Exception) -> Any:
         if isinstance(stopped, SSL.WantReadError):
             return None
-        if isinstance(stopped, SSL.WantWriteError):  # a TLS 1.3 key update has to be answered first
+        if isinstance(stopped, SSL.WantWriteError):  # OpenSSL must first answer a TLS 1.3 key update
             self._read_wants_write = True
             self.startWriting()
             return None
@@ -157,7 +157,7 @@ class TLSTransport(abstract.FileDescriptor):
         return why_lost(stopped)
 
     def _read_soon(self) -> None:
-        # OpenSSL reads ahead: what it holds already makes no socket readable.
+        # OpenSSL reads ahead.  The reactor does not see bytes that OpenSSL has already read.
         self._unread = True
         if self._reading:
             self.reactor.callLater(0, self._read_on)
@@ -170,12 +170,12 @@ class TLSTransport(abstract.FileDescriptor):
                 self._lose(lost)
 
     def pauseProducing(self) -> None:
-        """Stop delivering; TCP's window then closes for the peer."""
+        """Stop reading; TCP's receive window then closes, and the peer cannot send."""
         self._reading = False
         self.stopReading()
 
     def resumeProducing(self) -> None:
-        """Deliver again."""
+        """Continue reading."""
         if self.connected and not self.disconnecting:
             self._reading = True
             self.startReading()
@@ -185,7 +185,7 @@ class TLSTransport(abstract.FileDescriptor):
     # --- writing ---------------------------------------------------------
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send bytes; pauses the registered producer when too many wait."""
+        """Send bytes; pause the registered producer if too many wait."""
         if data and self.connected and not self.disconnecting:
             self._out.add(data)
             self._added()
@@ -199,8 +199,8 @@ class TLSTransport(abstract.FileDescriptor):
             self._added()
 
     def _added(self) -> None:
-        # What fills a record goes out at once: waiting for the reactor to find the
-        # socket writable would cost more than the packets.
+        # Send immediately if a record is full: to wait until the reactor reports that the
+        # socket is writable would cost more than sending.
         if self._out.size >= RECORD and not (self._handshaking or self._out.offered or self._broken):
             try:
                 self._send()
@@ -216,8 +216,8 @@ class TLSTransport(abstract.FileDescriptor):
             self.startWriting()
 
     def doWrite(self) -> Any:
-        """Write, because the socket is writable."""
-        if self._aborted:  # by what was read a moment ago
+        """Write.  Called when the socket is writable."""
+        if self._aborted:  # while handling bytes read in the same turn of the reactor
             return None
         if self._handshaking:
             return self._shake_hands()
@@ -293,7 +293,7 @@ class TLSTransport(abstract.FileDescriptor):
         self._lose(PcapdError(f"the {self.awaits} was not made in time"))
 
     def _say_goodbye(self) -> Any:
-        # The peer may be gone, or not ready for it: TCP tells it all the same.
+        # If close_notify cannot be sent, TCP's FIN still reports the end to the peer.
         with contextlib.suppress(SSL.Error, OSError):
             self._tls.shutdown()
         return main.CONNECTION_DONE
@@ -306,10 +306,10 @@ class TLSTransport(abstract.FileDescriptor):
             super().loseConnection()
 
     def abortConnection(self) -> None:
-        """Close now; unsent data is lost, and the peer notices."""
+        """Close now, with a RST; unsent data is lost."""
         if self.connected and not self._aborted:
             self._aborted = True
-            # The protocol may be in the middle of what arrived: this stops it.
+            # A protocol that is handling received bytes checks this and stops.
             self.disconnecting = True
             self.stopReading()
             self.stopWriting()
@@ -319,8 +319,8 @@ class TLSTransport(abstract.FileDescriptor):
         self.connectionLost(Failure(reason))
 
     def connectionLost(self, reason: Failure) -> None:
-        """Clean up at the end of the connection, whatever its cause."""
-        if not self.connected:  # it can come from here and from the reactor
+        """Clean up at the end of the connection, for any reason."""
+        if not self.connected:  # both this class and the reactor call this method
             return
         super().connectionLost(reason)
         if self._timer.active():
@@ -330,7 +330,7 @@ class TLSTransport(abstract.FileDescriptor):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.socket.close()
         self._out.clear()
-        self._broken = None  # its traceback refers to us; the garbage collector would be late
+        self._broken = None  # its traceback refers to this object: a reference cycle
         protocol, self.protocol, self._bulk = self.protocol, None, None
         self.released()
         protocol.connectionLost(reason)
@@ -360,7 +360,7 @@ class TLSTransport(abstract.FileDescriptor):
         return self.socket.fileno()
 
     def getPeer(self) -> Any:
-        """The peer's address; None before there is a connection."""
+        """The peer's address; None before the TCP connection is established."""
         return self._peer
 
     def getHost(self) -> Any:

@@ -13,23 +13,24 @@ class Item(Protocol):
 
     @property
     def client(self) -> str:
-        """The client whose share it counts against."""
+        """The client whose item this is."""
 
 
 T = TypeVar("T", bound=Item)
 
 
 class Queue(Generic[T]):
-    """The order of many clients' items.  It neither runs them nor waits.
+    """Determines the order in which many clients' items run.  It does not run them.
 
-    Clients take turns.  A client gets a place only while more places are free than it
-    has already, so that one is left for the next client however long the work takes.
-    When too many items wait in all, the client with the most loses its last item.
+    Clients take turns.  A place is a permission for one item to run.  A client gets another place
+    only if more places are free than the client has, so that one place remains for the next
+    client, however long the work takes.  If too many items wait in all, the last item of the
+    client with the most waiting items is removed.
 
     Args:
-        places: Items that run at once.
-        waiting: Items that may wait, of all clients.
-        waiting_each: Items that may wait, of one client.
+        places: Number of items that run at the same time.
+        waiting: Number of items of all clients that may wait.
+        waiting_each: Number of items of one client that may wait.
     """
 
     def __init__(self, places: int, waiting: int, waiting_each: int) -> None:
@@ -39,7 +40,7 @@ class Queue(Generic[T]):
         self._waiting: OrderedDict[str, deque[T]] = OrderedDict()  # the next client first
 
     def add(self, item: T) -> T | None:
-        """Add an item; returns the item that is removed for it, which may be itself."""
+        """Add an item; return the item that is removed to make room (it may be the same one), or None."""
         in_all, of_each = self._bounds
         mine = self._waiting.setdefault(item.client, deque())
         mine.append(item)
@@ -59,7 +60,7 @@ class Queue(Generic[T]):
         return item
 
     def take(self) -> T | None:
-        """Give a place to the next item and return it; None if no item may have one."""
+        """Give a place to the next item and return this item; None if no item may have one."""
         for client, mine in self._waiting.items():
             if self._working[client] < self._free:
                 self._free -= 1
@@ -71,7 +72,7 @@ class Queue(Generic[T]):
         return None
 
     def give_back(self, client: str) -> None:
-        """Free the place of an item of this client."""
+        """Free the place of an item of this client.  Called when the item has run."""
         self._free += 1
         self._working[client] -= 1
         if not self._working[client]:

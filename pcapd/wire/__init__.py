@@ -1,4 +1,4 @@
-"""The protocol between client, api and agent, as values and bytes: no I/O here.
+"""The protocol between client, api and agent, as values and bytes, without input or output.
 
 ========  ====================================================================
 frames    splits the byte stream into frames
@@ -9,7 +9,7 @@ sessions  which side may send which message, and when
 progress  whether a peer still makes progress after STOP
 ========  ====================================================================
 
-docs/wire-protocol.rst describes it.
+docs/wire-protocol.rst describes the protocol.
 """
 
 from pcapd.wire.codec import decode, encode

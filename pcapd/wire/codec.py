@@ -1,10 +1,10 @@
 """Encodes and decodes the JSON payload of control frames.
 
-Unknown keys are ignored (a newer peer may send more), known ones must have their
-declared type, and a missing key without a default is an error.
+Unknown keys are ignored (a newer peer may send more).  The values of known keys must have the
+declared type.  A missing key without a default is an error.
 
-STATS come ten times a second from each of hundreds of agents, so the schema of each
-kind of message is computed once.
+Hundreds of agents may each send ten STATS messages per second, so the schema of each kind of
+message is computed only once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _FRAME_TYPES: Dict[type, FrameType] = {
 
 _INTEGER_MAX = 2**63 - 1
 
-# Not as \uXXXX: a message that the api forwards must not become longer.
+# No \uXXXX escapes: a message that the api forwards must not become longer.
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=vars)
 
 M = TypeVar("M")
@@ -63,8 +63,8 @@ Converter = Callable[[Any, str], Any]
 def encode(message: Message) -> Tuple[FrameType, bytes]:
     """The frame type and JSON payload of a message.
 
-    Texts that are too long are cut, and END has no counters if they exceed the bound of a
-    frame: each source's last STATS has them too.
+    Texts that are too long are cut.  If the counters in END would make the frame too large,
+    they are left out; each source's last STATS message contains them too.
     """
     fields = vars(message)
     if isinstance(message, (Notice, End, Error)):
@@ -124,7 +124,7 @@ def _schema(kind: type) -> List[Tuple[str, Converter, bool]]:
 
 
 def _converter(hint: Any) -> Converter:
-    """What makes a field's value of JSON's, or raises `ValueError` or `TypeError`."""
+    """A function that converts a JSON value to a field's type; it raises `ValueError` or `TypeError`."""
     origin = typing.get_origin(hint)
     if origin is Union:  # Optional: the only union that messages use
         return _optional(_converter(typing.get_args(hint)[0]))
@@ -177,13 +177,13 @@ def _enumeration(kind: Type[Enum]) -> Converter:
         try:
             return kind(value)
         except ValueError:
-            # A newer peer may know more kinds than we do.
+            # A newer peer may send values that this version does not know.
             return NoticeType.UNKNOWN if kind is NoticeType else EndReason.FAILED
 
     return member
 
 
 def _check_type(value: Any, kind: type, name: str) -> None:
-    # Exactly: a JSON true is not a number.
+    # Not isinstance, which would accept a JSON true as a number.
     if type(value) is not kind:
         raise TypeError(f"{name} is not a {kind.__name__}")

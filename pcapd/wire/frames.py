@@ -4,9 +4,9 @@
 
     u32 payload length | u8 type | u8 flags | u16 source | payload      network order
 
-A frame is refused from its header alone when its type is unknown, its flags
-are not zero or its length is over the bound for its type, so a hostile peer
-cannot make us reserve more memory than that bound.
+A frame is refused as soon as its header is received if its type is unknown, its flags are not
+zero, or its length exceeds the limit for its type.  So a hostile peer cannot make the receiver
+reserve more memory than that limit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FrameType(IntEnum):
 class Frame(NamedTuple):
     """One frame; source 0 means the whole capture.
 
-    The payload belongs to the frame: it does not change any more.
+    The payload is a buffer of its own, which is not overwritten later.
     """
 
     type: FrameType
@@ -59,7 +59,7 @@ _TYPES = {kind.value: kind for kind in FrameType}
 
 
 def frame_header(kind: FrameType, source: int, length: int) -> bytes:
-    """The header: 8 bytes before a payload of `length` bytes.
+    """The 8 bytes of header that precede a payload of `length` bytes.
 
     Raises:
         LocalProtocolError: The payload exceeds the bound for its type.
@@ -75,19 +75,20 @@ def encode_frame(kind: FrameType, source: int, payload: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Makes frames of bytes.  Holds at most one incomplete frame.
+    """Splits received bytes into frames.  Holds at most one incomplete frame.
 
-    A frame that does not arrive in one piece gets a buffer as soon as its header is known:
-    of its size, or at first of `limits.FRAME_TYPICAL` if it is larger.  A transport may write
-    into this buffer itself (`room`, `filled`), which saves a copy.
+    If the header of a frame is received, but not the whole payload, a buffer is allocated.  If
+    the frame is large, the buffer is at first smaller than the payload, about
+    `limits.FRAME_TYPICAL`.  A transport may write into the buffer itself (`room`, `filled`),
+    which saves a copy.
     """
 
     def __init__(self) -> None:
-        self._begun = b""  # of a header
-        self._head = (FrameType.PACKETS, 0)  # of the incomplete frame
-        self._length = 0  # of its payload
-        self._payload: Optional[memoryview] = None  # its buffer
-        self._received = 0  # bytes in it
+        self._begun = b""  # received bytes of an incomplete header
+        self._head = (FrameType.PACKETS, 0)  # type and source of the incomplete frame
+        self._length = 0  # bytes of its payload
+        self._payload: Optional[memoryview] = None  # buffer for its payload
+        self._received = 0  # bytes in this buffer
 
     def feed(self, data: Bytes) -> Iterator[Frame]:
         """Add received bytes, and yield the frames that are now complete.
@@ -129,14 +130,14 @@ class FrameDecoder:
         """The buffer for the rest of the incomplete frame; None if no frame has begun."""
         if self._payload is None:
             return None
-        if self._received == len(self._payload):  # the peer has sent what was reserved
+        if self._received == len(self._payload):  # the first, smaller buffer is full
             larger = memoryview(bytearray(self._length))
             larger[: self._received] = self._payload
             self._payload = larger
         return self._payload[self._received :]
 
     def filled(self, count: int) -> Iterator[Frame]:
-        """Yield the frame that is complete with `count` more bytes in `room`, if it is."""
+        """Handle `count` bytes that were written into `room`; yield the frame if it is now complete."""
         payload = self._payload
         self._received += count
         if payload is not None and self._received == self._length:
@@ -145,7 +146,7 @@ class FrameDecoder:
 
     @property
     def pending(self) -> int:
-        """The bytes of an incomplete frame; if not 0 at the end, the stream was cut."""
+        """Number of received bytes of an incomplete frame; not 0 at the end if the stream was cut."""
         return len(self._begun) if self._payload is None else HEADER_SIZE + self._received
 
 

@@ -1,9 +1,9 @@
 """The messages in control frames, as values.
 
-Each message is a frozen dataclass that checks itself; `pcapd.wire.codec` translates
-to and from the JSON payload.  `pcapd.wire.requests` has START.
-docs/wire-protocol.rst lists every field; times are integers in microseconds since
-the epoch, counters count packets unless their name says bytes.
+Each message is a frozen dataclass that checks its values when it is made.  `pcapd.wire.codec`
+converts messages to and from JSON.  START is in `pcapd.wire.requests`.
+docs/wire-protocol.rst lists every field.  Times are integers in microseconds since the epoch;
+counters are numbers of packets unless their names contain "bytes".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class NoticeType(str, Enum):
-    """The subject of a NOTICE; the names of pcap-release's MessageType."""
+    """The subject of a NOTICE; the names are those of pcap-release's MessageType."""
 
     UNKNOWN = "UNKNOWN"
     INSTANCE_UNAVAILABLE = "INSTANCE_UNAVAILABLE"
@@ -48,7 +48,7 @@ class NoticeType(str, Enum):
 
     @property
     def incomplete(self) -> bool:
-        """Whether the capture lacks something that was requested."""
+        """Whether the notice reports that a part of the requested capture is missing."""
         return self in _INCOMPLETE
 
 
@@ -59,21 +59,21 @@ class EndReason(str, Enum):
     """Why a capture ended."""
 
     STOPPED = "stopped"  #: the caller sent STOP
-    DURATION = "duration"  #: its duration is over
-    BYTES = "bytes"  #: its limit of bytes is reached
-    COUNT = "count"  #: its limit of packets is reached
+    DURATION = "duration"  #: the capture's limit of time is reached
+    BYTES = "bytes"  #: the capture's limit of bytes is reached
+    COUNT = "count"  #: the capture's limit of packets is reached
     SOURCES_GONE = "sources_gone"  #: no source is left
     DRAINING = "draining"  #: the daemon is shutting down
     UNRECORDED = "unrecorded"  #: the api can no longer write audit records
-    FAILED = "failed"  #: for the reason in the message
+    FAILED = "failed"  #: the message contains the reason
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits at which an api ends a capture, whatever its client requests.
+    """The limits at which an api ends a capture, even if its client requests more.
 
     Attributes:
-        duration: Seconds from the first source on.
+        duration: Seconds after the first source opened.
         max_bytes: Bytes of packets, including their record headers.
     """
 
@@ -92,8 +92,8 @@ class Hello:
     Attributes:
         level: Compatibility level; a caller refuses a callee with a lower level than its own.
         role: ``agent``, ``api`` or ``client``.
-        time_us: The sender's clock.
-        limits: Sent by an api, except by older versions.
+        time_us: The sender's time.
+        limits: The api's limits; None from agents, clients and older apis.
     """
 
     level: int
@@ -107,21 +107,22 @@ class Hello:
 
 @dataclass(frozen=True)
 class Source:
-    """A source is open: one interface of one instance.  Its id is in the frame header.
+    """Reports that a source is open: one interface of one instance.  Its id is in the frame header.
 
     Attributes:
         link_type: LINKTYPE number, as in files.
-        filter: The effective BPF filter, exclusions included.
+        filter: The effective BPF filter, including exclusions.
         addresses: The interface's addresses with their prefix lengths.
-        agent: The agent's id; the api adds it, and its address and clock offset.
-        clock_offset_us: The agent's clock minus the api's.
-        clock_error_us: The largest error of the offset: half of the round trip.
-        awaited: Instances of the request that have neither opened a source nor failed
-            so far; the api adds it.  None if unknown.
-        headers_only: The agent applies START's ``headers_only``; an older agent does not
-            send this.
-        exclude_filters: The number of START's filters that it applies, likewise.
-        excludes_api: The agent excludes the connections in START's ``api``, likewise.
+        agent: The agent's id.  The api adds it, and `agent_address`, `clock_offset_us` and
+            `clock_error_us`.
+        clock_offset_us: The agent's clock minus the api's clock; None if unknown.
+        clock_error_us: The largest error of the offset: half of the round-trip time.
+        awaited: Number of instances of the request that have neither opened a source nor
+            failed so far, added by the api; None if unknown.
+        headers_only: Whether the agent applies START's ``headers_only``.  Older agents do not
+            send this field or the two below.
+        exclude_filters: The number of START's ``exclude_filters`` that the agent applies.
+        excludes_api: Whether the agent excludes the connections in START's ``api``.
     """
 
     instance: str
@@ -146,7 +147,7 @@ class Source:
             raise ValueError(f"{self.link_type} is not a link type")
         if not 0 < self.snaplen <= SNAPLEN_MAX:
             raise ValueError(f"snaplen {self.snaplen} is out of range")
-        # So that it still fits a frame after the api has added its fields.
+        # The message must still fit in a frame after the api has added its fields.
         if len(self.filter) > EFFECTIVE_FILTER_MAX or len(self.addresses) > ADDRESSES_MAX:
             raise ValueError("the filter or the list of addresses is too long")
         for address in self.addresses:
@@ -155,22 +156,23 @@ class Source:
 
 @dataclass(frozen=True)
 class Stats:
-    """Counters of one source since its start, at least every `limits.STATS_INTERVAL`.
+    """Counters of one source since its start, sent at least every `limits.STATS_INTERVAL` seconds.
 
     Attributes:
         received: Packets that the kernel's filter accepted, including dropped ones.
-        dropped_kernel: Of these, lost because the ring was full.
-        dropped_interface: Lost by the interface before the filter.
-        delivered: Sent to the caller.
+        dropped_kernel: How many of these were dropped because the ring was full.
+        dropped_interface: Packets that the interface lost before the filter.
+        delivered: Packets that the agent has sent.
         captured_up_to_us: The watermark: no packet with a smaller timestamp will follow.
-        final: The source is closed; nothing follows from it.
-        exact: The counters are complete.  False: the agent is gone, and they are its last ones.
-        dropped_agent: Received packets that the kernel did not drop and that will never be sent;
-            known with the final counters.
-        forwarded: Packets of the source that the api has received so far; the api adds it.
-        at_us: The agent's clock when it read the counters.
-        excluded: Packets of pcapd's own connections that were detected while the capture
-            ran, and excluded since then; not part of ``received``.
+        final: Whether the source is closed and sends nothing more.
+        exact: Whether the counters are complete.  If false, the connection to the agent was lost,
+            and these are the last counters that were received.
+        dropped_agent: Received packets that the kernel did not drop, but that will not be sent;
+            0 until the final counters.
+        forwarded: Packets of the source that the api has received so far; the api adds this field.
+        at_us: The agent's time when it read the counters.
+        excluded: Packets of pcapd's own connections that were detected and excluded while the
+            capture ran; not included in ``received``.
     """
 
     received: int
@@ -216,10 +218,10 @@ class Stats:
         )
 
     def seen(self, packets: int) -> Stats:
-        """Raise the counters to at least the packets that came from the source.
+        """Raise the counters to at least the number of packets received from the source.
 
         Args:
-            packets: The number of packets that came.
+            packets: The number of packets that this program has received from the source.
         """
         delivered = max(self.delivered, self.forwarded or 0, packets)
         received = max(self.received, delivered + self.dropped_kernel + self.dropped_agent)
@@ -231,7 +233,7 @@ class Notice:
     """Information for the user; the capture continues.
 
     Attributes:
-        origin: Its sender: an instance, an agent or the api.
+        origin: Name of the sender: an instance, an agent or the api.
         awaited: As in `Source`.
     """
 
@@ -243,7 +245,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Stop:
-    """Asks the callee to stop, drain, and send END."""
+    """Requests that the callee stop capturing, send the remaining packets and then END."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class End:
-    """The capture is over; nothing follows."""
+    """Reports that the capture has ended; the last message."""
 
     reason: EndReason
     message: str = ""
@@ -283,7 +285,7 @@ class End:
 
 @dataclass(frozen=True)
 class Error:
-    """The request failed; nothing follows.  `code` is from `pcapd.errors`."""
+    """Reports that the request failed; the last message.  `code` is from `pcapd.errors`."""
 
     code: str
     message: str
@@ -292,7 +294,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Ping:
-    """Asks the peer for a PONG."""
+    """Requests a PONG from the peer."""
 
     sent_us: int
 

@@ -1,4 +1,4 @@
-"""Whether a peer that was asked to stop still makes progress.  No clock: time is an argument."""
+"""Measures whether a peer still makes progress after STOP.  No clock: time is an argument."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Remembers when a peer last made progress: by a whole message, or enough bytes of one.
+    """Remembers when a peer last made progress: a whole message, or `limits.STOP_STALL_BYTES` bytes.
 
-    A single byte is not progress: a peer could send one per second for ever.
+    A single byte is not progress, because a peer could send one byte per second for ever.
 
     Args:
-        now: Seconds of a monotonic clock, as in all methods.
+        now: The time of creation, in seconds of a monotonic clock, as in all methods.
 
     Attributes:
-        moved_at: When it last made progress.
+        moved_at: Time of the last progress, in seconds of the same clock.
     """
 
     def __init__(self, now: float) -> None:
@@ -24,12 +24,12 @@ class Progress:
         self._bytes = 0
 
     def moved(self, now: float) -> None:
-        """Note progress now; also the start of the measurement."""
+        """Record progress, or start the measurement again."""
         self.moved_at = now
         self._bytes = 0
 
     def received(self, count: int, now: float) -> None:
-        """Note so many received bytes."""
+        """Record `count` received bytes."""
         self._bytes += count
         if self._bytes >= STOP_STALL_BYTES:
             self.moved(now)

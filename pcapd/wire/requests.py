@@ -1,6 +1,6 @@
-"""START from a client and from the api, and what it names.
+"""The two kinds of START, from a client to the api and from the api to an agent.
 
-See `pcapd.wire.messages`.
+The other messages are in `pcapd.wire.messages`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class ApiTraffic:
 
     Attributes:
         addresses: IP addresses of the api's machine, without loopback addresses.
-        port: TCP port on which it serves clients.
-        listens_at: The address on which it listens; None for all of its machine's addresses.
-        agent_ports: TCP ports of the agents to which it connects.
+        port: TCP port on which the api serves clients.
+        listens_at: The address on which the api listens; None for all addresses of its machine.
+        agent_ports: TCP ports of the agents to which the api connects.
     """
 
     addresses: Tuple[str, ...]
@@ -54,12 +54,12 @@ class ApiTraffic:
 
 @dataclass(frozen=True)
 class App:
-    """A Cloud Foundry app, as a client names it.
+    """A Cloud Foundry app, in a client's request.
 
     Attributes:
         guid: The app's GUID.
         type: The process type.
-        indices: Instances; empty means all.
+        indices: Indices of the app's instances; empty means all.
     """
 
     guid: str
@@ -77,11 +77,11 @@ class App:
 
 @dataclass(frozen=True)
 class Deployment:
-    """VMs of a BOSH deployment, as a client names them.
+    """VMs of a BOSH deployment, in a client's request.
 
     Attributes:
         name: The deployment's name.
-        groups: Instance groups; empty means all.
+        groups: Names of instance groups; empty means all.
         instances: Ids or indices of instances in these groups, such as ``0``, a UUID or
             ``GROUP/UUID``; empty means all.
     """
@@ -100,13 +100,14 @@ class Deployment:
                 raise ValueError("a group or an instance is named twice")
 
     def select(self, there: Sequence[Tuple[str, str, int]]) -> Tuple[List[int], List[str]]:
-        """Find the named instances among those of the deployment.
+        """Find the requested instances in the deployment.
 
         Args:
-            there: Group, id and index of each instance.
+            there: Group, id and index of each instance of the deployment.
 
         Returns:
-            Positions in ``there``, and the named groups and instances that do not exist.
+            Positions of the requested instances in ``there``, and texts that name the requested
+            groups and instances that do not exist.
         """
         groups, wanted = frozenset(self.groups), frozenset(self.instances)
         found: List[int] = []
@@ -156,17 +157,18 @@ class CaptureStart:
 
     Attributes:
         capture: The capture's id, the same on every agent.
-        request_id: Connects the log lines of all daemons.
+        request_id: The request's id; it is in the log lines of api and agents.
         instance: The instance's name shown to the user.
-        interfaces: Empty means the agent's default interface.
-        namespace: A name from the agent's configuration; None is the host.
+        interfaces: Names of interfaces; empty means the agent's default interface.
+        namespace: Name of a network namespace in the agent's configuration; None means the host.
         container: The container of an app instance, instead of a namespace.
         api: The api's own connections, which no agent captures; an older api does not send
             this.
-        user: Opaque id of the user, the same for all of their captures; agents count work
-            against this id.
-        headers_only: Cut packets after their layer-4 header.
-        exclude_filters: Packets that match one of them are not captured, whatever ``filter`` is.
+        user: Opaque id of the user, the same for all captures of this user; agents use it to
+            share their threads fairly.
+        headers_only: Whether to cut packets after their layer-4 header.
+        exclude_filters: BPF filters; packets that match one of them are not captured, even if they
+            match ``filter``.
     """
 
     capture: str
@@ -205,9 +207,9 @@ class Request:
         app: A Cloud Foundry app.
         deployment: VMs of a BOSH deployment.
         follow: Whether to add instances that restart, move or appear while the capture runs.
-        duration: Seconds from the first source on, after which the api ends the capture.
+        duration: Seconds after the first source opened, after which the api ends the capture.
         max_bytes: Bytes of packets after which the api ends the capture.
-        token: For clients that cannot set an Authorization header.
+        token: The user's token, from clients that cannot set an Authorization header.
         headers_only: As in `CaptureStart`.
     """
 
@@ -242,7 +244,7 @@ def check_name(name: str) -> None:
     """Refuse a text that cannot be the name of an instance, an interface or a target.
 
     Raises:
-        ValueError: It cannot be a name.
+        ValueError: The text cannot be a name.
     """
     if not 0 < len(name) <= NAME_MAX or not name.isprintable():
         raise ValueError(f"a name must have 1 to {NAME_MAX} printable characters")

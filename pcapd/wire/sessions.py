@@ -1,8 +1,9 @@
 """The two ends of a session, without I/O.
 
-The *caller* requests a capture and the *callee* delivers it: api and agent on
-one connection, client and api on the other.  Bytes (or whole frames) go in,
-events come out; the methods that send return bytes which the owner must write.
+The *caller* requests a capture and the *callee* delivers it.  On one connection the caller is
+the api and the callee an agent; on the other the caller is the client and the callee the api.
+`receive` converts bytes to events.  The methods that send a message return bytes, which the
+session's owner must write.
 
 ::
 
@@ -58,11 +59,11 @@ class Event(NamedTuple):
 
 
 class Answers:
-    """Bounds the work that a peer can cause cheaply: answers to PINGs, and small frames.
+    """Limits the work that a peer can cause at little cost: answers to PINGs, and small frames.
 
-    A bucket of `limits.ANSWERS_BURST`, refilled by `limits.ANSWERS_PER_SECOND` as long as
-    the peer reads what we send.  Otherwise it is not refilled: unread answers would fill
-    our memory.
+    A token bucket of `limits.ANSWERS_BURST` tokens, refilled by `limits.ANSWERS_PER_SECOND`
+    while the peer reads what is sent to it.  Otherwise it is not refilled, because unread
+    answers would use up memory.
     """
 
     def __init__(self) -> None:
@@ -77,7 +78,7 @@ class Answers:
             taken: Whether the peer reads what is sent to it.
 
         Raises:
-            RemoteProtocolError: There are too many.
+            RemoteProtocolError: The limit is exceeded.
         """
         if taken and self._counted_at is not None:
             self._left += (now - self._counted_at) * ANSWERS_PER_SECOND
@@ -89,8 +90,8 @@ class Answers:
 
 
 class _State(Enum):
-    GREETING = auto()  #: no HELLO from the peer yet
-    READY = auto()  #: HELLO seen, no START
+    GREETING = auto()  #: no HELLO received yet
+    READY = auto()  #: HELLO received, no START yet
     CAPTURING = auto()
     ENDED = auto()
 
@@ -105,15 +106,15 @@ class _Session:
     """The common part of both ends: framing, states, PING and PONG."""
 
     def __init__(self, expected: Mapping[_State, Mapping[FrameType, Type[Message]]]) -> None:
-        self._expected = expected  # what the peer may send in each state
+        self._expected = expected  # messages that the peer may send in each state
         self._decoder = FrameDecoder()
         self._state = _State.GREETING
 
     def receive(self, data: Bytes) -> Iterator[Event]:
-        """Take received bytes and yield their events.
+        """Handle received bytes and yield their events.
 
         Raises:
-            RemoteProtocolError: The peer may not send that, or not now.
+            RemoteProtocolError: The peer must not send this, or not in the present state.
         """
         for frame in self._decoder.feed(data):
             yield self._event(frame)
@@ -131,13 +132,13 @@ class _Session:
         """Check the end of the peer's stream.
 
         Raises:
-            RemoteProtocolError: It ends in the middle of a frame.
+            RemoteProtocolError: The stream ends in the middle of a frame.
         """
         if self._decoder.pending:
             raise RemoteProtocolError("the stream was cut in the middle of a frame")
 
     def ping(self, now_us: int) -> bytes:
-        """Send PING.  `now_us` is our clock."""
+        """Send PING.  `now_us` is the time of this end."""
         return encode_message(Ping(now_us))
 
     def pong(self, ping: Ping, now_us: int) -> bytes:
@@ -146,7 +147,7 @@ class _Session:
 
     @property
     def ended(self) -> bool:
-        """Whether END or ERROR was sent: nothing follows."""
+        """Whether END or ERROR was sent by the callee, so that no more messages follow."""
         return self._state is _State.ENDED
 
     def _event(self, frame: Frame) -> Event:
@@ -183,7 +184,7 @@ _FROM_CALLEE: Mapping[_State, Mapping[FrameType, Type[Message]]] = {
 
 
 class Caller(_Session):
-    """The end that requests: the api towards an agent, the client towards the api."""
+    """The end that requests a capture: the api to an agent, or the client to the api."""
 
     def __init__(self) -> None:
         super().__init__(_FROM_CALLEE)
@@ -194,7 +195,7 @@ class Caller(_Session):
         return encode_message(hello)
 
     def start(self, request: Union[CaptureStart, Request]) -> bytes:
-        """Send START; once, after both HELLOs."""
+        """Send START, once, after both HELLO messages."""
         if self._state is not _State.READY:
             raise LocalProtocolError("START may be sent once, after HELLO")
         self._state = _State.CAPTURING
@@ -230,10 +231,10 @@ class Caller(_Session):
 
 
 class Callee(_Session):
-    """The end that delivers: an agent, or the api towards its client.
+    """The end that delivers a capture: an agent to the api, or the api to its client.
 
     Args:
-        request: The kind of START that it accepts.
+        request: The kind of START that this end accepts.
     """
 
     def __init__(self, request: Type[Union[CaptureStart, Request]]) -> None:
@@ -243,13 +244,13 @@ class Callee(_Session):
                 _State.GREETING: {FrameType.HELLO: Hello},
                 _State.READY: {FrameType.START: request, **always},
                 _State.CAPTURING: {FrameType.STOP: Stop, **always},
-                # Messages that were under way when we ended are not the peer's mistake.
+                # The peer may have sent these before it received END or ERROR.
                 _State.ENDED: {FrameType.STOP: Stop, **always},
             }
         )
 
     def hello(self, hello: Hello) -> bytes:
-        """Send HELLO, before anything else."""
+        """Send HELLO, the first message."""
         return encode_message(hello)
 
     def source(self, number: int, source: Source) -> bytes:
@@ -269,7 +270,7 @@ class Callee(_Session):
         return encode_message(notice)
 
     def end(self, end: Union[End, Error]) -> bytes:
-        """Send END or ERROR, the last message; its sender closes after it is flushed."""
+        """Send END or ERROR, the last message."""
         self._state = _State.ENDED
         return encode_message(end)
 

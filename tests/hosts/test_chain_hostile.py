@@ -89,8 +89,8 @@ HOSTILE: dict[str, tuple[Callable[[Conversation], None], str]] = {
     "truncated": (truncated, "closed"),
     "unknown type": (after_open(frame(99, b"")), "unknown type 99"),
     "unknown flags": (after_open(frame(_PACKETS, b"", 1, flags=4)), "unknown flags"),
-    "oversized": (after_open(HEADER.pack(2**31, _PACKETS, 0, 1)), "over the bound"),
-    "oversized control": (after_open(HEADER.pack(65537, 5, 0, 1)), "over the bound"),
+    "oversized": (after_open(HEADER.pack(2**31, _PACKETS, 0, 1)), "exceeds the bound"),
+    "oversized control": (after_open(HEADER.pack(65537, 5, 0, 1)), "exceeds the bound"),
     "lies: longer than its frame": (
         after_open(frame(_PACKETS, record(1000, 1000, bytes(60)), 1)),
         "record",  # fmt: skip
@@ -268,7 +268,7 @@ class RawClient:
 TO_API = {
     "garbage": ([BytesMessage(b"x" * 100)], "type"),
     "unknown type": ([BytesMessage(frame(200, b""))], "unknown type 200"),
-    "oversized": ([BytesMessage(HEADER.pack(2**31, _START, 0, 0))], "over the bound"),
+    "oversized": ([BytesMessage(HEADER.pack(2**31, _START, 0, 0))], "exceeds the bound"),
     "truncated": ([BytesMessage(HELLO + start()[:-5])], "middle of a frame"),
     "packets": ([BytesMessage(HELLO + frame(_PACKETS, record(1, 1, b"x"), 1))], "PACKETS frame"),
     "no JSON": ([BytesMessage(frame(_HELLO, b"nonsense"))], "not JSON"),

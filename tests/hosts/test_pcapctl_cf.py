@@ -562,7 +562,7 @@ def test_nowhere(foundation: Foundation) -> None:
         (f"pcap.{SYSTEM_DOMAIN}", "not an https URL"),
         ("ssh://x", "not an https URL"),
         ("https://x\x1b[2J", "not an https URL"),
-        ({"a": 1}, "no text"),
+        ({"a": 1}, "is not text"),
     ],
 )
 @pytest.mark.long

@@ -43,8 +43,8 @@ def test_a_good_api(credentials: Credentials, tmp_path: Path) -> None:
 
 LIES = {
     "unknown type": (frame(200, b""), "unknown type 200"),
-    "oversized": (HEADER.pack(2**31, _PACKETS, 0, 1), "over the bound"),
-    "oversized control": (HEADER.pack(65537, _STATS, 0, 1), "over the bound"),
+    "oversized": (HEADER.pack(2**31, _PACKETS, 0, 1), "exceeds the bound"),
+    "oversized control": (HEADER.pack(65537, _STATS, 0, 1), "exceeds the bound"),
     "no JSON": (frame(_STATS, b"nonsense", 1), "not json"),
     "source never opened": (frame(_PACKETS, record(4), 9), "source 9"),
     "counters of nobody": (

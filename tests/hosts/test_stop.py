@@ -90,7 +90,7 @@ def test_an_agent_that_dribbles(chain: Chain, agent: HostileAgent) -> None:
     assert took < STOP_STALL_TIMEOUT + STOP_WATCH_INTERVAL + 3.0
     (notice,) = result.notices
     assert (notice["type"], notice["origin"]) == ("CONNECTION_ERROR", "nobody")
-    assert "stood still" in notice["message"]
+    assert "made no progress" in notice["message"]
     assert not result.sources["nobody:eth0"]["exact"] and result.report["lost"] is None
 
 

@@ -25,7 +25,7 @@ EXAMPLE = "example.com"
 def commands() -> list[str]:
     """The commands of the README's section."""
     section = re.search(
-        r"^Four commands\n-+\n(.*?)^\w[^\n]*\n-+$", (ROOT / "README.rst").read_text(), re.M | re.S
+        r"^Use it with the cf CLI\n-+\n(.*?)^\w[^\n]*\n-+$", (ROOT / "README.rst").read_text(), re.M | re.S
     )
     assert section is not None, "README.rst has the section"
     block = re.search(r"::\n\n((?:    [^\n]*\n)+)", section[1])

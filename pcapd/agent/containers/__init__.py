@@ -1,4 +1,4 @@
-"""Finds the container of an app instance, and the place where its packets can be captured.
+"""Finds the container of an app instance, and the namespace or interface to capture it from.
 
 Pure:
 
@@ -7,16 +7,16 @@ Pure:
 ``choice``
     chooses the requested container.
 ``runtime``
-    what runc and ``/proc`` report about its process.
+    parses what runc and ``/proc`` report about a container's process.
 ``cellside``
-    the cell's end of its veth pair.
+    the cell's end of a container's veth pair.
 
 Blocking, for the opening thread:
 
 ``files``, ``commands``
-    read files and run commands within bounds.
+    read files and run commands, with limits of size and time.
 ``lookup``
     finds the container.
 ``namespace``
-    opens its network namespace.
+    opens a container's network namespace.
 """

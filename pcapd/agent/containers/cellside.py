@@ -1,7 +1,7 @@
 """The cell's end of a container's veth pair.  Pure.
 
-silk names this end ``s-`` and the container's address, written as four decimals of
-three digits each: silk-release,
+silk, the network plugin of Cloud Foundry, names this end ``s-`` followed by the container's
+address, written as four decimal numbers of three digits each: silk-release,
 src/code.cloudfoundry.org/silk/cni/config/config_creator.go and
 lib/device_name_generator.go.  The container's end is always ``eth0``.
 """
@@ -15,15 +15,15 @@ from pcapd.errors import CaptureFailed, NoSuchInterface
 
 __all__ = ["CONTAINER_INTERFACE", "cell_interface", "check_interfaces"]
 
-#: CNI's name of the container's only interface besides lo.
+#: Name of the container's only interface besides lo, as set by CNI.
 CONTAINER_INTERFACE = "eth0"
 
 
 def cell_interface(address: str) -> str:
-    """The name of the cell's end, from the container's address.
+    """The name of the cell's end of the veth pair of the container with this address.
 
     Raises:
-        CaptureFailed: silk has no name for that address.
+        CaptureFailed: silk has no interface name for this kind of address.
     """
     found = ipaddress.ip_address(address)
     if not isinstance(found, ipaddress.IPv4Address):
@@ -38,7 +38,7 @@ def check_interfaces(names: Sequence[str]) -> None:
     """Refuse interfaces that cannot be captured from the cell's side.
 
     Raises:
-        NoSuchInterface: One of them is not eth0.
+        NoSuchInterface: An interface is not eth0.
     """
     for name in names:
         if name != CONTAINER_INTERFACE:

@@ -1,13 +1,13 @@
-"""Chooses the requested container among those of a cell.  Pure; never guesses.
+"""Chooses the requested container among those of a cell.  Pure; refuses ambiguous requests.
 
 Cloud Controller provides the handle (API 3.192 and later), or the container's
-address (3.149 and later), or neither.  The best of these decides, and no other
-known fact may contradict it: two instances of one app can run on one cell, and
-an address can meanwhile belong to another app's container.
+address (3.149 and later), or neither.  The handle is used if known, otherwise the address,
+otherwise the instance's index.  No other known fact may contradict the result: two instances
+of one app can run on one cell, and the address may have been given to another container.
 
-silk continues when it fails to delete the entry of a container that is gone.  When
-two entries have the same address, the store does not show which of them is stale,
-nor whose packets the interface of that address carries: neither is captured.
+If silk cannot delete the entry of a removed container, the entry remains in the store.  If two
+entries have the same address, the store does not show which one is stale, nor to which
+container the packets on the address's interface belong.  So neither container is captured.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pcapd.wire import Container
 
 __all__ = ["choose"]
 
-#: Characters of an instance's GUID that make its container's handle:
+#: Number of characters of an instance's GUID that form its container's handle:
 #: rep, auctioncellrep/helpers.go.
 _HANDLE_LENGTH = 28
 _GUID_LENGTH = 36
@@ -72,7 +72,7 @@ def _by_address(address: str, stored: Sequence[StoredContainer]) -> StoredContai
         [container for container in stored if container.address == address],
         f"there is no container with the address {address} on this cell",
     )
-    if found.app is None:  # addresses are used again, so alone they prove nothing
+    if found.app is None:  # addresses are reused, so an address alone does not identify a container
         raise CaptureFailed(
             f"the cell's store does not show which app the container with the address {address} belongs to"
         )
@@ -99,7 +99,7 @@ def _same_process(wanted: Container, container: StoredContainer) -> bool:
 
 
 def _check_alone(address: str, stored: Iterable[StoredContainer]) -> None:
-    # The message names no other container: it may belong to other people.
+    # The message does not name the other container, which may belong to another user.
     if sum(container.address == address for container in stored) > 1:
         raise CaptureFailed(
             f"the cell's store has the address {address} for more than one container",

@@ -1,4 +1,4 @@
-"""Runs a command within bounds of time and output.  Blocks."""
+"""Runs a command with limits of time and output.  Blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Finished(NamedTuple):
     """The result of a command.
 
     Attributes:
-        status: Its exit status, negative for the signal that ended it.
+        status: Exit status; negative if a signal ended the command.
     """
 
     status: int
@@ -29,17 +29,17 @@ class Finished(NamedTuple):
 
 
 def run(argv: Sequence[str], *, seconds: float, most: int) -> Finished:
-    """Run a command and wait for its end, without a shell, input or our environment.
+    """Run a command and wait for its end, without a shell, input or environment variables.
 
     Args:
-        argv: Its absolute path and arguments.
-        seconds: Its time limit.
-        most: Byte limit of its output, and of its standard error.
+        argv: The command's absolute path and arguments.
+        seconds: Time limit.
+        most: Limit of bytes of standard output, and of standard error.
 
     Raises:
-        OSError: It cannot be started.
-        TimeoutError: It took longer.
-        ValueError: It wrote more.
+        OSError: The command cannot be started.
+        TimeoutError: The command exceeded the time limit.
+        ValueError: The command wrote more than `most` bytes.
     """
     process = subprocess.Popen(  # noqa: S603 - a path of the configuration, and a checked handle
         argv,
@@ -48,7 +48,7 @@ def run(argv: Sequence[str], *, seconds: float, most: int) -> Finished:
         stderr=subprocess.PIPE,
         env={},
         cwd="/",
-        # A group of its own, to be ended with whatever it has started.
+        # A process group of its own, so that its child processes can be ended with it.
         start_new_session=True,
     )
     deadline = time.monotonic() + seconds
@@ -83,7 +83,7 @@ def _read_both(process: subprocess.Popen[bytes], deadline: float, most: int) -> 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:  # not waited for, so nobody else has its number
+    if process.returncode is None:  # not yet waited for, so its process id is not reused
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,4 +1,4 @@
-"""Reads other programs' files within bounds.  Blocks."""
+"""Reads files of other programs, with a size limit.  Blocks."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ T = TypeVar("T")
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """Read a regular file of at most so many bytes.
+    """Read a regular file of at most `most` bytes.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is larger, or not a regular file.
+        OSError: The file cannot be read.
+        ValueError: The file is larger, or not a regular file.
     """
-    # Not blocking: a named pipe would let us wait for a writer forever.
+    # O_NONBLOCK: to open a named pipe would otherwise wait for a writer, perhaps for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -47,7 +47,7 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def start_of(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if it does not exist."""
+    """The start time of a process, in clock ticks since boot; None if it does not exist."""
     try:
         return parse_process(read_bounded(Path(f"/proc/{pid}/stat"), PROCESS_STAT_MAX))
     except (OSError, ValueError):
@@ -55,15 +55,15 @@ def start_of(pid: int) -> int | None:
 
 
 def read_store(path: Path) -> tuple[StoredContainer, ...]:
-    """Read the cell's current containers.
+    """Read the store: the current containers of this cell.
 
-    The store is written in place under a lock (silk-release,
-    lib/datastore/datastore.go).  If the lock cannot be acquired, a store that is empty
-    or broken is read again a few times before the result is accepted.
+    silk overwrites the store in place while it holds a lock (silk-release,
+    lib/datastore/datastore.go).  If the lock cannot be acquired and the store is empty or not
+    valid, it is read again a few times before the result is accepted.
 
     Raises:
-        CapturePermission: It may not be read.
-        CaptureFailed: It cannot be read, or its content is not valid.
+        CapturePermission: This process is not allowed to read the store.
+        CaptureFailed: The store cannot be read, or its content is not valid.
     """
     try:
         with _locked(path.with_name(f"{path.name}_lock")) as locked:
@@ -99,7 +99,7 @@ def _read(path: Path, attempts: int) -> tuple[StoredContainer, ...]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold a lock for reading; yields whether it was acquired in time."""
+    """Hold a shared lock; yield whether it was acquired in time."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:

@@ -1,6 +1,6 @@
-"""Finds the container of a request, and its first process.  Blocks.
+"""Finds the container of a request, and the first process of a container.  Blocks.
 
-Everything is read again for each request, because containers come and go.
+Nothing is cached, because containers are created and removed at any time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def find_container(config: ContainersConfig, wanted: Container) -> StoredContain
     """Find the requested container of this cell.
 
     Raises:
-        RequestError: None or more than one matches, or the cell's store does not show it.
+        RequestError: No container or more than one matches, or the cell's store cannot be read.
     """
     return choose(wanted, read_store(config.store))
 
@@ -36,23 +36,23 @@ def find_container(config: ContainersConfig, wanted: Container) -> StoredContain
 class StoreWatch:
     """Returns why a container is no longer the requested one; None while it is.
 
-    The store's entry may be stale.  When another container gets the address, its interface
-    has the same name and exists before its entry, so that one look at the store can come too
-    early.
+    The store must be read repeatedly.  When another container receives the same address, its
+    interface has the same name and is created before its entry in the store, so the store may
+    still contain the old entry when the interface is opened.
 
-    A call does not block: when the store has changed since the last look, a thread reads it.
+    A call does not block: if the store has changed since it was last read, a thread reads it.
     """
 
     def __init__(self, config: ContainersConfig, wanted: Container, found: StoredContainer) -> None:
         self._path = config.store
         self._wanted = wanted
         self._found = found
-        self._seen: object = None  # the first call looks in any case
+        self._seen: object = None  # differs from any version, so the first call reads the store
         self._looking: threading.Thread | None = None
         self._why: str | None = None
 
     def __call__(self) -> str | None:
-        """Why the container is gone; None while it is not."""
+        """Why the container is no longer the requested one; None while it is."""
         version = _version(self._path)
         if version != self._seen and not (self._looking and self._looking.is_alive()):
             self._seen = version
@@ -74,7 +74,7 @@ class StoreWatch:
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:
-    """Changes when a file does; None where there is none."""
+    """A value that changes when a file changes; None if the file does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -88,8 +88,8 @@ def first_process(config: ContainersConfig, handle: str) -> Process:
     Runs runc, or reads runc's state file if the command does not exist.
 
     Raises:
-        NamespaceGone: It is not alive.
-        CaptureFailed: Neither runc nor its files show it.
+        NamespaceGone: The process has ended, or runc does not know the container.
+        CaptureFailed: runc fails, or its output or state file is not valid.
     """
     if config.runc.exists():
         pid = parse_runc_state(_runc_state(config, handle), handle)
@@ -110,7 +110,7 @@ def _ended(handle: str) -> NamespaceGone:
 def _runc_state(config: ContainersConfig, handle: str) -> bytes:
     argv = [str(config.runc), "--root", str(config.runc_root), "state", handle]
     try:
-        # The state is root's alone.
+        # Only root can read runc's state.
         with privileges.lend("dac_read_search"):
             done = commands.run(argv, seconds=RUNC_TIMEOUT, most=RUNC_OUTPUT_MAX)
     except TimeoutError:

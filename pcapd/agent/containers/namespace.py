@@ -1,11 +1,10 @@
 """Opens a container's network namespace, and verifies that it is the container's own.  Blocks.
 
-If garden's networker has bind-mounted a namespace under the container's handle, it
-is used (cf-networking-release, garden-external-networker/bindmount).  Otherwise the
-namespace of the container's first process is used.  Before ``/proc/PID`` is opened,
-the process can end and its number can be reused.  Therefore the process is looked up
-again afterwards, and the namespace is accepted only if its number and start are the
-same.
+If garden's networker has bind-mounted a namespace under the container's handle, this
+namespace is used (cf-networking-release, garden-external-networker/bindmount).  Otherwise the
+namespace of the container's first process is used.  Before ``/proc/PID`` is opened, the process
+can end and its id can be reused.  Therefore the process is looked up again afterwards, and the
+namespace is accepted only if the id and the start time of the process are unchanged.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ from pcapd.errors import CaptureFailed, CapturePermission, NamespaceGone
 
 __all__ = ["Gone", "OpenNamespace", "mount_gone", "open_container"]
 
-#: Returns why the captured namespace or container is gone; None while it exists.  Does not block.
+#: A function that returns why a namespace or container is gone; None while it exists.  Does not block.
 Gone = Callable[[], "str | None"]
 
 
 class OpenNamespace(NamedTuple):
-    """An open network namespace.  Close the descriptor soon: it keeps the namespace alive."""
+    """An open network namespace.  It exists while its descriptor is open, so close that soon."""
 
     fd: int
     gone: Gone
 
 
 def open_container(config: ContainersConfig, handle: str) -> OpenNamespace:
-    """Open the network namespace of the container with that handle.
+    """Open the network namespace of the container with this handle.
 
     Raises:
         NamespaceGone: The container does not run.
-        CapturePermission: A privilege is missing.
+        CapturePermission: The agent lacks a privilege.
         CaptureFailed: runc does not report it, or the container has no network of its own.
     """
     opened = _mounted(config.netns_dir / handle) or _of_first_process(config, handle)
@@ -50,7 +49,7 @@ def open_container(config: ContainersConfig, handle: str) -> OpenNamespace:
     except OSError:
         os.close(opened.fd)
         raise
-    if shared:  # permission to capture an app does not include the cell
+    if shared:  # users who may capture an app may not capture the cell
         os.close(opened.fd)
         raise CaptureFailed(f"container {handle} has no network of its own", "its traffic is the cell's")
     return opened
@@ -71,7 +70,7 @@ def _mounted(path: Path) -> OpenNamespace | None:
         raise CapturePermission(
             f"not allowed to open {path}", "the agent needs CAP_DAC_READ_SEARCH"
         ) from error
-    if not is_network_namespace(fd):  # a plain file remains where a mount was before the cell's reboot
+    if not is_network_namespace(fd):  # after a reboot of the cell, the mount point is a plain file
         os.close(fd)
         return None
     status = os.fstat(fd)

@@ -13,7 +13,7 @@ from pcapd.errors import CaptureFailed, NamespaceGone
 
 __all__ = ["Process", "parse_process", "parse_runc_state", "parse_state_file"]
 
-#: In these a container has a process, and so a network namespace.
+#: States in which a container has a process, and therefore a network namespace.
 _ALIVE = frozenset(("created", "running", "paused"))
 #: PID_MAX_LIMIT of Linux.
 _PID_MAX = 2**22
@@ -21,10 +21,10 @@ _DEAD = frozenset((b"Z", b"X", b"x"))
 
 
 class Process(NamedTuple):
-    """A process; its number can be reused, but not with the same start.
+    """A process, identified by its id and start time, because ids are reused.
 
     Attributes:
-        start: Clock ticks from boot to its start.
+        start: Start time of the process, in clock ticks since boot.
     """
 
     pid: int
@@ -67,12 +67,12 @@ def parse_state_file(data: bytes, handle: str) -> Process:
 
 
 def parse_process(stat: bytes) -> int | None:
-    """The start of a process, from its ``/proc/PID/stat``; None if it is dead.
+    """The start time of a process, from its ``/proc/PID/stat``; None if the process is dead.
 
     Raises:
-        ValueError: It is not such a file.
+        ValueError: The bytes are not from such a file.
     """
-    # Its name is in parentheses and may hold anything, more parentheses too.
+    # The process's name is in parentheses and may contain any characters, also parentheses.
     fields = stat.rpartition(b")")[2].split()
     if len(fields) < 20:
         raise ValueError("too few fields")
@@ -87,7 +87,7 @@ def _object(data: bytes, message: str) -> dict[str, Any]:
 
 
 def _number(value: object, low: int, high: int) -> int | None:
-    # A JSON true is not a number.
+    # isinstance(True, int) is true, but a JSON true is not a number.
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if low <= value <= high else None

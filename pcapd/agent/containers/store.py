@@ -1,6 +1,6 @@
-"""The cell's container metadata store, parsed.  Pure.
+"""Parses the cell's container metadata store, a file with the cell's containers.  Pure.
 
-silk's cni-wrapper-plugin writes it, an object keyed by handle::
+silk's cni-wrapper-plugin writes this file.  It contains a JSON object whose keys are handles::
 
     {HANDLE: {"handle": HANDLE, "ip": IP, "metadata": {"app_id": …, "container_workload":
      "app" | "task" | "staging", "log_config": "JSON in a string", …} or null}}
@@ -9,9 +9,9 @@ Sources: silk-release, src/code.cloudfoundry.org/lib/datastore/datastore.go and
 cni-wrapper-plugin/main.go; guardian, netplugin/external_networker.go
 (metadata); executor, resources.go (log_config).
 
-Another program's file is hostile until checked: an invalid value counts as unknown, and
-an entry without a usable address is left out.  An entry without a usable handle is kept
-with an empty one: it cannot be requested, but it occupies its address.
+The content is not trusted.  An invalid value is treated as unknown, and an entry without a
+valid address is ignored.  An entry without a valid handle is kept with an empty handle: it
+cannot be requested, but it shows that its address is in use.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from pcapd.limits import INSTANCES_MAX
 
 __all__ = ["StoredContainer", "is_handle", "parse_object", "parse_store", "usual"]
 
-# It becomes part of a path and an argument of a command; runc itself allows no more.
+# A handle becomes part of a path and an argument of a command.  runc allows only these characters.
 _HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}")
-# The executor cuts an app instance's GUID to 28 characters; a task's stays whole.
+# The handle of a task is its whole GUID; that of an app instance is 28 characters of its GUID.
 _WHOLE_GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _APP = "app"
 
 
 @dataclass(frozen=True)
 class StoredContainer:
-    """A container of this cell; a value is None if the store does not have it.
+    """A container of this cell; a value is None if the store does not contain it.
 
     Attributes:
-        handle: For an app, Cloud Controller's instance_guid; empty if it is not usable.
-        address: Its IP address, in the usual spelling.
-        app: GUID of its app.
+        handle: For an app, Cloud Controller's instance_guid; empty if the entry's handle is not valid.
+        address: The container's IP address, in the form that `usual` returns.
+        app: GUID of the container's app.
         workload: ``app``, ``task`` or ``staging``.
         index: Index of the app's instance, from log_config.
         process: GUID of the app's process, from log_config.
@@ -55,7 +55,7 @@ class StoredContainer:
 
     @property
     def runs_app(self) -> bool:
-        """Whether it is an instance of an app, not a task or staging of one."""
+        """Whether the container is an instance of an app, not a task or the staging of an app."""
         if self.workload is None:
             return not _WHOLE_GUID.fullmatch(self.handle)
         return self.workload == _APP
@@ -67,10 +67,10 @@ def is_handle(text: str) -> bool:
 
 
 def usual(address: str) -> str:
-    """Normalize an IP address, also an IPv4 address written as IPv6 (RFC 4291, 2.5.5.2).
+    """Normalize an IP address; an IPv4-mapped IPv6 address becomes IPv4 (RFC 4291, 2.5.5.2).
 
     Raises:
-        ValueError: It is not an address.
+        ValueError: The text is not an address.
     """
     found = ipaddress.ip_address(address)
     return str(getattr(found, "ipv4_mapped", None) or found)
@@ -80,7 +80,7 @@ def parse_store(data: bytes) -> tuple[StoredContainer, ...]:
     """Parse a store; an empty file is an empty store.
 
     Raises:
-        ValueError: It is not one JSON object.
+        ValueError: The data is not one JSON object.
     """
     if not data.strip():
         return ()
@@ -105,7 +105,7 @@ def parse_object(data: str | bytes) -> dict[str, Any]:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len(found) < len(pairs):  # readers differ in which of the two values they take
+    if len(found) < len(pairs):  # programs differ in which of the two values they use
         raise ValueError("an object has the same key twice")
     return found
 
@@ -136,7 +136,7 @@ def _log_config(value: Any, handle: str) -> dict[str, Any]:
         found = parse_object(value)
     except ValueError:
         return {}
-    # It names its instance; that of another instance is worse than none.
+    # log_config contains the id of its instance; ignore it if it belongs to another instance.
     about = _mapping(found.get("tags")).get("process_instance_id", handle)
     return found if about == handle else {}
 
@@ -150,19 +150,19 @@ def _text(value: Any) -> str | None:
 
 
 def _index(value: Any) -> int | None:
-    # Exactly int: a JSON true is not a number.
+    # Not isinstance, which would accept a JSON true as a number.
     return value if type(value) is int and 0 <= value < INSTANCES_MAX else None
 
 
 def _address(value: Any) -> str | None:
-    """The address, if a container can have it to itself."""
-    # From text only: ip_address would make an address of a number.
+    """The address, if it is valid and can belong to one container only."""
+    # Only from text: ip_address would accept a number too.
     try:
         found = ipaddress.ip_address(usual(value)) if isinstance(value, str) else None
     except ValueError:
         return None
     if found is None or getattr(found, "scope_id", None) is not None:
         return None
-    # 127.0.0.1 is in every namespace, and silk's gateway 169.254.0.1 on every wire.
+    # 127.0.0.1 exists in every namespace, and silk's gateway 169.254.0.1 on every veth pair.
     special = found.is_unspecified or found.is_reserved or found.is_multicast
     return None if special or found.is_loopback or found.is_link_local else str(found)
