@@ -103,8 +103,11 @@ def usage(pid: int) -> Usage:
 
 
 def _waits(task: Path) -> int:
-    status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
-    return int(status["voluntary_ctxt_switches"])
+    try:
+        text = (task / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # the thread has ended
+        return 0
+    return int(dict(line.split(":", 1) for line in text.splitlines())["voluntary_ctxt_switches"])
 
 
 def _kilobytes(field: str) -> int:
