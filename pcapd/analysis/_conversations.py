@@ -279,7 +279,7 @@ class ConversationTable:
             fresh = _DNS in _FIELDS.unpack(row[7])[2:4]
         if (
             payload
-            and fresh
+            and (fresh or again)  # a retransmission may fill a hole that is no longer remembered
             and not has & _LATER
             and (half.wanted != NEVER)
             and offset + payload > half.wanted

@@ -385,7 +385,8 @@ follow(ConversationTable *self, Conversation *one, Seen *seen, const Now *now, b
         fresh = is_error(now);
     else if (one->key.protocol == UDP)
         fresh = row->source_port == DNS_PORT || row->destination_port == DNS_PORT;
-    return !row->payload || !fresh || row->has & HAS_LATER_FRAGMENT || half->wanted == NEVER
+    /* A retransmission may fill a hole that is no longer remembered. */
+    return !row->payload || !(fresh || *again) || row->has & HAS_LATER_FRAGMENT || half->wanted == NEVER
         || offset + row->payload <= half->wanted
         || give_payload(self, one, both->place, half, now, offset);
 }

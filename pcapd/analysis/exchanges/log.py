@@ -22,6 +22,8 @@ __all__ = ["Exchanges", "Icmp", "Log"]
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
 #: Number of packets of a direction in which a start is searched: a capture may start within a message.
 _TRIES: Final = 4
+#: Limit of packets of a direction that wait for its first one, which was lost and comes again.
+_EARLY_MAX: Final = 64
 #: Limit of requests of a conversation that wait for the views of the other places.
 _PENDING_MAX: Final = 512
 #: Limit of ICMP errors that are kept; one conversation has few.
@@ -62,6 +64,21 @@ class Exchanges:
         self.pending: OrderedDict[int, Dict[int, Request]] = OrderedDict()
 
 
+class _Start:
+    """A direction whose start is not yet found.
+
+    Attributes:
+        at: Offset of the next bytes in which it may be.
+        tries: Packets that did not have it.
+        early: Packets that wait for an earlier one.
+    """
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.tries = 0
+        self.early: List[Piece] = []
+
+
 class Log:
     """The content of all conversations.
 
@@ -74,8 +91,8 @@ class Log:
         self._inner = LoopbackRequests()
         self._room = Room(EXCHANGE_BYTES)
         self._exchanges: Dict[int, Exchanges] = {}
-        #: By conversation, then by place and side: number of starts that were not recognised.
-        self._tries: Dict[int, Dict[Tuple[int, int], int]] = {}
+        #: By conversation, then by place and side: directions whose start is not yet found.
+        self._starts: Dict[int, Dict[Tuple[int, int], _Start]] = {}
         self._icmp: Dict[bytes, List[Icmp]] = {}
         self._icmp_count = 0
 
@@ -119,7 +136,8 @@ class Log:
             key: Family, protocol, ports and addresses of its ends, as in `pcapd.analysis._facts.KEY`.
         """
         exchanges = self._exchanges.pop(serial, None)
-        self._tries.pop(serial, None)
+        for start in self._starts.pop(serial, {}).values():
+            self._release(start)
         icmp = self._icmp.pop(key, None) if self._icmp else None
         if exchanges is None:
             exchanges = Exchanges()
@@ -152,17 +170,32 @@ class Log:
             return self._try_again(serial, place, side, piece)
         stream.at = piece.offset
         exchanges.streams[place, side] = stream
-        return stream.take(piece)
+        wanted = stream.take(piece)
+        start = self._starts.get(serial, {}).pop((place, side), None)
+        if start is not None:
+            self._release(start)
+            for early in start.early:
+                wanted = stream.take(early)
+        return wanted
 
     def _try_again(self, serial: int, place: int, side: int, piece: Piece) -> int:
-        own = self._tries.setdefault(serial, {})
-        tries = own.pop((place, side), 0) + 1
-        if tries < _TRIES and piece.content:
-            own[place, side] = tries
-            return piece.offset + piece.length
+        own = self._starts.setdefault(serial, {})
+        start = own.setdefault((place, side), _Start())
+        if piece.offset > start.at and len(start.early) < _EARLY_MAX and self._room.left > 0:
+            start.early.append(piece)
+            self._room.left -= len(piece.content)
+            return start.at
+        start.tries += 1
+        if start.tries < _TRIES and piece.content:
+            start.at = piece.offset + piece.length
+            return start.at
+        self._release(own.pop((place, side)))
         if not own:
-            del self._tries[serial]
+            del self._starts[serial]
         return NEVER
+
+    def _release(self, start: _Start) -> None:
+        self._room.left += sum(len(piece.content) for piece in start.early)
 
     def _drain(self, exchanges: Exchanges, place: int, http: Http) -> None:
         for request in http.done:

@@ -182,6 +182,23 @@ def test_segments_that_a_network_card_cuts(tmp_path: Path) -> None:
     assert kinds(names) == []
 
 
+@pytest.mark.parametrize("lost", [1, 4, 9])
+def test_a_response_with_many_losses_is_read(tmp_path: Path, lost: int) -> None:
+    """Every second segment of a response is lost and sent again, the first last: the response is still read."""
+    size, request = 100, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    head = b"HTTP/1.1 503 X\r\nContent-Length: %06d\r\n\r\n"
+    body = bytes(2 * lost * size - len(head % 0))
+    answer = head % len(body) + body
+    before, after = talk(request=request, answer=answer)[:5], talk(request=request, answer=answer)[6:]
+    sent = []
+    for number, part in enumerate([*range(1, 2 * lost, 2), *reversed(range(0, 2 * lost, 2))]):
+        data = answer[size * part :][:size]
+        segment = tcp((80, 40000), 300 + size * part, 100 + len(request), ACK, data)
+        sent.append((1500 + 10 * number, ipv4(SERVER, CLIENT, 6, segment, 50 + number)))
+    packets = before + sent + [(us + 5000, data) for us, data in after]
+    assert ("http_errors", "error") in kinds([pcap(tmp_path / "a.pcap", packets)])
+
+
 def test_an_interface_that_shows_everything_twice(tmp_path: Path) -> None:
     """An interface that shows each packet twice, as ``any`` on a router, causes no warning of retransmissions."""
     seen = talk()[:3]
