@@ -186,10 +186,9 @@ class Muxer:
             RecordError: A length in the batch is wrong, or above the snaplen.
         """
         account = self._accounts[number]
-        checked = check(records, account.source.snaplen)
         if account.shift_us:
             records = shift(records, account.shift_us)
-            checked = check(records, account.source.snaplen)
+        checked = check(records, account.source.snaplen)
         account.received += checked.packets
         account.bytes += len(records)
         account.last_us = max(account.last_us, checked.latest_us)
@@ -383,7 +382,8 @@ def describe(source: Source, *, aligned: bool = False) -> str:
     if source.headers_only:
         text += ", headers only"
     if source.clock_offset_us is not None:
-        text += f", clock {'corrected by' if aligned else 'offset'} {source.clock_offset_us / 1000:+.3f}"
+        name = "corrected clock error" if aligned else "clock offset"
+        text += f", {name} {source.clock_offset_us / 1000:+.3f}"
         if source.clock_error_us is not None:
             text += f" ± {source.clock_error_us / 1000:.3f}"
         text += " ms"

@@ -111,7 +111,7 @@ class AgentLink(FramedProtocol):
         super().dataReceived(data)
 
     def room(self) -> memoryview | None:
-        """The buffer for the rest of an incomplete frame (`pcapd.net.transport.BulkReceiver`)."""
+        """The buffer for the rest of an incomplete frame (`pcapd.net.receiving.BulkReceiver`)."""
         return self._session.room()
 
     def filled(self, count: int) -> None:

@@ -35,6 +35,7 @@ from pcapd.limits import (
     START_TIMEOUT,
 )
 from pcapd.net.clock import Deadline, cancel, now_us
+from pcapd.net.sendqueue import RECORD
 from pcapd.running import RunningTime
 from pcapd.wire import (
     Callee,
@@ -53,7 +54,6 @@ from pcapd.wire.frames import Bytes
 __all__ = ["StreamProtocol", "StreamResource"]
 
 _PROTOCOL_ERROR = 1002  # RFC 6455, section 7.4.1
-_MESSAGE = 16 * 1024  # bytes, the size of a TLS record: a larger message is not worth the delay of a turn
 
 
 class StreamResource(Page):
@@ -282,7 +282,7 @@ class StreamProtocol:
         for piece in pieces:
             self._out.append(piece)
             self._out_size += len(piece)
-        if self._out_size >= _MESSAGE:
+        if self._out_size >= RECORD:  # a larger message is not worth the delay of a turn
             self._flush()
         elif self._flush_soon is None:
             self._flush_soon = self._reactor.callLater(0, self._turn_is_over)

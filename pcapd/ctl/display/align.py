@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Iterator, List
@@ -19,21 +20,23 @@ __all__ = ["align"]
 
 
 def align(source: str, target: str, *, force: bool) -> List[str]:
-    """Write `target`, a copy of `source` with corrected times.
+    """Write `target`, a copy of `source` with corrected times, which only its owner may read.
 
     Returns:
         A line about each interface.
 
     Raises:
-        UsageProblem: `target` exists already, or is the same file.
+        UsageProblem: One of the names cannot be used, or `target` exists already.
         PcapdError: `source` cannot be read, has only one interface, or `target` cannot be written.
     """
     path = Path(target)
-    if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UsageProblem(f"{target} is the input file", "use another name")
-    if path.exists() and not force:
-        raise UsageProblem(f"{target} already exists", "use another name, or --force")
+    _check_names(source, target, path, force=force)
     world = explain([source]).world
+    if any(place.deduped for place in world.places):
+        raise PcapdError(
+            f"duplicates were left out of {source}: no packet in it shows two clocks",
+            "capture without --dedupe",
+        )
     if len(world.places) < 2:
         raise PcapdError(
             f"{source} has only one interface: there is no other clock to compare with",
@@ -42,9 +45,7 @@ def align(source: str, target: str, *, force: bool) -> List[str]:
     lines = [_line(world, place) for place in world.places]
     clocks = [Clock(partial(_offset, world, place.number), line) for place, line in zip(world.places, lines)]
     try:
-        with path.open("wb" if force else "xb") as file, _removed_if_broken(path):
-            for block in shifted(partial(_open, source), clocks):
-                file.write(block)
+        _write(path, shifted(partial(_open, source), clocks))
     except OSError as error:
         raise PcapdError(f"cannot write {target}: {error.strerror}") from error
     except BadFile as error:
@@ -52,16 +53,31 @@ def align(source: str, target: str, *, force: bool) -> List[str]:
     return [f"{escape(place.name)}: {line}" for place, line in zip(world.places, lines)]
 
 
+def _check_names(source: str, target: str, path: Path, *, force: bool) -> None:
+    if "-" in (source, target):
+        raise UsageProblem("align reads IN several times, so it needs files", "name two files")
+    if path.exists():
+        if not path.is_file():
+            raise UsageProblem(f"{target} is not a regular file", "use another name")
+        if Path(source).exists() and path.samefile(source):
+            raise UsageProblem(f"{target} is the input file", "use another name")
+        if not force:
+            raise UsageProblem(f"{target} already exists", "use another name, or --force")
+
+
 def _open(name: str) -> BinaryIO:
     return Path(name).open("rb")
 
 
-@contextlib.contextmanager
-def _removed_if_broken(path: Path) -> Iterator[None]:
+def _write(path: Path, blocks: Iterator[bytes]) -> None:
+    """Write a file of mode 0600; an existing file is replaced only when the new one is complete."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        yield
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(blocks)
+        Path(name).replace(path)
     except BaseException:
-        path.unlink()
+        Path(name).unlink()
         raise
 
 

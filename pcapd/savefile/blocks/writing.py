@@ -164,7 +164,7 @@ def corrected_interface(block: bytes, order: str, comment: str) -> bytes:
     options = b"".join(_text_option(1, comment, order=order))
     for code, value in options_of(block, 16, order):
         if code == 3:  # so that no reader corrects the times again
-            value = value.replace(b"clock offset", b"clock corrected by")  # noqa: PLW2901
+            value = value.replace(b"clock offset", b"corrected clock error")  # noqa: PLW2901
         options += _option(code, value, order)
     content = block[8:16] + options + END_OF_OPTIONS
     length = struct.pack(f"{order}I", len(content) + BLOCK_FRAME)

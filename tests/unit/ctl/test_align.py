@@ -71,7 +71,27 @@ def test_what_is_not_overwritten(tmp_path: Path) -> None:
         align(str(source), str(source), force=True)
     assert target.read_bytes() == b"mine"
     align(str(source), str(target), force=True)
-    assert target.stat().st_size > source.stat().st_size
+    assert target.stat().st_size > source.stat().st_size and target.stat().st_mode & 0o777 == 0o600
+    assert sorted(tmp_path.iterdir()) == [source, target]
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("-", "out.pcapng"), ("in.pcapng", "-"), ("in.pcapng", "/dev/null")]
+)
+def test_names_that_are_no_regular_file(source: str, target: str) -> None:
+    """Standard input, standard output and devices are refused before anything is read."""
+    with pytest.raises(UsageProblem, match=r"needs files|not a regular file"):
+        align(source, target, force=True)
+
+
+def test_a_file_without_duplicates_is_refused(tmp_path: Path) -> None:
+    """A capture with --dedupe has each packet once only, so it cannot show how far clocks are apart."""
+    source, target = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
+    described = (blocks.interface_description(f"a{number}", 1, 0, blocks.DEDUPED) for number in range(2))
+    source.write_bytes(blocks.section_header("test") + b"".join(described))
+    with pytest.raises(PcapdError, match="duplicates were left out"):
+        align(str(source), str(target), force=False)
+    assert not target.exists()
 
 
 def test_one_interface_has_no_other_clock(tmp_path: Path) -> None:

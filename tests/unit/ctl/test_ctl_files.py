@@ -411,6 +411,31 @@ def test_packets_for_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
+    ("pipe", "options", "live"),
+    [
+        (False, FileOptions(), False),
+        (True, FileOptions(), True),
+        (False, FileOptions(serve=("127.0.0.1", 0)), True),
+        (False, FileOptions(print=True), True),
+    ],
+    ids=["file", "pipe", "connection", "lines"],
+)
+def test_packets_that_somebody_may_read_as_they_come(
+    tmp_path: Path, pipe: bool, options: FileOptions, live: bool
+) -> None:
+    """Only a plain file may be written at intervals; a pipe, a connection and lines may have a reader."""
+    path, reader = tmp_path / "x.pcapng", None
+    if pipe:
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sinks = opened(str(path), Form.PCAPNG, options, Muxer(Form.PCAPNG, 262144))
+    assert sinks.live == live
+    sinks.close()
+    if reader is not None:
+        os.close(reader)
+
+
+@pytest.mark.parametrize(
     ("options", "elsewhere"),
     [
         (FileOptions(), False),

@@ -88,7 +88,7 @@ def test_times_by_the_clock_of_the_api(stream: type[Muxer] | type[Split]) -> Non
     muxer.stats(1, Stats(1, 0, 0, 1, 1_000_000))  # which is 1,001,500 by the api's clock
     file = b"".join(piece.data for piece in muxer.take_pieces(0.0))
     assert [packet.us for packet in read_file(io.BytesIO(file))] == [1_001_500]
-    assert b"clock corrected by -1.500 \xc2\xb1 0.250 ms" in file
+    assert b"corrected clock error -1.500 \xc2\xb1 0.250 ms" in file
 
 
 def test_addresses_that_every_machine_has_name_nobody() -> None:

@@ -49,7 +49,7 @@ def test_what_was_changed_stands_in_the_file() -> None:
     moved = b"".join(shifted(partial(io.BytesIO, data), [by(1500)]))
     (found,) = read_file(io.BytesIO(moved))
     assert found.us == 500 and found.interface.clock_offset is None
-    assert b"moved by -1500" in moved and b"clock corrected by +1.5 ms" in moved
+    assert b"moved by -1500" in moved and b"corrected clock error +1.5 ms" in moved
 
 
 def test_counters_move_too_and_only_the_last_of_an_interface_stay() -> None:
