@@ -55,6 +55,8 @@ setup(
         # Only the agent needs libpcap and libcap.  Build both from source:
         # pcapy-ng's wheel bundles a libpcap with known vulnerabilities.
         "agent": ["pcapy-ng>=2.1", "python-prctl>=1.8"],
+        # For agents with `privileges: none`: without python-prctl, which is under the GPL.
+        "capture": ["pcapy-ng>=2.1"],
         "test": [
             "pytest>=8",
             "pytest-twisted>=1.14",

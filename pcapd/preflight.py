@@ -51,6 +51,8 @@ def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
     if isinstance(config, AgentConfig):
         trial.do("listen.tls", lambda: ServerContext(config.listen.tls))
         trial.do("run_as", lambda: _check_user(config.run_as))
+        if config.privileges == "prctl":
+            trial.do("privileges", _check_prctl)
     else:
         tls = config.listen.tls
         trial.do("listen.tls", lambda: None if tls is None else ServerContext(tls))
@@ -128,6 +130,13 @@ def _check_user(user: str | None) -> None:
         raise ValueError(f"there is no user {user!r}") from None
     if os.geteuid() not in (0, entry.pw_uid):
         raise ValueError(f"not allowed to change to user {user!r}; start as root")
+
+
+def _check_prctl() -> None:
+    # Not at the top: the api runs without pcapd.capture.
+    from pcapd.capture import privileges  # noqa: PLC0415
+
+    privileges.load()
 
 
 def _check_writable(file: Path) -> None:

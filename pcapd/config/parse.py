@@ -33,6 +33,7 @@ from pcapd.config.schema import (
     MetricsConfig,
     Permission,
     PolicyConfig,
+    Privileges,
     ServerTLS,
 )
 from pcapd.config.section import CaFile, Directory, KeyPair, Report, Section
@@ -59,6 +60,7 @@ _RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
 
 _log_level: checks.Check[LogLevel] = checks.one_of(get_args(LogLevel))
 _access: checks.Check[ContainerAccess] = checks.one_of(get_args(ContainerAccess))
+_privileges: checks.Check[Privileges] = checks.one_of(get_args(Privileges))
 _captures = checks.whole_number(1, CAPTURES_MAX)
 _ring = checks.size_between(*RING_BYTES_RANGE)
 _capture_size = checks.size_between(1, CAPTURE_BYTES_MAX)
@@ -130,7 +132,15 @@ def survey_agent(values: Mapping[object, object], host_name: str, directory: Pat
         containers=section.optional_section("containers", _containers),
         namespaces=section.optional_section("namespaces", _namespaces) or {},
         run_as=section.optional("run_as", checks.user_name, None),
+        privileges=section.optional("privileges", _privileges, AgentConfig.privileges),
     )
+    if config.privileges == "none":
+        if config.run_as is not None:
+            section.problem("run_as", "needs privileges: prctl; with none, start the agent as that user")
+        if config.containers and config.containers.access == "namespace":
+            section.problem(
+                "containers.access", "namespace needs privileges: prctl; with none, use host-veth"
+            )
     section.finish()
     return Survey(config, section.report)
 

@@ -33,6 +33,7 @@ __all__ = [
     "LogLevel",
     "MetricsConfig",
     "Permission",
+    "Privileges",
     "ServerTLS",
     "StaticConfig",
     "StaticTarget",
@@ -43,6 +44,8 @@ LogLevel = Literal["debug", "info", "warn", "error"]
 #: ``namespace``: capture in the container's network namespace.  ``host-veth``: capture at the
 #: cell's end of the container's eth0, which needs only CAP_NET_RAW.
 ContainerAccess = Literal["namespace", "host-veth"]
+#: How an agent gives up privileges: with python-prctl (which is under the GPL), or not at all.
+Privileges = Literal["prctl", "none"]
 #: Permissions on an app that Cloud Controller can grant to a user.
 Permission = Literal["read_sensitive_data", "read_basic_data"]
 
@@ -145,6 +148,8 @@ class AgentConfig:
         containers: None if the machine runs no containers.
         namespaces: Absolute paths of the network namespaces that may be captured, by name.
         run_as: User to which the agent switches after the start; None to keep the user.
+        privileges: With ``none`` the agent does without python-prctl, ``run_as``, and
+            containers with access ``namespace``.
         warnings: Settings that work but should be changed, one sentence each.
     """
 
@@ -155,6 +160,7 @@ class AgentConfig:
     containers: Optional[ContainersConfig] = None
     namespaces: Mapping[str, Path] = field(default_factory=dict)
     run_as: Optional[str] = None
+    privileges: Privileges = "prctl"
     warnings: Tuple[str, ...] = ()
 
 

@@ -91,6 +91,7 @@ def agent_most(issued: Issued) -> dict[str, Any]:
     return {
         **issued.agent_properties(),
         "bpm.enabled": False,
+        "privileges": "prctl",
         "open_files": 1000,
         "memory_limit": "512M",
         "id": "router/7",
@@ -261,6 +262,16 @@ def test_false_is_a_value(api_least: Properties, agent_least: Properties) -> Non
     assert "tls" not in rendered.yaml("config/pcap-api.yml")["listen"]
 
 
+def test_an_agent_without_python_prctl(agent_least: Properties, tmp_path: Path) -> None:
+    """With ``privileges: none`` bpm starts the agent as vcap; a start as root, which only run_as would end, is refused."""
+    wanted = {**agent_least, "privileges": "none"}
+    found = load(render("pcap-agent", nested(wanted)), "pcap-agent", tmp_path)
+    assert isinstance(found, AgentConfig)
+    assert (found.privileges, found.run_as) == ("none", None)
+    with pytest.raises(RenderError, match=r"privileges: none needs bpm\.enabled"):
+        render("pcap-agent", nested({**wanted, "bpm.enabled": False}))
+
+
 def test_values_cannot_break_out(agent_least: Properties) -> None:
     """Quotes, line ends and YAML's own characters stay in their value."""
     odd = 'a"b\n  run_as: root # {}: &x *y'
@@ -364,7 +375,8 @@ def test_the_most_differs_from_the_defaults(job: str, issued: Issued) -> None:
     """Every property of the fullest example differs from its default."""
     properties, most = job_spec(job)["properties"], MOST[job](issued)
     same = {name for name, facts in properties.items() if facts.get("default") == most[name]}
-    assert same <= {"listen.tls.enabled"}
+    # privileges: none needs bpm.enabled: test_an_agent_without_python_prctl.
+    assert same <= {"listen.tls.enabled", "privileges"}
 
 
 @pytest.mark.parametrize("job", JOBS)
