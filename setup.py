@@ -70,6 +70,9 @@ setup(
             "types-PyYAML",
             "build>=1",
             "pyte>=0.8.2",
+            # For bin/sbom; and for the licences of our own files.
+            "cyclonedx-python-lib[json-validation]>=11.2",
+            "reuse>=5",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],
