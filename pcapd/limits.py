@@ -80,6 +80,8 @@ NAME_MAX: Final = 256
 #: characters of the message of a notice, an error or an END that we send.  Several messages
 #: fit into a control frame even if every character is escaped as six.
 TEXT_MAX: Final = 2048
+#: characters of the reason that a user gives for a capture.
+REASON_MAX: Final = 500
 #: entries of X-Forwarded-For that are read.
 FORWARDED_MAX: Final = 32
 #: IP addresses of a machine by which its own traffic is recognised.  On a machine with

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Dict, Final, Generic, Mapping, Optional, Tuple, TypeVar, get_args
 
 from pcapd.config import checks
+from pcapd.config.parse_policy import policy
 from pcapd.config.parse_static import static
 from pcapd.config.schema import (
     AgentConfig,
@@ -32,7 +33,6 @@ from pcapd.config.schema import (
     LogLevel,
     MetricsConfig,
     Permission,
-    PolicyConfig,
     Privileges,
     ServerTLS,
 )
@@ -41,8 +41,6 @@ from pcapd.errors import ConfigError
 from pcapd.limits import (
     CAPTURE_BYTES_MAX,
     CAPTURES_MAX,
-    POLICY_FILTERS_LENGTH_MAX,
-    POLICY_FILTERS_MAX,
     RING_BYTES_RANGE,
     SOURCES_MAX,
 )
@@ -54,7 +52,6 @@ F = TypeVar("F", bound=Optional[Path])
 
 _ANYONE: Final = "without it anyone who can reach the port could start captures"
 _ANY_CERTIFICATE: Final = "without it any certificate of client_cas could start captures"
-_NO_DEVICES: Final = "an empty list would allow nothing; leave the key out to allow any interface"
 _RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
 
 
@@ -161,7 +158,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         cloud_foundry=section.optional_section("cloud_foundry", _cloud_foundry),
         bosh=section.optional_section("bosh", lambda section: _bosh(section, agent_port)),
         static=section.optional_section("static", lambda section: static(section, agent_port)),
-        policy=section.default_section("policy", _policy),
+        policy=section.default_section("policy", policy),
         metrics=section.optional_section("metrics", _metrics),
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", _audit),
@@ -299,21 +296,6 @@ def _bosh(section: Section, agent_port: int) -> BoshConfig:
         ca=_ca_file(section, "ca", section.optional("ca", _file(section), None)),
         agent_port=section.optional("agent_port", checks.port, agent_port),
         token_scope=section.optional("token_scope", checks.scope, None),
-    )
-
-
-def _policy(section: Section) -> PolicyConfig:
-    exclude = section.optional_items("exclude", checks.exclusion)
-    if len(exclude) > POLICY_FILTERS_MAX or sum(map(len, exclude)) > POLICY_FILTERS_LENGTH_MAX:
-        section.problem(
-            "exclude",
-            f"must be at most {POLICY_FILTERS_MAX} filters, of {POLICY_FILTERS_LENGTH_MAX} characters in all",
-        )
-    devices = section.items("devices", checks.interface, _NO_DEVICES) if section.has("devices") else None
-    return PolicyConfig(
-        headers_only=section.optional("headers_only", checks.boolean, PolicyConfig.headers_only),
-        devices=devices,
-        exclude=exclude,
     )
 
 

@@ -279,11 +279,13 @@ class PolicyConfig:
         headers_only: Whether only the headers of packets are captured.
         devices: Interfaces that may be captured, the first by default; None for all.
         exclude: BPF filters; packets that match one of them are not captured.
+        require_reason: Whether each request must contain a reason, for the audit record.
     """
 
     headers_only: bool = False
     devices: Optional[Tuple[str, ...]] = None
     exclude: Tuple[str, ...] = ()
+    require_reason: bool = False
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "static.users": {"alice": {"token_sha256": HASH, "targets": ["vm-1"]}},
         "static.targets": {"vm-1": {"host": "10.0.0.7"}},
         "policy.headers_only": True,
+        "policy.require_reason": True,
         "policy.devices": ["eth0"],
         "policy.exclude": ["port 22", "net 10.1.0.0/16"],
         "metrics.enabled": True,
@@ -225,7 +226,7 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert found.cloud_foundry == CloudFoundryConfig(
         "https://api.example.com", tls / "cloud_foundry_ca.crt", "read_basic_data", "read_sensitive_data"
     )
-    assert found.policy == PolicyConfig(True, ("eth0",), ("port 22", "net 10.1.0.0/16"))
+    assert found.policy == PolicyConfig(True, ("eth0",), ("port 22", "net 10.1.0.0/16"), True)
     assert found.bosh == BoshConfig("https://192.0.2.1:25555", tls / "bosh_ca.crt", 9998, "pcap.capture")
     assert found.static is not None
     assert found.static.users["alice"].targets == ("vm-1",)

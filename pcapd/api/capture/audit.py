@@ -155,6 +155,8 @@ def request_fields(request: Request) -> dict[str, Any]:
         "filter": request.filter,
         "snaplen": request.snaplen,
         "headers_only": request.headers_only,
+        # Not "reason": that is why a capture ended or was refused.
+        **({"purpose": request.reason} if request.reason else {}),
     }
 
 

@@ -138,6 +138,7 @@ def options_of(call: Call) -> CaptureOptions:
         interfaces=tuple(split_list(call.get("--device"))),
         snaplen=_snaplen(call.get("--snaplen")),
         headers_only=_truth(call.get("--headers-only", "false"), "--headers-only"),
+        reason=call.get("--reason", os.environ.get("PCAP_REASON", "")),
         duration=_duration(call.get("--duration")),
         ordered=_truth(call.get("--order", "true"), "--order"),
         quiet=True,

@@ -80,6 +80,8 @@ _INSTANCES = r"^ *(all|[0-9]+( *, *[0-9]+)*)? *$"
 _DURATION = r"^ *(?=.*[1-9])[0-9]+([.][0-9]+)? ?(ms|s|m|h) *$"
 #: Names with dots are those of display filters; capture filters have dots only in addresses.
 _FILTER = r"^(?!.*[A-Za-z_][.][A-Za-z_])[^\x00-\x1f\x7f]*$"
+#: `pcapd.wire.Request` checks the length in characters.
+_REASON = r"^[^\x00-\x1f\x7f]*$"
 _CA = Argument(
     "--ca",
     "CA of the certificates",
@@ -116,6 +118,13 @@ _CAPTURE = (
         "Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine",
         type="boolean",
         default="false",
+    ),
+    Argument(
+        "--reason",
+        "Reason",
+        "Why you capture, such as a ticket, for the api's audit record (or PCAP_REASON)",
+        placeholder="if your operator requires one",
+        validation=_REASON,
     ),
     Argument(
         "--duration",

@@ -23,9 +23,10 @@ def test_no_interface_at_all() -> None:
 
 def test_all_of_it() -> None:
     """Each key of the policy arrives."""
-    text = 'policy: {headers_only: true, devices: [eth0, lo], exclude: ["port 22", "(net 10.0.0.0/8)"]}'
+    text = 'policy: {headers_only: true, devices: [eth0, lo], exclude: ["port 22", "(net 10.0.0.0/8)"]'
+    text += ", require_reason: true}"
     found = api(API + STATIC + text).policy
-    assert found == PolicyConfig(True, ("eth0", "lo"), ("port 22", "(net 10.0.0.0/8)"))
+    assert found == PolicyConfig(True, ("eth0", "lo"), ("port 22", "(net 10.0.0.0/8)"), True)
 
 
 @pytest.mark.parametrize(

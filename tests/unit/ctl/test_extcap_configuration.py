@@ -95,12 +95,13 @@ def test_options_of_a_capture() -> None:
         "--duration": "5m",
         "--order": "false",
         "--headers-only": "true",
+        "--reason": "TICKET-7",
     }
     options = options_of(Call(values=values))
     assert options.filter == "(tcp) and (port 80 or port 443)"
     assert (options.interfaces, options.snaplen, options.duration) == (("eth0", "lo"), 128, 300.0)
     assert (options.ordered, options.form, options.output) == (False, Form.PCAPNG, "-")
-    assert options.headers_only
+    assert options.headers_only and options.reason == "TICKET-7"
     assert options_of(Call(values={"--filter": "tcp"})).filter == "tcp"
     assert options_of(Call()).ordered and not options_of(Call()).headers_only
 
