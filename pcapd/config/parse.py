@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Final, Generic, Mapping, Optional, Tuple, TypeVar, get_args
 
 from pcapd.config import checks
-from pcapd.config.parse_policy import policy
+from pcapd.config.parse_policy import opt_in, policy
 from pcapd.config.parse_static import static
 from pcapd.config.schema import (
     AgentConfig,
@@ -280,6 +280,7 @@ def _cloud_foundry(section: Section) -> CloudFoundryConfig:
             "required_permission", _permission, CloudFoundryConfig.required_permission
         ),
         headers_only_permission=section.optional("headers_only_permission", _permission, None),
+        opt_in=section.optional_section("opt_in", opt_in),
     )
     if config.headers_only_permission and config.headers_only_permission == config.required_permission:
         section.problem("headers_only_permission", "must differ from required_permission")

@@ -29,9 +29,11 @@ __all__ = [
     "CloudFoundryConfig",
     "ContainerAccess",
     "ContainersConfig",
+    "LabelPlace",
     "ListenConfig",
     "LogLevel",
     "MetricsConfig",
+    "OptInConfig",
     "Permission",
     "Privileges",
     "ServerTLS",
@@ -44,6 +46,8 @@ LogLevel = Literal["debug", "info", "warn", "error"]
 #: ``namespace``: capture in the container's network namespace.  ``host-veth``: capture at the
 #: cell's end of the container's eth0, which needs only CAP_NET_RAW.
 ContainerAccess = Literal["namespace", "host-veth"]
+#: What in Cloud Foundry can have the label of an opt-in.
+LabelPlace = Literal["app", "space", "organization"]
 #: How an agent gives up privileges: with python-prctl (which is under the GPL), or not at all.
 Privileges = Literal["prctl", "none"]
 #: Permissions on an app that Cloud Controller can grant to a user.
@@ -197,6 +201,25 @@ class ApiLimits:
 
 
 @dataclass(frozen=True)
+class OptInConfig:
+    """The apps that may be captured at all: those with a label, and those in a list.
+
+    Attributes:
+        label: Key and value of a label of Cloud Controller; None for no label.
+        label_on: Where the label counts: on the app, its space, or its organization.
+        apps: GUIDs of apps.
+        spaces: GUIDs of spaces, with all their apps.
+        organizations: GUIDs of organizations, with all their apps.
+    """
+
+    label: Optional[Tuple[str, str]] = None
+    label_on: Tuple[LabelPlace, ...] = ("app", "space", "organization")
+    apps: Tuple[str, ...] = ()
+    spaces: Tuple[str, ...] = ()
+    organizations: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CloudFoundryConfig:
     """The Cloud Controller that authorizes captures of apps.
 
@@ -205,12 +228,14 @@ class CloudFoundryConfig:
         ca: File with CAs of its certificate; None for the system's CAs.
         required_permission: The permission on an app that a user needs.
         headers_only_permission: The permission needed for headers only; None for the same.
+        opt_in: The apps that may be captured; None for all.
     """
 
     api: str
     ca: Optional[Path] = None
     required_permission: Permission = "read_sensitive_data"
     headers_only_permission: Optional[Permission] = None
+    opt_in: Optional[OptInConfig] = None
 
 
 @dataclass(frozen=True)

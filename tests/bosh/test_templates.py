@@ -21,6 +21,7 @@ from pcapd.config.schema import (
     CloudFoundryConfig,
     ContainersConfig,
     MetricsConfig,
+    OptInConfig,
     PolicyConfig,
     StaticTarget,
 )
@@ -70,6 +71,11 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "cloud_foundry.ca": ca,
         "cloud_foundry.required_permission": "read_basic_data",
         "cloud_foundry.headers_only_permission": "read_sensitive_data",
+        "cloud_foundry.opt_in.label": "pcap/capture=yes",
+        "cloud_foundry.opt_in.label_on": ["space"],
+        "cloud_foundry.opt_in.apps": ["a-1"],
+        "cloud_foundry.opt_in.spaces": ["s-1"],
+        "cloud_foundry.opt_in.organizations": ["o-1"],
         "bosh.director": "https://192.0.2.1:25555",
         "bosh.ca": ca,
         "bosh.agent_port": 9998,
@@ -224,7 +230,11 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert (limits.concurrent_captures, limits.per_user, limits.max_targets) == (7, 2, 12)
     assert (limits.max_duration, limits.max_bytes) == (300.0, 2**30)
     assert found.cloud_foundry == CloudFoundryConfig(
-        "https://api.example.com", tls / "cloud_foundry_ca.crt", "read_basic_data", "read_sensitive_data"
+        "https://api.example.com",
+        tls / "cloud_foundry_ca.crt",
+        "read_basic_data",
+        "read_sensitive_data",
+        OptInConfig(("pcap/capture", "yes"), ("space",), ("a-1",), ("s-1",), ("o-1",)),
     )
     assert found.policy == PolicyConfig(True, ("eth0",), ("port 22", "net 10.1.0.0/16"), True)
     assert found.bosh == BoshConfig("https://192.0.2.1:25555", tls / "bosh_ca.crt", 9998, "pcap.capture")

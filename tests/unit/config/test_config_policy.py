@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pcapd.config.schema import PolicyConfig
+from pcapd.config.schema import OptInConfig, PolicyConfig
 from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
 from tests.kit.unit.config import API, CLOUD_FOUNDRY, STATIC, api, problems
 
@@ -53,6 +53,34 @@ def test_too_many_exclusions(texts: list[str]) -> None:
     """Exclusions that do not fit into a START together are refused."""
     (found,) = problems(api, API + STATIC + f"policy: {{exclude: {texts}}}")
     assert found.startswith("policy.exclude: must be at most ")
+
+
+def with_opt_in(text: str) -> str:
+    return CLOUD_FOUNDRY.replace("}", f", opt_in: {text}}}")
+
+
+def test_an_opt_in() -> None:
+    """Each key of the opt-in arrives; a label counts everywhere unless places are named."""
+    found = api(API + with_opt_in("{label: x.example/y=on, apps: [a-1], spaces: [s-1]}"))
+    assert found.cloud_foundry is not None
+    assert found.cloud_foundry.opt_in == OptInConfig(("x.example/y", "on"), apps=("a-1",), spaces=("s-1",))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", "label: required: without label, apps, spaces or organizations nothing"),
+        ("{label: capture}", "label: must be KEY=VALUE"),
+        ("{label: 'a b=c'}", "label: must be KEY=VALUE"),
+        ("{apps: [../x]}", "apps[0]: must be a GUID"),
+        ("{label: a=b, label_on: [foundation]}", "label_on[0]: must be one of app, space, organization"),
+        ("{apps: [a], label_on: [app]}", "label_on: needs label"),
+    ],
+)
+def test_an_opt_in_that_cannot_be(text: str, problem: str) -> None:
+    """An opt-in that would allow nothing, or means nothing, is refused before the api starts."""
+    (found,) = problems(api, API + with_opt_in(text))
+    assert found.startswith(f"cloud_foundry.opt_in.{problem}")
 
 
 def test_users_and_permissions() -> None:
