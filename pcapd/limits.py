@@ -236,6 +236,14 @@ AUDIT_CHECK_INTERVAL: Final = 2.0
 #: bytes of free disk that running captures need to record their ends; on a small file
 #: system it is an eighth of it.
 AUDIT_RESERVE: Final = 1 * MIB
+#: audit records that wait for syslog over TLS to acknowledge them; one has at most some 100 KB.
+AUDIT_QUEUE_MAX: Final = 500
+#: seconds that syslog over TLS has to accept a connection or records.
+SYSLOG_TIMEOUT: Final = 5.0
+#: seconds between attempts to connect.
+SYSLOG_RETRY: Final = 1.0
+#: seconds that the receiver at a Unix socket has to make room; the api does nothing else meanwhile.
+SYSLOG_LOCAL_TIMEOUT: Final = 0.2
 
 # --- time, seconds -----------------------------------------------------------
 

@@ -43,6 +43,7 @@ from pcapd.limits import DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
+from pcapd.net.logs import audit_output
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.reactor import Reactor
 from pcapd.net.tally import Tally
@@ -71,7 +72,9 @@ class Api(Daemon):
         self._reread = reread
         self.config = config
         self.metrics = Metrics()
-        self._trail = Trail(reactor, config.audit.file if config.audit else None, self.metrics.audit_failures)
+        #: Where audit records go, for the one who starts the log; None for the log.
+        self.audit = audit_output(config.audit)
+        self._trail = Trail(reactor, self.audit, self.metrics.audit_failures)
         self._trail.on_trouble = self._cannot_record
         self._defects = Tally(reactor, self._log_defect)
         self._client_context = ClientContext(config.agents.tls)

@@ -24,6 +24,7 @@ __all__ = [
     "duration",
     "file_in",
     "guid",
+    "host",
     "https_url",
     "identity",
     "interface",
@@ -242,6 +243,14 @@ def address(value: object) -> str:
     if not _is_address(found) or "%" in found:
         raise ValueError("must be an IP address, version 4 or 6")
     return str(ipaddress.ip_address(found))
+
+
+def host(value: object) -> str:
+    """Check an IP address or a DNS name."""
+    try:
+        return address(value)
+    except ValueError:
+        return dns_name(value)
 
 
 def network(value: object) -> Network:

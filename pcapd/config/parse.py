@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Final, Generic, Mapping, Optional, Tuple, TypeVar, get_args
 
 from pcapd.config import checks
-from pcapd.config.parse_policy import opt_in, policy
+from pcapd.config.parse_policy import audit, opt_in, policy
 from pcapd.config.parse_static import static
 from pcapd.config.schema import (
     AgentConfig,
@@ -21,7 +21,6 @@ from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,
     ApiLimits,
-    AuditConfig,
     BoshConfig,
     CaptureConfig,
     CliConfig,
@@ -161,7 +160,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         policy=section.default_section("policy", policy),
         metrics=section.optional_section("metrics", _metrics),
         cli=section.optional_section("cli", _cli),
-        audit=section.optional_section("audit", _audit),
+        audit=section.optional_section("audit", audit),
     )
     for network in config.trusted_proxies:
         if network.prefixlen == 0:
@@ -312,13 +311,6 @@ def _cli(section: Section) -> CliConfig:
     if directory:
         section.report.directories.append(Directory(f"{section.path}.directory", directory))
     return CliConfig(directory)
-
-
-def _audit(section: Section) -> AuditConfig:
-    file = section.required("file", _file(section))
-    if file:
-        section.report.directories.append(Directory(f"{section.path}.file", file.parent))
-    return AuditConfig(file)
 
 
 # --- shared ------------------------------------------------------------------

@@ -1,15 +1,15 @@
-"""The parts of an api's configuration that say what may be captured, by whom, and why.  Pure."""
+"""The parts of an api's configuration about what may be captured, why, and who records it.  Pure."""
 
 from __future__ import annotations
 
 from typing import Final, get_args
 
 from pcapd.config import checks
-from pcapd.config.schema import LabelPlace, OptInConfig, PolicyConfig
-from pcapd.config.section import Section
+from pcapd.config.schema import AuditConfig, LabelPlace, OptInConfig, PolicyConfig, SyslogConfig
+from pcapd.config.section import CaFile, Directory, KeyPair, Section
 from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
 
-__all__ = ["opt_in", "policy"]
+__all__ = ["audit", "opt_in", "policy"]
 
 _NO_DEVICES: Final = "an empty list would allow nothing; leave the key out to allow any interface"
 _NOBODY: Final = "without label, apps, spaces or organizations nothing could be captured"
@@ -50,3 +50,39 @@ def opt_in(section: Section) -> OptInConfig:
     if section.has("label_on") and not section.has("label"):
         section.problem("label_on", "needs label")
     return found
+
+
+def audit(section: Section) -> AuditConfig:
+    """Make where audit records go."""
+    file = section.optional("file", checks.file_in(section.directory), None)
+    if file is not None:
+        section.report.directories.append(Directory(f"{section.path}.file", file.parent))
+    syslog = section.optional_section("syslog", _syslog)
+    if section.has("file") == section.has("syslog"):
+        section.problem("file, syslog", "exactly one is required")
+    return AuditConfig(file, syslog)
+
+
+def _syslog(section: Section) -> SyslogConfig:
+    file = checks.file_in(section.directory)
+    config = SyslogConfig(
+        socket=section.optional("socket", checks.absolute_path, None),
+        host=section.optional("host", checks.host, None),
+        port=section.optional("port", checks.port, SyslogConfig.port),
+        ca=section.optional("ca", file, None),
+        server_name=section.optional("server_name", checks.dns_name, None),
+        certificate=section.optional("certificate", file, None),
+        private_key=section.optional("private_key", file, None),
+    )
+    if section.has("socket") == section.has("host"):
+        section.problem("socket, host", "exactly one is required; UDP is not supported: it loses records")
+    for key in ("port", "ca", "server_name", "certificate", "private_key"):
+        if section.has("socket") and section.has(key):
+            section.problem(key, "needs host")
+    if section.has("certificate") != section.has("private_key"):
+        section.problem("certificate, private_key", "both are required, or neither")
+    if config.ca is not None:
+        section.report.ca_files.append(CaFile(f"{section.path}.ca", config.ca))
+    if config.certificate and config.private_key:
+        section.report.key_pairs.append(KeyPair(section.path, config.certificate, config.private_key))
+    return config

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, Literal, Mapping, Optional, Tuple, Union
 
+from pcapd.config.rules import AuditConfig, LabelPlace, OptInConfig, PolicyConfig, SyslogConfig
 from pcapd.limits import AGENT_CAPTURES, AGENT_CONNECT_TIMEOUT, DRAIN_TIMEOUT, RING_BYTES
 
 __all__ = [
@@ -35,19 +36,19 @@ __all__ = [
     "MetricsConfig",
     "OptInConfig",
     "Permission",
+    "PolicyConfig",
     "Privileges",
     "ServerTLS",
     "StaticConfig",
     "StaticTarget",
     "StaticUser",
+    "SyslogConfig",
 ]
 
 LogLevel = Literal["debug", "info", "warn", "error"]
 #: ``namespace``: capture in the container's network namespace.  ``host-veth``: capture at the
 #: cell's end of the container's eth0, which needs only CAP_NET_RAW.
 ContainerAccess = Literal["namespace", "host-veth"]
-#: What in Cloud Foundry can have the label of an opt-in.
-LabelPlace = Literal["app", "space", "organization"]
 #: How an agent gives up privileges: with python-prctl (which is under the GPL), or not at all.
 Privileges = Literal["prctl", "none"]
 #: Permissions on an app that Cloud Controller can grant to a user.
@@ -201,25 +202,6 @@ class ApiLimits:
 
 
 @dataclass(frozen=True)
-class OptInConfig:
-    """The apps that may be captured at all: those with a label, and those in a list.
-
-    Attributes:
-        label: Key and value of a label of Cloud Controller; None for no label.
-        label_on: Where the label counts: on the app, its space, or its organization.
-        apps: GUIDs of apps.
-        spaces: GUIDs of spaces, with all their apps.
-        organizations: GUIDs of organizations, with all their apps.
-    """
-
-    label: Optional[Tuple[str, str]] = None
-    label_on: Tuple[LabelPlace, ...] = ("app", "space", "organization")
-    apps: Tuple[str, ...] = ()
-    spaces: Tuple[str, ...] = ()
-    organizations: Tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class CloudFoundryConfig:
     """The Cloud Controller that authorizes captures of apps.
 
@@ -297,39 +279,11 @@ class StaticConfig:
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
-    """Rules that apply to every user.
-
-    Attributes:
-        headers_only: Whether only the headers of packets are captured.
-        devices: Interfaces that may be captured, the first by default; None for all.
-        exclude: BPF filters; packets that match one of them are not captured.
-        require_reason: Whether each request must contain a reason, for the audit record.
-    """
-
-    headers_only: bool = False
-    devices: Optional[Tuple[str, ...]] = None
-    exclude: Tuple[str, ...] = ()
-    require_reason: bool = False
-
-
-@dataclass(frozen=True)
 class MetricsConfig:
     """The separate listener for Prometheus."""
 
     host: str = "127.0.0.1"
     port: int = 9102
-
-
-@dataclass(frozen=True)
-class AuditConfig:
-    """The file for audit records, instead of the log.
-
-    Attributes:
-        file: Path of the file, in which each line is a JSON object.
-    """
-
-    file: Path
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pcapd.config.schema import OptInConfig, PolicyConfig
+from pcapd.config.schema import AuditConfig, OptInConfig, PolicyConfig, SyslogConfig
 from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
 from tests.kit.unit.config import API, CLOUD_FOUNDRY, STATIC, api, problems
 
@@ -81,6 +83,37 @@ def test_an_opt_in_that_cannot_be(text: str, problem: str) -> None:
     """An opt-in that would allow nothing, or means nothing, is refused before the api starts."""
     (found,) = problems(api, API + with_opt_in(text))
     assert found.startswith(f"cloud_foundry.opt_in.{problem}")
+
+
+def test_audit_records_to_syslog() -> None:
+    """Records go to a Unix socket, or to a server over TLS, whose port is that of RFC 5425."""
+    found = api(API + STATIC + "audit: {syslog: {socket: /dev/log}}").audit
+    assert found == AuditConfig(syslog=SyslogConfig(Path("/dev/log")))
+    found = api(
+        API + STATIC + "audit: {syslog: {host: logs.example.com, server_name: syslog.example.com}}"
+    ).audit
+    assert found is not None and found.syslog == SyslogConfig(
+        host="logs.example.com", port=6514, server_name="syslog.example.com"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", "audit.file, syslog: exactly one is required"),
+        ("{file: a.log, syslog: {socket: /dev/log}}", "audit.file, syslog: exactly one is required"),
+        ("{syslog: {}}", "audit.syslog.socket, host: exactly one is required; UDP is not supported"),
+        ("{syslog: {host: a, udp: true}}", "audit.syslog.udp: unknown key"),
+        ("{syslog: {socket: log}}", "audit.syslog.socket: must be an absolute path"),
+        ("{syslog: {socket: /dev/log, port: 514}}", "audit.syslog.port: needs host"),
+        ("{syslog: {host: a b}}", "audit.syslog.host: "),
+        ("{syslog: {host: a, certificate: b}}", "audit.syslog.certificate, private_key: both are required"),
+    ],
+)
+def test_audit_records_that_would_go_nowhere(text: str, problem: str) -> None:
+    """Audit records have exactly one place, which can lose none silently."""
+    (found,) = problems(api, API + STATIC + f"audit: {text}")
+    assert found.startswith(problem)
 
 
 def test_users_and_permissions() -> None:
