@@ -18,12 +18,14 @@ from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
+from pcapd.api.http.captures import CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.connection import ApiSite, HttpConnection
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource, TargetsResource
 from pcapd.api.metrics import Metrics
+from pcapd.api.operators import Operators
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.kinds import configured, resolver_for
@@ -125,6 +127,7 @@ class Api(Daemon):
                 config,
                 limits=new.limits,
                 policy=new.policy,
+                operators=new.operators,
                 drain_timeout=new.drain_timeout,
                 trusted_proxies=new.trusted_proxies,
             )
@@ -174,6 +177,10 @@ class Api(Daemon):
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
         version_1.putChild(b"targets", TargetsResource(self, self._names))
+        operators = Operators(
+            self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
+        )
+        version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))

@@ -35,6 +35,7 @@ __all__ = [
     "name",
     "network",
     "one_of",
+    "operator",
     "port",
     "scope",
     "size_between",
@@ -73,6 +74,7 @@ _LABEL = re.compile(
     r"=[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 )
 _GUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+_OPERATOR = re.compile(r"static/[!-~]{1,128}|(?:cloud_foundry|bosh)/[!-.0-~]{1,64}/[!-~]{1,200}")
 _SCOPE = re.compile(r"[\x21-\x7e]{1,256}")
 #: Words that change the offsets of all later tests in a filter (pcap-filter(7), "vlan").
 _MOVING = re.compile(r"\b(?:vlan|mpls|pppoed|pppoes|geneve|vxlan)\b")
@@ -213,6 +215,11 @@ def label(value: object) -> Tuple[str, str]:
 def guid(value: object) -> str:
     """Check a GUID of Cloud Controller."""
     return _matching(_GUID, value, "must be a GUID, as cf app NAME --guid shows it")
+
+
+def operator(value: object) -> str:
+    """Check an operator: ``static/NAME``, ``cloud_foundry/ORIGIN/NAME`` or ``bosh/ORIGIN/NAME``."""
+    return _matching(_OPERATOR, value, "must be static/NAME, cloud_foundry/ORIGIN/NAME or bosh/ORIGIN/NAME")
 
 
 def user_name(value: object) -> str:

@@ -158,10 +158,17 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         bosh=section.optional_section("bosh", lambda section: _bosh(section, agent_port)),
         static=section.optional_section("static", lambda section: static(section, agent_port)),
         policy=section.default_section("policy", policy),
+        operators=section.optional_items("operators", checks.operator),
         metrics=section.optional_section("metrics", _metrics),
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", audit),
     )
+    for operator in config.operators:
+        resolver, _, name = operator.partition("/")
+        if not section.has(resolver):
+            section.problem("operators", f"{operator} needs the section {resolver}")
+        elif resolver == "static" and config.static and name not in (config.static.users or {}):
+            section.problem("operators", f"there is no user {name} in static.users")
     for network in config.trusted_proxies:
         if network.prefixlen == 0:
             section.warning(

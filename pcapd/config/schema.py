@@ -303,6 +303,8 @@ class ApiConfig:
 
     Attributes:
         drain_timeout: Seconds at a stop in which captures end and clients read the rest.
+        operators: Users who may see and stop everybody's captures: ``static/NAME``,
+            ``cloud_foundry/ORIGIN/NAME`` or ``bosh/ORIGIN/NAME``.
         trusted_proxies: Proxies whose headers for the client's address and the request's id are used.
         warnings: Settings that work but should be changed, one sentence each.
     """
@@ -317,7 +319,8 @@ class ApiConfig:
     cloud_foundry: Optional[CloudFoundryConfig] = None
     bosh: Optional[BoshConfig] = None
     static: Optional[StaticConfig] = None
-    policy: PolicyConfig = PolicyConfig()
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    operators: Tuple[str, ...] = ()
     metrics: Optional[MetricsConfig] = None
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None

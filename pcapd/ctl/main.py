@@ -84,7 +84,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
     if text:
         say(text, sys.stderr)
     arguments = sys.argv[1:]
-    if "--json" in arguments and arguments[0] not in ("status", "flows", "explain"):
+    if "--json" in arguments and arguments[0] not in ("captures", "status", "flows", "explain"):
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
         from pcapd.ctl.sinks.reportfile import nothing
 

@@ -84,6 +84,7 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "static.targets": {"vm-1": {"host": "10.0.0.7"}},
         "policy.headers_only": True,
         "policy.require_reason": True,
+        "operators": ["static/alice"],
         "policy.devices": ["eth0"],
         "policy.exclude": ["port 22", "net 10.1.0.0/16"],
         "metrics.enabled": True,

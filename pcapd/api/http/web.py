@@ -28,6 +28,7 @@ __all__ = [
     "NotFoundResource",
     "Page",
     "TargetsResource",
+    "answer_json",
     "deny",
 ]
 
@@ -153,10 +154,11 @@ def deny(request: Any, error: RequestError) -> bytes:
         request.setHeader("Allow", ", ".join(error.allowed))
     if isinstance(error, LimitReached) and error.retry_after is not None:
         request.setHeader("Retry-After", str(error.retry_after))
-    return _json(request, error.status, body)
+    return answer_json(request, error.status, body)
 
 
-def _json(request: Any, status: int, body: Any) -> bytes:
+def answer_json(request: Any, status: int, body: Any) -> bytes:
+    """Set the status, and return the body as JSON."""
     request.setResponseCode(status)
     request.setHeader("Content-Type", "application/json")
     return json.dumps(body).encode() + b"\n"
@@ -197,7 +199,7 @@ class HealthResource(Page):
     def render_GET(self, request: Any) -> bytes:
         """Answer with the health of the api."""
         body = self._health()
-        return _json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
+        return answer_json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
 
 
 class TargetsResource(Page):
@@ -224,7 +226,7 @@ class TargetsResource(Page):
             body = {"targets": self._names(client.token)}
         except RequestError as error:
             return deny(request, self._service.refused(Failure(error), client))
-        return _json(request, http.OK, body)
+        return answer_json(request, http.OK, body)
 
 
 class NotFoundResource(Resource):

@@ -118,6 +118,24 @@ class CloudFoundryResolver:
         """See `Resolver.resolve`."""
         return self._put(request, token, client, may_be_none=False)
 
+    def identify(self, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.identify`; Cloud Controller accepts the token, or not."""
+        try:
+            claims = check_form(token, now_us() / 1e6, CF_LOG_IN, TOKEN_LEEWAY)
+        except RequestError as error:
+            return fail(error)
+        conversation = self._authority.conversation()
+        owner = owner_of(claims, self.name, str(claims.get("iss", "")))
+
+        async def accepted() -> Resolved:
+            v3 = (self._links or await self._discover(conversation)).v3
+            answer = await conversation.get(f"{v3}/apps?per_page=1", token)
+            if answer.status != 200:
+                raise cc.refusal(answer.status, answer.headers.get("retry-after"), "")
+            return Resolved(owner.user, (), identity=owner.identity, origin=owner.origin)
+
+        return self._questions.put(client, conversation, accepted)
+
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""
         return self._put(request, token, client, may_be_none=True)

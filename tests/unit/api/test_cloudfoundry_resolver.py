@@ -26,7 +26,7 @@ from pcapd.errors import (
 )
 from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_MAX
 from pcapd.wire import App, Request
-from tests.kit.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, Instance, Process, User, rate_limited
 from tests.kit.doubles.https import Answer, Asked
 from tests.kit.unit.authorities import Authorities, outcome
 
@@ -107,6 +107,17 @@ def test_a_weaker_permission(scene: Scene, weaker: Permission) -> None:
     else:
         with pytest.raises(Forbidden):
             outcome(scene.ask(scene.auditor))
+
+
+def test_who_a_token_is(scene: Scene) -> None:
+    """Cloud Controller's acceptance of a token makes its claims the user's name and origin."""
+    found = outcome(scene.resolver.identify(scene.developer, "203.0.113.7"))
+    assert (found.user, found.origin, found.targets) == ("alice@example.test", "uaa", ())
+    assert found.identity == outcome(scene.ask(scene.developer)).identity
+    forged = scene.cc.token(User("admin"))
+    del scene.cc.users[forged]
+    with pytest.raises(Unauthenticated):
+        outcome(scene.resolver.identify(forged, "203.0.113.7"))
 
 
 LABEL = ("pcap.example.com/capture", "allowed")

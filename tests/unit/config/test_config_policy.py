@@ -116,6 +116,22 @@ def test_audit_records_that_would_go_nowhere(text: str, problem: str) -> None:
     assert found.startswith(problem)
 
 
+@pytest.mark.parametrize(
+    ("operator", "problem"),
+    [
+        ("alice", "operators[0]: must be static/NAME, cloud_foundry/ORIGIN/NAME or bosh/ORIGIN/NAME"),
+        ("bosh/admin", "operators[0]: must be "),
+        ("static/carol", "operators: there is no user carol in static.users"),
+        ("bosh/uaa/admin", "operators: bosh/uaa/admin needs the section bosh"),
+    ],
+)
+def test_an_operator_that_nobody_can_be(operator: str, problem: str) -> None:
+    """An operator whom no token can name is a slip."""
+    (found,) = problems(api, API + STATIC + f"operators: [{operator}]")
+    assert found.startswith(problem)
+    assert api(API + STATIC + "operators: [static/alice]").operators == ("static/alice",)
+
+
 def test_users_and_permissions() -> None:
     """A user of the configuration's, or a permission, may be good for headers only."""
     found = api(API + STATIC.replace("targets: [vm]", "targets: [vm], headers_only: true"))
