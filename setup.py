@@ -73,6 +73,7 @@ setup(
             # For bin/sbom; and for the licences of our own files.
             "cyclonedx-python-lib[json-validation]>=11.2",
             "reuse>=5",
+            "nox>=2024.4.15",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],
