@@ -93,14 +93,16 @@ _CAPTURE = (
     '[ -z "$pid" ] || kill -INT "$pid"; sleep 3; kill -KILL $pid 0; }; '
     'hear() { while read -r word id; do case $word in t) now "$id"; kill -USR2 "$dog";; '
     'u) kill -USR1 "$pid";; stop) "$@";; esac; done; "$@"; sleep 5; kill -KILL $pid 0; }; '
+    f'over() {{ printf "{MARK} end %s\\n" $1 >&2; }}; '
     'quit() { kill -INT "$pid"; }; key() { printf "\\003"; }; pid=; '
     # A terminal of its own, for a program that only root may signal.
     "if [ $how = terminal ]; then "
     "exec 4>&1 5>&2; export tool device snaplen filter; "
     'trap "" USR2; watch >/dev/null 2>&1 </dev/null 3<&- 4>&- 5>&- & dog=$!; '
-    "hear key <&3 4>&- | SHELL=/bin/sh script -qec "
+    # At its end all processes of this script are killed, because the pipeline waits for `hear`.
+    "hear key <&3 4>&- | { SHELL=/bin/sh script -qec "
     f'\'exec sudo -n "$tool" {_TCPDUMP} -i "$device" -s "$snaplen" -w - -- "$filter" >&4 2>&5 3<&-\' '
-    "/dev/null >/dev/null; status=$?; "
+    "/dev/null >/dev/null; over $?; kill -KILL 0; }; "
     "else "
     "case $tool in "
     '*/cf-pcap) set -- "$tool" -interface "$device" -snaplen "$snaplen" -filter "$filter";; '
@@ -109,8 +111,7 @@ _CAPTURE = (
     '"$@" </dev/null 3<&- & pid=$!; trap "" USR2; '
     "watch >/dev/null 2>&1 </dev/null 3<&- & dog=$!; "
     "hear quit <&3 >/dev/null & ear=$!; "
-    "wait $pid; status=$?; kill $ear 2>/dev/null; fi; "
-    f'kill $dog 2>/dev/null; printf "{MARK} end %s\\n" $status >&2'
+    "wait $pid; over $?; kill $ear $dog 2>/dev/null; fi"
 )
 
 #: The command that lists the interfaces of a host, as tcpdump does.

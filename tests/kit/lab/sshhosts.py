@@ -46,6 +46,7 @@ for path in "$0"/hidden/*; do
 done
 mount -t tmpfs tmpfs /run
 mkdir /run/sshd
+install -m 644 "$0/authorized_keys" /run/authorized_keys
 exec "$@"
 """
 
@@ -89,7 +90,8 @@ class SshHost:
             old.unlink()
         for number, path_text in enumerate(self.hidden):
             (hidden / str(number)).write_text(path_text)
-        options = [f"AuthorizedKeysFile={authorized}", "StrictModes=no", "UsePAM=no", "PidFile=none"]
+        (self.directory / "authorized_keys").write_bytes(authorized.read_bytes())
+        options = ["AuthorizedKeysFile=/run/authorized_keys", "StrictModes=no", "UsePAM=no", "PidFile=none"]
         options += ["PermitRootLogin=yes", "MaxStartups=100", "ListenAddress=0.0.0.0"]
         words = [word for option in options for word in ("-o", option)]
         server = ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-h", str(self._host_key()), *words]
