@@ -17,7 +17,7 @@ import time
 from typing import Final, Iterable, List, Optional, Sequence, Tuple
 
 import pcapd
-from pcapd.ctl.ssh.capture import FarCapture, Item, State
+from pcapd.ctl.ssh.capture import STOP_LIMIT, STOP_TIMEOUT, FarCapture, Item, State
 from pcapd.ctl.ssh.children import Child, Heartbeat
 from pcapd.ctl.ssh.farside import command
 from pcapd.ctl.ssh.hosts import Host
@@ -32,7 +32,7 @@ __all__ = ["SshConnection"]
 _TURN_BYTES: Final = 512 * 1024
 _STDERR_BYTES: Final = 16 * 1024
 #: The hosts, for the session: each host has its own limits of time.
-_HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, 3600.0, 3600.0)
+_HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, STOP_TIMEOUT + 5, STOP_LIMIT + 5)
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 

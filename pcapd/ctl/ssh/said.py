@@ -145,7 +145,7 @@ def problem_of(host: str, lines: List[str]) -> Tuple[str, str]:
     Args:
         host: The host, for the hint.
     """
-    for text in reversed(lines):
+    for text in lines:
         for part, remedy in _REMEDIES:
             if part in text:
                 return _plain(text), remedy.format(host=host)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
-from demo.namespaces import Namespace, connect
+from demo.namespaces import Link, Namespace, connect
 from demo.processes import wait_until
 
 __all__ = ["Desk", "SshHost", "ssh_hosts"]
@@ -145,12 +145,14 @@ class Desk:
 
     Attributes:
         hosts: The hosts, by name.
+        wire: Between the first and the second host.
         configuration: The ssh configuration; ``--ssh "ssh -F FILE"``.
     """
 
     namespace: Namespace
     directory: Path
     hosts: Mapping[str, SshHost]
+    wire: Link
     key: Path
     configuration: Path
 
@@ -209,7 +211,7 @@ def ssh_hosts(directory: Path, names: Sequence[str] = ("web-0", "web-1")) -> Ite
             hosts[name] = SshHost(name, namespace, link.right.ipv4, directory / name)
             lines += [f"Host {name}", f"    HostName {link.right.ipv4}"]
         first, second = (hosts[name].namespace for name in names)
-        connect(first, second, device="eth9", subnet=9)
+        wire = connect(first, second, device="eth9", subnet=9)
         lines += ["Host *", "    User root", f"    IdentityFile {key}", "    IdentitiesOnly yes"]
         lines += ["    StrictHostKeyChecking accept-new", f"    UserKnownHostsFile {directory}/known_hosts"]
         configuration = directory / "ssh_config"
@@ -217,4 +219,4 @@ def ssh_hosts(directory: Path, names: Sequence[str] = ("web-0", "web-1")) -> Ite
         for host in hosts.values():
             stack.callback(host.stop)
             host.serve(key.with_suffix(".pub"))
-        yield Desk(desk, directory, hosts, key, configuration)
+        yield Desk(desk, directory, hosts, wire, key, configuration)
