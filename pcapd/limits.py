@@ -141,6 +141,8 @@ PIPELINED_MAX: Final = 4 * KIB
 HOLD_BACK_BYTES: Final = 64 * MIB
 #: seconds for which an ordered merge waits for a source without a watermark while others send.
 HOLD_BACK_TIME: Final = 1.0
+#: the same for a merge with sources over ssh: tcpdump gets a packet up to a second after its time.
+SSH_HOLD_BACK_TIME: Final = 2.5
 #: bytes, and seconds, that wait to be compressed together (``x.pcapng.gz``): the most that a kill loses.
 GZIP_WAITING: Final = (512 * KIB, 2.0)
 #: bytes that a WebSocket client may send in one message: it sends only control frames.
