@@ -77,6 +77,8 @@ def _captured(explanation: Explanation) -> Iterator[str]:
     text = f"{explanation.packets} packets in {(last_us - first_us) / 1e6:.1f} s, from {_time(first_us)}"
     files = ", ".join(explanation.files)
     yield f"<p>{html.escape(text)}. <span class=soft>{html.escape(files)}</span></p>"
+    if explanation.contents:
+        yield "<p><b>This page quotes contents of requests (--show-contents).</b></p>"
     yield "<table><tr><th>place<th>packets<th>lost by the capture<th>clock</tr>"
     for place in explanation.world.places[:_ROWS_MAX]:
         offset = ""
@@ -128,7 +130,7 @@ def _slowest(explanation: Explanation) -> Iterator[str]:
     yield "<h2>Slowest requests</h2><table><tr><th>time<th>request<th>status"
     yield "<th>took<th>network<th>Envoy<th>app</tr>"
     for _, bad in explanation.slowest[:_ROWS_MAX]:
-        cells: List[str] = [_time(bad.first_us), f"{bad.method} {bad.path}", str(bad.status or "")]
+        cells: List[str] = [_time(bad.first_us), bad.shown, str(bad.status or "")]
         cells += [_ms(us) for us in (bad.duration_us, bad.network_us, bad.envoy_us, bad.app_us)]
         yield f"<tr>{''.join(f'<td>{html.escape(cell)}' for cell in cells)}</tr>"
     yield "</table>"

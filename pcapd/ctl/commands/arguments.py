@@ -20,6 +20,7 @@ __all__ = [
     "CaptureCommand",
     "access_options",
     "capture_options",
+    "contents_option",
     "environments",
     "files",
     "one_of",
@@ -187,6 +188,13 @@ access_options = _options(
     ),
     click.option("--insecure", is_flag=True, help="Do not check certificates; prints a warning each time."),
     click.option("--json", is_flag=True, help="Print JSON lines for scripts instead of text."),
+)
+
+contents_option = click.option(
+    "--show-contents",
+    is_flag=True,
+    help="In findings, also show query strings, hosts and the beginning of failed responses, which are "
+    "left out otherwise.",
 )
 
 #: The options of every command that captures.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
@@ -18,6 +19,7 @@ from pcapd.analysis.findings.page import page
 from pcapd.analysis.report import as_dict
 from pcapd.ctl.display.explain import as_lines, explain
 from pcapd.ctl.main import cli
+from pcapd.errors import PcapdError
 from tests.kit.segments import ACK, CLIENT, FIN, RST, SERVER, SYN, ipv4, tables, tcp
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -243,6 +245,39 @@ def test_the_page(tmp_path: Path, name: bytes) -> None:
         "div", "b", "br", "code", "svg", "text", "path", "polyline", "rect", "circle",
     }, tags  # fmt: skip
     assert "http:" not in page_.read_text() and "url(" not in page_.read_text()
+
+
+@pytest.mark.parametrize("option", [(), ("--show-contents",)])
+def test_contents(tmp_path: Path, option: Tuple[str, ...]) -> None:
+    """Query strings, hosts and responses are shown only if they are asked for, and are escaped everywhere."""
+    request = b"GET /a/b?token=<i>\x1b]0;x\x07 HTTP/1.1\r\nHost: <b>host\r\nCookie: biscuit\r\n\r\n"
+    answer = b"HTTP/1.1 500 Bad\r\nContent-Length: 14\r\nServer: own\r\n\r\n<hr> it\r\n broke"
+    waits = talk(40001, request=b"GET /slow?q=1 HTTP/1.1\r\n\r\n", wait=3_000_000)
+    file = pcap(tmp_path / "a.pcap", talk(request=request, answer=answer) + waits)
+    arguments = ["explain", file, "--html", str(tmp_path / "page.html"), *option]
+    text = CliRunner().invoke(cli, arguments).output
+    report = CliRunner().invoke(cli, [*arguments, "--json"]).output
+    page_ = (tmp_path / "page.html").read_text()
+    for output in (text, report, page_):
+        assert "biscuit" not in output and "\x1b" not in output and "Server" not in output
+        for secret in ("token=", "q=1", "it broke", "500 Bad"):
+            assert (secret in output) is bool(option), (secret, output)
+    assert not re.search("<(i|hr)>|<b>host", page_)
+    if option:
+        assert "GET <b>host/a/b?token=<i>\\x1b]0;x\\x07 (500 Bad: <hr> it broke)" in text
+        assert ("--show-contents" in page_) and (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600
+        assert {one["path"] for one in json.loads(report)["requests"]["groups"]} == {"/a", "/slow"}
+
+
+def test_a_compressed_file(tmp_path: Path) -> None:
+    """Files that pcapctl compressed are read; one that was cut is refused."""
+    plain = Path(pcap(tmp_path / "a.pcap", talk(status=503)))
+    packed = tmp_path / "a.pcap.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert kinds([str(packed)]) == kinds([str(plain)]) == [("http_errors", "error")]
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(PcapdError, match="not a complete gzip file"):
+        kinds([str(packed)])
 
 
 def test_the_command(tmp_path: Path) -> None:
