@@ -336,8 +336,10 @@ capture_options = _options(
     click.option(
         "--explain",
         is_flag=True,
-        help="At the end, explain what went wrong in the traffic, as pcapctl explain FILE does.",
+        help="Explain what went wrong in the traffic: the number of findings while the capture runs, and the "
+        "findings at the end, as pcapctl explain FILE does.",
     ),
+    contents_option,
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     click.option(
