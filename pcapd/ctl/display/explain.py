@@ -26,8 +26,6 @@ from pcapd.savefile.reader import Rows
 
 __all__ = ["Places", "as_lines", "explain", "write_page"]
 
-#: The diagram of a finding starts this time before its first sign, microseconds.
-_LADDER_BEFORE_US: Final = 50_000
 #: First bytes of a gzip file (RFC 1952).
 _GZIP: Final = b"\x1f\x8b"
 
@@ -63,8 +61,8 @@ def write_page(names: Sequence[str], page: str, *, contents: bool = False) -> Ex
     bad = worst_conversation(explanation)
     ladder = None
     if bad is not None and bad.example is not None and "-" not in names:
-        from_us = explanation.world.aligned(bad.places[0], bad.first_us) if bad.places else bad.first_us
-        ladder = Ladder(bad.example, explanation.world, from_us - _LADDER_BEFORE_US)
+        sign_us = explanation.world.aligned(bad.places[0], bad.first_us) if bad.places else bad.first_us
+        ladder = Ladder(bad.example, explanation.world, sign_us, bad.frames)
         for rows, _ in in_order(
             [_rows(name, _Again(index, explanation)) for index, name in enumerate(names)]
         ):
