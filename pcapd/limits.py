@@ -195,6 +195,13 @@ FINDINGS_MAX: Final = 1000
 WORST_CONVERSATIONS: Final = 100
 #: findings that are shown as text without --all: a screenful.
 FINDINGS_SHOWN: Final = 10
+#: bytes of packets that wait for the process that explains a capture (--explain); when there are
+#: more, packets are skipped.  As much as the merge may release at once.
+EXPLAIN_BACKLOG: Final = 64 * MIB
+#: seconds between two counts of the findings while a capture runs.
+EXPLAIN_COUNT_INTERVAL: Final = 2.0
+#: bytes of that process's result; FINDINGS_MAX findings have less than 2 MB.
+EXPLAIN_RESULT_MAX: Final = 16 * MIB
 
 # --- files that are read (pcapctl flows) ----------------------------------------
 
