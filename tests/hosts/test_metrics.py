@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from tests.kit.hosts.chain import Chain
 from tests.kit.hosts.scraping import page, samples
 from tests.kit.lab.generator import FILTER, Generator
 from tests.kit.lab.readers import require
+from tests.kit.monitoring import labels, metrics, queries
 
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 pytest.importorskip("prctl", reason="python-prctl is not installed")
@@ -150,6 +152,20 @@ def test_what_the_configuration_says(measured: Chain, role: str) -> None:
         assert {f"pcapd_limit_{name}": value for name, value in expected.items()}.items() <= found.items()
     assert found["process_resident_memory_bytes"] > 2**20
     assert 0 < found["process_open_fds"] < found["process_max_fds"]
+
+
+def test_what_alerts_and_dashboard_ask_for(measured: Chain) -> None:
+    """Each metric and label of the alerts and the dashboard is served by an agent or an api."""
+    measured.capture("web-0", "--device", "eth7", "--duration", "300ms")
+    measured.capture("web-0", "--duration", "300ms")
+    served = page(measured.agent) + page(measured.api)
+    there = set(re.findall(r"^(\w+)[{ ]", served, re.MULTILINE))
+    # Prometheus adds the last two.
+    known = {*re.findall(r"[{,](\w+)=\"", served), "job", "instance"}
+    unknown = {
+        where: sorted((metrics(query) - there) | (labels(query) - known)) for where, query in queries()
+    }
+    assert {where: names for where, names in unknown.items() if names} == {}
 
 
 def test_a_renewed_certificate(measured: Chain) -> None:
