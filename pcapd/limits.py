@@ -452,6 +452,8 @@ PORT_FULL_INTERVAL: Final = 10.0
 NO_ROOM_PAUSE: Final = 0.1
 #: seconds between looks at whether the last clients of a draining api have read everything.
 DRAIN_LOOK_INTERVAL: Final = 0.05
+#: seconds between measurements of how late the reactor runs its timers, if metrics are served.
+LAG_INTERVAL: Final = 1.0
 #: seconds between looks at what an ordered merge may release.
 RELEASE_INTERVAL: Final = 0.05
 #: seconds between blocks of statistics in a file.

@@ -28,6 +28,8 @@
     pcapd with an interface's rx_dropped counted as packets that it lost.
 ``memory``
     the memory that a function takes.
+``systemd``
+    a real systemd, in namespaces of its own, that runs our units.
 ``systemcalls``
     a command below systemd's system call filter, without systemd.
 
