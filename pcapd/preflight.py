@@ -62,8 +62,8 @@ def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
         trial.do("audit.file", lambda: None if audit.file is None else _check_writable(audit.file))
         trial.do("audit.syslog", lambda: None if audit.syslog is None else _check_syslog(audit.syslog))
         trial.check_filters("policy.exclude", config.policy.exclude)
-        if config.metrics is not None:
-            trial.check_port("metrics", config.metrics.host, config.metrics.port)
+    if config.metrics is not None:
+        trial.check_port("metrics", config.metrics.host, config.metrics.port)
     trial.check_port("listen", config.listen.host, config.listen.port)
     if trial.problems:
         raise ConfigError(path, trial.problems)

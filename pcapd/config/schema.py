@@ -19,6 +19,7 @@ __all__ = [
     "ANY_TARGET",
     "AgentConfig",
     "AgentListenConfig",
+    "AgentMetricsConfig",
     "AgentsConfig",
     "ApiConfig",
     "ApiLimits",
@@ -146,6 +147,21 @@ class ContainersConfig:
 
 
 @dataclass(frozen=True)
+class MetricsConfig:
+    """The separate listener for Prometheus."""
+
+    host: str = "127.0.0.1"
+    port: int = 9102
+
+
+@dataclass(frozen=True)
+class AgentMetricsConfig(MetricsConfig):
+    """The same of an agent, which may run beside an api."""
+
+    port: int = 9103
+
+
+@dataclass(frozen=True)
 class AgentConfig:
     """The configuration of an agent.
 
@@ -166,6 +182,7 @@ class AgentConfig:
     namespaces: Mapping[str, Path] = field(default_factory=dict)
     run_as: Optional[str] = None
     privileges: Privileges = "prctl"
+    metrics: Optional[AgentMetricsConfig] = None
     warnings: Tuple[str, ...] = ()
 
 
@@ -276,14 +293,6 @@ class StaticConfig:
 
     users: Mapping[str, StaticUser]
     targets: Mapping[str, StaticTarget]
-
-
-@dataclass(frozen=True)
-class MetricsConfig:
-    """The separate listener for Prometheus."""
-
-    host: str = "127.0.0.1"
-    port: int = 9102
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from pcapd.api.http.web import CaptureService, ClientInfo, NotFoundResource, Page, answer_json, deny
+from pcapd.api.http.web import CaptureService, ClientInfo
 from pcapd.limits import NAME_MAX
+from pcapd.net.pages import NotFoundResource, Page, answer_json, deny
 
 __all__ = ["CapturesResource"]
 

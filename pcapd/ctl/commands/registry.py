@@ -26,6 +26,7 @@ COMMANDS = (
     "flows",
     "hosts",
     "man",
+    "ssh",
     "status",
     "wireshark-profile",
 )

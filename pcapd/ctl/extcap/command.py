@@ -25,6 +25,7 @@ from pcapd.ctl.options import (
     parse_instances,
     read_token,
 )
+from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
@@ -109,6 +110,7 @@ def _capture(interface: configuration.Interface, call: Call) -> int:
 def _captured(interface: configuration.Interface, call: Call, parent: Parent, toolbar: Toolbar) -> int:
     from pcapd.ctl.extcap.toolbar import Wireshark, has_reader
     from pcapd.ctl.run import run
+    from pcapd.ctl.stream.connection import Connection
 
     fifo = call.get("--fifo")
     if not fifo:
@@ -118,7 +120,7 @@ def _captured(interface: configuration.Interface, call: Call, parent: Parent, to
     options = options_of(call)
     access, target = PREPARE[interface.value](call, options)
     try:
-        return run(access, options, target, Wireshark(_STDOUT_FD, toolbar), parent)
+        return run(lambda: Connection(access), options, target, Wireshark(_STDOUT_FD, toolbar), parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise
@@ -143,6 +145,10 @@ def options_of(call: Call) -> CaptureOptions:
         ordered=_truth(call.get("--order", "true"), "--order"),
         quiet=True,
         verbose=True,
+        files=FileOptions(
+            explain=_truth(call.get("--explain", "false"), "--explain"),
+            contents=_truth(call.get("--show-contents", "false"), "--show-contents"),
+        ),
     )
 
 

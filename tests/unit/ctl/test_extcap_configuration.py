@@ -96,14 +96,18 @@ def test_options_of_a_capture() -> None:
         "--order": "false",
         "--headers-only": "true",
         "--reason": "TICKET-7",
+        "--explain": "true",
+        "--show-contents": "true",
     }
     options = options_of(Call(values=values))
     assert options.filter == "(tcp) and (port 80 or port 443)"
     assert (options.interfaces, options.snaplen, options.duration) == (("eth0", "lo"), 128, 300.0)
     assert (options.ordered, options.form, options.output) == (False, Form.PCAPNG, "-")
-    assert options.headers_only and options.reason == "TICKET-7"
+    assert options.headers_only and options.files.explain and options.files.contents
+    assert options.reason == "TICKET-7"
     assert options_of(Call(values={"--filter": "tcp"})).filter == "tcp"
     assert options_of(Call()).ordered and not options_of(Call()).headers_only
+    assert not options_of(Call()).files.explain and not options_of(Call()).files.contents
 
 
 @pytest.mark.parametrize(
@@ -159,10 +163,11 @@ def test_interfaces() -> None:
         ("0", "button"),
         ("1", "string"),
         ("2", "string"),
+        ("4", "string"),
         ("3", "button"),
     ]
-    assert controls[3]["role"] == "logger"
-    assert len(lines) == 8
+    assert controls[4]["role"] == "logger"
+    assert len(lines) == 9
 
 
 @pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
