@@ -291,5 +291,5 @@ def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) ->
     for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
         assert said["-D"].count(f". {name}\n") == 1
     assert "\n#extcap.pcapctl_cf.type: web\n" in said["-G"]
-    assert said["-G"].count("#extcap.pcapctl_") == 35
+    assert said["-G"].count("#extcap.pcapctl_") == 41
     assert [path.name for path in folder.iterdir()] == ["pcapctl" if how == "launcher" else "clouds"]
