@@ -893,7 +893,7 @@ def cf_login(data: bytes) -> None:
 def explanation(data: bytes) -> None:
     """Packets of anybody at three places, as rows."""
     choices = _Input(data)
-    found = Explanation(["a", "b"])
+    found = Explanation(["a", "b"], contents=bool(data[:1] > b"\x7f"))
     places = [found.place(file, FileInterface(f"p{number}", 101)) for number, file in enumerate((0, 0, 1))]
     rows, content, us = [], b"", 1_000_000
     for piece in choices.chunks(1 + choices.number() % 12):

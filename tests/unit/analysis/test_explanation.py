@@ -295,9 +295,9 @@ def test_the_ladder_marks_what_is_meant(tmp_path: Path) -> None:
         ack += len(answer)
     write_page([pcap(tmp_path / "a.pcap", packets)], str(tmp_path / "page.html"))
     diagram = (tmp_path / "page.html").read_text().rpartition("<h2>Packets of")[2]
-    assert diagram.count('class="band"') == 1 and diagram.count('class="arrow') == 48
+    assert diagram.count('class="band"') == 1 and diagram.count('class="arrow') == 36
     rows = re.findall(r'(class="band".*?)?<text [^>]*class="dim"[^>]*>([0-9.]+) ms', diagram)
-    assert [index for index, (band, _) in enumerate(rows) if band] == [16]
+    assert [index for index, (band, _) in enumerate(rows) if band] == [12]
 
 
 @pytest.mark.parametrize("seconds", [0, 0.0004, 0.7, 8, 61, 3600, 400_000])
