@@ -239,7 +239,8 @@ class FarCapture:
         if self.state is State.CONNECTING:
             self.state = State.ASKING
             self._tool = tool.rpartition("/")[2]
-            # An older tcpdump may write a packet in part when the signal comes; elsewhere it is another signal.
+            # An older tcpdump may write a packet in part when the signal comes; elsewhere it is
+            # another signal.
             modern = [int(part) for part in version.split(".")[:2] if part.isdecimal()] >= [4, 99]
             self._signals = self._tool == "tcpdump" and modern and system == "Linux" and how != "terminal"
             self.device = device
