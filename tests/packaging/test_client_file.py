@@ -288,7 +288,12 @@ def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) ->
             ["tshark", *question], env=environ, cwd="/", capture_output=True, text=True, check=True
         )
         said[question[0]] = done.stdout
-    for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
+    for name in (
+        "pcapctl-cf (Cloud Foundry app)",
+        "pcapctl-bosh (BOSH VMs)",
+        "pcapctl-hosts (pcapd hosts)",
+        "pcapctl-ssh (hosts over ssh)",
+    ):
         assert said["-D"].count(f". {name}\n") == 1
     assert "\n#extcap.pcapctl_cf.type: web\n" in said["-G"]
     assert said["-G"].count("#extcap.pcapctl_") == 41
