@@ -50,6 +50,7 @@ setup(
         "wsproto>=1.2",
         "click>=8.1",
         "rich>=13.9",
+        "hpack>=4.1",
     ],
     extras_require={
         # Only the agent needs libpcap and libcap.  Build both from source:
@@ -68,6 +69,7 @@ setup(
             "types-PyYAML",
             "build>=1",
             "pyte>=0.8.2",
+            "h2>=4.1",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],

@@ -13,12 +13,14 @@ from typing import Any, Deque, Final, List, Optional, Set
 
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 
-__all__ = ["Http", "Message", "Request", "looks_like"]
+__all__ = ["IDS", "VALUE_MAX", "Http", "Message", "Request", "looks_like", "segment"]
 
 _METHOD: Final = re.compile(rb"[A-Z]{3,16}")
-_IDS: Final = (b"\nx-vcap-request-id:", b"\ntraceparent:", b"\nx-request-id:")
+#: Names of the fields that identify a request on several connections.
+IDS: Final = (b"x-vcap-request-id", b"traceparent", b"x-request-id")
+_IDS: Final = tuple(b"\n%s:" % name for name in IDS)
 #: bytes of a field's value that are read.
-_VALUE_MAX: Final = 256
+VALUE_MAX: Final = 256
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[^\n]{0,1024}\n")
 #: bytes; servers refuse longer heads.
 _HEAD_MAX: Final = 64 * 1024
@@ -54,9 +56,15 @@ class Request:
         answered: The response's times.
         whole: Whether the response is complete.
         router_error: X-Cf-RouterError of the response.
+        error, ended, quiet, cancelled_us: See `pcapd.analysis.exchanges.http2.Call`.
     """
 
     __slots__ = ("answered", "ids", "method", "path", "router_error", "sent", "seq", "status", "whole")
+
+    error: str = ""
+    ended: bool = True
+    quiet: bool = False
+    cancelled_us: int = 0
 
     @property
     def wait_us(self) -> int:
@@ -111,6 +119,11 @@ class Http:
     def answered_last(self) -> Set[int]:
         """The starts of the requests that were answered last."""
         return set(self._recent)
+
+    @property
+    def unanswered(self) -> List[Request]:
+        """The waiting requests without a response."""
+        return [one for one in self.waiting if one.status is None]
 
     def ended(self) -> None:
         """Process the end of the connection, which also ends a response without a length."""
@@ -257,7 +270,7 @@ class _Requests(_Heads):
         request = Request(
             self._begin_seq & 0xFFFFFFFF,
             method.decode("ascii"),
-            _segment(target),
+            segment(target),
             ids,
             Message(first.us, last.us, first.frame),
         )
@@ -340,11 +353,11 @@ def _field(low: bytes, name: bytes) -> bytes:
     if at < 0:
         return b""
     begin = at + len(name)
-    end = low.find(b"\r", begin, begin + _VALUE_MAX)
-    return low[begin : end if end >= 0 else begin + _VALUE_MAX].strip()
+    end = low.find(b"\r", begin, begin + VALUE_MAX)
+    return low[begin : end if end >= 0 else begin + VALUE_MAX].strip()
 
 
-def _segment(target: bytes) -> str:
+def segment(target: bytes) -> str:
     """The first segment of a path; the rest and the query may contain private data."""
     if target[:7].lower() == b"http://":
         target = b"/" + target[7:].partition(b"/")[2]

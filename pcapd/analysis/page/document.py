@@ -128,7 +128,7 @@ def _slowest(explanation: Explanation) -> Iterator[str]:
     yield "<h2>Slowest requests</h2><table><tr><th>time<th>request<th>status"
     yield "<th>took<th>network<th>Envoy<th>app</tr>"
     for _, bad in explanation.slowest[:_ROWS_MAX]:
-        cells: List[str] = [_time(bad.first_us), f"{bad.method} {bad.path}", str(bad.status or "")]
+        cells: List[str] = [_time(bad.first_us), f"{bad.method} {bad.path}", bad.outcome]
         cells += [_ms(us) for us in (bad.duration_us, bad.network_us, bad.envoy_us, bad.app_us)]
         yield f"<tr>{''.join(f'<td>{html.escape(cell)}' for cell in cells)}</tr>"
     yield "</table>"
