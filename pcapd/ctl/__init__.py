@@ -10,6 +10,7 @@ compiled module.
 ``stopping``   signals, and the exit of the program that started pcapctl
 ``commands``   one module for each command
 ``login``      the logins of the cf and the BOSH CLI
+``ssh``        captures over ssh, without agents and api
 ``stream``     the connection to the api, and the capture it carries
 ``sinks``      where packets go: files, readers, lines
 ``display``    what the user sees

@@ -353,8 +353,8 @@ class Muxer:
             account.opened_us,
             max(account.last_us, stats.captured_up_to_us),
             stats.received,
-            stats.dropped_interface,
-            stats.dropped_kernel,
+            stats.dropped_interface if stats.counted else None,
+            stats.dropped_kernel if stats.counted else None,
             account.written,
             account.remarks,
         )
@@ -376,7 +376,7 @@ def describe(source: Source, *, aligned: bool = False) -> str:
     Args:
         aligned: Whether the packets' times are corrected by the source's clock offset.
     """
-    text = f"agent {source.agent}" if source.agent else "an agent"
+    text = f"agent {source.agent}" if source.agent else "over ssh"
     if source.agent_address:
         text += f" at {source.agent_address}"
     if source.headers_only:

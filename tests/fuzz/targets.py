@@ -86,18 +86,20 @@ from pcapd.limits import (
     EXCHANGE_BYTES,
     FLOW_DELAYS,
     FRAME_MAX,
+    FRAME_TYPICAL,
     NAME_MAX,
     SNAPLEN_MAX,
 )
 from pcapd.merge import Source as Batches
 from pcapd.merge.muxer import Muxer
 from pcapd.packet.row import ROW_SIZE, make_row, rows_of
-from pcapd.records import _busiest, _reference
+from pcapd.records import _busiest, _reference, _savefile
 from pcapd.savefile import reader
 from pcapd.savefile.blocks import BadFile, FileInterface
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
 from pcapd.savefile.reader import Rows
+from pcapd.savefile.stream import PcapStream
 from pcapd.wire import (
     App,
     Callee,
@@ -138,6 +140,7 @@ NATIVE = (
     "records_headers",
     "records_pack",
     "records_rows",
+    "records_savefile",
     "savefile_rows",
 )
 #: A directory with other builds to be used by them, each in a directory of its package's name.
@@ -485,7 +488,9 @@ def _exact(data: bytes) -> Iterator[Any]:
 
 
 _REFERENCES = {package: importlib.import_module(f"pcapd.{package}._reference") for package in COMPILED}
-_REFERENCES["records"] = SimpleNamespace(**{**vars(_reference), "busiest": _busiest.busiest})  # type: ignore[assignment]
+_REFERENCES["records"] = SimpleNamespace(  # type: ignore[assignment]
+    **{**vars(_reference), "busiest": _busiest.busiest, "from_savefile": _savefile.from_savefile}
+)
 
 
 def _both(package: str, pieces: Tuple[bytes, ...], call: Callable[[Any, Tuple[Any, ...]], Any]) -> Any:
@@ -557,6 +562,29 @@ def records_headers(data: bytes) -> None:
         (choices.rest, index),
         lambda records, pieces: records.pack(*pieces, 2**18, 2**18, headers_of),
     )
+
+
+@target
+def records_savefile(data: bytes) -> None:
+    """A part of a savefile that another machine wrote; what comes out is a batch that the api accepts."""
+    choices = _Input(data)
+    form, max_captured = choices.number(), choices.pick((SNAPLEN_MAX, 64, 0, 2**31 - 1))
+    limit, headers_of = choices.pick(_EDGES), choices.pick((-1, 1, 101, 113, 228, 229, 276, 9))
+
+    def convert(records: Any, pieces: Tuple[Any, ...]) -> Any:
+        return records.from_savefile(
+            pieces[0],
+            big_endian=bool(form & 1),
+            nanoseconds=bool(form & 2),
+            max_captured=max_captured,
+            limit=limit,
+            headers_of=headers_of,
+        )
+
+    result = _both("records", (choices.rest,), convert)
+    if hasattr(result, "batch") and result.batch:
+        assert _reference.check(result.batch, max_captured) == result.checked
+        assert len(result.batch) <= max(limit, 16 + max_captured)
 
 
 @target
@@ -663,6 +691,34 @@ def _packets(data: bytes) -> List[reader.FilePacket]:
     with contextlib.suppress(BadFile):
         found.extend(reader.read_file(io.BytesIO(data)))
     return found
+
+
+@target
+def savefile_stream(data: bytes) -> None:
+    """However a stream of another machine is cut, the same packets or errors come out of it, and little is kept."""
+    choices = _Input(data)
+    headers_only, limit = bool(choices.number() & 1), choices.pick((FRAME_TYPICAL, 0, 64))
+    pieces = choices.chunks(1 + choices.number() % 5)
+    found = [
+        _streamed(cut, PcapStream(limit=limit, headers_only=headers_only))
+        for cut in ([b"".join(pieces)], pieces)
+    ]
+    assert found[0] == found[1]
+
+
+def _streamed(pieces: List[bytes], stream: PcapStream) -> Tuple[Any, ...]:
+    batches: List[bytes] = []
+    problem, left = "", 0
+    try:
+        for piece in pieces:
+            for made in stream.feed(piece):
+                batches.append(made.batch)
+            left = stream.finish()
+            assert left < 16 + SNAPLEN_MAX
+    except BadFile as error:
+        problem, left = str(error), 0
+        assert escape(problem).isprintable()
+    return b"".join(batches), stream.header, stream.packets, stream.position, problem, left
 
 
 @target

@@ -14,6 +14,7 @@
 ``flows``              ``pcapctl flows``: delays and losses between places
 ``hosts``              ``pcapctl hosts``: targets of the api's configuration
 ``man``                ``pcapctl man``: the man page, made from the --help texts
+``ssh``                ``pcapctl ssh``: hosts that ssh reaches
 ``status``             ``pcapctl status``: what the api can reach
 ``wireshark_profile``  ``pcapctl wireshark-profile``: a profile for Wireshark
 =====================  ======================================================

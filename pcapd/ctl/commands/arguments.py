@@ -20,6 +20,7 @@ __all__ = [
     "CaptureCommand",
     "access_options",
     "capture_options",
+    "direct_capture_options",
     "environments",
     "files",
     "one_of",
@@ -177,7 +178,9 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-access_options = _options(
+_JSON = click.option("--json", is_flag=True, help="Print JSON lines for scripts instead of text.")
+
+_ACCESS = (
     click.option("--api", "-u", envvar="PCAP_API", metavar="URL", help="URL of the pcap api (or PCAP_API)."),
     click.option(
         "--ca",
@@ -186,11 +189,12 @@ access_options = _options(
         help="CA of the api's certificate (PEM).",
     ),
     click.option("--insecure", is_flag=True, help="Do not check certificates; prints a warning each time."),
-    click.option("--json", is_flag=True, help="Print JSON lines for scripts instead of text."),
 )
+#: The options of every command that asks an api.
+access_options = _options(*_ACCESS, _JSON)
 
-#: The options of every command that captures.
-capture_options = _options(
+#: The options of every command that captures, without an api.
+direct_capture_options = _options(
     click.option(
         "--output",
         "-o",
@@ -315,7 +319,7 @@ capture_options = _options(
     click.option(
         "--align",
         is_flag=True,
-        help="Correct the times of packets by the clock offset of each agent, which is measured when the "
+        help="Correct the times of packets by the clock offset of each machine, which is measured when the "
         "capture starts.  pcapctl align IN OUT is more exact: it also uses the packets.",
     ),
     click.option(
@@ -338,11 +342,14 @@ capture_options = _options(
         metavar="FILE",
         help="Write a JSON report of the capture, also after failures.",
     ),
-    access_options,
+    _JSON,
     click.option("--quiet", "-q", is_flag=True, help="Print only problems."),
     click.option("--verbose", "-v", is_flag=True, help="Print more details."),
     *(click.option(name, count=True, hidden=True, expose_value=False) for name in _HABITS),
 )
+
+#: The options of every command that captures through an api.
+capture_options = _options(direct_capture_options, *_ACCESS)
 
 token_file_option = click.option(
     "--token-file",

@@ -88,10 +88,14 @@ def run_capture(access: Access, options: CaptureOptions, target: CaptureTarget, 
     """Capture, and return the exit status."""
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
+    from pcapd.ctl.stream.connection import Connection
+
+    def dial() -> Connection:
+        return Connection(access)
 
     if options.list_interfaces:
         from pcapd.ctl.display.interfaces import InterfaceList, listing_options
 
         lister = InterfaceList(json=options.json)
-        return run(access, listing_options(options), target, lister, parent)
-    return run(access, options, target, parent=parent)
+        return run(dial, listing_options(options), target, lister, parent)
+    return run(dial, options, target, parent=parent)

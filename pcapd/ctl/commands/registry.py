@@ -25,6 +25,7 @@ COMMANDS = (
     "flows",
     "hosts",
     "man",
+    "ssh",
     "status",
     "wireshark-profile",
 )

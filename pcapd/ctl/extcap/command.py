@@ -109,6 +109,7 @@ def _capture(interface: configuration.Interface, call: Call) -> int:
 def _captured(interface: configuration.Interface, call: Call, parent: Parent, toolbar: Toolbar) -> int:
     from pcapd.ctl.extcap.toolbar import Wireshark, has_reader
     from pcapd.ctl.run import run
+    from pcapd.ctl.stream.connection import Connection
 
     fifo = call.get("--fifo")
     if not fifo:
@@ -118,7 +119,7 @@ def _captured(interface: configuration.Interface, call: Call, parent: Parent, to
     options = options_of(call)
     access, target = PREPARE[interface.value](call, options)
     try:
-        return run(access, options, target, Wireshark(_STDOUT_FD, toolbar), parent)
+        return run(lambda: Connection(access), options, target, Wireshark(_STDOUT_FD, toolbar), parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise

@@ -1,6 +1,7 @@
 """The connection to the api, and the protocol exchange on it.
 
 ==============  =============================================================
+``peer``        what delivers a capture, and how long it is waited for
 ``session``     one capture from START to its result.  Pure.
 ``websocket``   splits the stream into messages without copying.  Pure.
 ``deadline``    the time limit of an exchange

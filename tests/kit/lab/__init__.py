@@ -18,6 +18,8 @@
     a wire that loses, delays, repeats, damages or reorders packets.
 ``forwarder``, ``proxies``
     a TCP forwarder, and real proxies: tinyproxy, and OpenSSH's server and client.
+``sshhosts``
+    hosts with a real ssh server, and a user at a desk.
 ``clock``
     a wall clock of its own for one process.
 ``interfacedrops``
