@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Iterator, List, Set, Tuple
 
-from pcapd.analysis.conversations import Conversation, View
+from pcapd.analysis.conversations import Conversation, Half, View
 from pcapd.analysis.exchanges.http import Request
 from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import ERROR, NOTE, Group, Kind, Occurrence, Sort, milliseconds, packets
@@ -21,19 +21,21 @@ _PATIENCE_US: Final = 5_000_000
 
 def _why(view: View, request: Request, until_us: int) -> str:
     """Why there is no response; empty if it may still come."""
-    client, server = view.client, view.server
     if request.cancelled_us:
         return f"the client cancelled after {milliseconds(request.cancelled_us - request.sent.last_us)}"
-    if not request.ended and client.fin_us and client.fin_us <= (server.rst_us or server.fin_us):
-        return ""  # the normal end of a stream in both directions
-    if server.rst_us or server.fin_us:
-        return f"the server {'reset' if server.rst_us else 'closed'} the connection"
+    client_us, server_us = _closed_us(view.client), _closed_us(view.server)
+    if server_us and not 0 < client_us <= server_us:
+        return f"the server {'reset' if view.server.rst_us else 'closed'} the connection"
     if not request.ended:
-        return ""
-    waited = until_us - request.sent.last_us
-    if client.rst_us or client.fin_us:
-        return f"the client gave up after {milliseconds(max(client.rst_us, client.fin_us) - request.sent.last_us)}"
-    return "nothing arrived" if waited >= _PATIENCE_US else ""
+        return ""  # a call in both directions: nothing may have been asked yet
+    if client_us:
+        return f"the client gave up after {milliseconds(client_us - request.sent.last_us)}"
+    return "nothing arrived" if until_us - request.sent.last_us >= _PATIENCE_US else ""
+
+
+def _closed_us(half: Half) -> int:
+    """When an end closed the connection; 0 if it did not."""
+    return min((us for us in (half.fin_us, half.rst_us) if us), default=0)
 
 
 def _missed(view: View, request: Request, world: World) -> bool:

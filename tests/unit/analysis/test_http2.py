@@ -163,6 +163,7 @@ CASES: Dict[str, Tuple[Callable[[], List[Packet]], List[Tuple[str, str]]]] = {
     "such a stream both ways": (lambda: streaming(6 * SECOND, "both ways"), []),
     "such a stream that is cancelled": (lambda: streaming(6 * SECOND, "cancelled"), []),
     "a stream without an event": (lambda: silent("nothing"), [("http_unanswered", "note")]),
+    "a stream without an event, and the client closes": (lambda: silent("client"), [("http_unanswered", "note")]),
     "a stream without an event is cancelled": (lambda: silent("cancel"), [("http_unanswered", "note")]),
     "a stream both ways without an event": (lambda: silent("nothing", end=False), []),
     "and the client closes": (lambda: silent("client", end=False), []),
