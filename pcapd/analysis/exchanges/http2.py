@@ -147,13 +147,17 @@ class Http2:
 
     def lost(self) -> None:
         """Give up the connection: what its requests come to is unknown."""
-        if not self._lost:
-            self._lost = True
-            self._followed.lost += 1
+        self.interrupted()
         self._requests.stop()
         self._answers.stop()
         self._streams.clear()
         self._followed.drop(self)
+
+    def interrupted(self) -> None:
+        """Note that packets are still missing at the end of the connection."""
+        if not self._lost:
+            self._lost = True
+            self._followed.lost += 1
 
     def not_spoken(self, piece: Piece) -> None:
         """Process an answer of a server that only speaks HTTP/1.1, which ends the connection."""
@@ -275,6 +279,11 @@ class _Side(Frames):
     def __init__(self, talk: Http2, room: Room, preface: bytes) -> None:
         super().__init__(room, preface)
         self._talk = talk
+
+    def close(self) -> None:
+        if self._early:
+            self._talk.interrupted()
+        super().close()
 
     def lost(self) -> None:
         self._talk.lost()
