@@ -44,10 +44,9 @@ from pcapd.analysis.exchanges.http2 import Followed, Http2
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room
 from pcapd.analysis.explanation import Explanation
 from pcapd.analysis.report import as_dict
-from pcapd.api.http.connection import ApiSite
 from pcapd.api.http.download import DownloadResource, parse_query
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.http.web import ClientInfo, HealthResource
 from pcapd.api.resolvers.cc import choose
 from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
@@ -92,6 +91,8 @@ from pcapd.limits import (
 )
 from pcapd.merge import Source as Batches
 from pcapd.merge.muxer import Muxer
+from pcapd.net.httpserver import HttpSite
+from pcapd.net.pages import NotFoundResource
 from pcapd.packet.row import ROW_SIZE, make_row, rows_of
 from pcapd.records import _busiest, _reference, _savefile
 from pcapd.savefile import reader
@@ -422,7 +423,7 @@ def api_http(data: bytes) -> None:
     root.putChild(b"health", HealthResource(front.health))
     root.putChild(b"capture", DownloadResource(front))
     root.putChild(b"stream", StreamResource(front))
-    site = ApiSite(root, front.reactor)
+    site = HttpSite(root, front.reactor)
     wire = _Wire()
     problems: List[Any] = []
 

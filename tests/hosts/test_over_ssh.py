@@ -45,8 +45,8 @@ def web0(desk: Desk) -> Iterator[SshHost]:
     """A host whose settings a test changes."""
     host = desk.hosts["web-0"]
     yield host
-    if host.sudoers or host.hidden or host.server.poll() is not None:
-        host.sudoers, host.hidden = "", ()
+    if host.sudoers or host.hidden or host.ahead or host.server.poll() is not None:
+        host.sudoers, host.hidden, host.ahead = "", (), 0.0
         host.serve(desk.key.with_suffix(".pub"))
 
 
@@ -93,6 +93,28 @@ def test_two_hosts(desk: Desk) -> None:
     description = file.interfaces[0].description
     assert description.startswith("over ssh, clock offset ") and "±" in description
     assert file.interfaces[0].filter == f"not tcp port 22 and ({FILTER})"
+
+
+def test_clocks_that_differ(desk: Desk, web0: SshHost) -> None:
+    """The offset of a host's clock is measured, and with --align no packet arrives before it was sent."""
+    web0.ahead = 0.2
+    web0.serve(desk.key.with_suffix(".pub"))
+    client = begin(desk, "web-0", "web-1", "--device", "eth9", "--filter", FILTER, "--align", "--packet-ids")
+    client.wait_for("web-0:eth9", "web-1:eth9")
+    with Generator(desk.wire, size=400, rate=20000, seconds=2) as generator:
+        sent = generator.wait().sent
+    result = client.stop()
+    assert result.status == 0, result.stderr
+    offset = result.sources["web-0:eth9"]["clock_offset_us"] - result.sources["web-1:eth9"]["clock_offset_us"]
+    assert abs(offset - 200_000) < 10_000
+    assert_accounted(result)
+    file = result.file
+    assert ordered(file.times)
+    assert all(source["late"] == 0 for source in result.sources.values())
+    for name in ("web-0:eth9", "web-1:eth9"):
+        assert file.numbers(name) == list(range(sent))
+    left, right = file.of("web-0:eth9"), file.of("web-1:eth9")
+    assert max(abs(a.time_us - b.time_us) for a, b in zip(left, right)) < 10_000
 
 
 @pytest.mark.parametrize(

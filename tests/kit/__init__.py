@@ -14,6 +14,8 @@
     connections of HTTP/2 as packets.
 ``implementations``
     the compiled and the plain form of a module.
+``monitoring``
+    the alerts and the dashboard of etc, and what their queries name.
 ``imports``
     the imports of our modules, read from the sources.
 """

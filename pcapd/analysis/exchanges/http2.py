@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from typing import Deque, Dict, Final, List, Set
 
 from pcapd.analysis.exchanges.frames import PREFACE, Block, Frames, is_preface, is_settings
-from pcapd.analysis.exchanges.http import IDS, VALUE_MAX, Message, Request, segment
+from pcapd.analysis.exchanges.request import IDS, VALUE_MAX, Message, Request, plain, segment
 from pcapd.analysis.exchanges.requests import SLOW_US
 from pcapd.analysis.exchanges.streams import Piece, Room, Stream
 
@@ -93,6 +93,7 @@ class Http2:
     Args:
         room: See `Stream`.
         followed: All connections.
+        contents: Whether contents are wanted, see `pcapd.analysis.exchanges.http`.
 
     Attributes:
         done: Requests with a complete response; the reader empties the list.
@@ -101,7 +102,8 @@ class Http2:
     #: See `pcapd.analysis.exchanges.http.Http`.
     upgraded = False
 
-    def __init__(self, room: Room, followed: Followed) -> None:
+    def __init__(self, room: Room, followed: Followed, *, contents: bool = False) -> None:
+        self._contents = contents
         self.done: List[Request] = []
         self._followed = followed
         self._requests = _Requests(self, room, PREFACE)
@@ -184,7 +186,7 @@ class Http2:
         elif stream > self._newest and not self._lost:
             self._newest = stream
             if self._early < stream <= self._last and len(self._streams) < _STREAMS_MAX:
-                self._streams[stream] = _request(block)
+                self._streams[stream] = _request(block, contents=self._contents)
 
     def request_ended(self, stream: int, us: int) -> None:
         """Process the end of a request."""
@@ -230,8 +232,12 @@ class Http2:
         for name, value in block.fields:
             if name == b"grpc-status" and value in _GRPC_ERRORS:
                 request.error = f"gRPC status {int(value)} ({_GRPC_ERRORS[value]})"
+            elif name == b"grpc-message" and self._contents:
+                request.said = plain(value)
             elif name == b"x-cf-routererror" and request.status is not None and request.status >= 500:
                 request.router_error = value[:64].lower().decode("ascii", "replace")
+        if request.said and not request.error and (request.status or 0) < 500:
+            request.said = ""  # only failed responses are quoted
         if block.ended:
             self.answer_ended(block.stream, block.last)
 
@@ -320,7 +326,7 @@ class _Answers(_Side):
         self._talk.left(last)
 
 
-def _request(block: Block) -> Call:
+def _request(block: Block, *, contents: bool) -> Call:
     """The request of a header block."""
     found: Dict[bytes, bytes] = {}
     for name, value in block.fields:
@@ -332,6 +338,9 @@ def _request(block: Block) -> Call:
         [found[name][:VALUE_MAX].strip().lower() for name in IDS if name in found],
         Message(block.first.us, block.last.us, block.first.frame),
     )
+    if contents:
+        target = found.get(b":authority", b"") + found.get(b":path", b"")
+        request.shown = plain(found.get(b":method", b"")[:_METHOD_MAX] + b" " + target)
     request.ended = block.ended
     grpc = found.get(b"content-type", b"").startswith(b"application/grpc")
     request.quiet = grpc and b"grpc-timeout" not in found

@@ -9,8 +9,9 @@ from typing import Dict, Final, List, NamedTuple, Optional, Tuple, Union
 from pcapd.analysis.exchanges import http as http_module
 from pcapd.analysis.exchanges import tls as tls_module
 from pcapd.analysis.exchanges.dns import Dns
-from pcapd.analysis.exchanges.http import Http, Request
+from pcapd.analysis.exchanges.http import Http
 from pcapd.analysis.exchanges.http2 import Followed, Http2, is_preface, is_settings
+from pcapd.analysis.exchanges.request import Request
 from pcapd.analysis.exchanges.requests import LoopbackRequests, RequestTotals
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.analysis.exchanges.tls import Tls
@@ -85,10 +86,12 @@ class Log:
 
     Args:
         world: The places.
+        contents: Whether contents are wanted, see `pcapd.analysis.exchanges.http`.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, contents: bool = False) -> None:
         self._world = world
+        self._contents = contents
         self._inner = LoopbackRequests()
         self._room = Room(EXCHANGE_BYTES)
         self._followed = Followed(HTTP2_BYTES)
@@ -215,9 +218,11 @@ class Log:
                 http.not_spoken(piece)
             return http.stream(content) if is_preface(content) or is_settings(content) else None
         if http_module.looks_like(content):
-            return exchanges.http.setdefault(place, Http(room)).stream(content)
+            if http is None:
+                http = exchanges.http[place] = Http(room, contents=self._contents)
+            return http.stream(content)
         if http is None and (is_preface(content) or is_settings(content)):
-            http = exchanges.http[place] = Http2(room, self._followed)
+            http = exchanges.http[place] = Http2(room, self._followed, contents=self._contents)
             return http.stream(content)
         if tls_module.looks_like(content):
             return exchanges.tls.setdefault(place, Tls(room)).stream(side)

@@ -6,7 +6,7 @@ from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Deque, Dict, Final, List, NamedTuple, Optional, Sequence, Tuple
 
-from pcapd.analysis.exchanges.http import Request
+from pcapd.analysis.exchanges.request import Request
 
 if TYPE_CHECKING:
     from pcapd.analysis.world import World
@@ -31,7 +31,8 @@ class ShownRequest(NamedTuple):
     """A request for the report.
 
     Attributes:
-        status, method, path, router_error, error: See `pcapd.analysis.exchanges.http.Request`.
+        status, method, path, router_error, error, shown, said: See
+            `pcapd.analysis.exchanges.request.Request`.
         place: The place nearest to the server.
         frame: The request's packet there.
         first_us: When it was sent.
@@ -57,6 +58,8 @@ class ShownRequest(NamedTuple):
     network_us: Optional[int]
     envoy_us: Optional[int]
     app_us: Optional[int]
+    shown: str
+    said: str
 
     @property
     def outcome(self) -> str:
@@ -172,7 +175,7 @@ class RequestTotals:
             request.sent.frame,
             outer.sent.first_us, duration, wait, tuple(sorted(at)),
             wait - request.wait_us if len(at) > 1 else None,
-            max(0, request.wait_us - app) if app is not None else None, app,
+            max(0, request.wait_us - app) if app is not None else None, app, request.shown, request.said,
         )  # fmt: skip
         if error:
             self._note_error(bad)

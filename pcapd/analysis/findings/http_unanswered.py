@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final, Iterator, List, Set, Tuple
 
 from pcapd.analysis.conversations import Conversation, Half, View
-from pcapd.analysis.exchanges.http import Request
 from pcapd.analysis.exchanges.log import Exchanges
+from pcapd.analysis.exchanges.request import Request
 from pcapd.analysis.findings.base import ERROR, NOTE, Group, Kind, Occurrence, Sort, milliseconds, packets
 from pcapd.analysis.findings.idle import how_cut
 from pcapd.analysis.findings.keepalive import lost_the_race
@@ -54,7 +54,7 @@ def _occurrence(conversation: Conversation, view: View, lost: List[Tuple[Request
         first.sent.first_us,
         view.seen.last_us,
         [(view.place, one.sent.frame) for one, _ in lost[:3]],
-        {"path": f"{first.method} {first.path}", "why": why},
+        {"path": first.shown, "why": why},
         (why.split(" after ")[0],),
         len(lost),
     )

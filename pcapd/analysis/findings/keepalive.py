@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Iterator
 
 from pcapd.analysis.conversations import Conversation, View
-from pcapd.analysis.exchanges.http import Request
 from pcapd.analysis.exchanges.http2 import Http2
 from pcapd.analysis.exchanges.log import Exchanges
+from pcapd.analysis.exchanges.request import Request
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, is_tcp, milliseconds, times
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World

@@ -338,6 +338,20 @@ def test_places(tmp_path: Path) -> None:
     assert (slowest["network_us"], len(slowest["sources"])) == (140, 2)
 
 
+@pytest.mark.parametrize("contents", [False, True])
+def test_contents(tmp_path: Path, contents: bool) -> None:
+    """Only if contents are wanted, findings name the host, the whole path and the message of a failed call."""
+    talk = Talk().open()
+    for code in (5, 14):
+        said_ = [*grpc(code), ("grpc-message", f"secret {code}")]
+        talk.answer(talk.ask(call("/shop.Cart/Add?token=7")), body=b"1", trailers=said_)
+    found = as_dict(explain([pcap(tmp_path / "a.pcap", talk.close())], contents=contents))
+    (finding,) = found["findings"]
+    shown = "POST app/shop.Cart/Add?token=7 (secret 14)." if contents else "POST /shop.Cart."
+    assert finding["summary"].endswith(f" got gRPC status 14 (UNAVAILABLE), such as {shown}")
+    assert "secret 5" not in str(found)
+
+
 def test_both_sides_of_a_proxy() -> None:
     """A call at eth0 and the one that the proxy makes of it at lo are tied by their identifiers, in any protocol."""
     world, wait = World(), 2 * SECOND
