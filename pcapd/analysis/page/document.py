@@ -148,7 +148,7 @@ def _slowest(explanation: Explanation) -> Iterator[str]:
     yield '<h2>Slowest requests</h2><table class="slow"><tr><th>time<th>request<th>status'
     yield f"{numbers}</tr>"
     for index, (_, bad) in enumerate(shown):
-        texts = [_time(bad.first_us), bad.shown, str(bad.status or "")]
+        texts = [_time(bad.first_us), bad.shown, bad.outcome]
         yield _row(texts, [_ms(times[index]) for _, times in known])
     yield "</table>"
 
