@@ -61,6 +61,7 @@ setup(
         "wsproto>=1.2",
         "click>=8.1",
         "rich>=13.9",
+        "hpack>=4.1",
     ],
     extras_require={
         # Only the agent needs libpcap and libcap.  Build both from source:
@@ -87,6 +88,7 @@ setup(
             "cyclonedx-python-lib[json-validation]>=11.2",
             "reuse>=5",
             "nox>=2024.4.15",
+            "h2>=4.1",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],

@@ -191,6 +191,8 @@ EXPLAIN_WINDOW: Final = 10.0
 IDLE_TIME: Final = 4.0
 #: bytes of all connections together that wait for an earlier packet.
 EXCHANGE_BYTES: Final = 32 * MIB
+#: bytes of the header tables and requests under way of all HTTP/2 connections together; some KiB for each.
+HTTP2_BYTES: Final = 32 * MIB
 #: different findings; further ones are only counted.
 FINDINGS_MAX: Final = 1000
 #: conversations and requests in the report.
