@@ -468,6 +468,24 @@ DRAIN_LOOK_INTERVAL: Final = 0.05
 LAG_INTERVAL: Final = 1.0
 #: seconds between looks at what an ordered merge may release.
 RELEASE_INTERVAL: Final = 0.05
+#: bytes, and seconds, after which a recording begins a new segment: the most that a killed api loses.
+SEGMENT_BYTES: Final = 8 * MIB
+SEGMENT_SECONDS: Final = 5.0
+#: seconds between looks at what a recording may write.
+RECORDING_INTERVAL: Final = 0.1
+#: seconds between two attempts to store a segment, and for which they are repeated.
+STORE_RETRY: Final = 2.0
+STORE_PATIENCE: Final = 600.0
+#: seconds between looks for recordings and objects that may be deleted.
+SWEEP_INTERVAL: Final = 60.0
+#: seconds after which an object that the index does not know is deleted: it may be too new.
+ORPHAN_AGE: Final = 3600.0
+#: bytes read from the store and written to a client at once.
+FETCH_PIECE: Final = 1 * MIB
+#: bytes of the body of a request about recordings.
+BODY_MAX: Final = 64 * KIB
+#: seconds of a clip before and after its event, at most.
+CLIP_MAX: Final = 3600.0
 #: seconds between blocks of statistics in a file.
 STATISTICS_INTERVAL: Final = 5.0
 #: of the time until the next check of an authority, up or down, so that apis do not ask in step.

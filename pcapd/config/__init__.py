@@ -6,7 +6,7 @@
     the values of a configuration as the rest of the daemon uses them, with their defaults.
 ``rules``
     the part of it about what may be captured and who records it.
-``document``, ``checks``, ``section``, ``parse``, ``parse_policy``, ``parse_static``
+``document``, ``checks``, ``section``, ``parse``, ``parse_policy``, ``parse_recordings``, ``parse_static``
     make these values from YAML; pure.
 ``certificates``, ``load``
     check the files that a configuration names; ``load`` is the only module that reads files.

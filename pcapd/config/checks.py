@@ -136,7 +136,7 @@ listening_port: Check[int] = whole_number(0, 65535)
 def duration(value: object) -> float:
     """Check a duration with its unit, and return it in seconds, more than 0."""
     if not isinstance(value, str):
-        raise ValueError(f"must be a duration such as 500ms, 30s, 5m or 1h, not {kind(value)}")
+        raise ValueError(f"must be a duration such as 500ms, 30s, 5m, 1h or 7d, not {kind(value)}")
     seconds = parse_duration(value)
     if not seconds:
         raise ValueError("must be longer than 0")

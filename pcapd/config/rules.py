@@ -9,10 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional, Tuple
 
-__all__ = ["AuditConfig", "LabelPlace", "OptInConfig", "PolicyConfig", "SyslogConfig"]
+__all__ = [
+    "AuditConfig",
+    "LabelPlace",
+    "OptInConfig",
+    "PolicyConfig",
+    "Readers",
+    "RecordingsConfig",
+    "SyslogConfig",
+]
 
 #: What in Cloud Foundry can have the label of an opt-in.
 LabelPlace = Literal["app", "space", "organization"]
+#: Who may read a recording: its owner, or whoever may capture its targets.
+Readers = Literal["owner", "permitted"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +93,30 @@ class AuditConfig:
 
     file: Optional[Path] = None
     syslog: Optional[SyslogConfig] = None
+
+
+@dataclass(frozen=True)
+class RecordingsConfig:
+    """Captures that go on without a client.
+
+    Attributes:
+        store: URL of the store of segments.
+        state: URL of the database with their index.
+        credentials_file: File with the object store's settings; None for none.
+        per_user: Recordings of one user that run at the same time.
+        max_duration: Longest duration of a recording, in seconds.
+        max_bytes: Bytes of all recordings together.
+        reserve: Bytes of the store's disk that stay free.
+        keep: Seconds after the end of a recording until it is deleted.
+        readers: Who may read a recording, besides operators.
+    """
+
+    store: str
+    state: str
+    credentials_file: Optional[Path] = None
+    per_user: int = 3
+    max_duration: float = 7 * 86400.0
+    max_bytes: int = 50 * 10**9
+    reserve: int = 2 * 10**9
+    keep: float = 7 * 86400.0
+    readers: Readers = "owner"

@@ -12,7 +12,15 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, Literal, Mapping, Optional, Tuple, Union
 
-from pcapd.config.rules import AuditConfig, LabelPlace, OptInConfig, PolicyConfig, SyslogConfig
+from pcapd.config.rules import (
+    AuditConfig,
+    LabelPlace,
+    OptInConfig,
+    PolicyConfig,
+    Readers,
+    RecordingsConfig,
+    SyslogConfig,
+)
 from pcapd.limits import AGENT_CAPTURES, AGENT_CONNECT_TIMEOUT, DRAIN_TIMEOUT, RING_BYTES
 
 __all__ = [
@@ -39,6 +47,8 @@ __all__ = [
     "Permission",
     "PolicyConfig",
     "Privileges",
+    "Readers",
+    "RecordingsConfig",
     "ServerTLS",
     "StaticConfig",
     "StaticTarget",
@@ -333,6 +343,7 @@ class ApiConfig:
     metrics: Optional[MetricsConfig] = None
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None
+    recordings: Optional[RecordingsConfig] = None
     warnings: Tuple[str, ...] = ()
 
     @property

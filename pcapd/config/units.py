@@ -16,7 +16,7 @@ __all__ = ["format_size", "parse_duration", "parse_size"]
 _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 
 # Decimal, so that 100ms is exactly 0.1.
-_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
 
 _BYTES = {
     "b": 1,
@@ -34,7 +34,7 @@ _BINARY = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 
 
 def parse_duration(text: str) -> float:
-    """Parse a duration such as ``500ms``, ``30s``, ``5m`` or ``1h``, and return it in seconds.
+    """Parse a duration such as ``500ms``, ``30s``, ``5m``, ``1h`` or ``7d``, and return it in seconds.
 
     A number without a unit is refused, because it is ambiguous.
 
@@ -43,7 +43,7 @@ def parse_duration(text: str) -> float:
     """
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2] not in _SECONDS:
-        raise ValueError("must be a duration such as 500ms, 30s, 5m or 1h")
+        raise ValueError("must be a duration such as 500ms, 30s, 5m, 1h or 7d")
     return float(Decimal(match[1]) * _SECONDS[match[2]])
 
 

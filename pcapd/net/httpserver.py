@@ -70,7 +70,7 @@ class _Phase(Enum):
 
 
 class _Request(WebRequest):
-    """A request; it is refused if it has a body, which no page needs, or headers that are not text."""
+    """A request; it is refused if its body is longer than any page needs, or its headers are not text."""
 
     def process(self) -> None:
         """Refuse a request line or header that Twisted could not decode."""
@@ -89,11 +89,12 @@ class _Request(WebRequest):
 
     def gotLength(self, length: int | None) -> None:
         """Refuse a body before a byte of it is stored."""
-        super().gotLength(0)
-        if length != 0:
+        allowed = length is not None and length <= self.channel.factory.body_max
+        super().gotLength(length if allowed else 0)
+        if not allowed:
             channel = self.channel  # `finish` removes the reference to it
             self.clientproto = b"HTTP/1.1"  # Twisted would set it only after the body
-            body = deny(self, BadRequest("this server takes no request bodies"))
+            body = deny(self, BadRequest("the request's body is too long, or has no length"))
             self.setResponseCode(http.REQUEST_ENTITY_TOO_LARGE)
             self.setHeader("Connection", "close")
             self.write(body)
@@ -311,15 +312,18 @@ class HttpSite(Site):
     Args:
         root: The resource for ``/``.
         reactor: The reactor.
+        body_max: Bytes of the longest body of a request.
     """
 
     # HTTP/1.1 only: Twisted's default protocol also supports HTTP/2.
     protocol = HttpConnection  # type: ignore[assignment]
 
-    def __init__(self, root: Resource, reactor: IReactorTime) -> None:
+    def __init__(self, root: Resource, reactor: IReactorTime, body_max: int = 0) -> None:
         super().__init__(root, requestFactory=_Request, reactor=reactor, timeout=None)
         self.noisy = False
         self.displayTracebacks = False
+        #: See Args.
+        self.body_max = body_max
         #: The reactor, for timers.
         self.clock: IReactorTime = reactor
         #: Open connections that are not WebSockets.

@@ -37,6 +37,8 @@ __all__ = [
     "is_packet",
     "own_blocks",
     "own_packet",
+    "own_time",
+    "own_times",
     "plain_packet",
     "read_interface",
     "read_packet",
@@ -134,6 +136,22 @@ def own_packet(block: bytes) -> Tuple[int, int]:
     interface, _, _, captured = struct.unpack_from("<4I", block, 8)
     options = _options(block, PACKET.size + captured + (-captured & 3), "<")
     return interface, int.from_bytes(_first(options, DROP_COUNT), "little")
+
+
+def own_time(data: bytes, position: int) -> int:
+    """The time of the packet block at a position, which pcapd wrote, in microseconds since the epoch."""
+    high, low = struct.unpack_from("<II", data, position + 12)
+    return int(high) << 32 | int(low)
+
+
+def own_times(data: bytes) -> Tuple[int, int]:
+    """The times of the first and the last packet in whole packet blocks that pcapd wrote.
+
+    Returns:
+        Microseconds since the epoch.
+    """
+    (length,) = struct.unpack_from("<I", data, len(data) - 4)
+    return own_time(data, 0), own_time(data, len(data) - length)
 
 
 def section_order(block: bytes) -> Optional[str]:

@@ -337,7 +337,7 @@ def test_wrong_allowed_clients(clients: str, problem: str) -> None:
     [
         (
             "drain_timeout: 10",
-            "drain_timeout: must be a duration such as 500ms, 30s, 5m or 1h, not a whole number",
+            "drain_timeout: must be a duration such as 500ms, 30s, 5m, 1h or 7d, not a whole number",
         ),
         ("drain_timeout: '10'", "drain_timeout: must be a duration such as"),
         ("drain_timeout: 0s", "drain_timeout: must be longer than 0"),

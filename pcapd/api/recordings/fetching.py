@@ -1,0 +1,85 @@
+"""A file that is read out of segments: its length, and its bytes from any offset."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from pcapd.api.recordings.splice import Stored, Wanted, cut_packets, parts
+from pcapd.api.recordings.store import Store
+from pcapd.limits import FETCH_PIECE
+
+__all__ = ["File", "assemble", "object_name"]
+
+
+def object_name(id: str, epoch: int, number: int) -> str:
+    """The name of a segment's object."""
+    return f"{id}/{epoch:04}/{number:08}.pcapng"
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Bytes of an object, or bytes that are here already."""
+
+    name: str
+    start: int
+    size: int
+    data: bytes | None = None
+
+
+class File:
+    """A file in the store.
+
+    Attributes:
+        size: Its bytes.
+        tag: Changes whenever bytes before its end may have changed (an HTTP entity tag).
+    """
+
+    def __init__(self, store: Store, extents: Sequence[_Extent], tag: str) -> None:
+        self._store = store
+        self._extents = extents
+        self.size = sum(extent.size for extent in extents)
+        self.tag = tag
+
+    async def read(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes between two offsets, in pieces of at most `FETCH_PIECE`.
+
+        Raises:
+            StoreTrouble: The store failed, or a segment was deleted meanwhile.
+        """
+        end = self.size if end is None else end
+        position = 0
+        for extent in self._extents:
+            low, high = max(start, position), min(end, position + extent.size)
+            while low < high:
+                size = min(FETCH_PIECE, high - low)
+                offset = low - position
+                if extent.data is not None:
+                    yield extent.data[offset : offset + size]
+                else:
+                    yield await self._store.get(extent.name, extent.start + offset, size)
+                low += size
+            position += extent.size
+
+
+async def assemble(store: Store, id: str, segments: Sequence[Stored], wanted: Wanted) -> File:
+    """Make a file of the packets of a recording in a time.
+
+    Only the first and the last segment are read, if they are wanted in part.
+
+    Raises:
+        StoreTrouble: The store failed.
+    """
+    extents = []
+    chosen = list(parts(segments, wanted))
+    for part in chosen:
+        segment = part.segment
+        name = object_name(id, segment.epoch, segment.number)
+        if part.exact:
+            extents.append(_Extent(name, part.start, part.size))
+        else:
+            data = cut_packets(await store.get(name, part.start, part.size), wanted)
+            extents.append(_Extent(name, 0, len(data), data))
+    first = chosen[0].segment if chosen else None
+    tag = f"{id}-{first.epoch}-{first.number}-{wanted.from_us or 0}" if first is not None else id
+    return File(store, [extent for extent in extents if extent.size], tag)

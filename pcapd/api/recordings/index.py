@@ -1,0 +1,420 @@
+"""The index of recordings: SQLite by default, or any database of SQLAlchemy (https://docs.sqlalchemy.org/).
+
+All statements run on one thread, in the order in which they were asked for.  Each method is one
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from pcapd.api.recordings.splice import Stored
+from pcapd.errors import ConfigError, PcapdError
+from pcapd.net.reactor import Reactor
+
+__all__ = ["Clip", "Index", "IndexTrouble", "Recording"]
+
+T = TypeVar("T")
+
+#: Version of the tables; an incompatible change increases it.
+_SCHEMA: Final = 1
+
+
+class IndexTrouble(PcapdError):
+    """The database refused or failed a statement."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording.  Times are microseconds since the epoch, sizes bytes.
+
+    Attributes:
+        identity: The owner, unique across all resolvers.
+        user: The owner's name, for people.
+        origin: The owner's identity provider, if known.
+        request: START's request as JSON values.
+        targets: The targets as JSON values, to dial their agents again.
+        state: ``starting``, ``recording``, ``stopped`` or ``failed``.
+        since_us: When it was requested.
+        first_us: The earliest packet that is kept; None without one.
+        bytes: Size of all segments that are kept.
+        packets: Packets in them.
+        dropped: Packets that were lost since the start.
+        message: Why it ended.
+        keep: Seconds of the ring; None to keep all.
+        keep_bytes: Bytes of the ring; None to keep all.
+        epoch: Number of the present epoch, from 1 on.
+        deleted_packets: Packets in segments that were deleted.
+        ended_us: When it ended; None while it runs.
+    """
+
+    id: str
+    identity: str
+    user: str
+    origin: str
+    request: Mapping[str, Any]
+    targets: Sequence[Mapping[str, Any]]
+    state: str
+    since_us: int
+    first_us: int | None = None
+    last_us: int | None = None
+    bytes: int = 0
+    packets: int = 0
+    dropped: int = 0
+    message: str = ""
+    keep: float | None = None
+    keep_bytes: int | None = None
+    clip_on: Any = None
+    before: float = 120.0
+    after: float = 30.0
+    epoch: int = 1
+    deleted_packets: int = 0
+    deleted_bytes: int = 0
+    hook: str | None = None
+    ended_us: int | None = None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: the part of a recording around an event, which is kept for good.
+
+    Attributes:
+        number: Its number in the recording, from 1 on.
+        reason: Why it was made.
+        first_us: Its beginning; last_us: its end; microseconds since the epoch.
+        bytes: Size of its object; 0 until it is stored.
+        findings: What ``--explain`` found in it, as JSON values; None if it was not explained.
+    """
+
+    recording: str
+    number: int
+    reason: str
+    first_us: int
+    last_us: int
+    bytes: int = 0
+    findings: Any = None
+
+
+_META = MetaData()
+_VERSION = Table("pcapd_schema", _META, Column("version", Integer, nullable=False))
+_RECORDINGS = Table(
+    "recordings",
+    _META,
+    Column("id", Text, primary_key=True),
+    Column("identity", Text, nullable=False, index=True),
+    Column("user", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("targets", JSON, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("since_us", BigInteger, nullable=False),
+    Column("first_us", BigInteger),
+    Column("last_us", BigInteger),
+    Column("bytes", BigInteger, nullable=False),
+    Column("packets", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("keep", BigInteger),
+    Column("keep_bytes", BigInteger),
+    Column("clip_on", JSON),
+    Column("before", BigInteger, nullable=False),
+    Column("after", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("deleted_packets", BigInteger, nullable=False),
+    Column("deleted_bytes", BigInteger, nullable=False),
+    Column("hook", Text),
+    Column("ended_us", BigInteger),
+)
+_SEGMENTS = Table(
+    "segments",
+    _META,
+    Column("recording", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first_us", BigInteger, nullable=False),
+    Column("last_us", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("header_bytes", Integer, nullable=False),
+    Column("packets", BigInteger, nullable=False),
+)
+_CLIPS = Table(
+    "clips",
+    _META,
+    Column("recording", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("first_us", BigInteger, nullable=False),
+    Column("last_us", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("findings", JSON),
+)
+
+
+class Index:
+    """See the module.  Every Deferred fails with `IndexTrouble` if the database does.
+
+    Args:
+        reactor: The reactor.
+        url: SQLAlchemy's URL of the database.
+
+    Raises:
+        ConfigError: The database cannot be used.
+    """
+
+    def __init__(self, reactor: Reactor, url: str) -> None:
+        self._reactor = reactor
+        try:
+            self._engine = create_engine(url)
+            if self._engine.dialect.name == "sqlite":
+                event.listen(self._engine, "connect", _set_up_sqlite)
+            with self._engine.begin() as connection:
+                _META.create_all(connection)
+                _check_version(connection)
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            raise ConfigError([f"state: {_reason(error)}"]) from error
+        self._pool = ThreadPool(1, 1, "index")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._pool.start()
+
+    def stop(self) -> None:
+        """Wait for the statements under way, and close the database."""
+        self._pool.stop()
+        self._engine.dispose()
+
+    # --- recordings ------------------------------------------------------------
+
+    def create(self, recording: Recording) -> Deferred[None]:
+        """Add a recording."""
+        values = {field.name: getattr(recording, field.name) for field in fields(recording)}
+        return self._do(lambda connection: _none(connection.execute(insert(_RECORDINGS).values(**values))))
+
+    def get(self, id: str) -> Deferred[Recording | None]:
+        """The recording with this id, if there is one."""
+
+        def work(connection: Connection) -> Recording | None:
+            row = connection.execute(select(_RECORDINGS).where(_RECORDINGS.c.id == id)).mappings().first()
+            return None if row is None else Recording(**row)
+
+        return self._do(work)
+
+    def listed(self, identity: str | None = None, states: Sequence[str] = ()) -> Deferred[list[Recording]]:
+        """Recordings, the newest first.
+
+        Args:
+            identity: Only those of this owner; None for all.
+            states: Only those in one of these states; empty for all.
+        """
+        wanted = select(_RECORDINGS).order_by(_RECORDINGS.c.since_us.desc())
+        if identity is not None:
+            wanted = wanted.where(_RECORDINGS.c.identity == identity)
+        if states:
+            wanted = wanted.where(_RECORDINGS.c.state.in_(states))
+        return self._do(
+            lambda connection: [Recording(**row) for row in connection.execute(wanted).mappings()]
+        )
+
+    def change(self, id: str, **values: Any) -> Deferred[None]:
+        """Change fields of a recording."""
+        statement = update(_RECORDINGS).where(_RECORDINGS.c.id == id).values(**values)
+        return self._do(lambda connection: _none(connection.execute(statement)))
+
+    def remove(self, id: str) -> Deferred[None]:
+        """Remove a recording, with its segments and clips."""
+
+        def work(connection: Connection) -> None:
+            for table in (_SEGMENTS, _CLIPS):
+                connection.execute(delete(table).where(table.c.recording == id))
+            connection.execute(delete(_RECORDINGS).where(_RECORDINGS.c.id == id))
+
+        return self._do(work)
+
+    def total(self) -> Deferred[int]:
+        """Bytes of all segments and clips."""
+
+        def work(connection: Connection) -> int:
+            segments = connection.execute(select(func.sum(_RECORDINGS.c.bytes))).scalar() or 0
+            clips = connection.execute(select(func.sum(_CLIPS.c.bytes))).scalar() or 0
+            return int(segments) + int(clips)
+
+        return self._do(work)
+
+    # --- segments ----------------------------------------------------------------
+
+    def add_segment(self, id: str, segment: Stored, dropped: int) -> Deferred[bool]:
+        """Add a stored segment, and count it in its recording; fires with whether the recording exists.
+
+        Args:
+            dropped: Packets that were lost since the recording's start.
+        """
+
+        def work(connection: Connection) -> bool:
+            mine = _RECORDINGS.c.id == id
+            row = connection.execute(select(_RECORDINGS).where(mine)).mappings().first()
+            if row is None:
+                return False
+            values = {field.name: getattr(segment, field.name) for field in fields(segment)}
+            connection.execute(insert(_SEGMENTS).values(recording=id, **values))
+            connection.execute(
+                update(_RECORDINGS)
+                .where(mine)
+                .values(
+                    first_us=segment.first_us if row["first_us"] is None else row["first_us"],
+                    last_us=segment.last_us,
+                    bytes=row["bytes"] + segment.size,
+                    packets=row["packets"] + segment.packets,
+                    dropped=dropped,
+                )
+            )
+            return True
+
+        return self._do(work)
+
+    def segments(
+        self, id: str, from_us: int | None = None, to_us: int | None = None
+    ) -> Deferred[list[Stored]]:
+        """The segments of a recording that touch a time, in order."""
+        wanted = select(_SEGMENTS).where(_SEGMENTS.c.recording == id)
+        if from_us is not None:
+            wanted = wanted.where(_SEGMENTS.c.last_us >= from_us)
+        if to_us is not None:
+            wanted = wanted.where(_SEGMENTS.c.first_us <= to_us)
+        wanted = wanted.order_by(_SEGMENTS.c.epoch, _SEGMENTS.c.number)
+
+        def work(connection: Connection) -> list[Stored]:
+            rows = connection.execute(wanted).mappings()
+            return [Stored(**{name: row[name] for name in _STORED}) for row in rows]
+
+        return self._do(work)
+
+    def drop_segments(self, id: str, segments: Sequence[Stored]) -> Deferred[None]:
+        """Remove segments that are not kept any longer, and count their packets as deleted."""
+
+        def work(connection: Connection) -> None:
+            chosen = or_(
+                *(and_(_SEGMENTS.c.epoch == one.epoch, _SEGMENTS.c.number == one.number) for one in segments)
+            )
+            connection.execute(delete(_SEGMENTS).where(_SEGMENTS.c.recording == id, chosen))
+            first = connection.execute(
+                select(func.min(_SEGMENTS.c.first_us)).where(_SEGMENTS.c.recording == id)
+            ).scalar()
+            size, packets = sum(one.size for one in segments), sum(one.packets for one in segments)
+            connection.execute(
+                update(_RECORDINGS)
+                .where(_RECORDINGS.c.id == id)
+                .values(
+                    first_us=first,
+                    bytes=_RECORDINGS.c.bytes - size,
+                    packets=_RECORDINGS.c.packets - packets,
+                    deleted_bytes=_RECORDINGS.c.deleted_bytes + size,
+                    deleted_packets=_RECORDINGS.c.deleted_packets + packets,
+                )
+            )
+
+        return self._do(work) if segments else self._do(lambda _: None)
+
+    # --- clips -------------------------------------------------------------------
+
+    def add_clip(self, clip: Clip) -> Deferred[Clip]:
+        """Add a clip under the recording's next number; fires with it."""
+
+        def work(connection: Connection) -> Clip:
+            last = connection.execute(
+                select(func.max(_CLIPS.c.number)).where(_CLIPS.c.recording == clip.recording)
+            ).scalar()
+            numbered = replace(clip, number=(last or 0) + 1)
+            values = {field.name: getattr(numbered, field.name) for field in fields(numbered)}
+            connection.execute(insert(_CLIPS).values(**values))
+            return numbered
+
+        return self._do(work)
+
+    def change_clip(self, clip: Clip) -> Deferred[None]:
+        """Store the size, the times and the findings of a clip."""
+        statement = (
+            update(_CLIPS)
+            .where(_CLIPS.c.recording == clip.recording, _CLIPS.c.number == clip.number)
+            .values(bytes=clip.bytes, findings=clip.findings, first_us=clip.first_us, last_us=clip.last_us)
+        )
+        return self._do(lambda connection: _none(connection.execute(statement)))
+
+    def clips(self, ids: Sequence[str]) -> Deferred[dict[str, list[Clip]]]:
+        """The clips of recordings, by their id, in order."""
+
+        def work(connection: Connection) -> dict[str, list[Clip]]:
+            found: dict[str, list[Clip]] = {id: [] for id in ids}
+            wanted = select(_CLIPS).where(_CLIPS.c.recording.in_(ids)).order_by(_CLIPS.c.number)
+            for row in connection.execute(wanted).mappings():
+                found[row["recording"]].append(Clip(**row))
+            return found
+
+        return self._do(work)
+
+    # --- the thread --------------------------------------------------------------
+
+    def _do(self, work: Callable[[Connection], T]) -> Deferred[T]:
+        def checked() -> T:
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except SQLAlchemyError as error:
+                raise IndexTrouble(f"the index of recordings failed: {_reason(error)}") from error
+
+        done: Deferred[T] = deferToThreadPool(self._reactor, self._pool, checked)
+        return done
+
+
+_STORED: Final = tuple(field.name for field in fields(Stored))
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    """Make what was committed survive a power failure, and let other processes read meanwhile."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _check_version(connection: Connection) -> None:
+    version = connection.execute(select(_VERSION.c.version)).scalar()
+    if version is None:
+        connection.execute(insert(_VERSION).values(version=_SCHEMA))
+    elif version != _SCHEMA:
+        raise OSError(f"the tables have version {version}, and this pcapd needs {_SCHEMA}: upgrade pcapd")
+
+
+def _none(_: object) -> None:
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, without statement and values."""
+    original = getattr(error, "orig", None) or error
+    return (str(original).splitlines() or [type(error).__name__])[0][:200]

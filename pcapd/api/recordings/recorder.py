@@ -1,0 +1,214 @@
+"""The sink of a capture that is recorded: muxer → segments → store → index.
+
+At most two segments are in memory: one that is being stored, and one that is being filled.  When the
+second is full before the first is stored, the capture is paused, so that the agents' kernels drop and
+count.  A store that fails is tried again, for `STORE_PATIENCE` seconds.
+
+::
+
+    RECORDING ──end──▶ ENDING ──last segment stored──▶ OVER
+        └──the store fails for too long──▶ FAILED ──▶ OVER
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pcapd.api.capture.life import Capture
+from pcapd.api.recordings.segments import Segment, Segmenter
+from pcapd.errors import MixedLinkTypes, RequestError
+from pcapd.limits import (
+    RECORDING_INTERVAL,
+    SEGMENT_BYTES,
+    SEGMENT_SECONDS,
+    STATISTICS_INTERVAL,
+    STORE_PATIENCE,
+    STORE_RETRY,
+)
+from pcapd.merge.muxer import Muxer
+from pcapd.net.clock import now_us
+from pcapd.net.reactor import Reactor
+from pcapd.wire import End, EndReason, Notice, Source, Stats
+from pcapd.wire.frames import Bytes
+
+__all__ = ["Keeper", "Recorder"]
+
+
+class Keeper(Protocol):
+    """What happens to the segments of one recording."""
+
+    def keep(self, segment: Segment) -> Deferred[None]:
+        """Store a segment.
+
+        Fails if it was not stored; it may be called again with the same segment.
+        """
+
+    def opened(self, source: Source) -> None:
+        """Handle the first source: the recording has started."""
+
+    def ended(self, reason: str, message: str) -> None:
+        """Handle the end; this is the last call.
+
+        Args:
+            reason: ``stopped`` or ``failed``.
+        """
+
+
+class _State(Enum):
+    RECORDING = auto()
+    ENDING = auto()  #: the capture has ended, and the last segment is being stored
+    OVER = auto()
+
+
+class Recorder:
+    """See the module, and `pcapd.api.capture.sink.Sink`.
+
+    Args:
+        reactor: The reactor.
+        muxer: Makes the blocks.
+        keeper: Stores the segments.
+        number: Number of the first segment.
+    """
+
+    log = Logger()
+    grace = 0.0
+
+    def __init__(self, reactor: Reactor, muxer: Muxer, keeper: Keeper, number: int = 1) -> None:
+        self._reactor = reactor
+        self._muxer = muxer
+        self._keeper = keeper
+        self._segments = Segmenter(
+            SEGMENT_BYTES, SEGMENT_SECONDS, lambda: muxer.closing(now_us()), now_us(), number
+        )
+        self._state = _State.RECORDING
+        self._capture: Capture | None = None
+        self._storing: Segment | None = None
+        self._trouble_at: float | None = None  # when the store failed first, since it last worked
+        self._paused = False
+        self._ending = "stopped", ""
+        self._statistics_at = 0.0
+        self._ticker = LoopingCall(self._tick)
+        self._ticker.clock = reactor
+        #: Fires when the last segment is stored, or given up.
+        self.finished: Deferred[None] = Deferred()
+
+    def record(self, capture: Capture) -> None:
+        """Begin with this capture, which is started afterwards."""
+        self._capture = capture
+        self._ticker.start(RECORDING_INTERVAL, now=False)
+
+    # --- Sink --------------------------------------------------------------
+
+    def source(self, number: int, source: Source) -> None:
+        """Handle an opened source."""
+        first = not self._muxer.accounts
+        try:
+            self._muxer.source(number, source, now_us())
+        except MixedLinkTypes as error:  # only in classic pcap
+            raise AssertionError("recordings are pcapng") from error
+        if first:
+            self._keeper.opened(source)
+
+    def packets(self, number: int, records: Bytes) -> bool:
+        """Handle checked records of one source."""
+        self._muxer.packets(number, records, self._reactor.seconds())
+        return True
+
+    def stats(self, number: int, stats: Stats) -> None:
+        """Handle the counters of one source."""
+        self._muxer.stats(number, stats)
+
+    def notice(self, notice: Notice) -> None:
+        """Handle a notice; nobody reads it now, so it is logged."""
+        self._muxer.await_instances(notice.awaited)
+        self.log.info("recording: {origin}: {message}", origin=notice.origin, message=notice.message)
+
+    def end(self, end: End) -> None:
+        """Store what is left, and end the recording."""
+        reason = "failed" if end.reason is EndReason.FAILED else "stopped"
+        self._conclude(reason, end.message or end.reason.value)
+
+    def error(self, error: RequestError) -> None:
+        """End a recording in which no source was opened."""
+        self._conclude("failed", error.message)
+
+    def _conclude(self, reason: str, message: str) -> None:
+        if self._state is _State.RECORDING:
+            self._state = _State.ENDING
+            self._capture = None
+            self._ending = reason, message
+            if self._ticker.running:
+                self._ticker.stop()
+            if self._muxer.accounts:
+                self._segments.add(self._muxer.finish_pieces(now_us()), self._reactor.seconds())
+            self._store_next()
+
+    # --- segments ------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = self._reactor.seconds()
+        pieces = [] if self._paused else self._muxer.take_pieces(now)
+        if now - self._statistics_at >= STATISTICS_INTERVAL and self._muxer.accounts:
+            self._statistics_at = now
+            pieces += self._muxer.statistics_pieces(now_us())
+        if self._segments.add(pieces, now):
+            self._store_next()
+        full = self._segments.pending >= SEGMENT_BYTES and self._storing is not None
+        if self._capture is not None and full != self._paused:
+            self._paused = full
+            if full:
+                self._capture.pauseProducing()
+            else:
+                self._capture.resumeProducing()
+
+    @property
+    def _dropped(self) -> int:
+        return sum(sum(account.known) for account in self._muxer.accounts.values())
+
+    def _store_next(self) -> None:
+        """Store the collected segment, unless one is being stored."""
+        if self._storing is not None:
+            return
+        segment = self._segments.finish(now_us(), self._dropped)
+        if segment is not None:
+            self._storing = segment
+            self._store(segment)
+        elif self._state is _State.ENDING:
+            self._over()
+
+    def _store(self, segment: Segment) -> None:
+        self._keeper.keep(segment).addCallbacks(self._stored, self._not_stored, errbackArgs=(segment,))
+
+    def _stored(self, _: Any) -> None:
+        self._storing = None
+        self._trouble_at = None
+        if self._state is _State.ENDING or self._segments.due(self._reactor.seconds()):
+            self._store_next()
+
+    def _not_stored(self, failure: Failure, segment: Segment) -> None:
+        now = self._reactor.seconds()
+        if self._trouble_at is None:
+            self._trouble_at = now
+            self.log.warn("a segment is not stored: {reason}", reason=failure.getErrorMessage())
+        if now - self._trouble_at < STORE_PATIENCE and self._state is not _State.OVER:
+            self._reactor.callLater(STORE_RETRY, self._store, segment)
+            return
+        self._ending = "failed", f"the store failed: {failure.getErrorMessage()}"
+        if self._capture is not None:
+            capture, self._capture = self._capture, None
+            capture.abandon("the store of recordings failed")
+        self._over()
+
+    def _over(self) -> None:
+        if self._state is not _State.OVER:
+            self._state = _State.OVER
+            if self._ticker.running:
+                self._ticker.stop()
+            self._keeper.ended(*self._ending)
+            self.finished.callback(None)

@@ -1,0 +1,456 @@
+"""Recordings: captures whose sink is the store, so that they go on when nobody is connected.
+
+A recording is in the index before its capture starts.  It survives a restart of the api: the agents are
+dialled again in a new epoch, and the gap is stated in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from pcapd.api.capture.audit import Trail, request_fields
+from pcapd.api.capture.life import Capture
+from pcapd.api.http.web import ClientInfo
+from pcapd.api.operators import Operators
+from pcapd.api.recordings.fetching import File, assemble, object_name
+from pcapd.api.recordings.index import Clip, Index, Recording
+from pcapd.api.recordings.keeping import Ring
+from pcapd.api.recordings.recorder import Recorder
+from pcapd.api.recordings.segments import Segment
+from pcapd.api.recordings.splice import Stored, Wanted
+from pcapd.api.recordings.store import Store
+from pcapd.api.resolvers.base import Resolved, Resolver, Target, asked_by
+from pcapd.config.schema import RecordingsConfig
+from pcapd.errors import (
+    BadRequest,
+    Conflict,
+    LimitReached,
+    NoRoom,
+    PcapdError,
+    RequestError,
+    ResolverUnavailable,
+    TargetNotFound,
+    Unauthenticated,
+)
+from pcapd.limits import CLIP_MAX, ORPHAN_AGE, SWEEP_INTERVAL
+from pcapd.merge.muxer import Muxer
+from pcapd.net.clock import now_us
+from pcapd.net.reactor import Reactor
+from pcapd.savefile.form import Form
+from pcapd.wire import App, Container, Deployment, EndReason, Request, Source
+
+__all__ = ["Captures", "Order", "Recordings"]
+
+_MICROS = 1_000_000
+#: States of a recording that may still grow.
+_RUNNING = ("starting", "recording")
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What a user asks for with ``POST /v1/recordings``.
+
+    Attributes:
+        request: The request of the capture.
+        keep: Seconds of packets to keep; None for all.
+        keep_bytes: Bytes to keep; None for all.
+    """
+
+    request: Request
+    keep: int | None = None
+    keep_bytes: int | None = None
+
+
+class Captures(Protocol):
+    """The part of the api that starts captures."""
+
+    def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
+        """Authenticate the user, find the targets, and admit the capture."""
+
+    def resume(self, id: str, request: Request, resolved: Resolved, sink: Any) -> Capture:
+        """Make a capture for a request that was admitted before."""
+
+    def resolver(self, request: Request) -> Resolver:
+        """The resolver of a request."""
+
+    def released(self, capture: Capture) -> None:
+        """Stop counting a capture."""
+
+
+class _Running:
+    """A recording that runs in this process; see `pcapd.api.recordings.recorder.Keeper`."""
+
+    log = Logger()
+
+    def __init__(self, owner: Recordings, id: str, epoch: int, ring: Ring) -> None:
+        self._owner = owner
+        self.id = id
+        self.epoch = epoch
+        self._ring = ring
+        self._stored: set[int] = set()  # numbers of segments whose object is stored, but not in the index
+        self.capture: Capture | None = None
+        self.identity = ""
+
+    def keep(self, segment: Segment) -> Deferred[None]:
+        """Store a segment, add it to the index, and delete what is not kept any longer."""
+        return Deferred.fromCoroutine(self._keep(segment))
+
+    async def _keep(self, segment: Segment) -> None:
+        owner, name = self._owner, object_name(self.id, self.epoch, segment.number)
+        if segment.number not in self._stored:
+            await owner.store.put(name, segment.data)
+            self._stored.add(segment.number)
+        stored = Stored(
+            epoch=self.epoch,
+            number=segment.number,
+            first_us=segment.first_us,
+            last_us=segment.last_us,
+            size=len(segment.data),
+            header_bytes=segment.header_bytes,
+            packets=segment.packets,
+        )
+        if not await owner.index.add_segment(self.id, stored, segment.dropped):
+            await owner.store.delete([name])  # the recording was deleted meanwhile
+            return
+        self._stored.discard(segment.number)
+        owner.grew(stored.size)
+        await owner.drop(self.id, self._ring.add(stored))
+        owner.check_room(self)
+
+    def opened(self, source: Source) -> None:
+        """Note that the recording has started."""
+        self._owner.note(self._owner.index.change(self.id, state="recording"))
+
+    def ended(self, state: str, message: str, *, draining: bool) -> None:
+        """Note the end; a recording that ended because the api stops goes on later."""
+        self._owner.left(self, None if draining else (state, message))
+
+
+class Recordings:
+    """See the module.
+
+    Args:
+        reactor: The reactor.
+        config: The section ``recordings``.
+        captures: Starts captures.
+        operators: Identifies users.
+        trail: Writes audit records.
+        index: The index.
+        store: The store.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        config: RecordingsConfig,
+        captures: Captures,
+        operators: Operators,
+        trail: Trail,
+        index: Index,
+        store: Store,
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._captures = captures
+        self._operators = operators
+        self._trail = trail
+        self.index = index
+        self.store = store
+        self._running: dict[str, _Running] = {}
+        self._bytes = 0
+        self._swept_orphans_at: float | None = None
+        self._sweeper = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep()))
+        self._sweeper.clock = reactor
+
+    # --- life --------------------------------------------------------------
+
+    def start(self) -> None:
+        """Continue the recordings that ran when the api ended, and delete what is too old."""
+        self.index.start()
+        self.store.start()
+        self.note(Deferred.fromCoroutine(self._resume_all()))
+        self._sweeper.start(SWEEP_INTERVAL, now=False)
+
+    def stop(self) -> None:
+        """Close the index and the store; all captures have ended."""
+        if self._sweeper.running:
+            self._sweeper.stop()
+        self.store.stop()
+        self.index.stop()
+
+    async def _resume_all(self) -> None:
+        self._bytes = await self.index.total()
+        for recording in await self.index.listed(states=_RUNNING):
+            try:
+                await self._resume(recording)
+            except PcapdError as error:
+                self.log.warn("recording {id} is not continued: {reason}", id=recording.id, reason=str(error))
+                await self.index.change(
+                    recording.id, state="failed", message=error.message, ended_us=now_us()
+                )
+
+    async def _resume(self, recording: Recording) -> None:
+        request = request_of(recording.request)
+        left = self._left(recording, request)
+        if left <= 0:
+            await self.index.change(recording.id, state="stopped", message="its time is over", ended_us=now_us())
+            return
+        segments = await self.index.segments(recording.id)
+        epoch = recording.epoch + 1
+        await self.index.change(recording.id, epoch=epoch)
+        since = segments[-1].last_us if segments else recording.since_us
+        running = _Running(self, recording.id, epoch, Ring(segments, recording.keep, recording.keep_bytes))
+        comment = f"nothing was recorded from {since} to {now_us()} (microseconds since the epoch): the api ended"
+        request = dataclasses.replace(request, duration=left)
+        recorder = self._recorder(running, request, comment)
+        targets = tuple(target_of(values) for values in recording.targets)
+        resolved = Resolved(recording.user, targets, identity=recording.identity, origin=recording.origin)
+        self._begin(running, self._captures.resume(recording.id, request, resolved, recorder), recorder)
+
+    def _left(self, recording: Recording, request: Request) -> float:
+        longest = min(request.duration or self._config.max_duration, self._config.max_duration)
+        return longest - (now_us() - recording.since_us) / _MICROS
+
+    # --- start -------------------------------------------------------------
+
+    def create(self, order: Order, client: ClientInfo) -> Deferred[dict[str, Any]]:
+        """Start a recording; fires with it, or fails with a `RequestError`.
+
+        Cancel the Deferred when the client has disconnected.
+        """
+        return Deferred.fromCoroutine(self._create(order, client))
+
+    async def _create(self, order: Order, client: ClientInfo) -> dict[str, Any]:
+        if order.request.follow:
+            raise BadRequest("a recording cannot follow an app", "record its instances as they are now")
+        id = str(uuid.uuid4())
+        running = _Running(self, id, 1, Ring((), order.keep, order.keep_bytes))
+        recorder = self._recorder(running, order.request, "")
+        capture = await self._captures.begin(order.request, client.token, client, recorder)
+        try:
+            with asked_by(capture.user):
+                self._admit(capture)
+            recording = Recording(
+                id=id,
+                identity=capture.identity,
+                user=capture.user,
+                origin=capture.facts.resolved.origin,
+                request=request_values(capture.request),
+                targets=[dataclasses.asdict(target) for target in capture.targets],
+                state="starting",
+                since_us=now_us(),
+                keep=order.keep,
+                keep_bytes=order.keep_bytes,
+            )
+            self._running[id] = running
+            running.identity = capture.identity
+            await self.index.create(recording)
+            self._begin(running, capture, recorder)
+        except BaseException:
+            self._running.pop(id, None)
+            capture.abandon("the recording did not start")
+            self._captures.released(capture)
+            await self.index.remove(id)
+            raise
+        return described(recording, [])
+
+    def _admit(self, capture: Capture) -> None:
+        mine = sum(running.identity == capture.identity for running in self._running.values())
+        if mine >= self._config.per_user:
+            raise LimitReached(f"you already run {mine} recordings", "stop one of them")
+        self._check_quota()
+
+    def _check_quota(self) -> None:
+        free = self.store.free()
+        if self._bytes >= self._config.max_bytes or (free is not None and free < self._config.reserve):
+            raise NoRoom("there is no room for recordings", "delete recordings, or ask the operator for room")
+
+    def _recorder(self, running: _Running, request: Request, comment: str) -> Recorder:
+        about = "; ".join(filter(None, (f"recording {running.id}", comment)))
+        muxer = Muxer(Form.PCAPNG, request.snaplen, comment=about)
+        return Recorder(self._reactor, muxer, running)
+
+    def _begin(self, running: _Running, capture: Capture, recorder: Recorder) -> None:
+        running.capture = capture
+        running.identity = capture.identity
+        self._running[running.id] = running
+        recorder.record(capture)
+        capture.start()
+
+    # --- called by running recordings ------------------------------------------
+
+    def grew(self, size: int) -> None:
+        """Count bytes that were stored."""
+        self._bytes += size
+
+    def check_room(self, running: _Running) -> None:
+        """End a recording that has no more room."""
+        try:
+            self._check_quota()
+        except NoRoom as error:
+            if running.capture is not None:
+                running.capture.stop(EndReason.BYTES, error.message)
+
+    def left(self, running: _Running, ended: tuple[str, str] | None) -> None:
+        """Note that a recording runs no longer; with state and message if it has ended for good."""
+        self._running.pop(running.id, None)
+        capture, running.capture = running.capture, None
+        if capture is not None:
+            self._captures.released(capture)
+        if ended is not None:
+            state, message = ended
+            self.note(self.index.change(running.id, state=state, message=message, ended_us=now_us()))
+
+    async def drop(self, id: str, segments: list[Stored]) -> None:
+        """Delete segments: first from the index, so that nobody reads them any longer."""
+        if segments:
+            await self.index.drop_segments(id, segments)
+            self._bytes -= sum(segment.size for segment in segments)
+            await self.store.delete([object_name(id, one.epoch, one.number) for one in segments])
+
+    def note(self, done: Deferred[Any]) -> None:
+        """Log the failure of something for which nobody waits."""
+        done.addErrback(lambda failure: self.log.warn("{reason}", reason=failure.getErrorMessage()))
+
+    # --- requests about recordings ------------------------------------------------
+
+    def listed(self, client: ClientInfo) -> Deferred[dict[str, Any]]:
+        """The recordings of the user, or of everybody for an operator."""
+        return Deferred.fromCoroutine(self._listed(client))
+
+    async def _listed(self, client: ClientInfo) -> dict[str, Any]:
+        user, operator = await self._operators.identify(client)
+        recordings = await self.index.listed(None if operator else user.identity)
+        if any(one.identity != user.identity for one in recordings):
+            self._record("recordings_listed", user, client)
+        clips = await self.index.clips([one.id for one in recordings])
+        return {"recordings": [described(one, clips[one.id]) for one in recordings]}
+
+    def shown(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
+        """One recording."""
+        return Deferred.fromCoroutine(self._shown(client, id))
+
+    async def _shown(self, client: ClientInfo, id: str) -> dict[str, Any]:
+        _, recording = await self._mine(client, id)
+        clips = await self.index.clips([id])
+        return described(recording, clips[id])
+
+    def stopped(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
+        """End a recording in good order."""
+        return Deferred.fromCoroutine(self._stop(client, id))
+
+    async def _stop(self, client: ClientInfo, id: str) -> dict[str, Any]:
+        user, recording = await self._mine(client, id)
+        running = self._running.get(id)
+        if recording.state not in _RUNNING or running is None or running.capture is None:
+            raise Conflict("the recording has ended already", "pcapctl recordings shows the states")
+        self._record("recording_stop_requested", user, client, recording=id, owner=recording.user)
+        running.capture.stop(EndReason.STOPPED, "stopped by its owner" if user.identity == recording.identity
+                             else f"stopped by an operator of the api ({user.user})")
+        return described(recording, [])
+
+    def deleted(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
+        """Delete a recording with everything in it; it is ended first if it runs."""
+        return Deferred.fromCoroutine(self._delete(client, id))
+
+    async def _delete(self, client: ClientInfo, id: str) -> dict[str, Any]:
+        user, recording = await self._mine(client, id)
+        self._record("recording_deleted", user, client, recording=id, owner=recording.user)
+        await self._remove(recording)
+        return {"deleted": id}
+
+    async def _remove(self, recording: Recording) -> None:
+        running = self._running.get(recording.id)
+        if running is not None and running.capture is not None:
+            running.capture.stop(EndReason.STOPPED, "the recording was deleted")
+        clips = (await self.index.clips([recording.id]))[recording.id]
+        await self.index.remove(recording.id)
+        self._bytes -= recording.bytes + sum(clip.bytes for clip in clips)
+        names = [name for name, _, _ in await self.store.list(f"{recording.id}/")]
+        await self.store.delete(names)
+
+    def fetched(self, client: ClientInfo, id: str, wanted: Wanted) -> Deferred[File]:
+        """The file of a recording's packets in a time."""
+        return Deferred.fromCoroutine(self._fetch(client, id, wanted))
+
+    async def _fetch(self, client: ClientInfo, id: str, wanted: Wanted) -> File:
+        user, recording = await self._mine(client, id, read=True)
+        segments = await self.index.segments(id, wanted.from_us, wanted.to_us)
+        if not segments:
+            raise TargetNotFound("the recording has no packets in this time")
+        self._record("recording_fetched", user, client, recording=id, owner=recording.user)
+        return await assemble(self.store, id, segments, wanted)
+
+    # --- permissions -----------------------------------------------------------
+
+    async def _mine(self, client: ClientInfo, id: str, *, read: bool = False) -> tuple[Resolved, Recording]:
+        """The user, and a recording that they may use.
+
+        Args:
+            read: Whether the packets are wanted: then the permission to capture is asked for anew.
+        """
+        user, operator = await self._operators.identify(client)
+        recording = await self.index.get(id)
+        with asked_by(user.user):
+            if recording is None:
+                raise _unknown(id)
+            own = recording.identity == user.identity
+            shared = read and self._config.readers == "permitted"
+            if not own and not operator and not shared:
+                raise _unknown(id)
+            if read and not operator:
+                await self._permitted(client, recording)
+            return user, recording
+
+    async def _permitted(self, client: ClientInfo, recording: Recording) -> None:
+        """Ask whether the user may capture the targets of a recording now."""
+        request = request_of(recording.request)
+        await self._captures.resolver(request).survey(request, client.token or "", client.address)
+
+    def _record(self, event: str, user: Resolved, client: ClientInfo, **facts: Any) -> None:
+        origin = {"origin": user.origin} if user.origin else {}
+        self._trail.record(
+            event, user=user.user, **origin, request_id=client.request_id, **client.facts, **facts
+        )
+
+    # --- what is too old ---------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        """Delete recordings that ended long ago, and objects that the index does not know."""
+        try:
+            limit = now_us() - int(self._config.keep * _MICROS)
+            ended = await self.index.listed(states=("stopped", "failed"))
+            for recording in ended:
+                if recording.ended_us is not None and recording.ended_us < limit:
+                    self._trail.record("recording_expired", recording=recording.id, owner=recording.user)
+                    await self._remove(recording)
+            now = self._reactor.seconds()
+            if self._swept_orphans_at is None or now - self._swept_orphans_at >= ORPHAN_AGE:
+                self._swept_orphans_at = now
+                await self._sweep_orphans()
+        except PcapdError as error:
+            self.log.warn("old recordings are not deleted: {reason}", reason=str(error))
+
+    async def _sweep_orphans(self) -> None:
+        known: set[str] = set()
+        for recording in await self.index.listed():
+            segments = await self.index.segments(recording.id)
+            known |= {object_name(recording.id, one.epoch, one.number) for one in segments}
+        old = now_us() / _MICROS - ORPHAN_AGE
+        orphans = [name for name, _, changed in await self.store.list() if name not in known and changed < old]
+        if orphans:
+            self.log.info("{count} objects that no recording has are deleted", count=len(orphans))
+            await self.store.delete(orphans)
+
+
+def _unknown(id: str) -> TargetNotFound:
+    return TargetNotFound(f"there is no recording {id!r}, or it is not yours", "pcapctl recordings lists them")
