@@ -18,6 +18,8 @@
         ├── Forbidden            403
         ├── TargetNotFound       404
         ├── MethodNotAllowed     405
+        ├── Conflict             409
+        ├── NoRoom               507: the store of recordings is full
         ├── LimitReached         429
         ├── CaptureFailed        502
         │   ├── CapturePermission    the agent lacks the privileges
@@ -217,6 +219,20 @@ class ResolverUnavailable(RequestError):
 
     code = "resolver_unavailable"
     status = 503
+
+
+class Conflict(RequestError):
+    """The object is not in a state in which this is possible."""
+
+    code = "conflict"
+    status = 409
+
+
+class NoRoom(RequestError):
+    """There is no room to store this."""
+
+    code = "no_room"
+    status = 507
 
 
 class Draining(RequestError):

@@ -61,7 +61,7 @@ class Operators:
                     self._record("captures_listed", user, client, captures=[_id(one) for one in visible])
             return {"operator": operator, "captures": [_described(one, user) for one in visible]}
 
-        return self._identify(client).addCallback(answer)
+        return self.identify(client).addCallback(answer)
 
     def stop(self, client: ClientInfo, capture: str) -> Deferred[dict[str, Any]]:
         """End a capture in good order.
@@ -85,7 +85,7 @@ class Operators:
             one.stop(EndReason.STOPPED, f"ended by {who}")
             return {"stopped": capture}
 
-        return self._identify(client).addCallback(answer)
+        return self.identify(client).addCallback(answer)
 
     def _visible(self, user: Resolved, operator: bool) -> Iterable[Capture]:
         return (one for one in self._captures() if operator or one.identity == user.identity)
@@ -96,7 +96,11 @@ class Operators:
             event, user=user.user, **origin, request_id=client.request_id, **client.facts, **facts
         )
 
-    def _identify(self, client: ClientInfo) -> Deferred[tuple[Resolved, bool]]:
+    def identify(self, client: ClientInfo) -> Deferred[tuple[Resolved, bool]]:
+        """The user of the client's token, and whether they are an operator.
+
+        Fails with a `RequestError`, such as Unauthenticated.
+        """
         return Deferred.fromCoroutine(self._ask(client))
 
     async def _ask(self, client: ClientInfo) -> tuple[Resolved, bool]:

@@ -21,6 +21,7 @@ from pcapd.api.capture.life import Capture
 from pcapd.api.http.captures import CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
+from pcapd.api.http.recordings import RecordingsResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.metrics import Metrics
@@ -34,13 +35,14 @@ from pcapd.errors import (
     BadRequest,
     CaptureFailed,
     ClientLeft,
+    ConfigError,
     Draining,
     LimitReached,
     RequestError,
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
+from pcapd.limits import BODY_MAX, DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
@@ -86,6 +88,10 @@ class Api(Daemon):
         self._listens_on = config.listen.port
         self._resolvers = configured(config, reactor)
         self._captures: set[Capture] = set()
+        self._operators = Operators(
+            self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
+        )
+        self._recordings = self._open_recordings()
         self._streams: set[Any] = set()
         self._site = self._make_site()
         self._draining = False
@@ -114,6 +120,8 @@ class Api(Daemon):
         for resolver in self._resolvers:
             resolver.start()
         self._trail.start()
+        if self._recordings is not None:
+            self._recordings.start()
         self._describe()
         self.serve_metrics(self.metrics, self.config.metrics)
 
@@ -159,12 +167,20 @@ class Api(Daemon):
         self._defects.flush()
         until = self.reactor.seconds() + self.config.drain_timeout
         captures = list(self._captures)
-        ended = DeferredList([capture.finished for capture in captures], consumeErrors=True)
+        finished = [capture.finished for capture in captures]
+        if self._recordings is not None:
+            finished += self._recordings.finished()
+        ended = DeferredList(finished, consumeErrors=True)
         for capture in captures:
             capture.stop(EndReason.DRAINING, "the api is shutting down", within=self.config.drain_timeout)
         ended.addTimeout(self.config.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
         ended.addCallback(lambda _: self._let_read(max(until, self.reactor.seconds() + DRAIN_LINGER)))
-        return ended.addCallback(lambda _: self._trail.stop())  # writes the refusals since the first call
+        return ended.addCallback(lambda _: self._drained())
+
+    def _drained(self) -> None:
+        self._trail.stop()  # writes the refusals since the first call
+        if self._recordings is not None:
+            self._recordings.stop()
 
     def _let_read(self, until: float) -> Any:
         # Only connections that exist now: later ones only get the error that the api is shutting down.
@@ -185,14 +201,26 @@ class Api(Daemon):
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
         version_1.putChild(b"targets", TargetsResource(self, self._names))
-        operators = Operators(
-            self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
-        )
+        operators = self._operators
         version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
+        if self._recordings is not None:
+            version_1.putChild(b"recordings", RecordingsResource(self, self._recordings))
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
-        return HttpSite(root, self.reactor)
+        return HttpSite(root, self.reactor, 0 if self._recordings is None else BODY_MAX)
+
+    def _open_recordings(self) -> Any:
+        if self.config.recordings is None:
+            return None
+        try:
+            from pcapd.api.recordings.opening import open_recordings  # noqa: PLC0415 - optional packages
+        except ImportError as error:
+            raise ConfigError(
+                "configuration",
+                [f"recordings: the package {error.name} is not installed: pip install 'pcapd[recordings]'"],
+            ) from error
+        return open_recordings(self.reactor, self.config.recordings, self, self._operators, self._trail)
 
     def _names(self, token: str) -> list[str]:
         named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]
@@ -247,7 +275,7 @@ class Api(Daemon):
             self.accepting()
             if not token:
                 raise Unauthenticated("no token was given", "send one: Authorization: bearer TOKEN")
-            resolver = self._resolver(request)
+            resolver = self.resolver(request)
         except RequestError as error:
             return fail(error)
         resolved = resolver.resolve(request, token, client.address)
@@ -303,7 +331,12 @@ class Api(Daemon):
             agent_ports=self.config.agent_ports,
         )
 
-    def _resolver(self, request: Request) -> Resolver:
+    def resolver(self, request: Request) -> Resolver:
+        """The resolver of a request.
+
+        Raises:
+            BadRequest: No resolver is configured for it, or it cannot be followed.
+        """
         if request.follow and request.app is None:
             raise BadRequest("only an app can be followed")
         return resolver_for(request, self._resolvers)
@@ -322,9 +355,17 @@ class Api(Daemon):
             raise LimitReached(f"more than {limits.max_targets} targets", "name fewer")
         if len(self._captures) >= limits.concurrent_captures:
             raise LimitReached(f"{limits.concurrent_captures} captures run already", "try again later")
-        mine = sum(capture.identity == resolved.identity for capture in self._captures)
-        if mine >= limits.per_user:
-            raise LimitReached(f"you already run {mine} captures", "stop one of them")
+        if not sink.unattended:
+            mine = sum(capture.identity == resolved.identity for capture in self._captures)
+            if mine >= limits.per_user:
+                raise LimitReached(f"you already run {mine} captures", "stop one of them")
+        about = {"id": str(uuid.uuid4()), "request_id": client.request_id, "asked_from": client.facts}
+        return self._make(resolved, request, sink, **about)
+
+    def _make(self, resolved: Resolved, request: Request, sink: Any, **about: Any) -> Capture:
+        limits, recordings = self.config.limits, self.config.recordings
+        if sink.unattended and recordings is not None:
+            limits = replace(limits, max_duration=recordings.max_duration, max_bytes=recordings.max_bytes)
         capture = Capture(
             self._agents,
             self.metrics,
@@ -333,13 +374,20 @@ class Api(Daemon):
             resolved,
             sink,
             exclude_filters=self.config.policy.exclude,
-            id=str(uuid.uuid4()),
-            request_id=client.request_id,
             trail=self._trail,
-            asked_from=client.facts,
+            **about,
         )
         self._captures.add(capture)
         return capture
+
+    def resume(self, id: str, request: Request, resolved: Resolved, sink: Any) -> Capture:
+        """Make a capture for a recording that was admitted before the api was restarted.
+
+        Args:
+            id: The recording's id.
+        """
+        self.accepting()
+        return self._make(resolved, request, sink, id=str(uuid.uuid4()), request_id=id, asked_from={})
 
     def _follow(self, capture: Capture, survey: Callable[[], Deferred[Resolved]]) -> Capture:
         def again() -> Deferred[Resolved]:

@@ -53,7 +53,9 @@ def _store(value: object) -> str:
     local = url is not None and url.scheme == "file" and not url.netloc and url.path.startswith("/")
     remote = url is not None and url.scheme in _STORES[1:] and bool(url.netloc)
     if not isinstance(value, str) or not (local or remote):
-        raise ValueError("must be file:///DIRECTORY, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER")
+        raise ValueError(
+            "must be file:///DIRECTORY, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER"
+        )
     return value
 
 

@@ -17,9 +17,12 @@ class Sink(Protocol):
 
     Attributes:
         grace: Seconds after the requested duration within which the client sends STOP itself.
+        unattended: Whether the capture is recorded: nobody has to be connected, and the limits of
+            recordings apply.
     """
 
     grace: float
+    unattended: bool
 
     def source(self, number: int, source: Source) -> None:
         """Handle a source that has been opened."""

@@ -12,6 +12,8 @@
     the list of running captures, and the page that ends one.
 ``clientfiles``
     the files of the command line client, for download under ``/cli/``.
+``recordings``
+    recordings: start, list, read, end and delete them.
 ``forwarded``
     the address of the client behind a proxy: plain functions.
 """

@@ -250,6 +250,7 @@ class _Download:
 
     log = Logger()
     grace = 0.0
+    unattended = False
 
     def __init__(
         self, service: CaptureService, request: Any, client: ClientInfo, muxer: Muxer, form: Form

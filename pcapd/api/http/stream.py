@@ -116,6 +116,7 @@ class StreamProtocol:
     """
 
     grace = DURATION_GRACE
+    unattended = False
 
     def __init__(self, service: CaptureService, client: ClientInfo, channel: HttpConnection) -> None:
         self._service = service

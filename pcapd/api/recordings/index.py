@@ -197,7 +197,7 @@ class Index:
                 _META.create_all(connection)
                 _check_version(connection)
         except (SQLAlchemyError, ImportError, OSError) as error:
-            raise ConfigError([f"state: {_reason(error)}"]) from error
+            raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
         self._pool = ThreadPool(1, 1, "index")
 
     def start(self) -> None:

@@ -52,11 +52,12 @@ class Keeper(Protocol):
     def opened(self, source: Source) -> None:
         """Handle the first source: the recording has started."""
 
-    def ended(self, reason: str, message: str) -> None:
+    def ended(self, state: str, message: str, *, draining: bool) -> None:
         """Handle the end; this is the last call.
 
         Args:
-            reason: ``stopped`` or ``failed``.
+            state: ``stopped`` or ``failed``.
+            draining: Whether it ended only because the api stops.
         """
 
 
@@ -78,6 +79,7 @@ class Recorder:
 
     log = Logger()
     grace = 0.0
+    unattended = True
 
     def __init__(self, reactor: Reactor, muxer: Muxer, keeper: Keeper, number: int = 1) -> None:
         self._reactor = reactor
@@ -92,6 +94,7 @@ class Recorder:
         self._trouble_at: float | None = None  # when the store failed first, since it last worked
         self._paused = False
         self._ending = "stopped", ""
+        self._draining = False
         self._statistics_at = 0.0
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = reactor
@@ -131,8 +134,9 @@ class Recorder:
 
     def end(self, end: End) -> None:
         """Store what is left, and end the recording."""
-        reason = "failed" if end.reason is EndReason.FAILED else "stopped"
-        self._conclude(reason, end.message or end.reason.value)
+        state = "failed" if end.reason is EndReason.FAILED else "stopped"
+        self._draining = end.reason is EndReason.DRAINING
+        self._conclude(state, end.message or end.reason.value)
 
     def error(self, error: RequestError) -> None:
         """End a recording in which no source was opened."""
@@ -210,5 +214,5 @@ class Recorder:
             self._state = _State.OVER
             if self._ticker.running:
                 self._ticker.stop()
-            self._keeper.ended(*self._ending)
+            self._keeper.ended(*self._ending, draining=self._draining)
             self.finished.callback(None)

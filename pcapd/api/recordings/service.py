@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from pcapd.api.capture.audit import Trail, request_fields
+from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.life import Capture
 from pcapd.api.http.web import ClientInfo
 from pcapd.api.operators import Operators
 from pcapd.api.recordings.fetching import File, assemble, object_name
-from pcapd.api.recordings.index import Clip, Index, Recording
+from pcapd.api.recordings.index import Index, Recording
 from pcapd.api.recordings.keeping import Ring
 from pcapd.api.recordings.recorder import Recorder
 from pcapd.api.recordings.segments import Segment
 from pcapd.api.recordings.splice import Stored, Wanted
 from pcapd.api.recordings.store import Store
-from pcapd.api.resolvers.base import Resolved, Resolver, Target, asked_by
+from pcapd.api.recordings.values import described, request_of, request_values, target_of
+from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import (
     BadRequest,
@@ -35,16 +35,14 @@ from pcapd.errors import (
     NoRoom,
     PcapdError,
     RequestError,
-    ResolverUnavailable,
     TargetNotFound,
-    Unauthenticated,
 )
-from pcapd.limits import CLIP_MAX, ORPHAN_AGE, SWEEP_INTERVAL
+from pcapd.limits import ORPHAN_AGE, SWEEP_INTERVAL
 from pcapd.merge.muxer import Muxer
 from pcapd.net.clock import now_us
 from pcapd.net.reactor import Reactor
 from pcapd.savefile.form import Form
-from pcapd.wire import App, Container, Deployment, EndReason, Request, Source
+from pcapd.wire import EndReason, Request, Source
 
 __all__ = ["Captures", "Order", "Recordings"]
 
@@ -66,6 +64,15 @@ class Order:
     request: Request
     keep: int | None = None
     keep_bytes: int | None = None
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Order:
+        """Read an order from JSON values.
+
+        Raises:
+            BadRequest: A value is missing or not valid.
+        """
+        return cls(request_of(body), _number(body, "keep"), _number(body, "keep_bytes"))
 
 
 class Captures(Protocol):
@@ -96,6 +103,7 @@ class _Running:
         self._ring = ring
         self._stored: set[int] = set()  # numbers of segments whose object is stored, but not in the index
         self.capture: Capture | None = None
+        self.recorder: Recorder | None = None
         self.identity = ""
 
     def keep(self, segment: Segment) -> Deferred[None]:
@@ -148,7 +156,7 @@ class Recordings:
 
     log = Logger()
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         reactor: Reactor,
         config: RecordingsConfig,
@@ -202,14 +210,18 @@ class Recordings:
         request = request_of(recording.request)
         left = self._left(recording, request)
         if left <= 0:
-            await self.index.change(recording.id, state="stopped", message="its time is over", ended_us=now_us())
+            await self.index.change(
+                recording.id, state="stopped", message="its time is over", ended_us=now_us()
+            )
             return
         segments = await self.index.segments(recording.id)
         epoch = recording.epoch + 1
         await self.index.change(recording.id, epoch=epoch)
         since = segments[-1].last_us if segments else recording.since_us
         running = _Running(self, recording.id, epoch, Ring(segments, recording.keep, recording.keep_bytes))
-        comment = f"nothing was recorded from {since} to {now_us()} (microseconds since the epoch): the api ended"
+        comment = (
+            f"nothing was recorded from {since} to {now_us()} (microseconds since the epoch): the api ended"
+        )
         request = dataclasses.replace(request, duration=left)
         recorder = self._recorder(running, request, comment)
         targets = tuple(target_of(values) for values in recording.targets)
@@ -222,11 +234,18 @@ class Recordings:
 
     # --- start -------------------------------------------------------------
 
-    def create(self, order: Order, client: ClientInfo) -> Deferred[dict[str, Any]]:
+    def ordered(self, body: Any, client: ClientInfo) -> Deferred[dict[str, Any]]:
         """Start a recording; fires with it, or fails with a `RequestError`.
 
         Cancel the Deferred when the client has disconnected.
+
+        Args:
+            body: The keys of a request, and those of a recording, as JSON values.
         """
+        try:
+            order = Order.of(body)
+        except RequestError as error:
+            return fail(error)
         return Deferred.fromCoroutine(self._create(order, client))
 
     async def _create(self, order: Order, client: ClientInfo) -> dict[str, Any]:
@@ -281,6 +300,7 @@ class Recordings:
 
     def _begin(self, running: _Running, capture: Capture, recorder: Recorder) -> None:
         running.capture = capture
+        running.recorder = recorder
         running.identity = capture.identity
         self._running[running.id] = running
         recorder.record(capture)
@@ -323,6 +343,10 @@ class Recordings:
 
     # --- requests about recordings ------------------------------------------------
 
+    def finished(self) -> list[Deferred[None]]:
+        """Fire when what runs now is stored."""
+        return [running.recorder.finished for running in self._running.values() if running.recorder]
+
     def listed(self, client: ClientInfo) -> Deferred[dict[str, Any]]:
         """The recordings of the user, or of everybody for an operator."""
         return Deferred.fromCoroutine(self._listed(client))
@@ -354,8 +378,12 @@ class Recordings:
         if recording.state not in _RUNNING or running is None or running.capture is None:
             raise Conflict("the recording has ended already", "pcapctl recordings shows the states")
         self._record("recording_stop_requested", user, client, recording=id, owner=recording.user)
-        running.capture.stop(EndReason.STOPPED, "stopped by its owner" if user.identity == recording.identity
-                             else f"stopped by an operator of the api ({user.user})")
+        running.capture.stop(
+            EndReason.STOPPED,
+            "stopped by its owner"
+            if user.identity == recording.identity
+            else f"stopped by an operator of the api ({user.user})",
+        )
         return described(recording, [])
 
     def deleted(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
@@ -378,9 +406,9 @@ class Recordings:
         names = [name for name, _, _ in await self.store.list(f"{recording.id}/")]
         await self.store.delete(names)
 
-    def fetched(self, client: ClientInfo, id: str, wanted: Wanted) -> Deferred[File]:
+    def fetched(self, client: ClientInfo, id: str, from_us: int | None, to_us: int | None) -> Deferred[File]:
         """The file of a recording's packets in a time."""
-        return Deferred.fromCoroutine(self._fetch(client, id, wanted))
+        return Deferred.fromCoroutine(self._fetch(client, id, Wanted(from_us, to_us)))
 
     async def _fetch(self, client: ClientInfo, id: str, wanted: Wanted) -> File:
         user, recording = await self._mine(client, id, read=True)
@@ -446,11 +474,23 @@ class Recordings:
             segments = await self.index.segments(recording.id)
             known |= {object_name(recording.id, one.epoch, one.number) for one in segments}
         old = now_us() / _MICROS - ORPHAN_AGE
-        orphans = [name for name, _, changed in await self.store.list() if name not in known and changed < old]
+        orphans = [
+            name for name, _, changed in await self.store.list() if name not in known and changed < old
+        ]
         if orphans:
             self.log.info("{count} objects that no recording has are deleted", count=len(orphans))
             await self.store.delete(orphans)
 
 
 def _unknown(id: str) -> TargetNotFound:
-    return TargetNotFound(f"there is no recording {id!r}, or it is not yours", "pcapctl recordings lists them")
+    return TargetNotFound(
+        f"there is no recording {id!r}, or it is not yours", "pcapctl recordings lists them"
+    )
+
+
+def _number(body: dict[str, Any], name: str) -> int | None:
+    """A whole number above 0, or None."""
+    value = body.get(name)
+    if value is not None and (type(value) is not int or not 0 < value < 2**53):
+        raise BadRequest(f"{name} must be a whole number above 0")
+    return value

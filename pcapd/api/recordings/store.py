@@ -30,9 +30,9 @@ T = TypeVar("T")
 #: Threads for operations on the store.
 _THREADS: Final = 4
 #: Operations on an object store are tried again by obstore itself, with growing pauses, within this time.
-_RETRIES: Final = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
+_RETRIES: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 #: Limits of one request to an object store, seconds.
-_CLIENT: Final = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
+_CLIENT: Any = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
 #: Mode of files and directories below a local store: only for the owner.
 _UMASK: Final = 0o077
 
@@ -67,9 +67,9 @@ class Store:
                     settings["client_options"] = {**_CLIENT, "allow_http": True}
                 else:
                     settings["client_options"] = dict(_CLIENT)
-                self._store = from_url(url, retry_config=_RETRIES, **settings)  # type: ignore[arg-type]
+                self._store = from_url(url, retry_config=_RETRIES, **settings)
         except (BaseError, OSError, ValueError, TypeError) as error:
-            raise ConfigError([f"recordings: store {url}: {_reason(error)}"]) from error
+            raise ConfigError("configuration", [f"recordings: store {url}: {_reason(error)}"]) from error
         self._pool = ThreadPool(0, _THREADS, "store")
 
     @staticmethod

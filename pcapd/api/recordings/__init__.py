@@ -1,0 +1,25 @@
+"""Recordings: captures whose sink is a store, so that they outlive their client.
+
+``opening``
+    makes the parts from the configuration.
+``service``
+    starts, lists, ends, reads and deletes recordings, and continues them after a restart.
+``recorder``
+    the sink of a capture: muxer, segments, store.
+``segments``
+    cuts the muxer's output into segments, each a whole file.  Pure.
+``splice``
+    one file out of segments.  Pure.
+``fetching``
+    reads such a file from the store.
+``keeping``
+    what of a recording is kept.  Pure.
+``values``
+    recordings as JSON values.  Pure.
+``index``
+    the index of recordings, segments and clips, in a database.
+``store``
+    the objects, in a directory or an object store.
+
+It needs the packages of ``pcapd[recordings]``, and is imported only if the configuration asks for it.
+"""

@@ -1,0 +1,60 @@
+"""Makes the parts of `pcapd.api.recordings` from the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pcapd.api.capture.audit import Trail
+from pcapd.api.operators import Operators
+from pcapd.api.recordings.index import Index
+from pcapd.api.recordings.service import Captures, Recordings
+from pcapd.api.recordings.store import Store
+from pcapd.config.schema import RecordingsConfig
+from pcapd.errors import ConfigError
+from pcapd.net.reactor import Reactor
+
+__all__ = ["open_recordings"]
+
+
+def open_recordings(
+    reactor: Reactor, config: RecordingsConfig, captures: Captures, operators: Operators, trail: Trail
+) -> Recordings:
+    """Make the recordings of an api; nothing is started.
+
+    Raises:
+        ConfigError: The store, the database or a file of the configuration cannot be used.
+    """
+    index = Index(reactor, _state(config.state))
+    store = Store(reactor, config.store, _credentials(config.credentials_file))
+    return Recordings(reactor, config, captures, operators, trail, index, store)
+
+
+def _state(state: str) -> str:
+    if not state.startswith("file:"):
+        return state
+    return _read(Path(state.removeprefix("file:")), "state_file").strip()
+
+
+def _credentials(path: Path | None) -> Mapping[str, str]:
+    """The settings of an object store: a JSON object of texts."""
+    if path is None:
+        return {}
+    try:
+        settings = json.loads(_read(path, "recordings.credentials_file"))
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict) or not all(isinstance(value, str) for value in settings.values()):
+        raise ConfigError(
+            "configuration", [f"recordings.credentials_file: {path} must be a JSON object of texts"]
+        )
+    return settings
+
+
+def _read(path: Path, key: str) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ConfigError("configuration", [f"{key}: cannot read {path}: {reason}"]) from error
