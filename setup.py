@@ -69,7 +69,12 @@ setup(
         "agent": ["pcapy-ng>=2.1", "python-prctl>=1.8"],
         # For agents with `privileges: none`: without python-prctl, which is under the GPL.
         "capture": ["pcapy-ng>=2.1"],
+        # For an api with `recordings:`; pg8000 for PostgreSQL.
+        "recordings": ["obstore>=0.8", "sqlalchemy>=2.0.30", "pg8000>=1.31"],
         "test": [
+            "obstore>=0.8",
+            "sqlalchemy>=2.0.30",
+            "pg8000>=1.31",
             "pytest>=8",
             "pytest-twisted>=1.14",
             "pytest-cov>=5",

@@ -91,7 +91,7 @@ class Api(Daemon):
         self._operators = Operators(
             self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
         )
-        self._recordings = self._open_recordings()
+        self._recordings, self._desk = self._open_recordings()
         self._streams: set[Any] = set()
         self._site = self._make_site()
         self._draining = False
@@ -168,8 +168,7 @@ class Api(Daemon):
         until = self.reactor.seconds() + self.config.drain_timeout
         captures = list(self._captures)
         finished = [capture.finished for capture in captures]
-        if self._recordings is not None:
-            finished += self._recordings.finished()
+        finished += self._recordings.finished() if self._recordings else []
         ended = DeferredList(finished, consumeErrors=True)
         for capture in captures:
             capture.stop(EndReason.DRAINING, "the api is shutting down", within=self.config.drain_timeout)
@@ -179,7 +178,7 @@ class Api(Daemon):
 
     def _drained(self) -> None:
         self._trail.stop()  # writes the refusals since the first call
-        if self._recordings is not None:
+        if self._recordings:
             self._recordings.stop()
 
     def _let_read(self, until: float) -> Any:
@@ -204,22 +203,20 @@ class Api(Daemon):
         operators = self._operators
         version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
         if self._recordings is not None:
-            version_1.putChild(b"recordings", RecordingsResource(self, self._recordings))
+            version_1.putChild(b"recordings", RecordingsResource(self, self._desk))
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
         return HttpSite(root, self.reactor, 0 if self._recordings is None else BODY_MAX)
 
-    def _open_recordings(self) -> Any:
+    def _open_recordings(self) -> tuple[Any, Any]:
         if self.config.recordings is None:
-            return None
+            return None, None
         try:
             from pcapd.api.recordings.opening import open_recordings  # noqa: PLC0415 - optional packages
         except ImportError as error:
-            raise ConfigError(
-                "configuration",
-                [f"recordings: the package {error.name} is not installed: pip install 'pcapd[recordings]'"],
-            ) from error
+            missing = f"the package {error.name} is not installed: pip install 'pcapd[recordings]'"
+            raise ConfigError("recordings", [missing]) from error
         return open_recordings(self.reactor, self.config.recordings, self, self._operators, self._trail)
 
     def _names(self, token: str) -> list[str]:

@@ -3,7 +3,9 @@
 ``opening``
     makes the parts from the configuration.
 ``service``
-    starts, lists, ends, reads and deletes recordings, and continues them after a restart.
+    starts, ends and deletes recordings, and continues them after a restart.
+``desk``
+    what users ask, and who may.
 ``recorder``
     the sink of a capture: muxer, segments, store.
 ``segments``
@@ -18,6 +20,8 @@
     recordings as JSON values.  Pure.
 ``index``
     the index of recordings, segments and clips, in a database.
+``tables``
+    its tables, and their rows as values.
 ``store``
     the objects, in a directory or an object store.
 

@@ -6,19 +6,12 @@ transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
     Connection,
-    Integer,
-    MetaData,
-    Table,
-    Text,
     and_,
     create_engine,
     delete,
@@ -35,6 +28,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from pcapd.api.recordings.splice import Stored
+from pcapd.api.recordings.tables import CLIPS, META, RECORDINGS, SEGMENTS, VERSION, Clip, Recording
 from pcapd.errors import ConfigError, PcapdError
 from pcapd.net.reactor import Reactor
 
@@ -48,132 +42,6 @@ _SCHEMA: Final = 1
 
 class IndexTrouble(PcapdError):
     """The database refused or failed a statement."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recording.  Times are microseconds since the epoch, sizes bytes.
-
-    Attributes:
-        identity: The owner, unique across all resolvers.
-        user: The owner's name, for people.
-        origin: The owner's identity provider, if known.
-        request: START's request as JSON values.
-        targets: The targets as JSON values, to dial their agents again.
-        state: ``starting``, ``recording``, ``stopped`` or ``failed``.
-        since_us: When it was requested.
-        first_us: The earliest packet that is kept; None without one.
-        bytes: Size of all segments that are kept.
-        packets: Packets in them.
-        dropped: Packets that were lost since the start.
-        message: Why it ended.
-        keep: Seconds of the ring; None to keep all.
-        keep_bytes: Bytes of the ring; None to keep all.
-        epoch: Number of the present epoch, from 1 on.
-        deleted_packets: Packets in segments that were deleted.
-        ended_us: When it ended; None while it runs.
-    """
-
-    id: str
-    identity: str
-    user: str
-    origin: str
-    request: Mapping[str, Any]
-    targets: Sequence[Mapping[str, Any]]
-    state: str
-    since_us: int
-    first_us: int | None = None
-    last_us: int | None = None
-    bytes: int = 0
-    packets: int = 0
-    dropped: int = 0
-    message: str = ""
-    keep: float | None = None
-    keep_bytes: int | None = None
-    clip_on: Any = None
-    before: float = 120.0
-    after: float = 30.0
-    epoch: int = 1
-    deleted_packets: int = 0
-    deleted_bytes: int = 0
-    hook: str | None = None
-    ended_us: int | None = None
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip: the part of a recording around an event, which is kept for good.
-
-    Attributes:
-        number: Its number in the recording, from 1 on.
-        reason: Why it was made.
-        first_us: Its beginning; last_us: its end; microseconds since the epoch.
-        bytes: Size of its object; 0 until it is stored.
-        findings: What ``--explain`` found in it, as JSON values; None if it was not explained.
-    """
-
-    recording: str
-    number: int
-    reason: str
-    first_us: int
-    last_us: int
-    bytes: int = 0
-    findings: Any = None
-
-
-_META = MetaData()
-_VERSION = Table("pcapd_schema", _META, Column("version", Integer, nullable=False))
-_RECORDINGS = Table(
-    "recordings",
-    _META,
-    Column("id", Text, primary_key=True),
-    Column("identity", Text, nullable=False, index=True),
-    Column("user", Text, nullable=False),
-    Column("origin", Text, nullable=False),
-    Column("request", JSON, nullable=False),
-    Column("targets", JSON, nullable=False),
-    Column("state", Text, nullable=False, index=True),
-    Column("since_us", BigInteger, nullable=False),
-    Column("first_us", BigInteger),
-    Column("last_us", BigInteger),
-    Column("bytes", BigInteger, nullable=False),
-    Column("packets", BigInteger, nullable=False),
-    Column("dropped", BigInteger, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("keep", BigInteger),
-    Column("keep_bytes", BigInteger),
-    Column("clip_on", JSON),
-    Column("before", BigInteger, nullable=False),
-    Column("after", BigInteger, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("deleted_packets", BigInteger, nullable=False),
-    Column("deleted_bytes", BigInteger, nullable=False),
-    Column("hook", Text),
-    Column("ended_us", BigInteger),
-)
-_SEGMENTS = Table(
-    "segments",
-    _META,
-    Column("recording", Text, primary_key=True),
-    Column("epoch", Integer, primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("first_us", BigInteger, nullable=False),
-    Column("last_us", BigInteger, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("header_bytes", Integer, nullable=False),
-    Column("packets", BigInteger, nullable=False),
-)
-_CLIPS = Table(
-    "clips",
-    _META,
-    Column("recording", Text, primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("reason", Text, nullable=False),
-    Column("first_us", BigInteger, nullable=False),
-    Column("last_us", BigInteger, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("findings", JSON),
-)
 
 
 class Index:
@@ -194,7 +62,7 @@ class Index:
             if self._engine.dialect.name == "sqlite":
                 event.listen(self._engine, "connect", _set_up_sqlite)
             with self._engine.begin() as connection:
-                _META.create_all(connection)
+                META.create_all(connection)
                 _check_version(connection)
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
@@ -214,13 +82,13 @@ class Index:
     def create(self, recording: Recording) -> Deferred[None]:
         """Add a recording."""
         values = {field.name: getattr(recording, field.name) for field in fields(recording)}
-        return self._do(lambda connection: _none(connection.execute(insert(_RECORDINGS).values(**values))))
+        return self._do(lambda connection: _none(connection.execute(insert(RECORDINGS).values(**values))))
 
     def get(self, id: str) -> Deferred[Recording | None]:
         """The recording with this id, if there is one."""
 
         def work(connection: Connection) -> Recording | None:
-            row = connection.execute(select(_RECORDINGS).where(_RECORDINGS.c.id == id)).mappings().first()
+            row = connection.execute(select(RECORDINGS).where(RECORDINGS.c.id == id)).mappings().first()
             return None if row is None else Recording(**row)
 
         return self._do(work)
@@ -232,27 +100,27 @@ class Index:
             identity: Only those of this owner; None for all.
             states: Only those in one of these states; empty for all.
         """
-        wanted = select(_RECORDINGS).order_by(_RECORDINGS.c.since_us.desc())
+        wanted = select(RECORDINGS).order_by(RECORDINGS.c.since_us.desc())
         if identity is not None:
-            wanted = wanted.where(_RECORDINGS.c.identity == identity)
+            wanted = wanted.where(RECORDINGS.c.identity == identity)
         if states:
-            wanted = wanted.where(_RECORDINGS.c.state.in_(states))
+            wanted = wanted.where(RECORDINGS.c.state.in_(states))
         return self._do(
             lambda connection: [Recording(**row) for row in connection.execute(wanted).mappings()]
         )
 
     def change(self, id: str, **values: Any) -> Deferred[None]:
         """Change fields of a recording."""
-        statement = update(_RECORDINGS).where(_RECORDINGS.c.id == id).values(**values)
+        statement = update(RECORDINGS).where(RECORDINGS.c.id == id).values(**values)
         return self._do(lambda connection: _none(connection.execute(statement)))
 
     def remove(self, id: str) -> Deferred[None]:
         """Remove a recording, with its segments and clips."""
 
         def work(connection: Connection) -> None:
-            for table in (_SEGMENTS, _CLIPS):
+            for table in (SEGMENTS, CLIPS):
                 connection.execute(delete(table).where(table.c.recording == id))
-            connection.execute(delete(_RECORDINGS).where(_RECORDINGS.c.id == id))
+            connection.execute(delete(RECORDINGS).where(RECORDINGS.c.id == id))
 
         return self._do(work)
 
@@ -260,8 +128,8 @@ class Index:
         """Bytes of all segments and clips."""
 
         def work(connection: Connection) -> int:
-            segments = connection.execute(select(func.sum(_RECORDINGS.c.bytes))).scalar() or 0
-            clips = connection.execute(select(func.sum(_CLIPS.c.bytes))).scalar() or 0
+            segments = connection.execute(select(func.sum(RECORDINGS.c.bytes))).scalar() or 0
+            clips = connection.execute(select(func.sum(CLIPS.c.bytes))).scalar() or 0
             return int(segments) + int(clips)
 
         return self._do(work)
@@ -276,14 +144,14 @@ class Index:
         """
 
         def work(connection: Connection) -> bool:
-            mine = _RECORDINGS.c.id == id
-            row = connection.execute(select(_RECORDINGS).where(mine)).mappings().first()
+            mine = RECORDINGS.c.id == id
+            row = connection.execute(select(RECORDINGS).where(mine)).mappings().first()
             if row is None:
                 return False
             values = {field.name: getattr(segment, field.name) for field in fields(segment)}
-            connection.execute(insert(_SEGMENTS).values(recording=id, **values))
+            connection.execute(insert(SEGMENTS).values(recording=id, **values))
             connection.execute(
-                update(_RECORDINGS)
+                update(RECORDINGS)
                 .where(mine)
                 .values(
                     first_us=segment.first_us if row["first_us"] is None else row["first_us"],
@@ -301,12 +169,12 @@ class Index:
         self, id: str, from_us: int | None = None, to_us: int | None = None
     ) -> Deferred[list[Stored]]:
         """The segments of a recording that touch a time, in order."""
-        wanted = select(_SEGMENTS).where(_SEGMENTS.c.recording == id)
+        wanted = select(SEGMENTS).where(SEGMENTS.c.recording == id)
         if from_us is not None:
-            wanted = wanted.where(_SEGMENTS.c.last_us >= from_us)
+            wanted = wanted.where(SEGMENTS.c.last_us >= from_us)
         if to_us is not None:
-            wanted = wanted.where(_SEGMENTS.c.first_us <= to_us)
-        wanted = wanted.order_by(_SEGMENTS.c.epoch, _SEGMENTS.c.number)
+            wanted = wanted.where(SEGMENTS.c.first_us <= to_us)
+        wanted = wanted.order_by(SEGMENTS.c.epoch, SEGMENTS.c.number)
 
         def work(connection: Connection) -> list[Stored]:
             rows = connection.execute(wanted).mappings()
@@ -319,22 +187,22 @@ class Index:
 
         def work(connection: Connection) -> None:
             chosen = or_(
-                *(and_(_SEGMENTS.c.epoch == one.epoch, _SEGMENTS.c.number == one.number) for one in segments)
+                *(and_(SEGMENTS.c.epoch == one.epoch, SEGMENTS.c.number == one.number) for one in segments)
             )
-            connection.execute(delete(_SEGMENTS).where(_SEGMENTS.c.recording == id, chosen))
+            connection.execute(delete(SEGMENTS).where(SEGMENTS.c.recording == id, chosen))
             first = connection.execute(
-                select(func.min(_SEGMENTS.c.first_us)).where(_SEGMENTS.c.recording == id)
+                select(func.min(SEGMENTS.c.first_us)).where(SEGMENTS.c.recording == id)
             ).scalar()
             size, packets = sum(one.size for one in segments), sum(one.packets for one in segments)
             connection.execute(
-                update(_RECORDINGS)
-                .where(_RECORDINGS.c.id == id)
+                update(RECORDINGS)
+                .where(RECORDINGS.c.id == id)
                 .values(
                     first_us=first,
-                    bytes=_RECORDINGS.c.bytes - size,
-                    packets=_RECORDINGS.c.packets - packets,
-                    deleted_bytes=_RECORDINGS.c.deleted_bytes + size,
-                    deleted_packets=_RECORDINGS.c.deleted_packets + packets,
+                    bytes=RECORDINGS.c.bytes - size,
+                    packets=RECORDINGS.c.packets - packets,
+                    deleted_bytes=RECORDINGS.c.deleted_bytes + size,
+                    deleted_packets=RECORDINGS.c.deleted_packets + packets,
                 )
             )
 
@@ -347,11 +215,11 @@ class Index:
 
         def work(connection: Connection) -> Clip:
             last = connection.execute(
-                select(func.max(_CLIPS.c.number)).where(_CLIPS.c.recording == clip.recording)
+                select(func.max(CLIPS.c.number)).where(CLIPS.c.recording == clip.recording)
             ).scalar()
             numbered = replace(clip, number=(last or 0) + 1)
             values = {field.name: getattr(numbered, field.name) for field in fields(numbered)}
-            connection.execute(insert(_CLIPS).values(**values))
+            connection.execute(insert(CLIPS).values(**values))
             return numbered
 
         return self._do(work)
@@ -359,8 +227,8 @@ class Index:
     def change_clip(self, clip: Clip) -> Deferred[None]:
         """Store the size, the times and the findings of a clip."""
         statement = (
-            update(_CLIPS)
-            .where(_CLIPS.c.recording == clip.recording, _CLIPS.c.number == clip.number)
+            update(CLIPS)
+            .where(CLIPS.c.recording == clip.recording, CLIPS.c.number == clip.number)
             .values(bytes=clip.bytes, findings=clip.findings, first_us=clip.first_us, last_us=clip.last_us)
         )
         return self._do(lambda connection: _none(connection.execute(statement)))
@@ -370,7 +238,7 @@ class Index:
 
         def work(connection: Connection) -> dict[str, list[Clip]]:
             found: dict[str, list[Clip]] = {id: [] for id in ids}
-            wanted = select(_CLIPS).where(_CLIPS.c.recording.in_(ids)).order_by(_CLIPS.c.number)
+            wanted = select(CLIPS).where(CLIPS.c.recording.in_(ids)).order_by(CLIPS.c.number)
             for row in connection.execute(wanted).mappings():
                 found[row["recording"]].append(Clip(**row))
             return found
@@ -403,9 +271,9 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
 
 
 def _check_version(connection: Connection) -> None:
-    version = connection.execute(select(_VERSION.c.version)).scalar()
+    version = connection.execute(select(VERSION.c.version)).scalar()
     if version is None:
-        connection.execute(insert(_VERSION).values(version=_SCHEMA))
+        connection.execute(insert(VERSION).values(version=_SCHEMA))
     elif version != _SCHEMA:
         raise OSError(f"the tables have version {version}, and this pcapd needs {_SCHEMA}: upgrade pcapd")
 

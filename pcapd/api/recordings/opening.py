@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pcapd.api.capture.audit import Trail
 from pcapd.api.operators import Operators
+from pcapd.api.recordings.desk import Desk
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.service import Captures, Recordings
 from pcapd.api.recordings.store import Store
@@ -20,15 +21,16 @@ __all__ = ["open_recordings"]
 
 def open_recordings(
     reactor: Reactor, config: RecordingsConfig, captures: Captures, operators: Operators, trail: Trail
-) -> Recordings:
-    """Make the recordings of an api; nothing is started.
+) -> tuple[Recordings, Desk]:
+    """Make the recordings of an api, and what its pages ask; nothing is started.
 
     Raises:
         ConfigError: The store, the database or a file of the configuration cannot be used.
     """
     index = Index(reactor, _state(config.state))
     store = Store(reactor, config.store, _credentials(config.credentials_file))
-    return Recordings(reactor, config, captures, operators, trail, index, store)
+    recordings = Recordings(reactor, config, captures, trail, index, store)
+    return recordings, Desk(recordings, operators, trail, config.readers)
 
 
 def _state(state: str) -> str:

@@ -10,32 +10,29 @@ import dataclasses
 import uuid
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.life import Capture
 from pcapd.api.http.web import ClientInfo
-from pcapd.api.operators import Operators
-from pcapd.api.recordings.fetching import File, assemble, object_name
-from pcapd.api.recordings.index import Index, Recording
+from pcapd.api.recordings.fetching import object_name
+from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
 from pcapd.api.recordings.recorder import Recorder
 from pcapd.api.recordings.segments import Segment
-from pcapd.api.recordings.splice import Stored, Wanted
+from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.store import Store
-from pcapd.api.recordings.values import described, request_of, request_values, target_of
+from pcapd.api.recordings.tables import Recording
+from pcapd.api.recordings.values import Order, described, request_of, request_values, target_of
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import (
     BadRequest,
-    Conflict,
     LimitReached,
     NoRoom,
     PcapdError,
-    RequestError,
-    TargetNotFound,
 )
 from pcapd.limits import ORPHAN_AGE, SWEEP_INTERVAL
 from pcapd.merge.muxer import Muxer
@@ -44,35 +41,11 @@ from pcapd.net.reactor import Reactor
 from pcapd.savefile.form import Form
 from pcapd.wire import EndReason, Request, Source
 
-__all__ = ["Captures", "Order", "Recordings"]
+__all__ = ["RUNNING", "Captures", "Recordings"]
 
 _MICROS = 1_000_000
 #: States of a recording that may still grow.
-_RUNNING = ("starting", "recording")
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """What a user asks for with ``POST /v1/recordings``.
-
-    Attributes:
-        request: The request of the capture.
-        keep: Seconds of packets to keep; None for all.
-        keep_bytes: Bytes to keep; None for all.
-    """
-
-    request: Request
-    keep: int | None = None
-    keep_bytes: int | None = None
-
-    @classmethod
-    def of(cls, body: dict[str, Any]) -> Order:
-        """Read an order from JSON values.
-
-        Raises:
-            BadRequest: A value is missing or not valid.
-        """
-        return cls(request_of(body), _number(body, "keep"), _number(body, "keep_bytes"))
+RUNNING = ("starting", "recording")
 
 
 class Captures(Protocol):
@@ -148,7 +121,6 @@ class Recordings:
         reactor: The reactor.
         config: The section ``recordings``.
         captures: Starts captures.
-        operators: Identifies users.
         trail: Writes audit records.
         index: The index.
         store: The store.
@@ -161,7 +133,6 @@ class Recordings:
         reactor: Reactor,
         config: RecordingsConfig,
         captures: Captures,
-        operators: Operators,
         trail: Trail,
         index: Index,
         store: Store,
@@ -169,7 +140,6 @@ class Recordings:
         self._reactor = reactor
         self._config = config
         self._captures = captures
-        self._operators = operators
         self._trail = trail
         self.index = index
         self.store = store
@@ -197,7 +167,7 @@ class Recordings:
 
     async def _resume_all(self) -> None:
         self._bytes = await self.index.total()
-        for recording in await self.index.listed(states=_RUNNING):
+        for recording in await self.index.listed(states=RUNNING):
             try:
                 await self._resume(recording)
             except PcapdError as error:
@@ -234,21 +204,12 @@ class Recordings:
 
     # --- start -------------------------------------------------------------
 
-    def ordered(self, body: Any, client: ClientInfo) -> Deferred[dict[str, Any]]:
-        """Start a recording; fires with it, or fails with a `RequestError`.
+    async def create(self, order: Order, client: ClientInfo) -> dict[str, Any]:
+        """Start a recording, and return it as JSON values.
 
-        Cancel the Deferred when the client has disconnected.
-
-        Args:
-            body: The keys of a request, and those of a recording, as JSON values.
+        Raises:
+            RequestError: The user may not capture this, or a limit is reached.
         """
-        try:
-            order = Order.of(body)
-        except RequestError as error:
-            return fail(error)
-        return Deferred.fromCoroutine(self._create(order, client))
-
-    async def _create(self, order: Order, client: ClientInfo) -> dict[str, Any]:
         if order.request.follow:
             raise BadRequest("a recording cannot follow an app", "record its instances as they are now")
         id = str(uuid.uuid4())
@@ -341,114 +302,33 @@ class Recordings:
         """Log the failure of something for which nobody waits."""
         done.addErrback(lambda failure: self.log.warn("{reason}", reason=failure.getErrorMessage()))
 
-    # --- requests about recordings ------------------------------------------------
+    def runs(self, id: str) -> bool:
+        """Whether a recording runs in this process."""
+        running = self._running.get(id)
+        return running is not None and running.capture is not None
+
+    def stop_one(self, id: str, why: str) -> None:
+        """End a recording in good order, if it runs."""
+        running = self._running.get(id)
+        if running is not None and running.capture is not None:
+            running.capture.stop(EndReason.STOPPED, why)
+
+    def resolver(self, request: Request) -> Resolver:
+        """The resolver of a request."""
+        return self._captures.resolver(request)
 
     def finished(self) -> list[Deferred[None]]:
         """Fire when what runs now is stored."""
         return [running.recorder.finished for running in self._running.values() if running.recorder]
 
-    def listed(self, client: ClientInfo) -> Deferred[dict[str, Any]]:
-        """The recordings of the user, or of everybody for an operator."""
-        return Deferred.fromCoroutine(self._listed(client))
-
-    async def _listed(self, client: ClientInfo) -> dict[str, Any]:
-        user, operator = await self._operators.identify(client)
-        recordings = await self.index.listed(None if operator else user.identity)
-        if any(one.identity != user.identity for one in recordings):
-            self._record("recordings_listed", user, client)
-        clips = await self.index.clips([one.id for one in recordings])
-        return {"recordings": [described(one, clips[one.id]) for one in recordings]}
-
-    def shown(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
-        """One recording."""
-        return Deferred.fromCoroutine(self._shown(client, id))
-
-    async def _shown(self, client: ClientInfo, id: str) -> dict[str, Any]:
-        _, recording = await self._mine(client, id)
-        clips = await self.index.clips([id])
-        return described(recording, clips[id])
-
-    def stopped(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
-        """End a recording in good order."""
-        return Deferred.fromCoroutine(self._stop(client, id))
-
-    async def _stop(self, client: ClientInfo, id: str) -> dict[str, Any]:
-        user, recording = await self._mine(client, id)
-        running = self._running.get(id)
-        if recording.state not in _RUNNING or running is None or running.capture is None:
-            raise Conflict("the recording has ended already", "pcapctl recordings shows the states")
-        self._record("recording_stop_requested", user, client, recording=id, owner=recording.user)
-        running.capture.stop(
-            EndReason.STOPPED,
-            "stopped by its owner"
-            if user.identity == recording.identity
-            else f"stopped by an operator of the api ({user.user})",
-        )
-        return described(recording, [])
-
-    def deleted(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
+    async def remove(self, recording: Recording) -> None:
         """Delete a recording with everything in it; it is ended first if it runs."""
-        return Deferred.fromCoroutine(self._delete(client, id))
-
-    async def _delete(self, client: ClientInfo, id: str) -> dict[str, Any]:
-        user, recording = await self._mine(client, id)
-        self._record("recording_deleted", user, client, recording=id, owner=recording.user)
-        await self._remove(recording)
-        return {"deleted": id}
-
-    async def _remove(self, recording: Recording) -> None:
-        running = self._running.get(recording.id)
-        if running is not None and running.capture is not None:
-            running.capture.stop(EndReason.STOPPED, "the recording was deleted")
+        self.stop_one(recording.id, "the recording was deleted")
         clips = (await self.index.clips([recording.id]))[recording.id]
         await self.index.remove(recording.id)
         self._bytes -= recording.bytes + sum(clip.bytes for clip in clips)
         names = [name for name, _, _ in await self.store.list(f"{recording.id}/")]
         await self.store.delete(names)
-
-    def fetched(self, client: ClientInfo, id: str, from_us: int | None, to_us: int | None) -> Deferred[File]:
-        """The file of a recording's packets in a time."""
-        return Deferred.fromCoroutine(self._fetch(client, id, Wanted(from_us, to_us)))
-
-    async def _fetch(self, client: ClientInfo, id: str, wanted: Wanted) -> File:
-        user, recording = await self._mine(client, id, read=True)
-        segments = await self.index.segments(id, wanted.from_us, wanted.to_us)
-        if not segments:
-            raise TargetNotFound("the recording has no packets in this time")
-        self._record("recording_fetched", user, client, recording=id, owner=recording.user)
-        return await assemble(self.store, id, segments, wanted)
-
-    # --- permissions -----------------------------------------------------------
-
-    async def _mine(self, client: ClientInfo, id: str, *, read: bool = False) -> tuple[Resolved, Recording]:
-        """The user, and a recording that they may use.
-
-        Args:
-            read: Whether the packets are wanted: then the permission to capture is asked for anew.
-        """
-        user, operator = await self._operators.identify(client)
-        recording = await self.index.get(id)
-        with asked_by(user.user):
-            if recording is None:
-                raise _unknown(id)
-            own = recording.identity == user.identity
-            shared = read and self._config.readers == "permitted"
-            if not own and not operator and not shared:
-                raise _unknown(id)
-            if read and not operator:
-                await self._permitted(client, recording)
-            return user, recording
-
-    async def _permitted(self, client: ClientInfo, recording: Recording) -> None:
-        """Ask whether the user may capture the targets of a recording now."""
-        request = request_of(recording.request)
-        await self._captures.resolver(request).survey(request, client.token or "", client.address)
-
-    def _record(self, event: str, user: Resolved, client: ClientInfo, **facts: Any) -> None:
-        origin = {"origin": user.origin} if user.origin else {}
-        self._trail.record(
-            event, user=user.user, **origin, request_id=client.request_id, **client.facts, **facts
-        )
 
     # --- what is too old ---------------------------------------------------------
 
@@ -460,7 +340,7 @@ class Recordings:
             for recording in ended:
                 if recording.ended_us is not None and recording.ended_us < limit:
                     self._trail.record("recording_expired", recording=recording.id, owner=recording.user)
-                    await self._remove(recording)
+                    await self.remove(recording)
             now = self._reactor.seconds()
             if self._swept_orphans_at is None or now - self._swept_orphans_at >= ORPHAN_AGE:
                 self._swept_orphans_at = now
@@ -480,17 +360,3 @@ class Recordings:
         if orphans:
             self.log.info("{count} objects that no recording has are deleted", count=len(orphans))
             await self.store.delete(orphans)
-
-
-def _unknown(id: str) -> TargetNotFound:
-    return TargetNotFound(
-        f"there is no recording {id!r}, or it is not yours", "pcapctl recordings lists them"
-    )
-
-
-def _number(body: dict[str, Any], name: str) -> int | None:
-    """A whole number above 0, or None."""
-    value = body.get(name)
-    if value is not None and (type(value) is not int or not 0 < value < 2**53):
-        raise BadRequest(f"{name} must be a whole number above 0")
-    return value

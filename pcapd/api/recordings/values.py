@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pcapd.api.recordings.index import Clip, Recording
+from pcapd.api.recordings.tables import Clip, Recording
 from pcapd.api.resolvers.base import Target
 from pcapd.errors import BadRequest, RemoteProtocolError
 from pcapd.wire import Container, Request, decode
 
-__all__ = ["described", "request_of", "request_values", "target_of"]
+__all__ = ["Order", "described", "request_of", "request_values", "target_of"]
 
 
 def request_values(request: Request) -> dict[str, Any]:
@@ -71,3 +71,35 @@ def described(recording: Recording, clips: Sequence[Clip]) -> dict[str, Any]:
         ],
         "message": recording.message,
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What a user asks for with ``POST /v1/recordings``.
+
+    Attributes:
+        request: The request of the capture.
+        keep: Seconds of packets to keep; None for all.
+        keep_bytes: Bytes to keep; None for all.
+    """
+
+    request: Request
+    keep: int | None = None
+    keep_bytes: int | None = None
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Order:
+        """Read an order from JSON values.
+
+        Raises:
+            BadRequest: A value is missing or not valid.
+        """
+        return cls(request_of(body), _number(body, "keep"), _number(body, "keep_bytes"))
+
+
+def _number(body: dict[str, Any], name: str) -> int | None:
+    """A whole number above 0, or None."""
+    value = body.get(name)
+    if value is not None and (type(value) is not int or not 0 < value < 2**53):
+        raise BadRequest(f"{name} must be a whole number above 0")
+    return value

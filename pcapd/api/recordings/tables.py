@@ -1,0 +1,137 @@
+"""The tables of the index of recordings, and their rows as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, Table, Text
+
+__all__ = ["CLIPS", "META", "RECORDINGS", "SEGMENTS", "VERSION", "Clip", "Recording"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording.  Times are microseconds since the epoch, sizes bytes.
+
+    Attributes:
+        identity: The owner, unique across all resolvers.
+        user: The owner's name, for people.
+        origin: The owner's identity provider, if known.
+        request: START's request as JSON values.
+        targets: The targets as JSON values, to dial their agents again.
+        state: ``starting``, ``recording``, ``stopped`` or ``failed``.
+        since_us: When it was requested.
+        first_us: The earliest packet that is kept; None without one.
+        bytes: Size of all segments that are kept.
+        packets: Packets in them.
+        dropped: Packets that were lost since the start.
+        message: Why it ended.
+        keep: Seconds of the ring; None to keep all.
+        keep_bytes: Bytes of the ring; None to keep all.
+        epoch: Number of the present epoch, from 1 on.
+        deleted_packets: Packets in segments that were deleted.
+        ended_us: When it ended; None while it runs.
+    """
+
+    id: str
+    identity: str
+    user: str
+    origin: str
+    request: Mapping[str, Any]
+    targets: Sequence[Mapping[str, Any]]
+    state: str
+    since_us: int
+    first_us: int | None = None
+    last_us: int | None = None
+    bytes: int = 0
+    packets: int = 0
+    dropped: int = 0
+    message: str = ""
+    keep: int | None = None
+    keep_bytes: int | None = None
+    clip_on: Any = None
+    before: int = 120
+    after: int = 30
+    epoch: int = 1
+    deleted_packets: int = 0
+    deleted_bytes: int = 0
+    hook: str | None = None
+    ended_us: int | None = None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: the part of a recording around an event, which is kept for good.
+
+    Attributes:
+        number: Its number in the recording, from 1 on.
+        reason: Why it was made.
+        first_us: Its beginning; last_us: its end; microseconds since the epoch.
+        bytes: Size of its object; 0 until it is stored.
+        findings: What ``--explain`` found in it, as JSON values; None if it was not explained.
+    """
+
+    recording: str
+    number: int
+    reason: str
+    first_us: int
+    last_us: int
+    bytes: int = 0
+    findings: Any = None
+
+
+META = MetaData()
+VERSION = Table("pcapd_schema", META, Column("version", Integer, nullable=False))
+RECORDINGS = Table(
+    "recordings",
+    META,
+    Column("id", Text, primary_key=True),
+    Column("identity", Text, nullable=False, index=True),
+    Column("user", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("targets", JSON, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("since_us", BigInteger, nullable=False),
+    Column("first_us", BigInteger),
+    Column("last_us", BigInteger),
+    Column("bytes", BigInteger, nullable=False),
+    Column("packets", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("keep", BigInteger),
+    Column("keep_bytes", BigInteger),
+    Column("clip_on", JSON),
+    Column("before", BigInteger, nullable=False),
+    Column("after", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("deleted_packets", BigInteger, nullable=False),
+    Column("deleted_bytes", BigInteger, nullable=False),
+    Column("hook", Text),
+    Column("ended_us", BigInteger),
+)
+SEGMENTS = Table(
+    "segments",
+    META,
+    Column("recording", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first_us", BigInteger, nullable=False),
+    Column("last_us", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("header_bytes", Integer, nullable=False),
+    Column("packets", BigInteger, nullable=False),
+)
+CLIPS = Table(
+    "clips",
+    META,
+    Column("recording", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("first_us", BigInteger, nullable=False),
+    Column("last_us", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("findings", JSON),
+)
