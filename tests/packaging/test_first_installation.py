@@ -1,4 +1,4 @@
-"""README.rst's order works with the wheel alone: certificates, example configurations, and both are good."""
+"""The wheel alone has what docs/install.rst uses: certificates, example configurations, and both are good."""
 
 from __future__ import annotations
 
