@@ -176,15 +176,20 @@ FLOW_PAIRS_MAX: Final = 20_000
 
 # --- what went wrong (pcapctl explain) --------------------------------------------
 
-#: conversations that are followed at a time, each counted for each place, some 1 KB; beyond
+#: conversations that are followed at a time, each counted for each place, some 600 bytes; beyond
 #: this, those that have been silent longest are closed.
-CONVERSATIONS_MAX: Final = 131_072
+CONVERSATIONS_MAX: Final = 262_144
 #: the same in plain Python, where each takes some 4 KB.
 CONVERSATIONS_MAX_PURE: Final = 20_000
 #: seconds between two sightings of a packet: travel time and clock difference.
 EXPLAIN_WINDOW: Final = 10.0
+#: packets that are remembered for this, some 200 bytes each.
+EXPLAIN_PACKETS_MAX: Final = 131_072
 #: seconds of silence that are recorded: less than any idle timeout in use (Node.js closes after 5 s).
 IDLE_TIME: Final = 4.0
+#: conversations whose content is read at a time, some 2 KB each; beyond this, the content of those
+#: between two requests is forgotten, and beyond twice as many that of the oldest.
+EXCHANGES_MAX: Final = 16_384
 #: bytes of all connections together that wait for an earlier packet.
 EXCHANGE_BYTES: Final = 32 * MIB
 #: different findings; further ones are only counted.

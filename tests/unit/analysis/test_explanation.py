@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from pcapd.analysis import explanation as explanation_module
+from pcapd.analysis.exchanges import log as log_module
 from pcapd.analysis.findings.kinds import KINDS
 from pcapd.analysis.findings.page import page
 from pcapd.analysis.report import as_dict
@@ -59,6 +60,59 @@ def talk(
         (us, ipv4(*((CLIENT, SERVER) if ports == up else (SERVER, CLIENT)), 6, segment, number))
         for number, (us, ports, segment) in enumerate(steps)
     ]
+
+
+def at_once(count: int, requests: int, status: int = 503) -> List[Packet]:
+    """Connections side by side, of which each makes some requests; every answer has the status."""
+    request, answer = b"GET /a HTTP/1.1\r\n\r\n", b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok" % status
+    steps: List[Tuple[bool, int, int, int, bytes]] = [
+        (True, 99, 0, SYN, b""),
+        (False, 299, 100, SYN | ACK, b""),
+    ]
+    for number in range(requests):
+        seq, ack = 100 + number * len(request), 300 + number * len(answer)
+        steps.append((True, seq, ack, ACK, request))
+        steps.append((False, ack, seq + len(request), ACK, answer))
+    packets: List[Packet] = []
+    for first in range(0, len(steps), 2):
+        for port in range(40000, 40000 + count):
+            for up, seq, ack, flags, data in steps[first : first + 2]:
+                ports, ends = ((port, 80), (CLIENT, SERVER)) if up else ((80, port), (SERVER, CLIENT))
+                number = len(packets)
+                packets.append((1000 * number, ipv4(*ends, 6, tcp(ports, seq, ack, flags, data), number)))
+    return packets
+
+
+def test_more_connections_than_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is forgotten between two requests is read on later, and no failure is lost or counted twice."""
+    monkeypatch.setattr(log_module, "EXCHANGES_MAX", 2)
+    explained = explain([pcap(tmp_path / "a.pcap", at_once(9, 4))])
+    report = as_dict(explained)
+    assert [(one["kind"], one["count"]) for one in report["findings"]] == [("http_errors", 36)]
+    (group,) = report["requests"]["groups"]
+    assert (group["count"], group["errors"]) == (36, 36)
+
+
+def test_more_requests_under_way_than_are_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests without an answer are forgotten too when there are too many, and this is said."""
+    monkeypatch.setattr(log_module, "EXCHANGES_MAX", 2)
+    packets = at_once(9, 1)
+    del packets[19::2]  # the answers
+    report = as_dict(explain([pcap(tmp_path / "a.pcap", packets)]))
+    assert [one["summary"] for one in report["findings"] if one["kind"] == "capture_incomplete"] == [
+        "5 conversations were not read to the end, because there were too many at a time."
+    ]
+
+
+def test_more_conversations_than_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation that is closed to make room is not taken for one without an answer."""
+    monkeypatch.setattr(explanation_module, "FOLLOWED", 3)
+    packets = sorted((us * 1000 if us % 2000 else us * 1000 + 10**8, data) for us, data in at_once(9, 1, 200))
+    assert [
+        kind for kind, severity in kinds([pcap(tmp_path / "a.pcap", packets)]) if severity == "error"
+    ] == []
 
 
 def question(name: bytes, number: int = 1) -> bytes:
