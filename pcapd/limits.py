@@ -189,7 +189,7 @@ EXPLAIN_PACKETS_MAX: Final = 131_072
 IDLE_TIME: Final = 4.0
 #: conversations whose content is read at a time, some 2 KB each; beyond this, the content of those
 #: between two requests is forgotten, and beyond twice as many that of the oldest.
-EXCHANGES_MAX: Final = 16_384
+EXCHANGES_MAX: Final = 4096
 #: bytes of all connections together that wait for an earlier packet.
 EXCHANGE_BYTES: Final = 32 * MIB
 #: different findings; further ones are only counted.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
-from typing import Dict, Final, List, NamedTuple, Optional, Tuple
+from collections import OrderedDict, deque
+from typing import Deque, Dict, Final, List, NamedTuple, Optional, Tuple
 
 from pcapd.analysis.exchanges import http as http_module
 from pcapd.analysis.exchanges import tls as tls_module
@@ -28,8 +28,8 @@ _STARTS_MAX: Final = 4096
 _EARLY_MAX: Final = 64
 #: Number of old conversations that are looked at to find one whose content can be forgotten.
 _OLD_TRIED: Final = 4
-#: Limit of requests of a conversation that wait for the views of the other places.
-_PENDING_MAX: Final = 512
+#: Limit of requests that wait for the views of the other places.
+_PENDING_MAX: Final = 4096
 #: Limit of ICMP errors that are kept; one conversation has few.
 _ICMP_MAX: Final = 10_000
 _PORTS: Final = struct.Struct("!HH")
@@ -109,6 +109,8 @@ class Log:
         self.dropped = 0
         self._room = Room(EXCHANGE_BYTES)
         self._exchanges: OrderedDict[int, Exchanges] = OrderedDict()
+        #: Requests that wait for the views of the other places, the oldest first.
+        self._waiting: Deque[Tuple[Exchanges, int]] = deque()
         #: The totals of conversations whose other content is forgotten.
         self._totals: Dict[int, RequestTotals] = {}
         #: By conversation, then by place and side: directions whose start is not yet found.
@@ -251,10 +253,17 @@ class Log:
             talk = exchanges.pending.get(request.seq)
             if talk is None:
                 talk = exchanges.pending[request.seq] = {}
-                if len(exchanges.pending) > _PENDING_MAX:
-                    self._done(exchanges, exchanges.pending.pop(next(iter(exchanges.pending))))
+                self._waiting.append((exchanges, request.seq))
+                self._finish_oldest()
             talk[place] = request
         http.done.clear()
+
+    def _finish_oldest(self) -> None:
+        if len(self._waiting) > _PENDING_MAX:
+            exchanges, seq = self._waiting.popleft()
+            talk = exchanges.pending.pop(seq, None)
+            if talk is not None:
+                self._done(exchanges, talk)
 
     def _error(self, protocol: int, place: int, us: int, frame: int, content: bytes) -> None:
         """Process an ICMP error, which quotes the packet that caused it."""

@@ -151,6 +151,16 @@ def test_files_of_anybody(tmp_path: Path, order: str, fine: int) -> None:
     )
 
 
+def test_a_time_with_more_microseconds_than_a_second(tmp_path: Path) -> None:
+    """Other programs read such files, so they are read here too."""
+    name = Path(pcap(tmp_path / "a.pcap", talk(status=503)))
+    content = bytearray(name.read_bytes())
+    struct.pack_into("<II", content, 24, START // 1_000_000 - 1, 1_000_000)  # the first packet
+    name.write_bytes(content)
+    report = as_dict(explain([str(name)]))
+    assert (report["packets"], report["first_us"], len(report["findings"])) == (10, START, 1)
+
+
 def test_the_object(tmp_path: Path) -> None:
     """The keys of the JSON object are pinned."""
     report = as_dict(explain([pcap(tmp_path / "a.pcap", talk(wait=2_000_000))]))
