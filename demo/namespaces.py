@@ -94,6 +94,14 @@ class Namespace:
         self._processes.append(process)
         return process
 
+    def adopt(self, process: subprocess.Popen[Any]) -> None:
+        """Also end this process at the latest with the namespace."""
+        self._processes.append(process)
+
+    def pids(self) -> list[int]:
+        """The ids of the processes that run inside."""
+        return [int(pid) for pid in run(["ip", "netns", "pids", self.name]).stdout.split()]
+
     def counters(self, device: str = "eth0") -> dict[str, int]:
         """Return the counters of an interface: ``rx_packets``, ``tx_packets``, ``rx_dropped``..."""
         (link,) = json.loads(self.ip("-s", "-j", "link", "show", "dev", device))

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.agent.feedback import Feedback
+from pcapd.agent.metrics import AgentMetrics
 from pcapd.agent.session import AgentSession
 from pcapd.agent.threads import Threads
 from pcapd.capture import privileges
@@ -55,6 +56,7 @@ class Agent(Daemon):
         self._captures: set[AgentSession] = set()
         self._strangers = Tally(reactor, self._log_strangers)
         self._draining = False
+        self.metrics = AgentMetrics()
         self.compiler = FilterCompiler()
         self.threads = Threads(reactor)
         self.feedback = Feedback(reactor, self._sessions)
@@ -70,13 +72,20 @@ class Agent(Daemon):
             config.listen.port, factory, config.listen.host, self.reactor, self._context, self._check_peer
         )
         self.listen(port)
+        self._describe()
+        self.serve_metrics(self.metrics, config.metrics)
         libpcap = libpcap_version()
+        if config.privileges == "prctl":
+            privileges.load()
         if config.run_as is not None:
             privileges.become(config.run_as, self._needed())
         for name in privileges.missing(self._needed()):
             self.log.warn("without CAP_{name} captures will fail", name=name.upper())
         if effective_capabilities() & ~privileges.mask(self._needed()):
-            self.log.warn("the agent has privileges that it does not need: run_as: USER drops them")
+            if config.privileges == "prctl":
+                self.log.warn("the agent has privileges that it does not need: run_as: USER drops them")
+            else:
+                self.log.warn("the agent has privileges that it does not need: start it as another user")
         self.log.info(
             "agent {version} listens on {host}:{port}, {libpcap}",
             version=__version__,
@@ -84,6 +93,12 @@ class Agent(Daemon):
             port=port.getHost().port,
             libpcap=libpcap,
         )
+
+    def _describe(self) -> None:
+        self.metrics.describe(self.role, libpcap_version())
+        self.metrics.certificate("listen.tls", self._context)
+        self.metrics.active(lambda: len(self._captures))
+        self.metrics.limits(lambda: self.config.capture)
 
     def prepare(self) -> Callable[[], None]:
         """Read renewed certificates, and the limit on the number of captures."""
@@ -152,6 +167,7 @@ class Agent(Daemon):
 
     def left_without_start(self, peer: str, reason: str) -> None:
         """Log that a peer disconnected without a START; any machine on the network can cause this."""
+        self.metrics.without_start.inc()
         self._strangers.add((peer.rpartition(":")[0], reason), {"peer": peer, "reason": reason})
 
     def _log_strangers(self, count: int, facts: Mapping[str, Any]) -> None:

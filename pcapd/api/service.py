@@ -18,12 +18,13 @@ from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
+from pcapd.api.http.captures import CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
-from pcapd.api.http.connection import ApiSite, HttpConnection
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource, TargetsResource
+from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.metrics import Metrics
+from pcapd.api.operators import Operators
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.kinds import configured, resolver_for
@@ -43,6 +44,9 @@ from pcapd.limits import DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
+from pcapd.net.httpserver import HttpConnection, HttpSite
+from pcapd.net.logs import audit_output
+from pcapd.net.pages import NotFoundResource
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.reactor import Reactor
 from pcapd.net.tally import Tally
@@ -71,7 +75,9 @@ class Api(Daemon):
         self._reread = reread
         self.config = config
         self.metrics = Metrics()
-        self._trail = Trail(reactor, config.audit.file if config.audit else None, self.metrics.audit_failures)
+        #: Where audit records go, for the one who starts the log; None for the log.
+        self.audit = audit_output(config.audit)
+        self._trail = Trail(reactor, self.audit, self.metrics.audit_failures)
         self._trail.on_trouble = self._cannot_record
         self._defects = Tally(reactor, self._log_defect)
         self._client_context = ClientContext(config.agents.tls)
@@ -108,10 +114,17 @@ class Api(Daemon):
         for resolver in self._resolvers:
             resolver.start()
         self._trail.start()
-        if self.config.metrics is not None:
-            metrics = ApiSite(self.metrics.pages(), self.reactor)
-            where = self.config.metrics
-            self.listen(BoundedPort(where.port, metrics, interface=where.host, reactor=self.reactor))
+        self._describe()
+        self.serve_metrics(self.metrics, self.config.metrics)
+
+    def _describe(self) -> None:
+        metrics = self.metrics
+        metrics.describe(self.role)
+        metrics.certificate("agents.tls", self._client_context)
+        if self._server_context is not None:
+            metrics.certificate("listen.tls", self._server_context)
+        metrics.resolvers(self._resolvers)
+        metrics.limits(lambda: self.config.limits)
 
     def prepare(self) -> Callable[[], None]:
         """Read the certificates again, and the limits and policy for new captures."""
@@ -122,6 +135,7 @@ class Api(Daemon):
                 config,
                 limits=new.limits,
                 policy=new.policy,
+                operators=new.operators,
                 drain_timeout=new.drain_timeout,
                 trusted_proxies=new.trusted_proxies,
             )
@@ -164,17 +178,21 @@ class Api(Daemon):
             return None
         return deferLater(self.reactor, DRAIN_LOOK_INTERVAL, self._linger, readers, until)
 
-    def _make_site(self) -> ApiSite:
+    def _make_site(self) -> HttpSite:
         root = NotFoundResource()
         root.putChild(b"health", HealthResource(self.health))
         root.putChild(b"capture", DownloadResource(self))
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
         version_1.putChild(b"targets", TargetsResource(self, self._names))
+        operators = Operators(
+            self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
+        )
+        version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
-        return ApiSite(root, self.reactor)
+        return HttpSite(root, self.reactor)
 
     def _names(self, token: str) -> list[str]:
         named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]

@@ -1,4 +1,4 @@
-"""The loop of one capture: socket → session → sinks.  Blocking, one thread.
+"""The loop of one capture: connection → session → sinks.  Blocking, one thread.
 
 A stop (`pcapd.ctl.stopping`) waits until all captured packets are written.  The second
 Ctrl-C exits immediately, even during a write that a stuck reader blocks.  While the output
@@ -11,16 +11,16 @@ from __future__ import annotations
 import secrets
 import select
 import time
-from typing import Optional, Type, Union
+from typing import Callable, Optional, Type, Union
 
 from pcapd.ctl.display.reporter import Frontend, Reporter
-from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget
+from pcapd.ctl.options import CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.sinks.output import OutputError, ReaderLeft
 from pcapd.ctl.stopping import LeaveNow, Parent, Stops
-from pcapd.ctl.stream.connection import Connection
+from pcapd.ctl.stream.peer import Stream
 from pcapd.ctl.stream.session import CaptureSession
 from pcapd.errors import PcapdError
 from pcapd.merge.matching import PacketIds
@@ -38,7 +38,7 @@ _REPORT_INTERVAL = 0.05  # seconds between two calls of the reporter
 
 
 def run(
-    access: Access,
+    dial: Callable[[], Stream],
     options: CaptureOptions,
     target: CaptureTarget,
     frontend: Optional[Frontend] = None,
@@ -47,6 +47,7 @@ def run(
     """Capture, and return the exit status.
 
     Args:
+        dial: Makes the connection.
         frontend: Shows the capture in place of the terminal, and decides whether it failed.
         parent: The program whose exit stops the capture.
 
@@ -60,11 +61,11 @@ def run(
     keep_memory()
     with Stops(parent) as stops:
         try:
-            connection = Connection(access)
+            connection = dial()
         except LeaveNow:
             raise PcapdError("interrupted before the capture started") from None
         stops.leave_at_once = False
-        capture = CaptureSession(request, muxer, options.duration, time.monotonic())
+        capture = CaptureSession(request, muxer, options.duration, time.monotonic(), connection.peer)
         reporter.event("start", **reportfile.asked(options, target), file=options.output or None)
         reporter.plan(target)
         reporter.serving(sinks)
@@ -79,7 +80,7 @@ def run(
             connection.close()
         _settle(capture, sinks)
         seconds = time.monotonic() - (capture.started or time.monotonic())
-        return reporter.conclude(capture, sinks, target, seconds)
+        return reporter.conclude(capture, sinks, target, seconds, lambda: stops.presses)
 
 
 def _muxer(options: CaptureOptions, target: CaptureTarget) -> Union[Muxer, Split]:
@@ -104,10 +105,10 @@ def _packet_ids(options: FileOptions) -> Optional[PacketIds]:
 
 
 def _loop(
-    connection: Connection, capture: CaptureSession, sinks: Sinks, stops: Stops, reporter: Reporter
+    connection: Stream, capture: CaptureSession, sinks: Sinks, stops: Stops, reporter: Reporter
 ) -> None:
     poll = select.poll()
-    poll.register(connection, select.POLLIN)
+    connection.watch(poll)
     stops.watch(poll)
     sinks.watch(poll)
     statistics_at = written_at = reported_at = time.monotonic()
@@ -142,7 +143,7 @@ def _loop(
             reporter.turn(capture, sinks, now, asked=bool(reason))
 
 
-def _receive(connection: Connection, capture: CaptureSession, now: float) -> None:
+def _receive(connection: Stream, capture: CaptureSession, now: float) -> None:
     for data in connection.read():
         capture.receive(data, now, _now_us())
         if capture.over:

@@ -10,7 +10,7 @@ The interface drops packets before they reach the filter, so its drops are not p
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 from pcapd.merge._types import Gap
 from pcapd.wire import Source, Stats
@@ -44,8 +44,8 @@ class Drops(NamedTuple):
         client: Reached this program and were wanted, but were not written to the file.
     """
 
-    interface: int
-    kernel: int
+    interface: Optional[int]
+    kernel: Optional[int]
     agent: Optional[int]
     api: Optional[int]
     client: Optional[int]
@@ -102,6 +102,11 @@ class Account:
     def name(self) -> str:
         """The source's name in the file: instance and interface."""
         return f"{self.source.instance}:{self.source.interface}"
+
+    @property
+    def over_ssh(self) -> bool:
+        """Whether the source was captured over ssh, without agent and api."""
+        return not self.source.agent
 
     @property
     def stats(self) -> Stats:
@@ -177,8 +182,8 @@ class Account:
         current = stats.final or not self.over
         counted = stats.exact or stats.forwarded is not None
         return Drops(
-            interface=known.interface,
-            kernel=known.kernel,
+            interface=known.interface if stats.counted else None,
+            kernel=known.kernel if stats.counted else None,
             agent=known.agent if self.exact else None,
             api=known.api if current and counted else None,
             client=self.unwritten,
@@ -187,18 +192,25 @@ class Account:
     @property
     def traced(self) -> bool:
         """Whether the place of every loss is known."""
-        return self.drops.agent is not None and self.drops.api is not None
+        drops = self.drops
+        return None not in (drops.interface, drops.kernel, drops.agent, drops.api)
+
+    @property
+    def losses(self) -> List[Tuple[Optional[int], str]]:
+        """The numbers of packets lost after the kernel, with the place as text; None if unknown."""
+        _, _, agent, api, client = self.drops
+        way = [(_sum(agent, api), "on the way")]
+        places = way if self.over_ssh else [(agent, "by the agent"), (api, "by the api")]
+        return [*places, (client, "by the client")]
 
     @property
     def remarks(self) -> str:
         """A readable text with the counts for which a statistics block has no option."""
-        drops = self.drops._asdict()
-        lost = "api" if self._stats.exact else "agent"
-        remarks = [] if self.exact else [f"the {lost} was lost: at least this was received and dropped"]
-        for place in ("agent", "api", "client"):
-            count = drops[place]
-            if count != 0:
-                remarks.append(f"{'unknown' if count is None else count} lost by the {place}")
+        lost = "the api" if self._stats.exact else "the agent"
+        lost = "the connection" if self.over_ssh else lost
+        remarks = [] if self.exact else [f"{lost} was lost: at least this was received and dropped"]
+        remarks += [] if self._stats.counted else ["what was dropped was not counted"]
+        remarks += [f"{_known(count)} lost {where}" for count, where in self.losses if count != 0]
         for count, why in (
             (self.duplicates, "left out as duplicates"),
             (self.unwanted, "came after the limit"),
@@ -234,3 +246,11 @@ class Account:
         stats = self._stats
         sent = stats.delivered if stats.forwarded is None else stats.forwarded
         return max(0, sent - self.received)
+
+
+def _known(count: Optional[int]) -> str:
+    return "unknown" if count is None else str(count)
+
+
+def _sum(first: Optional[int], second: Optional[int]) -> Optional[int]:
+    return None if first is None or second is None else first + second

@@ -8,14 +8,15 @@ A *batch* is a sequence of records without gaps: the payload of one PACKETS fram
 These functions work on whole batches, so that for each packet only its bytes are
 copied, and no Python object is made:
 
-=========  ===================================================================
-pack()     makes batches from a result of pcapy-ng (agent)
-check()    checks a batch from a peer (api, pcapctl)
-rows()     makes a row for each packet, see `pcapd.packet.row`
-busiest()  finds TCP connections with many packets or bytes (agent)
-shift()    changes the times of records to another clock
-split()    cuts a batch in two
-=========  ===================================================================
+===============  =============================================================
+pack()           makes batches from a result of pcapy-ng (agent)
+from_savefile()  makes batches from a pcap savefile, for example of tcpdump
+check()          checks a batch from a peer (api, pcapctl)
+rows()           makes a row for each packet, see `pcapd.packet.row`
+busiest()        finds TCP connections with many packets or bytes (agent)
+shift()          changes the times of records to another clock
+split()          cuts a batch in two
+===============  =============================================================
 
 There are two implementations with the same results and the same errors: a
 readable one in Python (`_reference`) and one in C (`_native`).  The latter is used if
@@ -32,17 +33,18 @@ from typing import Final
 
 from pcapd.packet.headers import LINKS
 from pcapd.records._split import split
-from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, SHIFT_MAX, Busy, Checked
+from pcapd.records._types import CAPTURED_MAX, HEADER_SIZE, MICROS, SHIFT_MAX, Busy, Checked, Converted
 
 try:
     if os.environ.get("PCAPD_PURE"):
         raise ImportError("PCAPD_PURE asks for the reference")
-    from pcapd.records._native import busiest, check, keep_memory, pack, rows, shift
+    from pcapd.records._native import busiest, check, from_savefile, keep_memory, pack, rows, shift
 
     _name = "native"
 except ImportError:
     from pcapd.records._busiest import busiest
     from pcapd.records._reference import check, keep_memory, pack, rows, shift
+    from pcapd.records._savefile import from_savefile
 
     _name = "reference"
 
@@ -61,8 +63,10 @@ __all__ = [
     "SHIFT_MAX",
     "Busy",
     "Checked",
+    "Converted",
     "busiest",
     "check",
+    "from_savefile",
     "keep_memory",
     "pack",
     "rows",

@@ -1,7 +1,7 @@
 /*
- * pcapd.records._native: _reference.py, compiled.
+ * pcapd.records._native: _reference.py, _busiest.py and _savefile.py, compiled.
  *
- * _reference.py defines the results; the property tests compare every
+ * These define the results; the property tests compare every
  * result and every error of the two.  Batches come from other machines, so no
  * byte is read before its place was checked, and no size is added up in fewer
  * than 64 bits.
@@ -12,6 +12,7 @@
  */
 #include "../packet/_row.h"
 #include "_record.h"
+#include "_savefile.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -23,6 +24,7 @@ typedef struct {
     PyObject *record_error;
     PyObject *checked;
     PyObject *busy;
+    PyObject *converted;
 } State;
 
 /* ---- pack ----------------------------------------------------------------- */
@@ -134,6 +136,20 @@ failed:
     return NULL;
 }
 
+/* The link type whose headers are known, or -1 for none; NULL is -1.  False: an error is set. */
+static bool
+read_headers_of(PyObject *argument, int64_t *headers_of)
+{
+    Layer link;
+    *headers_of = -1;
+    if (argument && !number("headers_of", argument, -1, UINT32_MAX, headers_of))
+        return false;
+    if (*headers_of == -1 || link_of(*headers_of, &link))
+        return true;
+    PyErr_Format(PyExc_ValueError, "the headers of link type %lld are not known", (long long)*headers_of);
+    return false;
+}
+
 /* Keeps the GIL: a wake-up's packets take tens of microseconds, and without it
    the entries could change between the sizing and the copy. */
 static PyObject *
@@ -142,19 +158,14 @@ pack(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
     static char *names[] = {"packets", "meta", "snaplen", "limit", "headers_of", NULL};
     Py_buffer packets, meta;
     PyObject *snaplen_arg, *limit_arg, *headers_arg = NULL, *batches = NULL;
-    int64_t snaplen, limit, headers_of = -1;
+    int64_t snaplen, limit, headers_of;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*y*OO|O:pack", names, &packets, &meta,
                                      &snaplen_arg, &limit_arg, &headers_arg))
         return NULL;
     if (number("snaplen", snaplen_arg, 0, UINT32_MAX, &snaplen)
-        && number("limit", limit_arg, 0, INT64_MAX, &limit)
-        && (!headers_arg || number("headers_of", headers_arg, -1, UINT32_MAX, &headers_of))) {
-        Layer link;
-        if (headers_of != -1 && !link_of(headers_of, &link))
-            PyErr_Format(PyExc_ValueError, "the headers of link type %lld are not known",
-                         (long long)headers_of);
-        else if ((size_t)meta.len % META_SIZE)
+        && number("limit", limit_arg, 0, INT64_MAX, &limit) && read_headers_of(headers_arg, &headers_of)) {
+        if ((size_t)meta.len % META_SIZE)
             PyErr_Format(PyExc_ValueError, "meta has %zd bytes, which is not a multiple of 16", meta.len);
         else
             batches = pack_batches(&packets, &meta, &(Cut){(uint32_t)snaplen, headers_of},
@@ -163,6 +174,47 @@ pack(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
     PyBuffer_Release(&packets);
     PyBuffer_Release(&meta);
     return batches;
+}
+
+/* ---- from_savefile: _savefile.py, compiled --------------------------------- */
+
+static PyObject *
+converted(const State *state, const Conversion *made)
+{
+    PyObject *checked = PyObject_CallFunction(
+        state->checked, "LLLL", made->packets, (long long)made->written - made->packets * HEADER_SIZE,
+        (long long)made->earliest, (long long)made->latest);
+    if (!checked)
+        return NULL;
+    return PyObject_CallFunction(state->converted, "OnN", made->batch, (Py_ssize_t)made->consumed, checked);
+}
+
+static PyObject *
+from_savefile(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"data", "big_endian", "nanoseconds", "max_captured", "limit", "headers_of", NULL};
+    const State *state = PyModule_GetState(module);
+    Py_buffer in;
+    int big_endian = -1, nanoseconds = -1;
+    PyObject *max_arg = NULL, *limit_arg = NULL, *headers_arg = NULL, *result = NULL;
+    int64_t max_captured, limit, headers_of;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*|$ppOOO:from_savefile", names, &in, &big_endian,
+                                     &nanoseconds, &max_arg, &limit_arg, &headers_arg))
+        return NULL;
+    /* The parser has no keyword-only arguments that are required. */
+    if (big_endian < 0 || nanoseconds < 0 || !max_arg || !limit_arg)
+        PyErr_SetString(PyExc_TypeError, "big_endian, nanoseconds, max_captured and limit are required");
+    else if (number("max_captured", max_arg, 0, CAPTURED_MAX, &max_captured)
+             && number("limit", limit_arg, 0, INT64_MAX, &limit) && read_headers_of(headers_arg, &headers_of)) {
+        Savefile savefile = {big_endian, nanoseconds, (uint32_t)max_captured, (uint64_t)limit, headers_of};
+        Conversion made;
+        if (convert(&in, &savefile, &made))
+            result = converted(state, &made);
+        Py_CLEAR(made.batch);
+    }
+    PyBuffer_Release(&in);
+    return result;
 }
 
 /* ---- busiest: _busiest.py, compiled ---------------------------------------- */
@@ -457,7 +509,8 @@ execute(PyObject *module)
     state->record_error = attribute("pcapd.errors", "RecordError");
     state->checked = attribute("pcapd.records._types", "Checked");
     state->busy = attribute("pcapd.records._types", "Busy");
-    return state->record_error && state->checked && state->busy ? 0 : -1;
+    state->converted = attribute("pcapd.records._types", "Converted");
+    return state->record_error && state->checked && state->busy && state->converted ? 0 : -1;
 }
 
 static int
@@ -467,6 +520,7 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->record_error);
     Py_VISIT(state->checked);
     Py_VISIT(state->busy);
+    Py_VISIT(state->converted);
     return 0;
 }
 
@@ -477,6 +531,7 @@ clear(PyObject *module)
     Py_CLEAR(state->record_error);
     Py_CLEAR(state->checked);
     Py_CLEAR(state->busy);
+    Py_CLEAR(state->converted);
     return 0;
 }
 
@@ -504,6 +559,7 @@ keep_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyMethodDef methods[] = {
     {"keep_memory", keep_memory, METH_NOARGS, "See pcapd.records._reference."},
     METHOD(pack),
+    METHOD(from_savefile),
     METHOD(check),
     METHOD(busiest),
     METHOD(rows),

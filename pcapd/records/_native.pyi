@@ -1,9 +1,18 @@
 from typing_extensions import Buffer
 
-from pcapd.records._types import Busy, Checked
+from pcapd.records._types import Busy, Checked, Converted
 
 def keep_memory() -> None: ...
 def pack(packets: Buffer, meta: Buffer, snaplen: int, limit: int, headers_of: int = -1) -> list[bytes]: ...
+def from_savefile(
+    data: Buffer,
+    *,
+    big_endian: bool,
+    nanoseconds: bool,
+    max_captured: int,
+    limit: int,
+    headers_of: int = -1,
+) -> Converted: ...
 def busiest(packets: Buffer, meta: Buffer, link_type: int) -> tuple[int, int, list[Busy]]: ...
 def check(records: Buffer, max_captured: int) -> Checked: ...
 def rows(records: Buffer, link_type: int, interface: int) -> bytes: ...

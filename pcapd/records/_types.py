@@ -27,6 +27,20 @@ class Checked(NamedTuple):
     latest_us: int
 
 
+class Converted(NamedTuple):
+    """A batch that was made of a part of a pcap savefile.
+
+    Attributes:
+        batch: The records; empty if the part has no whole record.
+        consumed: bytes of the part that these packets used; the next record begins there.
+        checked: What `pcapd.records.check` would find in the batch; zeros if it is empty.
+    """
+
+    batch: bytes
+    consumed: int
+    checked: Checked
+
+
 class Busy(NamedTuple):
     """A TCP connection with a large part of the packets or bytes of a batch.
 

@@ -4,6 +4,7 @@
 blocks    pcapng: reads and writes its blocks
 pcap      the header of a file in the classic format
 classic   reads files in the classic format, or in any of the two
+stream    turns a stream in the classic format into batches as it arrives
 form      names of the two formats
 cut       finds the last whole block of a part of a file
 reader    reads pcapng files of any program

@@ -10,19 +10,12 @@ from pcapd.limits import BLOCK_MAX, FILE_READ_SIZE
 from pcapd.packet.row import make_row
 from pcapd.records import rows as rows_of_records
 from pcapd.savefile.blocks import BadFile, FileInterface, FileStatistics
+from pcapd.savefile.pcap import FILE_HEADER_SIZE, FileHeader, is_pcap
 from pcapd.savefile.reader import Rows, read_rows
 
-__all__ = ["MAGICS", "read_any_rows", "read_pcap_rows"]
+__all__ = ["read_any_rows", "read_pcap_rows"]
 
-#: First bytes of a file → byte order, and the number of time units in one microsecond.
-MAGICS: Final = {
-    b"\xd4\xc3\xb2\xa1": ("<", 1), b"\xa1\xb2\xc3\xd4": (">", 1),
-    b"\x4d\x3c\xb2\xa1": ("<", 1000), b"\xa1\xb2\x3c\x4d": (">", 1000),
-}  # fmt: skip
-_HEADER: Final = 24
 _RECORD: Final = 16
-#: The bits of the link type in its field; the others are flags.
-_LINK_TYPE_MASK: Final = 0xFFFF
 
 
 def read_any_rows(
@@ -42,7 +35,7 @@ def read_any_rows(
         BadFile: The file is neither pcapng nor pcap, or is not valid.
     """
     start = file.peek(4)[:4]  # type: ignore[attr-defined]
-    if start in MAGICS:
+    if is_pcap(start):
         return read_pcap_rows(file, name, place)
     if start != b"\n\r\r\n":
         raise BadFile("this is neither pcapng nor pcap")
@@ -55,11 +48,11 @@ def read_pcap_rows(file: BinaryIO, name: str, place: Callable[[FileInterface], i
     Raises:
         BadFile: A record is not valid.
     """
-    head = file.read(_HEADER)
-    if len(head) < _HEADER:
+    header = FileHeader.parse(file.read(FILE_HEADER_SIZE))
+    if header is None:
         raise BadFile("the file ends within its header")
-    order, fine = MAGICS[head[:4]]
-    link_type = struct.unpack_from(f"{order}I", head, 20)[0] & _LINK_TYPE_MASK
+    order, fine = ">" if header.big_endian else "<", 1000 if header.nanoseconds else 1
+    link_type = header.link_type
     number = place(FileInterface(name, link_type))
     rest = b""
     while True:

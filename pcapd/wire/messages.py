@@ -173,6 +173,8 @@ class Stats:
         at_us: The agent's time when it read the counters.
         excluded: Packets of pcapd's own connections that were detected and excluded while the
             capture ran; not included in ``received``.
+        counted: Whether the program that captures counts what it drops.  If not,
+            `dropped_kernel` and `dropped_interface` are 0, but unknown.  Agents always count.
     """
 
     received: int
@@ -186,6 +188,7 @@ class Stats:
     forwarded: Optional[int] = None
     at_us: Optional[int] = None
     excluded: int = 0
+    counted: bool = True
 
     def __post_init__(self) -> None:
         _check_counters(

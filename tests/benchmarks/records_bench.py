@@ -16,6 +16,7 @@ from typing import Any, Callable, Optional
 
 from pcapd.limits import BATCH_PACKETS, FRAME_TYPICAL, SNAPLEN_MAX
 from pcapd.merge import Source
+from pcapd.records import _savefile
 from pcapd.savefile.form import Form
 
 #: Per call: what one wake-up of an agent brings.  Outputs of half a megabyte and
@@ -28,10 +29,10 @@ HEADERS = bytes.fromhex("000000000000000000000000 0800 4500000000000000400600000
                         "0000000000000000000080000000000000000101080a0000000000000000")  # fmt: skip
 
 
-def batch(size: int, first: int, step: int, packets: int = PACKETS) -> bytes:
+def batch(size: int, first: int, step: int, packets: int = PACKETS, order: str = "<") -> bytes:
     """Records of ``size`` bytes, ``step`` microseconds apart."""
     return b"".join(
-        struct.pack("<4I", us // 1_000_000, us % 1_000_000, size, size) + bytes(size)
+        struct.pack(f"{order}4I", us // 1_000_000, us % 1_000_000, size, size) + bytes(size)
         for us in range(first, first + packets * step, step)
     )
 
@@ -45,6 +46,12 @@ def cases(records: Any, merging: Any, size: int) -> dict[str, tuple[int, Callabl
         struct.pack("<4I", 1, number, size, size) + HEADERS + bytes(size - len(HEADERS))
         for number in range(PACKETS)
     )
+    # The reference of this function is in a module of its own.
+    from_savefile = getattr(records, "from_savefile", _savefile.from_savefile)
+    bounds = {"max_captured": SNAPLEN_MAX, "limit": UNLIMITED}
+    ours = {"big_endian": False, "nanoseconds": False, **bounds}
+    foreign = {"big_endian": True, "nanoseconds": True, **bounds}
+    of_others = batch(size, 10**9, 2, order=">")
     one, other = batch(size, 10**9, 2), batch(size, 10**9 + 1, 2)
     many = [Source(n, [batch(size, 10**9 + n, 7, PACKETS // 16)]) for n in range(16)]
     both = [Source(0, [one]), Source(1, [other])]
@@ -55,6 +62,10 @@ def cases(records: Any, merging: Any, size: int) -> dict[str, tuple[int, Callabl
     return {
         "pack": (PACKETS, lambda: records.pack(packets, meta, SNAPLEN_MAX, FRAME_TYPICAL)),
         "pack headers": (PACKETS, lambda: records.pack(headed, meta, SNAPLEN_MAX, FRAME_TYPICAL, ETHERNET)),
+        "savefile": (PACKETS, lambda: from_savefile(one, **ours)),
+        "savefile headers": (PACKETS, lambda: from_savefile(with_headers, **ours, headers_of=ETHERNET)),
+        "savefile foreign": (PACKETS, lambda: from_savefile(of_others, **foreign)),
+        "copy": (PACKETS, lambda: bytes(memoryview(one))),
         "check": (PACKETS, lambda: records.check(one, SNAPLEN_MAX)),
         "rows": (PACKETS, lambda: records.rows(with_headers, ETHERNET, 0)),
         "merge 1 pcapng": (PACKETS, merge([Source(0, [one])])),

@@ -16,6 +16,7 @@ import ctypes
 import dataclasses
 import importlib
 import io
+import itertools
 import json
 import struct
 import time
@@ -37,12 +38,14 @@ from pcapd.agent.containers.runtime import parse_process, parse_runc_state, pars
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
 from pcapd.analysis import _conversations
+from pcapd.analysis.exchanges.frames import PREFACE
+from pcapd.analysis.exchanges.http2 import Followed, Http2
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Room
 from pcapd.analysis.explanation import Explanation
 from pcapd.analysis.report import as_dict
-from pcapd.api.http.connection import ApiSite
 from pcapd.api.http.download import DownloadResource, parse_query
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.http.web import ClientInfo, HealthResource
 from pcapd.api.resolvers.cc import choose
 from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
@@ -75,16 +78,28 @@ from pcapd.errors import (
     ResolverUnavailable,
     Unauthenticated,
 )
-from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FLOW_DELAYS, FRAME_MAX, NAME_MAX, SNAPLEN_MAX
+from pcapd.limits import (
+    CONFIG_MAX,
+    CONTROL_MAX,
+    EXCHANGE_BYTES,
+    FLOW_DELAYS,
+    FRAME_MAX,
+    FRAME_TYPICAL,
+    NAME_MAX,
+    SNAPLEN_MAX,
+)
 from pcapd.merge import Source as Batches
 from pcapd.merge.muxer import Muxer
+from pcapd.net.httpserver import HttpSite
+from pcapd.net.pages import NotFoundResource
 from pcapd.packet.row import ROW_SIZE, make_row, rows_of
-from pcapd.records import _busiest, _reference
+from pcapd.records import _busiest, _reference, _savefile
 from pcapd.savefile import reader, shift
 from pcapd.savefile.blocks import BadFile, FileInterface
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
 from pcapd.savefile.reader import Rows
+from pcapd.savefile.stream import PcapStream
 from pcapd.wire import (
     App,
     Callee,
@@ -128,6 +143,7 @@ NATIVE = (
     "records_headers",
     "records_pack",
     "records_rows",
+    "records_savefile",
     "savefile_reading",
     "savefile_rows",
 )
@@ -408,7 +424,7 @@ def api_http(data: bytes) -> None:
     root.putChild(b"health", HealthResource(front.health))
     root.putChild(b"capture", DownloadResource(front))
     root.putChild(b"stream", StreamResource(front))
-    site = ApiSite(root, front.reactor)
+    site = HttpSite(root, front.reactor)
     wire = _Wire()
     problems: List[Any] = []
 
@@ -463,7 +479,9 @@ _REFERENCES = {package: importlib.import_module(f"pcapd.{package}._reference") f
 _REFERENCES["analysis"] = SimpleNamespace(  # type: ignore[assignment]
     **vars(_REFERENCES["analysis"]), ConversationTable=_conversations.ConversationTable
 )
-_REFERENCES["records"] = SimpleNamespace(**{**vars(_reference), "busiest": _busiest.busiest})  # type: ignore[assignment]
+_REFERENCES["records"] = SimpleNamespace(  # type: ignore[assignment]
+    **{**vars(_reference), "busiest": _busiest.busiest, "from_savefile": _savefile.from_savefile}
+)
 
 
 def _both(package: str, pieces: Tuple[bytes, ...], call: Callable[[Any, Tuple[Any, ...]], Any]) -> Any:
@@ -535,6 +553,29 @@ def records_headers(data: bytes) -> None:
         (choices.rest, index),
         lambda records, pieces: records.pack(*pieces, 2**18, 2**18, headers_of),
     )
+
+
+@target
+def records_savefile(data: bytes) -> None:
+    """A part of a savefile that another machine wrote; what comes out is a batch that the api accepts."""
+    choices = _Input(data)
+    form, max_captured = choices.number(), choices.pick((SNAPLEN_MAX, 64, 0, 2**31 - 1))
+    limit, headers_of = choices.pick(_EDGES), choices.pick((-1, 1, 101, 113, 228, 229, 276, 9))
+
+    def convert(records: Any, pieces: Tuple[Any, ...]) -> Any:
+        return records.from_savefile(
+            pieces[0],
+            big_endian=bool(form & 1),
+            nanoseconds=bool(form & 2),
+            max_captured=max_captured,
+            limit=limit,
+            headers_of=headers_of,
+        )
+
+    result = _both("records", (choices.rest,), convert)
+    if hasattr(result, "batch") and result.batch:
+        assert _reference.check(result.batch, max_captured) == result.checked
+        assert len(result.batch) <= max(limit, 16 + max_captured)
 
 
 @target
@@ -681,6 +722,34 @@ def _packets(data: bytes) -> List[reader.FilePacket]:
     with contextlib.suppress(BadFile):
         found.extend(reader.read_file(io.BytesIO(data)))
     return found
+
+
+@target
+def savefile_stream(data: bytes) -> None:
+    """However a stream of another machine is cut, the same packets or errors come out of it, and little is kept."""
+    choices = _Input(data)
+    headers_only, limit = bool(choices.number() & 1), choices.pick((FRAME_TYPICAL, 0, 64))
+    pieces = choices.chunks(1 + choices.number() % 5)
+    found = [
+        _streamed(cut, PcapStream(limit=limit, headers_only=headers_only))
+        for cut in ([b"".join(pieces)], pieces)
+    ]
+    assert found[0] == found[1]
+
+
+def _streamed(pieces: List[bytes], stream: PcapStream) -> Tuple[Any, ...]:
+    batches: List[bytes] = []
+    problem, left = "", 0
+    try:
+        for piece in pieces:
+            for made in stream.feed(piece):
+                batches.append(made.batch)
+            left = stream.finish()
+            assert left < 16 + SNAPLEN_MAX
+    except BadFile as error:
+        problem, left = str(error), 0
+        assert escape(problem).isprintable()
+    return b"".join(batches), stream.header, stream.packets, stream.position, problem, left
 
 
 @target
@@ -868,7 +937,7 @@ def cf_login(data: bytes) -> None:
 def explanation(data: bytes) -> None:
     """Packets of anybody at three places, as rows."""
     choices = _Input(data)
-    found = Explanation(["a", "b"])
+    found = Explanation(["a", "b"], contents=bool(data[:1] > b"\x7f"))
     places = [found.place(file, FileInterface(f"p{number}", 101)) for number, file in enumerate((0, 0, 1))]
     rows, content = _sightings(choices, len(places))
     found.read([iter([Rows(rows, content)]), iter([])])
@@ -892,6 +961,46 @@ def aligned(data: bytes) -> None:
         if not any(place.deduped for place in world.places):
             for block in shift.shifted(lambda: io.BytesIO(data), clocks):
                 assert len(block) % 4 == 0
+
+
+@target
+def http2(data: bytes) -> None:
+    """However both directions of an HTTP/2 connection are cut into packets, the same requests come out."""
+    choices = _Input(data)
+    cuts = [1 + choices.number() for _ in range(1 + choices.number() % 6)]
+    middle = choices.number(2)
+    sent = PREFACE + choices.rest[:middle], choices.rest[middle:]
+    whole, kept = _requests(sent, [max(1, *map(len, sent))])
+    parts, kept_too = _requests(sent, cuts)
+    assert parts == whole
+    assert max(kept, kept_too) <= 2 * FRAME_MAX + 1000 * len(data)
+
+
+def _requests(sent: Tuple[bytes, bytes], sizes: List[int]) -> Tuple[Any, int]:
+    """What becomes of the requests, and the memory of the connection."""
+    followed = Followed(EXCHANGE_BYTES)
+    talk = Http2(Room(EXCHANGE_BYTES), followed)
+    for content, first in zip(sent, (PREFACE, b"")):
+        stream, offset, wanted = talk.stream(first), 0, 0
+        for size in itertools.cycle(sizes):
+            part = content[offset : offset + size]
+            if not part or wanted == NEVER:
+                break
+            if offset + len(part) > wanted:
+                wanted = stream.take(Piece(offset, 1, offset, offset, len(part), part))
+            offset += len(part)
+        assert wanted == NEVER or wanted >= len(content)
+    kept = EXCHANGE_BYTES - followed.left
+    talk.ended()
+    assert followed.left == EXCHANGE_BYTES
+    seen = [
+        [
+            (one.seq, one.method, one.path, one.ids, one.status, one.error, one.ended, one.whole)
+            for one in some
+        ]
+        for some in (talk.done, talk.waiting, talk.unanswered)
+    ]
+    return (seen, followed.lost), kept
 
 
 # --- the cf CLI's RPC ------------------------------------------------------------------------

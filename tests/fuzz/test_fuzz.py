@@ -111,6 +111,8 @@ CHECKS = {
         "(uint64_t)entry->offset + entry->length <= (uint64_t)packets->len",
         "1",
     ),
+    "savefile": ("records_savefile", "records/_savefile.h", " || fields.captured > left - HEADER_SIZE", ""),
+    "limit": ("records_savefile", "records/_savefile.h", "*room > alone ? *room : alone", "*room"),
     "rest": ("race", "merge/_native.c", "if (length > size)", "if (0)"),
 }
 

@@ -20,9 +20,12 @@ __all__ = [
     "CaptureCommand",
     "access_options",
     "capture_options",
+    "contents_option",
+    "direct_capture_options",
     "environments",
     "files",
     "one_of",
+    "ssh_hosts",
     "token_file_option",
 ]
 
@@ -84,6 +87,22 @@ def environments(context: Any, parameter: Any, incomplete: str) -> Items:
         return []
     names = [name for name in known if name.startswith(incomplete) and _WHOLE_WORD.fullmatch(name)]
     return [CompletionItem(name) for name in names]
+
+
+def ssh_hosts(context: Any, parameter: Any, incomplete: str) -> Items:
+    """Complete HOST or USER@HOST from the user's and the system's ssh configuration and known hosts."""
+    from pcapd.ctl.ssh.names import host_names
+
+    # zsh and fish complete the whole word.  bash splits it before and after the @, and then replaces
+    # the @ too.
+    user, at, begun = incomplete.rpartition("@")
+    if (context.params.get("hosts") or ())[-1:] == ("@",):
+        at = "@"
+    try:
+        known = host_names(Path.home())
+    except RuntimeError:  # there is no home directory
+        return []
+    return [CompletionItem(f"{user}{at}{name}") for name in known if name.startswith(begun)]
 
 
 class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -177,7 +196,9 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-access_options = _options(
+_JSON = click.option("--json", is_flag=True, help="Print JSON lines for scripts instead of text.")
+
+_ACCESS = (
     click.option("--api", "-u", envvar="PCAP_API", metavar="URL", help="URL of the pcap api (or PCAP_API)."),
     click.option(
         "--ca",
@@ -186,11 +207,19 @@ access_options = _options(
         help="CA of the api's certificate (PEM).",
     ),
     click.option("--insecure", is_flag=True, help="Do not check certificates; prints a warning each time."),
-    click.option("--json", is_flag=True, help="Print JSON lines for scripts instead of text."),
+)
+#: The options of every command that asks an api.
+access_options = _options(*_ACCESS, _JSON)
+
+contents_option = click.option(
+    "--show-contents",
+    is_flag=True,
+    help="In findings, also show query strings, hosts and the beginning of failed responses, which are "
+    "left out otherwise.",
 )
 
-#: The options of every command that captures.
-capture_options = _options(
+#: The options of every command that captures, without an api.
+direct_capture_options = _options(
     click.option(
         "--output",
         "-o",
@@ -238,6 +267,14 @@ capture_options = _options(
         "--headers-only",
         is_flag=True,
         help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
+    ),
+    click.option(
+        "--reason",
+        default="",
+        envvar="PCAP_REASON",
+        metavar="TEXT",
+        help="Why you capture, such as a ticket, for the api's audit record (or PCAP_REASON); the operator "
+        "may require it.",
     ),
     click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
     click.option(
@@ -315,7 +352,7 @@ capture_options = _options(
     click.option(
         "--align",
         is_flag=True,
-        help="Correct the times of packets by the clock offset of each agent, which is measured when the "
+        help="Correct the times of packets by the clock offset of each machine, which is measured when the "
         "capture starts.  pcapctl align IN OUT is more exact: it also uses the packets.",
     ),
     click.option(
@@ -328,8 +365,10 @@ capture_options = _options(
     click.option(
         "--explain",
         is_flag=True,
-        help="At the end, explain what went wrong in the traffic, as pcapctl explain FILE does.",
+        help="Explain what went wrong in the traffic: the number of findings while the capture runs, and the "
+        "findings at the end, as pcapctl explain FILE does.",
     ),
+    contents_option,
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     click.option(
@@ -338,11 +377,14 @@ capture_options = _options(
         metavar="FILE",
         help="Write a JSON report of the capture, also after failures.",
     ),
-    access_options,
+    _JSON,
     click.option("--quiet", "-q", is_flag=True, help="Print only problems."),
     click.option("--verbose", "-v", is_flag=True, help="Print more details."),
     *(click.option(name, count=True, hidden=True, expose_value=False) for name in _HABITS),
 )
+
+#: The options of every command that captures through an api.
+capture_options = _options(direct_capture_options, *_ACCESS)
 
 token_file_option = click.option(
     "--token-file",

@@ -62,6 +62,7 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         interfaces=given["devices"],
         snaplen=given["snaplen"],
         headers_only=given["headers_only"],
+        reason=given["reason"],
         count=given["count"],
         duration=_duration(given),
         max_bytes=given["max_bytes"],
@@ -88,10 +89,14 @@ def run_capture(access: Access, options: CaptureOptions, target: CaptureTarget, 
     """Capture, and return the exit status."""
     # ssl and wsproto take most of the start-up: --help does without.
     from pcapd.ctl.run import run
+    from pcapd.ctl.stream.connection import Connection
+
+    def dial() -> Connection:
+        return Connection(access)
 
     if options.list_interfaces:
         from pcapd.ctl.display.interfaces import InterfaceList, listing_options
 
         lister = InterfaceList(json=options.json)
-        return run(access, listing_options(options), target, lister, parent)
-    return run(access, options, target, parent=parent)
+        return run(dial, listing_options(options), target, lister, parent)
+    return run(dial, options, target, parent=parent)

@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "Commands"]
 COMMANDS = (
     "align",
     "bosh",
+    "captures",
     "cf",
     "cfplugin",
     "completion",
@@ -25,6 +26,7 @@ COMMANDS = (
     "flows",
     "hosts",
     "man",
+    "ssh",
     "status",
     "wireshark-profile",
 )

@@ -11,7 +11,8 @@ from pcapd.ctl.sinks.inventory import Inventory, Written
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession, Waiting
 from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
-from pcapd.merge.muxer import Account, describe
+from pcapd.merge.description import describe
+from pcapd.merge.muxer import Account
 from pcapd.packet import linktypes
 from pcapd.savefile.form import Form
 from pcapd.wire import Limits, Notice, Source
@@ -269,7 +270,8 @@ def _shortened(text: str, most: int = _NAMES_MAX) -> str:
 def opened_line(source: Source) -> str:
     """The line for a source that has been opened."""
     link_type = _LINK_TYPES.get(source.link_type) or linktypes.name(source.link_type)
-    text = f"{source.instance}:{source.interface}: {link_type}, agent {source.agent or 'unknown'}"
+    origin = f"agent {source.agent}" if source.agent else "over ssh"
+    text = f"{source.instance}:{source.interface}: {link_type}, {origin}"
     if source.agent_address:
         text += f" at {source.agent_address}"
     if source.clock_offset_us is not None:
@@ -283,9 +285,7 @@ def brief_line(account: Account) -> str:
     counts = (
         (drops.kernel, "dropped by the kernel"),
         (drops.interface, "dropped by the interface"),
-        (drops.agent, "lost by the agent"),
-        (drops.api, "lost by the api"),
-        (drops.client, "lost here"),
+        *((count, f"lost {_here(where)}") for count, where in account.losses),
     )
     parts = [f"{escape(account.name)}: {many(account.written, 'packet')}"]
     parts += [f"{_known(count)} {place}" for count, place in counts if count != 0]
@@ -300,11 +300,9 @@ def source_line(account: Account) -> str:
     parts = [
         f"{escape(account.name)}: {account.written} written",
         f"{least}{account.at_least.received} received by the filter",
-        f"{least}{drops.kernel} dropped by the kernel",
-        f"{least}{drops.interface} by the interface",
-        f"{_known(drops.agent)} by the agent",
-        f"{_known(drops.api)} by the api",
-        f"{_known(drops.client)} here",
+        f"{least}{_known(drops.kernel)} dropped by the kernel",
+        f"{least}{_known(drops.interface)} by the interface",
+        *(f"{_known(count)} {_here(where)}" for count, where in account.losses),
     ]
     return ", ".join(parts + _remarks(account))
 
@@ -313,7 +311,7 @@ def _remarks(account: Account) -> List[str]:
     """Remarks about unusual facts of one source."""
     parts = []
     if not account.exact:
-        parts.append("more may be missing, because the connection to its agent or to the api was lost")
+        parts.append("more may be missing, because the connection to it was lost")
     if account.unwanted:
         parts.append(f"{account.unwanted} came after the limit")
     if account.stats.excluded:
@@ -323,6 +321,10 @@ def _remarks(account: Account) -> List[str]:
     if account.late:
         parts.append(f"{account.late} late (out of order)")
     return parts
+
+
+def _here(where: str) -> str:
+    return "here" if where == "by the client" else where
 
 
 def _known(count: Optional[int]) -> str:

@@ -36,6 +36,7 @@ from wsproto.utilities import ProtocolError as WebSocketError
 import pcapd
 from pcapd.ctl.options import Access, Trust, UsageProblem
 from pcapd.ctl.stream.deadline import Deadline
+from pcapd.ctl.stream.peer import API
 from pcapd.ctl.stream.proxy import Tunnel, bypassing, chosen, of_bosh, through
 from pcapd.ctl.stream.websocket import Splitter
 from pcapd.errors import AgentUnavailable, PcapdError, RemoteProtocolError, RequestError, request_error
@@ -198,7 +199,7 @@ def _context(access: Access) -> ssl.SSLContext:
 
 
 class Connection:
-    """A WebSocket to the api.
+    """A WebSocket to the api; see `pcapd.ctl.stream.peer.Stream`.
 
     Args:
         access: The api's address, and the token.
@@ -210,6 +211,7 @@ class Connection:
 
     def __init__(self, access: Access) -> None:
         _, host, port, path = address_of(access.api)
+        self.peer = API
         self._deadline = Deadline(EXCHANGE_TIMEOUT)
         self._socket = dial(access, self._deadline)
         self._websocket = WSConnection(ConnectionType.CLIENT)
@@ -297,9 +299,9 @@ class Connection:
 
     # --- reading ------------------------------------------------------------
 
-    def fileno(self) -> int:
-        """The descriptor, for poll."""
-        return self._socket.fileno()
+    def watch(self, poll: select.poll) -> None:
+        """Register what should wake up the loop."""
+        poll.register(self._socket, select.POLLIN)
 
     @property
     def ready(self) -> bool:
@@ -381,13 +383,10 @@ class Connection:
 
     def close(self) -> None:
         """Close the WebSocket and the connection."""
-        try:
+        with contextlib.suppress(PcapdError, WebSocketError):
             if not self.closed:
                 self._send(self._websocket.send(CloseConnection(code=1000)))
-        except (PcapdError, WebSocketError):
-            pass
-        finally:
-            self._socket.close()
+        self._socket.close()
 
 
 def refused(status: int, body: bytes) -> RequestError:

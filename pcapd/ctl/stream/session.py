@@ -11,12 +11,9 @@ from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import pcapd
 from pcapd.ctl.display.text import many, quantity
+from pcapd.ctl.stream.peer import API, Peer
 from pcapd.errors import PcapdError, RequestError, request_error
 from pcapd.limits import (
-    API_SILENCE_TIMEOUT,
-    API_START_TIMEOUT,
-    API_STOP_LIMIT,
-    API_STOP_TIMEOUT,
     INSTANCES_MAX,
     NAME_MAX,
     TURN_MAX,
@@ -85,12 +82,19 @@ class CaptureSession:
         muxer: Produces the blocks of the file.
         duration: Longest duration in seconds, from the first opened source on; None for no limit.
         now: The present time.
+        peer: What delivers the capture.
     """
 
     def __init__(
-        self, request: Request, muxer: Union[Muxer, Split], duration: Optional[float], now: float
+        self,
+        request: Request,
+        muxer: Union[Muxer, Split],
+        duration: Optional[float],
+        now: float,
+        peer: Peer = API,
     ) -> None:
         self._request = request
+        self._peer = peer
         self.muxer = muxer
         self._duration = duration
         self._session = Caller()
@@ -151,11 +155,11 @@ class CaptureSession:
     def _judge(self, ran: float) -> None:
         if self._state is _State.STOPPING:
             if self._left(ran) <= 0:
-                self.fail(PcapdError("the api did not end the capture in time"))
-        elif self._state is _State.CAPTURING and ran - self._heard >= API_SILENCE_TIMEOUT:
-            self.fail(PcapdError(f"the api sent nothing for {API_SILENCE_TIMEOUT:g} s"))
-        elif self._state is _State.WAITING and ran - self._began >= API_START_TIMEOUT:
-            self.fail(PcapdError("the api did not start the capture in time"))
+                self.fail(PcapdError(f"{self._peer.name} did not end the capture in time"))
+        elif self._state is _State.CAPTURING and ran - self._heard >= self._peer.silence:
+            self.fail(PcapdError(f"{self._peer.name} sent nothing for {self._peer.silence:g} s"))
+        elif self._state is _State.WAITING and ran - self._began >= self._peer.start:
+            self.fail(PcapdError(f"{self._peer.name} did not start the capture in time"))
 
     def _left(self, ran: float) -> float:
         """Seconds until a stopping capture fails because its END is missing.
@@ -163,7 +167,8 @@ class CaptureSession:
         The time limit starts again when packets are received, because they were captured
         before the stop; but there is an upper limit.
         """
-        return min(self._progress.moved_at + API_STOP_TIMEOUT, self._stopped + API_STOP_LIMIT) - ran
+        moved, stopped = self._progress.moved_at, self._stopped
+        return min(moved + self._peer.stop, stopped + self._peer.stop_limit) - ran
 
     def stop(self, reason: str, now: float) -> None:
         """Request the end; packets that were captured until now are still received."""
@@ -296,7 +301,10 @@ class CaptureSession:
         """The outcome, for the exit status."""
         if self._errors:
             return Outcome.FAILED
-        unknown = any(account.lost_in_transit is None or None in account.drops for account in self._accounts)
+        # Drops that are not counted where packets are captured do not make a capture incomplete.
+        unknown = any(
+            account.lost_in_transit is None or None in account.drops[2:] for account in self._accounts
+        )
         if self._failed_targets or self.lost_at_least or unknown:
             return Outcome.INCOMPLETE
         return Outcome.COMPLETE

@@ -91,8 +91,8 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
     start_us: int,
     end_us: int,
     received: int,
-    dropped_interface: int,
-    dropped_kernel: int,
+    dropped_interface: Optional[int],
+    dropped_kernel: Optional[int],
     delivered: int,
     comment: str = "",
 ) -> bytes:
@@ -106,8 +106,8 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
         start_us: microseconds since the epoch when the capture began (isb_starttime).
         end_us: microseconds since the epoch; the end of the counted time (isb_endtime).
         received: packets that passed the filter, dropped ones included (isb_filteraccept).
-        dropped_interface: packets lost by the network interface (isb_ifdrop).
-        dropped_kernel: packets lost because the ring was full (isb_osdrop).
+        dropped_interface: packets lost by the network interface (isb_ifdrop); None if unknown.
+        dropped_kernel: packets lost because the ring was full (isb_osdrop); None if unknown.
         delivered: packets in the file (isb_usrdeliv).
         comment: Remark about these counters for users (opt_comment).
     """
@@ -116,9 +116,9 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
         *_text_option(1, comment),
         _option(2, _time(start_us)),
         _option(3, _time(end_us)),
-        _option(5, _count(dropped_interface)),
+        *([_option(5, _count(dropped_interface))] if dropped_interface is not None else []),
         _option(6, _count(received)),
-        _option(7, _count(dropped_kernel)),
+        *([_option(7, _count(dropped_kernel))] if dropped_kernel is not None else []),
         _option(8, _count(delivered)),
     ]
     return _block(INTERFACE_STATISTICS, body, options)

@@ -15,6 +15,7 @@ from pcapd.config.parse import parse_agent, parse_api
 from pcapd.config.schema import (
     AgentConfig,
     AgentListenConfig,
+    AgentMetricsConfig,
     AgentsConfig,
     ApiConfig,
     ApiLimits,
@@ -66,6 +67,7 @@ capture: {default_device: ens3, ring_bytes: 1MiB, max_captures: 1024, promiscuou
 containers: {access: host-veth, store: /s, runc: /r, runc_root: /rr, netns_dir: ns}
 namespaces: {web-0: /run/netns/web-0}
 run_as: vcap
+metrics: {host: "::1", port: 1}
 """
     )
     assert (config.id, config.log_level, config.run_as) == ("router/0", "debug", "vcap")
@@ -80,6 +82,7 @@ run_as: vcap
         == config.containers
     )
     assert {"web-0": Path("/run/netns/web-0")} == config.namespaces
+    assert AgentMetricsConfig("::1", 1) == config.metrics
 
 
 def test_the_defaults_of_containers() -> None:
@@ -242,7 +245,8 @@ def test_an_api_knows_no_allowed_clients() -> None:
         ("capture: {ring_byte: 1MiB}", "capture.ring_byte: unknown key, did you mean ring_bytes?"),
         (
             "zzz: 1",
-            "zzz: unknown key; known here: id, log_level, listen, capture, containers, namespaces, run_as",
+            "zzz: unknown key; known here: id, log_level, listen, capture, containers, namespaces, "
+            "run_as, privileges",
         ),
         ("static: {}", "static: unknown key; known"),
         ("12: x", "(a whole number): unknown key; known"),
@@ -299,6 +303,12 @@ def test_the_unknown_key_of_the_issue() -> None:
         ("namespaces: {1: /a}", "namespaces.(a whole number): must be text"),
         ("namespaces: [a]", "namespaces: must be a mapping, not a list"),
         ("run_as: 'a b'", "run_as: must be the name of a user"),
+        ("privileges: root", "privileges: must be one of prctl, none"),
+        ("privileges: none\nrun_as: vcap", "run_as: needs privileges: prctl; with none, start"),
+        (
+            "privileges: none\ncontainers: {access: namespace}",
+            "containers.access: namespace needs privileges: prctl; with none, use host-veth",
+        ),
     ],
 )
 def test_wrong_values_of_an_agent(text: str, problem: str) -> None:

@@ -76,7 +76,7 @@ def test_opened_line() -> None:
 
 def test_opened_line_of_strangers() -> None:
     """Missing values are left out of the line, and control characters of the api are escaped."""
-    assert opened(filter="") == "myapp/0:eth0: Ethernet, agent unknown, filter none"
+    assert opened(filter="") == "myapp/0:eth0: Ethernet, over ssh, filter none"
     line = opened(agent="\x1b[2J", agent_address="\r", filter="a\nb", link_type=147)
     assert line == "myapp/0:eth0: LINKTYPE 147, agent \\x1b[2J at \\r, filter a\\nb"
 

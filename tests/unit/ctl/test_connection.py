@@ -265,7 +265,7 @@ def test_what_tls_holds_is_ready(credentials: Credentials) -> None:
         connection = Connection(Access(api.url, "token", credentials.ca))
         assert not connection.ready
         said.set()
-        select.select([connection], [], [], 20)
+        select.select([connection._socket], [], [], 20)
         begin = connection._socket.recv(1)
         assert connection.ready
         connection._early = begin

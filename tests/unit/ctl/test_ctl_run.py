@@ -25,6 +25,7 @@ from pcapd.ctl.options import Access, CaptureOptions, CaptureTarget
 from pcapd.ctl.run import run
 from pcapd.ctl.sinks import output as output_module
 from pcapd.ctl.sinks.fileoptions import FileOptions
+from pcapd.ctl.stream.connection import Connection
 from pcapd.ctl.stream.session import CaptureSession
 from pcapd.errors import PcapdError
 from pcapd.limits import NAME_MAX, REPORT_NOTICE_MAX
@@ -89,7 +90,7 @@ class Stage:
         """Capture from the script."""
         with StreamApi(None, script) as api:
             access = Access(f"http://{LOCAL}:{api.port}", "token")
-            status = run(access, self.options(**changes), CaptureTarget(("web-0",)))
+            status = run(lambda: Connection(access), self.options(**changes), CaptureTarget(("web-0",)))
         assert not api.failures, api.failures
         return status
 

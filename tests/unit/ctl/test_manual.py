@@ -123,7 +123,7 @@ def test_every_variable_is_in_it() -> None:
 def test_the_statuses_are_said_once() -> None:
     """Each capturing command's help ends with the exit statuses; the page has them in one section."""
     captures = [command for _, command in commands() if EXIT_STATUS in (command.epilog or "")]
-    assert {command.name for command in captures} == {"bosh", "cf", "hosts"}
+    assert {command.name for command in captures} == {"bosh", "cf", "hosts", "ssh"}
     assert page(cli).count("the file is valid, but an instance failed") == 1
 
 

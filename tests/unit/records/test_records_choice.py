@@ -40,15 +40,19 @@ def test_no_memory_stays_behind() -> None:
     native = pytest.importorskip("pcapd.records._native", reason="the compiled module is not built")
     late, early = record(9, b"late"), record(5, b"early")
     broken = early + late[:-1]
+    savefile = {"big_endian": False, "nanoseconds": False, "max_captured": 9, "limit": 99}
 
     def everything() -> None:
         native.pack(b"abcd", meta((1, 2, 0, 2), (1, 3, 2, 2)), 1, 17)
         native.check(early, 9)
         native.rows(late + early, 1, 1)
+        native.from_savefile(broken, headers_of=1, **savefile)
         for call in (
             lambda: native.pack(b"abcd", meta((1, 2, 0, 2), (1, 3, 3, 2)), 1, 1),
             lambda: native.check(broken, 9),
             lambda: native.rows(broken, 1, 1),
+            lambda: native.from_savefile(late, **{**savefile, "max_captured": 1}),
+            lambda: native.from_savefile(late, **savefile, headers_of=2),
         ):
             with suppress(RecordError, ValueError, TypeError):
                 call()

@@ -263,6 +263,7 @@ def test_an_end_of_very_many_sources() -> None:
                 "max_bytes",
                 "token",
                 "headers_only",
+                "reason",
             },
         ),
         (
@@ -279,7 +280,7 @@ def test_an_end_of_very_many_sources() -> None:
                 "excludes_api",
             },
         ),
-        (STATS, {"final", "exact", "dropped_agent", "forwarded", "at_us", "excluded"}),
+        (STATS, {"final", "exact", "dropped_agent", "forwarded", "at_us", "excluded", "counted"}),
         (Notice(NoticeType.CONGESTED, "m", "o"), {"awaited"}),
         (End(EndReason.COUNT), {"message", "sources"}),
         (Error("c", "m"), {"hint"}),
