@@ -21,7 +21,8 @@ from pcapd.api.capture.life import Capture
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
+from pcapd.api.http.web import ClientInfo, HealthResource, ListResource
+from pcapd.api.known import KnownAgents, places
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
@@ -78,6 +79,14 @@ class Api(Daemon):
         self._client_context = ClientContext(config.agents.tls)
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
         self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
+        self._known = KnownAgents(
+            reactor,
+            config.id,
+            config.agents,
+            self._client_context,
+            agents=places(config),
+            interval=config.probe.interval,
+        )
         self._listens_on = config.listen.port
         self._resolvers = configured(config, reactor)
         self._captures: set[Capture] = set()
@@ -109,6 +118,8 @@ class Api(Daemon):
         for resolver in self._resolvers:
             resolver.start()
         self._trail.start()
+        if self.config.probe.enabled:
+            self._known.start()
         self._describe()
         self.serve_metrics(self.metrics, self.config.metrics)
 
@@ -120,6 +131,8 @@ class Api(Daemon):
             metrics.certificate("listen.tls", self._server_context)
         metrics.resolvers(self._resolvers)
         metrics.limits(lambda: self.config.limits)
+        if self.config.probe.enabled:
+            metrics.known_agents(self._known.agents)
 
     def prepare(self) -> Callable[[], None]:
         """Read the certificates again, and the limits and policy for new captures."""
@@ -149,6 +162,7 @@ class Api(Daemon):
         self._draining = True
         for resolver in self._resolvers:
             resolver.stop()
+        self._known.stop()
         self._trail.stop()
         self._defects.flush()
         until = self.reactor.seconds() + self.config.drain_timeout
@@ -178,7 +192,8 @@ class Api(Daemon):
         root.putChild(b"capture", DownloadResource(self))
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
-        version_1.putChild(b"targets", TargetsResource(self, self._names))
+        version_1.putChild(b"targets", ListResource(self, "targets", self._names))
+        version_1.putChild(b"agents", ListResource(self, "agents", self._known_to))
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
@@ -189,6 +204,17 @@ class Api(Daemon):
         if not named:
             raise TargetNotFound("this api's configuration names no targets", "name an app or a deployment")
         return named[0].names(token)
+
+    def _known_to(self, token: str) -> list[dict[str, Any]]:
+        named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]
+        if not named or not self.config.probe.enabled:
+            raise TargetNotFound("this api lists no agents", "it needs static users and the section probe")
+        allowed = named[0].places(token)
+        return [
+            agent.record()
+            for agent in self._known.agents
+            if allowed is None or (agent.host, agent.port) in allowed
+        ]
 
     # --- CaptureService ----------------------------------------------------
 

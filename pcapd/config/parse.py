@@ -34,6 +34,7 @@ from pcapd.config.schema import (
     MetricsConfig,
     Permission,
     PolicyConfig,
+    ProbeConfig,
     ServerTLS,
 )
 from pcapd.config.section import CaFile, Directory, KeyPair, Report, Section
@@ -43,6 +44,7 @@ from pcapd.limits import (
     CAPTURES_MAX,
     POLICY_FILTERS_LENGTH_MAX,
     POLICY_FILTERS_MAX,
+    PROBED_AGENTS_MAX,
     RING_BYTES_RANGE,
     SOURCES_MAX,
 )
@@ -155,6 +157,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         static=section.optional_section("static", lambda section: static(section, agent_port)),
         policy=section.default_section("policy", _policy),
         metrics=section.optional_section("metrics", _metrics),
+        probe=section.default_section("probe", _probe),
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", _audit),
     )
@@ -320,6 +323,17 @@ def _metrics(section: Section) -> MetricsConfig:
     return MetricsConfig(
         host=section.optional("host", checks.address, MetricsConfig.host),
         port=section.optional("port", checks.listening_port, MetricsConfig.port),
+    )
+
+
+def _probe(section: Section) -> ProbeConfig:
+    agents = section.optional_items("agents", checks.address)
+    if len(agents) > PROBED_AGENTS_MAX:
+        section.problem("agents", f"must be at most {PROBED_AGENTS_MAX} addresses")
+    return ProbeConfig(
+        enabled=section.optional("enabled", checks.boolean, ProbeConfig.enabled),
+        interval=section.optional("interval", checks.duration, ProbeConfig.interval),
+        agents=agents,
     )
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "LogLevel",
     "MetricsConfig",
     "Permission",
+    "ProbeConfig",
     "ServerTLS",
     "StaticConfig",
     "StaticTarget",
@@ -298,6 +299,21 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """How the api asks agents whether they are there.
+
+    Attributes:
+        enabled: Whether it asks.
+        interval: Seconds between two questions to an agent.
+        agents: IP addresses of agents to ask beside those of static targets.
+    """
+
+    enabled: bool = True
+    interval: float = 300.0
+    agents: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class AuditConfig:
     """The file for audit records, instead of the log.
 
@@ -341,6 +357,7 @@ class ApiConfig:
     static: Optional[StaticConfig] = None
     policy: PolicyConfig = PolicyConfig()
     metrics: Optional[MetricsConfig] = None
+    probe: ProbeConfig = ProbeConfig()
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None
     warnings: Tuple[str, ...] = ()

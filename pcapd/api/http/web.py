@@ -24,7 +24,7 @@ __all__ = [
     "CaptureService",
     "ClientInfo",
     "HealthResource",
-    "TargetsResource",
+    "ListResource",
 ]
 
 
@@ -159,28 +159,30 @@ class HealthResource(Page):
         return answer_json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
 
 
-class TargetsResource(Page):
-    """``GET /v1/targets``: the names of the api's configuration that a user may capture.
+class ListResource(Page):
+    """A list for a user: ``GET /v1/targets``, ``GET /v1/agents``.
 
     Args:
         service: The api.
-        names: Returns the names for a user's token; raises `RequestError`.
+        name: The key of the list in the answer.
+        items: Returns the list for a user's token; raises `RequestError`.
     """
 
     isLeaf = True
 
-    def __init__(self, service: CaptureService, names: Callable[[str], list[str]]) -> None:
+    def __init__(self, service: CaptureService, name: str, items: Callable[[str], list[Any]]) -> None:
         super().__init__()
         self._service = service
-        self._names = names
+        self._name = name
+        self._items = items
 
     def render_GET(self, request: Any) -> bytes:
-        """Answer with the names."""
+        """Answer with the list."""
         client = self._service.client(request)
         try:
             if client.token is None:
                 raise Unauthenticated("no token", "send an Authorization header")
-            body = {"targets": self._names(client.token)}
+            body = {self._name: self._items(client.token)}
         except RequestError as error:
             return deny(request, self._service.refused(Failure(error), client))
         return answer_json(request, http.OK, body)
