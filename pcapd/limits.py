@@ -80,6 +80,8 @@ NAME_MAX: Final = 256
 #: characters of the message of a notice, an error or an END that we send.  Several messages
 #: fit into a control frame even if every character is escaped as six.
 TEXT_MAX: Final = 2048
+#: characters of the reason that a user gives for a capture.
+REASON_MAX: Final = 500
 #: entries of X-Forwarded-For that are read.
 FORWARDED_MAX: Final = 32
 #: IP addresses of a machine by which its own traffic is recognised.  On a machine with
@@ -141,6 +143,8 @@ PIPELINED_MAX: Final = 4 * KIB
 HOLD_BACK_BYTES: Final = 64 * MIB
 #: seconds for which an ordered merge waits for a source without a watermark while others send.
 HOLD_BACK_TIME: Final = 1.0
+#: the same for a merge with sources over ssh: tcpdump gets a packet up to a second after its time.
+SSH_HOLD_BACK_TIME: Final = 2.5
 #: bytes, and seconds, that wait to be compressed together (``x.pcapng.gz``): the most that a kill loses.
 GZIP_WAITING: Final = (512 * KIB, 2.0)
 #: bytes that a WebSocket client may send in one message: it sends only control frames.
@@ -187,12 +191,21 @@ EXPLAIN_WINDOW: Final = 10.0
 IDLE_TIME: Final = 4.0
 #: bytes of all connections together that wait for an earlier packet.
 EXCHANGE_BYTES: Final = 32 * MIB
+#: bytes of the header tables and requests under way of all HTTP/2 connections together; some KiB for each.
+HTTP2_BYTES: Final = 32 * MIB
 #: different findings; further ones are only counted.
 FINDINGS_MAX: Final = 1000
 #: conversations and requests in the report.
 WORST_CONVERSATIONS: Final = 100
 #: findings that are shown as text without --all: a screenful.
 FINDINGS_SHOWN: Final = 10
+#: bytes of packets that wait for the process that explains a capture (--explain); when there are
+#: more, packets are skipped.  As much as the merge may release at once.
+EXPLAIN_BACKLOG: Final = 64 * MIB
+#: seconds between two counts of the findings while a capture runs.
+EXPLAIN_COUNT_INTERVAL: Final = 2.0
+#: bytes of that process's result; FINDINGS_MAX findings have less than 2 MB.
+EXPLAIN_RESULT_MAX: Final = 16 * MIB
 
 # --- files that are read (pcapctl flows) ----------------------------------------
 
@@ -234,6 +247,14 @@ AUDIT_CHECK_INTERVAL: Final = 2.0
 #: bytes of free disk that running captures need to record their ends; on a small file
 #: system it is an eighth of it.
 AUDIT_RESERVE: Final = 1 * MIB
+#: audit records that wait for syslog over TLS to acknowledge them; one has at most some 100 KB.
+AUDIT_QUEUE_MAX: Final = 500
+#: seconds that syslog over TLS has to accept a connection or records.
+SYSLOG_TIMEOUT: Final = 5.0
+#: seconds between attempts to connect.
+SYSLOG_RETRY: Final = 1.0
+#: seconds that the receiver at a Unix socket has to make room; the api does nothing else meanwhile.
+SYSLOG_LOCAL_TIMEOUT: Final = 0.2
 
 # --- time, seconds -----------------------------------------------------------
 

@@ -12,6 +12,8 @@
     the operator's rules, which apply to every user.
 ``known``
     the agents that the api knows, whether they are there, and what they say of themselves.
+``operators``
+    who may see and stop running captures.
 ``metrics``
     counters and gauges for Prometheus.
 """

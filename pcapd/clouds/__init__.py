@@ -4,6 +4,8 @@ The api and pcapctl use it.
 
 ``cloudcontroller``
     Cloud Controller: apps, processes, permissions, instances.
+``optin``
+    whether an app has opted in to captures: labels and lists.
 ``director``
     a BOSH director: its description, deployments, instances.
 ``uaa``

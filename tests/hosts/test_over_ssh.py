@@ -5,20 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
-from demo.namespaces import remove_stale
 from demo.processes import wait_until
-from tests.kit.hosts.chain import Client, Result, assert_accounted, ordered
+from tests.kit.hosts.chain import Client, assert_accounted, ordered
+from tests.kit.hosts.overssh import begin, capture, children
 from tests.kit.lab.generator import FILTER, Generator
-from tests.kit.lab.sshhosts import USER, Desk, SshHost, ssh_hosts
+from tests.kit.lab.sshhosts import USER, Desk, SshHost
 
 TCPDUMP, DUMPCAP = "/usr/bin/tcpdump", "/usr/bin/dumpcap"
 #: The line of docs/over-ssh.rst.
@@ -30,42 +28,14 @@ GONE = 30.0
 _serial = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Two hosts, web-0 and web-1."""
-    if os.geteuid() != 0 or not shutil.which("sudo") or not Path("/usr/sbin/sshd").exists():
-        pytest.skip("needs root, sudo and sshd")
-    remove_stale()
-    with ssh_hosts(tmp_path_factory.mktemp("desk")) as desk:
-        yield desk
-
-
 @pytest.fixture
 def web0(desk: Desk) -> Iterator[SshHost]:
     """A host whose settings a test changes."""
     host = desk.hosts["web-0"]
     yield host
-    if host.sudoers or host.hidden or host.server.poll() is not None:
-        host.sudoers, host.hidden = "", ()
+    if host.sudoers or host.hidden or host.ahead or host.server.poll() is not None:
+        host.sudoers, host.hidden, host.ahead = "", (), 0.0
         host.serve(desk.key.with_suffix(".pub"))
-
-
-def begin(desk: Desk, *arguments: str) -> Client:
-    """Start ``pcapctl ssh`` with ``--json`` into a new file."""
-    path = desk.directory / f"capture-{next(_serial)}.pcapng"
-    output, stderr = path.with_suffix(".events"), path.with_suffix(".stderr")
-    with output.open("wb") as out, stderr.open("wb") as err:
-        process = desk.start(*arguments, "--json", "--output", str(path), stdout=out, stderr=err)
-    return Client(process, path, output, stderr)
-
-
-def capture(desk: Desk, *arguments: str, packets: int = 20) -> Result:
-    """Capture these packets, which web-0 sends to web-1, until a second after the last one."""
-    client = begin(desk, *arguments, "--device", "eth9", "--filter", FILTER)
-    wait_until(lambda: bool(client.packets()), "the capture runs", timeout=20)
-    with Generator(desk.wire, count=packets, rate=1000) as generator:
-        generator.wait()
-    return client.stop()
 
 
 def as_user(desk: Desk) -> tuple[str, ...]:
@@ -93,6 +63,28 @@ def test_two_hosts(desk: Desk) -> None:
     description = file.interfaces[0].description
     assert description.startswith("over ssh, clock offset ") and "±" in description
     assert file.interfaces[0].filter == f"not tcp port 22 and ({FILTER})"
+
+
+def test_clocks_that_differ(desk: Desk, web0: SshHost) -> None:
+    """The offset of a host's clock is measured, and with --align no packet arrives before it was sent."""
+    web0.ahead = 0.2
+    web0.serve(desk.key.with_suffix(".pub"))
+    client = begin(desk, "web-0", "web-1", "--device", "eth9", "--filter", FILTER, "--align", "--packet-ids")
+    client.wait_for("web-0:eth9", "web-1:eth9")
+    with Generator(desk.wire, size=400, rate=20000, seconds=2) as generator:
+        sent = generator.wait().sent
+    result = client.stop()
+    assert result.status == 0, result.stderr
+    offset = result.sources["web-0:eth9"]["clock_offset_us"] - result.sources["web-1:eth9"]["clock_offset_us"]
+    assert abs(offset - 200_000) < 10_000
+    assert_accounted(result)
+    file = result.file
+    assert ordered(file.times)
+    assert all(source["late"] == 0 for source in result.sources.values())
+    for name in ("web-0:eth9", "web-1:eth9"):
+        assert file.numbers(name) == list(range(sent))
+    left, right = file.of("web-0:eth9"), file.of("web-1:eth9")
+    assert max(abs(a.time_us - b.time_us) for a, b in zip(left, right)) < 10_000
 
 
 @pytest.mark.parametrize(
@@ -315,9 +307,3 @@ def test_a_slow_reader_does_not_end_the_capture(desk: Desk) -> None:
 def logins(host: SshHost) -> int:
     """How often somebody has logged in."""
     return (host.directory / "sshd.log").read_text().count("Accepted publickey")
-
-
-def children(pid: int) -> list[int]:
-    """The ids of a process's children."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]

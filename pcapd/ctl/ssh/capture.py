@@ -239,7 +239,7 @@ class FarCapture:
         if self.state is State.CONNECTING:
             self.state = State.ASKING
             self._tool = tool.rpartition("/")[2]
-            # An older tcpdump may write a packet in part when the signal comes; elsewhere it is another signal.
+            # When the signal comes, an older tcpdump may write a packet in part.
             modern = [int(part) for part in version.split(".")[:2] if part.isdecimal()] >= [4, 99]
             self._signals = self._tool == "tcpdump" and modern and system == "Linux" and how != "terminal"
             self.device = device
@@ -310,13 +310,15 @@ class FarCapture:
         is true for one packet that the program has counted, but was writing when it was told.
         """
         arrived = self._stream.packets
+        at_us = self._newest_us or None
+        up_to_us = max(0, up_to_us)
         if counters is None:
-            return Stats(arrived, 0, 0, arrived, max(0, up_to_us), final=final, counted=False)
+            return Stats(arrived, 0, 0, arrived, up_to_us, final=final, at_us=at_us, counted=False)
         captured, kernel, interface = counters
         if self._stopped is not None and captured == arrived + 1:
             captured = arrived
         delivered = max(captured, arrived) if final else arrived
-        return Stats(delivered + kernel, kernel, interface, delivered, max(0, up_to_us), final=final)
+        return Stats(delivered + kernel, kernel, interface, delivered, up_to_us, final=final, at_us=at_us)
 
     def _concluded(self, status: int) -> Iterator[Item]:
         """The last counters, and why the capture ended, unless it was stopped."""

@@ -14,7 +14,7 @@ from pcapd.ctl.stream.deadline import Deadline
 from pcapd.errors import request_error
 from pcapd.limits import EXCHANGE_TIMEOUT
 
-__all__ = ["agents", "agents_as_text", "as_text", "ask", "targets"]
+__all__ = ["agents", "agents_as_text", "answered", "as_text", "ask", "no_api", "targets"]
 
 _BODY_MAX = 1024 * 1024
 _AGENTS_MAX = 8 * _BODY_MAX  # of PROBED_AGENTS_MAX agents
@@ -31,7 +31,7 @@ def ask(access: Access) -> Dict[str, Any]:
     """
     body = _get(access, "/health")
     if "healthy" not in body:
-        raise _no_api(access)
+        raise no_api(access)
     return body
 
 
@@ -46,14 +46,31 @@ def targets(access: Access) -> List[str]:
 
 
 def _list(access: Access, name: str, kind: Type[T], most: int = _BODY_MAX) -> List[T]:
-    body = _get(access, f"/v1/{name}", most)
-    items = body.get(name)
+    items = answered(access, f"/v1/{name}", name, most=most)[name]
     if isinstance(items, list) and all(isinstance(item, kind) for item in items):
         return items
+    raise no_api(access)
+
+
+def answered(
+    access: Access, page: str, key: str, method: str = "GET", *, most: int = _BODY_MAX
+) -> Dict[str, Any]:
+    """The JSON object in the api's answer, which has this key.
+
+    Args:
+        most: Length of the answer, in bytes.
+
+    Raises:
+        ApiUnreachable: There was no answer, or the server is not an api.
+        RequestError: The api refused the request.
+    """
+    body = _get(access, page, method, most)
+    if key in body:
+        return body
     errors = body.get("errors")
     refusal = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
     if refusal is None:
-        raise _no_api(access)
+        raise no_api(access)
     raise request_error(*(str(refusal.get(key, "")) for key in ("code", "title", "detail")))
 
 
@@ -97,12 +114,13 @@ def _state(agent: Dict[str, Any]) -> str:
     return "; ".join(words)
 
 
-def _no_api(access: Access) -> ApiUnreachable:
+def no_api(access: Access) -> ApiUnreachable:
+    """The error for an answer that is not one of an api."""
     _, host, port, _ = address_of(access.api, secret=False)
     return ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api")
 
 
-def _get(access: Access, page: str, most: int = _BODY_MAX) -> Dict[str, Any]:
+def _get(access: Access, page: str, method: str = "GET", most: int = _BODY_MAX) -> Dict[str, Any]:
     """The JSON object in the api's answer."""
     headers = {"Authorization": f"bearer {access.token}"} if access.token else {}
     _, host, port, path = address_of(access.api, secret=bool(access.token))
@@ -112,17 +130,17 @@ def _get(access: Access, page: str, most: int = _BODY_MAX) -> Dict[str, Any]:
     try:
         with deadline.shuts(connection.sock):
             connection.sock.settimeout(deadline.left())
-            connection.request("GET", f"{path}{page}", headers=headers)
+            connection.request(method, f"{path}{page}", headers=headers)
             body = json.loads(connection.getresponse().read(most))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         if deadline.over:
             message = f"{host} port {port} did not answer within {deadline.seconds:g} s"
             raise ApiUnreachable(message, "check --api") from error
-        raise _no_api(access) from error
+        raise no_api(access) from error
     finally:
         connection.close()
     if not isinstance(body, dict):
-        raise _no_api(access)
+        raise no_api(access)
     return body
 
 

@@ -12,6 +12,8 @@
     an agent that breaks the protocol, as a test scripts it.
 ``stream_api``
     a pcap api towards its client, scripted frame by frame.
+``syslog``
+    receivers of syslog, at a Unix socket and over TLS.
 ``router``
     gorouter: its time limits, WebSockets and headers.
 """
