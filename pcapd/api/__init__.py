@@ -13,7 +13,7 @@
 ``known``
     the agents that the api knows, whether they are there, and what they say of themselves.
 ``operators``
-    who may see and stop running captures.
+    who may see and stop running captures, and see agents.
 ``metrics``
     counters and gauges for Prometheus.
 """

@@ -75,6 +75,11 @@ class KnownAgent:
     asked_us: int | None = None
     probe: Any = field(default=None, repr=False)
 
+    @property
+    def at(self) -> tuple[str, int]:
+        """Address and port."""
+        return self.host, self.port
+
     def record(self) -> dict[str, Any]:
         """The agent in the answer of ``GET /v1/agents``."""
         values = {name: value for name, value in vars(self).items() if name != "probe"}

@@ -18,11 +18,11 @@ from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
-from pcapd.api.http.captures import CapturesResource
+from pcapd.api.http.captures import AgentsResource, CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, ListResource
+from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.known import KnownAgents, places
 from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
@@ -198,12 +198,14 @@ class Api(Daemon):
         root.putChild(b"capture", DownloadResource(self))
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
-        version_1.putChild(b"targets", ListResource(self, "targets", self._names))
-        version_1.putChild(b"agents", ListResource(self, "agents", self._known_to))
+        version_1.putChild(b"targets", TargetsResource(self, self._names))
         operators = Operators(
             self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
         )
         version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
+        if self.config.probe.enabled:
+            agents = AgentsResource(self, lambda client: operators.agents(client, self._known))
+            version_1.putChild(b"agents", agents)
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
@@ -214,17 +216,6 @@ class Api(Daemon):
         if not named:
             raise TargetNotFound("this api's configuration names no targets", "name an app or a deployment")
         return named[0].names(token)
-
-    def _known_to(self, token: str) -> list[dict[str, Any]]:
-        named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]
-        if not named or not self.config.probe.enabled:
-            raise TargetNotFound("this api lists no agents", "it needs static users and the section probe")
-        allowed = named[0].places(token)
-        return [
-            agent.record()
-            for agent in self._known.agents
-            if allowed is None or (agent.host, agent.port) in allowed
-        ]
 
     # --- CaptureService ----------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -19,6 +20,8 @@ from demo.processes import wait_until
 from tests.kit.hosts.chain import Chain
 from tests.kit.hosts.scraping import samples
 
+OPERATOR = "token-of-an-operator"
+
 
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
@@ -27,6 +30,9 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         pytest.skip("captures and namespaces need root")
     chain = Chain(tmp_path_factory.mktemp("asking"))
     chain.api.config["probe"] = {"interval": "1s", "agents": ["127.0.0.99"]}
+    users = chain.api.config["static"]["users"]
+    users["carol"] = {"token_sha256": hashlib.sha256(OPERATOR.encode()).hexdigest(), "targets": ["gone"]}
+    chain.api.config["operators"] = ["static/carol"]
     chain.second.below = ["setpriv", "--bounding-set=-sys_admin"]
     with chain:
         yield chain
@@ -84,6 +90,14 @@ def test_a_user_sees_the_agents_of_the_own_targets(asking: Chain) -> None:
     refused = asking.pcapctl("status", "--agents", env={"PCAP_TOKEN": "wrong"})
     assert refused.returncode == 1 and "the token is not known here" in refused.stderr
     assert asking.pcapctl("status", "--agents", env={"PCAP_TOKEN": ""}).returncode == 2
+
+
+def test_an_operator_sees_all_agents(asking: Chain) -> None:
+    """An operator without targets sees all agents, and the look is in the audit records."""
+    found = agents(asking, OPERATOR)
+    assert set(found) == set(agents(asking)) and len(found) > 2
+    records = [record for record in asking.api.records() if record.get("audit") == "agents_listed"]
+    assert {record["user"] for record in records} == {"carol"}
 
 
 def test_what_a_person_reads(asking: Chain) -> None:

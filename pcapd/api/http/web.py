@@ -24,7 +24,7 @@ __all__ = [
     "CaptureService",
     "ClientInfo",
     "HealthResource",
-    "ListResource",
+    "TargetsResource",
 ]
 
 
@@ -159,30 +159,28 @@ class HealthResource(Page):
         return answer_json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
 
 
-class ListResource(Page):
-    """A list for a user: ``GET /v1/targets``, ``GET /v1/agents``.
+class TargetsResource(Page):
+    """``GET /v1/targets``: the names of the api's configuration that a user may capture.
 
     Args:
         service: The api.
-        name: The key of the list in the answer.
-        items: Returns the list for a user's token; raises `RequestError`.
+        names: Returns the names for a user's token; raises `RequestError`.
     """
 
     isLeaf = True
 
-    def __init__(self, service: CaptureService, name: str, items: Callable[[str], list[Any]]) -> None:
+    def __init__(self, service: CaptureService, names: Callable[[str], list[str]]) -> None:
         super().__init__()
         self._service = service
-        self._name = name
-        self._items = items
+        self._names = names
 
     def render_GET(self, request: Any) -> bytes:
-        """Answer with the list."""
+        """Answer with the names."""
         client = self._service.client(request)
         try:
             if client.token is None:
                 raise Unauthenticated("no token", "send an Authorization header")
-            body = {self._name: self._items(client.token)}
+            body = {"targets": self._names(client.token)}
         except RequestError as error:
             return deny(request, self._service.refused(Failure(error), client))
         return answer_json(request, http.OK, body)
