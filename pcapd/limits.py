@@ -454,6 +454,10 @@ RING_BYTES_RANGE: Final = (MIB, 1024 * MIB)
 CAPTURES_MAX: Final = 1024
 #: bytes (1 PiB) of a capture that can be configured: larger than any disk, and far below 64 bits.
 CAPTURE_BYTES_MAX: Final = 1024**5
+#: agents that a configuration can list to be probed; more is surely a typing error.
+PROBED_AGENTS_MAX: Final = 5000
+#: characters kept of each text that a probed agent sends.
+PROBED_TEXT_MAX: Final = 128
 #: characters of a key of the configuration that a message shows.
 KEY_SHOWN_MAX: Final = 64
 
@@ -475,6 +479,12 @@ LAG_INTERVAL: Final = 1.0
 RELEASE_INTERVAL: Final = 0.05
 #: seconds between blocks of statistics in a file.
 STATISTICS_INTERVAL: Final = 5.0
+#: seconds between probes of known agents on average: 1,000 in a minute, and at most some 170 at once.
+PROBE_SPACING: Final = 0.06
+#: of the time until the next probe, up or down, so that apis do not ask in step.
+PROBE_JITTER: Final = 0.5
+#: seconds in which all known agents are asked for the first time, if PROBE_SPACING allows it.
+PROBE_FIRST_ROUND: Final = 60.0
 #: of the time until the next check of an authority, up or down, so that apis do not ask in step.
 AUTHORITY_JITTER: Final = 0.2
 #: seconds between attempts to lock the containers' store.
