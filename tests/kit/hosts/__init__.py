@@ -12,6 +12,8 @@
     captures in network namespaces, without an agent.
 ``cf``, ``operator``
     users of ``pcapctl cf`` and ``pcapctl bosh``, with the servers that they log in to.
+``cfssh``
+    instances of an app that cf ssh reaches, with cf-pcap in their containers.
 ``scripted``
     pcapctl against an api that a test scripts.
 ``wireshark``
