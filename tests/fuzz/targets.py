@@ -40,10 +40,9 @@ from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
 from pcapd.analysis.explanation import Explanation
 from pcapd.analysis.report import as_dict
-from pcapd.api.http.connection import ApiSite
 from pcapd.api.http.download import DownloadResource, parse_query
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.http.web import ClientInfo, HealthResource
 from pcapd.api.resolvers.cc import choose
 from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
@@ -79,6 +78,8 @@ from pcapd.errors import (
 from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FLOW_DELAYS, FRAME_MAX, FRAME_TYPICAL, NAME_MAX, SNAPLEN_MAX
 from pcapd.merge import Source as Batches
 from pcapd.merge.muxer import Muxer
+from pcapd.net.httpserver import HttpSite
+from pcapd.net.pages import NotFoundResource
 from pcapd.packet.row import ROW_SIZE, make_row, rows_of
 from pcapd.records import _busiest, _reference, _savefile
 from pcapd.savefile import reader
@@ -409,7 +410,7 @@ def api_http(data: bytes) -> None:
     root.putChild(b"health", HealthResource(front.health))
     root.putChild(b"capture", DownloadResource(front))
     root.putChild(b"stream", StreamResource(front))
-    site = ApiSite(root, front.reactor)
+    site = HttpSite(root, front.reactor)
     wire = _Wire()
     problems: List[Any] = []
 

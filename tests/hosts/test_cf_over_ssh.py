@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -40,11 +39,7 @@ def opened(*devices: str, instances: tuple[int, ...] = (0, 1)) -> list[str]:
 
 
 def finish(process: subprocess.Popen[bytes], app: Instances) -> str:
-    """Ctrl-C once; returns what it has said.
-
-    When it stops, cf-pcap loses what the kernel has not handed over yet, which takes 10 ms.
-    """
-    time.sleep(0.3)
+    """Ctrl-C once; returns what it has said."""
     process.send_signal(signal.SIGINT)
     process.wait(30)
     return app.said.read_text()

@@ -47,7 +47,8 @@ def test_preferences(user: User) -> None:
         for line in done.stdout.splitlines()
         if line.startswith("#extcap.pcapctl_")
     )
-    names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "api", "ca"]
+    names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "explain", "showcontents"]
+    names += ["api", "ca"]
     expected = {
         "cf": ["app", "instances", "type", "follow"],
         "bosh": ["deployment", "groups", "instances", "yes", "environment"],
@@ -316,12 +317,12 @@ class Wireshark:
 
 
 def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """Counters and the log come while it captures; Stop ends it in good order, with all packets."""
+    """Counters and the log come while it captures; Stop ends it in good order, with all packets and findings."""
     with Generator(chain.link, rate=500) as generator:
-        wireshark = Wireshark(alice, tmp_path, "--extcap-capture-filter", FILTER)
+        wireshark = Wireshark(alice, tmp_path, "--extcap-capture-filter", FILTER, "--explain", "true")
         try:
             wait_until(lambda: int(wireshark.shown(1) or "0") > 300, "packets are counted", timeout=30)
-            assert wireshark.shown(2) == "0"
+            assert wireshark.shown(2) == "0" and wireshark.shown(4) == "none so far"
             log = wireshark.log()
             assert (
                 "targets: web-0, web-1" in log
@@ -336,6 +337,7 @@ def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
     assert wireshark.process.returncode == 0, said
     assert said == ""
     assert "stopped: stopped in Wireshark" in wireshark.log()
+    assert f"{wireshark.shown(1)} packets in " in wireshark.log() and "nothing to report" in wireshark.log()
     path = tmp_path / "web.pcapng"
     path.write_bytes(wireshark.data)
     file = read_pcapng(path)

@@ -12,6 +12,8 @@
     pcapng blocks, packets, TCP conversations, encapsulations and records, written out by the book.
 ``implementations``
     the compiled and the plain form of a module.
+``monitoring``
+    the alerts and the dashboard of etc, and what their queries name.
 ``imports``
     the imports of our modules, read from the sources.
 """

@@ -2,7 +2,8 @@
 
 Only heads are parsed, and the lengths and end times of bodies.  Of a head only the method,
 the first segment of the path, the status, and the identifiers that link a request to the
-same request on another connection are kept.
+same request on another connection are kept.  If contents are wanted, also the whole target with
+its query and host, and the beginning of failed responses.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _HEAD_MAX: Final = 64 * 1024
 #: Limit of requests of a connection that wait for their responses; more are ignored.
 _PIPELINED_MAX: Final = 256
 _PATH_MAX: Final = 64
+#: Limit of characters of a target, and of the beginning of a response.
+_CONTENT_MAX: Final = 200
 _METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC")
 
 
@@ -54,9 +57,14 @@ class Request:
         answered: The response's times.
         whole: Whether the response is complete.
         router_error: X-Cf-RouterError of the response.
+        shown: The method and the path, as findings name it; with contents the whole target and the host.
+        said: With contents, the status line of a failed response and the beginning of its body.
     """
 
-    __slots__ = ("answered", "ids", "method", "path", "router_error", "sent", "seq", "status", "whole")
+    __slots__ = (
+        "answered", "ids", "method", "path", "router_error", "said", "sent", "seq", "shown", "status",
+        "whole",
+    )  # fmt: skip
 
     @property
     def wait_us(self) -> int:
@@ -73,7 +81,8 @@ class Request:
         self.status: Optional[int] = None
         self.answered: Any = None  # a Message
         self.whole = False
-        self.router_error = ""
+        self.router_error = self.said = ""
+        self.shown = f"{method} {path}"
 
 
 class Http:
@@ -81,14 +90,16 @@ class Http:
 
     Args:
         room: See `Stream`.
+        contents: Whether contents are wanted.
 
     Attributes:
         done: Requests with a complete response; the reader empties the list.
         waiting: Requests without a complete response, in order.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, *, contents: bool = False) -> None:
         self.room = room
+        self.contents = contents
         self.done: List[Request] = []
         self.waiting: Deque[Request] = deque()
         self.requests = _Requests(self)
@@ -261,6 +272,9 @@ class _Requests(_Heads):
             ids,
             Message(first.us, last.us, first.frame),
         )
+        if self._http.contents:
+            host = _field(low, b"\nhost:") if target[:1] == b"/" else b""
+            request.shown = _plain(method + b" " + host + target)
         self._current = request
         self._http.waiting.append(request)
         return self.body(low, last, after)
@@ -292,6 +306,7 @@ class _Answers(_Heads):
             plain = request.method not in {"HEAD", "CONNECT"} and status != b"204"
             if end > 4 and plain and status.isdigit() and length.isdigit() and end + int(length[:9]) == size:
                 self._note(int(status), low, piece, piece)
+                self._quote(content, end)
                 self._http.answered()
                 self.at = piece.offset + size
                 return self.at
@@ -312,6 +327,7 @@ class _Answers(_Heads):
         if status < 200:
             return after
         self._note(status, low, first, last)
+        self._quote(head + b"\r\n" + last.content[after - last.offset :], len(head) + 2)
         if status in (204, 304) or (waiting and waiting[0].method == "HEAD"):
             self.body_ended(last)
             return after
@@ -328,6 +344,14 @@ class _Answers(_Heads):
             if status >= 500:
                 request.router_error = _field(low, b"\nx-cf-routererror:")[:64].decode("ascii", "replace")
 
+    def _quote(self, content: bytes, body: int) -> None:
+        """Keep the status line, and the beginning of the body, of a failed response."""
+        waiting = self._http.waiting
+        if self._http.contents and waiting and (waiting[0].status or 0) >= 500:
+            line = content[:_CONTENT_MAX].partition(b"\r\n")[0].partition(b" ")[2]
+            begin = b" ".join(content[body : body + _CONTENT_MAX].split())
+            waiting[0].said = _plain(line + b": " + begin if begin else line)
+
     def body_ended(self, piece: Piece) -> None:
         if self._http.waiting and self._http.waiting[0].answered is not None:
             self._http.waiting[0].answered.last_us = piece.us
@@ -342,6 +366,11 @@ def _field(low: bytes, name: bytes) -> bytes:
     begin = at + len(name)
     end = low.find(b"\r", begin, begin + _VALUE_MAX)
     return low[begin : end if end >= 0 else begin + _VALUE_MAX].strip()
+
+
+def _plain(content: bytes) -> str:
+    text = content[:_CONTENT_MAX].decode("ascii", "backslashreplace")
+    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
 
 
 def _segment(target: bytes) -> str:

@@ -84,10 +84,12 @@ class Log:
 
     Args:
         world: The places.
+        contents: Whether contents are wanted, see `pcapd.analysis.exchanges.http`.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, contents: bool = False) -> None:
         self._world = world
+        self._contents = contents
         self._inner = LoopbackRequests()
         self._room = Room(EXCHANGE_BYTES)
         self._exchanges: Dict[int, Exchanges] = {}
@@ -165,7 +167,7 @@ class Log:
         if protocol == _UDP:
             dns = exchanges.dns.setdefault(place, Dns(self._room))
             return dns.datagram(piece)
-        stream = _reader(exchanges, place, side, piece.content, self._room)
+        stream = self._reader(exchanges, place, side, piece.content)
         if stream is None:
             return self._try_again(serial, place, side, piece)
         stream.at = piece.offset
@@ -177,6 +179,23 @@ class Log:
             for early in start.early:
                 wanted = stream.take(early)
         return wanted
+
+    def _reader(self, exchanges: Exchanges, place: int, side: int, content: bytes) -> Optional[Stream]:
+        room = self._room
+        if http_module.looks_like(content):
+            http = exchanges.http.get(place)
+            if http is None:
+                http = exchanges.http[place] = Http(room, contents=self._contents)
+            return http.stream(content)
+        if tls_module.looks_like(content):
+            return exchanges.tls.setdefault(place, Tls(room)).stream(side)
+        if (
+            len(content) > 14
+            and content[0] << 8 | content[1] == len(content) - 2
+            and read_message(content[2:])
+        ):
+            return exchanges.dns.setdefault(place, Dns(room)).stream()
+        return None
 
     def _try_again(self, serial: int, place: int, side: int, piece: Piece) -> int:
         own = self._starts.setdefault(serial, {})
@@ -218,16 +237,6 @@ class Log:
         self._icmp_count += 1
         mtu = int.from_bytes(content[6:8] if protocol == _ICMP else content[4:8], "big")
         self._icmp.setdefault(key, []).append(Icmp(place, us, frame, content[0], content[1], mtu))
-
-
-def _reader(exchanges: Exchanges, place: int, side: int, content: bytes, room: Room) -> Optional[Stream]:
-    if http_module.looks_like(content):
-        return exchanges.http.setdefault(place, Http(room)).stream(content)
-    if tls_module.looks_like(content):
-        return exchanges.tls.setdefault(place, Tls(room)).stream(side)
-    if len(content) > 14 and content[0] << 8 | content[1] == len(content) - 2 and read_message(content[2:]):
-        return exchanges.dns.setdefault(place, Dns(room)).stream()
-    return None
 
 
 def _quoted(packet: bytes, family: int) -> Optional[bytes]:

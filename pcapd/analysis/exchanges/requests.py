@@ -31,7 +31,7 @@ class ShownRequest(NamedTuple):
     """A request for the report.
 
     Attributes:
-        status, method, path, router_error: See `pcapd.analysis.exchanges.http.Request`.
+        status, method, path, router_error, shown, said: See `pcapd.analysis.exchanges.http.Request`.
         place: The place nearest to the server.
         frame: The request's packet there.
         first_us: When it was sent.
@@ -56,6 +56,8 @@ class ShownRequest(NamedTuple):
     network_us: Optional[int]
     envoy_us: Optional[int]
     app_us: Optional[int]
+    shown: str
+    said: str
 
 
 class Sample:
@@ -164,7 +166,7 @@ class RequestTotals:
             request.status, request.method, request.path, request.router_error, near, request.sent.frame,
             outer.sent.first_us, duration, wait, tuple(sorted(at)),
             wait - request.wait_us if len(at) > 1 else None,
-            max(0, request.wait_us - app) if app is not None else None, app,
+            max(0, request.wait_us - app) if app is not None else None, app, request.shown, request.said,
         )  # fmt: skip
         if error:
             self._note_error(bad)

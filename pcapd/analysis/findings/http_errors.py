@@ -44,7 +44,8 @@ class HttpErrors(Kind):
                 {
                     "status": str(status),
                     "all": requests.count,
-                    "path": f"{shown[0].method} {shown[0].path}" if shown else "",
+                    "path": shown[0].shown if shown else "",
+                    "said": shown[0].said if shown else "",
                     "router": router,
                 },
                 (status, router),
@@ -57,4 +58,5 @@ class HttpErrors(Kind):
             f"{group.count} of {packets(group.total['all'], 'request')} of {group.ends} got {facts['status']}"
         )
         text += f", such as {facts['path']}" if facts["path"] else ""
+        text += f" ({facts['said']})" if facts["said"] else ""
         return text + (f"; X-Cf-RouterError: {facts['router']}." if facts["router"] else ".")

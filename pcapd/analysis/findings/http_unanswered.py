@@ -68,7 +68,7 @@ class HttpUnanswered(Kind):
                     begin,
                     end,
                     [(view.place, one.sent.frame) for one in lost[:3]],
-                    {"path": f"{lost[0].method} {lost[0].path}", "why": why},
+                    {"path": lost[0].shown, "why": why},
                     (why.split(" after ")[0],),
                     len(lost),
                 )

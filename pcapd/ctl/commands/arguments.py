@@ -20,6 +20,7 @@ __all__ = [
     "CaptureCommand",
     "access_options",
     "capture_options",
+    "contents_option",
     "direct_capture_options",
     "environments",
     "files",
@@ -193,6 +194,13 @@ _ACCESS = (
 #: The options of every command that asks an api.
 access_options = _options(*_ACCESS, _JSON)
 
+contents_option = click.option(
+    "--show-contents",
+    is_flag=True,
+    help="In findings, also show query strings, hosts and the beginning of failed responses, which are "
+    "left out otherwise.",
+)
+
 #: The options of every command that captures, without an api.
 direct_capture_options = _options(
     click.option(
@@ -332,8 +340,10 @@ direct_capture_options = _options(
     click.option(
         "--explain",
         is_flag=True,
-        help="At the end, explain what went wrong in the traffic, as pcapctl explain FILE does.",
+        help="Explain what went wrong in the traffic: the number of findings while the capture runs, and the "
+        "findings at the end, as pcapctl explain FILE does.",
     ),
+    contents_option,
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     click.option(

@@ -25,6 +25,7 @@ from pcapd.ctl.options import (
     parse_instances,
     read_token,
 )
+from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
@@ -143,6 +144,10 @@ def options_of(call: Call) -> CaptureOptions:
         ordered=_truth(call.get("--order", "true"), "--order"),
         quiet=True,
         verbose=True,
+        files=FileOptions(
+            explain=_truth(call.get("--explain", "false"), "--explain"),
+            contents=_truth(call.get("--show-contents", "false"), "--show-contents"),
+        ),
     )
 
 

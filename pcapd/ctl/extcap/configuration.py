@@ -72,7 +72,7 @@ class Interface:
 class Control:
     """Numbers of the toolbar's controls."""
 
-    STOP, PACKETS, DROPPED, LOG = range(4)
+    STOP, PACKETS, DROPPED, LOG, FINDINGS = range(5)
 
 
 _INSTANCES = r"^ *(all|[0-9]+( *, *[0-9]+)*)? *$"
@@ -130,6 +130,20 @@ _CAPTURE = (
         "Hold packets back for a moment, to sort those of all instances by time",
         type="boolean",
         default="true",
+    ),
+    Argument(
+        "--explain",
+        "Explain",
+        "Count errors found in the traffic in the toolbar, and explain them in its log at the end",
+        type="boolean",
+        default="false",
+    ),
+    Argument(
+        "--show-contents",
+        "Show contents",
+        "In explanations, also show query strings, hosts and the beginning of failed responses",
+        type="boolean",
+        default="false",
     ),
 )
 
@@ -247,6 +261,7 @@ _CONTROLS = (
     ),
     (Control.PACKETS, "string", "Packets", "Packets received"),
     (Control.DROPPED, "string", "Dropped", "Packets dropped, by place"),
+    (Control.FINDINGS, "string", "Findings", "Errors and warnings found in the traffic, if it is explained"),
     (Control.LOG, "button", "Log", "Messages of pcapctl"),
 )
 

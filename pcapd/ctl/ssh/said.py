@@ -158,7 +158,7 @@ def problem_of(check: str, lines: List[str]) -> Tuple[str, str]:
     Args:
         check: A command with which the user can check the connection, for the hint.
     """
-    for text in reversed(lines):
+    for text in lines:
         for part, remedy in _REMEDIES:
             if part in text:
                 return _plain(text), remedy.format(check=check)

@@ -8,6 +8,8 @@
     an api between doubles of Cloud Foundry, or of a BOSH director, and of the agents.
 ``containers``, ``apps``
     an agent on a Diego cell with real containers, and apps from the container to Cloud Controller.
+``scraping``
+    what a daemon serves to Prometheus.
 ``source``
     captures in network namespaces, without an agent.
 ``cf``, ``operator``

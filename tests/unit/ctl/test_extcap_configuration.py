@@ -95,14 +95,17 @@ def test_options_of_a_capture() -> None:
         "--duration": "5m",
         "--order": "false",
         "--headers-only": "true",
+        "--explain": "true",
+        "--show-contents": "true",
     }
     options = options_of(Call(values=values))
     assert options.filter == "(tcp) and (port 80 or port 443)"
     assert (options.interfaces, options.snaplen, options.duration) == (("eth0", "lo"), 128, 300.0)
     assert (options.ordered, options.form, options.output) == (False, Form.PCAPNG, "-")
-    assert options.headers_only
+    assert options.headers_only and options.files.explain and options.files.contents
     assert options_of(Call(values={"--filter": "tcp"})).filter == "tcp"
     assert options_of(Call()).ordered and not options_of(Call()).headers_only
+    assert not options_of(Call()).files.explain and not options_of(Call()).files.contents
 
 
 @pytest.mark.parametrize(
@@ -158,10 +161,11 @@ def test_interfaces() -> None:
         ("0", "button"),
         ("1", "string"),
         ("2", "string"),
+        ("4", "string"),
         ("3", "button"),
     ]
-    assert controls[3]["role"] == "logger"
-    assert len(lines) == 8
+    assert controls[4]["role"] == "logger"
+    assert len(lines) == 9
 
 
 @pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
