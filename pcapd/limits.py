@@ -80,6 +80,8 @@ NAME_MAX: Final = 256
 #: characters of the message of a notice, an error or an END that we send.  Several messages
 #: fit into a control frame even if every character is escaped as six.
 TEXT_MAX: Final = 2048
+#: characters of the reason that a user gives for a capture.
+REASON_MAX: Final = 500
 #: entries of X-Forwarded-For that are read.
 FORWARDED_MAX: Final = 32
 #: IP addresses of a machine by which its own traffic is recognised.  On a machine with
@@ -189,6 +191,8 @@ EXPLAIN_WINDOW: Final = 10.0
 IDLE_TIME: Final = 4.0
 #: bytes of all connections together that wait for an earlier packet.
 EXCHANGE_BYTES: Final = 32 * MIB
+#: bytes of the header tables and requests under way of all HTTP/2 connections together; some KiB for each.
+HTTP2_BYTES: Final = 32 * MIB
 #: different findings; further ones are only counted.
 FINDINGS_MAX: Final = 1000
 #: conversations and requests in the report.
@@ -243,6 +247,14 @@ AUDIT_CHECK_INTERVAL: Final = 2.0
 #: bytes of free disk that running captures need to record their ends; on a small file
 #: system it is an eighth of it.
 AUDIT_RESERVE: Final = 1 * MIB
+#: audit records that wait for syslog over TLS to acknowledge them; one has at most some 100 KB.
+AUDIT_QUEUE_MAX: Final = 500
+#: seconds that syslog over TLS has to accept a connection or records.
+SYSLOG_TIMEOUT: Final = 5.0
+#: seconds between attempts to connect.
+SYSLOG_RETRY: Final = 1.0
+#: seconds that the receiver at a Unix socket has to make room; the api does nothing else meanwhile.
+SYSLOG_LOCAL_TIMEOUT: Final = 0.2
 
 # --- time, seconds -----------------------------------------------------------
 

@@ -270,6 +270,11 @@ class Explanation:
             (table.evicted, "conversations were evaluated early, because there were too many at a time"),
             (table.forgotten, "packets exceeded the matching memory and were not matched with other places"),
             (table.beyond, "packets were seen at more places than a conversation can have"),
+            (
+                self._log.http2_lost,
+                "HTTP/2 connections were not followed to their ends: packets are missing or cut, "
+                "bytes are not valid, or there were too many at a time",
+            ),
             (self._left_out, "occurrences were left out, because there are too many different findings"),
         ):
             if count:

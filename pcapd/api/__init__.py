@@ -10,6 +10,8 @@
     find the user of a token and the targets of a request.
 ``policy``
     the operator's rules, which apply to every user.
+``operators``
+    who may see and stop running captures.
 ``metrics``
     counters and gauges for Prometheus.
 """

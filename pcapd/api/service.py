@@ -18,11 +18,13 @@ from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
+from pcapd.api.http.captures import CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.metrics import Metrics
+from pcapd.api.operators import Operators
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.kinds import configured, resolver_for
@@ -43,6 +45,7 @@ from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.httpserver import HttpConnection, HttpSite
+from pcapd.net.logs import audit_output
 from pcapd.net.pages import NotFoundResource
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.reactor import Reactor
@@ -72,7 +75,9 @@ class Api(Daemon):
         self._reread = reread
         self.config = config
         self.metrics = Metrics()
-        self._trail = Trail(reactor, config.audit.file if config.audit else None, self.metrics.audit_failures)
+        #: Where audit records go, for the one who starts the log; None for the log.
+        self.audit = audit_output(config.audit)
+        self._trail = Trail(reactor, self.audit, self.metrics.audit_failures)
         self._trail.on_trouble = self._cannot_record
         self._defects = Tally(reactor, self._log_defect)
         self._client_context = ClientContext(config.agents.tls)
@@ -130,6 +135,7 @@ class Api(Daemon):
                 config,
                 limits=new.limits,
                 policy=new.policy,
+                operators=new.operators,
                 drain_timeout=new.drain_timeout,
                 trusted_proxies=new.trusted_proxies,
             )
@@ -179,6 +185,10 @@ class Api(Daemon):
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
         version_1.putChild(b"targets", TargetsResource(self, self._names))
+        operators = Operators(
+            self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
+        )
+        version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))

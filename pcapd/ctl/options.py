@@ -123,6 +123,7 @@ class CaptureOptions:
         max_bytes: Largest size of the file in bytes; the capture stops before it is exceeded.
         report: File for the JSON report.
         headers_only: Remove the payload of every packet.
+        reason: Why, for the api's audit record.
         list_interfaces: List the interfaces instead of capturing.
         files: Options for several files and for other outputs.
     """
@@ -138,6 +139,7 @@ class CaptureOptions:
     ordered: bool = True
     force: bool = False
     headers_only: bool = False
+    reason: str = ""
     report: Optional[Path] = None
     quiet: bool = False
     verbose: bool = False
@@ -162,6 +164,7 @@ class CaptureOptions:
                 snaplen=self.snaplen,
                 headers_only=self.headers_only,
                 duration=self.duration,
+                reason=self.reason,
             )
         except ValueError as error:
             raise UsageProblem(str(error)) from error

@@ -30,11 +30,16 @@ require("tshark", "dumpcap")
 
 
 def test_listed(user: User) -> None:
-    """tshark -D has the three, and finds nothing wrong with what they answer."""
+    """tshark -D has the four, and finds nothing wrong with what they answer."""
     done = user.tshark("-D")
     assert done.returncode == 0
     listed = [line.split(". ", 1)[1] for line in done.stdout.splitlines()]
-    for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
+    for name in (
+        "pcapctl-cf (Cloud Foundry app)",
+        "pcapctl-bosh (BOSH VMs)",
+        "pcapctl-hosts (pcapd hosts)",
+        "pcapctl-ssh (hosts over ssh)",
+    ):
         assert listed.count(name) == 1
     assert "invalid" not in done.stdout + done.stderr
 
@@ -48,11 +53,11 @@ def test_preferences(user: User) -> None:
         if line.startswith("#extcap.pcapctl_")
     )
     names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "explain", "showcontents"]
-    names += ["api", "ca"]
     expected = {
-        "cf": ["app", "instances", "type", "follow"],
-        "bosh": ["deployment", "groups", "instances", "yes", "environment"],
-        "hosts": ["targets", "tokenfile"],
+        "cf": ["app", "instances", "type", "follow", "api", "ca"],
+        "bosh": ["deployment", "groups", "instances", "yes", "environment", "api", "ca"],
+        "hosts": ["targets", "tokenfile", "api", "ca"],
+        "ssh": ["hosts", "sshoptions", "includessh"],
     }
     assert set(found) == {f"{kind}.{name}" for kind, more in expected.items() for name in [*names, *more]}
     assert (found["cf.type"], found["cf.snaplen"], found["hosts.order"]) == ("web", "262144", "true")

@@ -5,20 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
-from demo.namespaces import remove_stale
 from demo.processes import wait_until
-from tests.kit.hosts.chain import Client, Result, assert_accounted, ordered
+from tests.kit.hosts.chain import Client, assert_accounted, ordered
+from tests.kit.hosts.overssh import begin, capture, children
 from tests.kit.lab.generator import FILTER, Generator
-from tests.kit.lab.sshhosts import USER, Desk, SshHost, ssh_hosts
+from tests.kit.lab.sshhosts import USER, Desk, SshHost
 
 TCPDUMP, DUMPCAP = "/usr/bin/tcpdump", "/usr/bin/dumpcap"
 #: The line of docs/over-ssh.rst.
@@ -30,16 +28,6 @@ GONE = 30.0
 _serial = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Two hosts, web-0 and web-1."""
-    if os.geteuid() != 0 or not shutil.which("sudo") or not Path("/usr/sbin/sshd").exists():
-        pytest.skip("needs root, sudo and sshd")
-    remove_stale()
-    with ssh_hosts(tmp_path_factory.mktemp("desk")) as desk:
-        yield desk
-
-
 @pytest.fixture
 def web0(desk: Desk) -> Iterator[SshHost]:
     """A host whose settings a test changes."""
@@ -48,24 +36,6 @@ def web0(desk: Desk) -> Iterator[SshHost]:
     if host.sudoers or host.hidden or host.ahead or host.server.poll() is not None:
         host.sudoers, host.hidden, host.ahead = "", (), 0.0
         host.serve(desk.key.with_suffix(".pub"))
-
-
-def begin(desk: Desk, *arguments: str) -> Client:
-    """Start ``pcapctl ssh`` with ``--json`` into a new file."""
-    path = desk.directory / f"capture-{next(_serial)}.pcapng"
-    output, stderr = path.with_suffix(".events"), path.with_suffix(".stderr")
-    with output.open("wb") as out, stderr.open("wb") as err:
-        process = desk.start(*arguments, "--json", "--output", str(path), stdout=out, stderr=err)
-    return Client(process, path, output, stderr)
-
-
-def capture(desk: Desk, *arguments: str, packets: int = 20) -> Result:
-    """Capture these packets, which web-0 sends to web-1, until a second after the last one."""
-    client = begin(desk, *arguments, "--device", "eth9", "--filter", FILTER)
-    wait_until(lambda: bool(client.packets()), "the capture runs", timeout=20)
-    with Generator(desk.wire, count=packets, rate=1000) as generator:
-        generator.wait()
-    return client.stop()
 
 
 def as_user(desk: Desk) -> tuple[str, ...]:
@@ -337,9 +307,3 @@ def test_a_slow_reader_does_not_end_the_capture(desk: Desk) -> None:
 def logins(host: SshHost) -> int:
     """How often somebody has logged in."""
     return (host.directory / "sshd.log").read_text().count("Accepted publickey")
-
-
-def children(pid: int) -> list[int]:
-    """The ids of a process's children."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]

@@ -73,6 +73,14 @@ class StaticResolver:
         found = Resolved(name, targets, headers_only=user.headers_only, identity=f"{self.name}:{name}")
         return succeed(found)
 
+    def identify(self, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.identify`."""
+        try:
+            name, _ = self._authenticate(token)
+        except RequestError as error:
+            return fail(error)
+        return succeed(Resolved(name, (), identity=f"{self.name}:{name}"))
+
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""
         return self.resolve(request, token, client)

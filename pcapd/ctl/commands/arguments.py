@@ -25,6 +25,7 @@ __all__ = [
     "environments",
     "files",
     "one_of",
+    "ssh_hosts",
     "token_file_option",
 ]
 
@@ -86,6 +87,22 @@ def environments(context: Any, parameter: Any, incomplete: str) -> Items:
         return []
     names = [name for name in known if name.startswith(incomplete) and _WHOLE_WORD.fullmatch(name)]
     return [CompletionItem(name) for name in names]
+
+
+def ssh_hosts(context: Any, parameter: Any, incomplete: str) -> Items:
+    """Complete HOST or USER@HOST from the user's and the system's ssh configuration and known hosts."""
+    from pcapd.ctl.ssh.names import host_names
+
+    # zsh and fish complete the whole word.  bash splits it before and after the @, and then replaces
+    # the @ too.
+    user, at, begun = incomplete.rpartition("@")
+    if (context.params.get("hosts") or ())[-1:] == ("@",):
+        at = "@"
+    try:
+        known = host_names(Path.home())
+    except RuntimeError:  # there is no home directory
+        return []
+    return [CompletionItem(f"{user}{at}{name}") for name in known if name.startswith(begun)]
 
 
 class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -250,6 +267,14 @@ direct_capture_options = _options(
         "--headers-only",
         is_flag=True,
         help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
+    ),
+    click.option(
+        "--reason",
+        default="",
+        envvar="PCAP_REASON",
+        metavar="TEXT",
+        help="Why you capture, such as a ticket, for the api's audit record (or PCAP_REASON); the operator "
+        "may require it.",
     ),
     click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
     click.option(

@@ -80,6 +80,8 @@ _INSTANCES = r"^ *(all|[0-9]+( *, *[0-9]+)*)? *$"
 _DURATION = r"^ *(?=.*[1-9])[0-9]+([.][0-9]+)? ?(ms|s|m|h) *$"
 #: Names with dots are those of display filters; capture filters have dots only in addresses.
 _FILTER = r"^(?!.*[A-Za-z_][.][A-Za-z_])[^\x00-\x1f\x7f]*$"
+#: `pcapd.wire.Request` checks the length in characters.
+_REASON = r"^[^\x00-\x1f\x7f]*$"
 _CA = Argument(
     "--ca",
     "CA of the certificates",
@@ -116,6 +118,13 @@ _CAPTURE = (
         "Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine",
         type="boolean",
         default="false",
+    ),
+    Argument(
+        "--reason",
+        "Reason",
+        "Why you capture, such as a ticket, for the api's audit record (or PCAP_REASON)",
+        placeholder="if your operator requires one",
+        validation=_REASON,
     ),
     Argument(
         "--duration",
@@ -248,9 +257,55 @@ _HOSTS = Interface(
         _CA,
     ),
 )
+#: What differs where there is no agent.
+_OVER_SSH = {
+    one.call: one
+    for one in (
+        Argument(
+            "--device",
+            "Devices",
+            "Interfaces to capture on, with commas; any captures all",
+            placeholder="that of the default route",
+        ),
+        Argument(
+            "--headers-only",
+            "Headers only",
+            "Cut every packet here, after its TCP, UDP or ICMP header: the payload comes over ssh",
+            type="boolean",
+            default="false",
+        ),
+    )
+}
+_SSH = Interface(
+    "pcapctl-ssh",
+    "hosts over ssh",
+    (
+        Argument(
+            "--hosts",
+            "Hosts",
+            "[USER@]HOST, as ssh knows them, with commas; they need no agent, only tcpdump or dumpcap",
+            group="Hosts",
+            required=True,
+        ),
+        Argument(
+            "--ssh-options",
+            "Options of ssh",
+            "As on its command line, for example -J jump.example.com; ssh must need no password here",
+            group="Hosts",
+        ),
+        *(_OVER_SSH.get(one.call, one) for one in _CAPTURE),
+        Argument(
+            "--include-ssh",
+            "Include ssh",
+            "Capture also the port of the ssh server, with this capture's own connection",
+            type="boolean",
+            default="false",
+        ),
+    ),
+)
 
 #: By the names that Wireshark uses.
-INTERFACES: Dict[str, Interface] = {one.value: one for one in (_CF, _BOSH, _HOSTS)}
+INTERFACES: Dict[str, Interface] = {one.value: one for one in (_CF, _BOSH, _HOSTS, _SSH)}
 
 _CONTROLS = (
     (

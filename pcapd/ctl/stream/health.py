@@ -13,7 +13,7 @@ from pcapd.ctl.stream.deadline import Deadline
 from pcapd.errors import request_error
 from pcapd.limits import EXCHANGE_TIMEOUT
 
-__all__ = ["as_text", "ask", "targets"]
+__all__ = ["answered", "as_text", "ask", "no_api", "targets"]
 
 _BODY_MAX = 1024 * 1024
 
@@ -26,7 +26,7 @@ def ask(access: Access) -> Dict[str, Any]:
     """
     body = _get(access, "/health")
     if "healthy" not in body:
-        raise _no_api(access)
+        raise no_api(access)
     return body
 
 
@@ -37,23 +37,36 @@ def targets(access: Access) -> List[str]:
         ApiUnreachable: There was no answer, or the server is not an api.
         RequestError: The api refused the request.
     """
-    body = _get(access, "/v1/targets")
-    names = body.get("targets")
+    names = answered(access, "/v1/targets", "targets")["targets"]
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return names
+    raise no_api(access)
+
+
+def answered(access: Access, page: str, key: str, method: str = "GET") -> Dict[str, Any]:
+    """The JSON object in the api's answer, which has this key.
+
+    Raises:
+        ApiUnreachable: There was no answer, or the server is not an api.
+        RequestError: The api refused the request.
+    """
+    body = _get(access, page, method)
+    if key in body:
+        return body
     errors = body.get("errors")
     refusal = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
     if refusal is None:
-        raise _no_api(access)
+        raise no_api(access)
     raise request_error(*(str(refusal.get(key, "")) for key in ("code", "title", "detail")))
 
 
-def _no_api(access: Access) -> ApiUnreachable:
+def no_api(access: Access) -> ApiUnreachable:
+    """The error for an answer that is not one of an api."""
     _, host, port, _ = address_of(access.api, secret=False)
     return ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api")
 
 
-def _get(access: Access, page: str) -> Dict[str, Any]:
+def _get(access: Access, page: str, method: str = "GET") -> Dict[str, Any]:
     """The JSON object in the api's answer."""
     headers = {"Authorization": f"bearer {access.token}"} if access.token else {}
     _, host, port, path = address_of(access.api, secret=bool(access.token))
@@ -63,17 +76,17 @@ def _get(access: Access, page: str) -> Dict[str, Any]:
     try:
         with deadline.shuts(connection.sock):
             connection.sock.settimeout(deadline.left())
-            connection.request("GET", f"{path}{page}", headers=headers)
+            connection.request(method, f"{path}{page}", headers=headers)
             body = json.loads(connection.getresponse().read(_BODY_MAX))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         if deadline.over:
             message = f"{host} port {port} did not answer within {deadline.seconds:g} s"
             raise ApiUnreachable(message, "check --api") from error
-        raise _no_api(access) from error
+        raise no_api(access) from error
     finally:
         connection.close()
     if not isinstance(body, dict):
-        raise _no_api(access)
+        raise no_api(access)
     return body
 
 

@@ -14,6 +14,8 @@
     a pcap api towards its client, scripted frame by frame.
 ``cf_ssh``, ``cf_pcap``
     programs: cf ssh with the diego-sshd behind it, and Diego's capture program in a container.
+``syslog``
+    receivers of syslog, at a Unix socket and over TLS.
 ``router``
     gorouter: its time limits, WebSockets and headers.
 """

@@ -245,7 +245,8 @@ def test_an_api_knows_no_allowed_clients() -> None:
         ("capture: {ring_byte: 1MiB}", "capture.ring_byte: unknown key, did you mean ring_bytes?"),
         (
             "zzz: 1",
-            "zzz: unknown key; known here: id, log_level, listen, capture, containers, namespaces, run_as",
+            "zzz: unknown key; known here: id, log_level, listen, capture, containers, namespaces, "
+            "run_as, privileges",
         ),
         ("static: {}", "static: unknown key; known"),
         ("12: x", "(a whole number): unknown key; known"),
@@ -302,6 +303,12 @@ def test_the_unknown_key_of_the_issue() -> None:
         ("namespaces: {1: /a}", "namespaces.(a whole number): must be text"),
         ("namespaces: [a]", "namespaces: must be a mapping, not a list"),
         ("run_as: 'a b'", "run_as: must be the name of a user"),
+        ("privileges: root", "privileges: must be one of prctl, none"),
+        ("privileges: none\nrun_as: vcap", "run_as: needs privileges: prctl; with none, start"),
+        (
+            "privileges: none\ncontainers: {access: namespace}",
+            "containers.access: namespace needs privileges: prctl; with none, use host-veth",
+        ),
     ],
 )
 def test_wrong_values_of_an_agent(text: str, problem: str) -> None:

@@ -263,6 +263,7 @@ def test_an_end_of_very_many_sources() -> None:
                 "max_bytes",
                 "token",
                 "headers_only",
+                "reason",
             },
         ),
         (
