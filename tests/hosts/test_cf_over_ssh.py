@@ -235,7 +235,7 @@ def test_what_the_container_lacks(app: Instances, spoil: Any, words: tuple[str, 
         (("myapp", "--api", "https://x.test"), 2, ("exclude each other",)),
         (("myapp", "--include-ssh"), 2, ("No such option",)),
         (("myapp", "--filter", "tcp) or (udp"), 1, ("parentheses",)),
-        (("myapp", "--type", "cron"), 1, ("there is no app",)),
+        (("myapp", "--type", "cron"), 1, ("myapp has no process of type cron", "cf app myapp")),
         (("other",), 1, ("there is no app 'other' in space dev",)),
     ],
 )
@@ -272,13 +272,24 @@ def test_one_that_dies(app: Instances) -> None:
     wait_until(lambda: len(children(process.pid)) == 2, "both run")
     victim = next(pid for pid in children(process.pid) if b"\x000\x00--disable" in command_of(pid))
     os.kill(victim, signal.SIGKILL)
-    app.wait_for("myapp/0: the capture was cut off")
+    app.wait_for("myapp/0: the capture was cut off: the connection ended")
     app.send(10)
     said = finish(process, app)
     assert process.returncode == 3, said
     names = interfaces_of(app.foundation.work / "x.pcapng")
     assert names.count("myapp/1:eth0") == 20 and names.count("myapp/0:eth0") <= 10
     assert {source["exact"] for source in report_of(app)["sources"]} == {True, False}
+    assert_quiet(app)
+
+
+def test_a_container_without_memory(app: Instances) -> None:
+    """A cf-pcap that the kernel kills is named with the likely cause, and leaves the other instance alone."""
+    process = app.start("myapp", "--output", "x.pcapng", "--report", "report.json")
+    app.wait_for(*opened("eth0"))
+    os.kill(next(pid for pid in app.namespaces[0].pids() if is_cf_pcap(pid)), signal.SIGKILL)
+    app.wait_for("myapp/0: the capture ended: cf-pcap was killed (in a container")
+    finish(process, app)
+    assert process.returncode == 3
     assert_quiet(app)
 
 
@@ -315,6 +326,11 @@ def test_without_an_api(app: Instances, unknown: str, words: str) -> None:
 def children(pid: int) -> list[int]:
     """The ids of a process's children."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_cf_pcap(pid: int) -> bool:
+    """Whether a process is cf-pcap, or its double."""
+    return b"\0-interface\0" in command_of(pid)
 
 
 def command_of(pid: int) -> bytes:

@@ -65,7 +65,8 @@ def prepare_ssh(asked: CfArguments, options: CaptureOptions, cli: Optional[CfCli
         raise UsageProblem(f"cf ssh cannot reach an app whose name begins with a hyphen: {app.name}")
     _check_ssh(cloud, guid, app.name)
     # As cf ssh does, this takes one process of the type, also during a rolling deployment.
-    stats = cloud.controller.about_app(guid, f"/processes/{asked.type}/stats")
+    path = f"/processes/{asked.type}/stats"
+    stats = cloud.controller.about_app(guid, path, none_running(app, wanted, ()))
     picked, unavailable = pick(app, wanted, [(Process("", ""), parse_stats(stats))])
     if not picked:
         raise none_running(app, wanted, unavailable)

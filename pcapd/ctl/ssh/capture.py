@@ -43,6 +43,9 @@ _MARKED: Final = f"{MARK}\n".encode()
 #: Parts of ssh's messages after which another attempt, which may ask the user, makes sense.
 _ASKABLE: Final = ("Permission denied", "Host key verification failed", "passphrase")
 _CF_PCAP: Final = "cf-pcap"
+#: The shell's status of a program that was killed, and an explanation.
+_SIGKILL: Final = 128 + 9
+_KILLED: Final = "in a container, this may be its memory limit"
 
 #: Messages of the scripts: what is missing, and a remedy.
 _PROBLEMS: Dict[str, Tuple[str, str]] = {
@@ -137,6 +140,7 @@ class FarCapture:
         self._tool = ""
         self._signals = False  # whether the program prints its counters when it gets SIGUSR1
         self._said_end = False
+        self._status: Optional[int] = None  # of the program, as the shell reports it
         self._newest_us = 0
         self._problem: Optional[Tuple[str, str]] = None
 
@@ -243,6 +247,7 @@ class FarCapture:
             yield from self._timed(*rest, now=now, now_us=now_us)
         elif word == "end":
             self._said_end = True
+            self._status = int(rest[0]) if rest and rest[0].isdecimal() and len(rest[0]) < 4 else None
         elif word in _PROBLEMS:
             self._problem = _PROBLEMS[word]
 
@@ -362,9 +367,13 @@ class FarCapture:
         """Why the far side has ended, and a remedy."""
         if self._problem is not None:
             return self._problem
+        if self._status == _SIGKILL:
+            return f"{self._tool} was killed", _KILLED
         message, hint = problem_of(self._check, self._stderr.kept)
         if message:
             return message, hint
         if not self.authenticated:
             return f"ssh ended with status {status}", f"check: {self._check}"
-        return f"{self._tool or 'the far side'} ended", ""
+        if self._status is None:
+            return "the connection ended", ""
+        return f"{self._tool} ended with status {self._status}", ""

@@ -36,6 +36,9 @@ _HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, STOP_TIMEOUT + 5
 #: While more than these bytes come in a turn, the next turn waits for these seconds, so that it
 #: finds more: a turn costs some ten microseconds.
 _BUSY: Final = (16 * 1024, 0.004)
+#: Programs other than ssh that connect at the same time: each sends requests to a server, such as
+#: Cloud Controller, that limits their rate.
+_AT_ONCE: Final = 10
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 
@@ -274,6 +277,8 @@ class SshConnection:
             for other in self._legs
         ):
             return  # one question after the other
+        if not leg.host.shares and self._connecting() >= _AT_ONCE:
+            return
         host, request = leg.host, self._request
         leg.capture = FarCapture(
             *(host.name, leg.device, request, now),
@@ -291,6 +296,10 @@ class SshConnection:
         )
         leg.child = Child([*leg.words(), line])
         leg.child.watch(self._poll)
+
+    def _connecting(self) -> int:
+        """The number of children that have not reached their hosts yet."""
+        return sum(leg.child is not None and leg.state is State.CONNECTING for leg in self._legs)
 
     def _drive(self, leg: _Leg, capture: FarCapture, now: float) -> None:
         """Send what there is to send, and check the limits of time."""
