@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -31,6 +32,11 @@ SIZE_MAX = 4_000_000
 #: What is compiled for one version of Python.
 VERSION_SIZE_MAX = 2_500_000
 VERSION = f"pcapctl, version {pcapd.__version__}\n"
+
+
+def version_of(client_file: Path, name: Path) -> str:
+    """Return what a client file prints that runs by this name."""
+    return f"{VERSION}SHA-256 {hashlib.sha256(client_file.read_bytes()).hexdigest()} {name}\n"
 
 
 def compiled_for(client_file: Path) -> set[str]:
@@ -77,7 +83,7 @@ def test_what_is_in_it(client_file: Path) -> None:
     assert not [name for name in names if name.endswith(".so")]
     assert all(name.startswith("pyc-") for name in names if name.endswith(".pyc"))
     top = {name.partition("/")[0] for name in names}
-    for package in ("click", "h11", "pyyaml", "rich", "wsproto"):
+    for package in ("click", "h11", "hpack", "pyyaml", "rich", "wsproto"):
         assert {"pyyaml": "yaml"}.get(package, package) in top
         assert [name for name in names if name.startswith(f"{package}-") and "LICENSE" in name]
     ours = {name.split("/")[1] for name in names if name.startswith("pcapd/")}
@@ -103,7 +109,7 @@ def test_wheels_with_other_bytes_are_refused(tmp_path: Path, builder: Builder) -
 @pytest.mark.long(but=("python3.9",))
 def test_a_bare_python_runs_it(client_file: Path, python: str, tmp_path: Path) -> None:
     """--version and --help of everything, and every module in it can be imported."""
-    assert bare(python, client_file, "--version").stdout == VERSION
+    assert bare(python, client_file, "--version").stdout == version_of(client_file, client_file)
     assert "pcapctl" in bare(python, client_file, "--help").stdout
     for command in ("cf", "bosh", "hosts", "status"):
         done = bare(python, client_file, command, "--help")
@@ -164,7 +170,7 @@ def test_a_fast_start(client_file: Path) -> None:
             "try:\n"
             f"    runpy.run_path({str(client_file)!r}, run_name='__main__')\n"
             "finally:\n"
-            "    print(sorted({'rich', 'ssl', 'wsproto'} & set(sys.modules)))\n"
+            "    print(sorted({'hpack', 'rich', 'ssl', 'wsproto'} & set(sys.modules)))\n"
         )
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
@@ -213,7 +219,7 @@ def test_it_runs_by_its_name(client_file: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [link, "--version"], env=environ, cwd="/", capture_output=True, text=True, check=True
     )
-    assert done.stdout == VERSION
+    assert done.stdout == version_of(client_file, link)
 
 
 def test_a_python_that_is_too_old_is_told_so(client_file: Path) -> None:
@@ -296,5 +302,5 @@ def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) ->
     ):
         assert said["-D"].count(f". {name}\n") == 1
     assert "\n#extcap.pcapctl_cf.type: web\n" in said["-G"]
-    assert said["-G"].count("#extcap.pcapctl_") == 35
+    assert said["-G"].count("#extcap.pcapctl_") == 41
     assert [path.name for path in folder.iterdir()] == ["pcapctl" if how == "launcher" else "clouds"]

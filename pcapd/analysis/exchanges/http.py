@@ -9,80 +9,27 @@ its query and host, and the beginning of failed responses.
 from __future__ import annotations
 
 import re
-from collections import deque
-from typing import Any, Deque, Final, List, Optional, Set
+from array import array
+from typing import Final, List, Optional, Set
 
+from pcapd.analysis.exchanges.request import CONTENT_MAX, IDS, VALUE_MAX, Message, Request, plain, segment
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 
-__all__ = ["Http", "Message", "Request", "looks_like"]
+__all__ = ["Http", "looks_like"]
 
 _METHOD: Final = re.compile(rb"[A-Z]{3,16}")
-_IDS: Final = (b"\nx-vcap-request-id:", b"\ntraceparent:", b"\nx-request-id:")
-#: bytes of a field's value that are read.
-_VALUE_MAX: Final = 256
+_IDS: Final = tuple(b"\n%s:" % name for name in IDS)
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[^\n]{0,1024}\n")
 #: bytes; servers refuse longer heads.
 _HEAD_MAX: Final = 64 * 1024
 #: Limit of requests of a connection that wait for their responses; more are ignored.
 _PIPELINED_MAX: Final = 256
-_PATH_MAX: Final = 64
-#: Limit of characters of a target, and of the beginning of a response.
-_CONTENT_MAX: Final = 200
 _METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC")
 
 
 def looks_like(content: bytes) -> bool:
     """Whether a payload is the start of a request or a response."""
     return content[:4] in _METHODS or content[:7] == b"HTTP/1."
-
-
-class Message:
-    """A request or response at a place: the times of its first and last byte, and its first frame."""
-
-    __slots__ = ("first_us", "frame", "last_us")
-
-    def __init__(self, first_us: int, last_us: int, frame: int) -> None:
-        self.first_us, self.last_us, self.frame = first_us, last_us, frame
-
-
-class Request:
-    """A request and its response at one place.
-
-    Attributes:
-        seq: Sequence number of its first byte, the same at all places.
-        method, path: The method, and the first segment of the path.
-        ids: Identifiers that other connections have too.
-        sent: The request's times; the last byte may not have been seen yet.
-        status: The response's status, or None.
-        answered: The response's times.
-        whole: Whether the response is complete.
-        router_error: X-Cf-RouterError of the response.
-        shown: The method and the path, as findings name it; with contents the whole target and the host.
-        said: With contents, the status line of a failed response and the beginning of its body.
-    """
-
-    __slots__ = (
-        "answered", "ids", "method", "path", "router_error", "said", "sent", "seq", "shown", "status",
-        "whole",
-    )  # fmt: skip
-
-    @property
-    def wait_us(self) -> int:
-        """From its last byte to the first byte of the response."""
-        return int(self.answered.first_us - self.sent.last_us)
-
-    @property
-    def duration_us(self) -> int:
-        """From its first byte to the last byte of the response."""
-        return int(self.answered.last_us - self.sent.first_us)
-
-    def __init__(self, seq: int, method: str, path: str, ids: List[bytes], sent: Message) -> None:
-        self.seq, self.method, self.path, self.ids, self.sent = seq, method, path, ids, sent
-        self.status: Optional[int] = None
-        self.answered: Any = None  # a Message
-        self.whole = False
-        self.router_error = self.said = ""
-        self.shown = f"{method} {path}"
 
 
 class Http:
@@ -97,15 +44,17 @@ class Http:
         waiting: Requests without a complete response, in order.
     """
 
+    __slots__ = ("_recent", "answers", "contents", "done", "requests", "room", "upgraded", "waiting")
+
     def __init__(self, room: Room, *, contents: bool = False) -> None:
         self.room = room
         self.contents = contents
         self.done: List[Request] = []
-        self.waiting: Deque[Request] = deque()
+        self.waiting: List[Request] = []
         self.requests = _Requests(self)
         self.answers = _Answers(self)
         self.upgraded = False
-        self._recent: Deque[int] = deque(maxlen=_PIPELINED_MAX)
+        self._recent = array("I")
 
     def stream(self, content: bytes) -> Stream:
         """The reader for the direction that starts with these bytes."""
@@ -113,15 +62,29 @@ class Http:
 
     def answered(self) -> None:
         """Note that the first waiting request has its complete response."""
-        request = self.waiting.popleft()
+        request = self.waiting.pop(0)
         request.whole = True
+        if len(self._recent) == _PIPELINED_MAX:
+            del self._recent[: _PIPELINED_MAX // 2]
         self._recent.append(request.seq)
         self.done.append(request)
+
+    @property
+    def calm(self) -> bool:
+        """Whether the connection is between two requests, so that it can be forgotten and read on later."""
+        return not (self.waiting or self.done or self.upgraded) and all(
+            one.between and one.at != NEVER for one in (self.requests, self.answers)
+        )
 
     @property
     def answered_last(self) -> Set[int]:
         """The starts of the requests that were answered last."""
         return set(self._recent)
+
+    @property
+    def unanswered(self) -> List[Request]:
+        """The waiting requests without a response."""
+        return [one for one in self.waiting if one.status is None]
 
     def ended(self) -> None:
         """Process the end of the connection, which also ends a response without a length."""
@@ -131,6 +94,8 @@ class Http:
 
 class _Heads(Stream):
     """Reads consecutive messages."""
+
+    __slots__ = ("_begin", "_begin_seq", "_chunked", "_head", "_http", "_skip_to")
 
     def __init__(self, http: Http) -> None:
         super().__init__(http.room)
@@ -234,7 +199,11 @@ class _Heads(Stream):
 
 
 class _Requests(_Heads):
-    _current: Optional[Request] = None
+    __slots__ = ("_current",)
+
+    def __init__(self, http: Http) -> None:
+        super().__init__(http)
+        self._current: Optional[Request] = None
 
     def take(self, piece: Piece) -> int:
         # Most requests are one packet and have no body; this is `read`, shorter.
@@ -268,13 +237,13 @@ class _Requests(_Heads):
         request = Request(
             self._begin_seq & 0xFFFFFFFF,
             method.decode("ascii"),
-            _segment(target),
+            segment(target),
             ids,
             Message(first.us, last.us, first.frame),
         )
         if self._http.contents:
             host = _field(low, b"\nhost:") if target[:1] == b"/" else b""
-            request.shown = _plain(method + b" " + host + target)
+            request.shown = plain(method + b" " + host + target)
         self._current = request
         self._http.waiting.append(request)
         return self.body(low, last, after)
@@ -282,11 +251,16 @@ class _Requests(_Heads):
     def body_ended(self, piece: Piece) -> None:
         if self._current is not None:
             self._current.sent.last_us = piece.us
+            self._current = None
 
 
 class _Answers(_Heads):
-    #: Whether the current body ends with the connection.
-    until_end = False
+    __slots__ = ("until_end",)
+
+    def __init__(self, http: Http) -> None:
+        super().__init__(http)
+        #: Whether the current body ends with the connection.
+        self.until_end = False
 
     def take(self, piece: Piece) -> int:
         # Most answers that matter for speed are one packet; this is `read`, shorter.
@@ -348,9 +322,9 @@ class _Answers(_Heads):
         """Keep the status line, and the beginning of the body, of a failed response."""
         waiting = self._http.waiting
         if self._http.contents and waiting and (waiting[0].status or 0) >= 500:
-            line = content[:_CONTENT_MAX].partition(b"\r\n")[0].partition(b" ")[2]
-            begin = b" ".join(content[body : body + _CONTENT_MAX].split())
-            waiting[0].said = _plain(line + b": " + begin if begin else line)
+            line = content[:CONTENT_MAX].partition(b"\r\n")[0].partition(b" ")[2]
+            begin = b" ".join(content[body : body + CONTENT_MAX].split())
+            waiting[0].said = plain(line + b": " + begin if begin else line)
 
     def body_ended(self, piece: Piece) -> None:
         if self._http.waiting and self._http.waiting[0].answered is not None:
@@ -364,19 +338,5 @@ def _field(low: bytes, name: bytes) -> bytes:
     if at < 0:
         return b""
     begin = at + len(name)
-    end = low.find(b"\r", begin, begin + _VALUE_MAX)
-    return low[begin : end if end >= 0 else begin + _VALUE_MAX].strip()
-
-
-def _plain(content: bytes) -> str:
-    text = content[:_CONTENT_MAX].decode("ascii", "backslashreplace")
-    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
-
-
-def _segment(target: bytes) -> str:
-    """The first segment of a path; the rest and the query may contain private data."""
-    if target[:7].lower() == b"http://":
-        target = b"/" + target[7:].partition(b"/")[2]
-    path = target.partition(b"?")[0]
-    segment = path[1:].partition(b"/")[0] if path[:1] == b"/" else path.partition(b"/")[0]
-    return "/" + segment[:_PATH_MAX].decode("ascii", "backslashreplace")
+    end = low.find(b"\r", begin, begin + VALUE_MAX)
+    return low[begin : end if end >= 0 else begin + VALUE_MAX].strip()

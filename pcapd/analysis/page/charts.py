@@ -38,9 +38,9 @@ def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start"
     return f"<text {place}>{html.escape(content[:120])}</text>"
 
 
-def _frame(height: int, title: str, parts: Sequence[str]) -> str:
+def _frame(kind: str, height: int, title: str, parts: Sequence[str]) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(title)}">'
+        f'<svg class="{kind}" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(title)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -96,7 +96,7 @@ def rates(lines: Sequence[Tuple[str, List[Tuple[int, float]]]], marks: Sequence[
         parts.append(f'<path class="mark {mark.severity}" d="M{at:.1f} {top}V{bottom}"/>')
         parts.append(f'<path class="flag {mark.severity}" d="{flag}">')
         parts.append(f"<title>{html.escape(mark.name)}</title></path>")
-    return _frame(250 + 16 * ((len(lines) - 1) // 5), "packets per second", parts)
+    return _frame("rates", 250 + 16 * ((len(lines) - 1) // 5), "packets per second", parts)
 
 
 def latencies(rows: Sequence[Latency]) -> str:
@@ -129,7 +129,7 @@ def latencies(rows: Sequence[Latency]) -> str:
     for part, (at, name) in enumerate(((0, "median"), (90, "95th"), (150, "99th percentile"))):
         parts.append(text(left + at, bottom + 20, f"● {name}", f"small p{part}"))
     parts.append(text(left + 280, bottom + 20, "○ one of the slowest requests", "small t3"))
-    return _frame(bottom + 28, "latencies", parts)
+    return _frame("latencies", bottom + 28, "latencies", parts)
 
 
 def _duration(us: int) -> str:
@@ -163,7 +163,7 @@ def ladder(columns: Sequence[Tuple[int, str]], steps: Sequence[Step]) -> str:
         parts.append(text(90, y + 4, f"{(step.us - begin) / 1000:.3f} ms", "dim", "end"))
         parts.append(text(_WIDTH - 225, y + 4, ("→ " if step.up else "← ") + step.label, "small"))
         parts += _arrows([place for place, _ in columns], at, step, y)
-    return _frame(bottom + 10, "packets of one conversation", parts)
+    return _frame("ladder", bottom + 10, "packets of one conversation", parts)
 
 
 def _arrows(places: List[int], at: Dict[int, float], step: Step, y: int) -> Iterator[str]:

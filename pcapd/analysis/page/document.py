@@ -145,9 +145,10 @@ def _slowest(explanation: Explanation) -> Iterator[str]:
     ]
     known = [(name, times) for name, times in parts if any(us is not None for us in times)]
     numbers = "".join(f'<th class="n">{name}' for name, _ in known)
-    yield f"<h2>Slowest requests</h2><table><tr><th>time<th>request<th>status{numbers}</tr>"
+    yield '<h2>Slowest requests</h2><table class="slow"><tr><th>time<th>request<th>status'
+    yield f"{numbers}</tr>"
     for index, (_, bad) in enumerate(shown):
-        texts = [_time(bad.first_us), bad.shown, str(bad.status or "")]
+        texts = [_time(bad.first_us), bad.shown, bad.outcome]
         yield _row(texts, [_ms(times[index]) for _, times in known])
     yield "</table>"
 

@@ -14,9 +14,9 @@ from pcapd.packet.row import FLOWS, ROW_SIZE, Row, rows_of
 
 __all__ = ["Ladder", "Step"]
 
-#: Number of packets that are drawn, about one page, and of those before the first sign of the finding.
-_STEPS_MAX: Final = 48
-_BEFORE_MAX: Final = 16
+#: Number of packets that are drawn, about half a page, and of those before the first sign of the finding.
+_STEPS_MAX: Final = 36
+_BEFORE_MAX: Final = 12
 #: The diagram starts at most this time before that sign, microseconds.
 _BEFORE_US: Final = 1_000_000
 _ORDER: Final = sys.byteorder

@@ -52,5 +52,7 @@ text{fill:var(--ink);font:13px system-ui,sans-serif}.small{font-size:11px}
 .c5{stroke:var(--c5)}
 .t0{fill:var(--c0)}.t1{fill:var(--c1)}.t2{fill:var(--c2)}.t3{fill:var(--c3)}.t4{fill:var(--c4)}
 .t5{fill:var(--c5)}
-@media print{body{max-width:none;margin:0;font-size:11px}h2{margin-top:1em}svg{max-height:18cm}}
+@media print{body{max-width:none;margin:0;padding:0;font-size:10px}h2{margin:.9em 0 .3em;break-after:avoid}
+.tiles{margin:.5em 0}.tile{padding:.2em .7em}.finding{margin:.4em 0;padding:.3em .7em}
+svg.rates{max-height:3.8cm}svg.ladder{max-height:14.5cm}.slow tr:nth-child(n+9){display:none}}
 """

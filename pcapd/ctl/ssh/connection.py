@@ -23,11 +23,11 @@ import pcapd
 from pcapd.ctl.ssh.asking import Questions
 from pcapd.ctl.ssh.capture import STOP_LIMIT, STOP_TIMEOUT, FarCapture, Item, State
 from pcapd.ctl.ssh.children import Child, Heartbeat, close_all
-from pcapd.ctl.ssh.farside import command
+from pcapd.ctl.ssh.farside import command, effective_filter
 from pcapd.ctl.ssh.hosts import Host
 from pcapd.ctl.stream.peer import Peer
 from pcapd.records import Converted
-from pcapd.wire import Callee, End, EndReason, Hello, Request, Source, Stats, Stop
+from pcapd.wire import Callee, End, EndReason, Hello, Notice, Request, Source, Stats, Stop
 from pcapd.wire.frames import Bytes
 
 __all__ = ["SshConnection"]
@@ -43,6 +43,9 @@ _BUSY: Final = (16 * 1024, 0.004)
 #: Seconds without an answer from a host after which it is named, and milliseconds of a turn until then.
 _UNTOLD: Final = 3.0
 _CONNECTING_TURN_MS: Final = 250
+#: Programs other than ssh that connect at the same time: each sends requests to a server, such as
+#: Cloud Controller, that limits their rate.
+_AT_ONCE: Final = 10
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 
@@ -96,15 +99,22 @@ class SshConnection:
         hosts: The hosts.
         questions: The terminal where the user can be asked; None if nothing may be asked.
         include_ssh: Whether the ssh servers' ports are captured too.
+        unavailable: Notices about what was asked for, but cannot be captured.
     """
 
     def __init__(
-        self, hosts: Sequence[Host], questions: Optional[Questions], *, include_ssh: bool = False
+        self,
+        hosts: Sequence[Host],
+        questions: Optional[Questions],
+        *,
+        include_ssh: bool = False,
+        unavailable: Sequence[Notice] = (),
     ) -> None:
         self.peer = _HOSTS
         self._hosts = hosts
         self._questions = questions
         self._include_ssh = include_ssh
+        self._unavailable = unavailable
         self._callee = Callee(Request)
         self._request = Request(targets=("none",))
         self._legs: List[_Leg] = []
@@ -144,21 +154,21 @@ class SshConnection:
             now = time.monotonic()
             told_at = now + _UNTOLD
             self._advance(now)
-            while self._connecting():
+            while self._unanswered():
                 self._poll.poll(_CONNECTING_TURN_MS)
                 now = time.monotonic()
                 for leg in self._legs:
                     self._read(leg, now)
                 self._advance(now)
-                if now >= told_at and not any(leg.ask for leg in self._connecting()):
+                if now >= told_at and not any(leg.ask for leg in self._unanswered()):
                     told_at = math.inf
-                    names = dict.fromkeys(leg.host.name for leg in self._connecting())
+                    names = dict.fromkeys(leg.host.name for leg in self._unanswered())
                     self._questions.tell(f"waiting for {', '.join(names)}")
         except BaseException:  # also at Ctrl-C
             self.close()
             raise
 
-    def _connecting(self) -> List[_Leg]:
+    def _unanswered(self) -> List[_Leg]:
         """The legs that may still need an answer."""
         return [leg for leg in self._legs if leg.first is None and leg.state is State.CONNECTING]
 
@@ -194,6 +204,7 @@ class SshConnection:
                 self._requested = True
                 if not self._legs:
                     self._begin(event.message)
+                self._frames += [self._callee.notice(notice) for notice in self._unavailable]
                 for leg, item in self._early:
                     self._tell(leg, [item])
             elif isinstance(event.message, Stop):
@@ -217,7 +228,7 @@ class SshConnection:
     def _begin(self, request: Request) -> None:
         self._request = request
         for number, host in enumerate(self._hosts):
-            first, *others = request.interfaces or ("",)
+            first, *others = request.interfaces or (host.device,)
             path: Tuple[str, ...] = ()
             if host.shares and others:
                 self._sockets = self._sockets or tempfile.mkdtemp(prefix="pcapctl-")
@@ -324,20 +335,31 @@ class SshConnection:
             for other in self._legs
         ):
             return  # one question after the other
+        if not leg.host.shares and self._connecting() >= _AT_ONCE:
+            return
         if leg.ask and self._questions is not None:
             self._questions.tell(f"{leg.host.name}: ssh may ask you now")
+        host, request = leg.host, self._request
         leg.capture = FarCapture(
-            leg.host.name, leg.device, self._request, now, include_ssh=self._include_ssh, patient=leg.ask
+            *(host.name, leg.device, request, now),
+            include_ssh=self._include_ssh,
+            ports=host.ports,
+            check=host.check,
+            patient=leg.ask,
         )
         line = command(
             leg.device,
-            self._request.snaplen,
-            self._request.filter,
-            include_ssh=self._include_ssh,
-            tool=leg.host.tool,
+            request.snaplen,
+            request.filter if self._include_ssh else effective_filter(request.filter, *host.ports),
+            include_ssh=self._include_ssh or bool(host.ports),
+            tool=host.tool,
         )
         leg.child = Child([*leg.words(), line])
         leg.child.watch(self._poll)
+
+    def _connecting(self) -> int:
+        """The number of children that have not reached their hosts yet."""
+        return sum(leg.child is not None and leg.state is State.CONNECTING for leg in self._legs)
 
     def _drive(self, leg: _Leg, capture: FarCapture, now: float) -> None:
         """Send what there is to send, and check the limits of time."""

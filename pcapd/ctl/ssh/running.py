@@ -17,10 +17,11 @@ from pcapd.ctl.run import run
 from pcapd.ctl.ssh.asking import Questions
 from pcapd.ctl.ssh.children import Child, close_all
 from pcapd.ctl.ssh.connection import SshConnection
-from pcapd.ctl.ssh.farside import LISTING
+from pcapd.ctl.ssh.farside import LISTING, SYSFS_LISTING
 from pcapd.ctl.ssh.hosts import HOSTS_MAX, Host
 from pcapd.ctl.ssh.said import problem_of
 from pcapd.errors import PcapdError
+from pcapd.wire import Notice
 
 __all__ = ["capture"]
 
@@ -40,6 +41,7 @@ def capture(
     target: CaptureTarget,
     *,
     include_ssh: bool = False,
+    unavailable: Sequence[Notice] = (),
     frontend: Any = None,
     parent: Any = None,
 ) -> int:
@@ -47,6 +49,7 @@ def capture(
 
     Args:
         include_ssh: Whether the ssh servers' ports are captured too.
+        unavailable: Notices about what was asked for, but cannot be captured.
         frontend: As for `pcapd.ctl.run.run`.
         parent: The program whose exit stops the capture, if any.
 
@@ -60,7 +63,7 @@ def capture(
 
     def dial() -> SshConnection:
         questions = None if options.quiet else Questions.open()
-        connection = SshConnection(hosts, questions, include_ssh=include_ssh)
+        connection = SshConnection(hosts, questions, include_ssh=include_ssh, unavailable=unavailable)
         connection.connect(options.request(target))
         return connection
 
@@ -88,12 +91,12 @@ def _list(hosts: Sequence[Host], *, json_lines: bool) -> int:
 
 def _interfaces(host: Host) -> _Listed:
     try:
-        status, printed, errors = _outputs([*host.words(), LISTING])
+        status, printed, errors = _outputs([*host.words(), SYSFS_LISTING if host.tool else LISTING])
     except PcapdError as error:
         return _Listed(host.name, [], str(error))
     found = [match[1] for line in printed.splitlines() if (match := _INTERFACE.match(line)) is not None]
     names = [name for name in found if not name.startswith(_OTHERS)]
-    message, hint = problem_of(host.name, [line for line in errors.splitlines() if line.strip()])
+    message, hint = problem_of(host.check, [line for line in errors.splitlines() if line.strip()])
     problem = message or f"{host.program[0]} ended with status {status}"
     return _Listed(host.name, names, "" if names else f"{problem} ({hint})" if hint else problem)
 

@@ -14,6 +14,10 @@
     a pcap api towards its client, scripted frame by frame.
 ``far_side``
     ssh and a host behind it, honest or not.
+``cf_ssh``, ``cf_pcap``
+    programs: cf ssh with the diego-sshd behind it, and Diego's capture program in a container.
+``syslog``
+    receivers of syslog, at a Unix socket and over TLS.
 ``router``
     gorouter: its time limits, WebSockets and headers.
 """

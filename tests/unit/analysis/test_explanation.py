@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from pcapd.analysis import explanation as explanation_module
+from pcapd.analysis.exchanges import log as log_module
 from pcapd.analysis.findings.kinds import KINDS
 from pcapd.analysis.findings.page import page
 from pcapd.analysis.page.charts import Mark, rates
@@ -21,22 +22,9 @@ from pcapd.analysis.report import as_dict
 from pcapd.ctl.display.explain import as_lines, explain, write_page
 from pcapd.ctl.main import cli
 from pcapd.errors import PcapdError
-from tests.kit.segments import ACK, CLIENT, FIN, RST, SERVER, SYN, ipv4, tables, tcp
+from tests.kit.segments import ACK, CLIENT, FIN, RST, SERVER, START, SYN, Packet, ipv4, pcap, tables, tcp
 
 ROOT = Path(__file__).resolve().parents[3]
-START = 1_700_000_000_000_000
-Packet = Tuple[int, bytes]
-
-
-def pcap(path: Path, packets: List[Packet], order: str = "<", fine: int = 1) -> str:
-    """A file of tcpdump's, of raw IP packets."""
-    magic = 0xA1B2C3D4 if fine == 1 else 0xA1B23C4D
-    content = struct.pack(f"{order}IHHIIII", magic, 2, 4, 0, 0, 65535, 101)
-    for us, data in packets:
-        seconds, part = divmod(START + us, 1_000_000)
-        content += struct.pack(f"{order}IIII", seconds, part * fine, len(data), len(data)) + data
-    path.write_bytes(content)
-    return str(path)
 
 
 def udp(source: int, destination: int, data: bytes) -> bytes:
@@ -62,6 +50,59 @@ def talk(
         (us, ipv4(*((CLIENT, SERVER) if ports == up else (SERVER, CLIENT)), 6, segment, number))
         for number, (us, ports, segment) in enumerate(steps)
     ]
+
+
+def at_once(count: int, requests: int, status: int = 503) -> List[Packet]:
+    """Connections side by side, of which each makes some requests; every answer has the status."""
+    request, answer = b"GET /a HTTP/1.1\r\n\r\n", b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok" % status
+    steps: List[Tuple[bool, int, int, int, bytes]] = [
+        (True, 99, 0, SYN, b""),
+        (False, 299, 100, SYN | ACK, b""),
+    ]
+    for number in range(requests):
+        seq, ack = 100 + number * len(request), 300 + number * len(answer)
+        steps.append((True, seq, ack, ACK, request))
+        steps.append((False, ack, seq + len(request), ACK, answer))
+    packets: List[Packet] = []
+    for first in range(0, len(steps), 2):
+        for port in range(40000, 40000 + count):
+            for up, seq, ack, flags, data in steps[first : first + 2]:
+                ports, ends = ((port, 80), (CLIENT, SERVER)) if up else ((80, port), (SERVER, CLIENT))
+                number = len(packets)
+                packets.append((1000 * number, ipv4(*ends, 6, tcp(ports, seq, ack, flags, data), number)))
+    return packets
+
+
+def test_more_connections_than_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is forgotten between two requests is read on later, and no failure is lost or counted twice."""
+    monkeypatch.setattr(log_module, "EXCHANGES_MAX", 2)
+    explained = explain([pcap(tmp_path / "a.pcap", at_once(9, 4))])
+    report = as_dict(explained)
+    assert [(one["kind"], one["count"]) for one in report["findings"]] == [("http_errors", 36)]
+    (group,) = report["requests"]["groups"]
+    assert (group["count"], group["errors"]) == (36, 36)
+
+
+def test_more_requests_under_way_than_are_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests without an answer are forgotten too when there are too many, and this is said."""
+    monkeypatch.setattr(log_module, "EXCHANGES_MAX", 2)
+    packets = at_once(9, 1)
+    del packets[19::2]  # the answers
+    report = as_dict(explain([pcap(tmp_path / "a.pcap", packets)]))
+    assert [one["summary"] for one in report["findings"] if one["kind"] == "capture_incomplete"] == [
+        "5 conversations were not read to the end, because there were too many at a time."
+    ]
+
+
+def test_more_conversations_than_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation that is closed to make room is not taken for one without an answer."""
+    monkeypatch.setattr(explanation_module, "FOLLOWED", 3)
+    packets = sorted((us * 1000 if us % 2000 else us * 1000 + 10**8, data) for us, data in at_once(9, 1, 200))
+    assert [
+        kind for kind, severity in kinds([pcap(tmp_path / "a.pcap", packets)]) if severity == "error"
+    ] == []
 
 
 def question(name: bytes, number: int = 1) -> bytes:
@@ -98,6 +139,16 @@ def test_files_of_anybody(tmp_path: Path, order: str, fine: int) -> None:
     assert finding["display_filter"] == (
         "ip.addr == 192.0.2.1 && ip.addr == 192.0.2.2 && tcp.port == 40000 && tcp.port == 80"
     )
+
+
+def test_a_time_with_more_microseconds_than_a_second(tmp_path: Path) -> None:
+    """Other programs read such files, so they are read here too."""
+    name = Path(pcap(tmp_path / "a.pcap", talk(status=503)))
+    content = bytearray(name.read_bytes())
+    struct.pack_into("<II", content, 24, START // 1_000_000 - 1, 1_000_000)  # the first packet
+    name.write_bytes(content)
+    report = as_dict(explain([str(name)]))
+    assert (report["packets"], report["first_us"], len(report["findings"])) == (10, START, 1)
 
 
 def test_the_object(tmp_path: Path) -> None:
@@ -295,9 +346,9 @@ def test_the_ladder_marks_what_is_meant(tmp_path: Path) -> None:
         ack += len(answer)
     write_page([pcap(tmp_path / "a.pcap", packets)], str(tmp_path / "page.html"))
     diagram = (tmp_path / "page.html").read_text().rpartition("<h2>Packets of")[2]
-    assert diagram.count('class="band"') == 1 and diagram.count('class="arrow') == 48
+    assert diagram.count('class="band"') == 1 and diagram.count('class="arrow') == 36
     rows = re.findall(r'(class="band".*?)?<text [^>]*class="dim"[^>]*>([0-9.]+) ms', diagram)
-    assert [index for index, (band, _) in enumerate(rows) if band] == [16]
+    assert [index for index, (band, _) in enumerate(rows) if band] == [12]
 
 
 @pytest.mark.parametrize("seconds", [0, 0.0004, 0.7, 8, 61, 3600, 400_000])
