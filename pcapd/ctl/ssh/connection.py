@@ -19,11 +19,11 @@ from typing import Final, Iterable, List, Optional, Sequence, Tuple
 import pcapd
 from pcapd.ctl.ssh.capture import STOP_LIMIT, STOP_TIMEOUT, FarCapture, Item, State
 from pcapd.ctl.ssh.children import Child, Heartbeat
-from pcapd.ctl.ssh.farside import command
+from pcapd.ctl.ssh.farside import command, effective_filter
 from pcapd.ctl.ssh.hosts import Host
 from pcapd.ctl.stream.peer import Peer
 from pcapd.records import Converted
-from pcapd.wire import Callee, End, EndReason, Hello, Request, Source, Stats, Stop
+from pcapd.wire import Callee, End, EndReason, Hello, Notice, Request, Source, Stats, Stop
 from pcapd.wire.frames import Bytes
 
 __all__ = ["SshConnection"]
@@ -36,6 +36,9 @@ _HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, STOP_TIMEOUT + 5
 #: While more than these bytes come in a turn, the next turn waits for these seconds, so that it
 #: finds more: a turn costs some ten microseconds.
 _BUSY: Final = (16 * 1024, 0.004)
+#: Programs other than ssh that connect at the same time: each sends requests to a server, such as
+#: Cloud Controller, that limits their rate.
+_AT_ONCE: Final = 10
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 
@@ -89,13 +92,22 @@ class SshConnection:
         hosts: The hosts.
         terminal: Whether the user can be asked, at a terminal.
         include_ssh: Whether the ssh servers' ports are captured too.
+        unavailable: Notices about what was asked for, but cannot be captured.
     """
 
-    def __init__(self, hosts: Sequence[Host], *, terminal: bool, include_ssh: bool = False) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        *,
+        terminal: bool,
+        include_ssh: bool = False,
+        unavailable: Sequence[Notice] = (),
+    ) -> None:
         self.peer = _HOSTS
         self._hosts = hosts
         self._terminal = terminal
         self._include_ssh = include_ssh
+        self._unavailable = unavailable
         self._callee = Callee(Request)
         self._request = Request(targets=("none",))
         self._legs: List[_Leg] = []
@@ -165,7 +177,7 @@ class SshConnection:
     def _begin(self, request: Request) -> None:
         self._request = request
         for number, host in enumerate(self._hosts):
-            first, *others = request.interfaces or ("",)
+            first, *others = request.interfaces or (host.device,)
             path: Tuple[str, ...] = ()
             if host.shares and others:
                 self._sockets = self._sockets or tempfile.mkdtemp(prefix="pcapctl-")
@@ -173,6 +185,7 @@ class SshConnection:
             leg = _Leg(host, first, None, path)
             self._legs.append(leg)
             self._legs += [_Leg(host, device, leg if path else None, path) for device in others]
+        self._frames += [self._callee.notice(notice) for notice in self._unavailable]
         self._heartbeat = Heartbeat(self._beat)
 
     def _stop(self, now: float) -> None:
@@ -264,18 +277,29 @@ class SshConnection:
             for other in self._legs
         ):
             return  # one question after the other
+        if not leg.host.shares and self._connecting() >= _AT_ONCE:
+            return
+        host, request = leg.host, self._request
         leg.capture = FarCapture(
-            leg.host.name, leg.device, self._request, now, include_ssh=self._include_ssh, patient=leg.ask
+            *(host.name, leg.device, request, now),
+            include_ssh=self._include_ssh,
+            ports=host.ports,
+            check=host.check,
+            patient=leg.ask,
         )
         line = command(
             leg.device,
-            self._request.snaplen,
-            self._request.filter,
-            include_ssh=self._include_ssh,
-            tool=leg.host.tool,
+            request.snaplen,
+            request.filter if self._include_ssh else effective_filter(request.filter, *host.ports),
+            include_ssh=self._include_ssh or bool(host.ports),
+            tool=host.tool,
         )
         leg.child = Child([*leg.words(), line])
         leg.child.watch(self._poll)
+
+    def _connecting(self) -> int:
+        """The number of children that have not reached their hosts yet."""
+        return sum(leg.child is not None and leg.state is State.CONNECTING for leg in self._legs)
 
     def _drive(self, leg: _Leg, capture: FarCapture, now: float) -> None:
         """Send what there is to send, and check the limits of time."""

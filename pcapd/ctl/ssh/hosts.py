@@ -28,6 +28,9 @@ class Host:
             empty if it never asks.
         shares: Whether the program is OpenSSH's, so that several commands can share a connection.
         tool: Path of the program that captures there; empty to look for one.
+        device: The interface that is captured if none is named; empty for the one of the default route.
+        ports: Ports of the ssh server, which are excluded; if there are none, the machine tells its port.
+        try_with: A command with which the user can check the connection; empty for ``ssh NAME true``.
     """
 
     name: str
@@ -36,6 +39,14 @@ class Host:
     asking: Tuple[str, ...] = ()
     shares: bool = False
     tool: str = ""
+    device: str = ""
+    ports: Tuple[int, ...] = ()
+    try_with: str = ""
+
+    @property
+    def check(self) -> str:
+        """A command with which the user can check the connection."""
+        return self.try_with or f"ssh {self.name} true"
 
     def words(self, *more: str, ask: bool = False) -> Tuple[str, ...]:
         """The words that run a command, without the command.

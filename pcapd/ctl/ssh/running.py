@@ -16,9 +16,10 @@ from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import CaptureOptions, CaptureTarget, UsageProblem
 from pcapd.ctl.run import run
 from pcapd.ctl.ssh.connection import SshConnection
-from pcapd.ctl.ssh.farside import LISTING
+from pcapd.ctl.ssh.farside import LISTING, SYSFS_LISTING
 from pcapd.ctl.ssh.hosts import HOSTS_MAX, Host
 from pcapd.ctl.ssh.said import problem_of
+from pcapd.wire import Notice
 
 __all__ = ["capture"]
 
@@ -35,6 +36,7 @@ def capture(
     target: CaptureTarget,
     *,
     include_ssh: bool = False,
+    unavailable: Sequence[Notice] = (),
     frontend: Any = None,
     parent: Any = None,
 ) -> int:
@@ -42,6 +44,7 @@ def capture(
 
     Args:
         include_ssh: Whether the ssh servers' ports are captured too.
+        unavailable: Notices about what was asked for, but cannot be captured.
         frontend: As for `pcapd.ctl.run.run`.
         parent: The program whose exit stops the capture, if any.
 
@@ -54,7 +57,7 @@ def capture(
         return _list(hosts, json_lines=options.json)
 
     def dial() -> SshConnection:
-        return SshConnection(hosts, terminal=_terminal(), include_ssh=include_ssh)
+        return SshConnection(hosts, terminal=_terminal(), include_ssh=include_ssh, unavailable=unavailable)
 
     return run(dial, options, target, frontend, parent)
 
@@ -92,7 +95,7 @@ def _list(hosts: Sequence[Host], *, json_lines: bool) -> int:
 def _interfaces(host: Host) -> _Listed:
     try:
         done = subprocess.run(  # noqa: S603  # no shell: the user's own words are ssh's arguments
-            [*host.words(), LISTING],
+            [*host.words(), SYSFS_LISTING if host.tool else LISTING],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -104,6 +107,6 @@ def _interfaces(host: Host) -> _Listed:
         return _Listed(host.name, [], f"cannot run {host.program[0]}: {error}")
     found = [match[1] for line in done.stdout.splitlines() if (match := _INTERFACE.match(line)) is not None]
     names = [name for name in found if not name.startswith(_OTHERS)]
-    message, hint = problem_of(host.name, [line for line in done.stderr.splitlines() if line.strip()])
+    message, hint = problem_of(host.check, [line for line in done.stderr.splitlines() if line.strip()])
     problem = message or f"{host.program[0]} ended with status {done.returncode}"
     return _Listed(host.name, names, "" if names else f"{problem} ({hint})" if hint else problem)
