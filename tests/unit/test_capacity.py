@@ -76,5 +76,5 @@ def test_own_numbers() -> None:
     """The command computes the load that it is given, and says when one api is not enough."""
     command = [sys.executable, str(ROOT / "bin" / "capacity"), "--captures", "2", "--instances", "500"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Sources      1,000\nPackets/s    1,000,000\n" in done.stdout
+    assert "Sources      1,000\nPackets      1,000,000\n" in done.stdout
     assert "One api uses one core at most" in done.stdout
