@@ -6,6 +6,8 @@ The api and pcapctl use it.
     Cloud Controller: apps, processes, permissions, instances.
 ``director``
     a BOSH director: its description, deployments, instances.
+``directorssh``
+    a BOSH director's set-up of ssh: requests, tasks, accounts on VMs.
 ``uaa``
     UAA's answers to a login of the CLIs: tokens.
 ``tokens``

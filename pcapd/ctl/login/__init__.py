@@ -10,5 +10,7 @@
 ``boshdirector``  requests to the BOSH director and its UAA
 ``cf``            finds the app and the api for ``pcapctl cf``
 ``bosh``          finds the VMs for ``pcapctl bosh``
+``boshssh``       the accounts of ``pcapctl bosh --via ssh``: makes and removes them
+``boshhosts``     how ssh reaches VMs: words, jump host, known hosts.  Pure.
 ================  ===========================================================
 """

@@ -80,7 +80,9 @@ class FarCapture:
         device: The interface; empty for the one of the default route.
         request: What to capture.
         include_ssh: Whether the ssh server's port is captured too.
+        check: A command with which the user can check the connection, for hints.
         patient: Whether the user may be asked for a password, which takes any time.
+        remedies: As in `pcapd.ctl.ssh.hosts.Host`.
         now: The present time.
 
     Attributes:
@@ -99,7 +101,9 @@ class FarCapture:
         now: float,
         *,
         include_ssh: bool = False,
+        check: str = "",
         patient: bool = False,
+        remedies: Tuple[Tuple[str, str], ...] = (),
     ) -> None:
         self.host = host
         self.device = device
@@ -109,7 +113,9 @@ class FarCapture:
         self.abandoned = False
         self._request = request
         self._include_ssh = include_ssh
+        self._check = check or f"ssh {host} true"
         self._patient = patient
+        self._remedies = remedies
         self._stream = PcapStream(headers_only=request.headers_only)
         self._stderr = Stderr()
         self._greeting: Optional[bytes] = b""
@@ -188,7 +194,7 @@ class FarCapture:
                 self._fail("the host did not end the capture in time")
         elif self.state is State.CONNECTING:
             if not self._patient and waited >= CONNECT_TIMEOUT:
-                self._fail(f"no answer within {CONNECT_TIMEOUT:g} s", f"check: ssh {self.host} true")
+                self._fail(f"no answer within {CONNECT_TIMEOUT:g} s", f"check: {self._check}")
         elif self.state in (State.ASKING, State.STARTING):
             if waited >= _STEP_TIMEOUT:
                 self._fail(f"the capture did not start within {_STEP_TIMEOUT:g} s")
@@ -334,9 +340,9 @@ class FarCapture:
         """Why the far side has ended, and a remedy."""
         if self._problem is not None:
             return self._problem
-        message, hint = problem_of(self.host, self._stderr.kept)
+        message, hint = problem_of(self._check, self._stderr.kept, self._remedies)
         if message:
             return message, hint
         if not self.authenticated:
-            return f"ssh ended with status {status}", f"check: ssh {self.host} true"
+            return f"ssh ended with status {status}", f"check: {self._check}"
         return f"{self._tool or 'the far side'} ended", ""

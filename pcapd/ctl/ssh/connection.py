@@ -1,7 +1,7 @@
 """All hosts of a capture, in place of a connection to an api.
 
 `SshConnection` sends and receives what an api would, so that the session does not differ
-(`pcapd.ctl.stream.session`).  First all hosts are connected, at the same time and without
+(`pcapd.ctl.stream.session`).  First all hosts are connected, several at the same time and without
 questions.  Then those that need an answer from the user are connected again, one after the
 other.  When every host is ready or has failed, all captures start.
 """
@@ -23,7 +23,7 @@ from pcapd.ctl.ssh.farside import command
 from pcapd.ctl.ssh.hosts import Host
 from pcapd.ctl.stream.peer import Peer
 from pcapd.records import Converted
-from pcapd.wire import Callee, End, EndReason, Hello, Request, Source, Stats, Stop
+from pcapd.wire import Callee, End, EndReason, Hello, Notice, Request, Source, Stats, Stop
 from pcapd.wire.frames import Bytes
 
 __all__ = ["SshConnection"]
@@ -33,6 +33,12 @@ _TURN_BYTES: Final = 512 * 1024
 _STDERR_BYTES: Final = 16 * 1024
 #: The hosts, for the session: each host has its own limits of time.
 _HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, 3600.0, 3600.0)
+#: Connections that are made at once: sshd, for example that of a jump host, drops some above ten
+#: (MaxStartups).
+_CONNECTING_MAX: Final = 8
+#: Characters of the directory below which sockets of shared connections are: the path of a socket
+#: has at most 104, of which we need 20 and ssh 17.  In a longer one each interface has a connection.
+_SOCKET_PLACE_MAX: Final = 64
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 
@@ -86,13 +92,22 @@ class SshConnection:
         hosts: The hosts.
         terminal: Whether the user can be asked, at a terminal.
         include_ssh: Whether the ssh servers' ports are captured too.
+        unavailable: Notices about what was asked for, but cannot be captured.
     """
 
-    def __init__(self, hosts: Sequence[Host], *, terminal: bool, include_ssh: bool = False) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        *,
+        terminal: bool,
+        include_ssh: bool = False,
+        unavailable: Sequence[Notice] = (),
+    ) -> None:
         self.peer = _HOSTS
         self._hosts = hosts
         self._terminal = terminal
         self._include_ssh = include_ssh
+        self._unavailable = unavailable
         self._callee = Callee(Request)
         self._request = Request(targets=("none",))
         self._legs: List[_Leg] = []
@@ -161,12 +176,13 @@ class SshConnection:
         for number, host in enumerate(self._hosts):
             first, *others = request.interfaces or ("",)
             path: Tuple[str, ...] = ()
-            if host.shares and others:
+            if host.shares and others and len(tempfile.gettempdir()) <= _SOCKET_PLACE_MAX:
                 self._sockets = self._sockets or tempfile.mkdtemp(prefix="pcapctl-")
                 path = ("-o", f"ControlPath={self._sockets}/{number}")
             leg = _Leg(host, first, None, path)
             self._legs.append(leg)
             self._legs += [_Leg(host, device, leg if path else None, path) for device in others]
+        self._frames += [self._callee.notice(notice) for notice in self._unavailable]
         self._heartbeat = Heartbeat(self._beat)
 
     def _stop(self, now: float) -> None:
@@ -252,13 +268,21 @@ class SshConnection:
             leg.over = leg.first.over and not leg.first.authenticated
             if not leg.first.authenticated:
                 return
-        if leg.ask and any(
+        connecting = sum(
             other is not leg and other.child is not None and other.state is State.CONNECTING
             for other in self._legs
-        ):
-            return  # one question after the other
+        )
+        if connecting >= (1 if leg.ask else _CONNECTING_MAX):  # one question after the other
+            return
         leg.capture = FarCapture(
-            leg.host.name, leg.device, self._request, now, include_ssh=self._include_ssh, patient=leg.ask
+            leg.host.name,
+            leg.device,
+            self._request,
+            now,
+            include_ssh=self._include_ssh,
+            patient=leg.ask,
+            check=leg.host.check,
+            remedies=leg.host.remedies,
         )
         line = command(
             leg.device,

@@ -28,6 +28,9 @@ class Host:
             empty if it never asks.
         shares: Whether the program is OpenSSH's, so that several commands can share a connection.
         tool: Path of the program that captures there; empty to look for one.
+        try_with: A command with which the user can check the connection; empty for ``ssh NAME true``.
+        remedies: Remedies for messages of ssh, by a part of the message; for others see
+            `pcapd.ctl.ssh.said.problem_of`.
     """
 
     name: str
@@ -36,6 +39,13 @@ class Host:
     asking: Tuple[str, ...] = ()
     shares: bool = False
     tool: str = ""
+    try_with: str = ""
+    remedies: Tuple[Tuple[str, str], ...] = ()
+
+    @property
+    def check(self) -> str:
+        """A command with which the user can check the connection."""
+        return self.try_with or f"ssh {self.name} true"
 
     def words(self, *more: str, ask: bool = False) -> Tuple[str, ...]:
         """The words that run a command, without the command.

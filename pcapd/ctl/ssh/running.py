@@ -19,6 +19,7 @@ from pcapd.ctl.ssh.connection import SshConnection
 from pcapd.ctl.ssh.farside import LISTING
 from pcapd.ctl.ssh.hosts import HOSTS_MAX, Host
 from pcapd.ctl.ssh.said import problem_of
+from pcapd.wire import Notice
 
 __all__ = ["capture"]
 
@@ -35,6 +36,7 @@ def capture(
     target: CaptureTarget,
     *,
     include_ssh: bool = False,
+    unavailable: Sequence[Notice] = (),
     frontend: Any = None,
     parent: Any = None,
 ) -> int:
@@ -42,6 +44,7 @@ def capture(
 
     Args:
         include_ssh: Whether the ssh servers' ports are captured too.
+        unavailable: Notices about what was asked for, but cannot be captured.
         frontend: As for `pcapd.ctl.run.run`.
         parent: The program whose exit stops the capture, if any.
 
@@ -51,10 +54,10 @@ def capture(
     if len(hosts) > HOSTS_MAX:
         raise UsageProblem(f"more than {HOSTS_MAX} hosts", "agents are made for that many")
     if options.list_interfaces:
-        return _list(hosts, json_lines=options.json)
+        return _list(hosts, unavailable, json_lines=options.json)
 
     def dial() -> SshConnection:
-        return SshConnection(hosts, terminal=_terminal(), include_ssh=include_ssh)
+        return SshConnection(hosts, terminal=_terminal(), include_ssh=include_ssh, unavailable=unavailable)
 
     return run(dial, options, target, frontend, parent)
 
@@ -76,10 +79,11 @@ class _Listed(NamedTuple):
     problem: str
 
 
-def _list(hosts: Sequence[Host], *, json_lines: bool) -> int:
+def _list(hosts: Sequence[Host], unavailable: Sequence[Notice], *, json_lines: bool) -> int:
     """Print the interfaces of the hosts; return 1 if those of one are unknown."""
     with ThreadPoolExecutor(len(hosts)) as threads:
         lists = list(threads.map(_interfaces, hosts))
+    lists += [_Listed(notice.origin, [], notice.message) for notice in unavailable]
     for listed in lists:
         for interface in listed.interfaces:
             facts = {"instance": listed.host, "interface": interface}
@@ -104,6 +108,8 @@ def _interfaces(host: Host) -> _Listed:
         return _Listed(host.name, [], f"cannot run {host.program[0]}: {error}")
     found = [match[1] for line in done.stdout.splitlines() if (match := _INTERFACE.match(line)) is not None]
     names = [name for name in found if not name.startswith(_OTHERS)]
-    message, hint = problem_of(host.name, [line for line in done.stderr.splitlines() if line.strip()])
+    message, hint = problem_of(
+        host.check, [line for line in done.stderr.splitlines() if line.strip()], host.remedies
+    )
     problem = message or f"{host.program[0]} ended with status {done.returncode}"
     return _Listed(host.name, names, "" if names else f"{problem} ({hint})" if hint else problem)

@@ -30,9 +30,9 @@ _CHATTER = re.compile(r"tcpdump: listening on|Capturing on |File: |Warning: Perm
 
 #: Remedies for what ssh says, by a part of its text.
 _REMEDIES: Tuple[Tuple[str, str], ...] = (
-    ("Host key verification failed", "connect once with: ssh {host}"),
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "check with: ssh {host}"),
-    ("Permission denied", "pcapctl uses your own ssh set-up: check that this works: ssh {host} true"),
+    ("Host key verification failed", "connect once with: {check}"),
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "check with: {check}"),
+    ("Permission denied", "pcapctl uses your own ssh set-up: check that this works: {check}"),
     ("Could not resolve hostname", "check the name, or give it in ~/.ssh/config"),
     ("Connection refused", "is sshd running there, on this port?"),
     ("Connection timed out", "is the host up, and does it need a jump host (ssh -J)?"),
@@ -139,16 +139,17 @@ def clock_us(text: str) -> Tuple[Optional[int], bool]:
     return (int(coarse[0]) * 1_000_000, False) if coarse is not None else (None, False)
 
 
-def problem_of(host: str, lines: List[str]) -> Tuple[str, str]:
+def problem_of(check: str, lines: List[str], remedies: Tuple[Tuple[str, str], ...] = ()) -> Tuple[str, str]:
     """A message and a hint from the last lines that ssh or the program printed.
 
     Args:
-        host: The host, for the hint.
+        check: A command with which the user can check the connection, for the hint.
+        remedies: Remedies by a part of ssh's text, which take precedence.
     """
     for text in reversed(lines):
-        for part, remedy in _REMEDIES:
+        for part, remedy in (*remedies, *_REMEDIES):
             if part in text:
-                return _plain(text), remedy.format(host=host)
+                return _plain(text), remedy.format(check=check)
     return (_plain(lines[-1]) if lines else ""), ""
 
 

@@ -12,6 +12,8 @@
     captures in network namespaces, without an agent.
 ``cf``, ``operator``
     users of ``pcapctl cf`` and ``pcapctl bosh``, with the servers that they log in to.
+``boshssh``
+    VMs with ssh servers, and a director who makes accounts there.
 ``scripted``
     pcapctl against an api that a test scripts.
 ``wireshark``

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
-from demo.namespaces import Namespace, connect
+from demo.namespaces import Link, Namespace, connect
 from demo.processes import wait_until
 
 __all__ = ["Desk", "SshHost", "ssh_hosts"]
@@ -45,7 +46,8 @@ for path in "$0"/hidden/*; do
     mount --bind /dev/null "$(cat "$path")"
 done
 mount -t tmpfs tmpfs /run
-mkdir /run/sshd
+mkdir /run/sshd /run/keys
+mount --bind "$0/keys" /run/keys
 install -m 644 "$0/authorized_keys" /run/authorized_keys
 exec "$@"
 """
@@ -61,6 +63,7 @@ class SshHost:
         sudoers: What sudo permits there; empty for nothing.
         hidden: Programs that are not installed there.
         shell: Login shell of `USER`.
+        options: Options of the server, which take precedence.
     """
 
     name: str
@@ -70,6 +73,7 @@ class SshHost:
     sudoers: str = ""
     hidden: Sequence[str] = ()
     shell: str = "/bin/sh"
+    options: Sequence[str] = ("MaxStartups=100",)
     server: Any = field(default=None, repr=False)
 
     def serve(self, authorized: Path) -> None:
@@ -91,8 +95,13 @@ class SshHost:
         for number, path_text in enumerate(self.hidden):
             (hidden / str(number)).write_text(path_text)
         (self.directory / "authorized_keys").write_bytes(authorized.read_bytes())
-        options = ["AuthorizedKeysFile=/run/authorized_keys", "StrictModes=no", "UsePAM=no", "PidFile=none"]
-        options += ["PermitRootLogin=yes", "MaxStartups=100", "ListenAddress=0.0.0.0"]
+        keys = self.directory / "keys"
+        keys.mkdir(exist_ok=True)
+        for old in keys.iterdir():
+            old.unlink()
+        options = [*self.options, "AuthorizedKeysFile=/run/authorized_keys /run/keys/%u"]
+        options += ["StrictModes=no", "UsePAM=no", "PidFile=none"]
+        options += ["PermitRootLogin=yes", "ListenAddress=0.0.0.0"]
         words = [word for option in options for word in ("-o", option)]
         server = ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-h", str(self._host_key()), *words]
         log = (self.directory / "sshd.log").open("wb")
@@ -123,6 +132,41 @@ class SshHost:
                     lines.append(line)
         return lines
 
+    # --- accounts that come and go, as a BOSH agent makes and removes them ----------
+
+    def add_account(self, user: str, public_key: str) -> None:
+        """Add a user, with sudo for everything and without a password, while the server runs."""
+        if user in self.accounts():
+            raise ValueError(f"useradd: user '{user}' already exists")
+        number = 2000 + len(self.accounts())
+        (self.directory / "keys" / user).write_text(public_key + "\n")
+        self._append("passwd", f"{user}:x:{number}:1000::/tmp:/bin/sh")
+        self._append("shadow", f"{user}:*:19000:0:99999:7:::")
+        self._append("sudoers", f"{user} ALL=(ALL) NOPASSWD: ALL")
+
+    def remove_accounts(self, pattern: str) -> None:
+        """Remove the added users whose names match a regular expression."""
+        gone = [user for user in self.added() if re.search(pattern, user)]
+        for name in ("passwd", "shadow", "sudoers"):
+            path = self.directory / name
+            lines = path.read_text().splitlines()
+            # In place, because the file is mounted.
+            path.write_text("".join(f"{x}\n" for x in lines if re.split("[: ]", x)[0] not in gone))
+        for user in gone:
+            (self.directory / "keys" / user).unlink()
+
+    def accounts(self) -> list[str]:
+        """The names of all users."""
+        return [line.partition(":")[0] for line in (self.directory / "passwd").read_text().splitlines()]
+
+    def added(self) -> list[str]:
+        """The names of the users that `add_account` made."""
+        return sorted(path.name for path in (self.directory / "keys").iterdir())
+
+    def _append(self, name: str, line: str) -> None:
+        with (self.directory / name).open("a") as file:
+            file.write(f"{line}\n")
+
     def _host_key(self) -> Path:
         path = self.directory / "host_key"
         if not path.exists():
@@ -134,9 +178,9 @@ class SshHost:
         return bool(listening.strip())
 
 
-def new_key(path: Path) -> None:
+def new_key(path: Path, kind: str = "ed25519") -> None:
     """Make an ssh key without a passphrase."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
 
 
 @dataclass
@@ -146,6 +190,7 @@ class Desk:
     Attributes:
         hosts: The hosts, by name.
         configuration: The ssh configuration; ``--ssh "ssh -F FILE"``.
+        wire: The link between the hosts.
     """
 
     namespace: Namespace
@@ -153,6 +198,7 @@ class Desk:
     hosts: Mapping[str, SshHost]
     key: Path
     configuration: Path
+    wire: Link
 
     @property
     def ssh(self) -> tuple[str, ...]:
@@ -209,7 +255,7 @@ def ssh_hosts(directory: Path, names: Sequence[str] = ("web-0", "web-1")) -> Ite
             hosts[name] = SshHost(name, namespace, link.right.ipv4, directory / name)
             lines += [f"Host {name}", f"    HostName {link.right.ipv4}"]
         first, second = (hosts[name].namespace for name in names)
-        connect(first, second, device="eth9", subnet=9)
+        wire = connect(first, second, device="eth9", subnet=9)
         lines += ["Host *", "    User root", f"    IdentityFile {key}", "    IdentitiesOnly yes"]
         lines += ["    StrictHostKeyChecking accept-new", f"    UserKnownHostsFile {directory}/known_hosts"]
         configuration = directory / "ssh_config"
@@ -217,4 +263,4 @@ def ssh_hosts(directory: Path, names: Sequence[str] = ("web-0", "web-1")) -> Ite
         for host in hosts.values():
             stack.callback(host.stop)
             host.serve(key.with_suffix(".pub"))
-        yield Desk(desk, directory, hosts, key, configuration)
+        yield Desk(desk, directory, hosts, key, configuration, wire)
