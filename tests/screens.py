@@ -92,8 +92,12 @@ class Scene:
         """What stands above the table."""
         return report.plan(self.options, self.wanted)
 
-    def table(self) -> list[str]:
-        """The table at this moment."""
+    def table(self, look: Look = _LOOK, findings: str = "") -> list[str]:
+        """The table at this moment.
+
+        Args:
+            findings: See `Totals`.
+        """
         progress = Totals(
             self.seconds,
             self.options.duration,
@@ -103,9 +107,10 @@ class Scene:
             self.options.count,
             self.capture.awaited,
             self.capture.reason,
+            findings=findings,
         )
-        shown = view(self.accounts, self.capture.failed, self.meter, progress, places(_LOOK))
-        return [line.text for line in render(shown, _LOOK)]
+        shown = view(self.accounts, self.capture.failed, self.meter, progress, places(look))
+        return [line.text for line in render(shown, look)]
 
     def after(self) -> list[str]:
         """The report."""

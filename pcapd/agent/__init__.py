@@ -10,6 +10,8 @@
     interfaces that appear and disappear while a capture runs.
 ``owner``
     what a session needs of the agent.
+``metrics``
+    counters and gauges for Prometheus.
 ``reading``
     one source on the reactor: ring → batch → records → frame.
 ``opening``

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.agent.feedback import Feedback
+from pcapd.agent.metrics import AgentMetrics
 from pcapd.agent.session import AgentSession
 from pcapd.agent.threads import Threads
 from pcapd.capture import privileges
@@ -55,6 +56,7 @@ class Agent(Daemon):
         self._captures: set[AgentSession] = set()
         self._strangers = Tally(reactor, self._log_strangers)
         self._draining = False
+        self.metrics = AgentMetrics()
         self.compiler = FilterCompiler()
         self.threads = Threads(reactor)
         self.feedback = Feedback(reactor, self._sessions)
@@ -70,6 +72,8 @@ class Agent(Daemon):
             config.listen.port, factory, config.listen.host, self.reactor, self._context, self._check_peer
         )
         self.listen(port)
+        self._describe()
+        self.serve_metrics(self.metrics, config.metrics)
         libpcap = libpcap_version()
         if config.run_as is not None:
             privileges.become(config.run_as, self._needed())
@@ -84,6 +88,12 @@ class Agent(Daemon):
             port=port.getHost().port,
             libpcap=libpcap,
         )
+
+    def _describe(self) -> None:
+        self.metrics.describe(self.role, libpcap_version())
+        self.metrics.certificate("listen.tls", self._context)
+        self.metrics.active(lambda: len(self._captures))
+        self.metrics.limits(lambda: self.config.capture)
 
     def prepare(self) -> Callable[[], None]:
         """Read renewed certificates, and the limit on the number of captures."""
@@ -152,6 +162,7 @@ class Agent(Daemon):
 
     def left_without_start(self, peer: str, reason: str) -> None:
         """Log that a peer disconnected without a START; any machine on the network can cause this."""
+        self.metrics.without_start.inc()
         self._strangers.add((peer.rpartition(":")[0], reason), {"peer": peer, "reason": reason})
 
     def _log_strangers(self, count: int, facts: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pcapd.capture.exclusion import Connection
 from pcapd.errors import CaptureFailed
 from pcapd.limits import AGENT_SILENCE_TIMEOUT
 from pcapd.net.framed import FramedProtocol
-from pcapd.wire import Callee, CaptureStart, Notice, NoticeType
+from pcapd.wire import Callee, CaptureStart, Notice, NoticeType, Stats
 
 __all__ = ["DeliveringSession"]
 
@@ -36,6 +36,7 @@ class DeliveringSession(FramedProtocol):
         self._start: CaptureStart | None = None
         self._container: str | None = None
         self._withheld = Withheld()
+        self._asked_at: float | None = None  # until the first packet
 
     @property
     def _capturing(self) -> bool:
@@ -43,6 +44,11 @@ class DeliveringSession(FramedProtocol):
         raise NotImplementedError
 
     def _deliver(self, number: int, payloads: list[bytes]) -> None:
+        metrics = self._agent.metrics
+        metrics.bytes.inc(sum(map(len, payloads)))
+        if self._asked_at is not None:
+            metrics.first_packet.observe(self._reactor.seconds() - self._asked_at)
+            self._asked_at = None
         if self._agent.feedback.withholding and self._capturing:
             self._agent.feedback.withhold(self._withheld.add(number, payloads))
             return
@@ -53,6 +59,14 @@ class DeliveringSession(FramedProtocol):
         """Send a notice to the user."""
         assert self._start is not None
         self.transport.write(self._session.notice(Notice(kind, message, self._start.instance)))
+
+    def _report(self, reading: Reading, *, final: bool = False, withheld_us: int | None = None) -> Stats:
+        """Send the counters of a source, and add them to the metrics; see `Reading.stats`."""
+        stats = reading.stats(final=final, withheld_us=withheld_us)
+        self._agent.metrics.counted(reading.reported, stats)
+        reading.reported = stats
+        self.transport.write(self._session.stats(reading.number, stats))
+        return stats
 
     # --- Feeding -----------------------------------------------------------
 
@@ -69,8 +83,7 @@ class DeliveringSession(FramedProtocol):
         if size and self._withheld:
             self.transport.writeSequence(self._session.packets(*self._withheld.take_some(size)))
         for reading in list(self.readings):
-            stats = reading.stats(withheld_us=self._withheld.earliest_us(reading.number))
-            self.transport.write(self._session.stats(reading.number, stats))
+            self._report(reading, withheld_us=self._withheld.earliest_us(reading.number))
 
     def release(self) -> None:
         """Send all withheld packets."""

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from twisted.logger import Logger
 
 from pcapd.agent.feedback import Feedback
+from pcapd.agent.metrics import AgentMetrics
 from pcapd.agent.threads import Threads
 from pcapd.capture.compiling import FilterCompiler
 from pcapd.config.schema import AgentConfig
@@ -26,6 +27,7 @@ class SessionOwner(Protocol[S_contra]):
     config: AgentConfig
     compiler: FilterCompiler
     feedback: Feedback
+    metrics: AgentMetrics
     threads: Threads
 
     def hello(self) -> Hello:

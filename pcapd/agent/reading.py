@@ -74,6 +74,8 @@ class Reading:
         self._last_us = 0
         self._watermark = 0
         self._drops_reported = 0
+        #: The counters that the session has reported last.
+        self.reported = Stats(0, 0, 0, 0, 0)
 
     # --- IReadDescriptor ---------------------------------------------------
 

@@ -117,6 +117,7 @@ class AgentSession(DeliveringSession):
         cancel(self._timer)
         if self._start is not None and self._state is not _State.ENDED:
             self._agent.log.info("capture abandoned: {reason}", reason=str(reason), **self._about())
+            self._agent.metrics.ended.labels("abandoned").inc()
         elif self._start is None:
             self._agent.left_without_start(self._peer(), str(reason))
         self._state = _State.ENDED
@@ -132,6 +133,8 @@ class AgentSession(DeliveringSession):
 
     def _open(self, start: CaptureStart) -> None:
         self._start = start
+        self._asked_at = self._reactor.seconds()
+        self._agent.metrics.requested.inc()
         self._state = _State.OPENING
         try:
             self._agent.admit(self)
@@ -206,6 +209,7 @@ class AgentSession(DeliveringSession):
     def _refuse(self, error: RequestError) -> None:
         self._state = _State.ENDED
         self._agent.log.info("capture refused: {reason}", reason=error.message, **self._about())
+        self._agent.metrics.refused.labels(error.code).inc()
         self.transport.write(self._session.end(Error(error.code, error.message, error.hint)))
         self._release_if_over()
         self._await_close()
@@ -218,7 +222,7 @@ class AgentSession(DeliveringSession):
             # Counters could be captured too, and their watermark would be newer than these packets.
             return
         for reading in list(self.readings):
-            self.transport.write(self._session.stats(reading.number, reading.stats()))
+            self._report(reading)
         if self._presence is not None:
             self._presence.look()
         why = self._gone()
@@ -264,7 +268,7 @@ class AgentSession(DeliveringSession):
                 reading.source.stop()
                 # After `stop` no packet is dropped, so these counters include all drops.  They are
                 # sent before the last packets.
-                self.transport.write(self._session.stats(reading.number, reading.stats()))
+                self._report(reading)
             self._timer = self._reactor.callLater(RING_LAG, self._drain)
         elif self._state is _State.GREETED:
             self.give_up(PcapdError("the agent is shutting down"))
@@ -282,6 +286,7 @@ class AgentSession(DeliveringSession):
         self._close_all()
         end = End(self._end_reason, sources=tuple(self._ended_counters))
         self._agent.log.info("capture ended: {reason}", reason=end.reason.value, **self._about())
+        self._agent.metrics.ended.labels(end.reason.value).inc()
         self.transport.write(self._session.end(end))
         self._release_if_over()
         self._await_close()
@@ -299,9 +304,8 @@ class AgentSession(DeliveringSession):
         for reading in readings:
             self.readings.remove(reading)
             reading.end()
-            stats = reading.stats(final=True)
+            stats = self._report(reading, final=True)
             self._ended_counters.append(stats.counters(reading.number))
-            self.transport.write(self._session.stats(reading.number, stats))
             log_losses(self._agent.log, stats, self._about())
         self._close_sources([reading.source for reading in readings])
 

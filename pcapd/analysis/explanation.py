@@ -56,8 +56,11 @@ class Explanation:
 
     Args:
         files: The names of the files.
+        contents: Whether findings may quote contents of requests: query strings, hosts,
+            and the beginning of failed responses.
 
     Attributes:
+        contents: The argument.
         world: The places.
         groups: The findings, the worst first, when it is finished.
         worst: Conversations: those with the most losses, then the largest.
@@ -65,8 +68,9 @@ class Explanation:
         requests: Times by instance, method and path.
     """
 
-    def __init__(self, files: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[str], *, contents: bool = False) -> None:
         self.files = list(files)
+        self.contents = contents
         self.world = World()
         self.groups: List[Group] = []
         self.slowest: List[Tuple[Conversation, ShownRequest]] = []
@@ -81,7 +85,7 @@ class Explanation:
         self._deferred: List[Tuple[Conversation, Exchanges]] = []
         self._ended = False
         self._closed = 0
-        self._log = Log(self.world)
+        self._log = Log(self.world, contents=contents)
         self._matcher: Optional[Matcher] = None
         self._table = ConversationTable(
             FOLLOWED, REMEMBERED, int(EXPLAIN_WINDOW * 1e6), int(IDLE_TIME * 1e6),
@@ -266,6 +270,11 @@ class Explanation:
             (table.evicted, "conversations were evaluated early, because there were too many at a time"),
             (table.forgotten, "packets exceeded the matching memory and were not matched with other places"),
             (table.beyond, "packets were seen at more places than a conversation can have"),
+            (
+                self._log.http2_lost,
+                "HTTP/2 connections were not followed to their ends: packets are missing or cut, "
+                "bytes are not valid, or there were too many at a time",
+            ),
             (self._left_out, "occurrences were left out, because there are too many different findings"),
         ):
             if count:

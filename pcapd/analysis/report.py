@@ -123,7 +123,7 @@ def _request(explanation: Explanation, conversation: Conversation, bad: ShownReq
         **_ends(conversation),
         "sources": sources,
         "method": bad.method,
-        "path": bad.path,
+        "path": bad.shown.partition(" ")[2],
         "status": bad.status,
         "first_us": bad.first_us,
         "duration_us": bad.duration_us,

@@ -1,61 +1,49 @@
-"""Metrics for Prometheus: numbers, without names of users or targets."""
+"""Metrics of an api for Prometheus: numbers, without names of users or targets."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.exposition import choose_encoder
-
-from pcapd.api.http.web import NotFoundResource, Page
+from pcapd.api.resolvers.base import Resolver
+from pcapd.config.schema import ApiLimits
+from pcapd.net.metrics import DaemonMetrics
 
 __all__ = ["Metrics"]
 
 
-class Metrics:
+class Metrics(DaemonMetrics):
     """The api's metrics, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.captures_active = self._gauge("pcapd_captures_active", "Captures that run now")
-        self.captures_started = self._counter("pcapd_captures_started", "Captures that were started")
+        super().__init__("pcapd")
+        self.captures_active = self._gauge("captures_active", "Captures that run now")
+        self.captures_started = self._counter("captures_started", "Captures that were started")
         self.captures_refused = self._counter(
-            "pcapd_captures_refused", "Requests that were refused, by cause", "code"
+            "captures_refused", "Requests that were refused, by cause", "code"
         )
-        self.captures_ended = self._counter(
-            "pcapd_captures_ended", "Captures that ended, by reason", "reason"
+        self.captures_ended = self._counter("captures_ended", "Captures that ended, by reason", "reason")
+        self.packets = self._counter("packets", "Packets that agents delivered")
+        self.bytes = self._counter("packet_bytes", "Bytes of records that agents delivered")
+        self.dropped = self._counter("packets_dropped", "Packets that were lost, by place", "place")
+        self.agents_failed = self._counter("agents_failed", "Targets that failed, by cause", "code")
+        self.audit_failures = self._counter("audit_failures", "Times that the audit log could not be written")
+        self._healthy = self._gauge(
+            "resolver_healthy", "1 if a resolver finds targets, 0 if it does not", "resolver"
         )
-        self.packets = self._counter("pcapd_packets", "Packets that agents delivered")
-        self.bytes = self._counter("pcapd_packet_bytes", "Bytes of records that agents delivered")
-        self.dropped = self._counter("pcapd_packets_dropped", "Packets that were lost, by place", "place")
-        self.agents_failed = self._counter("pcapd_agents_failed", "Targets that failed, by cause", "code")
-        self.audit_failures = self._counter(
-            "pcapd_audit_failures", "Times that the audit log could not be written"
-        )
 
-    def pages(self) -> NotFoundResource:
-        """The pages of the listener for metrics: ``GET /metrics``."""
-        root = NotFoundResource("use /metrics")
-        root.putChild(b"metrics", _MetricsPage(self.registry))
-        return root
+    def resolvers(self, resolvers: Iterable[Resolver]) -> None:
+        """Show the health of each resolver."""
+        for resolver in resolvers:
+            self._healthy.labels(resolver.name).set_function(lambda one=resolver: float(one.healthy))
 
-    def _counter(self, name: str, text: str, *labels: str) -> Any:
-        return Counter(name, text, labels, registry=self.registry)
+    def limits(self, read: Callable[[], ApiLimits]) -> None:
+        """Show the limits.
 
-    def _gauge(self, name: str, text: str) -> Any:
-        return Gauge(name, text, registry=self.registry)
-
-
-class _MetricsPage(Page):
-    isLeaf = True
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__()
-        self._registry = registry
-
-    def render_GET(self, request: Any) -> bytes:
-        """Answer with the metrics in the requested format."""
-        encode, content_type = choose_encoder(request.getHeader("accept") or "")
-        request.setHeader("Content-Type", content_type)
-        body: bytes = encode(self._registry)
-        return body
+        Args:
+            read: Returns the present limits.
+        """
+        self.limit("captures", "Captures at once", lambda: read().concurrent_captures)
+        self.limit("captures_per_user", "Captures of one user at once", lambda: read().per_user)
+        self.limit("capture_targets", "Instances in one capture", lambda: read().max_targets)
+        self.limit("capture_seconds", "Duration of one capture", lambda: read().max_duration)
+        self.limit("capture_bytes", "Size of the packets of one capture", lambda: read().max_bytes)

@@ -19,10 +19,9 @@ from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
 from pcapd.api.http.clientfiles import ClientFilesResource
-from pcapd.api.http.connection import ApiSite, HttpConnection
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource, TargetsResource
+from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.metrics import Metrics
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
@@ -43,6 +42,8 @@ from pcapd.limits import DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
 from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
+from pcapd.net.httpserver import HttpConnection, HttpSite
+from pcapd.net.pages import NotFoundResource
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.reactor import Reactor
 from pcapd.net.tally import Tally
@@ -108,10 +109,17 @@ class Api(Daemon):
         for resolver in self._resolvers:
             resolver.start()
         self._trail.start()
-        if self.config.metrics is not None:
-            metrics = ApiSite(self.metrics.pages(), self.reactor)
-            where = self.config.metrics
-            self.listen(BoundedPort(where.port, metrics, interface=where.host, reactor=self.reactor))
+        self._describe()
+        self.serve_metrics(self.metrics, self.config.metrics)
+
+    def _describe(self) -> None:
+        metrics = self.metrics
+        metrics.describe(self.role)
+        metrics.certificate("agents.tls", self._client_context)
+        if self._server_context is not None:
+            metrics.certificate("listen.tls", self._server_context)
+        metrics.resolvers(self._resolvers)
+        metrics.limits(lambda: self.config.limits)
 
     def prepare(self) -> Callable[[], None]:
         """Read the certificates again, and the limits and policy for new captures."""
@@ -164,7 +172,7 @@ class Api(Daemon):
             return None
         return deferLater(self.reactor, DRAIN_LOOK_INTERVAL, self._linger, readers, until)
 
-    def _make_site(self) -> ApiSite:
+    def _make_site(self) -> HttpSite:
         root = NotFoundResource()
         root.putChild(b"health", HealthResource(self.health))
         root.putChild(b"capture", DownloadResource(self))
@@ -174,7 +182,7 @@ class Api(Daemon):
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
-        return ApiSite(root, self.reactor)
+        return HttpSite(root, self.reactor)
 
     def _names(self, token: str) -> list[str]:
         named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]

@@ -17,6 +17,7 @@ from pcapd.config.parse_static import static
 from pcapd.config.schema import (
     AgentConfig,
     AgentListenConfig,
+    AgentMetricsConfig,
     AgentsConfig,
     ApiConfig,
     ApiLimits,
@@ -130,6 +131,7 @@ def survey_agent(values: Mapping[object, object], host_name: str, directory: Pat
         containers=section.optional_section("containers", _containers),
         namespaces=section.optional_section("namespaces", _namespaces) or {},
         run_as=section.optional("run_as", checks.user_name, None),
+        metrics=section.optional_section("metrics", _agent_metrics),
     )
     section.finish()
     return Survey(config, section.report)
@@ -205,6 +207,13 @@ def _containers(section: Section) -> ContainersConfig:
         runc=section.optional("runc", file, ContainersConfig.runc),
         runc_root=section.optional("runc_root", file, ContainersConfig.runc_root),
         netns_dir=section.optional("netns_dir", file, ContainersConfig.netns_dir),
+    )
+
+
+def _agent_metrics(section: Section) -> AgentMetricsConfig:
+    return AgentMetricsConfig(
+        host=section.optional("host", checks.address, AgentMetricsConfig.host),
+        port=section.optional("port", checks.listening_port, AgentMetricsConfig.port),
     )
 
 

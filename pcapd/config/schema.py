@@ -18,6 +18,7 @@ __all__ = [
     "ANY_TARGET",
     "AgentConfig",
     "AgentListenConfig",
+    "AgentMetricsConfig",
     "AgentsConfig",
     "ApiConfig",
     "ApiLimits",
@@ -138,6 +139,21 @@ class ContainersConfig:
 
 
 @dataclass(frozen=True)
+class MetricsConfig:
+    """The separate listener for Prometheus."""
+
+    host: str = "127.0.0.1"
+    port: int = 9102
+
+
+@dataclass(frozen=True)
+class AgentMetricsConfig(MetricsConfig):
+    """The same of an agent, which may run beside an api."""
+
+    port: int = 9103
+
+
+@dataclass(frozen=True)
 class AgentConfig:
     """The configuration of an agent.
 
@@ -155,6 +171,7 @@ class AgentConfig:
     containers: Optional[ContainersConfig] = None
     namespaces: Mapping[str, Path] = field(default_factory=dict)
     run_as: Optional[str] = None
+    metrics: Optional[AgentMetricsConfig] = None
     warnings: Tuple[str, ...] = ()
 
 
@@ -278,14 +295,6 @@ class PolicyConfig:
     headers_only: bool = False
     devices: Optional[Tuple[str, ...]] = None
     exclude: Tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class MetricsConfig:
-    """The separate listener for Prometheus."""
-
-    host: str = "127.0.0.1"
-    port: int = 9102
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,19 @@
 Standard library, wsproto, click, rich and PyYAML; runs on Python 3.9 and needs no
 compiled module.
 
-=============  ==============================================================
-``main``       reads the command line and exits with a status
-``options``    the options that all capture commands share
-``run``        one capture from its options to its exit status: the loop
-``stopping``   signals, and the exit of the program that started pcapctl
-``commands``   one module for each command
-``login``      the logins of the cf and the BOSH CLI
-``ssh``        captures over ssh, without agents and api
-``stream``     the connection to the api, and the capture it carries
-``sinks``      where packets go: files, readers, lines
-``display``    what the user sees
-``extcap``     capture interfaces for Wireshark
-``cfplugin``   the cf CLI plugin
-=============  ==============================================================
+==============  ==============================================================
+``main``        reads the command line and exits with a status
+``options``     the options that all capture commands share
+``run``         one capture from its options to its exit status: the loop
+``stopping``    signals, and the exit of the program that started pcapctl
+``commands``    one module for each command
+``login``       the logins of the cf and the BOSH CLI
+``ssh``         captures over ssh, without agents and api
+``stream``      the connection to the api, and the capture it carries
+``sinks``       where packets go: files, readers, lines
+``display``     what the user sees
+``explaining``  explains a capture while it runs
+``extcap``      capture interfaces for Wireshark
+``cfplugin``    the cf CLI plugin
+==============  ==============================================================
 """

@@ -80,7 +80,7 @@ def run(
             connection.close()
         _settle(capture, sinks)
         seconds = time.monotonic() - (capture.started or time.monotonic())
-        return reporter.conclude(capture, sinks, target, seconds)
+        return reporter.conclude(capture, sinks, target, seconds, lambda: stops.presses)
 
 
 def _muxer(options: CaptureOptions, target: CaptureTarget) -> Union[Muxer, Split]:

@@ -104,6 +104,11 @@ class Stops:
         return self._parent is not None
 
     @property
+    def presses(self) -> int:
+        """Number of Ctrl-C and SIGTERM received so far."""
+        return self._impatience
+
+    @property
     def reason(self) -> str:
         """Why to stop, as text; empty while there is no reason."""
         if not self._signalled and self._parent is not None and self._parent.look():

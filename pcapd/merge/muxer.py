@@ -8,13 +8,14 @@ The output always consists of whole blocks, so it can end after any piece.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from enum import Enum, auto
-from typing import Dict, Final, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Final, Iterator, List, NamedTuple, Optional
 
 import pcapd
 from pcapd.errors import MixedLinkTypes
+from pcapd.limits import SSH_HOLD_BACK_TIME
 from pcapd.merge.account import Account
+from pcapd.merge.description import describe, names
 from pcapd.merge.matching import PacketIds
 from pcapd.merge.reorder import Released, ReorderBuffer
 from pcapd.packet import linktypes
@@ -168,7 +169,8 @@ class Muxer:
             self._classic_header(source)
         self._accounts[number] = account
         place = self.packet_ids.place(self._stream, account.interface) if self.packet_ids is not None else 0
-        self._buffer.open(number, account.interface, source.link_type, place)
+        hold_time = SSH_HOLD_BACK_TIME if account.over_ssh else 0.0
+        self._buffer.open(number, account.interface, source.link_type, place, hold_time)
         self.await_instances(source.awaited)
 
     def await_instances(self, count: Optional[int]) -> None:
@@ -316,7 +318,7 @@ class Muxer:
                 source.addresses,
             ),
         )
-        self._header(Kind.NAMES, blocks.name_resolution(_names(source)))
+        self._header(Kind.NAMES, blocks.name_resolution(names(source)))
 
     def _shift_us(self, source: Source) -> int:
         offset = source.clock_offset_us or 0
@@ -368,33 +370,3 @@ def _shifted(stats: Stats, us: int) -> Stats:
     """The statistics of a source with times converted to the api's clock."""
     at_us = None if stats.at_us is None else max(0, stats.at_us + us)
     return dataclasses.replace(stats, captured_up_to_us=max(0, stats.captured_up_to_us + us), at_us=at_us)
-
-
-def describe(source: Source, *, aligned: bool = False) -> str:
-    """A readable description of a source.
-
-    Args:
-        aligned: Whether the packets' times are corrected by the source's clock offset.
-    """
-    text = f"agent {source.agent}" if source.agent else "over ssh"
-    if source.agent_address:
-        text += f" at {source.agent_address}"
-    if source.headers_only:
-        text += ", headers only"
-    if source.clock_offset_us is not None:
-        name = "corrected clock error" if aligned else "clock offset"
-        text += f", {name} {source.clock_offset_us / 1000:+.3f}"
-        if source.clock_error_us is not None:
-            text += f" ± {source.clock_error_us / 1000:.3f}"
-        text += " ms"
-    return text
-
-
-def _names(source: Source) -> List[Tuple[str, str]]:
-    """Each address of the source with the instance's name, except loopback and link-local addresses."""
-    names = []
-    for text in source.addresses:
-        address = ipaddress.ip_interface(text).ip
-        if not address.is_loopback and not address.is_link_local:
-            names.append((str(address), source.instance))
-    return names

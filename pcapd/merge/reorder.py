@@ -140,7 +140,9 @@ class ReorderBuffer:
         """
         self._expecting = more and self._patient
 
-    def open(self, number: int, interface: int, link_type: int = -1, place: int = 0) -> None:
+    def open(
+        self, number: int, interface: int, link_type: int = -1, place: int = 0, hold_time: float = 0.0
+    ) -> None:
         """Add a source.
 
         Args:
@@ -148,8 +150,11 @@ class ReorderBuffer:
             interface: Number of the source's interface in the file.
             link_type: LINKTYPE of the source's packets; -1 if unknown.
             place: Number under which the packet matcher knows this interface.
+            hold_time: Longest wait in seconds that this source needs, if it is more than the
+                buffer's own.
         """
         self._heard = True
+        self._hold_time = max(self._hold_time, hold_time)
         self._sources[number] = _Source(interface, link_type, place)
 
     def add(self, number: int, records: Bytes, checked: Checked, now: float) -> None:

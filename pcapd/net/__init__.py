@@ -18,6 +18,14 @@
     the types of the reactor.
 ``fetch``
     HTTPS requests with limits of bytes and time.
+``httpserver``
+    a client's HTTP connection: one request at a time, with a time limit for each step.
+``pages``
+    pages of HTTP servers, and error bodies.
+``metrics``
+    numbers for Prometheus that both roles have.
+``metricspage``
+    the listener for Prometheus.
 ``turns``
     a queue that serves its clients in turn.
 ``addresses``

@@ -17,7 +17,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
+from pcapd.config.schema import MetricsConfig
 from pcapd.errors import ConfigError
+from pcapd.net.metrics import DaemonMetrics, LagMeter
 from pcapd.net.reactor import Reactor
 
 __all__ = ["Daemon", "effective_capabilities"]
@@ -39,6 +41,7 @@ class Daemon(Service):
         self.ports: list[Any] = []
         #: Called after the daemon has started to listen and changed its user; set by its creator.
         self.harden: Callable[[], None] = lambda: None
+        self._lag_meter: LagMeter | None = None
 
     # --- for subclasses ----------------------------------------------------
 
@@ -79,6 +82,8 @@ class Daemon(Service):
         """Drain, then stop listening."""
         super().stopService()
         self.log.info("{role} drains", role=self.role)
+        if self._lag_meter is not None:
+            self._lag_meter.stop()
         return self.drain().addBoth(self._stop_listening)
 
     def listen(self, port: Any) -> None:
@@ -89,6 +94,25 @@ class Daemon(Service):
         """
         port.startListening()
         self.ports.append(port)
+
+    def serve_metrics(self, metrics: DaemonMetrics, where: MetricsConfig | None) -> None:
+        """Serve metrics until the service stops.
+
+        Args:
+            where: The address; None to serve none.
+
+        Raises:
+            twisted.internet.error.CannotListenError: The port is in use, or not permitted.
+        """
+        if where is None:
+            return
+        from pcapd.net.metricspage import metrics_port  # noqa: PLC0415  only if it is wanted: 3 MB
+
+        served = list(self.ports)
+        metrics.waiting(lambda: sum(port.waiting for port in served))
+        self._lag_meter = LagMeter(self.reactor, metrics.lag.observe)
+        self._lag_meter.start()
+        self.listen(metrics_port(metrics.registry, where, self.reactor))
 
     def _stop_listening(self, _: Any) -> Any:
         return DeferredList([maybeDeferred(port.stopListening) for port in self.ports])

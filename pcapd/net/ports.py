@@ -79,6 +79,11 @@ class BoundedPort(tcp.Port):
         """The number of connections, without those that were closed to make room."""
         return len(self._silent) + len(self._strangers) + len(self._known)
 
+    @property
+    def waiting(self) -> int:
+        """The number of bytes that wait to be sent, on all connections."""
+        return sum(transport.waiting for transport in (*self._strangers, *self._known))
+
     def connectionLost(self, reason: Any) -> None:
         """Close the silent connections.  Called when the port stops listening."""
         super().connectionLost(reason)
@@ -302,6 +307,11 @@ class _PlainTransport(_Accepted, tcp.Server):
         port: BoundedPort = self.server
         return port
 
+    @property
+    def waiting(self) -> int:
+        # Twisted counts the first bytes, and only then the ones after them, which it joins later.
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
     def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)
         self.server.closed(self)
@@ -310,6 +320,10 @@ class _PlainTransport(_Accepted, tcp.Server):
 class _TLSTransport(_Accepted, TLSTransport):
     read_size = ACCEPTED_READ
     _known_buffer = SEND_BUFFER
+
+    @property
+    def waiting(self) -> int:
+        return self._out.size
 
     def authenticated(self) -> None:
         self.known()

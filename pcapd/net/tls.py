@@ -20,7 +20,14 @@ from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from pcapd.config.schema import ClientTLS, ServerTLS
 from pcapd.errors import ConfigError, PeerIdentityError
 
-__all__ = ["ClientContext", "ServerContext", "check_allowed", "check_server_name", "verdict"]
+__all__ = [
+    "CertificateHolder",
+    "ClientContext",
+    "ServerContext",
+    "check_allowed",
+    "check_server_name",
+    "verdict",
+]
 
 
 _MODE_ENABLE_PARTIAL_WRITE = 0x1  # an OpenSSL constant that pyOpenSSL lacks
@@ -31,7 +38,7 @@ _TLS_1_2_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 _NOT_FOR_IT = (VerificationError, CertificateError)
 
 
-class _Context:
+class CertificateHolder:
     """Holds the TLS context for new connections; `prepare` reads the files again.
 
     Args:
@@ -41,13 +48,18 @@ class _Context:
         ConfigError: The files cannot be used.
     """
 
-    def __init__(self, read: Callable[[], SSL.Context]) -> None:
+    def __init__(self, read: Callable[[], tuple[SSL.Context, float]]) -> None:
         self._read = read
-        self._context = read()
+        self._context, self._expires = read()
 
     def __call__(self) -> SSL.Context:
         """The context for the next connection."""
         return self._context
+
+    @property
+    def expires(self) -> float:
+        """When the first certificate of the own chain expires, in seconds since the epoch."""
+        return self._expires
 
     def prepare(self) -> Callable[[], None]:
         """Read renewed files; call the result to use them.
@@ -55,13 +67,13 @@ class _Context:
         Raises:
             ConfigError: The files cannot be used; the old ones stay in use.
         """
-        return partial(self._use, self._read())
+        return partial(self._use, *self._read())
 
-    def _use(self, context: SSL.Context) -> None:
-        self._context = context
+    def _use(self, context: SSL.Context, expires: float) -> None:
+        self._context, self._expires = context, expires
 
 
-class ServerContext(_Context):
+class ServerContext(CertificateHolder):
     """The TLS context for a listening port.
 
     Args:
@@ -77,7 +89,7 @@ class ServerContext(_Context):
         super().__init__(partial(_context, str(tls.certificate), str(tls.private_key), trusted, protocol))
 
 
-class ClientContext(_Context):
+class ClientContext(CertificateHolder):
     """The TLS context for outgoing connections; like `ServerContext`."""
 
     def __init__(self, tls: ClientTLS) -> None:
@@ -167,7 +179,7 @@ def _alternative_names(connection: SSL.Connection) -> x509.SubjectAlternativeNam
 
 def _context(
     certificate: str, private_key: str, trusted: str | None, protocol: bytes | None = None
-) -> SSL.Context:
+) -> tuple[SSL.Context, float]:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     # Send a whole batch with one call, instead of one call for each record of 16 KiB.
@@ -182,6 +194,7 @@ def _context(
         context.use_certificate(own)
         for link in intermediate:
             context.add_extra_chain_cert(link)
+        expires = min(each.not_valid_after_utc for each in (own, *intermediate)).timestamp()
         context.use_privatekey(load_pem_private_key(Path(private_key).read_bytes(), None))  # type: ignore[arg-type]
         context.check_privatekey()  # only this call detects a key of another type
         if trusted is not None:
@@ -193,4 +206,4 @@ def _context(
     context.set_alpn_select_callback(
         lambda _, offered: protocol if protocol in offered else SSL.NO_OVERLAPPING_PROTOCOLS
     )
-    return context
+    return context, expires

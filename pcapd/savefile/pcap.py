@@ -35,7 +35,7 @@ class FileHeader(NamedTuple):
     Attributes:
         big_endian: The byte order of all headers in the file.
         nanoseconds: The unit of the fraction of a second: nanoseconds instead of microseconds.
-        snaplen: bytes; what the writer kept of a packet at most, or 0.  It is not checked.
+        snaplen: bytes; what the writer kept of a packet at most; 0 means no limit.
         link_type: LINKTYPE of all packets.
     """
 

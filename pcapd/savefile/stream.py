@@ -30,7 +30,8 @@ class PcapStream:
     if the previous one ended within a packet.
 
     Args:
-        max_captured: bytes; a packet with a larger captured length is an error.
+        max_captured: bytes; a packet with a larger captured length is an error, as is one above
+            the snaplen in the file's header.
         limit: bytes; largest size of a batch, unless it contains a single larger record.
         headers_only: Cut each packet after its headers (see `pcapd.packet.headers`).
 
@@ -51,6 +52,7 @@ class PcapStream:
         self._headers_only = headers_only
         #: What makes a batch, once the header was received.
         self._from_savefile: Callable[[Bytes], Converted]
+        self._problem: Optional[BadFile] = None
         #: An incomplete header or packet, never longer than the longest packet allowed.
         self._rest = bytearray()
 
@@ -65,17 +67,15 @@ class PcapStream:
 
         Raises:
             BadFile: The stream is not valid.  The batches with all packets before the invalid
-                one were yielded before; more bytes must not be fed.
+                one were yielded before.  Every later call raises it again.
         """
-        view = memoryview(data).cast("B")
-        at = 0
-        if self.header is None:
-            at = self._read_header(view)
-        while self._rest and at < len(view):
-            at = yield from self._join(view, at)
-        if at < len(view):
-            at += yield from self._convert(view[at:])
-            self._rest += view[at:]
+        if self._problem is not None:
+            raise self._problem
+        try:
+            yield from self._read(memoryview(data).cast("B"))
+        except BadFile as error:
+            self._problem = error
+            raise
 
     def finish(self) -> int:
         """The stream has ended: return the number of bytes of its incomplete last packet.
@@ -84,6 +84,16 @@ class PcapStream:
         of the incomplete file header, and 0 means that nothing was received.
         """
         return len(self._rest)
+
+    def _read(self, view: memoryview) -> Iterator[Converted]:
+        at = 0
+        if self.header is None:
+            at = self._read_header(view)
+        while self._rest and at < len(view):
+            at = yield from self._join(view, at)
+        if at < len(view):
+            at += yield from self._convert(view[at:])
+            self._rest += view[at:]
 
     def _read_header(self, view: memoryview) -> int:
         """Read the file's header when it is complete; return the position in the piece after it."""
@@ -98,7 +108,9 @@ class PcapStream:
             from_savefile,
             big_endian=self.header.big_endian,
             nanoseconds=self.header.nanoseconds,
-            max_captured=self._max_captured,
+            # A source's packets are no longer than its snaplen: the merge refuses others, and with
+            # them all sources.
+            max_captured=min(self._max_captured, self.header.snaplen or self._max_captured),
             limit=self._limit,
             headers_of=_cut_of(self.header.link_type) if self._headers_only else -1,
         )

@@ -9,6 +9,7 @@
     bin/bench clients                           many captures at once, and a slow client beside a fast one
     bin/bench matching                          the same packet at two places, and flows, against tcptrace and tshark
     bin/bench explain                           what explain finds in the scenarios, and how fast it is; some minutes
+    bin/bench ssh                               pcapctl ssh, beside ssh host tcpdump -w -
     bin/bench filter                            how long libpcap takes to compile one
     bin/bench start                             the one file of pcapctl, until it says its version
     bin/bench soak --minutes 10                 one capture for long; not part of everything
@@ -22,7 +23,19 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
-from tests.benchmarks import client, clients, explaining, fanin, filters, latency, loss, matching, soak, start
+from tests.benchmarks import (
+    client,
+    clients,
+    explaining,
+    fanin,
+    filters,
+    latency,
+    loss,
+    matching,
+    overssh,
+    soak,
+    start,
+)
 
 #: What docs/performance.rst promises, packets per second by size.
 RATES = {100: (100_000, 200_000, 400_000), 1400: (10_000, 64_000, 150_000, 190_000)}
@@ -30,6 +43,8 @@ RATES = {100: (100_000, 200_000, 400_000), 1400: (10_000, 64_000, 150_000, 190_0
 #: Bytes and packets per second of a slow client beside a fast one: far from what the fast one alone can take.
 BESIDE = ((100, 100_000), (1400, 40_000))
 
+#: Bytes, and packets per second, over ssh.
+SSH_RATES = ((100, 100_000), (400, 50_000))
 #: Packets per second of each of many captures.
 MANY_RATE = 1_000
 
@@ -60,6 +75,11 @@ def run_beside(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [clients.beside(size, rate, options.seconds) for size, rate in BESIDE]
 
 
+def run_ssh(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Small packets and larger ones."""
+    return [overssh.measure(size, rate, options.seconds) for size, rate in SSH_RATES]
+
+
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Everything."""
     rows = [
@@ -73,6 +93,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows += run_clients(options)
     rows += filters.measure()
     rows += matching.measure()
+    rows += run_ssh(options)
     rows += start.measure()
     return rows
 
@@ -95,6 +116,7 @@ def main() -> None:
             "filter",
             "matching",
             "explain",
+            "ssh",
             "start",
             "soak",
         ],
@@ -123,6 +145,7 @@ def main() -> None:
         "filter": filters.measure,
         "matching": matching.measure,
         "explain": explaining.measure,
+        "ssh": lambda: run_ssh(options),
         "start": lambda: start.measure(options.python),
         "soak": lambda: [soak.measure(60 * options.minutes)],
     }

@@ -16,6 +16,7 @@ from pcapd.config.load import load_agent, load_api
 from pcapd.config.parse import parse_agent, parse_api
 from pcapd.config.schema import (
     AgentConfig,
+    AgentMetricsConfig,
     ApiConfig,
     BoshConfig,
     CloudFoundryConfig,
@@ -101,6 +102,9 @@ def agent_most(issued: Issued) -> dict[str, Any]:
         "capture.ring_bytes": "8MiB",
         "capture.max_captures": 3,
         "capture.promiscuous": False,
+        "metrics.enabled": True,
+        "metrics.host": "10.0.0.5",
+        "metrics.port": 9104,
         "containers.enabled": True,
         "containers.access": "host-veth",
         "containers.store": "/var/vcap/data/elsewhere/store.json",
@@ -204,9 +208,11 @@ def test_the_defaults_of_sections_are_the_daemons(
     assert api.metrics == MetricsConfig()
     assert api.bosh == BoshConfig("https://192.0.2.1:25555", agent_port=1234)
     # Their paths are on the VM's own disk, so nothing is moved here.
-    rendered = render("pcap-agent", nested({**issued.agent_properties(), "containers.enabled": True}))
+    wanted = {**issued.agent_properties(), "containers.enabled": True, "metrics.enabled": True}
+    rendered = render("pcap-agent", nested(wanted))
     agent = parse_agent(rendered.yaml("config/pcap-agent.yml"), host_name="x")
     assert agent.containers == ContainersConfig()
+    assert agent.metrics == AgentMetricsConfig()
 
 
 def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> None:
@@ -242,6 +248,7 @@ def test_everything_of_the_agent_can_be_set(issued: Issued) -> None:
     assert found.capture == replace(
         found.capture, default_device="ens4", ring_bytes=2**23, max_captures=3, promiscuous=False
     )
+    assert found.metrics == AgentMetricsConfig("10.0.0.5", 9104)
     assert found.containers == ContainersConfig(
         "host-veth",
         Path("/var/vcap/data/elsewhere/store.json"),

@@ -17,6 +17,7 @@ import dataclasses
 import importlib
 import importlib.util
 import io
+import itertools
 import json
 import os
 import struct
@@ -38,12 +39,14 @@ from zope.interface import implementer
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
+from pcapd.analysis.exchanges.frames import PREFACE
+from pcapd.analysis.exchanges.http2 import Followed, Http2
+from pcapd.analysis.exchanges.streams import NEVER, Piece, Room
 from pcapd.analysis.explanation import Explanation
 from pcapd.analysis.report import as_dict
-from pcapd.api.http.connection import ApiSite
 from pcapd.api.http.download import DownloadResource, parse_query
 from pcapd.api.http.stream import StreamResource
-from pcapd.api.http.web import ClientInfo, HealthResource, NotFoundResource
+from pcapd.api.http.web import ClientInfo, HealthResource
 from pcapd.api.resolvers.cc import choose
 from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
@@ -77,9 +80,20 @@ from pcapd.errors import (
     ResolverUnavailable,
     Unauthenticated,
 )
-from pcapd.limits import CONFIG_MAX, CONTROL_MAX, FLOW_DELAYS, FRAME_MAX, FRAME_TYPICAL, NAME_MAX, SNAPLEN_MAX
+from pcapd.limits import (
+    CONFIG_MAX,
+    CONTROL_MAX,
+    EXCHANGE_BYTES,
+    FLOW_DELAYS,
+    FRAME_MAX,
+    FRAME_TYPICAL,
+    NAME_MAX,
+    SNAPLEN_MAX,
+)
 from pcapd.merge import Source as Batches
 from pcapd.merge.muxer import Muxer
+from pcapd.net.httpserver import HttpSite
+from pcapd.net.pages import NotFoundResource
 from pcapd.packet.row import ROW_SIZE, make_row, rows_of
 from pcapd.records import _busiest, _reference, _savefile
 from pcapd.savefile import reader
@@ -410,7 +424,7 @@ def api_http(data: bytes) -> None:
     root.putChild(b"health", HealthResource(front.health))
     root.putChild(b"capture", DownloadResource(front))
     root.putChild(b"stream", StreamResource(front))
-    site = ApiSite(root, front.reactor)
+    site = HttpSite(root, front.reactor)
     wire = _Wire()
     problems: List[Any] = []
 
@@ -895,7 +909,7 @@ def cf_login(data: bytes) -> None:
 def explanation(data: bytes) -> None:
     """Packets of anybody at three places, as rows."""
     choices = _Input(data)
-    found = Explanation(["a", "b"])
+    found = Explanation(["a", "b"], contents=bool(data[:1] > b"\x7f"))
     places = [found.place(file, FileInterface(f"p{number}", 101)) for number, file in enumerate((0, 0, 1))]
     rows, content, us = [], b"", 1_000_000
     for piece in choices.chunks(1 + choices.number() % 12):
@@ -909,6 +923,46 @@ def explanation(data: bytes) -> None:
     found.finish()
     json.dumps(as_dict(found))
     assert all(line.isprintable() for line in as_lines(found, everything=True))
+
+
+@target
+def http2(data: bytes) -> None:
+    """However both directions of an HTTP/2 connection are cut into packets, the same requests come out."""
+    choices = _Input(data)
+    cuts = [1 + choices.number() for _ in range(1 + choices.number() % 6)]
+    middle = choices.number(2)
+    sent = PREFACE + choices.rest[:middle], choices.rest[middle:]
+    whole, kept = _requests(sent, [max(1, *map(len, sent))])
+    parts, kept_too = _requests(sent, cuts)
+    assert parts == whole
+    assert max(kept, kept_too) <= 2 * FRAME_MAX + 1000 * len(data)
+
+
+def _requests(sent: Tuple[bytes, bytes], sizes: List[int]) -> Tuple[Any, int]:
+    """What becomes of the requests, and the memory of the connection."""
+    followed = Followed(EXCHANGE_BYTES)
+    talk = Http2(Room(EXCHANGE_BYTES), followed)
+    for content, first in zip(sent, (PREFACE, b"")):
+        stream, offset, wanted = talk.stream(first), 0, 0
+        for size in itertools.cycle(sizes):
+            part = content[offset : offset + size]
+            if not part or wanted == NEVER:
+                break
+            if offset + len(part) > wanted:
+                wanted = stream.take(Piece(offset, 1, offset, offset, len(part), part))
+            offset += len(part)
+        assert wanted == NEVER or wanted >= len(content)
+    kept = EXCHANGE_BYTES - followed.left
+    talk.ended()
+    assert followed.left == EXCHANGE_BYTES
+    seen = [
+        [
+            (one.seq, one.method, one.path, one.ids, one.status, one.error, one.ended, one.whole)
+            for one in some
+        ]
+        for some in (talk.done, talk.waiting, talk.unanswered)
+    ]
+    return (seen, followed.lost), kept
 
 
 # --- the cf CLI's RPC ------------------------------------------------------------------------

@@ -1,8 +1,10 @@
-"""What tests of hosts share: one chain of daemons, a wire between two hosts, a user with Wireshark."""
+"""What tests of hosts share: one chain of daemons, a wire between two hosts, a user with
+Wireshark, and hosts with an ssh server."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Iterator
 
@@ -11,6 +13,7 @@ import pytest
 from demo.namespaces import Link, Namespace, connect, remove_stale
 from tests.kit.hosts.chain import Chain
 from tests.kit.hosts.wireshark import User
+from tests.kit.lab.sshhosts import Desk, ssh_hosts
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +71,13 @@ def alice(chain: Chain, user: User) -> User:
         "pcapctl_hosts.tokenfile": str(token),
     }
     return user
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """Two hosts, web-0 and web-1."""
+    if os.geteuid() != 0 or not shutil.which("sudo") or not Path("/usr/sbin/sshd").exists():
+        pytest.skip("needs root, sudo and sshd")
+    remove_stale()
+    with ssh_hosts(tmp_path_factory.mktemp("desk")) as desk:
+        yield desk

@@ -16,6 +16,7 @@ import pytest
 from demo.processes import wait_until
 from pcapd.limits import AUDIT_CHECK_INTERVAL
 from tests.kit.hosts.chain import Chain, assert_accounted
+from tests.kit.hosts.scraping import samples
 from tests.kit.lab.generator import FILTER, Generator
 
 pytestmark = pytest.mark.long
@@ -66,11 +67,7 @@ class Audited(Chain):
 
     def failures(self) -> float:
         """The metric."""
-        port = self.api.config["metrics"]["port"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        (line,) = [line for line in lines if line.startswith("pcapd_audit_failures_total ")]
-        return float(line.split()[1])
+        return samples(self.api)["pcapd_audit_failures_total"]
 
 
 @pytest.fixture(scope="module")

@@ -30,11 +30,16 @@ require("tshark", "dumpcap")
 
 
 def test_listed(user: User) -> None:
-    """tshark -D has the three, and finds nothing wrong with what they answer."""
+    """tshark -D has the four, and finds nothing wrong with what they answer."""
     done = user.tshark("-D")
     assert done.returncode == 0
     listed = [line.split(". ", 1)[1] for line in done.stdout.splitlines()]
-    for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
+    for name in (
+        "pcapctl-cf (Cloud Foundry app)",
+        "pcapctl-bosh (BOSH VMs)",
+        "pcapctl-hosts (pcapd hosts)",
+        "pcapctl-ssh (hosts over ssh)",
+    ):
         assert listed.count(name) == 1
     assert "invalid" not in done.stdout + done.stderr
 
@@ -47,11 +52,12 @@ def test_preferences(user: User) -> None:
         for line in done.stdout.splitlines()
         if line.startswith("#extcap.pcapctl_")
     )
-    names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "api", "ca"]
+    names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "explain", "showcontents"]
     expected = {
-        "cf": ["app", "instances", "type", "follow"],
-        "bosh": ["deployment", "groups", "instances", "yes", "environment"],
-        "hosts": ["targets", "tokenfile"],
+        "cf": ["app", "instances", "type", "follow", "api", "ca"],
+        "bosh": ["deployment", "groups", "instances", "yes", "environment", "api", "ca"],
+        "hosts": ["targets", "tokenfile", "api", "ca"],
+        "ssh": ["hosts", "sshoptions", "includessh"],
     }
     assert set(found) == {f"{kind}.{name}" for kind, more in expected.items() for name in [*names, *more]}
     assert (found["cf.type"], found["cf.snaplen"], found["hosts.order"]) == ("web", "262144", "true")
@@ -316,12 +322,12 @@ class Wireshark:
 
 
 def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
-    """Counters and the log come while it captures; Stop ends it in good order, with all packets."""
+    """Counters and the log come while it captures; Stop ends it in good order, with all packets and findings."""
     with Generator(chain.link, rate=500) as generator:
-        wireshark = Wireshark(alice, tmp_path, "--extcap-capture-filter", FILTER)
+        wireshark = Wireshark(alice, tmp_path, "--extcap-capture-filter", FILTER, "--explain", "true")
         try:
             wait_until(lambda: int(wireshark.shown(1) or "0") > 300, "packets are counted", timeout=30)
-            assert wireshark.shown(2) == "0"
+            assert wireshark.shown(2) == "0" and wireshark.shown(4) == "none so far"
             log = wireshark.log()
             assert (
                 "targets: web-0, web-1" in log
@@ -336,6 +342,7 @@ def test_toolbar(chain: Chain, alice: User, tmp_path: Path) -> None:
     assert wireshark.process.returncode == 0, said
     assert said == ""
     assert "stopped: stopped in Wireshark" in wireshark.log()
+    assert f"{wireshark.shown(1)} packets in " in wireshark.log() and "nothing to report" in wireshark.log()
     path = tmp_path / "web.pcapng"
     path.write_bytes(wireshark.data)
     file = read_pcapng(path)

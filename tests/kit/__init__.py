@@ -10,8 +10,12 @@
     stand-ins for what surrounds one package, for tests/unit.
 ``files``, ``packets``, ``segments``, ``tunnels``, ``record_samples``
     pcapng blocks, packets, TCP conversations, encapsulations and records, written out by the book.
+``http2``
+    connections of HTTP/2 as packets.
 ``implementations``
     the compiled and the plain form of a module.
+``monitoring``
+    the alerts and the dashboard of etc, and what their queries name.
 ``imports``
     the imports of our modules, read from the sources.
 """

@@ -77,7 +77,7 @@ def test_what_is_in_it(client_file: Path) -> None:
     assert not [name for name in names if name.endswith(".so")]
     assert all(name.startswith("pyc-") for name in names if name.endswith(".pyc"))
     top = {name.partition("/")[0] for name in names}
-    for package in ("click", "h11", "pyyaml", "rich", "wsproto"):
+    for package in ("click", "h11", "hpack", "pyyaml", "rich", "wsproto"):
         assert {"pyyaml": "yaml"}.get(package, package) in top
         assert [name for name in names if name.startswith(f"{package}-") and "LICENSE" in name]
     ours = {name.split("/")[1] for name in names if name.startswith("pcapd/")}
@@ -164,7 +164,7 @@ def test_a_fast_start(client_file: Path) -> None:
             "try:\n"
             f"    runpy.run_path({str(client_file)!r}, run_name='__main__')\n"
             "finally:\n"
-            "    print(sorted({'rich', 'ssl', 'wsproto'} & set(sys.modules)))\n"
+            "    print(sorted({'hpack', 'rich', 'ssl', 'wsproto'} & set(sys.modules)))\n"
         )
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
@@ -288,8 +288,13 @@ def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) ->
             ["tshark", *question], env=environ, cwd="/", capture_output=True, text=True, check=True
         )
         said[question[0]] = done.stdout
-    for name in ("pcapctl-cf (Cloud Foundry app)", "pcapctl-bosh (BOSH VMs)", "pcapctl-hosts (pcapd hosts)"):
+    for name in (
+        "pcapctl-cf (Cloud Foundry app)",
+        "pcapctl-bosh (BOSH VMs)",
+        "pcapctl-hosts (pcapd hosts)",
+        "pcapctl-ssh (hosts over ssh)",
+    ):
         assert said["-D"].count(f". {name}\n") == 1
     assert "\n#extcap.pcapctl_cf.type: web\n" in said["-G"]
-    assert said["-G"].count("#extcap.pcapctl_") == 35
+    assert said["-G"].count("#extcap.pcapctl_") == 41
     assert [path.name for path in folder.iterdir()] == ["pcapctl" if how == "launcher" else "clouds"]

@@ -46,12 +46,16 @@ def test_wheel_installs_two_packages(built: Built) -> None:
 
 
 @pytest.mark.long
-def test_man_page(built: Built, installed: Installed) -> None:
-    """The wheel installs the man page in man's directory, and nothing else outside the packages."""
-    data = [name for name in _wheel_files(built.wheel) if ".data/" in name]
-    assert [name.partition(".data/")[2] for name in data] == ["data/share/man/man1/pcapctl.1"]
-    page = installed.bin.parent / "share" / "man" / "man1" / "pcapctl.1"
-    assert page.read_bytes() == (ROOT / "docs" / "pcapctl.1").read_bytes()
+def test_files_outside_the_packages(built: Built, installed: Installed) -> None:
+    """The wheel installs the man page in man's directory, all of etc but the examples, and nothing else there."""
+    data = [name.partition(".data/data/")[2] for name in _wheel_files(built.wheel) if ".data/" in name]
+    expected = {"share/man/man1/pcapctl.1": ROOT / "docs" / "pcapctl.1"}
+    for path in (ROOT / "etc").glob("*/**/*"):
+        if path.is_file():
+            expected[f"share/pcapd/{path.relative_to(ROOT / 'etc')}"] = path
+    assert sorted(data) == sorted(expected)
+    for name, path in expected.items():
+        assert (installed.bin.parent / name).read_bytes() == path.read_bytes()
 
 
 def test_wheel_is_complete(built: Built) -> None:

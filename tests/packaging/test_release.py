@@ -44,6 +44,7 @@ def test_a_release(tmp_path: Path) -> None:
         r"^Unreleased\n-+\n\nNothing yet\.\n\n0\.2\.0 \(\d{4}-\d\d-\d\d\)\n-+\n", changelog, re.M
     )
     (wheel,) = (clone / "dist").glob("pcapd-0.2.0-*.whl")
+    assert "-manylinux" in wheel.name
     names = {wheel.name, "pcapd-0.2.0.tar.gz", "pcapctl"}
     sums = dict(line.split()[::-1] for line in (clone / "dist" / "SHA256SUMS").read_text().splitlines())
     assert sums == {n: hashlib.sha256((clone / "dist" / n).read_bytes()).hexdigest() for n in names}

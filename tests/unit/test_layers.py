@@ -49,12 +49,12 @@ THIRD_PARTIES: Mapping[str, frozenset[str]] = {
     "records": frozenset(),
     "savefile": frozenset(),
     "merge": frozenset(),
-    "analysis": frozenset(),
+    "analysis": frozenset({"hpack"}),
     "wire": frozenset(),
     "clouds": frozenset(),
     "config": frozenset({"yaml", "cryptography", "OpenSSL"}),
     # Ships as one portable file, so: pure Python (PyYAML without its C part), and no Twisted.
-    "ctl": frozenset({"wsproto", "click", "rich", "yaml"}),
+    "ctl": frozenset({"wsproto", "click", "rich", "yaml", "hpack"}),
 }
 
 #: What reaches the kernel.

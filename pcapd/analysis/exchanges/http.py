@@ -2,29 +2,28 @@
 
 Only heads are parsed, and the lengths and end times of bodies.  Of a head only the method,
 the first segment of the path, the status, and the identifiers that link a request to the
-same request on another connection are kept.
+same request on another connection are kept.  If contents are wanted, also the whole target with
+its query and host, and the beginning of failed responses.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Any, Deque, Final, List, Optional, Set
+from typing import Deque, Final, List, Optional, Set
 
+from pcapd.analysis.exchanges.request import CONTENT_MAX, IDS, VALUE_MAX, Message, Request, plain, segment
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 
-__all__ = ["Http", "Message", "Request", "looks_like"]
+__all__ = ["Http", "looks_like"]
 
 _METHOD: Final = re.compile(rb"[A-Z]{3,16}")
-_IDS: Final = (b"\nx-vcap-request-id:", b"\ntraceparent:", b"\nx-request-id:")
-#: bytes of a field's value that are read.
-_VALUE_MAX: Final = 256
+_IDS: Final = tuple(b"\n%s:" % name for name in IDS)
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[^\n]{0,1024}\n")
 #: bytes; servers refuse longer heads.
 _HEAD_MAX: Final = 64 * 1024
 #: Limit of requests of a connection that wait for their responses; more are ignored.
 _PIPELINED_MAX: Final = 256
-_PATH_MAX: Final = 64
 _METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"OPTI", b"CONN", b"TRAC")
 
 
@@ -33,62 +32,21 @@ def looks_like(content: bytes) -> bool:
     return content[:4] in _METHODS or content[:7] == b"HTTP/1."
 
 
-class Message:
-    """A request or response at a place: the times of its first and last byte, and its first frame."""
-
-    __slots__ = ("first_us", "frame", "last_us")
-
-    def __init__(self, first_us: int, last_us: int, frame: int) -> None:
-        self.first_us, self.last_us, self.frame = first_us, last_us, frame
-
-
-class Request:
-    """A request and its response at one place.
-
-    Attributes:
-        seq: Sequence number of its first byte, the same at all places.
-        method, path: The method, and the first segment of the path.
-        ids: Identifiers that other connections have too.
-        sent: The request's times; the last byte may not have been seen yet.
-        status: The response's status, or None.
-        answered: The response's times.
-        whole: Whether the response is complete.
-        router_error: X-Cf-RouterError of the response.
-    """
-
-    __slots__ = ("answered", "ids", "method", "path", "router_error", "sent", "seq", "status", "whole")
-
-    @property
-    def wait_us(self) -> int:
-        """From its last byte to the first byte of the response."""
-        return int(self.answered.first_us - self.sent.last_us)
-
-    @property
-    def duration_us(self) -> int:
-        """From its first byte to the last byte of the response."""
-        return int(self.answered.last_us - self.sent.first_us)
-
-    def __init__(self, seq: int, method: str, path: str, ids: List[bytes], sent: Message) -> None:
-        self.seq, self.method, self.path, self.ids, self.sent = seq, method, path, ids, sent
-        self.status: Optional[int] = None
-        self.answered: Any = None  # a Message
-        self.whole = False
-        self.router_error = ""
-
-
 class Http:
     """A connection at one place.
 
     Args:
         room: See `Stream`.
+        contents: Whether contents are wanted.
 
     Attributes:
         done: Requests with a complete response; the reader empties the list.
         waiting: Requests without a complete response, in order.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, *, contents: bool = False) -> None:
         self.room = room
+        self.contents = contents
         self.done: List[Request] = []
         self.waiting: Deque[Request] = deque()
         self.requests = _Requests(self)
@@ -111,6 +69,11 @@ class Http:
     def answered_last(self) -> Set[int]:
         """The starts of the requests that were answered last."""
         return set(self._recent)
+
+    @property
+    def unanswered(self) -> List[Request]:
+        """The waiting requests without a response."""
+        return [one for one in self.waiting if one.status is None]
 
     def ended(self) -> None:
         """Process the end of the connection, which also ends a response without a length."""
@@ -257,10 +220,13 @@ class _Requests(_Heads):
         request = Request(
             self._begin_seq & 0xFFFFFFFF,
             method.decode("ascii"),
-            _segment(target),
+            segment(target),
             ids,
             Message(first.us, last.us, first.frame),
         )
+        if self._http.contents:
+            host = _field(low, b"\nhost:") if target[:1] == b"/" else b""
+            request.shown = plain(method + b" " + host + target)
         self._current = request
         self._http.waiting.append(request)
         return self.body(low, last, after)
@@ -292,6 +258,7 @@ class _Answers(_Heads):
             plain = request.method not in {"HEAD", "CONNECT"} and status != b"204"
             if end > 4 and plain and status.isdigit() and length.isdigit() and end + int(length[:9]) == size:
                 self._note(int(status), low, piece, piece)
+                self._quote(content, end)
                 self._http.answered()
                 self.at = piece.offset + size
                 return self.at
@@ -312,6 +279,7 @@ class _Answers(_Heads):
         if status < 200:
             return after
         self._note(status, low, first, last)
+        self._quote(head + b"\r\n" + last.content[after - last.offset :], len(head) + 2)
         if status in (204, 304) or (waiting and waiting[0].method == "HEAD"):
             self.body_ended(last)
             return after
@@ -328,6 +296,14 @@ class _Answers(_Heads):
             if status >= 500:
                 request.router_error = _field(low, b"\nx-cf-routererror:")[:64].decode("ascii", "replace")
 
+    def _quote(self, content: bytes, body: int) -> None:
+        """Keep the status line, and the beginning of the body, of a failed response."""
+        waiting = self._http.waiting
+        if self._http.contents and waiting and (waiting[0].status or 0) >= 500:
+            line = content[:CONTENT_MAX].partition(b"\r\n")[0].partition(b" ")[2]
+            begin = b" ".join(content[body : body + CONTENT_MAX].split())
+            waiting[0].said = plain(line + b": " + begin if begin else line)
+
     def body_ended(self, piece: Piece) -> None:
         if self._http.waiting and self._http.waiting[0].answered is not None:
             self._http.waiting[0].answered.last_us = piece.us
@@ -340,14 +316,5 @@ def _field(low: bytes, name: bytes) -> bytes:
     if at < 0:
         return b""
     begin = at + len(name)
-    end = low.find(b"\r", begin, begin + _VALUE_MAX)
-    return low[begin : end if end >= 0 else begin + _VALUE_MAX].strip()
-
-
-def _segment(target: bytes) -> str:
-    """The first segment of a path; the rest and the query may contain private data."""
-    if target[:7].lower() == b"http://":
-        target = b"/" + target[7:].partition(b"/")[2]
-    path = target.partition(b"?")[0]
-    segment = path[1:].partition(b"/")[0] if path[:1] == b"/" else path.partition(b"/")[0]
-    return "/" + segment[:_PATH_MAX].decode("ascii", "backslashreplace")
+    end = low.find(b"\r", begin, begin + VALUE_MAX)
+    return low[begin : end if end >= 0 else begin + VALUE_MAX].strip()

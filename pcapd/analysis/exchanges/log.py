@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from typing import Dict, Final, List, NamedTuple, Optional, Tuple
+from typing import Dict, Final, List, NamedTuple, Optional, Tuple, Union
 
 from pcapd.analysis.exchanges import http as http_module
 from pcapd.analysis.exchanges import tls as tls_module
 from pcapd.analysis.exchanges.dns import Dns
-from pcapd.analysis.exchanges.http import Http, Request
+from pcapd.analysis.exchanges.http import Http
+from pcapd.analysis.exchanges.http2 import Followed, Http2, is_preface, is_settings
+from pcapd.analysis.exchanges.request import Request
 from pcapd.analysis.exchanges.requests import LoopbackRequests, RequestTotals
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.analysis.exchanges.tls import Tls
 from pcapd.analysis.world import World
-from pcapd.limits import EXCHANGE_BYTES
+from pcapd.limits import EXCHANGE_BYTES, HTTP2_BYTES
 from pcapd.packet.dns import read_message
 
 __all__ = ["Exchanges", "Icmp", "Log"]
@@ -55,7 +57,7 @@ class Exchanges:
     __slots__ = ("dns", "http", "icmp", "pending", "requests", "streams", "tls")
 
     def __init__(self) -> None:
-        self.http: Dict[int, Http] = {}
+        self.http: Dict[int, Union[Http, Http2]] = {}
         self.dns: Dict[int, Dns] = {}
         self.tls: Dict[int, Tls] = {}
         self.icmp: List[Icmp] = []
@@ -84,17 +86,25 @@ class Log:
 
     Args:
         world: The places.
+        contents: Whether contents are wanted, see `pcapd.analysis.exchanges.http`.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, contents: bool = False) -> None:
         self._world = world
+        self._contents = contents
         self._inner = LoopbackRequests()
         self._room = Room(EXCHANGE_BYTES)
+        self._followed = Followed(HTTP2_BYTES)
         self._exchanges: Dict[int, Exchanges] = {}
         #: By conversation, then by place and side: directions whose start is not yet found.
         self._starts: Dict[int, Dict[Tuple[int, int], _Start]] = {}
         self._icmp: Dict[bytes, List[Icmp]] = {}
         self._icmp_count = 0
+
+    @property
+    def http2_lost(self) -> int:
+        """Number of HTTP/2 connections that were not followed to their ends."""
+        return self._followed.lost
 
     def payload(  # noqa: PLR0917 - as ConversationTable calls it
         self,
@@ -165,9 +175,13 @@ class Log:
         if protocol == _UDP:
             dns = exchanges.dns.setdefault(place, Dns(self._room))
             return dns.datagram(piece)
-        stream = _reader(exchanges, place, side, piece.content, self._room)
+        stream = self._reader(exchanges, place, side, piece)
         if stream is None:
-            return self._try_again(serial, place, side, piece)
+            wanted = self._try_again(serial, place, side, piece)
+            talk = exchanges.http.get(place)
+            if wanted == NEVER and isinstance(talk, Http2):
+                talk.lost()  # it needs both directions
+            return wanted
         stream.at = piece.offset
         exchanges.streams[place, side] = stream
         wanted = stream.take(piece)
@@ -197,7 +211,30 @@ class Log:
     def _release(self, start: _Start) -> None:
         self._room.left += sum(len(piece.content) for piece in start.early)
 
-    def _drain(self, exchanges: Exchanges, place: int, http: Http) -> None:
+    def _reader(self, exchanges: Exchanges, place: int, side: int, piece: Piece) -> Optional[Stream]:
+        content, room, http = piece.content, self._room, exchanges.http.get(place)
+        if isinstance(http, Http2):
+            if content[:7] == b"HTTP/1.":
+                http.not_spoken(piece)
+            return http.stream(content) if is_preface(content) or is_settings(content) else None
+        if http_module.looks_like(content):
+            if http is None:
+                http = exchanges.http[place] = Http(room, contents=self._contents)
+            return http.stream(content)
+        if http is None and (is_preface(content) or is_settings(content)):
+            http = exchanges.http[place] = Http2(room, self._followed, contents=self._contents)
+            return http.stream(content)
+        if tls_module.looks_like(content):
+            return exchanges.tls.setdefault(place, Tls(room)).stream(side)
+        if (
+            len(content) > 14
+            and content[0] << 8 | content[1] == len(content) - 2
+            and read_message(content[2:])
+        ):
+            return exchanges.dns.setdefault(place, Dns(room)).stream()
+        return None
+
+    def _drain(self, exchanges: Exchanges, place: int, http: Union[Http, Http2]) -> None:
         for request in http.done:
             if len(self._world.places) == 1:
                 self._done(exchanges, {place: request})
@@ -218,16 +255,6 @@ class Log:
         self._icmp_count += 1
         mtu = int.from_bytes(content[6:8] if protocol == _ICMP else content[4:8], "big")
         self._icmp.setdefault(key, []).append(Icmp(place, us, frame, content[0], content[1], mtu))
-
-
-def _reader(exchanges: Exchanges, place: int, side: int, content: bytes, room: Room) -> Optional[Stream]:
-    if http_module.looks_like(content):
-        return exchanges.http.setdefault(place, Http(room)).stream(content)
-    if tls_module.looks_like(content):
-        return exchanges.tls.setdefault(place, Tls(room)).stream(side)
-    if len(content) > 14 and content[0] << 8 | content[1] == len(content) - 2 and read_message(content[2:]):
-        return exchanges.dns.setdefault(place, Dns(room)).stream()
-    return None
 
 
 def _quoted(packet: bytes, family: int) -> Optional[bytes]:

@@ -6,7 +6,7 @@ from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Deque, Dict, Final, List, NamedTuple, Optional, Sequence, Tuple
 
-from pcapd.analysis.exchanges.http import Request
+from pcapd.analysis.exchanges.request import Request
 
 if TYPE_CHECKING:
     from pcapd.analysis.world import World
@@ -31,7 +31,8 @@ class ShownRequest(NamedTuple):
     """A request for the report.
 
     Attributes:
-        status, method, path, router_error: See `pcapd.analysis.exchanges.http.Request`.
+        status, method, path, router_error, error, shown, said: See
+            `pcapd.analysis.exchanges.request.Request`.
         place: The place nearest to the server.
         frame: The request's packet there.
         first_us: When it was sent.
@@ -47,6 +48,7 @@ class ShownRequest(NamedTuple):
     method: str
     path: str
     router_error: str
+    error: str
     place: int
     frame: int
     first_us: int
@@ -56,6 +58,13 @@ class ShownRequest(NamedTuple):
     network_us: Optional[int]
     envoy_us: Optional[int]
     app_us: Optional[int]
+    shown: str
+    said: str
+
+    @property
+    def outcome(self) -> str:
+        """What failed; else the status, or an empty text without one."""
+        return self.error or str(self.status or "")
 
 
 class Sample:
@@ -126,7 +135,7 @@ class RequestTotals:
 
     Attributes:
         count: Number of requests with a response.
-        failed: By status of 500 or more: number, first and last time.
+        failed: By status of 500 or more, or what failed instead: number, first and last time.
         bad: Some failed requests.
         slow: The slowest of the slow requests; `slow_count` counts all.
         slowest: The longest requests, slow or not.
@@ -136,7 +145,7 @@ class RequestTotals:
     def __init__(self) -> None:
         self.count = self.slow_count = 0
         self.slow_first_us = self.slow_last_us = 0
-        self.failed: Dict[int, Tuple[int, int, int]] = {}
+        self.failed: Dict[str, Tuple[int, int, int]] = {}
         self.bad: List[ShownRequest] = []
         self.slow: List[ShownRequest] = []
         self.slowest: List[ShownRequest] = []
@@ -154,17 +163,19 @@ class RequestTotals:
         if loopback:
             inner.add(place.instance, request, request.wait_us)
         duration, wait = outer.duration_us, outer.wait_us
-        self._count(near, request, duration)
-        error, slow = request.status is not None and request.status >= 500, wait >= SLOW_US
+        error = bool(request.error) or (request.status is not None and request.status >= 500)
+        self._count(near, request, duration, error)
+        slow = wait >= SLOW_US
         longest = len(self.slowest) < _SHOWN or duration > self.slowest[-1].duration_us
         if not (error or slow or longest):
             return
         app = None if loopback else inner.wait(place.instance, request)
         bad = ShownRequest(
-            request.status, request.method, request.path, request.router_error, near, request.sent.frame,
+            request.status, request.method, request.path, request.router_error, request.error, near,
+            request.sent.frame,
             outer.sent.first_us, duration, wait, tuple(sorted(at)),
             wait - request.wait_us if len(at) > 1 else None,
-            max(0, request.wait_us - app) if app is not None else None, app,
+            max(0, request.wait_us - app) if app is not None else None, app, request.shown, request.said,
         )  # fmt: skip
         if error:
             self._note_error(bad)
@@ -176,7 +187,7 @@ class RequestTotals:
         if longest:
             _keep(self.slowest, bad, lambda one: one.duration_us)
 
-    def _count(self, place: int, request: Request, duration_us: int) -> None:
+    def _count(self, place: int, request: Request, duration_us: int, error: bool) -> None:
         self.count += 1
         key = place, request.method, request.path
         group = self.groups.get(key)
@@ -185,12 +196,11 @@ class RequestTotals:
                 key = place, request.method, "/…"
             group = self.groups.setdefault(key, Sample())
         group.add(duration_us)
-        group.errors += request.status is not None and request.status >= 500
+        group.errors += error
 
     def _note_error(self, bad: ShownRequest) -> None:
-        assert bad.status is not None
-        count, first, _ = self.failed.get(bad.status, (0, bad.first_us, 0))
-        self.failed[bad.status] = count + 1, first, bad.first_us
+        count, first, _ = self.failed.get(bad.outcome, (0, bad.first_us, 0))
+        self.failed[bad.outcome] = count + 1, first, bad.first_us
         if len(self.bad) < _SHOWN:
             self.bad.append(bad)
 

@@ -38,7 +38,7 @@ class HttpSlow(Kind):
             {
                 "took": slowest.wait_us,
                 "all": requests.count,
-                "path": f"{slowest.method} {slowest.path}",
+                "path": slowest.shown,
                 "network": slowest.network_us if slowest.network_us is not None else -1,
                 "envoy": slowest.envoy_us if slowest.envoy_us is not None else -1,
                 "app": slowest.app_us if slowest.app_us is not None else -1,

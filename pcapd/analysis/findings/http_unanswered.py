@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, Iterator, Set
+from typing import Final, Iterator, List, Set, Tuple
 
-from pcapd.analysis.conversations import Conversation, View
-from pcapd.analysis.exchanges.http import Request
+from pcapd.analysis.conversations import Conversation, Half, View
 from pcapd.analysis.exchanges.log import Exchanges
-from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, Sort, milliseconds, packets
+from pcapd.analysis.exchanges.request import Request
+from pcapd.analysis.findings.base import ERROR, NOTE, Group, Kind, Occurrence, Sort, milliseconds, packets
 from pcapd.analysis.findings.idle import how_cut
 from pcapd.analysis.findings.keepalive import lost_the_race
 from pcapd.analysis.findings.where import in_order
@@ -21,24 +21,54 @@ _PATIENCE_US: Final = 5_000_000
 
 def _why(view: View, request: Request, until_us: int) -> str:
     """Why there is no response; empty if it may still come."""
-    client, server = view.client, view.server
-    if server.rst_us or server.fin_us:
-        return f"the server {'reset' if server.rst_us else 'closed'} the connection"
-    waited = until_us - request.sent.last_us
-    if client.rst_us or client.fin_us:
-        return f"the client gave up after {milliseconds(max(client.rst_us, client.fin_us) - request.sent.last_us)}"
-    return "nothing arrived" if waited >= _PATIENCE_US else ""
+    if request.cancelled_us:
+        return f"the client cancelled after {milliseconds(request.cancelled_us - request.sent.last_us)}"
+    client_us, server_us = _closed_us(view.client), _closed_us(view.server)
+    if server_us and not 0 < client_us <= server_us:
+        return f"the server {'reset' if view.server.rst_us else 'closed'} the connection"
+    if not request.ended:
+        return ""  # a call in both directions: nothing may have been asked yet
+    if client_us:
+        return f"the client gave up after {milliseconds(client_us - request.sent.last_us)}"
+    return "nothing arrived" if until_us - request.sent.last_us >= _PATIENCE_US else ""
+
+
+def _closed_us(half: Half) -> int:
+    """When an end closed the connection; 0 if it did not."""
+    return min((us for us in (half.fin_us, half.rst_us) if us), default=0)
+
+
+def _missed(view: View, request: Request, world: World) -> bool:
+    """Whether the response may be among the packets that the capture lost."""
+    begin, end = request.sent.first_us, view.seen.last_us
+    return world.lost_at(view.place, world.aligned(view.place, begin), world.aligned(view.place, end))
+
+
+def _occurrence(conversation: Conversation, view: View, lost: List[Tuple[Request, str]]) -> Occurrence:
+    first, why = lost[0]
+    certain = any(not one.quiet or reason.startswith("the server") for one, reason in lost)
+    return Occurrence(
+        ERROR if certain else NOTE,
+        conversation,
+        conversation.places,
+        first.sent.first_us,
+        view.seen.last_us,
+        [(view.place, one.sent.frame) for one, _ in lost[:3]],
+        {"path": first.shown, "why": why},
+        (why.split(" after ")[0],),
+        len(lost),
+    )
 
 
 class HttpUnanswered(Kind):
     """Requests got no response."""
 
     name = "http_unanswered"
-    looks = "A request without a response: the connection is closed, or nothing arrives."
+    looks = "A request without a response: the connection is closed, nothing arrives, or in HTTP/2 the client cancels after a second or more. A gRPC call without a deadline (grpc-timeout) may be a stream without an event, so it is only a note while the connection stays open."
     means = "The application hangs, crashed, or closed the connection without a response."
     remedy = "Check the log of the instance: did the request arrive, and did the process exit?"
     platform = "gorouter answers such requests with 502 and X-Cf-RouterError: endpoint_failure."
-    display = "http.request"
+    display = "http.request || http2.headers.method"
     looks_at = Sort.HTTP
 
     def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
@@ -52,26 +82,12 @@ class HttpUnanswered(Kind):
                 continue
             if view.server.unseen or view.client.unseen:
                 return  # the response may be among the packets that were not captured here
-            lost = [one for one in http.waiting if one.status is None and one.seq not in known]
+            until_us = world.places[view.place].last_us
+            lost = [(one, _why(view, one, until_us)) for one in http.unanswered if one.seq not in known]
+            lost = [(one, why) for one, why in lost if why]
             known |= {one.seq for one in http.waiting} | http.answered_last
-            begin, end = (lost[0].sent.first_us, view.seen.last_us) if lost else (0, 0)
-            if not lost or world.lost_at(
-                view.place, world.aligned(view.place, begin), world.aligned(view.place, end)
-            ):
-                continue
-            why = _why(view, lost[0], world.places[view.place].last_us)
-            if why:
-                yield Occurrence(
-                    ERROR,
-                    conversation,
-                    conversation.places,
-                    begin,
-                    end,
-                    [(view.place, one.sent.frame) for one in lost[:3]],
-                    {"path": f"{lost[0].method} {lost[0].path}", "why": why},
-                    (why.split(" after ")[0],),
-                    len(lost),
-                )
+            if lost and not _missed(view, lost[0][0], world):
+                yield _occurrence(conversation, view, lost)
                 return
 
     def summary(self, group: Group, world: World) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Iterator
 
 from pcapd.analysis.conversations import Conversation, View
+from pcapd.analysis.exchanges.http2 import Http2
 from pcapd.analysis.exchanges.log import Exchanges
+from pcapd.analysis.exchanges.request import Request
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, is_tcp, milliseconds, times
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
@@ -21,11 +23,19 @@ def lost_the_race(view: View, exchanges: Exchanges) -> bool:
         return False
     unread = client.next - bool(client.fin_us) > server.fin_acked
     http = exchanges.http.get(view.place)
+    if isinstance(http, Http2):
+        # Other frames than requests also arrive too late, and GOAWAY makes the client repeat requests.
+        return unread and any(_late(one, view) for one in http.unanswered)
     if http is not None and http.waiting:
         first = http.waiting[0]
-        if first.status is not None or (first.seq - client.base) & 0xFFFFFFFF < server.fin_acked:
+        if first.status is not None or not _late(first, view):
             return False  # the server had received it, and closed without a response
     return unread and server.payload_us <= closed_us
+
+
+def _late(request: Request, view: View) -> bool:
+    """Whether the server had not received a request when it closed."""
+    return (request.seq - view.client.base) & 0xFFFFFFFF >= view.server.fin_acked
 
 
 class KeepaliveRace(Kind):

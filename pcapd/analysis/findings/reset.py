@@ -118,5 +118,5 @@ def _used(view: View) -> bool:
 
 def _under_way(exchanges: Exchanges, place: int) -> Optional[str]:
     http = exchanges.http.get(place)
-    waiting: List[str] = [f"{one.method} {one.path}" for one in http.waiting] if http is not None else []
+    waiting: List[str] = [one.shown for one in http.waiting] if http is not None else []
     return waiting[0] if waiting else None

@@ -4,6 +4,7 @@
 timeline  the packet rate of each place over time
 ladder    the packets of one conversation at all places
 charts    diagrams (SVG)
+style     the style sheet
 document  the page
 ========  ====================================================================
 

@@ -113,7 +113,7 @@ class Capture:
         self._links: list[AgentLink] = []
         self._awaited: set[AgentLink] = set()  # links made at the start, neither open nor failed
         self._gathering = Gathering(self._reactor, len(self.targets), self._links, self._ask)
-        self._sources = Sources(metrics)
+        self._sources = Sources(metrics, self._reactor.seconds)
         self._errors: list[RequestError] = []
         self._paused = False
         self._timer: Any = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pcapd.api.capture.agentlink import AgentLink
@@ -58,13 +58,16 @@ class Sources:
 
     Args:
         metrics: The counters for Prometheus, which are increased too.
+        seconds: The reactor's clock; the capture begins now.
 
     Attributes:
         bytes: Total size of the records that the api received.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, seconds: Callable[[], float]) -> None:
         self._metrics = metrics
+        self._seconds = seconds
+        self._began = seconds()
         self._found: dict[tuple[AgentLink, int], OpenSource] = {}
         self._opened_by: Counter[AgentLink] = Counter()
         self.bytes = 0
@@ -105,6 +108,8 @@ class Sources:
 
     def received(self, opened: OpenSource, packets: int, size: int) -> None:
         """Count received packets, and the bytes of their records."""
+        if not self.bytes:
+            self._metrics.first_packet.observe(self._seconds() - self._began)
         opened.packets += packets
         self.bytes += size
         self._metrics.packets.inc(packets)

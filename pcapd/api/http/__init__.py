@@ -1,11 +1,9 @@
 """The api's interface for clients: HTTP and WebSocket.
 
 ``web``
-    the client's identity, error bodies, and the plain pages.
-``connection``
-    a client's HTTP connection: one request at a time, with a time limit for each step.
+    the client's identity, and the plain pages.
 ``websocket``
-    the same connection after its upgrade: messages and the limits on them.
+    a client's connection after its upgrade: messages and the limits on them.
 ``stream``
     a capture as frames over a WebSocket.
 ``download``

@@ -20,9 +20,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from pcapd.api.http.web import NotFoundResource, Page, deny
 from pcapd.errors import TargetNotFound
 from pcapd.limits import STRANGER_BUFFER
+from pcapd.net.pages import NotFoundResource, Page, deny
 
 __all__ = ["ClientFilesResource"]
 

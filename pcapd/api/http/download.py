@@ -25,7 +25,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from pcapd.api.capture import audit
 from pcapd.api.capture.life import Capture
-from pcapd.api.http.web import CaptureService, ClientInfo, Page, deny
+from pcapd.api.http.web import CaptureService, ClientInfo
 from pcapd.config.units import parse_duration, parse_size
 from pcapd.errors import (
     AuditUnavailable,
@@ -46,6 +46,7 @@ from pcapd.limits import (
 )
 from pcapd.merge.muxer import UNLIMITED, Muxer
 from pcapd.net.clock import now_us
+from pcapd.net.pages import Page, deny
 from pcapd.savefile.form import Form
 from pcapd.wire import App, Deployment, End, EndReason, Notice, Request, Source, Stats
 from pcapd.wire.frames import Bytes

@@ -23,8 +23,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from pcapd.api.capture import audit
 from pcapd.api.capture.life import Capture
-from pcapd.api.http.connection import HttpConnection
-from pcapd.api.http.web import CaptureService, ClientInfo, Page, deny
+from pcapd.api.http.web import CaptureService, ClientInfo
 from pcapd.api.http.websocket import WebSocket, accept
 from pcapd.errors import BadRequest, ClientLeft, RemoteProtocolError, RequestError
 from pcapd.limits import (
@@ -35,6 +34,8 @@ from pcapd.limits import (
     START_TIMEOUT,
 )
 from pcapd.net.clock import Deadline, cancel, now_us
+from pcapd.net.httpserver import HttpConnection
+from pcapd.net.pages import Page, deny
 from pcapd.net.sendqueue import RECORD
 from pcapd.running import RunningTime
 from pcapd.wire import (

@@ -1,8 +1,7 @@
-"""The HTTP interface: clients, error bodies, and the plain pages."""
+"""The HTTP interface: clients, and the plain pages."""
 
 from __future__ import annotations
 
-import json
 import socket
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,12 +11,12 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web import http
-from twisted.web.resource import Resource
 
 from pcapd.api.http.forwarded import Networks, client_address, contains
-from pcapd.errors import LimitReached, MethodNotAllowed, RequestError, TargetNotFound, Unauthenticated
+from pcapd.errors import RequestError, Unauthenticated
 from pcapd.limits import NAME_MAX, TCP_USER_TIMEOUT
 from pcapd.net.addresses import plain_address
+from pcapd.net.pages import Page, answer_json, deny
 from pcapd.net.reactor import Reactor
 from pcapd.wire import Hello, Request
 
@@ -25,10 +24,7 @@ __all__ = [
     "CaptureService",
     "ClientInfo",
     "HealthResource",
-    "NotFoundResource",
-    "Page",
     "TargetsResource",
-    "deny",
 ]
 
 
@@ -144,43 +140,6 @@ def _bearer(header: str | None) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def deny(request: Any, error: RequestError) -> bytes:
-    """Answer with an error in Cloud Controller's form."""
-    body = {"errors": [{"code": error.code, "title": error.message, "detail": error.hint}]}
-    if isinstance(error, Unauthenticated):
-        request.setHeader("WWW-Authenticate", 'Bearer realm="pcapd"')
-    if isinstance(error, MethodNotAllowed):
-        request.setHeader("Allow", ", ".join(error.allowed))
-    if isinstance(error, LimitReached) and error.retry_after is not None:
-        request.setHeader("Retry-After", str(error.retry_after))
-    return _json(request, error.status, body)
-
-
-def _json(request: Any, status: int, body: Any) -> bytes:
-    request.setResponseCode(status)
-    request.setHeader("Content-Type", "application/json")
-    return json.dumps(body).encode() + b"\n"
-
-
-class Page(Resource):
-    """A page that answers the HTTP methods that it supports, and refuses others."""
-
-    methods: tuple[str, ...] = ("GET", "HEAD")
-
-    def render(self, request: Any) -> Any:
-        """Answer a supported method, and refuse others."""
-        method = request.method.decode("ascii")
-        if method in self.methods:
-            return super().render(request)
-        error = MethodNotAllowed(f"this page does not support {method}", f"use {' or '.join(self.methods)}")
-        error.allowed = self.methods
-        return self.refuse(request, error)
-
-    def refuse(self, request: Any, error: RequestError) -> bytes:
-        """Answer with an error."""
-        return deny(request, error)
-
-
 class HealthResource(Page):
     """``GET /health``: 200 or 503, always JSON.
 
@@ -197,7 +156,7 @@ class HealthResource(Page):
     def render_GET(self, request: Any) -> bytes:
         """Answer with the health of the api."""
         body = self._health()
-        return _json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
+        return answer_json(request, http.OK if body["healthy"] else http.SERVICE_UNAVAILABLE, body)
 
 
 class TargetsResource(Page):
@@ -224,24 +183,4 @@ class TargetsResource(Page):
             body = {"targets": self._names(client.token)}
         except RequestError as error:
             return deny(request, self._service.refused(Failure(error), client))
-        return _json(request, http.OK, body)
-
-
-class NotFoundResource(Resource):
-    """Answers 404 for every other path.
-
-    Args:
-        hint: The paths that exist.
-    """
-
-    def __init__(self, hint: str = "use /health, /capture or /v1/stream") -> None:
-        super().__init__()
-        self._hint = hint
-
-    def getChild(self, path: bytes, request: Any) -> Resource:
-        """Answer 404 below this path too."""
-        return self
-
-    def render(self, request: Any) -> bytes:
-        """Answer 404 and list the paths that exist."""
-        return deny(request, TargetNotFound("no such page", self._hint))
+        return answer_json(request, http.OK, body)

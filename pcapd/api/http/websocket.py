@@ -18,9 +18,9 @@ from wsproto.connection import Connection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import ProtocolError
 
-from pcapd.api.http.connection import HttpConnection
 from pcapd.errors import BadRequest, RemoteProtocolError
 from pcapd.limits import CLIENT_MESSAGE_MAX
+from pcapd.net.httpserver import HttpConnection
 from pcapd.wire import Answers
 from pcapd.wire.frames import Bytes
 

@@ -20,10 +20,12 @@ __all__ = [
     "CaptureCommand",
     "access_options",
     "capture_options",
+    "contents_option",
     "direct_capture_options",
     "environments",
     "files",
     "one_of",
+    "ssh_hosts",
     "token_file_option",
 ]
 
@@ -85,6 +87,22 @@ def environments(context: Any, parameter: Any, incomplete: str) -> Items:
         return []
     names = [name for name in known if name.startswith(incomplete) and _WHOLE_WORD.fullmatch(name)]
     return [CompletionItem(name) for name in names]
+
+
+def ssh_hosts(context: Any, parameter: Any, incomplete: str) -> Items:
+    """Complete HOST or USER@HOST from the user's and the system's ssh configuration and known hosts."""
+    from pcapd.ctl.ssh.names import host_names
+
+    # zsh and fish complete the whole word.  bash splits it before and after the @, and then replaces
+    # the @ too.
+    user, at, begun = incomplete.rpartition("@")
+    if (context.params.get("hosts") or ())[-1:] == ("@",):
+        at = "@"
+    try:
+        known = host_names(Path.home())
+    except RuntimeError:  # there is no home directory
+        return []
+    return [CompletionItem(f"{user}{at}{name}") for name in known if name.startswith(begun)]
 
 
 class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -192,6 +210,13 @@ _ACCESS = (
 )
 #: The options of every command that asks an api.
 access_options = _options(*_ACCESS, _JSON)
+
+contents_option = click.option(
+    "--show-contents",
+    is_flag=True,
+    help="In findings, also show query strings, hosts and the beginning of failed responses, which are "
+    "left out otherwise.",
+)
 
 #: The options of every command that captures, without an api.
 direct_capture_options = _options(
@@ -332,8 +357,10 @@ direct_capture_options = _options(
     click.option(
         "--explain",
         is_flag=True,
-        help="At the end, explain what went wrong in the traffic, as pcapctl explain FILE does.",
+        help="Explain what went wrong in the traffic: the number of findings while the capture runs, and the "
+        "findings at the end, as pcapctl explain FILE does.",
     ),
+    contents_option,
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
     click.option("--force", is_flag=True, help="Overwrite an existing file."),
     click.option(

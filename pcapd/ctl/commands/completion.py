@@ -29,9 +29,10 @@ _PROGRAM, _VARIABLE = "pcapctl", "_PCAPCTL_COMPLETE"
 def completion(shell: str) -> None:
     """Print the script that completes pcapctl's command line in a shell.
 
-    It completes commands, options, files, and values that are stored on this machine, such
-    as the directors of ~/.bosh/config; it never uses the network.  For zsh and fish, pcapctl
-    must be in PATH; bash must be version 4.4 or later.
+    It completes commands, options, files, and values that are stored on this machine, such as
+    the directors of ~/.bosh/config, and the hosts of ~/.ssh/config and ~/.ssh/known_hosts; it
+    never uses the network.  For zsh and fish, pcapctl must be in PATH; bash must be version 4.4
+    or later.
     """
     print(script(shell, click.get_current_context().find_root().command), end="")
 

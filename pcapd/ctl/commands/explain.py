@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import files
+from pcapd.ctl.commands.arguments import contents_option, files
 
 __all__ = ["explain"]
 
@@ -24,7 +24,10 @@ __all__ = ["explain"]
 @click.option("--json", is_flag=True, help="Print one JSON object for scripts instead of text.")
 @click.option("--html", "page", metavar="FILE", help="Write a self-contained HTML page with diagrams.")
 @click.option("--all", "everything", is_flag=True, help="Show all findings, not only a screenful.")
-def explain(names: Tuple[str, ...], json: bool, page: Optional[str], everything: bool) -> None:
+@contents_option
+def explain(
+    names: Tuple[str, ...], json: bool, page: Optional[str], everything: bool, show_contents: bool
+) -> None:
     """Explain what went wrong in a capture: what was refused, lost, closed or delayed, and where.
 
     FILE is a pcapng or pcap file from any program; several files are several places.
@@ -36,5 +39,8 @@ def explain(names: Tuple[str, ...], json: bool, page: Optional[str], everything:
     from pcapd.ctl.display.explain import as_lines, write_page
     from pcapd.ctl.display.explain import explain as read
 
-    found = read(names) if page is None else write_page(names, page)
+    if page is None:
+        found = read(names, contents=show_contents)
+    else:
+        found = write_page(names, page, contents=show_contents)
     print(json_module.dumps(as_dict(found)) if json else "\n".join(as_lines(found, everything=everything)))

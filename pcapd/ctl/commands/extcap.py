@@ -16,9 +16,10 @@ __all__ = ["extcap"]
 @click.command(
     epilog="\b\nExamples:\n"
     "  pcapctl extcap --install\n"
-    "  tshark -D                                        lists pcapctl-cf, pcapctl-bosh, pcapctl-hosts\n"
+    "  tshark -D                   lists pcapctl-cf, pcapctl-bosh, pcapctl-hosts, pcapctl-ssh\n"
     "  tshark -i pcapctl-cf -o extcap.pcapctl_cf.app:myapp -f 'tcp port 8080' -c 10\n"
     "  tshark -i pcapctl-hosts -o extcap.pcapctl_hosts.targets:web-0,web-1 -w web.pcapng\n"
+    "  tshark -i pcapctl-ssh -o extcap.pcapctl_ssh.hosts:web-1,alice@web-2 -w web.pcapng\n"
     "  pcapctl extcap --uninstall\n\n"
     "After the installation, press F5 (Refresh Interfaces) in Wireshark.  The gear icon next to\n"
     "an interface opens its options."
@@ -32,7 +33,8 @@ __all__ = ["extcap"]
     help="The extcap directory.  [default: from tshark -G folders, else ~/.config/wireshark/extcap]",
 )
 def extcap(install: bool, uninstall: bool, directory: Optional[Path]) -> None:
-    """Provide capture interfaces to Wireshark: Cloud Foundry app, BOSH VMs, pcapd hosts.
+    """Provide capture interfaces to Wireshark: Cloud Foundry app, BOSH VMs, pcapd hosts,
+    hosts over ssh.
 
     Wireshark and tshark start pcapctl with options of their own (--extcap-interfaces,
     --capture and others).  A copy of pcapctl in their extcap directory, or a link to it, works too.

@@ -6,7 +6,7 @@ from typing import Any, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, direct_capture_options
+from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, direct_capture_options, ssh_hosts
 from pcapd.ctl.commands.capturing import capture_options_of
 from pcapd.ctl.options import CaptureTarget
 
@@ -24,7 +24,7 @@ __all__ = ["ssh"]
     "\b\nEach host needs tcpdump or dumpcap, and the permission to capture: as root, with\n"
     "file capabilities, or with sudo without a password.\n\n" + EXIT_STATUS,
 )
-@click.argument("hosts", nargs=-1, required=True, metavar="[USER@]HOST...")
+@click.argument("hosts", nargs=-1, required=True, metavar="[USER@]HOST...", shell_complete=ssh_hosts)
 @click.option(
     "--ssh",
     "program",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import gzip
 import os
 import sys
+import zlib
 from pathlib import Path
-from typing import Callable, Final, Iterator, List, Optional, Sequence
+from typing import BinaryIO, Callable, Final, Iterator, List, Optional, Sequence, cast
 
 from pcapd.analysis.explanation import Explanation
 from pcapd.analysis.merging import in_order
@@ -21,42 +24,45 @@ from pcapd.savefile.blocks import BadFile, FileInterface, FileStatistics
 from pcapd.savefile.classic import read_any_rows
 from pcapd.savefile.reader import Rows
 
-__all__ = ["as_lines", "explain", "write_page"]
+__all__ = ["Places", "as_lines", "explain", "write_page"]
 
-#: The diagram of a finding starts this time before its first sign, microseconds.
-_LADDER_BEFORE_US: Final = 50_000
+#: First bytes of a gzip file (RFC 1952).
+_GZIP: Final = b"\x1f\x8b"
 
 
-def explain(names: Sequence[str], also: Optional[Callable[[bytes], None]] = None) -> Explanation:
+def explain(
+    names: Sequence[str], also: Optional[Callable[[bytes], None]] = None, *, contents: bool = False
+) -> Explanation:
     """Read files (``-`` is standard input), each captured at different places, and explain them.
 
     Args:
         names: The files.
         also: Function that is called with all rows too, see `pcapd.packet.row`.
+        contents: See `Explanation`.
 
     Raises:
         PcapdError: A file cannot be read, or is neither pcapng nor pcap.
     """
-    explanation = Explanation(names)
-    places = [_Places(explanation, index) for index in range(len(names))]
+    explanation = Explanation(names, contents=contents)
+    places = [Places(explanation, index) for index in range(len(names))]
     explanation.read([_rows(name, own) for name, own in zip(names, places)], also)
     explanation.finish()
     return explanation
 
 
-def write_page(names: Sequence[str], page: str) -> Explanation:
+def write_page(names: Sequence[str], page: str, *, contents: bool = False) -> Explanation:
     """Like `explain`, and write the result as an HTML page that only its owner can read.
 
     Raises:
         PcapdError: A file cannot be read (see `explain`), or the page cannot be written.
     """
     timeline = Timeline()
-    explanation = explain(names, timeline.add)
+    explanation = explain(names, timeline.add, contents=contents)
     bad = worst_conversation(explanation)
     ladder = None
     if bad is not None and bad.example is not None and "-" not in names:
-        from_us = explanation.world.aligned(bad.places[0], bad.first_us) if bad.places else bad.first_us
-        ladder = Ladder(bad.example, explanation.world, from_us - _LADDER_BEFORE_US)
+        sign_us = explanation.world.aligned(bad.places[0], bad.first_us) if bad.places else bad.first_us
+        ladder = Ladder(bad.example, explanation.world, sign_us, bad.frames)
         for rows, _ in in_order(
             [_rows(name, _Again(index, explanation)) for index, name in enumerate(names)]
         ):
@@ -72,20 +78,22 @@ def write_page(names: Sequence[str], page: str) -> Explanation:
     return explanation
 
 
-class _Places:
+class Places:
     """Makes each interface of a file a place, and returns its number."""
 
     def __init__(self, explanation: Explanation, file: int) -> None:
         self._explanation, self._file = explanation, file
 
     def place(self, interface: FileInterface) -> int:
+        """The number of an interface's place."""
         return self._explanation.place(self._file, interface)
 
     def statistics(self, place: int, counters: FileStatistics) -> None:
+        """Process the loss counters of a place."""
         self._explanation.statistics(place, counters)
 
 
-class _Again(_Places):
+class _Again(Places):
     """Returns the same numbers of places when the file is read a second time."""
 
     def __init__(self, file: int, explanation: Explanation) -> None:
@@ -104,15 +112,28 @@ class _Again(_Places):
         pass
 
 
-def _rows(name: str, places: _Places) -> Iterator[Rows]:
+def _rows(name: str, places: Places) -> Iterator[Rows]:
     shown = "standard input" if name == "-" else Path(name).name
     try:
-        with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
+        with _opened(name) as file:
             yield from read_any_rows(file, shown, places.place, places.statistics)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise PcapdError(f"cannot read {name}: it is not a complete gzip file") from error
     except OSError as error:
         raise PcapdError(f"cannot read {name}: {error.strerror}") from error
     except BadFile as error:
         raise PcapdError(f"{name}: {error.message}", error.hint) from error
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    """Open a file, which may be compressed with gzip, as with ``--output NAME.pcapng.gz``."""
+    with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
+        if file.peek(2)[:2] == _GZIP:  # type: ignore[union-attr]
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            yield file
 
 
 def as_lines(explanation: Explanation, *, everything: bool) -> List[str]:

@@ -53,7 +53,7 @@ class InterfaceList:
         if important:
             say(message, sys.stderr)
 
-    def turn(self, capture: CaptureSession, now: float) -> None:
+    def turn(self, capture: CaptureSession, now: float, findings: str = "") -> None:
         """Stop when all interfaces are known."""
         known = len(capture.muxer.accounts)
         if known != self._known:

@@ -35,12 +35,13 @@ class Live:
         self._meter = Meter()
         self._shown_at = 0.0
 
-    def show(self, capture: CaptureSession, size: int, now: float) -> None:
+    def show(self, capture: CaptureSession, size: int, now: float, findings: str = "") -> None:
         """Draw the table, if the interval is over, the terminal is ready, and pcapctl is in the foreground.
 
         Args:
             size: Bytes of the file.
             now: Seconds of the capture's clock.
+            findings: See `Totals`.
         """
         if now - self._shown_at < _INTERVAL:
             return
@@ -50,7 +51,7 @@ class Live:
         if self._terminal.busy or self.hidden:
             return
         look = self._look()
-        progress = self._progress(capture, size, now)
+        progress = self._progress(capture, size, now, findings)
         self._terminal.show(render(view(accounts, capture.failed, self._meter, progress, places(look)), look))
 
     @property
@@ -58,7 +59,7 @@ class Live:
         """Whether nothing is drawn because another program has the terminal."""
         return _in_background(self._stream.fileno())
 
-    def _progress(self, capture: CaptureSession, size: int, now: float) -> Totals:
+    def _progress(self, capture: CaptureSession, size: int, now: float, findings: str) -> Totals:
         options = self._options
         waiting = capture.waiting(now)
         return Totals(
@@ -71,6 +72,7 @@ class Live:
             awaited=capture.awaited,
             stopping=capture.reason,
             waiting=tuple(waiting_parts(waiting, _NAMES)) if waiting is not None else (),
+            findings=findings,
         )
 
     def _look(self) -> Look:

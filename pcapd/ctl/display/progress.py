@@ -131,6 +131,7 @@ class Totals:
         awaited: Number of instances that have neither opened a source nor failed.
         stopping: Why the capture is stopping; empty while it continues.
         waiting: The text shown while it is stopping, in parts (`report.waiting_parts`).
+        findings: The number of findings so far, as text; empty without ``--explain``.
     """
 
     seconds: Optional[float] = None
@@ -142,6 +143,7 @@ class Totals:
     awaited: int = 0
     stopping: str = ""
     waiting: Tuple[str, ...] = ()
+    findings: str = ""
 
 
 @dataclass(frozen=True)

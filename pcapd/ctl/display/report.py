@@ -11,7 +11,8 @@ from pcapd.ctl.sinks.inventory import Inventory, Written
 from pcapd.ctl.sinks.opening import Sinks
 from pcapd.ctl.stream.session import CaptureSession, Waiting
 from pcapd.limits import MATCH_WINDOW, SNAPLEN_MAX
-from pcapd.merge.muxer import Account, describe
+from pcapd.merge.description import describe
+from pcapd.merge.muxer import Account
 from pcapd.packet import linktypes
 from pcapd.savefile.form import Form
 from pcapd.wire import Limits, Notice, Source

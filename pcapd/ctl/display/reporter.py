@@ -6,11 +6,12 @@ import dataclasses
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Protocol
 
 from pcapd.ctl.display import report, seentwice
 from pcapd.ctl.display.terminal import Terminal, say
 from pcapd.ctl.display.text import escape
+from pcapd.ctl.explaining.explainer import Explained
 from pcapd.ctl.options import STDOUT, CaptureOptions, CaptureTarget
 from pcapd.ctl.sinks import reportfile
 from pcapd.ctl.sinks.opening import Sinks
@@ -27,6 +28,7 @@ __all__ = ["Frontend", "Reporter", "can_redraw"]
 _EVENT_INTERVAL = 1.0
 _STOP_SHOW_AFTER = 1.0
 _STOP_SHOW_AGAIN = 5.0
+_EXPLAIN_SHOW_AFTER = 1.0
 _MINUTE = 60.0
 _TOGETHER = 1.0  # seconds; failures of several instances within this time are reported in one line
 
@@ -38,8 +40,12 @@ class Frontend(Protocol):
         """Show a line of text."""
         ...
 
-    def turn(self, capture: CaptureSession, now: float) -> None:
-        """Called in each turn of the loop; may show the progress, or stop the capture."""
+    def turn(self, capture: CaptureSession, now: float, findings: str = "") -> None:
+        """Called in each turn of the loop; may show the progress, or stop the capture.
+
+        Args:
+            findings: The number of findings so far, as text; empty without ``--explain``.
+        """
         ...
 
     def ended(self, capture: CaptureSession) -> None:
@@ -229,10 +235,12 @@ class Reporter:
 
     def progress(self, capture: CaptureSession, sinks: Sinks, now: float) -> None:
         """Called in each turn of the loop: draw the table, call the frontend, print events."""
+        explainer = sinks.explainer
+        findings = explainer.text if explainer is not None else ""
         if self._table is not None:
-            self._table.show(capture, sinks.inventory.size, now)
+            self._table.show(capture, sinks.inventory.size, now, findings)
         if self._frontend is not None:
-            self._frontend.turn(capture, now)
+            self._frontend.turn(capture, now, findings)
         if not self._failed:
             self._failed_at = None
         elif self._failed_at is None:
@@ -247,7 +255,8 @@ class Reporter:
         if self._options.json and now - self._said_at >= _EVENT_INTERVAL:
             self._said_at = now
             accounts = capture.muxer.accounts.values()
-            self.event("progress", sources=[_brief(account) for account in accounts])
+            found = {"findings": explainer.counts} if explainer is not None else {}
+            self.event("progress", sources=[_brief(account) for account in accounts], **found)
 
     def detach(self) -> None:
         """Stop drawing the table, because the shell uses the terminal again."""
@@ -257,14 +266,25 @@ class Reporter:
             if self._terminal is not None:
                 self._terminal.leave()
 
-    def conclude(self, capture: CaptureSession, sinks: Sinks, target: CaptureTarget, seconds: float) -> int:
+    def conclude(
+        self,
+        capture: CaptureSession,
+        sinks: Sinks,
+        target: CaptureTarget,
+        seconds: float,
+        presses: Callable[[], int],
+    ) -> int:
         """Show the result, write the report, and return the exit status.
 
         Args:
             seconds: Duration of the capture.
+            presses: Returns how often the user has asked for the end.
         """
         went = report.as_dict(capture, sinks, seconds)
         about = {**reportfile.facts(self._options, target), **went}
+        explained = self._explained(capture, sinks, presses)
+        if explained is not None:
+            about.update(explain=explained.facts, explain_skipped=explained.skipped)
         problem: Optional[reportfile.ReportFailed] = None
         try:
             # Written first, because the next steps may wait for a terminal or a pipe.
@@ -279,8 +299,8 @@ class Reporter:
             text = report.as_text(capture, sinks, seconds, self._options)
             for line in [*text, *seentwice.lines(capture, sinks)]:
                 self.line(line)
-        if self._options.files.explain:
-            self._explain([written.name for written in sinks.inventory.kept if written.packets])
+        if explained is not None:
+            self._explain(explained)
         self.event("end", **went)
         if self._frontend is not None:
             self._frontend.ended(capture)
@@ -295,20 +315,36 @@ class Reporter:
         self._close()
         return int(went["exit_status"] if self._frontend is None else self._frontend.failed(capture))
 
-    def _explain(self, names: List[str]) -> None:
-        """Show the findings about the traffic in the files, which are finished."""
-        # Most captures do not need these imports.
-        from pcapd.analysis.report import as_dict  # noqa: PLC0415
-        from pcapd.ctl.display.explain import as_lines, explain  # noqa: PLC0415
+    def _explained(
+        self, capture: CaptureSession, sinks: Sinks, presses: Callable[[], int]
+    ) -> Optional[Explained]:
+        """The findings; a further Ctrl-C ends the wait for them."""
+        explainer = sinks.explainer
+        if explainer is None:
+            return None
+        if capture.started is None or capture.reason == "interrupted twice":
+            explainer.discard()
+            return Explained()
+        before, told = presses(), False
 
-        try:
-            found = explain(names)
-        except PcapdError as error:
-            self.line(f"pcapctl: {escape(str(error))}", important=True)
-            return
-        for line in as_lines(found, everything=False):
+        def go_on(waited: float) -> bool:
+            nonlocal told
+            if waited > _EXPLAIN_SHOW_AFTER and not told:
+                told = True
+                self.line("explaining the capture; Ctrl-C leaves this out")
+            return presses() == before
+
+        names = [written.name for written in sinks.inventory.kept if written.packets]
+        return explainer.result(names, go_on, failed=capture.outcome is Outcome.FAILED)
+
+    def _explain(self, explained: Explained) -> None:
+        """Show the findings about the traffic."""
+        if explained.problem:
+            self.line(f"pcapctl: {escape(explained.problem)}", important=True)
+        for line in explained.lines:
             self.line(line)
-        self.event("explanation", **as_dict(found))
+        if explained.facts is not None:
+            self.event("explanation", **explained.facts)
 
     def _close(self) -> None:
         """Wait until the terminal has received all lines, but not for ever."""

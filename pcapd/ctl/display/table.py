@@ -211,7 +211,7 @@ def _cut(text: str, width: int, look: Look) -> str:
 
 def _below(progress: Totals, look: Look, width: int) -> List[str]:
     between = " · " if look.unicode else " | "
-    notes = []
+    notes = [progress.findings] if progress.findings else []
     if progress.awaited:
         notes.append(f"waiting for {progress.awaited} more instance{'s' if progress.awaited > 1 else ''}")
     if progress.stopping:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -25,13 +27,14 @@ from pcapd.ctl.options import (
     parse_instances,
     read_token,
 )
+from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.ctl.stopping import Parent
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 from pcapd.savefile.form import Form
 
 if TYPE_CHECKING:
-    from pcapd.ctl.extcap.toolbar import Toolbar
+    from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark
 
 __all__ = ["PREPARE", "answer", "options_of"]
 
@@ -41,6 +44,8 @@ _READER_TIMEOUT = 30.0
 _STDOUT_FD = 1
 
 Prepare = Callable[[Call, CaptureOptions], Tuple[Access, CaptureTarget]]
+#: Runs a prepared capture, and returns its exit status.
+Run = Callable[["Wireshark", Parent], int]
 
 
 def answer(arguments: Sequence[str]) -> int:
@@ -108,8 +113,6 @@ def _capture(interface: configuration.Interface, call: Call) -> int:
 
 def _captured(interface: configuration.Interface, call: Call, parent: Parent, toolbar: Toolbar) -> int:
     from pcapd.ctl.extcap.toolbar import Wireshark, has_reader
-    from pcapd.ctl.run import run
-    from pcapd.ctl.stream.connection import Connection
 
     fifo = call.get("--fifo")
     if not fifo:
@@ -117,13 +120,44 @@ def _captured(interface: configuration.Interface, call: Call, parent: Parent, to
     # Before anything can fail: dumpcap waits for ever for a pipe that was never opened.
     _write_to(fifo, parent)
     options = options_of(call)
-    access, target = PREPARE[interface.value](call, options)
+    run = _over_ssh(call, options) if interface.value == "pcapctl-ssh" else _by_api(interface, call, options)
     try:
-        return run(lambda: Connection(access), options, target, Wireshark(_STDOUT_FD, toolbar), parent)
+        return run(Wireshark(_STDOUT_FD, toolbar), parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise
         return 0
+
+
+def _by_api(interface: configuration.Interface, call: Call, options: CaptureOptions) -> Run:
+    """Prepare a capture through an api."""
+    from pcapd.ctl.run import run
+    from pcapd.ctl.stream.connection import Connection
+
+    access, target = PREPARE[interface.value](call, options)
+    return lambda frontend, parent: run(lambda: Connection(access), options, target, frontend, parent)
+
+
+def _over_ssh(call: Call, options: CaptureOptions) -> Run:
+    """Prepare a capture over ssh, which never asks for a password: Wireshark has no terminal."""
+    from pcapd.ctl.ssh.farside import check_filter
+    from pcapd.ctl.ssh.hosts import SshOptions, openssh
+    from pcapd.ctl.ssh.running import capture
+
+    names = tuple(dict.fromkeys(split_list(call.get("--hosts"))))
+    if not names:
+        raise UsageProblem("no hosts are named", f"name them {_IN_OPTIONS}")
+    check_filter(options.filter)
+    try:
+        how = SshOptions(options=tuple(shlex.split(call.get("--ssh-options"))))
+    except ValueError as error:
+        raise UsageProblem(f"options of ssh: {error}") from error
+    hosts = [dataclasses.replace(openssh(name, how), asking=()) for name in names]
+    include = _truth(call.get("--include-ssh", "false"), "--include-ssh")
+    target = CaptureTarget(names)
+    return lambda frontend, parent: capture(
+        hosts, options, target, include_ssh=include, frontend=frontend, parent=parent
+    )
 
 
 def options_of(call: Call) -> CaptureOptions:
@@ -143,6 +177,10 @@ def options_of(call: Call) -> CaptureOptions:
         ordered=_truth(call.get("--order", "true"), "--order"),
         quiet=True,
         verbose=True,
+        files=FileOptions(
+            explain=_truth(call.get("--explain", "false"), "--explain"),
+            contents=_truth(call.get("--show-contents", "false"), "--show-contents"),
+        ),
     )
 
 
@@ -256,7 +294,7 @@ def _hosts(call: Call, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
     return Access(_needed_api(call), token, _ca(call)), target
 
 
-#: How to prepare the capture of each interface.
+#: How to prepare the capture of each interface that needs an api.
 PREPARE: Dict[str, Prepare] = {"pcapctl-cf": _cf, "pcapctl-bosh": _bosh, "pcapctl-hosts": _hosts}
 
 

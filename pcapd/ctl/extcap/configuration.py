@@ -72,7 +72,7 @@ class Interface:
 class Control:
     """Numbers of the toolbar's controls."""
 
-    STOP, PACKETS, DROPPED, LOG = range(4)
+    STOP, PACKETS, DROPPED, LOG, FINDINGS = range(5)
 
 
 _INSTANCES = r"^ *(all|[0-9]+( *, *[0-9]+)*)? *$"
@@ -130,6 +130,20 @@ _CAPTURE = (
         "Hold packets back for a moment, to sort those of all instances by time",
         type="boolean",
         default="true",
+    ),
+    Argument(
+        "--explain",
+        "Explain",
+        "Count errors found in the traffic in the toolbar, and explain them in its log at the end",
+        type="boolean",
+        default="false",
+    ),
+    Argument(
+        "--show-contents",
+        "Show contents",
+        "In explanations, also show query strings, hosts and the beginning of failed responses",
+        type="boolean",
+        default="false",
     ),
 )
 
@@ -234,9 +248,55 @@ _HOSTS = Interface(
         _CA,
     ),
 )
+#: What differs where there is no agent.
+_OVER_SSH = {
+    one.call: one
+    for one in (
+        Argument(
+            "--device",
+            "Devices",
+            "Interfaces to capture on, with commas; any captures all",
+            placeholder="that of the default route",
+        ),
+        Argument(
+            "--headers-only",
+            "Headers only",
+            "Cut every packet here, after its TCP, UDP or ICMP header: the payload comes over ssh",
+            type="boolean",
+            default="false",
+        ),
+    )
+}
+_SSH = Interface(
+    "pcapctl-ssh",
+    "hosts over ssh",
+    (
+        Argument(
+            "--hosts",
+            "Hosts",
+            "[USER@]HOST, as ssh knows them, with commas; they need no agent, only tcpdump or dumpcap",
+            group="Hosts",
+            required=True,
+        ),
+        Argument(
+            "--ssh-options",
+            "Options of ssh",
+            "As on its command line, for example -J jump.example.com; ssh must need no password here",
+            group="Hosts",
+        ),
+        *(_OVER_SSH.get(one.call, one) for one in _CAPTURE),
+        Argument(
+            "--include-ssh",
+            "Include ssh",
+            "Capture also the port of the ssh server, with this capture's own connection",
+            type="boolean",
+            default="false",
+        ),
+    ),
+)
 
 #: By the names that Wireshark uses.
-INTERFACES: Dict[str, Interface] = {one.value: one for one in (_CF, _BOSH, _HOSTS)}
+INTERFACES: Dict[str, Interface] = {one.value: one for one in (_CF, _BOSH, _HOSTS, _SSH)}
 
 _CONTROLS = (
     (
@@ -247,6 +307,7 @@ _CONTROLS = (
     ),
     (Control.PACKETS, "string", "Packets", "Packets received"),
     (Control.DROPPED, "string", "Dropped", "Packets dropped, by place"),
+    (Control.FINDINGS, "string", "Findings", "Errors and warnings found in the traffic, if it is explained"),
     (Control.LOG, "button", "Log", "Messages of pcapctl"),
 )
 

@@ -136,7 +136,8 @@ class Wireshark:
         self._packets = packets
         self._toolbar = toolbar
         self._shown_at = 0.0
-        self._shown = ("", "")
+        self._shown = ("", "", "")
+        self._findings = ""
         self._said = 0
         self._stopped = False
 
@@ -147,8 +148,9 @@ class Wireshark:
             self._toolbar.send(text(0, Kind.STATUS_BAR, message))
             self._dialog(message)
 
-    def turn(self, capture: CaptureSession, now: float) -> None:
+    def turn(self, capture: CaptureSession, now: float, findings: str = "") -> None:
         """Handle pressed buttons, and update the toolbar."""
+        self._findings = findings.removeprefix("findings: ")  # the control's name
         for message in self._toolbar.receive():
             if (message.control, message.kind) == (Control.STOP, Kind.SET):
                 self._stopped = True
@@ -188,8 +190,9 @@ class Wireshark:
         if not all(account.traced for account in accounts):
             parts.append("more unknown" if parts else "unknown")
         dropped = ", ".join(parts) or "0"
-        shown = (str(sum(account.received for account in accounts)), dropped)
-        for control, new, old in zip((Control.PACKETS, Control.DROPPED), shown, self._shown):
+        shown = (str(sum(account.received for account in accounts)), dropped, self._findings)
+        controls = (Control.PACKETS, Control.DROPPED, Control.FINDINGS)
+        for control, new, old in zip(controls, shown, self._shown):
             if new != old:
                 self._toolbar.send(text(control, Kind.SET, new))
         self._shown = shown

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Tuple, TypeVar
+from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from pcapd.clouds.director import Vm, parse_info, parse_instances, refusal
@@ -29,7 +29,6 @@ from pcapd.ctl.login.cflogin import NotSaved
 from pcapd.ctl.login.cloud import CloudProblem
 from pcapd.ctl.login.fetch import Answer, Client
 from pcapd.errors import Unauthenticated
-from pcapd.limits import EXCHANGE_TIMEOUT
 from pcapd.wire import Deployment
 
 __all__ = ["BoshSession", "DirectorClient"]
@@ -176,19 +175,19 @@ class DirectorClient:
 
     # --- ssh ------------------------------------------------------------------
 
-    def ssh(self, deployment: str, request: Mapping[str, Any], *, timeout: float = EXCHANGE_TIMEOUT) -> int:
+    def ssh(self, deployment: str, request: Mapping[str, Any], *, timeout: Optional[float] = None) -> int:
         """Send a request for ssh on VMs, and return the number of the task that does it.
 
         Args:
             request: Made by `pcapd.clouds.directorssh`.
-            timeout: Seconds for the exchange.
+            timeout: Seconds for the exchange; None for the usual time.
 
         Raises:
             PcapdError: The director refuses, or did not answer.
         """
         return self._accepted(lambda: self._ssh(deployment, request, timeout))
 
-    def _ssh(self, deployment: str, request: Mapping[str, Any], timeout: float) -> int:
+    def _ssh(self, deployment: str, request: Mapping[str, Any], timeout: Optional[float]) -> int:
         url = f"{self._url}/deployments/{deployment}/ssh"
         answer = self._client.post_json(url, request, self._session.token(), timeout=timeout)
         if answer.status not in (302, 303):

@@ -99,12 +99,12 @@ class Client:
         return self._ask("POST", url, headers, form)
 
     def post_json(
-        self, url: str, value: Mapping[str, Any], token: str, *, timeout: float = EXCHANGE_TIMEOUT
+        self, url: str, value: Mapping[str, Any], token: str, *, timeout: Optional[float] = None
     ) -> Answer:
         """Send a JSON object with POST, with the user's token.
 
         Args:
-            timeout: Seconds for the whole exchange.
+            timeout: Seconds for the whole exchange; None for the usual time.
 
         Raises:
             CloudUnreachable: There was no complete answer in time.
@@ -118,7 +118,7 @@ class Client:
         url: str,
         headers: Dict[str, str],
         body: Optional[str] = None,
-        timeout: float = EXCHANGE_TIMEOUT,
+        timeout: Optional[float] = None,
     ) -> Answer:
         parts = urlsplit(url)
         access = Access(
@@ -127,7 +127,7 @@ class Client:
         secure, host, port, _ = address_of(access.api)
         connection = http.client.HTTPConnection(host, port)
         connection.default_port = 443 if secure else 80  # the Host header is sent without this port
-        deadline = Deadline(timeout)
+        deadline = Deadline(timeout or EXCHANGE_TIMEOUT)
         connection.sock = _dial(access, self._hints, deadline)
         try:
             with deadline.shuts(connection.sock):

@@ -53,7 +53,8 @@ class FileOptions:
         packet_ids: Give a packet that was seen at several places the same number at each.
         dedupe: Write a packet that was seen at several places only once.
         align: Correct the times of packets by the clock offsets that are known when the capture starts.
-        explain: Explain the files at the end.
+        explain: Explain the capture while it runs and at the end.
+        contents: With `explain`, quote contents of requests, see `pcapd.analysis.explanation.Explanation`.
         payload: How to print a packet's bytes.
     """
 
@@ -65,6 +66,7 @@ class FileOptions:
     dedupe: bool = False
     align: bool = False
     explain: bool = False
+    contents: bool = False
     payload: Payload = Payload.NONE
 
     @property
@@ -87,6 +89,7 @@ class FileOptions:
             given["dedupe"],
             given["align"],
             given["explain"],
+            given["show_contents"],
             payload,
         )
 
@@ -118,8 +121,8 @@ class FileOptions:
                 f"{several} needs files: name a file with --output",
             ),
             (
-                self.explain and output in ("", "-"),
-                "--explain reads the file at the end: name a file with --output",
+                self.contents and not self.explain,
+                "--show-contents needs --explain: it says what the findings may quote",
             ),
             (
                 self.print and output == "-",

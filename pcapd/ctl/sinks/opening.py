@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
+from pcapd.ctl.explaining.explainer import Explainer
 from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions
 from pcapd.ctl.sinks.files import Closing, check_files, open_files
 from pcapd.ctl.sinks.inventory import Inventory
@@ -32,11 +33,16 @@ def _printer(options: CaptureOptions, inventory: Inventory, closing: Closing) ->
     return Printer(json=options.json, payload=files.payload) if files.print else None
 
 
+def _explainer(options: CaptureOptions, inventory: Inventory, closing: Closing) -> Optional[Sink]:
+    return Explainer(options) if options.files.explain else None
+
+
 #: One line for each kind of sink, in the order in which pieces are passed to them.  Printing is
 #: last, so that a failing terminal does not affect the file.
 KINDS: Tuple[Kind, ...] = (
     _server,
     open_files,
+    _explainer,
     _printer,
 )
 
@@ -92,6 +98,11 @@ class Sinks:
     def server(self) -> Optional[Server]:
         """The sink for network readers, if any."""
         return next((sink for sink in self._all if isinstance(sink, Server)), None)
+
+    @property
+    def explainer(self) -> Optional[Explainer]:
+        """The sink that explains the capture, if any."""
+        return next((sink for sink in self._all if isinstance(sink, Explainer)), None)
 
     def watch(self, poll: select.poll) -> None:
         """Register the sockets that should wake up the loop."""

@@ -9,6 +9,7 @@ farside     the command that captures on a host: one line of POSIX sh
 said        what the far side says on stderr: its own lines, counters, problems
 capture     one interface of one host: from bytes to messages, without I/O
 hosts       hosts: their names, and the words that run ssh
+names       host names from ssh's own files, for completion
 children    ssh as a child process, with its pipes and its heartbeat
 running     runs a capture, or lists the interfaces
 connection  all hosts of a capture, in place of a connection to an api

@@ -17,7 +17,7 @@ from pcapd.savefile.blocks import BadFile
 from pcapd.savefile.stream import PcapStream
 from pcapd.wire import Notice, NoticeType, Request, Source, Stats
 
-__all__ = ["CONNECT_TIMEOUT", "FarCapture", "Item", "State"]
+__all__ = ["CONNECT_TIMEOUT", "STOP_LIMIT", "STOP_TIMEOUT", "FarCapture", "Item", "State"]
 
 #: Seconds from the start of ssh to the first line of the far side, if nobody is asked for a password.
 CONNECT_TIMEOUT: Final = 30.0
@@ -25,8 +25,12 @@ CONNECT_TIMEOUT: Final = 30.0
 _STEP_TIMEOUT: Final = 20.0
 #: Seconds without a line from the far side after which the connection is lost.
 _SILENCE_TIMEOUT: Final = 30.0
+#: Seconds from a stop to the moment when the program is told: after this time the kernel has handed over
+#: every packet that it captured before the stop.  What is still in its ring then came later.
+_RING_TIME: Final = 1.1
 #: Seconds without packets, after which a stopping far side is abandoned; and seconds in all.
-_STOP_TIMEOUT, _STOP_LIMIT = 15.0, 120.0
+STOP_TIMEOUT: Final = 15.0
+STOP_LIMIT: Final = 120.0
 #: Questions for the time before the capture starts; the quickest answer tells the clock's offset.
 _QUESTIONS: Final = 5
 #: Microseconds by which the far side's time is ahead of the packets that tcpdump has written: the
@@ -121,6 +125,7 @@ class FarCapture:
         self._greeting: Optional[bytes] = b""
         self._moved = self._heard = now
         self._stopped: Optional[float] = None
+        self._stop_at: Optional[float] = None  # when the program will be told
         self._asked = "", 0  # the question that is not answered yet, and when it was sent
         self._clock: Optional[Tuple[int, int]] = None  # offset and error, microseconds
         self._answers = 0
@@ -182,15 +187,18 @@ class FarCapture:
             return
         self._stopped = self._moved = now
         if self.state in (State.STARTING, State.CAPTURING):
-            self.to_send += b"stop\n"
+            self._stop_at = now + _RING_TIME
         else:
             self.abandoned = True
 
     def tick(self, now: float) -> None:
         """Check the limits of time."""
         waited = now - self._moved
+        if self._stop_at is not None and now >= self._stop_at:
+            self._stop_at = None
+            self.to_send += b"stop\n"
         if self._stopped is not None:
-            if waited >= _STOP_TIMEOUT or now - self._stopped >= _STOP_LIMIT:
+            if waited >= STOP_TIMEOUT or now - self._stopped >= STOP_LIMIT:
                 self._fail("the host did not end the capture in time")
         elif self.state is State.CONNECTING:
             if not self._patient and waited >= CONNECT_TIMEOUT:
@@ -223,7 +231,7 @@ class FarCapture:
             self.authenticated = True
             self._moved = now
             self._port = int(rest[0]) if rest[0].isdecimal() and len(rest[0]) < 6 else None
-        elif word == "tool" and len(rest) == 4:
+        elif word == "tool" and len(rest) == 5:
             self._found(*rest)
             self._moved = now
         elif word == "time" and len(rest) == 2:
@@ -233,11 +241,13 @@ class FarCapture:
         elif word in _PROBLEMS:
             self._problem = _PROBLEMS[word]
 
-    def _found(self, how: str, system: str, tool: str, device: str) -> None:
+    def _found(self, how: str, system: str, tool: str, version: str, device: str) -> None:
         if self.state is State.CONNECTING:
             self.state = State.ASKING
             self._tool = tool.rpartition("/")[2]
-            self._signals = self._tool == "tcpdump" and system == "Linux" and how != "terminal"
+            # When the signal comes, an older tcpdump may write a packet in part.
+            modern = [int(part) for part in version.split(".")[:2] if part.isdecimal()] >= [4, 99]
+            self._signals = self._tool == "tcpdump" and modern and system == "Linux" and how != "terminal"
             self.device = device
 
     def _timed(self, id: str, text: str, *, now: float, now_us: int) -> Iterator[Item]:
@@ -301,15 +311,20 @@ class FarCapture:
     def _counted(self, counters: Optional[Counters], up_to_us: int, *, final: bool = False) -> Stats:
         """Statistics with these counters, or without any.
 
-        Packets that are left in the ring when the program stops came after the stop: so the
-        filter has accepted what was captured and what was dropped.
+        Packets that are left in the ring when the program stops came after the stop (see
+        `_RING_TIME`): so the filter has accepted what was captured and what was dropped.  The same
+        is true for one packet that the program has counted, but was writing when it was told.
         """
         arrived = self._stream.packets
+        at_us = self._newest_us or None
+        up_to_us = max(0, up_to_us)
         if counters is None:
-            return Stats(arrived, 0, 0, arrived, max(0, up_to_us), final=final, counted=False)
+            return Stats(arrived, 0, 0, arrived, up_to_us, final=final, at_us=at_us, counted=False)
         captured, kernel, interface = counters
+        if self._stopped is not None and captured == arrived + 1:
+            captured = arrived
         delivered = max(captured, arrived) if final else arrived
-        return Stats(delivered + kernel, kernel, interface, delivered, max(0, up_to_us), final=final)
+        return Stats(delivered + kernel, kernel, interface, delivered, up_to_us, final=final, at_us=at_us)
 
     def _concluded(self, status: int) -> Iterator[Item]:
         """The last counters, and why the capture ended, unless it was stopped."""

@@ -17,7 +17,7 @@ import time
 from typing import Final, Iterable, List, Optional, Sequence, Tuple
 
 import pcapd
-from pcapd.ctl.ssh.capture import FarCapture, Item, State
+from pcapd.ctl.ssh.capture import STOP_LIMIT, STOP_TIMEOUT, FarCapture, Item, State
 from pcapd.ctl.ssh.children import Child, Heartbeat
 from pcapd.ctl.ssh.farside import command
 from pcapd.ctl.ssh.hosts import Host
@@ -32,13 +32,16 @@ __all__ = ["SshConnection"]
 _TURN_BYTES: Final = 512 * 1024
 _STDERR_BYTES: Final = 16 * 1024
 #: The hosts, for the session: each host has its own limits of time.
-_HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, 3600.0, 3600.0)
+_HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, STOP_TIMEOUT + 5, STOP_LIMIT + 5)
 #: Connections that are made at once: sshd, for example that of a jump host, drops some above ten
 #: (MaxStartups).
 _CONNECTING_MAX: Final = 8
 #: Characters of the directory below which sockets of shared connections are: the path of a socket
 #: has at most 104, of which we need 20 and ssh 17.  In a longer one each interface has a connection.
 _SOCKET_PLACE_MAX: Final = 64
+#: While more than these bytes come in a turn, the next turn waits for these seconds, so that it
+#: finds more: a turn costs some ten microseconds.
+_BUSY: Final = (16 * 1024, 0.004)
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 
@@ -116,7 +119,7 @@ class SshConnection:
         self._buffer = memoryview(bytearray(_TURN_BYTES))
         self._errors = memoryview(bytearray(_STDERR_BYTES))
         self._gone = self._stopping = False
-        self._opened = self._questions = 0
+        self._opened = self._questions = self._turn_bytes = 0
         self._failures: List[str] = []
         self._heartbeat: Optional[Heartbeat] = None
         #: Always false: the end of the capture is a message.
@@ -139,6 +142,9 @@ class SshConnection:
 
     def read(self) -> List[Bytes]:
         """Return the frames that an api would have sent, without waiting."""
+        if self._turn_bytes > _BUSY[0]:
+            time.sleep(_BUSY[1])
+        self._turn_bytes = 0
         now = time.monotonic()
         for leg in self._legs:
             self._read(leg, now)
@@ -212,6 +218,7 @@ class SshConnection:
             self._tell(leg, capture.stderr(bytes(errors), now, _now_us()))
         data = child.read(child.stdout, self._buffer, self._poll)
         if data:
+            self._turn_bytes += len(data)
             self._tell(leg, capture.stdout(data, now))
         status = child.status
         if status is not None:

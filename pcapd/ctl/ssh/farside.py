@@ -76,7 +76,8 @@ _FIND = (
     "command -v script >/dev/null || { say unscripted; exit 1; }; "
     "else say denied; exit 1; fi;; "
     '*) printf "%s\\n" "$problem" >&2; say refused; exit 1;; esac;; esac; '
-    'say tool "$how" "$(uname -s)" "$tool" "$device"; '
+    'version=$("$tool" --version 2>&1 </dev/null | sed -n "s/.*version //; s/[^0-9.].*//p; q"); '
+    'say tool "$how" "$(uname -s)" "$tool" "${version:-0}" "$device"; '
     'set -- pcapctl "$how" "$device" "$snaplen" "$filter" "$tool"; '
     'if [ $how = root ]; then exec sudo -n sh -c "$body" "$@"; else exec sh -c "$body" "$@"; fi'
 )

@@ -146,7 +146,7 @@ def problem_of(check: str, lines: List[str], remedies: Tuple[Tuple[str, str], ..
         check: A command with which the user can check the connection, for the hint.
         remedies: Remedies by a part of ssh's text, which take precedence.
     """
-    for text in reversed(lines):
+    for text in lines:
         for part, remedy in (*remedies, *_REMEDIES):
             if part in text:
                 return _plain(text), remedy.format(check=check)

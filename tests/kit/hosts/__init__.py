@@ -8,12 +8,16 @@
     an api between doubles of Cloud Foundry, or of a BOSH director, and of the agents.
 ``containers``, ``apps``
     an agent on a Diego cell with real containers, and apps from the container to Cloud Controller.
+``scraping``
+    what a daemon serves to Prometheus.
 ``source``
     captures in network namespaces, without an agent.
 ``cf``, ``operator``
     users of ``pcapctl cf`` and ``pcapctl bosh``, with the servers that they log in to.
 ``boshssh``
     VMs with ssh servers, and a director who makes accounts there.
+``overssh``
+    captures with ``pcapctl ssh``, on the hosts of `tests.kit.lab.sshhosts`.
 ``scripted``
     pcapctl against an api that a test scripts.
 ``wireshark``

@@ -22,12 +22,16 @@
     hosts with a real ssh server, and a user at a desk.
 ``inside``
     sockets of the test's process in a namespace.
+``shifted``
+    tcpdump on a host whose clock is wrong.
 ``clock``
     a wall clock of its own for one process.
 ``interfacedrops``
     pcapd with an interface's rx_dropped counted as packets that it lost.
 ``memory``
     the memory that a function takes.
+``systemd``
+    a real systemd, in namespaces of its own, that runs our units.
 ``systemcalls``
     a command below systemd's system call filter, without systemd.
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from demo.namespaces import Link, Namespace, connect
 from demo.processes import wait_until
+from tests.kit.imports import ROOT
 
 __all__ = ["Desk", "SshHost", "ssh_hosts"]
 
@@ -45,6 +48,9 @@ for path in "$0"/hidden/*; do
     [ -e "$path" ] || continue
     mount --bind /dev/null "$(cat "$path")"
 done
+for path in "$0"/replaced/*; do
+    [ -e "$path" ] && mount --bind "$path" "/usr/bin/${path##*/}"
+done
 mount -t tmpfs tmpfs /run
 mkdir /run/sshd /run/keys
 mount --bind "$0/keys" /run/keys
@@ -62,6 +68,7 @@ class SshHost:
         directory: Its files.
         sudoers: What sudo permits there; empty for nothing.
         hidden: Programs that are not installed there.
+        ahead: Seconds by which its clock is ahead.
         shell: Login shell of `USER`.
         options: Options of the server, which take precedence.
     """
@@ -72,6 +79,7 @@ class SshHost:
     directory: Path
     sudoers: str = ""
     hidden: Sequence[str] = ()
+    ahead: float = 0.0
     shell: str = "/bin/sh"
     options: Sequence[str] = ("MaxStartups=100",)
     server: Any = field(default=None, repr=False)
@@ -95,6 +103,7 @@ class SshHost:
         for number, path_text in enumerate(self.hidden):
             (hidden / str(number)).write_text(path_text)
         (self.directory / "authorized_keys").write_bytes(authorized.read_bytes())
+        self._set_clock()
         keys = self.directory / "keys"
         keys.mkdir(exist_ok=True)
         for old in keys.iterdir():
@@ -108,6 +117,25 @@ class SshHost:
         argv = ["unshare", "--mount", "sh", "-c", _SERVE, str(self.directory), *server]
         self.server = self.namespace.popen(*argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(self._listens, f"the ssh server of {self.name} listens")
+
+    def _set_clock(self) -> None:
+        """Replace date and tcpdump by those of a host with another clock."""
+        replaced = self.directory / "replaced"
+        shutil.rmtree(replaced, ignore_errors=True)
+        if not self.ahead:
+            return
+        replaced.mkdir()
+        for name in ("date", "tcpdump"):
+            shutil.copy(f"/usr/bin/{name}", self.directory / f"real-{name}")
+        shifted = [sys.executable, "-m", "tests.kit.lab.shifted", str(round(self.ahead * 1e6))]
+        commands = {
+            "date": f'{self.directory}/real-date -d "{self.ahead} seconds" "$@"',
+            "tcpdump": f'{shlex.join(shifted)} {self.directory}/real-tcpdump "$@"',
+        }
+        for name, command in commands.items():
+            path = replaced / name
+            path.write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} exec {command}\n")
+            path.chmod(0o755)
 
     def stop(self) -> None:
         """End the ssh server and its sessions."""
@@ -189,16 +217,16 @@ class Desk:
 
     Attributes:
         hosts: The hosts, by name.
+        wire: Between the first and the second host.
         configuration: The ssh configuration; ``--ssh "ssh -F FILE"``.
-        wire: The link between the hosts.
     """
 
     namespace: Namespace
     directory: Path
     hosts: Mapping[str, SshHost]
+    wire: Link
     key: Path
     configuration: Path
-    wire: Link
 
     @property
     def ssh(self) -> tuple[str, ...]:
@@ -263,4 +291,4 @@ def ssh_hosts(directory: Path, names: Sequence[str] = ("web-0", "web-1")) -> Ite
         for host in hosts.values():
             stack.callback(host.stop)
             host.serve(key.with_suffix(".pub"))
-        yield Desk(desk, directory, hosts, key, configuration, wire)
+        yield Desk(desk, directory, hosts, wire, key, configuration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
@@ -15,25 +16,14 @@ from click.testing import CliRunner
 from pcapd.analysis import explanation as explanation_module
 from pcapd.analysis.findings.kinds import KINDS
 from pcapd.analysis.findings.page import page
+from pcapd.analysis.page.charts import Mark, rates
 from pcapd.analysis.report import as_dict
-from pcapd.ctl.display.explain import as_lines, explain
+from pcapd.ctl.display.explain import as_lines, explain, write_page
 from pcapd.ctl.main import cli
-from tests.kit.segments import ACK, CLIENT, FIN, RST, SERVER, SYN, ipv4, tables, tcp
+from pcapd.errors import PcapdError
+from tests.kit.segments import ACK, CLIENT, FIN, RST, SERVER, START, SYN, Packet, ipv4, pcap, tables, tcp
 
 ROOT = Path(__file__).resolve().parents[3]
-START = 1_700_000_000_000_000
-Packet = Tuple[int, bytes]
-
-
-def pcap(path: Path, packets: List[Packet], order: str = "<", fine: int = 1) -> str:
-    """A file of tcpdump's, of raw IP packets."""
-    magic = 0xA1B2C3D4 if fine == 1 else 0xA1B23C4D
-    content = struct.pack(f"{order}IHHIIII", magic, 2, 4, 0, 0, 65535, 101)
-    for us, data in packets:
-        seconds, part = divmod(START + us, 1_000_000)
-        content += struct.pack(f"{order}IIII", seconds, part * fine, len(data), len(data)) + data
-    path.write_bytes(content)
-    return str(path)
 
 
 def udp(source: int, destination: int, data: bytes) -> bytes:
@@ -243,6 +233,68 @@ def test_the_page(tmp_path: Path, name: bytes) -> None:
         "div", "b", "br", "code", "svg", "text", "path", "polyline", "rect", "circle",
     }, tags  # fmt: skip
     assert "http:" not in page_.read_text() and "url(" not in page_.read_text()
+
+
+@pytest.mark.parametrize("option", [(), ("--show-contents",)])
+def test_contents(tmp_path: Path, option: Tuple[str, ...]) -> None:
+    """Query strings, hosts and responses are shown only if they are asked for, and are escaped everywhere."""
+    request = b"GET /a/b?token=<i>\x1b]0;x\x07 HTTP/1.1\r\nHost: <b>host\r\nCookie: biscuit\r\n\r\n"
+    answer = b"HTTP/1.1 500 Bad\r\nContent-Length: 14\r\nServer: own\r\n\r\n<hr> it\r\n broke"
+    waits = talk(40001, request=b"GET /slow?q=1 HTTP/1.1\r\n\r\n", wait=3_000_000)
+    file = pcap(tmp_path / "a.pcap", talk(request=request, answer=answer) + waits)
+    arguments = ["explain", file, "--html", str(tmp_path / "page.html"), *option]
+    text = CliRunner().invoke(cli, arguments).output
+    report = CliRunner().invoke(cli, [*arguments, "--json"]).output
+    page_ = (tmp_path / "page.html").read_text()
+    for output in (text, report, page_):
+        assert "biscuit" not in output and "\x1b" not in output and "Server" not in output
+        for secret in ("token=", "q=1", "it broke", "500 Bad"):
+            assert (secret in output) is bool(option), (secret, output)
+    assert not re.search("<(i|hr)>|<b>host", page_)
+    if option:
+        assert "GET <b>host/a/b?token=<i>\\x1b]0;x\\x07 (500 Bad: <hr> it broke)" in text
+        assert ("--show-contents" in page_) and (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600
+        assert {one["path"] for one in json.loads(report)["requests"]["groups"]} == {"/a", "/slow"}
+
+
+def test_a_compressed_file(tmp_path: Path) -> None:
+    """Files that pcapctl compressed are read; one that was cut is refused."""
+    plain = Path(pcap(tmp_path / "a.pcap", talk(status=503)))
+    packed = tmp_path / "a.pcap.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert kinds([str(packed)]) == kinds([str(plain)]) == [("http_errors", "error")]
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(PcapdError, match="not a complete gzip file"):
+        kinds([str(packed)])
+
+
+def test_the_ladder_marks_what_is_meant(tmp_path: Path) -> None:
+    """The diagram of the conversation marks the packets that the finding names, far into a conversation too."""
+    up, down, packets = (40000, 80), (80, 40000), talk()[:3]
+    seq, ack = 100, 300
+    for number in range(100):
+        answer = b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % (503 if number == 70 else 200)
+        request = b"GET /a HTTP/1.1\r\n\r\n"
+        at = 1000 + number * 1000
+        packets.append((at, ipv4(CLIENT, SERVER, 6, tcp(up, seq, ack, ACK, request), 2 * number)))
+        seq += len(request)
+        packets.append((at + 500, ipv4(SERVER, CLIENT, 6, tcp(down, ack, seq, ACK, answer), 2 * number)))
+        ack += len(answer)
+    write_page([pcap(tmp_path / "a.pcap", packets)], str(tmp_path / "page.html"))
+    diagram = (tmp_path / "page.html").read_text().rpartition("<h2>Packets of")[2]
+    assert diagram.count('class="band"') == 1 and diagram.count('class="arrow') == 36
+    rows = re.findall(r'(class="band".*?)?<text [^>]*class="dim"[^>]*>([0-9.]+) ms', diagram)
+    assert [index for index, (band, _) in enumerate(rows) if band] == [12]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0004, 0.7, 8, 61, 3600, 400_000])
+def test_the_axis_of_time(seconds: float) -> None:
+    """A capture of any length has some round times on its axis, and not too many."""
+    line = [(START, 1.0), (START + int(seconds * 1e6), 2.0)]
+    drawn = rates([("a", line)], [Mark(START, "error", "<b>")])
+    ticks = re.findall(r">([0-9.e+-]+) s</text>", drawn)
+    assert ticks[0] == "0" and len(ticks) in range(1 if seconds < 0.001 else 4, 10)
+    assert "<b>" not in drawn
 
 
 def test_the_command(tmp_path: Path) -> None:

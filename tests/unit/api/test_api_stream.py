@@ -14,7 +14,6 @@ from wsproto import ConnectionType, WSConnection
 from wsproto import events as ws
 
 from pcapd import COMPATIBILITY_LEVEL
-from pcapd.api.http.connection import ApiSite
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo
 from pcapd.errors import AuditUnavailable, BadRequest, ClientLeft, RequestError, TargetNotFound
@@ -28,6 +27,7 @@ from pcapd.limits import (
     HANDSHAKE_TIMEOUT,
     START_TIMEOUT,
 )
+from pcapd.net.httpserver import HttpSite
 from pcapd.wire import Caller, End, EndReason, Error, FrameType, Hello, Pong, Request, Source, encode_frame
 from pcapd.wire.sessions import Message, Packets
 from tests.kit.unit.transport import HttpTransport
@@ -114,7 +114,7 @@ class Client:
     def __init__(self, token: Optional[str] = None) -> None:
         self.front = FakeFront()
         self.transport = HttpTransport()
-        site = ApiSite(StreamResource(self.front), self.front.reactor)  # type: ignore[arg-type]
+        site = HttpSite(StreamResource(self.front), self.front.reactor)  # type: ignore[arg-type]
         self._channel: Any = site.buildProtocol(self.transport.getPeer())
         self._channel.makeConnection(self.transport)
         self.end = WSConnection(ConnectionType.CLIENT)

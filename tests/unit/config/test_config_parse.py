@@ -15,6 +15,7 @@ from pcapd.config.parse import parse_agent, parse_api
 from pcapd.config.schema import (
     AgentConfig,
     AgentListenConfig,
+    AgentMetricsConfig,
     AgentsConfig,
     ApiConfig,
     ApiLimits,
@@ -66,6 +67,7 @@ capture: {default_device: ens3, ring_bytes: 1MiB, max_captures: 1024, promiscuou
 containers: {access: host-veth, store: /s, runc: /r, runc_root: /rr, netns_dir: ns}
 namespaces: {web-0: /run/netns/web-0}
 run_as: vcap
+metrics: {host: "::1", port: 1}
 """
     )
     assert (config.id, config.log_level, config.run_as) == ("router/0", "debug", "vcap")
@@ -80,6 +82,7 @@ run_as: vcap
         == config.containers
     )
     assert {"web-0": Path("/run/netns/web-0")} == config.namespaces
+    assert AgentMetricsConfig("::1", 1) == config.metrics
 
 
 def test_the_defaults_of_containers() -> None:

@@ -32,6 +32,9 @@ LINES = {
     "choice": ("hosts --format pcapn", ["hosts", "--format", "pcapng"]),
     "device": ("cf myapp -i l", ["cf", "myapp", "-i", "lo"]),
     "director": ("bosh -e p", ["bosh", "-e", "prod"]),
+    "host": ("ssh web-1.ex", ["ssh", "web-1.example.com"]),
+    "user's host": ("ssh web-0 alice@web-1.ex", ["ssh", "web-0", "alice@web-1.example.com"]),
+    "any host of a user": ("ssh alice@", ["ssh", "alice@web-1.example.com"]),
     "file": ("flows some-f", ["flows", "some-file.pcapng"]),
     "option's file": ("hosts web-0 -o some-f", ["hosts", "web-0", "-o", "some-file.pcapng"]),
     "shell": ("completion z", ["completion", "zsh"]),
@@ -50,6 +53,8 @@ class User:
         (home / "some-file.pcapng").touch()
         (home / ".bosh").mkdir()
         (home / ".bosh" / "config").write_text(DIRECTORS)
+        (home / ".ssh").mkdir()
+        (home / ".ssh" / "config").write_text("Host web-1.example.com\n")
         tools = home / "tools"
         tools.mkdir()
         launcher = tools / "pcapctl"
@@ -121,6 +126,8 @@ def need(shell: str) -> None:
         "command",
         "device",
         "option]",
+        "user's host",
+        "any host of a user",
     )
 )
 def test_bash(user: User, line: str) -> None:

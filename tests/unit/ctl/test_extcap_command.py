@@ -16,6 +16,7 @@ from pcapd.ctl.extcap.command import PREPARE, answer, options_of
 from pcapd.ctl.extcap.configuration import Choice
 from pcapd.ctl.login import bosh, cf
 from pcapd.ctl.options import Access, CaptureTarget, UsageProblem
+from pcapd.ctl.ssh import running
 from pcapd.errors import PcapdError
 
 CF = ("--extcap-interface", "pcapctl-cf")
@@ -107,6 +108,46 @@ def test_what_the_dialog_lacks(
         PREPARE[interface](call, options_of(call))
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "no hosts are named"),
+        ({"--hosts": " , "}, "no hosts are named"),
+        ({"--hosts": "web-0,-oProxyCommand=id"}, "'-oProxyCommand=id' is not the name of a host"),
+        ({"--hosts": "web-0", "--ssh-options": "-J 'x"}, "options of ssh: No closing quotation"),
+        ({"--hosts": "web-0", "--include-ssh": "perhaps"}, "--include-ssh must be true or false"),
+    ],
+)
+def test_what_ssh_cannot_use(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, values: Dict[str, str], words: str
+) -> None:
+    """No ssh is started with a value that is missing or not valid."""
+    monkeypatch.setattr(running, "capture", lambda *_, **__: pytest.fail("ssh was started"))
+    with pytest.raises(UsageProblem, match=f"^{words}"):
+        capture_over_ssh(pipe, values)
+
+
+def test_hosts_over_ssh(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dialog's values become ssh's words; it never asks, whatever the hosts want."""
+    asked: List[Any] = []
+
+    def capture(hosts: Any, options: Any, target: CaptureTarget, **how: Any) -> int:
+        asked.append((target, how["include_ssh"], options.interfaces))
+        asked.extend(hosts)
+        return 0
+
+    monkeypatch.setattr(running, "capture", capture)
+    values = {"--hosts": "web-0, bob@web-1 web-0", "--ssh-options": "-J 'jump host'", "--include-ssh": "true"}
+    assert capture_over_ssh(pipe, {**values, "--device": "lo"}) == 0
+    seen, *hosts = asked
+    assert seen == (CaptureTarget(("web-0", "bob@web-1")), True, ("lo",))
+    assert [host.place for host in hosts] == [
+        ("-J", "jump host", "web-0"),
+        ("-J", "jump host", "bob@web-1"),
+    ]
+    assert all("BatchMode=yes" in host.words() and not host.asking for host in hosts)
+
+
 # --- the pipe of the packets -------------------------------------------------------------------
 
 
@@ -174,6 +215,13 @@ def capture(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, **behaviour: Any) -> in
     monkeypatch.setitem(PREPARE, "pcapctl-hosts", prepare)
     monkeypatch.setattr(run, "run", behaviour["run"])
     return answer(["--capture", "--extcap-interface", "pcapctl-hosts", "--fifo", str(pipe.path)])
+
+
+def capture_over_ssh(pipe: Pipe, values: Dict[str, str]) -> int:
+    """Capture on hosts over ssh."""
+    pipe.open()
+    words = [word for pair in values.items() for word in pair]
+    return answer(["--capture", "--extcap-interface", "pcapctl-ssh", "--fifo", str(pipe.path), *words])
 
 
 def test_captured(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,14 +95,17 @@ def test_options_of_a_capture() -> None:
         "--duration": "5m",
         "--order": "false",
         "--headers-only": "true",
+        "--explain": "true",
+        "--show-contents": "true",
     }
     options = options_of(Call(values=values))
     assert options.filter == "(tcp) and (port 80 or port 443)"
     assert (options.interfaces, options.snaplen, options.duration) == (("eth0", "lo"), 128, 300.0)
     assert (options.ordered, options.form, options.output) == (False, Form.PCAPNG, "-")
-    assert options.headers_only
+    assert options.headers_only and options.files.explain and options.files.contents
     assert options_of(Call(values={"--filter": "tcp"})).filter == "tcp"
     assert options_of(Call()).ordered and not options_of(Call()).headers_only
+    assert not options_of(Call()).files.explain and not options_of(Call()).files.contents
 
 
 @pytest.mark.parametrize(
@@ -148,20 +151,21 @@ def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch
 
 
 def test_interfaces() -> None:
-    """The version first, the three interfaces, and a toolbar with numbers of its own."""
+    """The version first, the four interfaces, and a toolbar with numbers of its own."""
     lines = configuration.interfaces("1.2.3")
     assert fields(lines[0]) == {"version": "1.2.3", "display": "pcapd"}
     shown = [fields(line)["display"] for line in lines if line.startswith("interface ")]
-    assert shown == ["Cloud Foundry app", "BOSH VMs", "pcapd hosts"]
+    assert shown == ["Cloud Foundry app", "BOSH VMs", "pcapd hosts", "hosts over ssh"]
     controls = [fields(line) for line in lines if line.startswith("control ")]
     assert [(one["number"], one["type"]) for one in controls] == [
         ("0", "button"),
         ("1", "string"),
         ("2", "string"),
+        ("4", "string"),
         ("3", "button"),
     ]
-    assert controls[3]["role"] == "logger"
-    assert len(lines) == 8
+    assert controls[4]["role"] == "logger"
+    assert len(lines) == 10
 
 
 @pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)

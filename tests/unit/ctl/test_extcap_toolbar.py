@@ -190,8 +190,11 @@ def test_counters(pipes: Pipes) -> None:
     assert shown(pipes.read()) == [(Control.PACKETS, "13")]
     pipes.wireshark.turn(capture, 3.0)
     assert shown(pipes.read()) == []
+    pipes.wireshark.turn(capture, 3.5, "findings: 1 error")
+    pipes.wireshark.turn(capture, 4.0, "findings: 2 errors")
+    assert shown(pipes.read()) == [(Control.FINDINGS, "2 errors")]
     dropping = a_capture(5, 7, received=10, dropped_kernel=3)
-    pipes.wireshark.turn(dropping, 4.0)
+    pipes.wireshark.turn(dropping, 5.0, "findings: 2 errors")
     assert shown(pipes.read()) == [(Control.PACKETS, "12"), (Control.DROPPED, "kernel 3")]
 
 

@@ -144,6 +144,10 @@ def test_wide_characters() -> None:
         (Totals(), ["waiting for the first instance"]),
         (Totals(awaited=3), ["waiting for the first instance", "waiting for 3 more instances"]),
         (
+            Totals(1.0, findings="findings: 1 error"),
+            ["0:01 · 0 B · 0 packets written", "findings: 1 error · Ctrl-C stops and finishes the file"],
+        ),
+        (
             Totals(3725.0, written=1, size=5, stopping="a\x1b[2J"),
             ["1:02:05 · 5 B · 1 packets written", "stopping: a\\x1b[2J"],
         ),

@@ -14,7 +14,7 @@ import pytest
 from pcapd.packet.row import rows_of
 from pcapd.savefile import stream as stream_module
 from pcapd.savefile.blocks import BadFile
-from pcapd.savefile.classic import read_pcap_rows
+from pcapd.savefile.classic import read_any_rows
 from pcapd.savefile.pcap import FileHeader, file_header
 from pcapd.savefile.stream import PcapStream
 from tests.kit.unit.savefile import datagram, record
@@ -90,8 +90,10 @@ def test_headers_only() -> None:
     """Packets of a known link type are cut after their headers; others are an error."""
     packet = record(1, datagram() + b"payload", 49)
     assert fed(PcapStream(headers_only=True), [_HEADER + packet]) == record(1, datagram(), 49)
-    with pytest.raises(BadFile, match="the headers of link type IEEE802_5 are not supported"):
-        fed(PcapStream(headers_only=True), [file_header(6, 96)])
+    stream = PcapStream(headers_only=True)
+    for piece in (file_header(6, 96), packet):
+        with pytest.raises(BadFile, match="the headers of link type IEEE802_5 are not supported"):
+            fed(stream, [piece])
 
 
 @pytest.mark.parametrize("cut", [None, 0, 9, 24, 30, 70, 110])
@@ -108,6 +110,17 @@ def test_an_invalid_packet(cut: Optional[int]) -> None:
             for made in stream.feed(piece):
                 batches.append(made.batch)
     assert b"".join(batches) == b"".join(_PACKETS)
+    with pytest.raises(BadFile, match=words):
+        fed(stream, [_PACKETS[0]])
+
+
+@pytest.mark.parametrize(("snaplen", "limit"), [(0, 100), (99, 99), (100, 100), (101, 100)])
+def test_the_largest_packet(snaplen: int, limit: int) -> None:
+    """A packet is refused above the stream's own limit, and above the snaplen in its header unless that is 0."""
+    head = file_header(1, snaplen)
+    assert fed(PcapStream(max_captured=100), [head + record(1, bytes(limit), 1500)])
+    with pytest.raises(BadFile, match=f"captured length {limit + 1} is above the limit of {limit}$"):
+        fed(PcapStream(max_captured=100), [head + record(1, bytes(limit + 1), 1500)])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +180,7 @@ def _same_as_the_file(file: bytes, records: bytes) -> None:
     both: list[list[Any]] = [
         [
             (row.us, row.captured, row.original)
-            for part in read_pcap_rows(io.BytesIO(data), "", lambda _: 0)
+            for part in read_any_rows(io.BufferedReader(io.BytesIO(data)), "", lambda _: 0)
             for row in rows_of(part.rows)
         ]
         for data in (file, _HEADER + records)

@@ -6,6 +6,6 @@ Every other finding above `note` is a false one.  Parameters are drawn anew for 
 from __future__ import annotations
 
 from tests.hosts.scenarios.play import PLAYS, Play
-from tests.hosts.scenarios.plays import captures, connections, ends, healthy, losses, protocols
+from tests.hosts.scenarios.plays import captures, connections, ends, healthy, http2, losses, protocols
 
-__all__ = ["PLAYS", "Play", "captures", "connections", "ends", "healthy", "losses", "protocols"]
+__all__ = ["PLAYS", "Play", "captures", "connections", "ends", "healthy", "http2", "losses", "protocols"]

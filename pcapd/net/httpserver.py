@@ -36,7 +36,6 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request as WebRequest
 from twisted.web.server import Site
 
-from pcapd.api.http.web import deny
 from pcapd.errors import BadRequest
 from pcapd.limits import (
     ANSWER_RATE_MIN,
@@ -47,8 +46,9 @@ from pcapd.limits import (
     REQUEST_TIMEOUT,
 )
 from pcapd.net.clock import Deadline, cancel
+from pcapd.net.pages import deny
 
-__all__ = ["ApiSite", "HttpConnection", "Successor"]
+__all__ = ["HttpConnection", "HttpSite", "Successor"]
 
 
 class Successor(Protocol):
@@ -93,7 +93,7 @@ class _Request(WebRequest):
         if length != 0:
             channel = self.channel  # `finish` removes the reference to it
             self.clientproto = b"HTTP/1.1"  # Twisted would set it only after the body
-            body = deny(self, BadRequest("this api takes no request bodies"))
+            body = deny(self, BadRequest("this server takes no request bodies"))
             self.setResponseCode(http.REQUEST_ENTITY_TOO_LARGE)
             self.setHeader("Connection", "close")
             self.write(body)
@@ -104,7 +104,7 @@ class _Request(WebRequest):
 class HttpConnection(http.HTTPChannel):
     """See the module.  It is also the consumer of a capture, which is its producer."""
 
-    factory: ApiSite
+    factory: HttpSite
     transport: Any
 
     def __init__(self) -> None:
@@ -305,7 +305,7 @@ class HttpConnection(http.HTTPChannel):
         self._successor = successor
 
 
-class ApiSite(Site):
+class HttpSite(Site):
     """The site; it has no access log, because the audit log contains more.
 
     Args:
