@@ -105,6 +105,7 @@ def test_list_of_interfaces(world: World, operator: SshOperator) -> None:
 
 
 @pytest.mark.parametrize("problem", ["unresponsive", "changed key", "no key"])
+@pytest.mark.long(but=("unresponsive", "changed key"))
 def test_one_vm_fails(world: World, operator: SshOperator, tmp_path: Path, problem: str) -> None:
     """A VM without an agent, or with another host key than the director said, is named; the other goes on."""
     first, second = world.cf.instances
@@ -153,6 +154,7 @@ def test_more_vms_than_a_jump_host_accepts_at_once(world: World, operator: SshOp
 
 
 @pytest.mark.parametrize("variables", ["gateway", "proxy"])
+@pytest.mark.long(but=("gateway",))
 def test_jump_host_of_the_environment(world: World, operator: SshOperator, variables: str) -> None:
     """BOSH_GW_* and BOSH_ALL_PROXY take precedence over what the director suggests."""
     world.director.gateway = ("nobody", "192.0.2.1")
@@ -216,6 +218,7 @@ def test_hostile_filter(world: World, operator: SshOperator) -> None:
     [[signal.SIGINT], [signal.SIGINT, signal.SIGTERM], [signal.SIGTERM], [signal.SIGHUP]],
     ids=["Ctrl-C", "twice", "SIGTERM", "hang-up"],
 )
+@pytest.mark.long(but=("Ctrl-C", "twice"))
 def test_clean_up_after_signals(world: World, operator: SshOperator, signals: list[int]) -> None:
     """However a capture is stopped, accounts, key and processes are gone, and the file can be read."""
     process = capturing(operator)
