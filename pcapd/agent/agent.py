@@ -75,12 +75,17 @@ class Agent(Daemon):
         self._describe()
         self.serve_metrics(self.metrics, config.metrics)
         libpcap = libpcap_version()
+        if config.privileges == "prctl":
+            privileges.load()
         if config.run_as is not None:
             privileges.become(config.run_as, self._needed())
         for name in privileges.missing(self._needed()):
             self.log.warn("without CAP_{name} captures will fail", name=name.upper())
         if effective_capabilities() & ~privileges.mask(self._needed()):
-            self.log.warn("the agent has privileges that it does not need: run_as: USER drops them")
+            if config.privileges == "prctl":
+                self.log.warn("the agent has privileges that it does not need: run_as: USER drops them")
+            else:
+                self.log.warn("the agent has privileges that it does not need: start it as another user")
         self.log.info(
             "agent {version} listens on {host}:{port}, {libpcap}",
             version=__version__,
@@ -146,7 +151,20 @@ class Agent(Daemon):
             version=__version__,
             time_us=now_us(),
             libpcap=libpcap_version(),
+            capabilities=self._capabilities(),
         )
+
+    def _capabilities(self) -> tuple[str, ...]:
+        config = self.config
+        kinds = {"interfaces": True, "namespaces": bool(config.namespaces)}
+        kinds["containers"] = config.containers is not None
+        lacking = set(privileges.missing(self._needed()))
+        if "net_raw" in lacking:
+            return ()
+        entering = {"namespaces"}
+        if config.containers is not None and config.containers.access == "namespace":
+            entering.add("containers")
+        return tuple(kind for kind in kinds if kinds[kind] and not (lacking and kind in entering))
 
     def joined(self, session: AgentSession) -> None:
         """Add a session with an authenticated api."""

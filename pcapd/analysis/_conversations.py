@@ -23,8 +23,7 @@ __all__ = ["NEVER", "ConversationTable"]
 
 _ROW: Final = struct.Struct("=qIIIIBB38sIIHHIQQIHH")
 _FIELDS: Final = struct.Struct("=BBHH16s16s")
-_I32, _I64, _M32 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF
-_US_MAX: Final = _I64 // 4
+_I32, _US_MAX = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF // 4
 _IP, _TCP, _NUMBER, _LATER = 1, 4, 16, 64
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 _ICMP, _UDP, _ICMPV6 = 1, 17, 58
@@ -77,7 +76,7 @@ class ConversationTable:
     ) -> None:
         self._most = number("conversations", conversations, 1, _I32)
         self._waiting_max = number("waiting", waiting, 1, _I32)
-        self._window_us = number("window_us", window_us, 0, _US_MAX)
+        self._window_us = number("window_us", window_us, 0, _I32)
         self._idle_us = number("idle_us", idle_us, 1, _US_MAX)
         self._closed, self._payload, self._lost = closed, payload, lost
         self._by_fields: Dict[bytes, Tuple[Conversation, int]] = {}
@@ -316,6 +315,7 @@ class ConversationTable:
         elif (
             waiting.conversation is not conversation
             or waiting.side != side
+            or abs(us - waiting.us) > self._window_us  # the file has one number for several packets
             or len(waiting.seen) >= _SEEN_AT
             or any(one[0] == index for one in waiting.seen)
         ):

@@ -60,13 +60,28 @@ typedef struct {
     bool stamped;
 } Hole;
 
+/* The facts of HalfFacts that a healthy end does not have: allocated with the first of them. */
 typedef struct {
-    HalfFacts facts;
-    uint64_t digest;
-    int64_t again_at, timed, timed_at, wanted;
-    uint32_t pending, hole_count;
-    bool started;
+    int64_t rst_us, rst_idle_us, retransmitted_first_us, retransmitted_last_us, zero_us, zero_longest_us,
+        zero_since_us, again_us, late_us, again_at;
+    uint32_t rst_count, rst_frame, retransmitted, retransmitted_bytes, needless, late, reordered, duplicates,
+        keepalives, unseen, zero_count, zero_frame, again_count, again_length, after_fin, after_fin_frame,
+        rst_unacked_own, rst_unacked_peer, frame[4], hole_count;
     Hole *holes; /* HOLES of them once there was one */
+} Trouble;
+
+/* A hundred thousand conversations have four of these each: every byte counts. */
+typedef struct {
+    int64_t first_us, last_us, payload_us, bytes, next, acked, syn_us, fin_us, fin_acked, fin_idle_us,
+        rtt_least_us, rtt_sum_us, rtt_greatest_us;
+    uint32_t packets, payload_packets, first_frame, last_frame, base, syn_count, syn_frame, fin_frame, rtt_count,
+        largest_acked, pending;
+    uint16_t mss;
+    uint8_t flags;
+    bool started;
+    uint64_t digest;
+    int64_t timed, timed_at, wanted;
+    Trouble *trouble; /* NULL: none yet */
 } Half;
 
 typedef struct {
@@ -74,11 +89,17 @@ typedef struct {
     Half halves[2];
 } Seen;
 
+/* What happened between two places to the packets of one end. */
 typedef struct {
-    uint32_t a, b; /* indices of sightings */
-    BetweenFacts facts[2];
-    int64_t last[2];
-    bool known[2], settled;
+    int64_t least_us, greatest_us, last; /* last: of the newest packet, if `both` > 0 */
+    uint32_t both;
+    BetweenFacts *lost; /* the other facts; NULL: there are none */
+} PairHalf;
+
+typedef struct {
+    uint8_t a, b; /* indices of sightings */
+    bool settled;
+    PairHalf halves[2];
 } Pair;
 
 typedef struct Conversation {
@@ -98,12 +119,16 @@ typedef struct {
     bool again;
 } SeenAt;
 
+/* A packet until all places may have seen it: SeenAt in less space. */
 typedef struct {
     uint64_t number;
     Conversation *conversation;
-    int64_t us;
-    uint32_t seen_count, side;
-    SeenAt seen[SEEN_AT];
+    int64_t us; /* where it was seen first */
+    uint32_t frame[SEEN_AT];
+    int32_t after[SEEN_AT]; /* microseconds; the window is shorter than 2**31 of them */
+    uint8_t index[SEEN_AT], seen_count;
+    uint8_t again; /* a bit for each */
+    uint8_t side;
 } Awaited;
 
 typedef struct {

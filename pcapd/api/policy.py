@@ -10,7 +10,7 @@ import dataclasses
 
 from pcapd.api.resolvers.base import Resolved
 from pcapd.config.schema import PolicyConfig
-from pcapd.errors import Forbidden
+from pcapd.errors import BadRequest, Forbidden
 from pcapd.wire import Notice, NoticeType, Request, Source
 
 __all__ = ["permitted", "still_permitted", "unconfirmed"]
@@ -25,7 +25,13 @@ def permitted(policy: PolicyConfig, request: Request, resolved: Resolved) -> tup
 
     Raises:
         Forbidden: The request names an interface that may not be captured.
+        BadRequest: The request lacks a reason, which this api requires.
     """
+    if policy.require_reason and not request.reason.strip():
+        raise BadRequest(
+            "this api requires a reason for each capture, for its audit record",
+            "pcapctl: --reason 'TICKET: what you look for'; GET /capture: reason=",
+        )
     if policy.devices is not None:
         for name in request.interfaces:
             if name not in policy.devices:

@@ -18,11 +18,14 @@ from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
+from pcapd.api.http.captures import AgentsResource, CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
+from pcapd.api.known import KnownAgents, places
 from pcapd.api.metrics import Metrics
+from pcapd.api.operators import Operators
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.kinds import configured, resolver_for
@@ -43,6 +46,7 @@ from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.httpserver import HttpConnection, HttpSite
+from pcapd.net.logs import audit_output
 from pcapd.net.pages import NotFoundResource
 from pcapd.net.ports import BoundedPort, TLSPort
 from pcapd.net.reactor import Reactor
@@ -72,12 +76,22 @@ class Api(Daemon):
         self._reread = reread
         self.config = config
         self.metrics = Metrics()
-        self._trail = Trail(reactor, config.audit.file if config.audit else None, self.metrics.audit_failures)
+        #: Where audit records go, for the one who starts the log; None for the log.
+        self.audit = audit_output(config.audit)
+        self._trail = Trail(reactor, self.audit, self.metrics.audit_failures)
         self._trail.on_trouble = self._cannot_record
         self._defects = Tally(reactor, self._log_defect)
         self._client_context = ClientContext(config.agents.tls)
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
         self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
+        self._known = KnownAgents(
+            reactor,
+            config.id,
+            config.agents,
+            self._client_context,
+            agents=places(config),
+            interval=config.probe.interval,
+        )
         self._listens_on = config.listen.port
         self._resolvers = configured(config, reactor)
         self._captures: set[Capture] = set()
@@ -109,6 +123,8 @@ class Api(Daemon):
         for resolver in self._resolvers:
             resolver.start()
         self._trail.start()
+        if self.config.probe.enabled:
+            self._known.start()
         self._describe()
         self.serve_metrics(self.metrics, self.config.metrics)
 
@@ -120,6 +136,8 @@ class Api(Daemon):
             metrics.certificate("listen.tls", self._server_context)
         metrics.resolvers(self._resolvers)
         metrics.limits(lambda: self.config.limits)
+        if self.config.probe.enabled:
+            metrics.known_agents(self._known.agents)
 
     def prepare(self) -> Callable[[], None]:
         """Read the certificates again, and the limits and policy for new captures."""
@@ -130,6 +148,7 @@ class Api(Daemon):
                 config,
                 limits=new.limits,
                 policy=new.policy,
+                operators=new.operators,
                 drain_timeout=new.drain_timeout,
                 trusted_proxies=new.trusted_proxies,
             )
@@ -149,6 +168,7 @@ class Api(Daemon):
         self._draining = True
         for resolver in self._resolvers:
             resolver.stop()
+        self._known.stop()
         self._trail.stop()
         self._defects.flush()
         until = self.reactor.seconds() + self.config.drain_timeout
@@ -179,6 +199,13 @@ class Api(Daemon):
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
         version_1.putChild(b"targets", TargetsResource(self, self._names))
+        operators = Operators(
+            self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
+        )
+        version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
+        if self.config.probe.enabled:
+            agents = AgentsResource(self, lambda client: operators.agents(client, self._known))
+            version_1.putChild(b"agents", agents)
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))

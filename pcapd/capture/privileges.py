@@ -2,6 +2,9 @@
 
 Each thread has its own capabilities.  So call `become` before any other thread is started; then
 all threads have only the kept capabilities.  capabilities(7).
+
+`become` and `lend` need python-prctl, which is under the GPL.  An agent with ``privileges: none``
+calls neither, so python-prctl is imported only by `load`.
 """
 
 from __future__ import annotations
@@ -11,16 +14,33 @@ import ctypes
 import os
 import pwd
 from collections.abc import Iterable, Iterator
-
-import prctl
+from pathlib import Path
+from typing import Any, Final
 
 from pcapd.errors import ConfigError
 
-__all__ = ["become", "lend", "mask", "missing"]
+__all__ = ["become", "lend", "load", "mask", "missing"]
+
+#: Numbers of the capabilities that pcapd names, from linux/capability.h; they never change.
+_NUMBERS: Final = {"dac_read_search": 2, "net_admin": 12, "net_raw": 13, "sys_ptrace": 19, "sys_admin": 21}
 
 # Constants of prctl(2) that python-prctl lacks.
 _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_LOWER = 47, 2, 3
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def load() -> Any:
+    """Import python-prctl.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import prctl  # noqa: PLC0415  optional: see the module's docstring
+    except ImportError as error:
+        hint = "install python-prctl, or set privileges: none and start the agent as its own user"
+        raise ConfigError("privileges", [f"prctl needs the package python-prctl: {hint}"]) from error
+    return prctl
 
 
 def become(user: str, keep: Iterable[str]) -> None:
@@ -31,8 +51,10 @@ def become(user: str, keep: Iterable[str]) -> None:
         keep: Capabilities without their prefix, in lower case, such as ``net_raw``.
 
     Raises:
-        ConfigError: The user does not exist, or we are not allowed to change to it.
+        ConfigError: The user does not exist, or we are not allowed to change to it, or
+            python-prctl is not installed.
     """
+    prctl = load()
     try:
         entry = pwd.getpwnam(user)
     except KeyError as error:
@@ -55,12 +77,14 @@ def become(user: str, keep: Iterable[str]) -> None:
 
 def missing(needed: Iterable[str]) -> list[str]:
     """Those of the needed capabilities that the calling thread does not have."""
-    return [name for name in needed if not getattr(prctl.cap_effective, name)]
+    status = Path("/proc/thread-self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return [name for name in needed if not effective & mask([name])]
 
 
 def mask(names: Iterable[str]) -> int:
     """Capabilities as a bit mask: bit N is capability number N."""
-    return sum(1 << getattr(prctl, f"CAP_{name.upper()}") for name in names)
+    return sum(1 << _NUMBERS[name] for name in names)
 
 
 @contextlib.contextmanager
@@ -74,7 +98,8 @@ def lend(name: str) -> Iterator[None]:
     if os.geteuid() == 0 or missing([name]):
         yield
         return
-    capability = getattr(prctl, f"CAP_{name.upper()}")
+    prctl = load()
+    capability = _NUMBERS[name]
     prctl.set_caps((capability, prctl.CAP_INHERITABLE, True))
     _libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_RAISE, capability, 0, 0)
     try:

@@ -4,7 +4,9 @@
     durations and sizes with units; also used for the options of pcapctl.
 ``schema``
     the values of a configuration as the rest of the daemon uses them, with their defaults.
-``document``, ``checks``, ``section``, ``parse``, ``parse_static``
+``rules``
+    the part of it about what may be captured and who records it.
+``document``, ``checks``, ``section``, ``parse``, ``parse_policy``, ``parse_static``
     make these values from YAML; pure.
 ``certificates``, ``load``
     check the files that a configuration names; ``load`` is the only module that reads files.

@@ -23,15 +23,19 @@ __all__ = [
     "dns_name",
     "duration",
     "file_in",
+    "guid",
+    "host",
     "https_url",
     "identity",
     "interface",
     "items",
     "kind",
+    "label",
     "listening_port",
     "name",
     "network",
     "one_of",
+    "operator",
     "port",
     "scope",
     "size_between",
@@ -64,6 +68,13 @@ _DNS_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}$){_DNS_LABEL}(?:\.{_DNS_LABEL})*")
 _INTERFACE = re.compile(r"[^\s/]{1,15}")  # IFNAMSIZ without the final NUL
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+#: Labels of Cloud Controller: PREFIX/NAME=VALUE, each part at most 63 characters, the prefix 253.
+_LABEL = re.compile(
+    r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+    r"=[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+)
+_GUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+_OPERATOR = re.compile(r"static/[!-~]{1,128}|(?:cloud_foundry|bosh)/[!-.0-~]{1,64}/[!-~]{1,200}")
 _SCOPE = re.compile(r"[\x21-\x7e]{1,256}")
 #: Words that change the offsets of all later tests in a filter (pcap-filter(7), "vlan").
 _MOVING = re.compile(r"\b(?:vlan|mpls|pppoed|pppoes|geneve|vxlan)\b")
@@ -194,6 +205,23 @@ def exclusion(value: object) -> str:
     return found
 
 
+def label(value: object) -> Tuple[str, str]:
+    """Check ``KEY=VALUE`` of a label of Cloud Controller, as in ``cf set-label``; return both."""
+    found = _matching(_LABEL, value, "must be KEY=VALUE, the label of an app, a space or an organization")
+    key, _, wanted = found.partition("=")
+    return key, wanted
+
+
+def guid(value: object) -> str:
+    """Check a GUID of Cloud Controller."""
+    return _matching(_GUID, value, "must be a GUID, as cf app NAME --guid shows it")
+
+
+def operator(value: object) -> str:
+    """Check an operator: ``static/NAME``, ``cloud_foundry/ORIGIN/NAME`` or ``bosh/ORIGIN/NAME``."""
+    return _matching(_OPERATOR, value, "must be static/NAME, cloud_foundry/ORIGIN/NAME or bosh/ORIGIN/NAME")
+
+
 def user_name(value: object) -> str:
     """Check the name of a user of this machine."""
     return _matching(_USER_NAME, value, "must be the name of a user of this machine")
@@ -222,6 +250,14 @@ def address(value: object) -> str:
     if not _is_address(found) or "%" in found:
         raise ValueError("must be an IP address, version 4 or 6")
     return str(ipaddress.ip_address(found))
+
+
+def host(value: object) -> str:
+    """Check an IP address or a DNS name."""
+    try:
+        return address(value)
+    except ValueError:
+        return dns_name(value)
 
 
 def network(value: object) -> Network:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Dict, Final, Generic, Mapping, Optional, Tuple, TypeVar, get_args
 
 from pcapd.config import checks
+from pcapd.config.parse_policy import audit, opt_in, policy
 from pcapd.config.parse_static import static
 from pcapd.config.schema import (
     AgentConfig,
@@ -21,7 +22,6 @@ from pcapd.config.schema import (
     AgentsConfig,
     ApiConfig,
     ApiLimits,
-    AuditConfig,
     BoshConfig,
     CaptureConfig,
     CliConfig,
@@ -33,7 +33,8 @@ from pcapd.config.schema import (
     LogLevel,
     MetricsConfig,
     Permission,
-    PolicyConfig,
+    Privileges,
+    ProbeConfig,
     ServerTLS,
 )
 from pcapd.config.section import CaFile, Directory, KeyPair, Report, Section
@@ -41,8 +42,7 @@ from pcapd.errors import ConfigError
 from pcapd.limits import (
     CAPTURE_BYTES_MAX,
     CAPTURES_MAX,
-    POLICY_FILTERS_LENGTH_MAX,
-    POLICY_FILTERS_MAX,
+    PROBED_AGENTS_MAX,
     RING_BYTES_RANGE,
     SOURCES_MAX,
 )
@@ -54,12 +54,12 @@ F = TypeVar("F", bound=Optional[Path])
 
 _ANYONE: Final = "without it anyone who can reach the port could start captures"
 _ANY_CERTIFICATE: Final = "without it any certificate of client_cas could start captures"
-_NO_DEVICES: Final = "an empty list would allow nothing; leave the key out to allow any interface"
 _RESOLVERS: Final = ("cloud_foundry", "bosh", "static")
 
 
 _log_level: checks.Check[LogLevel] = checks.one_of(get_args(LogLevel))
 _access: checks.Check[ContainerAccess] = checks.one_of(get_args(ContainerAccess))
+_privileges: checks.Check[Privileges] = checks.one_of(get_args(Privileges))
 _captures = checks.whole_number(1, CAPTURES_MAX)
 _ring = checks.size_between(*RING_BYTES_RANGE)
 _capture_size = checks.size_between(1, CAPTURE_BYTES_MAX)
@@ -131,8 +131,16 @@ def survey_agent(values: Mapping[object, object], host_name: str, directory: Pat
         containers=section.optional_section("containers", _containers),
         namespaces=section.optional_section("namespaces", _namespaces) or {},
         run_as=section.optional("run_as", checks.user_name, None),
+        privileges=section.optional("privileges", _privileges, AgentConfig.privileges),
         metrics=section.optional_section("metrics", _agent_metrics),
     )
+    if config.privileges == "none":
+        if config.run_as is not None:
+            section.problem("run_as", "needs privileges: prctl; with none, start the agent as that user")
+        if config.containers and config.containers.access == "namespace":
+            section.problem(
+                "containers.access", "namespace needs privileges: prctl; with none, use host-veth"
+            )
     section.finish()
     return Survey(config, section.report)
 
@@ -153,11 +161,19 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         cloud_foundry=section.optional_section("cloud_foundry", _cloud_foundry),
         bosh=section.optional_section("bosh", lambda section: _bosh(section, agent_port)),
         static=section.optional_section("static", lambda section: static(section, agent_port)),
-        policy=section.default_section("policy", _policy),
+        policy=section.default_section("policy", policy),
+        operators=section.optional_items("operators", checks.operator),
         metrics=section.optional_section("metrics", _metrics),
+        probe=section.default_section("probe", _probe),
         cli=section.optional_section("cli", _cli),
-        audit=section.optional_section("audit", _audit),
+        audit=section.optional_section("audit", audit),
     )
+    for operator in config.operators:
+        resolver, _, name = operator.partition("/")
+        if not section.has(resolver):
+            section.problem("operators", f"{operator} needs the section {resolver}")
+        elif resolver == "static" and config.static and name not in (config.static.users or {}):
+            section.problem("operators", f"there is no user {name} in static.users")
     for network in config.trusted_proxies:
         if network.prefixlen == 0:
             section.warning(
@@ -282,6 +298,7 @@ def _cloud_foundry(section: Section) -> CloudFoundryConfig:
             "required_permission", _permission, CloudFoundryConfig.required_permission
         ),
         headers_only_permission=section.optional("headers_only_permission", _permission, None),
+        opt_in=section.optional_section("opt_in", opt_in),
     )
     if config.headers_only_permission and config.headers_only_permission == config.required_permission:
         section.problem("headers_only_permission", "must differ from required_permission")
@@ -301,25 +318,21 @@ def _bosh(section: Section, agent_port: int) -> BoshConfig:
     )
 
 
-def _policy(section: Section) -> PolicyConfig:
-    exclude = section.optional_items("exclude", checks.exclusion)
-    if len(exclude) > POLICY_FILTERS_MAX or sum(map(len, exclude)) > POLICY_FILTERS_LENGTH_MAX:
-        section.problem(
-            "exclude",
-            f"must be at most {POLICY_FILTERS_MAX} filters, of {POLICY_FILTERS_LENGTH_MAX} characters in all",
-        )
-    devices = section.items("devices", checks.interface, _NO_DEVICES) if section.has("devices") else None
-    return PolicyConfig(
-        headers_only=section.optional("headers_only", checks.boolean, PolicyConfig.headers_only),
-        devices=devices,
-        exclude=exclude,
-    )
-
-
 def _metrics(section: Section) -> MetricsConfig:
     return MetricsConfig(
         host=section.optional("host", checks.address, MetricsConfig.host),
         port=section.optional("port", checks.listening_port, MetricsConfig.port),
+    )
+
+
+def _probe(section: Section) -> ProbeConfig:
+    agents = section.optional_items("agents", checks.address)
+    if len(agents) > PROBED_AGENTS_MAX:
+        section.problem("agents", f"must be at most {PROBED_AGENTS_MAX} addresses")
+    return ProbeConfig(
+        enabled=section.optional("enabled", checks.boolean, ProbeConfig.enabled),
+        interval=section.optional("interval", checks.duration, ProbeConfig.interval),
+        agents=agents,
     )
 
 
@@ -328,13 +341,6 @@ def _cli(section: Section) -> CliConfig:
     if directory:
         section.report.directories.append(Directory(f"{section.path}.directory", directory))
     return CliConfig(directory)
-
-
-def _audit(section: Section) -> AuditConfig:
-    file = section.required("file", _file(section))
-    if file:
-        section.report.directories.append(Directory(f"{section.path}.file", file.parent))
-    return AuditConfig(file)
 
 
 # --- shared ------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, Literal, Mapping, Optional, Tuple, Union
 
+from pcapd.config.rules import AuditConfig, LabelPlace, OptInConfig, PolicyConfig, SyslogConfig
 from pcapd.limits import AGENT_CAPTURES, AGENT_CONNECT_TIMEOUT, DRAIN_TIMEOUT, RING_BYTES
 
 __all__ = [
@@ -30,20 +31,28 @@ __all__ = [
     "CloudFoundryConfig",
     "ContainerAccess",
     "ContainersConfig",
+    "LabelPlace",
     "ListenConfig",
     "LogLevel",
     "MetricsConfig",
+    "OptInConfig",
     "Permission",
+    "PolicyConfig",
+    "Privileges",
+    "ProbeConfig",
     "ServerTLS",
     "StaticConfig",
     "StaticTarget",
     "StaticUser",
+    "SyslogConfig",
 ]
 
 LogLevel = Literal["debug", "info", "warn", "error"]
 #: ``namespace``: capture in the container's network namespace.  ``host-veth``: capture at the
 #: cell's end of the container's eth0, which needs only CAP_NET_RAW.
 ContainerAccess = Literal["namespace", "host-veth"]
+#: How an agent gives up privileges: with python-prctl (which is under the GPL), or not at all.
+Privileges = Literal["prctl", "none"]
 #: Permissions on an app that Cloud Controller can grant to a user.
 Permission = Literal["read_sensitive_data", "read_basic_data"]
 
@@ -161,6 +170,8 @@ class AgentConfig:
         containers: None if the machine runs no containers.
         namespaces: Absolute paths of the network namespaces that may be captured, by name.
         run_as: User to which the agent switches after the start; None to keep the user.
+        privileges: With ``none`` the agent does without python-prctl, ``run_as``, and
+            containers with access ``namespace``.
         warnings: Settings that work but should be changed, one sentence each.
     """
 
@@ -171,6 +182,7 @@ class AgentConfig:
     containers: Optional[ContainersConfig] = None
     namespaces: Mapping[str, Path] = field(default_factory=dict)
     run_as: Optional[str] = None
+    privileges: Privileges = "prctl"
     metrics: Optional[AgentMetricsConfig] = None
     warnings: Tuple[str, ...] = ()
 
@@ -216,12 +228,14 @@ class CloudFoundryConfig:
         ca: File with CAs of its certificate; None for the system's CAs.
         required_permission: The permission on an app that a user needs.
         headers_only_permission: The permission needed for headers only; None for the same.
+        opt_in: The apps that may be captured; None for all.
     """
 
     api: str
     ca: Optional[Path] = None
     required_permission: Permission = "read_sensitive_data"
     headers_only_permission: Optional[Permission] = None
+    opt_in: Optional[OptInConfig] = None
 
 
 @dataclass(frozen=True)
@@ -283,29 +297,18 @@ class StaticConfig:
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
-    """Rules that apply to every user.
+class ProbeConfig:
+    """How the api asks agents whether they are there.
 
     Attributes:
-        headers_only: Whether only the headers of packets are captured.
-        devices: Interfaces that may be captured, the first by default; None for all.
-        exclude: BPF filters; packets that match one of them are not captured.
+        enabled: Whether it asks.
+        interval: Seconds between two questions to an agent.
+        agents: IP addresses of agents to ask beside those of static targets.
     """
 
-    headers_only: bool = False
-    devices: Optional[Tuple[str, ...]] = None
-    exclude: Tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class AuditConfig:
-    """The file for audit records, instead of the log.
-
-    Attributes:
-        file: Path of the file, in which each line is a JSON object.
-    """
-
-    file: Path
+    enabled: bool = True
+    interval: float = 300.0
+    agents: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -325,6 +328,8 @@ class ApiConfig:
 
     Attributes:
         drain_timeout: Seconds at a stop in which captures end and clients read the rest.
+        operators: Users who may see and stop everybody's captures: ``static/NAME``,
+            ``cloud_foundry/ORIGIN/NAME`` or ``bosh/ORIGIN/NAME``.
         trusted_proxies: Proxies whose headers for the client's address and the request's id are used.
         warnings: Settings that work but should be changed, one sentence each.
     """
@@ -339,8 +344,10 @@ class ApiConfig:
     cloud_foundry: Optional[CloudFoundryConfig] = None
     bosh: Optional[BoshConfig] = None
     static: Optional[StaticConfig] = None
-    policy: PolicyConfig = PolicyConfig()
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    operators: Tuple[str, ...] = ()
     metrics: Optional[MetricsConfig] = None
+    probe: ProbeConfig = ProbeConfig()
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None
     warnings: Tuple[str, ...] = ()

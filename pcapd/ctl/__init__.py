@@ -6,6 +6,7 @@ compiled module.
 ==============  ==============================================================
 ``main``        reads the command line and exits with a status
 ``options``     the options that all capture commands share
+``onefile``     the one-file client that runs, and its SHA-256
 ``run``         one capture from its options to its exit status: the loop
 ``stopping``    signals, and the exit of the program that started pcapctl
 ``commands``    one module for each command

@@ -8,7 +8,6 @@ from typing import Any, NoReturn, Optional, Sequence
 
 import click
 
-import pcapd
 from pcapd.ctl.commands.registry import Commands
 from pcapd.ctl.display.terminal import say
 from pcapd.ctl.display.text import escape
@@ -28,9 +27,24 @@ __all__ = ["main"]
     "  pcapctl hosts web-0 --filter 'tcp port 80' -o - | tshark -r -\n"
     "  pcapctl status",
 )
-@click.version_option(pcapd.__version__, prog_name="pcapctl")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda context, _, wanted: _version(context) if wanted else None,
+    help="Show the version, and the SHA-256 of the one-file client, and exit.",
+)
 def cli() -> None:
     """Capture network traffic from many machines into one file, in time order."""
+
+
+def _version(context: click.Context) -> NoReturn:
+    # Only here, because it reads the whole file.
+    from pcapd.ctl.onefile import describe
+
+    click.echo(describe())
+    context.exit()
 
 
 def main(
@@ -70,7 +84,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
     if text:
         say(text, sys.stderr)
     arguments = sys.argv[1:]
-    if "--json" in arguments and arguments[0] not in ("status", "flows", "explain"):
+    if "--json" in arguments and arguments[0] not in ("captures", "status", "flows", "explain"):
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
         from pcapd.ctl.sinks.reportfile import nothing
 

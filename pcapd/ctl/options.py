@@ -63,6 +63,7 @@ class Access:
         ca: File of the CA that signed the api's certificate; None for the system's CAs.
         pem: CA certificates as text, instead of `ca`.
         bosh: Use the proxy that the BOSH CLI's own variable names.
+        guessed: Nobody named the api's URL, so there may be no api.
     """
 
     api: str
@@ -71,6 +72,7 @@ class Access:
     trust: Trust = Trust.GIVEN
     pem: str = ""
     bosh: bool = False
+    guessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class CaptureOptions:
         max_bytes: Largest size of the file in bytes; the capture stops before it is exceeded.
         report: File for the JSON report.
         headers_only: Remove the payload of every packet.
+        reason: Why, for the api's audit record.
         list_interfaces: List the interfaces instead of capturing.
         files: Options for several files and for other outputs.
     """
@@ -136,6 +139,7 @@ class CaptureOptions:
     ordered: bool = True
     force: bool = False
     headers_only: bool = False
+    reason: str = ""
     report: Optional[Path] = None
     quiet: bool = False
     verbose: bool = False
@@ -160,6 +164,7 @@ class CaptureOptions:
                 snaplen=self.snaplen,
                 headers_only=self.headers_only,
                 duration=self.duration,
+                reason=self.reason,
             )
         except ValueError as error:
             raise UsageProblem(str(error)) from error

@@ -36,6 +36,8 @@
     base class of protocols: a wire session on a transport; disconnects silent peers.
 ``logs``
     JSON lines on stderr, without secrets, and the audit log's file.
+``syslog``
+    sends audit records to syslog, over a Unix socket or TLS.
 ``tally``
     limits the number of log lines that a peer can cause.
 ``daemon``

@@ -26,10 +26,21 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
+from pcapd.config.schema import AuditConfig
 from pcapd.errors import ConfigError
 from pcapd.limits import AUDIT_RESERVE
+from pcapd.net.syslog import TlsSyslog, UnixSyslog
 
-__all__ = ["AUDIT_NAMESPACE", "JsonLines", "Outcome", "check_room", "start_logging"]
+__all__ = [
+    "AUDIT_NAMESPACE",
+    "AuditFile",
+    "AuditOutput",
+    "JsonLines",
+    "Outcome",
+    "audit_output",
+    "check_room",
+    "start_logging",
+]
 
 #: Events of this namespace are written at every log level.
 AUDIT_NAMESPACE = "pcapd.audit"
@@ -112,7 +123,31 @@ class _Apart:
         (self._audit if event.get("log_namespace") == AUDIT_NAMESPACE else self._rest)(event)
 
 
-class _AuditFile:
+class AuditOutput(Output, Protocol):
+    """Where audit records go instead of the log."""
+
+    def open(self) -> None:
+        """Begin; raises `ConfigError` if records cannot be written because of the configuration."""
+
+    def check(self) -> None:
+        """Check that a record can be written, without writing any; raises `OSError`."""
+
+    def close(self) -> None:
+        """Write what waits, for a limited time."""
+
+
+def audit_output(config: AuditConfig | None) -> AuditOutput | None:
+    """Where audit records go; None for the log."""
+    if config is None:
+        return None
+    if config.file is not None:
+        return AuditFile(config.file)
+    syslog = config.syslog
+    assert syslog is not None  # the configuration has one of them
+    return TlsSyslog(syslog) if syslog.socket is None else UnixSyslog(syslog.socket)
+
+
+class AuditFile:
     """Appends to a file that is opened for each write, so that any way of rotation works.
 
     Audit records are few, so this is cheap.  The group can read the file, for log forwarders.
@@ -140,6 +175,20 @@ class _AuditFile:
     def flush(self) -> None:
         """Do nothing: lines are not buffered."""
 
+    def open(self) -> None:
+        """Make the file if there is none; see `AuditOutput.open`."""
+        try:
+            self.write("")
+        except OSError as error:
+            raise ConfigError("audit.file", [f"{self._path} cannot be written: {error.strerror}"]) from error
+
+    def check(self) -> None:
+        """See `check_room`."""
+        check_room(self._path)
+
+    def close(self) -> None:
+        """Do nothing: the file is not kept open."""
+
 
 def check_room(path: Path) -> None:
     """Check whether records can be appended to a file, without writing any.
@@ -162,15 +211,15 @@ def check_room(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def start_logging(level: str, audit: Path | None = None, **daemon: str) -> None:
+def start_logging(level: str, audit: AuditOutput | None = None, **daemon: str) -> None:
     """Write this process's log to stderr, from `level` on.
 
     Args:
-        audit: A file for audit records; if None, they are written to stderr.
+        audit: For audit records; if None, they are written to stderr.
         daemon: Fields for every line: role and id.
 
     Raises:
-        ConfigError: The file for audit records cannot be written.
+        ConfigError: Audit records cannot be written.
     """
     predicate = LogLevelFilterPredicate(defaultLogLevel=_LEVELS[level])
     # At level info, Twisted logs each factory that starts or stops.
@@ -179,10 +228,6 @@ def start_logging(level: str, audit: Path | None = None, **daemon: str) -> None:
     predicate.setLogLevelForNamespace(AUDIT_NAMESPACE, LogLevel.info)
     log: ILogObserver = FilteringLogObserver(JsonLines(sys.stderr, **daemon), [predicate])
     if audit is not None:
-        file = _AuditFile(audit)
-        try:
-            file.write("")
-        except OSError as error:
-            raise ConfigError("audit.file", [f"{audit} cannot be written: {error.strerror}"]) from error
-        log = _Apart(JsonLines(file, **daemon), log)
+        audit.open()
+        log = _Apart(JsonLines(audit, **daemon), log)
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)

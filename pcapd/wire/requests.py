@@ -19,6 +19,7 @@ from pcapd.limits import (
     OWN_ADDRESSES_MAX,
     POLICY_FILTERS_LENGTH_MAX,
     POLICY_FILTERS_MAX,
+    REASON_MAX,
     SNAPLEN_DEFAULT,
     SNAPLEN_MAX,
 )
@@ -211,6 +212,7 @@ class Request:
         max_bytes: Bytes of packets after which the api ends the capture.
         token: The user's token, from clients that cannot set an Authorization header.
         headers_only: As in `CaptureStart`.
+        reason: Why the user captures, for the audit record; an older api ignores it.
     """
 
     targets: Tuple[str, ...] = ()
@@ -224,6 +226,7 @@ class Request:
     follow: bool = False
     deployment: Optional[Deployment] = None
     headers_only: bool = False
+    reason: str = ""
 
     def __post_init__(self) -> None:
         named = [bool(self.targets), self.app is not None, self.deployment is not None]
@@ -237,6 +240,8 @@ class Request:
             raise ValueError("the duration must be more than 0 seconds")
         if self.max_bytes is not None and self.max_bytes <= 0:
             raise ValueError("max_bytes must be more than 0")
+        if len(self.reason) > REASON_MAX or (self.reason and not self.reason.isprintable()):
+            raise ValueError(f"the reason must be at most {REASON_MAX} printable characters, in one line")
         _check_capture(self.interfaces, self.filter, self.snaplen)
 
 

@@ -63,6 +63,22 @@ def test_the_package_index_has_them(tmp_path: Path) -> None:
         assert f"sha256:{hashlib.sha256(content).hexdigest()}" == wheels[name]["sha"]
 
 
+def test_a_release_without_python_prctl(tmp_path: Path) -> None:
+    """python-prctl can be left out of the lock and the index, which still agree, and nothing else changes."""
+    program = runpy.run_path(str(BLOBS))
+    places = {}
+    for name in ("LOCK", "INDEX"):
+        places[name] = tmp_path / name
+        places[name].write_bytes(program[name].read_bytes())
+    program["leave_out"].__globals__.update(places)
+    program["leave_out"]("python-prctl")
+    for name, path in places.items():
+        before, after = program[name].read_text().splitlines(), path.read_text().splitlines()
+        gone = [line for line in before if line not in after]
+        assert gone and len(after) == len(before) - len(gone)
+        assert "prctl" in gone[0] and all("prctl" in line or line.startswith("  ") for line in gone)
+
+
 def test_libpcap_cannot_be_fetched(tmp_path: Path) -> None:
     """A libpcap source that cannot be fetched is reported with its URL and the remedy, and no part of it stays."""
     with socket.create_server(("127.0.0.1", 0)) as refusing:

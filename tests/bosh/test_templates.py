@@ -22,7 +22,9 @@ from pcapd.config.schema import (
     CloudFoundryConfig,
     ContainersConfig,
     MetricsConfig,
+    OptInConfig,
     PolicyConfig,
+    ProbeConfig,
     StaticTarget,
 )
 from tests.bosh.release import JOBS, RELEASE, Issued, Rendered, RenderError, job_spec, nested, render
@@ -71,6 +73,11 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "cloud_foundry.ca": ca,
         "cloud_foundry.required_permission": "read_basic_data",
         "cloud_foundry.headers_only_permission": "read_sensitive_data",
+        "cloud_foundry.opt_in.label": "pcap/capture=yes",
+        "cloud_foundry.opt_in.label_on": ["space"],
+        "cloud_foundry.opt_in.apps": ["a-1"],
+        "cloud_foundry.opt_in.spaces": ["s-1"],
+        "cloud_foundry.opt_in.organizations": ["o-1"],
         "bosh.director": "https://192.0.2.1:25555",
         "bosh.ca": ca,
         "bosh.agent_port": 9998,
@@ -78,11 +85,16 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "static.users": {"alice": {"token_sha256": HASH, "targets": ["vm-1"]}},
         "static.targets": {"vm-1": {"host": "10.0.0.7"}},
         "policy.headers_only": True,
+        "policy.require_reason": True,
+        "operators": ["static/alice"],
         "policy.devices": ["eth0"],
         "policy.exclude": ["port 22", "net 10.1.0.0/16"],
         "metrics.enabled": True,
         "metrics.host": "0.0.0.0",
         "metrics.port": 9103,
+        "probe.enabled": False,
+        "probe.interval": "2m",
+        "probe.agents": ["10.0.16.21"],
         "cli.enabled": False,
     }
 
@@ -92,6 +104,7 @@ def agent_most(issued: Issued) -> dict[str, Any]:
     return {
         **issued.agent_properties(),
         "bpm.enabled": False,
+        "privileges": "prctl",
         "open_files": 1000,
         "memory_limit": "512M",
         "id": "router/7",
@@ -228,14 +241,19 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert (limits.concurrent_captures, limits.per_user, limits.max_targets) == (7, 2, 12)
     assert (limits.max_duration, limits.max_bytes) == (300.0, 2**30)
     assert found.cloud_foundry == CloudFoundryConfig(
-        "https://api.example.com", tls / "cloud_foundry_ca.crt", "read_basic_data", "read_sensitive_data"
+        "https://api.example.com",
+        tls / "cloud_foundry_ca.crt",
+        "read_basic_data",
+        "read_sensitive_data",
+        OptInConfig(("pcap/capture", "yes"), ("space",), ("a-1",), ("s-1",), ("o-1",)),
     )
-    assert found.policy == PolicyConfig(True, ("eth0",), ("port 22", "net 10.1.0.0/16"))
+    assert found.policy == PolicyConfig(True, ("eth0",), ("port 22", "net 10.1.0.0/16"), True)
     assert found.bosh == BoshConfig("https://192.0.2.1:25555", tls / "bosh_ca.crt", 9998, "pcap.capture")
     assert found.static is not None
     assert found.static.users["alice"].targets == ("vm-1",)
     assert found.static.targets == {"vm-1": StaticTarget("10.0.0.7", 9999)}
     assert found.metrics == MetricsConfig("0.0.0.0", 9103)
+    assert found.probe == ProbeConfig(False, 120.0, ("10.0.16.21",))
     assert found.cli is None
 
 
@@ -266,6 +284,16 @@ def test_false_is_a_value(api_least: Properties, agent_least: Properties) -> Non
         "pcap-api", nested({**api_least, "listen.tls.enabled": False, "listen.host": "127.0.0.1"})
     )
     assert "tls" not in rendered.yaml("config/pcap-api.yml")["listen"]
+
+
+def test_an_agent_without_python_prctl(agent_least: Properties, tmp_path: Path) -> None:
+    """With ``privileges: none`` bpm starts the agent as vcap; a start as root, which only run_as would end, is refused."""
+    wanted = {**agent_least, "privileges": "none"}
+    found = load(render("pcap-agent", nested(wanted)), "pcap-agent", tmp_path)
+    assert isinstance(found, AgentConfig)
+    assert (found.privileges, found.run_as) == ("none", None)
+    with pytest.raises(RenderError, match=r"privileges: none needs bpm\.enabled"):
+        render("pcap-agent", nested({**wanted, "bpm.enabled": False}))
 
 
 def test_values_cannot_break_out(agent_least: Properties) -> None:
@@ -371,7 +399,8 @@ def test_the_most_differs_from_the_defaults(job: str, issued: Issued) -> None:
     """Every property of the fullest example differs from its default."""
     properties, most = job_spec(job)["properties"], MOST[job](issued)
     same = {name for name, facts in properties.items() if facts.get("default") == most[name]}
-    assert same <= {"listen.tls.enabled"}
+    # privileges: none needs bpm.enabled: test_an_agent_without_python_prctl.
+    assert same <= {"listen.tls.enabled", "privileges"}
 
 
 @pytest.mark.parametrize("job", JOBS)

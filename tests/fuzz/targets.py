@@ -15,11 +15,9 @@ import contextlib
 import ctypes
 import dataclasses
 import importlib
-import importlib.util
 import io
 import itertools
 import json
-import os
 import struct
 import time
 import urllib.parse
@@ -39,6 +37,7 @@ from zope.interface import implementer
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
+from pcapd.analysis import _conversations
 from pcapd.analysis.exchanges.frames import PREFACE
 from pcapd.analysis.exchanges.http2 import Followed, Http2
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room
@@ -96,7 +95,7 @@ from pcapd.net.httpserver import HttpSite
 from pcapd.net.pages import NotFoundResource
 from pcapd.packet.row import ROW_SIZE, make_row, rows_of
 from pcapd.records import _busiest, _reference, _savefile
-from pcapd.savefile import reader
+from pcapd.savefile import reader, shift
 from pcapd.savefile.blocks import BadFile, FileInterface
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
@@ -133,8 +132,11 @@ TARGETS: Dict[str, Target] = {}
 COMPILED = ("records", "savefile", "merge", "analysis")
 #: Targets that reach C: worth running under a sanitizer.
 NATIVE = (
+    "aligned",
+    "analysis_conversations",
     "analysis_flows",
     "analysis_merge_rows",
+    "explanation",
     "merge_batches",
     "merge_matcher",
     "records_busiest",
@@ -143,10 +145,9 @@ NATIVE = (
     "records_pack",
     "records_rows",
     "records_savefile",
+    "savefile_reading",
     "savefile_rows",
 )
-#: A directory with other builds to be used by them, each in a directory of its package's name.
-NATIVE_BUILDS = "PCAPD_FUZZ_NATIVE"
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -453,21 +454,7 @@ def api_http(data: bytes) -> None:
 # --- C against Python ----------------------------------------------------------------
 
 
-def _native(package: str) -> Any:
-    """The compiled module of a package, from the builds that are named or as installed."""
-    name = f"pcapd.{package}._native"
-    builds = [*Path(os.environ.get(NATIVE_BUILDS, os.devnull), package).glob("_native*.so")]
-    if not builds:
-        return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(name, builds[0])
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-NATIVE_MODULES = {package: _native(package) for package in COMPILED}
+NATIVE_MODULES = {package: importlib.import_module(f"pcapd.{package}._native") for package in COMPILED}
 
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype = ctypes.c_void_p
@@ -490,6 +477,9 @@ def _exact(data: bytes) -> Iterator[Any]:
 
 
 _REFERENCES = {package: importlib.import_module(f"pcapd.{package}._reference") for package in COMPILED}
+_REFERENCES["analysis"] = SimpleNamespace(  # type: ignore[assignment]
+    **vars(_REFERENCES["analysis"]), ConversationTable=_conversations.ConversationTable
+)
 _REFERENCES["records"] = SimpleNamespace(  # type: ignore[assignment]
     **{**vars(_reference), "busiest": _busiest.busiest, "from_savefile": _savefile.from_savefile}
 )
@@ -654,6 +644,46 @@ def analysis_merge_rows(data: bytes) -> None:
     parts = tuple(choices.chunks(1 + choices.number() % 5))
     result = _both("analysis", parts, lambda analysis, pieces: analysis.merge_rows(pieces))
     assert len(result[0]) == sum(result[1])
+
+
+def _sightings(choices: _Input, places: int) -> Tuple[bytes, bytes]:
+    """Rows of packets, each seen at some places, and what they refer to."""
+    rows, content, us = [], b"", 1_000_000
+    for piece in choices.chunks(1 + choices.number() % 12):
+        us += 1 << choices.number() % 24
+        number = choices.number() % 8 or len(content)
+        for place in range(1 + choices.number() % places):
+            own = us + (choices.number() << 10)
+            rows.append(make_row(101, piece, own, len(piece), place, len(content), number, len(piece) % 2))
+        content += piece
+    return b"".join(rows), content
+
+
+@target
+def analysis_conversations(data: bytes) -> None:
+    """Conversations of anybody, at up to three places, with little room."""
+    choices = _Input(data)
+    most, waiting = choices.pick((1, 2, 5, 100)), choices.pick((1, 3, 100))
+    window, idle = choices.pick((0, 5_000, 2**31 - 1)), choices.pick((1, 4_000, 2**40))
+    wanted = choices.pick((-1, 0, 7, 2**40))
+    rows = _sightings(choices, 3)
+
+    def follow(module: Any, pieces: Tuple[Any, ...]) -> Any:
+        told: List[Any] = []
+        table = module.ConversationTable(
+            most, waiting, window, idle,
+            lambda *facts: told.append(facts),
+            lambda *payload: told.append(payload) or wanted,
+            lambda *lost: told.append(lost),
+        )  # fmt: skip
+        for file in (0, 0, 0):
+            table.open_place(file)
+        table.add(pieces[0], [pieces[1]])
+        table.close()
+        counts = table.packets, table.others, table.beyond, table.evicted, table.forgotten
+        return told, table.places(), table.clocks(), counts
+
+    _both("analysis", rows, follow)
 
 
 # --- files ---------------------------------------------------------------------------
@@ -911,18 +941,28 @@ def explanation(data: bytes) -> None:
     choices = _Input(data)
     found = Explanation(["a", "b"], contents=bool(data[:1] > b"\x7f"))
     places = [found.place(file, FileInterface(f"p{number}", 101)) for number, file in enumerate((0, 0, 1))]
-    rows, content, us = [], b"", 1_000_000
-    for piece in choices.chunks(1 + choices.number() % 12):
-        us += 1 << choices.number() % 24
-        for place in places[: 1 + choices.number() % 3]:
-            rows.append(
-                make_row(101, piece, us, len(piece), place, len(content), len(content), len(piece) % 2)
-            )
-        content += piece
-    found.read([iter([Rows(b"".join(rows), content)]), iter([])])
+    rows, content = _sightings(choices, len(places))
+    found.read([iter([Rows(rows, content)]), iter([])])
     found.finish()
     json.dumps(as_dict(found))
     assert all(line.isprintable() for line in as_lines(found, everything=True))
+
+
+@target
+def aligned(data: bytes) -> None:
+    """A file of anybody is explained, and copied with the clocks that this came to."""
+    found = Explanation(["a"])
+    with contextlib.suppress(BadFile):
+        found.read([reader.read_rows(io.BytesIO(data), lambda own: found.place(0, own), found.statistics)])
+        found.finish()
+        world = found.world
+        clocks = [
+            shift.Clock(lambda us, place=place: us - world.aligned(place.number, us), "moved")  # type: ignore[misc]
+            for place in world.places
+        ]
+        if not any(place.deduped for place in world.places):
+            for block in shift.shifted(lambda: io.BytesIO(data), clocks):
+                assert len(block) % 4 == 0
 
 
 @target

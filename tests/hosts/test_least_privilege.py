@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
@@ -71,6 +72,56 @@ def test_an_agent_that_becomes_a_user(chain: Chain) -> None:
             assert client.stop().status == 0
             api.stop()
         agent.stop()
+
+
+@pytest.fixture
+def without_prctl(tmp_path: Path) -> dict[str, str]:
+    """Variables with which Python does not find python-prctl."""
+    (tmp_path / "prctl.py").write_text("raise ImportError('prctl was imported')\n")
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def test_an_agent_without_python_prctl(chain: Chain, without_prctl: dict[str, str]) -> None:
+    """With ``privileges: none`` an agent captures without python-prctl, with the capabilities of its start."""
+    change = {"id": "no-prctl", "listen": {"port": free_port()}, "privileges": "none"}
+    agent = Daemon("agent", merged(chain.agent.config, change), chain.directory)
+    agent.variables = without_prctl
+    agent.below = ("setpriv", "--bounding-set", "-all,+net_raw,+sys_admin")
+    api_config = merged(
+        chain.api.config,
+        {
+            "id": "for-no-prctl",
+            "listen": {"port": free_port()},
+            "metrics": None,
+            "static": {"targets": {"web-0": {"port": agent.port}}},
+        },
+    )
+    with agent, Daemon("api", api_config, chain.directory) as api:
+        url = f"https://{LOCAL}:{api.port}"
+        assert chain.capture("web-0", "--duration", "100ms", "--api", url).status == 0
+        assert {found[:2] for found in capabilities_of(agent.pid)} == {(NET_RAW | SYS_ADMIN,) * 2}
+        assert "privileges" not in agent.log()
+
+
+def test_python_prctl_is_missing(chain: Chain, without_prctl: dict[str, str]) -> None:
+    """Without python-prctl, an agent that is to use it does not start, and says what to do."""
+    config = merged(chain.agent.config, {"id": "misses-prctl", "listen": {"port": free_port()}})
+    daemon = Daemon("agent", config, chain.directory)
+    daemon.write_config()
+    command = [sys.executable, "-m", "pcapd", "--role", "agent", "--config", str(daemon.config_path)]
+    for arguments in (command, [*command, "--check-config"]):
+        done = subprocess.run(
+            arguments,
+            cwd=ROOT,
+            env={**os.environ, **without_prctl},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert "privileges: prctl needs the package python-prctl: install" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_daemons_that_stay_root(chain: Chain) -> None:

@@ -217,6 +217,24 @@ def test_interfaces_that_are_allowed(chain: Chain) -> None:
         assert sum(record.get("audit") == "capture_started" for record in api.records()) == 1
 
 
+def test_a_reason_that_the_operator_wants(chain: Chain) -> None:
+    """Without a reason nothing is captured; with one, by option, variable or query, it is in the audit record."""
+    with ruled(chain, "reasons", {"require_reason": True}) as api:
+        env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+        refused = chain.begin("web-0", "--duration", "1s", env=env).wait()
+        assert refused.status == 1 and "--reason" in refused.report["error"]
+        for reason, arguments, variables in (
+            ("TICKET-7: resets", ("--reason", "TICKET-7: resets"), {}),
+            ("TICKET-8", (), {"PCAP_REASON": "TICKET-8"}),
+        ):
+            begun = chain.begin("web-0", "--duration", "200ms", *arguments, env={**env, **variables})
+            assert begun.wait().status == 0
+            assert started(api)["purpose"] == reason
+        command = chain.curl_command("target=web-0&duration=200ms&reason=TICKET-9", url=env["PCAP_API"])
+        subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+        assert started(api)["purpose"] == "TICKET-9"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -23,22 +23,26 @@ class Builder:
 
     Args:
         directory: For the wheels.
+
+    Attributes:
+        wheels: The directory with the wheels.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._wheels = directory / "wheels"
+        self.wheels = directory / "wheels"
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         command += ["--platform", "manylinux2014_x86_64", "--implementation", "cp", "--abi", "cp39"]
         command += ["--python-version", "3.9"]
         run(
-            [*command, "--requirement", str(REQUIREMENTS), "--dest", str(self._wheels)],
+            [*command, "--requirement", str(REQUIREMENTS), "--dest", str(self.wheels)],
             timeout=PATIENCE,
         )
 
-    def build(self, out: Path, checkout: Path = ROOT, **options: Any) -> Path:
+    def build(self, out: Path, checkout: Path = ROOT, sign: Optional[Path] = None, **options: Any) -> Path:
         """Build from a checkout; nothing is asked of a package index."""
-        environ = {"PATH": "/usr/bin:/bin", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self._wheels)}
+        environ = {"PATH": "/usr/bin:/bin", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels)}
         command = [sys.executable, str(checkout / "bin" / "build-client"), "--out", str(out)]
+        command += ["--sign", str(sign)] if sign else []
         options["env"] = {**environ, **options.get("env", {})}
         run(command, timeout=PATIENCE, **options)
         return out

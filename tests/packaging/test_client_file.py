@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -31,6 +32,11 @@ SIZE_MAX = 4_000_000
 #: What is compiled for one version of Python.
 VERSION_SIZE_MAX = 2_500_000
 VERSION = f"pcapctl, version {pcapd.__version__}\n"
+
+
+def version_of(client_file: Path, name: Path) -> str:
+    """Return what a client file prints that runs by this name."""
+    return f"{VERSION}SHA-256 {hashlib.sha256(client_file.read_bytes()).hexdigest()} {name}\n"
 
 
 def compiled_for(client_file: Path) -> set[str]:
@@ -103,7 +109,7 @@ def test_wheels_with_other_bytes_are_refused(tmp_path: Path, builder: Builder) -
 @pytest.mark.long(but=("python3.9",))
 def test_a_bare_python_runs_it(client_file: Path, python: str, tmp_path: Path) -> None:
     """--version and --help of everything, and every module in it can be imported."""
-    assert bare(python, client_file, "--version").stdout == VERSION
+    assert bare(python, client_file, "--version").stdout == version_of(client_file, client_file)
     assert "pcapctl" in bare(python, client_file, "--help").stdout
     for command in ("cf", "bosh", "hosts", "status"):
         done = bare(python, client_file, command, "--help")
@@ -213,7 +219,7 @@ def test_it_runs_by_its_name(client_file: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [link, "--version"], env=environ, cwd="/", capture_output=True, text=True, check=True
     )
-    assert done.stdout == VERSION
+    assert done.stdout == version_of(client_file, link)
 
 
 def test_a_python_that_is_too_old_is_told_so(client_file: Path) -> None:

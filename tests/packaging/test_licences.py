@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.licences import ROOT, dependencies, normal
+from tests.licences import BUILD, LOCKS, ROOT, dependencies, locked
 
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 pytest.importorskip("prctl", reason="python-prctl is not installed")
@@ -19,14 +19,6 @@ PERMISSIVE = re.compile(
     r"((MIT|MIT-0|MIT License|BSD-[23]-Clause|Apache-2\.0|Apache Software License|PSF-2\.0|ZPL-2\.1)"
     r"( (OR|AND) )?)+"
 )
-#: Only what builds them is in the release as well.
-BUILD = {"setuptools", "wheel"}
-LOCKS = [Path("bosh/config/wheels.lock"), Path("bin/client-requirements.txt")]
-
-
-def locked(path: Path) -> dict[str, str]:
-    lines = [line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")]
-    return {normal(line.partition("==")[0]): line.partition("==")[2] for line in lines}
 
 
 def test_every_licence_is_known() -> None:
@@ -35,6 +27,19 @@ def test_every_licence_is_known() -> None:
     assert set(odd) == {"python-prctl"}
     assert odd["python-prctl"].users == "agent"
     assert "python-prctl" in (ROOT / "docs" / "security.rst").read_text()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the sources are not a git repository")
+def test_every_file_has_a_licence() -> None:
+    """``reuse lint`` finds the licence and the copyright of every file, and the text of every licence."""
+    done = subprocess.run(
+        [sys.executable, "-m", "reuse", "lint", "--lines"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_release_holds_exactly_these() -> None:

@@ -36,7 +36,9 @@ def test_a_release(tmp_path: Path) -> None:
     assert release(clone, "--dry-run", "0.2.0").returncode == 0
     assert git(clone, "status", "--porcelain") == git(clone, "tag", "--list", "v0.2.0") == ""
 
-    done = release(clone, "0.2.0")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    done = release(clone, "--sign", str(key), "0.2.0")
     assert done.returncode == 0, done.stderr
     assert git(clone, "describe") == "v0.2.0\n"
     changelog = (clone / "CHANGELOG.rst").read_text()
@@ -45,9 +47,17 @@ def test_a_release(tmp_path: Path) -> None:
     )
     (wheel,) = (clone / "dist").glob("pcapd-0.2.0-*.whl")
     assert "-manylinux" in wheel.name
-    names = {wheel.name, "pcapd-0.2.0.tar.gz", "pcapctl"}
+    names = {wheel.name, "pcapd-0.2.0.tar.gz", "pcapctl", "pcapctl.sha256", "pcapctl.sig"}
+    names |= {f"{name}.cdx.json" for name in (wheel.name, "pcapctl", "pcapd-boshrelease")}
     sums = dict(line.split()[::-1] for line in (clone / "dist" / "SHA256SUMS").read_text().splitlines())
     assert sums == {n: hashlib.sha256((clone / "dist" / n).read_bytes()).hexdigest() for n in names}
+    (signers := tmp_path / "signers").write_text(f"pcapd {key.with_suffix('.pub').read_text()}")
+    signature = clone / "dist" / "SHA256SUMS.sig"
+    subprocess.run(
+        ["ssh-keygen", "-Y", "verify", "-f", signers, "-I", "pcapd", "-n", "pcapd", "-s", signature],
+        input=(clone / "dist" / "SHA256SUMS").read_bytes(),
+        check=True,
+    )
     client = [sys.executable, clone / "dist" / "pcapctl", "--version"]
     assert "0.2.0" in subprocess.run(client, check=True, capture_output=True, text=True).stdout
 

@@ -10,7 +10,6 @@ be written, ``/health`` and a metric report this, and `Trail` retries periodical
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -19,7 +18,7 @@ from twisted.logger import Logger
 
 from pcapd.errors import AuditUnavailable
 from pcapd.limits import AUDIT_CHECK_INTERVAL
-from pcapd.net.logs import AUDIT_NAMESPACE, Outcome, check_room
+from pcapd.net.logs import AUDIT_NAMESPACE, AuditOutput, Outcome
 from pcapd.net.tally import Tally
 from pcapd.wire import Request
 
@@ -33,7 +32,7 @@ class Trail:
 
     Args:
         reactor: For time.
-        file: The file to which `pcapd.net.logs` writes them; None if they go to the log.
+        output: Where `pcapd.net.logs` writes them; None if they go to the log.
         failures: A Prometheus counter of failed attempts.
 
     Attributes:
@@ -43,8 +42,8 @@ class Trail:
 
     log = Logger()
 
-    def __init__(self, reactor: IReactorTime, file: Path | None, failures: Any) -> None:
-        self._file = file
+    def __init__(self, reactor: IReactorTime, output: AuditOutput | None, failures: Any) -> None:
+        self._output = output
         self._failures = failures
         self._refusals = Tally(reactor, self._refused)
         self._lost = 0  # number of records not written since the trouble began
@@ -119,8 +118,8 @@ class Trail:
         Raises:
             OSError: Records cannot be written.
         """
-        if self._file is not None:
-            check_room(self._file)
+        if self._output is not None:
+            self._output.check()
         if self.trouble:
             # Only a successful write proves that records can be written.  This record also ends the gap.
             self._write("audit_resumed", {"lost": self._lost})
@@ -155,6 +154,8 @@ def request_fields(request: Request) -> dict[str, Any]:
         "filter": request.filter,
         "snaplen": request.snaplen,
         "headers_only": request.headers_only,
+        # Not "reason": that is why a capture ended or was refused.
+        **({"purpose": request.reason} if request.reason else {}),
     }
 
 

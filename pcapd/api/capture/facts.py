@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pcapd.api.capture.audit import request_fields
 from pcapd.api.capture.sources import Sources
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import CaptureFailed, RequestError
+from pcapd.net.clock import now_us
 from pcapd.wire import ApiTraffic, CaptureStart, Request
 
 __all__ = ["Facts", "describe", "worst_error"]
@@ -29,6 +30,7 @@ class Facts:
         duration: The longest duration of the capture, in seconds.
         max_bytes: The largest total size of the packet records, in bytes.
         asked_from: Where the request came from, as fields of a record.
+        since_us: When it was admitted.
     """
 
     capture: str
@@ -39,6 +41,7 @@ class Facts:
     duration: float
     max_bytes: int
     asked_from: Mapping[str, str]
+    since_us: int = field(default_factory=now_us)
 
     @property
     def about(self) -> dict[str, Any]:

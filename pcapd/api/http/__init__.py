@@ -8,6 +8,8 @@
     a capture as frames over a WebSocket.
 ``download``
     a capture as a file in an HTTP response.
+``captures``
+    the list of running captures, and the page that ends one.
 ``clientfiles``
     the files of the command line client, for download under ``/cli/``.
 ``forwarded``

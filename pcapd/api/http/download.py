@@ -132,6 +132,7 @@ def parse_query(arguments: dict[bytes, list[bytes]]) -> tuple[Request, int, bool
         "headers_only": query.one("headers_only", _flag, False),
         "duration": query.one("duration", _seconds, None),
         "max_bytes": query.one("max_bytes", parse_size, None),
+        "reason": query.one("reason", str, ""),
     }
     count = query.one("count", int, UNLIMITED)
     ordered = query.one("order", _flag, True)

@@ -126,5 +126,15 @@ class Resolver(Protocol):
         Unauthenticated, Forbidden, TargetNotFound, or the error of the authority behind it.
         """
 
+    def identify(self, token: str, client: str) -> Deferred[Resolved]:
+        """Find the user of this token; the result is without targets.
+
+        Args:
+            client: As for `resolve`.
+
+        Cancel the Deferred when the client has disconnected.  It fails with a `RequestError`:
+        Unauthenticated if the token is not one of this resolver's users.
+        """
+
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """Like `resolve`, for a running capture; the result may be without targets."""

@@ -139,6 +139,21 @@ class BoshResolver:
         """See `Resolver.resolve`."""
         return self._put(request, token, client, may_be_none=False)
 
+    def identify(self, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.identify`; the token is verified with UAA's keys, and sent to nobody."""
+        try:
+            check_form(token, now_us() / 1e6)
+        except RequestError as error:
+            return fail(error)
+
+        async def verified() -> Resolved:
+            world = self._world or await self._discover()
+            key = await world.keys.get(tokens.key_id(token, world.issuer))
+            owner = tokens.verify(token, key, world.issuer, world.rule)
+            return Resolved(owner.user, (), identity=owner.identity, origin=owner.origin)
+
+        return self._questions.put(client, self._authority.conversation(), verified)
+
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""
         return self._put(request, token, client, may_be_none=True)

@@ -22,8 +22,9 @@ from pcapd.api.resolvers.cc import choose
 from pcapd.api.resolvers.probe import HealthProbe
 from pcapd.api.resolvers.questions import Questions
 from pcapd.clouds import cloudcontroller as cc
+from pcapd.clouds.optin import INCLUDE, OptIn, places_of
 from pcapd.clouds.tokens import CF_LOG_IN, TokenOwner, check_form, owner_of
-from pcapd.config.schema import ApiConfig, CloudFoundryConfig
+from pcapd.config.schema import ApiConfig, CloudFoundryConfig, OptInConfig
 from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
 from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
 from pcapd.net.clock import now_us
@@ -65,6 +66,7 @@ class CloudFoundryResolver:
         self._config = config
         self._agent_port = agent_port
         self._reactor = reactor
+        self._opt_in = None if config.opt_in is None else _rule(config.opt_in)
         self._trust = Trust(config.ca)
         self._authority = Authority(reactor, "Cloud Controller", config.api, self._trust)
         self._questions = Questions(reactor, "Cloud Controller")
@@ -116,6 +118,24 @@ class CloudFoundryResolver:
         """See `Resolver.resolve`."""
         return self._put(request, token, client, may_be_none=False)
 
+    def identify(self, token: str, client: str) -> Deferred[Resolved]:
+        """See `Resolver.identify`; Cloud Controller accepts the token, or not."""
+        try:
+            claims = check_form(token, now_us() / 1e6, CF_LOG_IN, TOKEN_LEEWAY)
+        except RequestError as error:
+            return fail(error)
+        conversation = self._authority.conversation()
+        owner = owner_of(claims, self.name, str(claims.get("iss", "")))
+
+        async def accepted() -> Resolved:
+            v3 = (self._links or await self._discover(conversation)).v3
+            answer = await conversation.get(f"{v3}/apps?per_page=1", token)
+            if answer.status != 200:
+                raise cc.refusal(answer.status, answer.headers.get("retry-after"), "")
+            return Resolved(owner.user, (), identity=owner.identity, origin=owner.origin)
+
+        return self._questions.put(client, conversation, accepted)
+
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""
         return self._put(request, token, client, may_be_none=True)
@@ -138,7 +158,9 @@ class CloudFoundryResolver:
     async def _ask(self, question: _AppQuestion, wanted: App, *, may_be_none: bool) -> Resolved:
         v3 = (self._links or await self._discover(question.conversation)).v3
         config, owner = self._config, question.owner
-        app, whole = await question.permitted(v3, config.required_permission, config.headers_only_permission)
+        app, whole = await question.permitted(
+            v3, config.required_permission, config.headers_only_permission, self._opt_in
+        )
         with asked_by(owner.user):
             processes = await question.processes(v3)
             targets, notices = choose(app, wanted, processes, self._agent_port, now_us())
@@ -152,6 +174,11 @@ class CloudFoundryResolver:
             identity=owner.identity,
             origin=owner.origin,
         )
+
+
+def _rule(config: OptInConfig) -> OptIn:
+    allowed = {"app": config.apps, "space": config.spaces, "organization": config.organizations}
+    return OptIn(config.label, config.label_on, allowed)
 
 
 class _AppQuestion:
@@ -170,25 +197,32 @@ class _AppQuestion:
         self._wanted = wanted
         self._token = token
 
-    async def permitted(self, v3: str, permission: str, weaker: str | None) -> tuple[cc.CfApp, bool]:
+    async def permitted(
+        self, v3: str, permission: str, weaker: str | None, opt_in: OptIn | None
+    ) -> tuple[cc.CfApp, bool]:
         """Get the app, and whether the user may capture whole packets.
 
         Args:
             v3: Path of the V3 API.
             permission: Name of the permission that allows whole packets.
             weaker: Name of one that allows headers only; None: headers need `permission` too.
+            opt_in: Which apps may be captured at all; None for all.
 
         Raises:
             RequestError: The user may not capture the app, or Cloud Controller does not answer.
         """
         guid = self._wanted.guid
-        app = cc.parse_app(await self._get(f"{v3}/apps/{guid}"), guid)
+        body = await self._get(f"{v3}/apps/{guid}" + (f"?{INCLUDE}" if opt_in else ""))
+        app = cc.parse_app(body, guid)
         # Cloud Controller has accepted the token by now.
         with asked_by(self.owner.user):
             granted = await self._get(f"{v3}/apps/{guid}/permissions")
             whole = cc.parse_permission(granted, permission)
             if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
                 raise cc.forbidden(self.owner.user, app, weaker or permission)
+            # After the permission: who may not capture the app learns nothing about its labels.
+            if opt_in is not None:
+                opt_in.check(app.name, places_of(body))
         return app, whole
 
     async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:

@@ -6,6 +6,7 @@
 ``capturing``          runs a capture from its options to the exit status
 ``align``              ``pcapctl align``: corrects the times of a capture to one clock
 ``bosh``               ``pcapctl bosh``: VMs of a BOSH deployment
+``captures``           ``pcapctl captures``: the captures that run at the api
 ``cf``                 ``pcapctl cf``: a Cloud Foundry app
 ``cfplugin``           ``pcapctl cfplugin``: writes a cf plugin with another name
 ``completion``         ``pcapctl completion``: the completion scripts for shells

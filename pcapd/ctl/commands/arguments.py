@@ -268,6 +268,14 @@ direct_capture_options = _options(
         is_flag=True,
         help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
     ),
+    click.option(
+        "--reason",
+        default="",
+        envvar="PCAP_REASON",
+        metavar="TEXT",
+        help="Why you capture, such as a ticket, for the api's audit record (or PCAP_REASON); the operator "
+        "may require it.",
+    ),
     click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
     click.option(
         "--duration",

@@ -62,6 +62,7 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         interfaces=given["devices"],
         snaplen=given["snaplen"],
         headers_only=given["headers_only"],
+        reason=given["reason"],
         count=given["count"],
         duration=_duration(given),
         max_bytes=given["max_bytes"],

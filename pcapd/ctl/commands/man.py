@@ -20,7 +20,8 @@ __all__ = ["ENVIRONMENT", "man", "page"]
 #: The environment variables that pcapctl reads.
 ENVIRONMENT = (
     ("PCAP_API", "URL of the pcap api; --api takes precedence."),
-    ("PCAP_TOKEN", "Your token for pcapctl hosts; --token-file takes precedence."),
+    ("PCAP_REASON", "Why you capture, for the api's audit record; --reason takes precedence."),
+    ("PCAP_TOKEN", "Your token for pcapctl hosts and status --agents; --token-file takes precedence."),
     ("CF_HOME", "Directory that contains the cf CLI's .cf, instead of HOME."),
     ("BOSH_CONFIG", "Configuration file of the BOSH CLI, instead of ~/.bosh/config."),
     ("BOSH_ENVIRONMENT", "The director, by alias or URL; --environment takes precedence."),

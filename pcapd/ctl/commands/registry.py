@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "Commands"]
 COMMANDS = (
     "align",
     "bosh",
+    "captures",
     "cf",
     "cfplugin",
     "completion",

@@ -7,6 +7,7 @@ Guide, "Adding Capture Interfaces And Log Sources"; doc/extcap_example.py of Wir
 =================  ==========================================================
 ``calls``          parses Wireshark's command line.  Pure.
 ``configuration``  the answers: interfaces, arguments, values, controls.  Pure.
+``filtercheck``    finds errors in a capture filter.  Pure.
 ``control``        messages of the toolbar.  Pure.
 ``choices``        looks up the values of an argument: the apps
 ``toolbar``        the toolbar and the error dialog during a capture

@@ -17,6 +17,7 @@ from pcapd.config.units import parse_duration
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.extcap import configuration
 from pcapd.ctl.extcap.calls import Call, parse
+from pcapd.ctl.extcap.filtercheck import filter_problem
 from pcapd.ctl.options import (
     STDOUT,
     Access,
@@ -73,7 +74,7 @@ def answer(arguments: Sequence[str]) -> int:
         return 0
     if "--extcap-capture-filter" in call.values:
         # Any output here makes the filter's field red.
-        problem = configuration.filter_problem(call.values["--extcap-capture-filter"])
+        problem = filter_problem(call.values["--extcap-capture-filter"])
         return _say([problem] if problem else [])
     raise UsageProblem("no extcap action is requested", "see: pcapctl extcap --help")
 
@@ -173,6 +174,7 @@ def options_of(call: Call) -> CaptureOptions:
         interfaces=tuple(split_list(call.get("--device"))),
         snaplen=_snaplen(call.get("--snaplen")),
         headers_only=_truth(call.get("--headers-only", "false"), "--headers-only"),
+        reason=call.get("--reason", os.environ.get("PCAP_REASON", "")),
         duration=_duration(call.get("--duration")),
         ordered=_truth(call.get("--order", "true"), "--order"),
         quiet=True,
@@ -193,7 +195,7 @@ def _filter(call: Call) -> str:
     given = [call.get(name) for name in ("--extcap-capture-filter", "--filter")]
     filters = [text for text in given if text]
     for text in filters:
-        problem = configuration.filter_problem(text)
+        problem = filter_problem(text)
         if problem:
             raise UsageProblem(f"capture filter: {problem}")
     return filters[0] if len(filters) == 1 else " and ".join(f"({text})" for text in filters)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from pcapd.ctl.display.text import escape
-from pcapd.limits import FILTER_MAX, SNAPLEN_DEFAULT, SNAPLEN_MAX
+from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 
 __all__ = [
     "INTERFACES",
@@ -20,7 +20,6 @@ __all__ = [
     "Interface",
     "arguments_of",
     "choices_of",
-    "filter_problem",
     "interfaces",
     "link_types",
 ]
@@ -80,6 +79,8 @@ _INSTANCES = r"^ *(all|[0-9]+( *, *[0-9]+)*)? *$"
 _DURATION = r"^ *(?=.*[1-9])[0-9]+([.][0-9]+)? ?(ms|s|m|h) *$"
 #: Names with dots are those of display filters; capture filters have dots only in addresses.
 _FILTER = r"^(?!.*[A-Za-z_][.][A-Za-z_])[^\x00-\x1f\x7f]*$"
+#: `pcapd.wire.Request` checks the length in characters.
+_REASON = r"^[^\x00-\x1f\x7f]*$"
 _CA = Argument(
     "--ca",
     "CA of the certificates",
@@ -116,6 +117,13 @@ _CAPTURE = (
         "Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine",
         type="boolean",
         default="false",
+    ),
+    Argument(
+        "--reason",
+        "Reason",
+        "Why you capture, such as a ticket, for the api's audit record (or PCAP_REASON)",
+        placeholder="if your operator requires one",
+        validation=_REASON,
     ),
     Argument(
         "--duration",
@@ -377,23 +385,3 @@ def _line(word: str, **fields: object) -> str:
 def _plain(text: str) -> str:
     """The text without characters that would end a field or the line."""
     return escape(text).replace("{", "(").replace("}", ")")
-
-
-def filter_problem(text: str) -> str:
-    """An error in a capture filter, as far as it can be found without libpcap; empty if there is none.
-
-    The agent's libpcap decides when the capture starts.
-    """
-    if len(text.encode("utf-8", "surrogateescape")) > FILTER_MAX:
-        return f"a filter can have at most {FILTER_MAX} bytes"
-    if not text.isprintable():
-        return "a filter cannot contain control characters"
-    opened: List[int] = []
-    for place, character in enumerate(text, 1):
-        if character == "(":
-            opened.append(place)
-        elif character == ")":
-            if not opened:
-                return f"the ) at character {place} has no matching ("
-            opened.pop()
-    return f"the ( at character {opened[-1]} is not closed" if opened else ""

@@ -43,6 +43,9 @@ _MARKED: Final = f"{MARK}\n".encode()
 #: Parts of ssh's messages after which another attempt, which may ask the user, makes sense.
 _ASKABLE: Final = ("Permission denied", "Host key verification failed", "passphrase")
 _CF_PCAP: Final = "cf-pcap"
+#: The shell's status of a program that was killed, and an explanation.
+_SIGKILL: Final = 128 + 9
+_KILLED: Final = "in a container, this may be its memory limit"
 
 #: Messages of the scripts: what is missing, and a remedy.
 _PROBLEMS: Dict[str, Tuple[str, str]] = {
@@ -53,6 +56,11 @@ _PROBLEMS: Dict[str, Tuple[str, str]] = {
     "denied": (
         "you may not capture there, and sudo does not permit it without a password",
         "see Permission on the host in docs/over-ssh.rst: setcap, or a line in sudoers",
+    ),
+    "lacking": (
+        "the container has no cf-pcap",
+        "it needs diego-release 2.130 or later with the rep property enable_cf_pcap: ask the operator; "
+        "an app that runs since before the upgrade needs: cf restart",
     ),
     "unscripted": (
         "sudo permits only tcpdump, which cannot be stopped without script(1)",
@@ -84,6 +92,7 @@ class FarCapture:
         device: The interface; empty for the one of the default route.
         request: What to capture.
         include_ssh: Whether the ssh server's port is captured too.
+        ports: Ports of the ssh server; if there are none, the host tells its port.
         check: A command with which the user can check the connection, for hints.
         patient: Whether the user may be asked for a password, which takes any time.
         remedies: As in `pcapd.ctl.ssh.hosts.Host`.
@@ -105,6 +114,7 @@ class FarCapture:
         now: float,
         *,
         include_ssh: bool = False,
+        ports: Tuple[int, ...] = (),
         check: str = "",
         patient: bool = False,
         remedies: Tuple[Tuple[str, str], ...] = (),
@@ -117,6 +127,7 @@ class FarCapture:
         self.abandoned = False
         self._request = request
         self._include_ssh = include_ssh
+        self._ports: Tuple[Optional[int], ...] = ports
         self._check = check or f"ssh {host} true"
         self._patient = patient
         self._remedies = remedies
@@ -129,10 +140,10 @@ class FarCapture:
         self._asked = "", 0  # the question that is not answered yet, and when it was sent
         self._clock: Optional[Tuple[int, int]] = None  # offset and error, microseconds
         self._answers = 0
-        self._port: Optional[int] = None
         self._tool = ""
         self._signals = False  # whether the program prints its counters when it gets SIGUSR1
         self._said_end = False
+        self._status: Optional[int] = None  # of the program, as the shell reports it
         self._newest_us = 0
         self._problem: Optional[Tuple[str, str]] = None
 
@@ -230,7 +241,8 @@ class FarCapture:
         if word == "hello" and rest:
             self.authenticated = True
             self._moved = now
-            self._port = int(rest[0]) if rest[0].isdecimal() and len(rest[0]) < 6 else None
+            port = int(rest[0]) if rest[0].isdecimal() and len(rest[0]) < 6 else None
+            self._ports = self._ports or (port,)
         elif word == "tool" and len(rest) == 5:
             self._found(*rest)
             self._moved = now
@@ -238,6 +250,7 @@ class FarCapture:
             yield from self._timed(*rest, now=now, now_us=now_us)
         elif word == "end":
             self._said_end = True
+            self._status = int(rest[0]) if rest and rest[0].isdecimal() and len(rest[0]) < 4 else None
         elif word in _PROBLEMS:
             self._problem = _PROBLEMS[word]
 
@@ -301,10 +314,12 @@ class FarCapture:
             clock_error_us=error_us,
             headers_only=self._request.headers_only,
         )
+        # Until there are counters, what was dropped is unknown.
+        yield self._counted(self._stderr.counters, 0)
 
     def _effective_filter(self) -> str:
-        port = None if self._include_ssh or self._tool == _CF_PCAP else self._port
-        return effective_filter(self._request.filter, port)
+        ports = () if self._include_ssh else self._ports
+        return effective_filter(self._request.filter, *ports)
 
     # --- counters ------------------------------------------------------------------
 
@@ -355,9 +370,13 @@ class FarCapture:
         """Why the far side has ended, and a remedy."""
         if self._problem is not None:
             return self._problem
+        if self._status == _SIGKILL:
+            return f"{self._tool} was killed", _KILLED
         message, hint = problem_of(self._check, self._stderr.kept, self._remedies)
         if message:
             return message, hint
         if not self.authenticated:
             return f"ssh ended with status {status}", f"check: {self._check}"
-        return f"{self._tool or 'the far side'} ended", ""
+        if self._status is None:
+            return "the connection ended", ""
+        return f"{self._tool} ended with status {self._status}", ""

@@ -19,8 +19,8 @@ from typing import Final, Iterable, List, Optional, Sequence, Tuple
 import pcapd
 from pcapd.ctl.ssh.capture import STOP_LIMIT, STOP_TIMEOUT, FarCapture, Item, State
 from pcapd.ctl.ssh.children import Child, Heartbeat
-from pcapd.ctl.ssh.farside import command
-from pcapd.ctl.ssh.hosts import Host
+from pcapd.ctl.ssh.farside import command, effective_filter
+from pcapd.ctl.ssh.hosts import AT_ONCE, Host
 from pcapd.ctl.stream.peer import Peer
 from pcapd.records import Converted
 from pcapd.wire import Callee, End, EndReason, Hello, Notice, Request, Source, Stats, Stop
@@ -33,9 +33,6 @@ _TURN_BYTES: Final = 512 * 1024
 _STDERR_BYTES: Final = 16 * 1024
 #: The hosts, for the session: each host has its own limits of time.
 _HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, STOP_TIMEOUT + 5, STOP_LIMIT + 5)
-#: Connections that are made at once: sshd, for example that of a jump host, drops some above ten
-#: (MaxStartups).
-_CONNECTING_MAX: Final = 8
 #: Characters of the directory below which sockets of shared connections are: the path of a socket
 #: has at most 104, of which we need 20 and ssh 17.  In a longer one each interface has a connection.
 _SOCKET_PLACE_MAX: Final = 64
@@ -180,7 +177,7 @@ class SshConnection:
     def _begin(self, request: Request) -> None:
         self._request = request
         for number, host in enumerate(self._hosts):
-            first, *others = request.interfaces or ("",)
+            first, *others = request.interfaces or (host.device,)
             path: Tuple[str, ...] = ()
             if host.shares and others and len(tempfile.gettempdir()) <= _SOCKET_PLACE_MAX:
                 self._sockets = self._sockets or tempfile.mkdtemp(prefix="pcapctl-")
@@ -279,24 +276,23 @@ class SshConnection:
             other is not leg and other.child is not None and other.state is State.CONNECTING
             for other in self._legs
         )
-        if connecting >= (1 if leg.ask else _CONNECTING_MAX):  # one question after the other
+        if connecting >= (1 if leg.ask else AT_ONCE):  # one question after the other
             return
+        host, request = leg.host, self._request
         leg.capture = FarCapture(
-            leg.host.name,
-            leg.device,
-            self._request,
-            now,
+            *(host.name, leg.device, request, now),
             include_ssh=self._include_ssh,
+            ports=host.ports,
+            check=host.check,
             patient=leg.ask,
-            check=leg.host.check,
-            remedies=leg.host.remedies,
+            remedies=host.remedies,
         )
         line = command(
             leg.device,
-            self._request.snaplen,
-            self._request.filter,
-            include_ssh=self._include_ssh,
-            tool=leg.host.tool,
+            request.snaplen,
+            request.filter if self._include_ssh else effective_filter(request.filter, *host.ports),
+            include_ssh=self._include_ssh or bool(host.ports),
+            tool=host.tool,
         )
         leg.child = Child([*leg.words(), line])
         leg.child.watch(self._poll)

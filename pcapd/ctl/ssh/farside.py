@@ -35,6 +35,7 @@ __all__ = [
     "HEARTBEAT_LIMIT",
     "LISTING",
     "MARK",
+    "SYSFS_LISTING",
     "FilterProblem",
     "check_filter",
     "command",
@@ -66,7 +67,7 @@ _FIND = (
     "case $include:$port in no:[0-9]*) "
     'filter="not tcp port $port${filter:+ and ($filter)}";; esac; '
     "how=direct; "
-    'case $tool in */cf-pcap) [ -x "$tool" ] || { say missing; exit 1; };; *) '
+    'case $tool in */cf-pcap) [ -x "$tool" ] || { say lacking; exit 1; };; *) '
     'problem=$("$tool" -p -i "$device" -L 2>&1 </dev/null) || case $problem in '
     "*ermi*) command -v sudo >/dev/null || { say denied; exit 1; }; "
     "if sudo -n -l sh >/dev/null 2>&1 </dev/null && sudo -n sh -c : >/dev/null 2>&1 </dev/null; "
@@ -121,6 +122,10 @@ LISTING: Final = "exec sh -c " + shlex.quote(
     "tool=$(command -v tcpdump || command -v dumpcap) "
     '|| { echo "there is neither tcpdump nor dumpcap" >&2; exit 1; }; exec "$tool" -D'
 )
+#: The same for a container without these programs (sysfs, see sysfs-class-net).
+SYSFS_LISTING: Final = "exec sh -c " + shlex.quote(
+    'n=0; for path in /sys/class/net/*; do n=$((n+1)); echo "$n.${path##*/}"; done'
+)
 
 
 class FilterProblem(PcapdError):
@@ -146,16 +151,15 @@ def check_filter(text: str) -> None:
         raise FilterProblem("the filter contains a control character, such as a newline")
 
 
-def effective_filter(text: str, port: Optional[int]) -> str:
+def effective_filter(text: str, *ports: Optional[int]) -> str:
     """The filter that the far side uses.
 
     Args:
         text: The user's filter.
-        port: The ssh server's port, which is excluded; None if it is not.
+        ports: The ssh server's ports, which are excluded; None stands for no port.
     """
-    if port is None:
-        return text
-    return f"not tcp port {port} and ({text})" if text else f"not tcp port {port}"
+    parts = [f"not tcp port {port}" for port in ports if port is not None]
+    return " and ".join([*parts, f"({text})"] if parts and text else parts) or text
 
 
 def command(device: str, snaplen: int, filter_text: str, *, include_ssh: bool = False, tool: str = "") -> str:

@@ -16,8 +16,8 @@ from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import CaptureOptions, CaptureTarget, UsageProblem
 from pcapd.ctl.run import run
 from pcapd.ctl.ssh.connection import SshConnection
-from pcapd.ctl.ssh.farside import LISTING
-from pcapd.ctl.ssh.hosts import HOSTS_MAX, Host
+from pcapd.ctl.ssh.farside import LISTING, SYSFS_LISTING
+from pcapd.ctl.ssh.hosts import AT_ONCE, HOSTS_MAX, Host
 from pcapd.ctl.ssh.said import problem_of
 from pcapd.wire import Notice
 
@@ -81,7 +81,7 @@ class _Listed(NamedTuple):
 
 def _list(hosts: Sequence[Host], unavailable: Sequence[Notice], *, json_lines: bool) -> int:
     """Print the interfaces of the hosts; return 1 if those of one are unknown."""
-    with ThreadPoolExecutor(len(hosts)) as threads:
+    with ThreadPoolExecutor(min(len(hosts), AT_ONCE)) as threads:
         lists = list(threads.map(_interfaces, hosts))
     lists += [_Listed(notice.origin, [], notice.message) for notice in unavailable]
     for listed in lists:
@@ -96,7 +96,7 @@ def _list(hosts: Sequence[Host], unavailable: Sequence[Notice], *, json_lines: b
 def _interfaces(host: Host) -> _Listed:
     try:
         done = subprocess.run(  # noqa: S603  # no shell: the user's own words are ssh's arguments
-            [*host.words(), LISTING],
+            [*host.words(), SYSFS_LISTING if host.tool else LISTING],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -26,8 +26,17 @@ _DUMPCAP_DROPPED = re.compile(r"\(pcap:(\d{1,18})/dumpcap:(\d{1,18})/flushed:\d+
 _CLOCK = re.compile(r"(\d{1,12})[.,](\d{1,9})")
 _SECONDS = re.compile(r"\d{1,12}")
 #: Lines that explain nothing.
-_CHATTER = re.compile(r"tcpdump: listening on|Capturing on |File: |Warning: Permanently added|\*\* ")
+_CHATTER = re.compile(
+    r"tcpdump: listening on|Capturing on |File: |Warning: Permanently added|\*\* |"
+    r"time=\S+ level=(DEBUG|INFO|WARN) "
+)
+#: An error of cf-pcap, in the text format of Go's log/slog.
+_SLOG = re.compile(r'time=\S+ level=ERROR msg="([^"]*)"(?: error=("(?:[^"\\]|\\.)*"|\S+))?')
 
+_CF_PCAP_OFF: Final = (
+    "the operator has not enabled cf-pcap (rep property enable_cf_pcap), or the app runs since before: "
+    "cf restart; if that does not help, the operator must recreate the app's cell (diego-release#1117)"
+)
 #: Remedies for what ssh says, by a part of its text.
 _REMEDIES: Tuple[Tuple[str, str], ...] = (
     ("Host key verification failed", "connect once with: {check}"),
@@ -36,6 +45,10 @@ _REMEDIES: Tuple[Tuple[str, str], ...] = (
     ("Could not resolve hostname", "check the name, or give it in ~/.ssh/config"),
     ("Connection refused", "is sshd running there, on this port?"),
     ("Connection timed out", "is the host up, and does it need a jump host (ssh -J)?"),
+    ("You don't have permission to perform this capture", _CF_PCAP_OFF),
+    ("CAP_NET_RAW may be required", _CF_PCAP_OFF),
+    ("You are not authorized to perform", "this needs the role of a space developer; check: {check}"),
+    ("Error opening SSH connection", "check: {check}"),
     ("No such device", "-D lists the interfaces; -i any captures all"),
     ("SIOCGIFHWADDR", "-D lists the interfaces; -i any captures all"),
     ("parse filter", "check the filter, for example with: tcpdump -d"),
@@ -155,4 +168,7 @@ def problem_of(check: str, lines: List[str], remedies: Tuple[Tuple[str, str], ..
 
 def _plain(text: str) -> str:
     """A line without the program's name, and without the terminal's characters."""
+    logged = _SLOG.match(text)
+    if logged is not None:
+        text = (logged[2] or logged[1]).strip('"').replace('\\"', '"')
     return re.sub(r"^(ssh|tcpdump|dumpcap): ", "", text).strip("\r ")

@@ -7,6 +7,7 @@
 ``deadline``    the time limit of an exchange
 ``proxy``       selects a proxy, and connects through it
 ``connection``  TCP, TLS and the WebSocket to the api
+``running``     requests the running captures, and ends one
 ``health``      requests the api's status and its targets
 ==============  =============================================================
 """

@@ -12,6 +12,10 @@
     an agent that breaks the protocol, as a test scripts it.
 ``stream_api``
     a pcap api towards its client, scripted frame by frame.
+``cf_ssh``, ``cf_pcap``
+    programs: cf ssh with the diego-sshd behind it, and Diego's capture program in a container.
+``syslog``
+    receivers of syslog, at a Unix socket and over TLS.
 ``router``
     gorouter: its time limits, WebSockets and headers.
 """

@@ -179,6 +179,10 @@ class CloudController(HttpsDouble):
         #: Name and GUID of each organization, and the spaces in it, by their GUIDs.
         self.organizations: dict[str, str] = {}
         self.spaces: dict[str, tuple[str, str]] = {}
+        #: Of apps, spaces and organizations, by their GUIDs.
+        self.labels: dict[str, dict[str, str]] = {}
+        #: The organization of spaces that are not in `spaces`.
+        self.organization = new_guid()
         self.page_size: Optional[int] = None
         self.log_cache = True
         self.refusal = INVALID_TOKEN
@@ -273,7 +277,10 @@ class CloudController(HttpsDouble):
     def _place(self, entry: dict[str, Any]) -> dict[str, Any]:
         organization = entry["organization"]
         relationships = {"organization": {"data": {"guid": organization}}} if organization else {}
-        return {"guid": entry["guid"], "name": entry["name"], "relationships": relationships, "links": {}}
+        guid = entry["guid"]
+        metadata = {"labels": self.labels.get(guid, {}), "annotations": {}}
+        described = {"guid": guid, "name": entry["name"], "metadata": metadata}
+        return {**described, "relationships": relationships, "links": {}}
 
     def _user(self, asked: Asked) -> Any:
         scheme, _, token = asked.headers.get("authorization", "").partition(" ")
@@ -313,7 +320,7 @@ class CloudController(HttpsDouble):
         if app is None or not user.sees(app):
             return not_found("App")
         if len(parts) == 3:
-            return Answer(body=self._app(app))
+            return self._show(app, asked)
         if parts[3:] == ["permissions"]:
             granted = {"read_basic_data": True, "read_sensitive_data": user.reads_secrets(app)}
             return Answer(body=granted)
@@ -342,6 +349,19 @@ class CloudController(HttpsDouble):
 
         return Answer(body=self._page(asked, [self._app(app) for app in self.apps.values() if fits(app)]))
 
+    def _show(self, app: CfApp, asked: Asked) -> Answer:
+        """An app, with its space and organization if asked for (app_show_message.rb)."""
+        include = asked.query.get("include", [""])[0]
+        if set(asked.query) - {"include"} or include not in ("", "space,space.organization"):
+            return cc_error(400, 10005, "BadQueryParameter", "The query parameter is invalid")
+        body = self._app(app)
+        if include:
+            name, organization = self.spaces.get(app.space, ("space", self.organization))
+            place = {"guid": app.space, "name": name, "organization": organization}
+            above = {"guid": organization, "name": "org", "organization": ""}
+            body["included"] = {"spaces": [self._place(place)], "organizations": [self._place(above)]}
+        return Answer(body=body)
+
     def _app(self, app: CfApp) -> dict[str, Any]:
         space = {"data": {"guid": app.space}}
         return {
@@ -352,7 +372,7 @@ class CloudController(HttpsDouble):
             "state": app.state,
             "lifecycle": {"type": "buildpack", "data": {"buildpacks": [], "stack": "cflinuxfs4"}},
             "relationships": {"space": space, "current_droplet": {"data": {"guid": new_guid()}}},
-            "metadata": {"labels": {}, "annotations": {}},
+            "metadata": {"labels": self.labels.get(app.guid, {}), "annotations": {}},
             "links": {"self": {"href": f"{self.url}/v3/apps/{app.guid}"}},
         }
 

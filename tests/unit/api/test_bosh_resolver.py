@@ -106,6 +106,16 @@ def test_an_admin_gets_the_vms(scene: Scene, scope: str) -> None:
     assert scene.director.uuid in found.identity and "alice-id" in found.identity
 
 
+def test_who_a_token_is(scene: Scene) -> None:
+    """A token is verified with UAA's keys, and the director never sees it; one of another UAA is unknown."""
+    token = scene.director.token("bosh.admin")
+    found = outcome(scene.resolver.identify(token, CLIENT))
+    assert (found.user, found.origin, found.targets) == ("alice", "uaa", ())
+    assert {asked.path for asked in scene.director.asked} == {INFO}
+    with pytest.raises(Unauthenticated):
+        outcome(scene.resolver.identify(scene.signed_with("key-77"), CLIENT))
+
+
 @pytest.mark.parametrize("scope", ["bosh.read", "bosh.teams.red.admin"])
 def test_who_may_only_read_may_not_capture(scene: Scene, scope: str) -> None:
     """A director that would tell them everything is not even asked where the VMs are."""

@@ -15,7 +15,7 @@ from demo.certificates import Authority, Credentials
 from pcapd.api.resolvers import cloudfoundry as cloudfoundry_module
 from pcapd.api.resolvers.base import Resolved
 from pcapd.api.resolvers.cloudfoundry import CloudFoundryResolver
-from pcapd.config.schema import CloudFoundryConfig, Permission
+from pcapd.config.schema import CloudFoundryConfig, OptInConfig, Permission
 from pcapd.errors import (
     BadRequest,
     Forbidden,
@@ -26,7 +26,7 @@ from pcapd.errors import (
 )
 from pcapd.limits import AUTHORITY_CALLERS, AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_MAX
 from pcapd.wire import App, Request
-from tests.kit.doubles.cloud_controller import CfApp, CloudController, Instance, Process, rate_limited
+from tests.kit.doubles.cloud_controller import CfApp, CloudController, Instance, Process, User, rate_limited
 from tests.kit.doubles.https import Answer, Asked
 from tests.kit.unit.authorities import Authorities, outcome
 
@@ -44,10 +44,13 @@ class Scene:
         self.configure()
 
     def configure(
-        self, required: Permission = "read_sensitive_data", headers_only: Optional[Permission] = None
+        self,
+        required: Permission = "read_sensitive_data",
+        headers_only: Optional[Permission] = None,
+        opt_in: Optional[OptInConfig] = None,
     ) -> None:
         """What Cloud Controller must grant."""
-        config = CloudFoundryConfig(self.cc.url, None, required, headers_only)
+        config = CloudFoundryConfig(self.cc.url, None, required, headers_only, opt_in)
         self.resolver = CloudFoundryResolver(config, 9494, self.clock)
 
     def ask(self, token: str, app: Optional[App] = None, client: str = "203.0.113.7") -> Deferred[Resolved]:
@@ -104,6 +107,86 @@ def test_a_weaker_permission(scene: Scene, weaker: Permission) -> None:
     else:
         with pytest.raises(Forbidden):
             outcome(scene.ask(scene.auditor))
+
+
+def test_who_a_token_is(scene: Scene) -> None:
+    """Cloud Controller's acceptance of a token makes its claims the user's name and origin."""
+    found = outcome(scene.resolver.identify(scene.developer, "203.0.113.7"))
+    assert (found.user, found.origin, found.targets) == ("alice@example.test", "uaa", ())
+    assert found.identity == outcome(scene.ask(scene.developer)).identity
+    forged = scene.cc.token(User("admin"))
+    del scene.cc.users[forged]
+    with pytest.raises(Unauthenticated):
+        outcome(scene.resolver.identify(forged, "203.0.113.7"))
+
+
+LABEL = ("pcap.example.com/capture", "allowed")
+
+
+def labelled(scene: Scene, place: str, value: str = LABEL[1]) -> None:
+    guid = {"app": scene.app.guid, "space": scene.app.space, "organization": scene.cc.organization}[place]
+    scene.cc.labels[guid] = {LABEL[0]: value}
+
+
+@pytest.mark.parametrize("place", ["app", "space", "organization"])
+def test_a_label_opts_in(scene: Scene, place: str) -> None:
+    """The label with its value opts in on the app, its space or its organization, and only where it counts."""
+    scene.configure(opt_in=OptInConfig(label=LABEL))
+    with pytest.raises(Forbidden, match="has not opted in") as refused:
+        outcome(scene.ask(scene.developer))
+    assert refused.value.user == "alice@example.test"
+    assert refused.value.hint == "set it with: cf set-label app NAME pcap.example.com/capture=allowed"
+    labelled(scene, place, "no")
+    with pytest.raises(Forbidden):
+        outcome(scene.ask(scene.developer))
+    labelled(scene, place)
+    assert outcome(scene.ask(scene.developer)).targets
+    # Without the permission, a label is of no use.
+    with pytest.raises(Forbidden, match="does not grant"):
+        outcome(scene.ask(scene.auditor))
+    others = tuple(one for one in ("app", "space", "organization") if one != place)
+    scene.configure(opt_in=OptInConfig(label=LABEL, label_on=others))
+    with pytest.raises(Forbidden, match="has not opted in"):
+        outcome(scene.ask(scene.developer))
+
+
+@pytest.mark.parametrize("place", ["app", "space", "organization"])
+def test_a_list_opts_in(scene: Scene, place: str) -> None:
+    """An app is allowed by its own GUID, its space's or its organization's in the list of that kind; no other list."""
+    guids = {"app": scene.app.guid, "space": scene.app.space, "organization": scene.cc.organization}
+    keys = {"app": "apps", "space": "spaces", "organization": "organizations"}
+    for kind, key in keys.items():
+        scene.configure(opt_in=OptInConfig(**{key: (guids[place],)}))
+        if kind == place:
+            assert outcome(scene.ask(scene.developer)).targets
+        else:
+            with pytest.raises(Forbidden, match="allows only listed apps"):
+                outcome(scene.ask(scene.developer))
+
+
+def test_a_label_that_is_removed(scene: Scene) -> None:
+    """A followed capture asks again, and gets no further instance after the label is gone."""
+    scene.configure(opt_in=OptInConfig(label=LABEL))
+    labelled(scene, "space")
+    request = Request(app=App(scene.app.guid))
+    assert outcome(scene.resolver.survey(request, scene.developer, "203.0.113.7")).targets
+    scene.cc.labels.clear()
+    with pytest.raises(Forbidden, match="has not opted in"):
+        outcome(scene.resolver.survey(request, scene.developer, "203.0.113.7"))
+
+
+def test_places_that_the_app_does_not_name(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label on a space that is not the app's own does not count: such an answer is an error."""
+    scene.configure(opt_in=OptInConfig(label=LABEL))
+    place = scene.cc._place
+
+    def other(entry: dict[str, Any]) -> dict[str, Any]:
+        labels = {"labels": {LABEL[0]: LABEL[1]}, "annotations": {}}
+        return {**place(entry), "guid": "another", "metadata": labels}
+
+    monkeypatch.setattr(scene.cc, "_place", other)
+    with pytest.raises(ResolverUnavailable, match="makes no sense"):
+        outcome(scene.ask(scene.developer))
 
 
 # --- what is not believed ----------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from pcapd.api.policy import permitted, still_permitted, unconfirmed
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.config.schema import PolicyConfig
-from pcapd.errors import Forbidden
+from pcapd.errors import BadRequest, Forbidden
 from pcapd.wire import NoticeType, Request, Source
 
 RESOLVED = Resolved("alice", (Target("web-0", "192.0.2.1", 9494),), identity="static:alice")
@@ -48,6 +48,17 @@ def test_allowed_interfaces() -> None:
         with pytest.raises(Forbidden, match="may not be captured") as refused:
             permitted(policy, Request(("web-0",), interfaces=names), RESOLVED)
         assert "eth0, lo" in refused.value.hint
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_a_reason_that_is_required(reason: str) -> None:
+    """A request without a reason is refused where the operator wants one, and the hint names the option."""
+    policy = PolicyConfig(require_reason=True)
+    with pytest.raises(BadRequest, match="requires a reason") as refused:
+        permitted(policy, Request(("web-0",), reason=reason), RESOLVED)
+    assert "--reason" in refused.value.hint
+    given = Request(("web-0",), reason="TICKET-7: resets")
+    assert permitted(policy, given, RESOLVED) == (given, RESOLVED)
 
 
 def test_what_is_allowed_while_it_runs() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pcapd.config.load import load_agent, load_api
-from pcapd.config.schema import AgentConfig, ApiConfig, CloudFoundryConfig, ContainersConfig
+from pcapd.config.schema import AgentConfig, ApiConfig, CloudFoundryConfig, ContainersConfig, OptInConfig
 
 ETC = Path(__file__).parents[3] / "etc"
 
@@ -57,7 +57,9 @@ def test_all_of_the_api_example(etc: Path, now: datetime) -> None:
     config = load_api(switch_on(etc / "pcapd-api.yml"), now=now)
     assert config.listen.tls is not None
     assert etc / "tls/ca.crt" == config.listen.tls.client_cas
-    assert CloudFoundryConfig("https://api.example.com", etc / "tls/ca.crt") == config.cloud_foundry
+    opt_in = OptInConfig(("pcap.example.com/capture", "allowed"))
+    expected = CloudFoundryConfig("https://api.example.com", etc / "tls/ca.crt", opt_in=opt_in)
+    assert expected == config.cloud_foundry
     assert config.bosh is not None
     assert (config.bosh.agent_port, config.bosh.token_scope) == (9494, None)
     assert config.id == "pcap-api/0"

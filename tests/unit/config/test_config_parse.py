@@ -28,6 +28,7 @@ from pcapd.config.schema import (
     ContainersConfig,
     ListenConfig,
     MetricsConfig,
+    ProbeConfig,
     ServerTLS,
     StaticTarget,
 )
@@ -142,6 +143,7 @@ static:
 metrics: {{host: "::1", port: 0}}
 cli: {{directory: client}}
 audit: {{file: audit.log}}
+probe: {{enabled: no, interval: 1h, agents: ["FD00::0:7", 192.0.2.7]}}
 """
     )
     ca = Path("/etc/pcapd/ca")
@@ -166,6 +168,7 @@ audit: {{file: audit.log}}
     assert MetricsConfig("::1", 0) == config.metrics
     assert CliConfig(Path("/etc/pcapd/client")) == config.cli
     assert AuditConfig(Path("/etc/pcapd/audit.log")) == config.audit
+    assert ProbeConfig(False, 3600.0, ("fd00::7", "192.0.2.7")) == config.probe
 
 
 def test_ports_of_agents() -> None:
@@ -245,7 +248,8 @@ def test_an_api_knows_no_allowed_clients() -> None:
         ("capture: {ring_byte: 1MiB}", "capture.ring_byte: unknown key, did you mean ring_bytes?"),
         (
             "zzz: 1",
-            "zzz: unknown key; known here: id, log_level, listen, capture, containers, namespaces, run_as",
+            "zzz: unknown key; known here: id, log_level, listen, capture, containers, namespaces, "
+            "run_as, privileges",
         ),
         ("static: {}", "static: unknown key; known"),
         ("12: x", "(a whole number): unknown key; known"),
@@ -302,6 +306,12 @@ def test_the_unknown_key_of_the_issue() -> None:
         ("namespaces: {1: /a}", "namespaces.(a whole number): must be text"),
         ("namespaces: [a]", "namespaces: must be a mapping, not a list"),
         ("run_as: 'a b'", "run_as: must be the name of a user"),
+        ("privileges: root", "privileges: must be one of prctl, none"),
+        ("privileges: none\nrun_as: vcap", "run_as: needs privileges: prctl; with none, start"),
+        (
+            "privileges: none\ncontainers: {access: namespace}",
+            "containers.access: namespace needs privileges: prctl; with none, use host-veth",
+        ),
     ],
 )
 def test_wrong_values_of_an_agent(text: str, problem: str) -> None:

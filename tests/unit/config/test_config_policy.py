@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pcapd.config.schema import PolicyConfig
+from pcapd.config.schema import AuditConfig, OptInConfig, PolicyConfig, SyslogConfig
 from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
 from tests.kit.unit.config import API, CLOUD_FOUNDRY, STATIC, api, problems
 
@@ -23,9 +25,10 @@ def test_no_interface_at_all() -> None:
 
 def test_all_of_it() -> None:
     """Each key of the policy arrives."""
-    text = 'policy: {headers_only: true, devices: [eth0, lo], exclude: ["port 22", "(net 10.0.0.0/8)"]}'
+    text = 'policy: {headers_only: true, devices: [eth0, lo], exclude: ["port 22", "(net 10.0.0.0/8)"]'
+    text += ", require_reason: true}"
     found = api(API + STATIC + text).policy
-    assert found == PolicyConfig(True, ("eth0", "lo"), ("port 22", "(net 10.0.0.0/8)"))
+    assert found == PolicyConfig(True, ("eth0", "lo"), ("port 22", "(net 10.0.0.0/8)"), True)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,81 @@ def test_too_many_exclusions(texts: list[str]) -> None:
     """Exclusions that do not fit into a START together are refused."""
     (found,) = problems(api, API + STATIC + f"policy: {{exclude: {texts}}}")
     assert found.startswith("policy.exclude: must be at most ")
+
+
+def with_opt_in(text: str) -> str:
+    return CLOUD_FOUNDRY.replace("}", f", opt_in: {text}}}")
+
+
+def test_an_opt_in() -> None:
+    """Each key of the opt-in arrives; a label counts everywhere unless places are named."""
+    found = api(API + with_opt_in("{label: x.example/y=on, apps: [a-1], spaces: [s-1]}"))
+    assert found.cloud_foundry is not None
+    assert found.cloud_foundry.opt_in == OptInConfig(("x.example/y", "on"), apps=("a-1",), spaces=("s-1",))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", "label: required: without label, apps, spaces or organizations nothing"),
+        ("{label: capture}", "label: must be KEY=VALUE"),
+        ("{label: 'a b=c'}", "label: must be KEY=VALUE"),
+        ("{apps: [../x]}", "apps[0]: must be a GUID"),
+        ("{label: a=b, label_on: [foundation]}", "label_on[0]: must be one of app, space, organization"),
+        ("{apps: [a], label_on: [app]}", "label_on: needs label"),
+    ],
+)
+def test_an_opt_in_that_cannot_be(text: str, problem: str) -> None:
+    """An opt-in that would allow nothing, or means nothing, is refused before the api starts."""
+    (found,) = problems(api, API + with_opt_in(text))
+    assert found.startswith(f"cloud_foundry.opt_in.{problem}")
+
+
+def test_audit_records_to_syslog() -> None:
+    """Records go to a Unix socket, or to a server over TLS, whose port is that of RFC 5425."""
+    found = api(API + STATIC + "audit: {syslog: {socket: /dev/log}}").audit
+    assert found == AuditConfig(syslog=SyslogConfig(Path("/dev/log")))
+    found = api(
+        API + STATIC + "audit: {syslog: {host: logs.example.com, server_name: syslog.example.com}}"
+    ).audit
+    assert found is not None and found.syslog == SyslogConfig(
+        host="logs.example.com", port=6514, server_name="syslog.example.com"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", "audit.file, syslog: exactly one is required"),
+        ("{file: a.log, syslog: {socket: /dev/log}}", "audit.file, syslog: exactly one is required"),
+        ("{syslog: {}}", "audit.syslog.socket, host: exactly one is required; UDP is not supported"),
+        ("{syslog: {host: a, udp: true}}", "audit.syslog.udp: unknown key"),
+        ("{syslog: {socket: log}}", "audit.syslog.socket: must be an absolute path"),
+        ("{syslog: {socket: /dev/log, port: 514}}", "audit.syslog.port: needs host"),
+        ("{syslog: {host: a b}}", "audit.syslog.host: "),
+        ("{syslog: {host: a, certificate: b}}", "audit.syslog.certificate, private_key: both are required"),
+    ],
+)
+def test_audit_records_that_would_go_nowhere(text: str, problem: str) -> None:
+    """Audit records have exactly one place, which can lose none silently."""
+    (found,) = problems(api, API + STATIC + f"audit: {text}")
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("operator", "problem"),
+    [
+        ("alice", "operators[0]: must be static/NAME, cloud_foundry/ORIGIN/NAME or bosh/ORIGIN/NAME"),
+        ("bosh/admin", "operators[0]: must be "),
+        ("static/carol", "operators: there is no user carol in static.users"),
+        ("bosh/uaa/admin", "operators: bosh/uaa/admin needs the section bosh"),
+    ],
+)
+def test_an_operator_that_nobody_can_be(operator: str, problem: str) -> None:
+    """An operator whom no token can name is a slip."""
+    (found,) = problems(api, API + STATIC + f"operators: [{operator}]")
+    assert found.startswith(problem)
+    assert api(API + STATIC + "operators: [static/alice]").operators == ("static/alice",)
 
 
 def test_users_and_permissions() -> None:

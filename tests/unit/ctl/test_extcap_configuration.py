@@ -16,6 +16,7 @@ from pcapd.ctl.extcap import install as install_module
 from pcapd.ctl.extcap.calls import Call, is_call, parse
 from pcapd.ctl.extcap.command import PREPARE, options_of
 from pcapd.ctl.extcap.control import ControlProblem, Controls, Kind, Message, encode, text
+from pcapd.ctl.extcap.filtercheck import filter_problem
 from pcapd.ctl.extcap.install import folder_of, install, launcher, uninstall
 from pcapd.ctl.login import cf
 from pcapd.ctl.login.cf import CfArguments
@@ -95,6 +96,7 @@ def test_options_of_a_capture() -> None:
         "--duration": "5m",
         "--order": "false",
         "--headers-only": "true",
+        "--reason": "TICKET-7",
         "--explain": "true",
         "--show-contents": "true",
     }
@@ -103,6 +105,7 @@ def test_options_of_a_capture() -> None:
     assert (options.interfaces, options.snaplen, options.duration) == (("eth0", "lo"), 128, 300.0)
     assert (options.ordered, options.form, options.output) == (False, Form.PCAPNG, "-")
     assert options.headers_only and options.files.explain and options.files.contents
+    assert options.reason == "TICKET-7"
     assert options_of(Call(values={"--filter": "tcp"})).filter == "tcp"
     assert options_of(Call()).ordered and not options_of(Call()).headers_only
     assert not options_of(Call()).files.explain and not options_of(Call()).files.contents
@@ -253,7 +256,7 @@ def test_a_choice_stays_one_sentence(name: str) -> None:
 )
 def test_filter_problem(text: str, words: str) -> None:
     """A filter problem is found without libpcap, and no filter that libpcap accepts is refused."""
-    problem = configuration.filter_problem(text)
+    problem = filter_problem(text)
     assert words in problem and bool(words) is bool(problem)
 
 

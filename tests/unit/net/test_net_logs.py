@@ -15,7 +15,7 @@ from twisted.python import log as older
 
 from demo.processes import ROOT
 from pcapd.errors import ConfigError
-from pcapd.net.logs import JsonLines, start_logging
+from pcapd.net.logs import AuditFile, JsonLines, start_logging
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ import os, sys
 from pathlib import Path
 from pcapd.api.capture.audit import Trail
 from pcapd.api.metrics import Metrics
-from pcapd.net.logs import start_logging
+from pcapd.net.logs import AuditFile, start_logging
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 """
@@ -136,8 +136,9 @@ def test_a_full_disk_does_not_stop_the_daemon() -> None:
 
 _AUDITED = f"""{_TRAIL}
 file = Path(sys.argv[1])
-start_logging("info", file, role="api", id="api/0")
-trail = Trail(Clock(), file, Metrics().audit_failures)
+output = AuditFile(file)
+start_logging("info", output, role="api", id="api/0")
+trail = Trail(Clock(), output, Metrics().audit_failures)
 trail.record("capture_started", user="alice")
 os.rename(file, file.with_suffix(".1"))
 trail.note("capture_ended", user="alice")
@@ -169,4 +170,4 @@ def test_audit_records_in_a_file_of_their_own(tmp_path: Path) -> None:
 def test_a_file_for_audit_records_that_cannot_be_written(tmp_path: Path) -> None:
     """An api that could not keep its audit log does not start."""
     with pytest.raises(ConfigError, match=r"audit.file.*Is a directory"):
-        start_logging("info", tmp_path)
+        start_logging("info", AuditFile(tmp_path))

@@ -1,0 +1,158 @@
+"""Who may see and stop running captures, and see agents: users their own, operators everybody's.
+
+What operators do is in the audit log before it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from pcapd.api.capture.audit import Trail
+from pcapd.api.capture.life import Capture
+from pcapd.api.http.web import ClientInfo
+from pcapd.api.known import KnownAgents
+from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
+from pcapd.api.resolvers.static import StaticResolver
+from pcapd.errors import CaptureFailed, Forbidden, TargetNotFound, Unauthenticated
+from pcapd.wire import EndReason, NoticeType
+
+__all__ = ["Operators"]
+
+#: The order in which resolvers see a token.  The first two verify it here; Cloud Controller, which is
+#: asked with the token, sees only tokens that are not of the director's UAA.
+_ORDER = ("static", "bosh", "cloud_foundry")
+
+
+class Operators:
+    """Lists and stops running captures.
+
+    Args:
+        resolvers: The configured resolvers.
+        captures: Returns the running captures.
+        operators: Returns the operators, as ``static/NAME`` or ``RESOLVER/ORIGIN/NAME``.
+        trail: Writes audit records.
+    """
+
+    def __init__(
+        self,
+        resolvers: Iterable[Resolver],
+        captures: Callable[[], Iterable[Capture]],
+        operators: Callable[[], Iterable[str]],
+        trail: Trail,
+    ) -> None:
+        self._resolvers = sorted(resolvers, key=lambda one: _ORDER.index(one.name))
+        self._captures = captures
+        self._operators = operators
+        self._trail = trail
+
+    def list(self, client: ClientInfo) -> Deferred[dict[str, Any]]:
+        """List the captures that the user of the token may see.
+
+        Fails with a `RequestError`: Unauthenticated, or AuditUnavailable for an operator whose look
+        cannot be recorded.
+        """
+
+        def answer(found: tuple[Resolved, bool]) -> dict[str, Any]:
+            user, operator = found
+            with asked_by(user.user):
+                visible = list(self._visible(user, operator))
+                if any(one.identity != user.identity for one in visible):
+                    self._record("captures_listed", user, client, captures=[_id(one) for one in visible])
+            return {"operator": operator, "captures": [_described(one, user) for one in visible]}
+
+        return self._identify(client).addCallback(answer)
+
+    def stop(self, client: ClientInfo, capture: str) -> Deferred[dict[str, Any]]:
+        """End a capture in good order.
+
+        Fails with a `RequestError`: Unauthenticated, TargetNotFound (also for a capture that the user may
+        not see), or AuditUnavailable.
+        """
+
+        def answer(found: tuple[Resolved, bool]) -> dict[str, Any]:
+            user, operator = found
+            with asked_by(user.user):
+                chosen = [one for one in self._visible(user, operator) if _id(one) == capture]
+                if not chosen:
+                    raise TargetNotFound(
+                        f"no capture {capture!r} runs here, or it is not yours", "pcapctl captures lists them"
+                    )
+                (one,) = chosen
+                self._record("capture_stop_requested", user, client, capture=capture, owner=one.user)
+            who = "you" if one.identity == user.identity else f"an operator of the api ({user.user})"
+            one.say(NoticeType.CAPTURE_STOPPED, f"the capture is ended by {who}")
+            one.stop(EndReason.STOPPED, f"ended by {who}")
+            return {"stopped": capture}
+
+        return self._identify(client).addCallback(answer)
+
+    def agents(self, client: ClientInfo, known: KnownAgents) -> Deferred[dict[str, Any]]:
+        """List the known agents: all to operators, those of the own targets to static users.
+
+        Fails with a `RequestError`: Unauthenticated, Forbidden, or AuditUnavailable for an operator whose
+        look cannot be recorded.
+        """
+
+        def answer(found: tuple[Resolved, bool]) -> dict[str, Any]:
+            user, operator = found
+            with asked_by(user.user):
+                if operator:
+                    self._record("agents_listed", user, client)
+                    allowed = None
+                else:
+                    allowed = self._places(user, client)
+            return {"agents": [one.record() for one in known.agents if allowed is None or one.at in allowed]}
+
+        return self._identify(client).addCallback(answer)
+
+    def _places(self, user: Resolved, client: ClientInfo) -> set[tuple[str, int]] | None:
+        for resolver in self._resolvers:
+            if isinstance(resolver, StaticResolver) and user.identity.startswith(f"{resolver.name}:"):
+                return resolver.places(client.token or "")
+        raise Forbidden("only operators may list agents", "the operator can add you to operators")
+
+    def _visible(self, user: Resolved, operator: bool) -> Iterable[Capture]:
+        return (one for one in self._captures() if operator or one.identity == user.identity)
+
+    def _record(self, event: str, user: Resolved, client: ClientInfo, **facts: Any) -> None:
+        origin = {"origin": user.origin} if user.origin else {}
+        self._trail.record(
+            event, user=user.user, **origin, request_id=client.request_id, **client.facts, **facts
+        )
+
+    def _identify(self, client: ClientInfo) -> Deferred[tuple[Resolved, bool]]:
+        return Deferred.fromCoroutine(self._ask(client))
+
+    async def _ask(self, client: ClientInfo) -> tuple[Resolved, bool]:
+        refusal = Unauthenticated("no token was given", "send one: Authorization: bearer TOKEN")
+        for resolver in self._resolvers if client.token else ():
+            try:
+                user = await resolver.identify(client.token or "", client.address)
+            except Unauthenticated as error:
+                refusal = error
+                continue
+            except CancelledError:
+                raise CaptureFailed("the client left") from None
+            origin = () if resolver.name == "static" else (user.origin,)
+            name = "/".join((resolver.name, *origin, user.user))
+            return user, name in self._operators()
+        raise refusal
+
+
+def _id(capture: Capture) -> str:
+    return capture.facts.capture
+
+
+def _described(capture: Capture, user: Resolved) -> dict[str, Any]:
+    started = capture.facts.started()
+    optional = ("origin", "purpose")
+    always = ("capture", "user", "targets", "interfaces", "filter", "headers_only", "client")
+    return {
+        **{key: started[key] for key in always},
+        **{key: started[key] for key in optional if key in started},
+        "since_us": capture.facts.since_us,
+        "mine": capture.identity == user.identity,
+    }
