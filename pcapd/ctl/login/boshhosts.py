@@ -15,6 +15,7 @@ from typing import Final, Mapping, Optional, Sequence
 from pcapd.clouds.director import Vm
 from pcapd.clouds.directorssh import Account
 from pcapd.ctl.ssh.hosts import Host
+from pcapd.ctl.ssh.said import KEY_CHANGED
 from pcapd.ctl.stream.proxy import Proxy, ProxyProblem, of_bosh, ssh_command
 
 __all__ = ["KEY", "KNOWN_HOSTS", "bosh_host", "known_hosts", "proxy_command"]
@@ -81,7 +82,7 @@ def bosh_host(
     check = f"bosh -d {deployment} ssh {vm.name}"
     remedies = (
         ("Host key verification failed", _CHANGED),
-        ("REMOTE HOST IDENTIFICATION HAS CHANGED", _CHANGED),
+        (KEY_CHANGED, _CHANGED),
         ("Permission denied", "neither the VM nor the jump host may ask for a password; check: {check}"),
         ("Connection timed out", _ROUTE),
         ("No route to host", _ROUTE),

@@ -21,7 +21,7 @@ The scripts' own lines on stderr begin with `MARK`; all other lines are the prog
 On stdout, everything up to the line `MARK` was printed by the user's login files.
 
 Login shells other than sh (csh, fish) read the line too.  So it has no newline, and, except in
-the user's own words, no ``!``, no ``\\\\`` and no ``\\'``.
+the user's own words, no ``\\\\`` and no ``\\'``, which fish reads otherwise.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _FIND = (
     "command -v script >/dev/null || { say unscripted; exit 1; }; "
     "else say denied; exit 1; fi;; "
     '*) printf "%s\\n" "$problem" >&2; say refused; exit 1;; esac;; esac; '
-    'version=$("$tool" --version 2>&1 </dev/null | sed -n "s/.*version //; s/[^0-9.].*//p; q"); '
+    'version=$("$tool" --version 2>&1 </dev/null | sed "s/.*version //; s/[^0-9.].*//; q"); '
     'say tool "$how" "$(uname -s)" "$tool" "${version:-0}" "$device"; '
     'set -- pcapctl "$how" "$device" "$snaplen" "$filter" "$tool"; '
     'if [ $how = root ]; then exec sudo -n sh -c "$body" "$@"; else exec sh -c "$body" "$@"; fi'
@@ -92,9 +92,10 @@ _CAPTURE = (
     f'printf "{MARK}\\n"; '
     'watch() { trap "n=0" USR2; n=0; '
     f"while [ $n -lt {_BEATS} ]; do sleep 2 & wait $!; n=$((n+1)); done; "
-    '[ -z "$pid" ] || kill -INT "$pid"; sleep 3; kill -KILL $pid 0; }; '
+    '[ -z "$pid" ] || kill -INT "$pid"; sleep 3; kill -KILL $pid; kill -KILL 0; }; '
     'hear() { while read -r word id; do case $word in t) now "$id"; kill -USR2 "$dog";; '
-    'u) kill -USR1 "$pid";; stop) "$@";; esac; done; "$@"; sleep 5; kill -KILL $pid 0; }; '
+    'u) kill -USR1 "$pid";; stop) "$@";; esac; done; "$@"; sleep 5; '
+    "kill -KILL $pid 2>/dev/null; kill -KILL 0; }; "
     f'over() {{ printf "{MARK} end %s\\n" $1 >&2; }}; '
     'quit() { kill -INT "$pid"; }; key() { printf "\\003"; }; pid=; '
     # A terminal of its own, for a program that only root may signal.
@@ -110,7 +111,8 @@ _CAPTURE = (
     '*/cf-pcap) set -- "$tool" -interface "$device" -snaplen "$snaplen" -filter "$filter";; '
     f'*dumpcap) set -- "$tool" -q -p -P -B {_RING_MIB} -i "$device" -s "$snaplen" -f "$filter" -w -;; '
     f'*) set -- "$tool" {_TCPDUMP} -i "$device" -s "$snaplen" -w - -- "$filter";; esac; '
-    '"$@" </dev/null 3<&- & pid=$!; trap "" USR2; '
+    # Without PIPE, this script would not end the others when nobody reads its last words.
+    '"$@" </dev/null 3<&- & pid=$!; trap "" USR2 PIPE; '
     "watch >/dev/null 2>&1 </dev/null 3<&- & dog=$!; "
     "hear quit <&3 >/dev/null & ear=$!; "
     "wait $pid; over $?; kill $ear $dog 2>/dev/null; fi"

@@ -12,6 +12,8 @@
     an agent that breaks the protocol, as a test scripts it.
 ``stream_api``
     a pcap api towards its client, scripted frame by frame.
+``far_side``
+    ssh and a host behind it, honest or not.
 ``cf_ssh``, ``cf_pcap``
     programs: cf ssh with the diego-sshd behind it, and Diego's capture program in a container.
 ``syslog``

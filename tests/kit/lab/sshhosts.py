@@ -38,7 +38,7 @@ nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 {USER}:x:1000:1000:Alice:/tmp:/bin/sh
 """
 _GROUPS = "root:x:0:\ntcpdump:x:107:\nnogroup:x:65534:\nusers:x:1000:\n"
-_SHADOW = f"root:*:19000:0:99999:7:::\n{USER}:*:19000:0:99999:7:::\n"
+_SHADOW = "root:*:19000:0:99999:7:::\n{user}:{password}:19000:0:99999:7:::\n"
 #: Puts the files of a directory in place of the system's, and runs the server.
 _SERVE = """
 set -e
@@ -71,6 +71,7 @@ class SshHost:
         ahead: Seconds by which its clock is ahead.
         shell: Login shell of `USER`.
         options: Options of the server, which take precedence.
+        password: Password of `USER`; empty for none.
     """
 
     name: str
@@ -82,13 +83,18 @@ class SshHost:
     ahead: float = 0.0
     shell: str = "/bin/sh"
     options: Sequence[str] = ("MaxStartups=100",)
+    password: str = ""
     server: Any = field(default=None, repr=False)
 
     def serve(self, authorized: Path) -> None:
         """Start the ssh server, or start it again with other settings."""
         self.stop()
         accounts = _ACCOUNTS.replace("/tmp:/bin/sh", f"/tmp:{self.shell}")
-        files = {"passwd": accounts, "group": _GROUPS, "shadow": _SHADOW}
+        files = {
+            "passwd": accounts,
+            "group": _GROUPS,
+            "shadow": _SHADOW.format(user=USER, password=_hashed(self.password)),
+        }
         files["sudoers"] = f"Defaults !syslog\n{self.sudoers}\n"
         self.directory.mkdir(exist_ok=True)
         for name, text in files.items():
@@ -204,6 +210,14 @@ class SshHost:
     def _listens(self) -> bool:
         listening = self.namespace.run("ss", "-Hltn", "sport", "=", ":22").stdout
         return bool(listening.strip())
+
+
+def _hashed(password: str) -> str:
+    """A password as in shadow(5); nothing matches the one of an empty password."""
+    if not password:
+        return "*"
+    done = subprocess.run(["openssl", "passwd", "-6", password], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def new_key(path: Path, kind: str = "ed25519") -> None:
