@@ -224,6 +224,7 @@ open_conversation(ConversationTable *self, const ConversationKey *key)
     one->key = *key;
     one->key.serial = ++self->serial;
     one->open = true;
+    one->unsure_us = INT64_MIN;
     self->slots[slot_of(self, key)] = one;
     self->live++;
     link_used(self, one);
@@ -457,7 +458,7 @@ static PyObject *
 conversation_table_close(ConversationTable *self, PyObject *Py_UNUSED(ignored))
 {
     while (self->oldest < self->next)
-        if (!expire(self))
+        if (!expire(self, NOT_EARLY))
             return NULL;
     /* In the order of their last packets, as the reference's dictionary. */
     while (self->oldest_used)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Final, List, Seque
 from pcapd.analysis._conversation import Conversation, Waiting, is_error, is_loopback
 from pcapd.analysis._facts import KEY
 from pcapd.analysis._halves import follow_tcp, new_recent
-from pcapd.analysis._places import BetweenPlaces, Bins, Sighting
+from pcapd.analysis._places import BetweenPlaces, Bins, Sighting, may_arrive
 from pcapd.packet.row import ROW_SIZE
 from pcapd.records._reference import as_bytes, number
 
@@ -61,7 +61,7 @@ class ConversationTable:
         others: Number of packets that are not IP.
         beyond: Number of packets at places beyond the limit of a conversation.
         evicted: Number of conversations that were closed because the table was full.
-        forgotten: Number of packets that were forgotten early, because the memory was full.
+        forgotten: Number of packets forgotten early that other places might have seen later.
     """
 
     def __init__(  # noqa: PLR0917
@@ -306,8 +306,7 @@ class ConversationTable:
         self._newest_us = max(self._newest_us, us)
         oldest = self._newest_us - self._window_us
         while self._ages and (self._ages[0].us < oldest or len(self._ages) >= self._waiting_max):
-            self.forgotten += self._ages[0].us >= oldest and len(self._ages[0].seen) == 1
-            self._expire()
+            self._expire(early=self._ages[0].us >= oldest)
         waiting = self._waiting.get(packet)
         if waiting is None:
             waiting = self._waiting[packet] = Waiting(packet, conversation, side, us)
@@ -373,28 +372,29 @@ class ConversationTable:
             bins = self._clocks[a, b] = Bins(us)
         bins.add(us, delta, there=there)
 
-    def _expire(self) -> None:
-        """Stop waiting for another sighting of the oldest packet."""
+    def _expire(self, *, early: bool = False) -> None:
+        """Stop waiting for another sighting of the oldest packet.
+
+        Args:
+            early: Because too many packets wait.  If it may still be seen at another place,
+                neither this sighting nor that one shows that it was lost.
+        """
         gone = self._ages.popleft()
         del self._waiting[gone.number]
         conversation = gone.conversation
         if conversation.serial not in self._live:
             return
         seen = {one[0]: one for one in gone.seen}
+        unsure = early and not conversation.pairs
         for (a, b), pair in conversation.pairs.items():
-            own = pair[gone.side]
             if a in seen and b in seen:
                 pair[0].settled = True
-                own.only_first += own.since_first
-                own.only_second += own.since_second
-                own.since_first = own.since_second = 0
-            elif (a in seen or b in seen) and pair[0].settled:
-                one = seen[a] if a in seen else seen[b]
-                own.lost_first_us = own.lost_first_us or one[1]
-                own.lost_last_us = one[1]
-                if a in seen:
-                    own.since_first += 1
-                    own.frame_first = own.frame_first or one[3]
-                else:
-                    own.since_second += 1
-                    own.frame_second = own.frame_second or one[3]
+                pair[gone.side].confirm()
+            elif a in seen or b in seen:
+                if early and may_arrive(pair, self._newest_us - gone.us):
+                    unsure = True
+                elif pair[0].settled and gone.us > conversation.unsure_us:
+                    pair[gone.side].miss(seen[a if a in seen else b], at_first=a in seen)
+        if unsure:
+            self.forgotten += len(seen) == 1
+            conversation.unsure_us = max(conversation.unsure_us, gone.us + self._window_us)

@@ -17,6 +17,7 @@ enum { FIN_FLAG = 1, SYN_FLAG = 2, RST_FLAG = 4, ACK_FLAG = 16 };
 #define SEEN_AT 4u
 #define BINS 256u
 #define BIN_US 20000
+#define JITTER_US 50000
 
 /* ---- layouts ------------------------------------------------------------------ */
 
@@ -108,6 +109,7 @@ typedef struct Conversation {
     uint8_t seen_count, pair_count; /* of these there is room for a power of two */
     uint32_t syn_seq[2];
     uint32_t references; /* of packets that are remembered */
+    int64_t unsure_us;   /* packets up to this time may be second sightings of packets forgotten early */
     struct Conversation *older, *newer;
     Seen **seen;
     Pair **pairs;

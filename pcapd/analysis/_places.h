@@ -95,9 +95,34 @@ note_lost(BetweenFacts *lost, int64_t us)
     lost->lost_last_us = us;
 }
 
+/* The longest time between two sightings of a packet of this end so far. */
+static inline int64_t
+reach_of(const PairHalf *half)
+{
+    return half->both ? greater(llabs(half->least_us), llabs(half->greatest_us)) : 0;
+}
+
 /* False: an error is set. */
 static bool
-settle(Pair *pair, const Awaited *packet)
+miss(PairHalf *own, SeenAt seen, bool at_first)
+{
+    BetweenFacts *lost = lost_of(own);
+    if (!lost)
+        return false;
+    note_lost(lost, seen.us);
+    uint32_t *frame = at_first ? &lost->frame_first : &lost->frame_second;
+    ++*(at_first ? &lost->since_first : &lost->since_second);
+    if (!*frame)
+        *frame = seen.frame;
+    return true;
+}
+
+/* How old a packet is whose other sightings are not awaited any longer: NOT_EARLY, or less than the window. */
+static const int64_t NOT_EARLY = INT64_MAX;
+
+/* False: an error is set. */
+static bool
+settle(Pair *pair, const Awaited *packet, int64_t age, bool *unsure)
 {
     PairHalf *own = &pair->halves[packet->side];
     uint32_t first = seen_by(packet, pair->a), second = seen_by(packet, pair->b);
@@ -109,31 +134,30 @@ settle(Pair *pair, const Awaited *packet)
         lost->only_first += lost->since_first;
         lost->only_second += lost->since_second;
         lost->since_first = lost->since_second = 0;
-    } else if ((first != NONE || second != NONE) && pair->settled) {
-        if (!(lost = lost_of(own)))
-            return false;
-        const SeenAt seen = sighting_of(packet, first != NONE ? first : second);
-        note_lost(lost, seen.us);
-        uint32_t *frame = first != NONE ? &lost->frame_first : &lost->frame_second;
-        ++*(first != NONE ? &lost->since_first : &lost->since_second);
-        if (!*frame)
-            *frame = seen.frame;
+    } else if (first != NONE || second != NONE) {
+        if (age <= greater(reach_of(&pair->halves[0]), reach_of(&pair->halves[1])) + JITTER_US)
+            *unsure = true;
+        else if (pair->settled && packet->us > packet->conversation->unsure_us)
+            return miss(own, sighting_of(packet, first != NONE ? first : second), first != NONE);
     }
     return true;
 }
 
 /* False: an error is set. */
 static bool
-expire(ConversationTable *self)
+expire(ConversationTable *self, int64_t age)
 {
     Awaited *gone = awaited_at(self, self->oldest++);
     Conversation *one = gone->conversation;
-    bool settled = true;
+    bool settled = true, unsure = age != NOT_EARLY && !one->pair_count;
     one->references--;
-    if (one->open)
+    if (one->open) {
         for (uint32_t i = 0; i < one->pair_count; i++)
-            settled = settled && settle(one->pairs[i], gone);
-    else if (!one->references)
+            settled = settled && settle(one->pairs[i], gone, age, &unsure);
+        self->forgotten += unsure && gone->seen_count == 1;
+        if (unsure)
+            one->unsure_us = greater(one->unsure_us, gone->us + self->window);
+    } else if (!one->references)
         PyMem_Free(one);
     return settled;
 }
@@ -255,8 +279,7 @@ see_packet(ConversationTable *self, uint64_t packet, Conversation *one, uint32_t
            && (awaited_at(self, self->oldest)->us < oldest_us
                || self->next - self->oldest >= self->waiting_max)) {
         const Awaited *gone = awaited_at(self, self->oldest);
-        self->forgotten += gone->us >= oldest_us && gone->seen_count == 1;
-        if (!expire(self))
+        if (!expire(self, gone->us >= oldest_us ? self->newest_us - gone->us : NOT_EARLY))
             return false;
     }
     if (self->next - self->oldest == self->room && !grow_awaited(self))

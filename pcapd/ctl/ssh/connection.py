@@ -43,9 +43,9 @@ _BUSY: Final = (16 * 1024, 0.004)
 #: Seconds without an answer from a host after which it is named, and milliseconds of a turn until then.
 _UNTOLD: Final = 3.0
 _CONNECTING_TURN_MS: Final = 250
-#: Programs other than ssh that connect at the same time: each sends requests to a server, such as
-#: Cloud Controller, that limits their rate.
-_AT_ONCE: Final = 10
+#: Hosts that are connected at the same time: a jump host (sshd's MaxStartups) and Cloud Controller
+#: refuse more.
+_AT_ONCE: Final = 8
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 
@@ -335,7 +335,7 @@ class SshConnection:
             for other in self._legs
         ):
             return  # one question after the other
-        if not leg.host.shares and self._connecting() >= _AT_ONCE:
+        if self._connecting() >= _AT_ONCE:
             return
         if leg.ask and self._questions is not None:
             self._questions.tell(f"{leg.host.name}: ssh may ask you now")

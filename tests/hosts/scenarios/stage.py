@@ -23,6 +23,8 @@ from tests.kit.lab import faulty
 
 CLONE_NEWNET = 0x40000000
 CLIENT, SERVER = "10.98.0.1", "10.98.0.2"
+#: KiB; with less, tcpdump loses packets when the test machine is busy.
+CAPTURE_BUFFER = "32768"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -94,7 +96,7 @@ class Stage:
 
     def _capture(self, host: Namespace, file: Path, device: str = "eth0") -> None:
         process = host.popen(
-            "tcpdump", "-U", "-n", "-Z", "root", "--immediate-mode", "-i", device, "-w", str(file),
+            "tcpdump", "-U", "-n", "-B", CAPTURE_BUFFER, "-Z", "root", "--immediate-mode", "-i", device, "-w", str(file),
             stderr=subprocess.PIPE,
         )  # fmt: skip
         assert process.stderr is not None and b"listening" in process.stderr.readline()

@@ -30,6 +30,8 @@
     the memory that a function takes.
 ``systemd``
     a real systemd, in namespaces of its own, that runs our units.
+``machines``
+    fresh machines with a network and a systemd of their own, and nothing of pcapd.
 ``systemcalls``
     a command below systemd's system call filter, without systemd.
 
