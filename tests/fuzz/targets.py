@@ -51,6 +51,7 @@ from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.clouds import cloudcontroller as cc
+from pcapd.clouds.directorssh import parse_accounts, parse_task
 from pcapd.clouds.tokens import check_form, expiry, owner_of
 from pcapd.clouds.uaa import LoginProblem, Tokens, parse_tokens
 from pcapd.config import certificates
@@ -927,7 +928,6 @@ def ssh_files(data: bytes) -> None:
 _GUID = "6b1c8c9e-0000-4000-8000-000000000001"
 
 #: Parsers of an authority's answers, which may raise `ResolverUnavailable` and nothing else.
-#: More of them (a director's) are more lines.
 ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
     cc.parse_root,
     lambda body: cc.parse_app(body, _GUID),
@@ -935,6 +935,8 @@ ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
     lambda body: cc.parse_processes(body, "api.example.com"),
     cc.parse_stats,
     parse_keys,
+    parse_task,
+    parse_accounts,
 )
 
 

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Final, Iterator, Optional, Tuple, Union
 
 from pcapd.ctl.ssh.farside import MARK, effective_filter
-from pcapd.ctl.ssh.said import PROBLEMS, Counters, Said, Stderr, clock_us, problem_of
+from pcapd.ctl.ssh.said import KEY_CHANGED, PROBLEMS, Counters, Said, Stderr, clock_us, problem_of
 from pcapd.limits import SNAPLEN_MAX
 from pcapd.records import Converted
 from pcapd.savefile.blocks import BadFile
@@ -77,6 +77,7 @@ class FarCapture:
         ports: Ports of the ssh server; if there are none, the host tells its port.
         check: A command with which the user can check the connection, for hints.
         patient: Whether the user may be asked for a password, which takes any time.
+        remedies: As in `pcapd.ctl.ssh.hosts.Host`.
         now: The present time.
 
     Attributes:
@@ -98,6 +99,7 @@ class FarCapture:
         ports: Tuple[int, ...] = (),
         check: str = "",
         patient: bool = False,
+        remedies: Tuple[Tuple[str, str], ...] = (),
     ) -> None:
         self.host = host
         self.device = device
@@ -110,6 +112,7 @@ class FarCapture:
         self._ports: Tuple[Optional[int], ...] = ports
         self._check = check or f"ssh {host} true"
         self._patient = patient
+        self._remedies = remedies
         self._stream = PcapStream(headers_only=request.headers_only)
         self._stderr = Stderr()
         self._greeting: Optional[bytes] = b""  # the end of the greeting; None once it is over
@@ -372,15 +375,13 @@ class FarCapture:
     def _reason(self, status: int) -> Tuple[str, str]:
         """Why the far side has ended, and a remedy."""
         if self._problem is None and self._stderr.key_changed and not self.authenticated:
-            self._problem = (
-                "the key of this host has changed, or another machine answers",
-                f"see: {self._check}",
-            )
+            hint = dict(self._remedies).get(KEY_CHANGED) or f"see: {self._check}"
+            self._problem = "the key of this host has changed, or another machine answers", hint
         if self._problem is not None:
             return self._problem
         if self._status == _SIGKILL:
             return f"{self._tool} was killed", _KILLED
-        message, hint = problem_of(self._check, self._stderr.kept)
+        message, hint = problem_of(self._check, self._stderr.kept, self._remedies)
         if message:
             return message, hint
         if not self.authenticated:

@@ -1,7 +1,7 @@
 """All hosts of a capture, in place of a connection to an api.
 
 `SshConnection` sends and receives what an api would, so that the session does not differ
-(`pcapd.ctl.stream.session`).  First all hosts are connected, at the same time and without
+(`pcapd.ctl.stream.session`).  First all hosts are connected, several at the same time and without
 questions.  Then those that need an answer from the user are connected again, one after the
 other.  When every host is ready or has failed, all captures start.
 
@@ -24,7 +24,7 @@ from pcapd.ctl.ssh.asking import Questions
 from pcapd.ctl.ssh.capture import STOP_LIMIT, STOP_TIMEOUT, FarCapture, Item, State
 from pcapd.ctl.ssh.children import Child, Heartbeat, close_all
 from pcapd.ctl.ssh.farside import command, effective_filter
-from pcapd.ctl.ssh.hosts import Host
+from pcapd.ctl.ssh.hosts import AT_ONCE, Host
 from pcapd.ctl.stream.peer import Peer
 from pcapd.records import Converted
 from pcapd.wire import Callee, End, EndReason, Hello, Notice, Request, Source, Stats, Stop
@@ -43,9 +43,9 @@ _BUSY: Final = (16 * 1024, 0.004)
 #: Seconds without an answer from a host after which it is named, and milliseconds of a turn until then.
 _UNTOLD: Final = 3.0
 _CONNECTING_TURN_MS: Final = 250
-#: Hosts that are connected at the same time: a jump host (sshd's MaxStartups) and Cloud Controller
-#: refuse more.
-_AT_ONCE: Final = 8
+#: Characters of the directory below which sockets of shared connections are: the path of a socket
+#: has at most 104, of which we need 20 and ssh 17.  In a longer one each interface has a connection.
+_SOCKET_PLACE_MAX: Final = 64
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 
@@ -230,7 +230,7 @@ class SshConnection:
         for number, host in enumerate(self._hosts):
             first, *others = request.interfaces or (host.device,)
             path: Tuple[str, ...] = ()
-            if host.shares and others:
+            if host.shares and others and len(tempfile.gettempdir()) <= _SOCKET_PLACE_MAX:
                 self._sockets = self._sockets or tempfile.mkdtemp(prefix="pcapctl-")
                 path = ("-o", f"ControlPath={self._sockets}/{number}")
             leg = _Leg(host, first, None, path)
@@ -330,12 +330,11 @@ class SshConnection:
             leg.over = leg.first.over and not leg.first.authenticated
             if not leg.first.authenticated:
                 return
-        if leg.ask and any(
+        connecting = sum(
             other is not leg and other.child is not None and other.state is State.CONNECTING
             for other in self._legs
-        ):
-            return  # one question after the other
-        if self._connecting() >= _AT_ONCE:
+        )
+        if connecting >= (1 if leg.ask else AT_ONCE):  # one question after the other
             return
         if leg.ask and self._questions is not None:
             self._questions.tell(f"{leg.host.name}: ssh may ask you now")
@@ -346,6 +345,7 @@ class SshConnection:
             ports=host.ports,
             check=host.check,
             patient=leg.ask,
+            remedies=host.remedies,
         )
         line = command(
             leg.device,
@@ -356,10 +356,6 @@ class SshConnection:
         )
         leg.child = Child([*leg.words(), line])
         leg.child.watch(self._poll)
-
-    def _connecting(self) -> int:
-        """The number of children that have not reached their hosts yet."""
-        return sum(leg.child is not None and leg.state is State.CONNECTING for leg in self._legs)
 
     def _drive(self, leg: _Leg, capture: FarCapture, now: float) -> None:
         """Send what there is to send, and check the limits of time."""

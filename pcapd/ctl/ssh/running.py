@@ -18,7 +18,7 @@ from pcapd.ctl.ssh.asking import Questions
 from pcapd.ctl.ssh.children import Child, close_all
 from pcapd.ctl.ssh.connection import SshConnection
 from pcapd.ctl.ssh.farside import LISTING, SYSFS_LISTING
-from pcapd.ctl.ssh.hosts import HOSTS_MAX, Host
+from pcapd.ctl.ssh.hosts import AT_ONCE, HOSTS_MAX, Host
 from pcapd.ctl.ssh.said import problem_of
 from pcapd.errors import PcapdError
 from pcapd.wire import Notice
@@ -59,7 +59,7 @@ def capture(
     if len(hosts) > HOSTS_MAX:
         raise UsageProblem(f"more than {HOSTS_MAX} hosts", "agents are made for that many")
     if options.list_interfaces:
-        return _list(hosts, json_lines=options.json)
+        return _list(hosts, unavailable, json_lines=options.json)
 
     def dial() -> SshConnection:
         questions = None if options.quiet else Questions.open()
@@ -76,10 +76,11 @@ class _Listed(NamedTuple):
     problem: str
 
 
-def _list(hosts: Sequence[Host], *, json_lines: bool) -> int:
+def _list(hosts: Sequence[Host], unavailable: Sequence[Notice], *, json_lines: bool) -> int:
     """Print the interfaces of the hosts; return 1 if those of one are unknown."""
-    with ThreadPoolExecutor(len(hosts)) as threads:
+    with ThreadPoolExecutor(min(len(hosts), AT_ONCE)) as threads:
         lists = list(threads.map(_interfaces, hosts))
+    lists += [_Listed(notice.origin, [], notice.message) for notice in unavailable]
     for listed in lists:
         for interface in listed.interfaces:
             facts = {"instance": listed.host, "interface": interface}
@@ -96,7 +97,9 @@ def _interfaces(host: Host) -> _Listed:
         return _Listed(host.name, [], str(error))
     found = [match[1] for line in printed.splitlines() if (match := _INTERFACE.match(line)) is not None]
     names = [name for name in found if not name.startswith(_OTHERS)]
-    message, hint = problem_of(host.check, [line for line in errors.splitlines() if line.strip()])
+    message, hint = problem_of(
+        host.check, [line for line in errors.splitlines() if line.strip()], host.remedies
+    )
     problem = message or f"{host.program[0]} ended with status {status}"
     return _Listed(host.name, names, "" if names else f"{problem} ({hint})" if hint else problem)
 

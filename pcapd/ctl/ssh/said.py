@@ -12,7 +12,7 @@ from typing import Dict, Final, List, NamedTuple, Optional, Tuple
 
 from pcapd.ctl.ssh.farside import MARK
 
-__all__ = ["PROBLEMS", "Counters", "Said", "Stderr", "clock_us", "problem_of"]
+__all__ = ["KEY_CHANGED", "PROBLEMS", "Counters", "Said", "Stderr", "clock_us", "problem_of"]
 
 #: Bytes of one line of the far side that are looked at.
 _LINE_MAX: Final = 4096
@@ -26,7 +26,7 @@ _DUMPCAP_DROPPED = re.compile(r"\(pcap:(\d{1,18})/dumpcap:(\d{1,18})/flushed:\d+
 _CLOCK = re.compile(r"(\d{1,12})[.,](\d{1,9})")
 _SECONDS = re.compile(r"\d{1,12}")
 #: What sshconnect.c of OpenSSH prints if a host's key is not the known one.
-_KEY_CHANGED: Final = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+KEY_CHANGED: Final = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 #: Lines that explain nothing.
 _CHATTER = re.compile(
     r"tcpdump: listening on|Capturing on |File: |Warning: Permanently added|\*\* |"
@@ -130,7 +130,7 @@ class Stderr:
         return self.feed(b"\n") if self._rest else []
 
     def _other(self, text: str) -> None:
-        self.key_changed = self.key_changed or _KEY_CHANGED in text
+        self.key_changed = self.key_changed or KEY_CHANGED in text
         counts = [(name, int(count)) for count, name in _TCPDUMP.findall(text)]
         captured, dropped = _DUMPCAP_CAPTURED.match(text), _DUMPCAP_DROPPED.search(text)
         if captured is not None:
@@ -179,14 +179,15 @@ def clock_us(text: str) -> Tuple[Optional[int], bool]:
     return (int(coarse[0]) * 1_000_000, False) if coarse is not None else (None, False)
 
 
-def problem_of(check: str, lines: List[str]) -> Tuple[str, str]:
+def problem_of(check: str, lines: List[str], remedies: Tuple[Tuple[str, str], ...] = ()) -> Tuple[str, str]:
     """A message and a hint from the last lines that ssh or the program printed.
 
     Args:
         check: A command with which the user can check the connection, for the hint.
+        remedies: Remedies by a part of ssh's text, which take precedence.
     """
     for text in lines:
-        for part, remedy in _REMEDIES:
+        for part, remedy in (*remedies, *_REMEDIES):
             if part in text:
                 return _plain(text), remedy.format(check=check)
     return (_plain(lines[-1]) if lines else ""), ""

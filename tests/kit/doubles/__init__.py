@@ -4,8 +4,8 @@
     what they share: an HTTPS server on a thread.
 ``cloud_controller``, ``uaa``
     Cloud Controller's V3 API, and the UAA.
-``director``
-    a BOSH director, with a UAA of its own beside it.
+``director``, ``directortasks``
+    a BOSH director, with a UAA of its own beside it, and its tasks, which set up ssh.
 ``agent``
     an agent that captures nothing, and remembers what it was asked.
 ``hostile_agent``

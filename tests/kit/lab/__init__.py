@@ -20,6 +20,8 @@
     a TCP forwarder, and real proxies: tinyproxy, and OpenSSH's server and client.
 ``sshhosts``
     hosts with a real ssh server, and a user at a desk.
+``inside``
+    sockets of the test's process in a namespace.
 ``shifted``
     tcpdump on a host whose clock is wrong.
 ``clock``
