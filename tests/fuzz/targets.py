@@ -63,6 +63,9 @@ from pcapd.ctl.display.decode import decode as decode_packet
 from pcapd.ctl.display.explain import as_lines
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.cfconfig import parse_login, with_tokens
+from pcapd.ctl.ssh.capture import FarCapture, State
+from pcapd.ctl.ssh.farside import MARK
+from pcapd.ctl.ssh.names import parse_configuration, parse_known_hosts
 from pcapd.ctl.stream.connection import refused
 from pcapd.ctl.stream.session import CaptureSession
 from pcapd.ctl.stream.websocket import Splitter
@@ -863,6 +866,61 @@ def container_state(data: bytes) -> None:
         assert parse_state_file(data, "handle").pid > 0
     with contextlib.suppress(ValueError):
         parse_process(data)
+
+
+# --- pcapctl ssh -----------------------------------------------------------------------------
+
+
+@target
+def far_side(data: bytes) -> None:
+    """What a host over ssh prints: the session accepts all that is made of it, and little is kept."""
+    choices = _Input(data)
+    request = Request(targets=("t",), headers_only=bool(choices.number() & 1))
+    capture, said = FarCapture("host", choices.pick(("", "eth0")), request, 0.0), Callee(Request)
+    muxer = Muxer(Form.PCAPNG, SNAPLEN_MAX, ordered=True)
+    session = CaptureSession(request, muxer, None, 0.0)
+    session.receive(said.hello(_HELLO), 0.0, 0)
+    said.receive(session.to_send())
+    for number, piece in enumerate(choices.chunks(12)):
+        now = float(number)
+        if capture.asks:
+            capture.ask("1", number)
+        if capture.state is State.READY:
+            capture.go(now)
+        if number == 10:
+            capture.stop(now)
+        printed = piece[1:].replace(b"@", MARK.encode())
+        out = piece[:1] == b"o"
+        items = capture.stdout(memoryview(printed), now) if out else capture.stderr(printed, now, number)
+        _hear(session, said, items, now)
+        capture.tick(now)
+        assert len(capture.to_send) < 100 and len(capture.heartbeat) < 100
+    _hear(session, said, capture.exited(0), 12.0)
+    assert cut(
+        Form.PCAPNG, content := b"".join(muxer.take(12.0) + muxer.finish(13)), len(content), begins_file=True
+    )
+
+
+def _hear(session: CaptureSession, said: Callee[Request], items: Any, now: float) -> None:
+    """Have a session receive what became of a host's output."""
+    for item in items:
+        if isinstance(item, Source):
+            session.receive(said.source(1, item), now, 1)
+        elif isinstance(item, Stats):
+            session.receive(said.stats(1, item), now, 1)
+        elif isinstance(item, Notice):
+            assert escape(item.message).isprintable()
+            session.receive(said.notice(item), now, 1)
+        else:
+            session.receive(b"".join(map(bytes, said.packets(1, item.batch))), now, 1)
+
+
+@target
+def ssh_files(data: bytes) -> None:
+    """Files of ssh: names need no quoting."""
+    text = data.decode(errors="replace")
+    for name in [*parse_configuration(text).names, *parse_known_hosts(text)]:
+        assert name.isascii() and not set(name) & set(" *?!;$`'\"\\|&<>(){}[]#~/@,:") and name[0] != "-"
 
 
 # --- authorities ---------------------------------------------------------------------------

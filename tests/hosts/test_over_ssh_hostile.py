@@ -70,6 +70,7 @@ GIVEN_UP = {
     "longer-than-its-packet": "what arrived is not a capture: packet 1",
     "long-name": "the host says that the interface is ",
     "odd-name": "the host says that the interface is ",
+    "early": "the host sent packets before the capture began",
     "greeting": "1048576 bytes and more came before the capture",
     "greeting-late": "what arrived is not a capture: ",
 }

@@ -144,8 +144,12 @@ class FarCapture:
         """Handle bytes from stdout; they must not change until the iterator has ended."""
         if self._greeting is not None:
             data = self._skip_greeting(data)
-        if self._greeting is None:
-            self._moved = now
+        if self._greeting is not None:
+            return
+        if self.state in (State.CONNECTING, State.ASKING, State.READY):
+            self._fail("the host sent packets before the capture began")
+            return
+        self._moved = now
         try:
             for made in self._stream.feed(data):
                 self._newest_us = max(self._newest_us, made.checked.latest_us)
@@ -172,6 +176,8 @@ class FarCapture:
 
     def go(self, now: float) -> None:
         """Start to capture; called once, in state READY."""
+        if self.abandoned:
+            return
         self.state = State.STARTING
         self._moved = now
         self.to_send += b"go\n"
@@ -228,8 +234,7 @@ class FarCapture:
             port = int(rest[0]) if _PORT.fullmatch(rest[0]) is not None else None
             self._ports = self._ports or (port,)
         elif word == "tool" and len(rest) == 5:
-            self._found(*rest)
-            self._moved = now
+            self._found(*rest, now=now)
         elif word == "time" and len(rest) == 2:
             yield from self._timed(*rest, now=now, now_us=now_us)
         elif word == "end":
@@ -238,18 +243,21 @@ class FarCapture:
         elif word in PROBLEMS:
             self._problem = PROBLEMS[word]
 
-    def _found(self, how: str, system: str, tool: str, version: str, device: str) -> None:
-        if self.state is State.CONNECTING:
-            self.state = State.ASKING
-            self._tool = tool.rpartition("/")[2]
-            # When the signal comes, an older tcpdump may write a packet in part.
-            modern = [int(part) for part in version.split(".")[:2] if part.isdecimal()] >= [4, 99]
-            self._signals = self._tool == "tcpdump" and modern and system == "Linux" and how != "terminal"
-            self.device = self.device or device
-            try:
-                check_name(self.device)
-            except ValueError as error:
-                self._fail(f"the host says that the interface is {self.device[:20]!r}: {error}")
+    def _found(self, how: str, system: str, tool: str, version: str, device: str, *, now: float) -> None:
+        if self.state is not State.CONNECTING:
+            return
+        self.device = self.device or device
+        try:
+            check_name(self.device)
+        except ValueError as error:
+            self._fail(f"the host says that the interface is {self.device[:20]!r}: {error}")
+            return
+        self.state = State.ASKING
+        self._moved = now
+        self._tool = tool.rpartition("/")[2]
+        # When the signal comes, an older tcpdump may write a packet in part.
+        modern = [int(part) for part in version.split(".")[:2] if part.isdecimal()] >= [4, 99]
+        self._signals = self._tool == "tcpdump" and modern and system == "Linux" and how != "terminal"
 
     def _timed(self, id: str, text: str, *, now: float, now_us: int) -> Iterator[Item]:
         there_us, fine = clock_us(text)

@@ -20,8 +20,8 @@ a word (its machine has lost power, or the network is cut), and everything is ki
 The scripts' own lines on stderr begin with `MARK`; all other lines are the program's or ssh's.
 On stdout, everything up to the line `MARK` was printed by the user's login files.
 
-Login shells other than sh (csh, fish) read the line too.  So it has no newline, and, except in
-the user's own words, no ``\\\\`` and no ``\\'``, which fish reads otherwise.
+Login shells other than sh (csh, fish) read the line too.  So it has no newline, and no quoted
+``\\\\`` or ``\\'``, which fish reads otherwise: `_quoted` puts the user's backslashes outside quotes.
 """
 
 from __future__ import annotations
@@ -175,5 +175,11 @@ def command(device: str, snaplen: int, filter_text: str, *, include_ssh: bool = 
         tool: Path of the program that captures; empty to look for tcpdump, then dumpcap.
     """
     include = "yes" if include_ssh else "no"
-    words = (_FIND, "pcapctl", _CAPTURE, device, str(snaplen), filter_text, include, tool)
-    return "exec sh -c " + " ".join(map(shlex.quote, words))
+    words = (_FIND, "pcapctl", _CAPTURE)
+    given = (device, str(snaplen), filter_text, include, tool)
+    return "exec sh -c " + " ".join([*map(shlex.quote, words), *map(_quoted, given)])
+
+
+def _quoted(word: str) -> str:
+    """A word for every login shell: in fish, a backslash also escapes inside single quotes."""
+    return "\\\\".join(map(shlex.quote, word.split("\\")))

@@ -123,6 +123,7 @@ HOSTS: Dict[str, Host] = {
     "longer-than-its-packet": changed(packets=lambda: packet(60, 59)),
     "long-name": changed(device="e" * 300),
     "odd-name": changed(device="eth\x1b[2J"),
+    "early": changed(before=lambda: out(f"{_MARK}\n".encode() + Host.header + packet(60))),
     "greeting": changed(before=endless(out, b"welcome\n")),
     "greeting-late": changed(header=b"", packets=lambda: b"", after=endless(out, b"x")),
     "chatter": changed(after=endless(err, b"warning: \x1b[31m something\n")),

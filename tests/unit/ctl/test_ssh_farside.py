@@ -36,8 +36,15 @@ FILTERS = (
     "é ü 日本",
     "it's \"quoted\" it''s",
 )
-#: fish reads these otherwise.
-BACKSLASHES = ("\\", "a\\\\b \\' \\n")
+#: fish reads these otherwise, if they are quoted.
+BACKSLASHES = (
+    "\\",
+    "tcp\\",
+    "ip proto \\tcp",
+    "a\\\\b \\' \\n",
+    "\\'; touch touched; '\\",
+    "\\\\'$(touch touched)",
+)
 
 #: Stands for tcpdump, and writes its arguments.
 TOOL = """#!/bin/sh
@@ -96,9 +103,9 @@ def test_every_shell(directory: Path, shell: str) -> None:
         assert given == ["-U", "-p", "-B", "16384", "-i", "eth0", "-s", "128", "-w", "-", "--", text]
 
 
-@pytest.mark.parametrize("shell", [shell for shell in SHELLS if shell != "fish"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_backslashes(directory: Path, shell: str) -> None:
-    """A backslash, which no filter needs, is kept by every shell but fish."""
+    """Backslashes are kept by every shell, and end no quotation."""
     for text in BACKSLASHES:
         assert run(shell, directory, "eth0", text)[-1] == text
 
