@@ -331,12 +331,12 @@ take_row(ConversationTable *self, const Row *row, const Py_buffer *parts, size_t
         self->beyond++;
         return true;
     }
-    const Now now = {row, parts[file].buf, (uint64_t)parts[file].len, self->frames[file], side};
-    bool again;
-    if (!follow(self, one, one->seen[index], &now, &again))
+    Now now = {row, parts[file].buf, (uint64_t)parts[file].len, self->frames[file], side, false, false};
+    Sending sending;
+    if (!follow(self, one, one->seen[index], &now, &sending))
         return false;
-    return self->place_count < 2 || !(row->has & HAS_NUMBER)
-        || see_packet(self, row->number, one, side, (SeenAt){index, now.frame, row->us, again});
+    return self->place_count < 2 || !(row->has & HAS_NUMBER) || sending == SEEN_TWICE
+        || see_packet(self, row->number, one, side, (SeenAt){index, now.frame, row->us, sending == SENT_AGAIN});
 }
 
 static bool
@@ -496,7 +496,7 @@ conversation_table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->room = self->slot_count = 1024;
     self->ring = new_array(self->room, sizeof *self->ring);
     self->slots = self->ring ? new_array(self->slot_count, sizeof *self->slots) : NULL;
-    self->recent = self->slots ? new_array(RECENT, sizeof *self->recent) : NULL;
+    self->recent = self->slots ? new_array(RECENT * RECENT_WAYS, sizeof *self->recent) : NULL;
     if (!self->recent || !secret_seed(&self->seed) || !make_numbers(self))
         Py_CLEAR(self);
     return (PyObject *)self;

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Final, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Final, List, Optional, Sequence, Tuple
 
 from pcapd.analysis._conversation import Conversation, Waiting, is_error, is_loopback
 from pcapd.analysis._facts import KEY
-from pcapd.analysis._halves import follow_tcp, new_recent
+from pcapd.analysis._halves import TWIN_US, Recent, follow_tcp, told_apart
 from pcapd.analysis._places import BetweenPlaces, Bins, Sighting, may_arrive
 from pcapd.packet.row import ROW_SIZE
 from pcapd.records._reference import as_bytes, number
@@ -31,8 +31,6 @@ _ICMP, _UDP, _ICMPV6 = 1, 17, 58
 _DNS: Final = 53
 #: The return value of a reader that wants no more payload.
 NEVER: Final = -1
-#: microseconds; a retransmission takes longer (RFC 6298: 1 s, Linux: 200 ms): the packet was duplicated.
-_TWIN_US: Final = 5000
 _PLACES, _SEEN_AT = 8, 4
 
 Closed = Callable[[bytes, List[bytes], List[Tuple[int, int, bytes]]], None]
@@ -83,7 +81,7 @@ class ConversationTable:
         self._live: OrderedDict[int, Conversation] = OrderedDict()
         self._newest = 0
         self._seen_count = 0
-        self._recent = new_recent()
+        self._recent = Recent()
         self._waiting: Dict[int, Waiting] = {}
         self._ages: Deque[Waiting] = deque()
         self._newest_us = self._serial = 0
@@ -165,7 +163,7 @@ class ConversationTable:
             self.beyond += 1
             return
         again = self._follow(conversation, side, conversation.sightings[index], row, data[file])
-        if len(self._files) > 1 and has & _NUMBER:
+        if len(self._files) > 1 and has & _NUMBER and again is not None:
             self._see(row[14], conversation, side, index, us, again, self._frames[file])
 
     # --- which conversation -------------------------------------------------------
@@ -244,18 +242,14 @@ class ConversationTable:
 
     def _follow(
         self, conversation: Conversation, side: int, sighting: Sighting, row: Tuple[Any, ...], data: bytes
-    ) -> bool:
-        """Returns whether this place has seen the packet's bytes before."""
+    ) -> Optional[bool]:
+        """Returns whether the packet is a retransmission; None if this place sees it a second time."""
         us, captured, at, has, digest, payload = row[0], row[1], row[4], row[6], row[13], row[12]
         frame = self._frames[self._files[sighting.place]]
         half: Any = sighting.halves[side]
-        twin = half.packets and digest == half.digest and 0 <= us - half.last_us < _TWIN_US
-        if sighting.last_us and us - sighting.last_us >= self._idle_us:
-            sighting.idle_from_us, sighting.idle_to_us = sighting.last_us, us
-            sighting.idle_count += 1
-            sighting.idle_side, sighting.idle_frame = side, frame
-        silence = us - sighting.last_us if sighting.last_us else 0
-        sighting.last_us = max(sighting.last_us, us)
+        known, twin = self._recent.see(digest, sighting.place, us)
+        twin |= half.packets and digest == half.digest and 0 <= us - half.last_us < TWIN_US
+        silence = sighting.at(us, side, frame, self._idle_us)
         if not half.packets:
             half.first_us, half.first_frame = us, frame
         half.packets += 1
@@ -263,19 +257,20 @@ class ConversationTable:
         half.bytes += payload
         if twin:
             half.duplicates += 1
-            return False
+            return None
         if payload:
             half.payload_us = us
             half.payload_packets += 1
-        offset = again = 0
-        fresh = True
+        offset, fresh = 0, True
+        again: Optional[bool] = False
         if has & _TCP:
             peer: Any = sighting.halves[1 - side]
-            offset, fresh, again = follow_tcp(half, peer, row, frame, silence, data, self._recent)
+            offset, fresh, again = follow_tcp(half, peer, row, frame, silence, data, known=known)
         elif conversation.protocol in (_ICMP, _ICMPV6):
             fresh = is_error(row, data)
         elif conversation.protocol == _UDP:
             fresh = _DNS in _FIELDS.unpack(row[7])[2:4]
+        again = None if again is False and known and told_apart(row, data) else again
         if (
             payload
             and (fresh or again)  # a retransmission may fill a hole that is no longer remembered
@@ -289,7 +284,7 @@ class ConversationTable:
                 conversation.serial, conversation.protocol, sighting.place, side, us, frame, offset, row[8],
                 payload, content,
             )  # fmt: skip
-        return bool(again)
+        return again
 
     # --- the same packet at several places --------------------------------------------
 

@@ -4,6 +4,8 @@
 
 #include "_table.h"
 
+/* Whether a packet is a retransmission, or a second sighting by an interface that sees it coming and going. */
+typedef enum { SENT_FIRST, SENT_AGAIN, SEEN_TWICE } Sending;
 enum { FIN_FLAG = 1, SYN_FLAG = 2, RST_FLAG = 4, ACK_FLAG = 16 };
 #define DNS_PORT 53
 #define NEVER (-1)
@@ -11,7 +13,8 @@ enum { FIN_FLAG = 1, SYN_FLAG = 2, RST_FLAG = 4, ACK_FLAG = 16 };
 #define TWIN_US 5000
 #define OVERTAKEN_US 3000
 #define HOLES 4u
-#define RECENT 8192u
+#define RECENT 4096u
+#define RECENT_WAYS 8u
 #define PLACE_FACTOR 0x9E3779B97F4A7C15u
 #define PLACES_OF_ONE 8u
 #define SEEN_AT 4u
@@ -150,6 +153,11 @@ typedef struct {
 } Place;
 
 typedef struct {
+    uint64_t digest;
+    int64_t us;
+} Recent;
+
+typedef struct {
     PyObject_HEAD
     uint64_t most, waiting_max;
     int64_t window, idle;
@@ -157,7 +165,7 @@ typedef struct {
     uint64_t seed;
     Conversation **slots; /* open addressing */
     uint64_t slot_count, live, seen_count;
-    uint64_t *recent; /* packets with payload, by digest */
+    Recent *recent; /* packets, by digest */
     Conversation *oldest_used, *newest_used;
     Awaited *ring;
     uint64_t room, oldest, next;
@@ -180,6 +188,7 @@ typedef struct {
     const uint8_t *data;
     uint64_t size;
     uint32_t frame, side;
+    bool known, twin; /* its place saw an equal packet before, or just before */
 } Now;
 
 static inline int64_t

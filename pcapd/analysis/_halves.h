@@ -138,23 +138,39 @@ add_hole(Half *half, const Now *now, int64_t begin, int64_t end)
     return true;
 }
 
-/* Whether its place saw an equal packet a little before; it is remembered. */
-static bool
-seen_again(ConversationTable *self, const Row *row)
+/* Sets whether its place saw an equal packet before; it is remembered. */
+static void
+seen_again(ConversationTable *self, Now *now)
 {
-    uint64_t own = row->digest + row->interface * PLACE_FACTOR, *slot = &self->recent[own % RECENT];
-    bool known = *slot == own;
-    *slot = own;
-    return known;
+    const Row *row = now->row;
+    uint64_t own = row->digest + row->interface * PLACE_FACTOR;
+    Recent *set = &self->recent[own % RECENT * RECENT_WAYS];
+    uint32_t way = 0;
+    while (way < RECENT_WAYS - 1 && set[way].digest != own)
+        way++;
+    int64_t since = row->us - set[way].us;
+    now->known = set[way].digest == own;
+    now->twin = now->known && since >= 0 && since < TWIN_US;
+    memmove(set + 1, set, way * sizeof *set); /* the newest first */
+    *set = (Recent){own, row->us};
+}
+
+/* Whether retransmissions differ, by their identification or time stamp: an equal packet is the same one. */
+static bool
+told_apart(const Now *now)
+{
+    uint32_t stamp;
+    return now->row->family == 4 || option_of(now, 8, 4, &stamp);
 }
 
 /* Sets whether it has bytes that were not seen, and whether it is sent again.  False: an error is set. */
 static bool
-segment(ConversationTable *self, Half *half, const Half *peer, const Now *now, int64_t offset, int64_t end, bool *fresh, bool *again)
+segment(Half *half, const Half *peer, const Now *now, int64_t offset, int64_t end, bool *fresh, Sending *sending)
 {
     const Row *row = now->row;
-    if (seen_again(self, row) && offset < half->next) {
+    if (now->known && offset < half->next && told_apart(now)) {
         *fresh = false;
+        *sending = SEEN_TWICE;
         return COUNT_TROUBLE(half, duplicates);
     }
     *fresh = true;
@@ -181,7 +197,7 @@ segment(ConversationTable *self, Half *half, const Half *peer, const Now *now, i
             return true;
         }
     *fresh = end > half->next;
-    *again = true;
+    *sending = SENT_AGAIN;
     half->next = greater(half->next, end);
     half->timed = NO_OFFSET;
     return repeated(half, now, offset, end);
@@ -303,8 +319,8 @@ see_syn(Half *half, const Now *now)
 }
 
 static bool
-see_segment(ConversationTable *self, Half *half, const Half *peer, const Now *now, int64_t silence, int64_t offset,
-            bool *fresh, bool *again)
+see_segment(Half *half, const Half *peer, const Now *now, int64_t silence, int64_t offset,
+            bool *fresh, Sending *sending)
 {
     const Row *row = now->row;
     uint32_t fin = row->flags & FIN_FLAG;
@@ -313,7 +329,7 @@ see_segment(ConversationTable *self, Half *half, const Half *peer, const Now *no
         half->fin_frame = now->frame;
         half->fin_idle_us = silence;
     }
-    if (!segment(self, half, peer, now, offset, offset + row->payload + fin, fresh, again))
+    if (!segment(half, peer, now, offset, offset + row->payload + fin, fresh, sending))
         return false;
     if (fin && half->fin_us == row->us && row->flags & ACK_FLAG && peer->started)
         half->fin_acked = offset_of(peer, row->ack);
@@ -327,7 +343,7 @@ see_segment(ConversationTable *self, Half *half, const Half *peer, const Now *no
 }
 
 static bool
-follow_tcp(ConversationTable *self, Half *half, Half *peer, const Now *now, int64_t silence, int64_t *offset, bool *fresh, bool *again)
+follow_tcp(Half *half, Half *peer, const Now *now, int64_t silence, int64_t *offset, bool *fresh, Sending *sending)
 {
     const Row *row = now->row;
     half->flags |= row->flags;
@@ -343,10 +359,10 @@ follow_tcp(ConversationTable *self, Half *half, Half *peer, const Now *now, int6
     }
     *offset = offset_of(half, row->seq + syn);
     if (syn) {
-        *again = half->syn_count > 0;
+        *sending = half->syn_count ? SENT_AGAIN : SENT_FIRST;
         see_syn(half, now);
     } else if (row->payload || row->flags & FIN_FLAG) {
-        if (!see_segment(self, half, peer, now, silence, *offset, fresh, again))
+        if (!see_segment(half, peer, now, silence, *offset, fresh, sending))
             return false;
     } else if (*offset == half->next - 1 && !COUNT_TROUBLE(half, keepalives))
         return false;
@@ -393,13 +409,14 @@ give_payload(ConversationTable *self, const Conversation *one, uint32_t place, H
 }
 
 static bool
-follow(ConversationTable *self, Conversation *one, Seen *seen, const Now *now, bool *again)
+follow(ConversationTable *self, Conversation *one, Seen *seen, Now *now, Sending *sending)
 {
     const Row *row = now->row;
     Half *half = &seen->halves[now->side];
     SeenFacts *both = &seen->facts;
     int64_t us = row->us, since = us - half->last_us;
-    bool twin = half->packets && row->digest == half->digest && since >= 0 && since < TWIN_US;
+    seen_again(self, now);
+    now->twin |= half->packets && row->digest == half->digest && since >= 0 && since < TWIN_US;
     int64_t silence = both->last_us ? us - both->last_us : 0;
     if (both->last_us && silence >= self->idle) {
         both->idle_from_us = both->last_us;
@@ -418,8 +435,8 @@ follow(ConversationTable *self, Conversation *one, Seen *seen, const Now *now, b
     half->last_frame = now->frame;
     half->digest = row->digest;
     half->bytes += row->payload;
-    *again = false;
-    if (twin)
+    *sending = now->twin ? SEEN_TWICE : SENT_FIRST;
+    if (now->twin)
         return COUNT_TROUBLE(half, duplicates);
     if (row->payload) {
         half->payload_us = us;
@@ -428,14 +445,16 @@ follow(ConversationTable *self, Conversation *one, Seen *seen, const Now *now, b
     int64_t offset = 0;
     bool fresh = true;
     if (row->has & HAS_TCP) {
-        if (!follow_tcp(self, half, &seen->halves[!now->side], now, silence, &offset, &fresh, again))
+        if (!follow_tcp(half, &seen->halves[!now->side], now, silence, &offset, &fresh, sending))
             return false;
     } else if (one->key.protocol == ICMP || one->key.protocol == ICMPV6)
         fresh = is_error(now);
     else if (one->key.protocol == UDP)
         fresh = row->source_port == DNS_PORT || row->destination_port == DNS_PORT;
+    if (*sending == SENT_FIRST && now->known && told_apart(now))
+        *sending = SEEN_TWICE;
     /* A retransmission may fill a hole that is no longer remembered. */
-    return !row->payload || !(fresh || *again) || row->has & HAS_LATER_FRAGMENT || half->wanted == NEVER
+    return !row->payload || !(fresh || *sending == SENT_AGAIN) || row->has & HAS_LATER_FRAGMENT || half->wanted == NEVER
         || offset + row->payload <= half->wanted
         || give_payload(self, one, both->place, half, now, offset);
 }

@@ -25,6 +25,16 @@ class Sighting:
         self.idle_count = self.idle_side = self.idle_frame = 0
         self.halves = (FollowedHalf(), FollowedHalf())
 
+    def at(self, us: int, side: int, frame: int, idle_us: int) -> int:
+        """Note a packet's time; returns the microseconds of silence before."""
+        silence = us - self.last_us if self.last_us else 0
+        if self.last_us and silence >= idle_us:
+            self.idle_from_us, self.idle_to_us = self.last_us, us
+            self.idle_count += 1
+            self.idle_side, self.idle_frame = side, frame
+        self.last_us = max(self.last_us, us)
+        return silence
+
     def pack(self) -> bytes:
         own = SIGHTING.pack(*(getattr(self, field) for field in Seen._fields))
         return own + self.halves[0].pack() + self.halves[1].pack()
