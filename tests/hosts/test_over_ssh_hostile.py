@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo.processes import usage
 from pcapd.ctl.options import CaptureOptions, CaptureTarget
 from pcapd.ctl.ssh import running
 from pcapd.ctl.ssh.hosts import SshOptions, openssh
@@ -51,14 +53,16 @@ def capture(directory: Path, *arguments: str) -> Ended:
     argv = [*PCAPCTL, *arguments, "--duration", "3", "--output", str(path), "--report", str(report)]
     with stderr.open("wb") as err:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        memory = 0
+        while process.poll() is None:
+            # Not ru_maxrss, which begins with the size of this process.
+            with contextlib.suppress(OSError, KeyError):
+                memory = max(memory, usage(process.pid).peak_rss)
+            time.sleep(0.05)
     text = stderr.read_text()
     assert "Traceback" not in text, text
     assert "\x1b" not in text and "\x00" not in text
-    return Ended(
-        process.returncode, json.loads(report.read_text()), text, read_pcapng(path), usage.ru_maxrss * 1024
-    )
+    return Ended(process.returncode, json.loads(report.read_text()), text, read_pcapng(path), memory)
 
 
 #: What is said about hosts that are given up.
