@@ -90,12 +90,15 @@ _CAPTURE = (
     'while word=; read -r word id; do case $word in t) now "$id";; go) break;; esac; done; '
     '[ "$word" = go ] || exit 0; '
     f'printf "{MARK}\\n"; '
+    # Kills the program, and all processes of this script.  In a container they are in the process group of
+    # its ssh server, which must go on: there, the script ends them itself.
+    "end() { kill -KILL $pid 2>/dev/null; "
+    "case $tool in */cf-pcap) kill -TERM $$;; *) kill -KILL 0;; esac; }; "
     'watch() { trap "n=0" USR2; n=0; '
     f"while [ $n -lt {_BEATS} ]; do sleep 2 & wait $!; n=$((n+1)); done; "
-    '[ -z "$pid" ] || kill -INT "$pid"; sleep 3; kill -KILL $pid; kill -KILL 0; }; '
+    '[ -z "$pid" ] || kill -INT "$pid"; sleep 3; end; }; '
     'hear() { while read -r word id; do case $word in t) now "$id"; kill -USR2 "$dog";; '
-    'u) kill -USR1 "$pid";; stop) "$@";; esac; done; "$@"; sleep 5; '
-    "kill -KILL $pid 2>/dev/null; kill -KILL 0; }; "
+    'u) kill -USR1 "$pid";; stop) "$@";; esac; done; "$@"; sleep 5; end; }; '
     f'over() {{ printf "{MARK} end %s\\n" $1 >&2; }}; '
     'quit() { kill -INT "$pid"; }; key() { printf "\\003"; }; pid=; '
     # A terminal of its own, for a program that only root may signal.
@@ -115,6 +118,7 @@ _CAPTURE = (
     '"$@" </dev/null 3<&- & pid=$!; trap "" USR2 PIPE; '
     "watch >/dev/null 2>&1 </dev/null 3<&- & dog=$!; "
     "hear quit <&3 >/dev/null & ear=$!; "
+    'trap "kill -KILL $ear $dog 2>/dev/null; exit 1" TERM; '
     "wait $pid; over $?; kill $ear $dog 2>/dev/null; fi"
 )
 

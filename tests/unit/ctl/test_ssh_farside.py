@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,3 +140,41 @@ def test_filters_that_are_refused(text: str) -> None:
 def test_filters_that_are_accepted(text: str) -> None:
     """Balanced parentheses are accepted."""
     check_filter(text)
+
+
+def test_a_container_s_ssh_server_goes_on(tmp_path: Path) -> None:
+    """In a container the script kills itself and a stubborn cf-pcap, but not the ssh server of its process group."""
+    tool = tmp_path / "cf-pcap"
+    tool.write_text("#!/bin/sh\n[ $1 = -interface ] || exit 2\ntrap '' INT\nprintf header\nwhile :; do sleep 1; done\n")
+    tool.chmod(0o755)
+    line = command("eth0", 96, "", include_ssh=True, tool=str(tool))
+    # The server: it starts the line without a process group of its own, and goes on.
+    server = f"sh -c {shlex.quote(line)}; sleep 0.2; echo goes on"
+    process = subprocess.Popen(
+        ["sh", "-c", server],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"t 1\ngo\n")
+    process.stdin.flush()
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{MARK}\n".encode()
+    process.stdin.close()
+    assert process.stdout.read() == b"headergoes on\n"
+    process.wait(10)
+    assert not [pid for pid in pids_of_group(process.pid) if pid != process.pid]
+
+
+def pids_of_group(group: int) -> list[int]:
+    """The processes of a process group."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            # A sleep of at most two seconds may be left, and zombies for a moment.
+            if int(fields[2]) == group and fields[0] != "Z" and "(sleep)" not in path.read_text():
+                found.append(int(path.parent.name))
+    return found
