@@ -145,7 +145,9 @@ def test_filters_that_are_accepted(text: str) -> None:
 def test_a_container_s_ssh_server_goes_on(tmp_path: Path) -> None:
     """In a container the script kills itself and a stubborn cf-pcap, but not the ssh server of its process group."""
     tool = tmp_path / "cf-pcap"
-    tool.write_text("#!/bin/sh\n[ $1 = -interface ] || exit 2\ntrap '' INT\nprintf header\nwhile :; do sleep 1; done\n")
+    tool.write_text(
+        "#!/bin/sh\n[ $1 = -interface ] || exit 2\ntrap '' INT\nprintf header\nwhile :; do sleep 1; done\n"
+    )
     tool.chmod(0o755)
     line = command("eth0", 96, "", include_ssh=True, tool=str(tool))
     # The server: it starts the line without a process group of its own, and goes on.
