@@ -10,6 +10,8 @@ The api and pcapctl use it.
     whether an app has opted in to captures: labels and lists.
 ``director``
     a BOSH director: its description, deployments, instances.
+``directorssh``
+    a BOSH director's set-up of ssh: requests, tasks, accounts on VMs.
 ``uaa``
     UAA's answers to a login of the CLIs: tokens.
 ``tokens``

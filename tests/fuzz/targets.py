@@ -51,6 +51,7 @@ from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.clouds import cloudcontroller as cc
+from pcapd.clouds.directorssh import parse_accounts, parse_task
 from pcapd.clouds.tokens import check_form, expiry, owner_of
 from pcapd.clouds.uaa import LoginProblem, Tokens, parse_tokens
 from pcapd.config import certificates
@@ -62,6 +63,9 @@ from pcapd.ctl.display.decode import decode as decode_packet
 from pcapd.ctl.display.explain import as_lines
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.cfconfig import parse_login, with_tokens
+from pcapd.ctl.ssh.capture import FarCapture, State
+from pcapd.ctl.ssh.farside import MARK
+from pcapd.ctl.ssh.names import parse_configuration, parse_known_hosts
 from pcapd.ctl.stream.connection import refused
 from pcapd.ctl.stream.session import CaptureSession
 from pcapd.ctl.stream.websocket import Splitter
@@ -864,12 +868,66 @@ def container_state(data: bytes) -> None:
         parse_process(data)
 
 
+# --- pcapctl ssh -----------------------------------------------------------------------------
+
+
+@target
+def far_side(data: bytes) -> None:
+    """What a host over ssh prints: the session accepts all that is made of it, and little is kept."""
+    choices = _Input(data)
+    request = Request(targets=("t",), headers_only=bool(choices.number() & 1))
+    capture, said = FarCapture("host", choices.pick(("", "eth0")), request, 0.0), Callee(Request)
+    muxer = Muxer(Form.PCAPNG, SNAPLEN_MAX, ordered=True)
+    session = CaptureSession(request, muxer, None, 0.0)
+    session.receive(said.hello(_HELLO), 0.0, 0)
+    said.receive(session.to_send())
+    for number, piece in enumerate(choices.chunks(12)):
+        now = float(number)
+        if capture.asks:
+            capture.ask("1", number)
+        if capture.state is State.READY:
+            capture.go(now)
+        if number == 10:
+            capture.stop(now)
+        printed = piece[1:].replace(b"@", MARK.encode())
+        out = piece[:1] == b"o"
+        items = capture.stdout(memoryview(printed), now) if out else capture.stderr(printed, now, number)
+        _hear(session, said, items, now)
+        capture.tick(now)
+        assert len(capture.to_send) < 100 and len(capture.heartbeat) < 100
+    _hear(session, said, capture.exited(0), 12.0)
+    assert cut(
+        Form.PCAPNG, content := b"".join(muxer.take(12.0) + muxer.finish(13)), len(content), begins_file=True
+    )
+
+
+def _hear(session: CaptureSession, said: Callee[Request], items: Any, now: float) -> None:
+    """Have a session receive what became of a host's output."""
+    for item in items:
+        if isinstance(item, Source):
+            session.receive(said.source(1, item), now, 1)
+        elif isinstance(item, Stats):
+            session.receive(said.stats(1, item), now, 1)
+        elif isinstance(item, Notice):
+            assert escape(item.message).isprintable()
+            session.receive(said.notice(item), now, 1)
+        else:
+            session.receive(b"".join(map(bytes, said.packets(1, item.batch))), now, 1)
+
+
+@target
+def ssh_files(data: bytes) -> None:
+    """Files of ssh: names need no quoting."""
+    text = data.decode(errors="replace")
+    for name in [*parse_configuration(text).names, *parse_known_hosts(text)]:
+        assert name.isascii() and not set(name) & set(" *?!;$`'\"\\|&<>(){}[]#~/@,:") and name[0] != "-"
+
+
 # --- authorities ---------------------------------------------------------------------------
 
 _GUID = "6b1c8c9e-0000-4000-8000-000000000001"
 
 #: Parsers of an authority's answers, which may raise `ResolverUnavailable` and nothing else.
-#: More of them (a director's) are more lines.
 ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
     cc.parse_root,
     lambda body: cc.parse_app(body, _GUID),
@@ -877,6 +935,8 @@ ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
     lambda body: cc.parse_processes(body, "api.example.com"),
     cc.parse_stats,
     parse_keys,
+    parse_task,
+    parse_accounts,
 )
 
 

@@ -47,8 +47,16 @@ ENVIRONMENT = (
     (
         "BOSH_ALL_PROXY",
         "The proxy that pcapctl bosh uses for the director, UAA and the pcap api, as the BOSH CLI does: "
-        "socks5://HOST:PORT, or ssh+socks5://USER@HOST:PORT?private-key=FILE.",
+        "socks5://HOST:PORT, or ssh+socks5://USER@HOST:PORT?private-key=FILE.  With --via ssh, also for "
+        "the VMs; it takes precedence over BOSH_GW_HOST.",
     ),
+    (
+        "BOSH_GW_HOST",
+        "The jump host of pcapctl bosh --via ssh, instead of the one that the director suggests.",
+    ),
+    ("BOSH_GW_USER", "The user on the jump host."),
+    ("BOSH_GW_PRIVATE_KEY", "The file with the key for the jump host; otherwise those of your ssh apply."),
+    ("BOSH_GW_DISABLE", "With the value true, there is no jump host."),
     (
         "SSL_CERT_FILE",
         "CA certificates that replace the system's (OpenSSL); SSL_CERT_DIR is read too.",

@@ -11,6 +11,7 @@ capture       one interface of one host: from bytes to messages, without I/O
 hosts         hosts: their names, and the words that run ssh
 cloudfoundry  instances of a Cloud Foundry app as hosts
 names         host names from ssh's own files, for completion
+asking        the user's terminal, where ssh asks
 children      ssh as a child process, with its pipes and its heartbeat
 running       runs a capture, or lists the interfaces
 connection    all hosts of a capture, in place of a connection to an api

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import random
 import signal
@@ -20,27 +19,11 @@ from demo import offloads
 from demo.namespaces import Namespace
 from demo.processes import wait_until
 from tests.kit.lab import faulty
+from tests.kit.lab.inside import inside
 
-CLONE_NEWNET = 0x40000000
 CLIENT, SERVER = "10.98.0.1", "10.98.0.2"
 #: KiB; with less, tcpdump loses packets when the test machine is busy.
 CAPTURE_BUFFER = "32768"
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def inside(namespace: Namespace, function: Callable[..., Any], *arguments: Any) -> threading.Thread:
-    """Run a function in a thread whose new sockets are in a namespace."""
-
-    def run() -> None:
-        with namespace.path.open() as handle:
-            if _libc.setns(handle.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-        with contextlib.suppress(OSError):
-            function(*arguments)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
 
 
 class Stage:

@@ -26,6 +26,7 @@ from demo.namespaces import Link, Namespace, connect
 from demo.processes import wait_until
 from tests.kit.doubles import cf_pcap, cf_ssh
 from tests.kit.hosts.cf import GUID, Canned, Foundation
+from tests.kit.imports import ROOT
 
 __all__ = ["SSHD_PROXY", "Instances", "app_over_ssh"]
 
@@ -41,10 +42,11 @@ _PORTS = [
         "external": None,
     },
 ]
-#: Puts the container's own files in place.
+#: Puts the container's own files in place.  A checkout below /tmp stays there, because the double runs in it.
 _ENTER = (
     'mount --make-rprivate /; [ ! -e "$0/date" ] || mount --bind "$0/date" /usr/bin/date; '
-    'mount --bind "$0/tmp" /tmp; exec "$@"'
+    f'case {ROOT} in /tmp/*) mkdir -p "$0{ROOT}"; mount --bind {ROOT} "$0{ROOT}";; esac; '
+    'mount --rbind "$0/tmp" /tmp; exec "$@"'
 )
 
 
