@@ -241,6 +241,8 @@ class Log:
         own = self._starts.get(serial)
         if own is None:
             if len(self._starts) >= _STARTS_MAX:
+                if piece.offset:
+                    return NEVER  # it was forgotten; else each packet of too many would be tried again
                 for start in self._starts.popitem(last=False)[1].values():
                     self._release(start)
             own = self._starts[serial] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Iterator
 
-from pcapd.analysis.conversations import Conversation, Half
+from pcapd.analysis.conversations import Between, Conversation, Half
 from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import NOTE, WARNING, Group, Kind, Occurrence, is_tcp, packets
 from pcapd.analysis.findings.mtu import path_mtu_learned
@@ -31,6 +31,11 @@ def _segments(half: Half) -> int:
     return max(half.payload_packets, half.bytes // _SEGMENT)
 
 
+def _alone(own: Between, *, first: bool) -> int:
+    """How many packets only the first, or only the second, of two places saw."""
+    return own.only_first + own.since_first if first else own.only_second + own.since_second
+
+
 class Retransmissions(Kind):
     """Packets were retransmitted."""
 
@@ -54,7 +59,8 @@ class Retransmissions(Kind):
             forward = client_first(way, conversation, world)
             up, down = (way.up, way.down) if forward else (way.down, way.up)
             located += up.again_first + down.again_second
-            unseen += up.only_first + up.since_first + down.only_second + down.since_second
+            unseen += max(0, _alone(up, first=True) - _alone(up, first=False))
+            unseen += max(0, _alone(down, first=False) - _alone(down, first=True))
         count = max(again) - located
         total = view.client.packets + view.server.packets
         most = max(_segments(view.client), _segments(view.server))

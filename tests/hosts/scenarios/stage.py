@@ -77,12 +77,20 @@ class Stage:
         """Capture what the server's processes say to each other too."""
         self._capture(self.server, self.loopback, "lo")
 
+    def capture_middle(self) -> None:
+        """Capture on all interfaces of the middle too: each packet comes and goes."""
+        file = self.files[0].with_name("middle.pcap")
+        self._capture(self.middle, file, "any")
+        both = self.files
+        self.looks = {"both": [*both, file], "client": both[:1], "server": both[1:], "middle": [file]}
+
     def _capture(self, host: Namespace, file: Path, device: str = "eth0") -> None:
         process = host.popen(
-            "tcpdump", "-U", "-n", "-B", CAPTURE_BUFFER, "-Z", "root", "--immediate-mode", "-i", device, "-w", str(file),
+            "tcpdump", "-U", "-n", "-B", CAPTURE_BUFFER, "-s", "65535", "-Z", "root", "--immediate-mode",
+            "-i", device, "-w", str(file),
             stderr=subprocess.PIPE,
         )  # fmt: skip
-        assert process.stderr is not None and b"listening" in process.stderr.readline()
+        assert process.stderr is not None and any(b"listening" in line for line in process.stderr)
         self._captures.append(process)
 
     def __exit__(

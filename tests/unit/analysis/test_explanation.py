@@ -265,10 +265,52 @@ def test_an_interface_that_shows_everything_twice(tmp_path: Path) -> None:
             seen += [
                 (1000 + 3000 * burst + 500 * again + 10 * place, data) for place, data in enumerate(segments)
             ]
-    found = kinds([pcap(tmp_path / "any.pcap", seen)])
-    # The table of recent packets has a place for each of 8192 digests, whose key is drawn anew for each
-    # process: in one run of eight, two packets of a burst share a place, and a copy is not recognised.
-    assert found in ([], [("retransmissions", "note")])
+    assert kinds([pcap(tmp_path / "any.pcap", seen)]) == []
+
+
+@pytest.mark.parametrize("queue", [10, 400_000])
+def test_a_place_that_sees_packets_twice_is_not_before_a_loss(tmp_path: Path, queue: int) -> None:
+    """Packets that wait between two sightings at ``any`` of a router arrived at the other place."""
+    router, server = talk(), talk()
+    for number in range(100):
+        datagram = ipv4(CLIENT, SERVER, 17, struct.pack("!HHHH", 5000, 9, 8, 0), 1000 + number)
+        us = 2000 + 1000 * number
+        router += [(us, datagram), (us + queue, datagram)]
+        server.append((us + queue + 20, datagram))
+    tail = [(us + 3_000_000, data) for us, data in talk(41000)]
+    names = [
+        pcap(tmp_path / f"{name}.pcap", sorted(seen + tail, key=lambda pair: pair[0]))
+        for name, seen in (("any", router), ("server", server))
+    ]
+    assert kinds(names) == []
+
+
+def _upload(again_us: int, explained_us: int) -> List[Tuple[int, bytes]]:
+    """Segments that are sent again at times, and an ICMP message about the size of the first."""
+    packets = talk()[:3]
+    segments = [
+        ipv4(CLIENT, SERVER, 6, tcp((40000, 80), 100 + 1400 * number, 300, ACK, bytes(1400)), 50 + number)
+        for number in range(8)
+    ]
+    packets += [(1000 + number, segment) for number, segment in enumerate(segments)]
+    if explained_us:
+        quoted = struct.pack("!BBHHH", 3, 4, 0, 0, 1300) + segments[0][:28]
+        packets.append((explained_us, ipv4(SERVER, CLIENT, 1, quoted, 70)))
+    for number in range(8):
+        again = tcp((40000, 80), 100 + 1400 * number, 300, ACK, bytes(1400))
+        packets.append((again_us + number, ipv4(CLIENT, SERVER, 6, again, 80 + number)))
+    packets.append((again_us + 300, ipv4(SERVER, CLIENT, 6, tcp((80, 40000), 300, 100 + 8 * 1400, ACK), 71)))
+    return packets
+
+
+@pytest.mark.parametrize(
+    ("explained_us", "again_us", "severity"),
+    [(2000, 3000, "note"), (0, 300_000, "warning"), (2000, 3_000_000, "warning")],
+)
+def test_a_path_mtu_that_is_learned(tmp_path: Path, explained_us: int, again_us: int, severity: str) -> None:
+    """Retransmissions just after ICMP said that packets are too large are no problem; later ones are."""
+    found = kinds([pcap(tmp_path / "a.pcap", _upload(again_us, explained_us))])
+    assert found == [("retransmissions", severity)]
 
 
 @pytest.mark.parametrize(
