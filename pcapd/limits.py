@@ -482,6 +482,15 @@ SWEEP_INTERVAL: Final = 60.0
 ORPHAN_AGE: Final = 3600.0
 #: bytes read from the store and written to a client at once.
 FETCH_PIECE: Final = 1 * MIB
+#: seconds without a byte after which pcapctl takes an answer with packets for cut, and asks for the rest.
+FETCH_SILENCE: Final = 60.0
+#: attempts without a byte in between after which pcapctl gives up a fetch, and the longest pause between two.
+FETCH_ATTEMPTS: Final = 10
+FETCH_PAUSE_MAX: Final = 15.0
+#: seconds between looks at whether a recording that is being followed has more packets.
+TAIL_INTERVAL: Final = 1.0
+#: packets with the time of the last one that are remembered, to fetch each packet once.
+TIES_MAX: Final = 4096
 #: bytes of the body of a request about recordings.
 BODY_MAX: Final = 64 * KIB
 #: seconds of a clip before and after its event, at most.
