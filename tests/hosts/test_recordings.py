@@ -18,7 +18,9 @@ import pytest
 from demo.configurations import LOCAL, free_port
 from demo.processes import ROOT, end, wait_until
 from tests.kit.hosts.chain import Chain, SaveFile, ordered, read_pcapng
+from tests.kit.hosts.wireshark import User
 from tests.kit.lab.generator import FILTER, Generator, Report
+from tests.kit.lab.readers import require, tshark_fields
 
 #: Seconds of a segment, so that the tests need not wait for five.
 SEGMENT = 0.5
@@ -262,3 +264,27 @@ def test_other_users(lab: Recordings) -> None:
     assert {(one["user"], one["recording"], one["owner"]) for one in (fetched, deleted)} == {
         ("carol", id, "alice")
     }
+
+
+def test_wireshark_replays(lab: Recordings, user: User) -> None:
+    """The interface of recordings lists them, and tshark reads one to its end."""
+    require("tshark", "dumpcap")
+    id = lab.record()
+    sent = lab.send(id, size=200, count=50)
+    token = user.home / "token"
+    token.write_text(lab.token)
+    given = {"api": lab.url, "ca": str(lab.authority.certificate_path), "token-file": str(token)}
+    words = [f"--{name}={value}" for name, value in given.items()]
+    which = ("--extcap-interface=pcapctl-recordings", "--extcap-config", "--extcap-reload-option=recording")
+    listed = user.extcap(*which, *words).stdout
+    assert f"{{value={id}}}{{display=web-0, web-1, " in listed
+    prefix = "pcapctl_recordings."
+    user.preferences = {prefix + name.replace("-", ""): value for name, value in given.items()}
+    user.preferences[f"{prefix}recording"] = id
+    path = user.home / "x.pcapng"
+    done = user.tshark("-i", "pcapctl-recordings", "-w", str(path))
+    assert done.returncode == 0, done.stderr
+    # dumpcap writes the file anew, and without our names of blocks.
+    assert len(tshark_fields(path, ["frame.number"])) == 2 * sent.sent
+    wait_until(lambda: not user.left_behind(), "nothing is left running")
+    lab.said("recording", "delete", id)
