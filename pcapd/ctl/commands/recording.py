@@ -80,7 +80,8 @@ def clip(
     whole = calls.find(access, id)
     made = calls.clip(access, whole, seconds(before), seconds(after), reason)
     number = made.get("number")
-    text = f"clip {number} of {escape(whole)} is made" if number is not None else "the clip is made"
+    said = "is made, when what comes after now is stored" if made.get("state") == "open" else "is made"
+    text = f"clip {number} of {escape(whole)} {said}" if number is not None else "the clip is made"
     _say(made, text, given)
 
 
