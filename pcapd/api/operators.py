@@ -106,7 +106,7 @@ class Operators:
                     allowed = self._places(user, client)
             return {"agents": [one.record() for one in known.agents if allowed is None or one.at in allowed]}
 
-        return self._identify(client).addCallback(answer)
+        return self.identify(client).addCallback(answer)
 
     def _places(self, user: Resolved, client: ClientInfo) -> set[tuple[str, int]] | None:
         for resolver in self._resolvers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, one_of
+from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, combined, one_of
 from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import CaptureOptions, Trust, UsageProblem, parse_instances
 from pcapd.errors import PcapdError
@@ -16,7 +16,28 @@ if TYPE_CHECKING:
     from pcapd.ctl.cfplugin.cli import CfCli
     from pcapd.ctl.login.cf import CfArguments
 
-__all__ = ["cf"]
+__all__ = ["cf", "instance_options"]
+
+
+#: The options that name instances of an app.
+instance_options = combined(
+    click.option(
+        "--instance",
+        "instances",
+        multiple=True,
+        metavar="N|N,N|N-N|all",
+        shell_complete=one_of("all"),
+        help="Instance; repeatable.  [default: all]",
+    ),
+    click.option(
+        "--type",
+        "process_type",
+        default="web",
+        metavar="TYPE",
+        shell_complete=one_of("web", "worker"),
+        help="Process type.  [default: web]",
+    ),
+)
 
 #: How the hints begin of errors that may mean that there is no pcap api.
 _IS_THERE_ONE = ("check --api", "is --api the pcap api?")
@@ -38,22 +59,7 @@ _IS_THERE_ONE = ("check --api", "is --api the pcap api?")
 )
 @click.argument("app", metavar="APP")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
-@click.option(
-    "--instance",
-    "instances",
-    multiple=True,
-    metavar="N|N,N|N-N|all",
-    shell_complete=one_of("all"),
-    help="Instance; repeatable.  [default: all]",
-)
-@click.option(
-    "--type",
-    "process_type",
-    default="web",
-    metavar="TYPE",
-    shell_complete=one_of("web", "worker"),
-    help="Process type.  [default: web]",
-)
+@instance_options
 @click.option("--follow", is_flag=True, help="Also capture instances that restart, move or are added.")
 @click.option(
     "--via",

@@ -13,5 +13,6 @@
 ``bosh``          finds the VMs for ``pcapctl bosh``
 ``boshssh``       the accounts of ``pcapctl bosh --via ssh``: makes and removes them
 ``boshhosts``     how ssh reaches VMs: words, jump host, known hosts.  Pure.
+``anylogin``      whichever login there is, for what belongs to a user
 ================  ===========================================================
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from pcapd.clouds.uaa import LoginProblem, check_url
@@ -30,6 +30,7 @@ __all__ = [
     "find_api",
     "prepare",
     "reach",
+    "session_of",
     "target_of",
 ]
 
@@ -135,11 +136,29 @@ def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
         LoginProblem: The user is not logged in.
         PcapdError: Cloud Controller failed, or its answer is invalid.
     """
+    return session_of(None, ca, trust, lambda text: None)[:2]
+
+
+def session_of(
+    api: Optional[str], ca: Optional[Path], trust: Trust, warn: Callable[[str], None]
+) -> Tuple[str, str, CfSession]:
+    """The pcap api's URL, a text that describes how it was found, and the cf CLI's login.
+
+    Args:
+        api: The URL if the user named it; None to find it as `find_api` does.
+        ca: File of CA certificates in addition to the system's.
+        trust: The CAs that are accepted.
+        warn: Function that shows a problem which does not end the command.
+
+    Raises:
+        LoginProblem: The user is not logged in.
+        PcapdError: Cloud Controller failed, or its answer is invalid.
+    """
     path = config_path(os.environ)
     login = read_login(path)
     client = Client(ca, trust)
-    session = CfSession(path, login, client, lambda text: None)
-    return _api(None, login, CloudController(login.target, session, client))
+    session = CfSession(path, login, client, warn)
+    return (*_api(api, login, CloudController(login.target, session, client)), session)
 
 
 def target_of(asked: CfArguments, guid: str, name: str = "") -> CaptureTarget:

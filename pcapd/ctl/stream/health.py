@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime
 import http.client
 import json
-from typing import Any, Dict, List, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
 
 from pcapd.ctl.display.text import escape, natural
 from pcapd.ctl.options import Access
 from pcapd.ctl.stream.connection import ApiUnreachable, address_of, dial
 from pcapd.ctl.stream.deadline import Deadline
-from pcapd.errors import request_error
-from pcapd.limits import EXCHANGE_TIMEOUT
+from pcapd.errors import RequestError, request_error
+from pcapd.limits import EXCHANGE_TIMEOUT, MIB
 
-__all__ = ["agents", "agents_as_text", "answered", "as_text", "ask", "no_api", "targets"]
+__all__ = ["agents", "agents_as_text", "answered", "as_text", "ask", "no_api", "refusal_of", "targets"]
 
-_BODY_MAX = 1024 * 1024
-_AGENTS_MAX = 8 * _BODY_MAX  # of PROBED_AGENTS_MAX agents
+#: Bytes of an answer; an operator may see thousands of recordings, of less than a kilobyte each.
+_BODY_MAX = 16 * MIB
+#: Bytes of a status.
+_STATUS_MAX = 1 * MIB
 _NEVER = 253402300800  # the year 10000, which datetime cannot show
 
 T = TypeVar("T")
@@ -29,7 +31,7 @@ def ask(access: Access) -> Dict[str, Any]:
     Raises:
         ApiUnreachable: There was no answer, or the server is not an api.
     """
-    body = _get(access, "/health")
+    body = _get(access, "/health", most=_STATUS_MAX)
     if "healthy" not in body:
         raise no_api(access)
     return body
@@ -45,33 +47,43 @@ def targets(access: Access) -> List[str]:
     return _list(access, "targets", str)
 
 
-def _list(access: Access, name: str, kind: Type[T], most: int = _BODY_MAX) -> List[T]:
-    items = answered(access, f"/v1/{name}", name, most=most)[name]
+def _list(access: Access, name: str, kind: Type[T]) -> List[T]:
+    items = answered(access, f"/v1/{name}", name)[name]
     if isinstance(items, list) and all(isinstance(item, kind) for item in items):
         return items
     raise no_api(access)
 
 
 def answered(
-    access: Access, page: str, key: str, method: str = "GET", *, most: int = _BODY_MAX
+    access: Access,
+    page: str,
+    key: Optional[str],
+    method: str = "GET",
+    sent: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
     """The JSON object in the api's answer, which has this key.
 
     Args:
-        most: Length of the answer, in bytes.
+        key: The key; None for any object that is not an error.
+        sent: The request's body, as JSON values.
 
     Raises:
         ApiUnreachable: There was no answer, or the server is not an api.
         RequestError: The api refused the request.
     """
-    body = _get(access, page, method, most)
-    if key in body:
+    body = _get(access, page, method, sent)
+    if key in body or (key is None and "errors" not in body):
         return body
+    raise refusal_of(body) or no_api(access)
+
+
+def refusal_of(body: Dict[str, Any]) -> Optional[RequestError]:
+    """The error in the api's answer, or None if it has another form."""
     errors = body.get("errors")
     refusal = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
     if refusal is None:
-        raise no_api(access)
-    raise request_error(*(str(refusal.get(key, "")) for key in ("code", "title", "detail")))
+        return None
+    return request_error(*(str(refusal.get(key, "")) for key in ("code", "title", "detail")))
 
 
 def agents(access: Access) -> List[Dict[str, Any]]:
@@ -81,7 +93,7 @@ def agents(access: Access) -> List[Dict[str, Any]]:
         ApiUnreachable: There was no answer, or the server is not an api.
         RequestError: The api refused the request.
     """
-    return _list(access, "agents", dict, _AGENTS_MAX)
+    return _list(access, "agents", dict)
 
 
 def agents_as_text(found: List[Dict[str, Any]]) -> List[str]:
@@ -120,9 +132,17 @@ def no_api(access: Access) -> ApiUnreachable:
     return ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api")
 
 
-def _get(access: Access, page: str, method: str = "GET", most: int = _BODY_MAX) -> Dict[str, Any]:
+def _get(
+    access: Access,
+    page: str,
+    method: str = "GET",
+    sent: Optional[Mapping[str, Any]] = None,
+    most: int = _BODY_MAX,
+) -> Dict[str, Any]:
     """The JSON object in the api's answer."""
     headers = {"Authorization": f"bearer {access.token}"} if access.token else {}
+    if sent is not None:
+        headers["Content-Type"] = "application/json"
     _, host, port, path = address_of(access.api, secret=bool(access.token))
     connection = http.client.HTTPConnection(host, port)
     deadline = Deadline(EXCHANGE_TIMEOUT)
@@ -130,7 +150,8 @@ def _get(access: Access, page: str, method: str = "GET", most: int = _BODY_MAX) 
     try:
         with deadline.shuts(connection.sock):
             connection.sock.settimeout(deadline.left())
-            connection.request(method, f"{path}{page}", headers=headers)
+            data = None if sent is None else json.dumps(sent)
+            connection.request(method, f"{path}{page}", data, headers)
             body = json.loads(connection.getresponse().read(most))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         if deadline.over:

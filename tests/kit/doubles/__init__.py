@@ -16,6 +16,8 @@
     ssh and a host behind it, honest or not.
 ``cf_ssh``, ``cf_pcap``
     programs: cf ssh with the diego-sshd behind it, and Diego's capture program in a container.
+``recordings``
+    a pcap api with one recording, whose answers are cut as a test says.
 ``syslog``
     receivers of syslog, at a Unix socket and over TLS.
 ``router``
