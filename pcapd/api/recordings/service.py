@@ -215,11 +215,14 @@ class Recordings:
             raise
         return described(recording, [])
 
-    def _undo(self, running: Running, capture: Capture, recorder: Recorder) -> None:
-        """Forget a recording whose capture did not start."""
+    def _undo(
+        self, running: Running, capture: Capture, recorder: Recorder, why: str = "the recording did not start"
+    ) -> None:
+        """Forget a recording, without storing what is left of it."""
         self._running.pop(running.id, None)
+        running.capture = None
         recorder.cancel()
-        capture.abandon("the recording did not start")
+        capture.abandon(why)
         self._captures.released(capture)
 
     def _admit(self, capture: Capture) -> None:
@@ -331,13 +334,20 @@ class Recordings:
         """The resolver of a request."""
         return self._captures.resolver(request)
 
+    def abandon(self, id: str) -> None:
+        """End a recording that was deleted, if it runs."""
+        self._resuming.forget(id)
+        running = self._running.get(id)
+        if running is not None and running.capture is not None and running.recorder is not None:
+            self._undo(running, running.capture, running.recorder, "the recording was deleted")
+
     def finished(self) -> list[Deferred[None]]:
         """Fire when what runs now is stored."""
         return [running.recorder.finished for running in self._running.values() if running.recorder]
 
     async def remove(self, recording: Recording) -> None:
         """Delete a recording with everything in it; it is ended first if it runs."""
-        self.stop_one(recording.id, "the recording was deleted")
+        self.abandon(recording.id)
         self._bytes -= await self.index.remove(recording.id)
         self.metrics.packets_deleted.inc(recording.packets)
         self._uncleared.add(recording.id)
