@@ -183,8 +183,9 @@ class Recordings:
         """
         if order.request.follow:
             raise BadRequest("a recording cannot follow an app", "record its instances as they are now")
-        if not self._resuming.ready:  # until then nobody knows how many recordings there are
-            raise RecordingsUnavailable("the recordings are being read", "try again in a moment")
+        await self._resuming.known()
+        if not self._resuming.ready:  # then nobody knows how many recordings there are
+            raise RecordingsUnavailable("the index of recordings cannot be read", "try again later")
         id = str(uuid.uuid4())
         running = Running(self, id, 1, Ring(order.keep, order.keep_bytes), self._reactor.seconds)
         recorder = self._recorder(running, order.request, "")
