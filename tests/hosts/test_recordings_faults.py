@@ -7,7 +7,6 @@ is full, clocks are set.
 from __future__ import annotations
 
 import http.client
-import itertools
 import signal
 import subprocess
 import sys
@@ -20,14 +19,13 @@ import pytest
 
 from demo.processes import wait_until
 from tests.kit.hosts.chain import SaveFile
-from tests.kit.hosts.recordings import SOON, RecordingLab
+from tests.kit.hosts.recordings import RATE, SOON, RecordingLab, assert_one_of_each
 from tests.kit.lab.clock import Clock
-from tests.kit.lab.generator import Generator, stamp
+from tests.kit.lab.generator import Generator
 from tests.kit.lab.readers import require
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
-RATE = 400
 SERVICE = "pcapd.api.recordings.service:Recordings"
 STORE = "pcapd.api.recordings.store:Store"
 INDEX = "pcapd.api.recordings.index:Index"
@@ -53,16 +51,6 @@ def lab(lab_of_module: RecordingLab) -> Iterator[RecordingLab]:
             daemon.start()
     for one in lab.ask("GET", "/v1/recordings")[1]["recordings"]:
         assert lab.ask("DELETE", f"/v1/recordings/{one['id']}")[0] == 200
-
-
-def assert_one_of_each(file: SaveFile, *, gaps: int) -> None:
-    """Each packet is there once, in order, without more gaps than these; each gap is stated."""
-    numbers = [stamp(packet.data).number for packet in file.packets]
-    assert len(set(numbers)) == len(numbers) and sorted(numbers) == numbers
-    missing = [pair for pair in itertools.pairwise(numbers) if pair[1] != pair[0] + 1]
-    stated = [comment for comment in file.comments if "nothing was recorded from" in comment]
-    stated += [one.remarks for one in file.interfaces if "it was not captured from" in one.remarks]
-    assert len(missing) <= gaps and len(missing) <= len(stated), (missing, file.comments)
 
 
 def assert_readable(lab: RecordingLab, id: str) -> None:

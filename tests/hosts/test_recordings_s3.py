@@ -11,8 +11,7 @@ import pytest
 
 from demo.configurations import LOCAL
 from demo.processes import wait_until
-from tests.hosts.test_recordings_faults import RATE, assert_one_of_each
-from tests.kit.hosts.recordings import SOON, RecordingLab
+from tests.kit.hosts.recordings import RATE, SOON, RecordingLab, assert_one_of_each
 from tests.kit.lab import objects
 from tests.kit.lab.generator import Generator
 

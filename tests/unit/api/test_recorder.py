@@ -247,7 +247,7 @@ def test_a_lost_agent_is_dialled_until_the_patience_is_over() -> None:
 
 
 def test_an_agent_that_comes_and_goes() -> None:
-    """It is dialled less and less often, and not for ever, because each time adds interfaces."""
+    """An agent that does not stay is dialled less and less often, and not for ever, because each time adds interfaces."""
     clock, capture = Clock(), Redialled(works=True)
     redialling = Redialling(clock, capture)
     redialling.opened(TARGET)

@@ -85,7 +85,7 @@ def test_what_is_not_started(pages: RecordingFront, body: bytes, status: int) ->
 
 
 def test_a_recording(pages: RecordingFront) -> None:
-    """It is started, listed, shown, ended once, fetched and deleted; then nothing of it is left."""
+    """A recording is started, listed, shown, ended once, fetched and deleted; then nothing of it is left."""
     answer = pages.call("POST", "", {"targets": ["web-0"], "filter": "udp", "keep": 900})
     id = json.loads(answer.body)["id"]
     assert answer.status == 201 and f"location: /v1/recordings/{id}" in answer.headers

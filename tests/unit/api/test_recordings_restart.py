@@ -85,7 +85,7 @@ def test_its_agents_never_come_back(pages: RecordingFront) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_one_that_waits_for_its_agents(pages: RecordingFront, method: str) -> None:
-    """It counts for its owner, who can end or delete it; then its agents are not dialled any more."""
+    """A recording that waits counts for its owner, who can end or delete it; then its agents are not dialled any more."""
     id = pages.start()
     killed(pages)
     pages.boot()
@@ -133,7 +133,7 @@ def test_the_database_comes_later(pages: RecordingFront, monkeypatch: pytest.Mon
 
 
 def test_an_end_that_could_not_be_noted(pages: RecordingFront, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is noted later, so that a restart does not continue a recording that its owner ended."""
+    """The end is noted later, so that a restart does not continue a recording that its owner ended."""
     id = pages.start()
     with monkeypatch.context() as context:
         context.setattr(
