@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pcapd.api.recordings.tables import Clip, Recording
 from pcapd.api.resolvers.base import Target
 from pcapd.errors import BadRequest, RemoteProtocolError
 from pcapd.wire import Container, Request, decode
 
-__all__ = ["Order", "described", "request_of", "request_values", "target_of"]
+__all__ = ["RUNNING", "Order", "described", "request_of", "request_values", "target_of"]
+
+#: States of a recording that may still grow.
+RUNNING: Final = ("starting", "recording")
 
 
 def request_values(request: Request) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def described(recording: Recording, clips: Sequence[Clip]) -> dict[str, Any]:
         "state": recording.state,
         "since_us": recording.since_us,
         "first_us": recording.first_us,
-        "last_us": recording.last_us,
+        "last_us": None if recording.first_us is None else recording.last_us,
         "bytes": recording.bytes,
         "packets": recording.packets,
         "dropped": recording.dropped,
