@@ -8,10 +8,14 @@
     one user's capture over many agents, and its audit records.
 ``resolvers``
     find the user of a token and the targets of a request.
+``recordings``
+    captures whose sink is a store; an optional part.
 ``policy``
     the operator's rules, which apply to every user.
 ``operators``
     who may see and stop running captures.
+``health``
+    the body of ``GET /health``.
 ``metrics``
     counters and gauges for Prometheus.
 """

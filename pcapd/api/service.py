@@ -18,6 +18,7 @@ from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
+from pcapd.api.health import health
 from pcapd.api.http.captures import CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
@@ -239,25 +240,7 @@ class Api(Daemon):
 
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""
-        # The answer is public: it names the part that is not ready; the log has the reason.
-        states = {resolver.name: resolver.healthy for resolver in self._resolvers}
-        trouble = ""
-        if self._draining:
-            trouble = "shutting down"
-        elif self._trail.trouble:
-            trouble = "audit records cannot be written"
-        elif not all(states.values()):
-            trouble = "a resolver is not ready"
-        return {
-            "healthy": not trouble,
-            "compatibility_level": COMPATIBILITY_LEVEL,
-            "version": __version__,
-            "message": trouble or "ready",
-            "resolvers": {
-                name: {"healthy": healthy, "message": "ready" if healthy else "not ready"}
-                for name, healthy in states.items()
-            },
-        }
+        return health(self._resolvers, draining=self._draining, recording=not self._trail.trouble)
 
     def client(self, request: Any) -> ClientInfo:
         """The client that sent an HTTP request."""
@@ -353,7 +336,9 @@ class Api(Daemon):
         if len(self._captures) >= limits.concurrent_captures:
             raise LimitReached(f"{limits.concurrent_captures} captures run already", "try again later")
         if not sink.unattended:
-            mine = sum(capture.identity == resolved.identity for capture in self._captures)
+            mine = sum(
+                capture.identity == resolved.identity and not capture.unattended for capture in self._captures
+            )
             if mine >= limits.per_user:
                 raise LimitReached(f"you already run {mine} captures", "stop one of them")
         about = {"id": str(uuid.uuid4()), "request_id": client.request_id, "asked_from": client.facts}
