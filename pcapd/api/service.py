@@ -22,7 +22,7 @@ from pcapd.api.health import health
 from pcapd.api.http.captures import CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
-from pcapd.api.http.recordings import RecordingsResource
+from pcapd.api.http.recordings import HooksResource, RecordingsResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.metrics import Metrics
@@ -205,6 +205,7 @@ class Api(Daemon):
         version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
         if self._recordings is not None:
             version_1.putChild(b"recordings", RecordingsResource(self, self._desk))
+            version_1.putChild(b"hooks", HooksResource(self, self._desk))
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))

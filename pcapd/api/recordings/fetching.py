@@ -6,15 +6,21 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from pcapd.api.recordings.splice import Stored, Wanted, cut_packets, parts
-from pcapd.api.recordings.store import Store
+from pcapd.api.recordings.store import Extract, Store
+from pcapd.api.recordings.tables import Clip
 from pcapd.limits import FETCH_PIECE
 
-__all__ = ["File", "assemble", "object_name"]
+__all__ = ["File", "assemble", "clip_file", "clip_name", "object_name"]
 
 
 def object_name(id: str, epoch: int, number: int) -> str:
     """The name of a segment's object."""
     return f"{id}/{epoch:04}/{number:08}.pcapng"
+
+
+def clip_name(id: str, number: int) -> str:
+    """The name of a clip's object."""
+    return f"{id}/clips/{number:08}.pcapng"
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,14 @@ class File:
         self._extents = extents
         self.size = sum(extent.size for extent in extents)
         self.tag = tag
+
+    @property
+    def extracts(self) -> list[Extract]:
+        """What it consists of, for `Store.join`."""
+        return [
+            (extent.name, extent.start, extent.size) if extent.data is None else extent.data
+            for extent in self._extents
+        ]
 
     async def read(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes between two offsets, in pieces of at most `FETCH_PIECE`.
@@ -83,3 +97,9 @@ async def assemble(store: Store, id: str, segments: Sequence[Stored], wanted: Wa
     first = chosen[0].segment if chosen else None
     tag = f"{id}-{first.epoch}-{first.number}-{wanted.from_us or 0}" if first is not None else id
     return File(store, [extent for extent in extents if extent.size], tag)
+
+
+def clip_file(store: Store, clip: Clip) -> File:
+    """The file of a clip that is stored."""
+    name = clip_name(clip.recording, clip.number)
+    return File(store, [_Extent(name, 0, clip.bytes)], f"{clip.recording}-clip-{clip.number}")

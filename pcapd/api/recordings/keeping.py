@@ -29,15 +29,22 @@ class Ring:
         self._keep_bytes = keep_bytes
         self._bytes = sum(segment.size for segment in self._segments)
 
-    def add(self, segment: Stored) -> list[Stored]:
-        """Add a segment; return those that are not kept any longer."""
+    def add(self, segment: Stored, held_from_us: int | None = None) -> list[Stored]:
+        """Add a segment; return those that are not kept any longer.
+
+        Args:
+            held_from_us: Packets from this time on are needed for a clip, microseconds since the epoch.
+        """
         self._segments.append(segment)
         self._bytes += segment.size
         dropped: list[Stored] = []
-        while len(self._segments) > 1 and self._too_much():
+        while len(self._segments) > 1 and self._too_much() and not self._held(held_from_us):
             dropped.append(self._segments.popleft())
             self._bytes -= dropped[-1].size
         return dropped
+
+    def _held(self, from_us: int | None) -> bool:
+        return from_us is not None and self._segments[0].last_us >= from_us
 
     def _too_much(self) -> bool:
         if self._keep_bytes is not None and self._bytes > self._keep_bytes:

@@ -52,6 +52,9 @@ class Keeper(Protocol):
     def opened(self, source: Source) -> None:
         """Handle the first source: the recording has started."""
 
+    def noticed(self, notice: Notice) -> None:
+        """Handle a notice of the capture."""
+
     def ended(self, state: str, message: str, *, draining: bool) -> None:
         """Handle the end; this is the last call.
 
@@ -131,6 +134,7 @@ class Recorder:
         """Handle a notice; nobody reads it now, so it is logged."""
         self._muxer.await_instances(notice.awaited)
         self.log.info("recording: {origin}: {message}", origin=notice.origin, message=notice.message)
+        self._keeper.noticed(notice)
 
     def end(self, end: End) -> None:
         """Store what is left, and end the recording."""

@@ -17,7 +17,9 @@ from twisted.logger import Logger
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.life import Capture
 from pcapd.api.http.web import ClientInfo
-from pcapd.api.recordings.fetching import object_name
+from pcapd.api.recordings.clips import Clips
+from pcapd.api.recordings.explaining import Explainer
+from pcapd.api.recordings.fetching import clip_name, object_name
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
 from pcapd.api.recordings.recorder import Recorder
@@ -26,6 +28,7 @@ from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.store import Store
 from pcapd.api.recordings.tables import Recording
 from pcapd.api.recordings.values import Order, described, request_of, request_values, target_of
+from pcapd.api.recordings.watching import Watching
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import (
@@ -39,7 +42,7 @@ from pcapd.merge.muxer import Muxer
 from pcapd.net.clock import now_us
 from pcapd.net.reactor import Reactor
 from pcapd.savefile.form import Form
-from pcapd.wire import EndReason, Request, Source
+from pcapd.wire import EndReason, Notice, Request, Source
 
 __all__ = ["RUNNING", "Captures", "Recordings"]
 
@@ -77,6 +80,7 @@ class _Running:
         self._stored: set[int] = set()  # numbers of segments whose object is stored, but not in the index
         self.capture: Capture | None = None
         self.recorder: Recorder | None = None
+        self.recording: Recording | None = None
         self.identity = ""
 
     def keep(self, segment: Segment) -> Deferred[None]:
@@ -102,12 +106,18 @@ class _Running:
             return
         self._stored.discard(segment.number)
         owner.grew(stored.size)
-        await owner.drop(self.id, self._ring.add(stored))
+        await owner.drop(self.id, self._ring.add(stored, owner.clips.held_from(self.id)))
+        owner.clips.stored(self.id, stored.last_us)
         owner.check_room(self)
 
     def opened(self, source: Source) -> None:
         """Note that the recording has started."""
         self._owner.note(self._owner.index.change(self.id, state="recording"))
+
+    def noticed(self, notice: Notice) -> None:
+        """Make a clip, if the notice reports a loss that this recording is to be clipped on."""
+        if self.recording is not None:
+            self._owner.watching.noticed(self.recording, notice)
 
     def ended(self, state: str, message: str, *, draining: bool) -> None:
         """Note the end; a recording that ended because the api stops goes on later."""
@@ -144,6 +154,8 @@ class Recordings:
         self.index = index
         self.store = store
         self._running: dict[str, _Running] = {}
+        self.clips = Clips(reactor, index, store, self, Explainer(reactor, store))
+        self.watching = Watching(reactor, captures, self.clips, trail)
         self._bytes = 0
         self._swept_orphans_at: float | None = None
         self._sweeper = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep()))
@@ -155,6 +167,7 @@ class Recordings:
         """Continue the recordings that ran when the api ended, and delete what is too old."""
         self.index.start()
         self.store.start()
+        self.clips.start()
         self.note(Deferred.fromCoroutine(self._resume_all()))
         self._sweeper.start(SWEEP_INTERVAL, now=False)
 
@@ -162,11 +175,13 @@ class Recordings:
         """Close the index and the store; all captures have ended."""
         if self._sweeper.running:
             self._sweeper.stop()
+        self.clips.stop()
         self.store.stop()
         self.index.stop()
 
     async def _resume_all(self) -> None:
         self._bytes = await self.index.total()
+        await self.clips.resume()
         for recording in await self.index.listed(states=RUNNING):
             try:
                 await self._resume(recording)
@@ -175,6 +190,7 @@ class Recordings:
                 await self.index.change(
                     recording.id, state="failed", message=error.message, ended_us=now_us()
                 )
+        self.clips.settle()
 
     async def _resume(self, recording: Recording) -> None:
         request = request_of(recording.request)
@@ -196,7 +212,9 @@ class Recordings:
         recorder = self._recorder(running, request, comment)
         targets = tuple(target_of(values) for values in recording.targets)
         resolved = Resolved(recording.user, targets, identity=recording.identity, origin=recording.origin)
+        running.recording = recording
         self._begin(running, self._captures.resume(recording.id, request, resolved, recorder), recorder)
+        self.watching.watch_again(recording, request, resolved)
 
     def _left(self, recording: Recording, request: Request) -> float:
         longest = min(request.duration or self._config.max_duration, self._config.max_duration)
@@ -230,13 +248,21 @@ class Recordings:
                 since_us=now_us(),
                 keep=order.keep,
                 keep_bytes=order.keep_bytes,
+                clip_on=order.clip_on,
+                before=order.before,
+                after=order.after,
+                explain=order.explain,
             )
             self._running[id] = running
             running.identity = capture.identity
+            running.recording = recording
+            await self.watching.watch(recording, capture.request, capture.facts.resolved)
             await self.index.create(recording)
             self._begin(running, capture, recorder)
+            self.watching.begun(id)
         except BaseException:
             self._running.pop(id, None)
+            self.watching.ended(id)
             capture.abandon("the recording did not start")
             self._captures.released(capture)
             await self.index.remove(id)
@@ -247,11 +273,13 @@ class Recordings:
         mine = sum(running.identity == capture.identity for running in self._running.values())
         if mine >= self._config.per_user:
             raise LimitReached(f"you already run {mine} recordings", "stop one of them")
-        self._check_quota()
+        self.need_room()
 
-    def _check_quota(self) -> None:
+    def need_room(self, size: int = 0) -> None:
+        """Raise `NoRoom` if there is no room for so many more bytes."""
         free = self.store.free()
-        if self._bytes >= self._config.max_bytes or (free is not None and free < self._config.reserve):
+        full = self._bytes + size >= self._config.max_bytes
+        if full or (free is not None and free - size < self._config.reserve):
             raise NoRoom("there is no room for recordings", "delete recordings, or ask the operator for room")
 
     def _recorder(self, running: _Running, request: Request, comment: str) -> Recorder:
@@ -276,7 +304,7 @@ class Recordings:
     def check_room(self, running: _Running) -> None:
         """End a recording that has no more room."""
         try:
-            self._check_quota()
+            self.need_room()
         except NoRoom as error:
             if running.capture is not None:
                 running.capture.stop(EndReason.BYTES, error.message)
@@ -284,12 +312,14 @@ class Recordings:
     def left(self, running: _Running, ended: tuple[str, str] | None) -> None:
         """Note that a recording runs no longer; with state and message if it has ended for good."""
         self._running.pop(running.id, None)
+        self.watching.ended(running.id)
         capture, running.capture = running.capture, None
         if capture is not None:
             self._captures.released(capture)
         if ended is not None:
             state, message = ended
             self.note(self.index.change(running.id, state=state, message=message, ended_us=now_us()))
+            self.clips.ended(running.id)
 
     async def drop(self, id: str, segments: list[Stored]) -> None:
         """Delete segments: first from the index, so that nobody reads them any longer."""
@@ -324,6 +354,7 @@ class Recordings:
     async def remove(self, recording: Recording) -> None:
         """Delete a recording with everything in it; it is ended first if it runs."""
         self.stop_one(recording.id, "the recording was deleted")
+        self.clips.forget(recording.id)
         clips = (await self.index.clips([recording.id]))[recording.id]
         await self.index.remove(recording.id)
         self._bytes -= recording.bytes + sum(clip.bytes for clip in clips)
@@ -353,6 +384,8 @@ class Recordings:
         for recording in await self.index.listed():
             segments = await self.index.segments(recording.id)
             known |= {object_name(recording.id, one.epoch, one.number) for one in segments}
+            clips = (await self.index.clips([recording.id]))[recording.id]
+            known |= {clip_name(recording.id, one.number) for one in clips}
         old = now_us() / _MICROS - ORPHAN_AGE
         orphans = [
             name for name, _, changed in await self.store.list() if name not in known and changed < old

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Union
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -21,9 +21,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from pcapd.errors import ConfigError, PcapdError
+from pcapd.limits import CLIP_PIECE, FETCH_PIECE
 from pcapd.net.reactor import Reactor
 
-__all__ = ["Store", "StoreTrouble"]
+__all__ = ["Extract", "Store", "StoreTrouble"]
 
 T = TypeVar("T")
 
@@ -35,6 +36,10 @@ _RETRIES: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 _CLIENT: Any = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
 #: Mode of files and directories below a local store: only for the owner.
 _UMASK: Final = 0o077
+
+
+#: A part of an object (name, offset, bytes), or bytes that are here already.
+Extract = Union[tuple[str, int, int], bytes]
 
 
 class StoreTrouble(PcapdError):
@@ -99,6 +104,42 @@ class Store:
             length: Bytes, more than 0.
         """
         return self._do(lambda: bytes(obstore.get_range(self._store, name, start=start, length=length)))
+
+    def join(self, name: str, extracts: Iterable[Extract]) -> Deferred[None]:
+        """Store an object that consists of parts of others: the whole object or nothing.
+
+        Fails with `StoreTrouble`.
+        """
+
+        def work() -> None:
+            if (
+                self._directory is not None
+            ):  # what an api that was killed has begun; obstore lists no such file
+                path = self._directory / name
+                for begun in path.parent.glob(f"{path.name}#*"):
+                    begun.unlink(missing_ok=True)
+            writer = obstore.open_writer(self._store, name, buffer_size=CLIP_PIECE, max_concurrency=1)
+            for piece in self.pieces(extracts):
+                writer.write(piece)
+            # Not in a `with` statement: after an error, nothing may be stored under this name.
+            writer.close()
+
+        return self._do(work)
+
+    def pieces(self, extracts: Iterable[Extract]) -> Iterator[bytes]:
+        """Read parts of objects, in pieces of at most `FETCH_PIECE`.  Blocks.
+
+        Raises:
+            BaseError: The store failed, or an object does not exist.
+        """
+        for extract in extracts:
+            if isinstance(extract, bytes):
+                yield extract
+                continue
+            name, start, length = extract
+            for offset in range(start, start + length, FETCH_PIECE):
+                size = min(FETCH_PIECE, start + length - offset)
+                yield bytes(obstore.get_range(self._store, name, start=offset, length=size))
 
     def delete(self, names: Sequence[str]) -> Deferred[None]:
         """Delete objects; those that do not exist are ignored.  Fails with `StoreTrouble`."""

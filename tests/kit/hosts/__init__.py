@@ -8,6 +8,8 @@
     an api between doubles of Cloud Foundry, or of a BOSH director, and of the agents.
 ``containers``, ``apps``
     an agent on a Diego cell with real containers, and apps from the container to Cloud Controller.
+``clipping``
+    an api that records, beside those of a chain.
 ``scraping``
     what a daemon serves to Prometheus.
 ``source``
