@@ -235,6 +235,13 @@ class NoRoom(RequestError):
     status = 507
 
 
+class RecordingsUnavailable(RequestError):
+    """The store or the index of recordings does not work."""
+
+    code = "recordings_unavailable"
+    status = 503
+
+
 class Draining(RequestError):
     """The daemon is shutting down."""
 

@@ -473,6 +473,15 @@ SEGMENT_BYTES: Final = 8 * MIB
 SEGMENT_SECONDS: Final = 5.0
 #: seconds between looks at what a recording may write.
 RECORDING_INTERVAL: Final = 0.1
+#: seconds between notes up to when a recording without packets is complete.
+QUIET_INTERVAL: Final = 30.0
+#: seconds before the first attempt to dial a recording's lost agent again; each takes twice as long.
+REDIAL_MIN: Final = 1.0
+REDIAL_MAX: Final = 60.0
+#: seconds after which a lost agent of a recording is dialled no longer.
+REDIAL_PATIENCE: Final = 3600.0
+#: times that a lost agent is dialled again with success: each adds interfaces to the recording.
+REDIALS_MAX: Final = 100
 #: seconds between two attempts to store a segment, and for which they are repeated.
 STORE_RETRY: Final = 2.0
 STORE_PATIENCE: Final = 600.0
@@ -480,8 +489,14 @@ STORE_PATIENCE: Final = 600.0
 SWEEP_INTERVAL: Final = 60.0
 #: seconds after which an object that the index does not know is deleted: it may be too new.
 ORPHAN_AGE: Final = 3600.0
+#: objects that are listed or deleted at once.
+OBJECTS_PAGE: Final = 1000
+#: seconds for which an api that ends waits for operations on its store.
+STORE_LEAVE_TIMEOUT: Final = 2.0
 #: bytes read from the store and written to a client at once.
 FETCH_PIECE: Final = 1 * MIB
+#: files of recordings that are sent at the same time: each may hold two segments.
+FETCHES_MAX: Final = 16
 #: bytes of the body of a request about recordings.
 BODY_MAX: Final = 64 * KIB
 #: seconds of a clip before and after its event, at most.

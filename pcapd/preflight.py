@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pcapd.api.recordings.optional import check_recordings
 from pcapd.config.schema import AgentConfig, ApiConfig, AuditConfig, SyslogConfig
 from pcapd.errors import BadFilter, CaptureFailed, ConfigError
 from pcapd.net.syslog import UnixSyslog, context_of
@@ -61,6 +62,7 @@ def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
         audit = config.audit or AuditConfig()
         trial.do("audit.file", lambda: None if audit.file is None else _check_writable(audit.file))
         trial.do("audit.syslog", lambda: None if audit.syslog is None else _check_syslog(audit.syslog))
+        trial.do("", lambda: check_recordings(config.recordings))
         trial.check_filters("policy.exclude", config.policy.exclude)
     if config.metrics is not None:
         trial.check_port("metrics", config.metrics.host, config.metrics.port)
@@ -78,10 +80,11 @@ class _Trial:
         self.warnings: list[str] = []
 
     def do(self, key: str, attempt: Callable[[], object]) -> None:
+        """Attempt something; an empty key means that its problems have theirs already."""
         try:
             attempt()
         except ConfigError as error:
-            self.problems += [f"{key}: {problem}" for problem in error.problems]
+            self.problems += [f"{key}: {problem}" if key else problem for problem in error.problems]
         except ValueError as error:
             self.problems.append(f"{key}: {error}")
 

@@ -6,10 +6,10 @@
     the interface for clients: pages, WebSockets, downloads.
 ``capture``
     one user's capture over many agents, and its audit records.
+``recordings``
+    captures whose sink is a store, so that they outlive their client.
 ``resolvers``
     find the user of a token and the targets of a request.
-``recordings``
-    captures whose sink is a store; an optional part.
 ``policy``
     the operator's rules, which apply to every user.
 ``operators``

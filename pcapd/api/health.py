@@ -11,12 +11,13 @@ from pcapd.api.resolvers.base import Resolver
 __all__ = ["health"]
 
 
-def health(resolvers: Iterable[Resolver], *, draining: bool, recording: bool) -> dict[str, Any]:
+def health(resolvers: Iterable[Resolver], *, draining: bool, recording: bool, ready: str) -> dict[str, Any]:
     """Describe the state of an api.
 
     Args:
         draining: Whether it is shutting down.
         recording: Whether audit records can be written.
+        ready: The message while it is healthy.
     """
     states = {resolver.name: resolver.healthy for resolver in resolvers}
     trouble = ""
@@ -30,7 +31,7 @@ def health(resolvers: Iterable[Resolver], *, draining: bool, recording: bool) ->
         "healthy": not trouble,
         "compatibility_level": COMPATIBILITY_LEVEL,
         "version": __version__,
-        "message": trouble or "ready",
+        "message": trouble or ready,
         "resolvers": {
             name: {"healthy": healthy, "message": "ready" if healthy else "not ready"}
             for name, healthy in states.items()

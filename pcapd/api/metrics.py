@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from pcapd.api.resolvers.base import Resolver
-from pcapd.config.schema import ApiLimits
+from pcapd.config.schema import ApiLimits, RecordingsConfig
 from pcapd.net.metrics import DaemonMetrics
 
 __all__ = ["Metrics"]
@@ -30,11 +30,71 @@ class Metrics(DaemonMetrics):
         self._healthy = self._gauge(
             "resolver_healthy", "1 if a resolver finds targets, 0 if it does not", "resolver"
         )
+        self._make_recordings()
 
     def resolvers(self, resolvers: Iterable[Resolver]) -> None:
         """Show the health of each resolver."""
         for resolver in resolvers:
             self._healthy.labels(resolver.name).set_function(lambda one=resolver: float(one.healthy))
+
+    def _make_recordings(self) -> None:
+        """The metrics of recordings; an api without them has them too, without values."""
+        self._running = self._gauge("recordings_active", "Recordings that run now")
+        self._stored = self._gauge("recordings_bytes", "Bytes of all segments and clips of recordings")
+        self._working = self._gauge(
+            "recordings_healthy", "1 if recordings can be stored, 0 if their store or their index fails"
+        )
+        self._working.set(1)
+        self._recordings = self._gauge("recordings_kept", "Recordings in the index, by state", "state")
+        self._oldest = self._gauge(
+            "recordings_oldest_timestamp_seconds", "Time of the earliest packet that is kept; 0 without one"
+        )
+        self.segments_stored = self._counter("recording_segments_stored", "Segments that were stored")
+        self.segments_failed = self._counter(
+            "recording_segments_failed", "Attempts to store a segment that failed"
+        )
+        self.recording_drops = self._counter(
+            "recording_packets_dropped", "Packets of recordings that were lost"
+        )
+        self.packets_deleted = self._counter(
+            "recording_packets_deleted",
+            "Packets that were stored and then deleted: by a ring, by age or by users",
+        )
+        self._most_recordings = self._gauge("limit_recordings_per_user", "Recordings of one user at once")
+        self._most_stored = self._gauge("limit_recordings_bytes", "Bytes of all recordings")
+        self.kept({}, None)
+
+    def recordings(
+        self,
+        running: Callable[[], int],
+        stored: Callable[[], int],
+        troubled: Callable[[], bool],
+        config: RecordingsConfig,
+    ) -> None:
+        """Show recordings.
+
+        Args:
+            running: Returns the number of recordings that run.
+            stored: Returns the bytes of all recordings.
+            troubled: Returns whether the store or the index does not work.
+            config: The limits.
+        """
+        self._running.set_function(running)
+        self._stored.set_function(stored)
+        self._working.set_function(lambda: float(not troubled()))
+        self._most_recordings.set(config.per_user)
+        self._most_stored.set(config.max_bytes)
+
+    def kept(self, states: Mapping[str, int], oldest_us: int | None) -> None:
+        """Show what the index has.
+
+        Args:
+            states: The number of recordings by state.
+            oldest_us: Time of the earliest packet, microseconds since the epoch; None without one.
+        """
+        for state in ("starting", "recording", "stopped", "failed"):
+            self._recordings.labels(state).set(states.get(state, 0))
+        self._oldest.set((oldest_us or 0) / 1_000_000)
 
     def limits(self, read: Callable[[], ApiLimits]) -> None:
         """Show the limits.

@@ -28,6 +28,7 @@ from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
 from pcapd.api.policy import permitted, still_permitted
+from pcapd.api.recordings.optional import recordings_of
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.kinds import configured, resolver_for
 from pcapd.api.resolvers.static import StaticResolver
@@ -36,7 +37,6 @@ from pcapd.errors import (
     BadRequest,
     CaptureFailed,
     ClientLeft,
-    ConfigError,
     Draining,
     LimitReached,
     RequestError,
@@ -92,7 +92,9 @@ class Api(Daemon):
         self._operators = Operators(
             self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
         )
-        self._recordings, self._desk = self._open_recordings()
+        self._recordings, self._desk = recordings_of(
+            config.recordings, reactor, self, self._operators, self._trail, self.metrics
+        )
         self._streams: set[Any] = set()
         self._site = self._make_site()
         self._draining = False
@@ -211,16 +213,6 @@ class Api(Daemon):
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
         return HttpSite(root, self.reactor, 0 if self._recordings is None else BODY_MAX)
 
-    def _open_recordings(self) -> tuple[Any, Any]:
-        if self.config.recordings is None:
-            return None, None
-        try:
-            from pcapd.api.recordings.opening import open_recordings  # noqa: PLC0415 - optional packages
-        except ImportError as error:
-            missing = f"the package {error.name} is not installed: pip install 'pcapd[recordings]'"
-            raise ConfigError("recordings", [missing]) from error
-        return open_recordings(self.reactor, self.config.recordings, self, self._operators, self._trail)
-
     def _names(self, token: str) -> list[str]:
         named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]
         if not named:
@@ -241,7 +233,14 @@ class Api(Daemon):
 
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""
-        return health(self._resolvers, draining=self._draining, recording=not self._trail.trouble)
+        return health(
+            self._resolvers, draining=self._draining, recording=not self._trail.trouble, ready=self._ready()
+        )
+
+    def _ready(self) -> str:
+        # Without their store captures go on, so the api stays in service.
+        partly = self._recordings is not None and self._recordings.troubled
+        return "ready, but recordings cannot be stored" if partly else "ready"
 
     def client(self, request: Any) -> ClientInfo:
         """The client that sent an HTTP request."""

@@ -73,6 +73,7 @@ class Account:
             if it is known only as a total of several sources.
         over: Whether no more packets or counters will arrive.
         newest_us: The latest timestamp of a packet that arrived at this program.
+        noted: What a statistics block says about the source besides its counters.
         reported: Number of drops by interface and kernel that packets in the file report as
             epb_dropcount.
     """
@@ -92,6 +93,7 @@ class Account:
         self.unwritten: Optional[int] = 0
         self.over = False
         self.reported = 0
+        self.noted = ""
         self._noticed = 0
         self._counted_us = _EVER
         self.opened_us = opened_us
@@ -208,7 +210,8 @@ class Account:
         """A readable text with the counts for which a statistics block has no option."""
         lost = "the api" if self._stats.exact else "the agent"
         lost = "the connection" if self.over_ssh else lost
-        remarks = [] if self.exact else [f"{lost} was lost: at least this was received and dropped"]
+        remarks = [self.noted] if self.noted else []
+        remarks += [] if self.exact else [f"{lost} was lost: at least this was received and dropped"]
         remarks += [] if self._stats.counted else ["what was dropped was not counted"]
         remarks += [f"{_known(count)} lost {where}" for count, where in self.losses if count != 0]
         for count, why in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,12 +12,18 @@ from twisted.internet.interfaces import IReactorTime
 
 from pcapd.limits import LATE, LATE_GRACE
 
-__all__ = ["Deadline", "cancel", "keep_steady", "now_us"]
+__all__ = ["Deadline", "cancel", "keep_steady", "now_us", "rfc3339"]
 
 
 def now_us() -> int:
     """Microseconds since the epoch, by the clock that the kernel uses for packet timestamps."""
     return time.time_ns() // 1000
+
+
+def rfc3339(us: int) -> str:
+    """A time in microseconds since the epoch, to the second, for people (RFC 3339)."""
+    moment = datetime.datetime.fromtimestamp(us // 1_000_000, datetime.timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def keep_steady(reactor: IReactorTime) -> None:

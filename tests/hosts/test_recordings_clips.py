@@ -126,6 +126,7 @@ for _ in range(int(sys.argv[2])):
 def test_a_bad_second_filter(api: Recording, text: str) -> None:
     """A second filter that the agent does not compile, or that would leave the first, is refused at once."""
     order = {"targets": ["web-0"], "filter": "tcp", "clip_on": {"filter": text}}
+    wait_until(lambda: api.ask("POST", "/v1/recordings", order).status != 503, "the api takes orders")
     answer = api.ask("POST", "/v1/recordings", order)
     assert answer.status == 400, answer.body
     assert api.ask("GET", "/v1/recordings").json == {"recordings": []}

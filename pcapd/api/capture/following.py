@@ -12,7 +12,6 @@ a notice; running captures continue.
 
 from __future__ import annotations
 
-import datetime
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from twisted.python.failure import Failure
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import LimitReached, RequestError, ResolverUnavailable
 from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX, FOLLOW_JITTER
-from pcapd.net.clock import cancel, now_us
+from pcapd.net.clock import cancel, now_us, rfc3339
 from pcapd.wire import NoticeType
 
 __all__ = ["Followed", "Following"]
@@ -176,7 +175,7 @@ class Following:
         # From now on instances may be missing, and only this notice reports it.
         self._capture.say(
             NoticeType.INSTANCE_UNAVAILABLE,
-            f"the app is not followed any more, since {_time(self._clock())}: {error}; "
+            f"the app is not followed any more, since {rfc3339(self._clock())}: {error}; "
             "instances that start from now on are missing",
         )
         self._capture.settle()
@@ -187,7 +186,7 @@ class Following:
         since, until = self._missed_since(target, key), self._clock()
         self._capture.say(
             NoticeType.INSTANCE_UNAVAILABLE,
-            f"was not captured from {_time(since)} to {_time(until)}; now it is, on {target.host}",
+            f"was not captured from {rfc3339(since)} to {rfc3339(until)}; now it is, on {target.host}",
             target.name,
         )
 
@@ -206,8 +205,3 @@ def _key(target: Target) -> Key:
     if container is None:
         return target.host, target.name
     return target.host, container.handle or container.address or target.name
-
-
-def _time(microseconds: int) -> str:
-    moment = datetime.datetime.fromtimestamp(microseconds // 1_000_000, datetime.timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -238,8 +238,10 @@ class _Sender:
 
     def _left(self, _: Any) -> None:
         self._gone = True
-        self.resumeProducing()
-        self._asked.cancel()
+        if self._begun:
+            self.resumeProducing()  # and `_send` ends
+        else:
+            self._asked.cancel()
 
     async def _send(self, file: Any) -> None:
         request = self._request
@@ -279,7 +281,8 @@ class _Sender:
 
     def send(self, file: Any) -> Deferred[None]:
         """Send a file."""
-        return Deferred.fromCoroutine(self._send(file))
+        sent = Deferred.fromCoroutine(self._send(file))
+        return sent.addBoth(lambda result: file.close() or result)
 
     def failed(self, error: RequestError) -> None:
         """Answer with an error; after the answer has begun, only an abort can be noticed."""

@@ -1,11 +1,21 @@
 """Recordings: captures whose sink is a store, so that they outlive their client.
 
+``optional``
+    opens them only if they are wanted.
 ``opening``
     makes the parts from the configuration.
 ``service``
     starts, ends and deletes recordings, and continues them after a restart.
 ``desk``
     what users ask, and who may.
+``running``
+    one that runs: its segments, its ring and its end.
+``resuming``
+    continues them after a restart.
+``redialling``
+    dials lost agents again.
+``sweeping``
+    deletes what is too old, and what no recording has.
 ``recorder``
     the sink of a capture: muxer, segments, store.
 ``segments``
@@ -32,6 +42,8 @@
     its tables, and their rows as values.
 ``store``
     the objects, in a directory or an object store.
+``threads``
+    threads for both.
 
 It needs the packages of ``pcapd[recordings]``, and is imported only if the configuration asks for it.
 """

@@ -25,6 +25,7 @@ from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.splice import Wanted
 from pcapd.api.recordings.store import Store, StoreTrouble
 from pcapd.api.recordings.tables import Clip
+from pcapd.api.recordings.values import RUNNING
 from pcapd.errors import LimitReached, NoRoom
 from pcapd.limits import (
     CLIP_INTERVAL,
@@ -102,13 +103,13 @@ class Clips:
         """Take up the clips that were open when the api ended; before any recording goes on."""
         for clip in await self._index.open_clips():
             recording = await self._index.get(clip.recording)
-            self._add(clip, explain=recording is not None and recording.explain)
+            if recording is not None and clip.number not in self._numbers(clip.recording):
+                one = self._add(clip, explain=recording.explain)
+                if recording.state not in RUNNING:
+                    self._make(one)
 
-    def settle(self) -> None:
-        """Make the clips of recordings that do not run; after `resume`."""
-        for id in list(self._open):
-            if not self._house.runs(id):
-                self.ended(id)
+    def _numbers(self, id: str) -> set[int]:
+        return {one.clip.number for one in self._open.get(id, ())}
 
     def stop(self) -> None:
         """Make no more clips: the api ends."""
@@ -264,7 +265,7 @@ class Clips:
         segments = await self._index.segments(clip.recording, clip.first_us, clip.last_us)
         if not segments:
             return replace(clip, state="failed")
-        file = await assemble(self._store, clip.recording, segments, wanted)
+        file = await assemble(self._store, clip.recording, segments, wanted, lambda: None)
         self._house.need_room(file.size)
         await self._store.join(clip_name(clip.recording, clip.number), file.extracts)
         return replace(

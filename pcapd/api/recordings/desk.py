@@ -16,12 +16,13 @@ from pcapd.api.operators import Operators
 from pcapd.api.recordings.clips import printable
 from pcapd.api.recordings.fetching import File, assemble, clip_file
 from pcapd.api.recordings.hooks import HOOK_CAUSE, fits, hashed, new_key, reason_of
-from pcapd.api.recordings.service import RUNNING, Recordings
+from pcapd.api.recordings.service import Recordings
 from pcapd.api.recordings.splice import Wanted
 from pcapd.api.recordings.tables import Recording
-from pcapd.api.recordings.values import Cut, Order, described, described_clip, request_of
+from pcapd.api.recordings.values import RUNNING, Cut, Order, described, described_clip, request_of
 from pcapd.api.resolvers.base import Resolved, asked_by
-from pcapd.errors import Conflict, RequestError, TargetNotFound, Unauthenticated
+from pcapd.errors import Conflict, Forbidden, LimitReached, RequestError, TargetNotFound, Unauthenticated
+from pcapd.limits import FETCHES_MAX
 
 __all__ = ["Desk"]
 
@@ -41,6 +42,7 @@ class Desk:
         self._operators = operators
         self._trail = trail
         self._readers = readers
+        self._fetches = 0  # files that are being sent
 
     def ordered(self, body: Any, client: ClientInfo) -> Deferred[dict[str, Any]]:
         """Start a recording; fires with it, or fails with a `RequestError`.
@@ -88,7 +90,7 @@ class Desk:
         own = user.identity == recording.identity
         who = "its owner" if own else f"an operator of the api ({user.user})"
         self._recordings.stop_one(id, f"stopped by {who}")
-        return described(recording, [])
+        return described(recording, (await self._recordings.index.clips([id]))[id])
 
     def deleted(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
         """Delete a recording with everything in it; it is ended first if it runs."""
@@ -187,11 +189,25 @@ class Desk:
 
     async def _fetch(self, client: ClientInfo, id: str, wanted: Wanted) -> File:
         user, recording = await self._mine(client, id, read=True)
+        if self._fetches >= FETCHES_MAX:
+            raise LimitReached(f"{FETCHES_MAX} files of recordings are being sent", "try again later")
+        self._fetches += 1
+        try:
+            return await self._file(client, user, recording, wanted)
+        except BaseException:
+            self._sent()
+            raise
+
+    async def _file(self, client: ClientInfo, user: Resolved, recording: Recording, wanted: Wanted) -> File:
+        id = recording.id
         segments = await self._recordings.index.segments(id, wanted.from_us, wanted.to_us)
         if not segments:
             raise TargetNotFound("the recording has no packets in this time")
         self._record("recording_fetched", user, client, recording=id, owner=recording.user)
-        return await assemble(self._recordings.store, id, segments, wanted)
+        return await assemble(self._recordings.store, id, segments, wanted, self._sent)
+
+    def _sent(self) -> None:
+        self._fetches -= 1
 
     # --- permissions -----------------------------------------------------------
 
@@ -211,7 +227,12 @@ class Desk:
             if not own and not operator and not shared:
                 raise _unknown(id)
             if read and not operator:
-                await self._permitted(client, recording)
+                try:
+                    await self._permitted(client, recording)
+                except (Forbidden, TargetNotFound):
+                    if own:
+                        raise
+                    raise _unknown(id) from None  # others need not learn that it exists
             return user, recording
 
     async def _permitted(self, client: ClientInfo, recording: Recording) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from pcapd.api.recordings.splice import Stored, Wanted, cut_packets, parts
@@ -36,16 +36,25 @@ class _Extent:
 class File:
     """A file in the store.
 
+    Args:
+        close: Called once, when nothing more is read.
+
     Attributes:
         size: Its bytes.
         tag: Changes whenever bytes before its end may have changed (an HTTP entity tag).
     """
 
-    def __init__(self, store: Store, extents: Sequence[_Extent], tag: str) -> None:
+    def __init__(self, store: Store, extents: Sequence[_Extent], tag: str, close: Callable[[], None]) -> None:
         self._store = store
         self._extents = extents
         self.size = sum(extent.size for extent in extents)
         self.tag = tag
+        self._close = close
+
+    def close(self) -> None:
+        """Handle that nothing more is read."""
+        close, self._close = self._close, _nothing
+        close()
 
     @property
     def extracts(self) -> list[Extract]:
@@ -76,8 +85,13 @@ class File:
             position += extent.size
 
 
-async def assemble(store: Store, id: str, segments: Sequence[Stored], wanted: Wanted) -> File:
+async def assemble(
+    store: Store, id: str, segments: Sequence[Stored], wanted: Wanted, close: Callable[[], None]
+) -> File:
     """Make a file of the packets of a recording in a time.
+
+    Args:
+        close: Called when nothing more is read.
 
     Only the first and the last segment are read, if they are wanted in part.
 
@@ -96,10 +110,14 @@ async def assemble(store: Store, id: str, segments: Sequence[Stored], wanted: Wa
             extents.append(_Extent(name, 0, len(data), data))
     first = chosen[0].segment if chosen else None
     tag = f"{id}-{first.epoch}-{first.number}-{wanted.from_us or 0}" if first is not None else id
-    return File(store, [extent for extent in extents if extent.size], tag)
+    return File(store, [extent for extent in extents if extent.size], tag, close)
 
 
 def clip_file(store: Store, clip: Clip) -> File:
     """The file of a clip that is stored."""
     name = clip_name(clip.recording, clip.number)
-    return File(store, [_Extent(name, 0, clip.bytes)], f"{clip.recording}-clip-{clip.number}")
+    return File(store, [_Extent(name, 0, clip.bytes)], f"{clip.recording}-clip-{clip.number}", _nothing)
+
+
+def _nothing() -> None:
+    """Replaces a function that must be called once only."""

@@ -6,11 +6,15 @@ transaction.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     and_,
     create_engine,
@@ -18,18 +22,17 @@ from sqlalchemy import (
     event,
     func,
     insert,
-    or_,
     select,
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
 from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.tables import CLIPS, META, RECORDINGS, SEGMENTS, VERSION, Clip, Recording
-from pcapd.errors import ConfigError, PcapdError
+from pcapd.api.recordings.threads import Threads
+from pcapd.errors import ConfigError, RecordingsUnavailable
 from pcapd.net.reactor import Reactor
 
 __all__ = ["Clip", "Index", "IndexTrouble", "Recording"]
@@ -40,7 +43,7 @@ T = TypeVar("T")
 _SCHEMA: Final = 1
 
 
-class IndexTrouble(PcapdError):
+class IndexTrouble(RecordingsUnavailable):
     """The database refused or failed a statement."""
 
 
@@ -66,7 +69,7 @@ class Index:
                 _check_version(connection)
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
-        self._pool = ThreadPool(1, 1, "index")
+        self._pool = Threads(1, "index")
 
     def start(self) -> None:
         """Start the thread."""
@@ -114,13 +117,30 @@ class Index:
         statement = update(RECORDINGS).where(RECORDINGS.c.id == id).values(**values)
         return self._do(lambda connection: _none(connection.execute(statement)))
 
-    def remove(self, id: str) -> Deferred[None]:
-        """Remove a recording, with its segments and clips."""
+    def remove(self, id: str) -> Deferred[int]:
+        """Remove a recording, with its segments and clips; fires with their bytes."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> int:
+            size = 0
+            for column, owner in (
+                (RECORDINGS.c.bytes, RECORDINGS.c.id),
+                (CLIPS.c.bytes, CLIPS.c.recording),
+            ):
+                size += int(connection.execute(select(func.sum(column)).where(owner == id)).scalar() or 0)
             for table in (SEGMENTS, CLIPS):
                 connection.execute(delete(table).where(table.c.recording == id))
             connection.execute(delete(RECORDINGS).where(RECORDINGS.c.id == id))
+            return size
+
+        return self._do(work)
+
+    def summary(self) -> Deferred[tuple[dict[str, int], int | None]]:
+        """The number of recordings by state, and the time of the earliest packet; None without one."""
+
+        def work(connection: Connection) -> tuple[dict[str, int], int | None]:
+            states = select(RECORDINGS.c.state, func.count()).group_by(RECORDINGS.c.state)
+            counts = {row[0]: row[1] for row in connection.execute(states)}
+            return counts, connection.execute(select(func.min(RECORDINGS.c.first_us))).scalar()
 
         return self._do(work)
 
@@ -139,6 +159,8 @@ class Index:
     def add_segment(self, id: str, segment: Stored, dropped: int) -> Deferred[bool]:
         """Add a stored segment, and count it in its recording; fires with whether the recording exists.
 
+        A segment that is there already is not added again: the database may have failed after it was added.
+
         Args:
             dropped: Packets that were lost since the recording's start.
         """
@@ -148,6 +170,8 @@ class Index:
             row = connection.execute(select(RECORDINGS).where(mine)).mappings().first()
             if row is None:
                 return False
+            if connection.execute(select(SEGMENTS.c.size).where(_is(id, segment))).first() is not None:
+                return True
             values = {field.name: getattr(segment, field.name) for field in fields(segment)}
             connection.execute(insert(SEGMENTS).values(recording=id, **values))
             connection.execute(
@@ -182,18 +206,22 @@ class Index:
 
         return self._do(work)
 
-    def drop_segments(self, id: str, segments: Sequence[Stored]) -> Deferred[None]:
-        """Remove segments that are not kept any longer, and count their packets as deleted."""
+    def drop_segments(self, id: str, segments: Sequence[Stored]) -> Deferred[int]:
+        """Remove segments that are not kept any longer, and count their packets as deleted.
 
-        def work(connection: Connection) -> None:
-            chosen = or_(
-                *(and_(SEGMENTS.c.epoch == one.epoch, SEGMENTS.c.number == one.number) for one in segments)
-            )
-            connection.execute(delete(SEGMENTS).where(SEGMENTS.c.recording == id, chosen))
+        Fires with the bytes of those that were still there.
+        """
+
+        def work(connection: Connection) -> int:
+            gone = [
+                one
+                for one in segments
+                if connection.execute(delete(SEGMENTS).where(_is(id, one))).rowcount > 0
+            ]
             first = connection.execute(
                 select(func.min(SEGMENTS.c.first_us)).where(SEGMENTS.c.recording == id)
             ).scalar()
-            size, packets = sum(one.size for one in segments), sum(one.packets for one in segments)
+            size, packets = sum(one.size for one in gone), sum(one.packets for one in gone)
             connection.execute(
                 update(RECORDINGS)
                 .where(RECORDINGS.c.id == id)
@@ -205,8 +233,9 @@ class Index:
                     deleted_packets=RECORDINGS.c.deleted_packets + packets,
                 )
             )
+            return size
 
-        return self._do(work) if segments else self._do(lambda _: None)
+        return self._do(work)
 
     # --- clips -------------------------------------------------------------------
 
@@ -264,6 +293,33 @@ class Index:
         return done
 
 
+def check_database(url: str) -> None:
+    """Check the URL of a database, and whether the file of SQLite can be written; nothing is made.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    try:
+        engine = create_engine(url)
+        path = Path(engine.url.database or "")
+        if engine.dialect.name != "sqlite":
+            return
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise OSError(f"{path} cannot be written")
+        if path.exists():
+            with create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true").connect() as connection:
+                _refuse(connection.execute(select(VERSION.c.version)).scalar())
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
+
+
+def _is(id: str, segment: Stored) -> ColumnElement[bool]:
+    """The condition for the row of a segment."""
+    columns = SEGMENTS.c
+    same = and_(columns.epoch == segment.epoch, columns.number == segment.number)
+    return and_(columns.recording == id, same)
+
+
 _STORED: Final = tuple(field.name for field in fields(Stored))
 
 
@@ -279,7 +335,11 @@ def _check_version(connection: Connection) -> None:
     version = connection.execute(select(VERSION.c.version)).scalar()
     if version is None:
         connection.execute(insert(VERSION).values(version=_SCHEMA))
-    elif version != _SCHEMA:
+    _refuse(version)
+
+
+def _refuse(version: int | None) -> None:
+    if version not in (None, _SCHEMA):
         raise OSError(f"the tables have version {version}, and this pcapd needs {_SCHEMA}: upgrade pcapd")
 
 

@@ -2,7 +2,8 @@
 
 At most two segments are in memory: one that is being stored, and one that is being filled.  When the
 second is full before the first is stored, the capture is paused, so that the agents' kernels drop and
-count.  A store that fails is tried again, for `STORE_PATIENCE` seconds.
+count.  A store that fails is tried again, for `STORE_PATIENCE` seconds.  While there are no packets,
+nothing is stored; the keeper is told up to when the recording is complete.
 
 ::
 
@@ -24,6 +25,7 @@ from pcapd.api.capture.life import Capture
 from pcapd.api.recordings.segments import Segment, Segmenter
 from pcapd.errors import MixedLinkTypes, RequestError
 from pcapd.limits import (
+    QUIET_INTERVAL,
     RECORDING_INTERVAL,
     SEGMENT_BYTES,
     SEGMENT_SECONDS,
@@ -32,7 +34,7 @@ from pcapd.limits import (
     STORE_RETRY,
 )
 from pcapd.merge.muxer import Muxer
-from pcapd.net.clock import now_us
+from pcapd.net.clock import now_us, rfc3339
 from pcapd.net.reactor import Reactor
 from pcapd.wire import End, EndReason, Notice, Source, Stats
 from pcapd.wire.frames import Bytes
@@ -47,6 +49,14 @@ class Keeper(Protocol):
         """Store a segment.
 
         Fails if it was not stored; it may be called again with the same segment.
+        """
+
+    def quiet(self, up_to_us: int, dropped: int) -> None:
+        """Handle that there are no packets.
+
+        Args:
+            up_to_us: Up to when it is complete, microseconds since the epoch.
+            dropped: Number of packets that were lost since the recording's start.
         """
 
     def opened(self, source: Source) -> None:
@@ -77,20 +87,19 @@ class Recorder:
         reactor: The reactor.
         muxer: Makes the blocks.
         keeper: Stores the segments.
-        number: Number of the first segment.
+        dropped: Number of packets that were lost in earlier epochs.
     """
 
     log = Logger()
     grace = 0.0
     unattended = True
 
-    def __init__(self, reactor: Reactor, muxer: Muxer, keeper: Keeper, number: int = 1) -> None:
+    def __init__(self, reactor: Reactor, muxer: Muxer, keeper: Keeper, dropped: int = 0) -> None:
         self._reactor = reactor
         self._muxer = muxer
         self._keeper = keeper
-        self._segments = Segmenter(
-            SEGMENT_BYTES, SEGMENT_SECONDS, lambda: muxer.closing(now_us()), now_us(), number
-        )
+        self._segments = Segmenter(SEGMENT_BYTES, SEGMENT_SECONDS, lambda: muxer.closing(now_us()), now_us())
+        self._dropped_before = dropped
         self._state = _State.RECORDING
         self._capture: Capture | None = None
         self._storing: Segment | None = None
@@ -98,7 +107,7 @@ class Recorder:
         self._paused = False
         self._ending = "stopped", ""
         self._draining = False
-        self._statistics_at = 0.0
+        self._statistics_at = self._noted_at = reactor.seconds()
         self._ticker = LoopingCall(self._tick)
         self._ticker.clock = reactor
         #: Fires when the last segment is stored, or given up.
@@ -109,17 +118,42 @@ class Recorder:
         self._capture = capture
         self._ticker.start(RECORDING_INTERVAL, now=False)
 
+    def cancel(self) -> None:
+        """End a recording whose capture did not start; the keeper is not told."""
+        self._capture = None
+        if self._state is not _State.OVER:
+            self._finish()
+
+    @property
+    def troubled(self) -> bool:
+        """Whether the store does not work at present."""
+        return self._trouble_at is not None
+
     # --- Sink --------------------------------------------------------------
 
     def source(self, number: int, source: Source) -> None:
         """Handle an opened source."""
         first = not self._muxer.accounts
+        gap = self._gap(source)
         try:
             self._muxer.source(number, source, now_us())
         except MixedLinkTypes as error:  # only in classic pcap
             raise AssertionError("recordings are pcapng") from error
+        self._muxer.accounts[number].noted = gap
         if first:
             self._keeper.opened(source)
+
+    def _gap(self, source: Source) -> str:
+        """What the statistics of a source that was lost and is captured again say; otherwise empty."""
+        same = [
+            account
+            for account in self._muxer.accounts.values()
+            if (account.source.instance, account.source.interface) == (source.instance, source.interface)
+        ]
+        if not same:
+            return ""
+        since = max(max(account.stats.captured_up_to_us, account.opened_us) for account in same)
+        return f"it was not captured from {rfc3339(since)} to {rfc3339(now_us())}"
 
     def packets(self, number: int, records: Bytes) -> bool:
         """Handle checked records of one source."""
@@ -154,19 +188,18 @@ class Recorder:
             if self._ticker.running:
                 self._ticker.stop()
             if self._muxer.accounts:
-                self._segments.add(self._muxer.finish_pieces(now_us()), self._reactor.seconds())
+                pieces = self._muxer.finish_pieces(now_us())
+                self._segments.add(pieces, self._reactor.seconds(), last=True)
             self._store_next()
 
     # --- segments ------------------------------------------------------------
 
     def _tick(self) -> None:
         now = self._reactor.seconds()
-        pieces = [] if self._paused else self._muxer.take_pieces(now)
-        if now - self._statistics_at >= STATISTICS_INTERVAL and self._muxer.accounts:
-            self._statistics_at = now
-            pieces += self._muxer.statistics_pieces(now_us())
-        if self._segments.add(pieces, now):
+        if not self._paused and self._collect(now):
             self._store_next()
+        if not self._segments.pending and self._storing is None and now - self._noted_at >= QUIET_INTERVAL:
+            self._note_quiet(now)
         full = self._segments.pending >= SEGMENT_BYTES and self._storing is not None
         if self._capture is not None and full != self._paused:
             self._paused = full
@@ -175,14 +208,32 @@ class Recorder:
             else:
                 self._capture.resumeProducing()
 
+    def _collect(self, now: float) -> bool:
+        pieces = self._muxer.take_pieces(now)
+        if now - self._statistics_at >= STATISTICS_INTERVAL and self._muxer.accounts:
+            self._statistics_at = now
+            pieces += self._muxer.statistics_pieces(now_us())
+        return self._segments.add(pieces, now)
+
+    def _note_quiet(self, now: float) -> None:
+        accounts = [account for account in self._muxer.accounts.values() if not account.stats.final]
+        if accounts:  # otherwise nobody knows
+            self._noted_at = now
+            up_to_us = min(account.stats.captured_up_to_us for account in accounts)
+            if up_to_us:
+                self._keeper.quiet(up_to_us, self._dropped)
+
     @property
     def _dropped(self) -> int:
-        return sum(sum(account.known) for account in self._muxer.accounts.values())
+        now = sum(sum(account.known) for account in self._muxer.accounts.values())
+        return self._dropped_before + now
 
     def _store_next(self) -> None:
         """Store the collected segment, unless one is being stored."""
         if self._storing is not None:
             return
+        # The segment ends with the statistics of all interfaces, so it needs the headers of all.
+        self._collect(self._reactor.seconds())
         segment = self._segments.finish(now_us(), self._dropped)
         if segment is not None:
             self._storing = segment
@@ -196,6 +247,7 @@ class Recorder:
     def _stored(self, _: Any) -> None:
         self._storing = None
         self._trouble_at = None
+        self._noted_at = self._reactor.seconds()
         if self._state is _State.ENDING or self._segments.due(self._reactor.seconds()):
             self._store_next()
 
@@ -216,7 +268,11 @@ class Recorder:
     def _over(self) -> None:
         if self._state is not _State.OVER:
             self._state = _State.OVER
-            if self._ticker.running:
-                self._ticker.stop()
             self._keeper.ended(*self._ending, draining=self._draining)
-            self.finished.callback(None)
+            self._finish()
+
+    def _finish(self) -> None:
+        self._state = _State.OVER
+        if self._ticker.running:
+            self._ticker.stop()
+        self.finished.callback(None)

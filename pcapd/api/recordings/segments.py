@@ -3,7 +3,7 @@
 A segment begins with the headers of all interfaces that were opened so far, in the order in which
 they were opened, and ends with the counters of all of them.  So the interfaces have the same numbers
 in all segments, and a reader can leave out the headers that it has read before
-(`pcapd.api.recordings.splice`).
+(`pcapd.api.recordings.splice`).  Headers that no earlier segment has come after these.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pcapd.api.recordings.splice import Stored
 from pcapd.merge.muxer import HEADERS, Kind, Piece
 from pcapd.savefile.blocks import own_times
 
@@ -24,7 +25,8 @@ class Segment:
     Attributes:
         number: Its number, from 1 on.
         data: The whole file.
-        header_bytes: Bytes before the first packet or statistics: only headers.
+        header_bytes: Bytes of the headers at its beginning that the previous segment has too; of all
+            headers in the first segment.
         first_us: Time of the earliest packet, microseconds since the epoch; of the end of the
             previous segment if there is none.
         last_us: The time up to which it is complete, microseconds since the epoch.
@@ -39,6 +41,11 @@ class Segment:
     last_us: int
     packets: int
     dropped: int
+
+    def described(self, epoch: int) -> Stored:
+        """What the index knows of it."""
+        size = len(self.data)
+        return Stored(epoch, self.number, self.first_us, self.last_us, size, self.header_bytes, self.packets)
 
 
 class Segmenter:
@@ -60,6 +67,7 @@ class Segmenter:
         self._closing = closing
         self._headers: list[bytes] = []
         self._names: list[bytes] = []
+        self._known = 0, 0  # how many of both are in earlier segments
         self._number = number
         self._last_us = first_us
         self._clear()
@@ -77,11 +85,14 @@ class Segmenter:
         """Bytes that are collected."""
         return self._filled
 
-    def add(self, pieces: list[Piece], now: float) -> bool:
+    def add(self, pieces: list[Piece], now: float, *, last: bool = False) -> bool:
         """Collect pieces; return whether the segment should end now.
+
+        Statistics begin no segment, so that a recording without packets stores nothing.
 
         Args:
             now: Seconds of a monotonic clock.
+            last: Whether the recording ends: then its statistics are kept in any case.
         """
         for piece in pieces:
             if piece.kind in HEADERS:
@@ -89,15 +100,23 @@ class Segmenter:
                 headers.append(piece.data)
                 if not self._blocks:
                     continue
+            if piece.kind is Kind.STATISTICS and not self._blocks and not last:
+                continue
             if self._began is None:
                 self._began = now
-                self._begin = b"".join([*self._headers, *self._names])
+                self._open()
             if piece.kind is Kind.PACKETS:
                 self._spans.append(own_times(piece.data))
             self._blocks.append(piece.data)
             self._filled += len(piece.data)
             self._packets += piece.packets
         return self.due(now)
+
+    def _open(self) -> None:
+        headers, names = self._known if any(self._known) else (len(self._headers), len(self._names))
+        self._begin = b"".join([*self._headers[:headers], *self._names[:names]])
+        self._blocks = [*self._headers[headers:], *self._names[names:]]
+        self._filled = sum(map(len, self._blocks))
 
     def due(self, now: float) -> bool:
         """Whether the segment should end now."""
@@ -119,6 +138,7 @@ class Segmenter:
         data = b"".join([self._begin, *self._blocks, *self._closing()])
         segment = Segment(self._number, data, len(self._begin), first_us, last_us, self._packets, dropped)
         self._number += 1
+        self._known = len(self._headers), len(self._names)
         self._last_us = last_us
         self._clear()
         return segment

@@ -11,23 +11,26 @@ import uuid
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.life import Capture
 from pcapd.api.http.web import ClientInfo
+from pcapd.api.metrics import Metrics
 from pcapd.api.recordings.clips import Clips
 from pcapd.api.recordings.explaining import Explainer
-from pcapd.api.recordings.fetching import clip_name, object_name
+from pcapd.api.recordings.fetching import object_name
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
 from pcapd.api.recordings.recorder import Recorder
-from pcapd.api.recordings.segments import Segment
+from pcapd.api.recordings.redialling import Redialling
+from pcapd.api.recordings.resuming import Resuming
+from pcapd.api.recordings.running import Running
 from pcapd.api.recordings.splice import Stored
-from pcapd.api.recordings.store import Store
+from pcapd.api.recordings.store import Store, StoreTrouble
+from pcapd.api.recordings.sweeping import Sweeper
 from pcapd.api.recordings.tables import Recording
-from pcapd.api.recordings.values import Order, described, request_of, request_values, target_of
+from pcapd.api.recordings.values import RUNNING, Order, described, request_of, request_values, target_of
 from pcapd.api.recordings.watching import Watching
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.config.schema import RecordingsConfig
@@ -35,24 +38,24 @@ from pcapd.errors import (
     BadRequest,
     LimitReached,
     NoRoom,
-    PcapdError,
+    RecordingsUnavailable,
 )
-from pcapd.limits import ORPHAN_AGE, SWEEP_INTERVAL
 from pcapd.merge.muxer import Muxer
-from pcapd.net.clock import now_us
+from pcapd.net.clock import now_us, rfc3339
 from pcapd.net.reactor import Reactor
 from pcapd.savefile.form import Form
-from pcapd.wire import EndReason, Notice, Request, Source
+from pcapd.wire import EndReason, Request
 
 __all__ = ["RUNNING", "Captures", "Recordings"]
 
 _MICROS = 1_000_000
-#: States of a recording that may still grow.
-RUNNING = ("starting", "recording")
 
 
 class Captures(Protocol):
     """The part of the api that starts captures."""
+
+    def accepting(self) -> None:
+        """Raise `Draining` when the api accepts no new captures."""
 
     def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
         """Authenticate the user, find the targets, and admit the capture."""
@@ -67,63 +70,6 @@ class Captures(Protocol):
         """Stop counting a capture."""
 
 
-class _Running:
-    """A recording that runs in this process; see `pcapd.api.recordings.recorder.Keeper`."""
-
-    log = Logger()
-
-    def __init__(self, owner: Recordings, id: str, epoch: int, ring: Ring) -> None:
-        self._owner = owner
-        self.id = id
-        self.epoch = epoch
-        self._ring = ring
-        self._stored: set[int] = set()  # numbers of segments whose object is stored, but not in the index
-        self.capture: Capture | None = None
-        self.recorder: Recorder | None = None
-        self.recording: Recording | None = None
-        self.identity = ""
-
-    def keep(self, segment: Segment) -> Deferred[None]:
-        """Store a segment, add it to the index, and delete what is not kept any longer."""
-        return Deferred.fromCoroutine(self._keep(segment))
-
-    async def _keep(self, segment: Segment) -> None:
-        owner, name = self._owner, object_name(self.id, self.epoch, segment.number)
-        if segment.number not in self._stored:
-            await owner.store.put(name, segment.data)
-            self._stored.add(segment.number)
-        stored = Stored(
-            epoch=self.epoch,
-            number=segment.number,
-            first_us=segment.first_us,
-            last_us=segment.last_us,
-            size=len(segment.data),
-            header_bytes=segment.header_bytes,
-            packets=segment.packets,
-        )
-        if not await owner.index.add_segment(self.id, stored, segment.dropped):
-            await owner.store.delete([name])  # the recording was deleted meanwhile
-            return
-        self._stored.discard(segment.number)
-        owner.grew(stored.size)
-        await owner.drop(self.id, self._ring.add(stored, owner.clips.held_from(self.id)))
-        owner.clips.stored(self.id, stored.last_us)
-        owner.check_room(self)
-
-    def opened(self, source: Source) -> None:
-        """Note that the recording has started."""
-        self._owner.note(self._owner.index.change(self.id, state="recording"))
-
-    def noticed(self, notice: Notice) -> None:
-        """Make a clip, if the notice reports a loss that this recording is to be clipped on."""
-        if self.recording is not None:
-            self._owner.watching.noticed(self.recording, notice)
-
-    def ended(self, state: str, message: str, *, draining: bool) -> None:
-        """Note the end; a recording that ended because the api stops goes on later."""
-        self._owner.left(self, None if draining else (state, message))
-
-
 class Recordings:
     """See the module.
 
@@ -134,6 +80,7 @@ class Recordings:
         trail: Writes audit records.
         index: The index.
         store: The store.
+        metrics: The metrics of the api.
     """
 
     log = Logger()
@@ -146,6 +93,7 @@ class Recordings:
         trail: Trail,
         index: Index,
         store: Store,
+        metrics: Metrics,
     ) -> None:
         self._reactor = reactor
         self._config = config
@@ -153,13 +101,16 @@ class Recordings:
         self._trail = trail
         self.index = index
         self.store = store
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
+        self.metrics = metrics
         self.clips = Clips(reactor, index, store, self, Explainer(reactor, store))
         self.watching = Watching(reactor, captures, self.clips, trail)
         self._bytes = 0
-        self._swept_orphans_at: float | None = None
-        self._sweeper = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep()))
-        self._sweeper.clock = reactor
+        self._ends: dict[str, dict[str, Any]] = {}  # ends that are not in the index yet, by id
+        self._uncleared: set[str] = set()  # deleted recordings whose objects may be left
+        self._resuming = Resuming(reactor, index, self._resume, self.finish)
+        self._sweeper = Sweeper(reactor, index, store, config.keep, trail, self.remove, self._catch_up)
+        metrics.recordings(lambda: len(self._running), lambda: self._bytes, lambda: self.troubled, config)
 
     # --- life --------------------------------------------------------------
 
@@ -168,53 +119,62 @@ class Recordings:
         self.index.start()
         self.store.start()
         self.clips.start()
-        self.note(Deferred.fromCoroutine(self._resume_all()))
-        self._sweeper.start(SWEEP_INTERVAL, now=False)
+        self._resuming.start(self._read)
+        self._sweeper.start()
 
     def stop(self) -> None:
         """Close the index and the store; all captures have ended."""
-        if self._sweeper.running:
-            self._sweeper.stop()
+        self._sweeper.stop()
+        self._resuming.stop()
         self.clips.stop()
         self.store.stop()
         self.index.stop()
 
-    async def _resume_all(self) -> None:
+    async def _read(self) -> None:
         self._bytes = await self.index.total()
         await self.clips.resume()
-        for recording in await self.index.listed(states=RUNNING):
-            try:
-                await self._resume(recording)
-            except PcapdError as error:
-                self.log.warn("recording {id} is not continued: {reason}", id=recording.id, reason=str(error))
-                await self.index.change(
-                    recording.id, state="failed", message=error.message, ended_us=now_us()
-                )
-        self.clips.settle()
+
+    @property
+    def troubled(self) -> bool:
+        """Whether segments cannot be stored at present, or the index cannot be read."""
+        recorders = [running.recorder for running in self._running.values() if running.recorder]
+        return self._resuming.troubled or bool(self._ends) or any(one.troubled for one in recorders)
 
     async def _resume(self, recording: Recording) -> None:
+        """Continue a recording in a new epoch."""
+        self._captures.accepting()
         request = request_of(recording.request)
         left = self._left(recording, request)
-        if left <= 0:
-            await self.index.change(
-                recording.id, state="stopped", message="its time is over", ended_us=now_us()
+        most = None
+        if request.max_bytes is not None:
+            most = request.max_bytes - recording.bytes - recording.deleted_bytes
+        if left <= 0 or (most is not None and most <= 0):
+            await self.finish(
+                recording.id, "stopped", "its time is over" if left <= 0 else "its bytes are over"
             )
             return
-        segments = await self.index.segments(recording.id)
         epoch = recording.epoch + 1
         await self.index.change(recording.id, epoch=epoch)
-        since = segments[-1].last_us if segments else recording.since_us
-        running = _Running(self, recording.id, epoch, Ring(segments, recording.keep, recording.keep_bytes))
-        comment = (
-            f"nothing was recorded from {since} to {now_us()} (microseconds since the epoch): the api ended"
-        )
-        request = dataclasses.replace(request, duration=left)
-        recorder = self._recorder(running, request, comment)
+        segments = await self.index.segments(recording.id)
+        ring = Ring(recording.keep, recording.keep_bytes)
+        ring.restore(segments, self._reactor.seconds(), now_us())
+        if not self._resuming.waits(recording.id):
+            return  # it was stopped or deleted meanwhile
+        running = Running(self, recording.id, epoch, ring, self._reactor.seconds, recording.dropped)
+        since = recording.since_us if recording.last_us is None else recording.last_us
+        gap = f"nothing was recorded from {rfc3339(since)} to {rfc3339(now_us())}: the api did not run"
+        request = dataclasses.replace(request, duration=left, max_bytes=most)
+        recorder = self._recorder(running, request, gap, recording.dropped)
         targets = tuple(target_of(values) for values in recording.targets)
         resolved = Resolved(recording.user, targets, identity=recording.identity, origin=recording.origin)
+        capture = self._captures.resume(recording.id, request, resolved, recorder)
         running.recording = recording
-        self._begin(running, self._captures.resume(recording.id, request, resolved, recorder), recorder)
-        self.watching.watch_again(recording, request, resolved)
+        try:
+            self._begin(running, capture, recorder)
+            self.watching.watch_again(recording, request, resolved)
+        except BaseException:
+            self._undo(running, capture, recorder)
+            raise
 
     def _left(self, recording: Recording, request: Request) -> float:
         longest = min(request.duration or self._config.max_duration, self._config.max_duration)
@@ -225,13 +185,18 @@ class Recordings:
     async def create(self, order: Order, client: ClientInfo) -> dict[str, Any]:
         """Start a recording, and return it as JSON values.
 
+        When the client leaves before this returns, there is no recording.  When it leaves later, without the
+        answer, the recording is in its user's list.
+
         Raises:
             RequestError: The user may not capture this, or a limit is reached.
         """
         if order.request.follow:
             raise BadRequest("a recording cannot follow an app", "record its instances as they are now")
+        if not self._resuming.ready:  # until then nobody knows how many recordings there are
+            raise RecordingsUnavailable("the recordings are being read", "try again in a moment")
         id = str(uuid.uuid4())
-        running = _Running(self, id, 1, Ring((), order.keep, order.keep_bytes))
+        running = Running(self, id, 1, Ring(order.keep, order.keep_bytes), self._reactor.seconds)
         recorder = self._recorder(running, order.request, "")
         capture = await self._captures.begin(order.request, client.token, client, recorder)
         try:
@@ -261,16 +226,23 @@ class Recordings:
             self._begin(running, capture, recorder)
             self.watching.begun(id)
         except BaseException:
-            self._running.pop(id, None)
-            self.watching.ended(id)
-            capture.abandon("the recording did not start")
-            self._captures.released(capture)
-            await self.index.remove(id)
+            self._undo(running, capture, recorder)
+            # Statements run in order, so this also removes what is being added at present.
+            self.note(self.index.remove(id))
             raise
         return described(recording, [])
 
+    def _undo(self, running: Running, capture: Capture, recorder: Recorder) -> None:
+        """Forget a recording whose capture did not start."""
+        self._running.pop(running.id, None)
+        self.watching.ended(running.id)
+        recorder.cancel()
+        capture.abandon("the recording did not start")
+        self._captures.released(capture)
+
     def _admit(self, capture: Capture) -> None:
-        mine = sum(running.identity == capture.identity for running in self._running.values())
+        running = {one.id for one in self._running.values() if one.identity == capture.identity}
+        mine = len(running | self._resuming.of(capture.identity))
         if mine >= self._config.per_user:
             raise LimitReached(f"you already run {mine} recordings", "stop one of them")
         self.need_room()
@@ -282,26 +254,29 @@ class Recordings:
         if full or (free is not None and free - size < self._config.reserve):
             raise NoRoom("there is no room for recordings", "delete recordings, or ask the operator for room")
 
-    def _recorder(self, running: _Running, request: Request, comment: str) -> Recorder:
+    def _recorder(self, running: Running, request: Request, comment: str, dropped: int = 0) -> Recorder:
         about = "; ".join(filter(None, (f"recording {running.id}", comment)))
         muxer = Muxer(Form.PCAPNG, request.snaplen, comment=about)
-        return Recorder(self._reactor, muxer, running)
+        return Recorder(self._reactor, muxer, running, dropped)
 
-    def _begin(self, running: _Running, capture: Capture, recorder: Recorder) -> None:
+    def _begin(self, running: Running, capture: Capture, recorder: Recorder) -> None:
         running.capture = capture
         running.recorder = recorder
         running.identity = capture.identity
         self._running[running.id] = running
+        capture.watcher = redialling = Redialling(self._reactor, capture)
+        capture.finished.addCallback(lambda _: redialling.stop())
         recorder.record(capture)
         capture.start()
 
     # --- called by running recordings ------------------------------------------
 
     def grew(self, size: int) -> None:
-        """Count bytes that were stored."""
+        """Count a segment or a clip that was stored."""
         self._bytes += size
+        self.metrics.segments_stored.inc()
 
-    def check_room(self, running: _Running) -> None:
+    def check_room(self, running: Running) -> None:
         """End a recording that has no more room."""
         try:
             self.need_room()
@@ -309,23 +284,52 @@ class Recordings:
             if running.capture is not None:
                 running.capture.stop(EndReason.BYTES, error.message)
 
-    def left(self, running: _Running, ended: tuple[str, str] | None) -> None:
+    def opened(self, running: Running) -> None:
+        """Note that a recording has started."""
+        self._resuming.forget(running.id)
+        self.note(self.index.change(running.id, state="recording"))
+
+    def left(self, running: Running, ended: tuple[str, str] | None) -> None:
         """Note that a recording runs no longer; with state and message if it has ended for good."""
         self._running.pop(running.id, None)
         self.watching.ended(running.id)
         capture, running.capture = running.capture, None
         if capture is not None:
             self._captures.released(capture)
-        if ended is not None:
-            state, message = ended
-            self.note(self.index.change(running.id, state=state, message=message, ended_us=now_us()))
+        if ended is None:
+            return
+        state, message = ended
+        if state == "failed" and running.epoch > 1 and not running.opened_once:
+            # The agents may start later than the api, for example after the whole machine was started.
+            self._resuming.again(running.id, running.identity, message)
+        else:
+            self._resuming.forget(running.id)
+            self.note(Deferred.fromCoroutine(self.finish(running.id, state, message)))
             self.clips.ended(running.id)
+
+    async def finish(self, id: str, state: str, message: str) -> None:
+        """Note the end of a recording in the index; if this fails, it is tried again later."""
+        self._ends[id] = {"state": state, "message": message, "ended_us": now_us()}
+        await self._write_ends()
+
+    async def _write_ends(self) -> None:
+        for id, values in list(self._ends.items()):
+            await self.index.change(id, **values)
+            self._ends.pop(id, None)
+
+    async def _catch_up(self) -> None:
+        """Do again what failed earlier."""
+        await self._write_ends()
+        for id in list(self._uncleared):
+            await self.store.clear(f"{id}/")
+            self._uncleared.discard(id)
+        self.metrics.kept(*await self.index.summary())
 
     async def drop(self, id: str, segments: list[Stored]) -> None:
         """Delete segments: first from the index, so that nobody reads them any longer."""
         if segments:
-            await self.index.drop_segments(id, segments)
-            self._bytes -= sum(segment.size for segment in segments)
+            self._bytes -= await self.index.drop_segments(id, segments)
+            self.metrics.packets_deleted.inc(sum(segment.packets for segment in segments))
             await self.store.delete([object_name(id, one.epoch, one.number) for one in segments])
 
     def note(self, done: Deferred[Any]) -> None:
@@ -335,13 +339,15 @@ class Recordings:
     def runs(self, id: str) -> bool:
         """Whether a recording runs in this process."""
         running = self._running.get(id)
-        return running is not None and running.capture is not None
+        return self._resuming.waits(id) or (running is not None and running.capture is not None)
 
     def stop_one(self, id: str, why: str) -> None:
         """End a recording in good order, if it runs."""
         running = self._running.get(id)
         if running is not None and running.capture is not None:
             running.capture.stop(EndReason.STOPPED, why)
+        elif self._resuming.forget(id):
+            self.note(Deferred.fromCoroutine(self.finish(id, "stopped", why)))
 
     def resolver(self, request: Request) -> Resolver:
         """The resolver of a request."""
@@ -355,41 +361,12 @@ class Recordings:
         """Delete a recording with everything in it; it is ended first if it runs."""
         self.stop_one(recording.id, "the recording was deleted")
         self.clips.forget(recording.id)
-        clips = (await self.index.clips([recording.id]))[recording.id]
-        await self.index.remove(recording.id)
-        self._bytes -= recording.bytes + sum(clip.bytes for clip in clips)
-        names = [name for name, _, _ in await self.store.list(f"{recording.id}/")]
-        await self.store.delete(names)
-
-    # --- what is too old ---------------------------------------------------------
-
-    async def _sweep(self) -> None:
-        """Delete recordings that ended long ago, and objects that the index does not know."""
+        self._bytes -= await self.index.remove(recording.id)
+        self.metrics.packets_deleted.inc(recording.packets)
+        self._uncleared.add(recording.id)
         try:
-            limit = now_us() - int(self._config.keep * _MICROS)
-            ended = await self.index.listed(states=("stopped", "failed"))
-            for recording in ended:
-                if recording.ended_us is not None and recording.ended_us < limit:
-                    self._trail.record("recording_expired", recording=recording.id, owner=recording.user)
-                    await self.remove(recording)
-            now = self._reactor.seconds()
-            if self._swept_orphans_at is None or now - self._swept_orphans_at >= ORPHAN_AGE:
-                self._swept_orphans_at = now
-                await self._sweep_orphans()
-        except PcapdError as error:
-            self.log.warn("old recordings are not deleted: {reason}", reason=str(error))
-
-    async def _sweep_orphans(self) -> None:
-        known: set[str] = set()
-        for recording in await self.index.listed():
-            segments = await self.index.segments(recording.id)
-            known |= {object_name(recording.id, one.epoch, one.number) for one in segments}
-            clips = (await self.index.clips([recording.id]))[recording.id]
-            known |= {clip_name(recording.id, one.number) for one in clips}
-        old = now_us() / _MICROS - ORPHAN_AGE
-        orphans = [
-            name for name, _, changed in await self.store.list() if name not in known and changed < old
-        ]
-        if orphans:
-            self.log.info("{count} objects that no recording has are deleted", count=len(orphans))
-            await self.store.delete(orphans)
+            await self.store.clear(f"{recording.id}/")
+        except StoreTrouble as error:  # nobody can read them any longer, and they are deleted later
+            self.log.warn("objects of a deleted recording are left: {reason}", reason=str(error))
+        else:
+            self._uncleared.discard(recording.id)

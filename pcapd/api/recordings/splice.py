@@ -1,8 +1,8 @@
 """One pcapng file out of segments: which bytes of each segment it consists of.  Pure.
 
 The segments of an epoch have the same interfaces, with the same numbers, and later ones may have more.
-So after the first segment, only the part behind the headers is needed: an interface that was added in
-the middle of a segment was described there.  A segment of another epoch begins a new section.
+So of a segment that follows the previous one, only the part behind the headers that both have is needed: an
+interface that was added later is described there.  Any other segment begins a new section.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def parts(segments: Sequence[Stored], wanted: Wanted) -> Iterator[Part]:
     Args:
         segments: Segments in the order of epoch and number.
     """
-    epoch: int | None = None
+    following: tuple[int, int] | None = None
     for segment in segments:
         if wanted.touches(segment.first_us, segment.last_us):
-            start = segment.header_bytes if segment.epoch == epoch else 0
+            start = segment.header_bytes if (segment.epoch, segment.number) == following else 0
             yield Part(segment, start, wanted.covers(segment.first_us, segment.last_us))
-            epoch = segment.epoch
+            following = segment.epoch, segment.number + 1
 
 
 def cut_packets(data: bytes, wanted: Wanted) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pcapd.api.recordings.tables import Clip, Recording
 from pcapd.api.resolvers.base import Target
@@ -14,6 +14,7 @@ from pcapd.limits import CLIP_AFTER, CLIP_BEFORE, CLIP_MAX, FILTER_MAX, REASON_M
 from pcapd.wire import Container, Request, decode
 
 __all__ = [
+    "RUNNING",
     "Cut",
     "Order",
     "described",
@@ -23,6 +24,9 @@ __all__ = [
     "request_values",
     "target_of",
 ]
+
+#: States of a recording that may still grow.
+RUNNING: Final = ("starting", "recording")
 
 
 def request_values(request: Request) -> dict[str, Any]:
@@ -83,7 +87,7 @@ def described(recording: Recording, clips: Sequence[Clip], *, findings: bool = F
         "state": recording.state,
         "since_us": recording.since_us,
         "first_us": recording.first_us,
-        "last_us": recording.last_us,
+        "last_us": None if recording.first_us is None else recording.last_us,
         "bytes": recording.bytes,
         "packets": recording.packets,
         "dropped": recording.dropped,

@@ -54,6 +54,7 @@ class Interface:
     received: Optional[int] = None
     dropped_interface: Optional[int] = None
     dropped_os: Optional[int] = None
+    remarks: str = ""
 
 
 @dataclass
@@ -66,6 +67,10 @@ class SaveFile:
     statistics: int = 0
     #: Bytes behind the last whole block.
     rest: int = 0
+    #: The comment of each section.
+    comments: list[str] = field(default_factory=list)
+    #: Number of the present section's first interface in `interfaces`.
+    base: int = 0
 
     def of(self, name: str) -> list[Packet]:
         """The packets of the interface of that name."""
@@ -101,6 +106,7 @@ def read_pcapng(path: Path) -> SaveFile:
 def _block(file: SaveFile, kind: int, body: bytes) -> None:
     if kind == 6:
         interface, high, low, captured, length = struct.unpack_from("<IIIII", body)
+        interface += file.base
         packet = Packet(interface, high << 32 | low, length, body[20 : 20 + captured])
         said = _options(body[20 + (captured + 3 & ~3) :]).get(4)
         packet.drops = struct.unpack("<Q", said)[0] if said else 0
@@ -114,10 +120,10 @@ def _block(file: SaveFile, kind: int, body: bytes) -> None:
         file.interfaces.append(Interface(text[2], text.get(3, ""), filter_text, snaplen))
     elif kind == 5:
         file.statistics += 1
-        interface = file.interfaces[struct.unpack_from("<I", body)[0]]
-        counters = {
-            code: struct.unpack("<Q", value)[0] for code, value in _options(body[12:]).items() if code > 1
-        }
+        interface = file.interfaces[file.base + struct.unpack_from("<I", body)[0]]
+        options = _options(body[12:])
+        counters = {code: struct.unpack("<Q", value)[0] for code, value in options.items() if code > 1}
+        interface.remarks = options.get(1, b"").decode()
         interface.received = counters.get(6)
         interface.dropped_interface = counters.get(5)
         interface.dropped_os = counters.get(7)
@@ -131,6 +137,8 @@ def _block(file: SaveFile, kind: int, body: bytes) -> None:
             offset += 4 + (record[1] + 3 & ~3)
     else:
         assert kind == 0x0A0D0D0A, f"block of type {kind:#x}"
+        file.base = len(file.interfaces)
+        file.comments.append(_options(body[16:]).get(1, b"").decode())
 
 
 def _options(data: bytes) -> dict[int, bytes]:

@@ -15,7 +15,12 @@ from demo.processes import wait_until
 from tests.kit.hosts.chain import Chain, SaveFile, read_pcapng
 
 #: Segments are short, so that a test sees many of them; two clips of one cause may follow each other soon.
-LIMITS: Mapping[str, float] = {"SEGMENT_SECONDS": 0.5, "STATISTICS_INTERVAL": 1.0, "CLIP_INTERVAL": 3.0}
+LIMITS: Mapping[str, float] = {
+    "SEGMENT_SECONDS": 0.5,
+    "STATISTICS_INTERVAL": 1.0,
+    "CLIP_INTERVAL": 3.0,
+    "QUIET_INTERVAL": 1.0,
+}
 
 
 class Answer(NamedTuple):
@@ -76,9 +81,15 @@ class Recording(Daemon):
 
     def record(self, *targets: str, **order: Any) -> str:
         """Start a recording, and return its id when it records."""
-        answer = self.ask("POST", "/v1/recordings", {"targets": list(targets), **order})
-        assert answer.status == 201, answer.body
-        id = str(answer.json["id"])
+        answers: list[Answer] = []
+
+        def answered() -> bool:
+            answers.append(self.ask("POST", "/v1/recordings", {"targets": list(targets), **order}))
+            return answers[-1].status != 503  # the api reads its index
+
+        wait_until(answered, "the api takes orders")
+        assert answers[-1].status == 201, answers[-1].body
+        id = str(answers[-1].json["id"])
         wait_until(lambda: self.show(id)["state"] == "recording", "it records")
         return id
 

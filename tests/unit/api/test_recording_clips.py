@@ -70,10 +70,13 @@ def test_what_a_clip_is_asked_for_with() -> None:
 def test_the_ring_holds_what_a_clip_needs() -> None:
     """Segments that a clip needs stay, beyond both limits of the ring; then they go."""
     segments = [Stored(1, number, number * 10**6, (number + 1) * 10**6, 100, 10, 1) for number in range(9)]
-    ring = Ring((), 2, 250)
-    gone = [one.number for segment in segments[:6] for one in ring.add(segment, 2_500_000)]
+    ring = Ring(2, 250)
+    gone = [
+        one.number for now, segment in enumerate(segments[:6]) for one in ring.add(segment, now, 2_500_000)
+    ]
     assert gone == [0, 1]
-    assert [one.number for one in ring.add(segments[6])] == [2, 3, 4]
+    assert ring.expired(100, 2_500_000) == []
+    assert [one.number for one in ring.add(segments[6], 6)] == [2, 3, 4]
 
 
 def test_a_second_filter_is_joined() -> None:

@@ -137,6 +137,51 @@ def test_a_part_of_the_time(
     assert after(packets(recording.file(wanted), tmp_path / "part")) == expected
 
 
+@pytest.mark.parametrize("wanted", [EVERYTHING, Wanted(BEGIN + 10)])
+def test_an_interface_between_segments(tmp_path: Path, wanted: Wanted) -> None:
+    """An interface that is opened while a segment is empty is described in each file with its packets, once."""
+    recording = Recording()
+    recording.open(1)
+    for number in (1, 2, 3):
+        recording.packets(1, BEGIN + 10 * (number - 1))
+        recording.cut()
+        if number == 1:
+            recording.open(2)
+            recording.segmenter.add(recording.muxer.take_pieces(0.0), 0.0)
+    recording.packets(2, BEGIN + 30)
+    recording.cut()
+    data = recording.file(wanted)
+    assert data.count(b"web-2:eth0") == 1
+    assert after(packets(data, tmp_path / "all"))[-2:] == [("web-1:eth0", 20), ("web-2:eth0", 30)]
+    for one in recording.segments[1:]:
+        assert packets(one.data, tmp_path / "one")
+
+
+def test_a_segment_is_missing(recording: Recording) -> None:
+    """Where a segment is left out, the next one begins a section, because it may need the other's headers."""
+    first, _, third = recording.stored()
+    assert [part.start for part in parts([first, third], Wanted())] == [0, 0]
+
+
+def test_statistics_begin_no_segment() -> None:
+    """Without packets nothing is stored, until the recording ends."""
+    recording = Recording()
+    recording.open(1)
+    recording.segmenter.add(recording.muxer.statistics_pieces(BEGIN), 0.0)
+    assert recording.segmenter.finish(BEGIN, 0) is None
+    recording.segmenter.add(recording.muxer.finish_pieces(BEGIN), 0.0, last=True)
+    assert recording.segmenter.finish(BEGIN, 0) is not None
+
+
+@pytest.mark.parametrize("step", [3600 * SECOND, -3600 * SECOND], ids=["ahead", "back"])
+def test_a_clock_that_is_set_deletes_nothing(step: int) -> None:
+    """The ring measures the age of segments with a steady clock, and that of earlier ones at most once."""
+    ring = Ring(60, None)
+    ring.restore([Stored(1, 1, BEGIN, BEGIN, 100, 10, 1)], 1000.0, BEGIN + 30 * SECOND)
+    assert ring.add(Stored(2, 1, BEGIN + step, BEGIN + step, 100, 10, 1), 1001.0) == []
+    assert [one.epoch for one in ring.expired(1031.0)] == [1]
+
+
 def test_a_new_epoch_is_a_new_section(recording: Recording) -> None:
     """Segments of another epoch begin with their own headers."""
     first, second, third = recording.stored()
@@ -160,12 +205,12 @@ def test_when_a_segment_ends() -> None:
     ids=["everything", "time", "bytes", "the newest always"],
 )
 def test_what_a_ring_keeps(keep: float | None, keep_bytes: int | None, kept: list[int]) -> None:
-    """The oldest segments go as soon as the newer ones cover the time, or the bytes are too many."""
-    ring = Ring((), keep, keep_bytes)
+    """The oldest segments go as soon as they have no wanted packet, or the bytes are too many."""
+    ring = Ring(keep, keep_bytes)
     there: list[int] = []
     for number in range(1, 7):
         first = BEGIN + number * 10 * SECOND
-        gone = ring.add(Stored(1, number, first, first + 10 * SECOND, 100, 10, 1))
+        gone = ring.add(Stored(1, number, first, first + 10 * SECOND, 100, 10, 1), number * 10.0)
         there.append(number)
         there = [one for one in there if one not in {segment.number for segment in gone}]
     assert there == kept
