@@ -251,6 +251,11 @@ class Api(Daemon):
 
         The caller starts the capture.  Cancel the Deferred when the client has disconnected.
         """
+        if request.record is not None and not sink.unattended:
+            if self._recordings is None:
+                return fail(BadRequest("this api makes no recordings", "capture without --resumable"))
+            beside: Deferred[Capture] = self._recordings.beside(request, token, client, sink)
+            return beside
         try:
             self.accepting()
             if not token:

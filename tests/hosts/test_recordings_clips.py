@@ -195,3 +195,33 @@ def test_a_clip_is_explained(chain: Chain, api: Recording) -> None:
     assert [finding["kind"] for finding in clip["findings"]] == ["connection_refused"], clip
     (listed,) = api.ask("GET", "/v1/recordings").json["recordings"]
     assert "findings" not in listed["clips"][0]
+
+
+def test_a_capture_that_is_recorded_besides(chain: Chain, api: Recording, tmp_path: Path) -> None:
+    """A pcapctl that is killed loses nothing: the recording goes on, and has its packets and the later ones."""
+    api.record("web-0")  # the api is ready
+    env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+    with Generator(chain.link, rate=200):
+        client = chain.begin("web-0", "--filter", FILTER, "--resumable", "--duration", "8s", env=env)
+        client.wait_for("web-0:eth0", packets=200)
+        (notice,) = [one for one in client.notices() if one["type"] == "RECORDED"]
+        id = notice["message"].split()[-1]
+        client.process.kill()
+        wait_until(lambda: api.show(id)["state"] == "stopped", "its duration is over", timeout=20)
+    numbers = [stamp(packet.data).number for packet in api.fetch(id, "", tmp_path / "all.pcapng").packets]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) and len(numbers) > 1000
+
+
+def test_stop_ends_both(chain: Chain, api: Recording) -> None:
+    """Ctrl-C ends the capture and the recording; an api without recordings refuses to make one."""
+    api.record("web-0")  # the api is ready
+    env = {"PCAP_API": f"https://127.0.0.1:{api.port}"}
+    client = chain.begin("web-0", "--device", "lo", "--resumable", env=env)
+    client.wait_for("web-0:lo")
+    client.signal()
+    result = client.wait()
+    assert result.status == 0, result.stderr
+    id = next(one["message"].split()[-1] for one in result.notices if one["type"] == "RECORDED")
+    wait_until(lambda: api.show(id)["state"] == "stopped", "the recording has ended")
+    refused = chain.capture("web-0", "--resumable", "--duration", "1s")
+    assert refused.status == 1 and "this api makes no recordings" in str(refused.events)

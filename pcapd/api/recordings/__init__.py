@@ -26,6 +26,8 @@
     reads such a file from the store.
 ``keeping``
     what of a recording is kept.  Pure.
+``tee``
+    the sink of a live capture that is recorded besides.
 ``clips``
     makes clips: packets around an event, kept as objects of their own.
 ``watching``, ``triggers``

@@ -7,13 +7,12 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from pcapd.api.capture.life import Capture
 from pcapd.api.metrics import Metrics
 from pcapd.api.recordings.clips import Clips
 from pcapd.api.recordings.fetching import object_name
 from pcapd.api.recordings.index import Index, IndexTrouble
 from pcapd.api.recordings.keeping import Ring
-from pcapd.api.recordings.recorder import Recorder
+from pcapd.api.recordings.recorder import Recorded, Recorder
 from pcapd.api.recordings.segments import Segment
 from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.store import Store
@@ -79,7 +78,7 @@ class Running:
         self._seconds = seconds
         self._stored: set[int] = set()  # numbers of segments whose object is stored, but not in the index
         self._unwanted: list[Stored] = []  # segments that the ring has dropped, and the index still has
-        self.capture: Capture | None = None
+        self.capture: Recorded | None = None
         self.recorder: Recorder | None = None
         self.recording: Recording | None = None
         self.identity = ""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.life import Capture
+from pcapd.api.capture.sink import Sink
 from pcapd.api.http.web import ClientInfo
 from pcapd.api.metrics import Metrics
 from pcapd.api.recordings.clips import Clips
@@ -30,8 +31,9 @@ from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.store import Store, StoreTrouble
 from pcapd.api.recordings.sweeping import Sweeper
 from pcapd.api.recordings.tables import Recording
+from pcapd.api.recordings.tee import ClientSide, Tee
 from pcapd.api.recordings.values import RUNNING, Order, described, request_of, request_values, target_of
-from pcapd.api.recordings.watching import Watching
+from pcapd.api.recordings.watching import Captures, Watching
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import (
@@ -44,30 +46,11 @@ from pcapd.merge.muxer import Muxer
 from pcapd.net.clock import now_us, rfc3339
 from pcapd.net.reactor import Reactor
 from pcapd.savefile.form import Form
-from pcapd.wire import EndReason, Request
+from pcapd.wire import Besides, EndReason, Request
 
-__all__ = ["RUNNING", "Captures", "Recordings"]
+__all__ = ["RUNNING", "Recordings"]
 
 _MICROS = 1_000_000
-
-
-class Captures(Protocol):
-    """The part of the api that starts captures."""
-
-    def accepting(self) -> None:
-        """Raise `Draining` when the api accepts no new captures."""
-
-    def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
-        """Authenticate the user, find the targets, and admit the capture."""
-
-    def resume(self, id: str, request: Request, resolved: Resolved, sink: Any) -> Capture:
-        """Make a capture for a request that was admitted before."""
-
-    def resolver(self, request: Request) -> Resolver:
-        """The resolver of a request."""
-
-    def released(self, capture: Capture) -> None:
-        """Stop counting a capture."""
 
 
 class Recordings:
@@ -193,12 +176,34 @@ class Recordings:
         """
         if order.request.follow:
             raise BadRequest("a recording cannot follow an app", "record its instances as they are now")
+        recording, _ = await self._create(order, client.token, client, None)
+        return described(recording, [])
+
+    def beside(
+        self, request: Request, token: str | None, client: ClientInfo, sink: Sink
+    ) -> Deferred[ClientSide]:
+        """Start a live capture that is recorded besides; fires with what the client uses as its capture."""
+        return Deferred.fromCoroutine(self._beside(request, token, client, sink))
+
+    async def _beside(
+        self, request: Request, token: str | None, client: ClientInfo, sink: Sink
+    ) -> ClientSide:
+        wanted = request.record or Besides()
+        order = Order(dataclasses.replace(request, record=None), wanted.keep, wanted.keep_bytes)
+        _, tee = await self._create(order, token, client, sink)
+        assert tee is not None, "there is a sink"
+        return tee.client_side
+
+    async def _create(
+        self, order: Order, token: str | None, client: ClientInfo, sink: Sink | None
+    ) -> tuple[Recording, Tee | None]:
         if not self._resuming.ready:  # until then nobody knows how many recordings there are
             raise RecordingsUnavailable("the recordings are being read", "try again in a moment")
         id = str(uuid.uuid4())
         running = Running(self, id, 1, Ring(order.keep, order.keep_bytes), self._reactor.seconds)
         recorder = self._recorder(running, order.request, "")
-        capture = await self._captures.begin(order.request, client.token, client, recorder)
+        tee = None if sink is None else Tee(self._reactor, sink, recorder, id)
+        capture = await self._captures.begin(order.request, token, client, tee or recorder)
         try:
             with asked_by(capture.user):
                 self._admit(capture)
@@ -207,7 +212,7 @@ class Recordings:
                 identity=capture.identity,
                 user=capture.user,
                 origin=capture.facts.resolved.origin,
-                request=request_values(capture.request),
+                request=request_values(dataclasses.replace(capture.request, duration=capture.facts.duration)),
                 targets=[dataclasses.asdict(target) for target in capture.targets],
                 state="starting",
                 since_us=now_us(),
@@ -223,14 +228,14 @@ class Recordings:
             running.recording = recording
             await self.watching.watch(recording, capture.request, capture.facts.resolved)
             await self.index.create(recording)
-            self._begin(running, capture, recorder)
+            self._begin(running, capture, recorder, tee)
             self.watching.begun(id)
         except BaseException:
             self._undo(running, capture, recorder)
             # Statements run in order, so this also removes what is being added at present.
             self.note(self.index.remove(id))
             raise
-        return described(recording, [])
+        return recording, tee
 
     def _undo(self, running: Running, capture: Capture, recorder: Recorder) -> None:
         """Forget a recording whose capture did not start."""
@@ -259,15 +264,16 @@ class Recordings:
         muxer = Muxer(Form.PCAPNG, request.snaplen, comment=about)
         return Recorder(self._reactor, muxer, running, dropped)
 
-    def _begin(self, running: Running, capture: Capture, recorder: Recorder) -> None:
-        running.capture = capture
+    def _begin(self, running: Running, capture: Capture, recorder: Recorder, tee: Tee | None = None) -> None:
+        running.capture = side = capture if tee is None else tee.begin(capture, self._captures.released)
         running.recorder = recorder
         running.identity = capture.identity
         self._running[running.id] = running
-        capture.watcher = redialling = Redialling(self._reactor, capture)
-        capture.finished.addCallback(lambda _: redialling.stop())
-        recorder.record(capture)
-        capture.start()
+        recorder.record(side)
+        if tee is None:  # otherwise it is a capture as always, which its client starts
+            capture.watcher = redialling = Redialling(self._reactor, capture)
+            capture.finished.addCallback(lambda _: redialling.stop())
+            capture.start()
 
     # --- called by running recordings ------------------------------------------
 
@@ -294,7 +300,7 @@ class Recordings:
         self._running.pop(running.id, None)
         self.watching.ended(running.id)
         capture, running.capture = running.capture, None
-        if capture is not None:
+        if isinstance(capture, Capture):
             self._captures.released(capture)
         if ended is None:
             return

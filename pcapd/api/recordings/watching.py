@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.life import Capture
+from pcapd.api.http.web import ClientInfo
 from pcapd.api.recordings.clips import Clips, printable
 from pcapd.api.recordings.tables import Clip, Recording
 from pcapd.api.recordings.triggers import FILTER_CAUSE, Trigger, lost_instance, trigger_request
 from pcapd.api.recordings.values import filter_of
-from pcapd.api.resolvers.base import Resolved
+from pcapd.api.resolvers.base import Resolved, Resolver
 from pcapd.errors import PcapdError
 from pcapd.net.reactor import Reactor
 from pcapd.wire import Notice, Request
@@ -23,10 +24,19 @@ __all__ = ["Captures", "Watching"]
 
 
 class Captures(Protocol):
-    """The part of the api that makes the second capture, for a filter."""
+    """The part of the api that makes captures."""
 
-    def resume(self, id: str, request: Request, resolved: Resolved, sink: Trigger) -> Capture:
+    def accepting(self) -> None:
+        """Raise `Draining` when the api accepts no new captures."""
+
+    def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
+        """Authenticate the user, find the targets, and admit the capture."""
+
+    def resume(self, id: str, request: Request, resolved: Resolved, sink: Any) -> Capture:
         """Make a capture for a request that was admitted before."""
+
+    def resolver(self, request: Request) -> Resolver:
+        """The resolver of a request."""
 
     def released(self, capture: Capture) -> None:
         """Stop counting a capture."""

@@ -384,7 +384,13 @@ direct_capture_options = _options(
 )
 
 #: The options of every command that captures through an api.
-capture_options = _options(direct_capture_options, *_ACCESS)
+_RESUMABLE = click.option(
+    "--resumable",
+    is_flag=True,
+    help="Let the api record besides: if the connection is lost, the recording goes on until --duration "
+    "or the api's limit, and has what the file lacks.",
+)
+capture_options = _options(direct_capture_options, _RESUMABLE, *_ACCESS)
 
 token_file_option = click.option(
     "--token-file",
