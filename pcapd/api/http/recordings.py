@@ -256,6 +256,7 @@ class _Sender:
             if wanted is None:
                 request.setHeader("Content-Range", f"bytes */{file.size}")
                 request.setResponseCode(_UNSATISFIABLE)
+                request.setHeader("Content-Length", "0")
                 request.finish()
                 return
             start, end = wanted

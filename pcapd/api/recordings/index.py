@@ -193,7 +193,7 @@ class Index:
         self, id: str, from_us: int | None = None, to_us: int | None = None
     ) -> Deferred[list[Stored]]:
         """The segments of a recording that touch a time, in order."""
-        wanted = select(SEGMENTS).where(SEGMENTS.c.recording == id)
+        wanted = select(*(SEGMENTS.c[name] for name in _STORED)).where(SEGMENTS.c.recording == id)
         if from_us is not None:
             wanted = wanted.where(SEGMENTS.c.last_us >= from_us)
         if to_us is not None:
@@ -201,8 +201,7 @@ class Index:
         wanted = wanted.order_by(SEGMENTS.c.epoch, SEGMENTS.c.number)
 
         def work(connection: Connection) -> list[Stored]:
-            rows = connection.execute(wanted).mappings()
-            return [Stored(**{name: row[name] for name in _STORED}) for row in rows]
+            return [Stored(*row) for row in connection.execute(wanted)]
 
         return self._do(work)
 

@@ -72,8 +72,23 @@ class Resuming:
         self._attempts = 0
         self._timer: Any = None
         self._stopped = False
+        self._asked: list[Deferred[None]] = []
         self.ready = False
         self.troubled = False
+
+    def known(self) -> Deferred[None]:
+        """Fires when the index was read, or could not be read (then `ready` is false)."""
+        known: Deferred[None] = Deferred()
+        if self.ready or self.troubled:
+            known.callback(None)
+        else:
+            self._asked.append(known)
+        return known
+
+    def _tell(self) -> None:
+        asked, self._asked = self._asked, []
+        for one in asked:
+            one.callback(None)
 
     def start(self, before: Callable[[], Awaitable[None]]) -> None:
         """Continue all recordings.
@@ -92,6 +107,7 @@ class Resuming:
             found = await self._index.listed(states=RUNNING)
         except RecordingsUnavailable as error:
             self.troubled = True
+            self._tell()
             self.log.warn("the recordings are not read yet: {reason}", reason=str(error))
             if not self._stopped:
                 self._timer = self._reactor.callLater(pause(self._attempts), self.start, before)
@@ -100,6 +116,7 @@ class Resuming:
         now = self._reactor.seconds()
         self._waiting = {one.id: _Waiting(one.identity, now) for one in found}
         self.ready, self.troubled = True, False
+        self._tell()
         for one in found:
             await self._attempt(one.id)
 

@@ -48,8 +48,8 @@ class Owner(Protocol):
     def drop(self, id: str, segments: list[Stored]) -> Awaitable[None]:
         """Delete segments."""
 
-    def stop_one(self, id: str, why: str) -> None:
-        """End a recording in good order, if it runs."""
+    def abandon(self, id: str) -> None:
+        """End a recording that was deleted, if it runs."""
 
     def note(self, done: Deferred[Any]) -> None:
         """Log the failure of something for which nobody waits."""
@@ -102,7 +102,7 @@ class Running:
             raise
         self._stored.discard(segment.number)
         if not there:  # the recording was deleted, perhaps before its capture started
-            owner.stop_one(self.id, "the recording was deleted")
+            owner.abandon(self.id)
             owner.note(owner.store.delete([name]))
             return
         owner.grew(stored.size)

@@ -23,7 +23,7 @@ from pcapd.api.recordings.explaining import Explainer
 from pcapd.api.recordings.fetching import object_name
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
-from pcapd.api.recordings.recorder import Recorder
+from pcapd.api.recordings.recorder import Recorded, Recorder
 from pcapd.api.recordings.redialling import Redialling
 from pcapd.api.recordings.resuming import Resuming
 from pcapd.api.recordings.running import Running
@@ -197,8 +197,9 @@ class Recordings:
     async def _create(
         self, order: Order, token: str | None, client: ClientInfo, sink: Sink | None
     ) -> tuple[Recording, Tee | None]:
-        if not self._resuming.ready:  # until then nobody knows how many recordings there are
-            raise RecordingsUnavailable("the recordings are being read", "try again in a moment")
+        await self._resuming.known()
+        if not self._resuming.ready:  # then nobody knows how many recordings there are
+            raise RecordingsUnavailable("the index of recordings cannot be read", "try again later")
         id = str(uuid.uuid4())
         running = Running(self, id, 1, Ring(order.keep, order.keep_bytes), self._reactor.seconds)
         recorder = self._recorder(running, order.request, "")
@@ -237,13 +238,21 @@ class Recordings:
             raise
         return recording, tee
 
-    def _undo(self, running: Running, capture: Capture, recorder: Recorder) -> None:
-        """Forget a recording whose capture did not start."""
+    def _undo(
+        self,
+        running: Running,
+        capture: Recorded,
+        recorder: Recorder,
+        why: str = "the recording did not start",
+    ) -> None:
+        """Forget a recording, without storing what is left of it."""
         self._running.pop(running.id, None)
+        running.capture = None
         self.watching.ended(running.id)
         recorder.cancel()
-        capture.abandon("the recording did not start")
-        self._captures.released(capture)
+        capture.abandon(why)
+        if isinstance(capture, Capture):  # a tee releases its own
+            self._captures.released(capture)
 
     def _admit(self, capture: Capture) -> None:
         running = {one.id for one in self._running.values() if one.identity == capture.identity}
@@ -359,13 +368,20 @@ class Recordings:
         """The resolver of a request."""
         return self._captures.resolver(request)
 
+    def abandon(self, id: str) -> None:
+        """End a recording that was deleted, if it runs."""
+        self._resuming.forget(id)
+        running = self._running.get(id)
+        if running is not None and running.capture is not None and running.recorder is not None:
+            self._undo(running, running.capture, running.recorder, "the recording was deleted")
+
     def finished(self) -> list[Deferred[None]]:
         """Fire when what runs now is stored."""
         return [running.recorder.finished for running in self._running.values() if running.recorder]
 
     async def remove(self, recording: Recording) -> None:
         """Delete a recording with everything in it; it is ended first if it runs."""
-        self.stop_one(recording.id, "the recording was deleted")
+        self.abandon(recording.id)
         self.clips.forget(recording.id)
         self._bytes -= await self.index.remove(recording.id)
         self.metrics.packets_deleted.inc(recording.packets)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, MetaData, Table, Text
+from sqlalchemy import Index as IndexOf
 
 __all__ = ["CLIPS", "META", "RECORDINGS", "SEGMENTS", "VERSION", "Clip", "Recording"]
 
@@ -132,6 +133,7 @@ SEGMENTS = Table(
     Column("size", BigInteger, nullable=False),
     Column("header_bytes", Integer, nullable=False),
     Column("packets", BigInteger, nullable=False),
+    IndexOf("segments_by_time", "recording", "last_us"),
 )
 CLIPS = Table(
     "clips",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import sqlite3
 import ssl
@@ -14,8 +15,10 @@ from demo.configurations import LOCAL, merged
 from demo.daemons import Lab
 from demo.processes import wait_until
 from tests.kit.hosts.chain import SaveFile, read_pcapng
-from tests.kit.lab.generator import FILTER
+from tests.kit.lab.generator import FILTER, stamp
 
+#: Packets per second of the tests.
+RATE = 400
 #: Limits with which the tests need seconds instead of hours.
 SOON: Mapping[str, float] = {
     "SEGMENT_SECONDS": 0.5,
@@ -154,3 +157,13 @@ class RecordingLab(Lab):
             ).fetchall()
         for id, size, packets, *found in sums:
             assert [size, packets] == found, id
+
+
+def assert_one_of_each(file: SaveFile, *, gaps: int) -> None:
+    """Each packet is there once, in order, without more gaps than these; each gap is stated."""
+    numbers = [stamp(packet.data).number for packet in file.packets]
+    assert len(set(numbers)) == len(numbers) and sorted(numbers) == numbers
+    missing = [pair for pair in itertools.pairwise(numbers) if pair[1] != pair[0] + 1]
+    stated = [comment for comment in file.comments if "nothing was recorded from" in comment]
+    stated += [one.remarks for one in file.interfaces if "it was not captured from" in one.remarks]
+    assert len(missing) <= gaps and len(missing) <= len(stated), (missing, file.comments)

@@ -18,6 +18,10 @@
     a wire that loses, delays, repeats, damages or reorders packets.
 ``forwarder``, ``proxies``
     a TCP forwarder, and real proxies: tinyproxy, and OpenSSH's server and client.
+``objects``
+    an S3 server, and a proxy before it that is slow or fails.
+``killed``
+    a daemon that is killed at a chosen step.
 ``sshhosts``
     hosts with a real ssh server, and a user at a desk.
 ``shifted``

@@ -12,6 +12,8 @@
     the web, as pcapctl's logins see it.
 ``net``
     both ends of a TLS connection.
+``recordings``
+    an api with recordings, without threads.
 ``transport``
     one end of a connection in memory.
 ``savefile``
