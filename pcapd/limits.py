@@ -519,6 +519,30 @@ FETCHES_MAX: Final = 16
 BODY_MAX: Final = 64 * KIB
 #: seconds of a clip before and after its event, at most.
 CLIP_MAX: Final = 3600.0
+#: seconds of a clip before and after its event, unless its user asks for others.
+CLIP_BEFORE: Final = 120.0
+CLIP_AFTER: Final = 30.0
+#: clips of one recording; those that nobody asked for by command; and those that are not finished yet.
+CLIPS_MAX: Final = 100
+CLIPS_AUTOMATIC_MAX: Final = 80
+CLIPS_OPEN_MAX: Final = 10
+#: seconds between two clips of the same cause: an instance, the filter, or the hook.
+CLIP_INTERVAL: Final = 60.0
+#: seconds after the end of a clip for which its last packets are awaited.
+CLIP_PATIENCE: Final = 60.0
+#: bytes of each packet that triggers a clip; it is not stored.
+TRIGGER_SNAPLEN: Final = 64
+#: bytes of the parts in which a clip is written.
+CLIP_PIECE: Final = 8 * MIB
+#: bytes of a clip that is explained; seconds, and bytes of memory, for it.
+EXPLAIN_CLIP_MAX: Final = 256 * MIB
+EXPLAIN_CLIP_TIME: Final = 120.0
+EXPLAIN_CLIP_MEMORY: Final = 1024 * MIB
+#: bytes of the findings that are stored with a clip.
+CLIP_FINDINGS_MAX: Final = 256 * KIB
+#: seconds for which a recording waits for a slow client that captures besides; then the client's packets
+#: are dropped.
+RESUMABLE_PATIENCE: Final = 2.0
 #: seconds between blocks of statistics in a file.
 STATISTICS_INTERVAL: Final = 5.0
 #: seconds between probes of known agents on average: 1,000 in a minute, and at most some 170 at once.

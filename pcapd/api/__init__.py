@@ -16,6 +16,8 @@
     the agents that the api knows, whether they are there, and what they say of themselves.
 ``operators``
     who may see and stop running captures, and see agents.
+``health``
+    the body of ``GET /health``.
 ``metrics``
     counters and gauges for Prometheus.
 """

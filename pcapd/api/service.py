@@ -18,10 +18,11 @@ from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
+from pcapd.api.health import health
 from pcapd.api.http.captures import AgentsResource, CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
-from pcapd.api.http.recordings import RecordingsResource
+from pcapd.api.http.recordings import HooksResource, RecordingsResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.known import KnownAgents, places
@@ -220,6 +221,7 @@ class Api(Daemon):
         version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
         if self._recordings is not None:
             version_1.putChild(b"recordings", RecordingsResource(self, self._desk))
+            version_1.putChild(b"hooks", HooksResource(self, self._desk))
         if self.config.probe.enabled:
             agents = AgentsResource(self, lambda client: operators.agents(client, self._known))
             version_1.putChild(b"agents", agents)
@@ -248,25 +250,9 @@ class Api(Daemon):
 
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""
-        # The answer is public: it names the part that is not ready; the log has the reason.
-        states = {resolver.name: resolver.healthy for resolver in self._resolvers}
-        trouble = ""
-        if self._draining:
-            trouble = "shutting down"
-        elif self._trail.trouble:
-            trouble = "audit records cannot be written"
-        elif not all(states.values()):
-            trouble = "a resolver is not ready"
-        return {
-            "healthy": not trouble,
-            "compatibility_level": COMPATIBILITY_LEVEL,
-            "version": __version__,
-            "message": trouble or self._ready(),
-            "resolvers": {
-                name: {"healthy": healthy, "message": "ready" if healthy else "not ready"}
-                for name, healthy in states.items()
-            },
-        }
+        return health(
+            self._resolvers, draining=self._draining, recording=not self._trail.trouble, ready=self._ready()
+        )
 
     def _ready(self) -> str:
         # Without their store captures go on, so the api stays in service.
@@ -282,6 +268,11 @@ class Api(Daemon):
 
         The caller starts the capture.  Cancel the Deferred when the client has disconnected.
         """
+        if request.record is not None and not sink.unattended:
+            if self._recordings is None:
+                return fail(BadRequest("this api makes no recordings", "capture without --resumable"))
+            beside: Deferred[Capture] = self._recordings.beside(request, token, client, sink)
+            return beside
         try:
             self.accepting()
             if not token:
@@ -367,7 +358,9 @@ class Api(Daemon):
         if len(self._captures) >= limits.concurrent_captures:
             raise LimitReached(f"{limits.concurrent_captures} captures run already", "try again later")
         if not sink.unattended:
-            mine = sum(capture.identity == resolved.identity for capture in self._captures)
+            mine = sum(
+                capture.identity == resolved.identity and not capture.unattended for capture in self._captures
+            )
             if mine >= limits.per_user:
                 raise LimitReached(f"you already run {mine} captures", "stop one of them")
         about = {"id": str(uuid.uuid4()), "request_id": client.request_id, "asked_from": client.facts}

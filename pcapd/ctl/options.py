@@ -14,7 +14,7 @@ from pcapd.ctl.sinks.fileoptions import FileOptions
 from pcapd.errors import PcapdError
 from pcapd.limits import INSTANCES_MAX, SNAPLEN_DEFAULT
 from pcapd.savefile.form import Form
-from pcapd.wire import App, Deployment, Request
+from pcapd.wire import App, Besides, Deployment, Request
 
 __all__ = [
     "FAILED",
@@ -124,6 +124,7 @@ class CaptureOptions:
         report: File for the JSON report.
         headers_only: Remove the payload of every packet.
         reason: Why, for the api's audit record.
+        resumable: Whether the api records besides.
         list_interfaces: List the interfaces instead of capturing.
         files: Options for several files and for other outputs.
     """
@@ -140,6 +141,7 @@ class CaptureOptions:
     force: bool = False
     headers_only: bool = False
     reason: str = ""
+    resumable: bool = False
     report: Optional[Path] = None
     quiet: bool = False
     verbose: bool = False
@@ -165,6 +167,7 @@ class CaptureOptions:
                 headers_only=self.headers_only,
                 duration=self.duration,
                 reason=self.reason,
+                record=Besides() if self.resumable else None,
             )
         except ValueError as error:
             raise UsageProblem(str(error)) from error

@@ -31,7 +31,7 @@ from pcapd.wire.messages import (
     Stop,
 )
 from pcapd.wire.progress import Progress
-from pcapd.wire.requests import ApiTraffic, App, CaptureStart, Container, Deployment, Request
+from pcapd.wire.requests import ApiTraffic, App, Besides, CaptureStart, Container, Deployment, Request
 from pcapd.wire.sessions import Answers, Callee, Caller, Event, Packets, encode_message
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Answers",
     "ApiTraffic",
     "App",
+    "Besides",
     "Callee",
     "Caller",
     "CaptureStart",

@@ -45,6 +45,7 @@ class NoticeType(str, Enum):
     LIMIT_REACHED = "LIMIT_REACHED"
     CAPTURE_STOPPED = "CAPTURE_STOPPED"
     CONNECTION_ERROR = "CONNECTION_ERROR"
+    RECORDED = "RECORDED"  #: not of pcap-release: the capture is recorded besides
 
     @property
     def incomplete(self) -> bool:
@@ -241,12 +242,14 @@ class Notice:
     Attributes:
         origin: Name of the sender: an instance, an agent or the api.
         awaited: As in `Source`.
+        recording: The id of the recording that the api makes besides, with ``RECORDED``.
     """
 
     type: NoticeType
     message: str
     origin: str
     awaited: Optional[int] = None
+    recording: Optional[str] = None
 
 
 @dataclass(frozen=True)

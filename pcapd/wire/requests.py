@@ -24,7 +24,7 @@ from pcapd.limits import (
     SNAPLEN_MAX,
 )
 
-__all__ = ["ApiTraffic", "App", "CaptureStart", "Container", "Deployment", "Request", "check_name"]
+__all__ = ["ApiTraffic", "App", "Besides", "CaptureStart", "Container", "Deployment", "Request", "check_name"]
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,24 @@ class CaptureStart:
 
 
 @dataclass(frozen=True)
+class Besides:
+    """How a live capture is recorded besides.
+
+    Attributes:
+        keep: Seconds of packets to keep; None for all.
+        keep_bytes: Bytes to keep; None for all.
+    """
+
+    keep: Optional[int] = None
+    keep_bytes: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        for number in (self.keep, self.keep_bytes):
+            if number is not None and not 0 < number < 2**53:
+                raise ValueError("keep and keep_bytes must be more than 0")
+
+
+@dataclass(frozen=True)
 class Request:
     """START from a client to the api: capture these targets.
 
@@ -213,6 +231,8 @@ class Request:
         token: The user's token, from clients that cannot set an Authorization header.
         headers_only: As in `CaptureStart`.
         reason: Why the user captures, for the audit record; an older api ignores it.
+        record: Whether the api also records the capture, which it confirms with the notice
+            ``RECORDED``; an older api ignores it.
     """
 
     targets: Tuple[str, ...] = ()
@@ -227,6 +247,7 @@ class Request:
     deployment: Optional[Deployment] = None
     headers_only: bool = False
     reason: str = ""
+    record: Optional[Besides] = None
 
     def __post_init__(self) -> None:
         named = [bool(self.targets), self.app is not None, self.deployment is not None]

@@ -93,6 +93,7 @@ class Capture:
         self.request = request
         self._notices = resolved.notices
         self._sink = sink
+        self.unattended = sink.unattended
         self.user = resolved.user
         self.identity = resolved.identity
         self.targets = resolved.targets

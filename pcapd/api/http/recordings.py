@@ -5,7 +5,10 @@
 ``POST /v1/recordings``                     start one: 201, Location
 ``GET|DELETE /v1/recordings/ID``            show or delete one
 ``POST /v1/recordings/ID/stop``             end one
-``GET /v1/recordings/ID/capture``           its packets as pcapng, ``?from=&to=``, Range
+``POST /v1/recordings/ID/clip``             keep the packets around now: 201
+``POST /v1/recordings/ID/hook``             make a new key for an alert manager
+``GET /v1/recordings/ID/capture``           its packets as pcapng, ``?from=&to=``, ``?clip=``, Range
+``POST /v1/hooks/ID``                       an alert manager makes a clip, with the hook's key
 ==========================================  =========================================
 
 Times are RFC 3339.  Ranges are those of RFC 9110, section 14, with one range.
@@ -31,10 +34,11 @@ from pcapd.errors import BadRequest, RequestError
 from pcapd.limits import NAME_MAX
 from pcapd.net.pages import NotFoundResource, Page, answer_json, deny
 
-__all__ = ["Recorded", "RecordingsResource", "parse_range", "parse_time"]
+__all__ = ["HooksResource", "Recorded", "RecordingsResource", "parse_range", "parse_time"]
 
 _PCAPNG = b"application/x-pcapng"
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_NUMBER = re.compile(rb"[0-9]{1,9}")
 _PARTIAL, _UNSATISFIABLE = 206, 416
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -57,11 +61,25 @@ class Recorded(Protocol):
     def deleted(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
         """Delete a recording."""
 
+    def clipped(self, client: ClientInfo, id: str, body: Any) -> Deferred[dict[str, Any]]:
+        """Make a clip."""
+
+    def hooked(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
+        """Make a new key of a recording's hook."""
+
+    def struck(self, client: ClientInfo, id: str, body: Any) -> Deferred[dict[str, Any]]:
+        """Make a clip for the holder of a hook's key."""
+
     def fetched(self, client: ClientInfo, id: str, from_us: int | None, to_us: int | None) -> Deferred[Any]:
         """The file of a recording's packets in a time."""
 
+    def fetched_clip(self, client: ClientInfo, id: str, number: int) -> Deferred[Any]:
+        """The file of a clip."""
+
 
 Ask = Callable[[ClientInfo], Deferred[dict[str, Any]]]
+#: What to do with a body, as JSON values; None if there is none, or it is not JSON.
+Do = Callable[[ClientInfo, Any], Deferred[dict[str, Any]]]
 
 
 class RecordingsResource(Page):
@@ -85,13 +103,17 @@ class RecordingsResource(Page):
             return NotFoundResource()
         id, rest = path.decode("ascii"), list(request.postpath)
         request.postpath = []
-        if not rest:
-            return _OnePage(self._service, self._recordings, id)
-        if rest == [b"capture"]:
-            return _CapturePage(self._service, self._recordings, id)
-        if rest == [b"stop"]:
-            return _PostPage(self._service, lambda client: self._recordings.stopped(client, id))
-        return NotFoundResource()
+        service, recordings = self._service, self._recordings
+        pages: dict[tuple[bytes, ...], Callable[[], Resource]] = {
+            (): lambda: _OnePage(service, recordings, id),
+            (b"capture",): lambda: _CapturePage(service, recordings, id),
+            (b"stop",): lambda: _PostPage(service, lambda client, _: recordings.stopped(client, id)),
+            (b"hook",): lambda: _PostPage(service, lambda client, _: recordings.hooked(client, id)),
+            (b"clip",): lambda: _PostPage(
+                service, lambda client, body: recordings.clipped(client, id, body), status=201
+            ),
+        }
+        return pages.get(tuple(rest), NotFoundResource)()
 
     def render_GET(self, request: Any) -> Any:
         """Answer with the list."""
@@ -99,10 +121,7 @@ class RecordingsResource(Page):
 
     def render_POST(self, request: Any) -> Any:
         """Start a recording."""
-        try:
-            body = json.loads(request.content.read() or b"null")
-        except (ValueError, RecursionError):
-            body = None
+        body = _body(request)
         if not isinstance(body, dict):
             return deny(request, BadRequest("the body must be a JSON object"))
 
@@ -139,14 +158,39 @@ class _PostPage(Page):
     isLeaf = True
     methods = ("POST",)
 
-    def __init__(self, service: CaptureService, ask: Ask) -> None:
+    def __init__(self, service: CaptureService, do: Do, status: int = 200) -> None:
         super().__init__()
         self._service = service
-        self._ask = ask
+        self._do = do
+        self._status = status
 
     def render_POST(self, request: Any) -> Any:
         """Do it."""
-        return _answer(self._service, request, self._ask)
+        body = _body(request)
+        return _answer(self._service, request, lambda client: self._do(client, body), self._status)
+
+
+class HooksResource(Page):
+    """The hooks of recordings, for alert managers.
+
+    Args:
+        service: The api.
+        recordings: The recordings.
+    """
+
+    methods = ("POST",)
+
+    def __init__(self, service: CaptureService, recordings: Recorded) -> None:
+        super().__init__()
+        self._service = service
+        self._recordings = recordings
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        """The hook of one recording."""
+        if request.postpath or not path or len(path) > NAME_MAX or not path.isascii():
+            return NotFoundResource()
+        id = path.decode("ascii")
+        return _PostPage(self._service, lambda client, body: self._recordings.struck(client, id, body))
 
 
 class _CapturePage(Page):
@@ -162,10 +206,14 @@ class _CapturePage(Page):
         """Send the packets."""
         try:
             from_us, to_us = (_time(request, name) for name in (b"from", b"to"))
+            clip = _clip_number(request)
         except BadRequest as error:
             return deny(request, error)
         client = self._service.client(request)
-        asked = self._recordings.fetched(client, self._id, from_us, to_us)
+        if clip is None:
+            asked = self._recordings.fetched(client, self._id, from_us, to_us)
+        else:
+            asked = self._recordings.fetched_clip(client, self._id, clip)
         sender = _Sender(request, asked)
         asked.addCallback(sender.send)
         asked.addErrback(lambda failure: sender.failed(self._service.refused(failure, client)))
@@ -302,6 +350,22 @@ def _time(request: Any, name: bytes) -> int | None:
         key = name.decode()
         hint = f"for example: {key}=2026-11-29T03:00:00Z"
         raise BadRequest(f"{key} is not a time of RFC 3339", hint) from error
+
+
+def _clip_number(request: Any) -> int | None:
+    values = request.args.get(b"clip")
+    if not values:
+        return None
+    if not _NUMBER.fullmatch(values[0]) or len(request.args) > 1:
+        raise BadRequest("clip must be a clip's number, without from and to")
+    return int(values[0])
+
+
+def _body(request: Any) -> Any:
+    try:
+        return json.loads(request.content.read() or b"null")
+    except (ValueError, RecursionError):
+        return None
 
 
 def _answer(service: CaptureService, request: Any, ask: Ask, status: int = 200) -> Any:

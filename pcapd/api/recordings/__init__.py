@@ -26,6 +26,16 @@
     reads such a file from the store.
 ``keeping``
     what of a recording is kept.  Pure.
+``tee``
+    the sink of a live capture that is recorded besides.
+``clips``
+    makes clips: packets around an event, kept as objects of their own.
+``watching``, ``triggers``
+    the events that make clips by themselves: a lost instance, a packet that matches a second filter.
+``hooks``
+    keys and requests of alert managers.  Pure.
+``explaining``, ``explained``
+    the findings of a clip: the thread that asks for them, and the process that finds them.
 ``values``
     recordings as JSON values.  Pure.
 ``index``

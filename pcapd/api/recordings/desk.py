@@ -13,13 +13,15 @@ from twisted.internet.defer import Deferred, fail
 from pcapd.api.capture.audit import Trail
 from pcapd.api.http.web import ClientInfo
 from pcapd.api.operators import Operators
-from pcapd.api.recordings.fetching import File, assemble
+from pcapd.api.recordings.clips import printable
+from pcapd.api.recordings.fetching import File, assemble, clip_file
+from pcapd.api.recordings.hooks import HOOK_CAUSE, fits, hashed, new_key, reason_of
 from pcapd.api.recordings.service import Recordings
 from pcapd.api.recordings.splice import Wanted
 from pcapd.api.recordings.tables import Recording
-from pcapd.api.recordings.values import RUNNING, Order, described, request_of
+from pcapd.api.recordings.values import RUNNING, Cut, Order, described, described_clip, request_of
 from pcapd.api.resolvers.base import Resolved, asked_by
-from pcapd.errors import Conflict, Forbidden, LimitReached, RequestError, TargetNotFound
+from pcapd.errors import Conflict, Forbidden, LimitReached, RequestError, TargetNotFound, Unauthenticated
 from pcapd.limits import FETCHES_MAX
 
 __all__ = ["Desk"]
@@ -75,7 +77,7 @@ class Desk:
     async def _shown(self, client: ClientInfo, id: str) -> dict[str, Any]:
         _, recording = await self._mine(client, id)
         clips = await self._recordings.index.clips([id])
-        return described(recording, clips[id])
+        return described(recording, clips[id], findings=True)
 
     def stopped(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
         """End a recording in good order."""
@@ -83,8 +85,7 @@ class Desk:
 
     async def _stop(self, client: ClientInfo, id: str) -> dict[str, Any]:
         user, recording = await self._mine(client, id)
-        if recording.state not in RUNNING or not self._recordings.runs(id):
-            raise Conflict("the recording has ended already", "pcapctl recordings shows the states")
+        self._needs_to_run(recording)
         self._record("recording_stop_requested", user, client, recording=id, owner=recording.user)
         own = user.identity == recording.identity
         who = "its owner" if own else f"an operator of the api ({user.user})"
@@ -101,9 +102,90 @@ class Desk:
         await self._recordings.remove(recording)
         return {"deleted": id}
 
+    # --- clips -----------------------------------------------------------------
+
+    def clipped(self, client: ClientInfo, id: str, body: Any) -> Deferred[dict[str, Any]]:
+        """Make a clip around now; fires with it."""
+        return Deferred.fromCoroutine(self._clip(client, id, body))
+
+    async def _clip(self, client: ClientInfo, id: str, body: Any) -> dict[str, Any]:
+        cut = Cut.of(body)
+        user, recording = await self._mine(client, id)
+        with asked_by(user.user):
+            self._needs_to_run(recording)
+            self._record(
+                "recording_clipped", user, client, recording=id, owner=recording.user, purpose=cut.reason
+            )
+            clip = await self._recordings.clips.cut(
+                id, cut.reason, cut.before, cut.after, explain=recording.explain
+            )
+        return described_clip(clip)
+
+    def hooked(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
+        """Make a new key of a recording's hook, which replaces an older one; only for the owner."""
+        return Deferred.fromCoroutine(self._hook(client, id))
+
+    async def _hook(self, client: ClientInfo, id: str) -> dict[str, Any]:
+        user, recording = await self._mine(client, id)
+        with asked_by(user.user):
+            if recording.identity != user.identity:
+                raise _unknown(id)
+            self._needs_to_run(recording)
+            self._record("recording_hook_made", user, client, recording=id)
+            key = new_key()
+            await self._recordings.index.change(id, hook=hashed(key))
+        return {"hook": {"path": f"/v1/hooks/{id}", "key": key}}
+
+    def struck(self, client: ClientInfo, id: str, body: Any) -> Deferred[dict[str, Any]]:
+        """Make a clip for an alert manager, whose key is in the place of a user's token."""
+        return Deferred.fromCoroutine(self._strike(client, id, body))
+
+    async def _strike(self, client: ClientInfo, id: str, body: Any) -> dict[str, Any]:
+        recording = await self._recordings.index.get(id)
+        # The same answer, after the same time, if there is no such hook and if its key is another one.
+        if not fits(client.token or "", None if recording is None else recording.hook) or recording is None:
+            raise Unauthenticated("there is no such hook, or its key is another one")
+        self._needs_to_run(recording)
+        reason = reason_of(body)
+        if reason is None:
+            return {"clip": None}
+        reason = printable(reason)
+        facts = {"recording": id, "owner": recording.user, "purpose": reason}
+        self._trail.record("recording_hook_called", request_id=client.request_id, **client.facts, **facts)
+        clip = await self._recordings.clips.cut(
+            id, reason, recording.before, recording.after, explain=recording.explain, cause=HOOK_CAUSE
+        )
+        return {"clip": described_clip(clip)}
+
+    def _needs_to_run(self, recording: Recording) -> None:
+        if recording.state not in RUNNING or not self._recordings.runs(recording.id):
+            raise Conflict("the recording has ended already", "pcapctl recordings shows the states")
+
+    # --- packets ---------------------------------------------------------------
+
     def fetched(self, client: ClientInfo, id: str, from_us: int | None, to_us: int | None) -> Deferred[File]:
         """The file of a recording's packets in a time."""
         return Deferred.fromCoroutine(self._fetch(client, id, Wanted(from_us, to_us)))
+
+    def fetched_clip(self, client: ClientInfo, id: str, number: int) -> Deferred[File]:
+        """The file of a clip."""
+        return Deferred.fromCoroutine(self._fetch_clip(client, id, number))
+
+    async def _fetch_clip(self, client: ClientInfo, id: str, number: int) -> File:
+        user, recording = await self._mine(client, id, read=True)
+        with asked_by(user.user):
+            clips = (await self._recordings.index.clips([id]))[id]
+            clip = next((one for one in clips if one.number == number), None)
+            if clip is None:
+                raise TargetNotFound(
+                    f"the recording has no clip {number}", "pcapctl recording show lists them"
+                )
+            if clip.state == "open":
+                raise Conflict(f"clip {number} is not finished: its end is not stored yet", "try again later")
+            if clip.state != "done":
+                raise TargetNotFound(f"clip {number} has no packets, or could not be stored")
+            self._record("recording_fetched", user, client, recording=id, owner=recording.user, clip=number)
+        return clip_file(self._recordings.store, clip)
 
     async def _fetch(self, client: ClientInfo, id: str, wanted: Wanted) -> File:
         user, recording = await self._mine(client, id, read=True)

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from pcapd.api.recordings.splice import Stored, Wanted, cut_packets, parts
-from pcapd.api.recordings.store import Store
+from pcapd.api.recordings.store import Extract, Store
+from pcapd.api.recordings.tables import Clip
 from pcapd.limits import FETCH_PIECE
 
-__all__ = ["File", "assemble", "clip_name", "object_name"]
+__all__ = ["File", "assemble", "clip_file", "clip_name", "object_name"]
 
 
 def object_name(id: str, epoch: int, number: int) -> str:
@@ -54,6 +55,14 @@ class File:
         """Handle that nothing more is read."""
         close, self._close = self._close, _nothing
         close()
+
+    @property
+    def extracts(self) -> list[Extract]:
+        """What it consists of, for `Store.join`."""
+        return [
+            (extent.name, extent.start, extent.size) if extent.data is None else extent.data
+            for extent in self._extents
+        ]
 
     async def read(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes between two offsets, in pieces of at most `FETCH_PIECE`.
@@ -102,6 +111,12 @@ async def assemble(
     first = chosen[0].segment if chosen else None
     tag = f"{id}-{first.epoch}-{first.number}-{wanted.from_us or 0}" if first is not None else id
     return File(store, [extent for extent in extents if extent.size], tag, close)
+
+
+def clip_file(store: Store, clip: Clip) -> File:
+    """The file of a clip that is stored."""
+    name = clip_name(clip.recording, clip.number)
+    return File(store, [_Extent(name, 0, clip.bytes)], f"{clip.recording}-clip-{clip.number}", _nothing)
 
 
 def _nothing() -> None:

@@ -252,14 +252,19 @@ class Index:
 
         return self._do(work)
 
-    def change_clip(self, clip: Clip) -> Deferred[None]:
-        """Store the size, the times and the findings of a clip."""
+    def change_clip(self, clip: Clip, **values: Any) -> Deferred[bool]:
+        """Change fields of a clip; fires with whether it still exists."""
         statement = (
             update(CLIPS)
             .where(CLIPS.c.recording == clip.recording, CLIPS.c.number == clip.number)
-            .values(bytes=clip.bytes, findings=clip.findings, first_us=clip.first_us, last_us=clip.last_us)
+            .values(**values)
         )
-        return self._do(lambda connection: _none(connection.execute(statement)))
+        return self._do(lambda connection: connection.execute(statement).rowcount > 0)
+
+    def open_clips(self) -> Deferred[list[Clip]]:
+        """The clips of all recordings whose objects are not stored yet."""
+        wanted = select(CLIPS).where(CLIPS.c.state == "open").order_by(CLIPS.c.recording, CLIPS.c.number)
+        return self._do(lambda connection: [Clip(**row) for row in connection.execute(wanted).mappings()])
 
     def clips(self, ids: Sequence[str]) -> Deferred[dict[str, list[Clip]]]:
         """The clips of recordings, by their id, in order."""

@@ -41,15 +41,19 @@ class Ring:
         for segment in segments:
             self._append(segment, now - max(0, now_us - segment.last_us) / _MICROS)
 
-    def add(self, segment: Stored, now: float) -> list[Stored]:
-        """Add a segment that ends now; return those that are not kept any longer."""
+    def add(self, segment: Stored, now: float, held_from_us: int | None = None) -> list[Stored]:
+        """Add a segment that ends now; return those that are not kept any longer (`expired`)."""
         self._append(segment, now)
-        return self.expired(now)
+        return self.expired(now, held_from_us)
 
-    def expired(self, now: float) -> list[Stored]:
-        """Forget the segments that are not kept any longer, and return them."""
+    def expired(self, now: float, held_from_us: int | None = None) -> list[Stored]:
+        """Forget the segments that are not kept any longer, and return them.
+
+        Args:
+            held_from_us: Packets from this time on are needed for a clip, microseconds since the epoch.
+        """
         dropped: list[Stored] = []
-        while len(self._segments) > 1 and self._too_much(now):
+        while len(self._segments) > 1 and self._too_much(now) and not self._held(held_from_us):
             dropped.append(self._segments.popleft()[1])
             self._bytes -= dropped[-1].size
         return dropped
@@ -57,6 +61,9 @@ class Ring:
     def _append(self, segment: Stored, ended: float) -> None:
         self._segments.append((ended, segment))
         self._bytes += segment.size
+
+    def _held(self, from_us: int | None) -> bool:
+        return from_us is not None and self._segments[0][1].last_us >= from_us
 
     def _too_much(self, now: float) -> bool:
         if self._keep_bytes is not None and self._bytes > self._keep_bytes:

@@ -13,8 +13,9 @@ from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
 from pcapd.api.recordings.desk import Desk
 from pcapd.api.recordings.index import Index, check_database
-from pcapd.api.recordings.service import Captures, Recordings
+from pcapd.api.recordings.service import Recordings
 from pcapd.api.recordings.store import Store, check_store
+from pcapd.api.recordings.watching import Captures
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import ConfigError
 from pcapd.net.reactor import Reactor

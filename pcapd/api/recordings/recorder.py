@@ -21,7 +21,6 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pcapd.api.capture.life import Capture
 from pcapd.api.recordings.segments import Segment, Segmenter
 from pcapd.errors import MixedLinkTypes, RequestError
 from pcapd.limits import (
@@ -39,7 +38,23 @@ from pcapd.net.reactor import Reactor
 from pcapd.wire import End, EndReason, Notice, Source, Stats
 from pcapd.wire.frames import Bytes
 
-__all__ = ["Keeper", "Recorder"]
+__all__ = ["Keeper", "Recorded", "Recorder"]
+
+
+class Recorded(Protocol):
+    """The part of a capture that a recording uses."""
+
+    def stop(self, reason: EndReason, message: str = "") -> None:
+        """End it in good order."""
+
+    def abandon(self, why: str) -> None:
+        """End it at once."""
+
+    def pauseProducing(self) -> None:
+        """Deliver nothing more for now."""
+
+    def resumeProducing(self) -> None:
+        """Deliver again."""
 
 
 class Keeper(Protocol):
@@ -61,6 +76,9 @@ class Keeper(Protocol):
 
     def opened(self, source: Source) -> None:
         """Handle the first source: the recording has started."""
+
+    def noticed(self, notice: Notice) -> None:
+        """Handle a notice of the capture."""
 
     def ended(self, state: str, message: str, *, draining: bool) -> None:
         """Handle the end; this is the last call.
@@ -98,7 +116,7 @@ class Recorder:
         self._segments = Segmenter(SEGMENT_BYTES, SEGMENT_SECONDS, lambda: muxer.closing(now_us()), now_us())
         self._dropped_before = dropped
         self._state = _State.RECORDING
-        self._capture: Capture | None = None
+        self._capture: Recorded | None = None
         self._storing: Segment | None = None
         self._trouble_at: float | None = None  # when the store failed first, since it last worked
         self._paused = False
@@ -110,7 +128,7 @@ class Recorder:
         #: Fires when the last segment is stored, or given up.
         self.finished: Deferred[None] = Deferred()
 
-    def record(self, capture: Capture) -> None:
+    def record(self, capture: Recorded) -> None:
         """Begin with this capture, which is started afterwards."""
         self._capture = capture
         self._ticker.start(RECORDING_INTERVAL, now=False)
@@ -165,6 +183,7 @@ class Recorder:
         """Handle a notice; nobody reads it now, so it is logged."""
         self._muxer.await_instances(notice.awaited)
         self.log.info("recording: {origin}: {message}", origin=notice.origin, message=notice.message)
+        self._keeper.noticed(notice)
 
     def end(self, end: End) -> None:
         """Store what is left, and end the recording."""

@@ -7,17 +7,19 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from pcapd.api.capture.life import Capture
 from pcapd.api.metrics import Metrics
+from pcapd.api.recordings.clips import Clips
 from pcapd.api.recordings.fetching import object_name
 from pcapd.api.recordings.index import Index, IndexTrouble
 from pcapd.api.recordings.keeping import Ring
-from pcapd.api.recordings.recorder import Recorder
+from pcapd.api.recordings.recorder import Recorded, Recorder
 from pcapd.api.recordings.segments import Segment
 from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.store import Store
+from pcapd.api.recordings.tables import Recording
+from pcapd.api.recordings.watching import Watching
 from pcapd.errors import PcapdError
-from pcapd.wire import Source
+from pcapd.wire import Notice, Source
 
 __all__ = ["Owner", "Running"]
 
@@ -28,6 +30,8 @@ class Owner(Protocol):
     index: Index
     store: Store
     metrics: Metrics
+    clips: Clips
+    watching: Watching
 
     def grew(self, size: int) -> None:
         """Count a segment that was stored."""
@@ -60,6 +64,7 @@ class Running:
         identity: The owner.
         capture: Its capture; None before it starts and after its end.
         recorder: Its sink.
+        recording: What is recorded.
         opened_once: Whether a source was opened in this epoch.
     """
 
@@ -73,8 +78,9 @@ class Running:
         self._seconds = seconds
         self._stored: set[int] = set()  # numbers of segments whose object is stored, but not in the index
         self._unwanted: list[Stored] = []  # segments that the ring has dropped, and the index still has
-        self.capture: Capture | None = None
+        self.capture: Recorded | None = None
         self.recorder: Recorder | None = None
+        self.recording: Recording | None = None
         self.identity = ""
         self.opened_once = False
         self._dropped = dropped
@@ -102,14 +108,18 @@ class Running:
         owner.grew(stored.size)
         self._count_drops(segment.dropped)
         # Failing to delete must not fail this: the segment is stored.
-        owner.note(Deferred.fromCoroutine(self._drop(self._ring.add(stored, self._seconds()))))
+        gone = self._ring.add(stored, self._seconds(), owner.clips.held_from(self.id))
+        owner.note(Deferred.fromCoroutine(self._drop(gone)))
+        owner.clips.stored(self.id, stored.last_us)
         owner.check_room(self)
 
     def quiet(self, up_to_us: int, dropped: int) -> None:
         """Note up to when the recording is complete, and delete what is not kept any longer."""
         self._count_drops(dropped)
         self._owner.note(self._owner.index.change(self.id, last_us=up_to_us, dropped=dropped))
-        self._owner.note(Deferred.fromCoroutine(self._drop(self._ring.expired(self._seconds()))))
+        gone = self._ring.expired(self._seconds(), self._owner.clips.held_from(self.id))
+        self._owner.note(Deferred.fromCoroutine(self._drop(gone)))
+        self._owner.clips.stored(self.id, up_to_us)
 
     def _count_drops(self, dropped: int) -> None:
         self._owner.metrics.recording_drops.inc(max(0, dropped - self._dropped))
@@ -128,6 +138,11 @@ class Running:
         """Note that the recording has started."""
         self.opened_once = True
         self._owner.opened(self)
+
+    def noticed(self, notice: Notice) -> None:
+        """Make a clip, if the notice reports a loss that this recording is to be clipped on."""
+        if self.recording is not None:
+            self._owner.watching.noticed(self.recording, notice)
 
     def ended(self, state: str, message: str, *, draining: bool) -> None:
         """Note the end; a recording that ended because the api stops goes on later."""

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.life import Capture
+from pcapd.api.capture.sink import Sink
 from pcapd.api.http.web import ClientInfo
 from pcapd.api.metrics import Metrics
+from pcapd.api.recordings.clips import Clips
+from pcapd.api.recordings.explaining import Explainer
 from pcapd.api.recordings.fetching import object_name
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
-from pcapd.api.recordings.recorder import Recorder
+from pcapd.api.recordings.recorder import Recorded, Recorder
 from pcapd.api.recordings.redialling import Redialling
 from pcapd.api.recordings.resuming import Resuming
 from pcapd.api.recordings.running import Running
@@ -28,7 +31,9 @@ from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.store import Store, StoreTrouble
 from pcapd.api.recordings.sweeping import Sweeper
 from pcapd.api.recordings.tables import Recording
+from pcapd.api.recordings.tee import ClientSide, Tee
 from pcapd.api.recordings.values import RUNNING, Order, described, request_of, request_values, target_of
+from pcapd.api.recordings.watching import Captures, Watching
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import (
@@ -41,30 +46,11 @@ from pcapd.merge.muxer import Muxer
 from pcapd.net.clock import now_us, rfc3339
 from pcapd.net.reactor import Reactor
 from pcapd.savefile.form import Form
-from pcapd.wire import EndReason, Request
+from pcapd.wire import Besides, EndReason, Request
 
-__all__ = ["RUNNING", "Captures", "Recordings"]
+__all__ = ["RUNNING", "Recordings"]
 
 _MICROS = 1_000_000
-
-
-class Captures(Protocol):
-    """The part of the api that starts captures."""
-
-    def accepting(self) -> None:
-        """Raise `Draining` when the api accepts no new captures."""
-
-    def begin(self, request: Request, token: str | None, client: ClientInfo, sink: Any) -> Deferred[Capture]:
-        """Authenticate the user, find the targets, and admit the capture."""
-
-    def resume(self, id: str, request: Request, resolved: Resolved, sink: Any) -> Capture:
-        """Make a capture for a request that was admitted before."""
-
-    def resolver(self, request: Request) -> Resolver:
-        """The resolver of a request."""
-
-    def released(self, capture: Capture) -> None:
-        """Stop counting a capture."""
 
 
 class Recordings:
@@ -100,6 +86,8 @@ class Recordings:
         self.store = store
         self._running: dict[str, Running] = {}
         self.metrics = metrics
+        self.clips = Clips(reactor, index, store, self, Explainer(reactor, store))
+        self.watching = Watching(reactor, captures, self.clips, trail)
         self._bytes = 0
         self._ends: dict[str, dict[str, Any]] = {}  # ends that are not in the index yet, by id
         self._uncleared: set[str] = set()  # deleted recordings whose objects may be left
@@ -113,6 +101,7 @@ class Recordings:
         """Continue the recordings that ran when the api ended, and delete what is too old."""
         self.index.start()
         self.store.start()
+        self.clips.start()
         self._resuming.start(self._read)
         self._sweeper.start()
 
@@ -120,11 +109,13 @@ class Recordings:
         """Close the index and the store; all captures have ended."""
         self._sweeper.stop()
         self._resuming.stop()
+        self.clips.stop()
         self.store.stop()
         self.index.stop()
 
     async def _read(self) -> None:
         self._bytes = await self.index.total()
+        await self.clips.resume()
 
     @property
     def troubled(self) -> bool:
@@ -160,8 +151,10 @@ class Recordings:
         targets = tuple(target_of(values) for values in recording.targets)
         resolved = Resolved(recording.user, targets, identity=recording.identity, origin=recording.origin)
         capture = self._captures.resume(recording.id, request, resolved, recorder)
+        running.recording = recording
         try:
             self._begin(running, capture, recorder)
+            self.watching.watch_again(recording, request, resolved)
         except BaseException:
             self._undo(running, capture, recorder)
             raise
@@ -183,13 +176,35 @@ class Recordings:
         """
         if order.request.follow:
             raise BadRequest("a recording cannot follow an app", "record its instances as they are now")
+        recording, _ = await self._create(order, client.token, client, None)
+        return described(recording, [])
+
+    def beside(
+        self, request: Request, token: str | None, client: ClientInfo, sink: Sink
+    ) -> Deferred[ClientSide]:
+        """Start a live capture that is recorded besides; fires with what the client uses as its capture."""
+        return Deferred.fromCoroutine(self._beside(request, token, client, sink))
+
+    async def _beside(
+        self, request: Request, token: str | None, client: ClientInfo, sink: Sink
+    ) -> ClientSide:
+        wanted = request.record or Besides()
+        order = Order(dataclasses.replace(request, record=None), wanted.keep, wanted.keep_bytes)
+        _, tee = await self._create(order, token, client, sink)
+        assert tee is not None, "there is a sink"
+        return tee.client_side
+
+    async def _create(
+        self, order: Order, token: str | None, client: ClientInfo, sink: Sink | None
+    ) -> tuple[Recording, Tee | None]:
         await self._resuming.known()
         if not self._resuming.ready:  # then nobody knows how many recordings there are
             raise RecordingsUnavailable("the index of recordings cannot be read", "try again later")
         id = str(uuid.uuid4())
         running = Running(self, id, 1, Ring(order.keep, order.keep_bytes), self._reactor.seconds)
         recorder = self._recorder(running, order.request, "")
-        capture = await self._captures.begin(order.request, client.token, client, recorder)
+        tee = None if sink is None else Tee(self._reactor, sink, recorder, id)
+        capture = await self._captures.begin(order.request, token, client, tee or recorder)
         try:
             with asked_by(capture.user):
                 self._admit(capture)
@@ -198,44 +213,59 @@ class Recordings:
                 identity=capture.identity,
                 user=capture.user,
                 origin=capture.facts.resolved.origin,
-                request=request_values(capture.request),
+                request=request_values(dataclasses.replace(capture.request, duration=capture.facts.duration)),
                 targets=[dataclasses.asdict(target) for target in capture.targets],
                 state="starting",
                 since_us=now_us(),
                 keep=order.keep,
                 keep_bytes=order.keep_bytes,
+                clip_on=order.clip_on,
+                before=order.before,
+                after=order.after,
+                explain=order.explain,
             )
             self._running[id] = running
             running.identity = capture.identity
+            running.recording = recording
+            await self.watching.watch(recording, capture.request, capture.facts.resolved)
             await self.index.create(recording)
-            self._begin(running, capture, recorder)
+            self._begin(running, capture, recorder, tee)
+            self.watching.begun(id)
         except BaseException:
             self._undo(running, capture, recorder)
             # Statements run in order, so this also removes what is being added at present.
             self.note(self.index.remove(id))
             raise
-        return described(recording, [])
+        return recording, tee
 
     def _undo(
-        self, running: Running, capture: Capture, recorder: Recorder, why: str = "the recording did not start"
+        self,
+        running: Running,
+        capture: Recorded,
+        recorder: Recorder,
+        why: str = "the recording did not start",
     ) -> None:
         """Forget a recording, without storing what is left of it."""
         self._running.pop(running.id, None)
         running.capture = None
+        self.watching.ended(running.id)
         recorder.cancel()
         capture.abandon(why)
-        self._captures.released(capture)
+        if isinstance(capture, Capture):  # a tee releases its own
+            self._captures.released(capture)
 
     def _admit(self, capture: Capture) -> None:
         running = {one.id for one in self._running.values() if one.identity == capture.identity}
         mine = len(running | self._resuming.of(capture.identity))
         if mine >= self._config.per_user:
             raise LimitReached(f"you already run {mine} recordings", "stop one of them")
-        self._check_quota()
+        self.need_room()
 
-    def _check_quota(self) -> None:
+    def need_room(self, size: int = 0) -> None:
+        """Raise `NoRoom` if there is no room for so many more bytes."""
         free = self.store.free()
-        if self._bytes >= self._config.max_bytes or (free is not None and free < self._config.reserve):
+        full = self._bytes + size >= self._config.max_bytes
+        if full or (free is not None and free - size < self._config.reserve):
             raise NoRoom("there is no room for recordings", "delete recordings, or ask the operator for room")
 
     def _recorder(self, running: Running, request: Request, comment: str, dropped: int = 0) -> Recorder:
@@ -243,27 +273,28 @@ class Recordings:
         muxer = Muxer(Form.PCAPNG, request.snaplen, comment=about)
         return Recorder(self._reactor, muxer, running, dropped)
 
-    def _begin(self, running: Running, capture: Capture, recorder: Recorder) -> None:
-        running.capture = capture
+    def _begin(self, running: Running, capture: Capture, recorder: Recorder, tee: Tee | None = None) -> None:
+        running.capture = side = capture if tee is None else tee.begin(capture, self._captures.released)
         running.recorder = recorder
         running.identity = capture.identity
         self._running[running.id] = running
-        capture.watcher = redialling = Redialling(self._reactor, capture)
-        capture.finished.addCallback(lambda _: redialling.stop())
-        recorder.record(capture)
-        capture.start()
+        recorder.record(side)
+        if tee is None:  # otherwise it is a capture as always, which its client starts
+            capture.watcher = redialling = Redialling(self._reactor, capture)
+            capture.finished.addCallback(lambda _: redialling.stop())
+            capture.start()
 
     # --- called by running recordings ------------------------------------------
 
     def grew(self, size: int) -> None:
-        """Count a segment that was stored."""
+        """Count a segment or a clip that was stored."""
         self._bytes += size
         self.metrics.segments_stored.inc()
 
     def check_room(self, running: Running) -> None:
         """End a recording that has no more room."""
         try:
-            self._check_quota()
+            self.need_room()
         except NoRoom as error:
             if running.capture is not None:
                 running.capture.stop(EndReason.BYTES, error.message)
@@ -276,8 +307,9 @@ class Recordings:
     def left(self, running: Running, ended: tuple[str, str] | None) -> None:
         """Note that a recording runs no longer; with state and message if it has ended for good."""
         self._running.pop(running.id, None)
+        self.watching.ended(running.id)
         capture, running.capture = running.capture, None
-        if capture is not None:
+        if isinstance(capture, Capture):
             self._captures.released(capture)
         if ended is None:
             return
@@ -288,6 +320,7 @@ class Recordings:
         else:
             self._resuming.forget(running.id)
             self.note(Deferred.fromCoroutine(self.finish(running.id, state, message)))
+            self.clips.ended(running.id)
 
     async def finish(self, id: str, state: str, message: str) -> None:
         """Note the end of a recording in the index; if this fails, it is tried again later."""
@@ -349,6 +382,7 @@ class Recordings:
     async def remove(self, recording: Recording) -> None:
         """Delete a recording with everything in it; it is ended first if it runs."""
         self.abandon(recording.id)
+        self.clips.forget(recording.id)
         self._bytes -= await self.index.remove(recording.id)
         self.metrics.packets_deleted.inc(recording.packets)
         self._uncleared.add(recording.id)

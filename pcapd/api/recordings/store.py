@@ -10,10 +10,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Union
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -24,10 +24,10 @@ from twisted.internet.threads import deferToThreadPool
 
 from pcapd.api.recordings.threads import Threads
 from pcapd.errors import ConfigError, RecordingsUnavailable
-from pcapd.limits import OBJECTS_PAGE
+from pcapd.limits import CLIP_PIECE, FETCH_PIECE, OBJECTS_PAGE
 from pcapd.net.reactor import Reactor
 
-__all__ = ["Store", "StoreTrouble"]
+__all__ = ["Extract", "Store", "StoreTrouble"]
 
 T = TypeVar("T")
 _list: Final = list  # `Store.list` hides the name in the class
@@ -40,6 +40,10 @@ _RETRIES: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 _CLIENT: Any = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
 #: Objects of a directory are written under such a name first; one that is left over is of a killed process.
 _UNFINISHED: Final = re.compile(r".*#[0-9]+")
+
+
+#: A part of an object (name, offset, bytes), or bytes that are here already.
+Extract = Union[tuple[str, int, int], bytes]
 
 
 class StoreTrouble(RecordingsUnavailable):
@@ -92,12 +96,16 @@ class Store:
         def work() -> None:
             # In one request: with several, a bucket would keep the parts of one that was not finished.
             obstore.put(self._store, name, data, use_multipart=False)
-            if self._directory is not None:
-                path = self._directory / name
-                for written in (path, *path.parents[: name.count("/") + 1]):
-                    _flush(written)
+            self._flush_object(name)
 
         return self._do(work)
+
+    def _flush_object(self, name: str) -> None:
+        """Write an object to the disk, with the directories in which it is."""
+        if self._directory is not None:
+            path = self._directory / name
+            for written in (path, *path.parents[: name.count("/") + 1]):
+                _flush(written)
 
     def get(self, name: str, start: int, length: int) -> Deferred[bytes]:
         """Read a part of an object.  Fails with `StoreTrouble`, also if there is none of this name.
@@ -107,6 +115,37 @@ class Store:
             length: Bytes, more than 0.
         """
         return self._do(lambda: bytes(obstore.get_range(self._store, name, start=start, length=length)))
+
+    def join(self, name: str, extracts: Iterable[Extract]) -> Deferred[None]:
+        """Store an object that consists of parts of others, as `put` does.
+
+        Fails with `StoreTrouble`.
+        """
+
+        def work() -> None:
+            writer = obstore.open_writer(self._store, name, buffer_size=CLIP_PIECE, max_concurrency=1)
+            for piece in self.pieces(extracts):
+                writer.write(piece)
+            # Not in a `with` statement: after an error, nothing may be stored under this name.
+            writer.close()
+            self._flush_object(name)
+
+        return self._do(work)
+
+    def pieces(self, extracts: Iterable[Extract]) -> Iterator[bytes]:
+        """Read parts of objects, in pieces of at most `FETCH_PIECE`.  Blocks.
+
+        Raises:
+            BaseError: The store failed, or an object does not exist.
+        """
+        for extract in extracts:
+            if isinstance(extract, bytes):
+                yield extract
+                continue
+            name, start, length = extract
+            for offset in range(start, start + length, FETCH_PIECE):
+                size = min(FETCH_PIECE, start + length - offset)
+                yield bytes(obstore.get_range(self._store, name, start=offset, length=size))
 
     def delete(self, names: Sequence[str]) -> Deferred[None]:
         """Delete objects; those that do not exist are ignored.  Fails with `StoreTrouble`."""

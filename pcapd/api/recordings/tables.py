@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, MetaData, Table, Text
 from sqlalchemy import Index as IndexOf
 
 __all__ = ["CLIPS", "META", "RECORDINGS", "SEGMENTS", "VERSION", "Clip", "Recording"]
@@ -32,7 +32,11 @@ class Recording:
         keep: Seconds of the ring; None to keep all.
         keep_bytes: Bytes of the ring; None to keep all.
         epoch: Number of the present epoch, from 1 on.
+        clip_on: What makes a clip: ``"crash"``, ``{"filter": TEXT}``, or None.
+        before: Seconds before the event in a clip that nobody asked for by command; ``after``: after it.
+        explain: Whether clips are explained.
         deleted_packets: Packets in segments that were deleted.
+        hook: SHA-256 of the key of the hook for alert managers, in hexadecimal; None without one.
         ended_us: When it ended; None while it runs.
     """
 
@@ -59,6 +63,7 @@ class Recording:
     deleted_packets: int = 0
     deleted_bytes: int = 0
     hook: str | None = None
+    explain: bool = False
     ended_us: int | None = None
 
 
@@ -69,8 +74,10 @@ class Clip:
     Attributes:
         number: Its number in the recording, from 1 on.
         reason: Why it was made.
-        first_us: Its beginning; last_us: its end; microseconds since the epoch.
+        first_us: Its beginning; last_us: its end; microseconds since the epoch.  While it is open,
+            what is wanted; then what it contains.
         bytes: Size of its object; 0 until it is stored.
+        state: ``open`` (its object is not stored yet), ``done`` or ``failed``.
         findings: What ``--explain`` found in it, as JSON values; None if it was not explained.
     """
 
@@ -80,6 +87,7 @@ class Clip:
     first_us: int
     last_us: int
     bytes: int = 0
+    state: str = "open"
     findings: Any = None
 
 
@@ -111,6 +119,7 @@ RECORDINGS = Table(
     Column("deleted_packets", BigInteger, nullable=False),
     Column("deleted_bytes", BigInteger, nullable=False),
     Column("hook", Text),
+    Column("explain", Boolean, nullable=False),
     Column("ended_us", BigInteger),
 )
 SEGMENTS = Table(
@@ -135,5 +144,6 @@ CLIPS = Table(
     Column("first_us", BigInteger, nullable=False),
     Column("last_us", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
     Column("findings", JSON),
 )

@@ -10,9 +10,20 @@ from typing import Any, Final
 from pcapd.api.recordings.tables import Clip, Recording
 from pcapd.api.resolvers.base import Target
 from pcapd.errors import BadRequest, RemoteProtocolError
+from pcapd.limits import CLIP_AFTER, CLIP_BEFORE, CLIP_MAX, FILTER_MAX, REASON_MAX
 from pcapd.wire import Container, Request, decode
 
-__all__ = ["RUNNING", "Order", "described", "request_of", "request_values", "target_of"]
+__all__ = [
+    "RUNNING",
+    "Cut",
+    "Order",
+    "described",
+    "described_clip",
+    "filter_of",
+    "request_of",
+    "request_values",
+    "target_of",
+]
 
 #: States of a recording that may still grow.
 RUNNING: Final = ("starting", "recording")
@@ -41,7 +52,29 @@ def target_of(values: Mapping[str, Any]) -> Target:
     return Target(**{**values, "container": Container(**container) if container else None})
 
 
-def described(recording: Recording, clips: Sequence[Clip]) -> dict[str, Any]:
+def filter_of(clip_on: Any) -> str | None:
+    """The second filter of a recording; None if it has none."""
+    return clip_on["filter"] if isinstance(clip_on, Mapping) else None
+
+
+def described_clip(clip: Clip, *, findings: bool = False) -> dict[str, Any]:
+    """A clip for its user.
+
+    Args:
+        findings: Whether what was found in it is wanted too; null if it was not explained.
+    """
+    shown = {
+        "number": clip.number,
+        "state": clip.state,
+        "reason": clip.reason,
+        "first_us": clip.first_us,
+        "last_us": clip.last_us,
+        "bytes": clip.bytes,
+    }
+    return {**shown, "findings": clip.findings} if findings else shown
+
+
+def described(recording: Recording, clips: Sequence[Clip], *, findings: bool = False) -> dict[str, Any]:
     """A recording for its user (DESIGN: a recording's fields)."""
     request = recording.request
     target = request.get("app") or request.get("deployment") or list(request.get("targets", ()))
@@ -62,16 +95,11 @@ def described(recording: Recording, clips: Sequence[Clip]) -> dict[str, Any]:
         "keep_bytes": recording.keep_bytes,
         "deleted_packets": recording.deleted_packets,
         "ended_us": recording.ended_us,
-        "clips": [
-            {
-                "number": clip.number,
-                "reason": clip.reason,
-                "first_us": clip.first_us,
-                "last_us": clip.last_us,
-                "bytes": clip.bytes,
-            }
-            for clip in clips
-        ],
+        "clip_on": recording.clip_on,
+        "before": recording.before,
+        "after": recording.after,
+        "hook": recording.hook is not None,
+        "clips": [described_clip(clip, findings=findings) for clip in clips],
         "message": recording.message,
     }
 
@@ -84,11 +112,18 @@ class Order:
         request: The request of the capture.
         keep: Seconds of packets to keep; None for all.
         keep_bytes: Bytes to keep; None for all.
+        clip_on: What makes a clip: ``"crash"``, ``{"filter": TEXT}``, or None.
+        before: Seconds before the event in such a clip; ``after``: after it.
+        explain: Whether clips are explained.
     """
 
     request: Request
     keep: int | None = None
     keep_bytes: int | None = None
+    clip_on: Any = None
+    before: int = int(CLIP_BEFORE)
+    after: int = int(CLIP_AFTER)
+    explain: bool = False
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> Order:
@@ -97,7 +132,67 @@ class Order:
         Raises:
             BadRequest: A value is missing or not valid.
         """
-        return cls(request_of(body), _number(body, "keep"), _number(body, "keep_bytes"))
+        explain = body.get("explain")
+        if not isinstance(explain, (bool, type(None))):
+            raise BadRequest("explain must be true or false")
+        return cls(
+            request_of(body),
+            _number(body, "keep"),
+            _number(body, "keep_bytes"),
+            _clip_on(body.get("clip_on")),
+            _seconds(body, "before", int(CLIP_BEFORE)),
+            _seconds(body, "after", int(CLIP_AFTER)),
+            bool(explain),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """What a user asks for with ``POST /v1/recordings/ID/clip``.
+
+    Attributes:
+        before: Seconds before now; ``after``: after now.
+        reason: Why, one line.
+    """
+
+    before: int
+    after: int
+    reason: str
+
+    @classmethod
+    def of(cls, body: Any) -> Cut:
+        """Read it from JSON values; all have defaults.
+
+        Raises:
+            BadRequest: A value is not valid.
+        """
+        body = {} if body is None else body
+        if not isinstance(body, dict):
+            raise BadRequest("the body must be a JSON object")
+        reason = body.get("reason") or "by command"
+        if not isinstance(reason, str) or len(reason) > REASON_MAX or not reason.isprintable():
+            raise BadRequest(f"reason must be at most {REASON_MAX} printable characters, in one line")
+        before = _seconds(body, "before", int(CLIP_BEFORE))
+        return cls(before, _seconds(body, "after", int(CLIP_AFTER)), reason)
+
+
+def _clip_on(value: Any) -> Any:
+    if value is None or value == "crash":
+        return value
+    expression = value.get("filter") if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(expression, str) or not expression.strip() or len(expression) > FILTER_MAX:
+        hint = 'for example: {"filter": "tcp port 443 and tcp[13] & 4 != 0"}'
+        raise BadRequest('clip_on must be "crash", or an object with a filter', hint)
+    return {"filter": expression}
+
+
+def _seconds(body: dict[str, Any], name: str, default: int) -> int:
+    value = body.get(name)
+    if value is None:
+        return default
+    if type(value) not in {int, float} or not 0 <= value <= CLIP_MAX:
+        raise BadRequest(f"{name} must be 0 to {CLIP_MAX:g} seconds")
+    return int(value)
 
 
 def _number(body: dict[str, Any], name: str) -> int | None:

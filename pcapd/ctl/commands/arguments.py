@@ -347,8 +347,14 @@ direct_capture_options = combined(
     *(click.option(name, count=True, hidden=True, expose_value=False) for name in _HABITS),
 )
 
+_RESUMABLE = click.option(
+    "--resumable",
+    is_flag=True,
+    help="Let the api record besides: if the connection is lost, the recording goes on until --duration "
+    "or the api's limit, and has what the file lacks.",
+)
 #: The options of every command that captures through an api.
-capture_options = combined(direct_capture_options, *_ACCESS)
+capture_options = combined(direct_capture_options, _RESUMABLE, *_ACCESS)
 
 token_file_option = click.option(
     "--token-file",

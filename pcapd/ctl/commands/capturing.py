@@ -90,6 +90,7 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         snaplen=given["snaplen"],
         headers_only=given["headers_only"],
         reason=given["reason"],
+        resumable=given.get("resumable", False),
         count=given["count"],
         duration=_duration(given),
         max_bytes=given["max_bytes"],

@@ -6,6 +6,7 @@ seconds of a monotonic clock.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
@@ -119,6 +120,8 @@ class CaptureSession:
         self.failed: Dict[str, None] = {}
         #: Number of instances that have neither opened a source nor failed.
         self.awaited = 0
+        #: The id of the recording that the api makes besides; empty if it makes none.
+        self.recording = ""
         #: The api's limits, once they are known.
         self.limits: Optional[Limits] = None
         #: When the first source was opened; None before.
@@ -319,23 +322,9 @@ class CaptureSession:
         elif isinstance(message, Stats):
             self.muxer.stats(event.source, message)
         elif isinstance(message, Source):
-            if self._request.headers_only and not message.headers_only:
-                hint = "ask the operator to upgrade it"
-                self.fail(PcapdError("the api cannot cut packets after their headers", hint))
-                return
-            self.muxer.source(event.source, message, now_us)
-            self._await(message.awaited)
-            if self.started is None:
-                self.started = now
-                self._state = _State.CAPTURING
+            self._opened(event.source, message, now, now_us)
         elif isinstance(message, Notice):
-            if message.type.incomplete:
-                self._failed_targets += 1
-                if len(self.failed) < INSTANCES_MAX:
-                    self.failed[message.origin[:NAME_MAX]] = None
-            self._await(message.awaited)
-            self.muxer.await_instances(message.awaited)
-            self.notices.append(message)
+            self._noticed(message)
         elif isinstance(message, Ping):
             self._send.append(self._session.pong(message, now_us))
         elif isinstance(message, Hello):
@@ -346,6 +335,34 @@ class CaptureSession:
             self.fail(request_error(message.code, message.message, message.hint))
         elif isinstance(message, End):
             self._ended(message)
+
+    def _opened(self, number: int, source: Source, now: float, now_us: int) -> None:
+        if self._request.headers_only and not source.headers_only:
+            hint = "ask the operator to upgrade it"
+            self.fail(PcapdError("the api cannot cut packets after their headers", hint))
+            return
+        if self._request.record is not None and not self.recording:  # it would have been confirmed before
+            hint = "capture without --resumable, or ask the operator to upgrade it"
+            self.fail(PcapdError("the api makes no recordings besides captures", hint))
+            return
+        self.muxer.source(number, source, now_us)
+        self._await(source.awaited)
+        if self.started is None:
+            self.started = now
+            self._state = _State.CAPTURING
+
+    def _noticed(self, notice: Notice) -> None:
+        if notice.type.incomplete:
+            self._failed_targets += 1
+            if len(self.failed) < INSTANCES_MAX:
+                self.failed[notice.origin[:NAME_MAX]] = None
+        self._await(notice.awaited)
+        self.muxer.await_instances(notice.awaited)
+        if notice.recording:
+            self.recording = notice.recording[:NAME_MAX]
+            text = f"{notice.message}; after a disconnect: pcapctl recording fetch {self.recording}"
+            notice = replace(notice, message=text)
+        self.notices.append(notice)
 
     def _await(self, count: Optional[int]) -> None:
         self.awaited = self.awaited if count is None else count

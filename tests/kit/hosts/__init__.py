@@ -8,8 +8,8 @@
     an api between doubles of Cloud Foundry, or of a BOSH director, and of the agents.
 ``containers``, ``apps``
     an agent on a Diego cell with real containers, and apps from the container to Cloud Controller.
-``recordings``
-    an api with a store, and a user who asks over HTTP.
+``recordings``, ``clipping``
+    an api with a store, and a user who asks over HTTP; the same with clips.
 ``scraping``
     what a daemon serves to Prometheus.
 ``source``

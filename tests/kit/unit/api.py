@@ -185,6 +185,7 @@ class Sink:
     """Keeps what a capture gives."""
 
     grace = 0.0
+    unattended = False
 
     def __init__(self) -> None:
         self.sources: dict[int, Source] = {}

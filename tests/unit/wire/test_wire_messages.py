@@ -264,6 +264,7 @@ def test_an_end_of_very_many_sources() -> None:
                 "token",
                 "headers_only",
                 "reason",
+                "record",
             },
         ),
         (
@@ -281,7 +282,7 @@ def test_an_end_of_very_many_sources() -> None:
             },
         ),
         (STATS, {"final", "exact", "dropped_agent", "forwarded", "at_us", "excluded", "counted"}),
-        (Notice(NoticeType.CONGESTED, "m", "o"), {"awaited"}),
+        (Notice(NoticeType.CONGESTED, "m", "o"), {"awaited", "recording"}),
         (End(EndReason.COUNT), {"message", "sources"}),
         (Error("c", "m"), {"hint"}),
         (Ping(1), set()),
