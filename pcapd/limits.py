@@ -408,6 +408,15 @@ TOKEN_LEEWAY: Final = 10.0
 EXCHANGE_TIMEOUT: Final = 30.0
 #: of these for each step of a connection: name look-up, TCP to one address, TLS.
 CONNECT_TIMEOUT: Final = 10.0
+#: seconds without a byte after which pcapctl takes an answer with packets for cut, and asks for the rest.
+FETCH_SILENCE: Final = 60.0
+#: attempts without a byte in between after which pcapctl gives up a fetch, and the longest pause between two.
+FETCH_ATTEMPTS: Final = 10
+FETCH_PAUSE_MAX: Final = 15.0
+#: seconds between looks at whether a recording that is being followed has more packets.
+TAIL_INTERVAL: Final = 1.0
+#: packets with the time of the last one that are remembered, to fetch each packet once.
+TIES_MAX: Final = 4096
 #: for the api to open a first source.  More than all its own timeouts in sequence, so that
 #: the api reports what was too slow.
 _FIRST_AGENT: Final = AGENT_CONNECT_TIMEOUT + 2 * HANDSHAKE_TIMEOUT + GATHER_TIME + OPEN_TIMEOUT

@@ -25,8 +25,8 @@ OTHERS = (
     ("OpenSSL 3", "api agent", "Apache-2.0"),
     ("CPython", "api agent client", "PSF-2.0"),
 )
-#: Whose metadata says less than its COPYING.
-KNOWN = {"python-prctl": "GPL-3.0"}
+#: Whose metadata says less than its licence file.
+KNOWN = {"pg8000": "BSD-3-Clause", "python-prctl": "GPL-3.0"}
 #: Only what builds them is in the release as well.
 BUILD = {"setuptools", "wheel"}
 #: What the release and the one-file client pin.
@@ -48,18 +48,18 @@ class Dependency:
 
 
 def requirements() -> Dict[str, List[str]]:
-    """What setup.py asks for: ``install_requires``, and the extra ``agent``."""
+    """What setup.py asks for: ``install_requires``, and the extras ``recordings`` and ``agent``."""
     program = (
         "import json, sys, setuptools; sys.argv = ['setup.py', '--name'];"
         "setuptools.setup = lambda **facts: print(json.dumps("
-        "[facts['install_requires'], facts['extras_require']['agent']]));"
+        "[facts['install_requires'], *(facts['extras_require'][one] for one in ('recordings', 'agent'))]));"
         "exec(compile(open('setup.py').read(), 'setup.py', 'exec'), {'__file__': 'setup.py'})"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
-    everybody, agent = json.loads(done.stdout)
-    return {"api": everybody, "agent": [*everybody, *agent]}
+    everybody, recordings, agent = json.loads(done.stdout)
+    return {"api": [*everybody, *recordings], "agent": [*everybody, *agent]}
 
 
 def normal(name: str) -> str:

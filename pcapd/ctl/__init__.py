@@ -16,6 +16,7 @@ compiled module.
 ``sinks``       where packets go: files, readers, lines
 ``display``     what the user sees
 ``explaining``  explains a capture while it runs
+``recordings``  captures that go on at the api without a client
 ``extcap``      capture interfaces for Wireshark
 ``cfplugin``    the cf CLI plugin
 ==============  ==============================================================

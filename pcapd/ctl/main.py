@@ -18,6 +18,10 @@ from pcapd.errors import PcapdError
 __all__ = ["main"]
 
 
+#: Commands that report no capture at their end.
+_NO_CAPTURES = ("captures", "explain", "flows", "record", "recording", "recordings", "status")
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -84,7 +88,7 @@ def _failed(error: str, status: int, text: str = "") -> NoReturn:
     if text:
         say(text, sys.stderr)
     arguments = sys.argv[1:]
-    if "--json" in arguments and arguments[0] not in ("captures", "status", "flows", "explain"):
+    if "--json" in arguments and arguments[0] not in _NO_CAPTURES:
         packets_to_stdout = {"-", "-o-", "--output=-", "--file=-"} & set(arguments)
         from pcapd.ctl.sinks.reportfile import nothing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from dataclasses import replace
@@ -24,6 +25,7 @@ from pcapd.config.schema import (
     MetricsConfig,
     OptInConfig,
     PolicyConfig,
+    RecordingsConfig,
     StaticTarget,
 )
 from tests.bosh.release import JOBS, RELEASE, Issued, Rendered, RenderError, job_spec, nested, render
@@ -88,6 +90,16 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "operators": ["static/alice"],
         "policy.devices": ["eth0"],
         "policy.exclude": ["port 22", "net 10.1.0.0/16"],
+        "recordings.enabled": True,
+        "recordings.store": "s3://pcap/recordings",
+        "recordings.credentials": {"access_key_id": "a", "secret_access_key": "b"},
+        "state": "postgresql+pg8000://u:p@db/pcap",
+        "recordings.per_user": 5,
+        "recordings.max_duration": "1d",
+        "recordings.max_bytes": "10GB",
+        "recordings.reserve": "1GB",
+        "recordings.keep": "2d",
+        "recordings.readers": "permitted",
         "metrics.enabled": True,
         "metrics.host": "0.0.0.0",
         "metrics.port": 9103,
@@ -211,11 +223,16 @@ def test_the_defaults_of_sections_are_the_daemons(
         "metrics.enabled": True,
         "bosh.director": "https://192.0.2.1:25555",
         "agents.port": 1234,
+        "recordings.enabled": True,
     }
     api = load(render("pcap-api", nested(wanted)), "pcap-api", tmp_path)
     assert isinstance(api, ApiConfig)
     assert api.metrics == MetricsConfig()
     assert api.bosh == BoshConfig("https://192.0.2.1:25555", agent_port=1234)
+    files = tmp_path / "jobs/pcap-api/config/recordings"
+    store = f"file://{tmp_path}/store/pcap-api/recordings"
+    assert api.recordings == RecordingsConfig(store, f"file:{files}/state")
+    assert (files / "state").read_text().strip() == f"sqlite:///{tmp_path}/store/pcap-api/state.db"
     # Their paths are on the VM's own disk, so nothing is moved here.
     wanted = {**issued.agent_properties(), "containers.enabled": True, "metrics.enabled": True}
     rendered = render("pcap-agent", nested(wanted))
@@ -250,6 +267,19 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert found.static.targets == {"vm-1": StaticTarget("10.0.0.7", 9999)}
     assert found.metrics == MetricsConfig("0.0.0.0", 9103)
     assert found.cli is None
+    files = tmp_path / "jobs/pcap-api/config/recordings"
+    assert found.recordings == RecordingsConfig(
+        "s3://pcap/recordings",
+        f"file:{files}/state",
+        files / "credentials.json",
+        5,
+        86400.0,
+        10 * 10**9,
+        10**9,
+        2 * 86400.0,
+        "permitted",
+    )
+    assert json.loads((files / "credentials.json").read_text())["secret_access_key"] == "b"
 
 
 def test_everything_of_the_agent_can_be_set(issued: Issued) -> None:
@@ -424,6 +454,7 @@ def test_packages_are_there(job: str) -> None:
 
 #: Configuration keys that have no property, and why.
 WITHOUT_PROPERTY = {
+    "recordings.credentials_file",  # recordings.credentials has its content
     "run_as",  # always vcap
     "namespaces",  # of hosts that are no BOSH VMs
     "audit.file",  # where BOSH forwards logs from

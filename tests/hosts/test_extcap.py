@@ -30,7 +30,7 @@ require("tshark", "dumpcap")
 
 
 def test_listed(user: User) -> None:
-    """tshark -D has the four, and finds nothing wrong with what they answer."""
+    """tshark -D has all of them, and finds nothing wrong with what they answer."""
     done = user.tshark("-D")
     assert done.returncode == 0
     listed = [line.split(". ", 1)[1] for line in done.stdout.splitlines()]
@@ -39,6 +39,7 @@ def test_listed(user: User) -> None:
         "pcapctl-bosh (BOSH VMs)",
         "pcapctl-hosts (pcapd hosts)",
         "pcapctl-ssh (hosts over ssh)",
+        "pcapctl-recordings (pcapd recordings)",
     ):
         assert listed.count(name) == 1
     assert "invalid" not in done.stdout + done.stderr
@@ -52,14 +53,26 @@ def test_preferences(user: User) -> None:
         for line in done.stdout.splitlines()
         if line.startswith("#extcap.pcapctl_")
     )
-    names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "explain", "showcontents"]
+    names = [
+        "device",
+        "filter",
+        "snaplen",
+        "headersonly",
+        "reason",
+        "duration",
+        "order",
+        "explain",
+        "showcontents",
+    ]
     expected = {
         "cf": ["app", "instances", "type", "follow", "api", "ca"],
         "bosh": ["deployment", "groups", "instances", "yes", "environment", "api", "ca"],
         "hosts": ["targets", "tokenfile", "api", "ca"],
         "ssh": ["hosts", "sshoptions", "includessh"],
     }
-    assert set(found) == {f"{kind}.{name}" for kind, more in expected.items() for name in [*names, *more]}
+    wanted = {f"{kind}.{name}" for kind, more in expected.items() for name in [*names, *more]}
+    replayed = ["recording", "last", "tail", "api", "tokenfile", "environment", "ca"]
+    assert set(found) == wanted | {f"recordings.{name}" for name in replayed}
     assert (found["cf.type"], found["cf.snaplen"], found["hosts.order"]) == ("web", "262144", "true")
 
 

@@ -2,7 +2,8 @@
 
 =====================  ======================================================
 ``registry``           the list of commands, one line each
-``arguments``          the options that commands share, and their types
+``arguments``          the options that commands share
+``quantities``         types of options with a unit
 ``capturing``          runs a capture from its options to the exit status
 ``align``              ``pcapctl align``: corrects the times of a capture to one clock
 ``bosh``               ``pcapctl bosh``: VMs of a BOSH deployment
@@ -15,6 +16,9 @@
 ``flows``              ``pcapctl flows``: delays and losses between places
 ``hosts``              ``pcapctl hosts``: targets of the api's configuration
 ``man``                ``pcapctl man``: the man page, made from the --help texts
+``record``             ``pcapctl record``: starts a recording
+``recording``          ``pcapctl recording``: one recording
+``recordings``         ``pcapctl recordings``: the list of recordings
 ``ssh``                ``pcapctl ssh``: hosts that ssh reaches
 ``status``             ``pcapctl status``: what the api can reach
 ``wireshark_profile``  ``pcapctl wireshark-profile``: a profile for Wireshark

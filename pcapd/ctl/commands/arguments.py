@@ -10,8 +10,7 @@ from typing import Any, Callable, List, Tuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from pcapd.config.units import parse_duration, parse_size
-from pcapd.ctl.sinks.fileoptions import parse_place
+from pcapd.ctl.commands.quantities import Place, Quantity, megabytes, parse_time, size_with_unit
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 
@@ -20,11 +19,15 @@ __all__ = [
     "CaptureCommand",
     "access_options",
     "capture_options",
+    "combined",
     "contents_option",
     "direct_capture_options",
-    "environments",
+    "environment_option",
     "files",
+    "force_option",
+    "login_options",
     "one_of",
+    "selection_options",
     "ssh_hosts",
     "token_file_option",
 ]
@@ -36,9 +39,6 @@ Complete = Callable[[Any, Any, str], Items]
 
 #: Options of tcpdump for what pcapctl always does: no name look-ups, whole blocks, lines at once.
 _HABITS = ("-n", "-U", "-l")
-
-_QUANTITIES = re.compile(r"[0-9]+[a-z]+")
-_COMPOUND = re.compile(r"(?:[0-9]{1,9}(?:h|ms|m|s)){2,4}")
 
 #: The completion scripts split a word at any other character.
 _WHOLE_WORD = re.compile(r"[\w.@+-]+")
@@ -55,10 +55,9 @@ CTRL_C = (
     "under nohup."
 )
 
+STATUS_TABLE = "\b\nExit status:\n" + "".join(f"  {status}  {text}\n" for status, text in STATUSES)
 #: The end of the help of every command that captures.
-EXIT_STATUS = (
-    "\b\nExit status:\n" + "".join(f"  {status}  {text}\n" for status, text in STATUSES) + f"\n{CTRL_C}"
-)
+EXIT_STATUS = f"{STATUS_TABLE}\n{CTRL_C}"
 
 
 def files(context: Any, parameter: Any, incomplete: str) -> Items:
@@ -105,61 +104,6 @@ def ssh_hosts(context: Any, parameter: Any, incomplete: str) -> Items:
     return [CompletionItem(f"{user}{at}{name}") for name in known if name.startswith(begun)]
 
 
-class _Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """A value with a unit."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Read it."""
-        try:
-            quantity = self._parse(value)
-        except ValueError as error:
-            self.fail(f"{value!r} {error}", param, ctx)
-        if quantity <= 0:
-            self.fail(f"{value!r} must be more than 0", param, ctx)
-        return quantity
-
-
-class _Place(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """Host and port."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Read it."""
-        try:
-            return parse_place(value)
-        except ValueError as error:
-            self.fail(f"{value!r} {error}", param, ctx)
-
-
-def _size_with_unit(text: str) -> int:
-    if text.isdigit():
-        raise ValueError("needs a unit, such as 100MB or 64KiB")
-    return parse_size(text)
-
-
-def parse_time(text: str) -> float:
-    """Seconds in ``90``, ``90s`` or ``1h30m``.
-
-    Raises:
-        ValueError: The text has another form.
-    """
-    return float(text) if text.isascii() and text.isdigit() else sum(map(parse_duration, _parts(text)))
-
-
-def _parts(text: str) -> List[str]:
-    """The quantities of ``1h30m``; a text of another form as a whole."""
-    return _QUANTITIES.findall(text) if _COMPOUND.fullmatch(text) else [text]
-
-
-def _megabytes(text: str) -> int:
-    return int(text) * 1_000_000 if text.isascii() and text.isdigit() else parse_size(text)
-
-
 def _interfaces(context: Any, parameter: Any, given: Tuple[str, ...]) -> Tuple[str, ...]:
     """Those of ``-i eth0,lo``, each once."""
     return tuple(dict.fromkeys(name.strip() for names in given for name in names.split(",")))
@@ -187,7 +131,9 @@ class CaptureCommand(click.Command):
         return rest
 
 
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """A decorator that adds all these options, in this order in ``--help``."""
+
     def decorate(command: F) -> F:
         for option in reversed(options):
             command = option(command)
@@ -209,7 +155,7 @@ _ACCESS = (
     click.option("--insecure", is_flag=True, help="Do not check certificates; prints a warning each time."),
 )
 #: The options of every command that asks an api.
-access_options = _options(*_ACCESS, _JSON)
+access_options = combined(*_ACCESS, _JSON)
 
 contents_option = click.option(
     "--show-contents",
@@ -218,8 +164,49 @@ contents_option = click.option(
     "left out otherwise.",
 )
 
+force_option = click.option("--force", is_flag=True, help="Overwrite an existing file.")
+
+_FILTER = click.option(
+    "--filter", "-f", "-F", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."
+)
+_DEVICE = click.option(
+    "--device",
+    "-i",
+    "devices",
+    multiple=True,
+    metavar="IF",
+    shell_complete=one_of("eth0", "lo"),
+    callback=_interfaces,
+    help="Interface; repeatable, or a list with commas; any is each interface that is up, now or later.  "
+    "[default: eth0]",
+)
+_SNAPLEN = click.option(
+    "--snaplen",
+    "-s",
+    type=click.IntRange(0, SNAPLEN_MAX),
+    default=SNAPLEN_DEFAULT,
+    metavar="N",
+    callback=_snaplen,
+    help="Bytes to keep of each packet (snaplen); 0 is all.  [default: all]",
+)
+_HEADERS_ONLY = click.option(
+    "--headers-only",
+    is_flag=True,
+    help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
+)
+_REASON = click.option(
+    "--reason",
+    default="",
+    envvar="PCAP_REASON",
+    metavar="TEXT",
+    help="Why you capture, such as a ticket, for the api's audit record (or PCAP_REASON); the operator "
+    "may require it.",
+)
+#: What is captured, for every command that captures or records.
+selection_options = combined(_FILTER, _DEVICE, _SNAPLEN, _HEADERS_ONLY, _REASON)
+
 #: The options of every command that captures, without an api.
-direct_capture_options = _options(
+direct_capture_options = combined(
     click.option(
         "--output",
         "-o",
@@ -236,76 +223,47 @@ direct_capture_options = _options(
         type=click.Choice(["pcapng", "pcap"]),
         help="File format.  [default: by FILE's suffix, else pcapng]",
     ),
-    click.option("--filter", "-f", "-F", default="", metavar="EXPR", help="BPF filter, see pcap-filter(7)."),
-    click.option(
-        "--device",
-        "-i",
-        "devices",
-        multiple=True,
-        metavar="IF",
-        shell_complete=one_of("eth0", "lo"),
-        callback=_interfaces,
-        help="Interface; repeatable, or a list with commas; any is each interface that is up, now or later.  "
-        "[default: eth0]",
-    ),
+    _FILTER,
+    _DEVICE,
     click.option(
         "--list-interfaces",
         "-D",
         is_flag=True,
         help="List the interfaces that are up, with their addresses, and exit.",
     ),
-    click.option(
-        "--snaplen",
-        "-s",
-        type=click.IntRange(0, SNAPLEN_MAX),
-        default=SNAPLEN_DEFAULT,
-        metavar="N",
-        callback=_snaplen,
-        help="Bytes to keep of each packet (snaplen); 0 is all.  [default: all]",
-    ),
-    click.option(
-        "--headers-only",
-        is_flag=True,
-        help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
-    ),
-    click.option(
-        "--reason",
-        default="",
-        envvar="PCAP_REASON",
-        metavar="TEXT",
-        help="Why you capture, such as a ticket, for the api's audit record (or PCAP_REASON); the operator "
-        "may require it.",
-    ),
+    _SNAPLEN,
+    _HEADERS_ONLY,
+    _REASON,
     click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
     click.option(
         "--duration",
-        type=_Quantity("duration", parse_time),
+        type=Quantity("duration", parse_time),
         metavar="30s|5m|1h30m",
         help="Stop after this time; a number without a unit is seconds.",
     ),
     click.option(
         "--max-bytes",
-        type=_Quantity("size", _size_with_unit),
+        type=Quantity("size", size_with_unit),
         metavar="100MB",
         help="Stop before the file grows larger.",
     ),
     click.option(
         "--rotate-size",
-        type=_Quantity("size", _size_with_unit),
+        type=Quantity("size", size_with_unit),
         metavar="100MB",
         help="Start a new file before this size is exceeded: FILE_00001_YYYYMMDDTHHMMSSZ.pcapng, _00002_…",
     ),
     click.option(
         "-C",
         "rotate_megabytes",
-        type=_Quantity("size", _megabytes),
+        type=Quantity("size", megabytes),
         metavar="N",
         help="Like --rotate-size, in units of 1000000 bytes, as in tcpdump.",
     ),
     click.option(
         "--rotate-time",
         "-G",
-        type=_Quantity("duration", parse_time),
+        type=Quantity("duration", parse_time),
         metavar="5m",
         help="Start a new file after this time; a number without a unit is seconds.",
     ),
@@ -357,7 +315,7 @@ direct_capture_options = _options(
     ),
     click.option(
         "--serve",
-        type=_Place(),
+        type=Place(),
         metavar="HOST:PORT",
         help="Serve the capture to TCP readers (PCAP-over-IP), for example: tshark -i TCP@127.0.0.1:57012. "
         "Slow readers are disconnected.  Without --output, no file is written.",
@@ -370,7 +328,7 @@ direct_capture_options = _options(
     ),
     contents_option,
     click.option("--order/--no-order", default=True, help="Write in time order.  [default: order]"),
-    click.option("--force", is_flag=True, help="Overwrite an existing file."),
+    force_option,
     click.option(
         "--report",
         type=click.Path(path_type=Path),
@@ -383,18 +341,40 @@ direct_capture_options = _options(
     *(click.option(name, count=True, hidden=True, expose_value=False) for name in _HABITS),
 )
 
-#: The options of every command that captures through an api.
 _RESUMABLE = click.option(
     "--resumable",
     is_flag=True,
     help="Let the api record besides: if the connection is lost, the recording goes on until --duration "
     "or the api's limit, and has what the file lacks.",
 )
-capture_options = _options(direct_capture_options, _RESUMABLE, *_ACCESS)
+#: The options of every command that captures through an api.
+capture_options = combined(direct_capture_options, _RESUMABLE, *_ACCESS)
 
 token_file_option = click.option(
     "--token-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="File with your token (or PCAP_TOKEN).",
+)
+
+environment_option = click.option(
+    "--environment",
+    "-e",
+    metavar="ENV",
+    shell_complete=environments,
+    help="Director: alias or URL (or BOSH_ENVIRONMENT).",
+)
+
+#: The options of the commands that ask an api about what belongs to a user, with any of their logins.
+login_options = combined(
+    *_ACCESS,
+    click.option(
+        "--login",
+        type=click.Choice(["token", "cf", "bosh"]),
+        help="Which login to use.  [default: the token of --token-file or PCAP_TOKEN if there is one; else "
+        "that of the cf CLI; else that of the BOSH CLI]",
+    ),
+    token_file_option,
+    environment_option,
+    _JSON,
 )

@@ -6,11 +6,38 @@ from typing import Any, Optional, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, environments
+from pcapd.ctl.commands.arguments import (
+    EXIT_STATUS,
+    CaptureCommand,
+    capture_options,
+    combined,
+    environment_option,
+)
 from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import Trust, UsageProblem, parse_places
 
-__all__ = ["bosh"]
+__all__ = ["bosh", "vm_options"]
+
+
+#: The options that name VMs.
+vm_options = combined(
+    click.option(
+        "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."
+    ),
+    click.argument("places", nargs=-1, metavar="[GROUP[/ID]]..."),
+    click.option("--group", "-g", "groups", multiple=True, metavar="G", help="Instance group; repeatable."),
+    click.option(
+        "--instance",
+        "instances",
+        multiple=True,
+        metavar="ID",
+        help="ID or index of an instance, or GROUP/ID; repeatable.  [default: all]",
+    ),
+    environment_option,
+    click.option(
+        "--yes", "-y", is_flag=True, help="Do not ask for confirmation, however many VMs there are."
+    ),
+)
 
 
 @click.command(
@@ -23,26 +50,7 @@ __all__ = ["bosh"]
     "\b\nLog in first: bosh -e ENV log-in, or set BOSH_CLIENT and BOSH_CLIENT_SECRET.\n"
     "You need to be an admin of the deployment, as for bosh ssh.\n\n" + EXIT_STATUS,
 )
-@click.option(
-    "--deployment", "-d", envvar="BOSH_DEPLOYMENT", metavar="D", help="Deployment (or BOSH_DEPLOYMENT)."
-)
-@click.argument("places", nargs=-1, metavar="[GROUP[/ID]]...")
-@click.option("--group", "-g", "groups", multiple=True, metavar="G", help="Instance group; repeatable.")
-@click.option(
-    "--instance",
-    "instances",
-    multiple=True,
-    metavar="ID",
-    help="ID or index of an instance, or GROUP/ID; repeatable.  [default: all]",
-)
-@click.option(
-    "--environment",
-    "-e",
-    metavar="ENV",
-    shell_complete=environments,
-    help="Director: alias or URL (or BOSH_ENVIRONMENT).",
-)
-@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation, however many VMs there are.")
+@vm_options
 @capture_options
 def bosh(  # noqa: PLR0917  # click passes them by name
     places: Tuple[str, ...],

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Optional
 
 import click
 
-from pcapd.ctl.commands.arguments import access_options, token_file_option
-from pcapd.ctl.commands.capturing import access_of
-from pcapd.ctl.options import read_token
+from pcapd.ctl.commands.arguments import login_options
+from pcapd.ctl.commands.capturing import login_of
 
 __all__ = ["captures"]
 
 
 @click.command(
     epilog="\b\nExamples:\n"
+    "  pcapctl captures\n"
     "  pcapctl captures --token-file token\n"
-    '  PCAP_TOKEN="$(cf oauth-token | cut -d" " -f2)" pcapctl captures\n'
+    "  pcapctl captures --login bosh -e prod\n"
     "  pcapctl captures --stop 5f0c2b7e-91aa-4c1e-8d3b-2f1009be7a11",
 )
 @click.option("--stop", "stopped", metavar="ID", help="End this capture in good order.")
-@access_options
-@token_file_option
-def captures(stopped: Optional[str], token_file: Optional[Path], **given: Any) -> None:
+@login_options
+def captures(stopped: Optional[str], **given: Any) -> None:
     """List your running captures, or end one.
 
     Operators of the api (operators in its configuration) see and end everybody's.  The api
@@ -32,7 +30,7 @@ def captures(stopped: Optional[str], token_file: Optional[Path], **given: Any) -
     """
     from pcapd.ctl.stream.running import as_text, running, stop
 
-    access = access_of(given, read_token(token_file))
+    access = login_of(given).access()
     if stopped is not None:
         stop(access, stopped)
         print(json.dumps({"stopped": stopped}) if given["json"] else f"{stopped} ends")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Optional
+import sys
+from typing import TYPE_CHECKING, Any, Optional
 
 from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.options import (
@@ -18,7 +19,10 @@ from pcapd.ctl.options import (
 )
 from pcapd.ctl.sinks.fileoptions import FileOptions
 
-__all__ = ["access_of", "capture_options_of", "run_capture", "trust_of"]
+if TYPE_CHECKING:
+    from pcapd.ctl.login.anylogin import AnyLogin
+
+__all__ = ["access_of", "capture_options_of", "login_of", "run_capture", "trust_of"]
 
 
 def access_of(given: Any, token: Optional[str]) -> Access:
@@ -30,6 +34,29 @@ def access_of(given: Any, token: Optional[str]) -> Access:
     if not given["api"]:
         raise UsageProblem("no api is given", "set PCAP_API, or name its URL with --api")
     return Access(given["api"], token, given["ca"], trust_of(given, Trust.GIVEN))
+
+
+def login_of(given: Any) -> AnyLogin:
+    """The login that the options choose; it is named on a terminal.
+
+    Args:
+        given: The values of `pcapd.ctl.commands.arguments.login_options`, by name.
+
+    Raises:
+        PcapdError: There is no login, or no api is known.
+    """
+    # ssl and HTTP take most of the start-up: --help does without.
+    from pcapd.ctl.login.anylogin import AnyLogin, LoginArguments
+
+    insecure = trust_of(given, Trust.GIVEN) is Trust.ANYBODY
+    messages = Messages(json=given["json"])
+    asked = LoginArguments(
+        given["api"], given["ca"], insecure, given["login"], given["token_file"], given["environment"]
+    )
+    login = AnyLogin(asked, messages.warn)
+    if not given["json"] and sys.stderr.isatty():
+        print(login.about, file=sys.stderr, flush=True)
+    return login
 
 
 def trust_of(given: Any, checked: Trust) -> Trust:

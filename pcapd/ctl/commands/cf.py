@@ -6,11 +6,32 @@ from typing import Any, Tuple
 
 import click
 
-from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, one_of
+from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, combined, one_of
 from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import Trust, parse_instances
 
-__all__ = ["cf"]
+__all__ = ["cf", "instance_options"]
+
+
+#: The options that name instances of an app.
+instance_options = combined(
+    click.option(
+        "--instance",
+        "instances",
+        multiple=True,
+        metavar="N|N,N|N-N|all",
+        shell_complete=one_of("all"),
+        help="Instance; repeatable.  [default: all]",
+    ),
+    click.option(
+        "--type",
+        "process_type",
+        default="web",
+        metavar="TYPE",
+        shell_complete=one_of("web", "worker"),
+        help="Process type.  [default: web]",
+    ),
+)
 
 
 @click.command(
@@ -28,22 +49,7 @@ __all__ = ["cf"]
 )
 @click.argument("app", metavar="APP")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
-@click.option(
-    "--instance",
-    "instances",
-    multiple=True,
-    metavar="N|N,N|N-N|all",
-    shell_complete=one_of("all"),
-    help="Instance; repeatable.  [default: all]",
-)
-@click.option(
-    "--type",
-    "process_type",
-    default="web",
-    metavar="TYPE",
-    shell_complete=one_of("web", "worker"),
-    help="Process type.  [default: web]",
-)
+@instance_options
 @click.option("--follow", is_flag=True, help="Also capture instances that restart, move or are added.")
 @capture_options
 def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **given: Any) -> None:

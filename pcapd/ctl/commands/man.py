@@ -13,7 +13,7 @@ from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
 import click
 
 import pcapd
-from pcapd.ctl.commands.arguments import CTRL_C, EXIT_STATUS, STATUSES
+from pcapd.ctl.commands.arguments import CTRL_C, EXIT_STATUS, STATUS_TABLE, STATUSES
 
 __all__ = ["ENVIRONMENT", "man", "page"]
 
@@ -118,8 +118,7 @@ def page(group: click.Group) -> str:
         group: The commands of pcapctl.
     """
     context = click.Context(group, info_name="pcapctl", **group.context_settings)
-    found = {name: group.get_command(context, name) for name in group.list_commands(context)}
-    commands = {name: command for name, command in found.items() if command and not command.hidden}
+    commands = dict(_commands(group, context))
     options = {name: _options(command.params) for name, command in commands.items()}
     shared = _shared(options)
     summary = (group.help or "").strip().rstrip(".")
@@ -154,8 +153,21 @@ def page(group: click.Group) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _commands(
+    group: click.Group, context: click.Context, above: Tuple[str, ...] = ()
+) -> Iterator[Tuple[str, click.Command]]:
+    """The commands by name; those of a group follow it."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is not None and not command.hidden:
+            yield " ".join([*above, name]), command
+            if isinstance(command, click.Group):
+                yield from _commands(command, context, (*above, name))
+
+
 def _synopsis(commands: Mapping[str, click.Command]) -> Iterator[str]:
-    for number, (name, command) in enumerate(commands.items()):
+    single = {name: command for name, command in commands.items() if not isinstance(command, click.Group)}
+    for number, (name, command) in enumerate(single.items()):
         if number:
             yield ".br"
         options = f" [{_italic('OPTIONS')}]" if _options(command.params) else ""
@@ -179,7 +191,7 @@ def _command(
     yield from _listed([option for option in options if option not in elsewhere])
     if any(name in names for names in shared):
         yield from (".PP", "The options that it shares with other commands are listed below.")
-    yield from _formatted((command.epilog or "").replace(EXIT_STATUS, ""))
+    yield from _formatted((command.epilog or "").replace(EXIT_STATUS, "").replace(STATUS_TABLE, ""))
 
 
 # --- options --------------------------------------------------------------------

@@ -36,6 +36,7 @@ from pcapd.savefile.form import Form
 
 if TYPE_CHECKING:
     from pcapd.ctl.extcap.toolbar import Toolbar, Wireshark
+    from pcapd.ctl.login.anylogin import LoginArguments
 
 __all__ = ["PREPARE", "answer", "options_of"]
 
@@ -43,6 +44,7 @@ _IN_OPTIONS = "in the interface's options, behind the gear icon next to its name
 #: Seconds for Wireshark to open its end of the pipe.
 _READER_TIMEOUT = 30.0
 _STDOUT_FD = 1
+_RECORDINGS = "pcapctl-recordings"
 
 Prepare = Callable[[Call, CaptureOptions], Tuple[Access, CaptureTarget]]
 #: Runs a prepared capture, and returns its exit status.
@@ -90,9 +92,24 @@ def _reload(interface: configuration.Interface, option: str, call: Call) -> List
     if option.lstrip("-") not in known:
         return []
     # ssl and HTTP take most of the start-up time: the other calls do not need them.
-    from pcapd.ctl.extcap.choices import choices
+    from pcapd.ctl.extcap.choices import apps, choices, recordings
 
-    return configuration.choices_of(interface, f"--{option.lstrip('-')}", choices(_ca(call)))
+    def look_up() -> List[configuration.Choice]:
+        return recordings(_login(call)) if interface.value == _RECORDINGS else apps(_ca(call))
+
+    return configuration.choices_of(interface, f"--{option.lstrip('-')}", choices(look_up))
+
+
+def _login(call: Call) -> LoginArguments:
+    from pcapd.ctl.login.anylogin import LoginArguments
+
+    token_file = call.get("--token-file")
+    return LoginArguments(
+        _api(call),
+        _ca(call),
+        token_file=Path(token_file).expanduser() if token_file else None,
+        environment=call.get("--environment") or None,
+    )
 
 
 def _capture(interface: configuration.Interface, call: Call) -> int:
@@ -120,14 +137,40 @@ def _captured(interface: configuration.Interface, call: Call, parent: Parent, to
         raise UsageProblem("--fifo is missing")
     # Before anything can fail: dumpcap waits for ever for a pipe that was never opened.
     _write_to(fifo, parent)
-    options = options_of(call)
-    run = _over_ssh(call, options) if interface.value == "pcapctl-ssh" else _by_api(interface, call, options)
+    run = _prepared(interface, call)
     try:
         return run(Wireshark(_STDOUT_FD, toolbar), parent)
     except PcapdError:
         if has_reader(_STDOUT_FD):
             raise
         return 0
+
+
+def _prepared(interface: configuration.Interface, call: Call) -> Run:
+    """What is run when everything is checked."""
+    if interface.value == _RECORDINGS:
+        return _replay(call)
+    options = options_of(call)
+    return _over_ssh(call, options) if interface.value == "pcapctl-ssh" else _by_api(interface, call, options)
+
+
+def _replay(call: Call) -> Run:
+    """Prepare the fetch of a recording."""
+    from pcapd.ctl.extcap.replay import replay
+    from pcapd.ctl.login.anylogin import AnyLogin
+    from pcapd.ctl.recordings.saving import FetchOptions
+
+    id = call.get("--recording")
+    if not id:
+        raise UsageProblem("no recording is chosen", f"choose one {_IN_OPTIONS}")
+    if call.get("--extcap-capture-filter"):
+        raise UsageProblem(
+            "a recording has its own filter", "remove the capture filter, or use a display filter"
+        )
+    tail = _truth(call.get("--tail", "false"), "--tail")
+    options = FetchOptions(last=_duration(call.get("--last")), output=STDOUT, tail=tail)
+    login = AnyLogin(_login(call), lambda _: None)
+    return lambda frontend, parent: replay(login.access, id, options, frontend, parent)
 
 
 def _by_api(interface: configuration.Interface, call: Call, options: CaptureOptions) -> Run:

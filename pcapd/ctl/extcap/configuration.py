@@ -6,10 +6,10 @@ of unknown types.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List
 
 from pcapd.ctl.display.text import escape
+from pcapd.ctl.extcap.parts import Argument, Choice, Interface
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
 
 __all__ = [
@@ -23,49 +23,6 @@ __all__ = [
     "interfaces",
     "link_types",
 ]
-
-
-class Choice(NamedTuple):
-    """One value of a selector."""
-
-    value: str
-    display: str
-    default: bool = False
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One field of the dialog.
-
-    Attributes:
-        call: The option with which Wireshark returns its value.
-        type: extcap's type: string, selector, fileselect, integer, boolean.
-        range: The range of an integer.
-        reload: Show a button that reloads the choices.
-        choices: The choices of a selector.
-    """
-
-    call: str
-    display: str
-    tooltip: str
-    type: str = "string"
-    group: str = "Capture"
-    default: str = ""
-    placeholder: str = ""
-    required: bool = False
-    range: Optional[Tuple[int, int]] = None
-    reload: bool = False
-    validation: str = ""
-    choices: Tuple[Choice, ...] = ()
-
-
-@dataclass(frozen=True)
-class Interface:
-    """One of pcapctl's interfaces in Wireshark's list."""
-
-    value: str
-    display: str
-    arguments: Tuple[Argument, ...]
 
 
 class Control:
@@ -85,6 +42,13 @@ _CA = Argument(
     "--ca",
     "CA of the certificates",
     "PEM file of the CA that signed the certificates, if the system does not know it",
+    type="fileselect",
+    group="Access",
+)
+_TOKEN_FILE = Argument(
+    "--token-file",
+    "File with your token",
+    "The token is read from this file (or PCAP_TOKEN)",
     type="fileselect",
     group="Access",
 )
@@ -246,13 +210,7 @@ _HOSTS = Interface(
         ),
         *_CAPTURE,
         _API,
-        Argument(
-            "--token-file",
-            "File with your token",
-            "The token is read from this file (or PCAP_TOKEN)",
-            type="fileselect",
-            group="Access",
-        ),
+        _TOKEN_FILE,
         _CA,
     ),
 )
@@ -303,8 +261,55 @@ _SSH = Interface(
     ),
 )
 
+_RECORDINGS = Interface(
+    "pcapctl-recordings",
+    "pcapd recordings",
+    (
+        Argument(
+            "--recording",
+            "Recording",
+            "Your recordings at the pcap api",
+            type="selector",
+            group="Recording",
+            required=True,
+            reload=True,
+            choices=(Choice("", "reload to see your recordings", default=True),),
+        ),
+        Argument(
+            "--last",
+            "The last",
+            "Only the last minutes, such as 30s, 5m or 1h",
+            group="Recording",
+            placeholder="all",
+            validation=_DURATION,
+        ),
+        Argument(
+            "--tail",
+            "Follow",
+            "Go on while it records",
+            type="boolean",
+            group="Recording",
+            default="false",
+        ),
+        Argument(
+            _API.call,
+            _API.display,
+            "URL of the pcap api (or PCAP_API), if Cloud Controller does not provide it",
+            group="Access",
+        ),
+        _TOKEN_FILE,
+        Argument(
+            "--environment",
+            "Director",
+            "Alias or URL, to use the BOSH CLI's login instead of the cf CLI's",
+            group="Access",
+        ),
+        _CA,
+    ),
+)
+
 #: By the names that Wireshark uses.
-INTERFACES: Dict[str, Interface] = {one.value: one for one in (_CF, _BOSH, _HOSTS, _SSH)}
+INTERFACES: Dict[str, Interface] = {one.value: one for one in (_CF, _BOSH, _HOSTS, _SSH, _RECORDINGS)}
 
 _CONTROLS = (
     (

@@ -151,11 +151,8 @@ class Wireshark:
     def turn(self, capture: CaptureSession, now: float, findings: str = "") -> None:
         """Handle pressed buttons, and update the toolbar."""
         self._findings = findings.removeprefix("findings: ")  # the control's name
-        for message in self._toolbar.receive():
-            if (message.control, message.kind) == (Control.STOP, Kind.SET):
-                self._stopped = True
-                self._toolbar.send(Message(Control.STOP, Kind.DISABLE))
-                capture.stop("stopped in Wireshark", now)
+        if self._pressed():
+            capture.stop("stopped in Wireshark", now)
         if not capture.output_over and not capture.over and not has_reader(self._packets):
             # Without packets, no write would notice this.
             capture.output_ended(ReaderLeft("Wireshark has closed the pipe"), now, failed=False)
@@ -163,6 +160,28 @@ class Wireshark:
             self._shown_at = now
             self._show(capture)
         self._toolbar.flush()
+
+    def looked(self, packets: int, now: float) -> bool:
+        """Without a capture, as for a recording: update the toolbar, and return whether to stop.
+
+        Args:
+            packets: The number of packets until now.
+            now: Seconds of a monotonic clock.
+        """
+        if now - self._shown_at >= _INTERVAL:
+            self._shown_at = now
+            self._toolbar.send(text(Control.PACKETS, Kind.SET, str(packets)))
+        self._toolbar.flush()
+        return self._pressed() or not has_reader(self._packets)
+
+    def _pressed(self) -> bool:
+        """Whether the button for the end of the capture has been pressed since the last call."""
+        messages = self._toolbar.receive()
+        pressed = any((one.control, one.kind) == (Control.STOP, Kind.SET) for one in messages)
+        if pressed:
+            self._stopped = True
+            self._toolbar.send(Message(Control.STOP, Kind.DISABLE))
+        return pressed
 
     def ended(self, capture: CaptureSession) -> None:
         """Show the error, unless Wireshark has closed the pipe."""

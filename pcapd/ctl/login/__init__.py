@@ -10,5 +10,6 @@
 ``boshdirector``  requests to the BOSH director and its UAA
 ``cf``            finds the app and the api for ``pcapctl cf``
 ``bosh``          finds the VMs for ``pcapctl bosh``
+``anylogin``      whichever login there is, for what belongs to a user
 ================  ===========================================================
 """

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Callable, Optional, Sequence, Tuple
 
 from pcapd.clouds.director import Vm, check_deployment, nothing_there, pick
 from pcapd.ctl.display.messages import Messages
@@ -22,7 +22,7 @@ from pcapd.ctl.stream.connection import UNKNOWN_CA, address_of
 from pcapd.errors import BadRequest, PcapdError
 from pcapd.wire import Deployment
 
-__all__ = ["BoshArguments", "prepare", "table"]
+__all__ = ["BoshArguments", "prepare", "session_of", "table"]
 
 #: Largest number of VMs that are captured without confirmation.
 UNASKED_MAX = 5
@@ -73,13 +73,9 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
     if not asked.api:
         raise UsageProblem("no api is given", "set PCAP_API, or name its URL with --api")
     address_of(asked.api)
-    given = settings(os.environ, asked.environment)
     messages = Messages.of(options)
-    path = config_path(os.environ)
-    environment = read_environment(path, given)
-    client = Client(None, asked.trust, pem=read_ca(environment.ca), hints=_HINTS, bosh=True)
-    session = BoshSession(path, given, environment, client, messages.warn)
-    vms, notices = pick(deployment, DirectorClient(environment.url, session, client).instances(deployment))
+    session, director = session_of(asked.environment, asked.trust, messages.warn)
+    vms, notices = pick(deployment, director.instances(deployment))
     if not vms:
         raise nothing_there(deployment, notices)
     ask = len(vms) > UNASKED_MAX and not asked.yes
@@ -91,6 +87,27 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
     if session.refreshed:
         messages.detail("your BOSH login was refreshed")
     return Access(asked.api, token, asked.ca, asked.trust, bosh=True), target
+
+
+def session_of(
+    environment: Optional[str], trust: Trust, warn: Callable[[str], None]
+) -> Tuple[BoshSession, DirectorClient]:
+    """The BOSH CLI's login, and its director.
+
+    Args:
+        environment: Alias or URL of the director; None for BOSH_ENVIRONMENT.
+        trust: The CAs that are accepted.
+        warn: Function that shows a problem which does not end the command.
+
+    Raises:
+        LoginProblem: The user is not logged in.
+    """
+    given = settings(os.environ, environment)
+    path = config_path(os.environ)
+    found = read_environment(path, given)
+    client = Client(None, trust, pem=read_ca(found.ca), hints=_HINTS, bosh=True)
+    session = BoshSession(path, given, found, client, warn)
+    return session, DirectorClient(found.url, session, client)
 
 
 def _deployment(asked: BoshArguments) -> Deployment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 from urllib.parse import urlsplit
 
 from pcapd.clouds.uaa import LoginProblem, check_url
@@ -21,7 +21,7 @@ from pcapd.ctl.stream.connection import address_of
 from pcapd.errors import TargetNotFound
 from pcapd.wire import App
 
-__all__ = ["CfArguments", "find_api", "prepare"]
+__all__ = ["CfArguments", "find_api", "prepare", "session_of"]
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,29 @@ def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
         LoginProblem: The user is not logged in.
         PcapdError: Cloud Controller failed, or its answer is invalid.
     """
+    return session_of(None, ca, trust, lambda text: None)[:2]
+
+
+def session_of(
+    api: Optional[str], ca: Optional[Path], trust: Trust, warn: Callable[[str], None]
+) -> Tuple[str, str, CfSession]:
+    """The pcap api's URL, a text that describes how it was found, and the cf CLI's login.
+
+    Args:
+        api: The URL if the user named it; None to find it as `find_api` does.
+        ca: File of CA certificates in addition to the system's.
+        trust: The CAs that are accepted.
+        warn: Function that shows a problem which does not end the command.
+
+    Raises:
+        LoginProblem: The user is not logged in.
+        PcapdError: Cloud Controller failed, or its answer is invalid.
+    """
     path = config_path(os.environ)
     login = read_login(path)
     client = Client(ca, trust)
-    session = CfSession(path, login, client, lambda text: None)
-    return _api(None, login, CloudController(login.target, session, client))
+    session = CfSession(path, login, client, warn)
+    return (*_api(api, login, CloudController(login.target, session, client)), session)
 
 
 def _target(asked: CfArguments, guid: str) -> CaptureTarget:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import Access
 from pcapd.ctl.stream.connection import ApiUnreachable, address_of, dial
 from pcapd.ctl.stream.deadline import Deadline
-from pcapd.errors import request_error
-from pcapd.limits import EXCHANGE_TIMEOUT
+from pcapd.errors import RequestError, request_error
+from pcapd.limits import EXCHANGE_TIMEOUT, MIB
 
-__all__ = ["answered", "as_text", "ask", "no_api", "targets"]
+__all__ = ["answered", "as_text", "ask", "no_api", "refusal_of", "targets"]
 
-_BODY_MAX = 1024 * 1024
+#: Bytes of an answer; an operator may see thousands of recordings, of less than a kilobyte each.
+_BODY_MAX = 16 * MIB
+#: Bytes of a status.
+_STATUS_MAX = 1 * MIB
 
 
 def ask(access: Access) -> Dict[str, Any]:
@@ -24,7 +27,7 @@ def ask(access: Access) -> Dict[str, Any]:
     Raises:
         ApiUnreachable: There was no answer, or the server is not an api.
     """
-    body = _get(access, "/health")
+    body = _get(access, "/health", most=_STATUS_MAX)
     if "healthy" not in body:
         raise no_api(access)
     return body
@@ -43,21 +46,36 @@ def targets(access: Access) -> List[str]:
     raise no_api(access)
 
 
-def answered(access: Access, page: str, key: str, method: str = "GET") -> Dict[str, Any]:
+def answered(
+    access: Access,
+    page: str,
+    key: Optional[str],
+    method: str = "GET",
+    sent: Optional[Mapping[str, Any]] = None,
+) -> Dict[str, Any]:
     """The JSON object in the api's answer, which has this key.
+
+    Args:
+        key: The key; None for any object that is not an error.
+        sent: The request's body, as JSON values.
 
     Raises:
         ApiUnreachable: There was no answer, or the server is not an api.
         RequestError: The api refused the request.
     """
-    body = _get(access, page, method)
-    if key in body:
+    body = _get(access, page, method, sent)
+    if key in body or (key is None and "errors" not in body):
         return body
+    raise refusal_of(body) or no_api(access)
+
+
+def refusal_of(body: Dict[str, Any]) -> Optional[RequestError]:
+    """The error in the api's answer, or None if it has another form."""
     errors = body.get("errors")
     refusal = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else None
     if refusal is None:
-        raise no_api(access)
-    raise request_error(*(str(refusal.get(key, "")) for key in ("code", "title", "detail")))
+        return None
+    return request_error(*(str(refusal.get(key, "")) for key in ("code", "title", "detail")))
 
 
 def no_api(access: Access) -> ApiUnreachable:
@@ -66,9 +84,17 @@ def no_api(access: Access) -> ApiUnreachable:
     return ApiUnreachable(f"{host} port {port} is not a pcapd api", "check --api")
 
 
-def _get(access: Access, page: str, method: str = "GET") -> Dict[str, Any]:
+def _get(
+    access: Access,
+    page: str,
+    method: str = "GET",
+    sent: Optional[Mapping[str, Any]] = None,
+    most: int = _BODY_MAX,
+) -> Dict[str, Any]:
     """The JSON object in the api's answer."""
     headers = {"Authorization": f"bearer {access.token}"} if access.token else {}
+    if sent is not None:
+        headers["Content-Type"] = "application/json"
     _, host, port, path = address_of(access.api, secret=bool(access.token))
     connection = http.client.HTTPConnection(host, port)
     deadline = Deadline(EXCHANGE_TIMEOUT)
@@ -76,8 +102,9 @@ def _get(access: Access, page: str, method: str = "GET") -> Dict[str, Any]:
     try:
         with deadline.shuts(connection.sock):
             connection.sock.settimeout(deadline.left())
-            connection.request(method, f"{path}{page}", headers=headers)
-            body = json.loads(connection.getresponse().read(_BODY_MAX))
+            data = None if sent is None else json.dumps(sent)
+            connection.request(method, f"{path}{page}", data, headers)
+            body = json.loads(connection.getresponse().read(most))
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         if deadline.over:
             message = f"{host} port {port} did not answer within {deadline.seconds:g} s"

@@ -12,6 +12,8 @@
     an agent that breaks the protocol, as a test scripts it.
 ``stream_api``
     a pcap api towards its client, scripted frame by frame.
+``recordings``
+    a pcap api with one recording, whose answers are cut as a test says.
 ``syslog``
     receivers of syslog, at a Unix socket and over TLS.
 ``router``

@@ -13,7 +13,10 @@ import pytest
 from pcapd.ctl.main import cli
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = [ROOT / "README.rst", *(ROOT / f"docs/{name}.rst" for name in ("for-app-developers", "operations"))]
+PAGES = [
+    ROOT / "README.rst",
+    *(ROOT / f"docs/{name}.rst" for name in ("for-app-developers", "operations", "recordings")),
+]
 #: A command in a literal block, with the lines that continue it.
 COMMAND = re.compile(
     r"^ {3,}(?:.* \| |\$ |sudo )?(pcapctl|cf pcapd?) (?=[a-z])((?:.*\\\n)*.*)$", re.MULTILINE
@@ -35,10 +38,15 @@ def commands() -> List[str]:
 @pytest.mark.parametrize("text", commands())
 def test_it_is_understood(text: str) -> None:
     """The parser of the command line accepts each documented command."""
-    _, name, *rest = shlex.split(text)
+    _, *rest = shlex.split(text)
+    command: click.Command = cli
     context = click.Context(cli)
-    command = cli.get_command(context, name)
-    assert command is not None
+    while isinstance(command, click.Group):
+        name = rest.pop(0)
+        context = click.Context(command, parent=context)
+        found = command.get_command(context, name)
+        assert found is not None, name
+        command = found
     command.make_context(name, rest, parent=context)
 
 

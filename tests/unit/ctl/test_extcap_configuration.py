@@ -154,11 +154,11 @@ def test_what_is_asked_of_an_app(said: dict[str, str], follow: bool, monkeypatch
 
 
 def test_interfaces() -> None:
-    """The version first, the four interfaces, and a toolbar with numbers of its own."""
+    """The version first, the five interfaces, and a toolbar with numbers of its own."""
     lines = configuration.interfaces("1.2.3")
     assert fields(lines[0]) == {"version": "1.2.3", "display": "pcapd"}
     shown = [fields(line)["display"] for line in lines if line.startswith("interface ")]
-    assert shown == ["Cloud Foundry app", "BOSH VMs", "pcapd hosts", "hosts over ssh"]
+    assert shown == ["Cloud Foundry app", "BOSH VMs", "pcapd hosts", "hosts over ssh", "pcapd recordings"]
     controls = [fields(line) for line in lines if line.startswith("control ")]
     assert [(one["number"], one["type"]) for one in controls] == [
         ("0", "button"),
@@ -168,7 +168,7 @@ def test_interfaces() -> None:
         ("3", "button"),
     ]
     assert controls[4]["role"] == "logger"
-    assert len(lines) == 10
+    assert len(lines) == 11
 
 
 @pytest.mark.parametrize("interface", configuration.INTERFACES.values(), ids=lambda one: one.value)
