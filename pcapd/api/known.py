@@ -38,7 +38,7 @@ from pcapd.net.reactor import SocketReactor
 from pcapd.net.tls import check_server_name
 from pcapd.wire import Caller, Event, Hello
 
-__all__ = ["KnownAgent", "KnownAgents", "State", "places"]
+__all__ = ["KnownAgent", "KnownAgents", "State", "known_agents", "places"]
 
 
 class State(Enum):
@@ -220,3 +220,16 @@ class _Probe(FramedProtocol):
         self._known.probe = None
         if not self._answered:
             self._known.state, self._known.trouble = State.UNREACHABLE, str(reason)[:PROBED_TEXT_MAX]
+
+
+def known_agents(
+    config: ApiConfig, reactor: SocketReactor, context: Callable[[], SSL.Context]
+) -> KnownAgents:
+    """Ask the agents that a configuration names, as it says.
+
+    Args:
+        context: Makes TLS contexts.
+    """
+    return KnownAgents(
+        reactor, config.id, config.agents, context, agents=places(config), interval=config.probe.interval
+    )

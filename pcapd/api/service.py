@@ -25,14 +25,14 @@ from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.recordings import HooksResource, RecordingsResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
-from pcapd.api.known import KnownAgents, places
+from pcapd.api.known import known_agents
 from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
 from pcapd.api.policy import permitted, still_permitted
 from pcapd.api.recordings.optional import recordings_of
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.kinds import configured, resolver_for
-from pcapd.api.resolvers.static import StaticResolver
+from pcapd.api.resolvers.static import names_for
 from pcapd.config.schema import ApiConfig
 from pcapd.errors import (
     BadRequest,
@@ -41,7 +41,6 @@ from pcapd.errors import (
     Draining,
     LimitReached,
     RequestError,
-    TargetNotFound,
     Unauthenticated,
 )
 from pcapd.limits import BODY_MAX, DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
@@ -87,14 +86,7 @@ class Api(Daemon):
         self._client_context = ClientContext(config.agents.tls)
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
         self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
-        self._known = KnownAgents(
-            reactor,
-            config.id,
-            config.agents,
-            self._client_context,
-            agents=places(config),
-            interval=config.probe.interval,
-        )
+        self._known = known_agents(config, reactor, self._client_context)
         self._listens_on = config.listen.port
         self._resolvers = configured(config, reactor)
         self._captures: set[Capture] = set()
@@ -216,7 +208,7 @@ class Api(Daemon):
         root.putChild(b"capture", DownloadResource(self))
         version_1 = NotFoundResource()
         version_1.putChild(b"stream", StreamResource(self))
-        version_1.putChild(b"targets", TargetsResource(self, self._names))
+        version_1.putChild(b"targets", TargetsResource(self, lambda token: names_for(token, self._resolvers)))
         operators = self._operators
         version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
         if self._recordings is not None:
@@ -229,12 +221,6 @@ class Api(Daemon):
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
         return HttpSite(root, self.reactor, 0 if self._recordings is None else BODY_MAX)
-
-    def _names(self, token: str) -> list[str]:
-        named = [resolver for resolver in self._resolvers if isinstance(resolver, StaticResolver)]
-        if not named:
-            raise TargetNotFound("this api's configuration names no targets", "name an app or a deployment")
-        return named[0].names(token)
 
     # --- CaptureService ----------------------------------------------------
 

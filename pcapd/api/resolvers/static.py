@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
-from pcapd.api.resolvers.base import Resolved, Target, asked_by
+from pcapd.api.resolvers.base import Resolved, Resolver, Target, asked_by
 from pcapd.config.schema import ANY_TARGET, ApiConfig, StaticConfig, StaticUser
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.net.reactor import Reactor
 from pcapd.wire import Request
 
-__all__ = ["StaticResolver"]
+__all__ = ["StaticResolver", "names_for"]
 
 
 class StaticResolver:
@@ -125,3 +125,19 @@ class StaticResolver:
             known = ", ".join(sorted(self._config.targets)[:20])
             raise TargetNotFound(f"there is no target {name!r}", f"there are: {known}")
         return Target(name, target.host, target.port, target.namespace)
+
+
+def names_for(token: str, resolvers: Iterable[Resolver]) -> list[str]:
+    """The targets of the configuration that a user may name.
+
+    Args:
+        resolvers: Those of the api.
+
+    Raises:
+        TargetNotFound: The configuration names no targets.
+        Unauthenticated: The token is unknown.
+    """
+    for resolver in resolvers:
+        if isinstance(resolver, StaticResolver):
+            return resolver.names(token)
+    raise TargetNotFound("this api's configuration names no targets", "name an app or a deployment")
