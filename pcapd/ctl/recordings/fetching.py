@@ -254,13 +254,14 @@ class Fetch:
             if not data:
                 continue
             overlap = place.overlap
+            places: Optional[List[int]] = place.blocks.packets
             if overlap is not None:
-                data = overlap.without(data)
+                data, places = overlap.without(data), None
                 if overlap.over:
                     self._passed(overlap)
             self._output.write([data])
             self.size += len(data)
-            self.seen.add(data)
+            self.seen.add(data, places)
             self._watcher.moved(place.blocks.size, answer.size)
         if answer.size != place.blocks.size:
             raise PcapdError("the recording ends within a block", "is it damaged? tell the api's operator")

@@ -22,6 +22,8 @@ from pcapd.savefile.blocks import is_packet, own_blocks, own_time
 __all__ = ["Blocks", "NotPcapng", "Overlap", "Seen"]
 
 _HEAD = struct.Struct("<II")
+#: The halves of a packet's time, the higher one first, so that they compare as the time does.
+_TIME = struct.Struct("<12xII")
 #: A block of more bytes is not one that pcapd wrote.
 _BLOCK_MAX = 64 * 1024 * 1024
 _SECTION = b"\x0a\x0d\x0d\x0a"
@@ -36,10 +38,12 @@ class Blocks:
 
     Attributes:
         size: Bytes of the whole blocks until now.
+        packets: Where each packet begins in the blocks that were given out last.
     """
 
     def __init__(self) -> None:
         self.size = 0
+        self.packets: List[int] = []
         self._rest = b""
 
     def restart(self) -> None:
@@ -56,12 +60,15 @@ class Blocks:
         if not self.size and data and data[:4] != _SECTION[: len(data)]:
             raise NotPcapng("the server does not send packets as pcapng", "check --api")
         end, count = 0, len(data)
+        packets = self.packets = []
         while end + 8 <= count:
-            _, length = _HEAD.unpack_from(data, end)
+            kind, length = _HEAD.unpack_from(data, end)
             if length % 4 or not 12 <= length <= _BLOCK_MAX:
                 raise NotPcapng("the server sends something that is not pcapng", "check --api")
             if end + length > count:
                 break
+            if is_packet(kind):
+                packets.append(end)
             end += length
         self._rest = data[end:]
         self.size += end
@@ -84,22 +91,34 @@ class Seen:
     last_us: Optional[int] = None
     ties: List[bytes] = field(default_factory=list)
 
-    def add(self, data: bytes) -> None:
-        """Note the packets in whole blocks."""
-        places = [(begin, end) for kind, begin, end in own_blocks(data) if is_packet(kind)]
+    def add(self, data: bytes, places: Optional[List[int]] = None) -> None:
+        """Note the packets in whole blocks.
+
+        Args:
+            places: Where each packet begins, if it is known.
+        """
+        if places is None:
+            places = [begin for kind, begin, _ in own_blocks(data) if is_packet(kind)]
         if not places:
             return
         self.packets += len(places)
         if self.first_us is None:
-            self.first_us = own_time(data, places[0][0])
+            self.first_us = own_time(data, places[0])
         # The packets are in the order of their times, but for a few that came late.
-        latest = max(own_time(data, begin) for begin, _ in places[-TIES_MAX:])
+        near = places[-TIES_MAX:]
+        times = [_TIME.unpack_from(data, begin) for begin in near]
+        newest = max(times)
+        latest = own_time(data, near[times.index(newest)])
         if self.last_us is None or latest > self.last_us:
             self.last_us, self.ties = latest, []
         if latest == self.last_us:
-            near = places[-TIES_MAX:]
-            self.ties += [data[begin:end] for begin, end in near if own_time(data, begin) == latest]
+            self.ties += [_block(data, begin) for begin, time in zip(near, times) if time == newest]
             del self.ties[:-TIES_MAX]
+
+
+def _block(data: bytes, begin: int) -> bytes:
+    _, length = _HEAD.unpack_from(data, begin)
+    return data[begin : begin + length]
 
 
 class Overlap:
