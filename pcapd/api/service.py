@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
@@ -14,17 +13,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
-from pcapd.api.capture.agentlink import Agents
+from pcapd.api.capture.agentlink import Agents, own_traffic
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
 from pcapd.api.health import health
-from pcapd.api.http.captures import CapturesResource
+from pcapd.api.http.captures import AgentsResource, CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.recordings import HooksResource, RecordingsResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
+from pcapd.api.known import KnownAgents, places
 from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
 from pcapd.api.policy import permitted, still_permitted
@@ -43,8 +43,7 @@ from pcapd.errors import (
     TargetNotFound,
     Unauthenticated,
 )
-from pcapd.limits import BODY_MAX, DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
-from pcapd.net.addresses import machine_addresses
+from pcapd.limits import BODY_MAX, DRAIN_LINGER, DRAIN_LOOK_INTERVAL
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.httpserver import HttpConnection, HttpSite
@@ -86,6 +85,14 @@ class Api(Daemon):
         self._client_context = ClientContext(config.agents.tls)
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
         self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
+        self._known = KnownAgents(
+            reactor,
+            config.id,
+            config.agents,
+            self._client_context,
+            agents=places(config),
+            interval=config.probe.interval,
+        )
         self._listens_on = config.listen.port
         self._resolvers = configured(config, reactor)
         self._captures: set[Capture] = set()
@@ -125,6 +132,8 @@ class Api(Daemon):
         self._trail.start()
         if self._recordings is not None:
             self._recordings.start()
+        if self.config.probe.enabled:
+            self._known.start()
         self._describe()
         self.serve_metrics(self.metrics, self.config.metrics)
 
@@ -136,6 +145,8 @@ class Api(Daemon):
             metrics.certificate("listen.tls", self._server_context)
         metrics.resolvers(self._resolvers)
         metrics.limits(lambda: self.config.limits)
+        if self.config.probe.enabled:
+            metrics.known_agents(self._known.agents)
 
     def prepare(self) -> Callable[[], None]:
         """Read the certificates again, and the limits and policy for new captures."""
@@ -166,6 +177,7 @@ class Api(Daemon):
         self._draining = True
         for resolver in self._resolvers:
             resolver.stop()
+        self._known.stop()
         self._trail.stop()
         self._defects.flush()
         until = self.reactor.seconds() + self.config.drain_timeout
@@ -208,6 +220,9 @@ class Api(Daemon):
         if self._recordings is not None:
             version_1.putChild(b"recordings", RecordingsResource(self, self._desk))
             version_1.putChild(b"hooks", HooksResource(self, self._desk))
+        if self.config.probe.enabled:
+            agents = AgentsResource(self, lambda client: operators.agents(client, self._known))
+            version_1.putChild(b"agents", agents)
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
@@ -307,14 +322,7 @@ class Api(Daemon):
 
     def _traffic(self) -> ApiTraffic:
         """The api's own connections, which agents must not capture."""
-        listens_at = self.config.listen.host
-        return ApiTraffic(
-            # One more than the limit shows agents that there are too many.
-            addresses=tuple(machine_addresses()[: OWN_ADDRESSES_MAX + 1]),
-            port=self._listens_on,
-            listens_at=None if ip_address(listens_at).is_unspecified else listens_at,
-            agent_ports=self.config.agent_ports,
-        )
+        return own_traffic(self.config, self._listens_on)
 
     def resolver(self, request: Request) -> Resolver:
         """The resolver of a request.

@@ -58,11 +58,11 @@ def test_preferences(user: User) -> None:
         "filter",
         "snaplen",
         "headersonly",
-        "reason",
         "duration",
         "order",
         "explain",
         "showcontents",
+        "reason",
     ]
     expected = {
         "cf": ["app", "instances", "type", "follow", "api", "ca"],

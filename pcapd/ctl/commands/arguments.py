@@ -189,11 +189,7 @@ _SNAPLEN = click.option(
     callback=_snaplen,
     help="Bytes to keep of each packet (snaplen); 0 is all.  [default: all]",
 )
-_HEADERS_ONLY = click.option(
-    "--headers-only",
-    is_flag=True,
-    help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
-)
+_HEADERS_ONLY_HELP = "Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine."
 _REASON = click.option(
     "--reason",
     default="",
@@ -203,7 +199,13 @@ _REASON = click.option(
     "may require it.",
 )
 #: What is captured, for every command that captures or records.
-selection_options = combined(_FILTER, _DEVICE, _SNAPLEN, _HEADERS_ONLY, _REASON)
+selection_options = combined(
+    _FILTER,
+    _DEVICE,
+    _SNAPLEN,
+    click.option("--headers-only", is_flag=True, help=_HEADERS_ONLY_HELP),
+    _REASON,
+)
 
 #: The options of every command that captures, without an api.
 direct_capture_options = combined(
@@ -232,7 +234,11 @@ direct_capture_options = combined(
         help="List the interfaces that are up, with their addresses, and exit.",
     ),
     _SNAPLEN,
-    _HEADERS_ONLY,
+    click.option(
+        "--headers-only",
+        is_flag=True,
+        help=f"{_HEADERS_ONLY_HELP}  Over ssh, packets are cut only here.",
+    ),
     _REASON,
     click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Stop after N packets."),
     click.option(

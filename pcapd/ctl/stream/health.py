@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import json
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
 
-from pcapd.ctl.display.text import escape
+from pcapd.ctl.display.text import escape, natural
 from pcapd.ctl.options import Access
 from pcapd.ctl.stream.connection import ApiUnreachable, address_of, dial
 from pcapd.ctl.stream.deadline import Deadline
 from pcapd.errors import RequestError, request_error
 from pcapd.limits import EXCHANGE_TIMEOUT, MIB
 
-__all__ = ["answered", "as_text", "ask", "no_api", "refusal_of", "targets"]
+__all__ = ["agents", "agents_as_text", "answered", "as_text", "ask", "no_api", "refusal_of", "targets"]
 
 #: Bytes of an answer; an operator may see thousands of recordings, of less than a kilobyte each.
 _BODY_MAX = 16 * MIB
 #: Bytes of a status.
 _STATUS_MAX = 1 * MIB
+_NEVER = 253402300800  # the year 10000, which datetime cannot show
+
+T = TypeVar("T")
 
 
 def ask(access: Access) -> Dict[str, Any]:
@@ -40,9 +44,13 @@ def targets(access: Access) -> List[str]:
         ApiUnreachable: There was no answer, or the server is not an api.
         RequestError: The api refused the request.
     """
-    names = answered(access, "/v1/targets", "targets")["targets"]
-    if isinstance(names, list) and all(isinstance(name, str) for name in names):
-        return names
+    return _list(access, "targets", str)
+
+
+def _list(access: Access, name: str, kind: Type[T]) -> List[T]:
+    items = answered(access, f"/v1/{name}", name)[name]
+    if isinstance(items, list) and all(isinstance(item, kind) for item in items):
+        return items
     raise no_api(access)
 
 
@@ -76,6 +84,46 @@ def refusal_of(body: Dict[str, Any]) -> Optional[RequestError]:
     if refusal is None:
         return None
     return request_error(*(str(refusal.get(key, "")) for key in ("code", "title", "detail")))
+
+
+def agents(access: Access) -> List[Dict[str, Any]]:
+    """The agents of the targets that the user may capture, from ``GET /v1/agents``.
+
+    Raises:
+        ApiUnreachable: There was no answer, or the server is not an api.
+        RequestError: The api refused the request.
+    """
+    return _list(access, "agents", dict)
+
+
+def agents_as_text(found: List[Dict[str, Any]]) -> List[str]:
+    """Agents as lines of text: first those that are not reachable, with the reason."""
+    there = [agent for agent in found if agent.get("state") == "reachable"]
+    lines = [f"agents: {len(found)} known, {len(there)} reachable"]
+    for agent in sorted(found, key=lambda one: (one in there, natural(str(one.get("host"))))):
+        where = str(agent.get("host"))
+        where = f"[{where}]" if ":" in where else where
+        names = agent.get("targets")
+        named = f" ({', '.join(map(str, names))})" if isinstance(names, list) and names else ""
+        lines.append("  " + escape(f"{where}:{agent.get('port')}{named}: {_state(agent)}"))
+    return lines
+
+
+def _state(agent: Dict[str, Any]) -> str:
+    if agent.get("state") != "reachable":
+        trouble = agent.get("trouble")
+        return f"not reachable: {trouble}" if trouble else "not asked yet"
+    kinds = agent.get("capabilities")
+    words = [
+        f"version {agent.get('version')}",
+        str(agent.get("libpcap") or "no libpcap"),
+        "captures " + ", ".join(map(str, kinds)) if isinstance(kinds, list) and kinds else "captures nothing",
+    ]
+    expires = agent.get("expires")
+    if isinstance(expires, (int, float)) and 0 <= expires < _NEVER:
+        day = datetime.datetime.fromtimestamp(expires, datetime.timezone.utc)
+        words.append(f"certificate until {day:%Y-%m-%d}")
+    return "; ".join(words)
 
 
 def no_api(access: Access) -> ApiUnreachable:
