@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
@@ -14,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
-from pcapd.api.capture.agentlink import Agents
+from pcapd.api.capture.agentlink import Agents, own_traffic
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
@@ -43,8 +42,7 @@ from pcapd.errors import (
     RequestError,
     Unauthenticated,
 )
-from pcapd.limits import BODY_MAX, DRAIN_LINGER, DRAIN_LOOK_INTERVAL, OWN_ADDRESSES_MAX
-from pcapd.net.addresses import machine_addresses
+from pcapd.limits import BODY_MAX, DRAIN_LINGER, DRAIN_LOOK_INTERVAL
 from pcapd.net.clock import now_us
 from pcapd.net.daemon import Daemon, effective_capabilities
 from pcapd.net.httpserver import HttpConnection, HttpSite
@@ -310,14 +308,7 @@ class Api(Daemon):
 
     def _traffic(self) -> ApiTraffic:
         """The api's own connections, which agents must not capture."""
-        listens_at = self.config.listen.host
-        return ApiTraffic(
-            # One more than the limit shows agents that there are too many.
-            addresses=tuple(machine_addresses()[: OWN_ADDRESSES_MAX + 1]),
-            port=self._listens_on,
-            listens_at=None if ip_address(listens_at).is_unspecified else listens_at,
-            agent_ports=self.config.agent_ports,
-        )
+        return own_traffic(self.config, self._listens_on)
 
     def resolver(self, request: Request) -> Resolver:
         """The resolver of a request.

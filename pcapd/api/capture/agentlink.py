@@ -12,15 +12,17 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from ipaddress import ip_address
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api.resolvers.base import Target
-from pcapd.config.schema import AgentsConfig
+from pcapd.config.schema import AgentsConfig, ApiConfig
 from pcapd.errors import AgentUnavailable, PcapdError, RequestError, request_error
-from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT
+from pcapd.limits import AGENT_SILENCE_TIMEOUT, HANDSHAKE_TIMEOUT, OPEN_TIMEOUT, OWN_ADDRESSES_MAX
+from pcapd.net.addresses import machine_addresses
 from pcapd.net.clock import Deadline, cancel, now_us
 from pcapd.net.framed import FramedProtocol
 from pcapd.net.outgoing import connect_tls, outgoing_socket
@@ -41,7 +43,7 @@ from pcapd.wire import (
 )
 from pcapd.wire.frames import Bytes
 
-__all__ = ["AgentLink", "Agents", "LinkOwner"]
+__all__ = ["AgentLink", "Agents", "LinkOwner", "own_traffic"]
 
 
 class LinkOwner(Protocol):
@@ -262,3 +264,19 @@ class Agents:
             lambda connection: check_server_name(connection, self.config.tls.server_name),
             self.config.connect_timeout,
         )
+
+
+def own_traffic(config: ApiConfig, port: int) -> ApiTraffic:
+    """The connections of an api.
+
+    Args:
+        port: The port on which it listens.
+    """
+    listens_at = config.listen.host
+    return ApiTraffic(
+        # One more than the limit shows agents that there are too many.
+        addresses=tuple(machine_addresses()[: OWN_ADDRESSES_MAX + 1]),
+        port=port,
+        listens_at=None if ip_address(listens_at).is_unspecified else listens_at,
+        agent_ports=config.agent_ports,
+    )
