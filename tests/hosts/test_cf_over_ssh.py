@@ -233,6 +233,7 @@ def test_what_the_container_lacks(app: Instances, spoil: Any, words: tuple[str, 
     [
         (("myapp", "--follow"), 2, ("--follow needs the pcap api",)),
         (("myapp", "--api", "https://x.test"), 2, ("exclude each other",)),
+        (("myapp", "--resumable"), 2, ("--resumable needs the pcap api",)),
         (("myapp", "--include-ssh"), 2, ("No such option",)),
         (("myapp", "--filter", "tcp) or (udp"), 1, ("parentheses",)),
         (("myapp", "--type", "cron"), 1, ("myapp has no process of type cron", "cf app myapp")),

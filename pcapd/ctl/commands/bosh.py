@@ -13,7 +13,7 @@ from pcapd.ctl.commands.arguments import (
     combined,
     environment_option,
 )
-from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
+from pcapd.ctl.commands.capturing import capture_options_of, refuse_resumable, run_capture, trust_of
 from pcapd.ctl.options import Trust, UsageProblem, parse_places
 
 __all__ = ["bosh", "vm_options"]
@@ -88,6 +88,8 @@ def bosh(  # noqa: PLR0917  # click passes them by name
 
     if not deployment:
         raise UsageProblem("no deployment is named", "set BOSH_DEPLOYMENT, or use --deployment")
+    if via == "ssh":
+        refuse_resumable(given)
     groups, instances = parse_places(places, groups, instances)
     trust = trust_of(given, Trust.GIVEN)
     asked = BoshArguments(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)

@@ -22,7 +22,7 @@ from pcapd.ctl.sinks.fileoptions import FileOptions
 if TYPE_CHECKING:
     from pcapd.ctl.login.anylogin import AnyLogin
 
-__all__ = ["access_of", "capture_options_of", "login_of", "run_capture", "trust_of"]
+__all__ = ["access_of", "capture_options_of", "login_of", "refuse_resumable", "run_capture", "trust_of"]
 
 
 def access_of(given: Any, token: Optional[str]) -> Access:
@@ -70,6 +70,18 @@ def trust_of(given: Any, checked: Trust) -> Trust:
         "login and read the packets"
     )
     return Trust.ANYBODY
+
+
+def refuse_resumable(given: Any) -> None:
+    """Refuse --resumable where no api captures.
+
+    Raises:
+        UsageProblem: The option is given.
+    """
+    if given["resumable"]:
+        raise UsageProblem(
+            "--resumable needs the pcap api, which records: not with --via ssh", "leave it out"
+        )
 
 
 def capture_options_of(name: str, given: Any) -> CaptureOptions:

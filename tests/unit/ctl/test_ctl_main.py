@@ -44,6 +44,10 @@ USAGE = {
         ("status", "--api", "https://pcap.invalid", "--insecure", "--ca", "ca.crt"),
         "--insecure and --ca exclude each other",
     ),
+    "resumable without an api": (
+        ("bosh", "-d", "cf", "--via", "ssh", "--resumable"),
+        "--resumable needs the pcap api",
+    ),
     "nothing to install": (("extcap",), "specify either"),
     "both at once": (("extcap", "--install", "--uninstall"), "specify either"),
 }
