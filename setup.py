@@ -94,6 +94,8 @@ setup(
             "reuse>=5",
             "nox>=2024.4.15",
             "h2>=4.1",
+            "sphinx>=8.1",
+            "furo>=2024.8.6",
         ],
         # For bin/fuzz; wheels exist only for CPython 3.11 to 3.13.
         "fuzz": ["atheris>=3"],

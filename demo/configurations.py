@@ -91,6 +91,8 @@ def api_config(
         "id": name,
         "log_level": "debug",
         "listen": {"host": LOCAL, "port": port, "tls": certificate},
+        # Tests count connections of agents; those of probes enable them.
+        "probe": {"enabled": False},
         "agents": {"tls": {**certificate, "ca": str(credentials.ca), "server_name": AGENT_NAME}},
         "static": {
             "users": {

@@ -180,15 +180,20 @@ FLOW_PAIRS_MAX: Final = 20_000
 
 # --- what went wrong (pcapctl explain) --------------------------------------------
 
-#: conversations that are followed at a time, each counted for each place, some 1 KB; beyond
+#: conversations that are followed at a time, each counted for each place, some 600 bytes; beyond
 #: this, those that have been silent longest are closed.
-CONVERSATIONS_MAX: Final = 131_072
+CONVERSATIONS_MAX: Final = 262_144
 #: the same in plain Python, where each takes some 4 KB.
 CONVERSATIONS_MAX_PURE: Final = 20_000
 #: seconds between two sightings of a packet: travel time and clock difference.
 EXPLAIN_WINDOW: Final = 10.0
+#: packets that are remembered for this, some 200 bytes each.
+EXPLAIN_PACKETS_MAX: Final = 131_072
 #: seconds of silence that are recorded: less than any idle timeout in use (Node.js closes after 5 s).
 IDLE_TIME: Final = 4.0
+#: conversations whose content is read at a time, some 2 KB each; beyond this, the content of those
+#: between two requests is forgotten, and beyond twice as many that of the oldest.
+EXCHANGES_MAX: Final = 4096
 #: bytes of all connections together that wait for an earlier packet.
 EXCHANGE_BYTES: Final = 32 * MIB
 #: bytes of the header tables and requests under way of all HTTP/2 connections together; some KiB for each.
@@ -449,6 +454,10 @@ RING_BYTES_RANGE: Final = (MIB, 1024 * MIB)
 CAPTURES_MAX: Final = 1024
 #: bytes (1 PiB) of a capture that can be configured: larger than any disk, and far below 64 bits.
 CAPTURE_BYTES_MAX: Final = 1024**5
+#: agents that a configuration can list to be probed; more is surely a typing error.
+PROBED_AGENTS_MAX: Final = 5000
+#: characters kept of each text that a probed agent sends.
+PROBED_TEXT_MAX: Final = 128
 #: characters of a key of the configuration that a message shows.
 KEY_SHOWN_MAX: Final = 64
 
@@ -503,6 +512,12 @@ BODY_MAX: Final = 64 * KIB
 CLIP_MAX: Final = 3600.0
 #: seconds between blocks of statistics in a file.
 STATISTICS_INTERVAL: Final = 5.0
+#: seconds between probes of known agents on average: 1,000 in a minute, and at most some 170 at once.
+PROBE_SPACING: Final = 0.06
+#: of the time until the next probe, up or down, so that apis do not ask in step.
+PROBE_JITTER: Final = 0.5
+#: seconds in which all known agents are asked for the first time, if PROBE_SPACING allows it.
+PROBE_FIRST_ROUND: Final = 60.0
 #: of the time until the next check of an authority, up or down, so that apis do not ask in step.
 AUTHORITY_JITTER: Final = 0.2
 #: seconds between attempts to lock the containers' store.

@@ -55,6 +55,8 @@ def table() -> str:
     look = Look(_COLUMNS, 24)
     for line in [*scene.before(), "myapp/2: is CRASHED", *scene.table(look, "findings: 2 errors, 1 warning")]:
         console.print(Text.from_ansi(line), no_wrap=True, crop=True)
+    # Otherwise the frame would cut the last line's letters.
+    console.print()
     form = _FONTS.sub("\n", CONSOLE_SVG_FORMAT)
     return console.export_svg(title="pcapctl", theme=MONOKAI, code_format=form, unique_id="table")
 

@@ -151,7 +151,20 @@ class Agent(Daemon):
             version=__version__,
             time_us=now_us(),
             libpcap=libpcap_version(),
+            capabilities=self._capabilities(),
         )
+
+    def _capabilities(self) -> tuple[str, ...]:
+        config = self.config
+        kinds = {"interfaces": True, "namespaces": bool(config.namespaces)}
+        kinds["containers"] = config.containers is not None
+        lacking = set(privileges.missing(self._needed()))
+        if "net_raw" in lacking:
+            return ()
+        entering = {"namespaces"}
+        if config.containers is not None and config.containers.access == "namespace":
+            entering.add("containers")
+        return tuple(kind for kind in kinds if kinds[kind] and not (lacking and kind in entering))
 
     def joined(self, session: AgentSession) -> None:
         """Add a session with an authenticated api."""

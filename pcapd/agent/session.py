@@ -51,6 +51,7 @@ from pcapd.wire import (
     EndReason,
     Error,
     Event,
+    Hello,
     NoticeType,
     Stop,
 )
@@ -87,6 +88,7 @@ class AgentSession(DeliveringSession):
         self._opening: Opening | None = None
         self._threads = 0  # number of threads that open or close sources for this session
         self._gone: Gone = lambda: None
+        self._greeted = False
         self._end_reason = EndReason.STOPPED
         self.finished: Deferred[None] = Deferred()
 
@@ -106,7 +108,9 @@ class AgentSession(DeliveringSession):
 
     def event(self, event: Event) -> None:
         """Handle a message of the api."""
-        if isinstance(event.message, CaptureStart):
+        if isinstance(event.message, Hello):
+            self._greeted = True
+        elif isinstance(event.message, CaptureStart):
             self._timer.cancel()
             self._open(event.message)
         elif isinstance(event.message, Stop):
@@ -118,7 +122,8 @@ class AgentSession(DeliveringSession):
         if self._start is not None and self._state is not _State.ENDED:
             self._agent.log.info("capture abandoned: {reason}", reason=str(reason), **self._about())
             self._agent.metrics.ended.labels("abandoned").inc()
-        elif self._start is None:
+        elif self._start is None and not (self._greeted and self._cause is None):
+            # An api that closes after both HELLOs has only asked whether the agent is there.
             self._agent.left_without_start(self._peer(), str(reason))
         self._state = _State.ENDED
         self._withheld.clear()

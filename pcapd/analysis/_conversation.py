@@ -8,17 +8,23 @@ from pcapd.analysis._places import Sighting
 
 __all__ = ["Conversation", "Waiting", "is_error", "is_loopback"]
 
+_US_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF // 4
 #: ICMP errors, by family; they quote the packet that caused them.
 _ERRORS: Final = {4: frozenset((3, 4, 5, 11, 12)), 6: frozenset(range(1, 128))}
 
 
 class Conversation:
-    """One conversation: its ends, and its sightings."""
+    """One conversation: its ends, and its sightings.
 
-    __slots__ = ("keys", "packed", "pairs", "protocol", "serial", "sightings", "syn_seq")
+    Attributes:
+        unsure_us: Packets up to this time may be second sightings of packets that were forgotten early.
+    """
+
+    __slots__ = ("keys", "packed", "pairs", "protocol", "serial", "sightings", "syn_seq", "unsure_us")
 
     def __init__(self, serial: int, packed: bytes, keys: Tuple[bytes, bytes], protocol: int) -> None:
         self.serial, self.packed, self.keys, self.protocol = serial, packed, keys, protocol
+        self.unsure_us = -_US_MAX - 1
         self.syn_seq: List[Optional[int]] = [None, None]
         self.sightings: List[Sighting] = []
         self.pairs: Dict[Tuple[int, int], Tuple[Any, Any]] = {}  # by index of sightings

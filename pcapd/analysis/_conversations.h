@@ -104,11 +104,14 @@ empty_conversation(Conversation *one)
 {
     for (uint32_t i = 0; i < one->seen_count; i++) {
         for (int side = 0; side < 2; side++)
-            PyMem_Free(one->seen[i]->halves[side].holes);
+            empty_half(&one->seen[i]->halves[side]);
         PyMem_Free(one->seen[i]);
     }
-    for (uint32_t i = 0; i < one->pair_count; i++)
+    for (uint32_t i = 0; i < one->pair_count; i++) {
+        for (int side = 0; side < 2; side++)
+            PyMem_Free(one->pairs[i]->halves[side].lost);
         PyMem_Free(one->pairs[i]);
+    }
     PyMem_Free(one->seen);
     PyMem_Free(one->pairs);
     one->seen = NULL;
@@ -130,8 +133,10 @@ sightings_of(const Conversation *one)
         }
         uint8_t *to = data_of(bytes);
         memcpy(to, &seen->facts, sizeof seen->facts);
-        memcpy(to + sizeof seen->facts, &seen->halves[0].facts, sizeof(HalfFacts));
-        memcpy(to + sizeof seen->facts + sizeof(HalfFacts), &seen->halves[1].facts, sizeof(HalfFacts));
+        for (int side = 0; side < 2; side++) {
+            const HalfFacts half = facts_of(&seen->halves[side]);
+            memcpy(to + sizeof seen->facts + (size_t)side * sizeof half, &half, sizeof half);
+        }
         PyList_SET_ITEM(list, i, bytes);
     }
     return list;
@@ -144,6 +149,16 @@ order_of_pairs(const void *left, const void *right)
     return a->a != b->a ? (a->a < b->a ? -1 : 1) : (a->b > b->b) - (a->b < b->b);
 }
 
+static BetweenFacts
+between_facts(const PairHalf *half)
+{
+    BetweenFacts facts = half->lost ? *half->lost : (BetweenFacts){0};
+    facts.least_us = half->least_us;
+    facts.greatest_us = half->greatest_us;
+    facts.both = half->both;
+    return facts;
+}
+
 static PyObject *
 pairs_of(Conversation *one)
 {
@@ -152,8 +167,9 @@ pairs_of(Conversation *one)
     PyObject *list = PyList_New(one->pair_count);
     for (uint32_t i = 0; list && i < one->pair_count; i++) {
         const Pair *pair = one->pairs[i];
+        const BetweenFacts facts[2] = {between_facts(&pair->halves[0]), between_facts(&pair->halves[1])};
         PyObject *item = Py_BuildValue("IIy#", one->seen[pair->a]->facts.place, one->seen[pair->b]->facts.place,
-                                       (const char *)pair->facts, (Py_ssize_t)sizeof pair->facts);
+                                       (const char *)facts, (Py_ssize_t)sizeof facts);
         if (!item)
             Py_CLEAR(list);
         else
@@ -208,6 +224,7 @@ open_conversation(ConversationTable *self, const ConversationKey *key)
     one->key = *key;
     one->key.serial = ++self->serial;
     one->open = true;
+    one->unsure_us = INT64_MIN;
     self->slots[slot_of(self, key)] = one;
     self->live++;
     link_used(self, one);
@@ -222,7 +239,7 @@ begun(ConversationTable *self, Conversation *one, uint32_t side, uint32_t place,
         return one;
     bool before = one->syn_known[side];
     for (uint32_t i = 0; i < one->seen_count; i++)
-        before |= one->seen[i]->facts.place == place && one->seen[i]->halves[side].facts.packets;
+        before |= one->seen[i]->facts.place == place && one->seen[i]->halves[side].packets;
     if (before) {
         const ConversationKey key = one->key;
         if (!close_conversation(self, one) || !(one = open_conversation(self, &key)))
@@ -256,7 +273,7 @@ seen_at(ConversationTable *self, Conversation *one, uint32_t place, uint32_t *in
     self->seen_count++;
     seen->facts.place = place;
     for (int side = 0; side < 2; side++)
-        seen->halves[side].again_at = seen->halves[side].timed = NO_OFFSET;
+        seen->halves[side].timed = NO_OFFSET;
     one->seen[one->seen_count++] = seen;
     return true;
 }
@@ -314,12 +331,12 @@ take_row(ConversationTable *self, const Row *row, const Py_buffer *parts, size_t
         self->beyond++;
         return true;
     }
-    const Now now = {row, parts[file].buf, (uint64_t)parts[file].len, self->frames[file], side};
-    bool again;
-    if (!follow(self, one, one->seen[index], &now, &again))
+    Now now = {row, parts[file].buf, (uint64_t)parts[file].len, self->frames[file], side, false, false};
+    Sending sending;
+    if (!follow(self, one, one->seen[index], &now, &sending))
         return false;
-    return self->place_count < 2 || !(row->has & HAS_NUMBER)
-        || see_packet(self, row->number, one, side, (SeenAt){index, now.frame, row->us, again});
+    return self->place_count < 2 || !(row->has & HAS_NUMBER) || sending == SEEN_TWICE
+        || see_packet(self, row->number, one, side, (SeenAt){index, now.frame, row->us, sending == SENT_AGAIN});
 }
 
 static bool
@@ -441,7 +458,8 @@ static PyObject *
 conversation_table_close(ConversationTable *self, PyObject *Py_UNUSED(ignored))
 {
     while (self->oldest < self->next)
-        expire(self);
+        if (!expire(self, NOT_EARLY))
+            return NULL;
     /* In the order of their last packets, as the reference's dictionary. */
     while (self->oldest_used)
         if (!close_conversation(self, self->oldest_used))
@@ -461,7 +479,7 @@ conversation_table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                      &given[2], &given[3], &closed, &payload, &lost)
         || !number("conversations", given[0], 1, INT32_MAX, &most)
         || !number("waiting", given[1], 1, INT32_MAX, &waiting)
-        || !number("window_us", given[2], 0, US_MAX, &window)
+        || !number("window_us", given[2], 0, INT32_MAX, &window)
         || !number("idle_us", given[3], 1, US_MAX, &idle))
         return NULL;
     ConversationTable *self = (ConversationTable *)type->tp_alloc(type, 0);
@@ -478,7 +496,7 @@ conversation_table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->room = self->slot_count = 1024;
     self->ring = new_array(self->room, sizeof *self->ring);
     self->slots = self->ring ? new_array(self->slot_count, sizeof *self->slots) : NULL;
-    self->recent = self->slots ? new_array(RECENT, sizeof *self->recent) : NULL;
+    self->recent = self->slots ? new_array(RECENT * RECENT_WAYS, sizeof *self->recent) : NULL;
     if (!self->recent || !secret_seed(&self->seed) || !make_numbers(self))
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -508,8 +526,11 @@ conversation_table_dealloc(ConversationTable *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    while (self->ring && self->oldest < self->next)
-        expire(self);
+    while (self->ring && self->oldest < self->next) {
+        Conversation *one = awaited_at(self, self->oldest++)->conversation;
+        if (!--one->references && !one->open)
+            PyMem_Free(one);
+    }
     while (self->oldest_used) {
         Conversation *one = self->oldest_used;
         self->oldest_used = one->newer;

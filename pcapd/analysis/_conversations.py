@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Final, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Final, List, Optional, Sequence, Tuple
 
 from pcapd.analysis._conversation import Conversation, Waiting, is_error, is_loopback
 from pcapd.analysis._facts import KEY
-from pcapd.analysis._halves import follow_tcp, new_recent
-from pcapd.analysis._places import BetweenPlaces, Bins, Sighting
+from pcapd.analysis._halves import TWIN_US, Recent, follow_tcp, told_apart
+from pcapd.analysis._places import BetweenPlaces, Bins, Sighting, may_arrive
 from pcapd.packet.row import ROW_SIZE
 from pcapd.records._reference import as_bytes, number
 
@@ -23,8 +23,7 @@ __all__ = ["NEVER", "ConversationTable"]
 
 _ROW: Final = struct.Struct("=qIIIIBB38sIIHHIQQIHH")
 _FIELDS: Final = struct.Struct("=BBHH16s16s")
-_I32, _I64, _M32 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF
-_US_MAX: Final = _I64 // 4
+_I32, _US_MAX = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF // 4
 _IP, _TCP, _NUMBER, _LATER = 1, 4, 16, 64
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 _ICMP, _UDP, _ICMPV6 = 1, 17, 58
@@ -32,8 +31,6 @@ _ICMP, _UDP, _ICMPV6 = 1, 17, 58
 _DNS: Final = 53
 #: The return value of a reader that wants no more payload.
 NEVER: Final = -1
-#: microseconds; a retransmission takes longer (RFC 6298: 1 s, Linux: 200 ms): the packet was duplicated.
-_TWIN_US: Final = 5000
 _PLACES, _SEEN_AT = 8, 4
 
 Closed = Callable[[bytes, List[bytes], List[Tuple[int, int, bytes]]], None]
@@ -62,7 +59,7 @@ class ConversationTable:
         others: Number of packets that are not IP.
         beyond: Number of packets at places beyond the limit of a conversation.
         evicted: Number of conversations that were closed because the table was full.
-        forgotten: Number of packets that were forgotten early, because the memory was full.
+        forgotten: Number of packets forgotten early that other places might have seen later.
     """
 
     def __init__(  # noqa: PLR0917
@@ -77,14 +74,14 @@ class ConversationTable:
     ) -> None:
         self._most = number("conversations", conversations, 1, _I32)
         self._waiting_max = number("waiting", waiting, 1, _I32)
-        self._window_us = number("window_us", window_us, 0, _US_MAX)
+        self._window_us = number("window_us", window_us, 0, _I32)
         self._idle_us = number("idle_us", idle_us, 1, _US_MAX)
         self._closed, self._payload, self._lost = closed, payload, lost
         self._by_fields: Dict[bytes, Tuple[Conversation, int]] = {}
         self._live: OrderedDict[int, Conversation] = OrderedDict()
         self._newest = 0
         self._seen_count = 0
-        self._recent = new_recent()
+        self._recent = Recent()
         self._waiting: Dict[int, Waiting] = {}
         self._ages: Deque[Waiting] = deque()
         self._newest_us = self._serial = 0
@@ -166,7 +163,7 @@ class ConversationTable:
             self.beyond += 1
             return
         again = self._follow(conversation, side, conversation.sightings[index], row, data[file])
-        if len(self._files) > 1 and has & _NUMBER:
+        if len(self._files) > 1 and has & _NUMBER and again is not None:
             self._see(row[14], conversation, side, index, us, again, self._frames[file])
 
     # --- which conversation -------------------------------------------------------
@@ -245,18 +242,14 @@ class ConversationTable:
 
     def _follow(
         self, conversation: Conversation, side: int, sighting: Sighting, row: Tuple[Any, ...], data: bytes
-    ) -> bool:
-        """Returns whether this place has seen the packet's bytes before."""
+    ) -> Optional[bool]:
+        """Returns whether the packet is a retransmission; None if this place sees it a second time."""
         us, captured, at, has, digest, payload = row[0], row[1], row[4], row[6], row[13], row[12]
         frame = self._frames[self._files[sighting.place]]
         half: Any = sighting.halves[side]
-        twin = half.packets and digest == half.digest and 0 <= us - half.last_us < _TWIN_US
-        if sighting.last_us and us - sighting.last_us >= self._idle_us:
-            sighting.idle_from_us, sighting.idle_to_us = sighting.last_us, us
-            sighting.idle_count += 1
-            sighting.idle_side, sighting.idle_frame = side, frame
-        silence = us - sighting.last_us if sighting.last_us else 0
-        sighting.last_us = max(sighting.last_us, us)
+        known, twin = self._recent.see(digest, sighting.place, us)
+        twin |= half.packets and digest == half.digest and 0 <= us - half.last_us < TWIN_US
+        silence = sighting.at(us, side, frame, self._idle_us)
         if not half.packets:
             half.first_us, half.first_frame = us, frame
         half.packets += 1
@@ -264,19 +257,20 @@ class ConversationTable:
         half.bytes += payload
         if twin:
             half.duplicates += 1
-            return False
+            return None
         if payload:
             half.payload_us = us
             half.payload_packets += 1
-        offset = again = 0
-        fresh = True
+        offset, fresh = 0, True
+        again: Optional[bool] = False
         if has & _TCP:
             peer: Any = sighting.halves[1 - side]
-            offset, fresh, again = follow_tcp(half, peer, row, frame, silence, data, self._recent)
+            offset, fresh, again = follow_tcp(half, peer, row, frame, silence, data, known=known)
         elif conversation.protocol in (_ICMP, _ICMPV6):
             fresh = is_error(row, data)
         elif conversation.protocol == _UDP:
             fresh = _DNS in _FIELDS.unpack(row[7])[2:4]
+        again = None if again is False and known and told_apart(row, data) else again
         if (
             payload
             and (fresh or again)  # a retransmission may fill a hole that is no longer remembered
@@ -290,7 +284,7 @@ class ConversationTable:
                 conversation.serial, conversation.protocol, sighting.place, side, us, frame, offset, row[8],
                 payload, content,
             )  # fmt: skip
-        return bool(again)
+        return again
 
     # --- the same packet at several places --------------------------------------------
 
@@ -307,8 +301,7 @@ class ConversationTable:
         self._newest_us = max(self._newest_us, us)
         oldest = self._newest_us - self._window_us
         while self._ages and (self._ages[0].us < oldest or len(self._ages) >= self._waiting_max):
-            self.forgotten += self._ages[0].us >= oldest and len(self._ages[0].seen) == 1
-            self._expire()
+            self._expire(early=self._ages[0].us >= oldest)
         waiting = self._waiting.get(packet)
         if waiting is None:
             waiting = self._waiting[packet] = Waiting(packet, conversation, side, us)
@@ -316,6 +309,7 @@ class ConversationTable:
         elif (
             waiting.conversation is not conversation
             or waiting.side != side
+            or abs(us - waiting.us) > self._window_us  # the file has one number for several packets
             or len(waiting.seen) >= _SEEN_AT
             or any(one[0] == index for one in waiting.seen)
         ):
@@ -373,28 +367,29 @@ class ConversationTable:
             bins = self._clocks[a, b] = Bins(us)
         bins.add(us, delta, there=there)
 
-    def _expire(self) -> None:
-        """Stop waiting for another sighting of the oldest packet."""
+    def _expire(self, *, early: bool = False) -> None:
+        """Stop waiting for another sighting of the oldest packet.
+
+        Args:
+            early: Because too many packets wait.  If it may still be seen at another place,
+                neither this sighting nor that one shows that it was lost.
+        """
         gone = self._ages.popleft()
         del self._waiting[gone.number]
         conversation = gone.conversation
         if conversation.serial not in self._live:
             return
         seen = {one[0]: one for one in gone.seen}
+        unsure = early and not conversation.pairs
         for (a, b), pair in conversation.pairs.items():
-            own = pair[gone.side]
             if a in seen and b in seen:
                 pair[0].settled = True
-                own.only_first += own.since_first
-                own.only_second += own.since_second
-                own.since_first = own.since_second = 0
-            elif (a in seen or b in seen) and pair[0].settled:
-                one = seen[a] if a in seen else seen[b]
-                own.lost_first_us = own.lost_first_us or one[1]
-                own.lost_last_us = one[1]
-                if a in seen:
-                    own.since_first += 1
-                    own.frame_first = own.frame_first or one[3]
-                else:
-                    own.since_second += 1
-                    own.frame_second = own.frame_second or one[3]
+                pair[gone.side].confirm()
+            elif a in seen or b in seen:
+                if early and may_arrive(pair, self._newest_us - gone.us):
+                    unsure = True
+                elif pair[0].settled and gone.us > conversation.unsure_us:
+                    pair[gone.side].miss(seen[a if a in seen else b], at_first=a in seen)
+        if unsure:
+            self.forgotten += len(seen) == 1
+            conversation.unsure_us = max(conversation.unsure_us, gone.us + self._window_us)

@@ -4,6 +4,8 @@
 
 #include "_table.h"
 
+/* Whether a packet is a retransmission, or a second sighting by an interface that sees it coming and going. */
+typedef enum { SENT_FIRST, SENT_AGAIN, SEEN_TWICE } Sending;
 enum { FIN_FLAG = 1, SYN_FLAG = 2, RST_FLAG = 4, ACK_FLAG = 16 };
 #define DNS_PORT 53
 #define NEVER (-1)
@@ -11,12 +13,14 @@ enum { FIN_FLAG = 1, SYN_FLAG = 2, RST_FLAG = 4, ACK_FLAG = 16 };
 #define TWIN_US 5000
 #define OVERTAKEN_US 3000
 #define HOLES 4u
-#define RECENT 8192u
+#define RECENT 4096u
+#define RECENT_WAYS 8u
 #define PLACE_FACTOR 0x9E3779B97F4A7C15u
 #define PLACES_OF_ONE 8u
 #define SEEN_AT 4u
 #define BINS 256u
 #define BIN_US 20000
+#define JITTER_US 50000
 
 /* ---- layouts ------------------------------------------------------------------ */
 
@@ -60,13 +64,28 @@ typedef struct {
     bool stamped;
 } Hole;
 
+/* The facts of HalfFacts that a healthy end does not have: allocated with the first of them. */
 typedef struct {
-    HalfFacts facts;
-    uint64_t digest;
-    int64_t again_at, timed, timed_at, wanted;
-    uint32_t pending, hole_count;
-    bool started;
+    int64_t rst_us, rst_idle_us, retransmitted_first_us, retransmitted_last_us, zero_us, zero_longest_us,
+        zero_since_us, again_us, late_us, again_at;
+    uint32_t rst_count, rst_frame, retransmitted, retransmitted_bytes, needless, late, reordered, duplicates,
+        keepalives, unseen, zero_count, zero_frame, again_count, again_length, after_fin, after_fin_frame,
+        rst_unacked_own, rst_unacked_peer, frame[4], hole_count;
     Hole *holes; /* HOLES of them once there was one */
+} Trouble;
+
+/* A hundred thousand conversations have four of these each: every byte counts. */
+typedef struct {
+    int64_t first_us, last_us, payload_us, bytes, next, acked, syn_us, fin_us, fin_acked, fin_idle_us,
+        rtt_least_us, rtt_sum_us, rtt_greatest_us;
+    uint32_t packets, payload_packets, first_frame, last_frame, base, syn_count, syn_frame, fin_frame, rtt_count,
+        largest_acked, pending;
+    uint16_t mss;
+    uint8_t flags;
+    bool started;
+    uint64_t digest;
+    int64_t timed, timed_at, wanted;
+    Trouble *trouble; /* NULL: none yet */
 } Half;
 
 typedef struct {
@@ -74,11 +93,17 @@ typedef struct {
     Half halves[2];
 } Seen;
 
+/* What happened between two places to the packets of one end. */
 typedef struct {
-    uint32_t a, b; /* indices of sightings */
-    BetweenFacts facts[2];
-    int64_t last[2];
-    bool known[2], settled;
+    int64_t least_us, greatest_us, last; /* last: of the newest packet, if `both` > 0 */
+    uint32_t both;
+    BetweenFacts *lost; /* the other facts; NULL: there are none */
+} PairHalf;
+
+typedef struct {
+    uint8_t a, b; /* indices of sightings */
+    bool settled;
+    PairHalf halves[2];
 } Pair;
 
 typedef struct Conversation {
@@ -87,6 +112,7 @@ typedef struct Conversation {
     uint8_t seen_count, pair_count; /* of these there is room for a power of two */
     uint32_t syn_seq[2];
     uint32_t references; /* of packets that are remembered */
+    int64_t unsure_us;   /* packets up to this time may be second sightings of packets forgotten early */
     struct Conversation *older, *newer;
     Seen **seen;
     Pair **pairs;
@@ -98,12 +124,16 @@ typedef struct {
     bool again;
 } SeenAt;
 
+/* A packet until all places may have seen it: SeenAt in less space. */
 typedef struct {
     uint64_t number;
     Conversation *conversation;
-    int64_t us;
-    uint32_t seen_count, side;
-    SeenAt seen[SEEN_AT];
+    int64_t us; /* where it was seen first */
+    uint32_t frame[SEEN_AT];
+    int32_t after[SEEN_AT]; /* microseconds; the window is shorter than 2**31 of them */
+    uint8_t index[SEEN_AT], seen_count;
+    uint8_t again; /* a bit for each */
+    uint8_t side;
 } Awaited;
 
 typedef struct {
@@ -123,6 +153,11 @@ typedef struct {
 } Place;
 
 typedef struct {
+    uint64_t digest;
+    int64_t us;
+} Recent;
+
+typedef struct {
     PyObject_HEAD
     uint64_t most, waiting_max;
     int64_t window, idle;
@@ -130,7 +165,7 @@ typedef struct {
     uint64_t seed;
     Conversation **slots; /* open addressing */
     uint64_t slot_count, live, seen_count;
-    uint64_t *recent; /* packets with payload, by digest */
+    Recent *recent; /* packets, by digest */
     Conversation *oldest_used, *newest_used;
     Awaited *ring;
     uint64_t room, oldest, next;
@@ -153,6 +188,7 @@ typedef struct {
     const uint8_t *data;
     uint64_t size;
     uint32_t frame, side;
+    bool known, twin; /* its place saw an equal packet before, or just before */
 } Now;
 
 static inline int64_t

@@ -6,7 +6,7 @@ from typing import Any, Final, List, Optional, Tuple
 
 from pcapd.analysis._facts import HALF, Half
 
-__all__ = ["FollowedHalf", "follow_tcp", "new_recent"]
+__all__ = ["TWIN_US", "FollowedHalf", "Recent", "follow_tcp", "told_apart"]
 
 _M32: Final = 0xFFFF_FFFF
 #: Not an offset.
@@ -14,9 +14,12 @@ _NONE: Final = -(2**62)
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 #: microseconds; a packet that fills a hole sooner was reordered, unless other facts show a loss.
 _OVERTAKEN_US: Final = 3000
-#: Slots for digests of packets with payload.  An equal packet a little later, with the same identification,
-#: is not a retransmission but a second sighting, by an interface that shows both directions of forwarding.
-_RECENT: Final = 8192
+#: microseconds; a retransmission takes longer (RFC 6298: 1 s, Linux: 200 ms): the packet was duplicated.
+TWIN_US: Final = 5000
+#: Sets of digests of packets, and their sizes.  An equal packet a little later, with the same
+#: identification, is not a retransmission but a second sighting, by an interface that shows both
+#: directions of forwarding.
+_RECENT, _WAYS = 4096, 8
 _PLACE_FACTOR: Final = 0x9E37_79B9_7F4A_7C15
 _M64: Final = 0xFFFF_FFFF_FFFF_FFFF
 #: Number of holes remembered for one end.
@@ -51,30 +54,49 @@ class FollowedHalf:
         return HALF.pack(*(getattr(self, field) for field in Half._fields))
 
 
-def new_recent() -> List[int]:
-    """An empty table of digests."""
-    return [0] * _RECENT
+class Recent:
+    """The digests of recent packets, and when they were seen."""
+
+    def __init__(self) -> None:
+        self._sets = [[(0, 0)] * _WAYS for _ in range(_RECENT)]
+
+    def see(self, digest: int, place: int, us: int) -> Tuple[bool, bool]:
+        """Whether a place saw an equal packet before, and whether it did just before."""
+        own = digest + place * _PLACE_FACTOR & _M64
+        recent = self._sets[own % _RECENT]
+        known, twin = False, False
+        for index, (before, then) in enumerate(recent):
+            if before == own:
+                known, twin = True, 0 <= us - then < TWIN_US
+                del recent[index]
+                break
+        else:
+            del recent[-1]
+        recent.insert(0, (own, us))
+        return known, twin
 
 
 def follow_tcp(  # noqa: PLR0917
     half: Any,
     peer: Any,
-    row: Tuple[int, ...],
+    row: Tuple[Any, ...],
     frame: int,
     silence: int,
     data: bytes,
-    recent: List[int],
-) -> Tuple[int, bool, bool]:
+    *,
+    known: bool,
+) -> Tuple[int, bool, Optional[bool]]:
     """Follow one segment.
 
     Args:
         half, peer: The end that sent it, and the other one.
         row: The packet; `data` is what its ``at`` refers to, `frame` its number.
         silence: Microseconds since the previous packet of the conversation.
-        recent: The table's digests, from `new_recent`.
+        known: Whether its place saw an equal packet before.
 
     Returns:
-        Its offset, whether it has new bytes, and whether it is a retransmission.
+        Its offset, whether it has new bytes, and whether it is a retransmission; None if it
+        is seen a second time.
     """
     us, flags, seq, ack, window, payload = row[0], row[5], row[8], row[9], row[10], row[12]
     half.flags |= flags
@@ -87,14 +109,15 @@ def follow_tcp(  # noqa: PLR0917
         half.base = (seq + syn) & _M32
         half.acked = -syn
     offset = half.next + _signed(seq + syn - half.base - half.next)
-    fresh, again = True, False
+    fresh: bool = True
+    again: Optional[bool] = False
     if syn:
         again = half.syn_count > 0
         _syn(half, row, frame, data)
     elif payload or fin:
         if fin and not half.fin_us:
             half.fin_us, half.fin_frame, half.fin_idle_us = us, frame, silence
-        fresh, again = _segment(half, peer, row, frame, offset, offset + payload + fin, data, recent)
+        fresh, again = _segment(half, peer, row, frame, offset, offset + payload + fin, data, known=known)
         if fin and half.fin_us == us and flags & _ACK and peer.started:
             half.fin_acked = peer.next + _signed(ack - peer.base - peer.next)
         if payload and fresh and peer.fin_us:
@@ -110,7 +133,7 @@ def follow_tcp(  # noqa: PLR0917
     return offset, fresh, again
 
 
-def _syn(half: Any, row: Tuple[int, ...], frame: int, data: bytes) -> None:
+def _syn(half: Any, row: Tuple[Any, ...], frame: int, data: bytes) -> None:
     us = row[0]
     half.syn_count += 1
     if half.syn_count == 1:
@@ -124,20 +147,19 @@ def _syn(half: Any, row: Tuple[int, ...], frame: int, data: bytes) -> None:
 def _segment(  # noqa: PLR0917
     half: Any,
     peer: Any,
-    row: Tuple[int, ...],
+    row: Tuple[Any, ...],
     frame: int,
     offset: int,
     end: int,
     data: bytes,
-    recent: List[int],
-) -> Tuple[bool, bool]:
-    """Whether it has new bytes, and whether it is a retransmission."""
+    *,
+    known: bool,
+) -> Tuple[bool, Optional[bool]]:
+    """Whether it has new bytes, and whether it is a retransmission; None if it is seen a second time."""
     us, payload = row[0], row[12]
-    own = row[13] + row[3] * _PLACE_FACTOR & _M64
-    known, recent[own % _RECENT] = recent[own % _RECENT] == own, own
-    if known and offset < half.next:
+    if known and offset < half.next and told_apart(row, data):
         half.duplicates += 1
-        return False, False
+        return False, None
     if offset >= half.next:
         if offset > half.next:
             if len(half.holes) == _HOLES:
@@ -162,11 +184,16 @@ def _segment(  # noqa: PLR0917
     return fresh, True
 
 
+def told_apart(row: Tuple[Any, ...], data: bytes) -> bool:
+    """Whether a retransmission differs, by identification or time stamp: an equal packet is the same one."""
+    return bool(row[7][0] == 4 or _option(row, data, 8, 4) is not None)
+
+
 def _fill(  # noqa: PLR0917
     half: Any,
     peer: Any,
     hole: _Hole,
-    row: Tuple[int, ...],
+    row: Tuple[Any, ...],
     offset: int,
     end: int,
     frame: int,
@@ -199,7 +226,7 @@ def _signed(difference: int) -> int:
     return ((difference + 0x8000_0000) & _M32) - 0x8000_0000
 
 
-def _option(row: Tuple[int, ...], data: bytes, kind: int, size: int) -> Optional[int]:
+def _option(row: Tuple[Any, ...], data: bytes, kind: int, size: int) -> Optional[int]:
     """The value of a TCP option, or None."""
     begin, end = row[4] + row[17] + 20, min(row[4] + min(row[11], row[1]), len(data))
     while begin + 2 <= end:

@@ -52,48 +52,114 @@ grow_awaited(ConversationTable *self)
     return true;
 }
 
-static const SeenAt *
+static SeenAt
+sighting_of(const Awaited *packet, uint32_t i)
+{
+    return (SeenAt){packet->index[i], packet->frame[i], packet->us + packet->after[i], packet->again >> i & 1};
+}
+
+/* Which of its sightings was that of a conversation's `index`; NONE: it was not seen there. */
+static uint32_t
 seen_by(const Awaited *packet, uint32_t index)
 {
     for (uint32_t i = 0; i < packet->seen_count; i++)
-        if (packet->seen[i].index == index)
-            return &packet->seen[i];
-    return NULL;
+        if (packet->index[i] == index)
+            return i;
+    return NONE;
 }
 
 static void
-settle(Pair *pair, const Awaited *packet)
+add_sighting(Awaited *packet, SeenAt now)
 {
-    BetweenFacts *own = &pair->facts[packet->side];
-    const SeenAt *first = seen_by(packet, pair->a), *second = seen_by(packet, pair->b);
-    if (first && second) {
-        pair->settled = true;
-        own->only_first += own->since_first;
-        own->only_second += own->since_second;
-        own->since_first = own->since_second = 0;
-    } else if ((first || second) && pair->settled) {
-        const SeenAt *seen = first ? first : second;
-        if (!own->lost_first_us)
-            own->lost_first_us = seen->us;
-        own->lost_last_us = seen->us;
-        uint32_t *frame = first ? &own->frame_first : &own->frame_second;
-        ++*(first ? &own->since_first : &own->since_second);
-        if (!*frame)
-            *frame = seen->frame;
-    }
+    uint32_t i = packet->seen_count++;
+    packet->index[i] = (uint8_t)now.index;
+    packet->frame[i] = now.frame;
+    packet->after[i] = (int32_t)(now.us - packet->us);
+    packet->again |= (uint8_t)(now.again << i);
+}
+
+/* NULL with an error. */
+static BetweenFacts *
+lost_of(PairHalf *half)
+{
+    if (!half->lost)
+        half->lost = new_array(1, sizeof *half->lost);
+    return half->lost;
 }
 
 static void
-expire(ConversationTable *self)
+note_lost(BetweenFacts *lost, int64_t us)
+{
+    if (!lost->lost_first_us)
+        lost->lost_first_us = us;
+    lost->lost_last_us = us;
+}
+
+/* The longest time between two sightings of a packet of this end so far. */
+static inline int64_t
+reach_of(const PairHalf *half)
+{
+    return half->both ? greater(llabs(half->least_us), llabs(half->greatest_us)) : 0;
+}
+
+/* False: an error is set. */
+static bool
+miss(PairHalf *own, SeenAt seen, bool at_first)
+{
+    BetweenFacts *lost = lost_of(own);
+    if (!lost)
+        return false;
+    note_lost(lost, seen.us);
+    uint32_t *frame = at_first ? &lost->frame_first : &lost->frame_second;
+    ++*(at_first ? &lost->since_first : &lost->since_second);
+    if (!*frame)
+        *frame = seen.frame;
+    return true;
+}
+
+/* How old a packet is whose other sightings are not awaited any longer: NOT_EARLY, or less than the window. */
+static const int64_t NOT_EARLY = INT64_MAX;
+
+/* False: an error is set. */
+static bool
+settle(Pair *pair, const Awaited *packet, int64_t age, bool *unsure)
+{
+    PairHalf *own = &pair->halves[packet->side];
+    uint32_t first = seen_by(packet, pair->a), second = seen_by(packet, pair->b);
+    BetweenFacts *lost = own->lost;
+    if (first != NONE && second != NONE) {
+        pair->settled = true;
+        if (!lost)
+            return true;
+        lost->only_first += lost->since_first;
+        lost->only_second += lost->since_second;
+        lost->since_first = lost->since_second = 0;
+    } else if (first != NONE || second != NONE) {
+        if (age <= greater(reach_of(&pair->halves[0]), reach_of(&pair->halves[1])) + JITTER_US)
+            *unsure = true;
+        else if (pair->settled && packet->us > packet->conversation->unsure_us)
+            return miss(own, sighting_of(packet, first != NONE ? first : second), first != NONE);
+    }
+    return true;
+}
+
+/* False: an error is set. */
+static bool
+expire(ConversationTable *self, int64_t age)
 {
     Awaited *gone = awaited_at(self, self->oldest++);
     Conversation *one = gone->conversation;
+    bool settled = true, unsure = age != NOT_EARLY && !one->pair_count;
     one->references--;
-    if (one->open)
+    if (one->open) {
         for (uint32_t i = 0; i < one->pair_count; i++)
-            settle(one->pairs[i], gone);
-    else if (!one->references)
+            settled = settled && settle(one->pairs[i], gone, age, &unsure);
+        self->forgotten += unsure && gone->seen_count == 1;
+        if (unsure)
+            one->unsure_us = greater(one->unsure_us, gone->us + self->window);
+    } else if (!one->references)
         PyMem_Free(one);
+    return settled;
 }
 
 static void
@@ -152,11 +218,31 @@ pair_between(Conversation *one, uint32_t a, uint32_t b)
     Pair *pair = NULL;
     if (grow_array((void **)&one->pairs, one->pair_count, sizeof *one->pairs)
         && (pair = new_array(1, sizeof *pair))) {
-        pair->a = a;
-        pair->b = b;
+        pair->a = (uint8_t)a;
+        pair->b = (uint8_t)b;
         one->pairs[one->pair_count++] = pair;
     }
     return pair;
+}
+
+/* A packet that at least one of two places had seen before.  False: an error is set. */
+static bool
+sent_again(PairHalf *own, SeenAt first, SeenAt second)
+{
+    BetweenFacts *lost = lost_of(own);
+    if (!lost)
+        return false;
+    if (first.again && second.again) {
+        lost->again_each++;
+        return true;
+    }
+    const SeenAt again = first.again ? first : second;
+    if (!lost->again_frame)
+        lost->again_frame = again.frame;
+    note_lost(lost, again.us);
+    lost->again_first += first.again;
+    lost->again_second += second.again;
+    return true;
 }
 
 static bool
@@ -166,28 +252,17 @@ seen_twice(ConversationTable *self, Conversation *one, uint32_t side, SeenAt bef
     Pair *pair = pair_between(one, first.index, second.index);
     if (!pair)
         return false;
-    BetweenFacts *own = &pair->facts[side];
+    PairHalf *own = &pair->halves[side], *other = &pair->halves[!side];
     int64_t delta = second.us - first.us;
     own->least_us = own->both ? lesser(own->least_us, delta) : delta;
     own->greatest_us = own->both ? greater(own->greatest_us, delta) : delta;
     own->both++;
-    if (first.again && second.again)
-        own->again_each++;
-    else if (first.again || second.again) {
-        const SeenAt again = first.again ? first : second;
-        if (!own->again_frame)
-            own->again_frame = again.frame;
-        if (!own->lost_first_us)
-            own->lost_first_us = again.us;
-        own->lost_last_us = again.us;
-        own->again_first += first.again;
-        own->again_second += second.again;
-    }
-    pair->last[side] = delta;
-    pair->known[side] = true;
-    if (!pair->known[!side] || pair->last[!side] == delta)
+    own->last = delta;
+    if ((first.again || second.again) && !sent_again(own, first, second))
+        return false;
+    if (!other->both || other->last == delta)
         return true;
-    bool there = delta > pair->last[!side];
+    bool there = delta > other->last;
     uint32_t a = one->seen[first.index]->facts.place, b = one->seen[second.index]->facts.place;
     if (a > b)
         return see_clock(self, b, a, second.us, -delta, !there);
@@ -204,8 +279,8 @@ see_packet(ConversationTable *self, uint64_t packet, Conversation *one, uint32_t
            && (awaited_at(self, self->oldest)->us < oldest_us
                || self->next - self->oldest >= self->waiting_max)) {
         const Awaited *gone = awaited_at(self, self->oldest);
-        self->forgotten += gone->us >= oldest_us && gone->seen_count == 1;
-        expire(self);
+        if (!expire(self, gone->us >= oldest_us ? self->newest_us - gone->us : NOT_EARLY))
+            return false;
     }
     if (self->next - self->oldest == self->room && !grow_awaited(self))
         return false;
@@ -213,21 +288,23 @@ see_packet(ConversationTable *self, uint64_t packet, Conversation *one, uint32_t
         return false;
     uint64_t *slot = number_slot(self, self->numbers, self->number_count, packet);
     if (!*slot) {
-        *awaited_at(self, self->next) =
-            (Awaited){.number = packet, .conversation = one, .us = now.us, .seen_count = 1, .side = side, .seen = {now}};
+        Awaited *first = awaited_at(self, self->next);
+        *first = (Awaited){.number = packet, .conversation = one, .us = now.us, .side = (uint8_t)side};
+        add_sighting(first, now);
         one->references++;
         self->numbers_used++;
         *slot = self->next++;
         return true;
     }
     Awaited *awaited = awaited_at(self, *slot);
+    int64_t apart = now.us > awaited->us ? now.us - awaited->us : awaited->us - now.us;
     if (awaited->conversation != one || awaited->side != side || awaited->seen_count == SEEN_AT
-        || seen_by(awaited, now.index))
+        || apart > self->window || seen_by(awaited, now.index) != NONE)
         return true;
     for (uint32_t i = 0; i < awaited->seen_count; i++)
-        if (!seen_twice(self, one, side, awaited->seen[i], now))
+        if (!seen_twice(self, one, side, sighting_of(awaited, i), now))
             return false;
-    awaited->seen[awaited->seen_count++] = now;
+    add_sighting(awaited, now);
     return true;
 }
 

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Final, Iterator, List, Optional, Sequenc
 
 from pcapd.analysis.conversations import FOLLOWED, Conversation, ConversationTable
 from pcapd.analysis.exchanges.log import Exchanges, Log
+from pcapd.analysis.exchanges.requests import Group as RequestGroup
 from pcapd.analysis.exchanges.requests import Sample, ShownRequest
 from pcapd.analysis.findings.base import SEVERITIES, Group, Kind, Occurrence, Sort
 from pcapd.analysis.findings.kinds import KINDS
@@ -16,6 +17,7 @@ from pcapd.analysis.merging import in_order
 from pcapd.analysis.quiet import quiet_bytes
 from pcapd.analysis.world import Place, World
 from pcapd.limits import (
+    EXPLAIN_PACKETS_MAX,
     EXPLAIN_WINDOW,
     FINDINGS_MAX,
     IDLE_TIME,
@@ -31,6 +33,8 @@ __all__ = ["Explanation", "Worst"]
 _FIRST_NUMBER: Final = 1 << 62
 #: Limit of conversations seen at one place only, which are judged when the other places are known.
 _DEFERRED_MAX: Final = 2000
+#: Limit of packets that are remembered until they are seen elsewhere.
+_PACKETS: Final = min(REMEMBERED, EXPLAIN_PACKETS_MAX)
 #: Number of conversations between two comparisons of the clocks, while a file is read.
 _CLOCKS_EVERY: Final = 1000
 
@@ -74,21 +78,20 @@ class Explanation:
         self.world = World()
         self.groups: List[Group] = []
         self.slowest: List[Tuple[Conversation, ShownRequest]] = []
-        self.requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
+        self.requests: Dict[RequestGroup, Sample] = {}
         self.packets = 0
-        self._inner_requests: Dict[Tuple[Optional[str], str, str], Sample] = {}
         self._kinds: List[Kind] = [kind() for kind in KINDS]
         self._by_sort = {sort: [kind for kind in self._kinds if kind.looks_at is sort] for sort in Sort}
         self._found: Dict[Tuple[Any, ...], Group] = {}
         self._left_out = 0
         self._worst: List[Tuple[Tuple[int, int, int], int, Worst]] = []
-        self._deferred: List[Tuple[Conversation, Exchanges]] = []
+        self._deferred: List[Tuple[Conversation, Exchanges, bool]] = []
         self._ended = False
-        self._closed = 0
+        self._closed = self._evicted = 0
         self._log = Log(self.world, contents=contents)
         self._matcher: Optional[Matcher] = None
         self._table = ConversationTable(
-            FOLLOWED, REMEMBERED, int(EXPLAIN_WINDOW * 1e6), int(IDLE_TIME * 1e6),
+            FOLLOWED, _PACKETS, int(EXPLAIN_WINDOW * 1e6), int(IDLE_TIME * 1e6),
             self._close, self._log.payload, self._lost,
         )  # fmt: skip
 
@@ -139,7 +142,7 @@ class Explanation:
                 also(rows)
             if len(self.world.places) > 1:
                 if self._matcher is None:
-                    self._matcher = Matcher(_FIRST_NUMBER, int(EXPLAIN_WINDOW * 1e6), REMEMBERED)
+                    self._matcher = Matcher(_FIRST_NUMBER, int(EXPLAIN_WINDOW * 1e6), _PACKETS)
                 self._table.add(self._matcher.number(rows), parts)
             else:
                 self._table.add(rows, parts)
@@ -149,8 +152,8 @@ class Explanation:
         self._compare()
         self._ended = True
         self._table.close()
-        for conversation, exchanges in self._deferred:
-            self._judge(conversation, exchanges)
+        for deferred in self._deferred:
+            self._judge(*deferred)
         self.packets = self._table.packets
         self._limits()
         for kind in self._kinds:
@@ -158,8 +161,7 @@ class Explanation:
         self.groups = sorted(
             self._found.values(), key=lambda one: (SEVERITIES.index(one.severity), -one.count, one.first_us)
         )
-        if not self.requests:
-            self.requests = self._inner_requests
+        self.requests = self._log.requests.groups or self._log.requests.inner_groups
         self.slowest.sort(key=lambda pair: -pair[1].duration_us)
         del self.slowest[WORST_CONVERSATIONS:]
 
@@ -197,11 +199,14 @@ class Explanation:
         if not self._ended and self._closed % _CLOCKS_EVERY == 0:
             self._compare()
         self._closed += 1
+        early, self._evicted = self._table.evicted != self._evicted, self._table.evicted
         if not seen:
             return
         if pairs or len(self.world.places) == 1:
             size = quiet_bytes(packed, seen, pairs)
-            nothing_said = not (exchanges.http or exchanges.tls or exchanges.dns or exchanges.icmp)
+            nothing_said = not (
+                exchanges.http or exchanges.requests or exchanges.tls or exchanges.dns or exchanges.icmp
+            )
             full = len(self._worst) >= WORST_CONVERSATIONS
             if size >= 0 and nothing_said and full and (0, size) <= self._worst[0][0][:2]:
                 return
@@ -209,13 +214,16 @@ class Explanation:
         if pairs:
             self.world.share(conversation.places, (conversation.client.address, conversation.server.address))
         if len(seen) == 1 and len(self.world.places) > 1 and len(self._deferred) < _DEFERRED_MAX:
-            self._deferred.append((conversation, exchanges))
+            self._deferred.append((conversation, exchanges, early))
         else:
-            self._judge(conversation, exchanges)
+            self._judge(conversation, exchanges, early)
 
-    def _judge(self, conversation: Conversation, exchanges: Exchanges) -> None:
+    def _judge(self, conversation: Conversation, exchanges: Exchanges, early: bool) -> None:
+        """Add the findings of a conversation; `early`: it was closed although it may go on."""
         for sort in sorts(conversation, exchanges):
             for kind in self._by_sort[sort]:
+                if early and kind.needs_the_end:
+                    continue
                 self._add(kind, kind.judge(conversation, exchanges, self.world))
         self._rank(conversation)
         if exchanges.requests is not None:
@@ -237,14 +245,6 @@ class Explanation:
 
     def _requests(self, conversation: Conversation, exchanges: Exchanges) -> None:
         assert exchanges.requests is not None
-        for (place, method, path), sample in exchanges.requests.groups.items():
-            own = self.world.places[place]
-            groups = self._inner_requests if own.device == "lo" else self.requests
-            key = own.instance, method, path
-            if key in groups:
-                groups[key].join(sample)
-            elif len(groups) < FINDINGS_MAX:
-                groups[key] = sample
         self.slowest += [(conversation, bad) for bad in exchanges.requests.slowest]
         if len(self.slowest) > 10 * WORST_CONVERSATIONS:
             self.slowest.sort(key=lambda pair: -pair[1].duration_us)
@@ -269,6 +269,10 @@ class Explanation:
         for count, what in (
             (table.evicted, "conversations were evaluated early, because there were too many at a time"),
             (table.forgotten, "packets exceeded the matching memory and were not matched with other places"),
+            (
+                self._log.dropped,
+                "conversations were not read to the end, because there were too many at a time",
+            ),
             (table.beyond, "packets were seen at more places than a conversation can have"),
             (
                 self._log.http2_lost,

@@ -2,6 +2,8 @@
 
 ``service``
     the daemon: listens, admits captures, drains.
+``health``
+    what ``/health`` says.
 ``http``
     the interface for clients: pages, WebSockets, downloads.
 ``capture``
@@ -12,8 +14,10 @@
     find the user of a token and the targets of a request.
 ``policy``
     the operator's rules, which apply to every user.
+``known``
+    the agents that the api knows, whether they are there, and what they say of themselves.
 ``operators``
-    who may see and stop running captures.
+    who may see and stop running captures, and see agents.
 ``metrics``
     counters and gauges for Prometheus.
 """

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pcapd.api.known import KnownAgent, State
 from pcapd.api.resolvers.base import Resolver
 from pcapd.config.schema import ApiLimits, RecordingsConfig
+from pcapd.limits import LISTED_MAX
 from pcapd.net.metrics import DaemonMetrics
 
 __all__ = ["Metrics"]
@@ -96,6 +102,10 @@ class Metrics(DaemonMetrics):
             self._recordings.labels(state).set(states.get(state, 0))
         self._oldest.set((oldest_us or 0) / 1_000_000)
 
+    def known_agents(self, agents: Sequence[KnownAgent]) -> None:
+        """Show how many known agents there are, by state and version, and when their certificates expire."""
+        self.registry.register(_KnownAgentsCollector(agents))
+
     def limits(self, read: Callable[[], ApiLimits]) -> None:
         """Show the limits.
 
@@ -107,3 +117,39 @@ class Metrics(DaemonMetrics):
         self.limit("capture_targets", "Instances in one capture", lambda: read().max_targets)
         self.limit("capture_seconds", "Duration of one capture", lambda: read().max_duration)
         self.limit("capture_bytes", "Size of the packets of one capture", lambda: read().max_bytes)
+
+
+class _KnownAgentsCollector(Collector):
+    """Counts the known agents when Prometheus asks.
+
+    Args:
+        agents: All known agents.
+    """
+
+    def __init__(self, agents: Sequence[KnownAgent]) -> None:
+        self._agents = agents
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics; a version's name comes from an agent, so there are at most `LISTED_MAX` of them."""
+        states = Counter(agent.state for agent in self._agents)
+        by_state = GaugeMetricFamily("pcapd_known_agents", "Known agents, by their state", labels=["state"])
+        for state in State:
+            by_state.add_metric([state.value], states[state])
+        yield by_state
+        versions = Counter((agent.version, agent.libpcap) for agent in self._agents if agent.version)
+        by_version = GaugeMetricFamily(
+            "pcapd_known_agent_versions",
+            "Known agents, by the versions that they reported last",
+            labels=["version", "libpcap"],
+        )
+        for labels, count in versions.most_common(LISTED_MAX):
+            by_version.add_metric(labels, count)
+        yield by_version
+        ends = [agent.expires for agent in self._agents if agent.expires is not None]
+        earliest = GaugeMetricFamily(
+            "pcapd_known_agents_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a known agent expires",
+        )
+        if ends:
+            earliest.add_metric([], min(ends))
+        yield earliest

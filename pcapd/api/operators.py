@@ -1,4 +1,4 @@
-"""Who may see and stop running captures: users their own, operators everybody's.
+"""Who may see and stop running captures, and see agents: users their own, operators everybody's.
 
 What operators do is in the audit log before it happens.
 """
@@ -13,8 +13,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.life import Capture
 from pcapd.api.http.web import ClientInfo
+from pcapd.api.known import KnownAgents
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
-from pcapd.errors import CaptureFailed, TargetNotFound, Unauthenticated
+from pcapd.api.resolvers.static import StaticResolver
+from pcapd.errors import CaptureFailed, Forbidden, TargetNotFound, Unauthenticated
 from pcapd.wire import EndReason, NoticeType
 
 __all__ = ["Operators"]
@@ -86,6 +88,31 @@ class Operators:
             return {"stopped": capture}
 
         return self.identify(client).addCallback(answer)
+
+    def agents(self, client: ClientInfo, known: KnownAgents) -> Deferred[dict[str, Any]]:
+        """List the known agents: all to operators, those of the own targets to static users.
+
+        Fails with a `RequestError`: Unauthenticated, Forbidden, or AuditUnavailable for an operator whose
+        look cannot be recorded.
+        """
+
+        def answer(found: tuple[Resolved, bool]) -> dict[str, Any]:
+            user, operator = found
+            with asked_by(user.user):
+                if operator:
+                    self._record("agents_listed", user, client)
+                    allowed = None
+                else:
+                    allowed = self._places(user, client)
+            return {"agents": [one.record() for one in known.agents if allowed is None or one.at in allowed]}
+
+        return self.identify(client).addCallback(answer)
+
+    def _places(self, user: Resolved, client: ClientInfo) -> set[tuple[str, int]] | None:
+        for resolver in self._resolvers:
+            if isinstance(resolver, StaticResolver) and user.identity.startswith(f"{resolver.name}:"):
+                return resolver.places(client.token or "")
+        raise Forbidden("only operators may list agents", "the operator can add you to operators")
 
     def _visible(self, user: Resolved, operator: bool) -> Iterable[Capture]:
         return (one for one in self._captures() if operator or one.identity == user.identity)

@@ -18,12 +18,14 @@ from pcapd.api.capture.agentlink import Agents
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
-from pcapd.api.http.captures import CapturesResource
+from pcapd.api.health import health_body
+from pcapd.api.http.captures import AgentsResource, CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
 from pcapd.api.http.download import DownloadResource
 from pcapd.api.http.recordings import RecordingsResource
 from pcapd.api.http.stream import StreamResource
 from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
+from pcapd.api.known import KnownAgents, places
 from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
 from pcapd.api.policy import permitted, still_permitted
@@ -85,6 +87,14 @@ class Api(Daemon):
         self._client_context = ClientContext(config.agents.tls)
         self._server_context = ServerContext(config.listen.tls, b"http/1.1") if config.listen.tls else None
         self._agents = Agents(reactor, config.id, config.agents, self._client_context, self._traffic)
+        self._known = KnownAgents(
+            reactor,
+            config.id,
+            config.agents,
+            self._client_context,
+            agents=places(config),
+            interval=config.probe.interval,
+        )
         self._listens_on = config.listen.port
         self._resolvers = configured(config, reactor)
         self._captures: set[Capture] = set()
@@ -124,6 +134,8 @@ class Api(Daemon):
         self._trail.start()
         if self._recordings is not None:
             self._recordings.start()
+        if self.config.probe.enabled:
+            self._known.start()
         self._describe()
         self.serve_metrics(self.metrics, self.config.metrics)
 
@@ -135,6 +147,8 @@ class Api(Daemon):
             metrics.certificate("listen.tls", self._server_context)
         metrics.resolvers(self._resolvers)
         metrics.limits(lambda: self.config.limits)
+        if self.config.probe.enabled:
+            metrics.known_agents(self._known.agents)
 
     def prepare(self) -> Callable[[], None]:
         """Read the certificates again, and the limits and policy for new captures."""
@@ -165,6 +179,7 @@ class Api(Daemon):
         self._draining = True
         for resolver in self._resolvers:
             resolver.stop()
+        self._known.stop()
         self._trail.stop()
         self._defects.flush()
         until = self.reactor.seconds() + self.config.drain_timeout
@@ -206,6 +221,9 @@ class Api(Daemon):
         version_1.putChild(b"captures", CapturesResource(self, operators.list, operators.stop))
         if self._recordings is not None:
             version_1.putChild(b"recordings", RecordingsResource(self, self._desk))
+        if self.config.probe.enabled:
+            agents = AgentsResource(self, lambda client: operators.agents(client, self._known))
+            version_1.putChild(b"agents", agents)
         root.putChild(b"v1", version_1)
         if self.config.cli is not None:
             root.putChild(b"cli", ClientFilesResource(self.config.cli.directory))
@@ -231,30 +249,12 @@ class Api(Daemon):
 
     def health(self) -> dict[str, Any]:
         """The body of ``GET /health``."""
-        # The answer is public: it names the part that is not ready; the log has the reason.
-        states = {resolver.name: resolver.healthy for resolver in self._resolvers}
-        trouble = ""
-        if self._draining:
-            trouble = "shutting down"
-        elif self._trail.trouble:
-            trouble = "audit records cannot be written"
-        elif not all(states.values()):
-            trouble = "a resolver is not ready"
-        return {
-            "healthy": not trouble,
-            "compatibility_level": COMPATIBILITY_LEVEL,
-            "version": __version__,
-            "message": trouble or self._ready(),
-            "resolvers": {
-                name: {"healthy": healthy, "message": "ready" if healthy else "not ready"}
-                for name, healthy in states.items()
-            },
-        }
-
-    def _ready(self) -> str:
-        # Without their store captures go on, so the api stays in service.
-        partly = self._recordings is not None and self._recordings.troubled
-        return "ready, but recordings cannot be stored" if partly else "ready"
+        return health_body(
+            {resolver.name: resolver.healthy for resolver in self._resolvers},
+            draining=self._draining,
+            unrecorded=bool(self._trail.trouble),
+            unstored=self._recordings is not None and self._recordings.troubled,
+        )
 
     def client(self, request: Any) -> ClientInfo:
         """The client that sent an HTTP request."""

@@ -4,10 +4,14 @@ The api and pcapctl use it.
 
 ``cloudcontroller``
     Cloud Controller: apps, processes, permissions, instances.
+``appssh``
+    Cloud Controller: whether an app's instances can be reached with ssh, and on which ports.
 ``optin``
     whether an app has opted in to captures: labels and lists.
 ``director``
     a BOSH director: its description, deployments, instances.
+``directorssh``
+    a BOSH director's set-up of ssh: requests, tasks, accounts on VMs.
 ``uaa``
     UAA's answers to a login of the CLIs: tokens.
 ``tokens``

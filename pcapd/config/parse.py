@@ -35,6 +35,7 @@ from pcapd.config.schema import (
     MetricsConfig,
     Permission,
     Privileges,
+    ProbeConfig,
     ServerTLS,
 )
 from pcapd.config.section import CaFile, Directory, KeyPair, Report, Section
@@ -42,6 +43,7 @@ from pcapd.errors import ConfigError
 from pcapd.limits import (
     CAPTURE_BYTES_MAX,
     CAPTURES_MAX,
+    PROBED_AGENTS_MAX,
     RING_BYTES_RANGE,
     SOURCES_MAX,
 )
@@ -163,6 +165,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         policy=section.default_section("policy", policy),
         operators=section.optional_items("operators", checks.operator),
         metrics=section.optional_section("metrics", _metrics),
+        probe=section.default_section("probe", _probe),
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", audit),
         recordings=recordings(section),
@@ -321,6 +324,17 @@ def _metrics(section: Section) -> MetricsConfig:
     return MetricsConfig(
         host=section.optional("host", checks.address, MetricsConfig.host),
         port=section.optional("port", checks.listening_port, MetricsConfig.port),
+    )
+
+
+def _probe(section: Section) -> ProbeConfig:
+    agents = section.optional_items("agents", checks.address)
+    if len(agents) > PROBED_AGENTS_MAX:
+        section.problem("agents", f"must be at most {PROBED_AGENTS_MAX} addresses")
+    return ProbeConfig(
+        enabled=section.optional("enabled", checks.boolean, ProbeConfig.enabled),
+        interval=section.optional("interval", checks.duration, ProbeConfig.interval),
+        agents=agents,
     )
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "Permission",
     "PolicyConfig",
     "Privileges",
+    "ProbeConfig",
     "Readers",
     "RecordingsConfig",
     "ServerTLS",
@@ -306,6 +307,21 @@ class StaticConfig:
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """How the api asks agents whether they are there.
+
+    Attributes:
+        enabled: Whether it asks.
+        interval: Seconds between two questions to an agent.
+        agents: IP addresses of agents to ask beside those of static targets.
+    """
+
+    enabled: bool = True
+    interval: float = 300.0
+    agents: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CliConfig:
     """The command line client for download, under ``/cli/``.
 
@@ -341,6 +357,7 @@ class ApiConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     operators: Tuple[str, ...] = ()
     metrics: Optional[MetricsConfig] = None
+    probe: ProbeConfig = ProbeConfig()
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None
     recordings: Optional[RecordingsConfig] = None

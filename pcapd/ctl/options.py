@@ -63,6 +63,7 @@ class Access:
         ca: File of the CA that signed the api's certificate; None for the system's CAs.
         pem: CA certificates as text, instead of `ca`.
         bosh: Use the proxy that the BOSH CLI's own variable names.
+        guessed: Nobody named the api's URL, so there may be no api.
     """
 
     api: str
@@ -71,6 +72,7 @@ class Access:
     trust: Trust = Trust.GIVEN
     pem: str = ""
     bosh: bool = False
+    guessed: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,16 @@ import contextlib
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["LeaveNow", "Parent", "Stops"]
+__all__ = ["LeaveNow", "Parent", "Postponed", "Stops"]
+
+#: Seconds between two looks for a signal, while nothing else happens.
+_LOOK = 0.1
 
 
 class LeaveNow(BaseException):
@@ -149,3 +153,36 @@ class Stops:
         self._impatience += not hung_up
         if self.leave_at_once or (self._impatience == 2 and not self.left):
             raise LeaveNow
+
+
+class Postponed:
+    """Signals that would stop pcapctl are only counted, so that something can be undone first.
+
+    `Stops` may be entered inside; afterwards it depends on `Stops` whether signals still count.
+    """
+
+    def __init__(self) -> None:
+        #: The number of signals so far.
+        self.count = 0
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until the next signal."""
+        count, until = self.count, time.monotonic() + seconds
+        while self.count == count and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK))
+
+    def __enter__(self) -> Postponed:
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._caught) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            # `Stops` has left the signals ignored if there was one.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_IGN if self.count else handler)
+
+    def _caught(self, number: int, frame: Any) -> None:
+        self.count += 1

@@ -25,6 +25,10 @@ typedef struct {
     uint64_t count;
 } Gap;
 
+/* As in _reference.py. */
+#define DELAYS 256u
+#define JITTER_US 50000
+
 /* ---- matcher --------------------------------------------------------------- */
 
 /* Sightings of one packet.  Sequence numbers begin at 1, so that 0 is none. */
@@ -37,7 +41,14 @@ typedef struct {
     uint32_t *more;     /* the others */
     uint32_t more_count;
     uint32_t sightings;
+    uint32_t place;     /* which saw it first */
 } Seen;
+
+/* How much later than at place `a` the last packet was seen at place `b`. */
+typedef struct {
+    uint32_t a, b;
+    int64_t delta;
+} Delay;
 
 /* Where the newest sighting of a digest is. */
 typedef struct {
@@ -59,6 +70,7 @@ typedef struct {
     Slot *slots;        /* open addressing, a power of two of them */
     uint64_t slot_count;
     uint64_t slots_used;
+    Delay delays[DELAYS];
 } Matcher;
 
 #define ROOM_MIN 1024u
@@ -167,21 +179,40 @@ mark_seen_at(Seen *seen, uint32_t place)
     return true;
 }
 
-/* The oldest sighting of a digest that this place has not seen and may be of the same packet;
-   older than one that it has seen there is none. */
-static Seen *
-find_seen(const Matcher *self, uint64_t newest, uint32_t place, int64_t us)
+static inline Delay *
+delay_between(Matcher *self, uint32_t a, uint32_t b)
 {
-    Seen *found = NULL;
-    for (int count = 0; newest >= self->oldest && newest && count < REPEATS_MAX; count++) {
+    Delay *delay = &self->delays[(31 * (uint64_t)a + b) % DELAYS];
+    if (delay->a != a || delay->b != b)
+        *delay = (Delay){.a = a, .b = b};
+    return delay;
+}
+
+/* The packet of a digest that this place has not seen: of several equal ones, the oldest with a delay as
+   usual between the two places, if there is one.  Packets older than one that this place has seen are not it. */
+static Seen *
+find_seen(Matcher *self, uint64_t newest, uint32_t place, int64_t us)
+{
+    Seen *oldest = NULL, *likely = NULL;
+    int count = 0;
+    for (int looked = 0; newest >= self->oldest && newest && looked < REPEATS_MAX; looked++) {
         Seen *seen = at_sequence(self, newest);
         if (was_seen_at(seen, place))
             break;
-        int64_t apart = us > seen->us ? us - seen->us : seen->us - us;
-        if (apart <= self->window)
-            found = seen;
+        int64_t apart = us - seen->us;
+        if (apart <= self->window && -apart <= self->window) {
+            const Delay *delay = delay_between(self, seen->place, place);
+            int64_t unusual = apart - delay->delta;
+            if (unusual <= JITTER_US && -unusual <= JITTER_US)
+                likely = seen;
+            oldest = seen;
+            count++;
+        }
         newest = seen->older;
     }
+    Seen *found = count < 2 ? oldest : likely;
+    if (found)
+        delay_between(self, found->place, place)->delta = us - found->us;
     return found;
 }
 
@@ -201,7 +232,8 @@ see_packet(Matcher *self, uint32_t place, int64_t us, uint64_t digest, uint64_t 
     *again = seen != NULL;
     if (!seen) {
         seen = at_sequence(self, self->next);
-        *seen = (Seen){.digest = digest, .number = self->number++, .us = us, .older = slot->newest};
+        *seen = (Seen){.digest = digest, .number = self->number++, .us = us, .older = slot->newest,
+                       .place = place};
         self->slots_used += !slot->newest;
         *slot = (Slot){digest, self->next++};
     }

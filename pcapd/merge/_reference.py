@@ -28,6 +28,8 @@ _U32: Final = 0xFFFF_FFFF
 _I64: Final = 0x7FFF_FFFF_FFFF_FFFF
 #: Largest absolute value of a time, so that the difference of two times fits in 64 bits.
 _US_MAX: Final = _I64 // 4
+#: Number of pairs of places whose delay is remembered, and microseconds that it may change.
+_DELAYS, _JITTER_US = 256, 50_000
 _IP, _IP_NUMBER = int(Has.IP), int(Has.IP | Has.NUMBER)
 
 
@@ -40,13 +42,32 @@ class _Seen:
         self.places: List[int] = [place]
 
 
+class _Delays:
+    """How much later than at another place the last packet was seen at a place, of some pairs of places."""
+
+    def __init__(self) -> None:
+        self._known: Dict[int, Tuple[int, int, int]] = {}
+
+    def get(self, a: int, b: int) -> int:
+        """The delay in microseconds, 0 if unknown; another pair in its slot is forgotten."""
+        slot = (31 * a + b) % _DELAYS
+        if self._known.get(slot, ())[:2] != (a, b):
+            self._known[slot] = a, b, 0
+        return self._known[slot][2]
+
+    def set(self, a: int, b: int, us: int) -> None:
+        """Remember a delay."""
+        self._known[(31 * a + b) % _DELAYS] = a, b, us
+
+
 class Matcher:
     """Recognises packets that were captured at several places (interfaces) and numbers them.
 
     A sighting is one capture of a packet at one place.  Two sightings are the same packet if
     their digests are equal (`pcapd.packet.identity`), their places differ, and their times
-    differ by at most a window.  Two equal sightings at one place are two packets (a
-    retransmission): the first at one place matches the first at the other place.
+    differ by at most a window.  Two equal sightings at one place are two packets (such as
+    heartbeats): of several, the first whose delay is as that of the packets before it matches,
+    so that after a loss, or the late start of a capture, the others are not all one behind.
 
     Args:
         first: The number of the first packet.
@@ -65,6 +86,7 @@ class Matcher:
         self._newest_us = 0
         self._known: Dict[int, Deque[_Seen]] = {}
         self._ages: Deque[Tuple[int, int]] = deque()
+        self._delays = _Delays()
         self.forgotten = 0
 
     def see(self, place: int, us: int, digest: int) -> Tuple[int, bool]:
@@ -117,15 +139,26 @@ class Matcher:
         return seen.number, False
 
     def _find(self, known: Deque[_Seen], place: int, us: int) -> Optional[_Seen]:
-        """The oldest packet in the window that is newer than every packet seen at this place, or None."""
-        found = None
+        """The packet that this place has not seen; it is newer than every equal one that it has seen.
+
+        Of several, the oldest with a delay as usual, if there is one.
+        """
+        found: List[_Seen] = []
         for index in range(min(len(known), MATCH_REPEATS_MAX)):
             seen = known[-1 - index]
             if place in seen.places:
                 break
             if abs(us - seen.us) <= self._window_us:
-                found = seen
-        return found
+                found.append(seen)
+        if not found:
+            return None
+        delays = [self._delays.get(seen.places[0], place) for seen in found]
+        likely = [seen for seen, delay in zip(found, delays) if abs(us - seen.us - delay) <= _JITTER_US]
+        if len(found) > 1 and not likely:
+            return None
+        best = found[0] if len(found) == 1 else likely[-1]
+        self._delays.set(best.places[0], place, us - best.us)
+        return best
 
     def _forget(self) -> None:
         """Forget the packets that arrived first, while they are older than the window or too many."""

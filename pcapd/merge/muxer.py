@@ -354,7 +354,7 @@ class Muxer:
             now_us,
             account.opened_us,
             max(account.last_us, stats.captured_up_to_us),
-            stats.received,
+            stats.received if stats.counted else None,
             stats.dropped_interface if stats.counted else None,
             stats.dropped_kernel if stats.counted else None,
             account.written,

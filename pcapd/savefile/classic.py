@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO, Callable, Final, Iterator, Optional
 
+from pcapd.errors import RecordError
 from pcapd.limits import BLOCK_MAX, FILE_READ_SIZE
 from pcapd.packet.row import make_row
 from pcapd.records import rows as rows_of_records
@@ -61,7 +62,10 @@ def read_pcap_rows(file: BinaryIO, name: str, place: Callable[[FileInterface], i
         if end:
             whole = data[:end]
             if (order, fine) == ("<", 1):
-                rows = rows_of_records(whole, link_type, number)
+                try:
+                    rows = rows_of_records(whole, link_type, number)
+                except RecordError:  # a time that other programs do not refuse
+                    rows = _slow(whole, order, fine, link_type, number)
             else:
                 rows = _slow(whole, order, fine, link_type, number)
             yield Rows(rows, whole)

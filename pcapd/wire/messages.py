@@ -94,6 +94,8 @@ class Hello:
         role: ``agent``, ``api`` or ``client``.
         time_us: The sender's time.
         limits: The api's limits; None from agents, clients and older apis.
+        capabilities: What an agent can capture now: ``interfaces``, ``namespaces``,
+            ``containers``; empty from others and from older agents.
     """
 
     level: int
@@ -103,6 +105,7 @@ class Hello:
     time_us: int
     libpcap: Optional[str] = None
     limits: Optional[Limits] = None
+    capabilities: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     rows += run_client(options)
     rows += [latency.measure(ordered=False), latency.measure(ordered=True)]
-    rows += [fanin.measure(options.agents), loss.idle()]
+    rows += [fanin.measure(options.agents, turn=options.turn), loss.idle()]
     rows += run_clients(options)
     rows += filters.measure()
     rows += matching.measure()
@@ -128,6 +128,12 @@ def main() -> None:
         "--runs", type=int, default=loss.RUNS, help="of each load of `loss`: it prints the median"
     )
     parser.add_argument("--agents", type=int, default=500)
+    parser.add_argument(
+        "--turn",
+        type=float,
+        default=fanin.TURN,
+        help="seconds of packets that an agent of `fanin` sends at once",
+    )
     parser.add_argument("--captures", type=int, default=50, help="at once, of `clients`")
     parser.add_argument("--minutes", type=float, default=10.0, help="of `soak`")
     parser.add_argument("--no-order", dest="order", action="store_false")
@@ -139,7 +145,7 @@ def main() -> None:
         "loss": lambda: run_loss(options),
         "client": lambda: run_client(options),
         "latency": lambda: [latency.measure(ordered=options.order)],
-        "fanin": lambda: [fanin.measure(options.agents)],
+        "fanin": lambda: [fanin.measure(options.agents, turn=options.turn)],
         "idle": lambda: [loss.idle()],
         "clients": lambda: run_clients(options),
         "filter": filters.measure,

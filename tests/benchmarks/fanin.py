@@ -21,31 +21,42 @@ __all__ = ["measure"]
 
 #: packets per second of each agent, and for how long.
 RATE, SECONDS = 200, 5.0
+#: seconds of packets that an agent sends at once.  Real agents send those of 4 ms (`BLOCK_TIMEOUT_MS`).
+TURN = 0.1
 
 
-def measure(agents: int, *, rate: int = RATE, seconds: float = SECONDS) -> dict[str, Any]:
+def measure(agents: int, *, rate: int = RATE, seconds: float = SECONDS, turn: float = TURN) -> dict[str, Any]:
     """Whether nothing is lost or out of order, and what the api needs.
 
     Args:
         agents: How many.
         rate: Packets per second of each, of 100 bytes.
         seconds: For so long, from its start.
+        turn: Seconds of packets that each sends at once; a multiple of ``1 / rate``.
     """
     port = free_port()
     targets = {f"agent-{number}": {"host": LOCAL, "port": port} for number in range(agents)}
     limits = {"max_targets": agents}
     with tempfile.TemporaryDirectory() as directory:
         lab = Lab(Path(directory), api={"static": {"targets": targets}, "limits": limits})
-        with _players(lab, port, rate, seconds) as players, lab:
+        with _players(lab, port, rate, seconds, turn) as players, lab:
             return _measure(lab, players, sorted(targets), int(agents * rate * seconds))
 
 
 @contextlib.contextmanager
-def _players(lab: Lab, port: int, rate: int, seconds: float) -> Iterator[subprocess.Popen[str]]:
+def _players(lab: Lab, port: int, rate: int, seconds: float, turn: float) -> Iterator[subprocess.Popen[str]]:
     credentials = lab.authority.issue_agent("players")
     players = subprocess.Popen(
         [
-            *(sys.executable, "-m", "tests.benchmarks.players", str(port), str(rate), str(seconds)),
+            *(
+                sys.executable,
+                "-m",
+                "tests.benchmarks.players",
+                str(port),
+                str(rate),
+                str(seconds),
+                str(turn),
+            ),
             *(str(credentials.certificate), str(credentials.private_key), str(credentials.ca)),
         ],
         env=environment(),
@@ -64,6 +75,7 @@ def _measure(lab: Lab, players: subprocess.Popen[str], targets: list[str], packe
     capture = Capture(lab, "fan-in", *targets, "--output", "/dev/null")
     capture.wait_for(len(targets))
     opened = time.monotonic() - began
+    to_open = usage(lab.api.pid).cpu
     capture.wait_for(len(targets), packets=packets)
     used = usage(lab.api.pid)
     end = capture.stop()
@@ -82,9 +94,10 @@ def _measure(lab: Lab, players: subprocess.Popen[str], targets: list[str], packe
         "late": late,
         "api_peak_rss_mib": rss,
         "api_cpu_seconds": used.cpu,
+        "api_cpu_seconds_to_open": to_open,
         "text": (
             f"fan-in: {len(end['sources'])} of {len(targets)} agents, open after {opened:.1f} s, "
             f"{sent} packets in all: lost {lost}, late {late} ({100 * late / sent:.1f} %), "
-            f"api {rss:.0f} MiB, {used.cpu:.1f} s CPU"
+            f"api {rss:.0f} MiB, {used.cpu:.1f} s CPU, {to_open:.1f} s of it until all were open"
         ),
     }

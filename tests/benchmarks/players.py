@@ -1,7 +1,7 @@
 """Plays many agents in one process: real TLS, the real wire protocol, made-up packets.
 
-``python -m tests.benchmarks.players PORT RATE SECONDS CERTIFICATE KEY CA``; prints
-how many packets were sent when it gets SIGTERM.
+``python -m tests.benchmarks.players PORT RATE SECONDS TURN CERTIFICATE KEY CA``; prints
+how many packets were sent when it gets SIGTERM.  Each agent sends the packets of TURN seconds at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from pcapd.net.tls import ServerContext
 from pcapd.records import pack
 from pcapd.wire import Callee, CaptureStart, Counters, End, EndReason, Event, Hello, Source, Stats, Stop
 
-TURN = 0.1  # seconds
+#: Seconds between two STATS, as of an agent.
+STATS_INTERVAL = 0.1
 PACKET = bytes(100)
 
 reactor: Any = installed
@@ -36,10 +37,13 @@ class Player(FramedProtocol):
 
     sent_by_all = 0
 
-    def __init__(self, rate: int, seconds: float) -> None:
+    def __init__(self, rate: int, seconds: float, turn: float) -> None:
         super().__init__(reactor, Callee(CaptureStart), 60.0)
-        self._per_turn = int(rate * TURN)
-        self._turns = int(seconds / TURN)
+        self._turn = turn
+        self._per_turn = round(rate * turn)
+        self._turns = round(seconds / turn)
+        self._stats_every = max(1, round(STATS_INTERVAL / turn))
+        self._turns_since_stats = 0
         self._sent = 0
         self._ticker = LoopingCall(self._tick)
 
@@ -54,7 +58,7 @@ class Player(FramedProtocol):
         if isinstance(event.message, CaptureStart):
             source = Source(event.message.instance, "eth0", 1, 262144, "", excludes_api=True)
             self.transport.write(self._session.source(1, source))
-            self._ticker.start(TURN)
+            self._ticker.start(self._turn)
         elif isinstance(event.message, Stop):
             self._ticker.stop()
             self.transport.write(self._session.stats(1, self._stats(final=True)))
@@ -78,16 +82,19 @@ class Player(FramedProtocol):
                 self.transport.writeSequence(self._session.packets(1, payload))
             self._sent += count
             Player.sent_by_all += count
-        self.transport.write(self._session.stats(1, self._stats()))
+        self._turns_since_stats += 1
+        if self._turns_since_stats >= self._stats_every:
+            self._turns_since_stats = 0
+            self.transport.write(self._session.stats(1, self._stats()))
 
     def _stats(self, *, final: bool = False) -> Stats:
         return Stats(self._sent, 0, 0, self._sent, now_us() - 25_000, final)
 
 
-def main(port: int, rate: int, seconds: float, *files: str) -> None:
+def main(port: int, rate: int, seconds: float, turn: float, *files: str) -> None:
     """Play until SIGTERM."""
     certificate, key, authority = (Path(name) for name in files)
-    factory = Factory.forProtocol(lambda: Player(rate, seconds))
+    factory = Factory.forProtocol(lambda: Player(rate, seconds, turn))
     context = ServerContext(ServerTLS(certificate, key, authority))
     agents = TLSPort(port, factory, "127.0.0.1", reactor, context, lambda _: None)
     agents.strangers_limit = agents.limit  # these many agents have one port
@@ -96,4 +103,4 @@ def main(port: int, rate: int, seconds: float, *files: str) -> None:
     print(json.dumps({"sent": Player.sent_by_all}))
 
 
-main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:])
+main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:])

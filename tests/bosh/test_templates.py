@@ -24,6 +24,7 @@ from pcapd.config.schema import (
     MetricsConfig,
     OptInConfig,
     PolicyConfig,
+    ProbeConfig,
     StaticTarget,
 )
 from tests.bosh.release import JOBS, RELEASE, Issued, Rendered, RenderError, job_spec, nested, render
@@ -91,6 +92,9 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "metrics.enabled": True,
         "metrics.host": "0.0.0.0",
         "metrics.port": 9103,
+        "probe.enabled": False,
+        "probe.interval": "2m",
+        "probe.agents": ["10.0.16.21"],
         "cli.enabled": False,
     }
 
@@ -249,6 +253,7 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert found.static.users["alice"].targets == ("vm-1",)
     assert found.static.targets == {"vm-1": StaticTarget("10.0.0.7", 9999)}
     assert found.metrics == MetricsConfig("0.0.0.0", 9103)
+    assert found.probe == ProbeConfig(False, 120.0, ("10.0.16.21",))
     assert found.cli is None
 
 

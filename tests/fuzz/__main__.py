@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.fuzz import NATIVE_BUILDS
 from tests.fuzz.mutate import SIZE_MAX, mutations, seeds_of
 from tests.fuzz.sanitizer import build, environment
-from tests.fuzz.targets import CORPUS, NATIVE, NATIVE_BUILDS, TARGETS
+from tests.fuzz.targets import CORPUS, NATIVE, TARGETS
 
 _HELP = """\
 Each target gets inputs that atheris (libFuzzer) makes of the saved ones in

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.fuzz.targets import COMPILED, NATIVE_BUILDS
+from tests.fuzz import NATIVE_BUILDS
+from tests.fuzz.targets import COMPILED
 
 __all__ = ["ROOT", "build", "environment"]
 

@@ -15,11 +15,9 @@ import contextlib
 import ctypes
 import dataclasses
 import importlib
-import importlib.util
 import io
 import itertools
 import json
-import os
 import struct
 import time
 import urllib.parse
@@ -39,6 +37,7 @@ from zope.interface import implementer
 from pcapd.agent.containers.runtime import parse_process, parse_runc_state, parse_state_file
 from pcapd.agent.containers.store import is_handle, parse_store
 from pcapd.agent.owntraffic import Ends, own_traffic
+from pcapd.analysis import _conversations
 from pcapd.analysis.exchanges.frames import PREFACE
 from pcapd.analysis.exchanges.http2 import Followed, Http2
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room
@@ -52,6 +51,7 @@ from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.clouds import cloudcontroller as cc
+from pcapd.clouds.directorssh import parse_accounts, parse_task
 from pcapd.clouds.tokens import check_form, expiry, owner_of
 from pcapd.clouds.uaa import LoginProblem, Tokens, parse_tokens
 from pcapd.config import certificates
@@ -63,6 +63,9 @@ from pcapd.ctl.display.decode import decode as decode_packet
 from pcapd.ctl.display.explain import as_lines
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.login.cfconfig import parse_login, with_tokens
+from pcapd.ctl.ssh.capture import FarCapture, State
+from pcapd.ctl.ssh.farside import MARK
+from pcapd.ctl.ssh.names import parse_configuration, parse_known_hosts
 from pcapd.ctl.stream.connection import refused
 from pcapd.ctl.stream.session import CaptureSession
 from pcapd.ctl.stream.websocket import Splitter
@@ -95,7 +98,7 @@ from pcapd.net.httpserver import HttpSite
 from pcapd.net.pages import NotFoundResource
 from pcapd.packet.row import ROW_SIZE, make_row, rows_of
 from pcapd.records import _busiest, _reference, _savefile
-from pcapd.savefile import reader
+from pcapd.savefile import reader, shift
 from pcapd.savefile.blocks import BadFile, FileInterface
 from pcapd.savefile.cut import cut
 from pcapd.savefile.form import Form
@@ -132,8 +135,11 @@ TARGETS: Dict[str, Target] = {}
 COMPILED = ("records", "savefile", "merge", "analysis")
 #: Targets that reach C: worth running under a sanitizer.
 NATIVE = (
+    "aligned",
+    "analysis_conversations",
     "analysis_flows",
     "analysis_merge_rows",
+    "explanation",
     "merge_batches",
     "merge_matcher",
     "records_busiest",
@@ -142,10 +148,9 @@ NATIVE = (
     "records_pack",
     "records_rows",
     "records_savefile",
+    "savefile_reading",
     "savefile_rows",
 )
-#: A directory with other builds to be used by them, each in a directory of its package's name.
-NATIVE_BUILDS = "PCAPD_FUZZ_NATIVE"
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -452,21 +457,7 @@ def api_http(data: bytes) -> None:
 # --- C against Python ----------------------------------------------------------------
 
 
-def _native(package: str) -> Any:
-    """The compiled module of a package, from the builds that are named or as installed."""
-    name = f"pcapd.{package}._native"
-    builds = [*Path(os.environ.get(NATIVE_BUILDS, os.devnull), package).glob("_native*.so")]
-    if not builds:
-        return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(name, builds[0])
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-NATIVE_MODULES = {package: _native(package) for package in COMPILED}
+NATIVE_MODULES = {package: importlib.import_module(f"pcapd.{package}._native") for package in COMPILED}
 
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype = ctypes.c_void_p
@@ -489,6 +480,9 @@ def _exact(data: bytes) -> Iterator[Any]:
 
 
 _REFERENCES = {package: importlib.import_module(f"pcapd.{package}._reference") for package in COMPILED}
+_REFERENCES["analysis"] = SimpleNamespace(  # type: ignore[assignment]
+    **vars(_REFERENCES["analysis"]), ConversationTable=_conversations.ConversationTable
+)
 _REFERENCES["records"] = SimpleNamespace(  # type: ignore[assignment]
     **{**vars(_reference), "busiest": _busiest.busiest, "from_savefile": _savefile.from_savefile}
 )
@@ -653,6 +647,46 @@ def analysis_merge_rows(data: bytes) -> None:
     parts = tuple(choices.chunks(1 + choices.number() % 5))
     result = _both("analysis", parts, lambda analysis, pieces: analysis.merge_rows(pieces))
     assert len(result[0]) == sum(result[1])
+
+
+def _sightings(choices: _Input, places: int) -> Tuple[bytes, bytes]:
+    """Rows of packets, each seen at some places, and what they refer to."""
+    rows, content, us = [], b"", 1_000_000
+    for piece in choices.chunks(1 + choices.number() % 12):
+        us += 1 << choices.number() % 24
+        number = choices.number() % 8 or len(content)
+        for place in range(1 + choices.number() % places):
+            own = us + (choices.number() << 10)
+            rows.append(make_row(101, piece, own, len(piece), place, len(content), number, len(piece) % 2))
+        content += piece
+    return b"".join(rows), content
+
+
+@target
+def analysis_conversations(data: bytes) -> None:
+    """Conversations of anybody, at up to three places, with little room."""
+    choices = _Input(data)
+    most, waiting = choices.pick((1, 2, 5, 100)), choices.pick((1, 3, 100))
+    window, idle = choices.pick((0, 5_000, 2**31 - 1)), choices.pick((1, 4_000, 2**40))
+    wanted = choices.pick((-1, 0, 7, 2**40))
+    rows = _sightings(choices, 3)
+
+    def follow(module: Any, pieces: Tuple[Any, ...]) -> Any:
+        told: List[Any] = []
+        table = module.ConversationTable(
+            most, waiting, window, idle,
+            lambda *facts: told.append(facts),
+            lambda *payload: told.append(payload) or wanted,
+            lambda *lost: told.append(lost),
+        )  # fmt: skip
+        for file in (0, 0, 0):
+            table.open_place(file)
+        table.add(pieces[0], [pieces[1]])
+        table.close()
+        counts = table.packets, table.others, table.beyond, table.evicted, table.forgotten
+        return told, table.places(), table.clocks(), counts
+
+    _both("analysis", rows, follow)
 
 
 # --- files ---------------------------------------------------------------------------
@@ -834,12 +868,66 @@ def container_state(data: bytes) -> None:
         parse_process(data)
 
 
+# --- pcapctl ssh -----------------------------------------------------------------------------
+
+
+@target
+def far_side(data: bytes) -> None:
+    """What a host over ssh prints: the session accepts all that is made of it, and little is kept."""
+    choices = _Input(data)
+    request = Request(targets=("t",), headers_only=bool(choices.number() & 1))
+    capture, said = FarCapture("host", choices.pick(("", "eth0")), request, 0.0), Callee(Request)
+    muxer = Muxer(Form.PCAPNG, SNAPLEN_MAX, ordered=True)
+    session = CaptureSession(request, muxer, None, 0.0)
+    session.receive(said.hello(_HELLO), 0.0, 0)
+    said.receive(session.to_send())
+    for number, piece in enumerate(choices.chunks(12)):
+        now = float(number)
+        if capture.asks:
+            capture.ask("1", number)
+        if capture.state is State.READY:
+            capture.go(now)
+        if number == 10:
+            capture.stop(now)
+        printed = piece[1:].replace(b"@", MARK.encode())
+        out = piece[:1] == b"o"
+        items = capture.stdout(memoryview(printed), now) if out else capture.stderr(printed, now, number)
+        _hear(session, said, items, now)
+        capture.tick(now)
+        assert len(capture.to_send) < 100 and len(capture.heartbeat) < 100
+    _hear(session, said, capture.exited(0), 12.0)
+    assert cut(
+        Form.PCAPNG, content := b"".join(muxer.take(12.0) + muxer.finish(13)), len(content), begins_file=True
+    )
+
+
+def _hear(session: CaptureSession, said: Callee[Request], items: Any, now: float) -> None:
+    """Have a session receive what became of a host's output."""
+    for item in items:
+        if isinstance(item, Source):
+            session.receive(said.source(1, item), now, 1)
+        elif isinstance(item, Stats):
+            session.receive(said.stats(1, item), now, 1)
+        elif isinstance(item, Notice):
+            assert escape(item.message).isprintable()
+            session.receive(said.notice(item), now, 1)
+        else:
+            session.receive(b"".join(map(bytes, said.packets(1, item.batch))), now, 1)
+
+
+@target
+def ssh_files(data: bytes) -> None:
+    """Files of ssh: names need no quoting."""
+    text = data.decode(errors="replace")
+    for name in [*parse_configuration(text).names, *parse_known_hosts(text)]:
+        assert name.isascii() and not set(name) & set(" *?!;$`'\"\\|&<>(){}[]#~/@,:") and name[0] != "-"
+
+
 # --- authorities ---------------------------------------------------------------------------
 
 _GUID = "6b1c8c9e-0000-4000-8000-000000000001"
 
 #: Parsers of an authority's answers, which may raise `ResolverUnavailable` and nothing else.
-#: More of them (a director's) are more lines.
 ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
     cc.parse_root,
     lambda body: cc.parse_app(body, _GUID),
@@ -847,6 +935,8 @@ ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
     lambda body: cc.parse_processes(body, "api.example.com"),
     cc.parse_stats,
     parse_keys,
+    parse_task,
+    parse_accounts,
 )
 
 
@@ -909,18 +999,28 @@ def explanation(data: bytes) -> None:
     choices = _Input(data)
     found = Explanation(["a", "b"], contents=bool(data[:1] > b"\x7f"))
     places = [found.place(file, FileInterface(f"p{number}", 101)) for number, file in enumerate((0, 0, 1))]
-    rows, content, us = [], b"", 1_000_000
-    for piece in choices.chunks(1 + choices.number() % 12):
-        us += 1 << choices.number() % 24
-        for place in places[: 1 + choices.number() % 3]:
-            rows.append(
-                make_row(101, piece, us, len(piece), place, len(content), len(content), len(piece) % 2)
-            )
-        content += piece
-    found.read([iter([Rows(b"".join(rows), content)]), iter([])])
+    rows, content = _sightings(choices, len(places))
+    found.read([iter([Rows(rows, content)]), iter([])])
     found.finish()
     json.dumps(as_dict(found))
     assert all(line.isprintable() for line in as_lines(found, everything=True))
+
+
+@target
+def aligned(data: bytes) -> None:
+    """A file of anybody is explained, and copied with the clocks that this came to."""
+    found = Explanation(["a"])
+    with contextlib.suppress(BadFile):
+        found.read([reader.read_rows(io.BytesIO(data), lambda own: found.place(0, own), found.statistics)])
+        found.finish()
+        world = found.world
+        clocks = [
+            shift.Clock(lambda us, place=place: us - world.aligned(place.number, us), "moved")  # type: ignore[misc]
+            for place in world.places
+        ]
+        if not any(place.deduped for place in world.places):
+            for block in shift.shifted(lambda: io.BytesIO(data), clocks):
+                assert len(block) % 4 == 0
 
 
 @target

@@ -52,7 +52,17 @@ def test_preferences(user: User) -> None:
         for line in done.stdout.splitlines()
         if line.startswith("#extcap.pcapctl_")
     )
-    names = ["device", "filter", "snaplen", "headersonly", "duration", "order", "explain", "showcontents"]
+    names = [
+        "device",
+        "filter",
+        "snaplen",
+        "headersonly",
+        "duration",
+        "order",
+        "explain",
+        "showcontents",
+        "reason",
+    ]
     expected = {
         "cf": ["app", "instances", "type", "follow", "api", "ca"],
         "bosh": ["deployment", "groups", "instances", "yes", "environment", "api", "ca"],

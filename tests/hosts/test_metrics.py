@@ -39,6 +39,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         pytest.skip("captures and namespaces need root")
     chain = Chain(tmp_path_factory.mktemp("measured"))
     chain.agent.config["metrics"] = {"host": LOCAL, "port": free_port()}
+    chain.api.config["probe"] = {"interval": "1s"}
     with chain:
         yield chain
 
@@ -158,6 +159,8 @@ def test_what_alerts_and_dashboard_ask_for(measured: Chain) -> None:
     """Each metric and label of the alerts and the dashboard is served by an agent or an api."""
     measured.capture("web-0", "--device", "eth7", "--duration", "300ms")
     measured.capture("web-0", "--duration", "300ms")
+    expiry = "pcapd_known_agents_certificate_expiry_timestamp_seconds"
+    wait_until(lambda: expiry in samples(measured.api), "an agent was asked", timeout=30)
     served = page(measured.agent) + page(measured.api)
     there = set(re.findall(r"^(\w+)[{ ]", served, re.MULTILINE))
     # Prometheus adds the last two.

@@ -26,6 +26,7 @@ from demo.processes import run, wait_until
 from pcapd.wire import App, End, EndReason, Stop
 from tests.kit.doubles.stream_api import Client, Script, StreamApi, record
 from tests.kit.hosts.cf import GUID, Foundation
+from tests.kit.hosts.cfssh import app_over_ssh
 from tests.kit.lab.readers import capinfos, require, tcpdump_lines, tshark_fields
 from tests.kit.lab.terminals import Terminal
 from tests.packaging.client_file import PATIENCE
@@ -62,10 +63,12 @@ class Cf:
             check=False,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, env: Any = None, **options: Any) -> subprocess.Popen[bytes]:
         """Start it as a shell does that has job control: in a process group of its own."""
         argv = [str(self._binary), *arguments, "--ca", str(self.foundation.ca)]
-        return subprocess.Popen(argv, **self._options, start_new_session=True)
+        options = {**self._options, **options}
+        options["env"] |= env or {}
+        return subprocess.Popen(argv, **options, start_new_session=True)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -306,6 +309,31 @@ def test_ctrl_c_at_a_terminal(cf: Cf, authority: Authority) -> None:
         terminal.type("exit\n")
     assert b"\x1b[J" not in after and "\n\r\n" in after.decode().partition("stopped: interrupted")[2]
     assert not api.failures, api.failures
+
+
+@pytest.mark.parametrize(
+    ("end_cf", "reason"), [(ctrl_c, "interrupted"), (kill, "the cf CLI is gone"), (nothing, "10 packets")]
+)
+def test_over_ssh(cf: Cf, authority: Authority, end_cf: Callable[[Any], None], reason: str) -> None:
+    """``cf pcap --via ssh`` runs the same cf CLI again; the end of the first one is a stop that drains."""
+    work = cf.foundation.work
+    words = ("pcap", "myapp", "--via", "ssh", "-f", "udp", "--output", "x.pcapng", "--report", "report.json")
+    with app_over_ssh(work.parent, authority, cf.foundation) as app:
+        app.stop_seconds = 1.0
+        variables = {name: value for name, value in app.variables.items() if name != "PATH"}
+        with app.said.open("wb") as said:
+            process = cf.start(*words, "--count", "10", "--verbose", env=variables, stdout=said, stderr=said)
+        app.wait_for("myapp/0:eth0: ", "myapp/1:eth0: ")
+        app.send(5 if end_cf is nothing else 4)
+        wait_until(lambda: (work / "x.pcapng").stat().st_size > 1000, "packets are written")
+        end_cf(process)
+        wait_until((work / "report.json").exists, "it reports", timeout=10)
+        process.wait(10)
+        wait_until(lambda: not app.processes(), "the containers are quiet")
+        assert len(app.calls) == 2
+    report = json.loads((work / "report.json").read_text())
+    packets = 10 if end_cf is nothing else 8
+    assert (report["reason"], report["outcome"], report["packets"]) == (reason, "complete", packets)
 
 
 def test_without_a_cli(client_file: Path) -> None:

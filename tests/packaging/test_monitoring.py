@@ -50,6 +50,19 @@ def test_each_alert_has_its_advice() -> None:
         assert page_of_it == "docs/operations.rst" and name in described
 
 
+@pytest.mark.parametrize("name", ["capacity", "incidents", "upgrade", "privacy", "security"])
+def test_other_pages_name_what_exists(name: str) -> None:
+    """The alerts that a page names are in the rules, and its metrics are described in docs/operations.rst."""
+    page = (ROOT / "docs" / f"{name}.rst").read_text()
+    assert set(re.findall(r"``(Pcapd\w+)``", page)) <= {alert["alert"] for alert in alerts()}
+    described = re.findall(r"\bpcapd_[a-z_]+", (ROOT / "docs" / "operations.rst").read_text())
+    assert {metric.rstrip("_") for metric in re.findall(r"\bpcapd_[a-z_]+", page)} <= {
+        *described,
+        "pcapd_limit",
+        "pcapd_agent_limit",
+    }
+
+
 def test_prometheus_accepts_the_dashboards_queries(tmp_path: Path) -> None:
     """Each query of the dashboard is an expression of Prometheus."""
     require("promtool")

@@ -1,4 +1,4 @@
-"""The four commands of README.rst, as they stand there, from the installation to a file."""
+"""The download and the four commands of README.rst, as they stand there, to a file with packets."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Shell:
         home, login = directory / "home", directory / "login.json"
         login.write_text(json.dumps({"LoggedIn": False}))
         self._place = f"{SYSTEM_DOMAIN}:{foundation.server.server_port}"
+        home.mkdir(exist_ok=True)
+        (home / ".curlrc").write_text(f'resolve = "pcap.{self._place}:127.0.0.1"\n')
         self.environ = {
             "PATH": f"{cf.parent}:{Path(sys.executable).parent}:/usr/bin:/bin",
             "HOME": str(home),
@@ -79,19 +81,20 @@ def shell(standin: Path, client_file: Path, tmp_path: Path, authority: Authority
 def test_there_are_four() -> None:
     """The README section has as many commands as it promises."""
     words = [command.split()[0] for command in commands()]
-    assert words == ["cf", "cf", "cf", "cf"]
+    assert words == ["curl", "cf", "cf", "cf", "cf"]
 
 
 def test_each_of_them(shell: Shell, tmp_path: Path) -> None:
     """The README's commands work one after the other, and all readers accept the resulting file."""
     work = tmp_path / "work"
-    install, login, target, capture = commands()
+    download, install, login, target, capture = commands()
 
     def succeeds(command: str) -> str:
         done = shell.run(command)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    succeeds(download)
     assert "successfully installed" in succeeds(install)
     refused = shell.run(capture)
     assert refused.returncode == 1 and "has no api" in refused.stderr, "the login is needed"
@@ -109,4 +112,4 @@ def test_each_of_them(shell: Shell, tmp_path: Path) -> None:
     assert names == {"myapp/0:eth0", "myapp/1:eth0"}
     assert capinfos(work / name)["Number of packets"] == "2"
     assert len([line for line in tcpdump_lines(work / name) if not line.startswith("\t")]) == 2
-    assert os.listdir(work) == [name]
+    assert sorted(os.listdir(work)) == [name, "pcapctl"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Final, List, NamedTuple, Optional, Tuple
+from typing import Dict, Final, List, NamedTuple, Optional, Tuple
 
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.packet.dns import Message, read_message
 
-__all__ = ["Dns", "Question"]
+__all__ = ["SLOW_US", "Dns", "Question"]
 
 #: Limit of queries of a conversation that wait for their responses; beyond it the oldest are dropped.
 _WAITING_MAX: Final = 256
+#: Limit of answered queries of a conversation that are kept: a resolver may use one port for all its queries.
+_DONE_MAX: Final = 2000
+#: microseconds; a resolver that queries several servers takes less than half a second.
+SLOW_US: Final = 500_000
 #: bytes; the largest message over TCP.
 _MESSAGE_MAX: Final = 65535
 
@@ -48,14 +51,22 @@ class Dns:
         room: See `Stream`.
 
     Attributes:
-        done: Queries with a response; the reader empties the list.
+        done: Queries with a response: those that failed or were slow, and of the others one for each name.
         waiting: Queries without a response, by id and name.
     """
 
+    __slots__ = ("_bad", "_good", "room", "waiting")
+
     def __init__(self, room: Room) -> None:
         self.room = room
-        self.done: List[Question] = []
-        self.waiting: OrderedDict[Tuple[int, str, str], Question] = OrderedDict()
+        self._bad: List[Question] = []
+        self._good: Dict[Tuple[str, str], Question] = {}
+        self.waiting: Dict[Tuple[int, str, str], Question] = {}
+
+    @property
+    def done(self) -> List[Question]:
+        """See `Dns`."""
+        return [*self._bad, *self._good.values()]
 
     def datagram(self, piece: Piece) -> int:
         """Process a message over UDP; returns whether more are wanted, like a `Stream`."""
@@ -73,7 +84,7 @@ class Dns:
             if message.response:
                 if asked is not None:
                     del self.waiting[key]
-                    self.done.append(
+                    self._answered(
                         asked._replace(answered_us=us, code=message.code, answers=message.answer_count)
                     )
             elif asked is not None:
@@ -81,7 +92,15 @@ class Dns:
             else:
                 self.waiting[key] = Question(message.number, kind, name, (us, us), 1, frame)
                 if len(self.waiting) > _WAITING_MAX:
-                    self.waiting.popitem(last=False)
+                    del self.waiting[next(iter(self.waiting))]
+
+    def _answered(self, question: Question) -> None:
+        assert question.answered_us is not None
+        if question.code or question.answered_us - question.asked_us[0] >= SLOW_US:
+            if len(self._bad) < _DONE_MAX:
+                self._bad.append(question)
+        elif len(self._good) < _DONE_MAX:
+            self._good[question.kind, question.name.lower()] = question
 
     def stream(self) -> Stream:
         """The reader for one direction over TCP."""
@@ -89,6 +108,8 @@ class Dns:
 
 
 class _Messages(Stream):
+    __slots__ = ("_dns", "_rest")
+
     def __init__(self, dns: Dns) -> None:
         super().__init__(dns.room)
         self._dns = dns

@@ -9,8 +9,8 @@ its query and host, and the beginning of failed responses.
 from __future__ import annotations
 
 import re
-from collections import deque
-from typing import Deque, Final, List, Optional, Set
+from array import array
+from typing import Final, List, Optional, Set
 
 from pcapd.analysis.exchanges.request import CONTENT_MAX, IDS, VALUE_MAX, Message, Request, plain, segment
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
@@ -44,15 +44,17 @@ class Http:
         waiting: Requests without a complete response, in order.
     """
 
+    __slots__ = ("_recent", "answers", "contents", "done", "requests", "room", "upgraded", "waiting")
+
     def __init__(self, room: Room, *, contents: bool = False) -> None:
         self.room = room
         self.contents = contents
         self.done: List[Request] = []
-        self.waiting: Deque[Request] = deque()
+        self.waiting: List[Request] = []
         self.requests = _Requests(self)
         self.answers = _Answers(self)
         self.upgraded = False
-        self._recent: Deque[int] = deque(maxlen=_PIPELINED_MAX)
+        self._recent = array("I")
 
     def stream(self, content: bytes) -> Stream:
         """The reader for the direction that starts with these bytes."""
@@ -60,10 +62,19 @@ class Http:
 
     def answered(self) -> None:
         """Note that the first waiting request has its complete response."""
-        request = self.waiting.popleft()
+        request = self.waiting.pop(0)
         request.whole = True
+        if len(self._recent) == _PIPELINED_MAX:
+            del self._recent[: _PIPELINED_MAX // 2]
         self._recent.append(request.seq)
         self.done.append(request)
+
+    @property
+    def calm(self) -> bool:
+        """Whether the connection is between two requests, so that it can be forgotten and read on later."""
+        return not (self.waiting or self.done or self.upgraded) and all(
+            one.between and one.at != NEVER for one in (self.requests, self.answers)
+        )
 
     @property
     def answered_last(self) -> Set[int]:
@@ -83,6 +94,8 @@ class Http:
 
 class _Heads(Stream):
     """Reads consecutive messages."""
+
+    __slots__ = ("_begin", "_begin_seq", "_chunked", "_head", "_http", "_skip_to")
 
     def __init__(self, http: Http) -> None:
         super().__init__(http.room)
@@ -186,7 +199,11 @@ class _Heads(Stream):
 
 
 class _Requests(_Heads):
-    _current: Optional[Request] = None
+    __slots__ = ("_current",)
+
+    def __init__(self, http: Http) -> None:
+        super().__init__(http)
+        self._current: Optional[Request] = None
 
     def take(self, piece: Piece) -> int:
         # Most requests are one packet and have no body; this is `read`, shorter.
@@ -234,11 +251,16 @@ class _Requests(_Heads):
     def body_ended(self, piece: Piece) -> None:
         if self._current is not None:
             self._current.sent.last_us = piece.us
+            self._current = None
 
 
 class _Answers(_Heads):
-    #: Whether the current body ends with the connection.
-    until_end = False
+    __slots__ = ("until_end",)
+
+    def __init__(self, http: Http) -> None:
+        super().__init__(http)
+        #: Whether the current body ends with the connection.
+        self.until_end = False
 
     def take(self, piece: Piece) -> int:
         # Most answers that matter for speed are one packet; this is `read`, shorter.

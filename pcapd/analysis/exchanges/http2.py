@@ -101,6 +101,8 @@ class Http2:
 
     #: See `pcapd.analysis.exchanges.http.Http`.
     upgraded = False
+    #: The decompression of heads has a state, so the connection cannot be read on later.
+    calm = False
 
     def __init__(self, room: Room, followed: Followed, *, contents: bool = False) -> None:
         self._contents = contents

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
-from typing import Dict, Final, List, NamedTuple, Optional, Tuple, Union
+from collections import OrderedDict, deque
+from typing import Deque, Dict, Final, List, NamedTuple, Optional, Tuple, Union
 
 from pcapd.analysis.exchanges import http as http_module
 from pcapd.analysis.exchanges import tls as tls_module
@@ -12,11 +12,11 @@ from pcapd.analysis.exchanges.dns import Dns
 from pcapd.analysis.exchanges.http import Http
 from pcapd.analysis.exchanges.http2 import Followed, Http2, is_preface, is_settings
 from pcapd.analysis.exchanges.request import Request
-from pcapd.analysis.exchanges.requests import LoopbackRequests, RequestTotals
+from pcapd.analysis.exchanges.requests import AllRequests, RequestTotals
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.analysis.exchanges.tls import Tls
 from pcapd.analysis.world import World
-from pcapd.limits import EXCHANGE_BYTES, HTTP2_BYTES
+from pcapd.limits import EXCHANGE_BYTES, EXCHANGES_MAX, HTTP2_BYTES
 from pcapd.packet.dns import read_message
 
 __all__ = ["Exchanges", "Icmp", "Log"]
@@ -24,10 +24,14 @@ __all__ = ["Exchanges", "Icmp", "Log"]
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
 #: Number of packets of a direction in which a start is searched: a capture may start within a message.
 _TRIES: Final = 4
+#: Limit of conversations in which a start is searched; the oldest begin anew.
+_STARTS_MAX: Final = 4096
 #: Limit of packets of a direction that wait for its first one, which was lost and comes again.
 _EARLY_MAX: Final = 64
-#: Limit of requests of a conversation that wait for the views of the other places.
-_PENDING_MAX: Final = 512
+#: Number of old conversations that are looked at to find one whose content can be forgotten.
+_OLD_TRIED: Final = 4
+#: Limit of requests that wait for the views of the other places.
+_PENDING_MAX: Final = 4096
 #: Limit of ICMP errors that are kept; one conversation has few.
 _ICMP_MAX: Final = 10_000
 _PORTS: Final = struct.Struct("!HH")
@@ -63,7 +67,14 @@ class Exchanges:
         self.icmp: List[Icmp] = []
         self.requests: Optional[RequestTotals] = None
         self.streams: Dict[Tuple[int, int], Stream] = {}
-        self.pending: OrderedDict[int, Dict[int, Request]] = OrderedDict()
+        self.pending: Dict[int, Dict[int, Request]] = {}
+
+    @property
+    def calm(self) -> bool:
+        """Whether it can be forgotten except for its totals: a next message is read anew."""
+        if self.pending or self.dns or self.icmp:
+            return False
+        return all(http.calm for http in self.http.values()) and all(tls.calm for tls in self.tls.values())
 
 
 class _Start:
@@ -74,6 +85,8 @@ class _Start:
         tries: Packets that did not have it.
         early: Packets that wait for an earlier one.
     """
+
+    __slots__ = ("at", "early", "tries")
 
     def __init__(self) -> None:
         self.at = 0
@@ -87,17 +100,26 @@ class Log:
     Args:
         world: The places.
         contents: Whether contents are wanted, see `pcapd.analysis.exchanges.http`.
+
+    Attributes:
+        requests: What the requests of all conversations come to.
+        dropped: Number of conversations whose content was forgotten, because there were too many.
     """
 
     def __init__(self, world: World, *, contents: bool = False) -> None:
         self._world = world
+        self.requests = AllRequests()
+        self.dropped = 0
         self._contents = contents
-        self._inner = LoopbackRequests()
         self._room = Room(EXCHANGE_BYTES)
         self._followed = Followed(HTTP2_BYTES)
-        self._exchanges: Dict[int, Exchanges] = {}
+        self._exchanges: OrderedDict[int, Exchanges] = OrderedDict()
+        #: Requests that wait for the views of the other places, the oldest first.
+        self._waiting: Deque[Tuple[Exchanges, int]] = deque()
+        #: The totals of conversations whose other content is forgotten.
+        self._totals: Dict[int, RequestTotals] = {}
         #: By conversation, then by place and side: directions whose start is not yet found.
-        self._starts: Dict[int, Dict[Tuple[int, int], _Start]] = {}
+        self._starts: OrderedDict[int, Dict[Tuple[int, int], _Start]] = OrderedDict()
         self._icmp: Dict[bytes, List[Icmp]] = {}
         self._icmp_count = 0
 
@@ -129,7 +151,10 @@ class Log:
             exchanges = Exchanges()
             wanted = self._begin(serial, exchanges, protocol, place, side, piece)
             if exchanges.streams or exchanges.dns:
+                exchanges.requests = self._totals.pop(serial, None)
                 self._exchanges[serial] = exchanges
+                if len(self._exchanges) > EXCHANGES_MAX:
+                    self._make_room()
         elif (place, side) in exchanges.streams:
             wanted = exchanges.streams[place, side].take(piece)
         else:
@@ -151,9 +176,14 @@ class Log:
         icmp = self._icmp.pop(key, None) if self._icmp else None
         if exchanges is None:
             exchanges = Exchanges()
+            exchanges.requests = self._totals.pop(serial, None)
         if icmp:
             exchanges.icmp = icmp
             self._icmp_count -= len(icmp)
+        self._end(exchanges)
+        return exchanges
+
+    def _end(self, exchanges: Exchanges) -> None:
         for stream in exchanges.streams.values():
             stream.close()
         for place, http in exchanges.http.items():
@@ -162,12 +192,27 @@ class Log:
         for talk in exchanges.pending.values():
             self._done(exchanges, talk)
         exchanges.pending.clear()
-        return exchanges
 
     def _done(self, exchanges: Exchanges, talk: Dict[int, Request]) -> None:
         if exchanges.requests is None:
             exchanges.requests = RequestTotals()
-        exchanges.requests.add(talk, self._world, self._inner)
+        exchanges.requests.add(talk, self._world, self.requests)
+
+    def _make_room(self) -> None:
+        """Forget the content of an old conversation, if possible of one that is between two requests."""
+        for _ in range(_OLD_TRIED):
+            serial, exchanges = self._exchanges.popitem(last=False)
+            if exchanges.calm:
+                break
+            self._exchanges[serial] = exchanges
+        else:
+            if len(self._exchanges) <= 2 * EXCHANGES_MAX:
+                return
+            serial, exchanges = self._exchanges.popitem(last=False)
+            self.dropped += 1
+            self._end(exchanges)
+        if exchanges.requests is not None:
+            self._totals[serial] = exchanges.requests
 
     def _begin(  # noqa: PLR0917
         self, serial: int, exchanges: Exchanges, protocol: int, place: int, side: int, piece: Piece
@@ -193,7 +238,14 @@ class Log:
         return wanted
 
     def _try_again(self, serial: int, place: int, side: int, piece: Piece) -> int:
-        own = self._starts.setdefault(serial, {})
+        own = self._starts.get(serial)
+        if own is None:
+            if len(self._starts) >= _STARTS_MAX:
+                if piece.offset:
+                    return NEVER  # it was forgotten; else each packet of too many would be tried again
+                for start in self._starts.popitem(last=False)[1].values():
+                    self._release(start)
+            own = self._starts[serial] = {}
         start = own.setdefault((place, side), _Start())
         if piece.offset > start.at and len(start.early) < _EARLY_MAX and self._room.left > 0:
             start.early.append(piece)
@@ -242,10 +294,17 @@ class Log:
             talk = exchanges.pending.get(request.seq)
             if talk is None:
                 talk = exchanges.pending[request.seq] = {}
-                if len(exchanges.pending) > _PENDING_MAX:
-                    self._done(exchanges, exchanges.pending.popitem(last=False)[1])
+                self._waiting.append((exchanges, request.seq))
+                self._finish_oldest()
             talk[place] = request
         http.done.clear()
+
+    def _finish_oldest(self) -> None:
+        if len(self._waiting) > _PENDING_MAX:
+            exchanges, seq = self._waiting.popleft()
+            talk = exchanges.pending.pop(seq, None)
+            if talk is not None:
+                self._done(exchanges, talk)
 
     def _error(self, protocol: int, place: int, us: int, frame: int, content: bytes) -> None:
         """Process an ICMP error, which quotes the packet that caused it."""

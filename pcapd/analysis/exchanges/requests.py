@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import heapq
 from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Deque, Dict, Final, List, NamedTuple, Optional, Sequence, Tuple
 
 from pcapd.analysis.exchanges.request import Request
+from pcapd.limits import WORST_CONVERSATIONS
 
 if TYPE_CHECKING:
-    from pcapd.analysis.world import World
+    from pcapd.analysis.world import Place, World
 
-__all__ = ["SLOW_US", "LoopbackRequests", "RequestTotals", "Sample", "ShownRequest"]
+__all__ = ["SLOW_US", "AllRequests", "LoopbackRequests", "RequestTotals", "Sample", "ShownRequest"]
 
 #: microseconds until the first byte of a response; beyond this, users notice the delay (Nielsen 1993).
 SLOW_US: Final = 1_000_000
 #: Number of requests of a conversation for the report.
-_SHOWN: Final = 10
+_SHOWN: Final = 3
 #: Number of times kept for a group; beyond it, a sample.
 _SAMPLE: Final = 2000
-#: Number of groups (method and path) of a conversation; further ones become one group.
-_GROUPS_MAX: Final = 50
+#: Number of groups (instance, method and path); further paths become one group.
+_GROUPS_MAX: Final = 1000
 #: Number of requests behind a proxy that are remembered until the request in front of it is answered.
 _INNER_MAX: Final = 4096
 #: The device of requests behind the proxy of a container.
 _LOOPBACK: Final = "lo"
+
+#: Instance, method and path.
+Group = Tuple[Optional[str], str, str]
 
 
 class ShownRequest(NamedTuple):
@@ -70,6 +75,8 @@ class ShownRequest(NamedTuple):
 class Sample:
     """A bounded sample of times: first all, then every second one, and so on."""
 
+    __slots__ = ("_kept", "_stride", "count", "errors")
+
     def __init__(self) -> None:
         self.count = self.errors = 0
         self._kept = array("q")
@@ -84,14 +91,6 @@ class Sample:
             if self.count % self._stride == 0:
                 self._kept.append(us)
         self.count += 1
-
-    def join(self, other: Sample) -> None:
-        """Add the times of another sample."""
-        count = self.count + other.count
-        for us in other._kept:
-            self.add(us)
-        self.count = count
-        self.errors += other.errors
 
     def percentiles(self, parts: Sequence[float]) -> List[int]:
         """The percentiles of the sample; zeros if it is empty."""
@@ -130,6 +129,43 @@ class LoopbackRequests:
         return None
 
 
+class AllRequests:
+    """What the requests of all conversations come to.
+
+    Attributes:
+        inner: Requests behind the proxy of a container.
+        groups: Times by instance, method and path; `inner_groups` has those over the loopback interface.
+    """
+
+    def __init__(self) -> None:
+        self.inner = LoopbackRequests()
+        self.groups: Dict[Group, Sample] = {}
+        self.inner_groups: Dict[Group, Sample] = {}
+        self._longest: List[int] = []  # a heap
+
+    def count(self, place: Place, request: Request, duration_us: int, *, error: bool) -> None:
+        """Count a request with a response."""
+        groups = self.inner_groups if place.device == _LOOPBACK else self.groups
+        key = place.instance, request.method, request.path
+        group = groups.get(key)
+        if group is None:
+            if len(groups) >= _GROUPS_MAX:
+                key = None, "", "/…"
+            group = groups.setdefault(key, Sample())
+        group.add(duration_us)
+        group.errors += error
+
+    def is_long(self, duration_us: int) -> bool:
+        """Whether a request is among the longest so far, which the report shows."""
+        if len(self._longest) < WORST_CONVERSATIONS:
+            heapq.heappush(self._longest, duration_us)
+            return True
+        if duration_us <= self._longest[0]:
+            return False
+        heapq.heapreplace(self._longest, duration_us)
+        return True
+
+
 class RequestTotals:
     """The requests of a conversation.
 
@@ -138,20 +174,21 @@ class RequestTotals:
         failed: By status of 500 or more, or what failed instead: number, first and last time.
         bad: Some failed requests.
         slow: The slowest of the slow requests; `slow_count` counts all.
-        slowest: The longest requests, slow or not.
-        groups: Times by place, method and path.
+        slowest: Requests that were among the longest of all so far, slow or not.
     """
+
+    __slots__ = ("bad", "count", "failed", "slow", "slow_count", "slow_first_us", "slow_last_us", "slowest")
 
     def __init__(self) -> None:
         self.count = self.slow_count = 0
         self.slow_first_us = self.slow_last_us = 0
         self.failed: Dict[str, Tuple[int, int, int]] = {}
-        self.bad: List[ShownRequest] = []
-        self.slow: List[ShownRequest] = []
-        self.slowest: List[ShownRequest] = []
-        self.groups: Dict[Tuple[int, str, str], Sample] = {}
+        # Most conversations have none of these.
+        self.bad: Sequence[ShownRequest] = ()
+        self.slow: Sequence[ShownRequest] = ()
+        self.slowest: Sequence[ShownRequest] = ()
 
-    def add(self, at: Dict[int, Request], world: World, inner: LoopbackRequests) -> None:
+    def add(self, at: Dict[int, Request], world: World, everything: AllRequests) -> None:
         """Add a request with a response, from the views of the places."""
         near = far = next(iter(at))
         if len(at) > 1:
@@ -161,15 +198,16 @@ class RequestTotals:
         place = world.places[near]
         loopback = place.device == _LOOPBACK
         if loopback:
-            inner.add(place.instance, request, request.wait_us)
+            everything.inner.add(place.instance, request, request.wait_us)
         duration, wait = outer.duration_us, outer.wait_us
         error = bool(request.error) or (request.status is not None and request.status >= 500)
-        self._count(near, request, duration, error)
+        self.count += 1
+        everything.count(place, request, duration, error=error)
         slow = wait >= SLOW_US
-        longest = len(self.slowest) < _SHOWN or duration > self.slowest[-1].duration_us
+        longest = everything.is_long(duration)
         if not (error or slow or longest):
             return
-        app = None if loopback else inner.wait(place.instance, request)
+        app = None if loopback else everything.inner.wait(place.instance, request)
         bad = ShownRequest(
             request.status, request.method, request.path, request.router_error, request.error, near,
             request.sent.frame,
@@ -183,29 +221,18 @@ class RequestTotals:
             self.slow_first_us = self.slow_first_us if self.slow_count else bad.first_us
             self.slow_last_us = bad.first_us + bad.duration_us
             self.slow_count += 1
-            _keep(self.slow, bad, lambda one: one.wait_us)
+            self.slow = _kept(self.slow, bad, lambda one: one.wait_us)
         if longest:
-            _keep(self.slowest, bad, lambda one: one.duration_us)
-
-    def _count(self, place: int, request: Request, duration_us: int, error: bool) -> None:
-        self.count += 1
-        key = place, request.method, request.path
-        group = self.groups.get(key)
-        if group is None:
-            if len(self.groups) >= _GROUPS_MAX:
-                key = place, request.method, "/…"
-            group = self.groups.setdefault(key, Sample())
-        group.add(duration_us)
-        group.errors += error
+            self.slowest = _kept(self.slowest, bad, lambda one: one.duration_us)
 
     def _note_error(self, bad: ShownRequest) -> None:
         count, first, _ = self.failed.get(bad.outcome, (0, bad.first_us, 0))
         self.failed[bad.outcome] = count + 1, first, bad.first_us
         if len(self.bad) < _SHOWN:
-            self.bad.append(bad)
+            self.bad = (*self.bad, bad)
 
 
-def _keep(best: List[ShownRequest], one: ShownRequest, of: Callable[[ShownRequest], int]) -> None:
-    best.append(one)
-    best.sort(key=of, reverse=True)
-    del best[_SHOWN:]
+def _kept(
+    best: Sequence[ShownRequest], one: ShownRequest, of: Callable[[ShownRequest], int]
+) -> Sequence[ShownRequest]:
+    return sorted((*best, one), key=of, reverse=True)[:_SHOWN]

@@ -54,6 +54,8 @@ class Stream:
         at: Offset that the reader wants next; `NEVER` if it wants no more.
     """
 
+    __slots__ = ("_count", "_early", "_room", "at")
+
     def __init__(self, room: Room) -> None:
         self.at = 0
         self._room = room

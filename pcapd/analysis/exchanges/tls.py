@@ -8,7 +8,7 @@ from typing import Dict, Final, Optional, Tuple
 from pcapd.analysis.exchanges.streams import NEVER, Piece, Room, Stream
 from pcapd.packet.cursor import Cursor, CutShort
 
-__all__ = ["ALERTS", "Tls", "looks_like"]
+__all__ = ["ALERTS", "SEALED_ALERT", "Tls", "looks_like"]
 
 _CHANGE, _ALERT, _HANDSHAKE, _DATA = 20, 21, 22, 23
 _CLIENT_HELLO, _SERVER_HELLO, _CERTIFICATE = 1, 2, 11
@@ -36,6 +36,8 @@ ALERTS: Final = {
     120: "no_application_protocol",
 }  # fmt: skip
 _FATAL: Final = 2
+#: bytes of an encrypted alert in TLS 1.3: the alert (2), its type (1) and the tag (16).
+SEALED_ALERT: Final = 19
 #: The validity of an X.509 certificate (RFC 5280): two times one after the other.
 _VALIDITY: Final = re.compile(
     rb"\x30.(?:\x17\x0d(\d{12})Z|\x18\x0f(\d{14})Z)(?:\x17\x0d(\d{12})Z|\x18\x0f(\d{14})Z)", re.DOTALL
@@ -67,6 +69,11 @@ class Tls:
             (2), its type (1) and the tag (16)), because no other message is as short.
     """
 
+    __slots__ = (
+        "alert", "alpn", "answer_us", "client", "data", "encrypted", "first_data", "hello_us", "room",
+        "server_name", "validity", "version",
+    )  # fmt: skip
+
     def __init__(self, room: Room) -> None:
         self.room = room
         self.server_name = self.alpn = self.version = ""
@@ -78,12 +85,19 @@ class Tls:
         self.first_data = [0, 0]
         self.validity: Optional[Tuple[str, str]] = None
 
+    @property
+    def calm(self) -> bool:
+        """Whether the handshake succeeded, so that nothing is left to tell."""
+        return self.alert is None and all(self.data) and SEALED_ALERT not in self.first_data
+
     def stream(self, side: int) -> Stream:
         """The reader for the direction of one end."""
         return _Records(self, side)
 
 
 class _Records(Stream):
+    __slots__ = ("_messages", "_rest", "_side", "_tls")
+
     def __init__(self, tls: Tls, side: int) -> None:
         super().__init__(tls.room)
         self._tls, self._side = tls, side

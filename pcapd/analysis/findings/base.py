@@ -119,6 +119,8 @@ class Kind:
         platform: What is specific to Cloud Foundry; may be empty.
         display: A display filter of Wireshark for such packets.
         looks_at: The conversations that can have such findings.
+        needs_the_end: Whether it concerns what did not come: a conversation that was evaluated
+            early, because the table was full, does not show that.
     """
 
     name: ClassVar[str]
@@ -128,6 +130,7 @@ class Kind:
     platform: ClassVar[str] = ""
     display: ClassVar[str] = ""
     looks_at: ClassVar[Sort] = Sort.TROUBLE
+    needs_the_end: ClassVar[bool] = False
 
     def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         """The occurrences of this kind in a conversation."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Dict, Final, Iterator, Tuple
+from typing import Dict, Iterator, Tuple
 
 from pcapd.analysis.conversations import Conversation
-from pcapd.analysis.exchanges.dns import Question
+from pcapd.analysis.exchanges.dns import SLOW_US, Question
 from pcapd.analysis.exchanges.log import Exchanges
 from pcapd.analysis.findings.base import (
     WARNING,
@@ -20,9 +20,6 @@ from pcapd.analysis.findings.base import (
 from pcapd.analysis.world import World
 
 __all__ = ["DnsSlow"]
-
-#: microseconds; a resolver that queries several servers takes less than half a second.
-_SLOW_US: Final = 500_000
 
 
 class DnsSlow(Kind):
@@ -42,7 +39,7 @@ class DnsSlow(Kind):
             for question in dns.done:
                 key = question.number, question.kind, question.name.lower(), question.asked_us[0]
                 took = (question.answered_us or 0) - question.asked_us[0]
-                if took >= _SLOW_US and all(key[:3] != other[:3] for other in best):
+                if took >= SLOW_US and all(key[:3] != other[:3] for other in best):
                     best[key] = place, question, took
         for place, question, took in best.values():
             yield Occurrence(

@@ -28,6 +28,7 @@ class DnsUnanswered(Kind):
     )
     display = "dns.flags.response == 0"
     looks_at = Sort.DNS
+    needs_the_end = True
 
     def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         unanswered: Dict[Tuple[str, str, int], Tuple[int, Question]] = {}

@@ -70,6 +70,7 @@ class HttpUnanswered(Kind):
     platform = "gorouter answers such requests with 502 and X-Cf-RouterError: endpoint_failure."
     display = "http.request || http2.headers.method"
     looks_at = Sort.HTTP
+    needs_the_end = True
 
     def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         views = in_order(conversation, world)

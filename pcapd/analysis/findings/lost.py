@@ -6,7 +6,8 @@ from typing import Final, Iterator, Tuple
 
 from pcapd.analysis.conversations import Between, Conversation, Way
 from pcapd.analysis.exchanges.log import Exchanges
-from pcapd.analysis.findings.base import ERROR, WARNING, Group, Kind, Occurrence, Sort, is_tcp, packets
+from pcapd.analysis.findings.base import ERROR, NOTE, WARNING, Group, Kind, Occurrence, Sort, is_tcp, packets
+from pcapd.analysis.findings.mtu import path_mtu_learned
 from pcapd.analysis.findings.where import client_first, in_order, owners_that_saw_nothing
 from pcapd.analysis.world import World
 
@@ -30,6 +31,21 @@ def _lost(own: Between, *, first_sends: bool) -> Tuple[int, int, int]:
         # Network cards split or joined segments on the path: only retransmissions are evidence.
         return again, 0, own.again_frame
     return max(lost, again), since, frame or own.again_frame
+
+
+def _missing_at_the_end(world: World, place: int, count: int, begin: int, end: int) -> int:
+    """How many of the last packets, sent from `begin` to `end` (by the first clock), a place should have seen."""
+    if not count or not world.watched(place, begin + _TAIL_US, 0):
+        return 0
+    until = world.aligned(place, world.places[place].last_us)
+    return count if end <= until else max(1, count * (until - begin) // (end - begin))
+
+
+def _to_a_group(address: bytes) -> bool:
+    """Whether packets to an address go to some interfaces only: multicast, and broadcast (RFC 4541)."""
+    return (
+        address[:1] == b"\xff" if len(address) == 16 else address[0] & 0xF0 == 0xE0 or address == b"\xff" * 4
+    )
 
 
 def _sent_again(conversation: Conversation, place: int, *, client: bool) -> int:
@@ -59,24 +75,33 @@ class LostBetween(Kind):
 
     def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         found = False
+        if _to_a_group(conversation.server.address):
+            return
         for way in conversation.ways:
             forward = client_first(way, conversation, world)
             for own, first_sends in ((way.up, forward), (way.down, not forward)):
-                for occurrence in self._between(conversation, world, way, own, first_sends=first_sends):
+                for occurrence in self._between(
+                    conversation, exchanges, world, way, own, first_sends=first_sends
+                ):
                     found = True
                     yield occurrence
         if not found:
             yield from self._never(conversation, world)
 
     def _between(
-        self, conversation: Conversation, world: World, way: Way, own: Between, *, first_sends: bool
+        self,
+        conversation: Conversation,
+        exchanges: Exchanges,
+        world: World,
+        way: Way,
+        own: Between,
+        *,
+        first_sends: bool,
     ) -> Iterator[Occurrence]:
         lost, since, frame = _lost(own, first_sends=first_sends)
         here, there = (way.first, way.second) if first_sends else (way.second, way.first)
         begin, end = world.aligned(here, own.lost_first_us), world.aligned(here, own.lost_last_us)
-        first_missing = begin if not lost else end
-        if since and world.watched(there, end, 0) and world.watched(there, first_missing + _TAIL_US, 0):
-            lost += since
+        lost += _missing_at_the_end(world, there, since, begin if not lost else end, end)
         if is_tcp(conversation):
             lost = min(lost, _sent_again(conversation, here, client=own is way.up))
         if lost and world.lost_at(there, begin, end):
@@ -84,8 +109,9 @@ class LostBetween(Kind):
         if lost <= 0:
             return
         sent = own.both + lost
+        severity = ERROR if lost > _SEVERE * sent and lost > 2 else WARNING
         yield Occurrence(
-            ERROR if lost > _SEVERE * sent and lost > 2 else WARNING,
+            NOTE if path_mtu_learned(exchanges, world, begin, end) else severity,
             conversation,
             (here, there),
             own.lost_first_us,

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Final, Iterator
+from typing import Final, Iterator, List
 
 from pcapd.analysis.conversations import Conversation, Half, View
-from pcapd.analysis.exchanges.log import Exchanges
+from pcapd.analysis.exchanges.log import Exchanges, Icmp
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, is_tcp, packets
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
 
-__all__ = ["MtuBlackHole"]
+__all__ = ["MtuBlackHole", "path_mtu_learned", "reports_of_mtu"]
 
 #: Number of times that a packet must have been repeated.
 _REPEATED: Final = 2
 #: bytes of payload; every path carries IP packets of 576 bytes (RFC 791).
 _LARGE: Final = 520
+#: microseconds around the ICMP messages in which the packets that were too large are sent again.
+_LEARNING_US: Final = 1_000_000
+
+
+def reports_of_mtu(exchanges: Exchanges) -> List[Icmp]:
+    """The ICMP messages that say that a packet is too large for the path (RFC 1191, RFC 8201)."""
+    return [icmp for icmp in exchanges.icmp if icmp.type == 2 or (icmp.type, icmp.code) == (3, 4)]
+
+
+def path_mtu_learned(exchanges: Exchanges, world: World, first_us: int, last_us: int) -> bool:
+    """Whether ICMP explains losses between two times (by the first clock): the packets were too large."""
+    told = [world.aligned(icmp.place, icmp.us) for icmp in reports_of_mtu(exchanges)]
+    return bool(told) and min(told) - _LEARNING_US <= first_us and last_us <= max(told) + _LEARNING_US
 
 
 def _stuck(half: Half, peer: Half, view: View) -> bool:
@@ -45,9 +58,7 @@ class MtuBlackHole(Kind):
         if not is_tcp(conversation):
             return
         views = in_order(conversation, world)
-        errors = [
-            icmp for icmp in exchanges.icmp if icmp.type in (2, 3) and (icmp.type == 2 or icmp.code == 4)
-        ]
+        errors = reports_of_mtu(exchanges)
         for name, ordered in (("client", views), ("server", views[::-1])):
             view = ordered[0]
             half, peer = (view.client, view.server) if name == "client" else (view.server, view.client)

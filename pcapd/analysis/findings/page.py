@@ -9,7 +9,9 @@ from pcapd.analysis.findings.kinds import KINDS
 __all__ = ["page"]
 
 _HEAD = """Findings of ``pcapctl explain``
-==============================
+===============================
+
+For everybody who reads an explanation: what each finding means, and what to do.
 
 .. Made by bin/build-findings from pcapd/analysis/findings; do not edit.
 

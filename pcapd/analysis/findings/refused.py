@@ -28,7 +28,7 @@ class Refused(Kind):
     name = "connection_refused"
     looks = "A SYN is answered with a RST."
     means = "No program listens on that port, or a firewall refuses the connection on behalf of the server."
-    remedy = "Check that the server runs and listens on this address and port."
+    remedy = "Check that the server runs and listens on this address and port. A client that tries IPv6 first and succeeds with IPv4 (RFC 8305) hides this failure: the name's other address has no server."
     platform = "For another app: check that it listens on the port of its route, and that there is a network policy (cf add-network-policy)."
     display = "tcp.flags.reset == 1"
 

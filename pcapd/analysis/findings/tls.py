@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, Iterator, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 from pcapd.analysis.conversations import Conversation, View
 from pcapd.analysis.exchanges.log import Exchanges
-from pcapd.analysis.exchanges.tls import Tls
+from pcapd.analysis.exchanges.tls import SEALED_ALERT, Tls
 from pcapd.analysis.findings.base import ERROR, Group, Kind, Occurrence, Sort, address, is_tcp, packets
 from pcapd.analysis.findings.where import in_order
 from pcapd.analysis.world import World
 
 __all__ = ["TlsFailed"]
-
-#: bytes of an encrypted alert in TLS 1.3: the alert (2), its type (1) and the tag (16).
-_SEALED_ALERT: Final = 19
 
 
 def _failure(tls: Tls, view: View, client_side: int) -> Optional[Tuple[str, str, int, int]]:
@@ -23,9 +20,9 @@ def _failure(tls: Tls, view: View, client_side: int) -> Optional[Tuple[str, str,
     if tls.alert is not None:
         side, name, us, frame = tls.alert
         return ("client" if side == client_side else "server"), f"alert {name}", us, frame
-    if tls.client is None or (tls.data == [True, True] and tls.first_data[client_side] != _SEALED_ALERT):
+    if tls.client is None or (tls.data == [True, True] and tls.first_data[client_side] != SEALED_ALERT):
         return None
-    if tls.data[client_side] and tls.first_data[client_side] == _SEALED_ALERT:
+    if tls.data[client_side] and tls.first_data[client_side] == SEALED_ALERT:
         return (
             "client",
             "an encrypted alert: the client did not accept the server's handshake",

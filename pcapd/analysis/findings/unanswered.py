@@ -25,6 +25,7 @@ class Unanswered(Kind):
     remedy = "Check routes and firewalls between the two ends, and whether the server is up."
     platform = "An app can reach only what application security groups allow (cf security-groups), and other apps only with a network policy (cf add-network-policy)."
     display = "tcp.flags.syn == 1 && tcp.flags.ack == 0"
+    needs_the_end = True
 
     def judge(self, conversation: Conversation, exchanges: Exchanges, world: World) -> Iterator[Occurrence]:
         if (

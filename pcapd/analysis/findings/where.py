@@ -84,7 +84,7 @@ def sorts(conversation: Conversation, exchanges: Exchanges) -> Iterator[Sort]:
         yield Sort.LOST
     for there, sort in (
         (exchanges.icmp, Sort.ICMP),
-        (exchanges.http, Sort.HTTP),
+        (exchanges.http or exchanges.requests, Sort.HTTP),
         (exchanges.dns, Sort.DNS),
         (exchanges.tls, Sort.TLS),
     ):

@@ -1,4 +1,4 @@
-"""The running captures: ``GET /v1/captures``, and ``POST /v1/captures/ID/stop``."""
+"""The running captures: ``GET /v1/captures``, ``POST /v1/captures/ID/stop``; and ``GET /v1/agents``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pcapd.api.http.web import CaptureService, ClientInfo
 from pcapd.limits import NAME_MAX
 from pcapd.net.pages import NotFoundResource, Page, answer_json, deny
 
-__all__ = ["CapturesResource"]
+__all__ = ["AgentsResource", "CapturesResource"]
 
 Ask = Callable[[ClientInfo], Deferred[Any]]
 
@@ -43,6 +43,26 @@ class CapturesResource(Page):
         name = path.decode("ascii")
         request.postpath = []
         return _StopResource(self._service, lambda client: self._stopped(client, name))
+
+    def render_GET(self, request: Any) -> Any:
+        """Answer with the list."""
+        return _answer(self._service, request, self._listed)
+
+
+class AgentsResource(Page):
+    """The list of agents.
+
+    Args:
+        service: The api.
+        listed: Lists the agents that a client may see.
+    """
+
+    isLeaf = True
+
+    def __init__(self, service: CaptureService, listed: Ask) -> None:
+        super().__init__()
+        self._service = service
+        self._listed = listed
 
     def render_GET(self, request: Any) -> Any:
         """Answer with the list."""

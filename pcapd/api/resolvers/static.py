@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
 from pcapd.api.resolvers.base import Resolved, Target, asked_by
-from pcapd.config.schema import ApiConfig, StaticConfig, StaticUser
+from pcapd.config.schema import ANY_TARGET, ApiConfig, StaticConfig, StaticUser
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.net.reactor import Reactor
 from pcapd.wire import Request
@@ -93,6 +93,17 @@ class StaticResolver:
         """
         _, user = self._authenticate(token)
         return sorted(name for name in self._config.targets if user.may_capture(name))
+
+    def places(self, token: str) -> set[tuple[str, int]] | None:
+        """Host and port of the agents of a user's targets; None for a user who may capture everything.
+
+        Raises:
+            Unauthenticated: The token is unknown.
+        """
+        _, user = self._authenticate(token)
+        if user.may_capture(ANY_TARGET):
+            return None
+        return {(at.host, at.port) for name, at in self._config.targets.items() if user.may_capture(name)}
 
     def _authenticate(self, token: str) -> tuple[str, StaticUser]:
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

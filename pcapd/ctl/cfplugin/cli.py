@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import time
+from pathlib import Path
 from typing import Any, Dict, Type, TypeVar
 
 from pcapd.clouds.uaa import LoginProblem, check_url
@@ -51,6 +54,16 @@ class CfCli:
         except OSError as error:
             raise self._unreachable(error) from error
         return self._parent
+
+    @property
+    def program(self) -> str:
+        """The cf CLI's own program, to run it again; where the system does not tell, the one in PATH."""
+        with contextlib.suppress(OSError):
+            path = Path(f"/proc/{os.getppid()}/exe").readlink()
+            # If the cf CLI has ended, the parent is another program.
+            if path.name.startswith("cf") and os.access(path, os.X_OK):
+                return str(path)
+        return "cf"
 
     def call(self, method: str, kind: Kind = STRING, argument: Any = "") -> Any:
         """Call a method and return its reply.

@@ -266,7 +266,8 @@ direct_capture_options = _options(
     click.option(
         "--headers-only",
         is_flag=True,
-        help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.",
+        help="Cut every packet after its TCP, UDP or ICMP header: no payload leaves the machine.  Over ssh, "
+        "packets are cut only here.",
     ),
     click.option(
         "--reason",

@@ -21,7 +21,7 @@ __all__ = ["ENVIRONMENT", "man", "page"]
 ENVIRONMENT = (
     ("PCAP_API", "URL of the pcap api; --api takes precedence."),
     ("PCAP_REASON", "Why you capture, for the api's audit record; --reason takes precedence."),
-    ("PCAP_TOKEN", "Your token for pcapctl hosts; --token-file takes precedence."),
+    ("PCAP_TOKEN", "Your token for pcapctl hosts and status --agents; --token-file takes precedence."),
     ("CF_HOME", "Directory that contains the cf CLI's .cf, instead of HOME."),
     ("BOSH_CONFIG", "Configuration file of the BOSH CLI, instead of ~/.bosh/config."),
     ("BOSH_ENVIRONMENT", "The director, by alias or URL; --environment takes precedence."),
@@ -47,8 +47,16 @@ ENVIRONMENT = (
     (
         "BOSH_ALL_PROXY",
         "The proxy that pcapctl bosh uses for the director, UAA and the pcap api, as the BOSH CLI does: "
-        "socks5://HOST:PORT, or ssh+socks5://USER@HOST:PORT?private-key=FILE.",
+        "socks5://HOST:PORT, or ssh+socks5://USER@HOST:PORT?private-key=FILE.  With --via ssh, also for "
+        "the VMs; it takes precedence over BOSH_GW_HOST.",
     ),
+    (
+        "BOSH_GW_HOST",
+        "The jump host of pcapctl bosh --via ssh, instead of the one that the director suggests.",
+    ),
+    ("BOSH_GW_USER", "The user on the jump host."),
+    ("BOSH_GW_PRIVATE_KEY", "The file with the key for the jump host; otherwise those of your ssh apply."),
+    ("BOSH_GW_DISABLE", "With the value true, there is no jump host."),
     (
         "SSL_CERT_FILE",
         "CA certificates that replace the system's (OpenSSL); SSL_CERT_DIR is read too.",

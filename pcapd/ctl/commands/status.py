@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any, List, Tuple
+from pathlib import Path
+from typing import Any, List, Optional, Tuple
 
 import click
 
 from pcapd.clouds.uaa import LoginProblem
-from pcapd.ctl.commands.arguments import access_options
+from pcapd.ctl.commands.arguments import access_options, token_file_option
 from pcapd.ctl.commands.capturing import access_of, trust_of
 from pcapd.ctl.display.text import escape
-from pcapd.ctl.options import FAILED, Access, Trust, UsageProblem
+from pcapd.ctl.options import FAILED, Access, Trust, UsageProblem, read_token
 
 __all__ = ["status"]
 
 
 @click.command()
+@click.option(
+    "--agents", "with_agents", is_flag=True, help="Also the agents of your targets; needs your token."
+)
+@token_file_option
 @access_options
-def status(**given: Any) -> None:
+def status(with_agents: bool, token_file: Optional[Path], **given: Any) -> None:
     """Show what the api can reach.
 
     Without --api and PCAP_API, this is the api that pcapctl cf uses with your cf login.
     """
-    from pcapd.ctl.stream.health import as_text, ask
+    from pcapd.ctl.stream.health import agents, agents_as_text, as_text, ask
 
+    token = read_token(token_file) if with_agents else None
     access, heading = (access_of(given, None), []) if given["api"] else _found(given)
     body = ask(access)
     healthy, lines = as_text(body)
     lines = heading + lines
+    if token is not None:
+        body["agents"] = agents(dataclasses.replace(access, token=token))
+        lines += agents_as_text(body["agents"])
     if given["json"]:
         print(json.dumps(body))
     else:

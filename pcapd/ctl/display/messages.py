@@ -44,6 +44,11 @@ class Messages:
         if not self._quiet:
             self.warn(text)
 
+    def progress(self, text: str) -> None:
+        """Print what pcapctl waits for, unless --quiet or --json."""
+        if not self._quiet and not self._json:
+            print(escape(text), file=sys.stderr, flush=True)
+
     def detail(self, text: str) -> None:
         """Print a line with --verbose."""
         if self._verbose:

@@ -21,17 +21,19 @@ class Drop(NamedTuple):
     Attributes:
         count: Returns the counter of a source.
         always: Whether the counter is shown even while it is 0.
+        there: Whether the program that captures counts these drops, if it counts any.
     """
 
     place: str
     count: Callable[[Account], int]
     always: bool = False
+    there: bool = False
 
 
 #: The places; the kernel, where most drops happen, is the first.
 DROPS = (
-    Drop("kernel", lambda account: account.known.kernel, always=True),
-    Drop("interface", lambda account: account.known.interface, always=True),
+    Drop("kernel", lambda account: account.known.kernel, always=True, there=True),
+    Drop("interface", lambda account: account.known.interface, always=True, there=True),
     Drop("agent", lambda account: account.known.agent),
     Drop("api", lambda account: account.known.api),
     Drop("client", lambda account: account.known.client),
@@ -86,7 +88,7 @@ class Row:
     Attributes:
         state: ``open``, ``stopping``, ``closed``, ``lost``, ``failed``.
         rates: The latest rates in packets per second, newest last.
-        drops: Numbers of dropped packets, in the order of `DROPS`.
+        drops: Numbers of dropped packets, in the order of `DROPS`; None if they are not counted.
         clock_us: The agent's clock minus the api's, microseconds; None if unknown.
         more: Whether more packets may have been dropped than are counted.
     """
@@ -96,7 +98,7 @@ class Row:
     packets: int = 0
     bytes: int = 0
     rates: Tuple[float, ...] = ()
-    drops: Tuple[int, ...] = (0,) * len(DROPS)
+    drops: Tuple[Optional[int], ...] = (0,) * len(DROPS)
     clock_us: Optional[int] = None
     more: bool = False
 
@@ -189,9 +191,14 @@ def sums(name: str, rows: List[Row]) -> Row:
         packets=sum(row.packets for row in rows),
         bytes=sum(row.bytes for row in rows),
         rates=tuple(map(sum, zip(*padded))),
-        drops=tuple(map(sum, zip(*(row.drops for row in rows)))),
+        drops=tuple(map(_sum, zip(*(row.drops for row in rows)))),
         more=any(row.more for row in rows),
     )
+
+
+def _sum(counts: Tuple[Optional[int], ...]) -> Optional[int]:
+    """The sum of the known numbers; None if it is 0, but others are unknown."""
+    return sum(filter(None, counts)) or (None if None in counts else 0)
 
 
 def _choose(rows: List[Row], places: int) -> Tuple[List[Row], Optional[Hidden]]:
@@ -200,7 +207,12 @@ def _choose(rows: List[Row], places: int) -> Tuple[List[Row], Optional[Hidden]]:
         return rows, None
     order = sorted(
         range(len(rows)),
-        key=lambda index: (rows[index].bad, sum(rows[index].drops), rows[index].rate, rows[index].packets),
+        key=lambda index: (
+            rows[index].bad,
+            sum(filter(None, rows[index].drops)),
+            rows[index].rate,
+            rows[index].packets,
+        ),
         reverse=True,
     )
     chosen = set(order[:places])
@@ -220,7 +232,7 @@ def _row(account: Account, rates: Tuple[float, ...], progress: Totals) -> Row:
         packets=account.received,
         bytes=account.bytes,
         rates=rates,
-        drops=tuple(drop.count(account) for drop in DROPS),
+        drops=tuple(None if drop.there and not stats.counted else drop.count(account) for drop in DROPS),
         more=not account.traced,
         clock_us=account.source.clock_offset_us,
     )

@@ -86,14 +86,14 @@ def _source(account: Account, *, pcapng: bool) -> Dict[str, Any]:
         "agent": account.source.agent,
         "headers_only": account.source.headers_only,
         "clock_offset_us": account.source.clock_offset_us,
-        "received": stats.received,
-        "dropped_kernel": stats.dropped_kernel,
-        "dropped_interface": stats.dropped_interface,
+        "received": stats.received if stats.counted else None,
+        "dropped_kernel": stats.dropped_kernel if stats.counted else None,
+        "dropped_interface": stats.dropped_interface if stats.counted else None,
         "delivered": stats.delivered,
         "lost_in_transit": account.lost_in_transit,
         "drops": account.drops._asdict(),
         "exact": account.exact,
-        "lost_after_last": account.lost_after_last if pcapng else None,
+        "lost_after_last": account.lost_after_last if pcapng and stats.counted else None,
         "received_here": account.received,
         "written": account.written,
         "excluded": stats.excluded,
@@ -223,8 +223,7 @@ def start_line(options: CaptureOptions, target: CaptureTarget) -> str:
 def minute_line(capture: CaptureSession, size: int, minutes: int) -> str:
     """The line printed once a minute if there is no live table."""
     received = many(sum(account.received for account in capture.muxer.accounts.values()), "packet")
-    lost = many(capture.lost_at_least, "packet") if capture.lost_at_least else "nothing"
-    return f"{minutes} min: {received}, {quantity(size)} written, {lost} lost"
+    return f"{minutes} min: {received}, {quantity(size)} written, {_lost(capture)}"
 
 
 def failed_line(origins: Sequence[str], message: str) -> str:
@@ -282,29 +281,38 @@ def opened_line(source: Source) -> str:
 def brief_line(account: Account) -> str:
     """One source in one line: number of packets written, and, if not zero, lost and left out."""
     drops = account.drops
+    there = ((drops.kernel, "dropped by the kernel"), (drops.interface, "dropped by the interface"))
     counts = (
-        (drops.kernel, "dropped by the kernel"),
-        (drops.interface, "dropped by the interface"),
+        *(there if account.stats.counted else ()),
         *((count, f"lost {_here(where)}") for count, where in account.losses),
     )
     parts = [f"{escape(account.name)}: {many(account.written, 'packet')}"]
+    parts += [] if account.stats.counted else _counted(account)
     parts += [f"{_known(count)} {place}" for count, place in counts if count != 0]
     return ", ".join(parts + _remarks(account))
 
 
 def source_line(account: Account) -> str:
     """One source in one line, with all its counters."""
-    drops = account.drops
-    # If the source was lost, only its last known counters exist, so the numbers are lower bounds.
-    least = "" if account.exact else "at least "
     parts = [
         f"{escape(account.name)}: {account.written} written",
-        f"{least}{account.at_least.received} received by the filter",
-        f"{least}{_known(drops.kernel)} dropped by the kernel",
-        f"{least}{_known(drops.interface)} by the interface",
+        *_counted(account),
         *(f"{_known(count)} {_here(where)}" for count, where in account.losses),
     ]
     return ", ".join(parts + _remarks(account))
+
+
+def _counted(account: Account) -> List[str]:
+    """The counters of the program that captures, in words."""
+    if not account.stats.counted:
+        return ["what was dropped there was not counted"]
+    # If the source was lost, only its last known counters exist, so the numbers are lower bounds.
+    least = "" if account.exact else "at least "
+    return [
+        f"{least}{account.at_least.received} received by the filter",
+        f"{least}{account.drops.kernel} dropped by the kernel",
+        f"{least}{account.drops.interface} by the interface",
+    ]
 
 
 def _remarks(account: Account) -> List[str]:

@@ -140,10 +140,13 @@ def _columns(view: View, look: Look) -> List[_Column]:
 
 
 def _dropped(index: int) -> Callable[[Row], Tuple[str, str]]:
-    return lambda row: (
-        _count(row.drops[index]) + ("+" if row.more else ""),
-        "bold red" if row.drops[index] else "",
-    )
+    def cell(row: Row) -> Tuple[str, str]:
+        drops = row.drops[index]
+        if drops is None:
+            return "?", ""
+        return _count(drops) + ("+" if row.more else ""), "bold red" if drops else ""
+
+    return cell
 
 
 def _fit(columns: List[_Column], rows: List[Row], width: int) -> Tuple[List[_Column], List[int]]:

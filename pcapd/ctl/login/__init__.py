@@ -9,6 +9,9 @@
 ``cloud``         requests to Cloud Controller and UAA
 ``boshdirector``  requests to the BOSH director and its UAA
 ``cf``            finds the app and the api for ``pcapctl cf``
+``cfssh``         finds the app's instances for ``pcapctl cf --via ssh``
 ``bosh``          finds the VMs for ``pcapctl bosh``
+``boshssh``       the accounts of ``pcapctl bosh --via ssh``: makes and removes them
+``boshhosts``     how ssh reaches VMs: words, jump host, known hosts.  Pure.
 ================  ===========================================================
 """

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 from pcapd.clouds.director import Vm, check_deployment, nothing_there, pick
 from pcapd.ctl.display.messages import Messages
@@ -20,9 +20,9 @@ from pcapd.ctl.options import STDOUT, Access, CaptureOptions, CaptureTarget, Tru
 from pcapd.ctl.sinks.files import check_files
 from pcapd.ctl.stream.connection import UNKNOWN_CA, address_of
 from pcapd.errors import BadRequest, PcapdError
-from pcapd.wire import Deployment
+from pcapd.wire import Deployment, Notice
 
-__all__ = ["BoshArguments", "prepare", "table"]
+__all__ = ["BoshArguments", "Found", "check", "find", "prepare", "table"]
 
 #: Largest number of VMs that are captured without confirmation.
 UNASKED_MAX = 5
@@ -59,6 +59,24 @@ class BoshArguments:
     trust: Trust = Trust.GIVEN
 
 
+class Found(NamedTuple):
+    """What the director knows, and how to ask it further.
+
+    Attributes:
+        vms: Those that can be captured.
+        notices: What was asked for and is missing.
+        session: The user's login.
+        director: The director.
+        messages: Shows warnings.
+    """
+
+    vms: Tuple[Vm, ...]
+    notices: Tuple[Notice, ...]
+    session: BoshSession
+    director: DirectorClient
+    messages: Messages
+
+
 def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, CaptureTarget]:
     """Find the VMs, show them, and get a token that stays valid for a while.
 
@@ -66,31 +84,53 @@ def prepare(asked: BoshArguments, options: CaptureOptions) -> Tuple[Access, Capt
         PcapdError: The VMs or a token cannot be had; the hint suggests a remedy.
     """
     # Report mistakes on the command line before the first request.
-    deployment = _deployment(asked)
-    target = CaptureTarget(deployment=deployment)
+    target = check(asked, options)
+    if not asked.api:
+        hint = "set PCAP_API, or name its URL with --api; without an api there is --via ssh"
+        raise UsageProblem("no api is given", hint)
+    address_of(asked.api)
+    found = find(asked, options)
+    # The token may have expired while pcapctl waited for the user's confirmation.
+    token = found.session.token()
+    if found.session.refreshed:
+        found.messages.detail("your BOSH login was refreshed")
+    return Access(asked.api, token, asked.ca, asked.trust, bosh=True), target
+
+
+def check(asked: BoshArguments, options: CaptureOptions) -> CaptureTarget:
+    """Check the arguments and options without any request.
+
+    Raises:
+        PcapdError: A mistake on the command line, or an output cannot be written.
+    """
+    target = CaptureTarget(deployment=_deployment(asked))
     options.request(target)
     check_files(options)
-    if not asked.api:
-        raise UsageProblem("no api is given", "set PCAP_API, or name its URL with --api")
-    address_of(asked.api)
+    return target
+
+
+def find(asked: BoshArguments, options: CaptureOptions) -> Found:
+    """Find the VMs, and show them; above a number, ask for confirmation.
+
+    Raises:
+        PcapdError: There is no VM, the login is not accepted, or the user did not confirm.
+    """
+    deployment = _deployment(asked)
     given = settings(os.environ, asked.environment)
     messages = Messages.of(options)
     path = config_path(os.environ)
     environment = read_environment(path, given)
     client = Client(None, asked.trust, pem=read_ca(environment.ca), hints=_HINTS, bosh=True)
     session = BoshSession(path, given, environment, client, messages.warn)
-    vms, notices = pick(deployment, DirectorClient(environment.url, session, client).instances(deployment))
+    director = DirectorClient(environment.url, session, client)
+    vms, notices = pick(deployment, director.instances(deployment))
     if not vms:
         raise nothing_there(deployment, notices)
     ask = len(vms) > UNASKED_MAX and not asked.yes
     _show(options, deployment.name, vms, needed=ask)
     if ask:
         _confirm(len(vms), script=options.json)
-    # The token may have expired while pcapctl waited for the user's confirmation.
-    token = session.token()
-    if session.refreshed:
-        messages.detail("your BOSH login was refreshed")
-    return Access(asked.api, token, asked.ca, asked.trust, bosh=True), target
+    return Found(vms, notices, session, director, messages)
 
 
 def _deployment(asked: BoshArguments) -> Deployment:

@@ -8,10 +8,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Callable, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from pcapd.clouds.director import Vm, parse_info, parse_instances, refusal
+from pcapd.clouds.directorssh import (
+    Account,
+    Task,
+    parse_accounts,
+    parse_task,
+    ssh_refusal,
+    task_id,
+    task_refusal,
+)
 from pcapd.clouds.tokens import lasts
 from pcapd.clouds.uaa import LoginProblem, check_url, parse_tokens
 from pcapd.ctl.login.boshconfig import Environment, Settings, grant_for
@@ -23,6 +32,8 @@ from pcapd.errors import Unauthenticated
 from pcapd.wire import Deployment
 
 __all__ = ["BoshSession", "DirectorClient"]
+
+T = TypeVar("T")
 
 #: An access token must still be valid for this time, seconds; new ones are valid for 120.
 TOKEN_MARGIN = 30.0
@@ -125,7 +136,7 @@ def _not_granted(answer: Answer, environment: Environment, host: str) -> Excepti
 
 
 class DirectorClient:
-    """Lists the instances of a deployment.
+    """Requests to the director: a deployment's instances, and ssh on its VMs.
 
     Args:
         url: The director's URL.
@@ -144,12 +155,16 @@ class DirectorClient:
         Raises:
             PcapdError: The deployment does not exist or is not visible, or the request failed.
         """
+        return self._accepted(lambda: self._instances(wanted))
+
+    def _accepted(self, ask: Callable[[], T]) -> T:
+        """Send a request, and once more with a new token if the director does not accept the first."""
         try:
-            return self._instances(wanted)
+            return ask()
         except Unauthenticated:
-            # The director does not accept the token any more: its clock differs, or UAA has a new key.
+            # The director's clock differs, or UAA has a new key.
             self._session.refresh()
-        return self._instances(wanted)
+        return ask()
 
     def _instances(self, wanted: Deployment) -> Tuple[Vm, ...]:
         url = f"{self._url}/deployments/{wanted.name}/instances"
@@ -157,3 +172,49 @@ class DirectorClient:
         if answer.status != 200:
             raise refusal(answer.status, answer.body, wanted.name)
         return parse_instances(answer.body)
+
+    # --- ssh ------------------------------------------------------------------
+
+    def ssh(self, deployment: str, request: Mapping[str, Any], *, timeout: Optional[float] = None) -> int:
+        """Send a request for ssh on VMs, and return the number of the task that does it.
+
+        Args:
+            request: Made by `pcapd.clouds.directorssh`.
+            timeout: Seconds for the exchange; None for the usual time.
+
+        Raises:
+            PcapdError: The director refuses, or did not answer.
+        """
+        return self._accepted(lambda: self._ssh(deployment, request, timeout))
+
+    def _ssh(self, deployment: str, request: Mapping[str, Any], timeout: Optional[float]) -> int:
+        url = f"{self._url}/deployments/{deployment}/ssh"
+        answer = self._client.post_json(url, request, self._session.token(), timeout=timeout)
+        if answer.status not in (302, 303):
+            raise ssh_refusal(answer.status, answer.body, deployment)
+        return task_id(answer.headers.get("location"))
+
+    def task(self, number: int) -> Task:
+        """The state of a task.
+
+        Raises:
+            PcapdError: The request failed.
+        """
+        return parse_task(self._accepted(lambda: self._about_task(f"tasks/{number}")))
+
+    def accounts(self, number: int) -> List[Account]:
+        """The accounts that a finished task has made.
+
+        Raises:
+            PcapdError: The request failed.
+        """
+        path = f"tasks/{number}/output?type=result"
+        return parse_accounts(self._accepted(lambda: self._about_task(path)))
+
+    def _about_task(self, path: str) -> bytes:
+        answer = self._client.get(f"{self._url}/{path}", self._session.token())
+        if answer.status == 401:
+            raise Unauthenticated("the director does not accept the token", "log in again: bosh log-in")
+        if answer.status not in (200, 204):
+            raise task_refusal(answer.status)
+        return answer.body

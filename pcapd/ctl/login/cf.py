@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from pcapd.clouds.uaa import LoginProblem, check_url
@@ -21,7 +21,22 @@ from pcapd.ctl.stream.connection import address_of
 from pcapd.errors import TargetNotFound
 from pcapd.wire import App
 
-__all__ = ["CfArguments", "find_api", "prepare"]
+__all__ = [
+    "VIA_SSH",
+    "CfArguments",
+    "Cloud",
+    "app_guid",
+    "describe",
+    "find_api",
+    "prepare",
+    "reach",
+    "target_of",
+]
+
+
+#: The way without a pcap api, for hints.
+VIA_SSH = "capture without it, over ssh: --via ssh"
+_DERIVED = "derived from"
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,15 @@ class CfArguments:
     trust: Trust = Trust.ALSO_GIVEN
 
 
+class Cloud(NamedTuple):
+    """The foundation to which the user is logged in."""
+
+    login: Login
+    session: TokenSource
+    controller: CloudController
+    messages: Messages
+
+
 def prepare(
     asked: CfArguments, options: CaptureOptions, cli: Optional[CfCli] = None
 ) -> Tuple[Access, CaptureTarget]:
@@ -55,8 +79,27 @@ def prepare(
     Raises:
         PcapdError: The app, the api or a token cannot be had; the hint suggests a remedy.
     """
+    cloud = reach(asked, options, cli)
+    guid = app_guid(asked.app, cloud)
+    api, reason = _api(asked.api, cloud.login, cloud.controller)
+    token = cloud.session.token()
+    describe(asked, guid, cloud)
+    cloud.messages.detail(f"pcap api {api}, {reason}")
+    guessed = reason.startswith(_DERIVED)
+    return Access(api, token, asked.ca, asked.trust, guessed=guessed), target_of(asked, guid)
+
+
+def reach(asked: CfArguments, options: CaptureOptions, cli: Optional[CfCli] = None) -> Cloud:
+    """Check the command line, and read the login.
+
+    Args:
+        cli: The cf CLI that started pcapctl; None to read the login from its configuration.
+
+    Raises:
+        PcapdError: A mistake on the command line, or there is no login.
+    """
     # Report mistakes on the command line before the first request.
-    options.request(_target(asked, asked.app))
+    options.request(target_of(asked, asked.app))
     check_files(options)
     if asked.api:
         address_of(asked.api)
@@ -71,15 +114,14 @@ def prepare(
     client = Client(asked.ca, asked.trust)
     session: TokenSource
     session = CfSession(path, login, client, messages.warn) if cli is None else RpcSession(cli)
-    controller = CloudController(login.target, session, client)
-    guid = _guid(asked.app, login, controller)
-    api, reason = _api(asked.api, login, controller)
-    token = session.token()
-    if session.refreshed:
-        messages.detail("your cf login was refreshed")
-    messages.detail(_plan(asked, guid, login))
-    messages.detail(f"pcap api {api}, {reason}")
-    return Access(api, token, asked.ca, asked.trust), _target(asked, guid)
+    return Cloud(login, session, CloudController(login.target, session, client), messages)
+
+
+def describe(asked: CfArguments, guid: str, cloud: Cloud) -> None:
+    """With --verbose, show what will be captured, and whether the login was refreshed."""
+    if cloud.session.refreshed:
+        cloud.messages.detail("your cf login was refreshed")
+    cloud.messages.detail(_plan(asked, guid, cloud.login))
 
 
 def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
@@ -100,19 +142,38 @@ def find_api(ca: Optional[Path], trust: Trust) -> Tuple[str, str]:
     return _api(None, login, CloudController(login.target, session, client))
 
 
-def _target(asked: CfArguments, guid: str) -> CaptureTarget:
+def target_of(asked: CfArguments, guid: str, name: str = "") -> CaptureTarget:
+    """The target of the capture.
+
+    Args:
+        guid: GUID of the app.
+        name: Name of the app, if it is known.
+
+    Raises:
+        UsageProblem: The request would be invalid.
+    """
     try:
-        return CaptureTarget(app=App(guid, asked.type, asked.instances), name=asked.app, follow=asked.follow)
+        app = App(guid, asked.type, asked.instances)
+        return CaptureTarget(app=app, name=name or asked.app, follow=asked.follow)
     except ValueError as error:
         raise UsageProblem(str(error)) from error
 
 
-def _guid(app: str, login: Login, controller: CloudController) -> str:
+def app_guid(app: str, cloud: Cloud) -> str:
+    """The GUID of an app.
+
+    Args:
+        app: Its name in the targeted space, or already its GUID.
+
+    Raises:
+        PcapdError: There is no such app, or Cloud Controller failed.
+    """
+    login = cloud.login
     if is_guid(app):
         return app
     if not login.space_guid:
         raise LoginProblem("the cf CLI has no targeted space", "choose one with: cf target -o ORG -s SPACE")
-    guid = controller.app_guid(app, login.space_guid)
+    guid = cloud.controller.app_guid(app, login.space_guid)
     if guid is None:
         hint = "cf apps lists the apps of the space; cf target -s SPACE chooses another space"
         raise TargetNotFound(f"there is no app {app!r} in {_space(login)}", hint)
@@ -135,9 +196,9 @@ def _api(given: Optional[str], login: Login, controller: CloudController) -> Tup
         return link, f"from the pcap link of {host}"
     derived = pcap_of_api(login.target)
     if derived is None:
-        hint = "set PCAP_API, or name its URL with --api"
+        hint = f"set PCAP_API, name its URL with --api, or {VIA_SSH}"
         raise UsageProblem(f"no api is known: {host} has no pcap link, and does not begin with api.", hint)
-    return derived, f"derived from {host}, which has no pcap link"
+    return derived, f"{_DERIVED} {host}, which has no pcap link"
 
 
 def _plan(asked: CfArguments, guid: str, login: Login) -> str:

@@ -196,12 +196,33 @@ class CloudController:
             url = self._next(answer, url)
         return found
 
-    def _get(self, url: str) -> Answer:
+    def about_app(self, guid: str, what: str = "", missing: Optional[PcapdError] = None) -> bytes:
+        """The body of the answer to ``GET /v3/apps/GUID``.
+
+        Args:
+            guid: The app's GUID, which was checked.
+            what: The rest of the path, for example ``/ssh_enabled``.
+            missing: The error for an answer 404; by default, that there is no app.
+
+        Raises:
+            TargetNotFound: There is no such app, or the user may not see it.
+            PcapdError: Cloud Controller failed.
+        """
+        return self._get(f"{self._url}/v3/apps/{guid}{what}", missing or _no_app(guid)).body
+
+    def _get(self, url: str, missing: Optional[PcapdError] = None) -> Answer:
+        """Send GET with the user's token.
+
+        Args:
+            missing: The error for an answer 404; by default, that this is not Cloud Controller.
+        """
         answer = self._client.get(url, self._session.token())
         if answer.status == 401:
             # Cloud Controller does not accept the token any more: its clock differs, or it was revoked.
             self._session.refresh()
             answer = self._client.get(url, self._session.token())
+        if answer.status == 404 and missing is not None:
+            raise missing
         if answer.status != 200:
             self._failed(answer)
         return answer
@@ -244,6 +265,10 @@ class CloudController:
         raise CloudProblem(
             f"{server} answered with HTTP status {answer.status}{_title(answer)}", "check: cf api"
         )
+
+
+def _no_app(guid: str) -> TargetNotFound:
+    return TargetNotFound(f"there is no app {guid}, or you may not see it", "cf apps lists those you may see")
 
 
 def _check_load(answer: Answer, server: str) -> None:

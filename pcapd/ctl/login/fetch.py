@@ -98,7 +98,28 @@ class Client:
             headers["Authorization"] = authorization
         return self._ask("POST", url, headers, form)
 
-    def _ask(self, method: str, url: str, headers: Dict[str, str], body: Optional[str] = None) -> Answer:
+    def post_json(
+        self, url: str, value: Mapping[str, Any], token: str, *, timeout: Optional[float] = None
+    ) -> Answer:
+        """Send a JSON object with POST, with the user's token.
+
+        Args:
+            timeout: Seconds for the whole exchange; None for the usual time.
+
+        Raises:
+            CloudUnreachable: There was no complete answer in time.
+        """
+        headers = {"Content-Type": "application/json", "Authorization": f"bearer {token}"}
+        return self._ask("POST", url, headers, json.dumps(value), timeout)
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Dict[str, str],
+        body: Optional[str] = None,
+        timeout: Optional[float] = None,
+    ) -> Answer:
         parts = urlsplit(url)
         access = Access(
             f"{parts.scheme}://{parts.netloc}", None, self._ca, self._trust, self._pem, self._bosh
@@ -106,7 +127,7 @@ class Client:
         secure, host, port, _ = address_of(access.api)
         connection = http.client.HTTPConnection(host, port)
         connection.default_port = 443 if secure else 80  # the Host header is sent without this port
-        deadline = Deadline(EXCHANGE_TIMEOUT)
+        deadline = Deadline(timeout or EXCHANGE_TIMEOUT)
         connection.sock = _dial(access, self._hints, deadline)
         try:
             with deadline.shuts(connection.sock):

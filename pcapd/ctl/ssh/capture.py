@@ -6,16 +6,18 @@ Times are seconds of a monotonic clock, or microseconds since the epoch where th
 from __future__ import annotations
 
 import dataclasses
+import re
 from enum import Enum, auto
-from typing import Dict, Final, Iterator, Optional, Tuple, Union
+from typing import Final, Iterator, Optional, Tuple, Union
 
 from pcapd.ctl.ssh.farside import MARK, effective_filter
-from pcapd.ctl.ssh.said import Counters, Said, Stderr, clock_us, problem_of
+from pcapd.ctl.ssh.said import KEY_CHANGED, PROBLEMS, Counters, Said, Stderr, clock_us, problem_of
 from pcapd.limits import SNAPLEN_MAX
 from pcapd.records import Converted
 from pcapd.savefile.blocks import BadFile
 from pcapd.savefile.stream import PcapStream
 from pcapd.wire import Notice, NoticeType, Request, Source, Stats
+from pcapd.wire.requests import check_name
 
 __all__ = ["CONNECT_TIMEOUT", "STOP_LIMIT", "STOP_TIMEOUT", "FarCapture", "Item", "State"]
 
@@ -36,29 +38,17 @@ _QUESTIONS: Final = 5
 #: Microseconds by which the far side's time is ahead of the packets that tcpdump has written: the
 #: kernel hands a block of its ring over after one second, and the machine may be busy.
 _BEHIND_US: Final = 1_500_000
-#: Bytes before the script's own line on stdout: what the user's login files print.
-_GREETING_MAX: Final = 64 * 1024
+#: Bytes before the script's own line on stdout, at most: what the user's login files print.
+_GREETING_MAX: Final = 1024 * 1024
+_PORT = re.compile("[0-9]{1,5}")
 _MARKED: Final = f"{MARK}\n".encode()
 
 #: Parts of ssh's messages after which another attempt, which may ask the user, makes sense.
 _ASKABLE: Final = ("Permission denied", "Host key verification failed", "passphrase")
 _CF_PCAP: Final = "cf-pcap"
-
-#: Messages of the scripts: what is missing, and a remedy.
-_PROBLEMS: Dict[str, Tuple[str, str]] = {
-    "missing": (
-        "there is neither tcpdump nor dumpcap",
-        "install one, for example with: apt-get install tcpdump",
-    ),
-    "denied": (
-        "you may not capture there, and sudo does not permit it without a password",
-        "see Permission on the host in docs/over-ssh.rst: setcap, or a line in sudoers",
-    ),
-    "unscripted": (
-        "sudo permits only tcpdump, which cannot be stopped without script(1)",
-        "install it: apt-get install bsdutils",
-    ),
-}
+#: The shell's status of a program that was killed, and an explanation.
+_SIGKILL: Final = 128 + 9
+_KILLED: Final = "in a container, this may be its memory limit"
 
 
 class State(Enum):
@@ -84,7 +74,10 @@ class FarCapture:
         device: The interface; empty for the one of the default route.
         request: What to capture.
         include_ssh: Whether the ssh server's port is captured too.
+        ports: Ports of the ssh server; if there are none, the host tells its port.
+        check: A command with which the user can check the connection, for hints.
         patient: Whether the user may be asked for a password, which takes any time.
+        remedies: As in `pcapd.ctl.ssh.hosts.Host`.
         now: The present time.
 
     Attributes:
@@ -103,7 +96,10 @@ class FarCapture:
         now: float,
         *,
         include_ssh: bool = False,
+        ports: Tuple[int, ...] = (),
+        check: str = "",
         patient: bool = False,
+        remedies: Tuple[Tuple[str, str], ...] = (),
     ) -> None:
         self.host = host
         self.device = device
@@ -113,20 +109,24 @@ class FarCapture:
         self.abandoned = False
         self._request = request
         self._include_ssh = include_ssh
+        self._ports: Tuple[Optional[int], ...] = ports
+        self._check = check or f"ssh {host} true"
         self._patient = patient
+        self._remedies = remedies
         self._stream = PcapStream(headers_only=request.headers_only)
         self._stderr = Stderr()
-        self._greeting: Optional[bytes] = b""
+        self._greeting: Optional[bytes] = b""  # the end of the greeting; None once it is over
+        self._greeted = 0  # bytes of it
         self._moved = self._heard = now
         self._stopped: Optional[float] = None
         self._stop_at: Optional[float] = None  # when the program will be told
         self._asked = "", 0  # the question that is not answered yet, and when it was sent
         self._clock: Optional[Tuple[int, int]] = None  # offset and error, microseconds
         self._answers = 0
-        self._port: Optional[int] = None
         self._tool = ""
         self._signals = False  # whether the program prints its counters when it gets SIGUSR1
         self._said_end = False
+        self._status: Optional[int] = None  # of the program, as the shell reports it
         self._newest_us = 0
         self._problem: Optional[Tuple[str, str]] = None
 
@@ -142,9 +142,14 @@ class FarCapture:
 
     def stdout(self, data: memoryview, now: float) -> Iterator[Item]:
         """Handle bytes from stdout; they must not change until the iterator has ended."""
-        self._moved = now
         if self._greeting is not None:
             data = self._skip_greeting(data)
+        if self._greeting is not None:
+            return
+        if self.state in (State.CONNECTING, State.ASKING, State.READY):
+            self._fail("the host sent packets before the capture began")
+            return
+        self._moved = now
         try:
             for made in self._stream.feed(data):
                 self._newest_us = max(self._newest_us, made.checked.latest_us)
@@ -171,6 +176,8 @@ class FarCapture:
 
     def go(self, now: float) -> None:
         """Start to capture; called once, in state READY."""
+        if self.abandoned:
+            return
         self.state = State.STARTING
         self._moved = now
         self.to_send += b"go\n"
@@ -196,7 +203,7 @@ class FarCapture:
                 self._fail("the host did not end the capture in time")
         elif self.state is State.CONNECTING:
             if not self._patient and waited >= CONNECT_TIMEOUT:
-                self._fail(f"no answer within {CONNECT_TIMEOUT:g} s", f"check: ssh {self.host} true")
+                self._fail(f"no answer within {CONNECT_TIMEOUT:g} s", f"check: {self._check}")
         elif self.state in (State.ASKING, State.STARTING):
             if waited >= _STEP_TIMEOUT:
                 self._fail(f"the capture did not start within {_STEP_TIMEOUT:g} s")
@@ -221,28 +228,36 @@ class FarCapture:
 
     def _said(self, said: Said, now: float, now_us: int) -> Iterator[Item]:
         word, rest = said
-        if word == "hello" and rest:
+        if word == "hello" and rest and not self.authenticated:
             self.authenticated = True
             self._moved = now
-            self._port = int(rest[0]) if rest[0].isdecimal() and len(rest[0]) < 6 else None
+            port = int(rest[0]) if _PORT.fullmatch(rest[0]) is not None else None
+            self._ports = self._ports or (port,)
         elif word == "tool" and len(rest) == 5:
-            self._found(*rest)
-            self._moved = now
+            self._found(*rest, now=now)
         elif word == "time" and len(rest) == 2:
             yield from self._timed(*rest, now=now, now_us=now_us)
         elif word == "end":
             self._said_end = True
-        elif word in _PROBLEMS:
-            self._problem = _PROBLEMS[word]
+            self._status = int(rest[0]) if rest and rest[0].isdecimal() and len(rest[0]) < 4 else None
+        elif word in PROBLEMS:
+            self._problem = PROBLEMS[word]
 
-    def _found(self, how: str, system: str, tool: str, version: str, device: str) -> None:
-        if self.state is State.CONNECTING:
-            self.state = State.ASKING
-            self._tool = tool.rpartition("/")[2]
-            # When the signal comes, an older tcpdump may write a packet in part.
-            modern = [int(part) for part in version.split(".")[:2] if part.isdecimal()] >= [4, 99]
-            self._signals = self._tool == "tcpdump" and modern and system == "Linux" and how != "terminal"
-            self.device = device
+    def _found(self, how: str, system: str, tool: str, version: str, device: str, *, now: float) -> None:
+        if self.state is not State.CONNECTING:
+            return
+        self.device = self.device or device
+        try:
+            check_name(self.device)
+        except ValueError as error:
+            self._fail(f"the host says that the interface is {self.device[:20]!r}: {error}")
+            return
+        self.state = State.ASKING
+        self._moved = now
+        self._tool = tool.rpartition("/")[2]
+        # When the signal comes, an older tcpdump may write a packet in part.
+        modern = [int(part) for part in version.split(".")[:2] if part.isdecimal()] >= [4, 99]
+        self._signals = self._tool == "tcpdump" and modern and system == "Linux" and how != "terminal"
 
     def _timed(self, id: str, text: str, *, now: float, now_us: int) -> Iterator[Item]:
         there_us, fine = clock_us(text)
@@ -275,7 +290,12 @@ class FarCapture:
         if place >= 0:
             self._greeting = None
             return memoryview(greeting)[place + len(_MARKED) :]
-        self._greeting = greeting[-_GREETING_MAX:]
+        self._greeting = greeting[1 - len(_MARKED) :]
+        self._greeted += len(data)
+        if self._greeted >= _GREETING_MAX:
+            self._fail(
+                f"{_GREETING_MAX} bytes and more came before the capture", f"see: ssh {self.host} true"
+            )
         return memoryview(b"")
 
     def _opened(self, now: float) -> Iterator[Item]:
@@ -295,10 +315,12 @@ class FarCapture:
             clock_error_us=error_us,
             headers_only=self._request.headers_only,
         )
+        # Until there are counters, what was dropped is unknown.
+        yield self._counted(self._stderr.counters, 0)
 
     def _effective_filter(self) -> str:
-        port = None if self._include_ssh or self._tool == _CF_PCAP else self._port
-        return effective_filter(self._request.filter, port)
+        ports = () if self._include_ssh else self._ports
+        return effective_filter(self._request.filter, *ports)
 
     # --- counters ------------------------------------------------------------------
 
@@ -342,16 +364,28 @@ class FarCapture:
 
     @property
     def may_ask(self) -> bool:
-        """Whether ssh failed because it needs an answer from the user."""
-        return any(part in line for part in _ASKABLE for line in self._stderr.kept)
+        """Whether ssh failed because it needs an answer from the user.
+
+        Nobody is asked about a host key that has changed.
+        """
+        return not self._stderr.key_changed and any(
+            part in line for part in _ASKABLE for line in self._stderr.kept
+        )
 
     def _reason(self, status: int) -> Tuple[str, str]:
         """Why the far side has ended, and a remedy."""
+        if self._problem is None and self._stderr.key_changed and not self.authenticated:
+            hint = dict(self._remedies).get(KEY_CHANGED) or f"see: {self._check}"
+            self._problem = "the key of this host has changed, or another machine answers", hint
         if self._problem is not None:
             return self._problem
-        message, hint = problem_of(self.host, self._stderr.kept)
+        if self._status == _SIGKILL:
+            return f"{self._tool} was killed", _KILLED
+        message, hint = problem_of(self._check, self._stderr.kept, self._remedies)
         if message:
             return message, hint
         if not self.authenticated:
-            return f"ssh ended with status {status}", f"check: ssh {self.host} true"
-        return f"{self._tool or 'the far side'} ended", ""
+            return f"ssh ended with status {status}", f"check: {self._check}"
+        if self._status is None:
+            return "the connection ended", ""
+        return f"{self._tool} ended with status {self._status}", ""

@@ -13,11 +13,12 @@ import select
 import shutil
 import subprocess
 import threading
+import time
 from typing import Callable, Final, List, Optional, Sequence
 
 from pcapd.errors import PcapdError
 
-__all__ = ["Child", "Heartbeat"]
+__all__ = ["Child", "Heartbeat", "close_all"]
 
 #: bytes of the pipe from ssh, where the system permits it: fewer, larger reads.
 _PIPE: Final = 1024 * 1024
@@ -25,6 +26,10 @@ _F_SETPIPE_SZ: Final = 1031  # fcntl.F_SETPIPE_SZ, from Python 3.10 on
 _IGNORING: Final = ("sh", "-c", 'trap "" INT HUP QUIT; exec "$@"', "sh")
 #: Seconds between two heartbeats.
 _INTERVAL: Final = 1.0
+#: Seconds from the exit of a child to the end of its outputs.
+_LINGER: Final = 2.0
+#: Seconds for all children to end by themselves after SIGTERM.
+_PATIENCE: Final = 1.0
 
 
 class Child:
@@ -54,6 +59,7 @@ class Child:
         #: Descriptors of the outputs that have not ended; the first is stdout.
         self.outputs: List[int] = [process.stdout.fileno(), process.stderr.fileno()]
         self.stdout, self.stderr = self.outputs
+        self._exited_at: Optional[float] = None
         for fd in (self._stdin, *self.outputs):
             os.set_blocking(fd, False)
         with contextlib.suppress(OSError):
@@ -94,10 +100,22 @@ class Child:
         except OSError:  # it has ended
             return b""
 
-    @property
-    def status(self) -> Optional[int]:
-        """Its exit status once it and its outputs have ended; None before."""
-        return self._process.poll() if not self.outputs else None
+    def status(self, now: float, poll: select.poll) -> Optional[int]:
+        """Its exit status once it and its outputs have ended; None before.
+
+        Another process, such as one that a login file started, may hold the outputs: they are
+        read no longer than `_LINGER` after the exit.
+        """
+        status = self._process.poll()
+        if status is None:
+            return None
+        if self._exited_at is None:
+            self._exited_at = now
+        if self.outputs and now - self._exited_at >= _LINGER:
+            for fd in self.outputs:
+                poll.unregister(fd)
+            self.outputs.clear()
+        return status if not self.outputs else None
 
     def hang_up(self) -> None:
         """Close its stdin: the far side stops at the end of its stdin."""
@@ -106,19 +124,38 @@ class Child:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
+    def terminate(self) -> None:
+        """Ask it to end; an ssh that waits for a password restores the terminal before."""
+        self._process.terminate()
+
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
 
-    def close(self) -> None:
-        """Close its pipes, and end it."""
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended; when the time is over, end it at once."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close_pipes(self) -> None:
+        """Close its pipes."""
         self.hang_up()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
-        self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=1.0)
+
+
+def close_all(children: Sequence[Child]) -> None:
+    """End these children, at the latest after `_PATIENCE`, and close their pipes."""
+    for child in children:
+        child.close_pipes()
+        child.terminate()
+    until = time.monotonic() + _PATIENCE
+    for child in children:
+        child.wait(max(0.0, until - time.monotonic()))
 
 
 class Heartbeat:

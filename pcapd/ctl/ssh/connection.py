@@ -1,9 +1,12 @@
 """All hosts of a capture, in place of a connection to an api.
 
 `SshConnection` sends and receives what an api would, so that the session does not differ
-(`pcapd.ctl.stream.session`).  First all hosts are connected, at the same time and without
+(`pcapd.ctl.stream.session`).  First all hosts are connected, several at the same time and without
 questions.  Then those that need an answer from the user are connected again, one after the
 other.  When every host is ready or has failed, all captures start.
+
+Where the user can be asked, the hosts are connected before the session begins
+(`SshConnection.connect`), because the live table would overwrite the questions.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ import time
 from typing import Final, Iterable, List, Optional, Sequence, Tuple
 
 import pcapd
+from pcapd.ctl.ssh.asking import Questions
 from pcapd.ctl.ssh.capture import STOP_LIMIT, STOP_TIMEOUT, FarCapture, Item, State
-from pcapd.ctl.ssh.children import Child, Heartbeat
-from pcapd.ctl.ssh.farside import command
-from pcapd.ctl.ssh.hosts import Host
+from pcapd.ctl.ssh.children import Child, Heartbeat, close_all
+from pcapd.ctl.ssh.farside import command, effective_filter
+from pcapd.ctl.ssh.hosts import AT_ONCE, Host
 from pcapd.ctl.stream.peer import Peer
 from pcapd.records import Converted
-from pcapd.wire import Callee, End, EndReason, Hello, Request, Source, Stats, Stop
+from pcapd.wire import Callee, End, EndReason, Hello, Notice, Request, Source, Stats, Stop
 from pcapd.wire.frames import Bytes
 
 __all__ = ["SshConnection"]
@@ -32,10 +36,16 @@ __all__ = ["SshConnection"]
 _TURN_BYTES: Final = 512 * 1024
 _STDERR_BYTES: Final = 16 * 1024
 #: The hosts, for the session: each host has its own limits of time.
-_HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, STOP_TIMEOUT + 5, STOP_LIMIT + 5)
+_HOSTS: Final = Peer("the ssh connections", math.inf, math.inf, STOP_TIMEOUT + 15, STOP_LIMIT + 15)
 #: While more than these bytes come in a turn, the next turn waits for these seconds, so that it
 #: finds more: a turn costs some ten microseconds.
 _BUSY: Final = (16 * 1024, 0.004)
+#: Seconds without an answer from a host after which it is named, and milliseconds of a turn until then.
+_UNTOLD: Final = 3.0
+_CONNECTING_TURN_MS: Final = 250
+#: Characters of the directory below which sockets of shared connections are: the path of a socket
+#: has at most 104, of which we need 20 and ssh 17.  In a longer one each interface has a connection.
+_SOCKET_PLACE_MAX: Final = 64
 #: Seconds after which a child that was given up is killed, so that its far side can end by itself.
 _GRACE: Final = 5.0
 
@@ -87,15 +97,24 @@ class SshConnection:
 
     Args:
         hosts: The hosts.
-        terminal: Whether the user can be asked, at a terminal.
+        questions: The terminal where the user can be asked; None if nothing may be asked.
         include_ssh: Whether the ssh servers' ports are captured too.
+        unavailable: Notices about what was asked for, but cannot be captured.
     """
 
-    def __init__(self, hosts: Sequence[Host], *, terminal: bool, include_ssh: bool = False) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        questions: Optional[Questions],
+        *,
+        include_ssh: bool = False,
+        unavailable: Sequence[Notice] = (),
+    ) -> None:
         self.peer = _HOSTS
         self._hosts = hosts
-        self._terminal = terminal
+        self._questions = questions
         self._include_ssh = include_ssh
+        self._unavailable = unavailable
         self._callee = Callee(Request)
         self._request = Request(targets=("none",))
         self._legs: List[_Leg] = []
@@ -103,9 +122,10 @@ class SshConnection:
         self._poll = select.poll()
         self._buffer = memoryview(bytearray(_TURN_BYTES))
         self._errors = memoryview(bytearray(_STDERR_BYTES))
-        self._gone = self._stopping = False
-        self._opened = self._questions = self._turn_bytes = 0
+        self._requested = self._gone = self._stopping = False
+        self._opened = self._asked = self._turn_bytes = 0
         self._failures: List[str] = []
+        self._early: List[Tuple[_Leg, Item]] = []  # what the session does not expect before its request
         self._heartbeat: Optional[Heartbeat] = None
         #: Always false: the end of the capture is a message.
         self.closed = False
@@ -116,9 +136,48 @@ class SshConnection:
 
     # --- in place of the connection to an api -----------------------------------
 
+    def connect(self, request: Request) -> None:
+        """Connect the hosts before the session begins, and let ssh ask what there is to ask.
+
+        Without a terminal, or where no host may ask, the session connects them.
+
+        Args:
+            request: The request that the session will send.
+
+        Raises:
+            PcapdError: ssh cannot be run.
+        """
+        if self._questions is None or not any(host.asking for host in self._hosts):
+            return
+        try:
+            self._begin(request)
+            now = time.monotonic()
+            told_at = now + _UNTOLD
+            self._advance(now)
+            while self._unanswered():
+                self._poll.poll(_CONNECTING_TURN_MS)
+                now = time.monotonic()
+                for leg in self._legs:
+                    self._read(leg, now)
+                self._advance(now)
+                if now >= told_at and not any(leg.ask for leg in self._unanswered()):
+                    told_at = math.inf
+                    names = dict.fromkeys(leg.host.name for leg in self._unanswered())
+                    self._questions.tell(f"waiting for {', '.join(names)}")
+        except BaseException:  # also at Ctrl-C
+            self.close()
+            raise
+
+    def _unanswered(self) -> List[_Leg]:
+        """The legs that may still need an answer."""
+        return [leg for leg in self._legs if leg.first is None and leg.state is State.CONNECTING]
+
     def watch(self, poll: select.poll) -> None:
         """Register what should wake up the loop, now and later."""
         self._poll = poll
+        for leg in self._legs:
+            if leg.child is not None:
+                leg.child.watch(poll)
 
     @property
     def ready(self) -> bool:
@@ -142,7 +201,12 @@ class SshConnection:
         now = time.monotonic()
         for event in self._callee.receive(frames):
             if isinstance(event.message, Request):
-                self._begin(event.message)
+                self._requested = True
+                if not self._legs:
+                    self._begin(event.message)
+                self._frames += [self._callee.notice(notice) for notice in self._unavailable]
+                for leg, item in self._early:
+                    self._tell(leg, [item])
             elif isinstance(event.message, Stop):
                 self._stop(now)
         if frames:
@@ -152,11 +216,10 @@ class SshConnection:
         """End all children."""
         if self._heartbeat is not None:
             self._heartbeat.stop()
-        children = [leg.child for leg in self._legs if leg.child is not None]
-        for child in children:
-            child.hang_up()
-        for child in children:
-            child.close()
+        close_all([leg.child for leg in self._legs if leg.child is not None])
+        if self._questions is not None:
+            self._questions.restore()
+            self._questions.close()
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
@@ -165,9 +228,9 @@ class SshConnection:
     def _begin(self, request: Request) -> None:
         self._request = request
         for number, host in enumerate(self._hosts):
-            first, *others = request.interfaces or ("",)
+            first, *others = request.interfaces or (host.device,)
             path: Tuple[str, ...] = ()
-            if host.shares and others:
+            if host.shares and others and len(tempfile.gettempdir()) <= _SOCKET_PLACE_MAX:
                 self._sockets = self._sockets or tempfile.mkdtemp(prefix="pcapctl-")
                 path = ("-o", f"ControlPath={self._sockets}/{number}")
             leg = _Leg(host, first, None, path)
@@ -204,15 +267,19 @@ class SshConnection:
         if data:
             self._turn_bytes += len(data)
             self._tell(leg, capture.stdout(data, now))
-        status = child.status
+        status = child.status(now, self._poll)
         if status is not None:
             self._ended(leg, capture, status)
 
     def _ended(self, leg: _Leg, capture: FarCapture, status: int) -> None:
         """Handle that a child has exited: report why, or try again with questions."""
-        asking = bool(leg.host.asking) and self._terminal and not leg.ask and leg.first is None
+        if self._questions is not None and leg.ask:
+            self._questions.restore()
+        asking = bool(leg.host.asking) and self._questions is not None and not leg.ask and leg.first is None
         if asking and not capture.authenticated and capture.may_ask and not self._stopping:
-            leg.ask, leg.child, leg.capture = True, None, None
+            assert leg.child is not None
+            close_all([leg.child])
+            leg.ask, leg.child, leg.capture, leg.left = True, None, None, b""
             return
         self._tell(leg, capture.exited(status))
         leg.over = True
@@ -220,7 +287,9 @@ class SshConnection:
     def _tell(self, leg: _Leg, items: Iterable[Item]) -> None:
         """Convert a leg's items to frames."""
         for item in items:
-            if isinstance(item, Converted):
+            if not self._requested:
+                self._early.append((leg, item))
+            elif isinstance(item, Converted):
                 self._frames += self._callee.packets(leg.source, item.batch)
             elif isinstance(item, Source):
                 self._opened += 1
@@ -244,6 +313,8 @@ class SshConnection:
                 self._try_to_start(leg, now)
             elif leg.capture is not None and not leg.over:
                 self._drive(leg, leg.capture, now)
+        if not self._requested:
+            return
         states = [leg.state for leg in self._legs]
         if not self._gone and states and all(state in (State.READY, State.ENDED) for state in states):
             self._gone = True
@@ -259,20 +330,29 @@ class SshConnection:
             leg.over = leg.first.over and not leg.first.authenticated
             if not leg.first.authenticated:
                 return
-        if leg.ask and any(
+        connecting = sum(
             other is not leg and other.child is not None and other.state is State.CONNECTING
             for other in self._legs
-        ):
-            return  # one question after the other
+        )
+        if connecting >= (1 if leg.ask else AT_ONCE):  # one question after the other
+            return
+        if leg.ask and self._questions is not None:
+            self._questions.tell(f"{leg.host.name}: ssh may ask you now")
+        host, request = leg.host, self._request
         leg.capture = FarCapture(
-            leg.host.name, leg.device, self._request, now, include_ssh=self._include_ssh, patient=leg.ask
+            *(host.name, leg.device, request, now),
+            include_ssh=self._include_ssh,
+            ports=host.ports,
+            check=host.check,
+            patient=leg.ask,
+            remedies=host.remedies,
         )
         line = command(
             leg.device,
-            self._request.snaplen,
-            self._request.filter,
-            include_ssh=self._include_ssh,
-            tool=leg.host.tool,
+            request.snaplen,
+            request.filter if self._include_ssh else effective_filter(request.filter, *host.ports),
+            include_ssh=self._include_ssh or bool(host.ports),
+            tool=host.tool,
         )
         leg.child = Child([*leg.words(), line])
         leg.child.watch(self._poll)
@@ -284,8 +364,8 @@ class SshConnection:
             return
         capture.tick(now)
         if capture.asks:
-            self._questions += 1
-            leg.left += capture.ask(str(self._questions), _now_us())
+            self._asked += 1
+            leg.left += capture.ask(str(self._asked), _now_us())
         leg.left += capture.to_send
         capture.to_send = b""
         leg.left = child.write(leg.left)
@@ -293,6 +373,8 @@ class SshConnection:
             if leg.given_up_at is None:
                 leg.given_up_at = now
                 child.hang_up()
+                if capture.state is State.CONNECTING:  # no far side needs time to end
+                    child.terminate()
             elif now - leg.given_up_at >= _GRACE:
                 child.kill()
 

@@ -20,8 +20,8 @@ a word (its machine has lost power, or the network is cut), and everything is ki
 The scripts' own lines on stderr begin with `MARK`; all other lines are the program's or ssh's.
 On stdout, everything up to the line `MARK` was printed by the user's login files.
 
-Login shells other than sh (csh, fish) read the line too.  So it has no newline, and, except in
-the user's own words, no ``!``, no ``\\\\`` and no ``\\'``.
+Login shells other than sh (csh, fish) read the line too.  So it has no newline, and no quoted
+``\\\\`` or ``\\'``, which fish reads otherwise: `_quoted` puts the user's backslashes outside quotes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "HEARTBEAT_LIMIT",
     "LISTING",
     "MARK",
+    "SYSFS_LISTING",
     "FilterProblem",
     "check_filter",
     "command",
@@ -66,7 +67,7 @@ _FIND = (
     "case $include:$port in no:[0-9]*) "
     'filter="not tcp port $port${filter:+ and ($filter)}";; esac; '
     "how=direct; "
-    'case $tool in */cf-pcap) [ -x "$tool" ] || { say missing; exit 1; };; *) '
+    'case $tool in */cf-pcap) [ -x "$tool" ] || { say lacking; exit 1; };; *) '
     'problem=$("$tool" -p -i "$device" -L 2>&1 </dev/null) || case $problem in '
     "*ermi*) command -v sudo >/dev/null || { say denied; exit 1; }; "
     "if sudo -n -l sh >/dev/null 2>&1 </dev/null && sudo -n sh -c : >/dev/null 2>&1 </dev/null; "
@@ -76,7 +77,7 @@ _FIND = (
     "command -v script >/dev/null || { say unscripted; exit 1; }; "
     "else say denied; exit 1; fi;; "
     '*) printf "%s\\n" "$problem" >&2; say refused; exit 1;; esac;; esac; '
-    'version=$("$tool" --version 2>&1 </dev/null | sed -n "s/.*version //; s/[^0-9.].*//p; q"); '
+    'version=$("$tool" --version 2>&1 </dev/null | sed "s/.*version //; s/[^0-9.].*//; q"); '
     'say tool "$how" "$(uname -s)" "$tool" "${version:-0}" "$device"; '
     'set -- pcapctl "$how" "$device" "$snaplen" "$filter" "$tool"; '
     'if [ $how = root ]; then exec sudo -n sh -c "$body" "$@"; else exec sh -c "$body" "$@"; fi'
@@ -89,11 +90,15 @@ _CAPTURE = (
     'while word=; read -r word id; do case $word in t) now "$id";; go) break;; esac; done; '
     '[ "$word" = go ] || exit 0; '
     f'printf "{MARK}\\n"; '
+    # Kills the program, and all processes of this script.  In a container they are in the process group of
+    # its ssh server, which must go on: there, the script ends them itself.
+    "end() { kill -KILL $pid 2>/dev/null; "
+    "case $tool in */cf-pcap) kill -TERM $$;; *) kill -KILL 0;; esac; }; "
     'watch() { trap "n=0" USR2; n=0; '
     f"while [ $n -lt {_BEATS} ]; do sleep 2 & wait $!; n=$((n+1)); done; "
-    '[ -z "$pid" ] || kill -INT "$pid"; sleep 3; kill -KILL $pid 0; }; '
+    '[ -z "$pid" ] || kill -INT "$pid"; sleep 3; end; }; '
     'hear() { while read -r word id; do case $word in t) now "$id"; kill -USR2 "$dog";; '
-    'u) kill -USR1 "$pid";; stop) "$@";; esac; done; "$@"; sleep 5; kill -KILL $pid 0; }; '
+    'u) kill -USR1 "$pid";; stop) "$@";; esac; done; "$@"; sleep 5; end; }; '
     f'over() {{ printf "{MARK} end %s\\n" $1 >&2; }}; '
     'quit() { kill -INT "$pid"; }; key() { printf "\\003"; }; pid=; '
     # A terminal of its own, for a program that only root may signal.
@@ -109,9 +114,11 @@ _CAPTURE = (
     '*/cf-pcap) set -- "$tool" -interface "$device" -snaplen "$snaplen" -filter "$filter";; '
     f'*dumpcap) set -- "$tool" -q -p -P -B {_RING_MIB} -i "$device" -s "$snaplen" -f "$filter" -w -;; '
     f'*) set -- "$tool" {_TCPDUMP} -i "$device" -s "$snaplen" -w - -- "$filter";; esac; '
-    '"$@" </dev/null 3<&- & pid=$!; trap "" USR2; '
+    # Without PIPE, this script would not end the others when nobody reads its last words.
+    '"$@" </dev/null 3<&- & pid=$!; trap "" USR2 PIPE; '
     "watch >/dev/null 2>&1 </dev/null 3<&- & dog=$!; "
     "hear quit <&3 >/dev/null & ear=$!; "
+    'trap "kill -KILL $ear $dog 2>/dev/null; exit 1" TERM; '
     "wait $pid; over $?; kill $ear $dog 2>/dev/null; fi"
 )
 
@@ -120,6 +127,10 @@ LISTING: Final = "exec sh -c " + shlex.quote(
     "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; LC_ALL=C; export PATH LC_ALL; "
     "tool=$(command -v tcpdump || command -v dumpcap) "
     '|| { echo "there is neither tcpdump nor dumpcap" >&2; exit 1; }; exec "$tool" -D'
+)
+#: The same for a container without these programs (sysfs, see sysfs-class-net).
+SYSFS_LISTING: Final = "exec sh -c " + shlex.quote(
+    'n=0; for path in /sys/class/net/*; do n=$((n+1)); echo "$n.${path##*/}"; done'
 )
 
 
@@ -146,16 +157,15 @@ def check_filter(text: str) -> None:
         raise FilterProblem("the filter contains a control character, such as a newline")
 
 
-def effective_filter(text: str, port: Optional[int]) -> str:
+def effective_filter(text: str, *ports: Optional[int]) -> str:
     """The filter that the far side uses.
 
     Args:
         text: The user's filter.
-        port: The ssh server's port, which is excluded; None if it is not.
+        ports: The ssh server's ports, which are excluded; None stands for no port.
     """
-    if port is None:
-        return text
-    return f"not tcp port {port} and ({text})" if text else f"not tcp port {port}"
+    parts = [f"not tcp port {port}" for port in ports if port is not None]
+    return " and ".join([*parts, f"({text})"] if parts and text else parts) or text
 
 
 def command(device: str, snaplen: int, filter_text: str, *, include_ssh: bool = False, tool: str = "") -> str:
@@ -169,5 +179,11 @@ def command(device: str, snaplen: int, filter_text: str, *, include_ssh: bool = 
         tool: Path of the program that captures; empty to look for tcpdump, then dumpcap.
     """
     include = "yes" if include_ssh else "no"
-    words = (_FIND, "pcapctl", _CAPTURE, device, str(snaplen), filter_text, include, tool)
-    return "exec sh -c " + " ".join(map(shlex.quote, words))
+    words = (_FIND, "pcapctl", _CAPTURE)
+    given = (device, str(snaplen), filter_text, include, tool)
+    return "exec sh -c " + " ".join([*map(shlex.quote, words), *map(_quoted, given)])
+
+
+def _quoted(word: str) -> str:
+    """A word for every login shell: in fish, a backslash also escapes inside single quotes."""
+    return "\\\\".join(map(shlex.quote, word.split("\\")))

@@ -8,10 +8,13 @@ from typing import Final, Tuple
 
 from pcapd.ctl.options import UsageProblem
 
-__all__ = ["HOSTS_MAX", "Host", "SshOptions", "openssh", "parse_command"]
+__all__ = ["AT_ONCE", "HOSTS_MAX", "Host", "SshOptions", "openssh", "parse_command"]
 
 #: Hosts of one capture: each has a child process.
 HOSTS_MAX: Final = 100
+#: Connections that are made at the same time.  sshd, for example that of a jump host, drops some
+#: above ten (MaxStartups); and Cloud Controller limits the rate of requests, which cf ssh sends.
+AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class Host:
             empty if it never asks.
         shares: Whether the program is OpenSSH's, so that several commands can share a connection.
         tool: Path of the program that captures there; empty to look for one.
+        device: The interface that is captured if none is named; empty for the one of the default route.
+        ports: Ports of the ssh server, which are excluded; if there are none, the machine tells its port.
+        try_with: A command with which the user can check the connection; empty for ``ssh NAME true``.
+        remedies: Remedies for messages of ssh, by a part of the message; for others see
+            `pcapd.ctl.ssh.said.problem_of`.
     """
 
     name: str
@@ -36,6 +44,15 @@ class Host:
     asking: Tuple[str, ...] = ()
     shares: bool = False
     tool: str = ""
+    device: str = ""
+    ports: Tuple[int, ...] = ()
+    try_with: str = ""
+    remedies: Tuple[Tuple[str, str], ...] = ()
+
+    @property
+    def check(self) -> str:
+        """A command with which the user can check the connection."""
+        return self.try_with or f"ssh {self.name} true"
 
     def words(self, *more: str, ask: bool = False) -> Tuple[str, ...]:
         """The words that run a command, without the command.

@@ -12,30 +12,64 @@ from typing import Dict, Final, List, NamedTuple, Optional, Tuple
 
 from pcapd.ctl.ssh.farside import MARK
 
-__all__ = ["Counters", "Said", "Stderr", "clock_us", "problem_of"]
+__all__ = ["KEY_CHANGED", "PROBLEMS", "Counters", "Said", "Stderr", "clock_us", "problem_of"]
 
 #: Bytes of one line of the far side that are looked at.
 _LINE_MAX: Final = 4096
 #: Lines that are kept to explain a failure.
 _KEPT: Final = 8
 _TCPDUMP = re.compile(
-    r"(\d{1,18}) packets? (captured|received by filter|dropped by kernel|dropped by interface)"
+    r"(?<!\d)(\d{1,18}) packets? (captured|received by filter|dropped by kernel|dropped by interface)"
 )
-_DUMPCAP_CAPTURED = re.compile(r"Packets captured: (\d{1,18})")
+_DUMPCAP_CAPTURED = re.compile(r"Packets captured: (\d{1,18})(?!\d)")
 _DUMPCAP_DROPPED = re.compile(r"\(pcap:(\d{1,18})/dumpcap:(\d{1,18})/flushed:\d+/ps_ifdrop:(\d{1,18})\)")
 _CLOCK = re.compile(r"(\d{1,12})[.,](\d{1,9})")
 _SECONDS = re.compile(r"\d{1,12}")
+#: What sshconnect.c of OpenSSH prints if a host's key is not the known one.
+KEY_CHANGED: Final = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 #: Lines that explain nothing.
-_CHATTER = re.compile(r"tcpdump: listening on|Capturing on |File: |Warning: Permanently added|\*\* ")
+_CHATTER = re.compile(
+    r"tcpdump: listening on|Capturing on |File: |Warning: Permanently added|\*\* |"
+    r"time=\S+ level=(DEBUG|INFO|WARN) "
+)
+#: An error of cf-pcap, in the text format of Go's log/slog.
+_SLOG = re.compile(r'time=\S+ level=ERROR msg="([^"]*)"(?: error=("(?:[^"\\]|\\.)*"|\S+))?')
 
+_CF_PCAP_OFF: Final = (
+    "the operator has not enabled cf-pcap (rep property enable_cf_pcap), or the app runs since before: "
+    "cf restart; if that does not help, the operator must recreate the app's cell (diego-release#1117)"
+)
+#: Messages of the scripts: what is missing, and a remedy.
+PROBLEMS: Final[Dict[str, Tuple[str, str]]] = {
+    "missing": (
+        "there is neither tcpdump nor dumpcap",
+        "install one, for example with: apt-get install tcpdump",
+    ),
+    "denied": (
+        "you may not capture there, and sudo does not permit it without a password",
+        "see Permission on the host in docs/over-ssh.rst: setcap, or a line in sudoers",
+    ),
+    "lacking": (
+        "the container has no cf-pcap",
+        "it needs diego-release 2.130 or later with the rep property enable_cf_pcap: ask the operator; "
+        "an app that runs since before the upgrade needs: cf restart",
+    ),
+    "unscripted": (
+        "sudo permits only tcpdump, which cannot be stopped without script(1)",
+        "install it: apt-get install bsdutils",
+    ),
+}
 #: Remedies for what ssh says, by a part of its text.
 _REMEDIES: Tuple[Tuple[str, str], ...] = (
-    ("Host key verification failed", "connect once with: ssh {host}"),
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "check with: ssh {host}"),
-    ("Permission denied", "pcapctl uses your own ssh set-up: check that this works: ssh {host} true"),
+    ("Host key verification failed", "connect once with: {check}"),
+    ("Permission denied", "pcapctl uses your own ssh set-up: check that this works: {check}"),
     ("Could not resolve hostname", "check the name, or give it in ~/.ssh/config"),
     ("Connection refused", "is sshd running there, on this port?"),
     ("Connection timed out", "is the host up, and does it need a jump host (ssh -J)?"),
+    ("You don't have permission to perform this capture", _CF_PCAP_OFF),
+    ("CAP_NET_RAW may be required", _CF_PCAP_OFF),
+    ("You are not authorized to perform", "this needs the role of a space developer; check: {check}"),
+    ("Error opening SSH connection", "check: {check}"),
     ("No such device", "-D lists the interfaces; -i any captures all"),
     ("SIOCGIFHWADDR", "-D lists the interfaces; -i any captures all"),
     ("parse filter", "check the filter, for example with: tcpdump -d"),
@@ -65,9 +99,14 @@ class Said(NamedTuple):
 
 
 class Stderr:
-    """Collects the far side's stderr."""
+    """Collects the far side's stderr.
+
+    Attributes:
+        key_changed: Whether ssh has said that the host's key is not the known one.
+    """
 
     def __init__(self) -> None:
+        self.key_changed = False
         self._rest = b""
         self._kept: List[str] = []
         self._counts: Dict[str, int] = {}
@@ -91,6 +130,7 @@ class Stderr:
         return self.feed(b"\n") if self._rest else []
 
     def _other(self, text: str) -> None:
+        self.key_changed = self.key_changed or KEY_CHANGED in text
         counts = [(name, int(count)) for count, name in _TCPDUMP.findall(text)]
         captured, dropped = _DUMPCAP_CAPTURED.match(text), _DUMPCAP_DROPPED.search(text)
         if captured is not None:
@@ -139,19 +179,23 @@ def clock_us(text: str) -> Tuple[Optional[int], bool]:
     return (int(coarse[0]) * 1_000_000, False) if coarse is not None else (None, False)
 
 
-def problem_of(host: str, lines: List[str]) -> Tuple[str, str]:
+def problem_of(check: str, lines: List[str], remedies: Tuple[Tuple[str, str], ...] = ()) -> Tuple[str, str]:
     """A message and a hint from the last lines that ssh or the program printed.
 
     Args:
-        host: The host, for the hint.
+        check: A command with which the user can check the connection, for the hint.
+        remedies: Remedies by a part of ssh's text, which take precedence.
     """
     for text in lines:
-        for part, remedy in _REMEDIES:
+        for part, remedy in (*remedies, *_REMEDIES):
             if part in text:
-                return _plain(text), remedy.format(host=host)
+                return _plain(text), remedy.format(check=check)
     return (_plain(lines[-1]) if lines else ""), ""
 
 
 def _plain(text: str) -> str:
     """A line without the program's name, and without the terminal's characters."""
+    logged = _SLOG.match(text)
+    if logged is not None:
+        text = (logged[2] or logged[1]).strip('"').replace('\\"', '"')
     return re.sub(r"^(ssh|tcpdump|dumpcap): ", "", text).strip("\r ")

@@ -32,6 +32,7 @@ __all__ = [
     "bypassing",
     "chosen",
     "of_bosh",
+    "ssh_command",
     "through",
 ]
 
@@ -299,7 +300,7 @@ class Tunnel(socket.socket):
             try:
                 # In a separate session, so that Ctrl-C at the terminal ends pcapctl but not ssh.
                 self._process = subprocess.Popen(  # noqa: S603  # no shell
-                    _ssh_command(proxy, host, port),
+                    ssh_command(proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
                     stderr=self._said,
@@ -327,11 +328,17 @@ class Tunnel(socket.socket):
 _running: List[subprocess.Popen[bytes]] = []
 
 
-def _ssh_command(proxy: Proxy, host: str, port: int) -> List[str]:
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def ssh_command(proxy: Proxy, target: str) -> List[str]:
+    """The command line of an ssh whose stdin and stdout are a connection behind a jump box.
+
+    Args:
+        proxy: The jump box; a port of 0 is that of the user's ssh configuration.
+        target: ``HOST:PORT`` or ``[HOST]:PORT``, as for ``ssh -W``.
+    """
     options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
     options.append(f"ConnectTimeout={CONNECT_TIMEOUT:.0f}")
     key = ["-i", proxy.key, "-o", "IdentitiesOnly=yes"] if proxy.key else []
     user = ["-l", proxy.user] if proxy.user else []
+    port = ["-p", str(proxy.port)] if proxy.port else []
     given = [argument for option in options for argument in ("-o", option)]
-    return ["ssh", *given, *key, *user, "-p", str(proxy.port), "-W", target, "--", proxy.host]
+    return ["ssh", *given, *key, *user, *port, "-W", target, "--", proxy.host]

@@ -90,7 +90,7 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
     at_us: int,
     start_us: int,
     end_us: int,
-    received: int,
+    received: Optional[int],
     dropped_interface: Optional[int],
     dropped_kernel: Optional[int],
     delivered: int,
@@ -105,7 +105,7 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
         at_us: microseconds since the epoch when the counters were read.
         start_us: microseconds since the epoch when the capture began (isb_starttime).
         end_us: microseconds since the epoch; the end of the counted time (isb_endtime).
-        received: packets that passed the filter, dropped ones included (isb_filteraccept).
+        received: packets that passed the filter, dropped ones included (isb_filteraccept); None if unknown.
         dropped_interface: packets lost by the network interface (isb_ifdrop); None if unknown.
         dropped_kernel: packets lost because the ring was full (isb_osdrop); None if unknown.
         delivered: packets in the file (isb_usrdeliv).
@@ -117,7 +117,7 @@ def interface_statistics(  # noqa: PLR0917 - the order of the block
         _option(2, _time(start_us)),
         _option(3, _time(end_us)),
         *([_option(5, _count(dropped_interface))] if dropped_interface is not None else []),
-        _option(6, _count(received)),
+        *([_option(6, _count(received))] if received is not None else []),
         *([_option(7, _count(dropped_kernel))] if dropped_kernel is not None else []),
         _option(8, _count(delivered)),
     ]

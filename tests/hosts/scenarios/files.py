@@ -22,6 +22,15 @@ def read(file: Path) -> Iterator[Packet]:
         at += 16 + captured
 
 
+def write(file: Path, packets: list[Packet]) -> None:
+    """Replace the packets of tcpdump's file."""
+    head = file.read_bytes()[:24]
+    records = (
+        struct.pack("<IIII", *divmod(us, 1_000_000), len(data), len(data)) + data for us, data in packets
+    )
+    file.write_bytes(head + b"".join(records))
+
+
 def shift(file: Path, offset_us: int, drift: float) -> None:
     """Let the clock be ahead, and go too fast."""
     data = bytearray(file.read_bytes())

@@ -46,7 +46,7 @@ def perform(play: Play, seed: int, directory: Path) -> tuple[list[Outcome], dict
     if "lost_between" in allowed:
         allowed |= ALONE
     files = stage.looks or {"both": stage.files, "client": stage.files[:1], "server": stage.files[1:]}
-    outcomes = [look(name, files[name], wanted[name], allowed) for name in files]
+    outcomes = [look(name, files[name], wanted.get(name, frozenset()), allowed) for name in files]
     return outcomes, stage.truth
 
 

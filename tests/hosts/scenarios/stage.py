@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import random
 import signal
@@ -20,25 +19,11 @@ from demo import offloads
 from demo.namespaces import Namespace
 from demo.processes import wait_until
 from tests.kit.lab import faulty
+from tests.kit.lab.inside import inside
 
-CLONE_NEWNET = 0x40000000
 CLIENT, SERVER = "10.98.0.1", "10.98.0.2"
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def inside(namespace: Namespace, function: Callable[..., Any], *arguments: Any) -> threading.Thread:
-    """Run a function in a thread whose new sockets are in a namespace."""
-
-    def run() -> None:
-        with namespace.path.open() as handle:
-            if _libc.setns(handle.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-        with contextlib.suppress(OSError):
-            function(*arguments)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+#: KiB; with less, tcpdump loses packets when the test machine is busy.
+CAPTURE_BUFFER = "32768"
 
 
 class Stage:
@@ -92,12 +77,20 @@ class Stage:
         """Capture what the server's processes say to each other too."""
         self._capture(self.server, self.loopback, "lo")
 
+    def capture_middle(self) -> None:
+        """Capture on all interfaces of the middle too: each packet comes and goes."""
+        file = self.files[0].with_name("middle.pcap")
+        self._capture(self.middle, file, "any")
+        both = self.files
+        self.looks = {"both": [*both, file], "client": both[:1], "server": both[1:], "middle": [file]}
+
     def _capture(self, host: Namespace, file: Path, device: str = "eth0") -> None:
         process = host.popen(
-            "tcpdump", "-U", "-n", "-Z", "root", "--immediate-mode", "-i", device, "-w", str(file),
+            "tcpdump", "-U", "-n", "-B", CAPTURE_BUFFER, "-s", "65535", "-Z", "root", "--immediate-mode",
+            "-i", device, "-w", str(file),
             stderr=subprocess.PIPE,
         )  # fmt: skip
-        assert process.stderr is not None and b"listening" in process.stderr.readline()
+        assert process.stderr is not None and any(b"listening" in line for line in process.stderr)
         self._captures.append(process)
 
     def __exit__(

@@ -3,7 +3,8 @@
 Follows the director: ``/info`` without a token; 401 with a text body for a token
 that is not accepted, 401 with JSON code 600000 for one that lacks a scope, 404 with
 code 70000 for what does not exist, which is said *before* the scopes are looked at;
-instances without a VM have ``ips: []`` and nulls; only readable deployments are listed.
+instances without a VM have ``ips: []`` and nulls; only readable deployments are listed;
+what takes time is a task (`tests.kit.doubles.directortasks`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from demo.certificates import Credentials
+from tests.kit.doubles.directortasks import SshAgent, Tasks, set_up_ssh
 from tests.kit.doubles.https import Answer, Asked, HttpsDouble
 from tests.kit.doubles.uaa import Uaa
 
@@ -86,6 +88,9 @@ class Director(HttpsDouble):
     Attributes:
         deployments: By name.
         info: Laid over the answer to ``/info``.
+        tasks: Its tasks.
+        agents: The agents that set up ssh, by the id of the instance.
+        gateway: User and host that the operator has configured for ssh, if any.
     """
 
     def __init__(self, credentials: Credentials, uaa: Uaa, port: int = 0) -> None:
@@ -94,6 +99,9 @@ class Director(HttpsDouble):
         self.uuid = DIRECTOR_UUID
         self.deployments: dict[str, Deployment] = {}
         self.info: dict[str, Any] = {}
+        self.tasks = Tasks()
+        self.agents: dict[str, SshAgent] = {}
+        self.gateway: Optional[tuple[str, str]] = None
 
     def add(self, deployment: Deployment) -> Deployment:
         """Deploy."""
@@ -127,6 +135,12 @@ class Director(HttpsDouble):
             return self._list(scopes)
         if len(parts) == 3 and parts[0] == "deployments" and parts[2] == "instances":
             return self._instances(parts[1], asked, scopes)
+        # For Sinatra, another type of content is another endpoint.
+        to_do = asked.method == "POST" and asked.headers.get("content-type") == "application/json"
+        if len(parts) == 3 and parts[0] == "deployments" and parts[2] == "ssh" and to_do:
+            return self._ssh(parts[1], asked, scopes)
+        if parts[0] == "tasks":
+            return self._task(parts[1:], asked, scopes)
         return Answer(404, f"Endpoint '{asked.path}' not found.\n".encode(), (("Content-Type", "text/html"),))
 
     def _info(self) -> dict[str, Any]:
@@ -143,6 +157,42 @@ class Director(HttpsDouble):
             "features": {"local_dns": {"status": True, "extras": {"domain_name": "bosh"}}},
             **self.info,
         }
+
+    # --- ssh ---------------------------------------------------------------
+
+    def _ssh(self, name: str, asked: Asked, scopes: set[str]) -> Answer:
+        """An admin of the deployment gets a task; behind nginx, its place has an inner address."""
+        deployment = self.deployments.get(name)
+        if deployment is None:
+            return director_error(404, 70000, f"Deployment '{name}' doesn't exist")
+        needed = {f"bosh{own}.admin" for own in ("", f".{self.uuid}")}
+        needed |= {scope for scope in self._team_scopes(deployment) if scope.endswith(".admin")}
+        if not scopes & needed:
+            return self._lacking(needed)
+        payload = json.loads(asked.body)
+        target = payload["target"]
+        entries = [instance.entry() for instance in deployment.instances if instance.ips]
+        if target.get("job"):
+            entries = [entry for entry in entries if entry["job"] == target["job"]]
+        if target["ids"]:
+            wanted = [str(id) for id in target["ids"]]
+            entries = [entry for entry in entries if {entry["id"], str(entry["index"])} & set(wanted)]
+        number = self.tasks.start(lambda: set_up_ssh(payload, entries, self.agents, self.gateway))
+        return Answer(302, headers=(("Location", f"http://127.0.0.1:25556/tasks/{number}"),))
+
+    def _task(self, parts: list[str], asked: Asked, scopes: set[str]) -> Answer:
+        everything = scopes & (self._readers() | {s for s in scopes if s.startswith("bosh.teams.")})
+        task = self.tasks.get(parts[0]) if parts else None
+        if task is None:
+            return director_error(404, 10000, f"Task {'/'.join(parts)} not found")
+        if not everything:
+            return self._lacking(self._readers())
+        if parts[1:] == ["output"]:
+            if asked.query.get("type") != ["result"]:
+                return self._lacking({"bosh.admin"})
+            text = (("Content-Type", "text/plain"),)
+            return Answer(body=task.output.encode(), headers=text) if task.output else Answer(204)
+        return Answer(body=task.facts())
 
     def _readers(self) -> set[str]:
         return {f"bosh{own}.{right}" for own in ("", f".{self.uuid}") for right in ("admin", "read")}

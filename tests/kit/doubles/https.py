@@ -29,6 +29,7 @@ class Asked:
         query: Values by name.
         headers: By lower-case name.
         form: The body, where it is a form.
+        body: The body as it came.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Asked:
     query: dict[str, list[str]]
     headers: dict[str, str]
     form: dict[str, list[str]] = field(default_factory=dict)
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,9 @@ class _Endpoint(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         length = int(self.headers.get("Content-Length", "0"))
-        body = self.rfile.read(length).decode()
+        body = self.rfile.read(length)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        asked = Asked(self.command, parts.path, parse_qs(parts.query), headers, parse_qs(body))
+        asked = Asked(self.command, parts.path, parse_qs(parts.query), headers, parse_qs(body.decode()), body)
         self._send(self.server.double.get(asked))
 
     do_POST = do_GET

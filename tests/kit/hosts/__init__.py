@@ -16,6 +16,10 @@
     captures in network namespaces, without an agent.
 ``cf``, ``operator``
     users of ``pcapctl cf`` and ``pcapctl bosh``, with the servers that they log in to.
+``boshssh``
+    VMs with ssh servers, and a director who makes accounts there.
+``cfssh``
+    instances of an app that cf ssh reaches, with cf-pcap in their containers.
 ``overssh``
     captures with ``pcapctl ssh``, on the hosts of `tests.kit.lab.sshhosts`.
 ``scripted``

@@ -35,10 +35,13 @@ GUID = "1cb006ee-fb05-47e1-b541-c34179ddc446"
 TIMEOUT = 60.0
 
 #: Makes the names of the foundation known to a Python process, whatever its resolver says.
+#: UNKNOWN_HOST names one that cannot be resolved.
 SITECUSTOMIZE = f"""
-import socket
+import os, socket
 original = socket.getaddrinfo
 def getaddrinfo(host, *rest, **options):
+    if host == os.environ.get("UNKNOWN_HOST"):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     return original("127.0.0.1" if host.endswith(".{SYSTEM_DOMAIN}") else host, *rest, **options)
 socket.getaddrinfo = getaddrinfo
 """
@@ -131,10 +134,10 @@ class Endpoint(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._note({})
         path = urlsplit(self.path).path
-        if path == "/v1/stream":
-            self._stream()
-        elif path in self.state.canned:
+        if path in self.state.canned:
             self._answer(self.state.canned[path])
+        elif path == "/v1/stream":
+            self._stream()
         elif path == "/":
             self._json(
                 200, {"links": {"self": {"href": self._url("api")}, "credhub": None, **self.state.links}}
@@ -372,6 +375,17 @@ class Foundation:
         self, *arguments: str, ca: bool = True, command: str = "cf", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run ``pcapctl cf``, or another command, and make sure that it tells no secret."""
+        argv, options = self.command(*arguments, ca=ca, command=command, **variables)
+        done = subprocess.run(argv, **options, capture_output=True, timeout=TIMEOUT, check=False)
+        self.assert_discreet(done.stdout, done.stderr)
+        out, err = done.stdout.decode(errors="replace"), done.stderr.decode()
+        assert "Traceback" not in err
+        return subprocess.CompletedProcess(argv, done.returncode, out, err)
+
+    def command(
+        self, *arguments: str, ca: bool = True, command: str = "cf", **variables: str
+    ) -> tuple[list[str], dict[str, Any]]:
+        """The command line of pcapctl, and the options of subprocess with which it runs at the user's."""
         environ = environment(
             PYTHONPATH=f"{self._directory / 'site'}:{ROOT}",
             HOME="/nonexistent",
@@ -382,13 +396,7 @@ class Foundation:
             environ.pop(name, None)
         argv = [sys.executable, "-m", "pcapd.ctl", command, *arguments]
         argv += ["--ca", str(self.ca)] if ca else []
-        done = subprocess.run(
-            argv, cwd=self.work, env=environ, capture_output=True, timeout=TIMEOUT, check=False
-        )
-        self.assert_discreet(done.stdout, done.stderr)
-        out, err = done.stdout.decode(errors="replace"), done.stderr.decode()
-        assert "Traceback" not in err
-        return subprocess.CompletedProcess(argv, done.returncode, out, err)
+        return argv, {"cwd": self.work, "env": environ}
 
     def assert_discreet(self, *outputs: bytes) -> None:
         """No secret is in the output, in another file, in a URL, or has gone to a stranger."""

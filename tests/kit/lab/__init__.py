@@ -24,6 +24,8 @@
     a daemon that is killed at a chosen step.
 ``sshhosts``
     hosts with a real ssh server, and a user at a desk.
+``inside``
+    sockets of the test's process in a namespace.
 ``shifted``
     tcpdump on a host whose clock is wrong.
 ``clock``
@@ -34,6 +36,8 @@
     the memory that a function takes.
 ``systemd``
     a real systemd, in namespaces of its own, that runs our units.
+``machines``
+    fresh machines with a network and a systemd of their own, and nothing of pcapd.
 ``systemcalls``
     a command below systemd's system call filter, without systemd.
 

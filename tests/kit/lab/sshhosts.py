@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -37,7 +38,7 @@ nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 {USER}:x:1000:1000:Alice:/tmp:/bin/sh
 """
 _GROUPS = "root:x:0:\ntcpdump:x:107:\nnogroup:x:65534:\nusers:x:1000:\n"
-_SHADOW = f"root:*:19000:0:99999:7:::\n{USER}:*:19000:0:99999:7:::\n"
+_SHADOW = "root:*:19000:0:99999:7:::\n{user}:{password}:19000:0:99999:7:::\n"
 #: Puts the files of a directory in place of the system's, and runs the server.
 _SERVE = """
 set -e
@@ -51,7 +52,8 @@ for path in "$0"/replaced/*; do
     [ -e "$path" ] && mount --bind "$path" "/usr/bin/${path##*/}"
 done
 mount -t tmpfs tmpfs /run
-mkdir /run/sshd
+mkdir /run/sshd /run/keys
+mount --bind "$0/keys" /run/keys
 install -m 644 "$0/authorized_keys" /run/authorized_keys
 exec "$@"
 """
@@ -68,6 +70,8 @@ class SshHost:
         hidden: Programs that are not installed there.
         ahead: Seconds by which its clock is ahead.
         shell: Login shell of `USER`.
+        options: Options of the server, which take precedence.
+        password: Password of `USER`; empty for none.
     """
 
     name: str
@@ -78,13 +82,19 @@ class SshHost:
     hidden: Sequence[str] = ()
     ahead: float = 0.0
     shell: str = "/bin/sh"
+    options: Sequence[str] = ("MaxStartups=100",)
+    password: str = ""
     server: Any = field(default=None, repr=False)
 
     def serve(self, authorized: Path) -> None:
         """Start the ssh server, or start it again with other settings."""
         self.stop()
         accounts = _ACCOUNTS.replace("/tmp:/bin/sh", f"/tmp:{self.shell}")
-        files = {"passwd": accounts, "group": _GROUPS, "shadow": _SHADOW}
+        files = {
+            "passwd": accounts,
+            "group": _GROUPS,
+            "shadow": _SHADOW.format(user=USER, password=_hashed(self.password)),
+        }
         files["sudoers"] = f"Defaults !syslog\n{self.sudoers}\n"
         self.directory.mkdir(exist_ok=True)
         for name, text in files.items():
@@ -100,8 +110,13 @@ class SshHost:
             (hidden / str(number)).write_text(path_text)
         (self.directory / "authorized_keys").write_bytes(authorized.read_bytes())
         self._set_clock()
-        options = ["AuthorizedKeysFile=/run/authorized_keys", "StrictModes=no", "UsePAM=no", "PidFile=none"]
-        options += ["PermitRootLogin=yes", "MaxStartups=100", "ListenAddress=0.0.0.0"]
+        keys = self.directory / "keys"
+        keys.mkdir(exist_ok=True)
+        for old in keys.iterdir():
+            old.unlink()
+        options = [*self.options, "AuthorizedKeysFile=/run/authorized_keys /run/keys/%u"]
+        options += ["StrictModes=no", "UsePAM=no", "PidFile=none"]
+        options += ["PermitRootLogin=yes", "ListenAddress=0.0.0.0"]
         words = [word for option in options for word in ("-o", option)]
         server = ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", "-h", str(self._host_key()), *words]
         log = (self.directory / "sshd.log").open("wb")
@@ -151,6 +166,41 @@ class SshHost:
                     lines.append(line)
         return lines
 
+    # --- accounts that come and go, as a BOSH agent makes and removes them ----------
+
+    def add_account(self, user: str, public_key: str) -> None:
+        """Add a user, with sudo for everything and without a password, while the server runs."""
+        if user in self.accounts():
+            raise ValueError(f"useradd: user '{user}' already exists")
+        number = 2000 + len(self.accounts())
+        (self.directory / "keys" / user).write_text(public_key + "\n")
+        self._append("passwd", f"{user}:x:{number}:1000::/tmp:/bin/sh")
+        self._append("shadow", f"{user}:*:19000:0:99999:7:::")
+        self._append("sudoers", f"{user} ALL=(ALL) NOPASSWD: ALL")
+
+    def remove_accounts(self, pattern: str) -> None:
+        """Remove the added users whose names match a regular expression."""
+        gone = [user for user in self.added() if re.search(pattern, user)]
+        for name in ("passwd", "shadow", "sudoers"):
+            path = self.directory / name
+            lines = path.read_text().splitlines()
+            # In place, because the file is mounted.
+            path.write_text("".join(f"{x}\n" for x in lines if re.split("[: ]", x)[0] not in gone))
+        for user in gone:
+            (self.directory / "keys" / user).unlink()
+
+    def accounts(self) -> list[str]:
+        """The names of all users."""
+        return [line.partition(":")[0] for line in (self.directory / "passwd").read_text().splitlines()]
+
+    def added(self) -> list[str]:
+        """The names of the users that `add_account` made."""
+        return sorted(path.name for path in (self.directory / "keys").iterdir())
+
+    def _append(self, name: str, line: str) -> None:
+        with (self.directory / name).open("a") as file:
+            file.write(f"{line}\n")
+
     def _host_key(self) -> Path:
         path = self.directory / "host_key"
         if not path.exists():
@@ -162,9 +212,17 @@ class SshHost:
         return bool(listening.strip())
 
 
-def new_key(path: Path) -> None:
+def _hashed(password: str) -> str:
+    """A password as in shadow(5); nothing matches the one of an empty password."""
+    if not password:
+        return "*"
+    done = subprocess.run(["openssl", "passwd", "-6", password], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def new_key(path: Path, kind: str = "ed25519") -> None:
     """Make an ssh key without a passphrase."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
 
 
 @dataclass

@@ -7,6 +7,7 @@ installs and the targets that these need.  The network is the machine's.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import shutil
@@ -32,21 +33,26 @@ UNITS = "/run/lab-units"
 TARGETS = ("basic", "multi-user", "network-online", "shutdown", "sysinit", "lab")
 
 #: The argument is the directory with what replaces this machine's.
-BEGIN = f"""
+BEGIN = """
 set -e
 mount --make-rprivate /
 mount --bind "$1/etc" /etc
 mount --bind "$1/opt" /opt
-mount --bind {shlex.quote(str(ROOT))} /opt/pcapd/source
-mount --bind {shlex.quote(str(sys.prefix))} /opt/pcapd/environment
-mount --bind {shlex.quote(str(sys.base_prefix))} /opt/pcapd/python
+{mounts}
 mount --rbind /run/netns "$1/run/netns"
 mount --rbind "$1/run" /run
 mount --bind "$1/log" /var/log
 mount -t proc proc /proc
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-exec env -i container=pcapd SYSTEMD_UNIT_PATH={UNITS} PATH=/usr/sbin:/usr/bin:/sbin:/bin \\
-    {PROGRAM} --system --unit=lab.target --log-target=console
+exec env -i container=pcapd SYSTEMD_UNIT_PATH=/etc/systemd/system:{units} PATH=/usr/sbin:/usr/bin:/sbin:/bin \\
+    {program} --system --unit=lab.target --log-target=console
+"""
+
+#: What PCAPD below needs.
+MOUNTS = f"""
+mount --bind {shlex.quote(str(ROOT))} /opt/pcapd/source
+mount --bind {shlex.quote(str(sys.prefix))} /opt/pcapd/environment
+mount --bind {shlex.quote(str(sys.base_prefix))} /opt/pcapd/python
 """
 
 #: Python and its packages by other paths, because a service sees no homes, in which they may be.
@@ -55,6 +61,9 @@ export PYTHONHOME=/opt/pcapd/python LD_LIBRARY_PATH=/opt/pcapd/python/lib PYTHON
 export PYTHONPATH=/opt/pcapd/source:/opt/pcapd/environment/{packages}
 exec /opt/pcapd/python/bin/python{version.major}.{version.minor} -m pcapd "$@"
 """
+
+
+_serial = itertools.count()
 
 
 def units() -> Path:
@@ -69,12 +78,18 @@ class Systemd:
         directory: An empty directory.
 
     Attributes:
-        etc: Becomes its /etc, a copy of this machine's.
+        etc: Becomes its /etc, a copy of this machine's, without units.
     """
+
+    #: What is mounted besides, as commands.
+    mounts = MOUNTS
+    #: What runs systemd, and all commands inside.
+    prefix: tuple[str, ...] = ()
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.etc = directory / "etc"
+        self._units = directory / f"run{UNITS[4:]}"
         self._process: Optional[subprocess.Popen[Any]] = None
         self._group: Optional[Path] = None
 
@@ -85,9 +100,10 @@ class Systemd:
         self._group = _new_group()
         join = 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"'
         # It ends with the tests, however they end.
-        argv = ["setpriv", "--pdeathsig=KILL", "sh", "-c", join, "sh", str(self._group)]
+        argv = [*self.prefix, "setpriv", "--pdeathsig=KILL", "sh", "-c", join, "sh", str(self._group)]
         argv += ["unshare", "--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--kill-child"]
-        argv += ["bash", "-c", BEGIN, "bash", str(self._directory)]
+        begin = BEGIN.format(mounts=self.mounts, units=UNITS, program=PROGRAM)
+        argv += ["bash", "-c", begin, "bash", str(self._directory)]
         with (self._directory / "systemd.log").open("wb") as log:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -114,25 +130,25 @@ class Systemd:
             wait_until(lambda: _removed(self._group), "the control groups are removed")
 
     def _lay_out(self) -> None:
-        for name in (
-            "opt/pcapd/bin",
-            "opt/pcapd/source",
-            "opt/pcapd/environment",
-            "opt/pcapd/python",
-            "run/netns",
-            f"run{UNITS[4:]}",
-            "log",
-        ):
+        for name in ("opt", "run/netns", "log"):
             (self._directory / name).mkdir(parents=True)
+        self._units.mkdir()
         Path("/run/netns").mkdir(exist_ok=True)
         shutil.copytree("/etc", self.etc, symlinks=True)
+        shutil.rmtree(self.etc / "systemd" / "system", ignore_errors=True)
+        (self.etc / "systemd" / "system").mkdir(parents=True)
+        for target in TARGETS:
+            text = "[Unit]\nDefaultDependencies=no\n"
+            (self._units / f"{target}.target").write_text(text)
+        self._install_program()
+
+    def _install_program(self) -> None:
+        for name in ("bin", "source", "environment", "python"):
+            (self._directory / "opt" / "pcapd" / name).mkdir(parents=True)
         program = self._directory / "opt/pcapd/bin/pcapd"
         packages = Path(sysconfig.get_path("purelib"))
         program.write_text(PCAPD.format(packages=packages.relative_to(sys.prefix), version=sys.version_info))
         program.chmod(0o755)
-        for target in TARGETS:
-            text = "[Unit]\nDefaultDependencies=no\n"
-            (self._directory / f"run{UNITS[4:]}" / f"{target}.target").write_text(text)
 
     def install(self, unit: str, *drop_ins: Path, text: str = "") -> None:
         """Install a unit of ours.
@@ -141,7 +157,7 @@ class Systemd:
             drop_ins: Files for the directory beside it.
             text: One more of these, of the test's own.
         """
-        units_there = self._directory / f"run{UNITS[4:]}"
+        units_there = self._units
         shutil.copy(units() / unit, units_there)
         beside = units_there / f"{unit}.d"
         shutil.rmtree(beside, ignore_errors=True)
@@ -198,7 +214,16 @@ class Systemd:
         return int(children[0])
 
     def _inside(self) -> list[str]:
-        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
+        return [
+            *self.prefix,
+            "nsenter",
+            f"--target={self.pid}",
+            "--mount",
+            "--pid",
+            "--uts",
+            "--ipc",
+            "--cgroup",
+        ]
 
     def _begun(self) -> bool:
         assert self._process is not None
@@ -221,7 +246,7 @@ def _new_group() -> Path:
     for line in Path("/proc/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split()
         if kind == "cgroup2":
-            group = Path(where) / f"pcapd-lab-{os.getpid()}"
+            group = Path(where) / f"pcapd-lab-{os.getpid()}-{next(_serial)}"
             group.mkdir()
             return group
     pytest.skip("there is no cgroup2 on this machine")

@@ -113,6 +113,11 @@ class Terminal:
             self._screen.resize(lines, columns)
 
     @property
+    def echoes(self) -> bool:
+        """Whether what is typed is shown, as it is where no password is asked for."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
+    @property
     def rows(self) -> list[str]:
         """What is to be seen."""
         with self._lock:

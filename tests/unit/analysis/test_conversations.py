@@ -248,6 +248,27 @@ def test_lost_behind_both_places(two: Capture) -> None:
     assert (up.again_first, up.again_second, up.again_each, up.only_first) == (0, 0, 1, 0)
 
 
+@pytest.mark.parametrize(("apart", "lost", "forgotten"), [(10_000, 50, 0), (400_000, 0, 100)])
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.__module__.rsplit(".", 1)[-1])
+def test_what_is_forgotten_early_is_not_lost(table: Any, apart: int, lost: int, forgotten: int) -> None:
+    """A packet that might still be seen at the other place when its memory is needed was not lost."""
+    two = Capture(table, 2, waiting=400, window_us=5_000_000)
+    known = [(1000 * number, number) for number in range(10)]
+    asked = [(2_000_000 + 1000 * number, 100 + number) for number in range(100)]
+    crowd = [(2_150_000 + 100 * number, 1000 + number) for number in range(600)]
+    sightings = [(us, number, 0) for us, number in known + asked + crowd]
+    sightings += [(us + apart, number, 1) for us, number in known + asked[::2]]
+    sightings += [(us + 1, number, 1) for us, number in crowd]
+    for us, number, place in sorted(sightings):
+        port = 7000 if number < 1000 else 7001
+        packet = ipv4(CLIENT, SERVER, 17, struct.pack("!HHHH", port, 9, 8, 0), number)
+        two.see(10_000_000 + us, packet, place, number=number + 1)
+    two.end()
+    both = [Between(*BETWEEN.unpack_from(pairs[0][2])) for _, _, pairs in two.closed]
+    alone = [one.only_first + one.since_first + one.only_second + one.since_second for one in both]
+    assert (sum(alone), two.table.forgotten) == (lost, forgotten)
+
+
 def test_two_places_of_a_healthy_conversation(two: Capture) -> None:
     """A packet that is seen at two places is never sent again."""
     two.hands(1_000_000, 0, 1)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 
+from pcapd.api.capture.audit import Trail
 from pcapd.api.http.web import ClientInfo
+from pcapd.api.known import KnownAgent
+from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
 from pcapd.api.resolvers.base import Resolved
-from pcapd.errors import AuditUnavailable, RequestError, ResolverUnavailable, Unauthenticated
+from pcapd.errors import AuditUnavailable, Forbidden, RequestError, ResolverUnavailable, Unauthenticated
 from tests.kit.unit.api import BOB, TOKEN, Network
 from tests.kit.unit.authorities import outcome
 from tests.kit.unit.front import Front
@@ -136,3 +141,21 @@ def test_the_order_of_resolvers(director: RequestError | None, asked: list[str])
     else:
         assert outcome(listed) == {"operator": False, "captures": []}
     assert seen == asked
+
+
+def test_agents_for_a_user_of_a_cloud(events: list[dict[str, Any]]) -> None:
+    """A user whom Cloud Controller knows sees agents only as an operator, and that is on record."""
+    agents: Any = SimpleNamespace(agents=[KnownAgent("192.0.2.1", 9494)])
+    client = ClientInfo("192.0.2.9:5555", "request", "token")
+
+    def asked(*named: str) -> Any:
+        resolvers: Any = [Scripted("cloud_foundry", [], None)]
+        trail = Trail(Clock(), None, Metrics().audit_failures)
+        return outcome(Operators(resolvers, list, lambda: named, trail).agents(client, agents))
+
+    with pytest.raises(Forbidden, match="only operators"):
+        asked("cloud_foundry/uaa/someone-else")
+    assert not recorded(events, "agents_listed")
+    (record,) = asked("cloud_foundry/uaa/x")["agents"]
+    assert (record["host"], record["state"]) == ("192.0.2.1", "unasked")
+    assert len(recorded(events, "agents_listed")) == 1

@@ -28,6 +28,7 @@ from pcapd.config.schema import (
     ContainersConfig,
     ListenConfig,
     MetricsConfig,
+    ProbeConfig,
     ServerTLS,
     StaticTarget,
 )
@@ -142,6 +143,7 @@ static:
 metrics: {{host: "::1", port: 0}}
 cli: {{directory: client}}
 audit: {{file: audit.log}}
+probe: {{enabled: no, interval: 1h, agents: ["FD00::0:7", 192.0.2.7]}}
 """
     )
     ca = Path("/etc/pcapd/ca")
@@ -166,6 +168,7 @@ audit: {{file: audit.log}}
     assert MetricsConfig("::1", 0) == config.metrics
     assert CliConfig(Path("/etc/pcapd/client")) == config.cli
     assert AuditConfig(Path("/etc/pcapd/audit.log")) == config.audit
+    assert ProbeConfig(False, 3600.0, ("fd00::7", "192.0.2.7")) == config.probe
 
 
 def test_ports_of_agents() -> None:

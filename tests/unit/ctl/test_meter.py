@@ -111,3 +111,16 @@ def test_sums_of_rates_of_different_ages() -> None:
     """Rates of different ages are added from the latest sample on."""
     total = sums("all", [Row("a", "open", rates=(1.0, 2.0, 3.0)), Row("b", "open", rates=(10.0,))])
     assert total.rates == (1.0, 2.0, 13.0)
+
+
+def test_what_is_not_counted_is_not_0() -> None:
+    """Drops that nobody counts are unknown; the sum of all rows is unknown, or what is known at least."""
+    accounts = {1: account(1, counted=False), 2: account(2)}
+    shown = view(accounts, (), Meter(), NOW, 9)
+    assert [row.drops[:2] for row in shown.rows] == [(None, None), (0, 0)]
+    assert not any(row.bad for row in shown.rows)
+    assert shown.all is not None and shown.all.drops[:2] == (None, None)
+    accounts[2] = account(2, received=9, dropped_kernel=7)
+    shown = view(accounts, (), Meter(), NOW, 1)
+    assert [row.name for row in shown.rows] == ["web-2:eth0"]
+    assert shown.all is not None and (shown.all.drops[:2], shown.all.more) == ((7, None), True)

@@ -56,6 +56,28 @@ def test_many_equal_packets(merging: ModuleType) -> None:
             assert matcher.see(1, number, A) == (number - 99, True)
 
 
+@pytest.mark.parametrize(
+    ("gone", "place", "apart"),
+    [((4,), 1, 0), ((4,), 1, 1_300_000), ((0, 1, 2), 1, 0), ((0, 1, 2), 1, 1_300_000), ((0, 1, 2), 0, 0)],
+)
+def test_heartbeats(merging: ModuleType, gone: Tuple[int, ...], place: int, apart: int) -> None:
+    """Equal packets, of which one place misses some, are still matched one to one when their delay is known."""
+    matcher = new_matcher(merging, 5.0)
+    for other in (0, 1):
+        matcher.see(other, other * (apart + 100), B)
+    seen = [
+        (us * 400_000 + other * (apart + 100), us, other)
+        for us in range(1, 10)
+        for other in (0, 1)
+        if other != place or us - 1 not in gone
+    ]
+    numbers: Dict[int, List[int]] = {}
+    for us, beat, other in sorted(seen):
+        numbers.setdefault(beat, []).append(matcher.see(other, us, A)[0])
+    assert all(len(set(found)) == 1 for found in numbers.values()), numbers
+    assert len({found[0] for found in numbers.values()}) == len(numbers)
+
+
 @pytest.mark.parametrize(("within", "beyond"), [(12 * SECOND, 12 * SECOND + 1), (8 * SECOND, 8 * SECOND - 1)])
 def test_the_window(merging: ModuleType, within: int, beyond: int) -> None:
     """Equal packets further apart than the window are different packets, also when the later one has an earlier time."""

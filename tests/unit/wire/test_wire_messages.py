@@ -235,7 +235,7 @@ def test_an_end_of_very_many_sources() -> None:
 @pytest.mark.parametrize(
     ("message", "optional"),
     [
-        (Hello(1, "agent", "a", "1", 5), {"libpcap", "limits"}),
+        (Hello(1, "agent", "a", "1", 5), {"libpcap", "limits", "capabilities"}),
         (
             START,
             {

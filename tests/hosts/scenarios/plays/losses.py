@@ -6,7 +6,9 @@ import contextlib
 import random
 import socket
 import time
+from typing import Any
 
+from tests.hosts.scenarios.files import read, write
 from tests.hosts.scenarios.play import OK, play, some_gets
 from tests.hosts.scenarios.plays.healthy import healthy_upload
 from tests.hosts.scenarios.stage import (
@@ -131,3 +133,104 @@ def healthy_shaped(stage: Stage, draw: random.Random) -> None:
         "tc", "qdisc", "add", "dev", "left", "root", "tbf", "rate", "50mbit", "burst", "64kb", "limit", "4mb"
     )  # fmt: skip
     transfer(stage, draw, size=1_500_000)
+
+
+@play()
+def healthy_at_any(stage: Stage, draw: random.Random) -> None:
+    """A capture on a router's ``any`` sees each packet twice, with the queue's delay between."""
+    stage.middle.run(
+        "tc", "qdisc", "add", "dev", "left", "root", "tbf", "rate", f"{draw.randint(20, 50)}mbit",
+        "burst", "16kb", "limit", "4mb",
+    )  # fmt: skip
+    stage.capture_middle()
+    stage.serve_udp(lambda one, data, peer: one.sendto(data * 10, peer) and None, 9000)
+    stage.serve(web(lambda number, head: answer(body=bytes(1_000_000))))
+
+    def datagrams() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.connect((SERVER, 9000))
+            for number in range(200):
+                one.send(b"%09d" % number * 10)
+                time.sleep(0.002)
+            time.sleep(0.7)
+
+    stage.ask(some_gets(1), datagrams)
+
+
+@play("lost_between", may="retransmissions", client="retransmissions", server="retransmissions", faults=lambda draw: [
+    {"way": "down", "larger": 1000, "every": draw.randint(35, 90), "do": "drop"}])  # fmt: skip
+def loss_at_any(stage: Stage, draw: random.Random) -> None:
+    stage.capture_middle()
+    transfer(stage, draw)
+
+
+def heartbeats(stage: Stage, count: int, pause: float) -> None:
+    """Equal datagrams: without a connected socket, Linux gives all of them the identification 0."""
+
+    def answered(one: socket.socket, data: bytes, peer: Any) -> None:
+        one.sendto(b"alive", peer)
+
+    stage.serve_udp(answered, 9000)
+
+    def run() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.settimeout(pause)
+            for _ in range(count):
+                one.sendto(b"alive?", (SERVER, 9000))
+                with contextlib.suppress(OSError):
+                    one.recv(100)
+                time.sleep(pause)
+            time.sleep(0.7)
+            one.sendto(b"end", (SERVER, 9000))
+            one.recv(100)
+
+    stage.ask(run)
+
+
+@play("lost_between", client="", faults=lambda draw: [
+    {"protocol": 17, "way": "up", "every": draw.randint(4, 8), "do": "drop"}])  # fmt: skip
+def heartbeats_lost(stage: Stage, draw: random.Random) -> None:
+    heartbeats(stage, 24, 0.1)
+
+
+def captured_later(stage: Stage, draw: random.Random) -> None:
+    """The capture at one of the places started in the middle."""
+    file = draw.choice(stage.files)
+    packets = list(read(file))
+    write(file, packets[draw.randint(6, len(packets) // 2) :])
+
+
+@play(after=captured_later)
+def healthy_heartbeats(stage: Stage, draw: random.Random) -> None:
+    heartbeats(stage, 16, 0.2)
+
+
+@play("lost_between", may="http_unanswered", client="retransmissions", faults=lambda draw: [
+    {"way": "up", "port": 8080, "after": 2.0, "do": "drop"}])  # fmt: skip
+def dropped_midway(stage: Stage, draw: random.Random) -> None:
+    """A rule that comes in the middle of a connection drops what the client sends; others go on for a while."""
+    stage.serve(OK)
+    stage.serve(OK, 8082)
+
+    def run() -> None:
+        with connection(timeout=draw.uniform(3, 4)) as one:
+            end = time.monotonic() + 6
+            while time.monotonic() < end:
+                get(one)
+                time.sleep(0.1)
+
+    def other() -> None:
+        time.sleep(1.5)
+        with contextlib.suppress(OSError), connection(8082) as one:
+            for _ in range(20):
+                get(one)
+                time.sleep(0.1)
+
+    stage.ask(run, other)
+
+
+@play(faults=lambda draw: [
+    {"way": "up", "larger": 1300, "do": "too-big", "mtu": 1300}])  # fmt: skip
+def healthy_path_mtu(stage: Stage, draw: random.Random) -> None:
+    """ICMP says that packets are too large, and the client sends smaller ones."""
+    transfer(stage, draw, up=True)

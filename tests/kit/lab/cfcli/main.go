@@ -6,6 +6,7 @@
 //	cf COMMAND ARGUMENTS...       a command or alias of a plugin
 //	cf login -a URL               without a question: the token is STANDIN_TOKEN
 //	cf target -o ORG -s SPACE     of which the GUIDs are org-guid and space-guid
+//	cf ssh ARGUMENTS...           by the program STANDIN_CF (tests/kit/doubles/cf_ssh.py)
 //
 // CF_HOME has the plugins.  The login is what the file STANDIN_LOGIN says (JSON).
 package main
@@ -26,6 +27,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 type VersionType struct{ Major, Minor, Build int }
@@ -338,6 +340,11 @@ func main() {
 		logIn(arguments[1:])
 	case "target":
 		target(arguments[1:])
+	case "ssh":
+		if !readLogin().LoggedIn {
+			check(errors.New("Not logged in. Use 'cf login' or 'cf login --sso' to log in."))
+		}
+		check(syscall.Exec(os.Getenv("STANDIN_CF"), os.Args, os.Environ()))
 	case "help":
 		help(arguments[1])
 	default:
