@@ -299,8 +299,10 @@ def test_in_wiresharks_directory(client_file: Path, tmp_path: Path, how: str) ->
         "pcapctl-bosh (BOSH VMs)",
         "pcapctl-hosts (pcapd hosts)",
         "pcapctl-ssh (hosts over ssh)",
+        "pcapctl-recordings (pcapd recordings)",
     ):
         assert said["-D"].count(f". {name}\n") == 1
     assert "\n#extcap.pcapctl_cf.type: web\n" in said["-G"]
-    assert said["-G"].count("#extcap.pcapctl_") == 41
+    for kind in ("cf", "bosh", "hosts", "ssh", "recordings"):
+        assert f"\n#extcap.pcapctl_{kind}." in said["-G"]
     assert [path.name for path in folder.iterdir()] == ["pcapctl" if how == "launcher" else "clouds"]

@@ -77,7 +77,7 @@ class Aborter:
 
     def _hear(self, kind: Type[object]) -> None:
         poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
+        self._connection.watch(poll)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if not self._connection.ready:
