@@ -89,6 +89,8 @@ def test_every_command(foundation: Foundation, client_file: Path, tmp_path: Path
     user = User(foundation, client_file, tmp_path)
     captured = number = 0
     for command in commands():
+        if command.startswith(("pcapctl record ", "pcapctl recording")):
+            continue  # this foundation's api has no recordings: see tests/hosts/test_recordings.py
         # Flows are of the file that was captured before.
         number += not command.startswith("pcapctl flows")
         done = user.run(command, number)
