@@ -40,6 +40,7 @@ _PCAPNG = b"application/x-pcapng"
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _NUMBER = re.compile(rb"[0-9]{1,9}")
 _PARTIAL, _UNSATISFIABLE = 206, 416
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([zZ]|[-+]\d\d:\d\d)", re.ASCII)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -334,9 +335,13 @@ def parse_time(text: str) -> int:
     Raises:
         ValueError: It is not one, or has no time zone.
     """
-    time = datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.replace(" ", "+")))
-    if time.tzinfo is None:
-        raise ValueError("a time zone is missing")
+    match = _TIME.fullmatch(text.replace(" ", "+"))  # a plus sign that the client did not escape
+    if match is None:
+        raise ValueError("it is not a time with a time zone")
+    date, fraction, zone = match.groups()
+    # Python 3.10 reads only fractions of three or six digits.
+    micros = (fraction or "").ljust(6, "0")[:6]
+    time = datetime.datetime.fromisoformat(f"{date}.{micros}{'+00:00' if zone in 'zZ' else zone}")
     return (time - _EPOCH) // datetime.timedelta(microseconds=1)
 
 
