@@ -6,13 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
-from pcapd.api.http.web import CaptureService, ClientInfo
+from pcapd.api.http.web import CaptureService, ClientInfo, answer
 from pcapd.limits import NAME_MAX
-from pcapd.net.pages import NotFoundResource, Page, answer_json, deny
+from pcapd.net.pages import NotFoundResource, Page
 
 __all__ = ["AgentsResource", "CapturesResource"]
 
@@ -46,7 +44,7 @@ class CapturesResource(Page):
 
     def render_GET(self, request: Any) -> Any:
         """Answer with the list."""
-        return _answer(self._service, request, self._listed)
+        return answer(self._service, request, self._listed)
 
 
 class AgentsResource(Page):
@@ -66,7 +64,7 @@ class AgentsResource(Page):
 
     def render_GET(self, request: Any) -> Any:
         """Answer with the list."""
-        return _answer(self._service, request, self._listed)
+        return answer(self._service, request, self._listed)
 
 
 class _StopResource(Page):
@@ -80,29 +78,4 @@ class _StopResource(Page):
 
     def render_POST(self, request: Any) -> Any:
         """End the capture."""
-        return _answer(self._service, request, self._ask)
-
-
-def _answer(service: CaptureService, request: Any, ask: Ask) -> Any:
-    client = service.client(request)
-    asked = ask(client)
-    gone: list[Any] = []
-
-    def left(_: Any) -> None:
-        gone.append(True)
-        asked.cancel()
-
-    def done(body: Any) -> None:
-        if not gone:
-            request.write(answer_json(request, 200, body))
-            request.finish()
-
-    def failed(failure: Failure) -> None:
-        error = service.refused(failure, client)
-        if not gone:
-            request.write(deny(request, error))
-            request.finish()
-
-    request.notifyFinish().addErrback(left)
-    asked.addCallbacks(done, failed)
-    return NOT_DONE_YET
+        return answer(self._service, request, self._ask)

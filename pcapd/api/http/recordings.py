@@ -22,17 +22,16 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from pcapd.api.http.web import CaptureService, ClientInfo
+from pcapd.api.http.web import CaptureService, ClientInfo, answer
 from pcapd.errors import BadRequest, RequestError
 from pcapd.limits import NAME_MAX
-from pcapd.net.pages import NotFoundResource, Page, answer_json, deny
+from pcapd.net.pages import NotFoundResource, Page, deny
 
 __all__ = ["HooksResource", "Recorded", "RecordingsResource", "parse_range", "parse_time"]
 
@@ -118,7 +117,7 @@ class RecordingsResource(Page):
 
     def render_GET(self, request: Any) -> Any:
         """Answer with the list."""
-        return _answer(self._service, request, self._recordings.listed)
+        return answer(self._service, request, self._recordings.listed)
 
     def render_POST(self, request: Any) -> Any:
         """Start a recording."""
@@ -133,7 +132,7 @@ class RecordingsResource(Page):
         def ask(client: ClientInfo) -> Deferred[dict[str, Any]]:
             return self._recordings.ordered(body, client).addCallback(started)
 
-        return _answer(self._service, request, ask, status=201)
+        return answer(self._service, request, ask, status=201)
 
 
 class _OnePage(Page):
@@ -148,11 +147,11 @@ class _OnePage(Page):
 
     def render_GET(self, request: Any) -> Any:
         """Show the recording."""
-        return _answer(self._service, request, lambda client: self._recordings.shown(client, self._id))
+        return answer(self._service, request, lambda client: self._recordings.shown(client, self._id))
 
     def render_DELETE(self, request: Any) -> Any:
         """Delete it."""
-        return _answer(self._service, request, lambda client: self._recordings.deleted(client, self._id))
+        return answer(self._service, request, lambda client: self._recordings.deleted(client, self._id))
 
 
 class _PostPage(Page):
@@ -168,7 +167,7 @@ class _PostPage(Page):
     def render_POST(self, request: Any) -> Any:
         """Do it."""
         body = _body(request)
-        return _answer(self._service, request, lambda client: self._do(client, body), self._status)
+        return answer(self._service, request, lambda client: self._do(client, body), self._status)
 
 
 class HooksResource(Page):
@@ -371,30 +370,3 @@ def _body(request: Any) -> Any:
         return json.loads(request.content.read() or b"null")
     except (ValueError, RecursionError):
         return None
-
-
-def _answer(service: CaptureService, request: Any, ask: Ask, status: int = 200) -> Any:
-    client = service.client(request)
-    asked = ask(client)
-    gone: list[bool] = []
-
-    def left(_: Any) -> None:
-        gone.append(True)
-        asked.cancel()
-
-    def done(body: Any) -> None:
-        if not gone:
-            request.write(answer_json(request, status, body))
-            request.finish()
-
-    def failed(failure: Failure) -> None:
-        if gone and failure.check(CancelledError):
-            return
-        error = service.refused(failure, client)
-        if not gone:
-            request.write(deny(request, error))
-            request.finish()
-
-    request.notifyFinish().addErrback(left)
-    asked.addCallbacks(done, failed)
-    return NOT_DONE_YET

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web import http
+from twisted.web.server import NOT_DONE_YET
 
 from pcapd.api.http.forwarded import Networks, client_address, contains
 from pcapd.errors import RequestError, Unauthenticated
@@ -25,6 +26,7 @@ __all__ = [
     "ClientInfo",
     "HealthResource",
     "TargetsResource",
+    "answer",
 ]
 
 
@@ -121,6 +123,48 @@ class ClientInfo:
             token=_bearer(_header(request, b"authorization")),
             proxy=connected if client != address else None,
         )
+
+
+def answer(
+    service: CaptureService,
+    request: Any,
+    ask: Callable[[ClientInfo], Deferred[dict[str, Any]]],
+    status: int = 200,
+) -> Any:
+    """Answer a request with a JSON object that is not known yet; a client that leaves cancels the question.
+
+    Args:
+        ask: Asks for the object, on behalf of a client.
+        status: The HTTP status with it.
+
+    Returns:
+        What a Twisted resource returns.
+    """
+    client = service.client(request)
+    asked = ask(client)
+    gone = False
+
+    def left(_: Any) -> None:
+        nonlocal gone
+        gone = True
+        asked.cancel()
+
+    def done(body: dict[str, Any]) -> None:
+        if not gone:
+            request.write(answer_json(request, status, body))
+            request.finish()
+
+    def failed(failure: Failure) -> None:
+        if gone and failure.check(CancelledError):
+            return
+        error = service.refused(failure, client)
+        if not gone:
+            request.write(deny(request, error))
+            request.finish()
+
+    request.notifyFinish().addErrback(left)
+    asked.addCallbacks(done, failed)
+    return NOT_DONE_YET
 
 
 def _header(request: Any, name: bytes) -> str | None:
