@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pcapd.api.recordings.splice import Stored, Wanted, cut_packets, parts
 from pcapd.api.recordings.store import Extract, Store
@@ -106,7 +107,8 @@ async def assemble(
         if part.exact:
             extents.append(_Extent(name, part.start, part.size))
         else:
-            data = cut_packets(await store.get(name, part.start, part.size), wanted)
+            cut = partial(cut_packets, wanted=wanted)
+            data = await store.get(name, part.start, part.size, cut)
             extents.append(_Extent(name, 0, len(data), data))
     first = chosen[0].segment if chosen else None
     tag = f"{id}-{first.epoch}-{first.number}-{wanted.from_us or 0}" if first is not None else id

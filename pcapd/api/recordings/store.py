@@ -107,14 +107,22 @@ class Store:
             for written in (path, *path.parents[: name.count("/") + 1]):
                 _flush(written)
 
-    def get(self, name: str, start: int, length: int) -> Deferred[bytes]:
+    def get(
+        self, name: str, start: int, length: int, convert: Callable[[bytes], bytes] | None = None
+    ) -> Deferred[bytes]:
         """Read a part of an object.  Fails with `StoreTrouble`, also if there is none of this name.
 
         Args:
             start: Offset in bytes.
             length: Bytes, more than 0.
+            convert: Applied to the bytes on the store's thread, because it may take long.
         """
-        return self._do(lambda: bytes(obstore.get_range(self._store, name, start=start, length=length)))
+
+        def work() -> bytes:
+            data = bytes(obstore.get_range(self._store, name, start=start, length=length))
+            return data if convert is None else convert(data)
+
+        return self._do(work)
 
     def join(self, name: str, extracts: Iterable[Extract]) -> Deferred[None]:
         """Store an object that consists of parts of others, as `put` does.
