@@ -28,6 +28,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("pcapd")
 
+# Some tests start our programs as other users, who must be able to read what a test lays out.
+os.umask(0o022)
+
 # A shell lets what it starts in the background ignore Ctrl-C, and so would all that we start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -50,7 +50,6 @@ exec env -i container=pcapd SYSTEMD_UNIT_PATH=/etc/systemd/system:{units} PATH=/
 
 #: What PCAPD below needs.
 MOUNTS = f"""
-mount --bind {shlex.quote(str(ROOT))} /opt/pcapd/source
 mount --bind {shlex.quote(str(sys.prefix))} /opt/pcapd/environment
 mount --bind {shlex.quote(str(sys.base_prefix))} /opt/pcapd/python
 """
@@ -145,6 +144,10 @@ class Systemd:
     def _install_program(self) -> None:
         for name in ("bin", "source", "environment", "python"):
             (self._directory / "opt" / "pcapd" / name).mkdir(parents=True)
+        # A copy, because only the user who made the checkout may be able to read it.
+        source = self._directory / "opt/pcapd/source"
+        shutil.copytree(ROOT / "pcapd", source / "pcapd", ignore=shutil.ignore_patterns("__pycache__"))
+        run(["chmod", "-R", "go+rX", str(source)])
         program = self._directory / "opt/pcapd/bin/pcapd"
         packages = Path(sysconfig.get_path("purelib"))
         program.write_text(PCAPD.format(packages=packages.relative_to(sys.prefix), version=sys.version_info))
