@@ -150,9 +150,10 @@ def test_agents_for_a_user_of_a_cloud(events: list[dict[str, Any]]) -> None:
     client = ClientInfo("192.0.2.9:5555", "request", "token")
 
     def asked(*named: str) -> Any:
+        running: Any = None
         resolvers: Any = [Scripted("cloud_foundry", [], None)]
         trail = Trail(Clock(), None, Metrics().audit_failures)
-        return outcome(Operators(resolvers, trail, lambda: named, trail).agents(client, agents))
+        return outcome(Operators(resolvers, running, lambda: named, trail).agents(client, agents))
 
     with pytest.raises(Forbidden, match="only operators"):
         asked("cloud_foundry/uaa/someone-else")
