@@ -509,6 +509,8 @@ STATE_TIMEOUT: Final = 5.0
 LEASE: Final = 15.0
 #: seconds between two renewals of a lease.
 LEASE_INTERVAL: Final = 4.0
+#: seconds between two looks at what other processes have changed about recordings.
+TERMS_INTERVAL: Final = 1.0
 #: seconds after which a process that has not renewed its lease is forgotten.
 HOLDER_FORGOTTEN: Final = 86400.0
 #: seconds between looks for recordings and objects that may be deleted.

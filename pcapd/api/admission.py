@@ -116,8 +116,9 @@ class Admission:
 
 def _described(capture: Capture) -> dict[str, Any]:
     started = capture.facts.started()
-    optional = ("origin", "purpose")
-    always = ("capture", "user", "targets", "interfaces", "filter", "headers_only", "client")
+    # A recording that goes on after a restart was asked for by nobody.
+    optional = ("origin", "purpose", "client")
+    always = ("capture", "user", "targets", "interfaces", "filter", "headers_only")
     return {
         **{key: started[key] for key in always},
         **{key: started[key] for key in optional if key in started},

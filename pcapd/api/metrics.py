@@ -70,6 +70,12 @@ class Metrics(DaemonMetrics):
             "recording_packets_deleted",
             "Packets that were stored and then deleted: by a ring, by age or by users",
         )
+        self.recordings_taken = self._counter(
+            "recordings_taken_over", "Recordings that this api continued after another one"
+        )
+        self.recordings_lost = self._counter(
+            "recordings_lost", "Recordings that another api took over while they ran in this one"
+        )
         self._most_recordings = self._gauge("limit_recordings_per_user", "Recordings of one user at once")
         self._most_stored = self._gauge("limit_recordings_bytes", "Bytes of all recordings")
         self.kept({}, None)

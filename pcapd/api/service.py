@@ -185,7 +185,7 @@ class Api(Daemon):
         until = self.reactor.seconds() + self.config.drain_timeout
         captures = list(self._captures)
         finished = [capture.finished for capture in captures]
-        finished += self._recordings.finished() if self._recordings else []
+        finished += self._recordings.drain() if self._recordings else []
         ended = DeferredList(finished, consumeErrors=True)
         for capture in captures:
             capture.stop(EndReason.DRAINING, "the api is shutting down", within=self.config.drain_timeout)

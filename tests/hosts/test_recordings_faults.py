@@ -156,7 +156,7 @@ def test_the_api_is_killed_while_one_starts(lab: RecordingLab, point: str) -> No
 @pytest.mark.parametrize(
     "point",
     [
-        pytest.param(f"{INDEX}.change:after", id="its epoch is noted"),
+        pytest.param(f"{INDEX}.claim:after", id="its epoch is noted"),
         pytest.param(f"{SERVICE}._begin:before", id="before its capture"),
         pytest.param(f"{SERVICE}._begin:after", id="after its capture began"),
     ],

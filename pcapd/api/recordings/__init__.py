@@ -10,8 +10,16 @@
     what users ask, and who may.
 ``running``
     one that runs: its segments, its ring and its end.
+``terms``
+    who records what, if several apis share the index.  Pure.
+``takeover``
+    looks what other apis have changed, and takes over what they record no longer.
 ``resuming``
-    continues them after a restart.
+    continues recordings that nobody records.
+``chores``
+    does again what failed.
+``room``
+    whether there is room for more.
 ``redialling``
     dials lost agents again.
 ``sweeping``

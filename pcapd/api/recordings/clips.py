@@ -2,8 +2,8 @@
 
 A clip is in the index before anything else happens; while it is open, the ring keeps the segments that
 it needs.  Its object is made when all packets up to its end are stored, when the recording has ended,
-or when they have been awaited for `limits.CLIP_PATIENCE`.  A clip that was open when the api ended is
-made after the restart.
+or when they have been awaited for `limits.CLIP_PATIENCE`.  The process that holds the recording makes its
+clips, whoever asked for them; when that process ends, the next holder does.
 
 ::
 
@@ -13,6 +13,7 @@ made after the restart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -22,9 +23,11 @@ from twisted.logger import Logger
 from pcapd.api.recordings.explaining import Explainer
 from pcapd.api.recordings.fetching import assemble, clip_file, clip_name
 from pcapd.api.recordings.index import Index
+from pcapd.api.recordings.room import Room
 from pcapd.api.recordings.splice import Wanted
 from pcapd.api.recordings.store import Store, StoreTrouble
-from pcapd.api.recordings.tables import Clip
+from pcapd.api.recordings.tables import Clip, Recording
+from pcapd.api.recordings.terms import Outcome
 from pcapd.api.recordings.values import RUNNING
 from pcapd.errors import LimitReached, NoRoom
 from pcapd.limits import (
@@ -48,14 +51,16 @@ _MICROS = 1_000_000
 class House(Protocol):
     """What clips need of the recordings."""
 
-    def need_room(self, size: int = 0) -> None:
-        """Raise `NoRoom` if there is no room for so many more bytes."""
+    room: Room
 
     def grew(self, size: int) -> None:
         """Count bytes that were stored."""
 
     def runs(self, id: str) -> bool:
         """Whether a recording runs in this process."""
+
+    def holds(self, recording: Recording) -> bool:
+        """Whether this process holds a recording, which may have ended."""
 
 
 class _Open:
@@ -99,14 +104,22 @@ class Clips:
         """Allow clips to be explained."""
         self._explainer.start()
 
-    async def resume(self) -> None:
-        """Take up the clips that were open when the api ended; before any recording goes on."""
-        for clip in await self._index.open_clips():
-            recording = await self._index.get(clip.recording)
-            if recording is not None and clip.number not in self._numbers(clip.recording):
+    async def adopt(self, recording: Recording) -> None:
+        """Take up the clips of a recording that are not made yet; before it goes on, if it does."""
+        for clip in (await self._index.clips([recording.id]))[recording.id]:
+            if clip.state == "open" and clip.number not in self._numbers(recording.id):
                 one = self._add(clip, explain=recording.explain)
                 if recording.state not in RUNNING:
                     self._make(one)
+
+    async def make(self, clips: Sequence[Clip]) -> None:
+        """Take up clips of recordings that this process holds, if another process was asked for them."""
+        # 0 is the number of a clip whose number is being asked for.
+        new = [clip for clip in clips if not {0, clip.number} & self._numbers(clip.recording)]
+        for id in dict.fromkeys(clip.recording for clip in new):
+            recording = await self._index.get(id)
+            if recording is not None and self._house.holds(recording):
+                await self.adopt(recording)
 
     def _numbers(self, id: str) -> set[int]:
         return {one.clip.number for one in self._open.get(id, ())}
@@ -143,7 +156,7 @@ class Clips:
         opened = self._open.get(id, ())
         if len(opened) >= CLIPS_OPEN_MAX:
             raise LimitReached(f"{len(opened)} clips of the recording are not finished", "try again later")
-        self._house.need_room()
+        self._house.room.need()
         now = now_us()
         wanted = Clip(id, 0, reason, now - int(before * _MICROS), now + int(after * _MICROS))
         # Added before the index is asked: from now on, the ring keeps its segments.
@@ -164,8 +177,16 @@ class Clips:
             "clip {number} of recording {id}: {reason}", number=one.clip.number, id=id, reason=reason
         )
         if not self._house.runs(id):
-            self._make(one)
+            await self._leave(one)
         return one.clip
+
+    async def _leave(self, one: _Open) -> None:
+        """Let the process make a clip that holds the recording: this one, if it has just ended here."""
+        recording = await self._index.get(one.clip.recording)
+        if recording is None or not self._house.holds(recording):
+            self._remove(one)
+        elif recording.state not in RUNNING:
+            self._make(one)
 
     def _limit(self, id: str, cause: str) -> None:
         last = self._last.get((id, cause))
@@ -235,10 +256,11 @@ class Clips:
         if self._stopped:
             return  # made again after the restart
         values = {name: getattr(done, name) for name in ("state", "bytes", "first_us", "last_us")}
-        there = await self._index.change_clip(done, **values)
+        outcome = await self._index.change_clip(done, **values)
         self._remove(one)
-        if not there:  # the recording was deleted meanwhile
+        if outcome is Outcome.GONE:
             await self._store.delete([clip_name(done.recording, done.number)])
+        if outcome is not Outcome.DONE:
             return
         self._house.grew(done.bytes)
         if one.explain and done.state == "done":
@@ -266,7 +288,7 @@ class Clips:
         if not segments:
             return replace(clip, state="failed")
         file = await assemble(self._store, clip.recording, segments, wanted, lambda: None)
-        self._house.need_room(file.size)
+        self._house.room.need(file.size)
         await self._store.join(clip_name(clip.recording, clip.number), file.extracts)
         return replace(
             clip,

@@ -19,7 +19,7 @@ from pcapd.api.recordings.hooks import HOOK_CAUSE, fits, hashed, new_key, reason
 from pcapd.api.recordings.service import Recordings
 from pcapd.api.recordings.splice import Wanted
 from pcapd.api.recordings.tables import Recording
-from pcapd.api.recordings.values import RUNNING, Cut, Order, described, described_clip, request_of
+from pcapd.api.recordings.values import Cut, Order, described, described_clip, request_of
 from pcapd.api.resolvers.base import Resolved, asked_by
 from pcapd.errors import Conflict, Forbidden, LimitReached, RequestError, TargetNotFound, Unauthenticated
 from pcapd.limits import FETCHES_MAX
@@ -89,7 +89,7 @@ class Desk:
         self._record("recording_stop_requested", user, client, recording=id, owner=recording.user)
         own = user.identity == recording.identity
         who = "its owner" if own else f"an operator of the api ({user.user})"
-        self._recordings.stop_one(id, f"stopped by {who}")
+        await self._recordings.stop_one(id, f"stopped by {who}")
         return described(recording, (await self._recordings.index.clips([id]))[id])
 
     def deleted(self, client: ClientInfo, id: str) -> Deferred[dict[str, Any]]:
@@ -133,7 +133,7 @@ class Desk:
             self._needs_to_run(recording)
             self._record("recording_hook_made", user, client, recording=id)
             key = new_key()
-            await self._recordings.index.change(id, hook=hashed(key))
+            await self._recordings.index.set_hook(id, hashed(key))
         return {"hook": {"path": f"/v1/hooks/{id}", "key": key}}
 
     def struck(self, client: ClientInfo, id: str, body: Any) -> Deferred[dict[str, Any]]:
@@ -158,7 +158,7 @@ class Desk:
         return {"clip": described_clip(clip)}
 
     def _needs_to_run(self, recording: Recording) -> None:
-        if recording.state not in RUNNING or not self._recordings.runs(recording.id):
+        if not self._recordings.runs_somewhere(recording):
             raise Conflict("the recording has ended already", "pcapctl recordings shows the states")
 
     # --- packets ---------------------------------------------------------------

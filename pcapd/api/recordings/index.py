@@ -1,4 +1,8 @@
-"""The index of recordings, with their segments and clips.  Each method is one transaction."""
+"""The index of recordings, with their segments and clips.  Each method is one transaction.
+
+What the holder of a recording writes has the condition that it still holds it, in the same term: the row of
+the recording is locked, and then `pcapd.api.state.rules` decides.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,130 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 from twisted.internet.defer import Deferred
 
 from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.tables import CLIPS, RECORDINGS, SEGMENTS, Clip, Recording
-from pcapd.api.state.database import Database
+from pcapd.api.recordings.terms import Outcome, Seen, Survey
+from pcapd.api.recordings.values import RUNNING
+from pcapd.api.state.database import Database, clock_us, lock
+from pcapd.api.state.rules import Term, may_take, may_write
+from pcapd.api.state.tables import HOLDERS
+from pcapd.errors import Conflict, LimitReached, StateUnavailable
 
 __all__ = ["Clip", "Index", "Recording"]
 
 
 class Index:
-    """See the module.  Every Deferred fails with `pcapd.errors.StateUnavailable` if the database does."""
+    """See the module.  Every Deferred fails with `pcapd.errors.StateUnavailable` if the database does.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: The database.
+        holder: This process.
+        leased: Whether it needs a lease, because other processes use the database too.
+    """
+
+    def __init__(self, database: Database, holder: str, *, leased: bool) -> None:
         self._do = database.do
+        self._holder = holder
+        self._leased = leased
+
+    # --- terms -----------------------------------------------------------------
+
+    def claim(self, id: str, epoch: int) -> Deferred[Recording | None]:
+        """Begin the next term of a recording; fires with it, or with None if another process holds it.
+
+        Args:
+            epoch: The epoch that was seen: if it is another one now, somebody was faster.
+        """
+
+        def work(connection: Connection) -> Recording | None:
+            lock(connection)  # no lease is renewed meanwhile
+            term = _term(connection, id)
+            if term is None or term.epoch != epoch or not may_take(term, self._holder, clock_us(connection)):
+                return None
+            values = {"holder": self._holder, "epoch": epoch + 1}
+            connection.execute(update(RECORDINGS).where(RECORDINGS.c.id == id).values(**values))
+            row = connection.execute(select(RECORDINGS).where(RECORDINGS.c.id == id)).mappings().one()
+            return Recording(**row)
+
+        return self._do(work)
+
+    def claim_ended(self, id: str, epoch: int) -> Deferred[bool]:
+        """Like `claim` for a recording that has ended, whoever holds it; fires with success."""
+        seen = and_(RECORDINGS.c.id == id, RECORDINGS.c.epoch == epoch, RECORDINGS.c.ended_us.is_not(None))
+        statement = update(RECORDINGS).where(seen).values(holder=self._holder, epoch=epoch + 1)
+        return self._do(lambda connection: connection.execute(statement).rowcount > 0)
+
+    def release(self, id: str, epoch: int) -> Deferred[Outcome]:
+        """Give a recording up, so that another process continues it at once."""
+        return self.change(id, epoch, holder=None)
+
+    def release_all(self) -> Deferred[None]:
+        """Give up all recordings of this process."""
+        mine = update(RECORDINGS).where(RECORDINGS.c.holder == self._holder).values(holder=None)
+        return self._do(lambda connection: _none(connection.execute(mine)))
+
+    def survey(self) -> Deferred[Survey]:
+        """All recordings that run, and those with clips that are not made yet."""
+        opened = CLIPS.c.state == "open"
+        columns = RECORDINGS.c
+        wanted = (
+            select(columns.id, columns.state, columns.ending, *_TERM)
+            .outerjoin(HOLDERS, columns.holder == HOLDERS.c.id)
+            .where(or_(columns.state.in_(RUNNING), columns.id.in_(select(CLIPS.c.recording).where(opened))))
+        )
+
+        def work(connection: Connection) -> Survey:
+            clips = [Clip(**row) for row in connection.execute(select(CLIPS).where(opened)).mappings()]
+            seen = [
+                Seen(row.id, row.state, Term(row.holder, row.epoch, row.until_us), row.ending)
+                for row in connection.execute(wanted)
+            ]
+            return Survey(clock_us(connection), seen, clips, _total(connection))
+
+        return self._do(work)
+
+    def ask_to_end(self, id: str, why: str) -> Deferred[None]:
+        """Ask the process that holds a recording to end it."""
+        statement = update(RECORDINGS).where(RECORDINGS.c.id == id).values(ending=why)
+        return self._do(lambda connection: _none(connection.execute(statement)))
+
+    def _fence(self, connection: Connection, id: str, epoch: int) -> Outcome:
+        """Whether this process may write in this term; until the end of the transaction."""
+        term = _term(connection, id)
+        if term is None:
+            return Outcome.GONE
+        return Outcome.DONE if may_write(term, self._holder, epoch) else Outcome.LOST
 
     # --- recordings ------------------------------------------------------------
 
-    def create(self, recording: Recording) -> Deferred[None]:
-        """Add a recording."""
-        values = {field.name: getattr(recording, field.name) for field in fields(recording)}
-        return self._do(lambda connection: _none(connection.execute(insert(RECORDINGS).values(**values))))
+    def create(self, recording: Recording, per_user: int) -> Deferred[None]:
+        """Add a recording, which this process holds.
+
+        Fails with `LimitReached` if its owner has so many that run.
+        """
+        held = replace(recording, holder=self._holder)
+        values = {field.name: getattr(held, field.name) for field in fields(held)}
+        owned = and_(RECORDINGS.c.identity == recording.identity, RECORDINGS.c.state.in_(RUNNING))
+
+        def work(connection: Connection) -> None:
+            lock(connection)
+            if self._leased and not self._live(connection):
+                raise StateUnavailable("this api has no lease in the database yet", "try again later")
+            running = connection.execute(
+                select(func.count()).select_from(RECORDINGS).where(owned)
+            ).scalar_one()
+            if running >= per_user:
+                raise LimitReached(f"you already run {running} recordings", "stop one of them")
+            connection.execute(insert(RECORDINGS).values(**values))
+
+        return self._do(work)
+
+    def _live(self, connection: Connection) -> bool:
+        mine = and_(HOLDERS.c.id == self._holder, HOLDERS.c.until_us > clock_us(connection))
+        return connection.execute(select(HOLDERS.c.id).where(mine)).first() is not None
 
     def get(self, id: str) -> Deferred[Recording | None]:
         """The recording with this id, if there is one."""
@@ -54,9 +160,20 @@ class Index:
             lambda connection: [Recording(**row) for row in connection.execute(wanted).mappings()]
         )
 
-    def change(self, id: str, **values: Any) -> Deferred[None]:
-        """Change fields of a recording."""
-        statement = update(RECORDINGS).where(RECORDINGS.c.id == id).values(**values)
+    def change(self, id: str, epoch: int, **values: Any) -> Deferred[Outcome]:
+        """Change fields of a recording, in a term of this process."""
+
+        def work(connection: Connection) -> Outcome:
+            outcome = self._fence(connection, id, epoch)
+            if outcome is Outcome.DONE:
+                connection.execute(update(RECORDINGS).where(RECORDINGS.c.id == id).values(**values))
+            return outcome
+
+        return self._do(work)
+
+    def set_hook(self, id: str, hashed: str) -> Deferred[None]:
+        """Replace the key of a recording's hook; any process may."""
+        statement = update(RECORDINGS).where(RECORDINGS.c.id == id).values(hook=hashed)
         return self._do(lambda connection: _none(connection.execute(statement)))
 
     def remove(self, id: str) -> Deferred[int]:
@@ -64,6 +181,7 @@ class Index:
 
         def work(connection: Connection) -> int:
             size = 0
+            _term(connection, id)  # nothing is added meanwhile
             for column, owner in (
                 (RECORDINGS.c.bytes, RECORDINGS.c.id),
                 (CLIPS.c.bytes, CLIPS.c.recording),
@@ -86,20 +204,10 @@ class Index:
 
         return self._do(work)
 
-    def total(self) -> Deferred[int]:
-        """Bytes of all segments and clips."""
-
-        def work(connection: Connection) -> int:
-            segments = connection.execute(select(func.sum(RECORDINGS.c.bytes))).scalar() or 0
-            clips = connection.execute(select(func.sum(CLIPS.c.bytes))).scalar() or 0
-            return int(segments) + int(clips)
-
-        return self._do(work)
-
     # --- segments ----------------------------------------------------------------
 
-    def add_segment(self, id: str, segment: Stored, dropped: int) -> Deferred[bool]:
-        """Add a stored segment, and count it in its recording; fires with whether the recording exists.
+    def add_segment(self, id: str, segment: Stored, dropped: int) -> Deferred[Outcome]:
+        """Add a stored segment, and count it in its recording, in the term of its epoch.
 
         A segment that is there already is not added again: the database may have failed after it was added.
 
@@ -107,13 +215,16 @@ class Index:
             dropped: Packets that were lost since the recording's start.
         """
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> Outcome:
             mine = RECORDINGS.c.id == id
-            row = connection.execute(select(RECORDINGS).where(mine)).mappings().first()
-            if row is None:
-                return False
+            outcome = self._fence(connection, id, segment.epoch)
+            if outcome is Outcome.GONE:
+                return outcome
             if connection.execute(select(SEGMENTS.c.size).where(_is(id, segment))).first() is not None:
-                return True
+                return Outcome.DONE
+            if outcome is Outcome.LOST:
+                return outcome
+            row = connection.execute(select(RECORDINGS).where(mine)).mappings().one()
             values = {field.name: getattr(segment, field.name) for field in fields(segment)}
             connection.execute(insert(SEGMENTS).values(recording=id, **values))
             connection.execute(
@@ -127,7 +238,7 @@ class Index:
                     dropped=dropped,
                 )
             )
-            return True
+            return Outcome.DONE
 
         return self._do(work)
 
@@ -147,13 +258,15 @@ class Index:
 
         return self._do(work)
 
-    def drop_segments(self, id: str, segments: Sequence[Stored]) -> Deferred[int]:
+    def drop_segments(self, id: str, epoch: int, segments: Sequence[Stored]) -> Deferred[int | None]:
         """Remove segments that are not kept any longer, and count their packets as deleted.
 
-        Fires with the bytes of those that were still there.
+        Fires with the bytes of those that were still there; None if this term has ended.
         """
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> int | None:
+            if self._fence(connection, id, epoch) is not Outcome.DONE:
+                return None
             gone = [
                 one
                 for one in segments
@@ -181,9 +294,14 @@ class Index:
     # --- clips -------------------------------------------------------------------
 
     def add_clip(self, clip: Clip) -> Deferred[Clip]:
-        """Add a clip under the recording's next number; fires with it."""
+        """Add a clip under the recording's next number; fires with it.
+
+        Fails with `Conflict` if the recording was deleted.
+        """
 
         def work(connection: Connection) -> Clip:
+            if _term(connection, clip.recording) is None:
+                raise Conflict("the recording was deleted")
             last = connection.execute(
                 select(func.max(CLIPS.c.number)).where(CLIPS.c.recording == clip.recording)
             ).scalar()
@@ -194,19 +312,20 @@ class Index:
 
         return self._do(work)
 
-    def change_clip(self, clip: Clip, **values: Any) -> Deferred[bool]:
-        """Change fields of a clip; fires with whether it still exists."""
-        statement = (
-            update(CLIPS)
-            .where(CLIPS.c.recording == clip.recording, CLIPS.c.number == clip.number)
-            .values(**values)
-        )
-        return self._do(lambda connection: connection.execute(statement).rowcount > 0)
+    def change_clip(self, clip: Clip, **values: Any) -> Deferred[Outcome]:
+        """Change fields of a clip; only for the holder of its recording, which may have ended."""
+        mine = and_(CLIPS.c.recording == clip.recording, CLIPS.c.number == clip.number)
 
-    def open_clips(self) -> Deferred[list[Clip]]:
-        """The clips of all recordings whose objects are not stored yet."""
-        wanted = select(CLIPS).where(CLIPS.c.state == "open").order_by(CLIPS.c.recording, CLIPS.c.number)
-        return self._do(lambda connection: [Clip(**row) for row in connection.execute(wanted).mappings()])
+        def work(connection: Connection) -> Outcome:
+            term = _term(connection, clip.recording)
+            if term is None:
+                return Outcome.GONE
+            if term.holder != self._holder:
+                return Outcome.LOST
+            connection.execute(update(CLIPS).where(mine).values(**values))
+            return Outcome.DONE
+
+        return self._do(work)
 
     def clips(self, ids: Sequence[str]) -> Deferred[dict[str, list[Clip]]]:
         """The clips of recordings, by their id, in order."""
@@ -228,6 +347,20 @@ def _is(id: str, segment: Stored) -> ColumnElement[bool]:
     return and_(columns.recording == id, same)
 
 
+def _term(connection: Connection, id: str) -> Term | None:
+    """The term of a recording, whose row is locked until the end of the transaction; None without one."""
+    held = select(*_TERM).outerjoin(HOLDERS, RECORDINGS.c.holder == HOLDERS.c.id)
+    row = connection.execute(held.where(RECORDINGS.c.id == id).with_for_update(of=RECORDINGS)).first()
+    return None if row is None else Term(row.holder, row.epoch, row.until_us)
+
+
+def _total(connection: Connection) -> int:
+    segments = connection.execute(select(func.sum(RECORDINGS.c.bytes))).scalar() or 0
+    clips = connection.execute(select(func.sum(CLIPS.c.bytes))).scalar() or 0
+    return int(segments) + int(clips)
+
+
+_TERM: Final = (RECORDINGS.c.holder, RECORDINGS.c.epoch, HOLDERS.c.until_us)
 _STORED: Final = tuple(field.name for field in fields(Stored))
 
 

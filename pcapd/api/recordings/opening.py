@@ -39,9 +39,9 @@ def open_recordings(  # noqa: PLR0917
     Raises:
         ConfigError: The store or a file of the configuration cannot be used.
     """
-    index = Index(database)
+    index = Index(database, holding.id, leased=not holding.alone)
     store = Store(reactor, config.store, _credentials(config.credentials_file))
-    recordings = Recordings(reactor, config, captures, trail, index, store, metrics)
+    recordings = Recordings(reactor, config, captures, trail, index, store, metrics, holding)
     return recordings, Desk(recordings, operators, trail, config.readers)
 
 

@@ -1,20 +1,24 @@
-"""Continues the recordings that ran when the api ended.
+"""Continues recordings that nobody records: those that ran when the api ended, and those of other apis.
 
-A database that does not answer yet, and agents that start later than the api, are awaited.
+A database that does not answer yet, and agents that start later than the api, are awaited.  While they are,
+this process holds the recording, so that two apis do not take it from each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from pcapd.api.recordings.clips import Clips
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.redialling import pause
 from pcapd.api.recordings.tables import Recording
+from pcapd.api.recordings.terms import Seen
 from pcapd.api.recordings.values import RUNNING
 from pcapd.errors import AuditUnavailable, Draining, PcapdError, RecordingsUnavailable, StateUnavailable
 from pcapd.limits import REDIAL_PATIENCE
@@ -29,16 +33,38 @@ class _Waiting:
     """A recording that is continued later.
 
     Attributes:
-        identity: Its owner.
+        epoch: Of the term that this process holds, or of the one before it.
         since: When the first attempt failed, seconds of the reactor's clock.
         attempts: Number of attempts.
         timer: Of the next attempt; None while an attempt is made.
+        ending: Why it is ended instead; empty if it is not.
     """
 
-    identity: str
+    epoch: int
     since: float
     attempts: int = 0
     timer: Any = None
+    ending: str = ""
+
+
+class House(Protocol):
+    """The recordings.
+
+    Attributes:
+        terms: The recordings that this process holds, with their epochs.
+    """
+
+    terms: dict[str, int]
+    clips: Clips
+
+    def taken(self, recording: Recording) -> None:
+        """Handle that this process has begun a term of a recording."""
+
+    async def resume(self, recording: Recording) -> None:
+        """Continue a recording in a term of this process."""
+
+    async def finish(self, id: str, state: str, message: str) -> None:
+        """Note the end of a recording."""
 
 
 class Resuming:
@@ -47,8 +73,8 @@ class Resuming:
     Args:
         reactor: The reactor.
         index: The index.
-        resume: Continues a recording.
-        finish: Notes the end of a recording: id, state, message.
+        accepting: Raises `Draining` when nothing new is begun.
+        house: The recordings.
 
     Attributes:
         ready: Whether it is known which recordings there are.
@@ -57,17 +83,11 @@ class Resuming:
 
     log = Logger()
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        index: Index,
-        resume: Callable[[Recording], Awaitable[None]],
-        finish: Callable[[str, str, str], Awaitable[None]],
-    ) -> None:
+    def __init__(self, reactor: Reactor, index: Index, accepting: Callable[[], None], house: House) -> None:
         self._reactor = reactor
         self._index = index
-        self._resume = resume
-        self._finish = finish
+        self._accepting = accepting
+        self._house = house
         self._waiting: dict[str, _Waiting] = {}
         self._attempts = 0
         self._timer: Any = None
@@ -90,35 +110,47 @@ class Resuming:
         for one in asked:
             one.callback(None)
 
-    def start(self, before: Callable[[], Awaitable[None]]) -> None:
-        """Continue all recordings.
+    def start(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Look at the index, until it can be read.
 
         Args:
-            before: Called first; it fails if the index cannot be read.
+            look: Looks, and calls `take`; it fails if the index cannot be read.
         """
         self._timer = None
-        Deferred.fromCoroutine(self._start(before)).addErrback(
+        Deferred.fromCoroutine(self._start(look)).addErrback(
             lambda failure: self.log.failure("recordings are not continued", failure)
         )
 
-    async def _start(self, before: Callable[[], Awaitable[None]]) -> None:
+    async def _start(self, look: Callable[[], Awaitable[None]]) -> None:
         try:
-            await before()
-            found = await self._index.listed(states=RUNNING)
+            await look()
         except StateUnavailable as error:
             self.troubled = True
             self._tell()
             self.log.warn("the recordings are not read yet: {reason}", reason=str(error))
             if not self._stopped:
-                self._timer = self._reactor.callLater(pause(self._attempts), self.start, before)
+                self._timer = self._reactor.callLater(pause(self._attempts), self.start, look)
             self._attempts += 1
             return
-        now = self._reactor.seconds()
-        self._waiting = {one.id: _Waiting(one.identity, now) for one in found}
         self.ready, self.troubled = True, False
         self._tell()
-        for one in found:
-            await self._attempt(one.id)
+
+    def take(self, free: Sequence[Seen]) -> None:
+        """Continue recordings that nobody records, unless this api drains."""
+        try:
+            self._accepting()
+        except Draining:
+            return
+        now = self._reactor.seconds()
+        for one in free:
+            self._waiting[one.id] = _Waiting(one.term.epoch, now)
+        # In another order than other apis, which do the same, so that each gets some.
+        chosen = random.sample([one.id for one in free], len(free))
+        self._in_background(self._attempt_all(chosen))
+
+    async def _attempt_all(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            await self._attempt(id)
 
     def stop(self) -> None:
         """Continue nothing more, because the api ends."""
@@ -126,9 +158,9 @@ class Resuming:
         for timer in (self._timer, *(waiting.timer for waiting in self._waiting.values())):
             cancel(timer)
 
-    def of(self, identity: str) -> set[str]:
-        """The recordings of an owner that are being continued."""
-        return {id for id, waiting in self._waiting.items() if waiting.identity == identity}
+    def waiting(self) -> set[str]:
+        """The recordings that are being continued."""
+        return set(self._waiting)
 
     def waits(self, id: str) -> bool:
         """Whether a recording is being continued, and no agent has answered yet."""
@@ -141,14 +173,31 @@ class Resuming:
             cancel(waiting.timer)
         return waiting is not None
 
-    def again(self, id: str, identity: str, message: str) -> None:
+    def end(self, id: str, why: str) -> bool:
+        """End a recording that is being continued; return whether it was.
+
+        Args:
+            why: The message.
+        """
+        waiting = self._waiting.get(id)
+        if waiting is None:
+            return False
+        if id in self._house.terms:
+            self.forget(id)
+            self._in_background(self._house.finish(id, "stopped", why))
+        else:
+            waiting.ending = why  # as soon as this process holds it
+        return True
+
+    def again(self, id: str, epoch: int, message: str) -> None:
         """Try again later, because no agent was reached.
 
         Args:
+            epoch: Of the present term, in which nothing was stored.
             message: Why, for the user if it is given up.
         """
         now = self._reactor.seconds()
-        waiting = self._waiting.setdefault(id, _Waiting(identity, now))
+        waiting = self._waiting.setdefault(id, _Waiting(epoch, now))
         if now - waiting.since >= REDIAL_PATIENCE:
             self._give_up(id, message)
         elif not self._stopped:
@@ -165,22 +214,45 @@ class Resuming:
         if waiting is None:  # stopped or deleted meanwhile
             return
         try:
-            recording = await self._index.get(id)
-            if recording is None or recording.state not in RUNNING or id not in self._waiting:
+            self._accepting()
+            recording = await self._hold(id, waiting)
+            if recording is not None:
+                await self._go_on(recording, waiting)
+            else:
                 self.forget(id)
-                return
-            await self._resume(recording)
         except Draining:
             return
         except (AuditUnavailable, RecordingsUnavailable, StateUnavailable) as error:
-            self.again(id, waiting.identity, error.message)
+            self.again(id, waiting.epoch, error.message)
         except PcapdError as error:
             self._give_up(id, error.message)
+
+    async def _go_on(self, recording: Recording, waiting: _Waiting) -> None:
+        id = recording.id
+        await self._house.clips.adopt(recording)
+        if recording.state not in RUNNING or id not in self._waiting:
+            self.forget(id)
+            self._house.terms.pop(id, None)
+        elif waiting.ending or recording.ending:
+            self.forget(id)
+            await self._house.finish(id, "stopped", waiting.ending or recording.ending)
+        else:
+            await self._house.resume(recording)
+
+    async def _hold(self, id: str, waiting: _Waiting) -> Recording | None:
+        """The recording, if this process holds it; if nobody does, this process begins a term."""
+        if self._house.terms.get(id) == waiting.epoch:
+            return await self._index.get(id)
+        recording = await self._index.claim(id, waiting.epoch)
+        if recording is not None:
+            waiting.epoch = self._house.terms[id] = recording.epoch
+            self._house.taken(recording)
+        return recording
 
     def _give_up(self, id: str, message: str) -> None:
         self.log.warn("recording {id} is not continued: {reason}", id=id, reason=message)
         self.forget(id)
-        self._in_background(self._finish(id, "failed", message))
+        self._in_background(self._house.finish(id, "failed", message))
 
     def _in_background(self, work: Any) -> None:
         Deferred.fromCoroutine(work).addErrback(

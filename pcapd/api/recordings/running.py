@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -13,10 +13,12 @@ from pcapd.api.recordings.fetching import object_name
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
 from pcapd.api.recordings.recorder import Recorded, Recorder
+from pcapd.api.recordings.room import Room
 from pcapd.api.recordings.segments import Segment
 from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.store import Store
 from pcapd.api.recordings.tables import Recording
+from pcapd.api.recordings.terms import Outcome
 from pcapd.api.recordings.watching import Watching
 from pcapd.errors import PcapdError, StateUnavailable
 from pcapd.wire import Notice, Source
@@ -32,6 +34,7 @@ class Owner(Protocol):
     metrics: Metrics
     clips: Clips
     watching: Watching
+    room: Room
 
     def grew(self, size: int) -> None:
         """Count a segment that was stored."""
@@ -45,11 +48,11 @@ class Owner(Protocol):
     def left(self, running: Running, ended: tuple[str, str] | None) -> None:
         """Note that a recording runs no longer; with state and message if it has ended for good."""
 
-    def drop(self, id: str, segments: list[Stored]) -> Awaitable[None]:
-        """Delete segments."""
-
     def abandon(self, id: str) -> None:
         """End a recording that was deleted, if it runs."""
+
+    def lost(self, id: str, epoch: int) -> None:
+        """End a recording that another process records now."""
 
     def note(self, done: Deferred[Any]) -> None:
         """Log the failure of something for which nobody waits."""
@@ -61,7 +64,6 @@ class Running:
     Attributes:
         id: The recording's id.
         epoch: The present epoch.
-        identity: The owner.
         capture: Its capture; None before it starts and after its end.
         recorder: Its sink.
         recording: What is recorded.
@@ -81,7 +83,6 @@ class Running:
         self.capture: Recorded | None = None
         self.recorder: Recorder | None = None
         self.recording: Recording | None = None
-        self.identity = ""
         self.opened_once = False
         self._dropped = dropped
 
@@ -96,13 +97,16 @@ class Running:
             if segment.number not in self._stored:
                 await owner.store.put(name, segment.data)
                 self._stored.add(segment.number)
-            there = await owner.index.add_segment(self.id, stored, segment.dropped)
+            outcome = await owner.index.add_segment(self.id, stored, segment.dropped)
         except PcapdError:
             owner.metrics.segments_failed.inc()
             raise
         self._stored.discard(segment.number)
-        if not there:  # the recording was deleted, perhaps before its capture started
-            owner.abandon(self.id)
+        if outcome is not Outcome.DONE:
+            if outcome is Outcome.LOST:
+                owner.lost(self.id, self.epoch)
+            else:  # perhaps deleted before its capture started
+                owner.abandon(self.id)
             owner.note(owner.store.delete([name]))
             return
         owner.grew(stored.size)
@@ -116,7 +120,7 @@ class Running:
     def quiet(self, up_to_us: int, dropped: int) -> None:
         """Note up to when the recording is complete, and delete what is not kept any longer."""
         self._count_drops(dropped)
-        self._owner.note(self._owner.index.change(self.id, last_us=up_to_us, dropped=dropped))
+        self._owner.note(self._owner.index.change(self.id, self.epoch, last_us=up_to_us, dropped=dropped))
         gone = self._ring.expired(self._seconds(), self._owner.clips.held_from(self.id))
         self._owner.note(Deferred.fromCoroutine(self._drop(gone)))
         self._owner.clips.stored(self.id, up_to_us)
@@ -126,13 +130,21 @@ class Running:
         self._dropped = dropped
 
     async def _drop(self, segments: list[Stored]) -> None:
+        """Delete segments: first from the index, so that nobody reads them any longer."""
+        owner = self._owner
         self._unwanted += segments
         unwanted, self._unwanted = self._unwanted, []
+        if not unwanted:
+            return
         try:
-            await self._owner.drop(self.id, unwanted)
+            size = await owner.index.drop_segments(self.id, self.epoch, unwanted)
         except StateUnavailable:
             self._unwanted += unwanted
             raise
+        if size is not None:  # otherwise another process records it, and drops them
+            owner.room.used -= size
+            owner.metrics.packets_deleted.inc(sum(one.packets for one in unwanted))
+            await owner.store.delete([object_name(self.id, one.epoch, one.number) for one in unwanted])
 
     def opened(self, source: Source) -> None:
         """Note that the recording has started."""

@@ -1,13 +1,14 @@
 """Recordings: captures whose sink is the store, so that they go on when nobody is connected.
 
-A recording is in the index before its capture starts.  It survives a restart of the api: the agents are
-dialled again in a new epoch, and the gap is stated in the file.
+A recording is in the index before its capture starts.  It survives a restart of the api, and its end if
+there are others: the agents are dialled again in a new epoch, and the gap is stated in the file.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Set
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,39 +19,34 @@ from pcapd.api.capture.life import Capture
 from pcapd.api.capture.sink import Sink
 from pcapd.api.http.web import ClientInfo
 from pcapd.api.metrics import Metrics
+from pcapd.api.recordings.chores import Chores
 from pcapd.api.recordings.clips import Clips
 from pcapd.api.recordings.explaining import Explainer
-from pcapd.api.recordings.fetching import object_name
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
 from pcapd.api.recordings.recorder import Recorded, Recorder
 from pcapd.api.recordings.redialling import Redialling
 from pcapd.api.recordings.resuming import Resuming
+from pcapd.api.recordings.room import Room
 from pcapd.api.recordings.running import Running
-from pcapd.api.recordings.splice import Stored
-from pcapd.api.recordings.store import Store, StoreTrouble
+from pcapd.api.recordings.store import Store
 from pcapd.api.recordings.sweeping import Sweeper
 from pcapd.api.recordings.tables import Recording
+from pcapd.api.recordings.takeover import Takeover
 from pcapd.api.recordings.tee import ClientSide, Tee
-from pcapd.api.recordings.values import RUNNING, Order, described, request_of, request_values, target_of
+from pcapd.api.recordings.values import RUNNING, Order, described, remaining, request_values, target_of
 from pcapd.api.recordings.watching import Captures, Watching
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
+from pcapd.api.state.holding import Holding
 from pcapd.config.schema import RecordingsConfig
-from pcapd.errors import (
-    BadRequest,
-    LimitReached,
-    NoRoom,
-    StateUnavailable,
-)
+from pcapd.errors import BadRequest, NoRoom, StateUnavailable
 from pcapd.merge.muxer import Muxer
 from pcapd.net.clock import now_us, rfc3339
 from pcapd.net.reactor import Reactor
 from pcapd.savefile.form import Form
 from pcapd.wire import Besides, EndReason, Request
 
-__all__ = ["RUNNING", "Recordings"]
-
-_MICROS = 1_000_000
+__all__ = ["Recordings"]
 
 
 class Recordings:
@@ -64,6 +60,7 @@ class Recordings:
         index: The index.
         store: The store.
         metrics: The metrics of the api.
+        holding: This process, as one that holds recordings.
     """
 
     log = Logger()
@@ -77,6 +74,7 @@ class Recordings:
         index: Index,
         store: Store,
         metrics: Metrics,
+        holding: Holding,
     ) -> None:
         self._reactor = reactor
         self._config = config
@@ -88,12 +86,14 @@ class Recordings:
         self.metrics = metrics
         self.clips = Clips(reactor, index, store, self, Explainer(reactor, store))
         self.watching = Watching(reactor, captures, self.clips, trail)
-        self._bytes = 0
-        self._ends: dict[str, dict[str, Any]] = {}  # ends that are not in the index yet, by id
-        self._uncleared: set[str] = set()  # deleted recordings whose objects may be left
-        self._resuming = Resuming(reactor, index, self._resume, self.finish)
+        self.room = Room(store, config.max_bytes, config.reserve)
+        self._holding = holding
+        self.terms: dict[str, int] = {}  # what this process holds: epochs by recording
+        self.chores = Chores(index, store, self.terms)
+        self.resuming = Resuming(reactor, index, captures.accepting, self)
+        self._takeover = Takeover(reactor, holding, self)
         self._sweeper = Sweeper(reactor, index, store, config.keep, trail, self.remove, self._catch_up)
-        metrics.recordings(lambda: len(self._running), lambda: self._bytes, lambda: self.troubled, config)
+        metrics.recordings(lambda: len(self._running), lambda: self.room.used, lambda: self.troubled, config)
 
     # --- life --------------------------------------------------------------
 
@@ -101,50 +101,57 @@ class Recordings:
         """Continue the recordings that ran when the api ended, and delete what is too old."""
         self.store.start()
         self.clips.start()
-        self._resuming.start(self._read)
+        self.resuming.start(self._takeover.look)
+        self._takeover.start()
         self._sweeper.start()
+
+    def drain(self) -> list[Deferred[None]]:
+        """Begin nothing more; fire when what runs now is stored, and given up."""
+        self.resuming.stop()
+        for id in self.resuming.waiting() & self.terms.keys():
+            self._give_up(id)
+        return [running.recorder.finished for running in self._running.values() if running.recorder]
 
     def stop(self) -> None:
         """Close the store; all captures have ended."""
         self._sweeper.stop()
-        self._resuming.stop()
+        self._takeover.stop()
         self.clips.stop()
+        self.note(self.index.release_all())
         self.store.stop()
 
-    async def _read(self) -> None:
-        self._bytes = await self.index.total()
-        await self.clips.resume()
+    def _give_up(self, id: str) -> None:
+        """Let another process continue a recording."""
+        self.note(self.index.release(id, self.terms.pop(id)))
 
     @property
     def troubled(self) -> bool:
         """Whether segments cannot be stored at present, or the index cannot be read."""
         recorders = [running.recorder for running in self._running.values() if running.recorder]
-        return self._resuming.troubled or bool(self._ends) or any(one.troubled for one in recorders)
+        return self.resuming.troubled or self.chores.troubled or any(one.troubled for one in recorders)
 
-    async def _resume(self, recording: Recording) -> None:
-        """Continue a recording in a new epoch."""
-        self._captures.accepting()
-        request = request_of(recording.request)
-        left = self._left(recording, request)
-        most = None
-        if request.max_bytes is not None:
-            most = request.max_bytes - recording.bytes - recording.deleted_bytes
-        if left <= 0 or (most is not None and most <= 0):
-            await self.finish(
-                recording.id, "stopped", "its time is over" if left <= 0 else "its bytes are over"
-            )
+    def taken(self, recording: Recording) -> None:
+        """Handle that this process has begun a term of a recording."""
+        if not self._holding.alone and recording.state in RUNNING:
+            self.metrics.recordings_taken.inc()
+            self._trail.note("recording_taken_over", recording=recording.id, owner=recording.user)
+            self.log.info("recording {id} goes on here: no other api records it any longer", id=recording.id)
+
+    async def resume(self, recording: Recording) -> None:
+        """Continue a recording in its new epoch."""
+        request = remaining(recording, self._config.max_duration, now_us())
+        if isinstance(request, str):
+            await self.finish(recording.id, "stopped", request)
             return
-        epoch = recording.epoch + 1
-        await self.index.change(recording.id, epoch=epoch)
         segments = await self.index.segments(recording.id)
         ring = Ring(recording.keep, recording.keep_bytes)
         ring.restore(segments, self._reactor.seconds(), now_us())
-        if not self._resuming.waits(recording.id):
+        if not self.resuming.waits(recording.id):
             return  # it was stopped or deleted meanwhile
-        running = Running(self, recording.id, epoch, ring, self._reactor.seconds, recording.dropped)
+        running = Running(self, recording.id, recording.epoch, ring, self._reactor.seconds, recording.dropped)
         since = recording.since_us if recording.last_us is None else recording.last_us
-        gap = f"nothing was recorded from {rfc3339(since)} to {rfc3339(now_us())}: the api did not run"
-        request = dataclasses.replace(request, duration=left, max_bytes=most)
+        why = "the api did not run" if self._holding.alone else "another api recorded before"
+        gap = f"nothing was recorded from {rfc3339(since)} to {rfc3339(now_us())}: {why}"
         recorder = self._recorder(running, request, gap, recording.dropped)
         targets = tuple(target_of(values) for values in recording.targets)
         resolved = Resolved(recording.user, targets, identity=recording.identity, origin=recording.origin)
@@ -156,10 +163,6 @@ class Recordings:
         except BaseException:
             self._undo(running, capture, recorder)
             raise
-
-    def _left(self, recording: Recording, request: Request) -> float:
-        longest = min(request.duration or self._config.max_duration, self._config.max_duration)
-        return longest - (now_us() - recording.since_us) / _MICROS
 
     # --- start -------------------------------------------------------------
 
@@ -195,8 +198,8 @@ class Recordings:
     async def _create(
         self, order: Order, token: str | None, client: ClientInfo, sink: Sink | None
     ) -> tuple[Recording, Tee | None]:
-        await self._resuming.known()
-        if not self._resuming.ready:  # then nobody knows how many recordings there are
+        await self.resuming.known()
+        if not self.resuming.ready:  # then nobody knows how many recordings there are
             raise StateUnavailable("the index of recordings cannot be read", "try again later")
         id = str(uuid.uuid4())
         running = Running(self, id, 1, Ring(order.keep, order.keep_bytes), self._reactor.seconds)
@@ -204,8 +207,7 @@ class Recordings:
         tee = None if sink is None else Tee(self._reactor, sink, recorder, id)
         capture = await self._captures.begin(order.request, token, client, tee or recorder)
         try:
-            with asked_by(capture.user):
-                self._admit(capture)
+            self.room.need()
             recording = Recording(
                 id=id,
                 identity=capture.identity,
@@ -223,16 +225,17 @@ class Recordings:
                 explain=order.explain,
             )
             self._running[id] = running
-            running.identity = capture.identity
             running.recording = recording
             await self.watching.watch(recording, capture.request, capture.facts.resolved)
-            await self.index.create(recording)
+            with asked_by(capture.user):
+                await self.index.create(recording, self._config.per_user)
+            self.terms[id] = 1
             self._begin(running, capture, recorder, tee)
             self.watching.begun(id)
         except BaseException:
             self._undo(running, capture, recorder)
-            # Statements run in order, so this also removes what is being added at present.
-            self.note(self.index.remove(id))
+            self.terms.pop(id, None)
+            self.note(Deferred.fromCoroutine(self.chores.unstarted(id)))
             raise
         return recording, tee
 
@@ -252,20 +255,6 @@ class Recordings:
         if isinstance(capture, Capture):  # a tee releases its own
             self._captures.released(capture)
 
-    def _admit(self, capture: Capture) -> None:
-        running = {one.id for one in self._running.values() if one.identity == capture.identity}
-        mine = len(running | self._resuming.of(capture.identity))
-        if mine >= self._config.per_user:
-            raise LimitReached(f"you already run {mine} recordings", "stop one of them")
-        self.need_room()
-
-    def need_room(self, size: int = 0) -> None:
-        """Raise `NoRoom` if there is no room for so many more bytes."""
-        free = self.store.free()
-        full = self._bytes + size >= self._config.max_bytes
-        if full or (free is not None and free - size < self._config.reserve):
-            raise NoRoom("there is no room for recordings", "delete recordings, or ask the operator for room")
-
     def _recorder(self, running: Running, request: Request, comment: str, dropped: int = 0) -> Recorder:
         about = "; ".join(filter(None, (f"recording {running.id}", comment)))
         muxer = Muxer(Form.PCAPNG, request.snaplen, comment=about)
@@ -274,7 +263,6 @@ class Recordings:
     def _begin(self, running: Running, capture: Capture, recorder: Recorder, tee: Tee | None = None) -> None:
         running.capture = side = capture if tee is None else tee.begin(capture, self._captures.released)
         running.recorder = recorder
-        running.identity = capture.identity
         self._running[running.id] = running
         recorder.record(side)
         if tee is None:  # otherwise it is a capture as always, which its client starts
@@ -286,21 +274,21 @@ class Recordings:
 
     def grew(self, size: int) -> None:
         """Count a segment or a clip that was stored."""
-        self._bytes += size
+        self.room.used += size
         self.metrics.segments_stored.inc()
 
     def check_room(self, running: Running) -> None:
         """End a recording that has no more room."""
         try:
-            self.need_room()
+            self.room.need()
         except NoRoom as error:
             if running.capture is not None:
                 running.capture.stop(EndReason.BYTES, error.message)
 
     def opened(self, running: Running) -> None:
         """Note that a recording has started."""
-        self._resuming.forget(running.id)
-        self.note(self.index.change(running.id, state="recording"))
+        self.resuming.forget(running.id)
+        self.note(self.index.change(running.id, running.epoch, state="recording"))
 
     def left(self, running: Running, ended: tuple[str, str] | None) -> None:
         """Note that a recording runs no longer; with state and message if it has ended for good."""
@@ -310,40 +298,26 @@ class Recordings:
         if isinstance(capture, Capture):
             self._captures.released(capture)
         if ended is None:
+            if running.id in self.terms:
+                self._give_up(running.id)
             return
         state, message = ended
         if state == "failed" and running.epoch > 1 and not running.opened_once:
             # The agents may start later than the api, for example after the whole machine was started.
-            self._resuming.again(running.id, running.identity, message)
+            self.resuming.again(running.id, running.epoch, message)
         else:
-            self._resuming.forget(running.id)
             self.note(Deferred.fromCoroutine(self.finish(running.id, state, message)))
             self.clips.ended(running.id)
 
     async def finish(self, id: str, state: str, message: str) -> None:
         """Note the end of a recording in the index; if this fails, it is tried again later."""
-        self._ends[id] = {"state": state, "message": message, "ended_us": now_us()}
-        await self._write_ends()
-
-    async def _write_ends(self) -> None:
-        for id, values in list(self._ends.items()):
-            await self.index.change(id, **values)
-            self._ends.pop(id, None)
+        self.resuming.forget(id)
+        await self.chores.end(id, state, message)
 
     async def _catch_up(self) -> None:
         """Do again what failed earlier."""
-        await self._write_ends()
-        for id in list(self._uncleared):
-            await self.store.clear(f"{id}/")
-            self._uncleared.discard(id)
+        await self.chores.catch_up()
         self.metrics.kept(*await self.index.summary())
-
-    async def drop(self, id: str, segments: list[Stored]) -> None:
-        """Delete segments: first from the index, so that nobody reads them any longer."""
-        if segments:
-            self._bytes -= await self.index.drop_segments(id, segments)
-            self.metrics.packets_deleted.inc(sum(segment.packets for segment in segments))
-            await self.store.delete([object_name(id, one.epoch, one.number) for one in segments])
 
     def note(self, done: Deferred[Any]) -> None:
         """Log the failure of something for which nobody waits."""
@@ -352,15 +326,26 @@ class Recordings:
     def runs(self, id: str) -> bool:
         """Whether a recording runs in this process."""
         running = self._running.get(id)
-        return self._resuming.waits(id) or (running is not None and running.capture is not None)
+        return self.resuming.waits(id) or (running is not None and running.capture is not None)
 
-    def stop_one(self, id: str, why: str) -> None:
-        """End a recording in good order, if it runs."""
-        running = self._running.get(id)
-        if running is not None and running.capture is not None:
-            running.capture.stop(EndReason.STOPPED, why)
-        elif self._resuming.forget(id):
-            self.note(Deferred.fromCoroutine(self.finish(id, "stopped", why)))
+    def runs_somewhere(self, recording: Recording) -> bool:
+        """Whether a recording runs: in this process, or as far as is known in another one."""
+        return recording.state in RUNNING and (self.runs(recording.id) or not self.holds(recording))
+
+    def holds(self, recording: Recording) -> bool:
+        """Whether this process holds a recording, which may have ended."""
+        return recording.holder == self._holding.id
+
+    async def stop_one(self, id: str, why: str) -> None:
+        """End a recording in good order; soon, if another process holds it.
+
+        Raises:
+            StateUnavailable: The process that holds it cannot be asked.
+        """
+        if self.runs(id):
+            self.end(id, why)
+        else:
+            await self.index.ask_to_end(id, why)
 
     def resolver(self, request: Request) -> Resolver:
         """The resolver of a request."""
@@ -368,25 +353,41 @@ class Recordings:
 
     def abandon(self, id: str) -> None:
         """End a recording that was deleted, if it runs."""
-        self._resuming.forget(id)
+        self.clips.forget(id)
+        self._leave(id, "the recording was deleted")
+
+    def _leave(self, id: str, why: str) -> None:
+        self.chores.forget(id)
+        self.resuming.forget(id)
         running = self._running.get(id)
         if running is not None and running.capture is not None and running.recorder is not None:
-            self._undo(running, running.capture, running.recorder, "the recording was deleted")
-
-    def finished(self) -> list[Deferred[None]]:
-        """Fire when what runs now is stored."""
-        return [running.recorder.finished for running in self._running.values() if running.recorder]
+            self._undo(running, running.capture, running.recorder, why)
 
     async def remove(self, recording: Recording) -> None:
         """Delete a recording with everything in it; it is ended first if it runs."""
         self.abandon(recording.id)
-        self.clips.forget(recording.id)
-        self._bytes -= await self.index.remove(recording.id)
+        self.room.used -= await self.index.remove(recording.id)
         self.metrics.packets_deleted.inc(recording.packets)
-        self._uncleared.add(recording.id)
-        try:
-            await self.store.clear(f"{recording.id}/")
-        except StoreTrouble as error:  # nobody can read them any longer, and they are deleted later
-            self.log.warn("objects of a deleted recording are left: {reason}", reason=str(error))
+        await self.chores.clear(recording.id)
+
+    # --- called by `pcapd.api.recordings.takeover` --------------------------------
+
+    def busy(self) -> Set[str]:
+        """The recordings that begin at present, or that are being continued."""
+        return self._running.keys() | self.resuming.waiting()
+
+    def lost(self, id: str, epoch: int) -> None:
+        """End a recording in this process, because another one holds it."""
+        if self.terms.get(id) == epoch:
+            self.log.warn("recording {id} is not recorded here any longer: another api holds it", id=id)
+            self.metrics.recordings_lost.inc()
+            self.clips.forget(id)
+            self._leave(id, "another api records it")
+
+    def end(self, id: str, why: str) -> None:
+        """End a recording that runs in this process, in good order."""
+        running = self._running.get(id)
+        if running is not None and running.capture is not None:
+            running.capture.stop(EndReason.STOPPED, why)
         else:
-            self._uncleared.discard(recording.id)
+            self.resuming.end(id, why)

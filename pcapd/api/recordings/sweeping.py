@@ -89,7 +89,11 @@ class Sweeper:
     async def _sweep_ended(self) -> None:
         limit = now_us() - int(self._keep * _MICROS)
         for recording in await self._index.listed(states=("stopped", "failed")):
-            if recording.ended_us is not None and recording.ended_us < limit:
+            ended_us = recording.ended_us
+            if ended_us is None or ended_us >= limit:
+                continue
+            # Another api may sweep at the same time: one deletes it.
+            if await self._index.claim_ended(recording.id, recording.epoch):
                 self._trail.record("recording_expired", recording=recording.id, owner=recording.user)
                 await self._remove(recording)
 

@@ -40,6 +40,8 @@ class Recording:
         deleted_packets: Packets in segments that were deleted.
         hook: SHA-256 of the key of the hook for alert managers, in hexadecimal; None without one.
         ended_us: When it ended; None while it runs.
+        holder: The process that records it (`pcapd.api.state.holding.Holding.id`); None for nobody.
+        ending: Why the holder is asked to end it; empty if it is not.
     """
 
     id: str
@@ -67,6 +69,8 @@ class Recording:
     hook: str | None = None
     explain: bool = False
     ended_us: int | None = None
+    holder: str | None = None
+    ending: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ RECORDINGS = Table(
     Column("hook", Text),
     Column("explain", Boolean, nullable=False),
     Column("ended_us", BigInteger),
+    Column("holder", Text),
+    Column("ending", Text, nullable=False),
 )
 SEGMENTS = Table(
     "segments",
@@ -144,6 +150,6 @@ CLIPS = Table(
     Column("first_us", BigInteger, nullable=False),
     Column("last_us", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Text, nullable=False, index=True),
     Column("findings", JSON),
 )

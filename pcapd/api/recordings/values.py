@@ -20,6 +20,7 @@ __all__ = [
     "described",
     "described_clip",
     "filter_of",
+    "remaining",
     "request_of",
     "request_values",
     "target_of",
@@ -44,6 +45,27 @@ def request_of(values: Mapping[str, Any]) -> Request:
         return decode(Request, json.dumps(values).encode())
     except (RemoteProtocolError, ValueError, TypeError) as error:
         raise BadRequest(str(error)) from error
+
+
+def remaining(recording: Recording, max_duration: float, now_us: int) -> Request | str:
+    """The request of what is left of a recording; a text that says what is over if nothing is.
+
+    Args:
+        max_duration: Of each recording, seconds.
+        now_us: Microseconds since the epoch.
+
+    Raises:
+        BadRequest: Its request is not valid any longer.
+    """
+    request = request_of(recording.request)
+    longest = min(request.duration or max_duration, max_duration)
+    left = longest - (now_us - recording.since_us) / 1_000_000
+    if left <= 0:
+        return "its time is over"
+    if request.max_bytes is None:
+        return dataclasses.replace(request, duration=left)
+    most = request.max_bytes - recording.bytes - recording.deleted_bytes
+    return dataclasses.replace(request, duration=left, max_bytes=most) if most > 0 else "its bytes are over"
 
 
 def target_of(values: Mapping[str, Any]) -> Target:

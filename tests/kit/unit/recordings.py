@@ -130,5 +130,5 @@ class RecordingFront(Front):
         for capture in list(self.api._captures):
             capture.abandon("the test is over")
         self.recordings._sweeper.stop()
-        self.recordings._resuming.stop()
+        self.recordings.resuming.stop()
         super().close()

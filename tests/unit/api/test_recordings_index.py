@@ -20,6 +20,7 @@ pytest.importorskip("obstore", reason="obstore is not installed")
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.optional import check_recordings
 from pcapd.api.recordings.tables import Clip, Recording
+from pcapd.api.recordings.terms import Outcome
 from pcapd.api.state.database import Database, check_database
 from pcapd.api.state.optional import check_state
 
@@ -40,8 +41,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     """An index with one recording."""
     monkeypatch.setattr("pcapd.api.state.database.deferToThreadPool", Inline())
     database = Database(Clock(), f"sqlite:///{tmp_path}/state.db")  # type: ignore[arg-type]
-    made = Index(database)
-    made.create(recording())
+    made = Index(database, "me", leased=False)
+    made.create(recording(), 9)
     yield made
     database.stop()
 
@@ -63,11 +64,11 @@ def sums(index: Index) -> tuple[int, int, int, int, int | None]:
 
 def test_segments_are_counted_once(index: Index) -> None:
     """A segment that is added again, because the answer of the database was lost, counts once."""
-    assert now(index.add_segment("one", segment(1), 7))
-    assert now(index.add_segment("one", segment(1), 7))
+    for _ in range(2):
+        assert now(index.add_segment("one", segment(1), 7)) is Outcome.DONE
     assert sums(index) == (100, 2, 0, 0, 10)
     assert now(index.get("one")).dropped == 7
-    assert not now(index.add_segment("deleted", segment(1), 0))
+    assert now(index.add_segment("deleted", segment(1), 0)) is Outcome.GONE
     assert now(index.segments("deleted")) == []
 
 
@@ -76,19 +77,19 @@ def test_dropping_is_counted_once(index: Index) -> None:
     chosen = [segment(number) for number in range(1, 3001)]
     for one in chosen:
         now(index.add_segment("one", one, 0))
-    assert now(index.drop_segments("one", chosen[:2500])) == 250_000
-    assert now(index.drop_segments("one", chosen[:2501])) == 100
+    assert now(index.drop_segments("one", 1, chosen[:2500])) == 250_000
+    assert now(index.drop_segments("one", 1, chosen[:2501])) == 100
     assert sums(index) == (49_900, 998, 250_100, 5002, 25_020)
-    assert now(index.total()) == 49_900
+    assert now(index.survey()).bytes == 49_900
     assert now(index.remove("one")) == 49_900
-    assert now(index.total()) == 0 and now(index.remove("one")) == 0
+    assert now(index.survey()).bytes == 0 and now(index.remove("one")) == 0
 
 
 def test_a_clip_counts(index: Index) -> None:
     """The total and what deleting frees contain clips."""
     now(index.add_segment("one", segment(1), 0))
     now(index.add_clip(Clip("one", 0, "crash", 1, 2, 30)))
-    assert now(index.total()) == now(index.remove("one")) == 130
+    assert now(index.survey()).bytes == now(index.remove("one")) == 130
 
 
 @pytest.mark.parametrize(
@@ -106,8 +107,8 @@ def test_segments_of_a_time(
 
 def test_lists(index: Index) -> None:
     """Recordings by owner and state, the newest first; and their number by state."""
-    now(index.create(recording("two", since_us=9, state="stopped", first_us=3)))
-    now(index.create(recording("three", since_us=7, identity="static:bob", state="failed", first_us=8)))
+    now(index.create(recording("two", since_us=9, state="stopped", first_us=3), 9))
+    now(index.create(recording("three", since_us=7, identity="static:bob", state="failed", first_us=8), 9))
     assert [one.id for one in now(index.listed())] == ["two", "three", "one"]
     assert [one.id for one in now(index.listed("static:alice"))] == ["two", "one"]
     assert [one.id for one in now(index.listed(states=("stopped", "failed")))] == ["two", "three"]
@@ -117,7 +118,7 @@ def test_lists(index: Index) -> None:
 def test_trouble_names_no_values(index: Index) -> None:
     """A statement that fails is told without its values."""
     with pytest.raises(StateUnavailable, match=r"the database failed") as caught:
-        now(index.create(recording()))
+        now(index.create(recording(), 9))
     assert "alice" not in str(caught.value)
 
 

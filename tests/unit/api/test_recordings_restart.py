@@ -119,9 +119,9 @@ def test_the_database_comes_later(pages: RecordingFront, monkeypatch: pytest.Mon
     """Until the index can be read no recording starts, and then the old ones go on."""
     id = pages.start()
     killed(pages)
-    total = "pcapd.api.recordings.index.Index.total"
+    survey = "pcapd.api.recordings.index.Index.survey"
     with monkeypatch.context() as context:
-        context.setattr(total, lambda _: defer.fail(StateUnavailable("not yet")))
+        context.setattr(survey, lambda _: defer.fail(StateUnavailable("not yet")))
         pages.boot()
         assert pages.call("POST", "", {"targets": ["web-1"]}).error["code"] == "state_unavailable"
         assert pages.api.health()["message"] == "ready, but recordings cannot be stored"
