@@ -95,7 +95,7 @@ class Running:
         stored = segment.described(self.epoch)
         try:
             if segment.number not in self._stored:
-                await owner.store.put(name, segment.data)
+                await owner.store.put(name, segment.pieces)
                 self._stored.add(segment.number)
             outcome = await owner.index.add_segment(self.id, stored, segment.dropped)
         except PcapdError:
