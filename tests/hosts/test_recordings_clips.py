@@ -57,6 +57,17 @@ def stored(api: Recording, id: str, number: int = 1) -> int:
     return status.st_size
 
 
+def test_a_quiet_recording_has_its_clip_soon(chain: Chain, api: Recording, tmp_path: Path) -> None:
+    """A clip is made some seconds after its end, with its few packets, though nothing follows them."""
+    id = api.record("web-0", interfaces=["lo"], filter="udp port 5555")
+    chain.web0.run("python3", "-c", SEND, "5555", "3")
+    assert api.ask("POST", f"/v1/recordings/{id}/clip", {"before": 10, "after": 1}).status == 201
+    end = time.monotonic() + 1
+    assert api.finished(id, 1)["state"] == "done"
+    assert time.monotonic() - end < 5
+    assert len(api.fetch(id, "clip=1", tmp_path / "clip.pcapng").packets) == 3
+
+
 def test_a_killed_api_finishes_its_clips(chain: Chain, api: Recording, tmp_path: Path) -> None:
     """A clip that was open when the api was killed has the packets before and after the restart."""
     with Generator(chain.link, rate=200):

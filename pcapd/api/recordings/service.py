@@ -272,11 +272,6 @@ class Recordings:
 
     # --- called by running recordings ------------------------------------------
 
-    def grew(self, size: int) -> None:
-        """Count a segment or a clip that was stored."""
-        self.room.used += size
-        self.metrics.segments_stored.inc()
-
     def check_room(self, running: Running) -> None:
         """End a recording that has no more room."""
         try:

@@ -19,9 +19,11 @@
 ``forwarder``, ``proxies``
     a TCP forwarder, and real proxies: tinyproxy, and OpenSSH's server and client.
 ``objects``
-    an S3 server, and a proxy before it that is slow or fails.
+    an S3 server, a proxy before it that is slow or fails, and Azurite.
 ``postgres``
     a PostgreSQL server that is restarted, killed or cut off.
+``programs``
+    programs that Go or Node.js install.
 ``killed``
     a daemon that is killed at a chosen step.
 ``sshhosts``
