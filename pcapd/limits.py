@@ -503,6 +503,8 @@ REDIALS_MAX: Final = 100
 #: seconds between two attempts to store a segment, and for which they are repeated.
 STORE_RETRY: Final = 2.0
 STORE_PATIENCE: Final = 600.0
+#: bytes of segments of all recordings that wait on the local disk while they cannot be stored.
+SPOOL_MAX: Final = 1024 * MIB
 #: seconds for which a database may be silent.
 STATE_TIMEOUT: Final = 5.0
 #: seconds after which what a process holds counts no longer, unless it renews its lease meanwhile.

@@ -51,6 +51,9 @@ class Metrics(DaemonMetrics):
         """The metrics of recordings; an api without them has them too, without values."""
         self._running = self._gauge("recordings_active", "Recordings that run now")
         self._stored = self._gauge("recordings_bytes", "Bytes of all segments and clips of recordings")
+        self._spooled = self._gauge(
+            "recordings_spooled_bytes", "Bytes of segments that wait on the local disk to be stored"
+        )
         self._working = self._gauge(
             "recordings_healthy", "1 if recordings can be stored, 0 if their store or their index fails"
         )
@@ -90,6 +93,7 @@ class Metrics(DaemonMetrics):
         self,
         running: Callable[[], int],
         stored: Callable[[], int],
+        spooled: Callable[[], int],
         troubled: Callable[[], bool],
         config: RecordingsConfig,
     ) -> None:
@@ -98,11 +102,13 @@ class Metrics(DaemonMetrics):
         Args:
             running: Returns the number of recordings that run.
             stored: Returns the bytes of all recordings.
+            spooled: Returns the bytes of segments that wait on the local disk.
             troubled: Returns whether the store or the index does not work.
             config: The limits.
         """
         self._running.set_function(running)
         self._stored.set_function(stored)
+        self._spooled.set_function(spooled)
         self._working.set_function(lambda: float(not troubled()))
         self._most_recordings.set(config.per_user)
         self._most_stored.set(config.max_bytes)

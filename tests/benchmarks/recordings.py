@@ -342,7 +342,7 @@ def beside(count: int, rate: int, seconds: float) -> dict[str, Any]:
     return _many(count, sent.sent, sent.seconds, there, accounts, reports, {"cpu": cpu, "rss": rss})
 
 
-def _many(  # noqa: PLR0917
+def _many(
     count: int,
     sent: int,
     seconds: float,

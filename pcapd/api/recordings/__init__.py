@@ -28,6 +28,8 @@
     the sink of a capture: muxer, segments, store.
 ``segments``
     cuts the muxer's output into segments, each a whole file.  Pure.
+``spool``
+    segments that wait on the local disk while they cannot be stored.
 ``splice``
     one file out of segments.  Pure.
 ``fetching``

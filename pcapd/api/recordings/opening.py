@@ -12,6 +12,7 @@ from pcapd.api.operators import Operators
 from pcapd.api.recordings.desk import Desk
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.service import Recordings
+from pcapd.api.recordings.spool import Spool, spool_directory
 from pcapd.api.recordings.store import Store, check_store
 from pcapd.api.recordings.watching import Captures
 from pcapd.api.state.database import Database
@@ -41,7 +42,8 @@ def open_recordings(  # noqa: PLR0917
     """
     index = Index(database, holding.id, leased=not holding.alone)
     store = Store(reactor, config.store, _credentials(config.credentials_file))
-    recordings = Recordings(reactor, config, captures, trail, index, store, metrics, holding)
+    spool = Spool(reactor, spool_directory(store.directory), config.reserve)
+    recordings = Recordings(reactor, config, captures, trail, index, store, spool, metrics, holding)
     return recordings, Desk(recordings, operators, trail, config.readers)
 
 

@@ -1,8 +1,9 @@
 """The sink of a capture that is recorded: muxer → segments → store → index.
 
-At most two segments are in memory: one that is being stored, and one that is being filled.  When the
-second is full before the first is stored, the capture is paused, so that the agents' kernels drop and
-count.  A store that fails is tried again, for `STORE_PATIENCE` seconds.  While there are no packets,
+One segment is being stored, and one is being filled.  When the second is full before the first is stored, it
+waits on the local disk (`pcapd.api.recordings.spool`), and so do those that follow, in order.  When there is
+no room for more, the capture is paused, so that the agents' kernels drop and count.  A store that fails is
+tried again, for `STORE_PATIENCE` seconds.  While there are no packets,
 nothing is stored; the keeper is told up to when the recording is complete.  Where a clip waits for its
 last packets, the segment ends as soon as they have arrived.
 
@@ -14,6 +15,7 @@ last packets, the segment ends as soon as they have arrived.
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -23,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd.api.recordings.segments import Segment, Segmenter
+from pcapd.api.recordings.spool import Spool, Spooled
 from pcapd.errors import MixedLinkTypes, RequestError
 from pcapd.limits import (
     QUIET_INTERVAL,
@@ -110,6 +113,7 @@ class Recorder:
         reactor: The reactor.
         muxer: Makes the blocks.
         keeper: Stores the segments.
+        spool: Where segments wait.
         dropped: Number of packets that were lost in earlier epochs.
     """
 
@@ -117,15 +121,20 @@ class Recorder:
     grace = 0.0
     unattended = True
 
-    def __init__(self, reactor: Reactor, muxer: Muxer, keeper: Keeper, dropped: int = 0) -> None:
+    def __init__(
+        self, reactor: Reactor, muxer: Muxer, keeper: Keeper, spool: Spool, dropped: int = 0
+    ) -> None:
         self._reactor = reactor
+        self._spool = spool
         self._muxer = muxer
         self._keeper = keeper
         self._segments = Segmenter(SEGMENT_BYTES, SEGMENT_SECONDS, lambda: muxer.closing(now_us()), now_us())
         self._dropped_before = dropped
         self._state = _State.RECORDING
         self._capture: Recorded | None = None
-        self._storing: Segment | None = None
+        self._storing = False
+        self._spooling = False  # a segment is being written to the spool
+        self._waiting: deque[Spooled] = deque()
         self._trouble_at: float | None = None  # when the store failed first, since it last worked
         self._paused = False
         self._ending = "stopped", ""
@@ -222,12 +231,15 @@ class Recorder:
         here_us = self._here_us()
         if not self._paused and (self._collect(now) or here_us):
             self._store_next()
-        if not self._segments.pending and self._storing is None:
+        if not self._segments.pending and not self._storing and not self._spooling:
             if here_us:
                 self._keeper.complete(here_us)
             if now - self._noted_at >= QUIET_INTERVAL:
                 self._note_quiet(now)
-        full = self._segments.pending >= SEGMENT_BYTES and self._storing is not None
+        full = self._segments.pending >= SEGMENT_BYTES and (self._storing or self._spooling)
+        if full and not self._spooling and self._spool.has_room(self._segments.pending):
+            full = False
+            self._put_aside()
         if self._capture is not None and full != self._paused:
             self._paused = full
             if full:
@@ -269,26 +281,52 @@ class Recorder:
         return self._dropped_before + now
 
     def _store_next(self) -> None:
-        """Store the collected segment, unless one is being stored."""
-        if self._storing is not None:
+        """Store the first segment that waits, or the one that is being filled; unless one is being stored."""
+        if self._storing or self._state is _State.OVER:
+            return
+        if self._waiting:
+            self._storing = True
+            self._spool.take(self._waiting.popleft()).addCallbacks(self._store, self._unreadable)
+            return
+        if self._spooling:  # then it is the next one
             return
         # The segment ends with the statistics of all interfaces, so it needs the headers of all.
         self._collect(self._reactor.seconds())
         segment = self._segments.finish(now_us(), self._dropped)
         if segment is not None:
-            self._storing = segment
+            self._storing = True
             self._store(segment)
         elif self._state is _State.ENDING:
             self._over()
+
+    def _put_aside(self) -> None:
+        """Let the collected segment wait on the disk."""
+        self._collect(self._reactor.seconds())
+        segment = self._segments.finish(now_us(), self._dropped)
+        if segment is not None:
+            self._spooling = True
+            self._spool.put(segment).addCallback(self._put)
+
+    def _put(self, spooled: Spooled) -> None:
+        self._spooling = False
+        self._waiting.append(spooled)
+        if self._state is _State.OVER:
+            self._forget_waiting()
+        else:
+            self._store_next()
+
+    def _forget_waiting(self) -> None:
+        while self._waiting:
+            self._spool.drop(self._waiting.popleft())
 
     def _store(self, segment: Segment) -> None:
         self._keeper.keep(segment).addCallbacks(self._stored, self._not_stored, errbackArgs=(segment,))
 
     def _stored(self, _: Any) -> None:
-        self._storing = None
+        self._storing = False
         self._trouble_at = None
         self._noted_at = self._reactor.seconds()
-        if self._state is _State.ENDING or self._segments.due(self._reactor.seconds()):
+        if self._state is _State.ENDING or self._waiting or self._segments.due(self._reactor.seconds()):
             self._store_next()
 
     def _not_stored(self, failure: Failure, segment: Segment) -> None:
@@ -299,7 +337,13 @@ class Recorder:
         if now - self._trouble_at < STORE_PATIENCE and self._state is not _State.OVER:
             self._reactor.callLater(STORE_RETRY, self._store, segment)
             return
-        self._ending = "failed", f"the store failed: {failure.getErrorMessage()}"
+        self._fail(f"the store failed: {failure.getErrorMessage()}")
+
+    def _unreadable(self, failure: Failure) -> None:
+        self._fail(f"a segment that waited cannot be read: {failure.getErrorMessage()}")
+
+    def _fail(self, message: str) -> None:
+        self._ending = "failed", message
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.abandon("the store of recordings failed")
@@ -315,4 +359,5 @@ class Recorder:
         self._state = _State.OVER
         if self._ticker.running:
             self._ticker.stop()
+        self._forget_waiting()
         self.finished.callback(None)

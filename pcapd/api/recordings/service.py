@@ -29,6 +29,7 @@ from pcapd.api.recordings.redialling import Redialling
 from pcapd.api.recordings.resuming import Resuming
 from pcapd.api.recordings.room import Room
 from pcapd.api.recordings.running import Running
+from pcapd.api.recordings.spool import Spool
 from pcapd.api.recordings.store import Store
 from pcapd.api.recordings.sweeping import Sweeper
 from pcapd.api.recordings.tables import Recording
@@ -59,6 +60,7 @@ class Recordings:
         trail: Writes audit records.
         index: The index.
         store: The store.
+        spool: Where segments wait.
         metrics: The metrics of the api.
         holding: This process, as one that holds recordings.
     """
@@ -73,6 +75,7 @@ class Recordings:
         trail: Trail,
         index: Index,
         store: Store,
+        spool: Spool,
         metrics: Metrics,
         holding: Holding,
     ) -> None:
@@ -82,6 +85,7 @@ class Recordings:
         self._trail = trail
         self.index = index
         self.store = store
+        self._spool = spool
         self._running: dict[str, Running] = {}
         self.metrics = metrics
         self.clips = Clips(reactor, index, store, self, Explainer(reactor, store))
@@ -93,13 +97,20 @@ class Recordings:
         self.resuming = Resuming(reactor, index, captures.accepting, self)
         self._takeover = Takeover(reactor, holding, self)
         self._sweeper = Sweeper(reactor, index, store, config.keep, trail, self.remove, self._catch_up)
-        metrics.recordings(lambda: len(self._running), lambda: self.room.used, lambda: self.troubled, config)
+        metrics.recordings(
+            lambda: len(self._running),
+            lambda: self.room.used,
+            lambda: spool.used,
+            lambda: self.troubled,
+            config,
+        )
 
     # --- life --------------------------------------------------------------
 
     def start(self) -> None:
         """Continue the recordings that ran when the api ended, and delete what is too old."""
         self.store.start()
+        self._spool.start()
         self.clips.start()
         self.resuming.start(self._takeover.look)
         self._takeover.start()
@@ -119,6 +130,7 @@ class Recordings:
         self.clips.stop()
         self.note(self.index.release_all())
         self.store.stop()
+        self._spool.stop()
 
     def _give_up(self, id: str) -> None:
         """Let another process continue a recording."""
@@ -258,7 +270,7 @@ class Recordings:
     def _recorder(self, running: Running, request: Request, comment: str, dropped: int = 0) -> Recorder:
         about = "; ".join(filter(None, (f"recording {running.id}", comment)))
         muxer = Muxer(Form.PCAPNG, request.snaplen, comment=about)
-        return Recorder(self._reactor, muxer, running, dropped)
+        return Recorder(self._reactor, muxer, running, self._spool, dropped)
 
     def _begin(self, running: Running, capture: Capture, recorder: Recorder, tee: Tee | None = None) -> None:
         running.capture = side = capture if tee is None else tee.begin(capture, self._captures.released)

@@ -58,17 +58,20 @@ class Store:
         url: ``file:///DIRECTORY``, ``s3://BUCKET/PREFIX``, ``gs://…`` or ``az://…``.
         credentials: Settings of the object store by name, such as ``access_key_id``.
 
+    Attributes:
+        directory: Where the objects are; None for an object store.
+
     Raises:
         ConfigError: The URL or a setting is not valid, or the directory cannot be used.
     """
 
     def __init__(self, reactor: Reactor, url: str, credentials: Mapping[str, str]) -> None:
         self._reactor = reactor
-        self._directory: Path | None = None
+        self.directory: Path | None = None
         with _checked(url):
-            self._directory = _directory(url)
-            if self._directory is not None:
-                self._store: Any = self._local(self._directory)
+            self.directory = _directory(url)
+            if self.directory is not None:
+                self._store: Any = self._local(self.directory)
             else:
                 self._store = _remote(url, credentials)
         self._pool = Threads(_THREADS, "store")
@@ -106,8 +109,8 @@ class Store:
 
     def _flush_object(self, name: str) -> None:
         """Write an object to the disk, with the directories in which it is."""
-        if self._directory is not None:
-            path = self._directory / name
+        if self.directory is not None:
+            path = self.directory / name
             for written in (path, *path.parents[: name.count("/") + 1]):
                 _flush(written)
 
@@ -174,7 +177,7 @@ class Store:
         return self._do(work)
 
     def _delete(self, names: Sequence[str]) -> None:
-        if self._directory is not None:
+        if self.directory is not None:
             for name in names:
                 with contextlib.suppress(FileNotFoundError, obstore.exceptions.NotFoundError):
                     obstore.delete(self._store, name)
@@ -205,7 +208,7 @@ class Store:
         Args:
             age: Only files that were changed longer ago than this, seconds.
         """
-        return self._do(lambda: 0 if self._directory is None else _tidy(self._directory, age))
+        return self._do(lambda: 0 if self.directory is None else _tidy(self.directory, age))
 
     def free(self) -> int | None:
         """Free bytes of the disk; None for an object store.
@@ -214,7 +217,7 @@ class Store:
             StoreTrouble: The directory is gone.
         """
         try:
-            return None if self._directory is None else shutil.disk_usage(self._directory).free
+            return None if self.directory is None else shutil.disk_usage(self.directory).free
         except OSError as error:
             raise StoreTrouble(f"the store of recordings failed: {_reason(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from twisted.internet.task import Clock
 from pcapd.api.recordings.recorder import Recorder
 from pcapd.api.recordings.redialling import Redialling, pause
 from pcapd.api.recordings.segments import Segment
+from pcapd.api.recordings.spool import Spool
 from pcapd.api.resolvers.base import Target
 from pcapd.limits import (
     QUIET_INTERVAL,
@@ -29,6 +31,7 @@ from pcapd.packet.linktypes import ETHERNET
 from pcapd.savefile.form import Form
 from pcapd.savefile.reader import read_file
 from pcapd.wire import End, EndReason, Source, Stats
+from tests.kit.unit.recordings import Inline
 
 US = 1_700_000_000_000_000
 
@@ -93,12 +96,13 @@ class Capture:
 
 
 class Sinks:
-    """A recorder between a capture and a keeper."""
+    """A recorder between a capture and a keeper; nothing waits on a disk, unless there is a directory for it."""
 
-    def __init__(self, dropped: int = 0) -> None:
+    def __init__(self, dropped: int = 0, spool: Path = Path("/nowhere"), most: int = 1 << 30) -> None:
         self.reactor: Any = Clock()
+        self.spool = Spool(self.reactor, spool, 0, most)
         self.keeper, self.capture = Keeper(), Capture()
-        self.recorder = Recorder(self.reactor, Muxer(Form.PCAPNG, 1500), self.keeper, dropped)
+        self.recorder = Recorder(self.reactor, Muxer(Form.PCAPNG, 1500), self.keeper, self.spool, dropped)
         self.recorder.record(self.capture)  # type: ignore[arg-type]
         self.sent = 0
         self.open(1)
@@ -246,6 +250,104 @@ def test_a_source_returns(sinks: Sinks) -> None:
     sinks.open(2, "web-1")
     sinks.recorder.end(End(EndReason.STOPPED))
     assert b"it was not captured from " in sinks.keeper.store().data
+
+
+# --- segments that wait on the disk ----------------------------------------------
+
+FULL = SEGMENT_BYTES // 1000 + 1
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Inline:
+    """The thread of the spool, which works at once."""
+    made = Inline()
+    monkeypatch.setattr("pcapd.api.recordings.spool.deferToThreadPool", made)
+    return made
+
+
+def fill(sinks: Sinks, segments: int) -> None:
+    """Let packets of so many segments arrive while the first is not stored."""
+    for _ in range(segments):
+        sinks.packets(FULL)
+        sinks.time(0.2)
+
+
+def stored(sinks: Sinks) -> list[tuple[int, int]]:
+    """Store everything that waits: numbers and packets of the segments."""
+    while sinks.keeper.asked:
+        sinks.keeper.store()
+    return [(segment.number, segment.packets) for segment in sinks.keeper.kept]
+
+
+def test_segments_wait_on_the_disk(disk: Inline, tmp_path: Path) -> None:
+    """While nothing can be stored the capture goes on; then all is stored in order, each whole, also the end."""
+    sinks = Sinks(spool=tmp_path)
+    fill(sinks, 5)
+    assert not sinks.capture.paused and len(sinks.keeper.asked) == 1
+    assert sinks.spool.used >= 4 * SEGMENT_BYTES and not list(tmp_path.iterdir())
+    sinks.packets(1)
+    sinks.recorder.end(End(EndReason.STOPPED, "so"))
+    assert stored(sinks) == [(number, FULL) for number in range(1, 6)] + [(6, 1)]
+    assert sinks.keeper.ends == [("stopped", "so", False)] and sinks.spool.used == 0
+    for segment in sinks.keeper.kept:
+        (tmp_path / "one").write_bytes(segment.data)
+        with (tmp_path / "one").open("rb") as file:
+            assert sum(1 for _ in read_file(file)) == segment.packets
+
+
+def test_the_spool_is_full(disk: Inline, tmp_path: Path) -> None:
+    """At the bound the capture is paused, and goes on when there is room again."""
+    sinks = Sinks(spool=tmp_path, most=int(2.5 * SEGMENT_BYTES))
+    fill(sinks, 4)
+    assert sinks.capture.paused and sinks.spool.used < 2.5 * SEGMENT_BYTES
+    sinks.keeper.store()
+    sinks.time(0.2)
+    assert not sinks.capture.paused
+    assert stored(sinks) == [(number, FULL) for number in range(1, 5)]
+
+
+def test_the_disk_of_the_spool_fails(disk: Inline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One segment waits in memory, then the capture is paused; nothing is lost or out of order."""
+
+    def full(**_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sinks = Sinks(spool=tmp_path)
+    fill(sinks, 2)
+    with monkeypatch.context() as context:
+        context.setattr("pcapd.api.recordings.spool.tempfile.TemporaryFile", full)
+        fill(sinks, 2)
+    assert sinks.capture.paused
+    assert stored(sinks) == [(number, FULL) for number in range(1, 5)]
+    sinks.time(0.2)
+    assert not sinks.capture.paused
+
+
+def test_the_store_comes_back_while_a_segment_is_written_to_the_disk(disk: Inline, tmp_path: Path) -> None:
+    """The segment that is being written is the next one, before any that is filled later."""
+    sinks = Sinks(spool=tmp_path)
+    fill(sinks, 1)
+    disk.waiting = True
+    fill(sinks, 1)
+    sinks.keeper.store()
+    sinks.packets(1)
+    sinks.time(6)
+    assert not sinks.keeper.asked
+    disk.run()
+    sinks.time(0.2)
+    assert stored(sinks) == [(1, FULL), (2, FULL), (3, 1)]
+
+
+def test_a_recording_that_is_cancelled_leaves_no_file(disk: Inline, tmp_path: Path) -> None:
+    """What waited is forgotten, also a segment that is being written; and nothing more is stored."""
+    sinks = Sinks(spool=tmp_path)
+    fill(sinks, 3)
+    disk.waiting = True
+    fill(sinks, 1)
+    sinks.recorder.cancel()
+    disk.run()
+    assert sinks.spool.used == 0
+    assert stored(sinks) == [(1, FULL)]
 
 
 # --- lost agents ---------------------------------------------------------------------
