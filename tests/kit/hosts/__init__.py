@@ -10,6 +10,8 @@
     an agent on a Diego cell with real containers, and apps from the container to Cloud Controller.
 ``recordings``, ``clipping``
     an api with a store, and a user who asks over HTTP; the same with clips.
+``several``
+    several apis that share a PostgreSQL and a bucket, behind nginx.
 ``scraping``
     what a daemon serves to Prometheus.
 ``source``

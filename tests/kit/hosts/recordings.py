@@ -42,6 +42,7 @@ class RecordingLab(Lab):
     Attributes:
         store: The directory of the store, by default.
         state: The database.
+        ask_port: The port that is asked; the api's by default.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class RecordingLab(Lab):
         changes = {"state": f"sqlite:///{self.state}", "recordings": section, "drain_timeout": "5s"}
         super().__init__(directory, agent=agent, api=merged(changes, api))
         self.api.limits = limits
+        self.ask_port: Optional[int] = None
 
     # --- HTTP ----------------------------------------------------------------
 
@@ -67,12 +69,13 @@ class RecordingLab(Lab):
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """Ask the api; the answer is not read yet."""
         connection: http.client.HTTPConnection
+        port = self.ask_port or self.api.port
         if self.api.config["listen"].get("tls"):
             context = ssl.create_default_context(cafile=str(self.authority.certificate_path))
             context.check_hostname = False
-            connection = http.client.HTTPSConnection(LOCAL, self.api.port, context=context, timeout=60)
+            connection = http.client.HTTPSConnection(LOCAL, port, context=context, timeout=60)
         else:
-            connection = http.client.HTTPConnection(LOCAL, self.api.port, timeout=60)
+            connection = http.client.HTTPConnection(LOCAL, port, timeout=60)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         data = None if body is None else json.dumps(body)
         connection.request(method, path, data, {"Authorization": f"bearer {token or self.token}", **named})
