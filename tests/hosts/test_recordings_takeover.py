@@ -53,7 +53,6 @@ def end(lab: SeveralApis, id: str, *, gaps: int, acknowledged: int = 0) -> SaveF
     file = lab.fetch(id)
     assert len(file.packets) == ended["packets"] >= acknowledged
     assert_one_of_each(file, gaps=gaps)
-    wait_until(lambda: lab.captures() == 0, "no agent captures", timeout=10)
     return file
 
 
@@ -88,7 +87,7 @@ def test_two_are_killed(lab: SeveralApis) -> None:
         lab.goes_on(id)
     assert {lab.holder(id) for id in ids} == {"api-2"} and lab.captures() == 3
     for id in ids:
-        end(lab, id, gaps=1) if id == ids[-1] else lab.stop(id)
+        end(lab, id, gaps=1)
 
 
 def test_one_sleeps_for_longer_than_its_lease(lab: SeveralApis) -> None:
@@ -150,9 +149,8 @@ def test_a_rolling_update(lab: SeveralApis) -> None:
             lab.goes_on(id, within=15)
         api.start()
     for id in ids:
-        file = end(lab, id, gaps=3) if id == ids[-1] else lab.fetch(id)
+        file = end(lab, id, gaps=3)
         print(f"{missing(file):.1f} s are missing")
-        assert_one_of_each(file, gaps=3)
         assert missing(file) < 8
 
 
