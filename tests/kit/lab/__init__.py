@@ -22,6 +22,8 @@
     an S3 server, and a proxy before it that is slow or fails.
 ``postgres``
     a PostgreSQL server that is restarted, killed or cut off.
+``admitters``
+    processes that admit captures in one database at once.
 ``killed``
     a daemon that is killed at a chosen step.
 ``sshhosts``
