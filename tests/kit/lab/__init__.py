@@ -24,6 +24,8 @@
     a PostgreSQL server that is restarted, killed or cut off.
 ``programs``
     programs that Go or Node.js install.
+``admitters``
+    processes that admit captures in one database at once.
 ``killed``
     a daemon that is killed at a chosen step.
 ``sshhosts``

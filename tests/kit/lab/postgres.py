@@ -194,6 +194,10 @@ class Postgres:
         argv += ["--port", str(self.port), "--username", "pcapd", "--command", statement, "postgres"]
         return run(argv, env={**os.environ, "PGPASSWORD": self.password}).stdout.strip()
 
+    def clear(self) -> None:
+        """Remove all tables."""
+        self.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
     def log(self) -> str:
         """What the server has written."""
         return (self._directory / "log").read_text(errors="replace")
