@@ -30,7 +30,8 @@ class Chores:
         self._store = store
         self._terms = terms
         self._ends: dict[str, tuple[int, dict[str, Any]]] = {}
-        self._unstarted: set[str] = set()  # recordings that did not start, and may be in the index
+        #: Recordings that did not start, and may be in the index.
+        self.unstarted: set[str] = set()
         self._uncleared: set[str] = set()  # deleted recordings whose objects may be left
 
     @property
@@ -43,25 +44,27 @@ class Chores:
         if id in self._terms:
             values = {"state": state, "message": message, "ended_us": now_us()}
             self._ends[id] = self._terms[id], values
-            await self.write_ends()
+            await self.write()
 
-    async def write_ends(self) -> None:
-        """Note the ends that are not in the index yet."""
+    async def not_started(self, id: str) -> None:
+        """Remove a recording that did not start; it may be on its way to the index."""
+        self.unstarted.add(id)
+        await self.write()
+
+    async def write(self) -> None:
+        """Write to the index what is not there yet."""
         for id, (epoch, values) in list(self._ends.items()):
             await self._index.change(id, epoch, **values)
             # Also if it was refused: then its end is up to its present holder.
             self.forget(id)
+        for id in list(self.unstarted):
+            await self._index.remove(id)  # statements run in order
+            self.unstarted.discard(id)
 
     def forget(self, id: str) -> None:
         """Handle that a recording has ended, or that this process holds it no longer."""
         self._ends.pop(id, None)
         self._terms.pop(id, None)
-
-    async def unstarted(self, id: str) -> None:
-        """Remove a recording that did not start; it may be on its way to the index."""
-        self._unstarted.add(id)
-        await self._index.remove(id)  # statements run in order
-        self._unstarted.discard(id)
 
     async def clear(self, id: str) -> None:
         """Delete the objects of a deleted recording: nobody can read them any longer."""
@@ -75,9 +78,7 @@ class Chores:
 
     async def catch_up(self) -> None:
         """Do again what failed earlier."""
-        await self.write_ends()
-        for id in list(self._unstarted):
-            await self.unstarted(id)
+        await self.write()
         for id in list(self._uncleared):
             await self._store.clear(f"{id}/")
             self._uncleared.discard(id)

@@ -247,7 +247,7 @@ class Recordings:
         except BaseException:
             self._undo(running, capture, recorder)
             self.terms.pop(id, None)
-            self.note(Deferred.fromCoroutine(self.chores.unstarted(id)))
+            self.note(Deferred.fromCoroutine(self.chores.not_started(id)))
             raise
         return recording, tee
 
@@ -381,7 +381,7 @@ class Recordings:
 
     def busy(self) -> Set[str]:
         """The recordings that begin at present, or that are being continued."""
-        return self._running.keys() | self.resuming.waiting()
+        return self._running.keys() | self.resuming.waiting() | self.chores.unstarted
 
     def lost(self, id: str, epoch: int) -> None:
         """End a recording in this process, because another one holds it."""

@@ -103,7 +103,7 @@ class Takeover:
         if self._holding.troubled:
             return
         try:
-            await self._house.chores.write_ends()
+            await self._house.chores.write()
             await self.look()
         except StateUnavailable:
             pass  # the holder logs that the database does not answer
