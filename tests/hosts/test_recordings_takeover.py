@@ -6,6 +6,7 @@ missing and what is there twice.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import Iterator
@@ -109,29 +110,48 @@ def test_one_sleeps_for_longer_than_its_lease(lab: SeveralApis) -> None:
     assert missing(file) < 30
 
 
+def test_one_is_cut_off_from_the_database(lab: SeveralApis) -> None:
+    """Another api records after its lease; what the first one captured meanwhile is not stored when it is back."""
+    with lab.behind_forwarder("api-2") as forwarder:
+        with lab.asking("api-2"):
+            id = lab.record()
+            lab.await_packets(id, RATE)
+        acknowledged = lab.show(id)["packets"]
+        forwarder.send_signal(signal.SIGSTOP)
+        with lab.asking("api-0"):
+            lab.goes_on(id)
+            assert lab.holder(id) in {"api-0", "api-1"} and lab.captures() == 2
+            time.sleep(LEASE)
+            forwarder.send_signal(signal.SIGCONT)
+            wait_until(lambda: lab.captures() == 1, "the first one captures no longer", timeout=20)
+            assert missing(end(lab, id, gaps=1, acknowledged=acknowledged)) < 30
+        wait_until(lambda: lab.objects_of(id) == len(lab.rows_of(id)), "nothing else is stored", timeout=10)
+
+
 @pytest.mark.parametrize("away", ["database stopped", "database cut off", "bucket away"])
 def test_something_is_away_for_a_minute(lab: SeveralApis, away: str) -> None:
     """Segments wait on the disk: nothing is lost, the same api records, and new recordings are refused."""
     id = lab.record()
     lab.await_packets(id, RATE)
     before = lab.holder(id), lab.epoch(id)
-    if away == "database stopped":
-        lab.postgres.stop()
+    refused = None
+    with contextlib.ExitStack() as stack:
+        if away == "database stopped":
+            lab.postgres.stop()
+            stack.callback(lab.postgres.start)
+        elif away == "database cut off":
+            stack.enter_context(lab.postgres.cut_off())
+        else:
+            lab.faults.refuse = True
+            stack.callback(setattr, lab.faults, "refuse", False)
         time.sleep(60)
-        refused = lab.ask("POST", "/v1/recordings", {"targets": ["web-0"]})
-        lab.postgres.start()
-    elif away == "database cut off":
-        with lab.postgres.cut_off():
-            time.sleep(60)
+        assert lab.spooled(before[0]) > 20
+        if away.startswith("database"):
             refused = lab.ask("POST", "/v1/recordings", {"targets": ["web-0"]})
-    else:
-        refused = None
-        lab.faults.refuse = True
-        time.sleep(60)
-        lab.faults.refuse = False
     if refused is not None:
         assert (refused[0], refused[1]["errors"][0]["code"]) == (503, "state_unavailable")
     wait_until(lambda: lab.show(id)["packets"] > 55 * RATE, "what waited is stored", timeout=60)
+    wait_until(lambda: lab.spooled(before[0]) == 0, "nothing waits any longer", timeout=30)
     assert (lab.holder(id), lab.epoch(id)) == before
     file = end(lab, id, gaps=0)
     assert lab.show(id)["dropped"] == 0

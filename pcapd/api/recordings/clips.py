@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from pcapd.api.metrics import Metrics
 from pcapd.api.recordings.explaining import Explainer
@@ -247,9 +248,13 @@ class Clips:
         if not one.making and not self._stopped:
             one.making = True
             cancel(one.timer)
-            Deferred.fromCoroutine(self._finish(one)).addErrback(
-                lambda failure: self.log.warn("a clip is not made: {why}", why=failure.getErrorMessage())
-            )
+            Deferred.fromCoroutine(self._finish(one)).addErrback(self._not_made, one)
+
+    def _not_made(self, failure: Failure, one: _Open) -> None:
+        self.log.warn("a clip is not made: {why}", why=failure.getErrorMessage())
+        if one in self._open.get(one.clip.recording, ()) and not self._stopped:
+            one.making = False
+            one.timer = self._reactor.callLater(CLIP_PATIENCE, self._make, one)
 
     async def _finish(self, one: _Open) -> None:
         try:
@@ -261,12 +266,11 @@ class Clips:
             done = replace(one.clip, state="failed")
         if self._stopped:
             return  # made again after the restart
-        values = {name: getattr(done, name) for name in ("state", "bytes", "first_us", "last_us")}
+        values = {name: getattr(done, name) for name in ("state", "bytes", "first_us", "last_us", "epoch")}
         outcome = await self._index.change_clip(done, **values)
         self._remove(one)
-        if outcome is Outcome.GONE:
-            await self._store.delete([clip_name(done.recording, done.number)])
-        if outcome is not Outcome.DONE:
+        if outcome is not Outcome.DONE:  # deleted, or made by the next holder
+            await self._store.delete([clip_name(done)])
             return
         self._house.room.used += done.bytes
         self._house.metrics.clips_ended.labels(done.state).inc()
@@ -291,12 +295,14 @@ class Clips:
 
     async def _write_once(self, clip: Clip) -> Clip:
         wanted = Wanted(clip.first_us, clip.last_us)
+        recording = await self._index.get(clip.recording)
         segments = await self._index.segments(clip.recording, clip.first_us, clip.last_us)
-        if not segments:
+        if recording is None or not segments:
             return replace(clip, state="failed")
+        clip = replace(clip, epoch=recording.epoch)
         file = await assemble(self._store, clip.recording, segments, wanted, lambda: None)
         self._house.room.need(file.size)
-        await self._store.join(clip_name(clip.recording, clip.number), file.extracts)
+        await self._store.join(clip_name(clip), file.extracts)
         return replace(
             clip,
             state="done",

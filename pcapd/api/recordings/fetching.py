@@ -19,9 +19,9 @@ def object_name(id: str, epoch: int, number: int) -> str:
     return f"{id}/{epoch:04}/{number:08}.pcapng"
 
 
-def clip_name(id: str, number: int) -> str:
-    """The name of a clip's object."""
-    return f"{id}/clips/{number:08}.pcapng"
+def clip_name(clip: Clip) -> str:
+    """The name of a clip's object; another one in each epoch, so that a late holder writes over nothing."""
+    return f"{clip.recording}/clips/{clip.number:08}-{clip.epoch:04}.pcapng"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ async def assemble(
 
 def clip_file(store: Store, clip: Clip) -> File:
     """The file of a clip that is stored."""
-    name = clip_name(clip.recording, clip.number)
+    name = clip_name(clip)
     return File(store, [_Extent(name, 0, clip.bytes)], f"{clip.recording}-clip-{clip.number}", _nothing)
 
 

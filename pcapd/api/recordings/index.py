@@ -313,14 +313,14 @@ class Index:
         return self._do(work)
 
     def change_clip(self, clip: Clip, **values: Any) -> Deferred[Outcome]:
-        """Change fields of a clip; only for the holder of its recording, which may have ended."""
+        """Change fields of a clip; only for the holder of its recording, in the term in which it was made."""
         mine = and_(CLIPS.c.recording == clip.recording, CLIPS.c.number == clip.number)
 
         def work(connection: Connection) -> Outcome:
             term = _term(connection, clip.recording)
             if term is None:
                 return Outcome.GONE
-            if term.holder != self._holder:
+            if not may_write(term, self._holder, clip.epoch or term.epoch):
                 return Outcome.LOST
             connection.execute(update(CLIPS).where(mine).values(**values))
             return Outcome.DONE

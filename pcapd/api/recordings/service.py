@@ -35,14 +35,21 @@ from pcapd.api.recordings.sweeping import Sweeper
 from pcapd.api.recordings.tables import Recording
 from pcapd.api.recordings.takeover import Takeover
 from pcapd.api.recordings.tee import ClientSide, Tee
-from pcapd.api.recordings.values import RUNNING, Order, described, remaining, request_values, target_of
+from pcapd.api.recordings.values import (
+    RUNNING,
+    Order,
+    described,
+    gap_of,
+    remaining,
+    target_of,
+)
 from pcapd.api.recordings.watching import Captures, Watching
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.state.holding import Holding
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import BadRequest, NoRoom, StateUnavailable
 from pcapd.merge.muxer import Muxer
-from pcapd.net.clock import now_us, rfc3339
+from pcapd.net.clock import now_us
 from pcapd.net.reactor import Reactor
 from pcapd.savefile.form import Form
 from pcapd.wire import Besides, EndReason, Request
@@ -161,9 +168,7 @@ class Recordings:
         if not self.resuming.waits(recording.id):
             return  # it was stopped or deleted meanwhile
         running = Running(self, recording.id, recording.epoch, ring, self._reactor.seconds, recording.dropped)
-        since = recording.since_us if recording.last_us is None else recording.last_us
-        why = "the api did not run" if self._holding.alone else "another api recorded before"
-        gap = f"nothing was recorded from {rfc3339(since)} to {rfc3339(now_us())}: {why}"
+        gap = gap_of(recording, now_us(), alone=self._holding.alone)
         recorder = self._recorder(running, request, gap, recording.dropped)
         targets = tuple(target_of(values) for values in recording.targets)
         resolved = Resolved(recording.user, targets, identity=recording.identity, origin=recording.origin)
@@ -220,22 +225,8 @@ class Recordings:
         capture = await self._captures.begin(order.request, token, client, tee or recorder)
         try:
             self.room.need()
-            recording = Recording(
-                id=id,
-                identity=capture.identity,
-                user=capture.user,
-                origin=capture.facts.resolved.origin,
-                request=request_values(dataclasses.replace(capture.request, duration=capture.facts.duration)),
-                targets=[dataclasses.asdict(target) for target in capture.targets],
-                state="starting",
-                since_us=now_us(),
-                keep=order.keep,
-                keep_bytes=order.keep_bytes,
-                clip_on=order.clip_on,
-                before=order.before,
-                after=order.after,
-                explain=order.explain,
-            )
+            request = dataclasses.replace(capture.request, duration=capture.facts.duration)
+            recording = order.recording(id, request, capture.facts.resolved, now_us())
             self._running[id] = running
             running.recording = recording
             await self.watching.watch(recording, capture.request, capture.facts.resolved)

@@ -25,7 +25,7 @@ __all__ = ["Sweeper"]
 _MICROS: Final = 1_000_000
 #: Directories and objects that an api makes.  Other objects, in a bucket that others use too, are left alone.
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_OBJECT: Final = re.compile(_ID.pattern + r"/([0-9]{4,}|clips)/[0-9]{8,}\.pcapng")
+_OBJECT: Final = re.compile(_ID.pattern + r"/([0-9]{4,}/[0-9]{8,}|clips/[0-9]{8,}-[0-9]{4,})\.pcapng")
 
 
 class Sweeper:
@@ -111,7 +111,7 @@ class Sweeper:
         # Listed before the index is read, so that a segment which is stored meanwhile is none.
         objects = await self._store.list(f"{id}/")
         known = {object_name(id, one.epoch, one.number) for one in await self._index.segments(id)}
-        known |= {clip_name(id, clip.number) for clip in (await self._index.clips([id]))[id]}
+        known |= {clip_name(clip) for clip in (await self._index.clips([id]))[id]}
         old = now_us() / _MICROS - ORPHAN_AGE
         return [
             name

@@ -85,6 +85,7 @@ class Clip:
         bytes: Size of its object; 0 until it is stored.
         state: ``open`` (its object is not stored yet), ``done`` or ``failed``.
         findings: What ``--explain`` found in it, as JSON values; None if it was not explained.
+        epoch: Of the term in which its object was made; 0 before.
     """
 
     recording: str
@@ -95,6 +96,7 @@ class Clip:
     bytes: int = 0
     state: str = "open"
     findings: Any = None
+    epoch: int = 0
 
 
 RECORDINGS = Table(
@@ -152,4 +154,5 @@ CLIPS = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("state", Text, nullable=False, index=True),
     Column("findings", JSON),
+    Column("epoch", Integer, nullable=False),
 )

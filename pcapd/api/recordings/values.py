@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pcapd.api.recordings.tables import Clip, Recording
-from pcapd.api.resolvers.base import Target
+from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import BadRequest, RemoteProtocolError
 from pcapd.limits import CLIP_AFTER, CLIP_BEFORE, CLIP_MAX, FILTER_MAX, REASON_MAX
+from pcapd.net.clock import rfc3339
 from pcapd.wire import Container, Request, decode
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "described",
     "described_clip",
     "filter_of",
+    "gap_of",
     "remaining",
     "request_of",
     "request_values",
@@ -66,6 +68,18 @@ def remaining(recording: Recording, max_duration: float, now_us: int) -> Request
         return dataclasses.replace(request, duration=left)
     most = request.max_bytes - recording.bytes - recording.deleted_bytes
     return dataclasses.replace(request, duration=left, max_bytes=most) if most > 0 else "its bytes are over"
+
+
+def gap_of(recording: Recording, now_us: int, *, alone: bool) -> str:
+    """What the file says where a recording goes on.
+
+    Args:
+        now_us: Microseconds since the epoch.
+        alone: Whether no other process could have recorded.
+    """
+    since = recording.since_us if recording.last_us is None else recording.last_us
+    why = "the api did not run" if alone else "the api that recorded it ended or was cut off"
+    return f"nothing was recorded from {rfc3339(since)} to {rfc3339(now_us)}: {why}"
 
 
 def target_of(values: Mapping[str, Any]) -> Target:
@@ -166,6 +180,31 @@ class Order:
             _seconds(body, "before", int(CLIP_BEFORE)),
             _seconds(body, "after", int(CLIP_AFTER)),
             bool(explain),
+        )
+
+    def recording(self, id: str, request: Request, resolved: Resolved, now_us: int) -> Recording:
+        """The recording that is begun for this order.
+
+        Args:
+            request: The request, after the policy and the limits were applied.
+            resolved: The owner and the targets.
+            now_us: Microseconds since the epoch.
+        """
+        return Recording(
+            id=id,
+            identity=resolved.identity,
+            user=resolved.user,
+            origin=resolved.origin,
+            request=request_values(request),
+            targets=[dataclasses.asdict(target) for target in resolved.targets],
+            state="starting",
+            since_us=now_us,
+            keep=self.keep,
+            keep_bytes=self.keep_bytes,
+            clip_on=self.clip_on,
+            before=self.before,
+            after=self.after,
+            explain=self.explain,
         )
 
 

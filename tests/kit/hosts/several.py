@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping
@@ -16,7 +19,7 @@ from demo.configurations import LOCAL, free_port, merged
 from demo.daemons import Daemon
 from demo.processes import end, wait_until
 from tests.kit.hosts.recordings import RecordingLab
-from tests.kit.lab import objects
+from tests.kit.lab import forwarder, objects
 from tests.kit.lab.postgres import Postgres
 
 #: Real leases, and small segments.
@@ -126,6 +129,25 @@ class SeveralApis(RecordingLab):
         except OSError:
             return False
 
+    @contextlib.contextmanager
+    def behind_forwarder(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Let an api reach the database only through a process, which can be stopped."""
+        api, port = self.apis[name], free_port()
+        argv = [sys.executable, str(Path(forwarder.__file__)), str(port), LOCAL, str(self.postgres.port)]
+        direct = api.config["state"]
+        process = subprocess.Popen(argv)
+        try:
+            api.config["state"] = direct.replace(f":{self.postgres.port}/", f":{port}/")
+            api.stop()
+            api.start()
+            yield process
+        finally:
+            process.send_signal(signal.SIGCONT)
+            api.config["state"] = direct
+            api.stop()
+            api.start()
+            end(process)
+
     # --- who records -----------------------------------------------------------
 
     def holder(self, id: str) -> str:
@@ -155,6 +177,11 @@ class SeveralApis(RecordingLab):
             yield
         finally:
             self.ask_port = self._front
+
+    def spooled(self, name: str) -> int:
+        """Number of files without a name that an api has open: segments that wait on the disk."""
+        links = Path(f"/proc/{self.apis[name].pid}/fd").iterdir()
+        return sum("/#" in os.readlink(link) for link in links)
 
     def goes_on(self, id: str, within: float = 30.0) -> float:
         """Wait until more packets are stored; return the seconds that it took."""

@@ -94,13 +94,13 @@ def test_there_is_no_room(pages: RecordingFront) -> None:
     """Without room no clip is begun (507); one that does not fit when it is made has failed, and nothing is stored."""
     id = pages.start()
     pages.fill(now_us())
-    room = pages.recordings._bytes
-    object.__setattr__(pages.recordings._config, "max_bytes", room)
+    room = pages.recordings.room.used
+    pages.recordings.room._most = room
     answer = clip(pages, id)
     assert answer.status == 507 and b"no_room" in answer.body
-    object.__setattr__(pages.recordings._config, "max_bytes", room + 1)
+    pages.recordings.room._most = room + 1
     assert clip(pages, id).status == 201
-    object.__setattr__(pages.recordings._config, "max_bytes", room + 700)
+    pages.recordings.room._most = room + 700
     pages.fill(now_us() + 1000)
     assert states(pages, id) == ["failed"]
     assert not list((pages.directory / "store" / id).glob("clips/*"))
@@ -128,7 +128,7 @@ def test_a_store_that_fails_while_a_clip_is_made(
     if works:
         (made,) = pages.show(id)["clips"]
         assert (made["state"], len(tries)) == ("done", 4)
-        stored = pages.directory / "store" / id / "clips" / "00000001.pcapng"
+        stored = pages.directory / "store" / id / "clips" / "00000001-0001.pcapng"
         assert stored.stat().st_size == made["bytes"]
         return
     assert (

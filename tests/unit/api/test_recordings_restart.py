@@ -162,9 +162,9 @@ def test_what_is_deleted_as_orphans(pages: RecordingFront) -> None:
     pages.fill(US)
     pages.recordings.index.add_clip(Clip(id, 0, "crash", 1, 2))
     store = pages.directory / "store"
-    stays = [f"{id}/0001/00000001.pcapng", f"{id}/clips/00000001.pcapng", f"{id}/0001/00000009.pcapng"]
+    stays = [f"{id}/0001/00000001.pcapng", f"{id}/clips/00000001-0000.pcapng", f"{id}/0001/00000009.pcapng"]
     stays += ["notes.txt", "someone/0001/00000001.pcapng", f"{id}/0001/notes.txt"]
-    gone = [f"{id}/0001/00000007.pcapng", f"{id}/clips/00000002.pcapng", f"{id}/0001/00000008.pcapng#1"]
+    gone = [f"{id}/0001/00000007.pcapng", f"{id}/clips/00000002-0001.pcapng", f"{id}/0001/00000008.pcapng#1"]
     gone += ["0b5f1fd4-1111-2222-3333-444455556666/0001/00000001.pcapng"]
     for name in (*stays, *gone):
         path = store / name
