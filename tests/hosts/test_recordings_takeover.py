@@ -150,6 +150,7 @@ def test_something_is_away_for_a_minute(lab: SeveralApis, away: str) -> None:
             refused = lab.ask("POST", "/v1/recordings", {"targets": ["web-0"]})
     if refused is not None:
         assert (refused[0], refused[1]["errors"][0]["code"]) == (503, "state_unavailable")
+    wait_until(lab.all_answer, "all apis reach the database again", timeout=20)
     wait_until(lambda: lab.show(id)["packets"] > 55 * RATE, "what waited is stored", timeout=60)
     wait_until(lambda: lab.spooled(before[0]) == 0, "nothing waits any longer", timeout=30)
     assert (lab.holder(id), lab.epoch(id)) == before

@@ -178,6 +178,14 @@ class SeveralApis(RecordingLab):
         finally:
             self.ask_port = self._front
 
+    def all_answer(self) -> bool:
+        """Whether each api reads the index."""
+        answers = []
+        for name in self.apis:
+            with self.asking(name):
+                answers.append(self.ask("GET", "/v1/recordings")[0])
+        return answers == [200] * len(answers)
+
     def spooled(self, name: str) -> int:
         """Number of files without a name that an api has open: segments that wait on the disk."""
         links = Path(f"/proc/{self.apis[name].pid}/fd").iterdir()
