@@ -437,8 +437,19 @@ FOLLOW_INTERVAL: Final = 10.0
 FOLLOW_JITTER: Final = 0.2
 #: maximum seconds between checks, while Cloud Controller is not available.
 FOLLOW_INTERVAL_MAX: Final = 80.0
-#: attempts to capture one container.
+#: attempts to capture one container; for a recording `REDIALS_MAX`, with longer and longer pauses.
 FOLLOW_ATTEMPTS: Final = 5
+#: seconds between checks, with the api's own client, whether a user still has the role that a capture needs.
+RECHECK_INTERVAL: Final = 300.0
+#: seconds until the next check if there was no answer, and without an answer until the capture ends.
+RECHECK_RETRY: Final = 60.0
+RECHECK_PATIENCE: Final = 3600.0
+#: seconds before its end at which a token of the api's own client is renewed, if it lasts twice as long.
+CLIENT_TOKEN_MARGIN: Final = 60.0
+#: seconds after a failure in which UAA is not asked again for such a token.
+CLIENT_TOKEN_PAUSE: Final = 10.0
+#: bytes of the file with the client's secret.
+SECRET_MAX: Final = 4 * KIB
 
 # --- daemon ------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Final, Generic, Mapping, Optional, Tuple, TypeVar, get_args
 
 from pcapd.config import checks
-from pcapd.config.parse_policy import audit, opt_in, policy
+from pcapd.config.parse_policy import audit, client, opt_in, policy
 from pcapd.config.parse_recordings import recordings
 from pcapd.config.parse_static import static
 from pcapd.config.schema import (
@@ -301,6 +301,7 @@ def _cloud_foundry(section: Section) -> CloudFoundryConfig:
         ),
         headers_only_permission=section.optional("headers_only_permission", _permission, None),
         opt_in=section.optional_section("opt_in", opt_in),
+        client=section.optional_section("client", client),
     )
     if config.headers_only_permission and config.headers_only_permission == config.required_permission:
         section.problem("headers_only_permission", "must differ from required_permission")

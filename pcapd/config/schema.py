@@ -14,6 +14,7 @@ from typing import Final, Literal, Mapping, Optional, Tuple, Union
 
 from pcapd.config.rules import (
     AuditConfig,
+    CloudFoundryClient,
     LabelPlace,
     OptInConfig,
     PolicyConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "CaptureConfig",
     "CliConfig",
     "ClientTLS",
+    "CloudFoundryClient",
     "CloudFoundryConfig",
     "ContainerAccess",
     "ContainersConfig",
@@ -239,6 +241,7 @@ class CloudFoundryConfig:
         required_permission: The permission on an app that a user needs.
         headers_only_permission: The permission needed for headers only; None for the same.
         opt_in: The apps that may be captured; None for all.
+        client: The api's own client; None without one.
     """
 
     api: str
@@ -246,6 +249,12 @@ class CloudFoundryConfig:
     required_permission: Permission = "read_sensitive_data"
     headers_only_permission: Optional[Permission] = None
     opt_in: Optional[OptInConfig] = None
+    client: Optional[CloudFoundryClient] = None
+
+    def permission(self, *, headers_only: bool) -> Permission:
+        """The permission that a capture needs."""
+        weaker = self.headers_only_permission if headers_only else None
+        return weaker or self.required_permission
 
 
 @dataclass(frozen=True)

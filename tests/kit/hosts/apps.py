@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 from urllib.parse import urlencode
@@ -30,7 +29,7 @@ from demo.processes import CommandFailed, end, run, wait_until
 from pcapd.errors import PcapdError
 from tests.kit.doubles import cloud_controller as cc
 from tests.kit.doubles.cloud_controller import CfApp, CloudController, Process, User
-from tests.kit.doubles.uaa import Uaa
+from tests.kit.doubles.signing import SigningUaa
 from tests.kit.hosts.chain import Result
 from tests.kit.hosts.containers import CellAgent, cell_in, public_directory
 from tests.kit.lab.containers import Cell, Instance
@@ -148,27 +147,6 @@ def wire(instance: Instance) -> bytes:
 def loop(instance: Instance) -> bytes:
     """What it says to itself."""
     return f"loop-{instance.handle}.".encode()
-
-
-class SigningUaa(Uaa):
-    """A UAA whose tokens Cloud Controller accepts.
-
-    Attributes:
-        people: By name; whose tokens are good at Cloud Controller.
-    """
-
-    def __init__(self, *arguments: Any, controller: CloudController) -> None:
-        super().__init__(*arguments)
-        self._controller = controller
-        self.people: dict[str, User] = {}
-
-    def token(self, **claims: Any) -> str:
-        """Sign an access token."""
-        token = super().token(**claims)
-        person = self.people.get(str(self.access_tokens[token].get("user_name")))
-        if person is not None and self.access_tokens[token]["exp"] > time.time():
-            self._controller.users[token] = person
-        return token
 
 
 class Pcapctl:
