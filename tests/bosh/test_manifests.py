@@ -82,6 +82,21 @@ def test_the_api(issued: Issued, interpolate: Any) -> None:
     }
 
 
+def test_a_client_of_the_apis_own(issued: Issued, interpolate: Any) -> None:
+    """The api and UAA have the same client, with the one authority that it needs."""
+    manifest = interpolate(own("pcap-api.yml"), "add-cloud-foundry-client.yml")
+    properties = job_of(manifest, "pcap-api", "pcap-api")["properties"]
+    declared(properties, "pcap-api")
+    client = properties["cloud_foundry"]["client"]
+    foundation = interpolate(FOUNDATION, "add-pcap-client-to-uaa.yml")
+    clients = job_of(foundation, "uaa", "uaa")["properties"]["uaa"]["clients"]
+    assert clients["cf"] == {}
+    known = clients[client["id"]]
+    assert (known["secret"], known["authorities"]) == (client["secret"], "cloud_controller.global_auditor")
+    assert known["authorized-grant-types"] == "client_credentials"
+    assert {"name": client["secret"].strip("()"), "type": "password"} in manifest["variables"]
+
+
 @pytest.mark.parametrize(
     ("ops", "access"),
     [(["add-pcap-agent.yml"], "namespace"), (["add-pcap-agent.yml", "use-host-veth.yml"], "host-veth")],
@@ -192,5 +207,5 @@ def test_every_variable_has_its_place() -> None:
     for path in [*MANIFESTS.glob("*/*.yml"), MANIFESTS / "pcap-api.yml"]:
         text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
         used |= {name.partition(".")[0] for name in re.findall(r"\(\(([^)]+)\)\)", text)}
-        generated |= set(re.findall(r"name: (/?pcap_\w+)\n\s+type: certificate", text))
+        generated |= set(re.findall(r"name: (/?pcap_\w+)\n\s+type: (?:certificate|password)", text))
     assert used - generated == given

@@ -20,6 +20,7 @@ from pcapd.config.schema import (
     AgentMetricsConfig,
     ApiConfig,
     BoshConfig,
+    CloudFoundryClient,
     CloudFoundryConfig,
     ContainersConfig,
     MetricsConfig,
@@ -75,6 +76,8 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "cloud_foundry.ca": ca,
         "cloud_foundry.required_permission": "read_basic_data",
         "cloud_foundry.headers_only_permission": "read_sensitive_data",
+        "cloud_foundry.client.id": "pcap-api",
+        "cloud_foundry.client.secret": "s3cret: #{'",
         "cloud_foundry.opt_in.label": "pcap/capture=yes",
         "cloud_foundry.opt_in.label_on": ["space"],
         "cloud_foundry.opt_in.apps": ["a-1"],
@@ -257,13 +260,16 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     limits = found.limits
     assert (limits.concurrent_captures, limits.per_user, limits.max_targets) == (7, 2, 12)
     assert (limits.max_duration, limits.max_bytes) == (300.0, 2**30)
-    assert found.cloud_foundry == CloudFoundryConfig(
+    secret = tmp_path / "jobs/pcap-api/config/cloud_foundry/client_secret"
+    assert found.cloud_foundry is not None and found.cloud_foundry == CloudFoundryConfig(
         "https://api.example.com",
         tls / "cloud_foundry_ca.crt",
         "read_basic_data",
         "read_sensitive_data",
         OptInConfig(("pcap/capture", "yes"), ("space",), ("a-1",), ("s-1",), ("o-1",)),
+        CloudFoundryClient("pcap-api", secret_file=secret),
     )
+    assert secret.read_text() == "s3cret: #{'\n"
     assert found.policy == PolicyConfig(True, ("eth0",), ("port 22", "net 10.1.0.0/16"), True)
     assert found.bosh == BoshConfig("https://192.0.2.1:25555", tls / "bosh_ca.crt", 9998, "pcap.capture")
     assert found.static is not None
@@ -459,6 +465,7 @@ def test_packages_are_there(job: str) -> None:
 
 #: Configuration keys that have no property, and why.
 WITHOUT_PROPERTY = {
+    "cloud_foundry.client.secret_file",  # cloud_foundry.client.secret has its content
     "recordings.credentials_file",  # recordings.credentials has its content
     "run_as",  # always vcap
     "namespaces",  # of hosts that are no BOSH VMs
