@@ -80,8 +80,9 @@ def test_a_capture_is_followed_longer_than_its_token(world: Overseen, app: CfApp
     assert (ended["reason"], ended["user"]) == ("forbidden", alice.name)
 
 
+@pytest.mark.long
 def test_a_recording_that_follows(world: Overseen, app: CfApp) -> None:
-    """It follows its app for as long as it runs, also after a restart of the api, until its owner's role is lost."""
+    """A recording follows its app for as long as it runs, also after a restart of the api, until its owner's role is lost."""
     first, second = world.cells
     alice = User(develops={app.space})
     token = world.cc.token(alice)
@@ -118,8 +119,9 @@ def test_a_recording_that_follows(world: Overseen, app: CfApp) -> None:
     assert world.ask("GET", f"/{id}/capture", token).body.count(b"myapp/0:eth0") >= 2
 
 
+@pytest.mark.long
 def test_the_owners_role_is_checked(world: Overseen, app: CfApp) -> None:
-    """Also that of a recording that does not follow, and also one that was lost while the api was away."""
+    """A recording that does not follow is checked too, and before it goes on after a restart of the api."""
     owners = [User(f"{name}@example.test", develops={app.space}) for name in ("alice", "bob", "admin")]
     owners[2].admin = True
     owners[2].scopes = ("cloud_controller.admin", "cloud_controller.read")
@@ -143,6 +145,7 @@ def test_the_owners_role_is_checked(world: Overseen, app: CfApp) -> None:
     assert len(world.cells[0].started) == started + 1, "nothing was captured for bob"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("readers", ["owner", "permitted"])
 def test_the_app_is_deleted(tmp_path: Path, authority: Authority, readers: str) -> None:
     """The owner may still fetch; others with the role in its space may fetch and delete, if others may read at all."""
@@ -173,6 +176,42 @@ def test_the_app_is_deleted(tmp_path: Path, authority: Authority, readers: str) 
         assert deleted == ([(carol.name, alice.name)] if others else [])
 
 
+@pytest.mark.long
+def test_who_leaves_is_followed_on(world: Overseen, app: CfApp) -> None:
+    """A live capture that is recorded besides goes on following when its client is gone and its token has expired."""
+    first, second = world.cells
+    alice = User(develops={app.space})
+    token = world.cc.token(alice)
+    client = world.pcapctl(app, token, "--follow", "--resumable")
+    first.wait()
+    client.process.kill()
+    client.done()
+    log_in = expire(world, token)
+    world.restart(app, 0, second.host)
+    second.wait()
+    token = log_in()
+    (one,) = json.loads(world.ask("GET", "", token).body)["recordings"]
+    assert (one["state"], one["follow"]) == ("recording", True)
+    alice.develops.clear()
+    world.await_state(one["id"], token, "stopped")
+
+
+@pytest.mark.long
+def test_the_second_filter_follows_too(world: Overseen, app: CfApp) -> None:
+    """With ``clip_on`` and a filter, packets of a new container make clips as those of the first one did."""
+    first, second = world.cells
+    token = world.cc.developer(app)
+    wanted = {"follow": True, "clip_on": {"filter": "ether proto 0x88b5"}}
+    id = world.record(app, token, **wanted)
+    first.wait(2)
+    expressions = {start.filter for start in first.started}
+    world.restart(app, 0, second.host)
+    second.wait(2)
+    assert {start.filter for start in second.started} == expressions and len(expressions) == 2
+    assert world.ask("DELETE", f"/{id}", token).status == 200
+
+
+@pytest.mark.long
 def test_without_a_client(tmp_path: Path, authority: Authority) -> None:
     """A recording cannot follow then, and says what the operator can do; one that does not is never checked."""
     with overseen_in(tmp_path, authority, client=False) as world:

@@ -32,6 +32,7 @@ from tests.kit.doubles.cloud_controller import CfApp, CloudController, Process, 
 from tests.kit.doubles.signing import SigningUaa
 from tests.kit.hosts.chain import Result
 from tests.kit.hosts.containers import CellAgent, cell_in, public_directory
+from tests.kit.hosts.overseen import SOON
 from tests.kit.lab.containers import Cell, Instance
 
 #: Seconds that a pcapctl or curl of a test may run.
@@ -207,9 +208,10 @@ class Apps:
         alice: Develops in the app's space.
     """
 
-    def __init__(self, directory: Path, authority: Authority) -> None:
+    def __init__(self, directory: Path, authority: Authority, *, recorded: bool = False) -> None:
         self.directory = directory
         self.authority = authority
+        self._recorded = recorded
         self.port = free_port()
         self.cells = [RealCell(directory, authority, self.port, number) for number in range(2)]
         credentials = authority.issue("authorities", dns=("localhost",), ips=(LOCAL,))
@@ -243,11 +245,23 @@ class Apps:
             "limits": {"per_user": 50},
             "static": None,
         }
-        self.api = self.resources.enter_context(Daemon("api", merged(base, changes), self.directory))
+        if self._recorded:
+            changes = merged(changes, self._recordings())
+        self.api = Daemon("api", merged(base, changes), self.directory)
+        self.api.limits = SOON if self._recorded else {}
+        self.resources.enter_context(self.api)
         self.cc.links = {"pcap": {"href": self.url}, "uaa": {"href": self.uaa.url}}
         for index, cell in enumerate((self.cells[0], self.cells[0], self.cells[1])):
             self.real[index] = self.place(self.app, index, cell)
         self.worker = self.place(self.app, 0, self.cells[1], kind=1)
+
+    def _recordings(self) -> Config:
+        self.cc.links = {"uaa": {"href": self.uaa.url}}
+        return {
+            "cloud_foundry": {"client": self.uaa.client},
+            "recordings": {"store": f"file://{self.directory}/store", "reserve": "1MB"},
+            "state": f"sqlite:///{self.directory}/state.db",
+        }
 
     # --- apps ----------------------------------------------------------------
 
@@ -376,9 +390,13 @@ class Apps:
 
 
 @contextlib.contextmanager
-def apps_in(directory: Path, authority: Authority) -> Iterator[Apps]:
-    """Apps that run; afterwards no token may have been told."""
-    apps = Apps(directory, authority)
+def apps_in(directory: Path, authority: Authority, *, recorded: bool = False) -> Iterator[Apps]:
+    """Apps that run; afterwards no token may have been told.
+
+    Args:
+        recorded: Whether the api has a store of recordings, and a client of its own.
+    """
+    apps = Apps(directory, authority, recorded=recorded)
     with apps.resources:
         try:
             apps.start()

@@ -111,7 +111,7 @@ def test_instances_without_the_users_token(scene: Scene) -> None:
 
 
 def test_an_app_that_was_deleted(scene: Scene) -> None:
-    """Its instances cannot be found; its user still has the role in its space."""
+    """The instances of a deleted app cannot be found; its user still has the role in its space."""
     standing = scene.standing()
     del scene.cc.apps[scene.app.guid]
     with pytest.raises(TargetNotFound):
@@ -257,7 +257,7 @@ def test_a_client_that_may_not_read_roles(scene: Scene, scopes: list[str], event
 
 
 def test_the_token_is_kept_and_renewed(scene: Scene) -> None:
-    """It is fetched once for many questions, and again shortly before it expires."""
+    """One token serves many questions, and is replaced shortly before it expires."""
     standing = scene.standing()
     for _ in range(3):
         scene.check(standing)
