@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pcapd.api.recordings.optional import check_recordings
 from pcapd.api.resolvers.ownclient import check_client
+from pcapd.api.state.optional import check_state
 from pcapd.config.schema import AgentConfig, ApiConfig, AuditConfig, SyslogConfig
 from pcapd.errors import BadFilter, CaptureFailed, ConfigError
 from pcapd.net.syslog import UnixSyslog, context_of
@@ -63,6 +64,7 @@ def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
         audit = config.audit or AuditConfig()
         trial.do("audit.file", lambda: None if audit.file is None else _check_writable(audit.file))
         trial.do("audit.syslog", lambda: None if audit.syslog is None else _check_syslog(audit.syslog))
+        trial.do("", lambda: check_state(config.state))
         trial.do("", lambda: check_recordings(config.recordings))
         apps = config.cloud_foundry
         trial.do("", lambda: None if apps is None else check_client(apps.client))

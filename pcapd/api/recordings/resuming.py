@@ -23,6 +23,7 @@ from pcapd.errors import (
     PcapdError,
     RecordingsUnavailable,
     ResolverUnavailable,
+    StateUnavailable,
 )
 from pcapd.limits import REDIAL_PATIENCE
 from pcapd.net.clock import cancel
@@ -112,7 +113,7 @@ class Resuming:
         try:
             await before()
             found = await self._index.listed(states=RUNNING)
-        except RecordingsUnavailable as error:
+        except StateUnavailable as error:
             self.troubled = True
             self._tell()
             self.log.warn("the recordings are not read yet: {reason}", reason=str(error))
@@ -179,7 +180,13 @@ class Resuming:
             await self._resume(recording)
         except Draining:
             return
-        except (AuditUnavailable, LimitReached, RecordingsUnavailable, ResolverUnavailable) as error:
+        except (
+            AuditUnavailable,
+            LimitReached,
+            RecordingsUnavailable,
+            ResolverUnavailable,
+            StateUnavailable,
+        ) as error:
             self.again(id, waiting.identity, error.message)
         except PcapdError as error:
             self._give_up(id, error.message)
