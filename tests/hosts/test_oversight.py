@@ -93,10 +93,15 @@ def test_a_recording_that_follows(world: Overseen, app: CfApp) -> None:
     log_in = expire(world, token)
     world.restart(app, 0, second.host)
     second.wait()
-    # While the api is away, the instance moves.
+    # While the api is away, the instance moves; then Cloud Controller does not say at once where it is.
     world.api.kill()
     app.instances[0].restart(first.host)
+    path = f"/v3/apps/{app.guid}"
+    world.cc.canned[path] = Answer(503)
+    before = world.cc.paths().count(path)
     world.api.start()
+    wait_until(lambda: world.cc.paths().count(path) > before + 1, "the app is asked for", timeout=20)
+    del world.cc.canned[path]
     first.wait(2)
     assert first.started[-1].container is not None
     assert first.started[-1].container.handle == app.instances[0].handle
