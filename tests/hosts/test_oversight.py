@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 import pytest
 
@@ -16,6 +16,7 @@ pytest.importorskip("obstore", reason="obstore is not installed")
 
 from demo.certificates import Authority
 from demo.processes import wait_until
+from pcapd.wire import CaptureStart
 from tests.kit.doubles.cloud_controller import CfApp, Instance, Process, User
 from tests.kit.doubles.https import Answer
 from tests.kit.hosts.overseen import SOON, Overseen, overseen_in
@@ -49,6 +50,10 @@ def expire(world: Overseen, token: str) -> Callable[[], str]:
 
 def roles_asked(world: Overseen) -> int:
     return world.cc.paths().count("/v3/roles")
+
+
+def handle_of(start: CaptureStart) -> Optional[str]:
+    return start.container.handle if start.container is not None else None
 
 
 def wait_for_checks(world: Overseen, number: int = 2) -> None:
@@ -93,6 +98,8 @@ def test_a_recording_that_follows(world: Overseen, app: CfApp) -> None:
     log_in = expire(world, token)
     world.restart(app, 0, second.host)
     second.wait()
+    token = log_in()
+    wait_until(lambda: world.show(id, token)["packets"] >= 2, "packets of both are stored", timeout=20)
     # While the api is away, the instance moves; then Cloud Controller does not say at once where it is.
     world.api.kill()
     app.instances[0].restart(first.host)
@@ -102,9 +109,7 @@ def test_a_recording_that_follows(world: Overseen, app: CfApp) -> None:
     world.api.start()
     wait_until(lambda: world.cc.paths().count(path) > before + 1, "the app is asked for", timeout=20)
     del world.cc.canned[path]
-    first.wait(2)
-    assert first.started[-1].container is not None
-    assert first.started[-1].container.handle == app.instances[0].handle
+    wait_until(lambda: handle_of(first.started[-1]) == app.instances[0].handle, "it is found", timeout=30)
     assert len(second.started) == 1, "the container that is gone is not looked for"
     # And it goes on following.
     app.instances.append(Instance(1, host=second.host, uptime=1))
@@ -113,8 +118,6 @@ def test_a_recording_that_follows(world: Overseen, app: CfApp) -> None:
     world.cc.canned["/v3/roles"] = Answer(503)
     wait_for_checks(world, 4)
     del world.cc.canned["/v3/roles"]
-    token = log_in()
-    wait_until(lambda: world.show(id, token)["packets"] >= 2, "packets are stored")
     assert world.show(id, token)["state"] == "recording" and world.show(id, token)["follow"] is True
     alice.develops.clear()
     ended = world.await_state(id, token, "stopped")
