@@ -451,6 +451,19 @@ STRANGERS_MAX: Final = 384
 ACCEPT_QUEUE: Final = 4096
 #: default number of captures at the same time on one agent.
 AGENT_CAPTURES: Final = 16
+#: processes that serve one port of an api.
+WORKERS_MAX: Final = 64
+#: seconds until a worker that has ended is started again; each time twice as long, until one has
+#: run for `WORKER_STEADY`.
+WORKER_RESTART_MIN: Final = 1.0
+WORKER_RESTART_MAX: Final = 30.0
+WORKER_STEADY: Final = 60.0
+#: seconds after an api's drain_timeout in which its workers must have ended; the last two are a reserve.
+WORKERS_LINGER: Final = DRAIN_LINGER + 2.0
+#: bytes of the metrics of one worker; with all metrics they have some 40 KiB.
+METRICS_MAX: Final = 1 * MIB
+#: seconds in which a worker must answer with its metrics; Prometheus waits for 10.
+METRICS_TIMEOUT: Final = 5.0
 #: bytes; a configuration file.
 CONFIG_MAX: Final = 1 * MIB
 

@@ -1,4 +1,4 @@
-"""Makes a `RecordingsConfig` of ``recordings:`` and ``state:``.  Pure."""
+"""The database that processes share, and the `RecordingsConfig`, of ``state:`` and ``recordings:``.  Pure."""
 
 from __future__ import annotations
 
@@ -9,34 +9,44 @@ from pcapd.config import checks
 from pcapd.config.schema import Readers, RecordingsConfig
 from pcapd.config.section import Section
 
-__all__ = ["recordings"]
+__all__ = ["STATE", "recordings", "state"]
 
-#: Default database.
-_STATE: Final = "sqlite:////var/vcap/store/pcap-api/state.db"
+#: URL of the default database.
+STATE: Final = "sqlite:////var/vcap/store/pcap-api/state.db"
 _STORES: Final = ("file", "s3", "gs", "az")
 _BYTES = checks.size_between(10**6, 10**15)
 _readers: checks.Check[Readers] = checks.one_of(get_args(Readers))
 
 
-def recordings(section: Section) -> Optional[RecordingsConfig]:
-    """Make the configuration of recordings from the whole file; None without ``recordings:``."""
-    state = section.optional("state", _state, _STATE)
-    state_file = section.optional("state_file", checks.file_in(section.directory), None)
+def state(section: Section, *, needed: bool) -> Optional[str]:
+    """The database that several processes share, from the whole file; see `ApiConfig.state`.
+
+    Args:
+        needed: Whether there is one without ``state`` and ``recordings`` too.
+    """
+    url = section.optional("state", _state, STATE)
+    file = section.optional("state_file", checks.file_in(section.directory), None)
     if section.has("state") and section.has("state_file"):
         section.problem("state, state_file", "only one may be given")
-    if not section.has("recordings"):
-        for key in ("state", "state_file"):
-            if section.has(key):
-                section.problem(key, "needs the section recordings")
-        return None
-    return section.optional_section("recordings", lambda part: _recordings(part, state, state_file))
+    if file is not None:
+        return f"file:{file}"
+    return url if needed or section.has("state") or section.has("recordings") else None
 
 
-def _recordings(section: Section, state: str, state_file: object) -> RecordingsConfig:
+def recordings(section: Section, state: Optional[str]) -> Optional[RecordingsConfig]:
+    """Make the configuration of recordings from the whole file; None without ``recordings:``.
+
+    Args:
+        state: What the function `state` returned.
+    """
+    return section.optional_section("recordings", lambda part: _recordings(part, state or STATE))
+
+
+def _recordings(section: Section, state: str) -> RecordingsConfig:
     defaults = RecordingsConfig
     return RecordingsConfig(
         store=section.required("store", _store),
-        state=f"file:{state_file}" if state_file is not None else state,
+        state=state,
         credentials_file=section.optional("credentials_file", checks.file_in(section.directory), None),
         per_user=section.optional("per_user", checks.whole_number(1, 1000), defaults.per_user),
         max_duration=section.optional("max_duration", checks.duration, defaults.max_duration),

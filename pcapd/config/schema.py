@@ -341,6 +341,10 @@ class ApiConfig:
         operators: Users who may see and stop everybody's captures: ``static/NAME``,
             ``cloud_foundry/ORIGIN/NAME`` or ``bosh/ORIGIN/NAME``.
         trusted_proxies: Proxies whose headers for the client's address and the request's id are used.
+        workers: Processes that serve the port together.
+        state: URL of the database that these processes and other apis share, or ``file:`` and the path
+            of a file with it; None for none.
+        worker: This process's number among `workers`, from 0; None for a single one.  Not in the file.
         warnings: Settings that work but should be changed, one sentence each.
     """
 
@@ -360,8 +364,16 @@ class ApiConfig:
     probe: ProbeConfig = ProbeConfig()
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None
+    workers: int = 1
+    state: Optional[str] = None
     recordings: Optional[RecordingsConfig] = None
+    worker: Optional[int] = None
     warnings: Tuple[str, ...] = ()
+
+    @property
+    def process(self) -> str:
+        """Name of this process, different from those of other apis and workers with ids of their own."""
+        return self.id if self.worker is None else f"{self.id} worker {self.worker}"
 
     @property
     def agent_ports(self) -> Tuple[int, ...]:

@@ -20,7 +20,7 @@ from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import ConfigError
 from pcapd.net.reactor import Reactor
 
-__all__ = ["check_parts", "open_recordings"]
+__all__ = ["check_parts", "check_state", "open_recordings"]
 
 #: Files and directories are only for the owner.
 _UMASK: Final = 0o077
@@ -65,6 +65,15 @@ def check_parts(config: RecordingsConfig) -> None:
             problems += error.problems
     if problems:
         raise ConfigError("recordings", problems)
+
+
+def check_state(state: str) -> None:
+    """Check that a database can be used, like `check_parts`.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    check_database(_state(state))
 
 
 def _state(state: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import ConfigError
 
-__all__ = ["check_recordings", "recordings_of"]
+__all__ = ["check_recordings", "check_state", "recordings_of"]
 
 
 def recordings_of(config: RecordingsConfig | None, *parts: Any) -> tuple[Any, Any]:
@@ -33,10 +33,20 @@ def check_recordings(config: RecordingsConfig | None) -> None:
         _opening().check_parts(config)
 
 
-def _opening() -> Any:
+def check_state(state: str | None) -> None:
+    """Check that the database that several processes share can be used; nothing is made there.
+
+    Raises:
+        ConfigError: It cannot be used, or a package is not installed.
+    """
+    if state is not None:
+        _opening("state").check_state(state)
+
+
+def _opening(key: str = "recordings") -> Any:
     try:
         from pcapd.api.recordings import opening  # noqa: PLC0415 - optional packages
     except ImportError as error:
-        missing = f"recordings: the package {error.name} is not installed: pip install 'pcapd[recordings]'"
+        missing = f"{key}: the package {error.name} is not installed: pip install 'pcapd[recordings]'"
         raise ConfigError("configuration", [missing]) from error
     return opening

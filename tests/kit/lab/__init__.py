@@ -22,6 +22,8 @@
     an S3 server, and a proxy before it that is slow or fails.
 ``killed``
     a daemon that is killed at a chosen step.
+``workers``
+    the workers of an api: their processes and metrics, and captures that each of them has.
 ``sshhosts``
     hosts with a real ssh server, and a user at a desk.
 ``inside``
