@@ -153,7 +153,6 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
     agents = section.required_section("agents", _agents)
     agent_port = agents.port if agents else AgentsConfig.port
     workers = section.optional("workers", checks.whole_number(1, WORKERS_MAX), 1) or 1  # not valid: 1
-    shared = state(section, needed=workers > 1)
     config = ApiConfig(
         id=section.optional("id", checks.identity, host_name),
         log_level=section.optional("log_level", _log_level, ApiConfig.log_level),
@@ -172,8 +171,8 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", audit),
         workers=workers,
-        state=shared,
-        recordings=recordings(section, shared),
+        state=state(section, needed=workers > 1),
+        recordings=section.optional_section("recordings", recordings),
     )
     if workers > 1 and config.listen and config.listen.port == 0:
         section.problem("workers", "needs a listen.port other than 0, because all of them listen on it")

@@ -1,4 +1,4 @@
-"""The database that processes share, and the `RecordingsConfig`, of ``state:`` and ``recordings:``.  Pure."""
+"""Makes a `RecordingsConfig` of ``recordings:`` and ``state:``.  Pure."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _readers: checks.Check[Readers] = checks.one_of(get_args(Readers))
 
 
 def state(section: Section, *, needed: bool) -> Optional[str]:
-    """The database that several processes share, from the whole file; see `ApiConfig.state`.
+    """Find the database in the whole file; None if nothing needs one.
 
     Args:
-        needed: Whether there is one without ``state`` and ``recordings`` too.
+        needed: Whether something besides ``recordings`` needs it.
     """
     url = section.optional("state", _state, STATE)
     file = section.optional("state_file", checks.file_in(section.directory), None)
@@ -33,20 +33,11 @@ def state(section: Section, *, needed: bool) -> Optional[str]:
     return url if needed or section.has("state") or section.has("recordings") else None
 
 
-def recordings(section: Section, state: Optional[str]) -> Optional[RecordingsConfig]:
-    """Make the configuration of recordings from the whole file; None without ``recordings:``.
-
-    Args:
-        state: What the function `state` returned.
-    """
-    return section.optional_section("recordings", lambda part: _recordings(part, state or STATE))
-
-
-def _recordings(section: Section, state: str) -> RecordingsConfig:
+def recordings(section: Section) -> RecordingsConfig:
+    """Make the configuration of recordings from its section."""
     defaults = RecordingsConfig
     return RecordingsConfig(
         store=section.required("store", _store),
-        state=state,
         credentials_file=section.optional("credentials_file", checks.file_in(section.directory), None),
         per_user=section.optional("per_user", checks.whole_number(1, 1000), defaults.per_user),
         max_duration=section.optional("max_duration", checks.duration, defaults.max_duration),

@@ -342,8 +342,8 @@ class ApiConfig:
             ``cloud_foundry/ORIGIN/NAME`` or ``bosh/ORIGIN/NAME``.
         trusted_proxies: Proxies whose headers for the client's address and the request's id are used.
         workers: Processes that serve the port together.
-        state: URL of the database that these processes and other apis share, or ``file:`` and the path
-            of a file with it; None for none.
+        state: URL of the database that these processes and other apis share, or ``file:`` and the file that
+            has it; None for none.
         worker: This process's number among `workers`, from 0; None for a single one.  Not in the file.
         warnings: Settings that work but should be changed, one sentence each.
     """

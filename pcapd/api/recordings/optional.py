@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pcapd.api.state.optional import needing
 from pcapd.config.schema import RecordingsConfig
-from pcapd.errors import ConfigError
 
-__all__ = ["check_recordings", "check_state", "recordings_of"]
+__all__ = ["check_recordings", "recordings_of"]
 
 
 def recordings_of(config: RecordingsConfig | None, *parts: Any) -> tuple[Any, Any]:
@@ -33,20 +33,7 @@ def check_recordings(config: RecordingsConfig | None) -> None:
         _opening().check_parts(config)
 
 
-def check_state(state: str | None) -> None:
-    """Check that the database that several processes share can be used; nothing is made there.
-
-    Raises:
-        ConfigError: It cannot be used, or a package is not installed.
-    """
-    if state is not None:
-        _opening("state").check_state(state)
-
-
-def _opening(key: str = "recordings") -> Any:
-    try:
+def _opening() -> Any:
+    with needing("recordings"):
         from pcapd.api.recordings import opening  # noqa: PLC0415 - optional packages
-    except ImportError as error:
-        missing = f"{key}: the package {error.name} is not installed: pip install 'pcapd[recordings]'"
-        raise ConfigError("configuration", [missing]) from error
     return opening
