@@ -518,6 +518,10 @@ STORE_RETRY: Final = 2.0
 STORE_PATIENCE: Final = 600.0
 #: seconds for which a database may be silent.
 STATE_TIMEOUT: Final = 5.0
+#: seconds after which PostgreSQL ends a statement, such as one that waits for the lock.
+STATE_STATEMENT_TIMEOUT: Final = 4.0
+#: seconds after which PostgreSQL undoes a transaction whose process does not go on, and frees the lock.
+STATE_IDLE_TIMEOUT: Final = 2.0
 #: seconds after which what a process holds counts no longer, unless it renews its lease meanwhile.
 LEASE: Final = 15.0
 #: seconds between two renewals of a lease.
