@@ -2,11 +2,11 @@
 
 ::
 
-    bin/bench                                   everything but the soak, some ten minutes
+    bin/bench                                   everything but workers and the soak, some ten minutes
     bin/bench loss --size 100 --rate 400000     one load, against tcpdump in the same run
     bin/bench client                            pcapctl alone, fed from a socket
     bin/bench latency | fanin | idle            one of the others
-    bin/bench workers                           two workers of an api beside one, each capped by a cgroup
+    bin/bench workers                           two workers of an api beside one, capped by cgroups; not part of everything
     bin/bench clients                           many captures at once, and a slow client beside a fast one
     bin/bench matching                          the same packet at two places, and flows, against tcptrace and tshark
     bin/bench explain                           what explain finds in the scenarios, and how fast it is; some minutes
@@ -97,7 +97,6 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows += matching.measure()
     rows += run_ssh(options)
     rows += start.measure()
-    rows += workers.measure()
     return rows
 
 

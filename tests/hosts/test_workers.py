@@ -79,6 +79,33 @@ def test_captures_are_divided(two: Chain) -> None:
     assert begun == ended and set(begun.values()) == {"0", "1"} and len(begun) >= len(done)
 
 
+def test_limits_count_over_all(two: Chain) -> None:
+    """With a capture in each worker, a limit of that many refuses more, whichever worker is asked."""
+    clients = of_each(two, *CAPTURE)
+    running = sum(active(two.api).values())
+    reloaded(two, {**LIMITS, "per_user": int(running)}, "pcapd_limit_captures_per_user", int(running))
+    before = value(two.api, "pcapd_captures_refused_total", 'code="limit_reached"')
+    for _ in range(20):
+        refused = two.capture(*CAPTURE, "--duration", "1s")
+        assert refused.status == 1 and f"you already run {running:.0f} captures" in str(refused.events)
+        after = value(two.api, "pcapd_captures_refused_total", 'code="limit_reached"')
+        if all(after.get(worker, 0) > before.get(worker, 0) for worker in ("0", "1")):
+            break
+    else:
+        raise AssertionError("only one worker was asked")
+    for client in itertools.chain(*clients.values()):
+        assert client.stop().status == 0
+    reloaded(two, LIMITS, "pcapd_limit_captures_per_user", LIMITS["per_user"])
+
+
+def reloaded(two: Chain, limits: dict[str, int], name: str, expected: int) -> None:
+    """Change the limits of all workers with SIGHUP to the supervisor."""
+    two.api.config["limits"] = limits
+    two.api.write_config()
+    two.api.signal(signal.SIGHUP)
+    wait_until(lambda: value(two.api, name) == {"0": expected, "1": expected}, "both use the new limit")
+
+
 def test_one_page_of_metrics(two: Chain) -> None:
     """The supervisor's page has the samples of both workers, passes Prometheus's linter, and adds up."""
     require("promtool")
@@ -110,11 +137,8 @@ def test_a_worker_that_does_not_answer(two: Chain) -> None:
 
 def test_a_reload_reaches_all(two: Chain) -> None:
     """SIGHUP to the supervisor reloads both workers; a bad file changes nothing and is reported once."""
-    two.api.config["limits"] = {**LIMITS, "max_targets": 7}
-    two.api.write_config()
-    two.api.signal(signal.SIGHUP)
     name = "pcapd_limit_capture_targets"
-    wait_until(lambda: value(two.api, name) == {"0": 7, "1": 7}, "both use the new limit")
+    reloaded(two, {**LIMITS, "max_targets": 7}, name, 7)
     two.api.config_path.write_text("nonsense: true\n")
     two.api.signal(signal.SIGHUP)
     wait_until(lambda: "not reloaded" in two.api.log(), "the bad file is reported")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import signal
@@ -35,15 +36,19 @@ def pids(api: Daemon) -> dict[str, int]:
 
 def all_ready(api: Daemon) -> None:
     """Wait until all workers listen."""
-    count = api.config["workers"]
-    wait_until(
-        lambda: samples(api).get('pcapd_workers{state="ready"}') == count, "all workers listen", timeout=30
-    )
+
+    def ready() -> bool:
+        assert api.process.poll() is None, api.log()
+        with contextlib.suppress(OSError):  # the supervisor does not listen yet
+            return samples(api).get('pcapd_workers{state="ready"}') == api.config["workers"]
+        return False
+
+    wait_until(ready, "all workers listen", timeout=60)
 
 
-def value(api: Daemon, name: str) -> dict[str, float]:
-    """A metric without labels of its own, by worker."""
-    pattern = re.compile(rf'{name}{{worker="(\d+)"}}')
+def value(api: Daemon, name: str, labels: str = "") -> dict[str, float]:
+    """A metric by worker; the labels that it has besides, as the page shows them."""
+    pattern = re.compile(rf'{name}{{{labels + "," if labels else ""}worker="(\d+)"}}')
     return {match[1]: found for text, found in samples(api).items() if (match := pattern.fullmatch(text))}
 
 

@@ -16,7 +16,7 @@ import yaml
 from demo.certificates import Authority
 from demo.configurations import LOCAL, api_config, free_port, merged
 from demo.daemons import Daemon, environment
-from demo.processes import ROOT, wait_until
+from demo.processes import ROOT, end, wait_until
 from tests.kit.lab.workers import all_ready, configured, pids
 
 pytest.importorskip("sqlalchemy", reason="pcapd[recordings] is not installed")
@@ -35,9 +35,13 @@ def config(authority: Authority, tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def api(config: dict[str, Any], tmp_path: Path) -> Iterator[Daemon]:
     """It runs."""
-    with Daemon("api", config, tmp_path) as daemon:
+    daemon = Daemon("api", config, tmp_path)
+    daemon.launch()
+    try:
         all_ready(daemon)
         yield daemon
+    finally:
+        end(daemon.process, grace=20)
 
 
 def run(config: dict[str, Any], directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
