@@ -100,7 +100,7 @@ def test_two_apis(issued: Issued, interpolate: Any) -> None:
     )
     config = parse_api(rendered.yaml("config/pcap-api.yml"), host_name="x")
     assert config.recordings is not None and config.recordings.store == "s3://pcap-recordings/recordings"
-    assert config.state == "file:/var/vcap/jobs/pcap-api/config/recordings/state" == config.recordings.state
+    assert config.state == "file:/var/vcap/jobs/pcap-api/config/recordings/state"
 
 
 def test_a_database_without_recordings(issued: Issued, interpolate: Any) -> None:
