@@ -517,12 +517,12 @@ def test_the_api_runs_without_privileges(api_least: Properties) -> None:
 
 
 def test_workers_have_a_disk(api_least: Properties, tmp_path: Path) -> None:
-    """Workers without recordings share the default database, below the directory that bpm or bin/ctl makes."""
+    """Workers without recordings share a database on the ephemeral disk, where bpm or bin/ctl makes the directory."""
     rendered = render("pcap-api", nested({**api_least, "workers": 2}))
     (process,) = rendered.yaml("config/bpm.yml")["processes"]
-    assert process["persistent_disk"] is True
-    assert 'install -d -m 0700 -o vcap -g vcap "/var/vcap/store/$name"' in rendered.files["bin/ctl"]
-    assert rendered.files["config/recordings/state"] == "sqlite:////var/vcap/store/pcap-api/state.db\n"
+    assert process["ephemeral_disk"] is True and "persistent_disk" not in process
+    assert 'install -d -m 0700 -o vcap -g vcap "/var/vcap/data/$name"' in rendered.files["bin/ctl"]
+    assert rendered.files["config/recordings/state"] == "sqlite:////var/vcap/data/pcap-api/state.db\n"
     found = load(rendered, "pcap-api", tmp_path)
     assert isinstance(found, ApiConfig) and found.state is not None and found.recordings is None
 

@@ -58,6 +58,12 @@ def whole(result: Result) -> int:
     return len(result.file.packets)
 
 
+def intact(result: Result) -> None:
+    """A capture that its user ended; a busy machine may have lost packets, which are counted."""
+    assert result.report["reason"] == "interrupted" and result.status in (0, 3), result.report
+    assert_accounted(result)
+
+
 def gone(pid: int) -> bool:
     """Whether there is no such process."""
     return not Path(f"/proc/{pid}").exists()
@@ -69,8 +75,8 @@ def test_captures_are_divided(two: Chain) -> None:
         clients = of_each(two, *CAPTURE)
         done = [client.stop() for worker in clients.values() for client in worker]
     for result in done:
-        assert result.status == 0 and result.file.packets
-        assert_accounted(result)
+        intact(result)
+        assert result.file.packets
     records = [json.loads(line) for line in (two.directory / "audit.log").read_text().splitlines()]
     begun = {
         record["capture"]: record["worker"] for record in records if record["audit"] == "capture_started"
@@ -160,7 +166,7 @@ def test_a_killed_worker(two: Chain) -> None:
         for client in clients["1"]:
             shown = client.packets()["web-0:eth0"]
             client.wait_for("web-0:eth0", packets=shown + 1000)
-            assert client.stop().status == 0
+            intact(client.stop())
     assert samples(two.api)['pcapd_worker_restarts_total{worker="0"}'] == 1
     assert "worker 0 has ended: signal 9; it is started again in 1.0 s" in two.api.log()
 
