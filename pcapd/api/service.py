@@ -120,6 +120,7 @@ class Api(Daemon):
             port = BoundedPort(listen.port, site, interface=listen.host, reactor=self.reactor)
         else:
             port = TLSPort(listen.port, site, listen.host, self.reactor, self._server_context)
+        port.shared = self.config.worker is not None
         self.listen(port)
         self._listens_on = port.getHost().port
         self.log.info(

@@ -65,6 +65,7 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "listen.tls.client_cas": ca,
         "agents.port": 9999,
         "agents.connect_timeout": "500ms",
+        "workers": 2,
         "limits.concurrent_captures": 7,
         "limits.per_user": 2,
         "limits.max_duration": "5m",
@@ -257,6 +258,7 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert (found.listen.host, found.listen.port) == ("127.0.0.1", 8443)
     assert found.listen.tls.client_cas == tls / "client_cas.crt"
     assert (found.agents.port, found.agents.connect_timeout) == (9999, 0.5)
+    assert (found.workers, found.state) == (2, f"file:{tmp_path}/jobs/pcap-api/config/recordings/state")
     limits = found.limits
     assert (limits.concurrent_captures, limits.per_user, limits.max_targets) == (7, 2, 12)
     assert (limits.max_duration, limits.max_bytes) == (300.0, 2**30)
@@ -519,6 +521,17 @@ def test_the_api_runs_without_privileges(api_least: Properties) -> None:
         "args": ["--role", "api", "--config", "/var/vcap/jobs/pcap-api/config/pcap-api.yml"],
         "limits": {"open_files": 65536},
     }
+
+
+def test_workers_have_a_disk(api_least: Properties, tmp_path: Path) -> None:
+    """Workers without recordings share a database on the ephemeral disk, where bpm or bin/ctl makes the directory."""
+    rendered = render("pcap-api", nested({**api_least, "workers": 2}))
+    (process,) = rendered.yaml("config/bpm.yml")["processes"]
+    assert process["ephemeral_disk"] is True and "persistent_disk" not in process
+    assert 'install -d -m 0700 -o vcap -g vcap "/var/vcap/data/$name"' in rendered.files["bin/ctl"]
+    assert rendered.files["config/recordings/state"] == "sqlite:////var/vcap/data/pcap-api/state.db\n"
+    found = load(rendered, "pcap-api", tmp_path)
+    assert isinstance(found, ApiConfig) and found.state is not None and found.recordings is None
 
 
 METADATA = {"path": "/var/vcap/data/container-metadata"}
