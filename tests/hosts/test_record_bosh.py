@@ -112,5 +112,7 @@ def test_a_lost_connection_names_the_login(operator: Operator) -> None:
     assert command[1:3] == ["recording", "fetch"] and command[-4:] == ["--login", "bosh", "-e", "lab"]
     rest = operator.home / "rest.pcapng"
     operator.world.wait_for_health(True)
-    wait_until(lambda: pcapctl(operator, *command[1:], "--output", str(rest)).returncode == 0, "it is fetched")
+    wait_until(
+        lambda: pcapctl(operator, *command[1:], "--output", str(rest)).returncode == 0, "it is fetched"
+    )
     assert rest.stat().st_size > 0

@@ -229,9 +229,10 @@ class Apps:
         alice: Develops in the app's space.
     """
 
-    def __init__(self, directory: Path, authority: Authority) -> None:
+    def __init__(self, directory: Path, authority: Authority, api: Config) -> None:
         self.directory = directory
         self.authority = authority
+        self._api_changes = api
         self.port = free_port()
         self.cells = [RealCell(directory, authority, self.port, number) for number in range(2)]
         credentials = authority.issue("authorities", dns=("localhost",), ips=(LOCAL,))
@@ -265,7 +266,8 @@ class Apps:
             "limits": {"per_user": 50},
             "static": None,
         }
-        self.api = self.resources.enter_context(Daemon("api", merged(base, changes), self.directory))
+        config = merged(merged(base, changes), self._api_changes)
+        self.api = self.resources.enter_context(Daemon("api", config, self.directory))
         self.cc.links = {"pcap": {"href": self.url}, "uaa": {"href": self.uaa.url}}
         for index, cell in enumerate((self.cells[0], self.cells[0], self.cells[1])):
             self.real[index] = self.place(self.app, index, cell)
@@ -398,9 +400,13 @@ class Apps:
 
 
 @contextlib.contextmanager
-def apps_in(directory: Path, authority: Authority) -> Iterator[Apps]:
-    """Apps that run; afterwards no token may have been told."""
-    apps = Apps(directory, authority)
+def apps_in(directory: Path, authority: Authority, **api: Any) -> Iterator[Apps]:
+    """Apps that run; afterwards no token may have been told.
+
+    Args:
+        api: Laid over the api's configuration.
+    """
+    apps = Apps(directory, authority, api)
     with apps.resources:
         try:
             apps.start()
