@@ -287,9 +287,8 @@ class Recordings:
     # --- called by running recordings ------------------------------------------
 
     def grew(self, size: int) -> None:
-        """Count a segment or a clip that was stored."""
+        """Count the bytes of a segment or a clip that was stored."""
         self._bytes += size
-        self.metrics.segments_stored.inc()
 
     def check_room(self, running: Running) -> None:
         """End a recording that has no more room."""

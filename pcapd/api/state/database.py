@@ -75,7 +75,7 @@ class Database:
             try:
                 self._prepare()
             except (SQLAlchemyError, OSError) as error:
-                raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
+                raise _unusable(error) from error
 
     def start(self) -> None:
         """Start the thread."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple
 import click
 
 from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, combined, one_of
-from pcapd.ctl.commands.capturing import capture_options_of, refuse_resumable, run_capture, trust_of
+from pcapd.ctl.commands.besides import refuse_resumable
+from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import CaptureOptions, Trust, UsageProblem, parse_instances
 from pcapd.errors import PcapdError
 
@@ -89,7 +90,7 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, vi
         refuse_resumable(given)
     instance_numbers = parse_instances(instances)
     trust = trust_of(given, Trust.ALSO_GIVEN)
-    options = capture_options_of(app, given)
+    options = capture_options_of(app, given, "cf")
     cli = click.get_current_context().obj
     with reported(options):
         # ssl and HTTP take most of the start-up: --help does without.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any, Dict, Optional, Tuple
 
 import click
@@ -15,8 +14,9 @@ from pcapd.ctl.commands.arguments import (
     selection_options,
     token_file_option,
 )
+from pcapd.ctl.commands.besides import RING
 from pcapd.ctl.commands.bosh import vm_options
-from pcapd.ctl.commands.capturing import access_of, trust_of
+from pcapd.ctl.commands.capturing import access_of, same_api, trust_of
 from pcapd.ctl.commands.cf import follow_option, instance_options
 from pcapd.ctl.commands.quantities import Quantity, parse_time, size_with_unit
 from pcapd.ctl.display.text import escape
@@ -56,18 +56,7 @@ _record_options = combined(
         metavar="100MB",
         help="End the recording when so many bytes of packets were captured.",
     ),
-    click.option(
-        "--keep",
-        type=Quantity("duration", parse_time),
-        metavar="15m",
-        help="Keep only the packets of this time; older ones are deleted (a ring).  [default: all]",
-    ),
-    click.option(
-        "--keep-bytes",
-        type=Quantity("size", size_with_unit),
-        metavar="500MB",
-        help="Keep only the newest packets, up to this size.  [default: all]",
-    ),
+    *RING,
     click.option(
         "--clip-on",
         metavar="crash|'filter EXPR'",
@@ -218,23 +207,8 @@ def _start(access: Access, target: CaptureTarget, order: Dict[str, Any], given: 
     elif given["quiet"]:
         print(id)
     else:
-        how = _how(given, way)
+        how = same_api(given, way)
         print(f"recording {id} has started ({escape(target.describe())}), and goes on without you")
         print(f"  pcapctl recording show {id[:8]}{how}")
         print(f"  pcapctl recording fetch {id[:8]} --last 5m{how}")
         print(f"  pcapctl recording stop {id[:8]}{how}")
-
-
-def _how(given: Any, way: str) -> str:
-    """The options with which the other commands find the same api with the same login."""
-    context = click.get_current_context()
-    words = []
-    for name, option in (("api", "--api"), ("ca", "--ca"), ("token_file", "--token-file")):
-        source = context.get_parameter_source(name)
-        if given.get(name) is not None and source is not None and source.name == "COMMANDLINE":
-            words += [option, str(given[name])]
-    if given["insecure"]:
-        words.append("--insecure")
-    if way == "bosh":
-        words += ["--login", "bosh", *(["-e", given["environment"]] if given["environment"] else [])]
-    return "".join(f" {shlex.quote(word)}" for word in words)

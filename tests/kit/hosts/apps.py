@@ -208,9 +208,10 @@ class Apps:
         alice: Develops in the app's space.
     """
 
-    def __init__(self, directory: Path, authority: Authority, *, recorded: bool = False) -> None:
+    def __init__(self, directory: Path, authority: Authority, api: Config, *, recorded: bool) -> None:
         self.directory = directory
         self.authority = authority
+        self._api_changes = api
         self._recorded = recorded
         self.port = free_port()
         self.cells = [RealCell(directory, authority, self.port, number) for number in range(2)]
@@ -245,6 +246,7 @@ class Apps:
             "limits": {"per_user": 50},
             "static": None,
         }
+        changes = merged(changes, self._api_changes)
         if self._recorded:
             changes = merged(changes, self._recordings())
         self.api = Daemon("api", merged(base, changes), self.directory)
@@ -390,13 +392,14 @@ class Apps:
 
 
 @contextlib.contextmanager
-def apps_in(directory: Path, authority: Authority, *, recorded: bool = False) -> Iterator[Apps]:
+def apps_in(directory: Path, authority: Authority, *, recorded: bool = False, **api: Any) -> Iterator[Apps]:
     """Apps that run; afterwards no token may have been told.
 
     Args:
         recorded: Whether the api has a store of recordings, and a client of its own.
+        api: Laid over the api's configuration.
     """
-    apps = Apps(directory, authority, recorded=recorded)
+    apps = Apps(directory, authority, api, recorded=recorded)
     with apps.resources:
         try:
             apps.start()

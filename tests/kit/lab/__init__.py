@@ -19,7 +19,9 @@
 ``forwarder``, ``proxies``
     a TCP forwarder, and real proxies: tinyproxy, and OpenSSH's server and client.
 ``objects``
-    an S3 server, and a proxy before it that is slow or fails.
+    an S3 server, a proxy before it that is slow or fails, and Azurite.
+``programs``
+    programs that Go or Node.js install.
 ``postgres``
     a PostgreSQL server that is restarted, killed or cut off.
 ``admitters``
