@@ -72,6 +72,7 @@ def test_create_release(bosh: str, release: Path, tmp_path: Path) -> None:
     ("base", "ops", "variables"),
     [
         (None, ["add-route.yml", "add-bosh-resolver.yml"], {"cf_network": "default"}),
+        (None, ["use-postgres.yml", "use-s3.yml"], {}),
         (FOUNDATION, ["add-pcap-agent.yml"], {}),
         (FOUNDATION, ["add-pcap-agent.yml", "use-host-veth.yml"], {}),
         (FOUNDATION, ["add-pcap-agent.yml", "add-pcap-agent-to-router.yml", "trust-pcap-ca.yml"], {}),

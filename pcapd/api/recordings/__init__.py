@@ -20,6 +20,8 @@
     does again what failed.
 ``room``
     whether there is room for more.
+``owners``
+    what the owner of a recording may while it runs, and who else if its app was deleted.
 ``redialling``
     dials lost agents again.
 ``sweeping``

@@ -35,6 +35,7 @@ class Index:
     """
 
     def __init__(self, database: Database, holder: str, *, leased: bool) -> None:
+        database.add_tables()  # it was opened before the tables of recordings were imported
         self._do = database.do
         self._holder = holder
         self._leased = leased

@@ -20,7 +20,15 @@ from pcapd.api.recordings.redialling import pause
 from pcapd.api.recordings.tables import Recording
 from pcapd.api.recordings.terms import Seen
 from pcapd.api.recordings.values import RUNNING
-from pcapd.errors import AuditUnavailable, Draining, PcapdError, RecordingsUnavailable, StateUnavailable
+from pcapd.errors import (
+    AuditUnavailable,
+    Draining,
+    LimitReached,
+    PcapdError,
+    RecordingsUnavailable,
+    ResolverUnavailable,
+    StateUnavailable,
+)
 from pcapd.limits import REDIAL_PATIENCE
 from pcapd.net.clock import cancel
 from pcapd.net.reactor import Reactor
@@ -222,7 +230,13 @@ class Resuming:
                 self.forget(id)
         except Draining:
             return
-        except (AuditUnavailable, RecordingsUnavailable, StateUnavailable) as error:
+        except (
+            AuditUnavailable,
+            LimitReached,
+            RecordingsUnavailable,
+            ResolverUnavailable,
+            StateUnavailable,
+        ) as error:
             self.again(id, waiting.epoch, error.message)
         except PcapdError as error:
             self._give_up(id, error.message)

@@ -24,6 +24,7 @@ from pcapd.api.recordings.clips import Clips
 from pcapd.api.recordings.explaining import Explainer
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
+from pcapd.api.recordings.owners import check_follow, present
 from pcapd.api.recordings.recorder import Recorded, Recorder
 from pcapd.api.recordings.redialling import Redialling
 from pcapd.api.recordings.resuming import Resuming
@@ -35,19 +36,12 @@ from pcapd.api.recordings.sweeping import Sweeper
 from pcapd.api.recordings.tables import Recording
 from pcapd.api.recordings.takeover import Takeover
 from pcapd.api.recordings.tee import ClientSide, Tee
-from pcapd.api.recordings.values import (
-    RUNNING,
-    Order,
-    described,
-    gap_of,
-    remaining,
-    target_of,
-)
+from pcapd.api.recordings.values import RUNNING, Order, described, gap_of, remaining
 from pcapd.api.recordings.watching import Captures, Watching
-from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
+from pcapd.api.resolvers.base import Resolver, asked_by
 from pcapd.api.state.holding import Holding
 from pcapd.config.schema import RecordingsConfig
-from pcapd.errors import BadRequest, NoRoom, StateUnavailable
+from pcapd.errors import NoRoom, StateUnavailable
 from pcapd.merge.muxer import Muxer
 from pcapd.net.clock import now_us
 from pcapd.net.reactor import Reactor
@@ -162,6 +156,9 @@ class Recordings:
         if isinstance(request, str):
             await self.finish(recording.id, "stopped", request)
             return
+        resolved = await present(recording, self.resolver(request), self._trail, self.finish)
+        if resolved is None:
+            return
         segments = await self.index.segments(recording.id)
         ring = Ring(recording.keep, recording.keep_bytes)
         ring.restore(segments, self._reactor.seconds(), now_us())
@@ -170,8 +167,6 @@ class Recordings:
         running = Running(self, recording.id, recording.epoch, ring, self._reactor.seconds, recording.dropped)
         gap = gap_of(recording, now_us(), alone=self._holding.alone)
         recorder = self._recorder(running, request, gap, recording.dropped)
-        targets = tuple(target_of(values) for values in recording.targets)
-        resolved = Resolved(recording.user, targets, identity=recording.identity, origin=recording.origin)
         capture = self._captures.resume(recording.id, request, resolved, recorder)
         running.recording = recording
         try:
@@ -192,8 +187,7 @@ class Recordings:
         Raises:
             RequestError: The user may not capture this, or a limit is reached.
         """
-        if order.request.follow:
-            raise BadRequest("a recording cannot follow an app", "record its instances as they are now")
+        check_follow(order.request, self._captures.resolver(order.request))
         recording, _ = await self._create(order, client.token, client, None)
         return described(recording, [])
 
@@ -269,8 +263,9 @@ class Recordings:
         self._running[running.id] = running
         recorder.record(side)
         if tee is None:  # otherwise it is a capture as always, which its client starts
-            capture.watcher = redialling = Redialling(self._reactor, capture)
-            capture.finished.addCallback(lambda _: redialling.stop())
+            if capture.watcher is None:  # one that follows an app finds its instances by itself
+                capture.watcher = redialling = Redialling(self._reactor, capture)
+                capture.finished.addCallback(lambda _: redialling.stop())
             capture.start()
 
     # --- called by running recordings ------------------------------------------

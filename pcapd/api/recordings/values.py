@@ -118,6 +118,7 @@ def described(recording: Recording, clips: Sequence[Clip], *, findings: bool = F
         "id": recording.id,
         "owner": recording.user,
         "target": target,
+        "follow": request.get("follow", False),
         "instances": [values["name"] for values in recording.targets],
         "interfaces": list(request.get("interfaces", ())),
         "filter": request.get("filter", ""),
@@ -205,6 +206,7 @@ class Order:
             before=self.before,
             after=self.after,
             explain=self.explain,
+            standing=None if resolved.standing is None else dataclasses.asdict(resolved.standing),
         )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pcapd.ctl.cfplugin.cli import CfCli
     from pcapd.ctl.login.cf import CfArguments
 
-__all__ = ["cf", "instance_options"]
+__all__ = ["cf", "follow_option", "instance_options"]
 
 
 #: The options that name instances of an app.
@@ -42,6 +42,9 @@ instance_options = combined(
 
 #: How the hints begin of errors that may mean that there is no pcap api.
 _IS_THERE_ONE = ("check --api", "is --api the pcap api?")
+follow_option = click.option(
+    "--follow", is_flag=True, help="Also capture instances that restart, move or are added."
+)
 
 
 @click.command(
@@ -61,7 +64,7 @@ _IS_THERE_ONE = ("check --api", "is --api the pcap api?")
 @click.argument("app", metavar="APP")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @instance_options
-@click.option("--follow", is_flag=True, help="Also capture instances that restart, move or are added.")
+@follow_option
 @click.option(
     "--via",
     type=click.Choice(["api", "ssh"]),

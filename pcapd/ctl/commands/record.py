@@ -17,7 +17,7 @@ from pcapd.ctl.commands.arguments import (
 from pcapd.ctl.commands.besides import RING
 from pcapd.ctl.commands.bosh import vm_options
 from pcapd.ctl.commands.capturing import access_of, same_api, trust_of
-from pcapd.ctl.commands.cf import instance_options
+from pcapd.ctl.commands.cf import follow_option, instance_options
 from pcapd.ctl.commands.quantities import Quantity, parse_time, size_with_unit
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import (
@@ -99,19 +99,24 @@ def record() -> None:
     epilog="\b\nExamples:\n"
     "  pcapctl record cf myapp --keep 15m\n"
     "  pcapctl record cf myapp --filter 'tcp port 5432' --duration 12h --max-bytes 5GB\n"
+    "  pcapctl record cf myapp --follow --duration 7d --keep 1h\n"
     "  pcapctl record cf myapp --keep 15m --clip-on crash --before 5m\n\n" + _RESULT,
 )
 @click.argument("app", metavar="APP")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @instance_options
+@follow_option
 @_record_options
-def cf(app: str, instances: Tuple[str, ...], process_type: str, **given: Any) -> None:
-    """Record a Cloud Foundry app, by name in the targeted space or by GUID, with your cf login."""
+def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **given: Any) -> None:
+    """Record a Cloud Foundry app, by name in the targeted space or by GUID, with your cf login.
+
+    --follow needs an api that has a client of its own (cloud_foundry.client in its configuration).
+    """
     from pcapd.ctl.login.cf import CfArguments, prepare
 
     trust = trust_of(given, Trust.ALSO_GIVEN)
     numbers = parse_instances(instances)
-    asked = CfArguments(app, numbers, process_type, False, given["api"], given["ca"], trust)
+    asked = CfArguments(app, numbers, process_type, follow, given["api"], given["ca"], trust)
     order = _order(given)
     access, target = prepare(asked, _options_of(given))
     _start(access, target, order, given, "cf")

@@ -384,10 +384,14 @@ class CaptureSession:
         self._state = _State.ENDED
         if end.reason is EndReason.FAILED or self.started is None:
             self._errors.append(RequestError(end.message or "the capture failed"))
-        if end.reason in (EndReason.SOURCES_GONE, EndReason.DRAINING, EndReason.UNRECORDED):
+        if end.reason in _EARLY:
             self._failed_targets += 1
         if not self.reason:
             self.reason = end.message or end.reason.value
+
+
+#: The api ended the capture before its user wanted it.
+_EARLY = (EndReason.SOURCES_GONE, EndReason.DRAINING, EndReason.UNRECORDED, EndReason.FORBIDDEN)
 
 
 def _limit(budget: Budget) -> str:

@@ -28,6 +28,8 @@
     processes that admit captures in one database at once.
 ``killed``
     a daemon that is killed at a chosen step.
+``workers``
+    the workers of an api: their processes and metrics, and captures that each of them has.
 ``sshhosts``
     hosts with a real ssh server, and a user at a desk.
 ``inside``

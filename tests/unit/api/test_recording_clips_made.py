@@ -110,7 +110,7 @@ def test_there_is_no_room(pages: RecordingFront) -> None:
 def test_a_store_that_fails_while_a_clip_is_made(
     pages: RecordingFront, monkeypatch: pytest.MonkeyPatch, works: bool
 ) -> None:
-    """It is tried again until the patience is over; meanwhile the ring keeps what the clip needs."""
+    """A clip is tried again until the patience is over; meanwhile the ring keeps what the clip needs."""
     id = pages.start(keep_bytes=1)
     pages.fill(now_us())
     join, tries = pages.recordings.store.join, []

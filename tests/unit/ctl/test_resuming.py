@@ -92,7 +92,7 @@ def test_from_when_with_corrected_times() -> None:
 
 
 def test_packets_that_arrived_and_were_not_written() -> None:
-    """They are missing too, whenever they were captured."""
+    """Packets that arrived and are not in the file are missing too, whenever they were captured."""
     api = Api()
     api.marks(30, 30)
     account = next(iter(api.capture.muxer.accounts.values()))
