@@ -203,7 +203,7 @@ def test_any_api_answers(lab: SeveralApis) -> None:
 
 
 def test_a_running_one_is_deleted_by_another_api(lab: SeveralApis) -> None:
-    """Its capture ends, and no object is left."""
+    """A recording that is deleted by an api that does not record it captures no longer, and leaves no object."""
     id = lab.record()
     lab.await_packets(id, RATE)
     with lab.asking(lab.other(lab.holder(id))):

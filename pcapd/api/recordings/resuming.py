@@ -65,6 +65,9 @@ class House(Protocol):
     terms: dict[str, int]
     clips: Clips
 
+    def holds(self, recording: Recording) -> bool:
+        """Whether this process holds a recording."""
+
     def taken(self, recording: Recording) -> None:
         """Handle that this process has begun a term of a recording."""
 
@@ -256,7 +259,11 @@ class Resuming:
     async def _hold(self, id: str, waiting: _Waiting) -> Recording | None:
         """The recording, if this process holds it; if nobody does, this process begins a term."""
         if self._house.terms.get(id) == waiting.epoch:
-            return await self._index.get(id)
+            held = await self._index.get(id)
+            if held is None or not self._house.holds(held) or held.epoch != waiting.epoch:
+                self._house.terms.pop(id, None)
+                return None
+            return held
         recording = await self._index.claim(id, waiting.epoch)
         if recording is not None:
             waiting.epoch = self._house.terms[id] = recording.epoch

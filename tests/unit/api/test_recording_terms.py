@@ -156,7 +156,7 @@ def test_claims_at_the_same_time(url: str) -> None:
 
 
 def test_recordings_of_a_user_are_counted_over_all(pair: tuple[Process, Process]) -> None:
-    """Also those that nobody records at present; and a process without a lease begins none."""
+    """Recordings that nobody records at present count too; and a process without a lease begins none."""
     first, second = pair
     now(second.index.create(dataclasses.replace(RECORDING, id="two"), 2))
     now(second.index.release_all())
@@ -179,7 +179,7 @@ def test_one_deletes_what_has_expired(pair: tuple[Process, Process]) -> None:
 
 
 def test_a_survey(pair: tuple[Process, Process]) -> None:
-    """It has what runs, what has clips that are not made yet, and all bytes."""
+    """A process sees what runs, what has clips that are not made yet, and all bytes."""
     first, second = pair
     now(first.index.add_segment("one", SEGMENT, 0))
     now(second.index.create(dataclasses.replace(RECORDING, id="two", state="stopped"), 9))

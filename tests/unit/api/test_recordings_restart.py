@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,30 @@ def test_its_time_is_over(pages: RecordingFront, monkeypatch: pytest.MonkeyPatch
     pages.boot()
     assert (pages.show(id)["state"], pages.show(id)["message"]) == ("stopped", "its time is over")
     assert "web-0" not in pages.network.agents
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_another_api_has_taken_it_over(pages: RecordingFront, resumable: bool) -> None:
+    """What is stored too late is deleted again, the capture ends, and the state of the recording is not touched."""
+    id = pages.start()
+    pages.fill(US)
+    if resumable:  # it waits for its agents
+        killed(pages)
+        pages.boot()
+        pages.network["web-0"].refuse("capture_failed", "not yet")
+    with sqlite3.connect(pages.directory / "state.db") as database:
+        database.execute("UPDATE recordings SET holder = 'another', epoch = 9")
+    if resumable:
+        pages.pass_time(5)
+    else:
+        pages.fill(US + 10)
+    assert not pages.network["web-0"].transport.connected and not pages.api._captures
+    shown = pages.show(id)
+    assert (shown["state"], shown["packets"], shown["message"]) == ("recording", 1, "")
+    assert len(list((pages.directory / "store").rglob("*.pcapng"))) == 1
+    assert pages.call("POST", f"/{id}/stop").status == 200
+    with sqlite3.connect(pages.directory / "state.db") as database:
+        assert database.execute("SELECT ending FROM recordings").fetchall() == [("stopped by its owner",)]
 
 
 def test_what_is_deleted_as_orphans(pages: RecordingFront) -> None:
