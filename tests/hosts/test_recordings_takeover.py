@@ -7,8 +7,12 @@ missing and what is there twice.
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import signal
+import subprocess
 import time
+from pathlib import Path
 from typing import Iterator
 
 import pytest
@@ -16,8 +20,8 @@ import pytest
 from demo.processes import wait_until
 from pcapd.limits import LEASE
 from tests.kit.hosts.chain import SaveFile
-from tests.kit.hosts.recordings import RATE, assert_one_of_each
-from tests.kit.hosts.several import SeveralApis, several_apis
+from tests.kit.hosts.recordings import RATE, RecordingLab, assert_one_of_each
+from tests.kit.hosts.several import LIMITS, SeveralApis, several_apis
 from tests.kit.lab.generator import Generator, stamp
 
 pytestmark = pytest.mark.long
@@ -211,3 +215,27 @@ def test_a_running_one_is_deleted_by_another_api(lab: SeveralApis) -> None:
     wait_until(lambda: lab.captures() == 0, "no agent captures", timeout=5)
     time.sleep(1)
     assert lab.objects_of(id) == 0 and not lab.rows_of(id)
+
+
+def test_workers_of_one_api(tmp_path: Path) -> None:
+    """When a worker is killed, the other one records, with SQLite and a directory between them."""
+    api = {"workers": 2}
+    with RecordingLab(tmp_path / "workers", api=api, limits=LIMITS) as lab, Generator(lab.link, rate=RATE):
+        id = lab.record()
+        lab.await_packets(id, RATE)
+        acknowledged = lab.show(id)["packets"]
+        argv = ["ss", "-Htnp", "state", "established", f"dport = :{lab.agent.port}"]
+        shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        (pid,) = re.findall(r"pid=(\d+)", shown)
+        assert int(pid) != lab.api.pid
+        os.kill(int(pid), signal.SIGKILL)
+
+        def goes_on() -> bool:
+            try:
+                return int(lab.show(id)["packets"]) > acknowledged + RATE
+            except OSError:  # connections that the killed worker had not accepted yet
+                return False
+
+        wait_until(goes_on, "the recording goes on", timeout=30)
+        lab.stop(id)
+        assert_one_of_each(lab.fetch(id), gaps=1)
