@@ -242,10 +242,13 @@ def _filled(lab: RecordingLab, segments: int, *, apart_us: int = 0) -> str:
         first = dict(rows.fetchone())
         copied = lab.store / id / "0001" / f"{first['number']:08}.pcapng"
         database.execute("DELETE FROM segments WHERE recording = ? AND number > ?", [id, first["number"]])
+        for later in copied.parent.iterdir():
+            if later.name > copied.name:
+                later.unlink()
         place = shutil.copyfile if not apart_us else os.link
         for number in range(1, segments):
-            later = {name: first[name] + number * apart_us for name in ("first_us", "last_us")}
-            row = {**first, **later, "number": first["number"] + number}
+            times = {name: first[name] + number * apart_us for name in ("first_us", "last_us")}
+            row = {**first, **times, "number": first["number"] + number}
             place(copied, copied.with_name(f"{row['number']:08}.pcapng"))
             names = ", ".join(row)
             marks = ", ".join(f":{name}" for name in row)
@@ -342,7 +345,7 @@ def beside(count: int, rate: int, seconds: float) -> dict[str, Any]:
     return _many(count, sent.sent, sent.seconds, there, accounts, reports, {"cpu": cpu, "rss": rss})
 
 
-def _many(  # noqa: PLR0917
+def _many(
     count: int,
     sent: int,
     seconds: float,

@@ -32,8 +32,8 @@ __all__ = ["Extract", "Store", "StoreTrouble"]
 T = TypeVar("T")
 _list: Final = list  # `Store.list` hides the name in the class
 
-#: Threads for operations on the store.
-_THREADS: Final = 4
+#: Threads for operations on the store; a file that is sent uses several (`FETCH_AHEAD`).
+_THREADS: Final = 8
 #: Operations on an object store are tried again by obstore itself, with growing pauses, within this time.
 _RETRIES: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 #: Limits of one request to an object store, seconds.
