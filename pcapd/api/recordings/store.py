@@ -269,13 +269,14 @@ def _remote(url: str, credentials: Mapping[str, str]) -> Any:
 def _flush(path: Path) -> None:
     """Write a file or directory to the disk: `obstore` leaves this to the kernel.
 
-    Its pages are then free for the next object.  Most objects are never read, but would take all memory
-    that is not used otherwise; and new pages cost more than the rest of writing (docs/performance.rst).
+    The pages of a file are then free for the next object.  Most objects are never read, but would take all
+    memory that is not used otherwise; and new pages may cost more than the rest (docs/performance.rst).
     """
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
-        os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
+        with contextlib.suppress(OSError):  # only an advice
+            os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(opened)
 
