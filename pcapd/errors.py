@@ -28,6 +28,7 @@
         ├── ClientLeft           499: the client left before the answer; only for the audit log
         ├── ResolverUnavailable  503: the server that authorizes the request is not available
         ├── AuditUnavailable     503: the capture could not be recorded
+        ├── StateUnavailable     503: the database of the apis does not work
         └── Draining             503
 
 A message is one sentence for the user who made the request; ``hint`` suggests a
@@ -235,8 +236,15 @@ class NoRoom(RequestError):
     status = 507
 
 
+class StateUnavailable(RequestError):
+    """The database that api processes share does not work."""
+
+    code = "state_unavailable"
+    status = 503
+
+
 class RecordingsUnavailable(RequestError):
-    """The store or the index of recordings does not work."""
+    """The store of recordings does not work."""
 
     code = "recordings_unavailable"
     status = 503

@@ -505,6 +505,14 @@ REDIALS_MAX: Final = 100
 #: seconds between two attempts to store a segment, and for which they are repeated.
 STORE_RETRY: Final = 2.0
 STORE_PATIENCE: Final = 600.0
+#: seconds for which a database may be silent.
+STATE_TIMEOUT: Final = 5.0
+#: seconds after which what a process holds counts no longer, unless it renews its lease meanwhile.
+LEASE: Final = 15.0
+#: seconds between two renewals of a lease.
+LEASE_INTERVAL: Final = 4.0
+#: seconds after which a process that has not renewed its lease is forgotten.
+HOLDER_FORGOTTEN: Final = 86400.0
 #: seconds between looks for recordings and objects that may be deleted.
 SWEEP_INTERVAL: Final = 60.0
 #: seconds after which an object that the index does not know is deleted: it may be too new.

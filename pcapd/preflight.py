@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pcapd.api.recordings.optional import check_recordings
+from pcapd.api.state.optional import check_state
 from pcapd.config.schema import AgentConfig, ApiConfig, AuditConfig, SyslogConfig
 from pcapd.errors import BadFilter, CaptureFailed, ConfigError
 from pcapd.net.syslog import UnixSyslog, context_of
@@ -62,6 +63,7 @@ def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
         audit = config.audit or AuditConfig()
         trial.do("audit.file", lambda: None if audit.file is None else _check_writable(audit.file))
         trial.do("audit.syslog", lambda: None if audit.syslog is None else _check_syslog(audit.syslog))
+        trial.do("", lambda: check_state(config.state))
         trial.do("", lambda: check_recordings(config.recordings))
         trial.check_filters("policy.exclude", config.policy.exclude)
     if config.metrics is not None:

@@ -2,12 +2,16 @@
 
 ``service``
     the daemon: listens, admits captures, drains.
+``admission``
+    the captures that run here, and whether there is room for one more.
 ``http``
     the interface for clients: pages, WebSockets, downloads.
 ``capture``
     one user's capture over many agents, and its audit records.
 ``recordings``
     captures whose sink is a store, so that they outlive their client.
+``state``
+    what several api processes share in a database.
 ``resolvers``
     find the user of a token and the targets of a request.
 ``policy``

@@ -5,25 +5,34 @@ What operators do is in the audit log before it happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from pcapd.api.capture.audit import Trail
-from pcapd.api.capture.life import Capture
 from pcapd.api.http.web import ClientInfo
 from pcapd.api.known import KnownAgents
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.static import StaticResolver
+from pcapd.api.state.rules import Held
 from pcapd.errors import CaptureFailed, Forbidden, TargetNotFound, Unauthenticated
-from pcapd.wire import EndReason, NoticeType
 
-__all__ = ["Operators"]
+__all__ = ["Operators", "Running"]
 
 #: The order in which resolvers see a token.  The first two verify it here; Cloud Controller, which is
 #: asked with the token, sees only tokens that are not of the director's UAA.
 _ORDER = ("static", "bosh", "cloud_foundry")
+
+
+class Running(Protocol):
+    """The running captures."""
+
+    def all(self) -> Deferred[list[Held]]:
+        """Those of all processes that share the database."""
+
+    def end(self, id: str, why: str) -> Deferred[None]:
+        """End one of them in good order."""
 
 
 class Operators:
@@ -31,7 +40,7 @@ class Operators:
 
     Args:
         resolvers: The configured resolvers.
-        captures: Returns the running captures.
+        captures: The running captures.
         operators: Returns the operators, as ``static/NAME`` or ``RESOLVER/ORIGIN/NAME``.
         trail: Writes audit records.
     """
@@ -39,7 +48,7 @@ class Operators:
     def __init__(
         self,
         resolvers: Iterable[Resolver],
-        captures: Callable[[], Iterable[Capture]],
+        captures: Running,
         operators: Callable[[], Iterable[str]],
         trail: Trail,
     ) -> None:
@@ -55,15 +64,16 @@ class Operators:
         cannot be recorded.
         """
 
-        def answer(found: tuple[Resolved, bool]) -> dict[str, Any]:
-            user, operator = found
-            with asked_by(user.user):
-                visible = list(self._visible(user, operator))
-                if any(one.identity != user.identity for one in visible):
-                    self._record("captures_listed", user, client, captures=[_id(one) for one in visible])
-            return {"operator": operator, "captures": [_described(one, user) for one in visible]}
+        return Deferred.fromCoroutine(self._list(client))
 
-        return self.identify(client).addCallback(answer)
+    async def _list(self, client: ClientInfo) -> dict[str, Any]:
+        user, operator = await self.identify(client)
+        with asked_by(user.user):
+            visible = await self._visible(user, operator)
+            if any(one.identity != user.identity for one in visible):
+                self._record("captures_listed", user, client, captures=[one.id for one in visible])
+        captures = [{**one.about, "mine": one.identity == user.identity} for one in visible]
+        return {"operator": operator, "captures": captures}
 
     def stop(self, client: ClientInfo, capture: str) -> Deferred[dict[str, Any]]:
         """End a capture in good order.
@@ -71,23 +81,22 @@ class Operators:
         Fails with a `RequestError`: Unauthenticated, TargetNotFound (also for a capture that the user may
         not see), or AuditUnavailable.
         """
+        return Deferred.fromCoroutine(self._stop(client, capture))
 
-        def answer(found: tuple[Resolved, bool]) -> dict[str, Any]:
-            user, operator = found
-            with asked_by(user.user):
-                chosen = [one for one in self._visible(user, operator) if _id(one) == capture]
-                if not chosen:
-                    raise TargetNotFound(
-                        f"no capture {capture!r} runs here, or it is not yours", "pcapctl captures lists them"
-                    )
-                (one,) = chosen
-                self._record("capture_stop_requested", user, client, capture=capture, owner=one.user)
+    async def _stop(self, client: ClientInfo, capture: str) -> dict[str, Any]:
+        user, operator = await self.identify(client)
+        with asked_by(user.user):
+            chosen = [one for one in await self._visible(user, operator) if one.id == capture]
+            if not chosen:
+                raise TargetNotFound(
+                    f"no capture {capture!r} runs here, or it is not yours", "pcapctl captures lists them"
+                )
+            (one,) = chosen
+            owner = one.about.get("user", "")
+            self._record("capture_stop_requested", user, client, capture=capture, owner=owner)
             who = "you" if one.identity == user.identity else f"an operator of the api ({user.user})"
-            one.say(NoticeType.CAPTURE_STOPPED, f"the capture is ended by {who}")
-            one.stop(EndReason.STOPPED, f"ended by {who}")
-            return {"stopped": capture}
-
-        return self.identify(client).addCallback(answer)
+            await self._captures.end(one.id, f"ended by {who}")
+        return {"stopped": capture}
 
     def agents(self, client: ClientInfo, known: KnownAgents) -> Deferred[dict[str, Any]]:
         """List the known agents: all to operators, those of the own targets to static users.
@@ -114,8 +123,8 @@ class Operators:
                 return resolver.places(client.token or "")
         raise Forbidden("only operators may list agents", "the operator can add you to operators")
 
-    def _visible(self, user: Resolved, operator: bool) -> Iterable[Capture]:
-        return (one for one in self._captures() if operator or one.identity == user.identity)
+    async def _visible(self, user: Resolved, operator: bool) -> Sequence[Held]:
+        return [one for one in await self._captures.all() if operator or one.identity == user.identity]
 
     def _record(self, event: str, user: Resolved, client: ClientInfo, **facts: Any) -> None:
         origin = {"origin": user.origin} if user.origin else {}
@@ -144,19 +153,3 @@ class Operators:
             name = "/".join((resolver.name, *origin, user.user))
             return user, name in self._operators()
         raise refusal
-
-
-def _id(capture: Capture) -> str:
-    return capture.facts.capture
-
-
-def _described(capture: Capture, user: Resolved) -> dict[str, Any]:
-    started = capture.facts.started()
-    optional = ("origin", "purpose")
-    always = ("capture", "user", "targets", "interfaces", "filter", "headers_only", "client")
-    return {
-        **{key: started[key] for key in always},
-        **{key: started[key] for key in optional if key in started},
-        "since_us": capture.facts.since_us,
-        "mine": capture.identity == user.identity,
-    }

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pcapd import COMPATIBILITY_LEVEL, __version__
+from pcapd.api.admission import Admission
 from pcapd.api.capture.agentlink import Agents, own_traffic
 from pcapd.api.capture.audit import Trail
 from pcapd.api.capture.following import Following
@@ -87,12 +88,20 @@ class Api(Daemon):
         self._known = known_agents(config, reactor, self._client_context)
         self._listens_on = config.listen.port
         self._resolvers = configured(config, reactor)
-        self._captures: set[Capture] = set()
+        self._admission = Admission(config, reactor)
+        self._captures = self._admission.captures
         self._operators = Operators(
-            self._resolvers, lambda: self._captures, lambda: self.config.operators, self._trail
+            self._resolvers, self._admission, lambda: self.config.operators, self._trail
         )
         self._recordings, self._desk = recordings_of(
-            config.recordings, reactor, self, self._operators, self._trail, self.metrics
+            config.recordings,
+            reactor,
+            self,
+            self._operators,
+            self._trail,
+            self.metrics,
+            self._admission.database,
+            self._admission.holding,
         )
         self._streams: set[Any] = set()
         self._site = self._make_site()
@@ -122,6 +131,7 @@ class Api(Daemon):
         for resolver in self._resolvers:
             resolver.start()
         self._trail.start()
+        self._admission.start()
         if self._recordings is not None:
             self._recordings.start()
         if self.config.probe.enabled:
@@ -187,6 +197,7 @@ class Api(Daemon):
         self._trail.stop()  # writes the refusals since the first call
         if self._recordings:
             self._recordings.stop()
+        self._admission.stop()
 
     def _let_read(self, until: float) -> Any:
         # Only connections that exist now: later ones only get the error that the api is shutting down.
@@ -265,7 +276,9 @@ class Api(Daemon):
         except RequestError as error:
             return fail(error)
         resolved = resolver.resolve(request, token, client.address)
-        admitted = resolved.addErrback(_left).addCallback(self._admit, request, client, sink)
+        admitted = resolved.addErrback(_left).addCallback(
+            lambda found: Deferred.fromCoroutine(self._admit(found, request, client, sink))
+        )
         if request.follow:
             admitted.addCallback(self._follow, lambda: resolver.survey(request, token, client.address))
         return admitted
@@ -296,7 +309,7 @@ class Api(Daemon):
 
     def released(self, capture: Capture) -> None:
         """Stop counting a capture, because its client has read all of it or is gone."""
-        self._captures.discard(capture)
+        self._admission.release(capture)
 
     def joined(self, sink: Any) -> None:
         """Add an open WebSocket."""
@@ -320,28 +333,24 @@ class Api(Daemon):
             raise BadRequest("only an app can be followed")
         return resolver_for(request, self._resolvers)
 
-    def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
+    async def _admit(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
         with asked_by(resolved.user):
-            return self._admit_known(resolved, request, client, sink)
+            self.accepting()  # the api may have begun to drain while the resolver worked
+            limits = self.config.limits
+            request, resolved = permitted(self.config.policy, request, resolved)
+            if len(resolved.targets) != len({target.name for target in resolved.targets}):
+                raise BadRequest("a target is named twice")
+            if len(resolved.targets) > limits.max_targets:
+                raise LimitReached(f"more than {limits.max_targets} targets", "name fewer")
+            id = str(uuid.uuid4())
 
-    def _admit_known(self, resolved: Resolved, request: Request, client: ClientInfo, sink: Any) -> Capture:
-        self.accepting()  # the api may have begun to drain while the resolver worked
-        limits = self.config.limits
-        request, resolved = permitted(self.config.policy, request, resolved)
-        if len(resolved.targets) != len({target.name for target in resolved.targets}):
-            raise BadRequest("a target is named twice")
-        if len(resolved.targets) > limits.max_targets:
-            raise LimitReached(f"more than {limits.max_targets} targets", "name fewer")
-        if len(self._captures) >= limits.concurrent_captures:
-            raise LimitReached(f"{limits.concurrent_captures} captures run already", "try again later")
-        if not sink.unattended:
-            mine = sum(
-                capture.identity == resolved.identity and not capture.unattended for capture in self._captures
-            )
-            if mine >= limits.per_user:
-                raise LimitReached(f"you already run {mine} captures", "stop one of them")
-        about = {"id": str(uuid.uuid4()), "request_id": client.request_id, "asked_from": client.facts}
-        return self._make(resolved, request, sink, **about)
+            def make() -> Capture:
+                self.accepting()  # likewise
+                about = {"request_id": client.request_id, "asked_from": client.facts}
+                return self._make(resolved, request, sink, id=id, **about)
+
+            admitted = self._admission.admit(id, resolved.identity, limits, make, unattended=sink.unattended)
+            return await admitted
 
     def _make(self, resolved: Resolved, request: Request, sink: Any, **about: Any) -> Capture:
         limits, recordings = self.config.limits, self.config.recordings

@@ -14,7 +14,7 @@ from typing import Dict, Final, Generic, Mapping, Optional, Tuple, TypeVar, get_
 
 from pcapd.config import checks
 from pcapd.config.parse_policy import audit, opt_in, policy
-from pcapd.config.parse_recordings import recordings
+from pcapd.config.parse_recordings import recordings, state
 from pcapd.config.parse_static import static
 from pcapd.config.schema import (
     AgentConfig,
@@ -168,7 +168,8 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         probe=section.default_section("probe", _probe),
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", audit),
-        recordings=recordings(section),
+        state=state(section),
+        recordings=section.optional_section("recordings", recordings),
     )
     for operator in config.operators:
         resolver, _, name = operator.partition("/")

@@ -9,7 +9,7 @@ from pcapd.config import checks
 from pcapd.config.schema import Readers, RecordingsConfig
 from pcapd.config.section import Section
 
-__all__ = ["recordings"]
+__all__ = ["recordings", "state"]
 
 #: Default database.
 _STATE: Final = "sqlite:////var/vcap/store/pcap-api/state.db"
@@ -18,25 +18,22 @@ _BYTES = checks.size_between(10**6, 10**15)
 _readers: checks.Check[Readers] = checks.one_of(get_args(Readers))
 
 
-def recordings(section: Section) -> Optional[RecordingsConfig]:
-    """Make the configuration of recordings from the whole file; None without ``recordings:``."""
-    state = section.optional("state", _state, _STATE)
-    state_file = section.optional("state_file", checks.file_in(section.directory), None)
+def state(section: Section) -> Optional[str]:
+    """Find the database in the whole file; None if nothing needs one."""
+    url = section.optional("state", _state, _STATE)
+    file = section.optional("state_file", checks.file_in(section.directory), None)
     if section.has("state") and section.has("state_file"):
         section.problem("state, state_file", "only one may be given")
-    if not section.has("recordings"):
-        for key in ("state", "state_file"):
-            if section.has(key):
-                section.problem(key, "needs the section recordings")
-        return None
-    return section.optional_section("recordings", lambda part: _recordings(part, state, state_file))
+    if file is not None:
+        return f"file:{file}"
+    return url if section.has("state") or section.has("recordings") else None
 
 
-def _recordings(section: Section, state: str, state_file: object) -> RecordingsConfig:
+def recordings(section: Section) -> RecordingsConfig:
+    """Make the configuration of recordings from its section."""
     defaults = RecordingsConfig
     return RecordingsConfig(
         store=section.required("store", _store),
-        state=f"file:{state_file}" if state_file is not None else state,
         credentials_file=section.optional("credentials_file", checks.file_in(section.directory), None),
         per_user=section.optional("per_user", checks.whole_number(1, 1000), defaults.per_user),
         max_duration=section.optional("max_duration", checks.duration, defaults.max_duration),

@@ -101,7 +101,6 @@ class RecordingsConfig:
 
     Attributes:
         store: URL of the store of segments.
-        state: URL of the database with their index.
         credentials_file: File with the object store's settings; None for none.
         per_user: Recordings of one user that run at the same time.
         max_duration: Longest duration of a recording, in seconds.
@@ -112,7 +111,6 @@ class RecordingsConfig:
     """
 
     store: str
-    state: str
     credentials_file: Optional[Path] = None
     per_user: int = 3
     max_duration: float = 7 * 86400.0

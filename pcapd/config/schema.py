@@ -182,6 +182,7 @@ class AgentConfig:
         run_as: User to which the agent switches after the start; None to keep the user.
         privileges: With ``none`` the agent does without python-prctl, ``run_as``, and
             containers with access ``namespace``.
+        state: URL of the database that apis share, or ``file:`` and the file that has it; None for none.
         warnings: Settings that work but should be changed, one sentence each.
     """
 
@@ -360,6 +361,7 @@ class ApiConfig:
     probe: ProbeConfig = ProbeConfig()
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None
+    state: Optional[str] = None
     recordings: Optional[RecordingsConfig] = None
     warnings: Tuple[str, ...] = ()
 

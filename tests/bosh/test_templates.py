@@ -235,7 +235,7 @@ def test_the_defaults_of_sections_are_the_daemons(
     assert api.bosh == BoshConfig("https://192.0.2.1:25555", agent_port=1234)
     files = tmp_path / "jobs/pcap-api/config/recordings"
     store = f"file://{tmp_path}/store/pcap-api/recordings"
-    assert api.recordings == RecordingsConfig(store, f"file:{files}/state")
+    assert api.recordings == RecordingsConfig(store)
     assert (files / "state").read_text().strip() == f"sqlite:///{tmp_path}/store/pcap-api/state.db"
     # Their paths are on the VM's own disk, so nothing is moved here.
     wanted = {**issued.agent_properties(), "containers.enabled": True, "metrics.enabled": True}
@@ -273,9 +273,9 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert found.probe == ProbeConfig(False, 120.0, ("10.0.16.21",))
     assert found.cli is None
     files = tmp_path / "jobs/pcap-api/config/recordings"
+    assert found.state == f"file:{files}/state"
     assert found.recordings == RecordingsConfig(
         "s3://pcap/recordings",
-        f"file:{files}/state",
         files / "credentials.json",
         5,
         86400.0,

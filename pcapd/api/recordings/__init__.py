@@ -44,8 +44,6 @@
     its tables, and their rows as values.
 ``store``
     the objects, in a directory or an object store.
-``threads``
-    threads for both.
 
 It needs the packages of ``pcapd[recordings]``, and is imported only if the configuration asks for it.
 """

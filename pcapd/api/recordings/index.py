@@ -1,84 +1,26 @@
-"""The index of recordings: SQLite by default, or any database of SQLAlchemy (https://docs.sqlalchemy.org/).
-
-All statements run on one thread, in the order in which they were asked for.  Each method is one
-transaction.
-"""
+"""The index of recordings, with their segments and clips.  Each method is one transaction."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    and_,
-    create_engine,
-    delete,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 
 from pcapd.api.recordings.splice import Stored
-from pcapd.api.recordings.tables import CLIPS, META, RECORDINGS, SEGMENTS, VERSION, Clip, Recording
-from pcapd.api.recordings.threads import Threads
-from pcapd.errors import ConfigError, RecordingsUnavailable
-from pcapd.net.reactor import Reactor
+from pcapd.api.recordings.tables import CLIPS, RECORDINGS, SEGMENTS, Clip, Recording
+from pcapd.api.state.database import Database
 
-__all__ = ["Clip", "Index", "IndexTrouble", "Recording"]
-
-T = TypeVar("T")
-
-#: Version of the tables; an incompatible change increases it.
-_SCHEMA: Final = 1
-
-
-class IndexTrouble(RecordingsUnavailable):
-    """The database refused or failed a statement."""
+__all__ = ["Clip", "Index", "Recording"]
 
 
 class Index:
-    """See the module.  Every Deferred fails with `IndexTrouble` if the database does.
+    """See the module.  Every Deferred fails with `pcapd.errors.StateUnavailable` if the database does."""
 
-    Args:
-        reactor: The reactor.
-        url: SQLAlchemy's URL of the database.
-
-    Raises:
-        ConfigError: The database cannot be used.
-    """
-
-    def __init__(self, reactor: Reactor, url: str) -> None:
-        self._reactor = reactor
-        try:
-            self._engine = create_engine(url)
-            if self._engine.dialect.name == "sqlite":
-                event.listen(self._engine, "connect", _set_up_sqlite)
-            with self._engine.begin() as connection:
-                META.create_all(connection)
-                _check_version(connection)
-        except (SQLAlchemyError, ImportError, OSError) as error:
-            raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
-        self._pool = Threads(1, "index")
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._pool.start()
-
-    def stop(self) -> None:
-        """Wait for the statements under way, and close the database."""
-        self._pool.stop()
-        self._engine.dispose()
+    def __init__(self, database: Database) -> None:
+        self._do = database.do
 
     # --- recordings ------------------------------------------------------------
 
@@ -278,39 +220,6 @@ class Index:
 
         return self._do(work)
 
-    # --- the thread --------------------------------------------------------------
-
-    def _do(self, work: Callable[[Connection], T]) -> Deferred[T]:
-        def checked() -> T:
-            try:
-                with self._engine.begin() as connection:
-                    return work(connection)
-            except SQLAlchemyError as error:
-                raise IndexTrouble(f"the index of recordings failed: {_reason(error)}") from error
-
-        done: Deferred[T] = deferToThreadPool(self._reactor, self._pool, checked)
-        return done
-
-
-def check_database(url: str) -> None:
-    """Check the URL of a database, and whether the file of SQLite can be written; nothing is made.
-
-    Raises:
-        ConfigError: It cannot be used.
-    """
-    try:
-        engine = create_engine(url)
-        path = Path(engine.url.database or "")
-        if engine.dialect.name != "sqlite":
-            return
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise OSError(f"{path} cannot be written")
-        if path.exists():
-            with create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true").connect() as connection:
-                _refuse(connection.execute(select(VERSION.c.version)).scalar())
-    except (SQLAlchemyError, ImportError, OSError) as error:
-        raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
-
 
 def _is(id: str, segment: Stored) -> ColumnElement[bool]:
     """The condition for the row of a segment."""
@@ -322,31 +231,5 @@ def _is(id: str, segment: Stored) -> ColumnElement[bool]:
 _STORED: Final = tuple(field.name for field in fields(Stored))
 
 
-def _set_up_sqlite(connection: Any, _: Any) -> None:
-    """Make what was committed survive a power failure, and let other processes read meanwhile."""
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _check_version(connection: Connection) -> None:
-    version = connection.execute(select(VERSION.c.version)).scalar()
-    if version is None:
-        connection.execute(insert(VERSION).values(version=_SCHEMA))
-    _refuse(version)
-
-
-def _refuse(version: int | None) -> None:
-    if version not in (None, _SCHEMA):
-        raise OSError(f"the tables have version {version}, and this pcapd needs {_SCHEMA}: upgrade pcapd")
-
-
 def _none(_: object) -> None:
     return None
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of an error, without statement and values."""
-    original = getattr(error, "orig", None) or error
-    return (str(original).splitlines() or [type(error).__name__])[0][:200]

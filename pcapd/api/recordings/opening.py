@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from pcapd.api.capture.audit import Trail
 from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
 from pcapd.api.recordings.desk import Desk
-from pcapd.api.recordings.index import Index, check_database
+from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.service import Recordings
 from pcapd.api.recordings.store import Store, check_store
 from pcapd.api.recordings.watching import Captures
+from pcapd.api.state.database import Database
+from pcapd.api.state.holding import Holding
+from pcapd.api.state.opening import read_file
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import ConfigError
 from pcapd.net.reactor import Reactor
 
 __all__ = ["check_parts", "open_recordings"]
-
-#: Files and directories are only for the owner.
-_UMASK: Final = 0o077
 
 
 def open_recordings(  # noqa: PLR0917
@@ -33,44 +31,29 @@ def open_recordings(  # noqa: PLR0917
     operators: Operators,
     trail: Trail,
     metrics: Metrics,
+    database: Database,
+    holding: Holding,
 ) -> tuple[Recordings, Desk]:
     """Make the recordings of an api, and what its pages ask; nothing is started.
 
     Raises:
-        ConfigError: The store, the database or a file of the configuration cannot be used.
+        ConfigError: The store or a file of the configuration cannot be used.
     """
-    os.umask(_UMASK)  # of the whole process: the files of the index and of the store are made by libraries
-    index = Index(reactor, _state(config.state))
+    index = Index(database)
     store = Store(reactor, config.store, _credentials(config.credentials_file))
     recordings = Recordings(reactor, config, captures, trail, index, store, metrics)
     return recordings, Desk(recordings, operators, trail, config.readers)
 
 
 def check_parts(config: RecordingsConfig) -> None:
-    """Check that the store and the database can be used; nothing is made there.
+    """Check that the store can be used; nothing is made there.
 
-    A database of another machine and an object store are not asked: they need not run yet.
+    An object store is not asked: it need not run yet.
 
     Raises:
-        ConfigError: They cannot be used.
+        ConfigError: It cannot be used.
     """
-    problems: list[str] = []
-    for check in (
-        lambda: check_database(_state(config.state)),
-        lambda: check_store(config.store, _credentials(config.credentials_file)),
-    ):
-        try:
-            check()
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError("recordings", problems)
-
-
-def _state(state: str) -> str:
-    if not state.startswith("file:"):
-        return state
-    return _read(Path(state.removeprefix("file:")), "state_file").strip()
+    check_store(config.store, _credentials(config.credentials_file))
 
 
 def _credentials(path: Path | None) -> Mapping[str, str]:
@@ -78,7 +61,7 @@ def _credentials(path: Path | None) -> Mapping[str, str]:
     if path is None:
         return {}
     try:
-        settings = json.loads(_read(path, "recordings.credentials_file"))
+        settings = json.loads(read_file(path, "recordings.credentials_file"))
     except ValueError:
         settings = None
     if not isinstance(settings, dict) or not all(isinstance(value, str) for value in settings.values()):
@@ -86,11 +69,3 @@ def _credentials(path: Path | None) -> Mapping[str, str]:
             "configuration", [f"recordings.credentials_file: {path} must be a JSON object of texts"]
         )
     return settings
-
-
-def _read(path: Path, key: str) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise ConfigError("configuration", [f"{key}: cannot read {path}: {reason}"]) from error

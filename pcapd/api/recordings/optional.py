@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pcapd.api.state.optional import needing
 from pcapd.config.schema import RecordingsConfig
-from pcapd.errors import ConfigError
 
 __all__ = ["check_recordings", "recordings_of"]
 
@@ -34,9 +34,6 @@ def check_recordings(config: RecordingsConfig | None) -> None:
 
 
 def _opening() -> Any:
-    try:
+    with needing("recordings"):
         from pcapd.api.recordings import opening  # noqa: PLC0415 - optional packages
-    except ImportError as error:
-        missing = f"recordings: the package {error.name} is not installed: pip install 'pcapd[recordings]'"
-        raise ConfigError("configuration", [missing]) from error
     return opening

@@ -16,7 +16,7 @@ from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.redialling import pause
 from pcapd.api.recordings.tables import Recording
 from pcapd.api.recordings.values import RUNNING
-from pcapd.errors import AuditUnavailable, Draining, PcapdError, RecordingsUnavailable
+from pcapd.errors import AuditUnavailable, Draining, PcapdError, RecordingsUnavailable, StateUnavailable
 from pcapd.limits import REDIAL_PATIENCE
 from pcapd.net.clock import cancel
 from pcapd.net.reactor import Reactor
@@ -105,7 +105,7 @@ class Resuming:
         try:
             await before()
             found = await self._index.listed(states=RUNNING)
-        except RecordingsUnavailable as error:
+        except StateUnavailable as error:
             self.troubled = True
             self._tell()
             self.log.warn("the recordings are not read yet: {reason}", reason=str(error))
@@ -172,7 +172,7 @@ class Resuming:
             await self._resume(recording)
         except Draining:
             return
-        except (AuditUnavailable, RecordingsUnavailable) as error:
+        except (AuditUnavailable, RecordingsUnavailable, StateUnavailable) as error:
             self.again(id, waiting.identity, error.message)
         except PcapdError as error:
             self._give_up(id, error.message)

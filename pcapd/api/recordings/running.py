@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from pcapd.api.metrics import Metrics
 from pcapd.api.recordings.clips import Clips
 from pcapd.api.recordings.fetching import object_name
-from pcapd.api.recordings.index import Index, IndexTrouble
+from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
 from pcapd.api.recordings.recorder import Recorded, Recorder
 from pcapd.api.recordings.segments import Segment
@@ -18,7 +18,7 @@ from pcapd.api.recordings.splice import Stored
 from pcapd.api.recordings.store import Store
 from pcapd.api.recordings.tables import Recording
 from pcapd.api.recordings.watching import Watching
-from pcapd.errors import PcapdError
+from pcapd.errors import PcapdError, StateUnavailable
 from pcapd.wire import Notice, Source
 
 __all__ = ["Owner", "Running"]
@@ -130,7 +130,7 @@ class Running:
         unwanted, self._unwanted = self._unwanted, []
         try:
             await self._owner.drop(self.id, unwanted)
-        except IndexTrouble:
+        except StateUnavailable:
             self._unwanted += unwanted
             raise
 

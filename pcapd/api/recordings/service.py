@@ -40,7 +40,7 @@ from pcapd.errors import (
     BadRequest,
     LimitReached,
     NoRoom,
-    RecordingsUnavailable,
+    StateUnavailable,
 )
 from pcapd.merge.muxer import Muxer
 from pcapd.net.clock import now_us, rfc3339
@@ -99,19 +99,17 @@ class Recordings:
 
     def start(self) -> None:
         """Continue the recordings that ran when the api ended, and delete what is too old."""
-        self.index.start()
         self.store.start()
         self.clips.start()
         self._resuming.start(self._read)
         self._sweeper.start()
 
     def stop(self) -> None:
-        """Close the index and the store; all captures have ended."""
+        """Close the store; all captures have ended."""
         self._sweeper.stop()
         self._resuming.stop()
         self.clips.stop()
         self.store.stop()
-        self.index.stop()
 
     async def _read(self) -> None:
         self._bytes = await self.index.total()
@@ -199,7 +197,7 @@ class Recordings:
     ) -> tuple[Recording, Tee | None]:
         await self._resuming.known()
         if not self._resuming.ready:  # then nobody knows how many recordings there are
-            raise RecordingsUnavailable("the index of recordings cannot be read", "try again later")
+            raise StateUnavailable("the index of recordings cannot be read", "try again later")
         id = str(uuid.uuid4())
         running = Running(self, id, 1, Ring(order.keep, order.keep_bytes), self._reactor.seconds)
         recorder = self._recorder(running, order.request, "")

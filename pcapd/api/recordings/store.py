@@ -22,7 +22,7 @@ from obstore.store import LocalStore, from_url
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
-from pcapd.api.recordings.threads import Threads
+from pcapd.api.state.threads import Threads
 from pcapd.errors import ConfigError, RecordingsUnavailable
 from pcapd.limits import CLIP_PIECE, FETCH_PIECE, OBJECTS_PAGE
 from pcapd.net.reactor import Reactor

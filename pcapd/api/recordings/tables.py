@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, MetaData, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, Table, Text
 from sqlalchemy import Index as IndexOf
 
-__all__ = ["CLIPS", "META", "RECORDINGS", "SEGMENTS", "VERSION", "Clip", "Recording"]
+from pcapd.api.state.tables import META
+
+__all__ = ["CLIPS", "RECORDINGS", "SEGMENTS", "Clip", "Recording"]
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,6 @@ class Clip:
     findings: Any = None
 
 
-META = MetaData()
-VERSION = Table("pcapd_schema", META, Column("version", Integer, nullable=False))
 RECORDINGS = Table(
     "recordings",
     META,

@@ -70,7 +70,7 @@ class RecordingFront(Front):
         **section: Any,
     ) -> None:
         self.index, self.store = Inline(), Inline()
-        monkeypatch.setattr("pcapd.api.recordings.index.deferToThreadPool", self.index)
+        monkeypatch.setattr("pcapd.api.state.database.deferToThreadPool", self.index)
         monkeypatch.setattr("pcapd.api.recordings.store.deferToThreadPool", self.store)
         self.reactor = reactor
         self.network = network
@@ -78,11 +78,11 @@ class RecordingFront(Front):
         self.delivered = 0
         self._answers: list[Answer] = []
         options = {"reserve": 1, "per_user": 2, **section}
-        recordings = RecordingsConfig(
-            f"file://{directory}/store", f"sqlite:///{directory}/state.db", **options
-        )
+        recordings = RecordingsConfig(f"file://{directory}/store", **options)
         given = config(credentials, per_user=5, concurrent_captures=50)
-        self._config = dataclasses.replace(given, operators=operators, recordings=recordings)
+        self._config = dataclasses.replace(
+            given, operators=operators, state=f"sqlite:///{directory}/state.db", recordings=recordings
+        )
         self.boot()
 
     def boot(self) -> None:

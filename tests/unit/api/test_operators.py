@@ -133,7 +133,8 @@ def test_the_order_of_resolvers(director: RequestError | None, asked: list[str])
         Scripted("static", seen, Unauthenticated("unknown")),
     ]
     trail: Any = None
-    operators = Operators(resolvers, list, tuple, trail)
+    running: Any = SimpleNamespace(all=lambda: succeed([]))
+    operators = Operators(resolvers, running, tuple, trail)
     listed = operators.list(ClientInfo("192.0.2.1:5", "request-1", TOKEN))
     if isinstance(director, ResolverUnavailable):
         with pytest.raises(ResolverUnavailable):
@@ -149,9 +150,10 @@ def test_agents_for_a_user_of_a_cloud(events: list[dict[str, Any]]) -> None:
     client = ClientInfo("192.0.2.9:5555", "request", "token")
 
     def asked(*named: str) -> Any:
+        running: Any = None
         resolvers: Any = [Scripted("cloud_foundry", [], None)]
         trail = Trail(Clock(), None, Metrics().audit_failures)
-        return outcome(Operators(resolvers, list, lambda: named, trail).agents(client, agents))
+        return outcome(Operators(resolvers, running, lambda: named, trail).agents(client, agents))
 
     with pytest.raises(Forbidden, match="only operators"):
         asked("cloud_foundry/uaa/someone-else")

@@ -12,14 +12,16 @@ from twisted.internet.task import Clock
 
 from pcapd.api.recordings.splice import Stored
 from pcapd.config.schema import RecordingsConfig
-from pcapd.errors import ConfigError
+from pcapd.errors import ConfigError, StateUnavailable
 from tests.kit.unit.recordings import Inline
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
-from pcapd.api.recordings.index import Index, IndexTrouble, check_database
-from pcapd.api.recordings.opening import check_parts
+from pcapd.api.recordings.index import Index
+from pcapd.api.recordings.optional import check_recordings
 from pcapd.api.recordings.tables import Clip, Recording
+from pcapd.api.state.database import Database, check_database
+from pcapd.api.state.optional import check_state
 
 
 def recording(id: str = "one", **changed: Any) -> Recording:
@@ -36,11 +38,12 @@ def segment(number: int, size: int = 100) -> Stored:
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     """An index with one recording."""
-    monkeypatch.setattr("pcapd.api.recordings.index.deferToThreadPool", Inline())
-    made = Index(Clock(), f"sqlite:///{tmp_path}/state.db")  # type: ignore[arg-type]
+    monkeypatch.setattr("pcapd.api.state.database.deferToThreadPool", Inline())
+    database = Database(Clock(), f"sqlite:///{tmp_path}/state.db")  # type: ignore[arg-type]
+    made = Index(database)
     made.create(recording())
     yield made
-    made.stop()
+    database.stop()
 
 
 def now(deferred: Any) -> Any:
@@ -113,7 +116,7 @@ def test_lists(index: Index) -> None:
 
 def test_trouble_names_no_values(index: Index) -> None:
     """A statement that fails is told without its values."""
-    with pytest.raises(IndexTrouble, match=r"the index of recordings failed") as caught:
+    with pytest.raises(StateUnavailable, match=r"the database failed") as caught:
         now(index.create(recording()))
     assert "alice" not in str(caught.value)
 
@@ -123,7 +126,10 @@ def test_another_version(index: Index, tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with sqlite3.connect(path) as database:
         database.execute("UPDATE pcapd_schema SET version = 99")
-    for attempt in (lambda: Index(Clock(), f"sqlite:///{path}"), lambda: check_database(f"sqlite:///{path}")):  # type: ignore[arg-type]
+    for attempt in (
+        lambda: Database(Clock(), f"sqlite:///{path}"),
+        lambda: check_database(f"sqlite:///{path}"),
+    ):  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"version 99.*upgrade pcapd"):
             attempt()
 
@@ -144,12 +150,15 @@ def test_the_check_of_the_configuration(tmp_path: Path, store: str, state: str, 
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.iterdir())
     root = str(tmp_path).lstrip("/")
-    config = RecordingsConfig(
-        store.replace("file:///", f"file:///{root}/"), state.replace("sqlite:////", f"sqlite:////{root}/")
-    )
+    config = RecordingsConfig(store.replace("file:///", f"file:///{root}/"))
+
+    def check() -> None:
+        check_state(state.replace("sqlite:////", f"sqlite:////{root}/"))
+        check_recordings(config)
+
     if problem is None:
-        check_parts(config)
+        check()
     else:
         with pytest.raises(ConfigError, match=problem):
-            check_parts(config)
+            check()
     assert sorted(tmp_path.iterdir()) == before

@@ -176,9 +176,9 @@ def test_no_audit_record(pages: RecordingFront, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_index_fails(pages: RecordingFront) -> None:
     """The user is told so, no capture is left, and the log is not told of a defect."""
-    pages.recordings.index._engine.dispose()
+    pages.api._admission.database._engine.dispose()
     (pages.directory / "state.db").write_bytes(b"not a database" * 100)
-    assert pages.call("POST", "", {"targets": ["web-0"]}).error["code"] == "recordings_unavailable"
+    assert pages.call("POST", "", {"targets": ["web-0"]}).error["code"] == "state_unavailable"
     assert not pages.api._captures and not pages.recordings._running
 
 

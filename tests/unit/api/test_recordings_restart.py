@@ -20,8 +20,8 @@ from tests.kit.unit.recordings import RecordingFront
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
-from pcapd.api.recordings.index import IndexTrouble
 from pcapd.api.recordings.tables import Clip
+from pcapd.errors import StateUnavailable
 
 US = 1_700_000_000_000_000
 
@@ -121,9 +121,9 @@ def test_the_database_comes_later(pages: RecordingFront, monkeypatch: pytest.Mon
     killed(pages)
     total = "pcapd.api.recordings.index.Index.total"
     with monkeypatch.context() as context:
-        context.setattr(total, lambda _: defer.fail(IndexTrouble("not yet")))
+        context.setattr(total, lambda _: defer.fail(StateUnavailable("not yet")))
         pages.boot()
-        assert pages.call("POST", "", {"targets": ["web-1"]}).error["code"] == "recordings_unavailable"
+        assert pages.call("POST", "", {"targets": ["web-1"]}).error["code"] == "state_unavailable"
         assert pages.api.health()["message"] == "ready, but recordings cannot be stored"
     assert "web-0" not in pages.network.agents
     pages.reactor.advance(1)
@@ -137,7 +137,7 @@ def test_an_end_that_could_not_be_noted(pages: RecordingFront, monkeypatch: pyte
     id = pages.start()
     with monkeypatch.context() as context:
         context.setattr(
-            "pcapd.api.recordings.index.Index.change", lambda *_, **__: defer.fail(IndexTrouble("full"))
+            "pcapd.api.recordings.index.Index.change", lambda *_, **__: defer.fail(StateUnavailable("full"))
         )
         pages.call("POST", f"/{id}/stop")
         pages.network["web-0"].end()
