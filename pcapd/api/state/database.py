@@ -55,6 +55,8 @@ class Database:
                 event.listen(self._engine, "connect", _set_up_sqlite)
                 event.listen(self._engine, "begin", _begin_sqlite)
                 self._prepare()
+                # And once more before the first work: the tables of recordings are not imported yet.
+                self._prepared = False
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
         self._pool = Threads(1, "state")
