@@ -2,10 +2,11 @@
 
 ::
 
-    bin/bench                                   everything but the soak, some ten minutes
+    bin/bench                                   everything but workers and the soak, some ten minutes
     bin/bench loss --size 100 --rate 400000     one load, against tcpdump in the same run
     bin/bench client                            pcapctl alone, fed from a socket
     bin/bench latency | fanin | idle            one of the others
+    bin/bench workers                           two workers of an api beside one, capped by cgroups; not part of everything
     bin/bench clients                           many captures at once, and a slow client beside a fast one
     bin/bench recording                         what a recording costs, how fast it is fetched, and many at once
     bin/bench matching                          the same packet at two places, and flows, against tcptrace and tshark
@@ -37,6 +38,7 @@ from tests.benchmarks import (
     recordings,
     soak,
     start,
+    workers,
 )
 
 #: What docs/performance.rst promises, packets per second by size.
@@ -137,6 +139,7 @@ def main() -> None:
             "ssh",
             "start",
             "soak",
+            "workers",
         ],
     )
     parser.add_argument("--size", type=int, default=100, help="bytes of a packet on the wire")
@@ -172,6 +175,7 @@ def main() -> None:
         "explain": explaining.measure,
         "ssh": lambda: run_ssh(options),
         "start": lambda: start.measure(options.python),
+        "workers": workers.measure,
         "soak": lambda: [soak.measure(60 * options.minutes)],
     }
     rows = runs[options.what]()

@@ -1,11 +1,15 @@
 """What api processes share: limits, running captures and the index of recordings, in a database.
 
 ``database``
-    the database: SQLite by default, or PostgreSQL; its errors, locks and clock.
+    the database: its thread, what happens when it is silent, its lock and clock.
+``connecting``
+    connections to SQLite and PostgreSQL: TLS, timeouts, and what their errors say.
 ``tables``
     the tables of holders and captures.
 ``rules``
     who holds what, and when a limit is reached.  Pure.
+``clauses``
+    the same rules as SQL conditions, for tables of others.
 ``holding``
     this process as a holder: its lease, and the captures that count for it.
 ``opening``

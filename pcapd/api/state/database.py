@@ -1,6 +1,8 @@
 """The database that api processes share: SQLite by default, or PostgreSQL (https://docs.sqlalchemy.org/).
 
-All statements run on one thread, in the order in which they were asked for.
+All statements run on one thread, in the order in which they were asked for.  A server may be silent
+for longer than anybody waits: then what was asked for fails in time, and new questions fail at once
+until an attempt, such as the next renewal of the lease, is answered again.
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, create_engine, event, insert, select, text
+from sqlalchemy import Connection, create_engine, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 
+from pcapd.api.state.connecting import engine_of, reason
 from pcapd.api.state.tables import META, VERSION
 from pcapd.api.state.threads import Threads
-from pcapd.errors import ConfigError, StateUnavailable
+from pcapd.errors import ConfigError, PcapdError, StateUnavailable
 from pcapd.limits import STATE_TIMEOUT
 from pcapd.net.reactor import Reactor
 
@@ -40,6 +43,10 @@ class Database:
         reactor: The reactor.
         url: SQLAlchemy's URL of the database.
 
+    Attributes:
+        local: Whether the database is a file of this machine, which is never silent.
+        silent: Whether a server did not answer in time, and has not answered since.
+
     Raises:
         ConfigError: The database cannot be used.  PostgreSQL is asked later: it need not run yet.
     """
@@ -47,19 +54,30 @@ class Database:
     def __init__(self, reactor: Reactor, url: str) -> None:
         self._reactor = reactor
         self._prepared = False
+        self.silent = False
         try:
-            self._engine = create_engine(url, **_options(url))
-            #: Whether the database is a file of this machine.
+            self._engine = engine_of(url)
             self.local = self._engine.dialect.name == "sqlite"
             if self.local:
-                event.listen(self._engine, "connect", _set_up_sqlite)
-                event.listen(self._engine, "begin", _begin_sqlite)
                 self._prepare()
                 # And once more before the first work: the tables of recordings are not imported yet.
                 self._prepared = False
         except (SQLAlchemyError, ImportError, OSError) as error:
-            raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
+            raise _unusable(error) from error
         self._pool = Threads(1, "state")
+
+    def add_tables(self) -> None:
+        """Make the tables that were declared after the database was opened.
+
+        Raises:
+            ConfigError: The database cannot be used.
+        """
+        self._prepared = False
+        if self.local:
+            try:
+                self._prepare()
+            except (SQLAlchemyError, OSError) as error:
+                raise _unusable(error) from error
 
     def start(self) -> None:
         """Start the thread."""
@@ -70,28 +88,67 @@ class Database:
         self._pool.stop()
         self._engine.dispose()
 
-    def do(self, work: Callable[[Connection], T]) -> Deferred[T]:
+    def do(self, work: Callable[[Connection], T], *, attempt: bool = False) -> Deferred[T]:
         """Do some work as one transaction on the thread.
 
-        Fails with `pcapd.errors.StateUnavailable` if the database does.
+        Args:
+            work: Runs the statements, and returns the result.
+            attempt: Whether to try although the database is silent.
+
+        Fails with `pcapd.errors.StateUnavailable` if the database does, or does not answer within
+        `STATE_TIMEOUT`; then the work may have been done all the same.
         """
+        if self.silent and not attempt:
+            return fail(_unavailable("it does not answer"))
+        done: Deferred[T] = Deferred()
 
         def checked() -> T:
-            try:
-                if not self._prepared:
-                    self._prepare()
-                with self._engine.begin() as connection:
-                    return work(connection)
-            except (SQLAlchemyError, OSError) as error:
-                if not self.local:
-                    self._engine.dispose()  # a connection whose answer did not come in time is of no use
-                raise StateUnavailable(f"the database failed: {_reason(error)}", "try again later") from error
+            if done.called:
+                raise _unavailable("nobody waits any longer")
+            return self._transact(work)
 
-        done: Deferred[T] = deferToThreadPool(self._reactor, self._pool, checked)
-        return done
+        asked: Deferred[T] = deferToThreadPool(self._reactor, self._pool, checked)
+        if self.local:
+            return asked
+        asked.addCallback(self._answered).chainDeferred(done)
+        return done.addTimeout(STATE_TIMEOUT, self._reactor, self._late)
+
+    def _answered(self, result: T) -> T:
+        self.silent = False
+        return result
+
+    def _late(self, result: Any, timeout: float) -> Any:
+        self.silent = True
+        raise _unavailable(f"no answer within {timeout:g} s")
+
+    # --- on the thread -----------------------------------------------------------
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        try:
+            if not self._prepared:
+                self._prepare()
+            with self._connect() as connection, connection.begin():
+                return work(connection)
+        except PcapdError:
+            raise
+        except (SQLAlchemyError, OSError) as error:
+            self._forget_connection()
+            raise _unavailable(reason(error)) from error
+
+    def _connect(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except (SQLAlchemyError, OSError):
+            raise
+        except Exception as error:  # pg8000 expects nothing but a server's answers
+            raise OSError("what answers is no PostgreSQL server") from error
+
+    def _forget_connection(self) -> None:
+        if not self.local:
+            self._engine.dispose()  # a connection whose answer did not come in time is of no use
 
     def _prepare(self) -> None:
-        with self._engine.begin() as connection:
+        with self._connect() as connection, connection.begin():
             lock(connection)  # another process may make the tables at the same time
             META.create_all(connection)
             _check_version(connection)
@@ -119,7 +176,7 @@ def check_database(url: str) -> None:
         ConfigError: It cannot be used.
     """
     try:
-        engine = create_engine(url)
+        engine = engine_of(url)
         path = Path(engine.url.database or "")
         if engine.dialect.name != "sqlite":
             return
@@ -129,29 +186,7 @@ def check_database(url: str) -> None:
             with create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true").connect() as connection:
                 _refuse(connection.execute(select(VERSION.c.version)).scalar())
     except (SQLAlchemyError, ImportError, OSError) as error:
-        raise ConfigError("configuration", [f"state: {_reason(error)}"]) from error
-
-
-def _options(url: str) -> dict[str, Any]:
-    if not url.startswith("postgresql"):
-        return {}
-    # One connection, for the one thread; pg8000's timeout is that of its socket.
-    pool = {"pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
-    return {**pool, "connect_args": {"timeout": STATE_TIMEOUT}} if "+pg8000" in url else pool
-
-
-def _set_up_sqlite(connection: Any, _: Any) -> None:
-    """Make what was committed survive a power failure, and let other processes read meanwhile."""
-    connection.isolation_level = None  # `_begin_sqlite` begins transactions
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """Begin with the lock: a transaction that reads first could not always write afterwards."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+        raise _unusable(error) from error
 
 
 def _check_version(connection: Connection) -> None:
@@ -166,10 +201,9 @@ def _refuse(version: int | None) -> None:
         raise OSError(f"the tables have version {version}, and this pcapd needs {_SCHEMA}: upgrade pcapd")
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of an error, without statement and values."""
-    original = getattr(error, "orig", None) or error
-    detail = original.args[0] if original.args else None
-    if isinstance(detail, dict):  # pg8000's, of the fields of PostgreSQL's message; M is for people
-        return str(detail.get("M", "the database refused a statement"))[:200]
-    return (str(original).splitlines() or [type(error).__name__])[0][:200]
+def _unusable(error: BaseException) -> ConfigError:
+    return ConfigError("configuration", [f"state: {reason(error)}"])
+
+
+def _unavailable(why: str) -> StateUnavailable:
+    return StateUnavailable(f"the database failed: {why}", "try again later")

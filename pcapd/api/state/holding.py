@@ -12,13 +12,14 @@ import uuid
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from pcapd.api.state.database import Database, clock_us, lock
-from pcapd.api.state.rules import Held, need_room
+from pcapd.api.state.rules import Held, lease_runs, need_room
 from pcapd.api.state.tables import CAPTURES, HOLDERS
 from pcapd.errors import PcapdError
 from pcapd.limits import HOLDER_FORGOTTEN, LEASE, LEASE_INTERVAL
@@ -38,13 +39,15 @@ class Holding:
         name: Of the api, for people.
         captures: Returns the captures that run in this process.
         end: Ends one of them: id, and why.
+        workers: How many processes of this machine are configured to share a database that is a file.
 
     If `alone`, no other process uses the database: then captures are not counted here, and there is no lease.
 
     Attributes:
         id: This process, unique for each start.
-        troubled: Whether the lease could not be renewed the last time.
+        alone: Whether no other process uses the database: SQLite, without other workers.
         beats: Called after each renewal.
+        holders: How many processes held a lease when this one renewed its own, itself included.
     """
 
     log = Logger()
@@ -55,7 +58,9 @@ class Holding:
         database: Database,
         name: str,
         captures: Callable[[], list[Held]],
-        end: Callable[[str, str], None],
+        end: Callable[[str, str], Any],
+        *,
+        workers: int = 1,
     ) -> None:
         self.id = str(uuid.uuid4())
         self._reactor = reactor
@@ -64,7 +69,10 @@ class Holding:
         self._captures = captures
         self._end = end
         self._pending: dict[str, Held] = {}  # admitted, and not in `captures` yet
-        self.troubled = False
+        self._asked: Set[str] = set()  # to end, by other processes
+        self._failing = False
+        self.alone = database.local and workers == 1
+        self.holders = 1
         self.beats: list[Callable[[], None]] = []
         self._caller = LoopingCall(self.beat)
         self._caller.clock = reactor
@@ -72,14 +80,14 @@ class Holding:
     # --- the lease ---------------------------------------------------------------
 
     @property
-    def alone(self) -> bool:
-        """Whether no other process uses the database: SQLite, without other workers."""
-        return self._database.local
+    def troubled(self) -> bool:
+        """Whether new captures are refused: the lease could not be renewed, or the database is silent."""
+        return self._failing or self._database.silent
 
     def start(self) -> None:
         """Take a lease, and renew it every `LEASE_INTERVAL`."""
         if not self.alone:
-            self._caller.start(LEASE_INTERVAL)
+            self._caller.start(LEASE_INTERVAL).addErrback(lambda _: None)  # `beat` fails never
 
     def stop(self) -> None:
         """Give the lease up; before the database is stopped."""
@@ -91,19 +99,13 @@ class Holding:
         """Renew the lease once; fires when it is done, or has failed."""
         held = {one.id: one for one in self._captures()}
         kept = held.keys() | self._pending.keys()
-        return self._database.do(lambda connection: self._renew(connection, held, kept)).addCallbacks(
-            self._renewed, self._failed
-        )
+        done = self._database.do(lambda connection: self._renew(connection, held, kept), attempt=True)
+        return done.addCallbacks(self._renewed, self._failed).addErrback(self._defect)
 
     def _renew(
         self, connection: Connection, held: Mapping[str, Held], kept: Set[str]
-    ) -> list[tuple[str, str]]:
-        lock(connection)
-        now = clock_us(connection)
-        until = now + int(LEASE * _MICROS)
-        mine = HOLDERS.c.id == self.id
-        if not connection.execute(update(HOLDERS).where(mine).values(until_us=until)).rowcount:
-            connection.execute(insert(HOLDERS).values(id=self.id, name=self._name, until_us=until))
+    ) -> tuple[dict[str, str], int]:
+        now = self._hold(connection)
         rows = connection.execute(select(CAPTURES).where(CAPTURES.c.holder == self.id))
         there = {row.id: row for row in rows}
         for id in there.keys() - kept:
@@ -113,25 +115,43 @@ class Holding:
         for id in held.keys() & there.keys():
             if there[id].about != held[id].about:
                 connection.execute(update(CAPTURES).where(CAPTURES.c.id == id).values(about=held[id].about))
-        forgotten = select(HOLDERS.c.id).where(HOLDERS.c.until_us < now - int(HOLDER_FORGOTTEN * _MICROS))
-        connection.execute(delete(CAPTURES).where(CAPTURES.c.holder.in_(forgotten)))
         connection.execute(delete(HOLDERS).where(HOLDERS.c.until_us < now - int(HOLDER_FORGOTTEN * _MICROS)))
-        return [(id, there[id].ending) for id in held.keys() & there.keys() if there[id].ending]
+        connection.execute(delete(CAPTURES).where(CAPTURES.c.holder.not_in(select(HOLDERS.c.id))))
+        ending = {id: there[id].ending for id in held.keys() & there.keys() if there[id].ending}
+        live = select(func.count()).select_from(HOLDERS).where(lease_runs(HOLDERS.c.until_us, now))
+        return ending, int(connection.execute(live).scalar_one())
 
-    def _renewed(self, ending: list[tuple[str, str]]) -> None:
-        if self.troubled:
+    def _hold(self, connection: Connection) -> int:
+        """Renew the lease in a transaction, alone; returns the time."""
+        lock(connection)
+        now = clock_us(connection)
+        until = now + int(LEASE * _MICROS)
+        mine = HOLDERS.c.id == self.id
+        if not connection.execute(update(HOLDERS).where(mine).values(until_us=until)).rowcount:
+            connection.execute(insert(HOLDERS).values(id=self.id, name=self._name, until_us=until))
+        return now
+
+    def _renewed(self, found: tuple[dict[str, str], int]) -> None:
+        ending, self.holders = found
+        if self._failing:
             self.log.info("the database answers again")
-        self.troubled = False
-        for id, why in ending:
-            self._end(id, why)
+        self._failing = False
+        new = ending.keys() - self._asked
+        self._asked = set(ending)
+        for id in new:
+            self._end(id, ending[id])
         for called in self.beats:
             called()
 
-    def _failed(self, failure: Any) -> None:
+    def _failed(self, failure: Failure) -> None:
         failure.trap(PcapdError)
-        if not self.troubled:
+        if not self._failing:
             self.log.warn("new captures are refused: {reason}", reason=failure.getErrorMessage())
-        self.troubled = True
+        self._failing = True
+
+    def _defect(self, failure: Failure) -> None:
+        # A lease that is not renewed any longer would be worse than a defect.
+        self.log.failure("renewing the lease failed", failure)
 
     def _give_up(self, connection: Connection) -> None:
         connection.execute(delete(CAPTURES).where(CAPTURES.c.holder == self.id))
@@ -157,15 +177,15 @@ class Holding:
         """
 
         def work(connection: Connection) -> None:
-            lock(connection)
-            rows = connection.execute(_counting(clock_us(connection)))
+            # With the lease, which may have ended: what is admitted counts from now on.
+            rows = connection.execute(_counting(self._hold(connection)))
             running = [Held(row.id, row.identity, row.unattended) for row in rows]
             need_room(running, wanted, concurrent_captures, per_user)
             connection.execute(insert(CAPTURES).values(**self._row(wanted)))
 
         self._pending[wanted.id] = wanted
 
-        def failed(failure: Any) -> Any:
+        def failed(failure: Failure) -> Failure:
             self.settled(wanted.id)
             return failure
 
@@ -207,7 +227,7 @@ class Holding:
 
 def _counting(now_us: int) -> Any:
     """The statement that finds the captures of all holders whose leases have not ended."""
-    live = and_(CAPTURES.c.holder == HOLDERS.c.id, HOLDERS.c.until_us > now_us)
+    live = and_(CAPTURES.c.holder == HOLDERS.c.id, lease_runs(HOLDERS.c.until_us, now_us))
     return select(CAPTURES).join(HOLDERS, live)
 
 

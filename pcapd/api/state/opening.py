@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pcapd.api.state.database import Database, check_database
 from pcapd.api.state.holding import Holding
@@ -20,7 +20,13 @@ _UMASK: Final = 0o077
 
 
 def open_state(
-    url: str, reactor: Reactor, name: str, captures: Callable[[], list[Held]], end: Callable[[str, str], None]
+    url: str,
+    reactor: Reactor,
+    name: str,
+    captures: Callable[[], list[Held]],
+    end: Callable[[str, str], Any],
+    *,
+    workers: int = 1,
 ) -> tuple[Database, Holding]:
     """Open the database, and make this process one of its holders; nothing is started.
 
@@ -29,13 +35,14 @@ def open_state(
         name: Of the api, for people.
         captures: Returns the captures that run in this process.
         end: Ends one of them: id, and why.
+        workers: How many processes of this machine are configured to share a database that is a file.
 
     Raises:
         ConfigError: The database or its file cannot be used.
     """
     os.umask(_UMASK)  # of the whole process: the files of databases and stores are made by libraries
     database = Database(reactor, _url(url))
-    return database, Holding(reactor, database, name, captures, end)
+    return database, Holding(reactor, database, name, captures, end, workers=workers)
 
 
 def check(url: str) -> None:

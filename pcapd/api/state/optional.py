@@ -11,12 +11,13 @@ from pcapd.errors import ConfigError
 __all__ = ["check_state", "needing", "state_of"]
 
 
-def state_of(url: str | None, *parts: Any) -> tuple[Any, Any]:
+def state_of(url: str | None, *parts: Any, workers: int = 1) -> tuple[Any, Any]:
     """The database and this process as one of its holders; None and None without ``state``.
 
     Args:
         url: As in the configuration.
         parts: What `pcapd.api.state.opening.open_state` takes besides.
+        workers: How many processes of this machine are configured to share a database that is a file.
 
     Raises:
         ConfigError: A package is not installed, or the database cannot be used.
@@ -25,7 +26,7 @@ def state_of(url: str | None, *parts: Any) -> tuple[Any, Any]:
         return None, None
     with needing("state"):
         from pcapd.api.state.opening import open_state  # noqa: PLC0415 - optional packages
-    return open_state(url, *parts)
+    return open_state(url, *parts, workers=workers)
 
 
 def check_state(url: str | None) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from pcapd.errors import LimitReached
 
-__all__ = ["Held", "Term", "may_take", "may_write", "need_room"]
+__all__ = ["Held", "Term", "lease_runs", "may_take", "may_write", "need_room"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,16 @@ class Term:
     until_us: Optional[int]
 
 
+def lease_runs(until_us: Any, now_us: int) -> Any:
+    """Whether what a holder holds counts.
+
+    Args:
+        until_us: The end of its lease, or a column with the ends of leases: then this is an SQL condition.
+        now_us: By the database's clock, microseconds since the epoch.
+    """
+    return until_us > now_us
+
+
 def need_room(running: Sequence[Held], wanted: Held, concurrent_captures: int, per_user: int) -> None:
     """Check that no limit is reached before one more capture.
 
@@ -77,7 +87,7 @@ def may_take(term: Term, holder: str, now_us: int) -> bool:
         holder: The process.
         now_us: By the database's clock, microseconds since the epoch.
     """
-    return term.holder in (None, holder) or term.until_us is None or term.until_us <= now_us
+    return term.holder in (None, holder) or term.until_us is None or not lease_runs(term.until_us, now_us)
 
 
 def may_write(term: Term, holder: str, epoch: int) -> bool:
