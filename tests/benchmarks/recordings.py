@@ -25,6 +25,7 @@ _MIB = 2**20
 _TARGET = "web-1"
 _ROUNDS = 10  # of requests whose median is printed
 _SETTLE = 0.5  # seconds until what was sent has arrived
+_LOOK = 0.02  # seconds between looks at a client's memory
 #: A segment that is full has at least so many bytes (`SEGMENT_BYTES`).
 _FULL = 8 * _MIB
 #: A segment every five minutes for a week.
@@ -211,7 +212,12 @@ def _fetched(lab: RecordingLab, command: list[str], output: Path) -> dict[str, f
     Path(f"/proc/{lab.api.pid}/clear_refs").write_text("5")  # the peak begins anew
     before, began = lab.api.usage().cpu, time.monotonic()
     process = subprocess.Popen(command, env=lab.client_environment(), cwd=lab.directory)
-    _, status, resources = os.wait4(process.pid, 0)
+    peak, ended = 0, 0
+    while not ended:  # `ru_maxrss` has that of this process, from which it was forked
+        with contextlib.suppress(OSError, KeyError):  # it has ended meanwhile
+            peak = max(peak, usage(process.pid).peak_rss)
+        time.sleep(_LOOK)
+        ended, status, resources = os.wait4(process.pid, os.WNOHANG)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds, api = time.monotonic() - began, lab.api.usage()
     assert process.returncode == 0, f"{command[0]} ended with {process.returncode}"
@@ -220,7 +226,7 @@ def _fetched(lab: RecordingLab, command: list[str], output: Path) -> dict[str, f
         "mb_per_s": megabytes / seconds,
         "client_mb_per_cpu_s": megabytes / (resources.ru_utime + resources.ru_stime),
         "api_mb_per_cpu_s": megabytes / max(0.01, api.cpu - before),
-        "client_rss_mib": resources.ru_maxrss / 1024,
+        "client_rss_mib": peak / _MIB,
         "api_rss_mib": api.peak_rss / _MIB,
     }
 
