@@ -60,8 +60,6 @@ class Database:
             self.local = self._engine.dialect.name == "sqlite"
             if self.local:
                 self._prepare()
-                # And once more before the first work: the tables of recordings are not imported yet.
-                self._prepared = False
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise _unusable(error) from error
         self._pool = Threads(1, "state")
